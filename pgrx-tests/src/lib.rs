@@ -1,0 +1,1 @@
+//! The harness: what the integration tests, the benchmark and the demo share.

@@ -1,0 +1,7 @@
+//! audit_algolia keeps an Algolia index in step with PostgreSQL audit tables, from inside the database.
+//!
+//! The core (`delivery`, `record`, …) is plain Rust and builds without PostgreSQL; the shell (`pg`)
+//! is the only part that names pgrx and comes with one of the features `pg13` … `pg18`.
+
+pub mod delivery;
+pub mod record;
