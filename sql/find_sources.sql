@@ -1,0 +1,6 @@
+-- The sources of a table: $1 the table, $2 an index's name or null for all.
+select s.id, i.name
+from audit_algolia.source as s
+join audit_algolia.index as i on i.id = s.index_id
+where s.relation = $1 and ($2 is null or i.name = $2)
+order by s.id

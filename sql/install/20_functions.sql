@@ -1,0 +1,130 @@
+-- The SQL interface. What reads or writes the extension's tables runs with the owner's rights and a pinned
+-- search_path; who may do what to a user's table is decided by the caller's rights, inside the functions.
+
+create function audit_algolia.capture() returns trigger
+    language c
+    as 'MODULE_PATHNAME', 'audit_algolia_capture';
+comment on function audit_algolia.capture() is
+    'Trigger function of watched tables: copies the allowed columns of changed rows into the queue. Put in place by audit_algolia.watch().';
+
+create function audit_algolia.watch(
+    source regclass,
+    index_name text default null,
+    columns text[] default null,
+    pseudonymize text[] default '{}',
+    object_id text[] default null,
+    filter text default null,
+    operations text[] default '{insert}',
+    mode text default 'append',
+    time_column text default null,
+    facets text[] default '{}',
+    backfill boolean default false,
+    object_prefix text default '')
+    returns integer
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'watch_wrapper';
+comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text) is
+    'Puts a table under watch: from now on its committed changes are delivered to an Algolia index. Returns the source''s id. Needs ownership of the table.';
+
+create function audit_algolia.unwatch(source regclass, index_name text default null)
+    returns void
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'unwatch_wrapper';
+comment on function audit_algolia.unwatch(regclass, text) is
+    'Ends the watch over a table, for one index or (NULL) for all. Rows already queued are still delivered.';
+
+-- Runs with the caller's rights on the watched table: nobody sees a row here that they may not read.
+create function audit_algolia.preview(source regclass, max_rows integer default 10)
+    returns setof jsonb
+    language c stable security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'preview_wrapper';
+comment on function audit_algolia.preview(regclass, integer) is
+    'The records that rows of a watched table would leave the database as, newest rows first. Needs ownership of the table.';
+
+create function audit_algolia.pseudonym(value text)
+    returns text
+    language c stable strict security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'pseudonym_wrapper';
+comment on function audit_algolia.pseudonym(text) is
+    'The pseudonym of a value under the current key. To resolve pseudonyms, compute it over your own users table.';
+
+create function audit_algolia.queue_stats(
+    out index_name text,
+    out state text,
+    out queued bigint,
+    out in_flight bigint,
+    out retrying bigint,
+    out dead bigint,
+    out oldest_queued_at timestamptz,
+    out newest_queued_at timestamptz,
+    out enqueued_total bigint,
+    out delivered_total bigint,
+    out failed_total bigint,
+    out dead_total bigint,
+    out delivered_per_second double precision,
+    out last_delivered_at timestamptz,
+    out last_error text,
+    out last_error_at timestamptz,
+    out stats_reset timestamptz)
+    returns setof record
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'queue_stats_wrapper';
+comment on function audit_algolia.queue_stats() is
+    'One row per index: what waits, what is on its way, what arrived, and what is wrong if anything is.';
+
+create function audit_algolia.worker_stats(
+    out pid integer,
+    out state text,
+    out index_name text,
+    out batch_rows integer,
+    out batch_bytes bigint,
+    out host text,
+    out started_at timestamptz,
+    out batch_started_at timestamptz,
+    out batches_total bigint,
+    out rows_total bigint,
+    out errors_total bigint,
+    out last_error text)
+    returns setof record
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'worker_stats_wrapper';
+comment on function audit_algolia.worker_stats() is
+    'One row per delivery worker of this database and the latest batch it took.';
+
+create function audit_algolia.reset_stats()
+    returns void
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'reset_stats_wrapper';
+comment on function audit_algolia.reset_stats() is
+    'Sets the totals of this database''s statistics to zero. What is queued stays queued, and counted.';
+
+create function audit_algolia.pause(index_name text default null)
+    returns void
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'pause_wrapper';
+comment on function audit_algolia.pause(text) is
+    'Suspends delivery to an index, or (NULL) to all. Capture goes on.';
+
+create function audit_algolia.resume(index_name text default null)
+    returns void
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'resume_wrapper';
+comment on function audit_algolia.resume(text) is
+    'Takes delivery to an index, or (NULL) to all, up again, and ends a backoff at once.';
+
+create function audit_algolia.flush(max_wait interval default '30 s')
+    returns boolean
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'flush_wrapper';
+comment on function audit_algolia.flush(interval) is
+    'Waits until all that was queued before the call is delivered or dead; false when max_wait passes first.';

@@ -1,0 +1,43 @@
+-- The view answers only from the extension's own tables and the catalogs.
+create view audit_algolia.sources as
+select
+    s.id,
+    s.relation as source,
+    i.name as index_name,
+    s.columns,
+    s.pseudonymize,
+    s.object_id,
+    s.object_prefix,
+    s.time_column,
+    s.facets,
+    s.filter,
+    s.operations,
+    s.mode,
+    case
+        when c.oid is null then 'table dropped'
+        when t.oid is null then 'trigger missing'
+        when t.tgenabled = 'D' then 'trigger disabled'
+        else 'watching'
+    end as state,
+    s.created_at
+from audit_algolia.source as s
+join audit_algolia.index as i on i.id = s.index_id
+left join pg_catalog.pg_class as c on c.oid = s.relation
+left join pg_catalog.pg_trigger as t
+    on t.tgrelid = s.relation
+    and t.tgname = pg_catalog.format('audit_algolia_%s', s.id)::pg_catalog.name;
+comment on view audit_algolia.sources is 'The watched tables, their rules and whether their triggers are in place.';
+comment on column audit_algolia.sources.id is 'Number of the source, as watch() returned it.';
+comment on column audit_algolia.sources.source is 'The watched table.';
+comment on column audit_algolia.sources.index_name is 'The Algolia index its records go to.';
+comment on column audit_algolia.sources.columns is 'Allowed columns: col or col AS attribute.';
+comment on column audit_algolia.sources.pseudonymize is 'Columns whose values are replaced by keyed pseudonyms.';
+comment on column audit_algolia.sources.object_id is 'Key columns; joined they make the objectID.';
+comment on column audit_algolia.sources.object_prefix is 'Put before each objectID.';
+comment on column audit_algolia.sources.time_column is 'The row''s own time: ranking and time buckets.';
+comment on column audit_algolia.sources.facets is 'Attributes that can be filtered on and counted.';
+comment on column audit_algolia.sources.filter is 'Condition a row must meet; NULL: every row.';
+comment on column audit_algolia.sources.operations is 'Operations that are captured.';
+comment on column audit_algolia.sources.mode is 'append: one record per change.';
+comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing or table dropped.';
+comment on column audit_algolia.sources.created_at is 'When the table was put under watch.';

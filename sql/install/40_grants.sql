@@ -1,0 +1,11 @@
+-- Nothing for PUBLIC. Table owners who are to call watch() themselves are given it by the administrator.
+revoke all on all tables in schema audit_algolia from public;
+revoke all on all sequences in schema audit_algolia from public;
+revoke all on all functions in schema audit_algolia from public;
+revoke all on schema audit_algolia from public;
+
+grant usage on schema audit_algolia to pg_monitor;
+grant execute on function audit_algolia.queue_stats() to pg_monitor;
+grant execute on function audit_algolia.worker_stats() to pg_monitor;
+
+comment on schema audit_algolia is 'Keeps Algolia indices in step with audit tables, from inside the database.';

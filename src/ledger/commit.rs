@@ -1,0 +1,86 @@
+//! What one transaction changes in the queue, and the moment of doubt while it commits.
+//!
+//! Rows become visible a moment before the commit callback can count them. A recount that takes its
+//! snapshot in that moment would count such rows twice, so a transaction announces its changes before
+//! it commits and takes the announcement back when they are counted; the recount reads both together.
+#![forbid(unsafe_code)]
+
+use super::{Ledger, Micros, Wakes};
+use crate::regions::Regions;
+
+/// Transactions that may be between announcement and count at once; past that the recount is asked for again.
+pub const COMMITTING: usize = 512;
+
+/// What a transaction did to one index of its database.
+#[derive(Clone, Copy)]
+pub struct Change {
+    pub index_id: i32,
+    /// Rows added to the queue.
+    pub queued: i64,
+    /// Rows removed from the queue: delivered, dead or discarded.
+    pub removed: i64,
+    /// Where the added rows are.
+    pub spans: Regions,
+}
+
+/// A change announced by a transaction that is about to commit.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Announcement {
+    /// The top-level transaction; 0 marks a free entry.
+    pub xid: u32,
+    pub database: u32,
+    pub index_id: i32,
+    pub rows: i64,
+}
+
+impl Ledger {
+    /// The transaction `xid` is about to commit `changes`.
+    pub fn announce(&mut self, xid: u32, database: u32, changes: &[Change]) {
+        for change in changes {
+            let entry = Announcement {
+                xid,
+                database,
+                index_id: change.index_id,
+                rows: change.queued - change.removed,
+            };
+            match self.committing.iter_mut().find(|a| a.xid == 0) {
+                Some(free) => *free = entry,
+                None => self.request_recount(database),
+            }
+        }
+    }
+
+    /// The transaction `xid` has ended without changing anything.
+    pub fn retract(&mut self, xid: u32) {
+        for entry in self.committing.iter_mut().filter(|a| a.xid == xid) {
+            entry.xid = 0;
+        }
+    }
+
+    /// The transaction `xid` has committed: counts its changes, publishes where its rows are and
+    /// says whom to wake.
+    pub fn publish(&mut self, xid: u32, database: u32, changes: &[Change], now: Micros) -> Wakes {
+        self.retract(xid);
+        let mut rows = 0;
+        for change in changes {
+            let Some(lane) = self.lane_mut(database, change.index_id) else { continue };
+            lane.queued += change.queued - change.removed;
+            lane.enqueued_total += change.queued;
+            if change.queued > 0 {
+                lane.publish(&change.spans, change.queued, now);
+                rows += change.queued;
+            }
+        }
+        if rows > 0 {
+            self.wake_one(database)
+        } else {
+            Wakes::default()
+        }
+    }
+
+    /// The announcements of one database and what they add, for a recount.
+    pub fn announced(&self, database: u32) -> impl Iterator<Item = &Announcement> {
+        self.committing.iter().filter(move |a| a.xid != 0 && a.database == database)
+    }
+}

@@ -1,0 +1,263 @@
+//! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
+#![forbid(unsafe_code)]
+
+use super::Text;
+use crate::regions::{Regions, Span};
+
+/// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
+/// granularity so that neighbouring transactions melt into one span.
+pub const ID_BLOCK: i64 = 1024;
+
+/// Fresh spans closer to each other than this are claimed by one query: the stretch between
+/// them holds rows in flight at most, and walking a few of those is cheaper than a second query.
+const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
+
+/// The time over which the delivery rate is averaged, in seconds.
+const RATE_WINDOW: f64 = 10.0;
+
+/// Microseconds since the server's epoch, as PostgreSQL's `timestamptz` counts them.
+pub type Micros = i64;
+
+/// Which end of the queue a batch is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The newest rows, the rule.
+    Newest,
+    /// The oldest rows, the share that keeps the tail moving (`audit_algolia.tail_share`).
+    Oldest,
+}
+
+/// What a worker is to claim next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimable {
+    pub span: Span,
+    pub end: End,
+    /// The span was committed since the last look: it may use the request slot kept for fresh rows.
+    pub fresh: bool,
+}
+
+/// How a batch ended, as far as the lane is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setback {
+    /// The attempt failed and is repeated after the backoff.
+    Retry,
+    /// Algolia refuses this client (credentials, rights, quota): only a person can mend it.
+    Blocked,
+}
+
+/// One index of one database. All zeroes is a lane that has seen nothing.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Lane {
+    /// Spans published by commits since a worker last looked.
+    pub fresh: Regions,
+    /// Where older rows wait: what fresh claims left over, what was given back, what a sweep must read.
+    pub backlog: Regions,
+    /// Rows published in `fresh`; only `linger` asks for it.
+    pub fresh_rows: i64,
+    /// When `fresh` stopped being empty.
+    pub fresh_since: Micros,
+    /// Batches taken from the backlog, counted to give the tail its share.
+    pub backlog_batches: u32,
+    /// A worker has put the whole key range into `backlog` since the server started.
+    pub swept: bool,
+    /// `queued` and `dead` are exact: a count of the tables has been added since the server started.
+    pub counted: bool,
+    /// Delivery is paused by `audit_algolia.pause`.
+    pub paused: bool,
+    /// Algolia refuses this client; `last_error` says why.
+    pub blocked: bool,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// No attempt before this time.
+    pub retry_at: Micros,
+    /// Rows given back by a failed attempt and not tried again since.
+    pub retrying: i64,
+    /// Committed, undelivered rows, those in flight included.
+    pub queued: i64,
+    pub dead: i64,
+    /// Rows claimed by a worker.
+    pub in_flight: i64,
+    pub enqueued_total: i64,
+    pub delivered_total: i64,
+    pub failed_total: i64,
+    pub dead_total: i64,
+    pub last_delivered_at: Micros,
+    pub last_error: Text<400>,
+    pub last_error_at: Micros,
+    pub stats_reset: Micros,
+    rate_rows: f64,
+    rate_at: Micros,
+}
+
+impl Lane {
+    /// A lane that has seen nothing.
+    pub const EMPTY: Lane = Lane {
+        fresh: Regions::new(),
+        backlog: Regions::new(),
+        fresh_rows: 0,
+        fresh_since: 0,
+        backlog_batches: 0,
+        swept: false,
+        counted: false,
+        paused: false,
+        blocked: false,
+        failures: 0,
+        retry_at: 0,
+        retrying: 0,
+        queued: 0,
+        dead: 0,
+        in_flight: 0,
+        enqueued_total: 0,
+        delivered_total: 0,
+        failed_total: 0,
+        dead_total: 0,
+        last_delivered_at: 0,
+        last_error: Text::EMPTY,
+        last_error_at: 0,
+        stats_reset: 0,
+        rate_rows: 0.0,
+        rate_at: 0,
+    };
+
+    /// A commit has made `rows` rows within `spans` visible.
+    pub fn publish(&mut self, spans: &Regions, rows: i64, now: Micros) {
+        if self.fresh.is_empty() {
+            self.fresh_since = now;
+            self.fresh_rows = 0;
+        }
+        for span in spans.iter() {
+            // The rest of the last block belongs to the same transaction, so nothing else can be in it.
+            self.fresh.add(span.lo, span.hi | (ID_BLOCK - 1));
+        }
+        self.fresh_rows = self.fresh_rows.saturating_add(rows);
+    }
+
+    /// The whole key range has to be read again: rows may be anywhere.
+    pub fn sweep(&mut self) {
+        self.backlog.add(i64::MIN, i64::MAX);
+        self.swept = true;
+    }
+
+    /// Whether a batch may be sent at `now`. After a failure a single batch is tried before the rest follows.
+    pub fn is_open(&self, now: Micros) -> bool {
+        !self.paused && self.retry_at <= now && (self.failures == 0 || self.in_flight == 0)
+    }
+
+    /// When rows that wait here may next be claimed: `None` when none wait or only a person can open the lane.
+    pub fn opens_at(&self, linger: Micros, batch_rows: i64) -> Option<Micros> {
+        if self.paused || (self.failures > 0 && self.in_flight > 0) {
+            return None;
+        }
+        let fresh = (!self.fresh.is_empty()).then(|| self.fresh_due(linger, batch_rows));
+        let waiting = match (fresh, self.backlog.is_empty()) {
+            (Some(due), true) => due,
+            (None, true) => return None,
+            (_, false) => Micros::MIN,
+        };
+        Some(waiting.max(self.retry_at))
+    }
+
+    fn fresh_due(&self, linger: Micros, batch_rows: i64) -> Micros {
+        if linger == 0 || self.fresh_rows >= batch_rows {
+            Micros::MIN
+        } else {
+            self.fresh_since.saturating_add(linger)
+        }
+    }
+
+    /// Takes the fresh rows' span when one is due.
+    pub fn take_fresh(&mut self, linger: Micros, batch_rows: i64, now: Micros) -> Option<Claimable> {
+        if self.fresh.is_empty() || self.fresh_due(linger, batch_rows) > now {
+            return None;
+        }
+        let mut span = self.fresh.take_newest()?;
+        while let Some(next) = self.fresh.newest() {
+            if span.lo.saturating_sub(next.hi) > NEIGHBOURHOOD {
+                break;
+            }
+            self.fresh.take_newest();
+            span.lo = next.lo;
+        }
+        if self.fresh.is_empty() {
+            self.fresh_rows = 0;
+        }
+        Some(Claimable { span, end: End::Newest, fresh: true })
+    }
+
+    /// Takes a span of the backlog; `tail_share` per cent of the calls take the oldest one.
+    pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
+        if self.backlog.is_empty() {
+            return None;
+        }
+        let before = u64::from(self.backlog_batches) * u64::from(tail_share) / 100;
+        self.backlog_batches = self.backlog_batches.wrapping_add(1);
+        let after = u64::from(self.backlog_batches) * u64::from(tail_share) / 100;
+        let (span, end) = if after > before {
+            (self.backlog.take_oldest()?, End::Oldest)
+        } else {
+            (self.backlog.take_newest()?, End::Newest)
+        };
+        Some(Claimable { span, end, fresh: false })
+    }
+
+    /// Gives back what a claim did not use up.
+    pub fn give_back(&mut self, span: Span) {
+        if span.lo <= span.hi {
+            self.backlog.add(span.lo, span.hi);
+        }
+    }
+
+    /// `rows` rows have arrived.
+    pub fn delivered(&mut self, rows: i64, now: Micros) {
+        self.delivered_total = self.delivered_total.saturating_add(rows);
+        self.last_delivered_at = now;
+        self.failures = 0;
+        self.retry_at = 0;
+        self.retrying = 0;
+        self.blocked = false;
+        self.rate_rows = self.decayed(now) + rows as f64;
+        self.rate_at = now;
+    }
+
+    /// `rows` rows have not arrived; nothing is tried before `retry_at`.
+    pub fn set_back(&mut self, setback: Setback, rows: i64, reason: &str, retry_at: Micros, now: Micros) {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = self.retry_at.max(retry_at);
+        self.retrying = rows;
+        self.failed_total = self.failed_total.saturating_add(rows);
+        self.blocked = setback == Setback::Blocked;
+        self.last_error.set(reason);
+        self.last_error_at = now;
+    }
+
+    /// Forgets the backoff: the next attempt may start at once.
+    pub fn retry_now(&mut self) {
+        self.retry_at = 0;
+        self.failures = 0;
+    }
+
+    /// Rows a second over about the last ten seconds.
+    pub fn delivered_per_second(&self, now: Micros) -> f64 {
+        let rate = self.decayed(now) / RATE_WINDOW;
+        if rate < 0.001 { 0.0 } else { rate }
+    }
+
+    fn decayed(&self, now: Micros) -> f64 {
+        let seconds = now.saturating_sub(self.rate_at).max(0) as f64 / 1e6;
+        self.rate_rows * (-seconds / RATE_WINDOW).exp()
+    }
+
+    /// Sets the totals to zero; what is queued stays counted.
+    pub fn reset_stats(&mut self, now: Micros) {
+        self.enqueued_total = 0;
+        self.delivered_total = 0;
+        self.failed_total = 0;
+        self.dead_total = 0;
+        self.last_error.clear();
+        self.last_error_at = 0;
+        self.last_delivered_at = 0;
+        self.stats_reset = now;
+        self.rate_rows = 0.0;
+    }
+}

@@ -1,0 +1,260 @@
+//! The ledger: what all processes of the server share about queues, claims and workers.
+//!
+//! It lives in shared memory behind one lock and starts as all zeroes, also after a crash; everything in
+//! it can be rebuilt from the tables. The rows are the truth, the ledger only makes them quick to find
+//! and keeps two workers from holding the same one. Nothing here knows PostgreSQL, so it is tested without it.
+//!
+//! Wording: a *lane* is one index of one database; a *span* is a closed interval of queue ids; a *flight*
+//! is a batch between its claim and its settlement.
+#![forbid(unsafe_code)]
+
+mod commit;
+mod lane;
+mod roster;
+#[cfg(test)]
+mod tests;
+mod text;
+mod view;
+mod worker;
+
+pub use commit::{Announcement, Change, COMMITTING};
+pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
+pub use roster::{Database, Extension, Wakes, DATABASES};
+pub use text::Text;
+pub use worker::{Flight, Stage, Worker, FLIGHTS};
+
+use crate::claims::{Claim, ClaimTable};
+use crate::regions::Span;
+
+/// Indices, over all databases of the server, that can be delivered.
+pub const LANES: usize = 512;
+/// Delivery workers, over all databases of the server.
+pub const WORKERS: usize = 64;
+/// Slots of the claim table; half of them can be used, by all workers together.
+pub const CLAIMS: usize = 1 << 18;
+
+/// Which database and index a lane is for; `database` 0 marks a free lane.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct LaneKey {
+    pub database: u32,
+    pub index_id: i32,
+}
+
+/// Everything shared. All zeroes is the state of a server that has just started.
+#[repr(C)]
+pub struct Ledger {
+    lane_keys: [LaneKey; LANES],
+    lanes: [Lane; LANES],
+    pub workers: [Worker; WORKERS],
+    pub databases: [Database; DATABASES],
+    committing: [Announcement; COMMITTING],
+    claims: ClaimTable<CLAIMS>,
+    /// The address of the launcher's latch; 0 while there is none.
+    pub launcher_latch: u64,
+    pub launcher_pid: i32,
+    launches: u32,
+}
+
+/// What a worker can handle at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Appetite {
+    /// Requests it could start now.
+    pub free: usize,
+    /// Requests it may have in flight altogether (`audit_algolia.in_flight`).
+    pub slots: usize,
+    pub batch_rows: i64,
+    pub linger: Micros,
+    /// Per cent.
+    pub tail_share: u32,
+}
+
+/// What a worker is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Claim rows of this lane.
+    Claim { lane: usize, index_id: i32, claimable: Claimable },
+    /// Nothing can be claimed; look again at this time, if any.
+    Wait(Option<Micros>),
+}
+
+impl Ledger {
+    /// The lane of an index, made when it is new; `None` when all lanes are taken.
+    pub fn lane_mut(&mut self, database: u32, index_id: i32) -> Option<&mut Lane> {
+        let lane = match self.find_lane(database, index_id) {
+            Some(lane) => lane,
+            None => {
+                let free = self.lane_keys.iter().position(|k| k.database == 0)?;
+                *self.lane_keys.get_mut(free)? = LaneKey { database, index_id };
+                free
+            }
+        };
+        self.lanes.get_mut(lane)
+    }
+
+    /// Where the lane of an index is.
+    pub fn find_lane(&self, database: u32, index_id: i32) -> Option<usize> {
+        self.lane_keys.iter().position(|k| k.database == database && k.index_id == index_id)
+    }
+
+    /// A lane by its place.
+    pub fn lane(&self, lane: usize) -> Option<&Lane> {
+        self.lanes.get(lane)
+    }
+
+    /// A lane by its place, to change it.
+    pub fn lane_at(&mut self, lane: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(lane)
+    }
+
+    /// Which index a lane is for.
+    pub fn lane_key(&self, lane: usize) -> Option<LaneKey> {
+        self.lane_keys.get(lane).copied()
+    }
+
+    /// The places of a database's lanes.
+    pub fn lanes_of(&self, database: u32) -> impl Iterator<Item = (usize, i32)> + '_ {
+        self.lane_keys
+            .iter()
+            .enumerate()
+            .filter(move |(_, k)| k.database == database)
+            .map(|(place, k)| (place, k.index_id))
+    }
+
+    /// Lanes nobody has taken.
+    pub fn free_lanes(&self) -> usize {
+        self.lane_keys.iter().filter(|k| k.database == 0).count()
+    }
+
+    /// Forgets all lanes of a database that no longer has the extension.
+    pub fn close_lanes(&mut self, database: u32) {
+        for (key, lane) in self.lane_keys.iter_mut().zip(self.lanes.iter_mut()) {
+            if key.database == database {
+                *key = LaneKey { database: 0, index_id: 0 };
+                *lane = Lane::EMPTY;
+            }
+        }
+    }
+
+    /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
+    /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
+    pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
+        let Some(me) = self.workers.get(worker) else { return Next::Wait(None) };
+        let (database, start) = (me.database, me.next_lane as usize);
+        // One slot is kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
+        let reserved = usize::from(appetite.slots > 1);
+        let room = me.flights.iter().any(|f| f.rows == 0) && appetite.free > 0;
+        let rounds: &[bool] = match (room, appetite.free > reserved) {
+            (false, _) => &[],
+            (true, false) => &[true],
+            (true, true) => &[true, false],
+        };
+        for fresh in rounds {
+            for step in 0..LANES {
+                let place = (start + step) % LANES;
+                let Some(key) = self.lane_keys.get(place).filter(|k| k.database == database).copied() else {
+                    continue;
+                };
+                let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else { continue };
+                let claimable = if *fresh {
+                    lane.take_fresh(appetite.linger, appetite.batch_rows, now)
+                } else {
+                    lane.take_backlog(appetite.tail_share)
+                };
+                if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
+                    me.next_lane = ((place + 1) % LANES) as u32;
+                    me.asleep = false;
+                    me.scanning_lane = place as u32 + 1;
+                    me.scanning = claimable.span;
+                    return Next::Claim { lane: place, index_id: key.index_id, claimable };
+                }
+            }
+        }
+        let due = self
+            .lanes_of(database)
+            .filter_map(|(place, _)| self.lane(place)?.opens_at(appetite.linger, appetite.batch_rows))
+            .min()
+            .filter(|_| room && appetite.free > reserved);
+        if let Some(me) = self.workers.get_mut(worker) {
+            me.asleep = room;
+        }
+        Next::Wait(due)
+    }
+
+    /// Enters a row into the claim table; `false` when another worker holds it or the table is full.
+    pub fn claim(&mut self, worker: usize, id: i64) -> Claim {
+        let Some(me) = self.workers.get(worker) else { return Claim::Full };
+        self.claims.claim(worker as u32 + 1, me.database, id)
+    }
+
+    /// Ends a claim: enters the flight and gives the unread rest of the span back.
+    /// Returns the flight's place, or `None` when nothing was claimed.
+    pub fn claimed(&mut self, worker: usize, rest: Option<Span>, flight: Option<Flight>) -> Option<usize> {
+        let me = self.workers.get_mut(worker)?;
+        let lane = (me.scanning_lane as usize).checked_sub(1)?;
+        me.scanning_lane = 0;
+        let place = match flight {
+            Some(flight) => me.take_off(flight),
+            None => None,
+        };
+        let lane = self.lanes.get_mut(lane)?;
+        if let Some(rest) = rest {
+            lane.give_back(rest);
+        }
+        if let (Some(flight), Some(_)) = (flight, place) {
+            lane.in_flight += flight.rows;
+        }
+        place
+    }
+
+    /// A batch has been delivered and its rows are deleted: frees its claims.
+    pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
+        if let Some(landed) = self.land(worker, flight, ids) {
+            if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
+                lane.delivered(landed.rows, now);
+            }
+        }
+    }
+
+    /// A batch was not delivered: its rows wait again.
+    pub fn released(&mut self, worker: usize, flight: usize, ids: &[i64]) {
+        if let Some(landed) = self.land(worker, flight, ids) {
+            if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
+                lane.give_back(landed.span);
+            }
+        }
+    }
+
+    fn land(&mut self, worker: usize, flight: usize, ids: &[i64]) -> Option<Flight> {
+        let me = self.workers.get_mut(worker)?;
+        let database = me.database;
+        let landed = me.land(flight)?;
+        for id in ids {
+            self.claims.release(database, *id);
+        }
+        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
+            lane.in_flight -= landed.rows;
+        }
+        Some(landed)
+    }
+
+    /// A worker ends, whatever it was doing: everything it held waits again.
+    pub fn resign(&mut self, worker: usize) {
+        let Some(me) = self.workers.get_mut(worker) else { return };
+        let flights = me.flights;
+        let scanning = (me.scanning_lane > 0).then_some((me.scanning_lane as usize - 1, me.scanning));
+        *me = Worker::EMPTY;
+        self.claims.release_all(worker as u32 + 1);
+        for flight in flights.iter().filter(|f| f.rows > 0) {
+            if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
+                lane.in_flight -= flight.rows;
+                lane.give_back(flight.span);
+            }
+        }
+        if let Some((lane, span)) = scanning {
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.give_back(span);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Who serves which database: the launcher's book, and whom to wake.
+#![forbid(unsafe_code)]
+
+use super::{Ledger, Micros, Stage, Worker, WORKERS};
+
+/// Databases the launcher can keep an eye on.
+pub const DATABASES: usize = 256;
+
+/// What is known about the extension in a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Extension {
+    /// Nobody has looked since the server started, or something has changed since.
+    #[default]
+    Unknown,
+    Absent,
+    Present,
+}
+
+/// A database of the server. All zeroes is a free entry.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Database {
+    /// The database's oid; 0 marks a free entry.
+    pub oid: u32,
+    pub extension: Extension,
+    /// A count of the tables is wanted: the counters may be off.
+    pub recount: bool,
+    /// The process that counts; 0 while none does.
+    pub counter: i32,
+    /// Somebody wants the database to itself until then: no worker is started.
+    pub held_until: Micros,
+    /// Workers that ended in failure one after the other.
+    pub crashes: u32,
+    /// No worker is started before this time.
+    pub restart_at: Micros,
+}
+
+/// Latches to set once the ledger's lock is released.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wakes {
+    latches: [u64; 8],
+    count: usize,
+}
+
+impl Wakes {
+    /// Adds a latch; a worker that no longer fits is woken by the next commit or by its nap.
+    pub fn add(&mut self, latch: u64) {
+        if latch != 0 {
+            if let Some(free) = self.latches.get_mut(self.count) {
+                *free = latch;
+                self.count += 1;
+            }
+        }
+    }
+
+    /// The addresses to set.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.latches.iter().take(self.count).copied()
+    }
+}
+
+impl Ledger {
+    /// The extension has come or gone in a database: the launcher looks, and so do the workers.
+    pub fn extension_changed(&mut self, oid: u32) -> Wakes {
+        if let Some(database) = self.database_mut(oid) {
+            database.extension = Extension::Unknown;
+            database.crashes = 0;
+            database.restart_at = 0;
+        }
+        let mut wakes = Wakes::default();
+        wakes.add(self.launcher_latch);
+        wakes
+    }
+
+    /// The entry of a database, made when it is new; `None` when the book is full.
+    pub fn database_mut(&mut self, oid: u32) -> Option<&mut Database> {
+        let place = self
+            .databases
+            .iter()
+            .position(|d| d.oid == oid)
+            .or_else(|| self.databases.iter().position(|d| d.oid == 0))?;
+        let entry = self.databases.get_mut(place)?;
+        entry.oid = oid;
+        Some(entry)
+    }
+
+    /// Asks for a count of the tables of a database.
+    pub fn request_recount(&mut self, oid: u32) {
+        if let Some(database) = self.database_mut(oid) {
+            database.recount = true;
+        }
+    }
+
+    /// Wakes one worker that has room for a batch. A busy one looks by itself as soon as it has room again.
+    pub fn wake_one(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        if let Some(worker) = self.workers_of(database).find(|w| w.asleep) {
+            worker.asleep = false;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// Tells all workers of a database that its indices, their names or its extension may have changed.
+    pub fn mark_stale(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        for worker in self.workers_of(database) {
+            worker.stale = true;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// Asks all workers of a database to leave, and keeps new ones away until `until`.
+    pub fn hold(&mut self, database: u32, until: Micros) -> Wakes {
+        if let Some(entry) = self.database_mut(database) {
+            entry.held_until = until;
+        }
+        let mut wakes = Wakes::default();
+        for worker in self.workers_of(database) {
+            worker.leave = true;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// Workers of a database, running or about to.
+    pub fn workers_of(&mut self, database: u32) -> impl Iterator<Item = &mut Worker> {
+        self.workers.iter_mut().filter(move |w| w.stage != Stage::Free && w.database == database)
+    }
+
+    /// Reserves a slot for a worker about to be started; returns the slot and the launch's number.
+    pub fn enlist(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
+        let slot = self.workers.iter().take(WORKERS).position(|w| w.stage == Stage::Free)?;
+        self.launches = self.launches.wrapping_add(1);
+        let launch = self.launches;
+        let worker = self.workers.get_mut(slot)?;
+        *worker = Worker { stage: Stage::Starting, database, number, launch, ..Worker::EMPTY };
+        Some((slot, launch))
+    }
+
+    /// A started process takes the slot that was reserved for it; `false` when it was given up meanwhile.
+    pub fn report_for_duty(&mut self, slot: usize, launch: u32, pid: i32, latch: u64, now: Micros) -> bool {
+        match self.workers.get_mut(slot) {
+            Some(worker) if worker.stage == Stage::Starting && worker.launch == launch => {
+                worker.stage = Stage::Running;
+                worker.pid = pid;
+                worker.latch = latch;
+                worker.started_at = now;
+                worker.stale = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives up a slot whose process never came.
+    pub fn give_up(&mut self, slot: usize, launch: u32) {
+        if let Some(worker) = self.workers.get_mut(slot) {
+            if worker.stage == Stage::Starting && worker.launch == launch {
+                *worker = Worker::EMPTY;
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// A worker's process ends: what it held waits again. A failure delays the next start, doubling from a second
+    /// to a minute; an orderly end, or a minute of health, makes up for it.
+    pub fn leave(&mut self, slot: usize, failed: bool, now: Micros) -> Wakes {
+        const SECOND: Micros = 1_000_000;
+        let mut wakes = Wakes::default();
+        let Some(worker) = self.workers.get(slot) else { return wakes };
+        let (database, healthy) = (worker.database, now.saturating_sub(worker.started_at) > 60 * SECOND);
+        self.resign(slot);
+        if let Some(entry) = self.database_mut(database) {
+            if !failed {
+                entry.crashes = 0;
+            } else {
+                entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
+                let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
+                entry.restart_at = now.saturating_add(delay);
+            }
+        }
+        wakes.add(self.launcher_latch);
+        // Another worker takes over what this one held.
+        if let Some(other) = self.workers_of(database).find(|w| w.asleep) {
+            other.asleep = false;
+            wakes.add(other.latch);
+        }
+        wakes
+    }
+
+    /// A worker has looked whether its database has the extension.
+    pub fn note_extension(&mut self, database: u32, extension: Extension) -> Wakes {
+        let mut wakes = Wakes::default();
+        let launcher = self.launcher_latch;
+        if let Some(entry) = self.database_mut(database) {
+            if entry.extension != extension {
+                entry.extension = extension;
+                wakes.add(launcher);
+            }
+        }
+        wakes
+    }
+}

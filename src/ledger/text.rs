@@ -1,0 +1,56 @@
+//! A short text of fixed size, fit for shared memory: no heap, all zeroes is the empty text.
+#![forbid(unsafe_code)]
+
+/// At most `N` bytes of UTF-8; a longer text is cut at a character's boundary.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Text<const N: usize> {
+    length: u16,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Text<N> {
+    /// The empty text.
+    pub const EMPTY: Self = Self { length: 0, bytes: [0; N] };
+
+    /// Replaces the content by as much of `text` as fits.
+    pub fn set(&mut self, text: &str) {
+        let mut end = text.len().min(N).min(usize::from(u16::MAX));
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        for (to, from) in self.bytes.iter_mut().zip(text.as_bytes().iter().take(end)) {
+            *to = *from;
+        }
+        self.length = u16::try_from(end).unwrap_or(0);
+    }
+
+    /// Empties the text.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// The content. A text damaged in shared memory reads as empty rather than as an error.
+    pub fn as_str(&self) -> &str {
+        self.bytes.get(..usize::from(self.length)).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
+    }
+
+    /// The content, or `None` when there is none: what SQL shows as NULL.
+    pub fn get(&self) -> Option<&str> {
+        (self.length > 0).then(|| self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let mut text = Text::<5>::EMPTY;
+        text.set("ab€€");
+        assert_eq!(text.as_str(), "ab€");
+        text.set("");
+        assert_eq!(text.get(), None);
+    }
+}

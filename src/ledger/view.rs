@@ -1,0 +1,46 @@
+//! What statistics ask of the ledger.
+#![forbid(unsafe_code)]
+
+use super::{Ledger, Micros, Stage};
+
+impl Ledger {
+    /// Processes that deliver for a database.
+    pub fn running_workers(&mut self, database: u32) -> usize {
+        self.workers_of(database).filter(|worker| worker.stage == Stage::Running).count()
+    }
+
+    /// No waiting row of the index has a lower id; `None` when none waits.
+    pub fn lowest(&self, database: u32, index_id: i32) -> Option<i64> {
+        self.ends(database, index_id).map(|(lo, _)| lo).min()
+    }
+
+    /// No waiting row of the index has a higher id; `None` when none waits.
+    pub fn highest(&self, database: u32, index_id: i32) -> Option<i64> {
+        self.ends(database, index_id).map(|(_, hi)| hi).max()
+    }
+
+    /// Every span in which a waiting row of the index can be: published, left over, being read, in flight.
+    fn ends(&self, database: u32, index_id: i32) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let place = self.find_lane(database, index_id);
+        let lane = place.and_then(|place| self.lane(place));
+        let waiting =
+            lane.into_iter().flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter())).map(|s| (s.lo, s.hi));
+        let workers = self.workers.iter().filter(move |w| w.stage != Stage::Free && w.database == database);
+        let held = workers.flat_map(move |worker| {
+            let scanning = (worker.scanning_lane > 0).then_some((worker.scanning_lane as usize - 1, worker.scanning));
+            let flights = worker.flights.iter().filter(|f| f.rows > 0).map(|f| (f.lane as usize, f.span));
+            flights.chain(scanning).filter(move |(lane, _)| Some(*lane) == place).map(|(_, s)| (s.lo, s.hi))
+        });
+        waiting.chain(held)
+    }
+
+    /// Sets the totals of a database to zero.
+    pub fn reset_stats(&mut self, database: u32, now: Micros) {
+        let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
+        for place in places {
+            if let Some(lane) = self.lane_at(place) {
+                lane.reset_stats(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One delivery worker as the other processes see it.
+#![forbid(unsafe_code)]
+
+use super::{Micros, Text};
+use crate::regions::Span;
+
+/// The most batches one worker has in its hands: `in_flight` requests (64 at most) and as many answers not yet settled.
+pub const FLIGHTS: usize = 128;
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Nobody has this slot.
+    #[default]
+    Free,
+    /// The launcher has asked the postmaster for a process.
+    Starting,
+    /// A process has attached.
+    Running,
+}
+
+/// One batch between claim and settlement.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Flight {
+    /// Rows in the batch; 0 marks a free entry.
+    pub rows: i64,
+    pub bytes: i64,
+    pub lane: u32,
+    /// The lowest and highest id claimed.
+    pub span: Span,
+    pub started_at: Micros,
+}
+
+/// A worker's slot. All zeroes is a free one.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Worker {
+    pub stage: Stage,
+    /// Set by whoever wants the database to itself; the worker leaves at once.
+    pub leave: bool,
+    /// Waits for its latch and has room for a batch: a commit wakes it.
+    pub asleep: bool,
+    /// Its database's name, indices or settings have changed since it last looked.
+    pub stale: bool,
+    pub pid: i32,
+    pub database: u32,
+    /// 0 … `audit_algolia.workers` − 1.
+    pub number: u32,
+    /// Distinguishes one launch in this slot from the next.
+    pub launch: u32,
+    /// The address of its latch, the same in every process.
+    pub latch: u64,
+    /// Where the search for a lane starts next, so that every lane gets its turn.
+    pub next_lane: u32,
+    pub started_at: Micros,
+    pub batch_started_at: Micros,
+    pub batches_total: i64,
+    pub rows_total: i64,
+    pub errors_total: i64,
+    pub batch_rows: i32,
+    pub batch_bytes: i64,
+    /// The lane of the latest batch, plus one.
+    pub batch_lane: u32,
+    pub host: Text<120>,
+    pub last_error: Text<400>,
+    /// The lane being read just now, plus one, and the span: given back when the worker dies in the middle.
+    pub scanning_lane: u32,
+    pub scanning: Span,
+    pub flights: [Flight; FLIGHTS],
+}
+
+impl Worker {
+    /// A free slot.
+    pub const EMPTY: Worker = Worker {
+        stage: Stage::Free,
+        leave: false,
+        asleep: false,
+        stale: false,
+        pid: 0,
+        database: 0,
+        number: 0,
+        launch: 0,
+        latch: 0,
+        next_lane: 0,
+        started_at: 0,
+        batch_started_at: 0,
+        batches_total: 0,
+        rows_total: 0,
+        errors_total: 0,
+        batch_rows: 0,
+        batch_bytes: 0,
+        batch_lane: 0,
+        host: Text::EMPTY,
+        last_error: Text::EMPTY,
+        scanning_lane: 0,
+        scanning: Span { lo: 0, hi: 0 },
+        flights: [Flight { rows: 0, bytes: 0, lane: 0, span: Span { lo: 0, hi: 0 }, started_at: 0 }; FLIGHTS],
+    };
+
+    /// Rows this worker holds.
+    pub fn rows_in_flight(&self) -> i64 {
+        self.flights.iter().map(|f| f.rows).sum()
+    }
+
+    /// Enters a batch; `None` when there is no entry left.
+    pub fn take_off(&mut self, flight: Flight) -> Option<usize> {
+        let free = self.flights.iter().position(|f| f.rows == 0)?;
+        self.batch_rows = i32::try_from(flight.rows).unwrap_or(i32::MAX);
+        self.batch_bytes = flight.bytes;
+        self.batch_lane = flight.lane + 1;
+        self.batch_started_at = flight.started_at;
+        *self.flights.get_mut(free)? = flight;
+        Some(free)
+    }
+
+    /// Removes a batch and returns it.
+    pub fn land(&mut self, flight: usize) -> Option<Flight> {
+        let entry = self.flights.get_mut(flight)?;
+        let landed = (entry.rows > 0).then_some(*entry);
+        entry.rows = 0;
+        landed
+    }
+}

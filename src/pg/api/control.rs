@@ -1,0 +1,64 @@
+//! `pause`, `resume`, `reset_stats` and `pseudonym`.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::{my_database, no_such_index, now};
+use crate::pg::report::{reported, Outcome};
+use crate::pg::rules::{no_pseudonym_key, with_pseudonymizer};
+use crate::pg::{shmem, xact};
+
+#[pg_extern(sql = false)]
+fn pause(index_name: Option<String>) -> Result<(), ErrorReport> {
+    reported(set_paused(true, index_name).map(drop))
+}
+
+#[pg_extern(sql = false)]
+fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
+    reported(set_paused(false, index_name).map(|indices| {
+        if let Some(mut ledger) = shmem::ledger() {
+            for index in indices {
+                if let Some(lane) = ledger.lane_mut(my_database(), index) {
+                    lane.retry_now();
+                }
+            }
+        }
+    }))
+}
+
+/// Stores the wish; the workers follow when the transaction commits. Returns the indices addressed.
+fn set_paused(paused: bool, index_name: Option<String>) -> Outcome<Vec<i32>> {
+    let indices = Spi::connect_mut(|client| -> Outcome<Vec<i32>> {
+        let rows = client.update(
+            include_str!("../../../sql/set_paused.sql"),
+            None,
+            &[paused.into(), index_name.clone().into()],
+        )?;
+        let mut indices = Vec::new();
+        for row in rows {
+            indices.extend(row.get::<i32>(1)?);
+        }
+        Ok(indices)
+    })?;
+    match index_name {
+        Some(name) if indices.is_empty() => Err(no_such_index(&name)),
+        _ => {
+            xact::note_stale();
+            Ok(indices)
+        }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn reset_stats() {
+    if let Some(mut ledger) = shmem::ledger() {
+        ledger.reset_stats(my_database(), now());
+    }
+}
+
+#[pg_extern(sql = false)]
+fn pseudonym(value: &str) -> Result<String, ErrorReport> {
+    reported(with_pseudonymizer(|pseudonymizer| {
+        pseudonymizer.map(|pseudonymizer| pseudonymizer.pseudonym(value)).ok_or_else(no_pseudonym_key)
+    }))
+}

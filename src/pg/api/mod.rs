@@ -1,0 +1,139 @@
+//! The functions of the SQL interface. Their declarations are in `sql/install/20_functions.sql`.
+
+mod control;
+mod flush;
+mod preview;
+mod stats;
+mod watch;
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::report::{failure, Outcome};
+use super::shmem;
+
+/// The user who called, from inside a function that runs with its owner's rights.
+fn caller() -> pg_sys::Oid {
+    // SAFETY: reads the session's state.
+    unsafe { pg_sys::GetOuterUserId() }
+}
+
+thread_local! {
+    static WARNED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says, once per session, that nothing will be delivered because the library was not preloaded.
+pub(super) fn warn_unless_preloaded() {
+    if !shmem::is_preloaded() && !WARNED.replace(true) {
+        failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "audit_algolia is not preloaded: changes are queued, but nothing is delivered",
+            "Add audit_algolia to shared_preload_libraries in postgresql.conf and restart the server.",
+        )
+        .warn();
+    }
+}
+
+/// What is known of a table somebody wants watched.
+struct Table {
+    oid: pg_sys::Oid,
+    kind: String,
+    is_partition: bool,
+    is_temporary: bool,
+    /// Quoted and qualified.
+    name: String,
+    bare_name: String,
+    columns: Vec<String>,
+    primary_key: Vec<String>,
+}
+
+impl Table {
+    /// Looks a table up and checks that the caller owns it.
+    fn of(source: Option<pg_sys::Oid>) -> Outcome<Table> {
+        let Some(oid) = source else {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                "the table must not be null",
+                "Name the table, for instance 'public.access_log'.",
+            ));
+        };
+        let (table, is_owner) = Spi::connect(|client| {
+            let rows = client.select(
+                include_str!("../../../sql/describe_table.sql"),
+                Some(1),
+                &[oid.into(), caller().into()],
+            )?;
+            if rows.is_empty() {
+                return Err(failure(
+                    PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                    format!("table with oid {} does not exist", oid.to_u32()),
+                    "Name the table, for instance 'public.access_log'.",
+                ));
+            }
+            let row = rows.first();
+            let texts = |ordinal| -> Outcome<Vec<String>> {
+                Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())
+            };
+            let schema: String = row.get(4)?.unwrap_or_default();
+            let bare_name: String = row.get(5)?.unwrap_or_default();
+            let table = Table {
+                oid,
+                kind: row.get(1)?.unwrap_or_default(),
+                is_partition: row.get(2)?.unwrap_or_default(),
+                is_temporary: row.get::<String>(3)?.as_deref() == Some("t"),
+                name: spi::quote_qualified_identifier(&schema, &bare_name),
+                bare_name,
+                columns: texts(7)?,
+                primary_key: texts(8)?,
+            };
+            Ok((table, row.get::<bool>(6)?.unwrap_or_default()))
+        })?;
+        if !is_owner {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be owner of table {}", table.name),
+                "Let the table's owner or a superuser call the function.",
+            ));
+        }
+        Ok(table)
+    }
+
+    /// Whether rows can get into the table past a statement-level trigger on it.
+    fn needs_row_trigger(&self) -> bool {
+        self.kind == "p" || self.is_partition
+    }
+}
+
+/// The indices of this database: id, name and whether delivery is paused.
+fn indices() -> Outcome<Vec<(i32, String, bool)>> {
+    Spi::connect(|client| {
+        let mut indices = Vec::new();
+        for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
+            if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
+                indices.push((id, name, row.get(3)?.unwrap_or_default()));
+            }
+        }
+        Ok(indices)
+    })
+}
+
+/// The error of a name that is no index.
+fn no_such_index(name: &str) -> Box<super::report::Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        format!("index \"{name}\" is not known"),
+        "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
+    )
+}
+
+fn my_database() -> u32 {
+    // SAFETY: set before any session or worker runs code of ours.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+fn now() -> pg_sys::TimestampTz {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}

@@ -1,0 +1,223 @@
+//! `queue_stats` and `worker_stats`: read from the ledger, in the time it takes to look at two rows per index.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::{indices, my_database, now};
+use crate::ledger::{Lane, Ledger, Stage};
+use crate::pg::report::{reported, Outcome};
+use crate::pg::{guc, shmem};
+
+type QueueRow = (
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<TimestampWithTimeZone>,
+    Option<TimestampWithTimeZone>,
+    i64,
+    i64,
+    i64,
+    i64,
+    f64,
+    Option<TimestampWithTimeZone>,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    Option<TimestampWithTimeZone>,
+);
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn queue_stats() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(index_name, String),
+            name!(state, String),
+            name!(queued, i64),
+            name!(in_flight, i64),
+            name!(retrying, i64),
+            name!(dead, i64),
+            name!(oldest_queued_at, Option<TimestampWithTimeZone>),
+            name!(newest_queued_at, Option<TimestampWithTimeZone>),
+            name!(enqueued_total, i64),
+            name!(delivered_total, i64),
+            name!(failed_total, i64),
+            name!(dead_total, i64),
+            name!(delivered_per_second, f64),
+            name!(last_delivered_at, Option<TimestampWithTimeZone>),
+            name!(last_error, Option<String>),
+            name!(last_error_at, Option<TimestampWithTimeZone>),
+            name!(stats_reset, Option<TimestampWithTimeZone>),
+        ),
+    >,
+    ErrorReport,
+> {
+    reported(queue_rows()).map(TableIterator::new)
+}
+
+/// What is copied out of the ledger for one index, so that it is not held while tables are read.
+struct Seen {
+    lane: Lane,
+    lowest: Option<i64>,
+    highest: Option<i64>,
+}
+
+fn queue_rows() -> Outcome<Vec<QueueRow>> {
+    let (database, now) = (my_database(), now());
+    let workers = shmem::ledger().map_or(0, |mut ledger| ledger.running_workers(database));
+    let mut rows = Vec::new();
+    for (index, name, paused) in indices()? {
+        let seen = shmem::ledger().map(|ledger| see(&ledger, database, index));
+        let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
+        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, lowest: None, highest: None });
+        let lane = seen.lane;
+        // Until the tables have been counted since the server started, the exact number takes a look at them.
+        let queued = if lane.counted { lane.queued } else { count(index)? };
+        let (lowest, highest) =
+            if lane.counted { (seen.lowest, seen.highest) } else { (Some(i64::MIN), Some(i64::MAX)) };
+        rows.push((
+            name,
+            state.to_owned(),
+            queued.max(0),
+            lane.in_flight,
+            lane.retrying,
+            lane.dead,
+            at_end(include_str!("../../../sql/oldest.sql"), index, lowest)?,
+            at_end(include_str!("../../../sql/newest.sql"), index, highest)?,
+            lane.enqueued_total,
+            lane.delivered_total,
+            lane.failed_total,
+            lane.dead_total,
+            lane.delivered_per_second(now),
+            timestamp(lane.last_delivered_at),
+            lane.last_error.get().map(str::to_owned),
+            timestamp(lane.last_error_at),
+            timestamp(lane.stats_reset),
+        ));
+    }
+    Ok(rows)
+}
+
+fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
+    let lane = ledger.find_lane(database, index).and_then(|place| ledger.lane(place));
+    Seen {
+        lane: lane.copied().unwrap_or(Lane::EMPTY),
+        lowest: ledger.lowest(database, index),
+        highest: ledger.highest(database, index),
+    }
+}
+
+/// One word for what is going on, the most telling first.
+fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::TimestampTz) -> &'static str {
+    // SAFETY: reads the server's state.
+    let is_standby = unsafe { pg_sys::RecoveryInProgress() };
+    match lane {
+        _ if is_standby => "standby",
+        None => "no worker",
+        _ if !guc::is_configured() => "not configured",
+        _ if workers == 0 => "no worker",
+        _ if paused || !guc::is_enabled() => "paused",
+        Some(lane) if lane.blocked => "blocked",
+        Some(lane) if lane.failures > 0 || lane.retry_at > now => "backing off",
+        Some(lane) if lane.queued > 0 || lane.in_flight > 0 => "delivering",
+        Some(_) => "idle",
+    }
+}
+
+fn count(index: i32) -> Outcome<i64> {
+    let count = Spi::get_one_with_args(include_str!("../../../sql/count_index.sql"), &[index.into()])?;
+    Ok(count.unwrap_or_default())
+}
+
+/// The time of the row at one end of the queue, searched from a bound that excludes rows long gone.
+fn at_end(query: &str, index: i32, bound: Option<i64>) -> Outcome<Option<TimestampWithTimeZone>> {
+    let Some(bound) = bound else { return Ok(None) };
+    Spi::connect(|client| {
+        let rows = client.select(query, Some(1), &[index.into(), bound.into()])?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        Ok(rows.first().get_one()?)
+    })
+}
+
+/// A time of the ledger; 0 stands for never.
+fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
+    (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten()
+}
+
+type WorkerRow = (
+    i32,
+    String,
+    Option<String>,
+    i32,
+    i64,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    Option<TimestampWithTimeZone>,
+    i64,
+    i64,
+    i64,
+    Option<String>,
+);
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn worker_stats() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(pid, i32),
+            name!(state, String),
+            name!(index_name, Option<String>),
+            name!(batch_rows, i32),
+            name!(batch_bytes, i64),
+            name!(host, Option<String>),
+            name!(started_at, Option<TimestampWithTimeZone>),
+            name!(batch_started_at, Option<TimestampWithTimeZone>),
+            name!(batches_total, i64),
+            name!(rows_total, i64),
+            name!(errors_total, i64),
+            name!(last_error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    reported(worker_rows()).map(TableIterator::new)
+}
+
+fn worker_rows() -> Outcome<Vec<WorkerRow>> {
+    let indices = indices()?;
+    let Some(ledger) = shmem::ledger() else { return Ok(Vec::new()) };
+    let rows = ledger
+        .workers
+        .iter()
+        .filter(|worker| worker.stage == Stage::Running && worker.database == my_database())
+        .map(|worker| {
+            let index = (worker.batch_lane as usize)
+                .checked_sub(1)
+                .and_then(|lane| ledger.lane_key(lane))
+                .and_then(|key| indices.iter().find(|(id, _, _)| *id == key.index_id));
+            (
+                worker.pid,
+                if worker.rows_in_flight() > 0 { "delivering" } else { "idle" }.to_owned(),
+                index.map(|(_, name, _)| name.clone()),
+                worker.batch_rows,
+                worker.batch_bytes,
+                worker.host.get().map(str::to_owned),
+                timestamp(worker.started_at),
+                timestamp(worker.batch_started_at),
+                worker.batches_total,
+                worker.rows_total,
+                worker.errors_total,
+                worker.last_error.get().map(str::to_owned),
+            )
+        })
+        .collect();
+    Ok(rows)
+}

@@ -1,0 +1,286 @@
+//! From PostgreSQL's values to the core's: fast paths for the common types, the type's output function for the rest.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::record::{Moment, Value};
+
+/// How values of one type are read.
+pub(super) enum Decoder {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Text,
+    Json,
+    Timestamp,
+    Date,
+    Bytes,
+    /// By the output function, as a number where it can be one.
+    Numeric(pg_sys::Oid),
+    Array(Box<Element>),
+    Composite,
+    /// By the output function, as a text; also jsonb's.
+    Output(pg_sys::Oid),
+    OutputJson(pg_sys::Oid),
+}
+
+/// What it takes to walk an array.
+pub(super) struct Element {
+    decoder: Decoder,
+    oid: pg_sys::Oid,
+    length: i16,
+    by_value: bool,
+    alignment: i8,
+}
+
+/// The output function of a type.
+fn output_of(oid: pg_sys::Oid) -> pg_sys::Oid {
+    let mut function = pg_sys::InvalidOid;
+    let mut is_varlena = false;
+    // SAFETY: a look-up in the system caches; raises an error for a type that is not there.
+    unsafe { pg_sys::getTypeOutputInfo(oid, &mut function, &mut is_varlena) };
+    function
+}
+
+impl Decoder {
+    /// Chooses the decoder of a type.
+    pub(super) fn of(oid: pg_sys::Oid) -> Decoder {
+        // SAFETY: look-ups in the system caches.
+        let (base, element) = unsafe {
+            let base = pg_sys::getBaseType(oid);
+            (base, pg_sys::get_base_element_type(base))
+        };
+        match base {
+            pg_sys::BOOLOID => Decoder::Bool,
+            pg_sys::INT2OID => Decoder::Int2,
+            pg_sys::INT4OID => Decoder::Int4,
+            pg_sys::INT8OID => Decoder::Int8,
+            pg_sys::FLOAT4OID => Decoder::Float4,
+            pg_sys::FLOAT8OID => Decoder::Float8,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Decoder::Text,
+            pg_sys::JSONOID => Decoder::Json,
+            pg_sys::JSONBOID => Decoder::OutputJson(output_of(base)),
+            pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Decoder::Timestamp,
+            pg_sys::DATEOID => Decoder::Date,
+            pg_sys::BYTEAOID => Decoder::Bytes,
+            pg_sys::NUMERICOID => Decoder::Numeric(output_of(base)),
+            // Of the vector types only the output text is meant to be read.
+            pg_sys::INT2VECTOROID | pg_sys::OIDVECTOROID => Decoder::Output(output_of(base)),
+            _ if element != pg_sys::InvalidOid => Decoder::Array(Box::new(Element::of(element))),
+            // SAFETY: a look-up in the system caches.
+            _ if unsafe { pg_sys::type_is_rowtype(base) } => Decoder::Composite,
+            _ => Decoder::Output(output_of(base)),
+        }
+    }
+
+    /// Whether the result may depend on the session's settings, such as DateStyle.
+    pub(super) fn depends_on_settings(&self) -> bool {
+        match self {
+            Decoder::Composite | Decoder::Output(_) => true,
+            Decoder::Array(element) => element.decoder.depends_on_settings(),
+            _ => false,
+        }
+    }
+
+    /// Reads a value. What it borrows lives in the row or in the current memory context.
+    ///
+    /// # Safety
+    /// `datum` is a value of the type the decoder was chosen for, and outlives `'a` together with the current
+    /// memory context.
+    pub(super) unsafe fn decode<'a>(&self, datum: pg_sys::Datum) -> Value<'a> {
+        // SAFETY: by the caller's word the datum has the type of the decoder; varlena values are detoasted first.
+        unsafe {
+            match self {
+                Decoder::Bool => Value::Bool(datum.value() as u8 != 0),
+                Decoder::Int2 => Value::Int(i64::from(datum.value() as i16)),
+                Decoder::Int4 => Value::Int(i64::from(datum.value() as i32)),
+                Decoder::Int8 => Value::Int(datum.value() as i64),
+                Decoder::Float4 => Value::Float4(f32::from_bits(datum.value() as u32)),
+                Decoder::Float8 => Value::Float8(f64::from_bits(datum.value() as u64)),
+                Decoder::Text => Value::Text(varlena_text(datum)),
+                Decoder::Json => Value::Json(varlena_text(datum)),
+                Decoder::Timestamp => Value::Time(Moment::from_timestamp(datum.value() as i64)),
+                Decoder::Date => Value::Time(Moment::from_date(datum.value() as i32)),
+                Decoder::Bytes => Value::Bytes(Cow::Borrowed(varlena_bytes(datum))),
+                Decoder::Numeric(output) => Value::Numeric(output_text(*output, datum)),
+                Decoder::Output(output) => Value::Text(output_text(*output, datum)),
+                Decoder::OutputJson(output) => Value::Json(output_text(*output, datum)),
+                Decoder::Array(element) => decode_array(element, datum),
+                Decoder::Composite => decode_composite(datum),
+            }
+        }
+    }
+}
+
+/// Reads values as their output texts: key columns and what is pseudonymized.
+pub(super) struct TextDecoder {
+    decoder: Decoder,
+    output: pg_sys::Oid,
+}
+
+impl TextDecoder {
+    pub(super) fn of(oid: pg_sys::Oid) -> TextDecoder {
+        TextDecoder { decoder: Decoder::of(oid), output: output_of(oid) }
+    }
+
+    pub(super) fn depends_on_settings(&self) -> bool {
+        !matches!(
+            self.decoder,
+            Decoder::Bool | Decoder::Int2 | Decoder::Int4 | Decoder::Int8 | Decoder::Text | Decoder::Numeric(_)
+        )
+    }
+
+    /// The output text of a value.
+    ///
+    /// # Safety
+    /// As for [`Decoder::decode`].
+    pub(super) unsafe fn decode<'a>(&self, datum: pg_sys::Datum) -> Cow<'a, str> {
+        // SAFETY: handed on to the caller.
+        match self.decoder {
+            Decoder::Text => unsafe { varlena_text(datum) },
+            Decoder::Int2 => Cow::Owned((datum.value() as i16).to_string()),
+            Decoder::Int4 => Cow::Owned((datum.value() as i32).to_string()),
+            Decoder::Int8 => Cow::Owned((datum.value() as i64).to_string()),
+            // SAFETY: handed on to the caller.
+            _ => unsafe { output_text(self.output, datum) },
+        }
+    }
+}
+
+impl Element {
+    fn of(oid: pg_sys::Oid) -> Element {
+        let (mut length, mut by_value, mut alignment) = (0, false, 0);
+        // SAFETY: a look-up in the system caches.
+        unsafe { pg_sys::get_typlenbyvalalign(oid, &mut length, &mut by_value, &mut alignment) };
+        Element { decoder: Decoder::of(oid), oid, length, by_value, alignment }
+    }
+}
+
+/// # Safety
+/// `datum` is an array of the element's type.
+unsafe fn decode_array<'a>(element: &Element, datum: pg_sys::Datum) -> Value<'a> {
+    // SAFETY: deconstruct_array allocates the two lists in the current context and fills in their length; an
+    // array's dimensions follow its header.
+    let (dimensions, items) = unsafe {
+        let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        pg_sys::deconstruct_array(
+            array,
+            element.oid,
+            i32::from(element.length),
+            element.by_value,
+            element.alignment,
+            &mut values,
+            &mut nulls,
+            &mut count,
+        );
+        let rank = usize::try_from((*array).ndim).unwrap_or(0);
+        let sizes: *const i32 = array.add(1).cast();
+        let dimensions: Vec<usize> =
+            (0..rank).map(|d| usize::try_from(*sizes.add(d)).unwrap_or(0)).collect();
+        let items: Vec<Value> = (0..usize::try_from(count).unwrap_or(0))
+            .map(|i| if *nulls.add(i) { Value::Null } else { element.decoder.decode(*values.add(i)) })
+            .collect();
+        (dimensions, items)
+    };
+    nest(dimensions.get(1..).unwrap_or(&[]), &mut items.into_iter())
+}
+
+/// Folds the flat elements of an array into an array of arrays.
+fn nest<'a>(inner: &[usize], items: &mut impl Iterator<Item = Value<'a>>) -> Value<'a> {
+    match inner.split_first() {
+        None => Value::Array(items.collect()),
+        Some((_, deeper)) => {
+            let size: usize = inner.iter().product();
+            let mut rows = Vec::new();
+            loop {
+                let row: Vec<Value> = items.by_ref().take(size).collect();
+                if row.is_empty() {
+                    return Value::Array(rows);
+                }
+                rows.push(nest(deeper, &mut row.into_iter() as &mut dyn Iterator<Item = Value<'a>>));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `datum` is a composite.
+unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
+    // SAFETY: a composite's header names its row type, whose descriptor the type cache hands out; it is given
+    // back before we return. heap_deform_tuple fills exactly natts entries.
+    unsafe {
+        let header: pg_sys::HeapTupleHeader = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
+        let descriptor = pg_sys::lookup_rowtype_tupdesc(
+            pg_sys::Oid::from((*header).t_choice.t_datum.datum_typeid.to_u32()),
+            (*header).t_choice.t_datum.datum_typmod,
+        );
+        let mut tuple = pg_sys::HeapTupleData { t_data: header, ..Default::default() };
+        tuple.t_len = pgrx::varlena::varsize(header.cast()) as u32;
+        let width = usize::try_from((*descriptor).natts).unwrap_or(0);
+        let mut values = vec![pg_sys::Datum::from(0usize); width];
+        let mut nulls = vec![true; width];
+        pg_sys::heap_deform_tuple(&mut tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let mut members = Vec::with_capacity(width);
+        for (place, (value, null)) in values.into_iter().zip(nulls).enumerate() {
+            let attribute = super::bound::attribute(descriptor, place);
+            if !(*attribute).attisdropped && !null {
+                let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
+                members.push((Cow::Owned(name), Decoder::of((*attribute).atttypid).decode(value)));
+            }
+        }
+        if (*descriptor).tdrefcount >= 0 {
+            pg_sys::DecrTupleDescRefCount(descriptor);
+        }
+        Value::Object(members)
+    }
+}
+
+/// # Safety
+/// `datum` is a varlena.
+unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: detoasting returns a plain varlena, in the row itself or in the current context.
+    unsafe {
+        let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let length = pgrx::varlena::varsize_any_exhdr(plain);
+        std::slice::from_raw_parts(pgrx::varlena::vardata_any(plain).cast(), length)
+    }
+}
+
+/// # Safety
+/// `datum` is a text or of a type stored like one.
+unsafe fn varlena_text<'a>(datum: pg_sys::Datum) -> Cow<'a, str> {
+    // SAFETY: handed on to the caller.
+    utf8(unsafe { varlena_bytes(datum) })
+}
+
+/// # Safety
+/// `function` is the output function of the datum's type.
+unsafe fn output_text<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> Cow<'a, str> {
+    // SAFETY: output functions return a C string in the current context.
+    utf8(unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(function, datum)) }.to_bytes())
+}
+
+/// Text of the database as UTF-8. Converts from the database's encoding, and raises PostgreSQL's own error for
+/// bytes that are no text in it.
+fn utf8(bytes: &[u8]) -> Cow<'_, str> {
+    // SAFETY: pg_server_to_any returns its argument, or a C string in the current context.
+    unsafe {
+        if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {
+            return String::from_utf8_lossy(bytes);
+        }
+        let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+        let converted =
+            pg_sys::pg_server_to_any(bytes.as_ptr().cast(), length, pg_sys::pg_enc::PG_UTF8 as i32);
+        if converted.cast_const().cast() == bytes.as_ptr() {
+            return String::from_utf8_lossy(bytes);
+        }
+        Cow::Owned(CStr::from_ptr(converted).to_string_lossy().into_owned())
+    }
+}

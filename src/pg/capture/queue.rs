@@ -1,0 +1,283 @@
+//! Writes records into the queue, in the writer's own transaction.
+//!
+//! Rows go to the heap and its one index directly, many at a time: the executor's way costs half as much again.
+//! What that way would look after (triggers, constraints, policies, other indexes) the queue does not have; when
+//! somebody has given it any, rows go through the executor after all, with the owner's rights.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::ledger::ID_BLOCK;
+use crate::pg::owner::{as_user, home, Home};
+use crate::pg::report::Outcome;
+use crate::pg::xact;
+use crate::regions::Regions;
+
+/// Rows written by one multi-insert.
+const BATCH: usize = 128;
+/// Fewer rows than this are cheaper to insert one by one.
+const FEW: usize = 4;
+/// Columns of the queue: index_id, source, id, enqueued_at, action, record.
+const WIDTH: usize = 6;
+/// `addObject`, as `audit_algolia.queue.action` has it.
+const ADD_OBJECT: u8 = b'a';
+
+#[pg_guard]
+unsafe extern "C-unwind" {
+    /// `commands/sequence.h`, which pgrx does not bind: the next value, optionally without asking for rights.
+    fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// The ids the current transaction may still hand out.
+#[derive(Clone, Copy)]
+struct Ids {
+    transaction: pg_sys::TransactionId,
+    next: i64,
+    end: i64,
+}
+
+thread_local! {
+    static IDS: Cell<Option<Ids>> = const { Cell::new(None) };
+}
+
+/// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
+fn next_id(sequence: pg_sys::Oid) -> i64 {
+    // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema.
+    let transaction = unsafe { pg_sys::GetTopTransactionId() };
+    let ids = match IDS.get() {
+        Some(ids) if ids.transaction == transaction && ids.next < ids.end => ids,
+        _ => {
+            // SAFETY: as above; the writer needs no right on the sequence, for it hands out nothing but numbers.
+            let block = unsafe { nextval_internal(sequence, false) };
+            Ids { transaction, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
+        }
+    };
+    IDS.set(Some(Ids { next: ids.next + 1, ..ids }));
+    ids.next
+}
+
+/// Writes the records of one statement.
+pub(super) struct Writer {
+    home: Home,
+    heap: pg_sys::Relation,
+    pkey: pg_sys::Relation,
+    is_plain: bool,
+    index_id: i32,
+    source: i32,
+    now: pg_sys::TimestampTz,
+    rows: Vec<(i64, pg_sys::Datum)>,
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+}
+
+impl Writer {
+    /// Opens the queue. Its locks are kept until the transaction ends.
+    pub(super) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
+        let home = home()?;
+        // SAFETY: the relations were found by name a moment ago; opening raises an error if they are gone.
+        let (heap, pkey, now) = unsafe {
+            let lock = pg_sys::RowExclusiveLock as i32;
+            let heap = pg_sys::table_open(home.queue, lock);
+            (heap, pg_sys::index_open(home.queue_pkey, lock), pg_sys::GetCurrentStatementStartTimestamp())
+        };
+        // SAFETY: the relation is open.
+        let is_plain = unsafe { is_plain(heap) };
+        Ok(Writer { home, heap, pkey, is_plain, index_id, source, now, rows: Vec::new(), slots: Vec::new() })
+    }
+
+    /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
+    /// Returns whether a flush is due.
+    pub(super) fn push(&mut self, record: &str) -> bool {
+        if let Some(text) = record.into_datum() {
+            self.rows.push((next_id(self.home.block_sequence), text));
+        }
+        self.rows.len() >= BATCH
+    }
+
+    /// Writes what has been added.
+    pub(super) fn flush(&mut self) -> Outcome<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut spans = Regions::new();
+        for (id, _) in &self.rows {
+            spans.add(*id, *id);
+        }
+        let count = self.rows.len();
+        // SAFETY: the relations are open and locked, and the rows' texts are alive by push's contract.
+        unsafe {
+            if !self.is_plain {
+                self.insert_by_executor()?;
+            } else if count < FEW {
+                self.insert_singly();
+            } else {
+                self.insert_together();
+            }
+        }
+        self.rows.clear();
+        xact::note_queued(self.index_id, count as i64, &spans);
+        Ok(())
+    }
+
+    /// Closes the queue.
+    pub(super) fn close(self) {
+        // SAFETY: the counterpart of `open`; the slots were made by `insert_together` and are used no more.
+        unsafe {
+            for slot in self.slots {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            pg_sys::index_close(self.pkey, pg_sys::NoLock as i32);
+            pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
+        }
+    }
+
+    fn values(&self, id: i64, record: pg_sys::Datum) -> [pg_sys::Datum; WIDTH] {
+        [
+            self.index_id.into(),
+            self.source.into(),
+            id.into(),
+            self.now.into(),
+            pg_sys::Datum::from(ADD_OBJECT as usize),
+            record,
+        ]
+    }
+
+    /// # Safety
+    /// The queue is open, and the rows' texts are alive.
+    unsafe fn insert_singly(&self) {
+        // SAFETY: values and nulls have as many entries as the queue has columns, which is_plain has checked; no
+        // options and no bulk state, as the heap's documentation asks of callers like us.
+        unsafe {
+            let command = pg_sys::GetCurrentCommandId(true);
+            for (id, record) in &self.rows {
+                let mut values = self.values(*id, *record);
+                let mut nulls = [false; WIDTH];
+                let tuple =
+                    pg_sys::heap_form_tuple((*self.heap).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+                pg_sys::heap_insert(self.heap, tuple, command, 0, std::ptr::null_mut());
+                self.insert_key(*id, &raw mut (*tuple).t_self);
+                pg_sys::heap_freetuple(tuple);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The queue is open, and the rows' texts are alive.
+    unsafe fn insert_together(&mut self) {
+        // SAFETY: a slot has as many values and nulls as the queue has columns; slots are cleared before they are
+        // filled and after their tuples are written.
+        unsafe {
+            while self.slots.len() < self.rows.len() {
+                self.slots.push(pg_sys::MakeSingleTupleTableSlot(
+                    (*self.heap).rd_att,
+                    &raw const pg_sys::TTSOpsHeapTuple,
+                ));
+            }
+            for ((id, record), slot) in self.rows.iter().zip(&self.slots) {
+                clear(*slot);
+                for (place, value) in self.values(*id, *record).into_iter().enumerate() {
+                    *(**slot).tts_values.add(place) = value;
+                    *(**slot).tts_isnull.add(place) = false;
+                }
+                pg_sys::ExecStoreVirtualTuple(*slot);
+            }
+            pg_sys::heap_multi_insert(
+                self.heap,
+                self.slots.as_mut_ptr(),
+                self.rows.len() as i32,
+                pg_sys::GetCurrentCommandId(true),
+                0,
+                std::ptr::null_mut(),
+            );
+            for ((id, _), slot) in self.rows.iter().zip(&self.slots) {
+                self.insert_key(*id, &raw mut (**slot).tts_tid);
+                clear(*slot);
+            }
+        }
+    }
+
+    /// # Safety
+    /// `place` is where the row with this id was just written.
+    unsafe fn insert_key(&self, id: i64, place: pg_sys::ItemPointer) {
+        let mut key: [pg_sys::Datum; 2] = [self.index_id.into(), id.into()];
+        let mut nulls = [false; 2];
+        // SAFETY: the primary key is a b-tree over exactly (index_id, id), which needs no IndexInfo.
+        unsafe {
+            pg_sys::index_insert(
+                self.pkey,
+                key.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                place,
+                self.heap,
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
+                #[cfg(not(feature = "pg13"))]
+                false,
+                std::ptr::null_mut(),
+            );
+        }
+    }
+
+    /// # Safety
+    /// The rows' texts are alive.
+    unsafe fn insert_by_executor(&self) -> Outcome<()> {
+        let ids: Vec<i64> = self.rows.iter().map(|(id, _)| *id).collect();
+        // SAFETY: each text was made from a str by push.
+        let records: Vec<Option<String>> =
+            self.rows.iter().map(|(_, text)| unsafe { String::from_datum(*text, false) }).collect();
+        as_user(self.home.owner, || {
+            Spi::connect_mut(|client| {
+                client.update(
+                    include_str!("../../../sql/enqueue.sql"),
+                    None,
+                    &[
+                        self.index_id.into(),
+                        self.source.into(),
+                        ids.into(),
+                        // SAFETY: the datum is a timestamptz.
+                        unsafe { pgrx::datum::DatumWithOid::new(self.now, pg_sys::TIMESTAMPTZOID) },
+                        records.into(),
+                    ],
+                )?;
+                Ok(())
+            })
+        })
+    }
+}
+
+/// # Safety
+/// `slot` is a valid slot.
+unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: every kind of slot has a clear method; this is ExecClearTuple, an inline function of the server's.
+    unsafe {
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| clear(slot));
+        }
+    }
+}
+
+/// Whether the queue is as the extension made it, so that writing to its heap passes nothing by.
+///
+/// # Safety
+/// `heap` is an open relation.
+unsafe fn is_plain(heap: pg_sys::Relation) -> bool {
+    // SAFETY: plain reads of the relation's cache entry; the index list is a copy of our own.
+    unsafe {
+        let relation = &*heap;
+        let class = &*relation.rd_rel;
+        let constraints = (*relation.rd_att).constr;
+        let indexes = pg_sys::RelationGetIndexList(heap);
+        let single_index = !indexes.is_null() && (*indexes).length == 1;
+        pg_sys::list_free(indexes);
+        class.relkind == pg_sys::RELKIND_RELATION as i8
+            && class.relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as i8
+            && class.relam == pg_sys::HEAP_TABLE_AM_OID
+            && usize::try_from((*relation.rd_att).natts) == Ok(WIDTH)
+            && relation.trigdesc.is_null()
+            && relation.rd_rules.is_null()
+            && !class.relrowsecurity
+            && (constraints.is_null()
+                || ((*constraints).num_check == 0 && !(*constraints).has_generated_stored))
+            && single_index
+    }
+}

@@ -1,0 +1,129 @@
+//! Check hooks: what a setting must look like to be accepted, told in words that mend it.
+
+use std::ffi::{c_char, c_void, CStr, CString};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::delivery::parse_hosts;
+
+/// Makes a check hook of a function from the new text to "accepted" or the reason why not.
+macro_rules! check_hook {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[pg_guard]
+        pub(super) unsafe extern "C-unwind" fn $name(
+            value: *mut *mut c_char,
+            _extra: *mut *mut c_void,
+            _source: pg_sys::GucSource::Type,
+        ) -> bool {
+            // SAFETY: the server passes the address of the new value, a C string or null.
+            let text = unsafe { text_at(value) };
+            match $check(&text) {
+                Ok(()) => true,
+                Err(reason) => refuse(&reason),
+            }
+        }
+    };
+}
+
+check_hook!(
+    /// Part of host names, so letters, digits and hyphens alone.
+    application_id,
+    |text: &str| {
+        if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && text.len() <= 64 {
+            Ok(())
+        } else {
+            Err("An application id has letters and digits alone, like \"YourApplicationID\".".to_owned())
+        }
+    }
+);
+check_hook!(
+    hosts,
+    |text: &str| parse_hosts(text).map(drop).map_err(|error| error.to_string())
+);
+check_hook!(databases, |text: &str| {
+    if text.trim() == "*" || !names(text).iter().any(|name| name.is_empty() || name == "*") {
+        Ok(())
+    } else {
+        Err("Give \"*\" or database names separated by commas.".to_owned())
+    }
+});
+check_hook!(ca_file, |text: &str| {
+    if text.is_empty() {
+        return Ok(());
+    }
+    match std::fs::read_to_string(text) {
+        Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Ok(()),
+        Ok(_) => Err(format!("File \"{text}\" holds no certificate in PEM format.")),
+        Err(error) => Err(format!("Could not read file \"{text}\": {error}.")),
+    }
+});
+check_hook!(time_zone_name, |text: &str| match time_zone_of(text) {
+    Some(_) => Ok(()),
+    None => Err(format!("Time zone \"{text}\" is not known; see pg_timezone_names.")),
+});
+check_hook!(header_text, |text: &str| {
+    if text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("The text goes into an HTTP header: printable ASCII alone.".to_owned())
+    }
+});
+
+/// The server's time zone of a name. The server keeps zones it has loaded for good.
+fn time_zone_of(name: &str) -> Option<*mut pg_sys::pg_tz> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: pg_tzset takes a C string and returns null for an unknown name.
+    let zone = unsafe { pg_sys::pg_tzset(name.as_ptr()) };
+    (!zone.is_null()).then_some(zone)
+}
+
+/// The zone of the time buckets, `audit_algolia.time_zone`.
+pub(in crate::pg) fn time_zone() -> Option<*mut pg_sys::pg_tz> {
+    time_zone_of(&super::text(&super::TIME_ZONE))
+}
+
+/// The names in a comma-separated list; double quotes protect a comma or a space.
+pub(super) fn names(list: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut quoted = false;
+    for c in list.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => names.push(String::new()),
+            _ => {
+                if let Some(name) = names.last_mut() {
+                    name.push(c);
+                }
+            }
+        }
+    }
+    names.into_iter().map(|name| name.trim().to_owned()).collect()
+}
+
+/// # Safety
+/// `value` is what the server passes to a check hook.
+pub(super) unsafe fn text_at(value: *mut *mut c_char) -> String {
+    // SAFETY: by the caller's word it points to a C string or to null.
+    unsafe {
+        if value.is_null() || (*value).is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(*value).to_string_lossy().into_owned()
+        }
+    }
+}
+
+/// Refuses the value, with the reason as the message's DETAIL.
+pub(super) fn refuse(reason: &str) -> bool {
+    if let Ok(reason) = CString::new(reason.replace('\0', " ")) {
+        // SAFETY: check hooks run in the main thread; guc.c reads the global right after the hook and ErrorContext
+        // is where GUC_check_errdetail() itself would have put the text.
+        unsafe {
+            pg_sys::GUC_check_errdetail_string =
+                pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, reason.as_ptr());
+        }
+    }
+    false
+}

@@ -1,0 +1,228 @@
+//! The two keys and the files that may hold them.
+//!
+//! A reload logs each changed parameter with its new value, and so would every list of settings show it.
+//! Hence the visible value of a key is always the empty text: the check hook moves the secret into the
+//! hook's "extra" memory, the assign hook remembers it, the show hook answers with asterisks.
+
+use std::ffi::{c_char, c_void, CStr, CString};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use super::checks::{refuse, text_at};
+use crate::secret::Secret;
+
+/// Largest key file that is read, in bytes.
+const KEY_FILE_LIMIT: u64 = 4096;
+
+/// A setting's secret: the "extra" that belongs to its current value, kept and freed by the server.
+type Slot = AtomicPtr<c_char>;
+
+static API_KEY: Slot = Slot::new(std::ptr::null_mut());
+static API_KEY_FILE: Slot = Slot::new(std::ptr::null_mut());
+static PSEUDONYM_KEY: Slot = Slot::new(std::ptr::null_mut());
+static PSEUDONYM_KEY_FILE: Slot = Slot::new(std::ptr::null_mut());
+
+/// The write key, from the setting or else from the file.
+pub(in crate::pg) fn api_key() -> Option<Secret> {
+    secret(&API_KEY).or_else(|| secret(&API_KEY_FILE))
+}
+
+/// The key of the pseudonyms, from the setting or else from the file.
+pub(in crate::pg) fn pseudonym_key() -> Option<Secret> {
+    secret(&PSEUDONYM_KEY).or_else(|| secret(&PSEUDONYM_KEY_FILE))
+}
+
+fn secret(slot: &Slot) -> Option<Secret> {
+    let extra = slot.load(Ordering::Relaxed);
+    if extra.is_null() {
+        return None;
+    }
+    // SAFETY: the assign hook stored the extra of the value in force, a C string made by `keep`; the server frees
+    // it only after it has assigned another one, in this same thread.
+    let text = unsafe { CStr::from_ptr(extra) }.to_string_lossy();
+    (!text.is_empty()).then(|| Secret::new(text.into_owned()))
+}
+
+/// Makes the variable and the hooks of one setting that holds a secret.
+macro_rules! secret_setting {
+    ($slot:ident, $setting:ident, $assign:ident, $show:ident) => {
+        static $setting: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $assign(_value: *const c_char, extra: *mut c_void) {
+            $slot.store(extra.cast(), Ordering::Relaxed);
+        }
+
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $show() -> *const c_char {
+            if secret(&$slot).is_some() { c"********".as_ptr() } else { c"".as_ptr() }
+        }
+    };
+}
+
+secret_setting!(API_KEY, API_KEY_VALUE, assign_api_key, show_api_key);
+secret_setting!(PSEUDONYM_KEY, PSEUDONYM_KEY_VALUE, assign_pseudonym_key, show_pseudonym_key);
+
+/// Makes the variable and the assign hook of one setting that names a file with a secret.
+macro_rules! secret_file {
+    ($slot:ident, $setting:ident, $assign:ident) => {
+        static $setting: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $assign(_value: *const c_char, extra: *mut c_void) {
+            $slot.store(extra.cast(), Ordering::Relaxed);
+        }
+    };
+}
+
+secret_file!(API_KEY_FILE, API_KEY_PATH, assign_api_key_file);
+secret_file!(PSEUDONYM_KEY_FILE, PSEUDONYM_KEY_PATH, assign_pseudonym_key_file);
+
+/// Defines the four settings.
+pub(super) fn define() {
+    let string = |name, short, long, setting: &'static GucSetting<Option<CString>>, check, assign, show| {
+        // SAFETY: all hooks are guarded against unwinding.
+        unsafe {
+            GucRegistry::define_string_guc_with_hooks(
+                name,
+                short,
+                long,
+                setting,
+                GucContext::Sighup,
+                GucFlags::SUPERUSER_ONLY,
+                check,
+                assign,
+                show,
+            )
+        }
+    };
+    string(
+        c"audit_algolia.api_key",
+        c"Sets the Algolia key records are written with.",
+        c"It needs the right addObject. Never shown; audit_algolia.api_key_file keeps it out of this file too.",
+        &API_KEY_VALUE,
+        Some(check_key),
+        Some(assign_api_key),
+        Some(show_api_key),
+    );
+    string(
+        c"audit_algolia.api_key_file",
+        c"Names a file that holds the Algolia write key.",
+        c"Read at start and at each reload; refused when others can read it.",
+        &API_KEY_PATH,
+        Some(check_key_file),
+        Some(assign_api_key_file),
+        None,
+    );
+    string(
+        c"audit_algolia.pseudonym_key",
+        c"Sets the secret key pseudonyms are made with.",
+        c"Whoever has it can tell which pseudonym belongs to a known value. Another key makes other pseudonyms.",
+        &PSEUDONYM_KEY_VALUE,
+        Some(check_key),
+        Some(assign_pseudonym_key),
+        Some(show_pseudonym_key),
+    );
+    string(
+        c"audit_algolia.pseudonym_key_file",
+        c"Names a file that holds the secret key of the pseudonyms.",
+        c"Read at start and at each reload; refused when others can read it.",
+        &PSEUDONYM_KEY_PATH,
+        Some(check_key_file),
+        Some(assign_pseudonym_key_file),
+        None,
+    );
+}
+
+/// Moves the key out of sight: the visible value becomes the empty text.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_key(
+    value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes the address of the new value, which it allocated with malloc (or, from 16 on, in
+    // its own context) and lets a check hook shorten in place.
+    unsafe {
+        let secret = text_at(value);
+        if !(*value).is_null() {
+            let length = CStr::from_ptr(*value).to_bytes().len();
+            std::ptr::write_bytes(*value, 0, length);
+        }
+        keep(&secret, extra)
+    }
+}
+
+/// Reads the file; the path stays visible, the content goes into the extra.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_key_file(
+    value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes the address of the new value.
+    let path = unsafe { text_at(value) };
+    if path.is_empty() {
+        return true;
+    }
+    match read_key_file(&path) {
+        // SAFETY: the server passes the address of the extra to be set.
+        Ok(key) => unsafe { keep(&key, extra) },
+        Err(reason) => refuse(&reason),
+    }
+}
+
+/// The key in a file. As with the server's own key files, nobody but the owner may have access to it; a file of
+/// root's may be readable by the server's group.
+fn read_key_file(path: &str) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("Could not read key file \"{path}\": {error}.");
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > KEY_FILE_LIMIT {
+        return Err(format!("Key file \"{path}\" is not a small ordinary file."));
+    }
+    let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    if metadata.mode() & forbidden != 0 {
+        return Err(format!(
+            "Key file \"{path}\" can be read by others; make its permissions u=rw (0600) or less."
+        ));
+    }
+    let key = std::fs::read_to_string(path).map_err(unreadable)?;
+    match key.trim() {
+        "" => Err(format!("Key file \"{path}\" is empty.")),
+        key if key.contains('\0') => Err(format!("Key file \"{path}\" is not a text.")),
+        key => Ok(key.to_owned()),
+    }
+}
+
+/// Puts a secret into the memory that guc.c frees together with the value.
+///
+/// # Safety
+/// `extra` is what the server passes to a check hook.
+unsafe fn keep(secret: &str, extra: *mut *mut c_void) -> bool {
+    let size = secret.len() + 1;
+    // SAFETY: extras are freed with free() up to 15 and with guc_free() from 16 on; we allocate alike, and
+    // write no further than the size asked for.
+    unsafe {
+        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+        let memory: *mut u8 = malloc(size).cast();
+        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+        let memory: *mut u8 = pg_sys::guc_malloc(pg_sys::LOG as i32, size).cast();
+        if memory.is_null() {
+            return false;
+        }
+        std::ptr::copy_nonoverlapping(secret.as_ptr(), memory, secret.len());
+        memory.add(secret.len()).write(0);
+        *extra = memory.cast();
+    }
+    true
+}
+
+#[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+extern "C" {
+    fn malloc(size: usize) -> *mut c_void;
+}
+

@@ -1,0 +1,121 @@
+//! Work done with the extension owner's rights: reading its rules and, where the heap cannot be written
+//! directly, its queue.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::report::{failure, Outcome};
+
+/// Where the extension's objects are in the current database.
+#[derive(Clone, Copy)]
+pub(super) struct Home {
+    pub(super) queue: pg_sys::Oid,
+    pub(super) queue_pkey: pg_sys::Oid,
+    pub(super) block_sequence: pg_sys::Oid,
+    pub(super) owner: pg_sys::Oid,
+}
+
+thread_local! {
+    static HOME: Cell<Option<Home>> = const { Cell::new(None) };
+}
+
+/// Forgets where the objects are; they may have been made anew.
+pub(super) fn forget_home() {
+    HOME.set(None);
+}
+
+/// Whether `relation` is where the queue was last seen, or nobody has looked.
+pub(super) fn is_home(relation: pg_sys::Oid) -> bool {
+    HOME.get().is_some_and(|home| home.queue == relation)
+}
+
+/// Finds the extension's objects.
+pub(super) fn home() -> Outcome<Home> {
+    if let Some(home) = HOME.get() {
+        return Ok(home);
+    }
+    // SAFETY: look-ups in the system caches by constant names, inside a transaction.
+    let found = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
+        let named = |name: &std::ffi::CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
+        let queue = named(c"queue");
+        let home = Home {
+            queue,
+            queue_pkey: named(c"queue_pkey"),
+            block_sequence: named(c"queue_block"),
+            owner: owner_of(queue),
+        };
+        let all = [home.queue, home.queue_pkey, home.block_sequence, home.owner];
+        all.iter().all(|oid| *oid != pg_sys::InvalidOid).then_some(home)
+    };
+    let home = found.ok_or_else(|| {
+        failure(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            "the queue of audit_algolia is not there",
+            "Create the extension in this database with CREATE EXTENSION audit_algolia, or drop the trigger.",
+        )
+    })?;
+    HOME.set(Some(home));
+    Ok(home)
+}
+
+/// The owner of a relation; invalid when there is no such relation.
+fn owner_of(relation: pg_sys::Oid) -> pg_sys::Oid {
+    if relation == pg_sys::InvalidOid {
+        return pg_sys::InvalidOid;
+    }
+    // SAFETY: opens an existing relation with the weakest lock and closes it at once.
+    unsafe {
+        let opened = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if opened.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let owner = (*(*opened).rd_rel).relowner;
+        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+        owner
+    }
+}
+
+/// Runs `work` as `user`, with a search_path nobody can plant anything in. An error unwinds through here without
+/// undoing anything, for the abort of the (sub)transaction restores user and settings by itself.
+pub(super) fn as_user<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    let mut caller = pg_sys::InvalidOid;
+    let mut context = 0;
+    // SAFETY: the pair is saved and set as the server's own security-definer code does; the settings' nest level
+    // is closed below or by the abort.
+    let level = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
+        pg_sys::SetUserIdAndSecContext(
+            user,
+            context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
+        );
+        pg_sys::NewGUCNestLevel()
+    };
+    set_locally(c"search_path", c"pg_catalog, pg_temp");
+    let result = work();
+    // SAFETY: the counterpart of the above.
+    unsafe {
+        pg_sys::AtEOXact_GUC(false, level);
+        pg_sys::SetUserIdAndSecContext(caller, context);
+    }
+    result
+}
+
+/// Sets a setting until the innermost nest level ends.
+pub(super) fn set_locally(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+    // SAFETY: both are C strings; GUC_ACTION_SAVE ties the value to the nest level the caller has opened.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}

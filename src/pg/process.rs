@@ -1,0 +1,115 @@
+//! What launcher and workers share as processes: signals, waiting on the latch, transactions that abort on failure.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::RawFd;
+
+use pgrx::memcxt::PgMemoryContexts;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// Installs PostgreSQL's own handlers, so that a query or a lock wait ends at once on SIGTERM, and lets signals in.
+/// pgrx's handlers only set flags that nobody would look at in the middle of a query.
+pub(super) fn obey_signals() {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal as install;
+    #[cfg(feature = "pg18")]
+    use pg_sys::pqsignal_be as install;
+    // SAFETY: both handlers are the server's own, made for processes like ours; a background worker starts with
+    // signals blocked until it has installed its handlers.
+    unsafe {
+        install(pg_sys::SIGTERM as i32, Some(pg_sys::die));
+        install(pg_sys::SIGHUP as i32, Some(pg_sys::SignalHandlerForConfigReload));
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// Waits until the latch is set, `fd` is readable or `timeout_ms` has passed (negative: for ever). Ends the process
+/// when the postmaster dies or has asked for its end.
+pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) {
+    let mut events = (pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
+    if timeout_ms >= 0 {
+        events |= pg_sys::WL_TIMEOUT as i32;
+    }
+    if fd.is_some() {
+        events |= pg_sys::WL_SOCKET_READABLE as i32;
+    }
+    // SAFETY: MyLatch is this process's latch; the descriptor, if any, is open for as long as the worker lives.
+    unsafe {
+        pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events,
+            fd.unwrap_or(pg_sys::PGINVALID_SOCKET),
+            timeout_ms,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}
+
+/// Reads the configuration again if a reload was asked for; returns whether it was.
+pub(super) fn reload_if_asked() -> bool {
+    // SAFETY: the flag is set by the server's SIGHUP handler; the file is read outside of the handler.
+    unsafe {
+        if pg_sys::ConfigReloadPending == 0 {
+            return false;
+        }
+        pg_sys::ConfigReloadPending = 0;
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+    }
+    true
+}
+
+/// Runs `work` in a transaction of its own: commits when it returns `Ok`, aborts when it returns `Err`. A PostgreSQL
+/// error passes through and ends the process, whose exit callback gives back what it held; pgrx's own
+/// `BackgroundWorker::transaction` would commit in the first case.
+pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // SAFETY: called by a connected process outside of any transaction; each start has its commit or abort here.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+    let result = work();
+    // SAFETY: the counterpart of the above. pgstat_report_stat tells autovacuum what this process has written;
+    // only the main loop of ordinary sessions does it by itself.
+    unsafe {
+        if result.is_ok() {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        } else {
+            pg_sys::AbortCurrentTransaction();
+        }
+        pg_sys::pgstat_report_stat(false);
+    }
+    result
+}
+
+/// Runs `work` in a memory context of its own: outside of transactions the current one lives as long as the process.
+pub(super) fn in_scratch_memory<T>(work: impl FnOnce() -> T) -> T {
+    let mut scratch = PgMemoryContexts::new("audit_algolia round");
+    // SAFETY: nothing that `work` returns is allocated by PostgreSQL in the context that goes away here.
+    unsafe { scratch.switch_to(|_| work()) }
+}
+
+/// Shows in `pg_stat_activity` what the process is doing.
+pub(super) fn report_activity(busy: bool, what: &str) {
+    let state = if busy { pg_sys::BackendState::STATE_RUNNING } else { pg_sys::BackendState::STATE_IDLE };
+    if let Ok(what) = CString::new(what) {
+        // SAFETY: the text is copied into shared memory.
+        unsafe { pg_sys::pgstat_report_activity(state, what.as_ptr()) };
+    }
+}
+
+/// Sets a setting of this process for good.
+pub(super) fn set(name: &CStr, value: &CStr) {
+    // SAFETY: two C strings; background workers may set what a superuser may.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        )
+    };
+}

@@ -1,0 +1,120 @@
+//! What the shell knows of a source: its rules as stored, the key of its pseudonyms and its clock.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::guc;
+use super::report::{failure, Failure, Outcome};
+use crate::pseudonym::Pseudonymizer;
+use crate::record::{Calendar, CivilHour};
+use crate::rules::{parse_columns, Column};
+use crate::secret::Secret;
+
+/// The stored rules of one source.
+pub(super) struct SourceRules {
+    pub(super) relation: pg_sys::Oid,
+    pub(super) index_id: i32,
+    pub(super) columns: Vec<Column>,
+    pub(super) pseudonymize: Vec<String>,
+    pub(super) object_id: Vec<String>,
+    pub(super) object_prefix: String,
+    pub(super) time_column: Option<String>,
+}
+
+impl SourceRules {
+    /// Reads the rules of a source; call it with the owner's rights. `table_columns` are the names the stored
+    /// column entries are read against.
+    pub(super) fn load(id: i32, table_columns: &[&str]) -> Outcome<Option<SourceRules>> {
+        Spi::connect(|client| {
+            let rows = client.select(include_str!("../../sql/source_rules.sql"), Some(1), &[id.into()])?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let row = rows.first();
+            let texts = |ordinal| -> Outcome<Vec<String>> {
+                let list = row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default();
+                Ok(list.into_iter().flatten().collect())
+            };
+            let entries = texts(3)?;
+            let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
+            Ok(Some(SourceRules {
+                relation: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+                index_id: row.get(2)?.unwrap_or_default(),
+                columns: parse_columns(&entries, table_columns)?,
+                pseudonymize: texts(4)?,
+                object_id: texts(5)?,
+                object_prefix: row.get(6)?.unwrap_or_default(),
+                time_column: row.get(7)?,
+            }))
+        })
+    }
+}
+
+/// The error of a missing key.
+pub(super) fn no_pseudonym_key() -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "there is no key for pseudonyms",
+        "Set audit_algolia.pseudonym_key_file (or audit_algolia.pseudonym_key) and reload the configuration.",
+    )
+}
+
+thread_local! {
+    static PSEUDONYMIZER: RefCell<Option<(Secret, Pseudonymizer)>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with the pseudonymizer of the key in force. It is made anew only when the key has changed.
+pub(super) fn with_pseudonymizer<T>(work: impl FnOnce(Option<&Pseudonymizer>) -> T) -> T {
+    let key = guc::pseudonym_key();
+    PSEUDONYMIZER.with_borrow_mut(|cached| {
+        let current = matches!((&*cached, &key), (Some((made_of, _)), Some(key)) if made_of == key);
+        if !current {
+            *cached = key.and_then(|key| {
+                let made = Pseudonymizer::new(key.expose().as_bytes())?;
+                Some((key, made))
+            });
+        }
+        work(cached.as_ref().map(|(_, pseudonymizer)| pseudonymizer))
+    })
+}
+
+/// The clock of `audit_algolia.time_zone`, by the server's own time zone code.
+pub(super) struct ServerCalendar {
+    zone: *mut pg_sys::pg_tz,
+}
+
+impl ServerCalendar {
+    /// The calendar of the zone in force.
+    pub(super) fn current() -> ServerCalendar {
+        // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when
+        // it was set and should therefore be there.
+        ServerCalendar { zone: guc::time_zone().unwrap_or_else(|| unsafe { pg_sys::log_timezone }) }
+    }
+}
+
+impl Calendar for ServerCalendar {
+    fn hour_of(&mut self, unix_seconds: i64) -> CivilHour {
+        // SAFETY: the zone comes from pg_tzset and is never freed; the result points to a static of the server,
+        // read at once. It is null only for years beyond an int.
+        unsafe {
+            let moment: pg_sys::pg_time_t = unix_seconds;
+            match pg_sys::pg_localtime(&moment, self.zone).as_ref() {
+                None => CivilHour { year: i32::MAX, month: 1, day: 1, hour: 0, weekday: 0 },
+                Some(clock) => CivilHour {
+                    year: clock.tm_year + 1900,
+                    month: (clock.tm_mon + 1) as u8,
+                    day: clock.tm_mday as u8,
+                    hour: clock.tm_hour as u8,
+                    weekday: clock.tm_wday as u8,
+                },
+            }
+        }
+    }
+
+    /// Zones are never unloaded, so the address tells them apart.
+    fn generation(&self) -> u64 {
+        self.zone as u64
+    }
+}

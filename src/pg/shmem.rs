@@ -1,0 +1,156 @@
+//! The ledger in shared memory, behind one lightweight lock.
+//!
+//! The memory is asked for while the postmaster preloads the library. Where the library was not preloaded
+//! there is no ledger, and every caller gets `None`: capture works without it, delivery does not.
+
+use std::mem::size_of;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::ledger::{Ledger, Wakes};
+
+const NAME: &std::ffi::CStr = c"audit_algolia";
+
+/// What lies at the start of our piece of shared memory.
+#[repr(C)]
+struct Shared {
+    lock: *mut pg_sys::LWLock,
+    ledger: Ledger,
+}
+
+/// Set once in the postmaster and inherited by every process it forks.
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Asks for the memory. Call it from `_PG_init` while libraries are preloaded.
+pub(super) fn request() {
+    #[cfg(any(feature = "pg13", feature = "pg14"))]
+    // SAFETY: the postmaster preloads libraries before it sizes shared memory, single-threaded.
+    unsafe {
+        reserve()
+    };
+    // SAFETY: hooks are plain globals of the postmaster, which loads libraries single-threaded.
+    unsafe {
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        {
+            PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+            pg_sys::shmem_request_hook = Some(on_request);
+        }
+        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(on_startup);
+    }
+}
+
+#[cfg(not(any(feature = "pg13", feature = "pg14")))]
+static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
+
+/// # Safety
+/// To be called at the one point where the server accepts requests for shared memory.
+unsafe fn reserve() {
+    // SAFETY: the caller vouches for the time; the name outlives the server.
+    unsafe {
+        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+    }
+}
+
+#[cfg(not(any(feature = "pg13", feature = "pg14")))]
+#[pg_guard]
+unsafe extern "C-unwind" fn on_request() {
+    // SAFETY: the hook before ours is called as the server would have called it; we are in the request hook.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST {
+            previous();
+        }
+        reserve();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_startup() {
+    // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before
+    // any other process can attach. ShmemInitStruct hands out memory of the size asked for, aligned to a
+    // cache line; all zeroes is a valid empty Ledger by its own contract.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP {
+            previous();
+        }
+        let mut found = false;
+        let shared: *mut Shared =
+            pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Shared>(), &mut found).cast();
+        if !found {
+            std::ptr::write_bytes(shared, 0, 1);
+            (*shared).lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
+        }
+        SHARED.store(shared, Ordering::Release);
+    }
+}
+
+/// Whether the library was preloaded, so that there is a ledger and workers can run.
+pub(super) fn is_preloaded() -> bool {
+    !SHARED.load(Ordering::Acquire).is_null()
+}
+
+/// The ledger, locked for this process alone. Hold it briefly: commits wait for it.
+pub(super) struct Locked {
+    shared: *mut Shared,
+}
+
+/// Locks the ledger; `None` when the library was not preloaded.
+pub(super) fn ledger() -> Option<Locked> {
+    let shared = SHARED.load(Ordering::Acquire);
+    if shared.is_null() {
+        return None;
+    }
+    // SAFETY: the pointer was set by on_startup and the lock initialised there; LWLockAcquire waits
+    // without raising errors and holds interrupts off until the lock is released.
+    unsafe { pg_sys::LWLockAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
+    Some(Locked { shared })
+}
+
+impl Deref for Locked {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        // SAFETY: we hold the lock, and shared memory outlives the process.
+        unsafe { &(*self.shared).ledger }
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Ledger {
+        // SAFETY: we hold the lock exclusively, and shared memory outlives the process.
+        unsafe { &mut (*self.shared).ledger }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // SAFETY: an ERROR resets InterruptHoldoffCount and its clean-up releases all lightweight locks, so
+        // the lock is ours to release exactly when the count says that interrupts are still held off.
+        unsafe {
+            if pg_sys::InterruptHoldoffCount > 0 {
+                pg_sys::LWLockRelease((*self.shared).lock);
+            }
+        }
+    }
+}
+
+/// Sets the latches of the processes to wake. Call it without holding the ledger.
+pub(super) fn wake(wakes: Wakes) {
+    for address in wakes.iter() {
+        // SAFETY: the address was stored by a process of this server as that of its own latch, which lies in
+        // the shared array of processes, at the same address everywhere and never unmapped. A latch that has
+        // changed hands since is woken for nothing, which latches allow.
+        unsafe { pg_sys::SetLatch(address as *mut pg_sys::Latch) };
+    }
+}
+
+/// The address of this process's latch, for others to set.
+pub(super) fn my_latch() -> u64 {
+    // SAFETY: MyLatch is set before any code of ours runs in a process.
+    unsafe { pg_sys::MyLatch as u64 }
+}

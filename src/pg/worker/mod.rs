@@ -1,0 +1,130 @@
+//! A delivery worker: claims the newest rows of its database, has them delivered, deletes what has arrived, waits.
+//!
+//! The main thread alone touches PostgreSQL; requests are made by a few couriers, threads that know neither
+//! PostgreSQL nor its settings. While the network is waited for no transaction is open. An unexpected error ends the
+//! process, not the work: the exit callback gives back what it held, and the launcher starts another.
+
+mod claim;
+mod flow;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::process::{self, in_transaction};
+use super::shmem;
+use crate::ledger::Extension;
+use flow::Flow;
+
+/// Where the launcher's argument keeps the slot and the launch.
+const SLOT_BITS: u32 = 8;
+
+/// Packs a slot and the number of a launch into a background worker's argument.
+pub(super) fn argument(slot: usize, launch: u32) -> i64 {
+    (i64::from(launch) << SLOT_BITS) | slot as i64
+}
+
+thread_local! {
+    static SLOT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// Entry point of a delivery worker.
+///
+/// # Safety
+/// To be called by PostgreSQL's background worker machinery alone.
+#[no_mangle]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datum) {
+    let argument = argument.value() as i64;
+    let slot = (argument & ((1 << SLOT_BITS) - 1)) as usize;
+    let launch = (argument >> SLOT_BITS) as u32;
+    process::obey_signals();
+    let Some(database) = report_for_duty(slot, launch) else { return };
+    // SAFETY: called once, at the start of a background worker that asked for a database connection; an invalid
+    // user means the bootstrap superuser.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::Oid::from(database),
+            pg_sys::InvalidOid,
+            0,
+        );
+        // Registered after the connection's own, hence called before them: the ledger is tidied while locks work.
+        pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
+    }
+    keep_to_ourselves();
+    if !is_extension_present() {
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.close_lanes(database);
+        }
+        note_extension(database, Extension::Absent);
+        return;
+    }
+    note_extension(database, Extension::Present);
+    Flow::new(slot, database).run();
+}
+
+/// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
+/// to itself meanwhile: nothing to do.
+fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
+    // SAFETY: reads of process-wide state and of the clock.
+    let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
+    let mut ledger = shmem::ledger()?;
+    if !ledger.report_for_duty(slot, launch, pid, shmem::my_latch(), now) {
+        return None;
+    }
+    SLOT.set(Some(slot));
+    let database = ledger.workers.get(slot)?.database;
+    let leave = ledger.workers.get(slot)?.leave;
+    drop(ledger);
+    // Should connecting fail, the process ends before the callback below is registered; this one covers that.
+    // SAFETY: a guarded function that lives as long as the library.
+    unsafe { pg_sys::on_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
+    (!leave).then_some(database)
+}
+
+/// Gives everything back, whatever the reason of the exit. Called twice at most; the second call finds nothing.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(code: i32, _: pg_sys::Datum) {
+    if let Some(slot) = SLOT.take() {
+        // SAFETY: reads the clock.
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, code != 0, now));
+        shmem::wake(wakes.unwrap_or_default());
+    }
+}
+
+/// Settings of the session that neither the server's configuration nor a role or database may spoil.
+fn keep_to_ourselves() {
+    process::set(c"search_path", c"pg_catalog, pg_temp");
+    process::set(c"statement_timeout", c"0");
+    process::set(c"lock_timeout", c"0");
+    process::set(c"idle_in_transaction_session_timeout", c"0");
+    process::set(c"default_transaction_isolation", c"read committed");
+    process::set(c"default_transaction_read_only", c"off");
+    process::set(c"default_transaction_deferrable", c"off");
+    // A settlement lost in a crash is made again: its rows are sent once more, with the same objectIDs.
+    process::set(c"synchronous_commit", c"off");
+    process::set(c"jit", c"off");
+    process::set(c"row_security", c"off");
+    process::set(c"session_replication_role", c"origin");
+    // The queue's size changes too quickly for statistics: the key is always the right way in.
+    process::set(c"enable_seqscan", c"off");
+    process::set(c"enable_bitmapscan", c"off");
+    process::set(c"enable_sort", c"off");
+    process::set(c"plan_cache_mode", c"force_generic_plan");
+    process::report_activity(false, "");
+}
+
+/// Whether the extension is installed in the database.
+fn is_extension_present() -> bool {
+    in_transaction(|| {
+        // SAFETY: a look-up in the catalogs, inside a transaction.
+        let oid = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) };
+        Ok::<bool, ()>(oid != pg_sys::InvalidOid)
+    })
+    .unwrap_or(false)
+}
+
+fn note_extension(database: u32, extension: Extension) {
+    let wakes = shmem::ledger().map(|mut ledger| ledger.note_extension(database, extension));
+    shmem::wake(wakes.unwrap_or_default());
+}

@@ -1,0 +1,187 @@
+//! What the current transaction does to the queue, told to the ledger when it commits.
+//!
+//! PostgreSQL's own callbacks are registered once per process: pgrx's one-shot closures stay armed after
+//! PREPARE TRANSACTION and would fire at the next, unrelated commit. Nothing may raise in the COMMIT event.
+
+use std::cell::{Cell, RefCell};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::shmem;
+use crate::ledger::Change;
+use crate::regions::Regions;
+
+/// What one subtransaction did to one index.
+struct Note {
+    subtransaction: pg_sys::SubTransactionId,
+    change: Change,
+}
+
+#[derive(Default)]
+struct Pending {
+    notes: Vec<Note>,
+    /// The extension, an index or a pause has changed: the workers must read them again.
+    stale: bool,
+    launcher: bool,
+}
+
+thread_local! {
+    static PENDING: RefCell<Pending> = RefCell::new(Pending::default());
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Registers the callbacks, once per process.
+fn register() {
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callbacks are guarded functions that live as long as the library, which is never unloaded.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
+        }
+    }
+}
+
+/// The current subtransaction has queued `rows` rows of an index at `spans`.
+pub(super) fn note_queued(index_id: i32, rows: i64, spans: &Regions) {
+    change(index_id, |change| {
+        change.queued += rows;
+        for span in spans.iter() {
+            change.spans.add(span.lo, span.hi);
+        }
+    });
+}
+
+/// The current subtransaction has removed `rows` rows of an index from the queue.
+pub(super) fn note_removed(index_id: i32, rows: i64) {
+    change(index_id, |change| change.removed += rows);
+}
+
+/// The current transaction has changed an index; the workers are told when it commits.
+pub(super) fn note_stale() {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.stale = true);
+}
+
+/// The current transaction has created or dropped an extension; launcher and workers are told when it commits.
+pub(super) fn note_extension() {
+    register();
+    PENDING.with_borrow_mut(|pending| {
+        pending.stale = true;
+        pending.launcher = true;
+    });
+}
+
+/// Whether the current transaction has queued rows that nobody else can see yet.
+pub(super) fn has_queued() -> bool {
+    PENDING.with_borrow(|pending| pending.notes.iter().any(|n| n.change.queued > 0))
+}
+
+fn change(index_id: i32, apply: impl FnOnce(&mut Change)) {
+    register();
+    // SAFETY: reads the state of the current transaction; there is one, for rows are being written.
+    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    PENDING.with_borrow_mut(|pending| {
+        let known = pending
+            .notes
+            .iter()
+            .rposition(|n| n.subtransaction == subtransaction && n.change.index_id == index_id);
+        let place = known.unwrap_or_else(|| {
+            let change = Change { index_id, queued: 0, removed: 0, spans: Regions::new() };
+            pending.notes.push(Note { subtransaction, change });
+            pending.notes.len() - 1
+        });
+        if let Some(note) = pending.notes.get_mut(place) {
+            apply(&mut note.change);
+        }
+    });
+}
+
+/// The notes as changes, one per index.
+fn merged(notes: &[Note]) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    for note in notes {
+        match changes.iter_mut().find(|c| c.index_id == note.change.index_id) {
+            None => changes.push(note.change),
+            Some(known) => {
+                known.queued += note.change.queued;
+                known.removed += note.change.removed;
+                for span in note.change.spans.iter() {
+                    known.spans.add(span.lo, span.hi);
+                }
+            }
+        }
+    }
+    changes
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::*;
+    // SAFETY: reads of process-wide state that is set while a transaction ends.
+    let (xid, database, now) = unsafe {
+        (
+            pg_sys::GetTopTransactionIdIfAny(),
+            pg_sys::MyDatabaseId.to_u32(),
+            pg_sys::GetCurrentTransactionStopTimestamp(),
+        )
+    };
+    match event {
+        XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
+            if !pending.notes.is_empty() {
+                if let Some(mut ledger) = shmem::ledger() {
+                    ledger.announce(xid.into_inner(), database, &merged(&pending.notes));
+                }
+            }
+        }),
+        XACT_EVENT_COMMIT => {
+            let pending = PENDING.take();
+            if !pending.notes.is_empty() {
+                let changes = merged(&pending.notes);
+                let wakes = shmem::ledger().map(|mut l| l.publish(xid.into_inner(), database, &changes, now));
+                shmem::wake(wakes.unwrap_or_default());
+            }
+            if pending.stale {
+                let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
+                shmem::wake(wakes.unwrap_or_default());
+            }
+            if pending.launcher {
+                let wakes = shmem::ledger().map(|mut l| l.extension_changed(database));
+                shmem::wake(wakes.unwrap_or_default());
+            }
+        }
+        XACT_EVENT_ABORT => {
+            let pending = PENDING.take();
+            if !pending.notes.is_empty() {
+                if let Some(mut ledger) = shmem::ledger() {
+                    ledger.retract(xid.into_inner());
+                }
+            }
+        }
+        // The rows become visible by COMMIT PREPARED, perhaps in another session: the utility hook tells the
+        // ledger then.
+        XACT_EVENT_PREPARE => {
+            PENDING.take();
+        }
+        _ => (),
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    mine: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _: *mut std::ffi::c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    PENDING.with_borrow_mut(|pending| match event {
+        SUBXACT_EVENT_COMMIT_SUB => {
+            for note in pending.notes.iter_mut().filter(|n| n.subtransaction == mine) {
+                note.subtransaction = parent;
+            }
+        }
+        SUBXACT_EVENT_ABORT_SUB => pending.notes.retain(|n| n.subtransaction != mine),
+        _ => (),
+    });
+}
