@@ -1,0 +1,2 @@
+//! sink
+#![forbid(unsafe_code)]
