@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::settings::HostUrl;
+use crate::delivery::host_url::HostUrl;
 
 /// How long a host that failed is left alone, and one that timed out stays behind the others.
 const DOWN_FOR: Duration = Duration::from_secs(300);
@@ -165,7 +165,7 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::settings::parse_hosts;
+    use crate::delivery::host_url::parse_hosts;
     use HostResult::*;
 
     const TIMEOUTS: Timeouts = Timeouts {

@@ -5,11 +5,14 @@
 //! what one response means; an *outcome* is what a whole delivery, over several attempts, came to.
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod host_url;
 pub mod settings;
 
 pub mod batch;
 pub mod culprit;
 
+pub mod outcome;
 pub mod sink;
 
 pub mod backoff;

@@ -8,14 +8,16 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::delivery::batch::Batch;
 use crate::delivery::classify::{classify, sentence, shorten, Verdict};
+use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::hosts::{Candidate, HostResult, Hosts, Timeouts};
+pub use crate::delivery::outcome::{Outcome, Report};
 use crate::delivery::settings::{Settings, SettingsError};
 use crate::delivery::transport::{Request, Response, Transport, TransportError};
 
@@ -35,77 +37,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
-
-/// The time, as a parameter of what is done with it.
-pub trait Clock {
-    /// For the health of hosts.
-    fn instant(&self) -> Instant;
-    /// For dates in answers.
-    fn system_time(&self) -> SystemTime;
-}
-
-/// The clock of the machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn instant(&self) -> Instant {
-        Instant::now()
-    }
-    fn system_time(&self) -> SystemTime {
-        SystemTime::now()
-    }
-}
-
-/// What a delivery came to. Reasons are for operators: one bounded, printable line without secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Algolia has queued the whole batch.
-    Delivered {
-        /// The indexing task, if the answer named one.
-        task_id: Option<i64>,
-    },
-    /// Nothing is wrong with the rows: throttled, or no host could be reached. Some host may have
-    /// executed the request nevertheless.
-    Retry {
-        /// What each host that was tried had to say.
-        reason: String,
-        /// The shortest wait Algolia asks for, if it asks; at most an hour.
-        not_before: Option<Duration>,
-    },
-    /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413,
-    /// culprit unknown; smaller batches may pass). With one row, that row is to blame.
-    Rejected {
-        /// Algolia's complaint.
-        reason: String,
-        /// The HTTP status.
-        status: u16,
-        /// Which record, if the complaint names one; see [`Culprit::rows_in`].
-        culprit: Culprit,
-    },
-    /// Nothing can be delivered until somebody changes something.
-    Blocked {
-        /// What was answered.
-        reason: String,
-        /// What to change.
-        hint: &'static str,
-        /// The HTTP status; none if nothing was sent.
-        status: Option<u16>,
-    },
-}
-
-/// A delivery as statistics want it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// What it came to.
-    pub outcome: Outcome,
-    /// The last host tried, with its port; empty if none was.
-    pub host: String,
-    /// How many requests were sent.
-    pub attempts: u32,
-    /// The bytes of the body in the last request, as sent.
-    pub wire_bytes: usize,
-}
 
 /// Delivers batches to one application.
 pub struct Sink<T> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::delivery::batch::{Action, BatchBuilder, Push};
-use crate::delivery::settings::{for_tests, parse_hosts};
+use crate::delivery::clock::SystemClock;
+use crate::delivery::host_url::parse_hosts;
+use crate::delivery::settings::for_tests;
 use crate::secret::Secret;
 
 type Answer = Result<Response, TransportError>;

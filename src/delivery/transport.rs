@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::settings::HostUrl;
+use crate::delivery::host_url::HostUrl;
 use crate::secret::Secret;
 
 /// One attempt: a POST to one host.

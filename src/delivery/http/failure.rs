@@ -62,6 +62,9 @@ fn tls(text: &str) -> String {
         return "this machine has no certificate authorities; install them or set audit_algolia.ca_file"
             .to_owned();
     }
+    if text.contains("UnknownIssuer") {
+        return "certificate is signed by an unknown authority; a private one belongs into audit_algolia.ca_file".to_owned();
+    }
     format!("no secure connection: {text}")
 }
 

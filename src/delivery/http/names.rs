@@ -17,7 +17,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::Error;
 
-use crate::delivery::settings::HostUrl;
+use crate::delivery::host_url::HostUrl;
 
 /// How long an address is used without asking again. An attempt that finds nobody there forgets it earlier.
 const FRESH_FOR: Duration = Duration::from_secs(60);
@@ -123,7 +123,7 @@ fn target(uri: &Uri) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::settings::parse_hosts;
+    use crate::delivery::host_url::parse_hosts;
 
     fn resolve(names: &Names, url: &str) -> Result<Vec<SocketAddr>, Error> {
         let timeout = NextTimeout {

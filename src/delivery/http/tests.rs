@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::delivery::settings::{parse_hosts, HostUrl};
+use crate::delivery::host_url::{parse_hosts, HostUrl};
 use crate::secret::Secret;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
