@@ -1,0 +1,73 @@
+//! How long to wait after failures in a row: exponential, with jitter.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+/// The bounds of the waiting time. Every delay lies between `min` and `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Shortest delay; one of zero is taken as a millisecond, since a retry without a pause is a busy loop.
+    pub min: Duration,
+    /// Longest delay; below `min` it is taken as `min`.
+    pub max: Duration,
+}
+
+impl Backoff {
+    /// The delay after the given number of failures in a row.
+    ///
+    /// The upper bound doubles with each failure, from twice `min` up to `max`, and the dice (0 to 1)
+    /// choose evenly between `min` and that bound. Spreading over the whole span, instead of a little
+    /// around its end, keeps workers that failed together from coming back together.
+    pub fn delay(&self, failures: u32, dice: f64) -> Duration {
+        let floor = self.min.max(Duration::from_millis(1));
+        let max = self.max.max(floor);
+        let doubled = 1u32.checked_shl(failures).unwrap_or(u32::MAX);
+        let ceiling = floor.checked_mul(doubled).unwrap_or(max).min(max);
+        let dice = if dice.is_finite() {
+            dice.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
+        floor + (ceiling - floor).mul_f64(dice).min(ceiling - floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DEFAULT: Backoff = Backoff {
+        min: Duration::from_millis(200),
+        max: Duration::from_secs(300),
+    };
+
+    #[test]
+    fn the_bound_doubles_until_the_maximum() {
+        let bounds: Vec<_> = (0..13)
+            .map(|failures| DEFAULT.delay(failures, 1.0).as_millis())
+            .collect();
+        assert_eq!(
+            bounds,
+            [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102_400, 204_800, 300_000, 300_000]
+        );
+    }
+
+    #[test]
+    fn the_dice_spread_over_the_whole_span() {
+        assert_eq!(DEFAULT.delay(4, 0.0), DEFAULT.min);
+        assert_eq!(DEFAULT.delay(4, 0.5), Duration::from_millis(1700));
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_never_zero_nor_longer_than_the_maximum(
+            min in 0u64..1_000_000, max in 0u64..u64::MAX, failures: u32, dice: f64,
+        ) {
+            let backoff = Backoff { min: Duration::from_millis(min), max: Duration::from_millis(max) };
+            let delay = backoff.delay(failures, dice);
+            prop_assert!(delay >= Duration::from_millis(1).max(backoff.min));
+            prop_assert!(delay <= backoff.max.max(backoff.min).max(Duration::from_millis(1)));
+        }
+    }
+}

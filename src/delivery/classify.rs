@@ -1,0 +1,293 @@
+//! What a response means for the rows of its batch. One pure function; who calls it acts.
+//!
+//! Statuses and texts are those of Algolia's engines, of the gateways before them and of its official
+//! clients. Messages are matched loosely, and every status has a verdict without its message.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, SystemTime};
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use crate::delivery::culprit::{Complaint, Culprit};
+use crate::delivery::transport::Response;
+
+/// Most characters of a reason.
+pub(crate) const REASON_CHARS: usize = 300;
+
+/// Longest wait a host can ask for with `Retry-After`. A wrong clock must not stop delivery for years.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// The meaning of one response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Algolia has queued the batch.
+    Delivered {
+        /// The indexing task; absent in an answer without content.
+        task_id: Option<i64>,
+    },
+    /// This host does not work; another one may.
+    NextHost {
+        /// What it answered.
+        reason: String,
+        /// How long it asks not to be called.
+        not_before: Option<Duration>,
+    },
+    /// The application is throttled. The same on every host.
+    Retry {
+        /// What was answered.
+        reason: String,
+        /// How long Algolia asks not to be called.
+        not_before: Option<Duration>,
+    },
+    /// Nothing of the batch was queued because of a record in it.
+    Rejected {
+        /// Algolia's complaint.
+        reason: String,
+        /// The HTTP status.
+        status: u16,
+        /// The record it names.
+        culprit: Culprit,
+    },
+    /// Nothing can be delivered until somebody changes a setting, a key or a plan.
+    Blocked {
+        /// What was answered.
+        reason: String,
+        /// What to change.
+        hint: &'static str,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The body is larger than the host takes.
+    TooLarge {
+        /// What was answered.
+        reason: String,
+    },
+    /// The host does not take bodies with gzip.
+    CompressionRefused {
+        /// What was answered.
+        reason: String,
+    },
+}
+
+/// Judges the response to a batch of the given number of rows.
+///
+/// A 2xx counts as delivered only if its JSON lists one objectID per row: a page of a proxy or a body cut
+/// short proves nothing, and sending the same objectIDs again does no harm. A 204 says success and
+/// has no body by definition; Algolia's clients take it as such, and so does this function.
+pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
+    let status = response.status;
+    if (200..300).contains(&status) {
+        return accepted(response, rows);
+    }
+    let complaint = Complaint::read(&response.body);
+    let message = complaint.as_ref().map(|c| c.message.as_str());
+    let reason = describe(response, message);
+    let not_before = response
+        .retry_after
+        .as_deref()
+        .and_then(|text| retry_after(text, now));
+    match (status, &complaint) {
+        (400, Some(complaint)) if about_the_index(&complaint.message) => Verdict::Blocked {
+            reason,
+            hint: "Use an index name that Algolia accepts.",
+            status,
+        },
+        (400 | 422, Some(complaint)) => Verdict::Rejected {
+            reason,
+            status,
+            culprit: complaint.culprit(),
+        },
+        (408 | 421 | 425, _) => Verdict::NextHost { reason, not_before },
+        (413, _) => Verdict::TooLarge { reason },
+        (415, _) => Verdict::CompressionRefused { reason },
+        (429, _) => Verdict::Retry { reason, not_before },
+        (400..=499, _) => Verdict::Blocked {
+            reason,
+            hint: hint(status, message.unwrap_or_default()),
+            status,
+        },
+        _ => Verdict::NextHost { reason, not_before },
+    }
+}
+
+fn accepted(response: &Response, rows: usize) -> Verdict {
+    if response.status == 204 && response.body.is_empty() {
+        return Verdict::Delivered { task_id: None };
+    }
+    let reason = match serde_json::from_slice::<Receipt>(&response.body) {
+        Ok(receipt) if receipt.ids.len() == rows => {
+            return Verdict::Delivered {
+                task_id: receipt.task_id.as_i64(),
+            };
+        }
+        Ok(receipt) => format!("answer lists {} objectIDs for {rows} rows", receipt.ids.len()),
+        Err(error) if error.is_eof() => "answer is cut short".to_owned(),
+        Err(_) => "answer is not the JSON of a batch".to_owned(),
+    };
+    let reason = sentence(&format!("{}, but the {reason}", describe(response, None)));
+    Verdict::NextHost {
+        reason,
+        not_before: None,
+    }
+}
+
+/// The answer to a batch. Unknown keys are ignored, as Algolia asks of clients.
+#[derive(serde::Deserialize)]
+struct Receipt {
+    #[serde(rename = "objectIDs")]
+    ids: Vec<Id>,
+    #[serde(default, rename = "taskID")]
+    task_id: serde_json::Value,
+}
+
+/// An objectID of which only the presence counts. Algolia returns every id as a string.
+struct Id;
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Id;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an objectID")
+            }
+            fn visit_str<E: Error>(self, _: &str) -> Result<Id, E> {
+                Ok(Id)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Complaints about the name of the index: no record is at fault, and no other batch would fare better.
+fn about_the_index(message: &str) -> bool {
+    message.to_ascii_lowercase().starts_with("indexname is not valid")
+}
+
+fn hint(status: u16, message: &str) -> &'static str {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &str| message.contains(words);
+    match status {
+        400 | 422 => "The answer is not Algolia's. Check audit_algolia.hosts and what stands before them.",
+        402 => "The plan of the Algolia application does not include this. Check its billing page.",
+        407 => "A proxy asks for credentials. Check the proxy in the server's environment.",
+        404 | 405 => "Check audit_algolia.hosts and audit_algolia.application_id.",
+        _ if says("quota") => "Raise the quota of the Algolia plan, or delete records.",
+        _ if says("blocked") => "The Algolia application is suspended. Contact Algolia.",
+        _ if says("index not allowed") => "Let the API key write to this index.",
+        _ if says("referer") => "Use an API key without a restriction on referers.",
+        _ if says("not enough rights") || says("method not allowed") => {
+            "Give the API key the rights addObject and deleteObject."
+        }
+        401 | 403 => "Check audit_algolia.application_id and audit_algolia.api_key.",
+        _ => "Check audit_algolia.hosts and what stands before them.",
+    }
+}
+
+/// Seconds, or an HTTP date, from now on; nothing if it is neither.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default(),
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// `503 Service Unavailable: message (Correlation-ID: …)`, or what kind of body came instead of a message.
+/// The body itself is not quoted: it is not known what somebody else's page repeats.
+fn describe(response: &Response, message: Option<&str>) -> String {
+    let mut text = match name(response.status) {
+        Some(name) => format!("{} {name}", response.status),
+        None => response.status.to_string(),
+    };
+    match message {
+        Some(message) => text.push_str(&format!(": {message}")),
+        None if response.body.is_empty() => {}
+        None => {
+            let kind = response
+                .content_type
+                .as_deref()
+                .map_or("unnamed content", |kind| kind);
+            let kind: String = kind.chars().take_while(|&c| c != ';').take(40).collect();
+            text.push_str(&format!(" with {} bytes of {kind}", response.body.len()));
+        }
+    }
+    let id: String = response
+        .correlation_id
+        .iter()
+        .flat_map(|id| id.chars())
+        .take(64)
+        .collect();
+    if id.is_empty() {
+        return sentence(&text);
+    }
+    let id = sentence(&format!(" (Correlation-ID: {id})"));
+    shorten(&sentence(&text), REASON_CHARS - id.chars().count()) + &id
+}
+
+/// A text fit for one line of a log: printable and bounded.
+pub(crate) fn sentence(text: &str) -> String {
+    let printable = |c: char| {
+        if c.is_control() || is_formatting(c) {
+            ' '
+        } else {
+            c
+        }
+    };
+    shorten(
+        &text
+            .chars()
+            .take(REASON_CHARS + 1)
+            .map(printable)
+            .collect::<String>(),
+        REASON_CHARS,
+    )
+}
+
+/// Characters that are no controls but turn or hide the text around them.
+fn is_formatting(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+pub(crate) fn shorten(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
+}
+
+fn name(status: u16) -> Option<&'static str> {
+    Some(match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

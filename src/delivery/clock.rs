@@ -1,0 +1,26 @@
+//! The time, as a parameter of what is done with it.
+#![forbid(unsafe_code)]
+
+use std::time::{Instant, SystemTime};
+
+/// Tells the time, in tests whatever time the test needs.
+pub trait Clock {
+    /// For spans: how long a host has been down.
+    fn instant(&self) -> Instant;
+    /// For dates that others name.
+    fn system_time(&self) -> SystemTime;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn system_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}

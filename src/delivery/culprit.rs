@@ -1,0 +1,218 @@
+//! Which record of a refused batch Algolia complains about.
+//!
+//! Algolia refuses a batch as a whole and reports the first offender only, in one of several shapes.
+//! Its messages are no stable interface, so that every pattern here is a shortcut: a complaint that
+//! none of them understands is [`Culprit::Unknown`], and the caller finds the record by halving.
+#![forbid(unsafe_code)]
+
+use serde::Deserialize;
+
+use crate::delivery::batch::Batch;
+
+/// What a refusal says about the record at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    /// The record, or the records, with this objectID.
+    ObjectId(String),
+    /// The record at this place in the batch, counted from 0.
+    Position(usize),
+    /// A column of the body, counted from 1. Only a hint: it may lie a little beside the record, so
+    /// a record found by it is to be sent alone before it is given up.
+    Column(usize),
+    /// Nothing that could be understood.
+    Unknown,
+}
+
+/// The body of an error as far as it is understood; other keys are ignored.
+#[derive(Deserialize)]
+pub(crate) struct Complaint {
+    pub(crate) message: String,
+    #[serde(default)]
+    position: serde_json::Value,
+    #[serde(default, rename = "objectID")]
+    object_id: serde_json::Value,
+}
+
+impl Complaint {
+    /// Reads the JSON of a client error; none if the body is something else, such as a page of a proxy.
+    pub(crate) fn read(body: &[u8]) -> Option<Complaint> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// The record the complaint names. Keys come before the message, and exact places before guesses.
+    pub(crate) fn culprit(&self) -> Culprit {
+        let by_key = match &self.object_id {
+            serde_json::Value::String(id) if !id.is_empty() => Some(Culprit::ObjectId(id.clone())),
+            serde_json::Value::Number(id) => Some(Culprit::ObjectId(id.to_string())),
+            _ => None,
+        };
+        let by_position = || Some(Culprit::Position(usize::try_from(self.position.as_u64()?).ok()?));
+        by_key
+            .or_else(by_position)
+            .or_else(|| classic(&self.message))
+            .or_else(|| newer(&self.message))
+            .or_else(|| number_after(&self.message, "near line:1 column:").map(Culprit::Column))
+            .unwrap_or(Culprit::Unknown)
+    }
+}
+
+/// `Record at the position 76 objectID=X is too big …`. The position is the better witness: the id
+/// reads `undefined` when the record had none.
+fn classic(message: &str) -> Option<Culprit> {
+    let rest = message.strip_prefix("Record at the position ")?;
+    number_after(rest, "").map(Culprit::Position)
+}
+
+/// `Record X is too big: size: …`. An objectID may hold any text, also this very phrase, hence the last one counts.
+fn newer(message: &str) -> Option<Culprit> {
+    let (id, _) = message.strip_prefix("Record ")?.rsplit_once(" is too big")?;
+    let id = id.strip_prefix("objectID=").unwrap_or(id);
+    (!id.is_empty()).then(|| Culprit::ObjectId(id.to_owned()))
+}
+
+fn number_after(text: &str, words: &str) -> Option<usize> {
+    let rest = &text[text.find(words)? + words.len()..];
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+impl Culprit {
+    /// Whether the record was named outright, so that it may be given up without being sent alone.
+    pub fn is_certain(&self) -> bool {
+        matches!(self, Culprit::ObjectId(_) | Culprit::Position(_))
+    }
+
+    /// The places of the records in the batch that the complaint can mean. Empty if it names none, or
+    /// one that is not part of this batch: then halving must find it.
+    pub fn rows_in(&self, batch: &Batch) -> Vec<usize> {
+        match self {
+            Culprit::ObjectId(id) => (0..batch.rows())
+                .filter(|&row| batch.record(row).is_some_and(|r| has_id(r, id)))
+                .collect(),
+            Culprit::Position(row) => Vec::from_iter(Some(*row).filter(|&row| row < batch.rows())),
+            Culprit::Column(column) => Vec::from_iter(batch.record_at_offset(*column)),
+            Culprit::Unknown => Vec::new(),
+        }
+    }
+}
+
+fn has_id(record: &str, id: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Identified {
+        #[serde(rename = "objectID")]
+        object_id: serde_json::Value,
+    }
+    match serde_json::from_str(record).map(|Identified { object_id }| object_id) {
+        Ok(serde_json::Value::String(own)) => own == id,
+        Ok(serde_json::Value::Number(own)) => own.to_string() == id,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::batch::{Action, BatchBuilder, Push};
+
+    fn batch(records: &[&str]) -> Batch {
+        let mut builder = BatchBuilder::new(usize::MAX, usize::MAX);
+        for record in records {
+            assert_eq!(builder.push(Action::AddObject, record), Push::Taken);
+        }
+        builder.finish()
+    }
+
+    fn named_by(body: &str) -> Culprit {
+        Complaint::read(body.as_bytes()).unwrap().culprit()
+    }
+
+    fn said(message: &str) -> Culprit {
+        named_by(&serde_json::json!({"message": message, "status": 400}).to_string())
+    }
+
+    #[test]
+    fn keys_come_before_the_message() {
+        let message = "Record at the position 7 objectID=Z is too big";
+        let body = |keys: &str| format!(r#"{{"message":"{message}",{keys},"status":400}}"#);
+        assert_eq!(
+            named_by(&body(r#""position":3,"objectID":"X""#)),
+            Culprit::ObjectId("X".into())
+        );
+        assert_eq!(
+            named_by(&body(r#""position":3,"objectID":12"#)),
+            Culprit::ObjectId("12".into())
+        );
+        assert_eq!(
+            named_by(&body(r#""position":3,"objectID":"""#)),
+            Culprit::Position(3)
+        );
+        assert_eq!(
+            named_by(&body(r#""position":3,"objectID":null"#)),
+            Culprit::Position(3)
+        );
+        assert_eq!(named_by(&body(r#""position":-3"#)), Culprit::Position(7));
+    }
+
+    #[test]
+    fn ids_with_spaces_and_the_phrase_itself_survive() {
+        assert_eq!(
+            said("Record a b is too big: size: 1"),
+            Culprit::ObjectId("a b".into())
+        );
+        assert_eq!(
+            said("Record x is too big is too big: size: 1"),
+            Culprit::ObjectId("x is too big".into())
+        );
+        assert_eq!(said("Record is too big size=1 bytes"), Culprit::Unknown);
+    }
+
+    #[test]
+    fn an_absurd_number_is_no_place() {
+        assert_eq!(
+            said("near line:1 column:99999999999999999999999"),
+            Culprit::Unknown
+        );
+        assert_eq!(said("near line:1 column:"), Culprit::Unknown);
+        assert_eq!(
+            said("Record at the position x is too big"),
+            Culprit::ObjectId("at the position x".into())
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_complaint_is_not_read_as_one() {
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            "[]",
+            r#"{"message":1}"#,
+            r#"{"message":"a""#,
+            "\u{1}",
+        ] {
+            assert!(Complaint::read(body.as_bytes()).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn culprits_are_found_in_the_batch() {
+        let batch = batch(&[
+            r#"{"objectID":"a"}"#,
+            r#"{"x":1,"objectID":7}"#,
+            r#"{"objectID":"a"}"#,
+            "{}",
+        ]);
+        assert_eq!(Culprit::ObjectId("a".into()).rows_in(&batch), [0, 2]);
+        assert_eq!(Culprit::ObjectId("7".into()).rows_in(&batch), [1]);
+        assert_eq!(Culprit::Position(3).rows_in(&batch), [3]);
+        assert_eq!(Culprit::Column(20).rows_in(&batch), [0]);
+        for nobody in [
+            Culprit::ObjectId("b".into()),
+            Culprit::Position(4),
+            Culprit::Column(1),
+            Culprit::Unknown,
+        ] {
+            assert_eq!(nobody.rows_in(&batch), [] as [usize; 0]);
+        }
+    }
+}

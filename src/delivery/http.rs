@@ -1,0 +1,181 @@
+//! Sends requests with ureq. Only this module and those below it name that crate.
+//!
+//! One client serves all threads of a worker and keeps their connections open between requests. It
+//! follows no redirects, takes every status as a response, and bounds everything in time and size.
+#![forbid(unsafe_code)]
+
+mod failure;
+mod names;
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ureq::http::header::{HeaderMap, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
+use ureq::tls::{parse_pem, Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::Agent;
+
+use crate::delivery::http::failure::explain;
+use crate::delivery::http::names::Names;
+use crate::delivery::transport::{Request, Response, Transport, TransportError};
+
+/// Algolia's front ends close connections that were idle for a minute; leave them before that.
+const MAX_IDLE: Duration = Duration::from_secs(45);
+
+/// An application has this many hosts; connections of as many are kept open.
+const HOSTS_KEPT: usize = 4;
+
+/// Buffers of one connection. Together they bound what a connection costs the worker in memory.
+const INPUT_BUFFER: usize = 32 << 10;
+const OUTPUT_BUFFER: usize = 64 << 10;
+const MAX_RESPONSE_HEADER: usize = 16 << 10;
+
+/// Why no client can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The certificate authority's text holds no certificate, or a damaged one.
+    #[error("{0}")]
+    BadCertificate(String),
+}
+
+/// A client with its pool of connections.
+pub struct HttpClient {
+    agent: Agent,
+    names: Names,
+    closed: AtomicBool,
+}
+
+impl HttpClient {
+    /// A client for the given number of requests at a time; as many connections are kept for each host.
+    ///
+    /// Servers are trusted by the platform's certificate authorities, and in addition by those in
+    /// `ca_pem`. A machine without any authority is not an error here, since a gateway may be
+    /// plain http: the first attempt over https says so.
+    pub fn new(concurrent: usize, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        let roots = match ca_pem {
+            None => RootCerts::PlatformVerifier,
+            Some(pem) => RootCerts::from(platform_roots().into_iter().chain(certificates(pem)?)),
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .max_idle_age(MAX_IDLE)
+            .max_idle_connections_per_host(concurrent.max(1))
+            .max_idle_connections(concurrent.max(1).saturating_mul(HOSTS_KEPT))
+            .max_response_header_size(MAX_RESPONSE_HEADER)
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
+            .build();
+        let names = Names::default();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), names.clone());
+        Ok(HttpClient {
+            agent,
+            names,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Ends every request in flight and refuses new ones: all of them return [`TransportError::Closed`].
+    /// A thread that is about to connect notices only then, after its connect timeout at the latest.
+    pub fn shutdown(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.agent.clone().shutdown();
+    }
+
+    fn send(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
+        let url = format!("{}{}", request.host.as_str(), request.path);
+        let mut key = HeaderValue::from_str(request.api_key.expose()).map_err(ureq::http::Error::from)?;
+        key.set_sensitive(true);
+        let mut builder = self.agent.post(url).header("x-algolia-api-key", key);
+        for (name, value) in request.headers {
+            builder = builder.header(*name, *value);
+        }
+        let mut settings = builder
+            .config()
+            .timeout_resolve(Some(request.connect_timeout))
+            .timeout_connect(Some(request.connect_timeout))
+            .timeout_global(Some(request.request_timeout));
+        if request.fresh_connection {
+            settings = settings.max_idle_age(Duration::ZERO);
+        }
+        let response = settings.build().send(request.body)?;
+        let (head, body) = response.into_parts();
+        let text = |name| text(&head.headers, name);
+        Ok(Response {
+            status: head.status.as_u16(),
+            content_type: text(CONTENT_TYPE.as_str()),
+            retry_after: text(RETRY_AFTER.as_str()),
+            correlation_id: text("correlation-id"),
+            body: read_bounded(body, request.response_limit)?,
+        })
+    }
+}
+
+impl Transport for HttpClient {
+    fn post(&self, request: &Request<'_>) -> Result<Response, TransportError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(TransportError::Closed);
+        }
+        self.send(request).map_err(|error| {
+            if self.closed.load(Ordering::SeqCst) {
+                return TransportError::Closed;
+            }
+            let error = explain(error, request);
+            if matches!(error, TransportError::Connect(_) | TransportError::Timeout(_)) {
+                self.names.forget(request.host);
+            }
+            error
+        })
+    }
+}
+
+/// Reads the decompressed body. The limit is on what comes out of the decompression: a small answer
+/// can unfold into an endless one.
+fn read_bounded(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> {
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(limit).unwrap_or(u64::MAX);
+    body.into_reader()
+        .take(bound.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        return Err(ureq::Error::BodyExceedsLimit(bound));
+    }
+    Ok(bytes)
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The authorities that the platform trusts. Those that cannot be read are left out, as the
+/// platform's own verifier does.
+fn platform_roots() -> Vec<Certificate<'static>> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    found
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned())
+        .collect()
+}
+
+/// The certificates of a PEM text, which must hold at least one.
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, ClientError> {
+    let mut found = Vec::new();
+    for item in parse_pem(pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => found.push(certificate),
+            Ok(_) => {}
+            Err(_) => return Err(ClientError::BadCertificate("the PEM text is damaged".to_owned())),
+        }
+    }
+    if found.is_empty() {
+        return Err(ClientError::BadCertificate(
+            "the PEM text holds no certificate".to_owned(),
+        ));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

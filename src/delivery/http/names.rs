@@ -1,0 +1,167 @@
+//! Looks up host names, and remembers them for a minute.
+//!
+//! ureq asks for the address before every request, also when a connection is open already. Without a
+//! memory, each batch would wait for a name server, and a name server that fails for a moment would
+//! stop a delivery whose connections are fine.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+use ureq::Error;
+
+use crate::delivery::host_url::HostUrl;
+
+/// How long an address is used without asking again. An attempt that finds nobody there forgets it earlier.
+const FRESH_FOR: Duration = Duration::from_secs(60);
+
+/// As many addresses as ureq keeps of a name.
+const MAX_ADDRESSES: usize = 16;
+
+/// The names that were looked up; clones share one memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    addresses: Vec<IpAddr>,
+    since: Instant,
+}
+
+impl Names {
+    /// Makes the next request to the host ask the name server.
+    pub(super) fn forget(&self, host: &HostUrl) {
+        if let Ok(uri) = host.as_str().parse::<Uri>() {
+            if let Some((name, _)) = target(&uri) {
+                self.known().remove(&name);
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses of a name.
+    fn look_up(&self, name: String, timeout: NextTimeout) -> Result<Vec<IpAddr>, Error> {
+        if let Ok(address) = name.trim_matches(['[', ']']).parse() {
+            return Ok(vec![address]);
+        }
+        let known = self.known().get(&name).cloned();
+        let fresh = |known: &&Known| known.since.elapsed() < FRESH_FOR;
+        if let Some(known) = known.as_ref().filter(fresh) {
+            return Ok(known.addresses.clone());
+        }
+        match ask(&name, timeout) {
+            Ok(addresses) => {
+                let since = Instant::now();
+                self.known().insert(
+                    name,
+                    Known {
+                        addresses: addresses.clone(),
+                        since,
+                    },
+                );
+                Ok(addresses)
+            }
+            // An old address is a better guess than none.
+            Err(error) => known.map(|known| known.addresses).ok_or(error),
+        }
+    }
+}
+
+/// Asks the system on a thread of its own, because the question itself cannot be given up. The thread
+/// ends when the system's own time limit for names does.
+fn ask(name: &str, timeout: NextTimeout) -> Result<Vec<IpAddr>, Error> {
+    let (answer, wait) = mpsc::sync_channel(1);
+    let asked = (name.to_owned(), 0u16);
+    let question = move || {
+        let found = asked.to_socket_addrs();
+        let found = found.map(|found| found.map(|a| a.ip()).take(MAX_ADDRESSES).collect::<Vec<_>>());
+        // Nobody listens any more when the time was over.
+        let _ = answer.send(found);
+    };
+    thread::Builder::new()
+        .name("audit_algolia name".to_owned())
+        .spawn(question)
+        .map_err(Error::Io)?;
+    match wait.recv_timeout(*timeout.after) {
+        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Timeout(timeout.reason)),
+        _ => Err(Error::HostNotFound),
+    }
+}
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let (name, port) = target(uri).ok_or(Error::HostNotFound)?;
+        let mut result = self.empty();
+        for address in self.look_up(name, timeout)?.into_iter().take(MAX_ADDRESSES) {
+            result.push(SocketAddr::new(address, port));
+        }
+        Ok(result)
+    }
+}
+
+/// Host name and port of a URL, with the port its scheme implies.
+fn target(uri: &Uri) -> Option<(String, u16)> {
+    let port = uri
+        .port_u16()
+        .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    Some((uri.host()?.to_ascii_lowercase(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::host_url::parse_hosts;
+
+    fn resolve(names: &Names, url: &str) -> Result<Vec<SocketAddr>, Error> {
+        let timeout = NextTimeout {
+            after: Duration::from_secs(5).into(),
+            ..NextTimeout::default()
+        };
+        names
+            .resolve(&url.parse().unwrap(), &Config::default(), timeout)
+            .map(|found| found.to_vec())
+    }
+
+    #[test]
+    fn addresses_need_no_name_server() {
+        let names = Names::default();
+        assert_eq!(
+            resolve(&names, "http://127.0.0.1:81/x").unwrap(),
+            ["127.0.0.1:81".parse().unwrap()]
+        );
+        assert_eq!(
+            resolve(&names, "https://[::1]/").unwrap(),
+            ["[::1]:443".parse().unwrap()]
+        );
+        assert!(names.known().is_empty());
+    }
+
+    #[test]
+    fn a_known_name_is_not_asked_for_again_until_it_is_forgotten() {
+        let names = Names::default();
+        let known = Known {
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            since: Instant::now(),
+        };
+        names.known().insert("algolia.invalid".to_owned(), known);
+        assert_eq!(
+            resolve(&names, "https://Algolia.invalid").unwrap(),
+            ["192.0.2.1:443".parse().unwrap()]
+        );
+        names.forget(&parse_hosts("https://algolia.invalid").unwrap()[0]);
+        assert!(resolve(&names, "https://algolia.invalid").is_err());
+    }
+}

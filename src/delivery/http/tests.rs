@@ -1,0 +1,484 @@
+//! The client against servers on loopback that misbehave.
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use super::*;
+use crate::delivery::host_url::{parse_hosts, HostUrl};
+use crate::secret::Secret;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+
+/// A server that gives each connection to the closure, with the connection's number.
+fn serve(behave: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> HostUrl {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let behave = Arc::new(behave);
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let behave = Arc::clone(&behave);
+            thread::spawn(move || behave(number, stream.unwrap()));
+        }
+    });
+    parse_hosts(&url).unwrap().remove(0)
+}
+
+/// Reads one request and returns it as text; none at the end of the connection.
+fn read_request(stream: &mut impl Read) -> Option<String> {
+    let mut reader = BufReader::with_capacity(1, stream);
+    let (mut text, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        text.push_str(&line);
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(text + &String::from_utf8_lossy(&body))
+}
+
+fn client() -> HttpClient {
+    HttpClient::new(4, None).unwrap()
+}
+
+fn post_with(
+    client: &HttpClient,
+    host: &HostUrl,
+    change: impl FnOnce(&mut Request<'_>),
+) -> Result<Response, TransportError> {
+    let key = Secret::new("k3y");
+    let mut request = Request {
+        host,
+        path: "/1/indexes/a%20b/batch",
+        headers: &[
+            ("content-type", "application/json"),
+            ("accept-encoding", "gzip"),
+            ("user-agent", "Algolia for x (1)"),
+        ],
+        api_key: &key,
+        body: b"[1]",
+        connect_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(10),
+        response_limit: 1000,
+        fresh_connection: false,
+    };
+    change(&mut request);
+    client.post(&request)
+}
+
+fn post(client: &HttpClient, host: &HostUrl) -> Result<Response, TransportError> {
+    post_with(client, host, |_| ())
+}
+
+/// A server that answers every request with the same bytes and tells what it was asked.
+fn echo(answer: &'static [u8]) -> (HostUrl, Receiver<(usize, String)>) {
+    let (told, asked): (Sender<(usize, String)>, _) = channel();
+    let told = std::sync::Mutex::new(told);
+    let host = serve(move |number, mut stream| {
+        while let Some(request) = read_request(&mut stream) {
+            told.lock().unwrap().send((number, request)).unwrap();
+            stream.write_all(answer).unwrap();
+        }
+    });
+    (host, asked)
+}
+
+#[test]
+fn a_request_carries_its_headers_once_and_its_body() {
+    let (host, asked) = echo(OK);
+    let response = post(&client(), &host).unwrap();
+    assert_eq!((response.status, response.body.as_slice()), (200, &b"{}"[..]));
+    assert_eq!(response.content_type.as_deref(), Some("application/json"));
+    let request = asked.recv().unwrap().1;
+    assert!(
+        request.starts_with("POST /1/indexes/a%20b/batch HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(request.ends_with("\r\n\r\n[1]"), "{request}");
+    for header in [
+        "x-algolia-api-key: k3y",
+        "user-agent: Algolia for x (1)",
+        "accept-encoding: gzip",
+        "content-length: 3",
+    ] {
+        assert_eq!(
+            request.to_lowercase().matches(&header.to_lowercase()).count(),
+            1,
+            "{header} in {request}"
+        );
+    }
+    assert_eq!(request.to_lowercase().matches("user-agent").count(), 1);
+}
+
+#[test]
+fn a_connection_is_kept_and_used_again_unless_a_fresh_one_is_wanted() {
+    let (host, asked) = echo(OK);
+    let client = client();
+    post(&client, &host).unwrap();
+    post(&client, &host).unwrap();
+    post_with(&client, &host, |request| request.fresh_connection = true).unwrap();
+    let connections: Vec<_> = (0..3).map(|_| asked.recv().unwrap().0).collect();
+    assert_eq!(connections, [0, 0, 1]);
+}
+
+#[test]
+fn each_of_several_threads_keeps_its_connection() {
+    let (host, asked) = echo(OK);
+    let client = client();
+    let gate = std::sync::Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    gate.wait();
+                    post(&client, &host).unwrap();
+                }
+            });
+        }
+    });
+    drop(client);
+    let connections: std::collections::HashSet<_> = (0..80).map(|_| asked.recv().unwrap().0).collect();
+    assert!(connections.len() <= 4, "{connections:?}");
+}
+
+#[test]
+fn a_host_that_hangs_times_out() {
+    let (hold, held) = channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let host = serve(move |_, mut stream| {
+        read_request(&mut stream);
+        let _ = held.lock().unwrap().recv();
+    });
+    let start = Instant::now();
+    let error = post_with(&client(), &host, |r| {
+        r.request_timeout = Duration::from_millis(250)
+    })
+    .unwrap_err();
+    assert_eq!(error, TransportError::Timeout("no answer within 0.25 s".into()));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(hold);
+}
+
+#[test]
+fn a_host_that_trickles_times_out_as_a_whole() {
+    let host = serve(|_, mut stream| {
+        read_request(&mut stream);
+        let mut alive = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n");
+        while alive.is_ok() {
+            thread::sleep(Duration::from_millis(20));
+            alive = stream.write_all(b" ");
+        }
+    });
+    let error = post_with(&client(), &host, |r| {
+        r.request_timeout = Duration::from_millis(300)
+    })
+    .unwrap_err();
+    assert_eq!(error, TransportError::Timeout("no answer within 0.3 s".into()));
+}
+
+#[test]
+fn nobody_there_is_a_connect_error() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let host = parse_hosts(&format!("http://{unused}")).unwrap().remove(0);
+    assert_eq!(
+        post(&client(), &host).unwrap_err(),
+        TransportError::Connect("connection refused".into())
+    );
+    let nowhere = parse_hosts("http://host.invalid").unwrap().remove(0);
+    let error = post_with(&client(), &nowhere, |r| {
+        r.connect_timeout = Duration::from_secs(5)
+    })
+    .unwrap_err();
+    assert!(
+        matches!(error, TransportError::Connect(_) | TransportError::Timeout(_)),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_broken_connection_is_a_reset() {
+    let host = serve(|_, mut stream| {
+        read_request(&mut stream);
+    });
+    assert!(matches!(
+        post(&client(), &host).unwrap_err(),
+        TransportError::Reset(_)
+    ));
+    let truncated = serve(|_, mut stream| {
+        read_request(&mut stream);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nnot all")
+            .unwrap();
+    });
+    assert!(matches!(
+        post(&client(), &truncated).unwrap_err(),
+        TransportError::Reset(_)
+    ));
+}
+
+#[test]
+fn a_kept_connection_that_breaks_can_be_replaced_at_once() {
+    // The first connection answers once and dies on the second request, like one idle for too long.
+    let host = serve(|number, mut stream| {
+        while read_request(&mut stream).is_some() {
+            stream.write_all(OK).unwrap();
+            if number == 0 {
+                read_request(&mut stream);
+                return;
+            }
+        }
+    });
+    let client = client();
+    post(&client, &host).unwrap();
+    assert!(matches!(
+        post(&client, &host).unwrap_err(),
+        TransportError::Reset(_)
+    ));
+    assert_eq!(
+        post_with(&client, &host, |r| r.fresh_connection = true)
+            .unwrap()
+            .status,
+        200
+    );
+}
+
+#[test]
+fn a_redirect_is_a_response_like_any_other() {
+    let (elsewhere, visited) = echo(OK);
+    let host = serve(move |_, mut stream| {
+        while read_request(&mut stream).is_some() {
+            let answer = format!("HTTP/1.1 307 Moved\r\nlocation: {elsewhere}/\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    assert_eq!(post(&client(), &host).unwrap().status, 307);
+    assert!(visited.try_recv().is_err());
+}
+
+#[test]
+fn a_refusal_is_a_response_with_its_headers() {
+    let (host, _asked) = echo(
+        b"HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nCorrelation-ID: c-1\r\ncontent-length: 3\r\n\r\nno!",
+    );
+    let response = post(&client(), &host).unwrap();
+    assert_eq!((response.status, response.body.as_slice()), (429, &b"no!"[..]));
+    assert_eq!(
+        (
+            response.retry_after.as_deref(),
+            response.correlation_id.as_deref()
+        ),
+        (Some("7"), Some("c-1"))
+    );
+}
+
+fn zipped(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn serve_gzip(body: Vec<u8>) -> HostUrl {
+    serve(move |_, mut stream| {
+        while read_request(&mut stream).is_some() {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    })
+}
+
+#[test]
+fn answers_are_decompressed_within_their_limit() {
+    let exact = vec![b'a'; 1000];
+    assert_eq!(post(&client(), &serve_gzip(zipped(&exact))).unwrap().body, exact);
+    let error = post(&client(), &serve_gzip(zipped(&[b'a'; 1001]))).unwrap_err();
+    assert_eq!(
+        error,
+        TransportError::BodyTooLarge("answer is longer than 1000 bytes".into())
+    );
+    let error = post(&client(), &serve_gzip(b"not gzip".to_vec())).unwrap_err();
+    assert_eq!(
+        error,
+        TransportError::Other("answer cannot be decompressed".into())
+    );
+}
+
+#[test]
+fn an_endless_answer_is_cut_off() {
+    let host = serve(|_, mut stream| {
+        read_request(&mut stream);
+        let mut alive = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while alive.is_ok() {
+            alive = stream.write_all(b"4\r\nmore\r\n");
+        }
+    });
+    assert!(matches!(
+        post(&client(), &host).unwrap_err(),
+        TransportError::BodyTooLarge(_)
+    ));
+    let header = serve(|_, mut stream| {
+        read_request(&mut stream);
+        let mut alive = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        while alive.is_ok() {
+            alive = stream.write_all(b"x-more: more\r\n");
+        }
+    });
+    let error = post(&client(), &header).unwrap_err();
+    assert!(
+        matches!(error, TransportError::BodyTooLarge(_) | TransportError::Other(_)),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_host_that_does_not_speak_http_is_an_error() {
+    let (host, _asked) = echo(b"SSH-2.0-OpenSSH_9.6\r\n\r\n");
+    assert_eq!(
+        post(&client(), &host).unwrap_err(),
+        TransportError::Other("answer is not HTTP".into())
+    );
+}
+
+#[test]
+fn shutting_down_ends_requests_in_flight_and_refuses_new_ones() {
+    let (arrived, arrivals) = channel();
+    let arrived = std::sync::Mutex::new(arrived);
+    let host = serve(move |_, mut stream| {
+        read_request(&mut stream);
+        arrived.lock().unwrap().send(()).unwrap();
+        read_request(&mut stream);
+    });
+    let client = client();
+    thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| post_with(&client, &host, |r| r.request_timeout = Duration::from_secs(60)));
+        arrivals.recv().unwrap();
+        client.shutdown();
+        assert_eq!(waiting.join().unwrap().unwrap_err(), TransportError::Closed);
+    });
+    assert_eq!(post(&client, &host).unwrap_err(), TransportError::Closed);
+}
+
+mod tls {
+    use super::*;
+
+    /// A server with a certificate of its own authority, and that authority's PEM.
+    fn serve_tls() -> (HostUrl, String) {
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned()];
+        let leaf = rcgen::CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let config = Arc::new(config);
+        let plain = serve(move |_, stream| {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            while read_request(&mut stream).is_some() {
+                stream.write_all(OK).unwrap();
+            }
+        });
+        let url = plain.as_str().replace("http://", "https://");
+        (parse_hosts(&url).unwrap().remove(0), ca_pem)
+    }
+
+    #[test]
+    fn an_unknown_authority_is_refused_and_a_given_one_accepted() {
+        let (host, ca_pem) = serve_tls();
+        let error = post(&client(), &host).unwrap_err();
+        assert!(matches!(error, TransportError::Tls(_)), "{error:?}");
+        let trusting = HttpClient::new(4, Some(ca_pem.as_bytes())).unwrap();
+        assert_eq!(post(&trusting, &host).unwrap().status, 200);
+        let (_, other_pem) = serve_tls();
+        let mistaken = HttpClient::new(4, Some(other_pem.as_bytes())).unwrap();
+        assert!(matches!(
+            post(&mistaken, &host).unwrap_err(),
+            TransportError::Tls(_)
+        ));
+    }
+
+    #[test]
+    fn a_host_without_tls_is_refused() {
+        let (plain, _asked) = echo(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+        let host = parse_hosts(&plain.as_str().replace("http://", "https://"))
+            .unwrap()
+            .remove(0);
+        let error = post_with(&client(), &host, |r| {
+            r.request_timeout = Duration::from_millis(400)
+        })
+        .unwrap_err();
+        assert!(!matches!(error, TransportError::Other(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_text_without_certificates_makes_no_client() {
+        for pem in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
+        ] {
+            assert!(
+                matches!(
+                    HttpClient::new(1, Some(pem.as_bytes())),
+                    Err(ClientError::BadCertificate(_))
+                ),
+                "{pem}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_without_authorities_gets_a_clear_word() {
+        let error = rustls_error("No CA certificates were loaded from the system");
+        assert_eq!(
+            error,
+            "this machine has no certificate authorities; install them or set audit_algolia.ca_file"
+        );
+    }
+
+    fn rustls_error(text: &str) -> String {
+        let error = ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
+        let host = parse_hosts("https://a").unwrap().remove(0);
+        let key = Secret::default();
+        let request = Request {
+            host: &host,
+            path: "/",
+            headers: &[],
+            api_key: &key,
+            body: &[],
+            connect_timeout: Duration::ZERO,
+            request_timeout: Duration::ZERO,
+            response_limit: 0,
+            fresh_connection: false,
+        };
+        explain(error, &request).to_string()
+    }
+}

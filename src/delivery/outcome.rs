@@ -1,0 +1,56 @@
+//! What a delivery came to, over all its attempts: the value by which the rows of its batch are settled.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::delivery::culprit::Culprit;
+
+/// What a delivery came to. Reasons are for operators: one bounded, printable line without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Algolia has queued the whole batch.
+    Delivered {
+        /// The indexing task, if the answer named one.
+        task_id: Option<i64>,
+    },
+    /// Nothing is wrong with the rows: throttled, or no host could be reached. Some host may have
+    /// executed the request nevertheless.
+    Retry {
+        /// What each host that was tried had to say.
+        reason: String,
+        /// The shortest wait Algolia asks for, if it asks; at most an hour.
+        not_before: Option<Duration>,
+    },
+    /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413,
+    /// culprit unknown; smaller batches may pass). With one row, that row is to blame.
+    Rejected {
+        /// Algolia's complaint.
+        reason: String,
+        /// The HTTP status.
+        status: u16,
+        /// Which record, if the complaint names one; see [`Culprit::rows_in`].
+        culprit: Culprit,
+    },
+    /// Nothing can be delivered until somebody changes something.
+    Blocked {
+        /// What was answered.
+        reason: String,
+        /// What to change.
+        hint: &'static str,
+        /// The HTTP status; none if nothing was sent.
+        status: Option<u16>,
+    },
+}
+
+/// A delivery as statistics want it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The last host tried, with its port; empty if none was.
+    pub host: String,
+    /// How many requests were sent.
+    pub attempts: u32,
+    /// The bytes of the body in the last request, as sent.
+    pub wire_bytes: usize,
+}

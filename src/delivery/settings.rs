@@ -1,0 +1,155 @@
+//! What the delivery needs to know, as one checked value.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+pub use crate::delivery::host_url::{parse_hosts, HostUrl, HostsError};
+use crate::secret::Secret;
+
+/// A snapshot of every setting the delivery reads. A reload makes a new one, and with it a new sink.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Algolia's application id; part of the host names and of every request.
+    pub application_id: String,
+    /// The write key. Needs the right `addObject`, and `deleteObject` where records are deleted.
+    pub api_key: Secret,
+    /// Hosts to try in this order; empty: Algolia's own hosts for the application.
+    pub hosts: Vec<HostUrl>,
+    /// Longest time for name lookup, and again for TCP and TLS set-up, of one attempt.
+    pub connect_timeout: Duration,
+    /// Longest time of one attempt as a whole.
+    pub request_timeout: Duration,
+    /// Whether bodies of 1 KB and more are sent with gzip.
+    pub compression: bool,
+    /// Certificates in PEM that are trusted in addition to the platform's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Appended to the user agent; characters that a header cannot carry are left out.
+    pub user_agent_suffix: String,
+    /// PostgreSQL's version for the user agent, such as `15.18`; empty: left out.
+    pub server_version: String,
+}
+
+/// Why a sink cannot be made from the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// No application id is configured.
+    #[error("no application id is set")]
+    NoApplicationId,
+    /// The application id would not survive as part of a host name.
+    #[error("application id \"{0}\" may only contain letters, digits, \"-\" and \"_\"")]
+    BadApplicationId(String),
+    /// No key is configured.
+    #[error("no API key is set")]
+    NoApiKey,
+    /// The key holds characters that a header cannot carry. The key itself is not named.
+    #[error("the API key may only contain visible ASCII characters")]
+    BadApiKey,
+    /// A timeout of zero would make every attempt fail.
+    #[error("timeouts must be longer than zero")]
+    ZeroTimeout,
+}
+
+impl Settings {
+    /// Checks what must hold before anything can be sent.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let id = &self.application_id;
+        if id.is_empty() {
+            return Err(SettingsError::NoApplicationId);
+        }
+        // A DNS label has at most 63 characters and "-1" to "-3" are appended to it.
+        let label = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if id.len() > 60 || !id.chars().all(label) {
+            return Err(SettingsError::BadApplicationId(
+                id.escape_default().take(80).collect(),
+            ));
+        }
+        if self.api_key.is_empty() {
+            return Err(SettingsError::NoApiKey);
+        }
+        if !self.api_key.expose().chars().all(|c| c.is_ascii_graphic()) {
+            return Err(SettingsError::BadApiKey);
+        }
+        if self.connect_timeout.is_zero() || self.request_timeout.is_zero() {
+            return Err(SettingsError::ZeroTimeout);
+        }
+        Ok(())
+    }
+
+    /// The agent string, in the form of Algolia's clients:
+    /// `Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)` and the suffix as one more segment.
+    pub fn user_agent(&self) -> String {
+        let mut agent = format!("Algolia for audit_algolia ({})", env!("CARGO_PKG_VERSION"));
+        let printable = |text: &str| {
+            text.chars()
+                .filter(|c| (' '..='~').contains(c))
+                .collect::<String>()
+        };
+        if !self.server_version.is_empty() {
+            agent.push_str(&format!("; PostgreSQL ({})", printable(&self.server_version)));
+        }
+        let suffix = printable(&self.user_agent_suffix);
+        let suffix = suffix.trim_matches([' ', ';']);
+        if !suffix.is_empty() {
+            agent.push_str("; ");
+            agent.push_str(suffix);
+        }
+        agent
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn for_tests() -> Settings {
+    Settings {
+        application_id: "TESTAPP".to_owned(),
+        api_key: Secret::new("0123456789abcdef"),
+        hosts: Vec::new(),
+        connect_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(30),
+        compression: true,
+        ca_pem: None,
+        user_agent_suffix: String::new(),
+        server_version: "15.18".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_agent_has_the_form_of_the_official_clients() {
+        let mut settings = for_tests();
+        assert_eq!(
+            settings.user_agent(),
+            "Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)"
+        );
+        settings.user_agent_suffix = "; my gateway (2)\r\nx-evil: 1".to_owned();
+        assert!(settings
+            .user_agent()
+            .ends_with("(15.18); my gateway (2)x-evil: 1"));
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_without_showing_the_key() {
+        assert_eq!(for_tests().check(), Ok(()));
+        let with = |change: fn(&mut Settings)| {
+            let mut settings = for_tests();
+            change(&mut settings);
+            settings.check().unwrap_err()
+        };
+        assert_eq!(with(|s| s.application_id.clear()), SettingsError::NoApplicationId);
+        assert!(matches!(
+            with(|s| s.application_id = "a.b/".into()),
+            SettingsError::BadApplicationId(_)
+        ));
+        assert_eq!(with(|s| s.api_key = Secret::default()), SettingsError::NoApiKey);
+        assert_eq!(
+            with(|s| s.api_key = Secret::new("a\nb")),
+            SettingsError::BadApiKey
+        );
+        assert_eq!(
+            with(|s| s.request_timeout = Duration::ZERO),
+            SettingsError::ZeroTimeout
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! Delivers one batch: compresses it, tries the hosts in turn without a pause, and sums up what happened.
+//!
+//! A sink is shared by the helper threads of a worker. It never logs, and it holds its lock only to ask
+//! which host is next and to note how an attempt ended, never during an attempt. How long to wait
+//! before the next delivery is the caller's business.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
+
+use crate::delivery::batch::Batch;
+use crate::delivery::classify::{classify, sentence, shorten, Verdict};
+use crate::delivery::clock::Clock;
+use crate::delivery::culprit::Culprit;
+use crate::delivery::hosts::{Candidate, HostResult, Hosts, Timeouts};
+pub use crate::delivery::outcome::{Outcome, Report};
+use crate::delivery::settings::{Settings, SettingsError};
+use crate::delivery::transport::{Request, Response, Transport, TransportError};
+
+/// Bodies below this many bytes are not worth compressing.
+const COMPRESS_FROM: usize = 1024;
+
+/// A proper answer repeats the objectIDs of the batch and little else.
+const RESPONSE_ALLOWANCE: usize = 4 << 20;
+
+/// Most characters of what one host contributes to the reason of a delivery, and of the whole.
+const CAUSE_CHARS: usize = 120;
+const CAUSES_CHARS: usize = 500;
+
+/// What stays as it is in a path segment: the unreserved characters of RFC 3986.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Delivers batches to one application.
+pub struct Sink<T> {
+    settings: Settings,
+    user_agent: String,
+    transport: T,
+    /// Set once a host refused gzip; it stays off until the settings are read again.
+    uncompressed: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    hosts: Hosts,
+    dice: fastrand::Rng,
+}
+
+/// One delivery on its way over the hosts.
+struct Delivery<'a> {
+    batch: &'a Batch,
+    path: String,
+    request_id: String,
+    gzip: Option<Vec<u8>>,
+    host: String,
+    attempts: u32,
+    wire_bytes: usize,
+}
+
+/// How the walk over the hosts goes on after one of them.
+enum Step {
+    Done(Outcome),
+    Next {
+        cause: String,
+        not_before: Option<Duration>,
+    },
+}
+
+impl<T: Transport> Sink<T> {
+    /// A sink for the settings. The seed decides the order of Algolia's fallback hosts and the request ids.
+    pub fn new(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let timeouts = Timeouts {
+            connect: settings.connect_timeout,
+            request: settings.request_timeout,
+        };
+        let hosts = if settings.hosts.is_empty() {
+            Hosts::for_application(&settings.application_id, seed, timeouts)
+        } else {
+            Hosts::explicit(settings.hosts.clone(), timeouts)
+        };
+        Ok(Sink {
+            user_agent: settings.user_agent(),
+            uncompressed: AtomicBool::new(!settings.compression),
+            state: Mutex::new(State {
+                hosts,
+                dice: fastrand::Rng::with_seed(seed),
+            }),
+            settings,
+            transport,
+        })
+    }
+
+    /// Tries to deliver the batch, at each host in working order once.
+    ///
+    /// Takes at most as long as the timeouts of all hosts together; shutting the transport down ends it at once.
+    pub fn deliver(&self, index_name: &str, batch: &Batch, clock: &dyn Clock) -> Report {
+        let (plan, request_id) = {
+            let mut state = self.state();
+            (state.hosts.plan(clock.instant()), request_id(&mut state.dice))
+        };
+        let mut delivery = Delivery {
+            batch,
+            path: format!("/1/indexes/{}/batch", utf8_percent_encode(index_name, SEGMENT)),
+            request_id,
+            gzip: None,
+            host: String::new(),
+            attempts: 0,
+            wire_bytes: 0,
+        };
+        let outcome = self.before_sending(index_name, batch).unwrap_or_else(|| {
+            delivery.gzip = self.compress(batch.body());
+            self.walk(plan, &mut delivery, clock)
+        });
+        let Delivery {
+            host,
+            attempts,
+            wire_bytes,
+            ..
+        } = delivery;
+        Report {
+            outcome,
+            host,
+            attempts,
+            wire_bytes,
+        }
+    }
+
+    /// What needs no request: nothing to send, or a name that would lead to another endpoint.
+    fn before_sending(&self, index_name: &str, batch: &Batch) -> Option<Outcome> {
+        if batch.rows() == 0 {
+            return Some(Outcome::Delivered { task_id: None });
+        }
+        matches!(index_name, "" | "." | ".." | "*").then(|| Outcome::Blocked {
+            reason: format!("index name \"{index_name}\" cannot be used"),
+            hint: "Use an index name that Algolia accepts.",
+            status: None,
+        })
+    }
+
+    fn walk(&self, plan: Vec<Candidate>, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Outcome {
+        let mut causes = Vec::with_capacity(plan.len());
+        let mut longest = None;
+        for candidate in &plan {
+            match self.at_host(candidate, delivery, clock) {
+                Step::Done(outcome) => return outcome,
+                Step::Next { cause, not_before } => {
+                    causes.push(format!(
+                        "{}: {}",
+                        candidate.host.name(),
+                        shorten(&cause, CAUSE_CHARS)
+                    ));
+                    longest = longest.max(not_before);
+                }
+            }
+        }
+        Outcome::Retry {
+            reason: shorten(&causes.join("; "), CAUSES_CHARS),
+            not_before: longest,
+        }
+    }
+
+    /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
+    fn at_host(&self, candidate: &Candidate, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Step {
+        let mut fresh_connection = false;
+        loop {
+            let (health, step) = match self.attempt(candidate, delivery, fresh_connection) {
+                Ok(response) => match classify(&response, delivery.batch.rows(), clock.system_time()) {
+                    Verdict::CompressionRefused { .. } if delivery.gzip.take().is_some() => {
+                        self.uncompressed.store(true, Ordering::Relaxed);
+                        continue;
+                    }
+                    verdict => settle(verdict),
+                },
+                Err(TransportError::Closed) => {
+                    let reason = TransportError::Closed.to_string();
+                    return Step::Done(Outcome::Retry {
+                        reason,
+                        not_before: None,
+                    });
+                }
+                // A host that answered before may have closed a kept connection while nobody looked,
+                // which says nothing about its health.
+                Err(TransportError::Reset(_)) if candidate.answered_before && !fresh_connection => {
+                    fresh_connection = true;
+                    continue;
+                }
+                Err(error) => {
+                    let timeout = matches!(error, TransportError::Timeout(_));
+                    let health = if timeout {
+                        HostResult::TimedOut
+                    } else {
+                        HostResult::Failed
+                    };
+                    let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
+                    (
+                        health,
+                        Step::Next {
+                            cause,
+                            not_before: None,
+                        },
+                    )
+                }
+            };
+            self.state().hosts.mark(candidate, health, clock.instant());
+            return step;
+        }
+    }
+
+    fn attempt(
+        &self,
+        candidate: &Candidate,
+        delivery: &mut Delivery<'_>,
+        fresh_connection: bool,
+    ) -> Result<Response, TransportError> {
+        delivery.attempts += 1;
+        delivery.host = candidate.host.name().to_owned();
+        let mut headers = vec![
+            ("x-algolia-application-id", self.settings.application_id.as_str()),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+            ("accept-encoding", "gzip"),
+            ("user-agent", self.user_agent.as_str()),
+            ("request-id", delivery.request_id.as_str()),
+        ];
+        if delivery.gzip.is_some() {
+            headers.push(("content-encoding", "gzip"));
+        }
+        let body = delivery.gzip.as_deref().unwrap_or(delivery.batch.body());
+        delivery.wire_bytes = body.len();
+        let mut response = self.transport.post(&Request {
+            host: &candidate.host,
+            path: &delivery.path,
+            headers: &headers,
+            api_key: &self.settings.api_key,
+            body,
+            connect_timeout: candidate.connect_timeout,
+            request_timeout: candidate.request_timeout,
+            response_limit: RESPONSE_ALLOWANCE.saturating_add(delivery.batch.bytes()),
+            fresh_connection,
+        })?;
+        self.redact(&mut response);
+        Ok(response)
+    }
+
+    /// Takes the key out of an answer that echoes it, before any part of the answer becomes a reason.
+    fn redact(&self, response: &mut Response) {
+        let key = &self.settings.api_key;
+        for header in [&mut response.content_type, &mut response.correlation_id]
+            .into_iter()
+            .flatten()
+        {
+            *header = key.redact(header);
+        }
+        let bytes = key.expose().as_bytes();
+        if !(200..300).contains(&response.status) && response.body.windows(bytes.len()).any(|w| w == bytes) {
+            response.body = key.redact(&String::from_utf8_lossy(&response.body)).into_bytes();
+        }
+    }
+
+    /// The body with gzip, if that is wanted and worth it. Speed counts for more than the last bytes.
+    fn compress(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if body.len() < COMPRESS_FROM || self.uncompressed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let buffer = Vec::with_capacity(body.len() / 4);
+        let mut encoder = flate2::write::GzEncoder::new(buffer, flate2::Compression::fast());
+        // Writing to memory does not fail; if it did, the plain body would still be right.
+        encoder.write_all(body).ok()?;
+        encoder.finish().ok()
+    }
+
+    /// A panic of another thread leaves the state whole: every change of it is a single assignment.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a verdict means for its host and for the delivery.
+fn settle(verdict: Verdict) -> (HostResult, Step) {
+    let outcome = match verdict {
+        Verdict::NextHost { reason, not_before } => {
+            return (
+                HostResult::Failed,
+                Step::Next {
+                    cause: reason,
+                    not_before,
+                },
+            );
+        }
+        Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
+        Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },
+        Verdict::Rejected {
+            reason,
+            status,
+            culprit,
+        } => Outcome::Rejected {
+            reason,
+            status,
+            culprit,
+        },
+        Verdict::Blocked { reason, hint, status } => Outcome::Blocked {
+            reason,
+            hint,
+            status: Some(status),
+        },
+        Verdict::TooLarge { reason } => Outcome::Rejected {
+            reason,
+            status: 413,
+            culprit: Culprit::Unknown,
+        },
+        Verdict::CompressionRefused { reason } => Outcome::Blocked {
+            reason,
+            hint: "Check audit_algolia.hosts and what stands before them.",
+            status: Some(415),
+        },
+    };
+    (HostResult::Answered, Step::Done(outcome))
+}
+
+/// An id by which Algolia's support finds the request: exactly eleven letters and digits, one per
+/// delivery and the same for all its attempts.
+fn request_id(dice: &mut fastrand::Rng) -> String {
+    (0..11).map(|_| dice.alphanumeric()).collect()
+}
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

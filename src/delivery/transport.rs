@@ -1,0 +1,83 @@
+//! What passes between the sink, which decides, and the HTTP client, which sends.
+//! The sink is tested with a transport that only plays back answers.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::delivery::host_url::HostUrl;
+use crate::secret::Secret;
+
+/// One attempt: a POST to one host.
+pub struct Request<'a> {
+    /// Where to; the path is appended to it.
+    pub host: &'a HostUrl,
+    /// The path, already encoded, from its first slash on.
+    pub path: &'a str,
+    /// Headers without the key.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// The key, apart from the other headers so that nothing shows it by accident.
+    pub api_key: &'a Secret,
+    /// The body as it goes over the wire.
+    pub body: &'a [u8],
+    /// Bounds name lookup, and again the set-up of the connection.
+    pub connect_timeout: Duration,
+    /// Bounds the attempt as a whole.
+    pub request_timeout: Duration,
+    /// Most bytes of a response body, after decompression.
+    pub response_limit: usize,
+    /// Whether connections that were kept open are to be left alone.
+    pub fresh_connection: bool,
+}
+
+/// A response of any status, as far as the delivery looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header `content-type`.
+    pub content_type: Option<String>,
+    /// The header `retry-after`: seconds or an HTTP date.
+    pub retry_after: Option<String>,
+    /// The header `correlation-id`, by which Algolia's support finds the request.
+    pub correlation_id: Option<String>,
+    /// The body after decompression.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no response. The texts are short, lower-case and free of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// The connection or the answer took too long. The request may have been executed.
+    #[error("{0}")]
+    Timeout(String),
+    /// No connection: unknown name, refused, unreachable.
+    #[error("{0}")]
+    Connect(String),
+    /// The host could not prove who it is, or does not speak TLS.
+    #[error("{0}")]
+    Tls(String),
+    /// The connection broke while it was in use. Looks the same when a kept connection had died before.
+    #[error("{0}")]
+    Reset(String),
+    /// The response is longer than any proper one.
+    #[error("{0}")]
+    BodyTooLarge(String),
+    /// The client was shut down; no fault of the host.
+    #[error("delivery is shutting down")]
+    Closed,
+    /// Anything else, such as an answer that is not HTTP.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Sends one request and reads its response. Called from several threads at once.
+pub trait Transport: Send + Sync {
+    /// One attempt. Every status is a response; an error means that there is none.
+    fn post(&self, request: &Request<'_>) -> Result<Response, TransportError>;
+}
+
+impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
+    fn post(&self, request: &Request<'_>) -> Result<Response, TransportError> {
+        (**self).post(request)
+    }
+}
