@@ -4,4 +4,5 @@
 //! is the only part that names pgrx and comes with one of the features `pg13` … `pg18`.
 
 pub mod delivery;
+pub mod pseudonym;
 pub mod record;
