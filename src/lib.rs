@@ -3,6 +3,8 @@
 //! The core (`delivery`, `record`, …) is plain Rust and builds without PostgreSQL; the shell (`pg`)
 //! is the only part that names pgrx and comes with one of the features `pg13` … `pg18`.
 
+pub mod claims;
 pub mod delivery;
 pub mod pseudonym;
 pub mod record;
+pub mod regions;
