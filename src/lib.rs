@@ -8,3 +8,4 @@ pub mod delivery;
 pub mod pseudonym;
 pub mod record;
 pub mod regions;
+pub mod rules;
