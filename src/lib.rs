@@ -3,6 +3,14 @@
 //! The core (`delivery`, `record`, …) is plain Rust and builds without PostgreSQL; the shell (`pg`)
 //! is the only part that names pgrx and comes with one of the features `pg13` … `pg18`.
 
+pub mod claims;
 pub mod delivery;
+pub mod ledger;
+pub mod pseudonym;
 pub mod record;
+pub mod regions;
+pub mod rules;
 pub mod secret;
+
+#[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
+mod pg;

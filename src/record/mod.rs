@@ -1,1 +1,25 @@
 //! From a row's values to the JSON record that leaves the database. Nothing here knows PostgreSQL.
+//!
+//! The shell makes one [`Plan`] per source and calls [`write_record`] once per row. A record is an object
+//! without insignificant whitespace: `{"objectID":"…","attribute":…}`.
+
+#![forbid(unsafe_code)]
+
+mod buckets;
+mod compact;
+mod moment;
+mod number;
+mod object_id;
+mod plan;
+mod value;
+mod write;
+
+pub use buckets::{Calendar, CivilHour, BUCKET_SUFFIXES};
+pub use compact::compact_len;
+pub use moment::Moment;
+pub use plan::{Field, Plan};
+pub use value::Value;
+pub use write::{write_record, RecordError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Which worker has claimed which row, from the claim to the settling.
+//!
+//! The table lives in shared memory behind a lock and is used by several processes: it has a fixed size, no
+//! heap, and is empty when all its bytes are zero. It is a hash table with linear probing whose deletions
+//! move the entries behind them back, so it needs no tombstones and stays as fast as on its first day.
+//! Whatever its bytes are, no method panics or runs on for ever.
+
+#![forbid(unsafe_code)]
+
+/// The answer to [`ClaimTable::claim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The row is the caller's now.
+    Taken,
+    /// The row was claimed before, by this owner; it may be the caller itself.
+    HeldBy(u32),
+    /// The table holds as many claims as it may; the row is nobody's.
+    Full,
+}
+
+/// The claimed rows, at most `N / 2` of them; a power of two for `N` hashes fastest.
+#[derive(Debug)]
+#[repr(C)]
+pub struct ClaimTable<const N: usize> {
+    len: usize,
+    entries: [Entry; N],
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Entry {
+    /// 0: the place is empty.
+    owner: u32,
+    database: u32,
+    id: i64,
+}
+
+const EMPTY: Entry = Entry {
+    owner: 0,
+    database: 0,
+    id: 0,
+};
+
+impl<const N: usize> ClaimTable<N> {
+    /// The table without claims.
+    pub const fn new() -> ClaimTable<N> {
+        ClaimTable {
+            len: 0,
+            entries: [EMPTY; N],
+        }
+    }
+
+    /// The most claims the table holds. Half the places stay empty, so that probes stay short.
+    pub const fn capacity(&self) -> usize {
+        N / 2
+    }
+
+    /// The number of claims.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Claims the row `id` of `database` for `owner`, which is any number but 0: 0 marks empty places, and
+    /// its claims are answered with [`Claim::Full`].
+    pub fn claim(&mut self, owner: u32, database: u32, id: i64) -> Claim {
+        match self.find(database, id) {
+            Probe::Found(place) => Claim::HeldBy(self.entry(place).owner),
+            Probe::Empty(place) if owner != 0 && self.len < self.capacity() => {
+                self.put(place, Entry { owner, database, id });
+                self.len += 1;
+                Claim::Taken
+            }
+            Probe::Empty(_) | Probe::Nowhere => Claim::Full,
+        }
+    }
+
+    /// Who has claimed the row `id` of `database`.
+    pub fn holder(&self, database: u32, id: i64) -> Option<u32> {
+        match self.find(database, id) {
+            Probe::Found(place) => Some(self.entry(place).owner),
+            Probe::Empty(_) | Probe::Nowhere => None,
+        }
+    }
+
+    /// Ends the claim of the row `id` of `database`, whoever holds it. Returns whether there was one.
+    pub fn release(&mut self, database: u32, id: i64) -> bool {
+        match self.find(database, id) {
+            Probe::Found(place) => {
+                self.delete(place);
+                true
+            }
+            Probe::Empty(_) | Probe::Nowhere => false,
+        }
+    }
+
+    /// Ends all claims of `owner` and returns how many there were. It looks at every place: it is meant for
+    /// workers that leave.
+    pub fn release_all(&mut self, owner: u32) -> usize {
+        let mut released = 0;
+        for place in 0..N {
+            // A deletion may move another claim of the owner to the same place. It never moves one from
+            // behind `place` to before it, so none is missed. Each deletion empties a place: N are enough.
+            while released < N && owner != 0 && self.entry(place).owner == owner {
+                self.delete(place);
+                released += 1;
+            }
+        }
+        released
+    }
+
+    /// The number of claims of `owner`. It looks at every place.
+    pub fn count_of(&self, owner: u32) -> usize {
+        match owner {
+            0 => 0,
+            _ => self.entries.iter().filter(|entry| entry.owner == owner).count(),
+        }
+    }
+
+    /// Where the row is, or else where it would be put.
+    fn find(&self, database: u32, id: i64) -> Probe {
+        let mut place = home::<N>(database, id);
+        for _ in 0..N {
+            let entry = self.entry(place);
+            if entry.owner == 0 {
+                return Probe::Empty(place);
+            }
+            if entry.id == id && entry.database == database {
+                return Probe::Found(place);
+            }
+            place = next::<N>(place);
+        }
+        Probe::Nowhere
+    }
+
+    /// Empties `hole` and closes the gap: each entry behind it whose probe passes over the hole moves into
+    /// the hole, and leaves the next one.
+    fn delete(&mut self, mut hole: usize) {
+        let mut place = hole;
+        for _ in 0..N {
+            place = next::<N>(place);
+            let entry = self.entry(place);
+            if entry.owner == 0 {
+                break;
+            }
+            let from_home = distance::<N>(home::<N>(entry.database, entry.id), place);
+            if from_home >= distance::<N>(hole, place) {
+                self.put(hole, entry);
+                hole = place;
+            }
+        }
+        self.put(hole, EMPTY);
+        self.len = self.len.saturating_sub(1);
+    }
+
+    /// Places are always below `N`; the compiler sees it where they are computed.
+    fn entry(&self, place: usize) -> Entry {
+        self.entries.get(place).copied().unwrap_or(EMPTY)
+    }
+
+    fn put(&mut self, place: usize, entry: Entry) {
+        if let Some(slot) = self.entries.get_mut(place) {
+            *slot = entry;
+        }
+    }
+}
+
+impl<const N: usize> Default for ClaimTable<N> {
+    fn default() -> ClaimTable<N> {
+        ClaimTable::new()
+    }
+}
+
+/// The end of a search.
+enum Probe {
+    Found(usize),
+    Empty(usize),
+    /// Neither the row nor an empty place: the table has no places, or foreign bytes in all of them.
+    Nowhere,
+}
+
+/// The place at which the search for a row begins. Ids come in runs, so every bit of the input must reach
+/// the low bits of the hash: the finalizer of splitmix64 sees to that.
+fn home<const N: usize>(database: u32, id: i64) -> usize {
+    let mut hash = (id as u64) ^ u64::from(database).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    hash ^= hash >> 31;
+    (hash as usize).checked_rem(N).unwrap_or(0)
+}
+
+/// The place behind `place`, the first one behind the last.
+fn next<const N: usize>(place: usize) -> usize {
+    if place + 1 < N {
+        place + 1
+    } else {
+        0
+    }
+}
+
+/// How many steps lead from place `from` to place `to`.
+fn distance<const N: usize>(from: usize, to: usize) -> usize {
+    if to >= from {
+        to - from
+    } else {
+        to + N - from
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The table against examples, and against a map.
+
+#![forbid(unsafe_code)]
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+#[test]
+fn a_row_has_one_holder() {
+    let mut table = ClaimTable::<16>::new();
+    assert_eq!(table.claim(1, 5, 42), Claim::Taken);
+    assert_eq!(table.claim(2, 5, 42), Claim::HeldBy(1));
+    assert_eq!(table.claim(1, 5, 42), Claim::HeldBy(1));
+    assert_eq!(table.claim(2, 6, 42), Claim::Taken);
+    assert_eq!(
+        (table.holder(5, 42), table.holder(6, 42), table.holder(7, 42)),
+        (Some(1), Some(2), None)
+    );
+    assert!(table.release(5, 42));
+    assert!(!table.release(5, 42));
+    assert_eq!((table.len(), table.count_of(1), table.count_of(2)), (1, 0, 1));
+}
+
+#[test]
+fn a_full_table_still_knows_its_rows() {
+    let mut table = ClaimTable::<8>::new();
+    assert_eq!(table.capacity(), 4);
+    (0..4).for_each(|id| assert_eq!(table.claim(9, 1, id), Claim::Taken));
+    assert_eq!(table.claim(9, 1, 4), Claim::Full);
+    assert_eq!(table.claim(8, 1, 3), Claim::HeldBy(9));
+    assert_eq!(table.release_all(9), 4);
+    assert!(table.is_empty());
+    assert_eq!(table.claim(9, 1, 4), Claim::Taken);
+}
+
+#[test]
+fn owner_zero_holds_nothing() {
+    let mut table = ClaimTable::<8>::new();
+    assert_eq!(table.claim(0, 1, 1), Claim::Full);
+    assert_eq!((table.len(), table.count_of(0), table.release_all(0)), (0, 0, 0));
+}
+
+#[test]
+fn a_table_without_places_is_full() {
+    let mut table = ClaimTable::<0>::default();
+    assert_eq!(table.claim(1, 1, 1), Claim::Full);
+    assert_eq!(
+        (table.holder(1, 1), table.release(1, 1), table.release_all(1)),
+        (None, false, 0)
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Claim(u32, u32, i64),
+    Release(u32, i64),
+    ReleaseAll(u32),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let id = || prop_oneof![0..40_i64, -5..0_i64, Just(i64::MAX), Just(i64::MIN)];
+    prop_oneof![
+        10 => (1..4_u32, 0..3_u32, id()).prop_map(|(owner, database, id)| Step::Claim(owner, database, id)),
+        6 => (0..3_u32, id()).prop_map(|(database, id)| Step::Release(database, id)),
+        1 => (1..4_u32).prop_map(Step::ReleaseAll),
+    ]
+}
+
+fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut HashMap<(u32, i64), u32>) {
+    match step {
+        Step::Claim(owner, database, id) => {
+            let expected = match model.get(&(database, id)) {
+                Some(holder) => Claim::HeldBy(*holder),
+                None if model.len() == table.capacity() => Claim::Full,
+                None => Claim::Taken,
+            };
+            assert_eq!(table.claim(owner, database, id), expected);
+            if expected == Claim::Taken {
+                model.insert((database, id), owner);
+            }
+        }
+        Step::Release(database, id) => {
+            assert_eq!(
+                table.release(database, id),
+                model.remove(&(database, id)).is_some()
+            );
+        }
+        Step::ReleaseAll(owner) => {
+            let before = model.len();
+            model.retain(|_, holder| *holder != owner);
+            assert_eq!(table.release_all(owner), before - model.len());
+        }
+    }
+    assert_eq!(table.len(), model.len());
+    assert!(model
+        .iter()
+        .all(|((database, id), owner)| table.holder(*database, *id) == Some(*owner)));
+    for owner in 0..4 {
+        assert_eq!(
+            table.count_of(owner),
+            model.values().filter(|holder| **holder == owner).count()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn it_does_what_a_map_does(steps in prop::collection::vec(any_step(), 0..200)) {
+        // Probes wrap around often in the small table, and places are no power of two in the other.
+        let (mut small, mut odd) = (ClaimTable::<16>::new(), ClaimTable::<37>::new());
+        let (mut small_model, mut odd_model) = (HashMap::new(), HashMap::new());
+        for step in steps {
+            check_step(step.clone(), &mut small, &mut small_model);
+            check_step(step, &mut odd, &mut odd_model);
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_are_survived(
+        len in any::<usize>(),
+        entries in prop::array::uniform16((0..3_u32, 0..3_u32, 0..9_i64)),
+        steps in prop::collection::vec(any_step(), 0..50),
+    ) {
+        let entries = entries.map(|(owner, database, id)| Entry { owner, database, id });
+        let mut table = ClaimTable { len, entries };
+        for step in steps {
+            match step {
+                Step::Claim(owner, database, id) => drop(table.claim(owner, database, id)),
+                Step::Release(database, id) => drop(table.release(database, id)),
+                Step::ReleaseAll(owner) => drop(table.release_all(owner)),
+            }
+        }
+    }
+}
+
+/// Runs of consecutive ids: probes stay short at the highest load.
+#[test]
+fn consecutive_ids_spread() {
+    const PLACES: usize = 1 << 12;
+    let mut table = Box::new(ClaimTable::<PLACES>::new());
+    for first in [0_i64, 1 << 40, -5000] {
+        for id in first..first + table.capacity() as i64 {
+            assert_eq!(table.claim(7, 16_384, id), Claim::Taken);
+        }
+        let steps: usize = (0..PLACES)
+            .filter(|place| table.entry(*place).owner != 0)
+            .map(|place| {
+                let entry = table.entry(place);
+                distance::<PLACES>(home::<PLACES>(entry.database, entry.id), place)
+            })
+            .sum();
+        // Linear probing at load 1/2 takes half a step more than a direct hit, on average.
+        assert!(steps < table.len(), "{steps} steps for {} claims", table.len());
+        assert_eq!(table.release_all(7), table.capacity());
+    }
+}

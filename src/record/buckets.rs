@@ -1,0 +1,148 @@
+//! Time buckets: the day, hour, weekday and hour of the day of a record's time, as facets.
+//!
+//! The rows of a statement mostly fall into one minute, so the rendered buckets of the last minute are kept.
+//! They are kept by the minute of Unix time: the same hour of the clock comes twice in autumn, but a minute
+//! of Unix time lies in one hour of the clock, wherever daylight saving begins or ends.
+
+#![forbid(unsafe_code)]
+
+use crate::record::plan::field_key;
+use std::cell::Cell;
+
+/// What is put behind the time column's attribute to name its buckets, in the order of a record.
+pub const BUCKET_SUFFIXES: [&str; 4] = ["_day", "_hour", "_weekday", "_hour_of_day"];
+
+const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// 1972-02-01. Up to the month before it, some zone's offset had seconds in it (Monrovia's, −0:44:30), so a
+/// minute of Unix time could lie in two hours of the clock; such moments are looked up one by one.
+const WHOLE_MINUTE_OFFSETS_SINCE: i64 = 65_750_400;
+
+/// An hour as the clock of some time zone shows it, in the Gregorian calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CivilHour {
+    /// The astronomical year: 0 is 1 BC.
+    pub year: i32,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 for Sunday to 6 for Saturday.
+    pub weekday: u8,
+}
+
+/// A time zone's clock and calendar.
+pub trait Calendar {
+    /// The hour in which `unix_seconds` (seconds since the Unix epoch) lies. It is asked for a whole minute
+    /// at a time, so from 1972 on offsets must be whole minutes.
+    fn hour_of(&mut self, unix_seconds: i64) -> CivilHour;
+
+    /// A number that changes whenever the zone does. Remembered buckets are used only under the number under
+    /// which they were made; a calendar whose zone never changes needs none.
+    fn generation(&self) -> u64 {
+        0
+    }
+}
+
+/// The four buckets of one attribute.
+pub(super) struct Buckets {
+    /// `,"attribute_day":` and so on, in the order of [`BUCKET_SUFFIXES`].
+    keys: [Vec<u8>; 4],
+    last: Cell<Option<Rendered>>,
+}
+
+/// The buckets of one minute, ready to be copied into a record.
+struct Rendered {
+    generation: u64,
+    /// Minutes since the Unix epoch.
+    minute: i64,
+    /// `,"attribute_day":"…",…`
+    fragment: Vec<u8>,
+}
+
+impl Buckets {
+    pub(super) fn new(attribute: &str) -> Buckets {
+        let keys = BUCKET_SUFFIXES.map(|suffix| field_key(&format!("{attribute}{suffix}")));
+        Buckets {
+            keys,
+            last: Cell::new(None),
+        }
+    }
+
+    /// Appends the buckets of the moment `unix_seconds` (seconds since the Unix epoch).
+    pub(super) fn append(&self, unix_seconds: i64, calendar: &mut impl Calendar, out: &mut Vec<u8>) {
+        if unix_seconds < WHOLE_MINUTE_OFFSETS_SINCE {
+            return self.render(calendar.hour_of(unix_seconds), out);
+        }
+        let generation = calendar.generation();
+        let minute = unix_seconds.div_euclid(60);
+        // A calendar that unwinds leaves nothing remembered, and nothing borrowed.
+        let rendered = match self.last.take() {
+            Some(last) if last.minute == minute && last.generation == generation => last,
+            last => {
+                let mut fragment = last.map(|last| last.fragment).unwrap_or_default();
+                fragment.clear();
+                self.render(calendar.hour_of(minute * 60), &mut fragment);
+                Rendered {
+                    generation,
+                    minute,
+                    fragment,
+                }
+            }
+        };
+        out.extend_from_slice(&rendered.fragment);
+        self.last.set(Some(rendered));
+    }
+
+    fn render(&self, hour: CivilHour, out: &mut Vec<u8>) {
+        let [day_key, hour_key, weekday_key, hour_of_day_key] = &self.keys;
+        append_bucket(day_key, out, |out| append_day(hour, out));
+        append_bucket(hour_key, out, |out| {
+            append_day(hour, out);
+            out.push(b'T');
+            append_digits(hour.hour.into(), out);
+        });
+        let weekday = WEEKDAYS[usize::from(hour.weekday % 7)];
+        append_bucket(weekday_key, out, |out| out.extend_from_slice(weekday.as_bytes()));
+        append_bucket(hour_of_day_key, out, |out| append_digits(hour.hour.into(), out));
+    }
+}
+
+/// The buckets' texts hold nothing that JSON escapes.
+fn append_bucket(key: &[u8], out: &mut Vec<u8>, append_text: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(key);
+    out.push(b'"');
+    append_text(out);
+    out.push(b'"');
+}
+
+fn append_day(hour: CivilHour, out: &mut Vec<u8>) {
+    append_year(hour.year, out);
+    out.push(b'-');
+    append_digits(hour.month.into(), out);
+    out.push(b'-');
+    append_digits(hour.day.into(), out);
+}
+
+/// Four digits; outside of 0 to 9999 the expanded form of ISO 8601, with a sign and as many digits as it
+/// takes, four at least: `+12026`, `-0043` (44 BC).
+fn append_year(year: i32, out: &mut Vec<u8>) {
+    if !(0..=9999).contains(&year) {
+        out.push(if year < 0 { b'-' } else { b'+' });
+    }
+    append_digits(year.unsigned_abs() / 100, out);
+    append_digits(year.unsigned_abs() % 100, out);
+}
+
+/// Two digits, or more when it takes more.
+fn append_digits(number: u32, out: &mut Vec<u8>) {
+    match number {
+        0..=99 => out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]),
+        _ => {
+            append_digits(number / 10, out);
+            out.push(b'0' + (number % 10) as u8);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What is known about a source's records before the first row: names, order and treatment of the fields.
+
+#![forbid(unsafe_code)]
+
+use crate::record::buckets::Buckets;
+
+/// One attribute of the records and how its values are treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The attribute's name in the index.
+    pub attribute: String,
+    /// Replace each value by its pseudonym. The values come as [`Value::Text`](crate::record::Value::Text)
+    /// with the column's output text.
+    pub pseudonymize: bool,
+    /// This is the time column: the record also gets the four time buckets named after it. A field that is
+    /// pseudonymized gets none, since they would tell what the pseudonym hides.
+    pub bucketed: bool,
+}
+
+/// A source's fields, with everything that does not depend on the row already serialised.
+///
+/// It remembers the time buckets of the last minute it wrote, so it can be sent to another thread but not
+/// be shared between threads.
+pub struct Plan {
+    /// `{"objectID":"` and the prefix, still inside the string.
+    pub(super) opening: Vec<u8>,
+    /// For each key column, whether its part appears as a pseudonym.
+    pub(super) key_pseudonymize: Vec<bool>,
+    pub(super) fields: Vec<PlannedField>,
+}
+
+pub(super) struct PlannedField {
+    /// `,"attribute":`
+    pub(super) key: Vec<u8>,
+    pub(super) pseudonymize: bool,
+    pub(super) buckets: Option<Buckets>,
+}
+
+impl Plan {
+    /// Prepares records whose objectID is `prefix` and the key's parts, and whose attributes are `fields`.
+    ///
+    /// `key_pseudonymize` has one entry per key column. The attributes' names must be distinct, the
+    /// buckets' names included; `rules` sees to that.
+    pub fn new(prefix: &str, fields: Vec<Field>, key_pseudonymize: Vec<bool>) -> Plan {
+        let mut opening = b"{\"objectID\":".to_vec();
+        opening.extend_from_slice(json_string(prefix).as_bytes());
+        // The closing quote comes after the key's parts.
+        opening.pop();
+        Plan {
+            opening,
+            key_pseudonymize,
+            fields: fields.into_iter().map(PlannedField::new).collect(),
+        }
+    }
+
+    /// Whether [`write_record`](crate::record::write_record) needs a pseudonymizer.
+    pub fn pseudonymizes(&self) -> bool {
+        self.key_pseudonymize.contains(&true) || self.fields.iter().any(|field| field.pseudonymize)
+    }
+}
+
+impl PlannedField {
+    fn new(field: Field) -> PlannedField {
+        let buckets = (field.bucketed && !field.pseudonymize).then(|| Buckets::new(&field.attribute));
+        PlannedField {
+            key: field_key(&field.attribute),
+            pseudonymize: field.pseudonymize,
+            buckets,
+        }
+    }
+}
+
+/// `,"attribute":`, ready to be copied into a record.
+pub(super) fn field_key(attribute: &str) -> Vec<u8> {
+    format!(",{}:", json_string(attribute)).into_bytes()
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,128 @@
+//! A column's value as the shell hands it over, and its form in a record.
+
+#![forbid(unsafe_code)]
+
+use crate::record::compact::append_compact;
+use crate::record::number::{exact_number, MAX_SAFE_INTEGER};
+use crate::record::Moment;
+use data_encoding::BASE64;
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// A value on its way into a record. Texts are borrowed from the row wherever that is possible.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// SQL's null. Attributes and members without a value are left out; in an array it is `null`.
+    Null,
+    Bool(bool),
+    /// An integer of any width: a JSON number up to ±(2^53 − 1), a string beyond.
+    Int(i64),
+    /// A `real`, written with the digits it takes to tell it from other `real`s. `NaN` and the infinities
+    /// become strings.
+    Float4(f32),
+    /// A `double precision`. `NaN` and the infinities become strings.
+    Float8(f64),
+    /// The output text of a `numeric`: a JSON number when a double holds its value exactly, else a string.
+    Numeric(Cow<'a, str>),
+    /// Any text, or the output text of any other type.
+    Text(Cow<'a, str>),
+    /// A valid JSON text, embedded without its insignificant whitespace. Its null is a value: `null`.
+    Json(Cow<'a, str>),
+    /// A point in time: Unix seconds. The infinities are treated like [`Value::Null`].
+    Time(Moment),
+    /// Bytes: a string of base64, with padding.
+    Bytes(Cow<'a, [u8]>),
+    /// An array; one of several dimensions is an array of arrays.
+    Array(Vec<Value<'a>>),
+    /// A composite: its fields' names and values.
+    Object(Vec<(Cow<'a, str>, Value<'a>)>),
+}
+
+impl Value<'_> {
+    /// Whether there is nothing to write under a name.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Value::Null | Value::Time(Moment::Infinity))
+    }
+
+    /// Appends the value as JSON; `null` when it is absent.
+    pub(super) fn append(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        match self {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Bool(true) => out.extend_from_slice(b"true"),
+            Value::Bool(false) => out.extend_from_slice(b"false"),
+            Value::Int(number) => append_integer(*number, out)?,
+            Value::Float4(number) => append_float((*number).into(), number, out)?,
+            Value::Float8(number) => append_float(*number, number, out)?,
+            Value::Numeric(text) => match exact_number(text) {
+                Some(number) => out.extend_from_slice(number.as_bytes()),
+                None => serde_json::to_writer(out, text)?,
+            },
+            Value::Text(text) => serde_json::to_writer(out, text)?,
+            Value::Json(text) => append_compact(text, out),
+            Value::Time(moment) => moment.append(out)?,
+            Value::Bytes(bytes) => append_base64(bytes, out),
+            Value::Array(elements) => append_array(elements, out)?,
+            Value::Object(members) => append_object(members, out)?,
+        }
+        Ok(())
+    }
+}
+
+fn append_integer(number: i64, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    if (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&number) {
+        return serde_json::to_writer(out, &number);
+    }
+    out.push(b'"');
+    serde_json::to_writer(&mut *out, &number)?;
+    out.push(b'"');
+    Ok(())
+}
+
+/// `digits` is the number in its own width, which decides how many digits are written.
+fn append_float(number: f64, digits: &impl Serialize, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    if number.is_finite() {
+        return serde_json::to_writer(out, digits);
+    }
+    let name: &[u8] = match number {
+        f64::INFINITY => br#""Infinity""#,
+        f64::NEG_INFINITY => br#""-Infinity""#,
+        _ => br#""NaN""#,
+    };
+    out.extend_from_slice(name);
+    Ok(())
+}
+
+fn append_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + BASE64.encode_len(bytes.len()), 0);
+    BASE64.encode_mut(bytes, &mut out[start..]);
+    out.push(b'"');
+}
+
+fn append_array(elements: &[Value<'_>], out: &mut Vec<u8>) -> serde_json::Result<()> {
+    out.push(b'[');
+    for (index, element) in elements.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        element.append(out)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn append_object(members: &[(Cow<'_, str>, Value<'_>)], out: &mut Vec<u8>) -> serde_json::Result<()> {
+    out.push(b'{');
+    let present = members.iter().filter(|(_, value)| !value.is_absent());
+    for (index, (name, value)) in present.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, name)?;
+        out.push(b':');
+        value.append(out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! One row to one record: the hot path of every insert into a watched table.
+
+#![forbid(unsafe_code)]
+
+use crate::pseudonym::Pseudonymizer;
+use crate::record::object_id::append_object_id;
+use crate::record::plan::PlannedField;
+use crate::record::{Calendar, Plan, Value};
+use thiserror::Error;
+
+/// Why a row has no record. None of the messages shows a value.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    #[error("key column {} is null", part + 1)]
+    NullKey {
+        /// Which of the key columns, counted from 0.
+        part: usize,
+    },
+    #[error("there is no key for pseudonyms")]
+    PseudonymKeyMissing,
+    #[error("the pseudonym of field {} needs the value's output text", field + 1)]
+    PseudonymNeedsText {
+        /// Which of the plan's fields, counted from 0.
+        field: usize,
+    },
+    #[error("the key has {expected} columns, but {found} came")]
+    KeyCount { expected: usize, found: usize },
+    #[error("a record has {expected} fields, but {found} values came")]
+    ValueCount { expected: usize, found: usize },
+    #[error("could not write JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Appends the record of one row to `out`.
+///
+/// `key_parts` are the output texts of the key columns, and `values` the fields' values, both in the plan's
+/// order. `pseudonymizer` may be absent when the plan does not pseudonymize. Values that are null, or
+/// infinite moments, are left out. On an error `out` is as it was before.
+pub fn write_record(
+    plan: &Plan,
+    key_parts: &[Option<&str>],
+    values: &[Value<'_>],
+    pseudonymizer: Option<&Pseudonymizer>,
+    clock: &mut impl Calendar,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let start = out.len();
+    let result = append_record(plan, key_parts, values, pseudonymizer, clock, out);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+fn append_record(
+    plan: &Plan,
+    key_parts: &[Option<&str>],
+    values: &[Value<'_>],
+    pseudonymizer: Option<&Pseudonymizer>,
+    clock: &mut impl Calendar,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let expected = plan.fields.len();
+    if values.len() != expected {
+        return Err(RecordError::ValueCount {
+            expected,
+            found: values.len(),
+        });
+    }
+    append_object_id(plan, key_parts, pseudonymizer, out)?;
+    for (index, (field, value)) in plan.fields.iter().zip(values).enumerate() {
+        if value.is_absent() {
+            continue;
+        }
+        out.extend_from_slice(&field.key);
+        if field.pseudonymize {
+            append_pseudonym(index, value, pseudonymizer, out)?;
+        } else {
+            value.append(out)?;
+            append_buckets(field, value, clock, out);
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// A value that is not a text is refused rather than written: it would be the original.
+fn append_pseudonym(
+    field: usize,
+    value: &Value<'_>,
+    pseudonymizer: Option<&Pseudonymizer>,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let Value::Text(text) = value else {
+        return Err(RecordError::PseudonymNeedsText { field });
+    };
+    out.push(b'"');
+    pseudonymizer
+        .ok_or(RecordError::PseudonymKeyMissing)?
+        .append(text, out);
+    out.push(b'"');
+    Ok(())
+}
+
+fn append_buckets(field: &PlannedField, value: &Value<'_>, clock: &mut impl Calendar, out: &mut Vec<u8>) {
+    if let (Some(buckets), Value::Time(moment)) = (&field.buckets, value) {
+        if let Some(seconds) = moment.unix_seconds() {
+            buckets.append(seconds, clock, out);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Where committed rows that nobody has claimed may be: a small set of intervals of row ids.
+//!
+//! It lives in shared memory, so it has a fixed size, no heap, and is empty when all its bytes are zero. It
+//! is always a superset of what was added and not removed: when it has no room left for another interval it
+//! joins the two neighbours with the smallest gap. Looking for a row where there is none costs a scan;
+//! not looking where there is one would lose it.
+
+#![forbid(unsafe_code)]
+
+/// The most intervals that a set keeps apart.
+pub const MAX_SPANS: usize = 32;
+
+/// The ids from `lo` to `hi`, both included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Span {
+    pub lo: i64,
+    pub hi: i64,
+}
+
+/// At most [`MAX_SPANS`] intervals of ids, which neither overlap nor touch, in ascending order.
+///
+/// Newer rows have higher ids, so the newest interval is the highest one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Regions {
+    len: usize,
+    /// The first `len` are in use.
+    spans: [Span; MAX_SPANS],
+}
+
+impl Regions {
+    /// The empty set.
+    pub const fn new() -> Regions {
+        Regions {
+            len: 0,
+            spans: [Span { lo: 0, hi: 0 }; MAX_SPANS],
+        }
+    }
+
+    /// Adds the ids from `lo` to `hi`, both included; none when `lo` is greater than `hi`.
+    pub fn add(&mut self, lo: i64, hi: i64) {
+        if lo > hi {
+            return;
+        }
+        let mut added = Span { lo, hi };
+        let mut rebuilt = Builder::new();
+        let mut waiting = true;
+        for span in self.iter() {
+            if added.touches(span) {
+                added = Span {
+                    lo: added.lo.min(span.lo),
+                    hi: added.hi.max(span.hi),
+                };
+                continue;
+            }
+            if waiting && added.lo < span.lo {
+                rebuilt.push(added);
+                waiting = false;
+            }
+            rebuilt.push(span);
+        }
+        if waiting {
+            rebuilt.push(added);
+        }
+        *self = rebuilt.finish();
+    }
+
+    /// Removes the ids of `removed`. When that would leave more than [`MAX_SPANS`] intervals, some ids of
+    /// the narrowest gap stay in the set, or come back to it.
+    pub fn remove(&mut self, removed: Span) {
+        if removed.lo > removed.hi {
+            return;
+        }
+        let mut rebuilt = Builder::new();
+        for span in self.iter() {
+            if span.hi < removed.lo || span.lo > removed.hi {
+                rebuilt.push(span);
+                continue;
+            }
+            // Where the subtraction or addition would overflow, the comparison before it is false.
+            if span.lo < removed.lo {
+                rebuilt.push(Span {
+                    lo: span.lo,
+                    hi: removed.lo.saturating_sub(1),
+                });
+            }
+            if span.hi > removed.hi {
+                rebuilt.push(Span {
+                    lo: removed.hi.saturating_add(1),
+                    hi: span.hi,
+                });
+            }
+        }
+        *self = rebuilt.finish();
+    }
+
+    /// The interval with the highest ids.
+    pub fn newest(&self) -> Option<Span> {
+        self.used().last().copied()
+    }
+
+    /// The interval with the lowest ids.
+    pub fn oldest(&self) -> Option<Span> {
+        self.used().first().copied()
+    }
+
+    /// Removes the interval with the highest ids and returns it.
+    pub fn take_newest(&mut self) -> Option<Span> {
+        let newest = self.newest()?;
+        self.len = self.used().len() - 1;
+        Some(newest)
+    }
+
+    /// Removes the interval with the lowest ids and returns it.
+    pub fn take_oldest(&mut self) -> Option<Span> {
+        let oldest = self.oldest()?;
+        let len = self.used().len();
+        self.spans.copy_within(1..len, 0);
+        self.len = len - 1;
+        Some(oldest)
+    }
+
+    /// From the lowest id to the highest.
+    pub fn bounds(&self) -> Option<Span> {
+        Some(Span {
+            lo: self.oldest()?.lo,
+            hi: self.newest()?.hi,
+        })
+    }
+
+    /// The intervals in ascending order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Span> + '_ {
+        self.used().iter().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.used().is_empty()
+    }
+
+    /// Removes all ids.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// A length that only foreign bytes can bring about is cut rather than believed.
+    fn used(&self) -> &[Span] {
+        self.spans.get(..self.len).unwrap_or(&self.spans)
+    }
+}
+
+impl Default for Regions {
+    fn default() -> Regions {
+        Regions::new()
+    }
+}
+
+impl Span {
+    /// Whether the two overlap, or leave no id between them.
+    fn touches(self, other: Span) -> bool {
+        self.lo <= other.hi.saturating_add(1) && other.lo <= self.hi.saturating_add(1)
+    }
+
+    /// How many ids lie between `self` and the later `next`.
+    fn gap_before(self, next: Span) -> u64 {
+        next.lo.abs_diff(self.hi)
+    }
+}
+
+/// Collects intervals in ascending order. One change adds at most one interval, hence the one place more.
+struct Builder {
+    len: usize,
+    spans: [Span; MAX_SPANS + 1],
+}
+
+impl Builder {
+    fn new() -> Builder {
+        Builder {
+            len: 0,
+            spans: [Span::default(); MAX_SPANS + 1],
+        }
+    }
+
+    fn push(&mut self, span: Span) {
+        match self.spans.get_mut(self.len) {
+            Some(place) => {
+                *place = span;
+                self.len += 1;
+            }
+            // Never reached in a sound set; widening the last interval keeps an unsound one a superset.
+            None => self.spans[MAX_SPANS].hi = self.spans[MAX_SPANS].hi.max(span.hi),
+        }
+    }
+
+    fn finish(mut self) -> Regions {
+        if self.len > MAX_SPANS {
+            self.join_nearest();
+        }
+        let mut regions = Regions::new();
+        regions.len = self.len;
+        for (place, span) in regions.spans.iter_mut().zip(&self.spans[..self.len]) {
+            *place = *span;
+        }
+        regions
+    }
+
+    /// Joins the two neighbours with the smallest gap; of equal ones the oldest, whose turn is last.
+    fn join_nearest(&mut self) {
+        let gaps = self.spans.windows(2).map(|pair| pair[0].gap_before(pair[1]));
+        let nearest = gaps
+            .enumerate()
+            .min_by_key(|(_, gap)| *gap)
+            .map_or(0, |(index, _)| index);
+        self.spans[nearest].hi = self.spans[nearest + 1].hi;
+        self.spans.copy_within(nearest + 2.., nearest + 1);
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

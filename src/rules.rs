@@ -1,0 +1,235 @@
+//! What `watch` checks that needs no server: the words and names of its arguments.
+//!
+//! Each check takes the argument as SQL hands it over and answers with its meaning, or with a [`RuleError`]
+//! that knows its message, its hint and its kind.
+
+#![forbid(unsafe_code)]
+
+mod columns;
+mod error;
+
+pub use columns::{parse_columns, Column};
+pub use error::{RuleError, RuleErrorKind};
+
+use crate::record::BUCKET_SUFFIXES;
+
+/// The most bytes of an index's name.
+///
+/// Algolia publishes neither a set of characters nor a length for index names. This bound catches accidents,
+/// and keeps the names within what a path segment carries after percent-encoding.
+pub const MAX_INDEX_NAME_BYTES: usize = 256;
+
+const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
+const MODES: [&str; 2] = ["append", "mirror"];
+
+/// Checks an index's name. Beyond what is refused here, Algolia itself decides, at the first delivery.
+pub fn check_index_name(name: &str) -> Result<(), RuleError> {
+    let complaint = |reason| {
+        Err(RuleError::IndexName {
+            name: name.to_owned(),
+            reason,
+        })
+    };
+    if name.trim().is_empty() {
+        complaint("must not be empty")
+    } else if name.len() > MAX_INDEX_NAME_BYTES {
+        complaint("is longer than 256 bytes")
+    } else if name.chars().any(char::is_control) {
+        complaint("must not contain control characters")
+    } else if name == "*" {
+        // Where a path names an index, Algolia reads it as "all indexes".
+        complaint("stands for all indexes")
+    } else {
+        Ok(())
+    }
+}
+
+/// The columns of `object_id`, in its order. `entries` must name columns of the table, each once.
+pub fn check_object_id(entries: &[Option<&str>], table_columns: &[&str]) -> Result<Vec<String>, RuleError> {
+    const LIST: &str = "object_id";
+    let mut key: Vec<String> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let column = known_column(LIST, entry, table_columns)?;
+        if key.iter().any(|earlier| earlier == column) {
+            return Err(RuleError::DuplicateEntry {
+                list: LIST,
+                entry: column.to_owned(),
+            });
+        }
+        key.push(column.to_owned());
+    }
+    if key.is_empty() {
+        return Err(RuleError::NoKey);
+    }
+    Ok(key)
+}
+
+/// The columns of `pseudonymize`, without repetitions. Each must be allowed: by `columns`, or by being one of
+/// the `key` columns.
+pub fn check_pseudonymize(
+    entries: &[Option<&str>],
+    columns: &[Column],
+    key: &[&str],
+    table_columns: &[&str],
+) -> Result<Vec<String>, RuleError> {
+    let mut pseudonymized: Vec<String> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let column = known_column("pseudonymize", entry, table_columns)?;
+        if !columns.iter().any(|allowed| allowed.name == column) && !key.contains(&column) {
+            return Err(RuleError::NotAllowed {
+                argument: "pseudonymize",
+                column: column.to_owned(),
+            });
+        }
+        if !pseudonymized.iter().any(|earlier| earlier == column) {
+            pseudonymized.push(column.to_owned());
+        }
+    }
+    Ok(pseudonymized)
+}
+
+/// The attribute of the time column, after which its buckets are named. The column must be allowed by
+/// `columns` and not be pseudonymized, and no other attribute may have the name of a bucket.
+///
+/// A column with several attributes is ranked and bucketed by the first.
+pub fn check_time_column<'a>(
+    time_column: &str,
+    columns: &'a [Column],
+    pseudonymized: &[String],
+    table_columns: &[&str],
+) -> Result<&'a str, RuleError> {
+    const ARGUMENT: &str = "time_column";
+    let column = known_column(ARGUMENT, &Some(time_column), table_columns)?;
+    let Some(time) = columns.iter().find(|allowed| allowed.name == column) else {
+        return Err(RuleError::NotAllowed {
+            argument: ARGUMENT,
+            column: column.to_owned(),
+        });
+    };
+    if pseudonymized.iter().any(|hidden| hidden == column) {
+        return Err(RuleError::TimePseudonymized {
+            column: column.to_owned(),
+        });
+    }
+    for bucket in bucket_names(&time.attribute) {
+        if columns.iter().any(|other| other.attribute == bucket) {
+            return Err(RuleError::BucketCollision {
+                bucket,
+                time: time.attribute.clone(),
+            });
+        }
+    }
+    Ok(&time.attribute)
+}
+
+/// The facets without repetitions. Each must be an attribute of `columns`, or a bucket of `time_attribute`.
+pub fn check_facets(
+    entries: &[Option<&str>],
+    columns: &[Column],
+    time_attribute: Option<&str>,
+) -> Result<Vec<String>, RuleError> {
+    const LIST: &str = "facets";
+    let mut attributes: Vec<String> = columns.iter().map(|column| column.attribute.clone()).collect();
+    attributes.extend(time_attribute.into_iter().flat_map(bucket_names));
+    let mut facets: Vec<String> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let facet = present(LIST, entry)?;
+        if !attributes.iter().any(|attribute| attribute == facet) {
+            return Err(RuleError::UnknownFacet {
+                facet: facet.to_owned(),
+                attributes,
+            });
+        }
+        if !facets.iter().any(|earlier| earlier == facet) {
+            facets.push(facet.to_owned());
+        }
+    }
+    Ok(facets)
+}
+
+/// The names of the four buckets of the time column's attribute, in the order of a record.
+pub fn bucket_names(time_attribute: &str) -> [String; 4] {
+    BUCKET_SUFFIXES.map(|suffix| format!("{time_attribute}{suffix}"))
+}
+
+/// Checks `operations`. Only inserts are captured for now.
+pub fn check_operations(entries: &[Option<&str>]) -> Result<(), RuleError> {
+    const LIST: &str = "operations";
+    let mut other = None;
+    for entry in entries {
+        let word = present(LIST, entry)?;
+        match OPERATIONS
+            .iter()
+            .find(|operation| operation.eq_ignore_ascii_case(word))
+        {
+            None => return Err(unknown_word("operation", word, &OPERATIONS)),
+            Some(&"insert") => {}
+            Some(operation) => other = other.or(Some(*operation)),
+        }
+    }
+    match other {
+        _ if entries.is_empty() => Err(RuleError::NoOperation),
+        Some(operation) => Err(RuleError::UnsupportedOperation { operation }),
+        None => Ok(()),
+    }
+}
+
+/// Checks `mode`. Only `append` is there for now.
+pub fn check_mode(mode: Option<&str>) -> Result<(), RuleError> {
+    let word = mode.ok_or(RuleError::NullArgument { argument: "mode" })?.trim();
+    match MODES.iter().find(|mode| mode.eq_ignore_ascii_case(word)) {
+        Some(&"append") => Ok(()),
+        Some(mode) => Err(RuleError::UnsupportedMode { mode }),
+        None => Err(unknown_word("mode", word, &MODES)),
+    }
+}
+
+/// Checks `filter`. There are no filters for now.
+pub fn check_filter(filter: Option<&str>) -> Result<(), RuleError> {
+    match filter {
+        Some(_) => Err(RuleError::UnsupportedFilter),
+        None => Ok(()),
+    }
+}
+
+/// Checks `backfill`. There is no backfill for now.
+pub fn check_backfill(backfill: bool) -> Result<(), RuleError> {
+    match backfill {
+        true => Err(RuleError::UnsupportedBackfill),
+        false => Ok(()),
+    }
+}
+
+/// The entry without the spaces around it; neither null nor empty.
+fn present<'a>(list: &'static str, entry: &Option<&'a str>) -> Result<&'a str, RuleError> {
+    match entry.map(str::trim) {
+        None => Err(RuleError::NullEntry { list }),
+        Some("") => Err(RuleError::EmptyEntry { list }),
+        Some(entry) => Ok(entry),
+    }
+}
+
+/// The column that an entry names, exactly or with spaces around it.
+fn known_column<'a>(
+    list: &'static str,
+    entry: &Option<&'a str>,
+    table_columns: &[&str],
+) -> Result<&'a str, RuleError> {
+    let candidates = [*entry, Some(present(list, entry)?)];
+    let known = candidates
+        .into_iter()
+        .flatten()
+        .find(|name| table_columns.contains(name));
+    known.ok_or_else(|| RuleError::unknown_column(entry.unwrap_or_default().trim(), table_columns))
+}
+
+fn unknown_word(what: &'static str, word: &str, words: &'static [&'static str]) -> RuleError {
+    RuleError::UnknownWord {
+        what,
+        word: word.to_owned(),
+        words,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! What can be wrong with the arguments of `watch`: the message, the hint that mends it, and the kind.
+
+#![forbid(unsafe_code)]
+
+use thiserror::Error;
+
+/// A mistake in the arguments of `watch`. It displays as the message, in PostgreSQL's style.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RuleError {
+    #[error("{argument} must not be null")]
+    NullArgument { argument: &'static str },
+    #[error("{list} must not contain nulls")]
+    NullEntry { list: &'static str },
+    #[error("{list} must not contain empty entries")]
+    EmptyEntry { list: &'static str },
+    #[error("{list} names \"{entry}\" more than once")]
+    DuplicateEntry { list: &'static str, entry: String },
+    #[error("no columns are allowed to leave the database")]
+    NoColumns,
+    #[error("object_id names no columns")]
+    NoKey,
+    #[error("column \"{column}\" does not exist")]
+    UnknownColumn {
+        column: String,
+        /// A column whose name differs in case or quotes only.
+        similar: Option<String>,
+    },
+    #[error("entry \"{entry}\" of columns is neither a column nor a column with its attribute")]
+    MalformedEntry { entry: String },
+    #[error("attribute \"{attribute}\" is given more than once")]
+    DuplicateAttribute { attribute: String },
+    #[error("attribute name \"{attribute}\" is reserved by Algolia")]
+    ReservedAttribute { attribute: String, column: String },
+    #[error("attribute \"{bucket}\" is also the name of a time bucket of \"{time}\"")]
+    BucketCollision { bucket: String, time: String },
+    #[error("{argument} names column \"{column}\", which is not allowed to leave the database")]
+    NotAllowed { argument: &'static str, column: String },
+    #[error("time column \"{column}\" must not be pseudonymized")]
+    TimePseudonymized { column: String },
+    #[error("facet \"{facet}\" is not an attribute of the records")]
+    UnknownFacet {
+        facet: String,
+        /// What there is.
+        attributes: Vec<String>,
+    },
+    #[error("index name \"{}\" {reason}", shown(name))]
+    IndexName { name: String, reason: &'static str },
+    #[error("operations names no operation")]
+    NoOperation,
+    #[error("unrecognized {what} \"{word}\"")]
+    UnknownWord {
+        what: &'static str,
+        word: String,
+        /// What there is.
+        words: &'static [&'static str],
+    },
+    #[error("operation \"{operation}\" is not supported yet")]
+    UnsupportedOperation { operation: &'static str },
+    #[error("mode \"{mode}\" is not supported yet")]
+    UnsupportedMode { mode: &'static str },
+    #[error("filters are not supported yet")]
+    UnsupportedFilter,
+    #[error("backfill is not supported yet")]
+    UnsupportedBackfill,
+}
+
+/// What kind of mistake it is; the shell gives each kind its SQLSTATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleErrorKind {
+    UndefinedColumn,
+    DuplicateColumn,
+    InvalidParameter,
+    NullNotAllowed,
+    ReservedName,
+    FeatureNotSupported,
+}
+
+impl RuleError {
+    /// The error for `column`, with the one of `table_columns` that was probably meant.
+    pub(super) fn unknown_column(column: &str, table_columns: &[&str]) -> RuleError {
+        let bare = |name: &str| name.trim_matches('"').to_lowercase();
+        let similar = table_columns.iter().find(|known| bare(known) == bare(column));
+        RuleError::UnknownColumn {
+            column: column.to_owned(),
+            similar: similar.map(|known| (*known).to_owned()),
+        }
+    }
+
+    pub fn kind(&self) -> RuleErrorKind {
+        match self {
+            RuleError::UnknownColumn { .. } | RuleError::UnknownFacet { .. } => {
+                RuleErrorKind::UndefinedColumn
+            }
+            RuleError::DuplicateEntry { .. }
+            | RuleError::DuplicateAttribute { .. }
+            | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
+            RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
+            RuleError::ReservedAttribute { .. } => RuleErrorKind::ReservedName,
+            RuleError::UnsupportedOperation { .. }
+            | RuleError::UnsupportedMode { .. }
+            | RuleError::UnsupportedFilter
+            | RuleError::UnsupportedBackfill => RuleErrorKind::FeatureNotSupported,
+            RuleError::EmptyEntry { .. }
+            | RuleError::NoColumns
+            | RuleError::NoKey
+            | RuleError::MalformedEntry { .. }
+            | RuleError::NotAllowed { .. }
+            | RuleError::TimePseudonymized { .. }
+            | RuleError::IndexName { .. }
+            | RuleError::NoOperation
+            | RuleError::UnknownWord { .. } => RuleErrorKind::InvalidParameter,
+        }
+    }
+
+    /// A sentence that says how to mend it, where the message does not say so already.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            RuleError::NullArgument { .. } => "Leave the argument out to get its default.".to_owned(),
+            RuleError::NullEntry { .. } | RuleError::EmptyEntry { .. } => return None,
+            RuleError::DuplicateEntry { entry, .. } => format!("Name \"{entry}\" once."),
+            RuleError::NoColumns => {
+                "Name the columns that may leave the database, for example columns => '{id,created_at}'."
+                    .to_owned()
+            }
+            RuleError::NoKey => "Leave object_id out to use the primary key.".to_owned(),
+            RuleError::UnknownColumn { similar, .. } => match similar {
+                Some(similar) => format!("Perhaps you meant the column \"{similar}\"."),
+                None => return None,
+            },
+            RuleError::MalformedEntry { .. } => {
+                "Write 'column' or 'column AS attribute', with names in double quotes where needed."
+                    .to_owned()
+            }
+            RuleError::DuplicateAttribute { .. } => {
+                "Write 'column AS attribute' to give one of the columns another attribute.".to_owned()
+            }
+            RuleError::ReservedAttribute { column, .. } => {
+                format!("Write '\"{column}\" AS attribute' to give the column another attribute.")
+            }
+            RuleError::BucketCollision { .. } => {
+                "Write 'column AS attribute' to give the column or the time column another attribute."
+                    .to_owned()
+            }
+            RuleError::NotAllowed { column, .. } => format!("Add \"{column}\" to columns."),
+            RuleError::TimePseudonymized { .. } => {
+                "Remove the column from pseudonymize, or choose another time_column.".to_owned()
+            }
+            RuleError::UnknownFacet { attributes, .. } => {
+                format!("The attributes are {}.", attributes.join(", "))
+            }
+            RuleError::IndexName { .. } => "Give another name with index_name.".to_owned(),
+            RuleError::NoOperation | RuleError::UnsupportedOperation { .. } => {
+                "Use operations => '{insert}'.".to_owned()
+            }
+            RuleError::UnknownWord { words, .. } => format!("Available values: {}.", words.join(", ")),
+            RuleError::UnsupportedMode { .. } => "Use mode => 'append'.".to_owned(),
+            RuleError::UnsupportedFilter => "Leave filter out to queue every row.".to_owned(),
+            RuleError::UnsupportedBackfill => {
+                "Leave backfill out to deliver the rows that are inserted from now on.".to_owned()
+            }
+        };
+        Some(hint)
+    }
+}
+
+/// An index's name as a message can show it: on one line, and not longer than that.
+fn shown(name: &str) -> String {
+    const SHOWN_CHARACTERS: usize = 64;
+    let mut shown: String = name
+        .chars()
+        .take(SHOWN_CHARACTERS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if name.chars().nth(SHOWN_CHARACTERS).is_some() {
+        shown.push('…');
+    }
+    shown
+}

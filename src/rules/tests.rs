@@ -1,0 +1,265 @@
+//! The checks of `watch`, by example, and the style of every message. `columns` has the grammar's own.
+
+#![forbid(unsafe_code)]
+
+mod columns;
+
+use super::*;
+
+const TABLE: [&str; 8] = [
+    "id",
+    "user_id",
+    "userId",
+    "at",
+    "my as col",
+    "a",
+    "a as b",
+    "q\"x",
+];
+
+fn parsed(entries: &[&str]) -> Result<Vec<Column>, RuleError> {
+    parse_columns(
+        &entries.iter().map(|entry| Some(*entry)).collect::<Vec<_>>(),
+        &TABLE,
+    )
+}
+
+fn columns(entries: &[&str]) -> Vec<Column> {
+    parsed(entries).unwrap()
+}
+
+/// Message, hint and kind of an error.
+fn check_error<T: std::fmt::Debug>(
+    result: Result<T, RuleError>,
+    message: &str,
+    hint: &str,
+    kind: RuleErrorKind,
+) {
+    let error = result.expect_err("the check passed");
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.hint().as_deref().unwrap_or_default(), hint);
+    assert_eq!(error.kind(), kind);
+    assert!(
+        !message.ends_with('.') && !message.starts_with(char::is_uppercase),
+        "{message}"
+    );
+    assert!(
+        hint.is_empty() || (hint.ends_with('.') && hint.starts_with(char::is_uppercase)),
+        "{hint}"
+    );
+}
+
+#[test]
+fn index_names_are_checked() {
+    for name in [
+        "orders",
+        "prod/orders.2026",
+        "Größe und Gewicht",
+        "a*",
+        &"x".repeat(256),
+    ] {
+        assert_eq!(check_index_name(name), Ok(()));
+    }
+    let long = "x".repeat(257);
+    let shown = format!("{}…", "x".repeat(64));
+    for (name, shown, reason) in [
+        ("", "", "must not be empty"),
+        ("  ", "  ", "must not be empty"),
+        ("*", "*", "stands for all indexes"),
+        ("a\nb\0", "a\\nb\\0", "must not contain control characters"),
+        (&long, &shown, "is longer than 256 bytes"),
+    ] {
+        let message = format!("index name \"{shown}\" {reason}");
+        let hint = "Give another name with index_name.";
+        check_error(
+            check_index_name(name),
+            &message,
+            hint,
+            RuleErrorKind::InvalidParameter,
+        );
+    }
+}
+
+#[test]
+fn the_key_names_columns_once() {
+    assert_eq!(
+        check_object_id(&[Some("id"), Some(" at ")], &TABLE).unwrap(),
+        ["id", "at"]
+    );
+    check_error(
+        check_object_id(&[Some("id"), Some("id")], &TABLE),
+        "object_id names \"id\" more than once",
+        "Name \"id\" once.",
+        RuleErrorKind::DuplicateColumn,
+    );
+    let hint = "Leave object_id out to use the primary key.";
+    check_error(
+        check_object_id(&[], &TABLE),
+        "object_id names no columns",
+        hint,
+        RuleErrorKind::InvalidParameter,
+    );
+    let unknown = "column \"x\" does not exist";
+    check_error(
+        check_object_id(&[Some("x")], &TABLE),
+        unknown,
+        "",
+        RuleErrorKind::UndefinedColumn,
+    );
+    let nulls = "object_id must not contain nulls";
+    check_error(
+        check_object_id(&[None], &TABLE),
+        nulls,
+        "",
+        RuleErrorKind::NullNotAllowed,
+    );
+}
+
+#[test]
+fn only_allowed_columns_are_pseudonymized() {
+    let columns = columns(&["id", "user_id AS user"]);
+    let check = |entries: &[Option<&str>]| check_pseudonymize(entries, &columns, &["at"], &TABLE);
+    assert_eq!(check(&[]).unwrap(), [""; 0]);
+    assert_eq!(
+        check(&[Some("user_id"), Some("at"), Some("user_id")]).unwrap(),
+        ["user_id", "at"]
+    );
+    check_error(
+        check(&[Some("a")]),
+        "pseudonymize names column \"a\", which is not allowed to leave the database",
+        "Add \"a\" to columns.",
+        RuleErrorKind::InvalidParameter,
+    );
+    check_error(
+        check(&[Some("user")]),
+        "column \"user\" does not exist",
+        "",
+        RuleErrorKind::UndefinedColumn,
+    );
+}
+
+#[test]
+fn the_time_column_is_allowed_and_shown() {
+    let allowed = columns(&["id", "at AS time", "at"]);
+    let check = |column, hidden: &[String]| check_time_column(column, &allowed, hidden, &TABLE);
+    assert_eq!(check("at", &[]), Ok("time"));
+    check_error(
+        check("a", &[]),
+        "time_column names column \"a\", which is not allowed to leave the database",
+        "Add \"a\" to columns.",
+        RuleErrorKind::InvalidParameter,
+    );
+    check_error(
+        check("x", &[]),
+        "column \"x\" does not exist",
+        "",
+        RuleErrorKind::UndefinedColumn,
+    );
+    check_error(
+        check("at", &["at".to_owned()]),
+        "time column \"at\" must not be pseudonymized",
+        "Remove the column from pseudonymize, or choose another time_column.",
+        RuleErrorKind::InvalidParameter,
+    );
+    check_error(
+        check_time_column("at", &columns(&["id AS at_hour_of_day", "at"]), &[], &TABLE),
+        "attribute \"at_hour_of_day\" is also the name of a time bucket of \"at\"",
+        "Write 'column AS attribute' to give the column or the time column another attribute.",
+        RuleErrorKind::DuplicateColumn,
+    );
+}
+
+#[test]
+fn facets_are_attributes_or_buckets() {
+    let columns = columns(&["user_id AS user", "at"]);
+    let facets = check_facets(
+        &[Some("user"), Some("at_weekday"), Some("user")],
+        &columns,
+        Some("at"),
+    );
+    assert_eq!(facets.unwrap(), ["user", "at_weekday"]);
+    check_error(
+        check_facets(&[Some("at_day")], &columns, None),
+        "facet \"at_day\" is not an attribute of the records",
+        "The attributes are user, at.",
+        RuleErrorKind::UndefinedColumn,
+    );
+    let nulls = "facets must not contain nulls";
+    check_error(
+        check_facets(&[None], &columns, None),
+        nulls,
+        "",
+        RuleErrorKind::NullNotAllowed,
+    );
+}
+
+#[test]
+fn only_inserts_are_captured_for_now() {
+    use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
+    assert_eq!(check_operations(&[Some("insert")]), Ok(()));
+    assert_eq!(check_operations(&[Some("INSERT "), Some("insert")]), Ok(()));
+    let hint = "Use operations => '{insert}'.";
+    let unsupported = "operation \"update\" is not supported yet";
+    check_error(
+        check_operations(&[Some("insert"), Some("Update")]),
+        unsupported,
+        hint,
+        FeatureNotSupported,
+    );
+    check_error(
+        check_operations(&[]),
+        "operations names no operation",
+        hint,
+        InvalidParameter,
+    );
+    check_error(
+        check_operations(&[None]),
+        "operations must not contain nulls",
+        "",
+        NullNotAllowed,
+    );
+    check_error(
+        check_operations(&[Some("delete"), Some("upsert")]),
+        "unrecognized operation \"upsert\"",
+        "Available values: insert, update, delete, truncate.",
+        InvalidParameter,
+    );
+}
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
+    assert_eq!(check_mode(Some("append")), Ok(()));
+    let unsupported = "mode \"mirror\" is not supported yet";
+    check_error(
+        check_mode(Some("mirror")),
+        unsupported,
+        "Use mode => 'append'.",
+        FeatureNotSupported,
+    );
+    let available = "Available values: append, mirror.";
+    check_error(
+        check_mode(Some("sync")),
+        "unrecognized mode \"sync\"",
+        available,
+        InvalidParameter,
+    );
+    let default = "Leave the argument out to get its default.";
+    check_error(check_mode(None), "mode must not be null", default, NullNotAllowed);
+    assert_eq!(check_filter(None), Ok(()));
+    let hint = "Leave filter out to queue every row.";
+    check_error(
+        check_filter(Some("true")),
+        "filters are not supported yet",
+        hint,
+        FeatureNotSupported,
+    );
+    assert_eq!(check_backfill(false), Ok(()));
+    let hint = "Leave backfill out to deliver the rows that are inserted from now on.";
+    check_error(
+        check_backfill(true),
+        "backfill is not supported yet",
+        hint,
+        FeatureNotSupported,
+    );
+}
