@@ -61,7 +61,7 @@ assert [one.name for one in client.list_indices().items] == [INDEX]
 client.delete_objects(INDEX, ["r/2", "r/3"], wait_for_tasks=True)
 response = client.delete_by(INDEX, {"filters": "action:login"})
 client.wait_for_task(INDEX, response.task_id)
-assert client.search_single_index(INDEX, {"query": ""}).nb_hits == 14
+assert client.search_single_index(INDEX, {"query": ""}).nb_hits == 15
 
 client.replace_all_objects(INDEX, [{"objectID": "only"}], batch_size=10)
 assert client.search_single_index(INDEX, {"query": ""}).nb_hits == 1

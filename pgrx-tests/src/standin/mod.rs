@@ -17,6 +17,7 @@ mod engine;
 mod facets;
 mod fault;
 mod filter;
+mod filter_lists;
 mod filter_text;
 mod journal;
 mod light;

@@ -7,8 +7,9 @@ use serde_json::{json, Map, Value};
 use super::apply::{Index, Record};
 use super::auth::Caller;
 use super::facets;
-use super::filter::{unwrap, values, Condition};
-use super::filter_text::{facet_item, numeric_item, parse, parse_list, tag_item};
+use super::filter::{unwrap, values, Condition, Test};
+use super::filter_lists::{facet_item, numeric_item, parse_list, tag_item};
+use super::filter_text::parse;
 use super::reply::Refusal;
 use super::settings::check_search;
 
@@ -151,16 +152,14 @@ pub(super) fn condition(params: &Map<String, Value>) -> Result<Condition, Refusa
             ))
         }
     };
-    let lists: [(&str, fn(&str) -> Result<_, Refusal>); 3] = [
-        ("facetFilters", facet_item),
-        ("numericFilters", numeric_item),
-        ("tagFilters", tag_item),
-    ];
-    for (name, item) in lists {
-        if let Some(value) = params.get(name) {
-            all.and(parse_list(&unquote(value), item)?);
-        }
-    }
+    let mut add = |name: &str, item: fn(&str) -> Result<Test, Refusal>| {
+        params.get(name).map_or(Ok(()), |value| {
+            parse_list(&unquote(value), item).map(|more| all.and(more))
+        })
+    };
+    add("facetFilters", facet_item)?;
+    add("numericFilters", numeric_item)?;
+    add("tagFilters", tag_item)?;
     Ok(all)
 }
 

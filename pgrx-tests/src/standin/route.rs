@@ -109,7 +109,7 @@ pub(super) fn route(method: &str, path: &str, query: &str) -> Option<Route> {
 /// Whether an index may be called so: Algolia does not say what it allows, so this refuses only what cannot
 /// be meant.
 pub(super) fn valid_index_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 255 && !name.contains(['*', '/']) && !name.chars().any(char::is_control)
+    !name.is_empty() && name.len() <= 255 && !name.contains('*') && !name.chars().any(char::is_control)
 }
 
 /// `a=b&c=d` with percent-encoding and `+` for a space.

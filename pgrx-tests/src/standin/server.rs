@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use super::fault::Fault;
 use super::journal::{EntryId, JournalEntry};
 use super::reply::{Refusal, Reply};
-use super::route::{parse_query, route, Route};
+use super::route::{route, Route};
 use super::shared::{Incoming, Shared, Tampering};
 use super::wire::{self, Envelope, ReplyBody};
 
@@ -218,7 +218,7 @@ async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Res
     Ok(Received {
         route: route(parts.method.as_str(), parts.uri.path(), query),
         envelope: Envelope {
-            correlation: correlation(&parts.headers, query, entry),
+            correlation: wire::correlation(&parts.headers, query, entry.at),
             gzip: gzip && !light,
         },
         headers: parts.headers,
@@ -289,17 +289,4 @@ fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply 
         }
     };
     result.unwrap_or_else(Reply::from)
-}
-
-/// The Correlation-ID: ends in the Request-ID when that has the right form.
-fn correlation(headers: &HeaderMap, query: &str, entry: EntryId) -> String {
-    let own = format!("{:016x}", entry.at);
-    let from_query = parse_query(query).remove("x-algolia-request-id");
-    let id = wire::header(headers, "request-id")
-        .map(str::to_owned)
-        .or(from_query);
-    match id {
-        Some(id) if id.len() == 11 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => format!("{own}-{id}"),
-        _ => own,
-    }
 }

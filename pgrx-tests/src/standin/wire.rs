@@ -15,6 +15,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
 use super::reply::{Refusal, Reply};
+use super::route::parse_query;
 
 /// A body that is there, or one that comes in pieces and may break off.
 pub(super) enum ReplyBody {
@@ -71,6 +72,17 @@ pub(super) fn unpack(headers: &HeaderMap, body: Bytes, gzip: bool) -> Result<Byt
 /// A header as text.
 pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The Correlation-ID: ends in the Request-ID when that has the right form.
+pub(super) fn correlation(headers: &HeaderMap, query: &str, number: usize) -> String {
+    let own = format!("{:016x}", number);
+    let from_query = parse_query(query).remove("x-algolia-request-id");
+    let id = header(headers, "request-id").map(str::to_owned).or(from_query);
+    match id {
+        Some(id) if id.len() == 11 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => format!("{own}-{id}"),
+        _ => own,
+    }
 }
 
 /// What the answer on the wire carries besides the reply.

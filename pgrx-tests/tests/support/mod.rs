@@ -6,12 +6,12 @@ use std::time::Duration;
 use audit_algolia_tests::standin::{Standin, StandinConfig, ADMIN_KEY, APP_ID};
 use serde_json::Value;
 
-pub fn start(config: StandinConfig) -> Standin {
+pub(crate) fn start(config: StandinConfig) -> Standin {
     Standin::start(config).expect("the stand-in starts")
 }
 
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
     url: String,
     app: String,
@@ -19,19 +19,19 @@ pub struct Client {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub json: Value,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) json: Value,
+    pub(crate) text: String,
     headers: Vec<(String, String)>,
 }
 
 impl Answer {
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         self.json["message"].as_str().unwrap_or_default()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(n, _)| n == name)
@@ -40,11 +40,11 @@ impl Answer {
 }
 
 impl Client {
-    pub fn of(standin: &Standin) -> Client {
+    pub(crate) fn of(standin: &Standin) -> Client {
         Client::to(&standin.base_urls()[0])
     }
 
-    pub fn to(url: &str) -> Client {
+    pub(crate) fn to(url: &str) -> Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    pub fn with_timeout(&self, timeout: Duration) -> Client {
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Client {
         let mut client = Client::to(&self.url);
         client.agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -70,37 +70,37 @@ impl Client {
         client
     }
 
-    pub fn with_key(&self, key: &str) -> Client {
+    pub(crate) fn with_key(&self, key: &str) -> Client {
         Client {
             key: key.to_owned(),
             ..self.clone()
         }
     }
 
-    pub fn with_app(&self, app: &str) -> Client {
+    pub(crate) fn with_app(&self, app: &str) -> Client {
         Client {
             app: app.to_owned(),
             ..self.clone()
         }
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.raw("GET", path, b"", &[])
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.json("POST", path, body)
     }
 
-    pub fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.raw(method, path, body.to_string().as_bytes(), &[])
     }
 
-    pub fn raw(&self, method: &str, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn raw(&self, method: &str, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
         self.attempt(method, path, body, headers).expect("an answer")
     }
 
-    pub fn attempt(
+    pub(crate) fn attempt(
         &self,
         method: &str,
         path: &str,
