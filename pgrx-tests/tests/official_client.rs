@@ -1,4 +1,9 @@
 //! Algolia's own Python client works against the stand-in, which shows that the two agree on the wire format.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

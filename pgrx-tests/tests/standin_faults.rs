@@ -1,4 +1,5 @@
 //! Each fault of the stand-in does what its name says.
+#![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;
 

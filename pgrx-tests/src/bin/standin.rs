@@ -1,7 +1,7 @@
 //! Runs the stand-in Algolia on its own: prints its URLs, one a line, and stops when its standard input is
 //! closed or on SIGTERM.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -79,5 +79,5 @@ fn run(config: StandinConfig, detached: bool) -> io::Result<()> {
             std::thread::park();
         }
     }
-    io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink()).map(|_| ())
+    io::copy(&mut io::stdin().lock(), &mut io::sink()).map(|_| ())
 }

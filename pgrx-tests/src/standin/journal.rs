@@ -105,7 +105,12 @@ impl Journal {
     ) {
         let (at, micros) = (Instant::now(), unix_micros());
         for (index, object_id, action) in operations {
-            self.count(index, 1);
+            match self.operations.get_mut(index) {
+                Some(count) => *count += 1,
+                None => {
+                    self.operations.insert(index.to_owned(), 1);
+                }
+            }
             self.arrivals.push(Arrival {
                 seq: self.arrivals.len() as u64,
                 at,
@@ -115,15 +120,6 @@ impl Journal {
                 action,
                 request: id.at,
             });
-        }
-    }
-
-    pub(super) fn count(&mut self, index: &str, operations: u64) {
-        match self.operations.get_mut(index) {
-            Some(count) => *count += operations,
-            None => {
-                self.operations.insert(index.to_owned(), operations);
-            }
         }
     }
 

@@ -93,6 +93,16 @@ pub(super) struct LightBatch<'a> {
     pub(super) requests: Vec<LightOperation<'a>>,
 }
 
+impl LightBatch<'_> {
+    /// The indices that the items name, repetitions included.
+    pub(super) fn index_names(&self) -> impl Iterator<Item = &str> {
+        self.requests
+            .iter()
+            .filter_map(|one| one.index_name.as_ref())
+            .map(|name| name.0.as_ref())
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct LightOperation<'a> {
     #[serde(borrow, rename = "indexName")]
@@ -128,8 +138,8 @@ pub(super) fn parse(body: &[u8]) -> Result<LightBatch<'_>, Refusal> {
     })
 }
 
-/// The answer to a batch, written without building values.
-pub(super) fn answer(batch: &LightBatch<'_>, task: i64, next_id: &AtomicU64) -> String {
+/// The answer to a batch, written without building values; `task` is JSON.
+pub(super) fn answer(batch: &LightBatch<'_>, task: &str, next_id: &AtomicU64) -> String {
     let mut out = String::with_capacity(batch.requests.len() * 24 + 64);
     out.push_str("{\"objectIDs\":[");
     for (at, operation) in batch.requests.iter().enumerate() {
@@ -152,7 +162,7 @@ pub(super) fn answer(batch: &LightBatch<'_>, task: i64, next_id: &AtomicU64) -> 
         }
     }
     out.push_str("],\"taskID\":");
-    out.push_str(&task.to_string());
+    out.push_str(task);
     out.push('}');
     out
 }

@@ -160,9 +160,10 @@ impl Standin {
         self.shared.engine().journal.entries.len()
     }
 
-    /// How many operations an index has accepted, in light mode too (single-index batches).
+    /// How many operations an index has accepted, in light mode too.
     pub fn operations(&self, index: &str) -> u64 {
-        self.shared.engine().journal.operations(index)
+        let engine = self.shared.engine();
+        engine.journal.operations(index) + engine.light.counts(index).operations
     }
 
     /// How many requests hang now.

@@ -7,7 +7,7 @@ use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -50,7 +50,7 @@ pub(super) async fn listen(listener: TcpListener, host: usize, shared: Arc<Share
                 tokio::spawn(connection(stream, host, Arc::clone(&shared)));
             }
             // Out of file descriptors, for example: let others go on, then try again.
-            Err(_) => tokio::task::yield_now().await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }

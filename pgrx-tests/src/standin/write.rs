@@ -72,12 +72,13 @@ fn light_batch(shared: &Shared, incoming: &Incoming<'_>, index: Option<&str>) ->
     let task = {
         let mut engine = shared.engine();
         engine.light.accept(&batch, index, &shared.config);
-        if let Some(index) = index {
-            engine.journal.count(index, batch.requests.len() as u64);
+        let task = engine.next_task();
+        match index {
+            Some(_) => task.to_string(),
+            None => Value::from_iter(batch.index_names().map(|name| (name, task))).to_string(),
         }
-        engine.next_task()
     };
-    Ok(Reply::raw(200, light::answer(&batch, task, &shared.next_id)))
+    Ok(Reply::raw(200, light::answer(&batch, &task, &shared.next_id)))
 }
 
 fn full_batch(

@@ -1,5 +1,6 @@
 //! A small HTTP client for the tests of the stand-in.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::time::Duration;
 
