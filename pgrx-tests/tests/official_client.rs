@@ -20,7 +20,7 @@ fn algolias_own_client_is_content_with_the_stand_in() {
     let python = client_environment();
     let config = StandinConfig {
         hosts: 2,
-        indexing_delay: Duration::from_millis(50),
+        indexing_delay: Duration::from_millis(2),
         ..StandinConfig::default()
     };
     let standin = Standin::start(config).expect("the stand-in starts");
