@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use audit_algolia_tests::standin::{Standin, StandinConfig, ADMIN_KEY, APP_ID};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 pub(crate) fn start(config: StandinConfig) -> Standin {
     Standin::start(config).expect("the stand-in starts")
@@ -135,4 +135,38 @@ impl Client {
             headers,
         })
     }
+}
+
+/// Sends a batch.
+pub(crate) fn batch(client: &Client, index: &str, requests: Value) -> Answer {
+    client.post(
+        &format!("/1/indexes/{index}/batch"),
+        &json!({"requests": requests}),
+    )
+}
+
+/// The requests that add these records.
+pub(crate) fn add(records: impl IntoIterator<Item = Value>) -> Value {
+    records
+        .into_iter()
+        .map(|body| json!({"action": "addObject", "body": body}))
+        .collect()
+}
+
+/// Ten records to search in, in index `t`.
+pub(crate) fn catalogue(client: &Client) {
+    let settings = json!({
+        "attributesForFaceting": ["actor.id", "searchable(action)", "filterOnly(team)", "n"],
+        "customRanking": ["desc(n)"],
+        "unretrievableAttributes": ["secret"],
+    });
+    client.json("PUT", "/1/indexes/t/settings", &settings);
+    let records = (0..10).map(|n| {
+        let action = if n % 3 == 0 { "log in" } else { "delete" };
+        json!({
+            "objectID": format!("r{n}"), "n": n, "action": action, "actor": {"id": format!("U{}", n % 2)},
+            "team": "red", "undeclared": "x", "secret": "s", "text": format!("row number {n}"),
+        })
+    });
+    batch(client, "t", add(records));
 }
