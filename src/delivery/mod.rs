@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod couriers;
 pub mod host_url;
 pub mod settings;
 

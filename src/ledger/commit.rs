@@ -5,6 +5,8 @@
 //! it commits and takes the announcement back when they are counted; the recount reads both together.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use super::{Ledger, Micros, Wakes};
 use crate::regions::Regions;
 
@@ -82,5 +84,29 @@ impl Ledger {
     /// The announcements of one database and what they add, for a recount.
     pub fn announced(&self, database: u32) -> impl Iterator<Item = &Announcement> {
         self.committing.iter().filter(move |a| a.xid != 0 && a.database == database)
+    }
+
+    /// Puts the counters of a database right: for each index the rows counted, against what the count should have
+    /// been by the counters of the snapshot's moment.
+    pub fn correct(&mut self, database: u32, expected: &HashMap<i32, i64>, counted: &HashMap<i32, i64>) {
+        for index_id in expected.keys().chain(counted.keys().filter(|index| !expected.contains_key(index))) {
+            let of = |counts: &HashMap<i32, i64>| counts.get(index_id).copied().unwrap_or_default();
+            if let Some(lane) = self.lane_mut(database, *index_id) {
+                lane.queued += of(counted) - of(expected);
+                lane.counted = true;
+            }
+        }
+    }
+
+    /// The process that counts has ended; `again`: before it was done.
+    pub fn counter_ended(&mut self, database: u32, again: bool) -> Wakes {
+        let mut wakes = Wakes::default();
+        let launcher = self.launcher_latch;
+        if let Some(entry) = self.database_mut(database) {
+            entry.counter = 0;
+            entry.recount |= again;
+            wakes.add(launcher);
+        }
+        wakes
     }
 }

@@ -134,6 +134,14 @@ impl Ledger {
                 *lane = Lane::EMPTY;
             }
         }
+        // What its workers still hold belongs to lanes that are no more.
+        for (place, worker) in self.workers.iter_mut().enumerate() {
+            if worker.database == database && worker.stage == Stage::Running {
+                worker.scanning_lane = 0;
+                worker.flights.iter_mut().for_each(|flight| flight.rows = 0);
+                self.claims.release_all(place as u32 + 1);
+            }
+        }
     }
 
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span

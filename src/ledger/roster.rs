@@ -205,3 +205,117 @@ impl Ledger {
         wakes
     }
 }
+
+impl Ledger {
+    /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
+    /// rows may be left from before the server started. `false` when there is no lane left.
+    pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {
+        let Some(lane) = self.lane_mut(database, index_id) else { return false };
+        lane.paused = paused;
+        if lane.stats_reset == 0 {
+            lane.stats_reset = now;
+        }
+        if !lane.swept {
+            lane.sweep();
+        }
+        true
+    }
+
+    /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
+    pub fn retry_all(&mut self, database: u32) {
+        for place in 0..super::LANES {
+            if self.lane_key(place).is_some_and(|key| key.database == database) {
+                if let Some(lane) = self.lane_at(place) {
+                    lane.retry_now();
+                }
+            }
+        }
+    }
+
+    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them.
+    pub fn sweep(&mut self, database: u32, everything: bool) {
+        for place in 0..super::LANES {
+            if self.lane_key(place).is_some_and(|key| key.database == database) {
+                if let Some(lane) = self.lane_at(place) {
+                    let lost = lane.queued > lane.in_flight && lane.fresh.is_empty() && lane.backlog.is_empty();
+                    if everything || lost {
+                        lane.sweep();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for a count of the tables when a lane has none yet.
+    pub fn request_count_if_needed(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        let uncounted = (0..super::LANES).any(|place| {
+            self.lane_key(place).is_some_and(|key| key.database == database)
+                && self.lane(place).is_some_and(|lane| !lane.counted)
+        });
+        if uncounted {
+            self.request_recount(database);
+            wakes.add(self.launcher_latch);
+        }
+        wakes
+    }
+}
+
+impl Ledger {
+    /// Asks the workers of a database whose number is `wanted` or more to leave.
+    pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.leave) {
+            worker.leave = true;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// Whether a process of ours is in a database, or on its way there.
+    pub fn is_occupied(&mut self, database: u32) -> bool {
+        self.workers_of(database).next().is_some()
+            || self.databases.iter().any(|entry| entry.oid == database && entry.counter != 0)
+    }
+
+    /// A transaction prepared earlier has committed: what it queued is somewhere, and not counted.
+    pub fn commit_prepared(&mut self, database: u32) -> Wakes {
+        self.sweep(database, true);
+        self.request_recount(database);
+        let mut wakes = self.wake_one(database);
+        wakes.add(self.launcher_latch);
+        wakes
+    }
+
+    /// Lets workers into a database again.
+    pub fn unhold(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        let launcher = self.launcher_latch;
+        if let Some(entry) = self.database_mut(database) {
+            entry.held_until = 0;
+            wakes.add(launcher);
+        }
+        wakes
+    }
+
+    /// A database is no more: forgets all about it.
+    pub fn forget_database(&mut self, oid: u32) {
+        self.close_lanes(oid);
+        for entry in self.databases.iter_mut().filter(|entry| entry.oid == oid) {
+            *entry = Database::EMPTY;
+        }
+    }
+}
+
+impl Database {
+    /// A free entry.
+    pub const EMPTY: Database = Database {
+        oid: 0,
+        extension: Extension::Unknown,
+        recount: false,
+        counter: 0,
+        held_until: 0,
+        crashes: 0,
+        restart_at: 0,
+    };
+}

@@ -119,3 +119,13 @@ pub(super) fn set_locally(name: &std::ffi::CStr, value: &std::ffi::CStr) {
         );
     }
 }
+
+/// Sets the session's preferences for output aside, as a dump does, until the innermost nest level ends: an output
+/// text must not depend on who writes.
+pub(super) fn set_output_aside() {
+    set_locally(c"datestyle", c"ISO, YMD");
+    set_locally(c"intervalstyle", c"postgres");
+    set_locally(c"timezone", c"UTC");
+    set_locally(c"bytea_output", c"hex");
+    set_locally(c"extra_float_digits", c"1");
+}

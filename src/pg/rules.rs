@@ -1,6 +1,7 @@
 //! What the shell knows of a source: its rules as stored, the key of its pseudonyms and its clock.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -62,21 +63,21 @@ pub(super) fn no_pseudonym_key() -> Box<Failure> {
 }
 
 thread_local! {
-    static PSEUDONYMIZER: RefCell<Option<(Secret, Pseudonymizer)>> = const { RefCell::new(None) };
+    static PSEUDONYMIZER: RefCell<Option<(Secret, Rc<Pseudonymizer>)>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` with the pseudonymizer of the key in force. It is made anew only when the key has changed.
-pub(super) fn with_pseudonymizer<T>(work: impl FnOnce(Option<&Pseudonymizer>) -> T) -> T {
-    let key = guc::pseudonym_key();
+/// The pseudonymizer of the key in force. It is made anew only when the key has changed.
+pub(super) fn pseudonymizer() -> Option<Rc<Pseudonymizer>> {
+    let key = guc::pseudonym_key()?;
     PSEUDONYMIZER.with_borrow_mut(|cached| {
-        let current = matches!((&*cached, &key), (Some((made_of, _)), Some(key)) if made_of == key);
-        if !current {
-            *cached = key.and_then(|key| {
-                let made = Pseudonymizer::new(key.expose().as_bytes())?;
-                Some((key, made))
-            });
+        if let Some((made_of, made)) = cached {
+            if *made_of == key {
+                return Some(made.clone());
+            }
         }
-        work(cached.as_ref().map(|(_, pseudonymizer)| pseudonymizer))
+        let made = Rc::new(Pseudonymizer::new(key.expose().as_bytes())?);
+        *cached = Some((key, made.clone()));
+        Some(made)
     })
 }
 

@@ -116,7 +116,7 @@ fn merged(notes: &[Note]) -> Vec<Change> {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     // SAFETY: reads of process-wide state that is set while a transaction ends.
     let (xid, database, now) = unsafe {
@@ -172,7 +172,7 @@ unsafe extern "C-unwind" fn on_subtransaction(
     event: pg_sys::SubXactEvent::Type,
     mine: pg_sys::SubTransactionId,
     parent: pg_sys::SubTransactionId,
-    _: *mut std::ffi::c_void,
+    _argument: *mut std::ffi::c_void,
 ) {
     use pg_sys::SubXactEvent::*;
     PENDING.with_borrow_mut(|pending| match event {

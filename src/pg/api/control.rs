@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use super::{my_database, no_such_index, now};
 use crate::pg::report::{reported, Outcome};
-use crate::pg::rules::{no_pseudonym_key, with_pseudonymizer};
+use crate::pg::rules::{no_pseudonym_key, pseudonymizer};
 use crate::pg::{shmem, xact};
 
 #[pg_extern(sql = false)]
@@ -58,7 +58,5 @@ fn reset_stats() {
 
 #[pg_extern(sql = false)]
 fn pseudonym(value: &str) -> Result<String, ErrorReport> {
-    reported(with_pseudonymizer(|pseudonymizer| {
-        pseudonymizer.map(|pseudonymizer| pseudonymizer.pseudonym(value)).ok_or_else(no_pseudonym_key)
-    }))
+    reported(pseudonymizer().map(|made| made.pseudonym(value)).ok_or_else(no_pseudonym_key))
 }

@@ -7,9 +7,9 @@ use pgrx::JsonB;
 
 use super::{caller, Table};
 use crate::pg::capture::{columns, Bound};
-use crate::pg::owner::as_user;
+use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, reported, Outcome};
-use crate::pg::rules::{with_pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 
 #[pg_extern(sql = false)]
 fn preview(
@@ -53,6 +53,8 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Jso
         .collect();
     let query =
         format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
+    set_output_aside();
+    let pseudonymizer = pseudonymizer();
     Spi::connect(|client| {
         let mut rows = client.select(query.as_str(), None, &[limit.into()])?;
         let mut records = Vec::new();
@@ -66,7 +68,7 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Jso
             // An error while a value is fetched is an ordinal out of range, which the descriptor excludes.
             let value = |place: usize| rows.get_datum_by_ordinal(place + 1).ok().flatten();
             // SAFETY: the values come from the row whose descriptor the rules were bound to.
-            with_pseudonymizer(|p| unsafe { bound.write(value, p, &mut calendar, &mut record) })?;
+            unsafe { bound.write(value, pseudonymizer.as_deref(), &mut calendar, &mut record) }?;
             let json = serde_json::from_slice(&record).map_err(|error| {
                 failure(
                     PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,

@@ -189,22 +189,23 @@ unsafe fn decode_array<'a>(element: &Element, datum: pg_sys::Datum) -> Value<'a>
             .collect();
         (dimensions, items)
     };
-    nest(dimensions.get(1..).unwrap_or(&[]), &mut items.into_iter())
+    nest(dimensions.get(1..).unwrap_or(&[]), items)
 }
 
 /// Folds the flat elements of an array into an array of arrays.
-fn nest<'a>(inner: &[usize], items: &mut impl Iterator<Item = Value<'a>>) -> Value<'a> {
+fn nest<'a>(inner: &[usize], items: Vec<Value<'a>>) -> Value<'a> {
     match inner.split_first() {
-        None => Value::Array(items.collect()),
+        None => Value::Array(items),
         Some((_, deeper)) => {
             let size: usize = inner.iter().product();
+            let mut items = items.into_iter();
             let mut rows = Vec::new();
             loop {
                 let row: Vec<Value> = items.by_ref().take(size).collect();
                 if row.is_empty() {
                     return Value::Array(rows);
                 }
-                rows.push(nest(deeper, &mut row.into_iter() as &mut dyn Iterator<Item = Value<'a>>));
+                rows.push(nest(deeper, row));
             }
         }
     }

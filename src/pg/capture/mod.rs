@@ -15,11 +15,12 @@ use std::rc::Rc;
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::owner::{self, as_user, home};
 use super::report::{failure, reported, Outcome};
-use super::rules::{with_pseudonymizer, ServerCalendar, SourceRules};
+use super::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use queue::Writer;
 
 pub(super) use bound::{columns, Bound};
@@ -72,7 +73,11 @@ unsafe fn capture(call: &pg_sys::TriggerData) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let source = source_of(call)?;
-        let level = source.bound.depends_on_settings.then(neutral_settings);
+        let level = source.bound.depends_on_settings.then(|| {
+            let level = pg_sys::NewGUCNestLevel();
+            owner::set_output_aside();
+            level
+        });
         let mut writer = Writer::open(source.index_id, source.id)?;
         let outcome = if call.tg_newtable.is_null() {
             capture_row(call, &source, &mut writer)
@@ -86,18 +91,6 @@ unsafe fn capture(call: &pg_sys::TriggerData) -> Outcome<()> {
         }
         Ok(())
     }
-}
-
-/// Sets the session's preferences for output aside, as a dump does, until the nest level that is returned ends.
-fn neutral_settings() -> i32 {
-    // SAFETY: opens a nest level of settings, which the caller closes; an error closes it by the abort.
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
-    owner::set_locally(c"datestyle", c"ISO, YMD");
-    owner::set_locally(c"intervalstyle", c"postgres");
-    owner::set_locally(c"timezone", c"UTC");
-    owner::set_locally(c"bytea_output", c"hex");
-    owner::set_locally(c"extra_float_digits", c"1");
-    level
 }
 
 /// All rows of a statement, from its transition table.
@@ -117,7 +110,8 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
             &raw const pg_sys::TTSOpsMinimalTuple,
         );
         let mut scratch = PgMemoryContexts::new("audit_algolia capture");
-        let outcome = with_pseudonymizer(|pseudonymizer| {
+        let mut read = || {
+            let pseudonymizer = source.bound.pseudonymizes().then(pseudonymizer).flatten();
             let mut calendar = ServerCalendar::current();
             let mut record = Vec::with_capacity(512);
             let mut more = true;
@@ -134,7 +128,7 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
                         record.clear();
                         let row = |place| value_in(slot, place);
                         pg_sys::slot_getsomeattrs_int(slot, source.bound.width as i32);
-                        source.bound.write(row, pseudonymizer, &mut calendar, &mut record)?;
+                        source.bound.write(row, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
                         if writer.push(&String::from_utf8_lossy(&record)) {
                             writer.flush()?;
                             return Ok(true);
@@ -143,7 +137,8 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
                 })?;
             }
             Ok(())
-        });
+        };
+        let outcome = read();
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         outcome
     }
@@ -154,19 +149,18 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
 /// # Safety
 /// `call` comes from a row-level trigger.
 unsafe fn capture_row(call: &pg_sys::TriggerData, source: &Source, writer: &mut Writer) -> Outcome<()> {
-    with_pseudonymizer(|pseudonymizer| {
-        let mut record = Vec::with_capacity(512);
-        // SAFETY: an after-insert row trigger has its row in tg_trigslot; the trigger's own memory context lives
-        // until we return.
-        unsafe {
-            let slot = call.tg_trigslot;
-            pg_sys::slot_getsomeattrs_int(slot, source.bound.width as i32);
-            let row = |place| value_in(slot, place);
-            source.bound.write(row, pseudonymizer, &mut ServerCalendar::current(), &mut record)?;
-        }
-        writer.push(&String::from_utf8_lossy(&record));
-        writer.flush()
-    })
+    let pseudonymizer = source.bound.pseudonymizes().then(pseudonymizer).flatten();
+    let mut record = Vec::with_capacity(512);
+    // SAFETY: an after-insert row trigger has its row in tg_trigslot; the trigger's own memory context lives until we
+    // return.
+    unsafe {
+        let slot = call.tg_trigslot;
+        pg_sys::slot_getsomeattrs_int(slot, source.bound.width as i32);
+        let row = |place| value_in(slot, place);
+        source.bound.write(row, pseudonymizer.as_deref(), &mut ServerCalendar::current(), &mut record)?;
+    }
+    writer.push(&String::from_utf8_lossy(&record));
+    writer.flush()
 }
 
 /// # Safety
@@ -227,7 +221,7 @@ fn register_invalidation() {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn on_relation_change(_: pg_sys::Datum, relation: pg_sys::Oid) {
+unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     let all = relation == pg_sys::InvalidOid;
     SOURCES.with_borrow_mut(|sources| sources.retain(|(of, _), _| !all && *of != relation.to_u32()));
     if all || owner::is_home(relation) {

@@ -24,7 +24,6 @@ const WIDTH: usize = 6;
 /// `addObject`, as `audit_algolia.queue.action` has it.
 const ADD_OBJECT: u8 = b'a';
 
-#[pg_guard]
 unsafe extern "C-unwind" {
     /// `commands/sequence.h`, which pgrx does not bind: the next value, optionally without asking for rights.
     fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
@@ -50,7 +49,7 @@ fn next_id(sequence: pg_sys::Oid) -> i64 {
         Some(ids) if ids.transaction == transaction && ids.next < ids.end => ids,
         _ => {
             // SAFETY: as above; the writer needs no right on the sequence, for it hands out nothing but numbers.
-            let block = unsafe { nextval_internal(sequence, false) };
+            let block = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) };
             Ids { transaction, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
         }
     };

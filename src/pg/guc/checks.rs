@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void, CStr, CString};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::delivery::parse_hosts;
+use crate::delivery::settings::parse_hosts;
 
 /// Makes a check hook of a function from the new text to "accepted" or the reason why not.
 macro_rules! check_hook {
@@ -19,7 +19,7 @@ macro_rules! check_hook {
         ) -> bool {
             // SAFETY: the server passes the address of the new value, a C string or null.
             let text = unsafe { text_at(value) };
-            match $check(&text) {
+            match ($check)(&text) {
                 Ok(()) => true,
                 Err(reason) => refuse(&reason),
             }

@@ -14,7 +14,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-use crate::delivery::{parse_hosts, Backoff, Settings};
+use crate::delivery::backoff::Backoff;
+use crate::delivery::settings::{parse_hosts, Settings};
 use crate::ledger::Appetite;
 
 pub(super) use checks::time_zone;

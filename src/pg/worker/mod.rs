@@ -52,10 +52,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     }
     keep_to_ourselves();
     if !is_extension_present() {
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.close_lanes(database);
-        }
-        note_extension(database, Extension::Absent);
+        leave_database(database);
         return;
     }
     note_extension(database, Extension::Present);
@@ -83,7 +80,7 @@ fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
 
 /// Gives everything back, whatever the reason of the exit. Called twice at most; the second call finds nothing.
 #[pg_guard]
-unsafe extern "C-unwind" fn on_exit(code: i32, _: pg_sys::Datum) {
+unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
     if let Some(slot) = SLOT.take() {
         // SAFETY: reads the clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
@@ -127,4 +124,12 @@ fn is_extension_present() -> bool {
 fn note_extension(database: u32, extension: Extension) {
     let wakes = shmem::ledger().map(|mut ledger| ledger.note_extension(database, extension));
     shmem::wake(wakes.unwrap_or_default());
+}
+
+/// Closes the books of a database that no longer has the extension.
+fn leave_database(database: u32) {
+    if let Some(mut ledger) = shmem::ledger() {
+        ledger.close_lanes(database);
+    }
+    note_extension(database, Extension::Absent);
 }

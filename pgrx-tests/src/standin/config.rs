@@ -1,0 +1,117 @@
+//! Owns what a stand-in is started with: its application, keys, limits and speed.
+
+use std::time::Duration;
+
+/// The application id of [`StandinConfig::default`].
+pub const APP_ID: &str = "STANDIN";
+/// The key of [`StandinConfig::default`]; it may do everything.
+pub const ADMIN_KEY: &str = "standin-admin-key";
+
+/// Every permission that the stand-in knows.
+pub const ALL_ACLS: [&str; 10] = [
+    "search",
+    "browse",
+    "addObject",
+    "deleteObject",
+    "deleteIndex",
+    "settings",
+    "editSettings",
+    "listIndexes",
+    "logs",
+    "seeUnretrievableAttributes",
+];
+
+/// One API key.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// The key itself.
+    pub key: String,
+    /// What it may do, by Algolia's names (see [`ALL_ACLS`]).
+    pub acl: Vec<String>,
+    /// Patterns of the indices it may touch, with `*` at the start, the end or both; empty means all.
+    pub indexes: Vec<String>,
+}
+
+impl ApiKey {
+    /// A key with the given permissions on all indices.
+    pub fn new(key: &str, acl: &[&str]) -> Self {
+        let acl = acl.iter().map(|name| (*name).to_owned()).collect();
+        ApiKey {
+            key: key.to_owned(),
+            acl,
+            indexes: Vec::new(),
+        }
+    }
+
+    /// The same key, restricted to the indices that match one of the patterns.
+    pub fn on(mut self, patterns: &[&str]) -> Self {
+        self.indexes = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        self
+    }
+}
+
+/// Which of Algolia's two ways of refusing a record that is too big.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// The classic engine: names the position and the objectID.
+    Classic,
+    /// The newer engine: only a sentence.
+    New,
+}
+
+/// What a stand-in is started with.
+#[derive(Clone, Debug)]
+pub struct StandinConfig {
+    /// How many addresses to listen on (1 to 4); they share one state.
+    pub hosts: usize,
+    /// Ports for the addresses in order; 0 or a missing one means any free port.
+    pub ports: Vec<u16>,
+    /// The application id that requests must carry.
+    pub app_id: String,
+    /// The keys that requests may carry.
+    pub keys: Vec<ApiKey>,
+    /// A record is refused when its compact JSON is longer than this.
+    pub max_record_bytes: usize,
+    /// How a record that is too big is refused.
+    pub error_shape: ErrorShape,
+    /// How long a task stays `notPublished` and its changes invisible.
+    pub indexing_delay: Duration,
+    /// Added to the answer of every write.
+    pub latency: Duration,
+    /// Whether gzipped requests are accepted; otherwise they get a 415.
+    pub gzip: bool,
+    /// Whether counts are reported as exhaustive.
+    pub exhaustive: bool,
+    /// Closes a connection that has been idle for this long.
+    pub idle_close: Option<Duration>,
+    /// Answers 429 to writes while this many tasks are unpublished.
+    pub pending_limit: Option<usize>,
+    /// The cheap mode for benchmarks: ids are counted, contents are not kept.
+    pub light: bool,
+    /// In light mode: keep a hash of every id, for exact once-each checks.
+    pub light_ids: bool,
+    /// In light mode: keep the arrival time of every id.
+    pub light_times: bool,
+}
+
+impl Default for StandinConfig {
+    fn default() -> Self {
+        StandinConfig {
+            hosts: 1,
+            ports: Vec::new(),
+            app_id: APP_ID.to_owned(),
+            keys: vec![ApiKey::new(ADMIN_KEY, &ALL_ACLS)],
+            max_record_bytes: 10_000,
+            error_shape: ErrorShape::Classic,
+            indexing_delay: Duration::ZERO,
+            latency: Duration::ZERO,
+            gzip: true,
+            exhaustive: true,
+            idle_close: None,
+            pending_limit: None,
+            light: false,
+            light_ids: false,
+            light_times: false,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Owns the scripted faults: what can go wrong, for which requests, how often.
+//!
+//! Rules form a queue. A request takes the first rule that matches it, so two `Times::Once` rules hit two
+//! requests in order. A rule that is spent leaves the queue.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{json, Value};
+
+/// Chooses records by objectID.
+pub type IdPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The body of a scripted answer.
+#[derive(Clone, Debug)]
+pub enum FaultBody {
+    /// `application/json`.
+    Json(Value),
+    /// `text/html`, as an edge in front of the service sends.
+    Html(String),
+    /// `text/plain`.
+    Text(String),
+}
+
+/// What goes wrong with one request.
+#[derive(Clone)]
+pub enum Fault {
+    /// Never answers; nothing is applied. Released by `clear_faults` or the end, the connection is closed.
+    Hang,
+    /// Hangs for a while (or until released), then serves the request as usual.
+    HangFor(Duration),
+    /// Resets the connection; nothing is applied.
+    Reset,
+    /// Answers this; nothing is applied.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// The body.
+        body: FaultBody,
+        /// Further headers, such as `Retry-After`.
+        headers: Vec<(String, String)>,
+    },
+    /// Applies, then lets the body of the answer trickle over this time.
+    SlowBody(Duration),
+    /// Applies, announces the whole answer, sends half of it and closes the connection.
+    Truncate,
+    /// Applies, then closes the connection without answering.
+    AcceptThenDrop,
+    /// Applies, then never answers (see `Hang`).
+    AcceptThenHang,
+    /// Answers 200 and loses the chosen records.
+    LoseRecords(IdPredicate),
+    /// Answers 307 to this URL; nothing is applied.
+    Redirect(String),
+    /// Applies, then answers 204 with an empty body.
+    EmptyNoContent,
+    /// Applies, then answers with objectIDs that nobody sent.
+    WrongObjectIds,
+    /// Applies, then sends a body that never ends (until released).
+    EndlessBody,
+}
+
+impl Fault {
+    /// An answer with Algolia's JSON error shape.
+    pub fn error(code: u16, message: &str) -> Self {
+        let body = FaultBody::Json(json!({"message": message, "status": code}));
+        Fault::Status {
+            code,
+            body,
+            headers: Vec::new(),
+        }
+    }
+
+    /// 429, with `Retry-After` in seconds when given.
+    pub fn too_many_requests(retry_after: Option<u64>) -> Self {
+        let headers = retry_after
+            .map(|s| ("Retry-After".to_owned(), s.to_string()))
+            .into_iter()
+            .collect();
+        let body = FaultBody::Json(json!({"message": "Too many requests", "status": 429}));
+        Fault::Status {
+            code: 429,
+            body,
+            headers,
+        }
+    }
+
+    /// 403: the application is suspended.
+    pub fn blocked() -> Self {
+        Fault::error(
+            403,
+            "This operation cannot be processed, the application is blocked. Contact us to unblock it.",
+        )
+    }
+
+    /// 403: the plan holds no more records.
+    pub fn record_quota() -> Self {
+        Fault::error(
+            403,
+            "You have exceeded your Record quota. You’ll need to change your plan for more capacity, or delete \
+             records. See more details at \
+             https://www.algolia.com/account/billing/details?applicationId=STANDIN",
+        )
+    }
+
+    /// `LoseRecords` from a closure.
+    pub fn lose(chosen: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Fault::LoseRecords(Arc::new(chosen))
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Hang => f.write_str("Hang"),
+            Fault::HangFor(time) => write!(f, "HangFor({time:?})"),
+            Fault::Reset => f.write_str("Reset"),
+            Fault::Status { code, .. } => write!(f, "Status({code})"),
+            Fault::SlowBody(time) => write!(f, "SlowBody({time:?})"),
+            Fault::Truncate => f.write_str("Truncate"),
+            Fault::AcceptThenDrop => f.write_str("AcceptThenDrop"),
+            Fault::AcceptThenHang => f.write_str("AcceptThenHang"),
+            Fault::LoseRecords(_) => f.write_str("LoseRecords"),
+            Fault::Redirect(url) => write!(f, "Redirect({url})"),
+            Fault::EmptyNoContent => f.write_str("EmptyNoContent"),
+            Fault::WrongObjectIds => f.write_str("WrongObjectIds"),
+            Fault::EndlessBody => f.write_str("EndlessBody"),
+        }
+    }
+}
+
+/// How many requests a rule hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// One.
+    Once,
+    /// This many.
+    Count(u64),
+    /// All, until cleared.
+    Always,
+}
+
+/// A fault and the requests that it is for.
+#[derive(Clone, Debug)]
+pub struct FaultRule {
+    fault: Fault,
+    left: Option<u64>,
+    host: Option<usize>,
+    index: Option<String>,
+    writes_only: bool,
+    percent: u64,
+    dice: u64,
+}
+
+impl FaultRule {
+    /// A rule for every request to every host.
+    pub fn new(fault: Fault, times: Times) -> Self {
+        let left = match times {
+            Times::Once => Some(1),
+            Times::Count(n) => Some(n),
+            Times::Always => None,
+        };
+        FaultRule {
+            fault,
+            left,
+            host: None,
+            index: None,
+            writes_only: false,
+            percent: 100,
+            dice: 0,
+        }
+    }
+
+    /// Only requests to this address (its place in `base_urls`).
+    pub fn host(mut self, host: usize) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// Only requests whose path names this index (`*` for the multi-index endpoints).
+    pub fn index(mut self, index: &str) -> Self {
+        self.index = Some(index.to_owned());
+        self
+    }
+
+    /// Only requests that write.
+    pub fn writes(mut self) -> Self {
+        self.writes_only = true;
+        self
+    }
+
+    /// Only this share of the matching requests, drawn from a sequence that the seed fixes.
+    pub fn percent(mut self, percent: u8, seed: u64) -> Self {
+        self.percent = u64::from(percent);
+        self.dice = seed;
+        self
+    }
+
+    fn matches(&mut self, host: usize, index: &str, write: bool) -> bool {
+        if self.host.is_some_and(|wanted| wanted != host)
+            || self.index.as_deref().is_some_and(|wanted| wanted != index)
+            || (self.writes_only && !write)
+        {
+            return false;
+        }
+        self.percent >= 100 || roll(&mut self.dice) % 100 < self.percent
+    }
+}
+
+/// The queue of rules.
+#[derive(Default)]
+pub(super) struct FaultQueue(Vec<FaultRule>);
+
+impl FaultQueue {
+    pub(super) fn push(&mut self, rule: FaultRule) {
+        if rule.left != Some(0) {
+            self.0.push(rule);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The fault for one request; counts it.
+    pub(super) fn take(&mut self, host: usize, index: &str, write: bool) -> Option<Fault> {
+        let at = self
+            .0
+            .iter_mut()
+            .position(|rule| rule.matches(host, index, write))?;
+        let rule = self.0.get_mut(at)?;
+        let fault = rule.fault.clone();
+        if let Some(left) = &mut rule.left {
+            *left -= 1;
+            if *left == 0 {
+                self.0.remove(at);
+            }
+        }
+        Some(fault)
+    }
+}
+
+/// One draw of the splitmix64 sequence.
+fn roll(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,203 @@
+//! The stand-in Algolia: the part of its Search API that the project uses, on loopback, with scripted faults.
+//!
+//! It is the only fake in the project. What it answers follows `algolia`'s published specification and the
+//! error texts seen in the wild; where neither says anything, it is strict, so that a client that relies on
+//! luck fails here.
+//!
+//! A request goes from `server` (connections, faults) through `shared` (credentials, permission) to `read` or
+//! `write` (endpoints), which work on the `engine` (indices, task queue, journal).
+
+mod apply;
+mod auth;
+mod batch;
+mod browse;
+mod clock;
+mod config;
+mod engine;
+mod facets;
+mod fault;
+mod filter;
+mod filter_lists;
+mod filter_text;
+mod journal;
+mod light;
+mod query;
+mod read;
+mod reply;
+mod route;
+mod server;
+mod settings;
+mod shared;
+mod wire;
+mod write;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{json, Map, Value};
+use tokio::runtime::{Builder, Runtime};
+
+pub use config::{ApiKey, ErrorShape, StandinConfig, ADMIN_KEY, ALL_ACLS, APP_ID};
+pub use fault::{Fault, FaultBody, FaultRule, IdPredicate, Times};
+pub use journal::{Arrival, JournalEntry};
+pub use light::{id_hash, LightCounts};
+
+use shared::Shared;
+
+/// A running stand-in. Dropping it stops it: hanging requests end, ports are free again.
+pub struct Standin {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    runtime: Option<Runtime>,
+}
+
+impl Standin {
+    /// Starts listening.
+    pub fn start(config: StandinConfig) -> io::Result<Standin> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("standin")
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let hosts = config.hosts.clamp(1, 4);
+        let ports = config.ports.clone();
+        let shared = Arc::new(Shared::new(config));
+        let mut addresses = Vec::with_capacity(hosts);
+        for host in 0..hosts {
+            let port = ports.get(host).copied().unwrap_or(0);
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+            listener.set_nonblocking(true)?;
+            addresses.push(listener.local_addr()?);
+            let _inside = runtime.enter();
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            runtime.spawn(server::listen(listener, host, Arc::clone(&shared)));
+        }
+        Ok(Standin {
+            shared,
+            addresses,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// The URLs of the addresses, without a slash at the end.
+    pub fn base_urls(&self) -> Vec<String> {
+        self.addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect()
+    }
+
+    /// Queues a fault for a host (its place in `base_urls`), or for all of them.
+    pub fn fault(&self, host: Option<usize>, fault: Fault, times: Times) {
+        let rule = FaultRule::new(fault, times);
+        self.inject(match host {
+            Some(host) => rule.host(host),
+            None => rule,
+        });
+    }
+
+    /// Queues a fault with finer conditions.
+    pub fn inject(&self, rule: FaultRule) {
+        self.shared.faults().push(rule);
+    }
+
+    /// Removes all queued faults and lets go of the requests that hang.
+    pub fn clear_faults(&self) {
+        self.shared.faults().clear();
+        self.shared.release_hanging();
+    }
+
+    /// Changes what is added to the answer of every write.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.latency.set(latency);
+    }
+
+    /// Changes how long tasks queued from now on stay unpublished.
+    pub fn set_indexing_delay(&self, delay: Duration) {
+        self.shared.indexing_delay.set(delay);
+    }
+
+    /// The published records of an index by objectID; each holds its `objectID`. Empty when there is no index.
+    pub fn index(&self, name: &str) -> BTreeMap<String, Value> {
+        let mut engine = self.shared.engine();
+        let records = engine.index(name).into_iter().flat_map(|index| &index.records);
+        records
+            .map(|(id, record)| {
+                let mut record = record.clone();
+                record.insert("objectID".to_owned(), json!(id));
+                (id.clone(), Value::Object(record))
+            })
+            .collect()
+    }
+
+    /// The settings that were made on an index; `None` when there is no index.
+    pub fn settings(&self, name: &str) -> Option<Map<String, Value>> {
+        self.shared.engine().settings(name)
+    }
+
+    /// The names of the published indices.
+    pub fn indices(&self) -> Vec<String> {
+        self.shared.engine().indices().keys().cloned().collect()
+    }
+
+    /// Accepted operations in order of acceptance (none from batches in light mode).
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.shared.engine().journal.arrivals.clone()
+    }
+
+    /// Every request since the start or the last reset.
+    pub fn requests(&self) -> Vec<JournalEntry> {
+        self.shared.engine().journal.entries.clone()
+    }
+
+    /// How many requests there were.
+    pub fn request_count(&self) -> usize {
+        self.shared.engine().journal.entries.len()
+    }
+
+    /// How many operations an index has accepted, in light mode too.
+    pub fn operations(&self, index: &str) -> u64 {
+        let engine = self.shared.engine();
+        engine.journal.operations(index) + engine.light.counts(index).operations
+    }
+
+    /// How many requests hang now.
+    pub fn in_hang(&self) -> usize {
+        self.shared.hanging.load(Ordering::SeqCst)
+    }
+
+    /// What light mode counted for an index.
+    pub fn light_counts(&self, index: &str) -> LightCounts {
+        self.shared.engine().light.counts(index)
+    }
+
+    /// Whether light mode has seen an id, by its [`id_hash`] (with `light_ids`).
+    pub fn light_contains(&self, index: &str, hash: u64) -> bool {
+        self.shared.engine().light.contains(index, hash)
+    }
+
+    /// Hash and arrival time (microseconds since 1970) of every operation, in order (with `light_times`).
+    pub fn light_times(&self, index: &str) -> Vec<(u64, i64)> {
+        self.shared.engine().light.times(index)
+    }
+
+    /// Forgets faults, indices, tasks and the journal; lets go of what hangs.
+    pub fn reset(&self) {
+        self.clear_faults();
+        self.shared.engine().reset();
+    }
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        self.shared.release_hanging();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Owns searches: what a query asks for, which records match, in which order, and what the answer shows.
+
+use std::cmp::Ordering;
+
+use serde_json::{json, Map, Value};
+
+use super::apply::{Index, Record};
+use super::auth::Caller;
+use super::facets;
+use super::filter::{unwrap, values, Condition, Test};
+use super::filter_lists::{facet_item, numeric_item, parse_list, tag_item};
+use super::filter_text::parse;
+use super::reply::Refusal;
+use super::settings::check_search;
+
+/// A search, its parameters checked.
+pub(super) struct Search<'a> {
+    params: &'a Map<String, Value>,
+    pub(super) condition: Condition,
+    words: Vec<String>,
+}
+
+/// A record with its id.
+pub(super) type Found<'a> = (&'a String, &'a Record);
+
+impl<'a> Search<'a> {
+    pub(super) fn new(params: &'a Map<String, Value>, caller: &Caller) -> Result<Self, Refusal> {
+        check_search(params)?;
+        let query = params.get("query").and_then(Value::as_str).unwrap_or_default();
+        if query.len() > 512 {
+            let message = "Invalid value for \"query\" parameter, expected string shorter than 512 bytes";
+            return Err(Refusal::bad(message));
+        }
+        let mut condition = condition(params)?;
+        if let Some(filters) = &caller.filters {
+            condition.and(parse(filters)?);
+        }
+        Ok(Search {
+            params,
+            condition,
+            words: words(query),
+        })
+    }
+
+    /// A number parameter of the query, else of the index's settings, else the default.
+    pub(super) fn number(&self, index: &Index, name: &str, default: usize) -> usize {
+        let found = self
+            .params
+            .get(name)
+            .or_else(|| index.settings.get(name))
+            .and_then(Value::as_u64);
+        found.map_or(default, |number| number as usize)
+    }
+
+    /// A list parameter of the query, else of the index's settings.
+    pub(super) fn list(&self, index: &Index, name: &str) -> Option<Vec<String>> {
+        match self.params.get(name).or_else(|| index.settings.get(name))? {
+            Value::String(one) => Some(one.split(',').map(str::to_owned).collect()),
+            Value::Array(list) => Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+            _ => None,
+        }
+    }
+
+    /// The matching records in the index's order.
+    pub(super) fn matches<'i>(&self, index: &'i Index) -> Vec<Found<'i>> {
+        let searchable = self.list(index, "searchableAttributes");
+        let mut found: Vec<Found<'i>> = index
+            .records
+            .iter()
+            .filter(|(id, record)| self.condition.holds(id, record, &index.settings))
+            .filter(|(_, record)| self.words.is_empty() || self.reads(record, searchable.as_deref()))
+            .collect();
+        let ranking = self.list(index, "customRanking").unwrap_or_default();
+        // The sort is stable and the records come by id, so ties are in id order.
+        found.sort_by(|a, b| compare(a.1, b.1, &ranking));
+        found
+    }
+
+    /// Every word must occur; the last one may be the beginning of a word.
+    fn reads(&self, record: &Record, searchable: Option<&[String]>) -> bool {
+        let mut have = Vec::new();
+        match searchable {
+            None => record.values().for_each(|value| texts(value, &mut have)),
+            Some(names) => names
+                .iter()
+                .flat_map(|entry| entry.split(','))
+                .flat_map(|name| values(record, unwrap(name).1))
+                .for_each(|value| texts(value, &mut have)),
+        }
+        let last = self.words.len().saturating_sub(1);
+        self.words.iter().enumerate().all(|(at, word)| {
+            have.iter()
+                .any(|own| own == word || (at == last && own.starts_with(word.as_str())))
+        })
+    }
+
+    /// A record as the answer shows it.
+    pub(super) fn show(&self, index: &Index, (id, record): Found<'_>, caller: &Caller) -> Value {
+        let wanted = self.list(index, "attributesToRetrieve");
+        project(id, record, wanted.as_deref(), index, caller)
+    }
+
+    /// The answer to a search.
+    pub(super) fn answer(&self, index: &Index, caller: &Caller, exact: bool) -> Result<Value, Refusal> {
+        let per_page = self.number(index, "hitsPerPage", 20);
+        if per_page > 1000 {
+            return Err(Refusal::bad(
+                "Invalid value for \"hitsPerPage\" parameter, expected integer between 0 and 1000",
+            ));
+        }
+        let page = self.number(index, "page", 0);
+        let found = self.matches(index);
+        let reachable = found.len().min(self.number(index, "paginationLimitedTo", 1000));
+        let start = page.saturating_mul(per_page);
+        let hits: Vec<Value> = found
+            .iter()
+            .take(reachable)
+            .skip(start)
+            .take(per_page)
+            .map(|one| self.show(index, *one, caller))
+            .collect();
+        let pages = if per_page == 0 {
+            0
+        } else {
+            reachable.div_ceil(per_page)
+        };
+        let mut answer = json!({
+            "hits": hits,
+            "nbHits": found.len(),
+            "page": page,
+            "nbPages": pages,
+            "hitsPerPage": per_page,
+            "query": self.params.get("query").and_then(Value::as_str).unwrap_or_default(),
+            "params": encode(self.params),
+            "processingTimeMS": 1,
+            "exhaustiveNbHits": exact,
+            "exhaustive": {"nbHits": exact, "typo": exact},
+        });
+        facets::add(&mut answer, self, index, &found, exact);
+        Ok(answer)
+    }
+}
+
+/// The condition that the four filter parameters make together.
+pub(super) fn condition(params: &Map<String, Value>) -> Result<Condition, Refusal> {
+    let mut all = match params.get("filters") {
+        None | Some(Value::Null) => Condition::default(),
+        Some(Value::String(text)) => parse(text)?,
+        Some(_) => {
+            return Err(Refusal::bad(
+                "Invalid value for \"filters\" parameter, expected string",
+            ))
+        }
+    };
+    let mut add = |name: &str, item: fn(&str) -> Result<Test, Refusal>| {
+        params.get(name).map_or(Ok(()), |value| {
+            parse_list(&unquote(value), item).map(|more| all.and(more))
+        })
+    };
+    add("facetFilters", facet_item)?;
+    add("numericFilters", numeric_item)?;
+    add("tagFilters", tag_item)?;
+    Ok(all)
+}
+
+/// An array parameter that came as text in a `params` string.
+fn unquote(value: &Value) -> Value {
+    match value.as_str().filter(|text| text.starts_with('[')) {
+        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| value.clone()),
+        None => value.clone(),
+    }
+}
+
+/// A record with its id, reduced to the attributes that are wanted and allowed.
+pub(super) fn project(
+    id: &str,
+    record: &Record,
+    wanted: Option<&[String]>,
+    index: &Index,
+    caller: &Caller,
+) -> Value {
+    let everything = wanted.is_none_or(|names| names.is_empty() || names.iter().any(|name| name == "*"));
+    let excluded =
+        |name: &str| wanted.is_some_and(|names| names.iter().any(|n| n.strip_prefix('-') == Some(name)));
+    let listed =
+        |name: &str| wanted.is_some_and(|names| names.iter().any(|n| n.split('.').next() == Some(name)));
+    let hidden = |name: &str| {
+        let list = index
+            .settings
+            .get("unretrievableAttributes")
+            .and_then(Value::as_array);
+        list.is_some_and(|list| list.iter().any(|n| n.as_str() == Some(name)))
+            && !caller.may("seeUnretrievableAttributes")
+    };
+    let mut shown: Map<String, Value> = record
+        .iter()
+        .filter(|(name, _)| (everything || listed(name)) && !excluded(name) && !hidden(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    shown.insert("objectID".to_owned(), json!(id));
+    Value::Object(shown)
+}
+
+/// Compares by custom ranking; records that lack the attribute come last.
+fn compare(a: &Record, b: &Record, ranking: &[String]) -> Ordering {
+    for rule in ranking {
+        let (direction, attribute) = unwrap(rule);
+        let key = |record: &Record| values(record, attribute).first().and_then(|value| value.as_f64());
+        let order = match (key(a), key(b)) {
+            (Some(a), Some(b)) if direction == "desc" => b.total_cmp(&a),
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+fn texts(value: &Value, have: &mut Vec<String>) {
+    match value {
+        Value::String(text) => have.extend(words(text)),
+        Value::Number(number) => have.push(number.to_string()),
+        Value::Bool(flag) => have.push(flag.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, have)),
+        Value::Object(members) => members.values().for_each(|item| texts(item, have)),
+        Value::Null => {}
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    let parts = text.split(|c: char| !c.is_alphanumeric());
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// The parameters as Algolia echoes them: readable, not meant to be parsed.
+fn encode(params: &Map<String, Value>) -> String {
+    let pairs: Vec<String> = params
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) => format!("{name}={text}"),
+            value => format!("{name}={value}"),
+        })
+        .collect();
+    pairs.join("&")
+}

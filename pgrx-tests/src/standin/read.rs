@@ -1,0 +1,184 @@
+//! Owns the endpoints that only look: tasks, settings, objects, searches, browsing, the list of indices.
+
+use serde_json::{json, Map, Value};
+
+use super::apply::Index;
+use super::auth::Caller;
+use super::browse::browse;
+use super::engine::Engine;
+use super::query::{project, Search};
+use super::reply::{Refusal, Reply};
+use super::route::{parse_query, Call};
+use super::settings::shown;
+use super::shared::{Incoming, Shared};
+use super::write::object;
+
+pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
+    let route = incoming.route;
+    let name = route.index.as_str();
+    let mut engine = shared.engine();
+    let answer = match route.call {
+        Call::Task => {
+            let task = route.object.parse().map_err(|_| Refusal::bad("Invalid taskID"))?;
+            let published = engine.is_published(task);
+            let pending = engine.pending() > 0;
+            json!({"status": if published { "published" } else { "notPublished" }, "pendingTask": pending})
+        }
+        Call::GetSettings => shown(&existing(&mut engine, name)?.settings),
+        Call::GetObject => {
+            let wanted = route.params.get("attributesToRetrieve");
+            let wanted: Option<Vec<String>> = wanted.map(|list| list.split(',').map(str::to_owned).collect());
+            let index = existing(&mut engine, name)?;
+            let record = index.records.get(&route.object);
+            let record = record.ok_or_else(|| Refusal::new(404, "ObjectID does not exist"))?;
+            project(&route.object, record, wanted.as_deref(), index, caller)
+        }
+        Call::GetObjects => get_objects(&mut engine, &object(&incoming.body)?, caller)?,
+        Call::Browse => {
+            let params = search_params(object(&incoming.body)?);
+            browse(name, existing(&mut engine, name)?, params, caller)?
+        }
+        Call::Query => {
+            let params = search_params(object(&incoming.body)?);
+            let search = Search::new(&params, caller)?;
+            search.answer(existing(&mut engine, name)?, caller, shared.config.exhaustive)?
+        }
+        Call::MultiQuery => many_queries(
+            &mut engine,
+            &object(&incoming.body)?,
+            caller,
+            shared.config.exhaustive,
+        )?,
+        _ => list(&mut engine, caller),
+    };
+    Ok(Reply::ok(&answer))
+}
+
+fn existing<'a>(engine: &'a mut Engine, name: &str) -> Result<&'a Index, Refusal> {
+    engine.index(name).ok_or_else(|| Refusal::no_index(name))
+}
+
+fn requests(body: &Map<String, Value>) -> Result<&Vec<Value>, Refusal> {
+    let requests = body.get("requests").and_then(Value::as_array);
+    requests.ok_or_else(|| Refusal::bad("Missing mandatory attribute: requests"))
+}
+
+fn text<'a>(item: &'a Value, name: &str) -> Result<&'a str, Refusal> {
+    let found = item.get(name).and_then(Value::as_str);
+    found.ok_or_else(|| Refusal::bad(format!("Missing mandatory attribute: {name}")))
+}
+
+/// Objects in the order asked for, `null` where there is none.
+fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) -> Result<Value, Refusal> {
+    let wanted = requests(body)?;
+    if wanted.len() > 1000 {
+        return Err(Refusal::bad("Too many objects requested, the maximum is 1000"));
+    }
+    let (mut results, mut message) = (Vec::with_capacity(wanted.len()), None);
+    for item in wanted {
+        let (name, id) = (text(item, "indexName")?, text(item, "objectID")?);
+        if !caller.sees(name) {
+            return Err(Refusal::index_not_allowed());
+        }
+        let attributes: Option<Vec<String>> = item
+            .get("attributesToRetrieve")
+            .and_then(Value::as_array)
+            .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let found = engine
+            .index(name)
+            .and_then(|index| Some((index, index.records.get(id)?)));
+        results.push(match found {
+            Some((index, record)) => project(id, record, attributes.as_deref(), index, caller),
+            None => {
+                message.get_or_insert_with(|| format!("ObjectID {id} does not exist."));
+                Value::Null
+            }
+        });
+    }
+    let mut answer = json!({"results": results});
+    if let Some(message) = message {
+        answer["message"] = json!(message);
+    }
+    Ok(answer)
+}
+
+fn many_queries(
+    engine: &mut Engine,
+    body: &Map<String, Value>,
+    caller: &Caller,
+    exact: bool,
+) -> Result<Value, Refusal> {
+    let queries = requests(body)?;
+    if queries.len() > 50 {
+        return Err(Refusal::bad("Too many queries in multi query request"));
+    }
+    let mut results = Vec::with_capacity(queries.len());
+    for query in queries {
+        let name = text(query, "indexName")?;
+        if !caller.sees(name) {
+            return Err(Refusal::index_not_allowed());
+        }
+        let mut params = query.as_object().cloned().unwrap_or_default();
+        for own in ["indexName", "type"] {
+            params.remove(own);
+        }
+        let params = search_params(params);
+        let search = Search::new(&params, caller)?;
+        let mut answer = search.answer(existing(engine, name)?, caller, exact)?;
+        answer["index"] = json!(name);
+        results.push(answer);
+    }
+    Ok(json!({"results": results}))
+}
+
+/// Search parameters may come as members or as one string called `params`.
+fn search_params(mut body: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::String(text)) = body.remove("params") {
+        body.extend(params_of(&text));
+    }
+    body
+}
+
+/// The parameters in a `params` string: numbers, flags and lists are JSON, texts are bare.
+pub(super) fn params_of(text: &str) -> Map<String, Value> {
+    parse_query(text)
+        .into_iter()
+        .map(|(name, value)| {
+            let is_text = matches!(name.as_str(), "query" | "filters" | "cursor");
+            let parsed = if is_text {
+                None
+            } else {
+                serde_json::from_str(&value).ok()
+            };
+            (name, parsed.unwrap_or(Value::String(value)))
+        })
+        .collect()
+}
+
+fn list(engine: &mut Engine, caller: &Caller) -> Value {
+    let pending = engine.pending();
+    let items: Vec<Value> = engine
+        .indices()
+        .iter()
+        .filter(|(name, _)| caller.sees(name))
+        .map(|(name, index)| {
+            let bytes: usize = index
+                .records
+                .values()
+                .map(|one| serde_json::to_string(one).map_or(0, |text| text.len()))
+                .sum();
+            json!({
+                "name": name,
+                "entries": index.records.len(),
+                "dataSize": bytes,
+                "fileSize": bytes,
+                "lastBuildTimeS": 0,
+                "numberOfPendingTasks": pending,
+                "pendingTask": pending > 0,
+                "createdAt": index.created,
+                "updatedAt": index.updated,
+            })
+        })
+        .collect();
+    json!({"items": items, "nbPages": 1})
+}

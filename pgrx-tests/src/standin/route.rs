@@ -1,0 +1,169 @@
+//! Owns the map from method and path to a call, and each call's permission.
+
+use std::collections::BTreeMap;
+
+/// A call of the Search API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Batch,
+    MultiBatch,
+    Task,
+    GetSettings,
+    SetSettings,
+    GetObjects,
+    GetObject,
+    AddObject,
+    PutObject,
+    PartialUpdate,
+    DeleteObject,
+    Browse,
+    Query,
+    MultiQuery,
+    DeleteBy,
+    Clear,
+    DeleteIndex,
+    Operation,
+    ListIndices,
+}
+
+impl Call {
+    /// The permission that the call takes at the door.
+    pub(super) fn acl(self) -> &'static str {
+        match self {
+            Call::Batch | Call::MultiBatch | Call::Task | Call::Operation => "addObject",
+            Call::AddObject | Call::PutObject | Call::PartialUpdate => "addObject",
+            Call::GetSettings => "settings",
+            Call::SetSettings => "editSettings",
+            Call::GetObjects | Call::GetObject | Call::Query | Call::MultiQuery => "search",
+            Call::Browse => "browse",
+            Call::DeleteObject => "deleteObject",
+            Call::DeleteBy | Call::Clear | Call::DeleteIndex => "deleteIndex",
+            Call::ListIndices => "listIndexes",
+        }
+    }
+
+    /// Whether the call changes something.
+    pub(super) fn writes(self) -> bool {
+        match self {
+            Call::Task | Call::GetSettings | Call::GetObjects | Call::GetObject => false,
+            Call::Browse | Call::Query | Call::MultiQuery | Call::ListIndices => false,
+            Call::Batch | Call::MultiBatch | Call::SetSettings | Call::AddObject | Call::PutObject => true,
+            Call::PartialUpdate | Call::DeleteObject | Call::DeleteBy | Call::Clear => true,
+            Call::DeleteIndex | Call::Operation => true,
+        }
+    }
+}
+
+/// A call with what its path and query string say.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) call: Call,
+    /// The index; `*` for the multi-index calls, empty for calls on the application.
+    pub(super) index: String,
+    /// The objectID or the task id.
+    pub(super) object: String,
+    pub(super) params: BTreeMap<String, String>,
+}
+
+/// Finds the call; `None` when there is no such path.
+pub(super) fn route(method: &str, path: &str, query: &str) -> Option<Route> {
+    let path = path.strip_prefix("/1/")?;
+    let segments: Vec<&str> = path.split('/').collect();
+    // A path that ends in `/` is the path without it. That is how a DELETE with an empty objectID drops the
+    // whole index, on the real service too.
+    let segments = match segments.split_last() {
+        Some((&"", rest)) => rest,
+        _ => segments.as_slice(),
+    };
+    let (call, index, object) = match (method, segments) {
+        ("GET", ["indexes"]) => (Call::ListIndices, "", ""),
+        ("GET", ["task", id]) => (Call::Task, "", *id),
+        ("POST", ["indexes", "*", "batch"]) => (Call::MultiBatch, "*", ""),
+        ("POST", ["indexes", "*", "objects"]) => (Call::GetObjects, "*", ""),
+        ("POST", ["indexes", "*", "queries"]) => (Call::MultiQuery, "*", ""),
+        ("POST", ["indexes", index]) => (Call::AddObject, *index, ""),
+        ("DELETE", ["indexes", index]) => (Call::DeleteIndex, *index, ""),
+        ("POST", ["indexes", index, "batch"]) => (Call::Batch, *index, ""),
+        ("POST", ["indexes", index, "browse"]) => (Call::Browse, *index, ""),
+        ("POST", ["indexes", index, "query"]) => (Call::Query, *index, ""),
+        ("POST", ["indexes", index, "deleteByQuery"]) => (Call::DeleteBy, *index, ""),
+        ("POST", ["indexes", index, "clear"]) => (Call::Clear, *index, ""),
+        ("POST", ["indexes", index, "operation"]) => (Call::Operation, *index, ""),
+        ("GET", ["indexes", index, "settings"]) => (Call::GetSettings, *index, ""),
+        ("PUT", ["indexes", index, "settings"]) => (Call::SetSettings, *index, ""),
+        ("GET", ["indexes", index, "task", id]) => (Call::Task, *index, *id),
+        ("POST", ["indexes", index, object, "partial"]) => (Call::PartialUpdate, *index, *object),
+        ("GET", ["indexes", index, object]) => (Call::GetObject, *index, *object),
+        ("PUT", ["indexes", index, object]) => (Call::PutObject, *index, *object),
+        ("DELETE", ["indexes", index, object]) => (Call::DeleteObject, *index, *object),
+        _ => return None,
+    };
+    Some(Route {
+        call,
+        index: percent_decode(index, false),
+        object: percent_decode(object, false),
+        params: parse_query(query),
+    })
+}
+
+/// Whether an index may be called so: Algolia does not say what it allows, so this refuses only what cannot
+/// be meant.
+pub(super) fn valid_index_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && !name.contains('*') && !name.chars().any(char::is_control)
+}
+
+/// `a=b&c=d` with percent-encoding and `+` for a space.
+pub(super) fn parse_query(query: &str) -> BTreeMap<String, String> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decode(key, true), percent_decode(value, true))
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str, plus_is_space: bool) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let pair = bytes
+            .get(at + 1..at + 3)
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        match (byte, pair.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(decoded)) => {
+                out.push(decoded);
+                at += 3;
+                continue;
+            }
+            (b'+', _) if plus_is_space => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_one_by_one() {
+        let found = route("GET", "/1/indexes/a%20b/x%2Fy", "").unwrap();
+        assert_eq!(
+            (found.call, found.index.as_str(), found.object.as_str()),
+            (Call::GetObject, "a b", "x/y")
+        );
+    }
+
+    #[test]
+    fn an_empty_object_id_falls_back_to_the_index() {
+        assert_eq!(
+            route("DELETE", "/1/indexes/a/", "").unwrap().call,
+            Call::DeleteIndex
+        );
+    }
+}

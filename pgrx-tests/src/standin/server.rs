@@ -1,0 +1,292 @@
+//! Owns the connections: accepting them, serving requests over them, and acting out faults on them.
+//!
+//! A connection lives in one task that also listens to its own requests, so that a fault can end it in a way
+//! that HTTP has no word for.
+
+use std::future::pending;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming as IncomingBody;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use super::fault::Fault;
+use super::journal::{EntryId, JournalEntry};
+use super::reply::{Refusal, Reply};
+use super::route::{route, Route};
+use super::shared::{Incoming, Shared, Tampering};
+use super::wire::{self, Envelope, ReplyBody};
+
+/// How a request ends its connection.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Close,
+    Reset,
+}
+
+/// What the requests of one connection know about it.
+struct Connection {
+    host: usize,
+    shared: Arc<Shared>,
+    end: mpsc::UnboundedSender<End>,
+    busy: watch::Sender<usize>,
+}
+
+/// Accepts connections for as long as the runtime lives.
+pub(super) async fn listen(listener: TcpListener, host: usize, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection(stream, host, Arc::clone(&shared)));
+            }
+            // Out of file descriptors, for example: let others go on, then try again.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, host: usize, shared: Arc<Shared>) {
+    let idle_close = shared.config.idle_close;
+    let (end, mut ends) = mpsc::unbounded_channel();
+    let busy = watch::Sender::new(0);
+    let mut activity = busy.subscribe();
+    let this = Arc::new(Connection {
+        host,
+        shared,
+        end,
+        busy,
+    });
+    let service = service_fn(move |request| answer(Arc::clone(&this), request));
+    let mut http = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let end = loop {
+        let idle = async {
+            match idle_close {
+                Some(time) if *activity.borrow_and_update() == 0 => tokio::select! {
+                    () = tokio::time::sleep(time) => true,
+                    _ = activity.changed() => false,
+                },
+                _ => activity.changed().await.is_err(),
+            }
+        };
+        tokio::select! {
+            _ = &mut http => return,
+            end = ends.recv() => break end.unwrap_or(End::Close),
+            expired = idle => if expired { break End::Close },
+        }
+    };
+    let stream = http.into_parts().io.into_inner();
+    if matches!(end, End::Reset) {
+        let _ = stream.set_zero_linger();
+    }
+}
+
+/// Counts a request as under way until dropped.
+struct Busy<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Counts a request as hanging until dropped, also when the client gives up first.
+struct Hanging<'a>(&'a AtomicUsize);
+
+impl<'a> Hanging<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Hanging(count)
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Connection {
+    /// Ends the connection; the request that asked for it never gets further.
+    async fn finish(&self, end: End) -> ! {
+        let _ = self.end.send(end);
+        pending().await
+    }
+}
+
+/// A request with its body read.
+struct Received {
+    headers: HeaderMap,
+    route: Option<Route>,
+    body: Result<Bytes, Refusal>,
+    entry: EntryId,
+    envelope: Envelope,
+    release: watch::Receiver<u64>,
+}
+
+async fn answer(
+    connection: Arc<Connection>,
+    request: Request<IncomingBody>,
+) -> Result<Response<ReplyBody>, io::Error> {
+    let _busy = Busy::new(&connection.busy);
+    let shared = &connection.shared;
+    let mut received = receive(&connection, request).await?;
+    let (index, writes) = match &received.route {
+        Some(route) => (route.index.as_str(), route.call.writes()),
+        None => ("", false),
+    };
+    let fault = shared.faults().take(connection.host, index, writes);
+    if let Some(reply) = before(&connection, fault.as_ref(), &mut received.release).await {
+        shared.engine().journal.answered(received.entry, reply.status);
+        return Ok(wire::whole(reply, &received.envelope));
+    }
+    let reply = served(shared, &received, fault.as_ref());
+    if writes {
+        let latency = shared.latency.get();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+    let reply = match &fault {
+        Some(Fault::EmptyNoContent) => Reply::empty(204),
+        _ => reply,
+    };
+    match &fault {
+        Some(Fault::AcceptThenDrop) => connection.finish(End::Close).await,
+        Some(Fault::AcceptThenHang) => hang(&connection, &mut received.release).await,
+        _ => {}
+    }
+    shared.engine().journal.answered(received.entry, reply.status);
+    Ok(match fault {
+        Some(Fault::SlowBody(time)) => wire::slow(reply, &received.envelope, time),
+        Some(Fault::Truncate) => wire::truncated(reply, &received.envelope),
+        Some(Fault::EndlessBody) => wire::endless(&reply, &received.envelope, received.release),
+        _ => wire::whole(reply, &received.envelope),
+    })
+}
+
+/// Reads the body and enters the request in the journal.
+async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Result<Received, io::Error> {
+    let (parts, body) = request.into_parts();
+    let raw = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let shared = &connection.shared;
+    let light = shared.config.light;
+    let body_bytes = raw.len();
+    let body = wire::unpack(&parts.headers, raw, shared.config.gzip);
+    let decoded = body.as_ref().ok().cloned().unwrap_or_default();
+    let headers = parts.headers.iter().map(|(name, value)| {
+        (
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )
+    });
+    let entry = JournalEntry {
+        method: parts.method.to_string(),
+        path: parts
+            .uri
+            .path_and_query()
+            .map_or_else(String::new, ToString::to_string),
+        host: connection.host,
+        headers: if light { Vec::new() } else { headers.collect() },
+        body_bytes,
+        decoded_bytes: decoded.len(),
+        body: if light { Bytes::new() } else { decoded },
+        status: None,
+        at: Instant::now(),
+    };
+    // Subscribed before the request can be seen, so that a release after that is not missed.
+    let release = shared.release.subscribe();
+    let entry = shared.engine().journal.open(entry);
+    let query = parts.uri.query().unwrap_or_default();
+    let gzip = wire::header(&parts.headers, "accept-encoding").is_some_and(|list| list.contains("gzip"));
+    Ok(Received {
+        route: route(parts.method.as_str(), parts.uri.path(), query),
+        envelope: Envelope {
+            correlation: wire::correlation(&parts.headers, query, entry.at),
+            gzip: gzip && !light,
+        },
+        headers: parts.headers,
+        body,
+        entry,
+        release,
+    })
+}
+
+/// Acts out a fault that comes before the request is served. `Some` is the answer; nothing is applied then.
+async fn before(
+    connection: &Connection,
+    fault: Option<&Fault>,
+    release: &mut watch::Receiver<u64>,
+) -> Option<Reply> {
+    match fault? {
+        Fault::Hang => hang(connection, release).await,
+        Fault::HangFor(time) => {
+            let _hanging = Hanging::new(&connection.shared.hanging);
+            let _ = tokio::time::timeout(*time, release.changed()).await;
+            None
+        }
+        Fault::Reset => connection.finish(End::Reset).await,
+        Fault::Status { code, body, headers } => Some(Reply::scripted(*code, body.clone(), headers.clone())),
+        Fault::Redirect(url) => {
+            let mut reply = Reply::empty(307);
+            reply.headers.push(("Location".to_owned(), url.clone()));
+            Some(reply)
+        }
+        _ => None,
+    }
+}
+
+/// Hangs until released, then closes the connection.
+async fn hang(connection: &Connection, release: &mut watch::Receiver<u64>) -> ! {
+    {
+        let _hanging = Hanging::new(&connection.shared.hanging);
+        let _ = release.changed().await;
+    }
+    connection.finish(End::Close).await
+}
+
+fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply {
+    let tampering = match fault {
+        Some(Fault::LoseRecords(lose)) => Tampering {
+            lose: Some(Arc::clone(lose)),
+            wrong_ids: false,
+        },
+        Some(Fault::WrongObjectIds) => Tampering {
+            lose: None,
+            wrong_ids: true,
+        },
+        _ => Tampering::default(),
+    };
+    let result = match (&received.route, received.body.clone()) {
+        (_, Err(refusal)) => Err(refusal),
+        (None, _) => Err(Refusal::new(404, "Path not found")),
+        (Some(route), Ok(body)) => {
+            let incoming = Incoming {
+                route,
+                body,
+                entry: received.entry,
+                tampering,
+            };
+            let app_id = wire::header(&received.headers, "x-algolia-application-id");
+            let key = wire::header(&received.headers, "x-algolia-api-key");
+            shared.serve(incoming, app_id, key)
+        }
+    };
+    result.unwrap_or_else(Reply::from)
+}

@@ -1,0 +1,116 @@
+//! Owns what all connections share, and the order of the checks that every request goes through.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::auth::identify;
+use super::config::StandinConfig;
+use super::engine::Engine;
+use super::fault::{FaultQueue, IdPredicate};
+use super::journal::EntryId;
+use super::reply::{Refusal, Reply};
+use super::route::{valid_index_name, Route};
+use super::{read, write};
+
+pub(super) struct Shared {
+    pub(super) config: StandinConfig,
+    pub(super) latency: AtomicDuration,
+    pub(super) indexing_delay: AtomicDuration,
+    pub(super) next_id: AtomicU64,
+    pub(super) hanging: AtomicUsize,
+    /// Changes whenever hanging requests are to be let go.
+    pub(super) release: watch::Sender<u64>,
+    engine: Mutex<Engine>,
+    faults: Mutex<FaultQueue>,
+}
+
+/// One request on its way to an endpoint.
+pub(super) struct Incoming<'a> {
+    pub(super) route: &'a Route,
+    pub(super) body: Bytes,
+    pub(super) entry: EntryId,
+    pub(super) tampering: Tampering,
+}
+
+/// What a fault does to a batch that is otherwise served.
+#[derive(Clone, Default)]
+pub(super) struct Tampering {
+    pub(super) lose: Option<IdPredicate>,
+    pub(super) wrong_ids: bool,
+}
+
+impl Shared {
+    pub(super) fn new(config: StandinConfig) -> Self {
+        Shared {
+            latency: AtomicDuration::new(config.latency),
+            indexing_delay: AtomicDuration::new(config.indexing_delay),
+            next_id: AtomicU64::new(1),
+            hanging: AtomicUsize::new(0),
+            release: watch::Sender::new(0),
+            engine: Mutex::default(),
+            faults: Mutex::default(),
+            config,
+        }
+    }
+
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, FaultQueue> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of every request that hangs now.
+    pub(super) fn release_hanging(&self) {
+        self.release.send_modify(|generation| *generation += 1);
+    }
+
+    /// Serves a request: credentials, permission, index name, throttling, then the endpoint.
+    pub(super) fn serve(
+        &self,
+        incoming: Incoming<'_>,
+        app_id: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Reply, Refusal> {
+        let route = incoming.route;
+        let caller = identify(&self.config, app_id, key)?;
+        caller.check(route.call.acl(), &route.index)?;
+        if !matches!(route.index.as_str(), "" | "*") && !valid_index_name(&route.index) {
+            return Err(Refusal::bad("indexName is not valid"));
+        }
+        if route.call.writes() {
+            if self
+                .config
+                .pending_limit
+                .is_some_and(|limit| self.engine().pending() >= limit)
+            {
+                return Err(Refusal::new(429, "Too many requests"));
+            }
+            write::serve(self, &incoming, &caller)
+        } else {
+            read::serve(self, &incoming, &caller)
+        }
+    }
+}
+
+/// A duration that may change at run time, in microseconds.
+pub(super) struct AtomicDuration(AtomicU64);
+
+impl AtomicDuration {
+    fn new(value: Duration) -> Self {
+        AtomicDuration(AtomicU64::new(value.as_micros() as u64))
+    }
+
+    pub(super) fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set(&self, value: Duration) {
+        self.0.store(value.as_micros() as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,202 @@
+//! Owns what happens between bytes and requests: compression, headers, and bodies that can be tampered with.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use flate2::Compression;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{HeaderName, HeaderValue, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::sync::{mpsc, watch};
+
+use super::reply::{Refusal, Reply};
+use super::route::parse_query;
+
+/// A body that is there, or one that comes in pieces and may break off.
+pub(super) enum ReplyBody {
+    Whole(Option<Bytes>),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            ReplyBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            ReplyBody::Pieces(pieces) => pieces
+                .poll_recv(context)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, ReplyBody::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ReplyBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            ReplyBody::Pieces(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// The body of a request, unpacked when it says so and that is allowed.
+pub(super) fn unpack(headers: &HeaderMap, body: Bytes, gzip: bool) -> Result<Bytes, Refusal> {
+    match header(headers, "content-encoding") {
+        None | Some("identity") => Ok(body),
+        Some("gzip") if gzip => {
+            let mut out = Vec::with_capacity(body.len() * 4);
+            MultiGzDecoder::new(body.as_ref())
+                .read_to_end(&mut out)
+                .map_err(|_| Refusal::bad("Invalid gzip in the request body"))?;
+            Ok(out.into())
+        }
+        Some(other) => Err(Refusal::new(
+            415,
+            format!("unrecognized Content-Encoding: {other}"),
+        )),
+    }
+}
+
+/// A header as text.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The Correlation-ID: ends in the Request-ID when that has the right form.
+pub(super) fn correlation(headers: &HeaderMap, query: &str, number: usize) -> String {
+    let own = format!("{:016x}", number);
+    let from_query = parse_query(query).remove("x-algolia-request-id");
+    let id = header(headers, "request-id").map(str::to_owned).or(from_query);
+    match id {
+        Some(id) if id.len() == 11 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => format!("{own}-{id}"),
+        _ => own,
+    }
+}
+
+/// What the answer on the wire carries besides the reply.
+pub(super) struct Envelope {
+    pub(super) correlation: String,
+    pub(super) gzip: bool,
+}
+
+/// The answer as it should be.
+pub(super) fn whole(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
+    let packed = if envelope.gzip && !reply.body.is_empty() {
+        pack(&reply.body)
+    } else {
+        None
+    };
+    let mut response = Response::new(ReplyBody::Whole(None));
+    head(&mut response, &reply, envelope);
+    if packed.is_some() {
+        response
+            .headers_mut()
+            .insert("content-encoding", HeaderValue::from_static("gzip"));
+    }
+    let body = packed.unwrap_or(reply.body);
+    *response.body_mut() = ReplyBody::Whole((!body.is_empty()).then_some(body));
+    response
+}
+
+/// The answer, its body trickling over `time`.
+pub(super) fn slow(reply: Reply, envelope: &Envelope, time: Duration) -> Response<ReplyBody> {
+    let body = reply.body.clone();
+    let mut response = announced(&reply, envelope);
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        const PIECES: usize = 10;
+        for piece in body.chunks(body.len().div_ceil(PIECES).max(1)) {
+            tokio::time::sleep(time / PIECES as u32).await;
+            if sender.send(Ok(Bytes::copy_from_slice(piece))).await.is_err() {
+                return;
+            }
+        }
+    });
+    *response.body_mut() = ReplyBody::Pieces(receiver);
+    response
+}
+
+/// The first half of the answer; then the connection breaks.
+pub(super) fn truncated(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
+    let mut response = announced(&reply, envelope);
+    let (sender, receiver) = mpsc::channel(2);
+    let half = reply.body.slice(..reply.body.len() / 2);
+    tokio::spawn(async move {
+        if sender.send(Ok(half)).await.is_ok() {
+            // Only after the half has left: an error at once would take it along.
+            let _ = sender.reserve().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let _ = sender
+                .send(Err(io::Error::other("truncated by a scripted fault")))
+                .await;
+        }
+    });
+    *response.body_mut() = ReplyBody::Pieces(receiver);
+    response
+}
+
+/// A body without an end, until released or hung up on.
+pub(super) fn endless(
+    reply: &Reply,
+    envelope: &Envelope,
+    mut release: watch::Receiver<u64>,
+) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Whole(None));
+    head(&mut response, reply, envelope);
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let blank = Bytes::from(vec![b' '; 16 * 1024]);
+        loop {
+            tokio::select! {
+                _ = release.changed() => return,
+                sent = sender.send(Ok(blank.clone())) => if sent.is_err() { return },
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    *response.body_mut() = ReplyBody::Pieces(receiver);
+    response
+}
+
+fn announced(reply: &Reply, envelope: &Envelope) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Whole(None));
+    head(&mut response, reply, envelope);
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+    response
+}
+
+fn head(response: &mut Response<ReplyBody>, reply: &Reply, envelope: &Envelope) {
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    if !reply.body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    }
+    if let Ok(value) = HeaderValue::from_str(&envelope.correlation) {
+        headers.insert("correlation-id", value);
+    }
+    for (name, value) in &reply.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn pack(body: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok().map(Bytes::from)
+}

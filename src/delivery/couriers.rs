@@ -1,0 +1,135 @@
+//! The threads that wait for the network, so that the worker's main thread never does.
+//!
+//! A courier takes one batch at a time to a sink and reports back. It knows nothing of PostgreSQL, and all signals are
+//! blocked in it: they belong to the main thread, whose handlers must not run anywhere else.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+
+use crate::delivery::batch::Batch;
+use crate::delivery::clock::SystemClock;
+use crate::delivery::outcome::{Outcome, Report};
+use crate::delivery::sink::Sink;
+use crate::delivery::transport::Transport;
+
+/// A batch on its way out.
+pub struct Errand<T> {
+    /// The caller's name for the batch.
+    pub flight: usize,
+    pub index_name: Arc<str>,
+    pub batch: Batch,
+    pub sink: Arc<Sink<T>>,
+}
+
+/// What came of an errand.
+pub struct Return {
+    pub flight: usize,
+    pub report: Report,
+}
+
+/// Couriers and the two queues between them and the main thread.
+pub struct Couriers<T> {
+    errands: Sender<Errand<T>>,
+    waiting: Arc<Mutex<Receiver<Errand<T>>>>,
+    returns: Receiver<Return>,
+    report_to: Sender<Return>,
+    bell: UnixStream,
+    ringer: Arc<UnixStream>,
+    hired: usize,
+    under_way: usize,
+}
+
+impl<T: Transport + 'static> Couriers<T> {
+    /// Couriers are hired as they are needed.
+    ///
+    /// # Errors
+    /// When the process has no file descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let (errands, waiting) = channel();
+        let (report_to, returns) = channel();
+        let (bell, ringer) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ringer.set_nonblocking(true)?;
+        Ok(Couriers {
+            errands,
+            waiting: Arc::new(Mutex::new(waiting)),
+            returns,
+            report_to,
+            bell,
+            ringer: Arc::new(ringer),
+            hired: 0,
+            under_way: 0,
+        })
+    }
+
+    /// A descriptor that becomes readable when a courier has returned.
+    pub fn bell(&self) -> RawFd {
+        self.bell.as_raw_fd()
+    }
+
+    /// Errands whose return has not been collected.
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Sends a courier out.
+    ///
+    /// # Errors
+    /// When no thread can be started; the errand is lost then, and its batch has not been sent.
+    pub fn send(&mut self, errand: Errand<T>) -> io::Result<()> {
+        if self.hired <= self.under_way {
+            self.hire()?;
+        }
+        self.under_way += 1;
+        self.errands.send(errand).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    /// The errands that have ended since the last call.
+    pub fn collect(&mut self) -> Vec<Return> {
+        let mut rung = [0; 64];
+        while matches!(self.bell.read(&mut rung), Ok(read) if read > 0) {}
+        let returns: Vec<Return> = self.returns.try_iter().collect();
+        self.under_way = self.under_way.saturating_sub(returns.len());
+        returns
+    }
+
+    fn hire(&mut self) -> io::Result<()> {
+        let (waiting, report_to, ringer) = (self.waiting.clone(), self.report_to.clone(), self.ringer.clone());
+        // The mask is set before the thread starts and inherited by it, and by any thread it starts in turn.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
+        let hired = thread::Builder::new().name("courier".to_owned()).spawn(move || loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(errand) = next else { return };
+            let flight = errand.flight;
+            let report = run(errand);
+            if report_to.send(Return { flight, report }).is_err() {
+                return;
+            }
+            // A full pipe has a ring in it already.
+            let _ = (&*ringer).write(&[1]);
+        });
+        before.thread_set_mask().map_err(io::Error::from)?;
+        hired?;
+        self.hired += 1;
+        Ok(())
+    }
+}
+
+/// A fault in a library must not lose the batch: it counts as a failed attempt.
+fn run<T: Transport>(errand: Errand<T>) -> Report {
+    let Errand { index_name, batch, sink, .. } = errand;
+    catch_unwind(AssertUnwindSafe(|| sink.deliver(&index_name, &batch, &SystemClock))).unwrap_or_else(|_| Report {
+        outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
+        host: String::new(),
+        attempts: 1,
+        wire_bytes: 0,
+    })
+}

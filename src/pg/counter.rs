@@ -1,0 +1,136 @@
+//! A short-lived process that counts the queue of one database and puts the counters right, without keeping anybody
+//! from writing or delivering meanwhile.
+//!
+//! Snapshot and counters are taken in one moment, under the ledger's lock; what commits later is in neither, what
+//! committed just before without having been counted yet is known by its announcement. Hence the difference between
+//! the count and the counters at that moment is exactly the error, and adding it is right whenever it is done.
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::process::{self, in_scratch_memory};
+use super::shmem;
+
+thread_local! {
+    static DATABASE: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
+/// Entry point of the counter.
+///
+/// # Safety
+/// To be called by PostgreSQL's background worker machinery alone.
+#[no_mangle]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Datum) {
+    process::obey_signals();
+    let database = argument.value() as u32;
+    let leave = shmem::ledger().is_none_or(|mut ledger| {
+        // SAFETY: set at the start of every process; reads the clock.
+        let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
+        let entry = ledger.database_mut(database);
+        entry.is_none_or(|entry| {
+            entry.counter = pid;
+            entry.held_until > now
+        })
+    });
+    DATABASE.set(Some(database));
+    // SAFETY: a guarded function that lives as long as the library.
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
+    if leave {
+        return;
+    }
+    // SAFETY: called once, at the start of a background worker that asked for a database connection.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::Oid::from(database),
+            pg_sys::InvalidOid,
+            0,
+        )
+    };
+    process::set(c"search_path", c"pg_catalog, pg_temp");
+    process::set(c"statement_timeout", c"0");
+    process::set(c"lock_timeout", c"0");
+    process::report_activity(true, "counting the queue");
+    in_scratch_memory(|| count(database));
+    DATABASE.set(None);
+    end(database, false);
+}
+
+/// When the count was not finished, it is asked for again.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
+    if let Some(database) = DATABASE.take() {
+        end(database, true);
+    }
+}
+
+fn end(database: u32, again: bool) {
+    let wakes = shmem::ledger().map(|mut ledger| ledger.counter_ended(database, again));
+    shmem::wake(wakes.unwrap_or_default());
+}
+
+fn count(database: u32) {
+    // SAFETY: a transaction of our own whose snapshot is kept for its whole length.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::XactIsoLevel = pg_sys::XACT_REPEATABLE_READ as i32;
+    }
+    // SAFETY: a look-up in the catalogs, inside a transaction.
+    let present = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) } != pg_sys::InvalidOid;
+    if present {
+        let before = expected(database);
+        let counted = count_rows();
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.correct(database, &before, &counted);
+        }
+    }
+    // SAFETY: the counterpart of the above.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            pg_sys::PopActiveSnapshot();
+        }
+        pg_sys::CommitTransactionCommand();
+        pg_sys::pgstat_report_stat(true);
+    }
+}
+
+/// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
+/// not have yet. Takes the transaction's snapshot in the same moment.
+fn expected(database: u32) -> HashMap<i32, i64> {
+    let Some(ledger) = shmem::ledger() else { return HashMap::new() };
+    // SAFETY: the first snapshot of a repeatable-read transaction is its only one; taking it waits for no lock of ours.
+    let snapshot = unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        pg_sys::GetActiveSnapshot()
+    };
+    let mut expected: HashMap<i32, i64> = ledger
+        .lanes_of(database)
+        .filter_map(|(place, index)| Some((index, ledger.lane(place)?.queued)))
+        .collect();
+    for announcement in ledger.announced(database) {
+        let xid = pg_sys::TransactionId::from(announcement.xid);
+        // SAFETY: reads the snapshot and the commit log.
+        let is_visible =
+            unsafe { !pg_sys::XidInMVCCSnapshot(xid, snapshot) && pg_sys::TransactionIdDidCommit(xid) };
+        if is_visible {
+            *expected.entry(announcement.index_id).or_default() += announcement.rows;
+        }
+    }
+    expected
+}
+
+fn count_rows() -> HashMap<i32, i64> {
+    let counted = Spi::connect(|client| -> spi::Result<HashMap<i32, i64>> {
+        let mut counted = HashMap::new();
+        for row in client.select(include_str!("../../sql/count.sql"), None, &[])? {
+            if let (Some(index), Some(rows)) = (row.get(1)?, row.get(2)?) {
+                counted.insert(index, rows);
+            }
+        }
+        Ok(counted)
+    });
+    counted.unwrap_or_default()
+}

@@ -1,0 +1,236 @@
+//! Hooks into the server: what other sessions do that launcher and workers must know of at once.
+//!
+//! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session
+//! that runs such a statement asks the workers to leave first, waits for them, and lets them back in afterwards.
+
+use std::ffi::CStr;
+use std::os::raw::c_char;
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::{process, shmem, xact};
+use crate::ledger::Micros;
+
+/// How long a statement waits for the workers to leave its database. Longer than they ever need; then the server
+/// itself complains about the connection.
+const PATIENCE: Micros = 5_000_000;
+/// How long workers stay away should the statement never tell that it has ended.
+const HOLD: Micros = 3_600_000_000;
+/// How often the waiting session looks whether they have gone.
+const LOOK_EVERY_MS: i64 = 5;
+
+static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
+static mut PREVIOUS_ACCESS: pg_sys::object_access_hook_type = None;
+
+/// Installs the hooks. Call it while the library is preloaded.
+pub(super) fn install() {
+    // SAFETY: hooks are plain globals, set while the postmaster loads libraries, single-threaded.
+    unsafe {
+        PREVIOUS_UTILITY = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(on_utility);
+        PREVIOUS_ACCESS = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(on_object_access);
+    }
+}
+
+/// Notices that an extension is created or dropped, in whatever way: also DROP OWNED and DROP SCHEMA … CASCADE.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: i32,
+    argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_CREATE};
+    // SAFETY: the hook before ours is called as the server would have called it.
+    unsafe {
+        if let Some(previous) = PREVIOUS_ACCESS {
+            previous(access, class, object, sub, argument);
+        }
+    }
+    if class == pg_sys::ExtensionRelationId && matches!(access, OAT_POST_CREATE | OAT_DROP) {
+        xact::note_extension();
+    }
+}
+
+/// What a utility statement means to us.
+enum Concern {
+    None,
+    /// The database must be empty of connections.
+    Database { oid: u32, is_drop: bool },
+    /// A transaction prepared earlier commits now.
+    CommitPrepared,
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    #[cfg(not(feature = "pg13"))] read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the arguments are handed on as they came, to the hook before ours or to the server's own function.
+    let go_on = || unsafe {
+        #[cfg(not(feature = "pg13"))]
+        match PREVIOUS_UTILITY {
+            Some(previous) => previous(
+                statement, text, read_only_tree, context, parameters, environment, destination, completion,
+            ),
+            None => pg_sys::standard_ProcessUtility(
+                statement, text, read_only_tree, context, parameters, environment, destination, completion,
+            ),
+        }
+        #[cfg(feature = "pg13")]
+        match PREVIOUS_UTILITY {
+            Some(previous) => {
+                previous(statement, text, context, parameters, environment, destination, completion)
+            }
+            None => pg_sys::standard_ProcessUtility(
+                statement, text, context, parameters, environment, destination, completion,
+            ),
+        }
+    };
+    // SAFETY: the server passes a valid statement.
+    match unsafe { concern((*statement).utilityStmt) } {
+        Concern::None => go_on(),
+        Concern::CommitPrepared => {
+            go_on();
+            // SAFETY: set before any session runs a statement.
+            let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+            let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(database));
+            shmem::wake(wakes.unwrap_or_default());
+        }
+        Concern::Database { oid, is_drop } => {
+            empty(oid);
+            PgTryBuilder::new(go_on)
+                .catch_others(|error| {
+                    let wakes = shmem::ledger().map(|mut ledger| ledger.unhold(oid));
+                    shmem::wake(wakes.unwrap_or_default());
+                    error.rethrow()
+                })
+                .execute();
+            let wakes = shmem::ledger().map(|mut ledger| {
+                if is_drop {
+                    ledger.forget_database(oid);
+                }
+                ledger.unhold(oid)
+            });
+            shmem::wake(wakes.unwrap_or_default());
+        }
+    }
+}
+
+/// # Safety
+/// `node` is a valid utility statement or null.
+unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
+    // SAFETY: each cast follows the node's own tag.
+    unsafe {
+        let Some(tag) = node.as_ref().map(|node| node.type_) else { return Concern::None };
+        match tag {
+            pg_sys::NodeTag::T_DropdbStmt => database((*node.cast::<pg_sys::DropdbStmt>()).dbname, true),
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = &*node.cast::<pg_sys::RenameStmt>();
+                if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
+                    database(rename.subname, false)
+                } else {
+                    Concern::None
+                }
+            }
+            pg_sys::NodeTag::T_CreatedbStmt => {
+                let create = &*node.cast::<pg_sys::CreatedbStmt>();
+                match option(create.options, c"template") {
+                    Some(template) => database(template, false),
+                    None => Concern::None,
+                }
+            }
+            pg_sys::NodeTag::T_AlterDatabaseStmt => {
+                let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
+                match option(alter.options, c"tablespace") {
+                    Some(_) => database(alter.dbname, false),
+                    None => Concern::None,
+                }
+            }
+            pg_sys::NodeTag::T_TransactionStmt => {
+                let kind = (*node.cast::<pg_sys::TransactionStmt>()).kind;
+                if kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED {
+                    Concern::CommitPrepared
+                } else {
+                    Concern::None
+                }
+            }
+            _ => Concern::None,
+        }
+    }
+}
+
+/// # Safety
+/// `name` is a C string or null.
+unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
+    if name.is_null() {
+        return Concern::None;
+    }
+    // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
+    let oid = unsafe { pg_sys::get_database_oid(name, true) };
+    if oid == pg_sys::InvalidOid {
+        Concern::None
+    } else {
+        Concern::Database { oid: oid.to_u32(), is_drop }
+    }
+}
+
+/// The text of a named option.
+///
+/// # Safety
+/// `options` is a list of DefElem nodes, or null.
+unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_char> {
+    // SAFETY: the list's elements are read within its length; defGetString answers for any kind of value.
+    unsafe {
+        let list = options.as_ref()?;
+        for place in 0..usize::try_from(list.length).unwrap_or(0) {
+            let element: *mut pg_sys::DefElem = (*list.elements.add(place)).ptr_value.cast();
+            if CStr::from_ptr((*element).defname) == name && !(*element).arg.is_null() {
+                return Some(pg_sys::defGetString(element).cast_const());
+            }
+        }
+    }
+    None
+}
+
+/// Asks our processes to leave a database and waits until they have.
+fn empty(oid: u32) {
+    let deadline = now() + PATIENCE;
+    let Some((wakes, counter)) = shmem::ledger().map(|mut ledger| {
+        let wakes = ledger.hold(oid, now() + HOLD);
+        (wakes, ledger.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter))
+    }) else {
+        return;
+    };
+    shmem::wake(wakes);
+    if counter > 0 {
+        // Gone already: all the better.
+        let _ = kill(Pid::from_raw(counter), Signal::SIGTERM);
+    }
+    while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
+        // A cancelled wait must let the workers back in.
+        PgTryBuilder::new(|| process::wait(None, LOOK_EVERY_MS))
+            .catch_others(|error| {
+                let wakes = shmem::ledger().map(|mut ledger| ledger.unhold(oid));
+                shmem::wake(wakes.unwrap_or_default());
+                error.rethrow()
+            })
+            .execute();
+    }
+}
+
+fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}

@@ -1,0 +1,253 @@
+//! The launcher: keeps the right number of delivery workers in each database that has the extension.
+//!
+//! It is connected to no database and reads only the shared catalog of databases. Which of them have the extension
+//! it learns from the first worker it sends there. Its book is the ledger, so that a launcher that is started again
+//! finds the workers of the one before.
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::process::{self, in_transaction};
+use super::worker::argument;
+use super::{guc, shmem};
+use crate::ledger::{Extension, Micros, Stage};
+
+/// How long the launcher sleeps when nobody wakes it.
+const NAP_MS: i64 = 60_000;
+/// How soon it looks again after a start that failed for want of a process slot.
+const RETRY_MS: i64 = 10_000;
+/// A process that has been asked for and has not come in this time never will.
+const START_LIMIT: Micros = 20_000_000;
+
+/// Registers the launcher. Call it while the library is preloaded.
+pub(super) fn register() {
+    BackgroundWorkerBuilder::new("audit_algolia launcher")
+        .set_type("audit_algolia launcher")
+        .set_library("audit_algolia")
+        .set_function("audit_algolia_launcher_main")
+        .enable_spi_access()
+        // On a standby the postmaster starts it only after promotion.
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(std::time::Duration::from_secs(1)))
+        .load();
+}
+
+/// Entry point of the launcher.
+///
+/// # Safety
+/// To be called by PostgreSQL's background worker machinery alone.
+#[no_mangle]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::Datum) {
+    process::obey_signals();
+    // SAFETY: called once, at the start of a background worker that asked for a database connection; null names mean
+    // the shared catalogs alone.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+        pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
+    }
+    process::set(c"statement_timeout", c"0");
+    if let Some(mut ledger) = shmem::ledger() {
+        ledger.launcher_latch = shmem::my_latch();
+        // SAFETY: set at the start of every process.
+        ledger.launcher_pid = unsafe { pg_sys::MyProcPid };
+    }
+    log!("audit_algolia launcher started");
+    let mut launcher = Launcher { starting: Vec::new(), out_of_slots: false };
+    loop {
+        process::reload_if_asked();
+        let timeout = process::in_scratch_memory(|| launcher.round());
+        process::wait(None, timeout);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
+    if let Some(mut ledger) = shmem::ledger() {
+        ledger.launcher_latch = 0;
+        ledger.launcher_pid = 0;
+    }
+}
+
+struct Launcher {
+    /// Slots whose processes have been asked for: slot, launch, when.
+    starting: Vec<(usize, u32, Micros)>,
+    /// The shortage of process slots has been told.
+    out_of_slots: bool,
+}
+
+impl Launcher {
+    /// Starts what is missing; returns how long to sleep.
+    fn round(&mut self) -> i64 {
+        process::report_activity(true, "looking for databases to serve");
+        let now = now();
+        self.give_up_on_no_shows(now);
+        let mut timeout = NAP_MS;
+        for (database, name) in databases() {
+            if !guc::serves(&name) {
+                self.dismiss(database, 0);
+                continue;
+            }
+            timeout = timeout.min(self.serve(database, &name, now));
+        }
+        process::report_activity(false, "");
+        timeout
+    }
+
+    /// A reserved slot whose process has not reported must not stay reserved for ever.
+    fn give_up_on_no_shows(&mut self, now: Micros) {
+        let Some(mut ledger) = shmem::ledger() else { return };
+        self.starting.retain(|(slot, launch, since)| {
+            let waiting = ledger
+                .workers
+                .get(*slot)
+                .is_some_and(|worker| worker.stage == Stage::Starting && worker.launch == *launch);
+            let overdue = now.saturating_sub(*since) > START_LIMIT;
+            if waiting && overdue {
+                ledger.give_up(*slot, *launch);
+            }
+            waiting && !overdue
+        });
+        // Reserved by a launcher that is no more: nobody else would ever free it.
+        for slot in 0..crate::ledger::WORKERS {
+            let orphan = ledger.workers.get(slot).filter(|worker| {
+                worker.stage == Stage::Starting
+                    && !self.starting.iter().any(|(s, l, _)| *s == slot && *l == worker.launch)
+            });
+            if let Some(launch) = orphan.map(|worker| worker.launch) {
+                ledger.give_up(slot, launch);
+            }
+        }
+    }
+
+    /// Sees to the workers of one database; returns how long to sleep at most, in milliseconds.
+    fn serve(&mut self, database: u32, name: &str, now: Micros) -> i64 {
+        let (wanted, missing, recount, wait) = {
+            let Some(mut ledger) = shmem::ledger() else { return NAP_MS };
+            let running: Vec<u32> = ledger.workers_of(database).map(|worker| worker.number).collect();
+            let Some(entry) = ledger.database_mut(database) else { return NAP_MS };
+            let recount = entry.recount && entry.counter == 0 && entry.extension == Extension::Present;
+            if recount {
+                entry.recount = false;
+                // Until the process has told its own number.
+                entry.counter = -1;
+            }
+            let wanted = match entry.extension {
+                Extension::Absent => 0,
+                // One goes and looks.
+                Extension::Unknown => guc::workers().min(1),
+                Extension::Present => guc::workers(),
+            };
+            let wait = (entry.restart_at.max(entry.held_until) - now).max(0) / 1000;
+            let missing: Vec<u32> = (0..wanted).filter(|number| !running.contains(number)).collect();
+            (wanted, missing, recount, wait)
+        };
+        if recount && !start("audit_algolia counter", "audit_algolia_counter_main", i64::from(database)) {
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.counter_ended(database, true);
+            }
+        }
+        self.dismiss(database, wanted);
+        if missing.is_empty() {
+            return NAP_MS;
+        }
+        if wait > 0 {
+            return wait + 1;
+        }
+        for number in missing {
+            if !self.start_worker(database, number, name, now) {
+                return RETRY_MS;
+            }
+        }
+        NAP_MS
+    }
+
+    fn start_worker(&mut self, database: u32, number: u32, name: &str, now: Micros) -> bool {
+        let enlisted = shmem::ledger().and_then(|mut ledger| ledger.enlist(database, number));
+        let Some((slot, launch)) = enlisted else {
+            self.tell_shortage("audit_algolia has as many workers as it can keep track of", name);
+            return false;
+        };
+        if start("audit_algolia worker", "audit_algolia_worker_main", argument(slot, launch)) {
+            self.starting.push((slot, launch, now));
+            self.out_of_slots = false;
+            return true;
+        }
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.give_up(slot, launch);
+        }
+        self.tell_shortage("audit_algolia could not start a worker: no process slot is free", name);
+        false
+    }
+
+    fn tell_shortage(&mut self, message: &str, database: &str) {
+        if !std::mem::replace(&mut self.out_of_slots, true) {
+            ErrorReport::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+                format!("{message}; rows of database \"{database}\" wait"),
+                "audit_algolia launcher",
+            )
+            .set_hint("Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.")
+            .report(PgLogLevel::WARNING);
+        }
+    }
+
+    /// Asks workers beyond the wanted number to leave.
+    fn dismiss(&mut self, database: u32, wanted: u32) {
+        let wakes = shmem::ledger().map(|mut ledger| ledger.dismiss(database, wanted));
+        shmem::wake(wakes.unwrap_or_default());
+    }
+}
+
+/// Asks the postmaster for a process; `false` when it has none left.
+fn start(kind: &str, function: &str, argument: i64) -> bool {
+    // SAFETY: set at the start of every process.
+    let pid = unsafe { pg_sys::MyProcPid };
+    BackgroundWorkerBuilder::new(kind)
+        .set_type(kind)
+        .set_library("audit_algolia")
+        .set_function(function)
+        .enable_spi_access()
+        .set_argument(argument.into_datum())
+        .set_notify_pid(pid)
+        .set_restart_time(None)
+        .load_dynamic()
+        .is_ok()
+}
+
+/// The databases that can be connected to, templates left out: a worker in one would keep it from being copied.
+fn databases() -> Vec<(u32, String)> {
+    let list = in_transaction(|| {
+        let mut found = Vec::new();
+        // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction; each tuple is
+        // read before the next is fetched.
+        unsafe {
+            let catalog =
+                pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+            let scan = pg_sys::table_beginscan_catalog(catalog, 0, std::ptr::null_mut());
+            loop {
+                let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+                let Some(tuple) = tuple.as_ref() else { break };
+                let header = tuple.t_data;
+                let row: *const pg_sys::FormData_pg_database =
+                    header.cast::<u8>().add(usize::from((*header).t_hoff)).cast();
+                if (*row).datallowconn && !(*row).datistemplate {
+                    let name = std::ffi::CStr::from_ptr((*row).datname.data.as_ptr());
+                    found.push(((*row).oid.to_u32(), name.to_string_lossy().into_owned()));
+                }
+            }
+            if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| end(scan));
+            }
+            pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+        }
+        Ok::<_, ()>(found)
+    });
+    list.unwrap_or_default()
+}
+
+fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
