@@ -1,1 +1,7 @@
 //! The harness: what the integration tests, the benchmark and the demo share.
+
+pub mod cargo;
+pub mod history;
+pub mod server;
+pub mod wait;
+pub mod workload;
