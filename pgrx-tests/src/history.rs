@@ -41,7 +41,11 @@ pub fn collect() -> Result<Vec<Change>> {
     for file in changelogs() {
         // Some are in another format, or not text at all: those have no entries.
         let Ok(text) = read(&file) else { continue };
-        changes.extend(changelog(&text).into_iter().filter(|one| known.insert((one.package.clone(), one.version.clone()))));
+        changes.extend(
+            changelog(&text)
+                .into_iter()
+                .filter(|one| known.insert((one.package.clone(), one.version.clone()))),
+        );
     }
     for file in files_of("/var/log", |name| name.starts_with("dpkg.log")) {
         changes.extend(read(&file).map(|text| dpkg_log(&text)).unwrap_or_default());
@@ -82,7 +86,9 @@ pub fn changelog(text: &str) -> Vec<Change> {
 pub fn dpkg_log(text: &str) -> Vec<Change> {
     let action = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let &[date, time, action, package, old, new] = words.as_slice() else { return None };
+        let &[date, time, action, package, old, new] = words.as_slice() else {
+            return None;
+        };
         let (version, summary) = match action {
             "install" => (new, format!("install {new}")),
             "upgrade" => (new, format!("upgrade from {old} to {new}")),
@@ -109,14 +115,20 @@ fn own_history() -> Result<Vec<Change>> {
         .current_dir(cargo::workspace())
         .output()
         .context("git could not be started")?;
-    ensure!(output.status.success(), "git log failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "git log failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(git_log(&String::from_utf8_lossy(&output.stdout)))
 }
 
 fn git_log(text: &str) -> Vec<Change> {
     let commit = |line: &str| {
         let parts: Vec<&str> = line.splitn(5, '\u{1f}').collect();
-        let &[version, author, email, time, summary] = parts.as_slice() else { return None };
+        let &[version, author, email, time, summary] = parts.as_slice() else {
+            return None;
+        };
         Some(Change {
             package: "audit_algolia".to_owned(),
             version: version.to_owned(),
@@ -142,7 +154,9 @@ fn heading(line: &str) -> Option<Change> {
     if !single(package) || !single(version) {
         return None;
     }
-    let urgency = options.split([',', ' ']).find_map(|option| option.trim().strip_prefix("urgency="));
+    let urgency = options
+        .split([',', ' '])
+        .find_map(|option| option.trim().strip_prefix("urgency="));
     Some(Change {
         package: package.to_owned(),
         version: version.to_owned(),
@@ -166,11 +180,14 @@ fn sign(change: &mut Change, signature: &str) -> Option<()> {
 
 /// `Mon, 02 Jan 2006 15:04:05 -0700`, in Unix seconds. The weekday is often wrong, and so not looked at.
 fn mail_time(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let date = text.split_once(',').map_or(text, |(_, date)| date);
     let words: Vec<&str> = date.split_whitespace().collect();
-    let &[day, month, year, time, zone, ..] = words.as_slice() else { return None };
+    let &[day, month, year, time, zone, ..] = words.as_slice() else {
+        return None;
+    };
     let month = MONTHS.iter().position(|name| month.starts_with(name))? as i64 + 1;
     let offset: i64 = zone.parse().unwrap_or(0);
     let away = offset.signum() * (offset.abs() / 100 * 3600 + offset.abs() % 100 * 60);
@@ -184,7 +201,8 @@ fn plain_time(date: &str, time: &str) -> Option<i64> {
 }
 
 fn seconds(time: &str) -> Option<i64> {
-    time.split(':').try_fold(0, |sum, part| Some(sum * 60 + part.parse::<i64>().ok()?))
+    time.split(':')
+        .try_fold(0, |sum, part| Some(sum * 60 + part.parse::<i64>().ok()?))
 }
 
 /// Days since 1970, in the proleptic Gregorian calendar counted from March, so that leap days come last.
@@ -200,13 +218,18 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
 
 fn changelogs() -> Vec<PathBuf> {
     let packages = files_of("/usr/share/doc", |_| true);
-    packages.iter().flat_map(|folder| files_of(folder, |name| name.starts_with("changelog"))).collect()
+    packages
+        .iter()
+        .flat_map(|folder| files_of(folder, |name| name.starts_with("changelog")))
+        .collect()
 }
 
 fn files_of(folder: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> =
-        entries.filter(|entry| entry.file_name().to_str().is_some_and(&wanted)).map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(&wanted))
+        .map(|entry| entry.path())
+        .collect();
     files.sort();
     files
 }
@@ -249,19 +272,28 @@ broken (1) unstable; urgency=low
         let changes = changelog(CHANGELOG);
         assert_eq!(changes.len(), 2);
         let first = &changes[0];
-        assert_eq!((first.package.as_str(), first.version.as_str()), ("adduser", "3.134"));
+        assert_eq!(
+            (first.package.as_str(), first.version.as_str()),
+            ("adduser", "3.134")
+        );
         assert_eq!(first.author, "Marc Haber");
         assert_eq!(first.email.as_deref(), Some("mh+debian-packages@zugschlus.de"));
         assert_eq!((first.changed_at, first.urgency.as_str()), (1_680_453_218, "low"));
         assert_eq!(first.summary, "[ Marc Haber ] fix a typo in the manual");
         let second = &changes[1];
-        assert_eq!((second.author.as_str(), &second.email, second.urgency.as_str()), ("No Address", &None, "none"));
+        assert_eq!(
+            (second.author.as_str(), &second.email, second.urgency.as_str()),
+            ("No Address", &None, "none")
+        );
         assert_eq!(second.changed_at, 825_672_600);
     }
 
     #[test]
     fn cuts_long_summaries_between_characters() {
-        let text = format!("a (1) b; urgency=low\n\n  * {}\n\n -- A <a@b>  Sun, 02 Apr 2023 18:33:38 +0200\n", "ß".repeat(900));
+        let text = format!(
+            "a (1) b; urgency=low\n\n  * {}\n\n -- A <a@b>  Sun, 02 Apr 2023 18:33:38 +0200\n",
+            "ß".repeat(900)
+        );
         let summary = &changelog(&text)[0].summary;
         assert!(summary.starts_with('ß') && summary.len() <= 2 * SUMMARY);
     }
@@ -275,13 +307,19 @@ broken (1) unstable; urgency=low
 2025-06-24 14:36:26 install jq:amd64 <none> 1.6
 2025-06-24 14:36:27 remove jq:amd64 1.6 <none>
 ";
-        let told: Vec<_> = dpkg_log(log).into_iter().map(|one| (one.package, one.version, one.summary)).collect();
+        let told: Vec<_> = dpkg_log(log)
+            .into_iter()
+            .map(|one| (one.package, one.version, one.summary))
+            .collect();
         let expected = [
             ("libsystemd0", "252.38-1", "upgrade from 252.36-1 to 252.38-1"),
             ("jq", "1.6", "install 1.6"),
             ("jq", "1.6", "remove 1.6"),
         ];
-        assert_eq!(told, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+        assert_eq!(
+            told,
+            expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+        );
         assert_eq!(dpkg_log(log)[0].changed_at, 1_750_775_785);
     }
 
@@ -289,7 +327,10 @@ broken (1) unstable; urgency=low
     fn reads_commits() {
         let changes = git_log("abc1234\u{1f}Ada\u{1f}ada@example.org\u{1f}1700000000\u{1f}Add a thing\n");
         assert_eq!(changes.len(), 1);
-        assert_eq!((changes[0].version.as_str(), changes[0].changed_at), ("abc1234", 1_700_000_000));
+        assert_eq!(
+            (changes[0].version.as_str(), changes[0].changed_at),
+            ("abc1234", 1_700_000_000)
+        );
     }
 
     #[test]

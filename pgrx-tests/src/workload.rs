@@ -25,7 +25,7 @@ pub fn create_table(client: &mut Client) -> Result<()> {
 
 /// Copies changes into the table in one statement, telling after each how many are in.
 pub fn copy(client: &mut Client, changes: &[Change], mut told: impl FnMut(usize)) -> Result<u64> {
-    // COPY has no expressions, so times go in as text: seconds after an epoch that an interval can carry.
+    // COPY takes no expressions, and times come as numbers: hence a stop on the way.
     let mut transaction = client.transaction()?;
     transaction.batch_execute(
         "CREATE TEMPORARY TABLE incoming (

@@ -69,7 +69,14 @@ impl Cluster {
         settings: Settings,
     ) -> Cluster {
         let settings = Mutex::new(settings);
-        Cluster { installation, account, settings, port: AtomicU16::new(0), server: Mutex::new(None), folder }
+        Cluster {
+            installation,
+            account,
+            settings,
+            port: AtomicU16::new(0),
+            server: Mutex::new(None),
+            folder,
+        }
     }
 
     /// A connection through the socket.
@@ -101,13 +108,21 @@ impl Cluster {
 
     /// The command with which a person looks into the database.
     pub fn psql(&self, database: &str) -> String {
-        format!("{} -h 127.0.0.1 -p {} -U postgres {database}", self.bin("psql").display(), self.port())
+        format!(
+            "{} -h 127.0.0.1 -p {} -U postgres {database}",
+            self.bin("psql").display(),
+            self.port()
+        )
     }
 
     /// Changes settings and has the server read them.
     pub fn set(&self, changes: &[(&str, &str)]) -> Result<()> {
         let mut settings = self.settings_guard();
-        settings.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        settings.extend(
+            changes
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         write_settings(self.account, &self.data_dir(), &settings)?;
         drop(settings);
         self.reload()
@@ -123,7 +138,10 @@ impl Cluster {
         let mut server = self.server();
         ensure!(server.is_none(), "the server runs already");
         write_settings(self.account, &self.data_dir(), &self.settings_guard())?;
-        let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
         let mut child = self
             .account
             .command(&self.bin("postgres"))
@@ -141,7 +159,8 @@ impl Cluster {
             Ok(Some(status)) => Some(Err(anyhow::anyhow!("the server ended at its start: {status}"))),
             Err(error) => Some(Err(error.into())),
         });
-        let result = answer.unwrap_or_else(|| Err(anyhow::anyhow!("the server is not ready after {START:?}")));
+        let result =
+            answer.unwrap_or_else(|| Err(anyhow::anyhow!("the server is not ready after {START:?}")));
         if let Err(error) = result {
             let _ = child.kill();
             let _ = child.wait();
@@ -257,7 +276,10 @@ impl Cluster {
             self.port.store(port, Ordering::Relaxed);
             let own = [
                 ("port".to_owned(), port.to_string()),
-                ("unix_socket_directories".to_owned(), self.socket_dir().display().to_string()),
+                (
+                    "unix_socket_directories".to_owned(),
+                    self.socket_dir().display().to_string(),
+                ),
             ];
             self.settings_guard().extend(own);
             let mark = self.log_mark();
@@ -273,7 +295,8 @@ impl Cluster {
     fn takes_connections(&self, pid: u32) -> bool {
         let file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let mut lines = file.lines();
-        lines.next() == Some(pid.to_string().as_str()) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+        lines.next() == Some(pid.to_string().as_str())
+            && lines.nth(6).is_some_and(|state| state.trim() == "ready")
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -305,7 +328,10 @@ impl Drop for Cluster {
         let keep = std::thread::panicking();
         if keep {
             let folder = self.folder.path().display();
-            eprintln!("the cluster's folder is kept a day: {folder}\n{}", last_lines(&self.log(), 60));
+            eprintln!(
+                "the cluster's folder is kept a day: {folder}\n{}",
+                last_lines(&self.log(), 60)
+            );
         }
         self.folder.end(keep);
     }

@@ -31,7 +31,9 @@ pub(super) fn copy_tree(from: &Path, to: &Path, make: Make) -> Result<()> {
         let Some(name) = source.file_name() else { continue };
         let target = to.join(name);
         // A link that leads nowhere is no use in the copy either.
-        let Ok(found) = fs::metadata(&source) else { continue };
+        let Ok(found) = fs::metadata(&source) else {
+            continue;
+        };
         if found.is_dir() {
             copy_tree(&source, &target, make)?;
         } else if found.is_file() {
@@ -76,7 +78,9 @@ pub(super) fn own_folder(path: &Path) -> Result<()> {
 /// Waits for a lock on the file, which is made when absent. Dropping it, or dying, releases it.
 pub(super) fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>> {
     let file = open(path)?;
-    Flock::lock(file, how).map_err(|(_, error)| error).with_context(|| format!("cannot lock {}", path.display()))
+    Flock::lock(file, how)
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("cannot lock {}", path.display()))
 }
 
 /// The lock, unless another process has it or the file is gone.

@@ -59,7 +59,11 @@ impl Installation {
             let plain = plain_copy(&cache, pg, &layout)?;
             in_one_step(&cache, &root, |new| {
                 copy_tree(&plain, new, Make::Link)?;
-                add_extension(&library, &new.join(&layout.library), &new.join(&layout.share).join("extension"))?;
+                add_extension(
+                    &library,
+                    &new.join(&layout.library),
+                    &new.join(&layout.share).join("extension"),
+                )?;
                 let text = format!(
                     "version={}\nmajor={}\nbin={}\nshare={}\n",
                     pg.version(),
@@ -82,7 +86,9 @@ impl Installation {
         let text = fs::read_to_string(root.join(DESCRIPTION))
             .with_context(|| format!("{} is no prepared installation", root.display()))?;
         let value = |name: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let found = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             found.with_context(|| format!("{} does not tell its {name}", root.display()))
         };
         Ok(Installation {
@@ -140,14 +146,25 @@ impl Layout {
         let [bin, library, share] = ["bindir", "pkglibdir", "sharedir"].map(|option| pg.folder(option));
         let (bin, library, share) = (bin?, library?, share?);
         let shared = bin.components().zip(library.components()).zip(share.components());
-        let prefix: PathBuf =
-            shared.take_while(|((a, b), c)| a == b && b == c).map(|((a, _), _): (_, Component)| a).collect();
+        let prefix: PathBuf = shared
+            .take_while(|((a, b), c)| a == b && b == c)
+            .map(|((a, _), _): (_, Component)| a)
+            .collect();
         let below = |folder: &Path| {
             let rest = folder.strip_prefix(&prefix)?.to_path_buf();
-            ensure!(!rest.as_os_str().is_empty(), "{} holds the others", folder.display());
+            ensure!(
+                !rest.as_os_str().is_empty(),
+                "{} holds the others",
+                folder.display()
+            );
             Ok(rest)
         };
-        Ok(Layout { bin: below(&bin)?, library: below(&library)?, share: below(&share)?, prefix })
+        Ok(Layout {
+            bin: below(&bin)?,
+            library: below(&library)?,
+            share: below(&share)?,
+            prefix,
+        })
     }
 }
 
@@ -164,7 +181,9 @@ fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result<PathBuf> {
         let shared = pg.folder("libdir")?;
         let own = layout.prefix.join("bin") == layout.prefix.join(&layout.bin);
         if let (true, Ok(rest)) = (own, shared.strip_prefix(&layout.prefix)) {
-            let system = ["/usr", "/usr/local"].iter().any(|folder| layout.prefix == Path::new(folder));
+            let system = ["/usr", "/usr/local"]
+                .iter()
+                .any(|folder| layout.prefix == Path::new(folder));
             if !system && !layout.library.starts_with(rest) {
                 copy_tree(&shared, &new.join(rest), Make::Copy)?;
             } else if !system {
@@ -251,7 +270,11 @@ fn add_extension(library: &Path, libraries: &Path, extensions: &Path) -> Result<
     let suffix = library.extension().unwrap_or_default().to_string_lossy();
     // A system-wide installation may hold the extension too: what was linked must not be written through.
     let module = libraries.join(format!("audit_algolia.{suffix}"));
-    for old in [&module, &extensions.join("audit_algolia.control"), &extensions.join(script_name())] {
+    for old in [
+        &module,
+        &extensions.join("audit_algolia.control"),
+        &extensions.join(script_name()),
+    ] {
         if old.exists() {
             fs::remove_file(old)?;
         }
@@ -357,7 +380,18 @@ pub(super) fn template(installation: &Installation, account: Account) -> Result<
     for locale in ["C.UTF-8", "C"] {
         let output = account
             .command(&installation.bin("initdb"))
-            .args(["--no-sync", "-E", "UTF8", "-A", "trust", "-U", "postgres", "--locale", locale, "-D"])
+            .args([
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "--locale",
+                locale,
+                "-D",
+            ])
             .arg(&new)
             .output()?;
         if output.status.success() {

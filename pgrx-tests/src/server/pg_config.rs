@@ -31,8 +31,11 @@ impl PgConfig {
             );
             return Ok(found);
         }
-        let found: Vec<PgConfig> =
-            candidates().iter().filter_map(|path| PgConfig::at(path).ok()).filter(PgConfig::has_server).collect();
+        let found: Vec<PgConfig> = candidates()
+            .iter()
+            .filter_map(|path| PgConfig::at(path).ok())
+            .filter(PgConfig::has_server)
+            .collect();
         let complete = found.iter().find(|one| one.has_headers());
         complete
             .or(found.first())
@@ -47,12 +50,21 @@ impl PgConfig {
             bail!("{} does not tell its version", path.display());
         };
         let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-        let major = digits.parse().with_context(|| format!("{} is of version {version}", path.display()))?;
-        ensure!(SUPPORTED.contains(&major), "PostgreSQL {version} is not supported: 13 to 18 are");
+        let major = digits
+            .parse()
+            .with_context(|| format!("{} is of version {version}", path.display()))?;
+        ensure!(
+            SUPPORTED.contains(&major),
+            "PostgreSQL {version} is not supported: 13 to 18 are"
+        );
         // Debian's /usr/bin/pg_config stands for whichever version is newest: take the real one behind it.
         let own = PathBuf::from(ask(path, "--bindir")?).join("pg_config");
         let path = if own.is_file() { own } else { path.to_path_buf() };
-        Ok(PgConfig { path, version: version.to_owned(), major })
+        Ok(PgConfig {
+            path,
+            version: version.to_owned(),
+            major,
+        })
     }
 
     /// The program itself.
@@ -77,26 +89,34 @@ impl PgConfig {
 
     /// Whether clusters can be made with it.
     pub fn has_server(&self) -> bool {
-        self.folder("bindir").is_ok_and(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
+        self.folder("bindir")
+            .is_ok_and(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
     }
 
     /// Whether the extension can be built for it.
     pub fn has_headers(&self) -> bool {
-        self.folder("includedir-server").is_ok_and(|folder| folder.join("postgres.h").is_file())
+        self.folder("includedir-server")
+            .is_ok_and(|folder| folder.join("postgres.h").is_file())
     }
 }
 
 fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut all: Vec<PathBuf> =
-        env::split_paths(&path).map(|folder| folder.join("pg_config")).filter(|file| file.is_file()).collect();
+    let mut all: Vec<PathBuf> = env::split_paths(&path)
+        .map(|folder| folder.join("pg_config"))
+        .filter(|file| file.is_file())
+        .collect();
     let mut versions: Vec<u32> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
-    all.extend(versions.iter().map(|n| PathBuf::from(format!("/usr/lib/postgresql/{n}/bin/pg_config"))));
+    all.extend(
+        versions
+            .iter()
+            .map(|n| PathBuf::from(format!("/usr/lib/postgresql/{n}/bin/pg_config"))),
+    );
     all
 }
 
