@@ -11,7 +11,8 @@ use super::account::Account;
 use super::cluster::Cluster;
 use super::files::{copy_tree, Make};
 use super::folder::Folder;
-use super::install::{template, Installation};
+use super::install::Installation;
+use super::template::template;
 
 /// The file of settings that the harness writes and `postgresql.conf` includes.
 const SETTINGS: &str = "harness.conf";

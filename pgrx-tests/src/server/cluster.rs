@@ -1,8 +1,6 @@
 //! A throw-away PostgreSQL cluster: its server, and what one does with it.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -19,6 +17,8 @@ use super::account::Account;
 use super::builder::{standby_of, write_settings, Builder, Settings};
 use super::folder::Folder;
 use super::install::Installation;
+use super::log::last_lines;
+use super::port::free_port;
 use crate::wait::poll;
 
 /// How a server is asked to stop, as `pg_ctl stop -m` does.
@@ -31,10 +31,6 @@ pub enum StopMode {
     /// Drops everything: the next start recovers from the log.
     Immediate,
 }
-
-/// A place in a server's log.
-#[derive(Clone, Copy, Debug)]
-pub struct LogMark(u64);
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
@@ -204,27 +200,6 @@ impl Cluster {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal process {pid}"))
     }
 
-    /// The whole log.
-    pub fn log(&self) -> String {
-        self.log_since(LogMark(0))
-    }
-
-    /// The end of the log as it is now.
-    pub fn log_mark(&self) -> LogMark {
-        LogMark(fs::metadata(self.log_file()).map_or(0, |meta| meta.len()))
-    }
-
-    /// What was logged after the mark.
-    pub fn log_since(&self, mark: LogMark) -> String {
-        let mut content = Vec::new();
-        if let Ok(mut file) = fs::File::open(self.log_file()) {
-            if file.seek(SeekFrom::Start(mark.0)).is_ok() {
-                let _ = file.read_to_end(&mut content);
-            }
-        }
-        String::from_utf8_lossy(&content).into_owned()
-    }
-
     /// The cluster's data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -304,10 +279,6 @@ impl Cluster {
         Ok(kill(process(pid)?, signal)?)
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
     fn server(&self) -> MutexGuard<'_, Option<Child>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -349,26 +320,4 @@ impl StopMode {
 
 fn process(pid: u32) -> Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(pid).context("no process number")?))
-}
-
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
-}
-
-/// Below the range from which systems take ports for outgoing connections, so that one stays free while its
-/// server is stopped; starting at a place that differs between processes.
-fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    let start = (std::process::id().wrapping_mul(37) % u32::from(COUNT)) as u16;
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let port = FIRST + (start + step) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port from {FIRST} on")
 }

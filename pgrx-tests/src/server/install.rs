@@ -12,11 +12,12 @@ use std::hash::{Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use super::account::Account;
+use super::extension::{add_extension, fingerprint, script_name};
 use super::files::{copy_tree, lock, own_folder, try_lock, Make};
 use super::pg_config::PgConfig;
 use crate::cargo::{self, Profile};
@@ -233,86 +234,6 @@ fn open_to_all(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn script_name() -> String {
-    format!("audit_algolia--{}.sql", env!("CARGO_PKG_VERSION"))
-}
-
-/// The parts of the install script in the order in which they are put together.
-fn script_parts() -> Result<Vec<PathBuf>> {
-    sql_files(&cargo::workspace().join("sql/install"), "")
-}
-
-fn upgrade_steps() -> Result<Vec<PathBuf>> {
-    sql_files(&cargo::workspace().join("sql"), "audit_algolia--")
-}
-
-fn sql_files(folder: &Path, start: &str) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_file() && name.starts_with(start) && name.ends_with(".sql") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn add_extension(library: &Path, libraries: &Path, extensions: &Path) -> Result<()> {
-    let put = |target: PathBuf, content: &[u8]| -> Result<()> {
-        fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;
-        Ok(fs::set_permissions(&target, Permissions::from_mode(0o644))?)
-    };
-    let suffix = library.extension().unwrap_or_default().to_string_lossy();
-    // A system-wide installation may hold the extension too: what was linked must not be written through.
-    let module = libraries.join(format!("audit_algolia.{suffix}"));
-    for old in [
-        &module,
-        &extensions.join("audit_algolia.control"),
-        &extensions.join(script_name()),
-    ] {
-        if old.exists() {
-            fs::remove_file(old)?;
-        }
-    }
-    put(module, &fs::read(library)?)?;
-    let control = fs::read_to_string(cargo::workspace().join("audit_algolia.control"))?;
-    let control = control.replace("@CARGO_VERSION@", env!("CARGO_PKG_VERSION"));
-    put(extensions.join("audit_algolia.control"), control.as_bytes())?;
-    let mut script = String::new();
-    for part in script_parts()? {
-        script.push_str(&fs::read_to_string(part)?);
-        script.push('\n');
-    }
-    if !script.is_empty() {
-        put(extensions.join(script_name()), script.as_bytes())?;
-    }
-    for step in upgrade_steps()? {
-        let target = extensions.join(step.file_name().unwrap_or_default());
-        if target.exists() {
-            fs::remove_file(&target)?;
-        }
-        put(target, &fs::read(&step)?)?;
-    }
-    Ok(())
-}
-
-/// Tells builds of the extension apart without reading the library, which has tens of megabytes.
-fn fingerprint(library: &Path) -> Result<u64> {
-    let mut hasher = DefaultHasher::new();
-    let meta = fs::metadata(library)?;
-    (library, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
-    fs::read(cargo::workspace().join("audit_algolia.control"))?.hash(&mut hasher);
-    for file in script_parts()?.iter().chain(&upgrade_steps()?) {
-        (file, fs::read(file)?).hash(&mut hasher);
-    }
-    Ok(hasher.finish())
-}
-
 /// The folder for one PostgreSQL: below the target folder, or, if the server's user cannot get there because
 /// the clone lies in a private folder, in one of the system's for files that last.
 fn cache_of(pg: &PgConfig) -> Result<PathBuf> {
@@ -359,46 +280,4 @@ fn remove_unused(cache: &Path, current: &str) {
             let _ = fs::remove_file(lock_of(&path));
         }
     }
-}
-
-/// A cluster's folder fresh from initdb, made once per PostgreSQL.
-pub(super) fn template(installation: &Installation, account: Account) -> Result<PathBuf> {
-    let cache = installation.cache();
-    let _one_at_a_time = lock(&cache.join("template.lock"), FlockArg::LockExclusive)?;
-    let template = cache.join("template");
-    if template.join("PG_VERSION").is_file() {
-        return Ok(template);
-    }
-    let new = cache.join("template.new");
-    if new.exists() {
-        fs::remove_dir_all(&new)?;
-    }
-    fs::create_dir(&new)?;
-    fs::set_permissions(&new, Permissions::from_mode(0o700))?;
-    account.give(&new)?;
-    let mut complaint = String::new();
-    for locale in ["C.UTF-8", "C"] {
-        let output = account
-            .command(&installation.bin("initdb"))
-            .args([
-                "--no-sync",
-                "-E",
-                "UTF8",
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "--locale",
-                locale,
-                "-D",
-            ])
-            .arg(&new)
-            .output()?;
-        if output.status.success() {
-            fs::rename(&new, &template)?;
-            return Ok(template);
-        }
-        complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    }
-    bail!("initdb failed: {complaint}")
 }

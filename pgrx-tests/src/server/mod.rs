@@ -6,14 +6,19 @@
 mod account;
 mod builder;
 mod cluster;
+mod extension;
 mod files;
 mod folder;
 mod install;
+mod log;
 mod pg_config;
+mod port;
+mod template;
 
 pub use account::Account;
 pub use builder::Builder;
-pub use cluster::{Cluster, LogMark, StopMode};
+pub use cluster::{Cluster, StopMode};
 pub use folder::clusters_folder;
 pub use install::{Installation, INSTALLATION_VARIABLE};
+pub use log::LogMark;
 pub use pg_config::PgConfig;
