@@ -26,7 +26,10 @@ drop_in=$(mktemp "$folder/audit-algolia-XXXXXX.conf")
 chmod 644 "$drop_in"
 clean() {
     rm -f "$drop_in"
-    for one in $(echo "$made" | tac); do rmdir "$one" 2>/dev/null || true; done
+    # A folder that a package has brought meanwhile is the package's, also when it is empty.
+    for one in $(echo "$made" | tac); do
+        dpkg -S "$one" > /dev/null 2>&1 || rmdir "$one" 2> /dev/null || true
+    done
 }
 trap clean EXIT
 trap 'exit 130' HUP INT TERM
