@@ -1,4 +1,8 @@
 //! The harness: what the integration tests, the benchmark and the demo share.
 
+pub mod cargo;
+pub mod history;
+pub mod server;
 pub mod standin;
 pub mod wait;
+pub mod workload;

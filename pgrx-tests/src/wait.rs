@@ -1,18 +1,59 @@
-//! Waiting in tests: poll until something holds, up to a deadline.
+//! The one place in which tests wait: a condition, a deadline and what was waited for.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Polls `predicate` every 5 ms until it holds; fails the test with `what` at the deadline.
-#[allow(
-    clippy::panic,
-    reason = "a test helper: a missed deadline is the test's failure"
-)]
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until `predicate` holds, and panics with `what` and the time waited at the deadline.
+#[track_caller]
 pub fn wait_until(what: &str, deadline: Duration, mut predicate: impl FnMut() -> bool) {
-    let end = Instant::now() + deadline;
-    while !predicate() {
-        if Instant::now() >= end {
-            panic!("not within {deadline:?}: {what}");
+    eventually(what, deadline, || predicate().then_some(()));
+}
+
+/// Waits until `attempt` has a value and returns it; panics like [`wait_until`].
+#[track_caller]
+#[allow(clippy::panic, reason = "a condition that never holds is a failed test")]
+pub fn eventually<T>(what: &str, deadline: Duration, attempt: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    match poll(deadline, attempt) {
+        Some(value) => value,
+        None => panic!("{what}: not after {:.1} s", started.elapsed().as_secs_f64()),
+    }
+}
+
+/// Polls `attempt` until it has a value; none at the deadline.
+pub(crate) fn poll<T>(deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return Some(value);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        if started.elapsed() >= deadline {
+            return None;
+        }
+        sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_as_soon_as_the_condition_holds() {
+        let mut left = 3;
+        wait_until("three attempts", Duration::from_secs(5), || {
+            left -= 1;
+            left == 0
+        });
+        assert_eq!(eventually("a value", Duration::ZERO, || Some(7)), 7);
+    }
+
+    #[test]
+    fn names_what_it_waited_for() {
+        let caught = std::panic::catch_unwind(|| wait_until("the impossible", Duration::ZERO, || false));
+        let message = caught.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.starts_with("the impossible: not after"), "{message}");
     }
 }

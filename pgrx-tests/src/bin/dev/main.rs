@@ -1,0 +1,41 @@
+//! The developer's commands, behind cargo's aliases: `cargo verify`, `cargo demo`, `cargo measure`.
+
+mod demo;
+mod provision;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::provision::Missing;
+
+#[derive(Parser)]
+#[command(about = "Checks, shows and measures audit_algolia")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Formats, lints, builds and tests; the last line counts
+    Verify(verify::Arguments),
+    /// Delivers this machine's package history, in a cluster of its own
+    Demo(demo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments).map(|()| true),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(if error.is::<Missing>() { 2 } else { 1 })
+        }
+    }
+}

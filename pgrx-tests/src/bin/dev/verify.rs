@@ -1,0 +1,201 @@
+//! `cargo verify`: every check there is, one after the other, and a count at the end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use audit_algolia_tests::cargo::{self, Profile};
+use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE};
+
+use crate::provision::provision;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Runs only the tests whose name contains this
+    #[arg(long, value_name = "FILTER")]
+    test: Option<String>,
+}
+
+/// What has passed and failed so far: tests, and steps that are none as one each.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs all steps. False: something failed. An error: nothing could be checked at all.
+pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+    let mut tally = Tally::default();
+    let started = begin("provision");
+    let pg = provision()?;
+    println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
+    tally.step(started, true);
+    checks(&pg, &mut tally);
+    tests(&pg, arguments.test.as_deref(), &mut tally);
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0)
+}
+
+fn checks(pg: &PgConfig, tally: &mut Tally) {
+    let mut format = cargo::command();
+    format.args(["fmt", "--all", "--", "--check"]);
+    tally.run("format", &mut format);
+
+    let mut lint = cargo::command();
+    lint.args(["clippy", "-q", "--all-targets"]);
+    cargo::for_server(&mut lint, pg);
+    lint.args(["--", "-D", "warnings"]);
+    tally.run("lint the extension", &mut lint);
+
+    let mut lint = cargo::command();
+    lint.args([
+        "clippy",
+        "-q",
+        "-p",
+        "audit_algolia_tests",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    tally.run("lint the harness", &mut lint);
+}
+
+fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
+    let mut core = cargo::command();
+    core.args([
+        "test",
+        "--no-fail-fast",
+        "-p",
+        "audit_algolia",
+        "--no-default-features",
+    ])
+    .args(filter);
+    tally.test("test the core", &mut core);
+
+    let started = begin("build the extension");
+    let installation = Installation::prepare(pg, Profile::Dev);
+    tally.step(started, installation.is_ok());
+    match installation {
+        Ok(installation) => {
+            let mut all = cargo::command();
+            all.args(["test", "--no-fail-fast", "-p", "audit_algolia_tests"])
+                .args(filter);
+            all.env(INSTALLATION_VARIABLE, installation.root());
+            tally.test("test the extension", &mut all);
+        }
+        Err(error) => eprintln!("{error:#}"),
+    }
+}
+
+fn begin(name: &str) -> Instant {
+    println!("== {name}");
+    Instant::now()
+}
+
+impl Tally {
+    fn step(&mut self, started: Instant, passed: bool) {
+        self.passed += u64::from(passed);
+        self.failed += u64::from(!passed);
+        end(started, passed);
+    }
+
+    fn run(&mut self, name: &str, command: &mut Command) {
+        let started = begin(name);
+        let passed = match command.status() {
+            Ok(status) => status.success(),
+            Err(error) => {
+                eprintln!("cargo could not be started: {error}");
+                false
+            }
+        };
+        self.step(started, passed);
+    }
+
+    /// Runs tests and counts each. A run that fails without a failed test, because it did not build or its
+    /// process died, counts as one failure.
+    fn test(&mut self, name: &str, command: &mut Command) {
+        let started = begin(name);
+        let mut seen = Tally::default();
+        let succeeded = seen.watch(command).unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            false
+        });
+        if !succeeded && seen.failed == 0 {
+            seen.failed = 1;
+        }
+        self.passed += seen.passed;
+        self.failed += seen.failed;
+        end(started, succeeded);
+    }
+
+    fn watch(&mut self, command: &mut Command) -> Result<bool> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cargo could not be started")?;
+        let output = child.stdout.take().context("cargo has no output")?;
+        let mut terminal = std::io::stdout();
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line?;
+            terminal.write_all(&line)?;
+            terminal.write_all(b"\n")?;
+            self.count(&String::from_utf8_lossy(&line));
+        }
+        Ok(child.wait()?.success())
+    }
+
+    /// Adds what a line such as `test result: ok. 3 passed; 0 failed; …` tells.
+    fn count(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let number = |what: &str| -> u64 {
+            let part = result
+                .split(['.', ';'])
+                .find_map(|part| part.trim().strip_suffix(what));
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        self.passed += number(" passed");
+        self.failed += number(" failed");
+    }
+}
+
+fn end(started: Instant, passed: bool) {
+    let word = if passed { "ok" } else { "FAILED" };
+    println!("   {word}, {:.1} s", started.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_the_result_lines_only() {
+        let mut tally = Tally::default();
+        for line in [
+            "test one ... ok",
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.18s",
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.00s",
+            "a test result: ok. 5 passed",
+        ] {
+            tally.count(line);
+        }
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 15,
+                failed: 2
+            }
+        );
+    }
+
+    #[test]
+    fn a_run_that_dies_is_one_failure() {
+        let mut tally = Tally::default();
+        tally.test("nothing", Command::new("sh").args(["-c", "exit 3"]));
+        assert_eq!(tally, Tally { passed: 0, failed: 1 });
+    }
+}

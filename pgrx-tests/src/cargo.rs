@@ -1,0 +1,103 @@
+//! Runs cargo for this workspace, and builds the extension with it.
+//!
+//! The extension has a target folder of its own per PostgreSQL version: a `cdylib` carries no hash in its
+//! file name, so builds with and without a `pgNN` feature would overwrite each other in a shared one.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::server::PgConfig;
+
+/// How the extension is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Built in seconds: tests and demo.
+    Dev,
+    /// As users run it: the benchmark.
+    Release,
+}
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    let member = Path::new(env!("CARGO_MANIFEST_DIR"));
+    member.parent().unwrap_or(member).to_path_buf()
+}
+
+/// The target folder this program was built in.
+pub fn target_dir() -> PathBuf {
+    let program = env::current_exe().unwrap_or_default();
+    let tagged = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    tagged.map_or_else(|| workspace().join("target"), Path::to_path_buf)
+}
+
+/// A cargo at the root of the workspace, without what an outer `cargo run` or `cargo test` has put into the
+/// environment: build scripts that look at it would rebuild each time.
+pub fn command() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace());
+    let leaked = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_PRIMARY_",
+    ];
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if leaked.iter().any(|prefix| text.starts_with(prefix)) || text == "LD_LIBRARY_PATH" {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
+/// Adds what selects the extension's shell for one PostgreSQL: features, headers and target folder.
+pub fn for_server(cargo: &mut Command, pg: &PgConfig) {
+    cargo
+        .args(["-p", "audit_algolia", "--no-default-features", "--features"])
+        .arg(format!("pg{}", pg.major()))
+        .arg("--target-dir")
+        .arg(extension_target(pg))
+        .env("PGRX_PG_CONFIG_PATH", pg.path());
+}
+
+/// Builds the extension and returns its library; at once when nothing has changed.
+pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
+    let folder = if profile == Profile::Release {
+        "release"
+    } else {
+        "debug"
+    };
+    let library = extension_target(pg).join(folder).join(LIBRARY);
+    if !library.exists() {
+        eprintln!(
+            "building audit_algolia for PostgreSQL {}, about two minutes the first time",
+            pg.major()
+        );
+    }
+    let mut cargo = command();
+    cargo.args(["build", "-q", "--lib"]);
+    for_server(&mut cargo, pg);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("cargo could not be started")?;
+    ensure!(status.success(), "the extension does not build: {status}");
+    ensure!(library.is_file(), "cargo left no {}", library.display());
+    Ok(library)
+}
+
+const LIBRARY: &str = if cfg!(target_os = "macos") {
+    "libaudit_algolia.dylib"
+} else {
+    "libaudit_algolia.so"
+};
+
+fn extension_target(pg: &PgConfig) -> PathBuf {
+    target_dir().join("extension").join(format!("pg{}", pg.major()))
+}

@@ -1,0 +1,53 @@
+//! Times as changelogs and logs write them, in Unix seconds.
+
+/// `Mon, 02 Jan 2006 15:04:05 -0700`, in Unix seconds. The weekday is often wrong, and so not looked at.
+pub(super) fn mail_time(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let date = text.split_once(',').map_or(text, |(_, date)| date);
+    let words: Vec<&str> = date.split_whitespace().collect();
+    let &[day, month, year, time, zone, ..] = words.as_slice() else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|name| month.starts_with(name))? as i64 + 1;
+    let offset: i64 = zone.parse().unwrap_or(0);
+    let away = offset.signum() * (offset.abs() / 100 * 3600 + offset.abs() % 100 * 60);
+    Some(days(year.parse().ok()?, month, day.parse().ok()?)? * 86_400 + seconds(time)? - away)
+}
+
+/// `2006-01-02` and `15:04:05`, in Unix seconds.
+pub(super) fn plain_time(date: &str, time: &str) -> Option<i64> {
+    let mut parts = date.splitn(3, '-').map(str::parse::<i64>);
+    let mut part = || parts.next()?.ok();
+    Some(days(part()?, part()?, part()?)? * 86_400 + seconds(time)?)
+}
+
+fn seconds(time: &str) -> Option<i64> {
+    time.split(':')
+        .try_fold(0, |sum, part| Some(sum * 60 + part.parse::<i64>().ok()?))
+}
+
+/// Days since 1970, in the proleptic Gregorian calendar counted from March, so that leap days come last.
+fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_days() {
+        assert_eq!(days(1970, 1, 1), Some(0));
+        assert_eq!(days(2000, 2, 29), Some(11_016));
+        assert_eq!(days(2024, 3, 1), Some(19_783));
+        assert_eq!(days(2024, 13, 1), None);
+    }
+}

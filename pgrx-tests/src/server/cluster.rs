@@ -1,0 +1,323 @@
+//! A throw-away PostgreSQL cluster: its server, and what one does with it.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use postgres::{Client, NoTls};
+
+use super::account::Account;
+use super::builder::{standby_of, write_settings, Builder, Settings};
+use super::folder::Folder;
+use super::install::Installation;
+use super::log::last_lines;
+use super::port::free_port;
+use crate::wait::poll;
+
+/// How a server is asked to stop, as `pg_ctl stop -m` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// Waits for the clients to leave.
+    Smart,
+    /// Sends the clients away, rolls back, and shuts down in order.
+    Fast,
+    /// Drops everything: the next start recovers from the log.
+    Immediate,
+}
+
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(60);
+
+/// A cluster with its server. Dropping it stops the server and removes the folder, which stays to be looked
+/// at if the thread is panicking.
+#[derive(Debug)]
+pub struct Cluster {
+    installation: Arc<Installation>,
+    account: Account,
+    settings: Mutex<Settings>,
+    port: AtomicU16,
+    server: Mutex<Option<Child>>,
+    folder: Folder,
+}
+
+impl Cluster {
+    /// A cluster to be: preloaded and quick unless said otherwise.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A streaming standby of a running cluster; returns when it takes read-only connections.
+    pub fn standby_of(primary: &Cluster) -> Result<Cluster> {
+        standby_of(primary)
+    }
+
+    pub(super) fn new(
+        installation: Arc<Installation>,
+        account: Account,
+        folder: Folder,
+        settings: Settings,
+    ) -> Cluster {
+        let settings = Mutex::new(settings);
+        Cluster {
+            installation,
+            account,
+            settings,
+            port: AtomicU16::new(0),
+            server: Mutex::new(None),
+            folder,
+        }
+    }
+
+    /// A connection through the socket.
+    pub fn connect(&self, database: &str, user: &str) -> Result<Client> {
+        postgres::Config::new()
+            .host_path(self.socket_dir())
+            .port(self.port())
+            .dbname(database)
+            .user(user)
+            .connect_timeout(Duration::from_secs(10))
+            .connect(NoTls)
+            .with_context(|| format!("cannot connect to {database} as {user}"))
+    }
+
+    /// The same for tests: a cluster that cannot be reached is a failed one.
+    #[track_caller]
+    #[allow(clippy::panic, reason = "spares each test a Result that would only fail it")]
+    pub fn client(&self, database: &str, user: &str) -> Client {
+        match self.connect(database, user) {
+            Ok(client) => client,
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+
+    /// A URL for programs that bring their own client.
+    pub fn connection_string(&self, database: &str, user: &str) -> String {
+        format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port())
+    }
+
+    /// The command with which a person looks into the database.
+    pub fn psql(&self, database: &str) -> String {
+        format!(
+            "{} -h 127.0.0.1 -p {} -U postgres {database}",
+            self.bin("psql").display(),
+            self.port()
+        )
+    }
+
+    /// Changes settings and has the server read them.
+    pub fn set(&self, changes: &[(&str, &str)]) -> Result<()> {
+        let mut settings = self.settings_guard();
+        settings.extend(
+            changes
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        write_settings(self.account, &self.data_dir(), &settings)?;
+        drop(settings);
+        self.reload()
+    }
+
+    /// Has the server read its settings again.
+    pub fn reload(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
+    /// Starts the server again after a stop, and returns when it takes connections.
+    pub fn start(&self) -> Result<()> {
+        let mut server = self.server();
+        ensure!(server.is_none(), "the server runs already");
+        write_settings(self.account, &self.data_dir(), &self.settings_guard())?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        let mut child = self
+            .account
+            .command(&self.bin("postgres"))
+            .arg("-D")
+            .arg(self.data_dir())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .context("the server could not be started")?;
+        let pid = child.id();
+        let answer = poll(START, || match child.try_wait() {
+            Ok(None) => self.takes_connections(pid).then_some(Ok(())),
+            Ok(Some(status)) => Some(Err(anyhow::anyhow!("the server ended at its start: {status}"))),
+            Err(error) => Some(Err(error.into())),
+        });
+        let result =
+            answer.unwrap_or_else(|| Err(anyhow::anyhow!("the server is not ready after {START:?}")));
+        if let Err(error) = result {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error.context(last_lines(&self.log(), 10)));
+        }
+        *server = Some(child);
+        Ok(())
+    }
+
+    /// Stops the server and returns how long that took.
+    pub fn stop(&self, mode: StopMode) -> Result<Duration> {
+        let mut server = self.server();
+        let child = server.as_mut().context("the server does not run")?;
+        let started = Instant::now();
+        kill(process(child.id())?, mode.signal())?;
+        match poll(STOP, || child.try_wait().transpose()) {
+            Some(ended) => drop(ended?),
+            None => bail!("the server still runs {STOP:?} after it was asked to stop"),
+        }
+        *server = None;
+        Ok(started.elapsed())
+    }
+
+    /// Stops and starts the server.
+    pub fn restart(&self, mode: StopMode) -> Result<()> {
+        self.stop(mode)?;
+        self.start()
+    }
+
+    /// Makes a standby a primary, and returns when it is one.
+    pub fn promote(&self) -> Result<()> {
+        let mut client = self.connect("postgres", "postgres")?;
+        let done: bool = client.query_one("SELECT pg_promote(true, 60)", &[])?.get(0);
+        ensure!(done, "the standby was not promoted within a minute");
+        Ok(())
+    }
+
+    /// Sends a signal to one of the cluster's processes.
+    pub fn kill_backend(&self, pid: i32, signal: Signal) -> Result<()> {
+        ensure!(pid > 1, "{pid} is no process of a server");
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal process {pid}"))
+    }
+
+    /// The cluster's data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder of the server's socket.
+    pub fn socket_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The port on 127.0.0.1, which the socket's name has too.
+    pub fn port(&self) -> u16 {
+        self.port.load(Ordering::Relaxed)
+    }
+
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server().as_ref().map(Child::id)
+    }
+
+    /// The process that cleans up should this one be killed.
+    pub fn watchdog(&self) -> u32 {
+        self.folder.watchdog()
+    }
+
+    /// A program of this PostgreSQL.
+    pub fn bin(&self, name: &str) -> PathBuf {
+        self.installation.bin(name)
+    }
+
+    /// The PostgreSQL it runs.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    pub(super) fn shared_installation(&self) -> Arc<Installation> {
+        Arc::clone(&self.installation)
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.settings_guard().clone()
+    }
+
+    /// Starts on a port nobody uses. Another process may take it first: then there is another.
+    pub(super) fn start_on_free_port(&self) -> Result<()> {
+        let mut result = Ok(());
+        for _ in 0..5 {
+            let port = free_port()?;
+            self.port.store(port, Ordering::Relaxed);
+            let own = [
+                ("port".to_owned(), port.to_string()),
+                (
+                    "unix_socket_directories".to_owned(),
+                    self.socket_dir().display().to_string(),
+                ),
+            ];
+            self.settings_guard().extend(own);
+            let mark = self.log_mark();
+            result = self.start();
+            if result.is_ok() || !self.log_since(mark).contains("could not bind") {
+                break;
+            }
+        }
+        result
+    }
+
+    /// The last line of the server's own file tells it; quicker and more exact than to knock.
+    fn takes_connections(&self, pid: u32) -> bool {
+        let file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
+        let mut lines = file.lines();
+        lines.next() == Some(pid.to_string().as_str())
+            && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().context("the server does not run")?;
+        Ok(kill(process(pid)?, signal)?)
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Child>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings_guard(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.pid().is_some() && self.stop(StopMode::Immediate).is_err() {
+            if let Some(mut child) = self.server().take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        let keep = std::thread::panicking();
+        if keep {
+            let folder = self.folder.path().display();
+            eprintln!(
+                "the cluster's folder is kept a day: {folder}\n{}",
+                last_lines(&self.log(), 60)
+            );
+        }
+        self.folder.end(keep);
+    }
+}
+
+impl StopMode {
+    fn signal(self) -> Signal {
+        match self {
+            StopMode::Smart => Signal::SIGTERM,
+            StopMode::Fast => Signal::SIGINT,
+            StopMode::Immediate => Signal::SIGQUIT,
+        }
+    }
+}
+
+fn process(pid: u32) -> Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(pid).context("no process number")?))
+}

@@ -1,0 +1,99 @@
+//! Copies of folder trees, and locks on files.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::account::Account;
+
+/// How [`copy_tree`] makes a file.
+#[derive(Clone, Copy)]
+pub(super) enum Make {
+    /// A copy with its own content.
+    Copy,
+    /// Another name for the same content: for files that nobody writes.
+    Link,
+    /// A copy that belongs to the account.
+    CopyFor(Account),
+}
+
+/// Copies a folder into another that may exist already. Symbolic links are followed: what is copied must not
+/// lead back to where it came from.
+pub(super) fn copy_tree(from: &Path, to: &Path, make: Make) -> Result<()> {
+    let meta = fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?;
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(from)? {
+        let source = entry?.path();
+        let Some(name) = source.file_name() else { continue };
+        let target = to.join(name);
+        // A link that leads nowhere is no use in the copy either.
+        let Ok(found) = fs::metadata(&source) else {
+            continue;
+        };
+        if found.is_dir() {
+            copy_tree(&source, &target, make)?;
+        } else if found.is_file() {
+            copy_file(&source, &target, make)?;
+        }
+    }
+    // Last, so that a folder without write permission can be filled; explicit, so that no umask interferes.
+    fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o7777))?;
+    if let Make::CopyFor(account) = make {
+        account.give(to)?;
+    }
+    Ok(())
+}
+
+fn copy_file(source: &Path, target: &Path, make: Make) -> Result<()> {
+    match make {
+        Make::Link => fs::hard_link(source, target),
+        Make::Copy | Make::CopyFor(_) => fs::copy(source, target).map(drop),
+    }
+    .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
+    if let Make::CopyFor(account) = make {
+        account.give(target)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder that others can look into but only this user can change, in a place everybody can write to.
+pub(super) fn own_folder(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().mode(0o755).create(path);
+    if made.is_ok() {
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    let meta = fs::symlink_metadata(path).with_context(|| format!("cannot make {}", path.display()))?;
+    ensure!(
+        meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o022 == 0,
+        "{} belongs to somebody else",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Waits for a lock on the file, which is made when absent. Dropping it, or dying, releases it.
+pub(super) fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>> {
+    let file = open(path)?;
+    Flock::lock(file, how)
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("cannot lock {}", path.display()))
+}
+
+/// The lock, unless another process has it or the file is gone.
+pub(super) fn try_lock(path: &Path) -> Option<Flock<File>> {
+    let file = OpenOptions::new().write(true).open(path).ok()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}

@@ -1,0 +1,146 @@
+//! The folder of a running cluster, and how it goes away: with its owner, however that ends.
+//!
+//! The owner removes its folder itself. Should it be killed, a shell that reads from a pipe the owner holds
+//! open sees the end of it, stops the server and removes the folder. Should that be killed as well, whoever
+//! starts a cluster next sees that nobody holds the folder's lock, and does the same.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::account::Account;
+use super::files::{lock, own_folder, try_lock};
+
+/// Ends a cluster whose owner is gone. A line on the standard input means that the owner has done it. The
+/// working folder of the process tells the server from a stranger that has got its number since.
+const END_CLUSTER: &str = r#"
+trap '' HUP INT TERM
+read -r line && exit 0
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+mine() {
+    kill -0 "$pid" 2>/dev/null || return 1
+    [ ! -d /proc/self ] || [ "$(readlink "/proc/$pid/cwd")" = "$1/data" ]
+}
+if [ -n "$pid" ] && mine "$1"; then
+    kill -QUIT "$pid"
+    tries=0
+    while mine "$1" && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
+fi
+rm -rf "$1"
+"#;
+
+const OWNER: &str = "owner";
+const KEPT: &str = "kept";
+/// How long the folder of a failed test is there to be looked at.
+const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long a folder without a lock may be one that is just being made.
+const BEING_MADE: Duration = Duration::from_secs(60);
+
+/// A cluster's folder: `data`, the log, the socket.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    watchdog: Child,
+    _owned: Flock<File>,
+}
+
+impl Folder {
+    /// Makes one, after removing those whose owner is gone.
+    pub(super) fn new(account: Account) -> Result<Folder> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let home = clusters_folder();
+        own_folder(&home)?;
+        // The server's working folder is compared with this path, so it must be the true one.
+        let home = home.canonicalize()?;
+        sweep(&home);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = home.join(format!("{}-{number}", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let owned = lock(&path.join(OWNER), FlockArg::LockExclusive)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        account.give(&path)?;
+        let watchdog = end_cluster(&path, Stdio::piped())?;
+        Ok(Folder {
+            path,
+            watchdog,
+            _owned: owned,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn watchdog(&self) -> u32 {
+        self.watchdog.id()
+    }
+
+    /// Sends the watchdog home and removes the folder, or leaves it to be looked at.
+    pub(super) fn end(&mut self, keep: bool) {
+        if keep {
+            let _ = fs::write(self.path.join(KEPT), "");
+        } else {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+        if let Some(mut pipe) = self.watchdog.stdin.take() {
+            let _ = pipe.write_all(b"done\n");
+        }
+        let _ = self.watchdog.wait();
+    }
+}
+
+/// Where clusters live: a short path, for a socket's may have about 100 characters.
+pub fn clusters_folder() -> PathBuf {
+    PathBuf::from(format!("/tmp/audit_algolia-{}", geteuid()))
+}
+
+fn end_cluster(folder: &Path, input: Stdio) -> Result<Child> {
+    Command::new("/bin/sh")
+        .args(["-c", END_CLUSTER, "audit_algolia-watchdog"])
+        .arg(folder)
+        .current_dir("/")
+        .stdin(input)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Out of the terminal's reach: Ctrl-C is meant for the owner.
+        .process_group(0)
+        .spawn()
+        .context("no watchdog could be started")
+}
+
+fn sweep(home: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if is_abandoned(&path) {
+            if let Ok(mut child) = end_cluster(&path, Stdio::null()) {
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    let age = |file: &Path| -> Option<Duration> {
+        SystemTime::now()
+            .duration_since(fs::metadata(file).ok()?.modified().ok()?)
+            .ok()
+    };
+    if let Some(kept_for) = age(&path.join(KEPT)) {
+        return kept_for > KEEP_FOR;
+    }
+    let owner = path.join(OWNER);
+    if owner.exists() {
+        try_lock(&owner).is_some()
+    } else {
+        age(path).is_some_and(|since| since > BEING_MADE)
+    }
+}

@@ -1,0 +1,283 @@
+//! Copies of PostgreSQL with the extension in them.
+//!
+//! A copy is never changed once it has its name: `plain` holds the server as found, and each build of the
+//! extension gets a folder of its own whose other files are hard links to `plain`. So a rebuild disturbs no
+//! running cluster, and two runs at once cannot get in each other's way. Who uses a copy holds a shared lock on
+//! it; unlocked ones that are no longer current are removed.
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::fs::{self, File, Permissions};
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::account::Account;
+use super::extension::{add_extension, fingerprint, script_name};
+use super::files::{copy_tree, lock, own_folder, try_lock, Make};
+use super::pg_config::PgConfig;
+use crate::cargo::{self, Profile};
+
+/// Names a prepared installation to the processes one starts, so that they need not prepare it again.
+pub const INSTALLATION_VARIABLE: &str = "AUDIT_ALGOLIA_INSTALLATION";
+
+const DESCRIPTION: &str = "installation";
+
+/// A relocated PostgreSQL with the extension installed; it stays as long as this value lives.
+#[derive(Debug)]
+pub struct Installation {
+    root: PathBuf,
+    bin: PathBuf,
+    share: PathBuf,
+    major: u32,
+    version: String,
+    _used: Flock<File>,
+}
+
+impl Installation {
+    /// The one a parent process has prepared, else a copy of the PostgreSQL found with the extension as it is
+    /// in the workspace, built for development.
+    pub fn current() -> Result<Installation> {
+        match env::var_os(INSTALLATION_VARIABLE) {
+            Some(root) => Installation::open(Path::new(&root)),
+            None => Installation::prepare(&PgConfig::find()?, Profile::Dev),
+        }
+    }
+
+    /// Builds the extension and puts it into a copy of the server; both only if something has changed.
+    pub fn prepare(pg: &PgConfig, profile: Profile) -> Result<Installation> {
+        let cache = cache_of(pg)?;
+        let _one_at_a_time = lock(&cache.join("lock"), FlockArg::LockExclusive)?;
+        let library = cargo::build_extension(pg, profile)?;
+        let name = format!("with-{:016x}", fingerprint(&library)?);
+        let root = cache.join(&name);
+        if !root.join(DESCRIPTION).is_file() {
+            let layout = Layout::of(pg)?;
+            let plain = plain_copy(&cache, pg, &layout)?;
+            in_one_step(&cache, &root, |new| {
+                copy_tree(&plain, new, Make::Link)?;
+                add_extension(
+                    &library,
+                    &new.join(&layout.library),
+                    &new.join(&layout.share).join("extension"),
+                )?;
+                let text = format!(
+                    "version={}\nmajor={}\nbin={}\nshare={}\n",
+                    pg.version(),
+                    pg.major(),
+                    layout.bin.display(),
+                    layout.share.display()
+                );
+                fs::write(new.join(DESCRIPTION), text)?;
+                Ok(())
+            })?;
+        }
+        let installation = Installation::open(&root)?;
+        remove_unused(&cache, &name);
+        Ok(installation)
+    }
+
+    /// An installation prepared before.
+    pub fn open(root: &Path) -> Result<Installation> {
+        let used = lock(&lock_of(root), FlockArg::LockShared)?;
+        let text = fs::read_to_string(root.join(DESCRIPTION))
+            .with_context(|| format!("{} is no prepared installation", root.display()))?;
+        let value = |name: &str| {
+            let found = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            found.with_context(|| format!("{} does not tell its {name}", root.display()))
+        };
+        Ok(Installation {
+            root: root.to_path_buf(),
+            bin: root.join(value("bin")?),
+            share: root.join(value("share")?),
+            major: value("major")?.parse().context("a major version is a number")?,
+            version: value("version")?.to_owned(),
+            _used: used,
+        })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// One of its programs.
+    pub fn bin(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// The major version, as 15.
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// The version in full, as `15.8`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether `CREATE EXTENSION audit_algolia` finds an install script.
+    pub fn has_install_script(&self) -> bool {
+        self.share.join("extension").join(script_name()).is_file()
+    }
+
+    /// The folder for what is kept per PostgreSQL, such as a cluster fresh from initdb.
+    pub(super) fn cache(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
+    }
+}
+
+/// Where the parts of a server lie below what they have in common: PostgreSQL finds them from the place of its
+/// program, so that keeping these relations is all it takes to move it.
+struct Layout {
+    prefix: PathBuf,
+    bin: PathBuf,
+    library: PathBuf,
+    share: PathBuf,
+}
+
+impl Layout {
+    fn of(pg: &PgConfig) -> Result<Layout> {
+        let [bin, library, share] = ["bindir", "pkglibdir", "sharedir"].map(|option| pg.folder(option));
+        let (bin, library, share) = (bin?, library?, share?);
+        let shared = bin.components().zip(library.components()).zip(share.components());
+        let prefix: PathBuf = shared
+            .take_while(|((a, b), c)| a == b && b == c)
+            .map(|((a, _), _): (_, Component)| a)
+            .collect();
+        let below = |folder: &Path| {
+            let rest = folder.strip_prefix(&prefix)?.to_path_buf();
+            ensure!(
+                !rest.as_os_str().is_empty(),
+                "{} holds the others",
+                folder.display()
+            );
+            Ok(rest)
+        };
+        Ok(Layout {
+            bin: below(&bin)?,
+            library: below(&library)?,
+            share: below(&share)?,
+            prefix,
+        })
+    }
+}
+
+fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result<PathBuf> {
+    let plain = cache.join("plain");
+    if plain.is_dir() {
+        return Ok(plain);
+    }
+    in_one_step(cache, &plain, |new| {
+        for part in [&layout.bin, &layout.library, &layout.share] {
+            copy_tree(&layout.prefix.join(part), &new.join(part), Make::Copy)?;
+        }
+        // A PostgreSQL with a prefix of its own keeps libpq and the like beside its modules.
+        let shared = pg.folder("libdir")?;
+        let own = layout.prefix.join("bin") == layout.prefix.join(&layout.bin);
+        if let (true, Ok(rest)) = (own, shared.strip_prefix(&layout.prefix)) {
+            let system = ["/usr", "/usr/local"]
+                .iter()
+                .any(|folder| layout.prefix == Path::new(folder));
+            if !system && !layout.library.starts_with(rest) {
+                copy_tree(&shared, &new.join(rest), Make::Copy)?;
+            } else if !system {
+                copy_files(&shared, &new.join(rest))?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(plain)
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let source = entry?.path();
+        let target = to.join(source.file_name().unwrap_or_default());
+        if source.is_file() && !target.exists() {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fills a folder under another name and then gives it its own, so that nobody sees it half made.
+fn in_one_step(cache: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let new = cache.join("new");
+    for old in [&new, &target.to_path_buf()] {
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+    }
+    fs::create_dir(&new)?;
+    fill(&new)?;
+    open_to_all(&new)?;
+    fs::rename(&new, target).with_context(|| format!("cannot put {} in place", target.display()))
+}
+
+/// Folders made on the way got their rights from the umask: the server's user must get through.
+fn open_to_all(folder: &Path) -> Result<()> {
+    let mode = fs::metadata(folder)?.mode();
+    fs::set_permissions(folder, Permissions::from_mode(mode | 0o755))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_to_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder for one PostgreSQL: below the target folder, or, if the server's user cannot get there because
+/// the clone lies in a private folder, in one of the system's for files that last.
+fn cache_of(pg: &PgConfig) -> Result<PathBuf> {
+    let target = cargo::target_dir();
+    let mut hasher = DefaultHasher::new();
+    let program = fs::metadata(pg.folder("bindir")?.join("postgres"))?;
+    (pg.path(), program.mtime(), program.len()).hash(&mut hasher);
+    let name = format!("{}-{:08x}", pg.version(), hasher.finish() as u32);
+    let home = if Account::for_servers()?.reaches(&target) {
+        target
+    } else {
+        let mut hasher = DefaultHasher::new();
+        target.hash(&mut hasher);
+        let mine = PathBuf::from(format!("/var/tmp/audit_algolia-{}", geteuid()));
+        own_folder(&mine)?;
+        mine.join(format!("{:016x}", hasher.finish()))
+    };
+    let cache = home.join("pg").join(name);
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    for folder in [&home, &home.join("pg"), &cache] {
+        let mode = fs::metadata(folder)?.mode();
+        if mode & 0o755 != 0o755 {
+            fs::set_permissions(folder, Permissions::from_mode(mode | 0o755))?;
+        }
+    }
+    Ok(cache)
+}
+
+fn lock_of(root: &Path) -> PathBuf {
+    root.with_extension("lock")
+}
+
+/// Removes the copies of earlier builds that nobody uses. Failing to is no reason to stop: the next will.
+fn remove_unused(cache: &Path, current: &str) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with("with-") || name.ends_with(".lock") || name == current {
+            continue;
+        }
+        if let Some(_unused) = try_lock(&lock_of(&path)) {
+            let _ = fs::remove_dir_all(&path);
+            let _ = fs::remove_file(lock_of(&path));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a cluster's server has logged.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use super::cluster::Cluster;
+
+/// A place in a server's log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogMark(u64);
+
+impl Cluster {
+    /// The whole log.
+    pub fn log(&self) -> String {
+        self.log_since(LogMark(0))
+    }
+
+    /// The end of the log as it is now.
+    pub fn log_mark(&self) -> LogMark {
+        LogMark(fs::metadata(self.log_file()).map_or(0, |meta| meta.len()))
+    }
+
+    /// What was logged after the mark.
+    pub fn log_since(&self, mark: LogMark) -> String {
+        let mut content = Vec::new();
+        if let Ok(mut file) = File::open(self.log_file()) {
+            if file.seek(SeekFrom::Start(mark.0)).is_ok() {
+                let _ = file.read_to_end(&mut content);
+            }
+        }
+        String::from_utf8_lossy(&content).into_owned()
+    }
+
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.socket_dir().join("log")
+    }
+}
+
+/// The end of a text.
+pub(super) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,24 @@
+//! A PostgreSQL of one's own: found, copied, given the extension, and run in throw-away clusters.
+//!
+//! Nothing here writes to a system folder, and nothing outlives the process that asked for it except the
+//! caches below the target folder.
+
+mod account;
+mod builder;
+mod cluster;
+mod extension;
+mod files;
+mod folder;
+mod install;
+mod log;
+mod pg_config;
+mod port;
+mod template;
+
+pub use account::Account;
+pub use builder::Builder;
+pub use cluster::{Cluster, StopMode};
+pub use folder::clusters_folder;
+pub use install::{Installation, INSTALLATION_VARIABLE};
+pub use log::LogMark;
+pub use pg_config::PgConfig;

@@ -1,0 +1,104 @@
+//! The demo's table of document changes, and how the history gets into it.
+
+use std::io::Write;
+
+use anyhow::Result;
+use postgres::Client;
+
+use crate::history::Change;
+
+/// Makes the table `document_changes`.
+pub fn create_table(client: &mut Client) -> Result<()> {
+    Ok(client.batch_execute(
+        "CREATE TABLE document_changes (
+             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+             package text NOT NULL,
+             version text NOT NULL,
+             author text NOT NULL,
+             email text,
+             changed_at timestamptz NOT NULL,
+             urgency text NOT NULL,
+             summary text NOT NULL
+         )",
+    )?)
+}
+
+/// Copies changes into the table in one statement, telling after each how many are in.
+pub fn copy(client: &mut Client, changes: &[Change], mut told: impl FnMut(usize)) -> Result<u64> {
+    // COPY takes no expressions, and times come as numbers: hence a stop on the way.
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute(
+        "CREATE TEMPORARY TABLE incoming (
+             position bigint, package text, version text, author text, email text, seconds bigint,
+             urgency text, summary text
+         ) ON COMMIT DROP",
+    )?;
+    let mut writer = transaction.copy_in("COPY incoming FROM STDIN")?;
+    for (position, change) in changes.iter().enumerate() {
+        writeln!(
+            writer,
+            "{position}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            escaped(&change.package),
+            escaped(&change.version),
+            escaped(&change.author),
+            change.email.as_deref().map_or_else(|| "\\N".to_owned(), escaped),
+            change.changed_at,
+            escaped(&change.urgency),
+            escaped(&change.summary),
+        )?;
+        told(position + 1);
+    }
+    writer.finish()?;
+    let count = transaction.execute(
+        "INSERT INTO document_changes (package, version, author, email, changed_at, urgency, summary)
+         SELECT package, version, author, email, to_timestamp(seconds), urgency, summary
+         FROM incoming ORDER BY position",
+        &[],
+    )?;
+    transaction.commit()?;
+    Ok(count)
+}
+
+/// Inserts one change, as an application would.
+pub fn insert(client: &mut Client, change: &Change) -> Result<()> {
+    client.execute(
+        "INSERT INTO document_changes (package, version, author, email, changed_at, urgency, summary)
+         VALUES ($1, $2, $3, $4, to_timestamp($5::bigint), $6, $7)",
+        &[
+            &change.package,
+            &change.version,
+            &change.author,
+            &change.email,
+            &change.changed_at,
+            &change.urgency,
+            &change.summary,
+        ],
+    )?;
+    Ok(())
+}
+
+/// The text as COPY reads it. PostgreSQL takes no zero bytes.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\0' => {}
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_copy_would_read_as_its_own() {
+        assert_eq!(escaped("a\tb\\N\nc\0"), "a\\tb\\\\N\\nc");
+    }
+}
