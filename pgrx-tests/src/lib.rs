@@ -3,6 +3,7 @@
 pub mod cargo;
 pub mod history;
 pub mod server;
+pub mod stage;
 pub mod standin;
 pub mod wait;
 pub mod workload;

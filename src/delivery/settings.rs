@@ -7,7 +7,7 @@ pub use crate::delivery::host_url::{parse_hosts, HostUrl, HostsError};
 use crate::secret::Secret;
 
 /// A snapshot of every setting the delivery reads. A reload makes a new one, and with it a new sink.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Algolia's application id; part of the host names and of every request.
     pub application_id: String,

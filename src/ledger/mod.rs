@@ -250,7 +250,7 @@ impl Ledger {
     pub fn resign(&mut self, worker: usize) {
         let Some(me) = self.workers.get_mut(worker) else { return };
         let flights = me.flights;
-        let scanning = (me.scanning_lane > 0).then_some((me.scanning_lane as usize - 1, me.scanning));
+        let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
         *me = Worker::EMPTY;
         self.claims.release_all(worker as u32 + 1);
         for flight in flights.iter().filter(|f| f.rows > 0) {

@@ -27,7 +27,7 @@ impl Ledger {
             lane.into_iter().flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter())).map(|s| (s.lo, s.hi));
         let workers = self.workers.iter().filter(move |w| w.stage != Stage::Free && w.database == database);
         let held = workers.flat_map(move |worker| {
-            let scanning = (worker.scanning_lane > 0).then_some((worker.scanning_lane as usize - 1, worker.scanning));
+            let scanning = (worker.scanning_lane as usize).checked_sub(1).map(|lane| (lane, worker.scanning));
             let flights = worker.flights.iter().filter(|f| f.rows > 0).map(|f| (f.lane as usize, f.span));
             flights.chain(scanning).filter(move |(lane, _)| Some(*lane) == place).map(|(_, s)| (s.lo, s.hi))
         });

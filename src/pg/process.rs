@@ -5,7 +5,6 @@ use std::os::fd::RawFd;
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 /// Installs PostgreSQL's own handlers, so that a query or a lock wait ends at once on SIGTERM, and lets signals in.
 /// pgrx's handlers only set flags that nobody would look at in the middle of a query.
@@ -14,11 +13,16 @@ pub(super) fn obey_signals() {
     use pg_sys::pqsignal as install;
     #[cfg(feature = "pg18")]
     use pg_sys::pqsignal_be as install;
+    // pgrx's bindings wrap functions for calls from Rust; a handler has to be the server's function itself.
+    extern "C-unwind" {
+        fn die(signal: std::ffi::c_int);
+        fn SignalHandlerForConfigReload(signal: std::ffi::c_int);
+    }
     // SAFETY: both handlers are the server's own, made for processes like ours; a background worker starts with
     // signals blocked until it has installed its handlers.
     unsafe {
-        install(pg_sys::SIGTERM as i32, Some(pg_sys::die));
-        install(pg_sys::SIGHUP as i32, Some(pg_sys::SignalHandlerForConfigReload));
+        install(pg_sys::SIGTERM as i32, Some(die));
+        install(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }

@@ -15,7 +15,6 @@ use crate::secret::Secret;
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
-    pub(super) relation: pg_sys::Oid,
     pub(super) index_id: i32,
     pub(super) columns: Vec<Column>,
     pub(super) pseudonymize: Vec<String>,
@@ -38,16 +37,15 @@ impl SourceRules {
                 let list = row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default();
                 Ok(list.into_iter().flatten().collect())
             };
-            let entries = texts(3)?;
+            let entries = texts(2)?;
             let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
             Ok(Some(SourceRules {
-                relation: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-                index_id: row.get(2)?.unwrap_or_default(),
+                index_id: row.get(1)?.unwrap_or_default(),
                 columns: parse_columns(&entries, table_columns)?,
-                pseudonymize: texts(4)?,
-                object_id: texts(5)?,
-                object_prefix: row.get(6)?.unwrap_or_default(),
-                time_column: row.get(7)?,
+                pseudonymize: texts(3)?,
+                object_id: texts(4)?,
+                object_prefix: row.get(5)?.unwrap_or_default(),
+                time_column: row.get(6)?,
             }))
         })
     }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use crate::record::{Moment, Value};
 

@@ -40,6 +40,7 @@ thread_local! {
 
 /// The version-1 call information PostgreSQL asks for before it calls `audit_algolia_capture`.
 #[no_mangle]
+#[allow(unreachable_pub, reason = "PostgreSQL looks the symbol up")]
 pub extern "C" fn pg_finfo_audit_algolia_capture() -> &'static pg_sys::Pg_finfo_record {
     const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
     &V1
@@ -50,6 +51,7 @@ pub extern "C" fn pg_finfo_audit_algolia_capture() -> &'static pg_sys::Pg_finfo_
 /// # Safety
 /// To be called by PostgreSQL's function manager alone.
 #[no_mangle]
+#[allow(unreachable_pub, reason = "PostgreSQL looks the symbol up")]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: the function manager passes valid call information; a trigger call is told by its context node.

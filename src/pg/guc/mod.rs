@@ -26,6 +26,7 @@ pub(super) use secrets::{api_key, pseudonym_key};
 pub(super) enum OnCaptureError {
     #[name = c"error"]
     Error,
+    /// Refused until a row left out can be repaired later: without that, going on would lose it.
     #[name = c"warn"]
     Warn,
 }
@@ -75,14 +76,20 @@ pub(super) fn define() {
         GucContext::Sighup,
         GucFlags::empty(),
     );
-    GucRegistry::define_enum_guc(
-        c"audit_algolia.on_capture_error",
-        c"Chooses what happens when a row cannot be made into a record.",
-        c"\"error\": the writer's statement fails. \"warn\": it goes on with a warning.",
-        &ON_CAPTURE_ERROR,
-        GucContext::Sighup,
-        GucFlags::empty(),
-    );
+    // SAFETY: the check hook is guarded against unwinding; there are no assign and show hooks.
+    unsafe {
+        GucRegistry::define_enum_guc_with_hooks(
+            c"audit_algolia.on_capture_error",
+            c"Chooses what happens when a row cannot be made into a record.",
+            c"\"error\": the writer's statement fails.",
+            &ON_CAPTURE_ERROR,
+            GucContext::Sighup,
+            GucFlags::empty(),
+            Some(checks::on_capture_error),
+            None,
+            None,
+        );
+    }
     #[cfg(any(feature = "pg13", feature = "pg14"))]
     // SAFETY: the prefix is a static C string.
     unsafe {
@@ -299,11 +306,6 @@ fn millis(setting: &'static GucSetting<i32>) -> Duration {
 /// Delivery workers for each database.
 pub(super) fn workers() -> u32 {
     u32::try_from(WORKERS.get()).unwrap_or(0)
-}
-
-/// What happens to a row that cannot become a record.
-pub(super) fn on_capture_error() -> OnCaptureError {
-    ON_CAPTURE_ERROR.get()
 }
 
 /// Whether the database of this name is served.

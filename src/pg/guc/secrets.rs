@@ -44,7 +44,7 @@ fn secret(slot: &Slot) -> Option<Secret> {
     // SAFETY: the assign hook stored the extra of the value in force, a C string made by `keep`; the server frees
     // it only after it has assigned another one, in this same thread.
     let text = unsafe { CStr::from_ptr(extra) }.to_string_lossy();
-    (!text.is_empty()).then(|| Secret::new(text.into_owned()))
+    (!text.is_empty()).then(|| Secret::new(&text))
 }
 
 /// Makes the variable and the hooks of one setting that holds a secret.

@@ -120,7 +120,7 @@ pub(super) fn claim(
             let mut builder = BatchBuilder::new(taken.len(), usize::MAX);
             let mut ids = Vec::with_capacity(taken.len());
             for (id, record) in taken {
-                builder.push(Action::AddObject, &record);
+                let _taken = builder.push(Action::AddObject, &record);
                 ids.push(id);
             }
             Claimed { flight, ids, batch: builder.finish() }

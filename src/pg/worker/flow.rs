@@ -107,7 +107,7 @@ impl Flow {
     }
 
     fn rest(&mut self, wake_at: Option<Micros>) {
-        let timeout = wake_at.map_or(NAP_MS, |at| ((at - now()) / 1000 + 1).clamp(0, NAP_MS));
+        let timeout = wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
         process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
         if timeout == NAP_MS && self.cargo.is_empty() {
             self.naps += 1;

@@ -1,0 +1,99 @@
+//! A cluster and a stand-in that know each other: where most integration tests begin.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use postgres::Client;
+
+use crate::server::{Builder, Cluster};
+use crate::standin::{Standin, StandinConfig, ADMIN_KEY, APP_ID};
+use crate::wait::wait_until;
+
+/// The key of the pseudonyms in tests. Logs are searched for it, so it must not occur by chance.
+pub const PSEUDONYM_KEY: &str = "stage-pseudonym-key-5f3a";
+
+/// How long a test waits for what should happen at once.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A server that delivers to a stand-in.
+pub struct Stage {
+    pub cluster: Cluster,
+    pub standin: Standin,
+}
+
+/// Settings of a stage, to be changed before it starts.
+pub struct StageBuilder {
+    standin: StandinConfig,
+    cluster: Builder,
+}
+
+impl StageBuilder {
+    /// Changes the stand-in's configuration.
+    #[must_use]
+    pub fn standin(mut self, change: impl FnOnce(&mut StandinConfig)) -> Self {
+        change(&mut self.standin);
+        self
+    }
+
+    /// Sets a setting of the server.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: impl ToString) -> Self {
+        self.cluster = self.cluster.setting(name, value);
+        self
+    }
+
+    /// Whether the library is preloaded; it is unless told otherwise.
+    #[must_use]
+    pub fn preload(mut self, preload: bool) -> Self {
+        self.cluster = self.cluster.preload(preload);
+        self
+    }
+
+    /// Starts both, and creates the extension in the database `postgres`.
+    ///
+    /// # Errors
+    /// When the server or the stand-in does not start.
+    pub fn start(self) -> Result<Stage> {
+        let standin = Standin::start(self.standin)?;
+        let cluster = self
+            .cluster
+            .setting("audit_algolia.application_id", APP_ID)
+            .setting("audit_algolia.api_key", ADMIN_KEY)
+            .setting("audit_algolia.pseudonym_key", PSEUDONYM_KEY)
+            .setting("audit_algolia.hosts", standin.base_urls().join(","))
+            .start()?;
+        let stage = Stage { cluster, standin };
+        stage
+            .cluster
+            .connect("postgres", "postgres")?
+            .batch_execute("create extension audit_algolia")?;
+        Ok(stage)
+    }
+}
+
+impl Stage {
+    /// A stage whose settings can still be changed.
+    pub fn builder() -> StageBuilder {
+        let standin = StandinConfig {
+            max_record_bytes: 100_000,
+            ..StandinConfig::default()
+        };
+        StageBuilder {
+            standin,
+            cluster: Cluster::builder(),
+        }
+    }
+
+    /// A session of the superuser in the database `postgres`.
+    pub fn admin(&self) -> Client {
+        self.cluster.client("postgres", "postgres")
+    }
+
+    /// Waits until an index of the stand-in holds so many records.
+    #[track_caller]
+    pub fn wait_for_records(&self, index: &str, records: usize) {
+        wait_until(&format!("{records} records in index {index}"), SOON, || {
+            self.standin.index(index).len() == records
+        });
+    }
+}
