@@ -182,7 +182,11 @@ impl Lane {
         if self.fresh.is_empty() {
             self.fresh_rows = 0;
         }
-        Some(Claimable { span, end: End::Newest, fresh: true })
+        Some(Claimable {
+            span,
+            end: End::Newest,
+            fresh: true,
+        })
     }
 
     /// Takes a span of the backlog; `tail_share` per cent of the calls take the oldest one.
@@ -198,7 +202,11 @@ impl Lane {
         } else {
             (self.backlog.take_newest()?, End::Newest)
         };
-        Some(Claimable { span, end, fresh: false })
+        Some(Claimable {
+            span,
+            end,
+            fresh: false,
+        })
     }
 
     /// Gives back what a claim did not use up.
@@ -240,7 +248,11 @@ impl Lane {
     /// Rows a second over about the last ten seconds.
     pub fn delivered_per_second(&self, now: Micros) -> f64 {
         let rate = self.decayed(now) / RATE_WINDOW;
-        if rate < 0.001 { 0.0 } else { rate }
+        if rate < 0.001 {
+            0.0
+        } else {
+            rate
+        }
     }
 
     fn decayed(&self, now: Micros) -> f64 {

@@ -73,12 +73,49 @@ pub struct Appetite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Claim rows of this lane.
-    Claim { lane: usize, index_id: i32, claimable: Claimable },
+    Claim {
+        lane: usize,
+        index_id: i32,
+        claimable: Claimable,
+    },
     /// Nothing can be claimed; look again at this time, if any.
     Wait(Option<Micros>),
 }
 
 impl Ledger {
+    /// An empty ledger on the heap, for tests. Shared memory gets its zeroes from the server.
+    #[cfg(test)]
+    fn boxed() -> Box<Ledger> {
+        // Built in a thread with a stack of its own: the claim table alone is larger than a test's.
+        let build = || {
+            Box::new(Ledger {
+                lane_keys: [LaneKey {
+                    database: 0,
+                    index_id: 0,
+                }; LANES],
+                lanes: [Lane::EMPTY; LANES],
+                workers: [Worker::EMPTY; WORKERS],
+                databases: [Database::EMPTY; DATABASES],
+                committing: [Announcement {
+                    xid: 0,
+                    database: 0,
+                    index_id: 0,
+                    rows: 0,
+                }; COMMITTING],
+                claims: ClaimTable::new(),
+                launcher_latch: 0,
+                launcher_pid: 0,
+                launches: 0,
+            })
+        };
+        std::thread::Builder::new()
+            .stack_size(256 << 20)
+            .spawn(build)
+            .unwrap()
+            .join()
+            .unwrap()
+    }
+
     /// The lane of an index, made when it is new; `None` when all lanes are taken.
     pub fn lane_mut(&mut self, database: u32, index_id: i32) -> Option<&mut Lane> {
         let lane = match self.find_lane(database, index_id) {
@@ -94,7 +131,9 @@ impl Ledger {
 
     /// Where the lane of an index is.
     pub fn find_lane(&self, database: u32, index_id: i32) -> Option<usize> {
-        self.lane_keys.iter().position(|k| k.database == database && k.index_id == index_id)
+        self.lane_keys
+            .iter()
+            .position(|k| k.database == database && k.index_id == index_id)
     }
 
     /// A lane by its place.
@@ -130,7 +169,10 @@ impl Ledger {
     pub fn close_lanes(&mut self, database: u32) {
         for (key, lane) in self.lane_keys.iter_mut().zip(self.lanes.iter_mut()) {
             if key.database == database {
-                *key = LaneKey { database: 0, index_id: 0 };
+                *key = LaneKey {
+                    database: 0,
+                    index_id: 0,
+                };
                 *lane = Lane::EMPTY;
             }
         }
@@ -147,7 +189,9 @@ impl Ledger {
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
-        let Some(me) = self.workers.get(worker) else { return Next::Wait(None) };
+        let Some(me) = self.workers.get(worker) else {
+            return Next::Wait(None);
+        };
         let (database, start) = (me.database, me.next_lane as usize);
         // One slot is kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
         let reserved = usize::from(appetite.slots > 1);
@@ -160,10 +204,17 @@ impl Ledger {
         for fresh in rounds {
             for step in 0..LANES {
                 let place = (start + step) % LANES;
-                let Some(key) = self.lane_keys.get(place).filter(|k| k.database == database).copied() else {
+                let Some(key) = self
+                    .lane_keys
+                    .get(place)
+                    .filter(|k| k.database == database)
+                    .copied()
+                else {
                     continue;
                 };
-                let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else { continue };
+                let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
+                    continue;
+                };
                 let claimable = if *fresh {
                     lane.take_fresh(appetite.linger, appetite.batch_rows, now)
                 } else {
@@ -174,7 +225,11 @@ impl Ledger {
                     me.asleep = false;
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
-                    return Next::Claim { lane: place, index_id: key.index_id, claimable };
+                    return Next::Claim {
+                        lane: place,
+                        index_id: key.index_id,
+                        claimable,
+                    };
                 }
             }
         }
@@ -191,7 +246,9 @@ impl Ledger {
 
     /// Enters a row into the claim table; `false` when another worker holds it or the table is full.
     pub fn claim(&mut self, worker: usize, id: i64) -> Claim {
-        let Some(me) = self.workers.get(worker) else { return Claim::Full };
+        let Some(me) = self.workers.get(worker) else {
+            return Claim::Full;
+        };
         self.claims.claim(worker as u32 + 1, me.database, id)
     }
 
@@ -248,9 +305,13 @@ impl Ledger {
 
     /// A worker ends, whatever it was doing: everything it held waits again.
     pub fn resign(&mut self, worker: usize) {
-        let Some(me) = self.workers.get_mut(worker) else { return };
+        let Some(me) = self.workers.get_mut(worker) else {
+            return;
+        };
         let flights = me.flights;
-        let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
+        let scanning = (me.scanning_lane as usize)
+            .checked_sub(1)
+            .map(|lane| (lane, me.scanning));
         *me = Worker::EMPTY;
         self.claims.release_all(worker as u32 + 1);
         for flight in flights.iter().filter(|f| f.rows > 0) {

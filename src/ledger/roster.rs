@@ -127,16 +127,28 @@ impl Ledger {
 
     /// Workers of a database, running or about to.
     pub fn workers_of(&mut self, database: u32) -> impl Iterator<Item = &mut Worker> {
-        self.workers.iter_mut().filter(move |w| w.stage != Stage::Free && w.database == database)
+        self.workers
+            .iter_mut()
+            .filter(move |w| w.stage != Stage::Free && w.database == database)
     }
 
     /// Reserves a slot for a worker about to be started; returns the slot and the launch's number.
     pub fn enlist(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
-        let slot = self.workers.iter().take(WORKERS).position(|w| w.stage == Stage::Free)?;
+        let slot = self
+            .workers
+            .iter()
+            .take(WORKERS)
+            .position(|w| w.stage == Stage::Free)?;
         self.launches = self.launches.wrapping_add(1);
         let launch = self.launches;
         let worker = self.workers.get_mut(slot)?;
-        *worker = Worker { stage: Stage::Starting, database, number, launch, ..Worker::EMPTY };
+        *worker = Worker {
+            stage: Stage::Starting,
+            database,
+            number,
+            launch,
+            ..Worker::EMPTY
+        };
         Some((slot, launch))
     }
 
@@ -171,14 +183,23 @@ impl Ledger {
     pub fn leave(&mut self, slot: usize, failed: bool, now: Micros) -> Wakes {
         const SECOND: Micros = 1_000_000;
         let mut wakes = Wakes::default();
-        let Some(worker) = self.workers.get(slot) else { return wakes };
-        let (database, healthy) = (worker.database, now.saturating_sub(worker.started_at) > 60 * SECOND);
+        let Some(worker) = self.workers.get(slot) else {
+            return wakes;
+        };
+        let (database, healthy) = (
+            worker.database,
+            now.saturating_sub(worker.started_at) > 60 * SECOND,
+        );
         self.resign(slot);
         if let Some(entry) = self.database_mut(database) {
             if !failed {
                 entry.crashes = 0;
             } else {
-                entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
+                entry.crashes = if healthy {
+                    1
+                } else {
+                    entry.crashes.saturating_add(1)
+                };
                 let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
                 entry.restart_at = now.saturating_add(delay);
             }
@@ -210,7 +231,9 @@ impl Ledger {
     /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
     /// rows may be left from before the server started. `false` when there is no lane left.
     pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {
-        let Some(lane) = self.lane_mut(database, index_id) else { return false };
+        let Some(lane) = self.lane_mut(database, index_id) else {
+            return false;
+        };
         lane.paused = paused;
         if lane.stats_reset == 0 {
             lane.stats_reset = now;
@@ -237,7 +260,8 @@ impl Ledger {
         for place in 0..super::LANES {
             if self.lane_key(place).is_some_and(|key| key.database == database) {
                 if let Some(lane) = self.lane_at(place) {
-                    let lost = lane.queued > lane.in_flight && lane.fresh.is_empty() && lane.backlog.is_empty();
+                    let lost =
+                        lane.queued > lane.in_flight && lane.fresh.is_empty() && lane.backlog.is_empty();
                     if everything || lost {
                         lane.sweep();
                     }
@@ -265,7 +289,10 @@ impl Ledger {
     /// Asks the workers of a database whose number is `wanted` or more to leave.
     pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
         let mut wakes = Wakes::default();
-        for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.leave) {
+        for worker in self
+            .workers_of(database)
+            .filter(|worker| worker.number >= wanted && !worker.leave)
+        {
             worker.leave = true;
             wakes.add(worker.latch);
         }
@@ -275,7 +302,10 @@ impl Ledger {
     /// Whether a process of ours is in a database, or on its way there.
     pub fn is_occupied(&mut self, database: u32) -> bool {
         self.workers_of(database).next().is_some()
-            || self.databases.iter().any(|entry| entry.oid == database && entry.counter != 0)
+            || self
+                .databases
+                .iter()
+                .any(|entry| entry.oid == database && entry.counter != 0)
     }
 
     /// A transaction prepared earlier has committed: what it queued is somewhere, and not counted.

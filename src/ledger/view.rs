@@ -6,7 +6,9 @@ use super::{Ledger, Micros, Stage};
 impl Ledger {
     /// Processes that deliver for a database.
     pub fn running_workers(&mut self, database: u32) -> usize {
-        self.workers_of(database).filter(|worker| worker.stage == Stage::Running).count()
+        self.workers_of(database)
+            .filter(|worker| worker.stage == Stage::Running)
+            .count()
     }
 
     /// No waiting row of the index has a lower id; `None` when none waits.
@@ -23,13 +25,27 @@ impl Ledger {
     fn ends(&self, database: u32, index_id: i32) -> impl Iterator<Item = (i64, i64)> + '_ {
         let place = self.find_lane(database, index_id);
         let lane = place.and_then(|place| self.lane(place));
-        let waiting =
-            lane.into_iter().flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter())).map(|s| (s.lo, s.hi));
-        let workers = self.workers.iter().filter(move |w| w.stage != Stage::Free && w.database == database);
+        let waiting = lane
+            .into_iter()
+            .flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter()))
+            .map(|s| (s.lo, s.hi));
+        let workers = self
+            .workers
+            .iter()
+            .filter(move |w| w.stage != Stage::Free && w.database == database);
         let held = workers.flat_map(move |worker| {
-            let scanning = (worker.scanning_lane as usize).checked_sub(1).map(|lane| (lane, worker.scanning));
-            let flights = worker.flights.iter().filter(|f| f.rows > 0).map(|f| (f.lane as usize, f.span));
-            flights.chain(scanning).filter(move |(lane, _)| Some(*lane) == place).map(|(_, s)| (s.lo, s.hi))
+            let scanning = (worker.scanning_lane as usize)
+                .checked_sub(1)
+                .map(|lane| (lane, worker.scanning));
+            let flights = worker
+                .flights
+                .iter()
+                .filter(|f| f.rows > 0)
+                .map(|f| (f.lane as usize, f.span));
+            flights
+                .chain(scanning)
+                .filter(move |(lane, _)| Some(*lane) == place)
+                .map(|(_, s)| (s.lo, s.hi))
         });
         waiting.chain(held)
     }

@@ -96,7 +96,13 @@ impl Worker {
         last_error: Text::EMPTY,
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
-        flights: [Flight { rows: 0, bytes: 0, lane: 0, span: Span { lo: 0, hi: 0 }, started_at: 0 }; FLIGHTS],
+        flights: [Flight {
+            rows: 0,
+            bytes: 0,
+            lane: 0,
+            span: Span { lo: 0, hi: 0 },
+            started_at: 0,
+        }; FLIGHTS],
     };
 
     /// Rows this worker holds.

@@ -43,11 +43,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     }
     // SAFETY: called once, at the start of a background worker that asked for a database connection.
     unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(
-            pg_sys::Oid::from(database),
-            pg_sys::InvalidOid,
-            0,
-        )
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0)
     };
     process::set(c"search_path", c"pg_catalog, pg_temp");
     process::set(c"statement_timeout", c"0");
@@ -100,7 +96,9 @@ fn count(database: u32) {
 /// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
 /// not have yet. Takes the transaction's snapshot in the same moment.
 fn expected(database: u32) -> HashMap<i32, i64> {
-    let Some(ledger) = shmem::ledger() else { return HashMap::new() };
+    let Some(ledger) = shmem::ledger() else {
+        return HashMap::new();
+    };
     // SAFETY: the first snapshot of a repeatable-read transaction is its only one; taking it waits for no lock of ours.
     let snapshot = unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());

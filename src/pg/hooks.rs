@@ -61,12 +61,16 @@ unsafe extern "C-unwind" fn on_object_access(
 enum Concern {
     None,
     /// The database must be empty of connections.
-    Database { oid: u32, is_drop: bool },
+    Database {
+        oid: u32,
+        is_drop: bool,
+    },
     /// A transaction prepared earlier commits now.
     CommitPrepared,
 }
 
 #[pg_guard]
+#[allow(clippy::too_many_arguments, reason = "the server's signature")]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -82,19 +86,45 @@ unsafe extern "C-unwind" fn on_utility(
         #[cfg(not(feature = "pg13"))]
         match PREVIOUS_UTILITY {
             Some(previous) => previous(
-                statement, text, read_only_tree, context, parameters, environment, destination, completion,
+                statement,
+                text,
+                read_only_tree,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
             ),
             None => pg_sys::standard_ProcessUtility(
-                statement, text, read_only_tree, context, parameters, environment, destination, completion,
+                statement,
+                text,
+                read_only_tree,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
             ),
         }
         #[cfg(feature = "pg13")]
         match PREVIOUS_UTILITY {
-            Some(previous) => {
-                previous(statement, text, context, parameters, environment, destination, completion)
-            }
+            Some(previous) => previous(
+                statement,
+                text,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
+            ),
             None => pg_sys::standard_ProcessUtility(
-                statement, text, context, parameters, environment, destination, completion,
+                statement,
+                text,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
             ),
         }
     };
@@ -133,7 +163,9 @@ unsafe extern "C-unwind" fn on_utility(
 unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
     // SAFETY: each cast follows the node's own tag.
     unsafe {
-        let Some(tag) = node.as_ref().map(|node| node.type_) else { return Concern::None };
+        let Some(tag) = node.as_ref().map(|node| node.type_) else {
+            return Concern::None;
+        };
         match tag {
             pg_sys::NodeTag::T_DropdbStmt => database((*node.cast::<pg_sys::DropdbStmt>()).dbname, true),
             pg_sys::NodeTag::T_RenameStmt => {
@@ -182,7 +214,10 @@ unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
     if oid == pg_sys::InvalidOid {
         Concern::None
     } else {
-        Concern::Database { oid: oid.to_u32(), is_drop }
+        Concern::Database {
+            oid: oid.to_u32(),
+            is_drop,
+        }
     }
 }
 
@@ -209,7 +244,14 @@ fn empty(oid: u32) {
     let deadline = now() + PATIENCE;
     let Some((wakes, counter)) = shmem::ledger().map(|mut ledger| {
         let wakes = ledger.hold(oid, now() + HOLD);
-        (wakes, ledger.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter))
+        (
+            wakes,
+            ledger
+                .databases
+                .iter()
+                .find(|entry| entry.oid == oid)
+                .map_or(0, |entry| entry.counter),
+        )
     }) else {
         return;
     };

@@ -55,7 +55,10 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
         ledger.launcher_pid = unsafe { pg_sys::MyProcPid };
     }
     log!("audit_algolia launcher started");
-    let mut launcher = Launcher { starting: Vec::new(), out_of_slots: false };
+    let mut launcher = Launcher {
+        starting: Vec::new(),
+        out_of_slots: false,
+    };
     loop {
         process::reload_if_asked();
         let timeout = process::in_scratch_memory(|| launcher.round());
@@ -114,7 +117,10 @@ impl Launcher {
         for slot in 0..crate::ledger::WORKERS {
             let orphan = ledger.workers.get(slot).filter(|worker| {
                 worker.stage == Stage::Starting
-                    && !self.starting.iter().any(|(s, l, _)| *s == slot && *l == worker.launch)
+                    && !self
+                        .starting
+                        .iter()
+                        .any(|(s, l, _)| *s == slot && *l == worker.launch)
             });
             if let Some(launch) = orphan.map(|worker| worker.launch) {
                 ledger.give_up(slot, launch);
@@ -125,9 +131,13 @@ impl Launcher {
     /// Sees to the workers of one database; returns how long to sleep at most, in milliseconds.
     fn serve(&mut self, database: u32, name: &str, now: Micros) -> i64 {
         let (wanted, missing, recount, wait) = {
-            let Some(mut ledger) = shmem::ledger() else { return NAP_MS };
+            let Some(mut ledger) = shmem::ledger() else {
+                return NAP_MS;
+            };
             let running: Vec<u32> = ledger.workers_of(database).map(|worker| worker.number).collect();
-            let Some(entry) = ledger.database_mut(database) else { return NAP_MS };
+            let Some(entry) = ledger.database_mut(database) else {
+                return NAP_MS;
+            };
             let recount = entry.recount && entry.counter == 0 && entry.extension == Extension::Present;
             if recount {
                 entry.recount = false;
@@ -144,7 +154,13 @@ impl Launcher {
             let missing: Vec<u32> = (0..wanted).filter(|number| !running.contains(number)).collect();
             (wanted, missing, recount, wait)
         };
-        if recount && !start("audit_algolia counter", "audit_algolia_counter_main", i64::from(database)) {
+        if recount
+            && !start(
+                "audit_algolia counter",
+                "audit_algolia_counter_main",
+                i64::from(database),
+            )
+        {
             if let Some(mut ledger) = shmem::ledger() {
                 ledger.counter_ended(database, true);
             }
@@ -170,7 +186,11 @@ impl Launcher {
             self.tell_shortage("audit_algolia has as many workers as it can keep track of", name);
             return false;
         };
-        if start("audit_algolia worker", "audit_algolia_worker_main", argument(slot, launch)) {
+        if start(
+            "audit_algolia worker",
+            "audit_algolia_worker_main",
+            argument(slot, launch),
+        ) {
             self.starting.push((slot, launch, now));
             self.out_of_slots = false;
             return true;
@@ -178,7 +198,10 @@ impl Launcher {
         if let Some(mut ledger) = shmem::ledger() {
             ledger.give_up(slot, launch);
         }
-        self.tell_shortage("audit_algolia could not start a worker: no process slot is free", name);
+        self.tell_shortage(
+            "audit_algolia could not start a worker: no process slot is free",
+            name,
+        );
         false
     }
 
@@ -189,7 +212,9 @@ impl Launcher {
                 format!("{message}; rows of database \"{database}\" wait"),
                 "audit_algolia launcher",
             )
-            .set_hint("Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.")
+            .set_hint(
+                "Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.",
+            )
             .report(PgLogLevel::WARNING);
         }
     }
@@ -224,8 +249,7 @@ fn databases() -> Vec<(u32, String)> {
         // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction; each tuple is
         // read before the next is fetched.
         unsafe {
-            let catalog =
-                pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+            let catalog = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
             let scan = pg_sys::table_beginscan_catalog(catalog, 0, std::ptr::null_mut());
             loop {
                 let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);

@@ -89,7 +89,9 @@ impl ServerCalendar {
     pub(super) fn current() -> ServerCalendar {
         // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when
         // it was set and should therefore be there.
-        ServerCalendar { zone: guc::time_zone().unwrap_or_else(|| unsafe { pg_sys::log_timezone }) }
+        ServerCalendar {
+            zone: guc::time_zone().unwrap_or(unsafe { pg_sys::log_timezone }),
+        }
     }
 }
 
@@ -100,7 +102,13 @@ impl Calendar for ServerCalendar {
         unsafe {
             let moment: pg_sys::pg_time_t = unix_seconds;
             match pg_sys::pg_localtime(&moment, self.zone).as_ref() {
-                None => CivilHour { year: i32::MAX, month: 1, day: 1, hour: 0, weekday: 0 },
+                None => CivilHour {
+                    year: i32::MAX,
+                    month: 1,
+                    day: 1,
+                    hour: 0,
+                    weekday: 0,
+                },
                 Some(clock) => CivilHour {
                     year: clock.tm_year + 1900,
                     month: (clock.tm_mon + 1) as u8,

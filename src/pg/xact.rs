@@ -87,8 +87,16 @@ fn change(index_id: i32, apply: impl FnOnce(&mut Change)) {
             .iter()
             .rposition(|n| n.subtransaction == subtransaction && n.change.index_id == index_id);
         let place = known.unwrap_or_else(|| {
-            let change = Change { index_id, queued: 0, removed: 0, spans: Regions::new() };
-            pending.notes.push(Note { subtransaction, change });
+            let change = Change {
+                index_id,
+                queued: 0,
+                removed: 0,
+                spans: Regions::new(),
+            };
+            pending.notes.push(Note {
+                subtransaction,
+                change,
+            });
             pending.notes.len() - 1
         });
         if let Some(note) = pending.notes.get_mut(place) {

@@ -58,5 +58,9 @@ fn reset_stats() {
 
 #[pg_extern(sql = false)]
 fn pseudonym(value: &str) -> Result<String, ErrorReport> {
-    reported(pseudonymizer().map(|made| made.pseudonym(value)).ok_or_else(no_pseudonym_key))
+    reported(
+        pseudonymizer()
+            .map(|made| made.pseudonym(value))
+            .ok_or_else(no_pseudonym_key),
+    )
 }

@@ -62,12 +62,17 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
 
 /// The highest id waiting in an index.
 fn highest(index: i32) -> Outcome<Option<i64>> {
-    Ok(Spi::get_one_with_args(include_str!("../../../sql/highest.sql"), &[index.into()])?)
+    Ok(Spi::get_one_with_args(
+        include_str!("../../../sql/highest.sql"),
+        &[index.into()],
+    )?)
 }
 
 /// Whether rows of an index up to `highest` are still in the queue, by a snapshot of this moment.
 fn is_waiting(index: i32, highest: i64) -> Outcome<bool> {
-    let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), index)).unwrap_or(i64::MIN);
+    let lowest = shmem::ledger()
+        .and_then(|ledger| ledger.lowest(my_database(), index))
+        .unwrap_or(i64::MIN);
     // `update` rather than `select`: a read-only query would see the snapshot the caller's statement began with.
     Spi::connect_mut(|client| {
         let rows = client.update(

@@ -74,7 +74,12 @@ impl Table {
             }
             let row = rows.first();
             let texts = |ordinal| -> Outcome<Vec<String>> {
-                Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())
+                Ok(row
+                    .get::<Vec<Option<String>>>(ordinal)?
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .collect())
             };
             let schema: String = row.get(4)?.unwrap_or_default();
             let bare_name: String = row.get(5)?.unwrap_or_default();

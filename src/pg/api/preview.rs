@@ -33,7 +33,9 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Js
         let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
         if let Some(rules) = SourceRules::load(id, &names)? {
             // With the caller's rights: row-level security and column privileges decide what is shown.
-            records.extend(as_user(caller(), || records_of(&table, &rules, i64::from(limit)))?);
+            records.extend(as_user(caller(), || {
+                records_of(&table, &rules, i64::from(limit))
+            })?);
         }
     }
     Ok(records)
@@ -51,8 +53,12 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Jso
         .chain(&rules.object_id)
         .map(|name| format!("{} desc nulls last", spi::quote_identifier(name)))
         .collect();
-    let query =
-        format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
+    let query = format!(
+        "select {} from {} order by {} limit $1",
+        list.join(", "),
+        table.name,
+        order.join(", ")
+    );
     set_output_aside();
     let pseudonymizer = pseudonymizer();
     Spi::connect(|client| {

@@ -95,7 +95,10 @@ impl Wish {
         check_filter(self.filter.as_deref())?;
         check_operations(&entries(&self.operations, "operations")?)?;
         check_mode(self.mode.as_deref())?;
-        check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
+        check_backfill(
+            self.backfill
+                .ok_or(RuleError::NullArgument { argument: "backfill" })?,
+        )?;
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
         check_index_name(&index_name)?;
 
@@ -117,8 +120,12 @@ impl Wish {
             None => table.primary_key.clone(),
         };
         let key: Vec<&str> = object_id.iter().map(String::as_str).collect();
-        let pseudonymize =
-            check_pseudonymize(&entries(&self.pseudonymize, "pseudonymize")?, &columns, &key, &known)?;
+        let pseudonymize = check_pseudonymize(
+            &entries(&self.pseudonymize, "pseudonymize")?,
+            &columns,
+            &key,
+            &known,
+        )?;
         if !pseudonymize.is_empty() && guc::pseudonym_key().is_none() {
             return Err(no_pseudonym_key());
         }
@@ -135,9 +142,9 @@ impl Wish {
             index_name,
             pseudonymize,
             object_id,
-            object_prefix: self
-                .object_prefix
-                .ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
+            object_prefix: self.object_prefix.ok_or(RuleError::NullArgument {
+                argument: "object_prefix",
+            })?,
         })
     }
 }
@@ -152,13 +159,20 @@ fn check_table(table: &Table) -> Outcome<()> {
         ))
     };
     match table.kind.as_str() {
-        _ if table.is_temporary => {
-            wrong("a temporary table", "Only this session sees its rows; watch an ordinary table.")
-        }
+        _ if table.is_temporary => wrong(
+            "a temporary table",
+            "Only this session sees its rows; watch an ordinary table.",
+        ),
         "r" | "p" => Ok(()),
         "v" => wrong("a view", "Watch the tables the view reads."),
-        "m" => wrong("a materialized view", "Watch the tables the materialized view reads."),
-        "f" => wrong("a foreign table", "Its rows are written elsewhere; watch the table there."),
+        "m" => wrong(
+            "a materialized view",
+            "Watch the tables the materialized view reads.",
+        ),
+        "f" => wrong(
+            "a foreign table",
+            "Its rows are written elsewhere; watch the table there.",
+        ),
         _ => wrong("not a table", "Name a table."),
     }
 }
@@ -196,12 +210,19 @@ impl Rules {
                     "append".into(),
                 ],
             )?;
-            if rows.is_empty() { Ok(None) } else { rows.first().get_one::<i32>() }
+            if rows.is_empty() {
+                Ok(None)
+            } else {
+                rows.first().get_one::<i32>()
+            }
         })?;
         id.ok_or_else(|| {
             failure(
                 PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-                format!("table {} is already watched for index \"{}\"", table.name, self.index_name),
+                format!(
+                    "table {} is already watched for index \"{}\"",
+                    table.name, self.index_name
+                ),
                 "To change its rules, call audit_algolia.unwatch() first; queued rows are still delivered.",
             )
         })
@@ -214,10 +235,16 @@ impl Rules {
         if full {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("index \"{}\" is one more than this server can serve", self.index_name),
+                format!(
+                    "index \"{}\" is one more than this server can serve",
+                    self.index_name
+                ),
                 "Let several tables share an index, with an object_prefix each.",
             )
-            .with_detail(format!("At most {} indices are served, over all databases.", crate::ledger::LANES)));
+            .with_detail(format!(
+                "At most {} indices are served, over all databases.",
+                crate::ledger::LANES
+            )));
         }
         Ok(())
     }
@@ -228,9 +255,17 @@ impl Rules {
             let rows = client.select(
                 include_str!("../../../sql/find_prefix_clash.sql"),
                 Some(1),
-                &[index_id.into(), self.object_prefix.clone().into(), table.oid.into()],
+                &[
+                    index_id.into(),
+                    self.object_prefix.clone().into(),
+                    table.oid.into(),
+                ],
             )?;
-            if rows.is_empty() { Ok(None) } else { rows.first().get_one() }
+            if rows.is_empty() {
+                Ok(None)
+            } else {
+                rows.first().get_one()
+            }
         })?;
         match other {
             None => Ok(()),
@@ -272,7 +307,9 @@ fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<()
 fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
     let sources = sources_of(table, index_name.as_deref())?;
     if sources.is_empty() {
-        let what = index_name.map(|name| format!(" for index \"{name}\"")).unwrap_or_default();
+        let what = index_name
+            .map(|name| format!(" for index \"{name}\""))
+            .unwrap_or_default();
         return Err(failure(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("table {} is not watched{what}", table.name),
@@ -280,7 +317,11 @@ fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
         ));
     }
     for (id, _) in sources {
-        Spi::run(&format!("drop trigger if exists {} on {}", trigger_name(id), table.name))?;
+        Spi::run(&format!(
+            "drop trigger if exists {} on {}",
+            trigger_name(id),
+            table.name
+        ))?;
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;
     }
     xact::note_stale();

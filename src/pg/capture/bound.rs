@@ -108,8 +108,15 @@ impl Bound {
                 bucketed: rules.time_column.as_ref() == Some(&column.name),
             });
         }
-        let key_pseudonymize = rules.object_id.iter().map(|name| is_pseudonymized(name)).collect();
-        let used = keys.iter().map(|(place, _)| *place).chain(fields.iter().map(|(place, _)| *place));
+        let key_pseudonymize = rules
+            .object_id
+            .iter()
+            .map(|name| is_pseudonymized(name))
+            .collect();
+        let used = keys
+            .iter()
+            .map(|(place, _)| *place)
+            .chain(fields.iter().map(|(place, _)| *place));
         Ok(Bound {
             plan: Plan::new(&rules.object_prefix, planned, key_pseudonymize),
             width: used.max().map_or(0, |last| last + 1),

@@ -125,13 +125,21 @@ pub(super) struct TextDecoder {
 
 impl TextDecoder {
     pub(super) fn of(oid: pg_sys::Oid) -> TextDecoder {
-        TextDecoder { decoder: Decoder::of(oid), output: output_of(oid) }
+        TextDecoder {
+            decoder: Decoder::of(oid),
+            output: output_of(oid),
+        }
     }
 
     pub(super) fn depends_on_settings(&self) -> bool {
         !matches!(
             self.decoder,
-            Decoder::Bool | Decoder::Int2 | Decoder::Int4 | Decoder::Int8 | Decoder::Text | Decoder::Numeric(_)
+            Decoder::Bool
+                | Decoder::Int2
+                | Decoder::Int4
+                | Decoder::Int8
+                | Decoder::Text
+                | Decoder::Numeric(_)
         )
     }
 
@@ -140,8 +148,8 @@ impl TextDecoder {
     /// # Safety
     /// As for [`Decoder::decode`].
     pub(super) unsafe fn decode<'a>(&self, datum: pg_sys::Datum) -> Cow<'a, str> {
-        // SAFETY: handed on to the caller.
         match self.decoder {
+            // SAFETY: handed on to the caller.
             Decoder::Text => unsafe { varlena_text(datum) },
             Decoder::Int2 => Cow::Owned((datum.value() as i16).to_string()),
             Decoder::Int4 => Cow::Owned((datum.value() as i32).to_string()),
@@ -157,7 +165,13 @@ impl Element {
         let (mut length, mut by_value, mut alignment) = (0, false, 0);
         // SAFETY: a look-up in the system caches.
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut length, &mut by_value, &mut alignment) };
-        Element { decoder: Decoder::of(oid), oid, length, by_value, alignment }
+        Element {
+            decoder: Decoder::of(oid),
+            oid,
+            length,
+            by_value,
+            alignment,
+        }
     }
 }
 
@@ -181,10 +195,17 @@ unsafe fn decode_array<'a>(element: &Element, datum: pg_sys::Datum) -> Value<'a>
         );
         let rank = usize::try_from((*array).ndim).unwrap_or(0);
         let sizes: *const i32 = array.add(1).cast();
-        let dimensions: Vec<usize> =
-            (0..rank).map(|d| usize::try_from(*sizes.add(d)).unwrap_or(0)).collect();
+        let dimensions: Vec<usize> = (0..rank)
+            .map(|d| usize::try_from(*sizes.add(d)).unwrap_or(0))
+            .collect();
         let items: Vec<Value> = (0..usize::try_from(count).unwrap_or(0))
-            .map(|i| if *nulls.add(i) { Value::Null } else { element.decoder.decode(*values.add(i)) })
+            .map(|i| {
+                if *nulls.add(i) {
+                    Value::Null
+                } else {
+                    element.decoder.decode(*values.add(i))
+                }
+            })
             .collect();
         (dimensions, items)
     };
@@ -221,7 +242,10 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
             pg_sys::Oid::from((*header).t_choice.t_datum.datum_typeid.to_u32()),
             (*header).t_choice.t_datum.datum_typmod,
         );
-        let mut tuple = pg_sys::HeapTupleData { t_data: header, ..Default::default() };
+        let mut tuple = pg_sys::HeapTupleData {
+            t_data: header,
+            ..Default::default()
+        };
         tuple.t_len = pgrx::varlena::varsize(header.cast()) as u32;
         let width = usize::try_from((*descriptor).natts).unwrap_or(0);
         let mut values = vec![pg_sys::Datum::from(0usize); width];
@@ -231,7 +255,9 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
         for (place, (value, null)) in values.into_iter().zip(nulls).enumerate() {
             let attribute = super::bound::attribute(descriptor, place);
             if !(*attribute).attisdropped && !null {
-                let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
+                let name = CStr::from_ptr((*attribute).attname.data.as_ptr())
+                    .to_string_lossy()
+                    .into_owned();
                 members.push((Cow::Owned(name), Decoder::of((*attribute).atttypid).decode(value)));
             }
         }

@@ -59,13 +59,22 @@ macro_rules! secret_setting {
 
         #[pg_guard]
         unsafe extern "C-unwind" fn $show() -> *const c_char {
-            if secret(&$slot).is_some() { c"********".as_ptr() } else { c"".as_ptr() }
+            if secret(&$slot).is_some() {
+                c"********".as_ptr()
+            } else {
+                c"".as_ptr()
+            }
         }
     };
 }
 
 secret_setting!(API_KEY, API_KEY_VALUE, assign_api_key, show_api_key);
-secret_setting!(PSEUDONYM_KEY, PSEUDONYM_KEY_VALUE, assign_pseudonym_key, show_pseudonym_key);
+secret_setting!(
+    PSEUDONYM_KEY,
+    PSEUDONYM_KEY_VALUE,
+    assign_pseudonym_key,
+    show_pseudonym_key
+);
 
 /// Makes the variable and the assign hook of one setting that names a file with a secret.
 macro_rules! secret_file {
@@ -225,4 +234,3 @@ unsafe fn keep(secret: &str, extra: *mut *mut c_void) -> bool {
 extern "C" {
     fn malloc(size: usize) -> *mut c_void;
 }
-

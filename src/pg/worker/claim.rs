@@ -43,8 +43,12 @@ impl Statements {
         Spi::connect_mut(|client| {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             Ok(Statements {
-                newest: client.prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?.keep(),
-                oldest: client.prepare_mut(include_str!("../../../sql/claim_oldest.sql"), &claim)?.keep(),
+                newest: client
+                    .prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?
+                    .keep(),
+                oldest: client
+                    .prepare_mut(include_str!("../../../sql/claim_oldest.sql"), &claim)?
+                    .keep(),
                 settle: client
                     .prepare_mut(
                         include_str!("../../../sql/settle.sql"),
@@ -77,7 +81,9 @@ pub(super) fn claim(
         let read = read(index_id, claimable, statements, limits)?;
         // SAFETY: reads the clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
-        let Some(mut ledger) = shmem::ledger() else { return Ok(None) };
+        let Some(mut ledger) = shmem::ledger() else {
+            return Ok(None);
+        };
         let mut taken: Vec<(i64, String)> = Vec::with_capacity(read.rows.len());
         let (mut bytes, mut last, mut cut) = (0, None, !read.exhausted);
         for (id, record) in read.rows {
@@ -123,7 +129,11 @@ pub(super) fn claim(
                 let _taken = builder.push(Action::AddObject, &record);
                 ids.push(id);
             }
-            Claimed { flight, ids, batch: builder.finish() }
+            Claimed {
+                flight,
+                ids,
+                batch: builder.finish(),
+            }
         }))
     })
 }
@@ -133,17 +143,18 @@ fn rest(claimable: Claimable, last: Option<i64>) -> Span {
     let Span { lo, hi } = claimable.span;
     match (claimable.end, last) {
         (_, None) => Span { lo, hi },
-        (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
-        (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
+        (End::Newest, Some(last)) => Span {
+            lo,
+            hi: last.saturating_sub(1),
+        },
+        (End::Oldest, Some(last)) => Span {
+            lo: last.saturating_add(1),
+            hi,
+        },
     }
 }
 
-fn read(
-    index_id: i32,
-    claimable: Claimable,
-    statements: &Statements,
-    limits: Limits,
-) -> spi::Result<Read> {
+fn read(index_id: i32, claimable: Claimable, statements: &Statements, limits: Limits) -> spi::Result<Read> {
     let statement = match claimable.end {
         End::Newest => &statements.newest,
         End::Oldest => &statements.oldest,
@@ -159,7 +170,10 @@ fn read(
             let got = fetch(&mut cursor, wanted, &mut rows, &mut bytes)?;
             let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
             if full || got < wanted {
-                return Ok(Read { rows, exhausted: got < wanted });
+                return Ok(Read {
+                    rows,
+                    exhausted: got < wanted,
+                });
             }
         }
     })
@@ -188,8 +202,11 @@ pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> 
     in_transaction(|| {
         Spi::connect_mut(|client| {
             for (index_id, ids) in delivered {
-                let deleted =
-                    client.update(&statements.settle, None, &[(*index_id).into(), ids.clone().into()])?;
+                let deleted = client.update(
+                    &statements.settle,
+                    None,
+                    &[(*index_id).into(), ids.clone().into()],
+                )?;
                 xact::note_removed(*index_id, deleted.len() as i64);
             }
             Ok(())

@@ -107,7 +107,11 @@ impl Flow {
     }
 
     fn rest(&mut self, wake_at: Option<Micros>) {
-        let timeout = wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
+        let timeout = wake_at.map_or(NAP_MS, |at| {
+            (at.saturating_sub(now()) / 1000)
+                .saturating_add(1)
+                .clamp(0, NAP_MS)
+        });
         process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
         if timeout == NAP_MS && self.cargo.is_empty() {
             self.naps += 1;
@@ -119,12 +123,23 @@ impl Flow {
     }
 
     fn orders(&mut self) -> Orders {
-        let Some(mut ledger) = shmem::ledger() else { return Orders { leave: true, stale: false } };
+        let Some(mut ledger) = shmem::ledger() else {
+            return Orders {
+                leave: true,
+                stale: false,
+            };
+        };
         match ledger.workers.get_mut(self.slot) {
-            None => Orders { leave: true, stale: false },
+            None => Orders {
+                leave: true,
+                stale: false,
+            },
             Some(me) => {
                 let stale = std::mem::take(&mut me.stale);
-                Orders { leave: me.leave, stale }
+                Orders {
+                    leave: me.leave,
+                    stale,
+                }
             }
         }
     }
@@ -223,12 +238,24 @@ impl Flow {
         }
         let mut delivered = Vec::new();
         for Return { flight, report } in returns {
-            let Some(cargo) = self.cargo.remove(&flight) else { continue };
-            self.note_batch(&report.host, cargo.ids.len(), matches!(report.outcome, Outcome::Delivered { .. }));
+            let Some(cargo) = self.cargo.remove(&flight) else {
+                continue;
+            };
+            self.note_batch(
+                &report.host,
+                cargo.ids.len(),
+                matches!(report.outcome, Outcome::Delivered { .. }),
+            );
             match report.outcome {
                 Outcome::Delivered { .. } => delivered.push((flight, cargo)),
                 Outcome::Retry { reason, not_before } => {
-                    self.set_back(flight, &cargo, Setback::Retry, &reason, not_before.unwrap_or_default());
+                    self.set_back(
+                        flight,
+                        &cargo,
+                        Setback::Retry,
+                        &reason,
+                        not_before.unwrap_or_default(),
+                    );
                 }
                 Outcome::Rejected { reason, .. } => {
                     self.set_back(flight, &cargo, Setback::Retry, &reason, Duration::ZERO);
@@ -244,7 +271,9 @@ impl Flow {
 
     /// Deletes what has arrived. A failure here ends the process; the rows are then sent again.
     fn settle(&mut self, delivered: Vec<(usize, Cargo)>) {
-        let (Some(statements), false) = (&self.statements, delivered.is_empty()) else { return };
+        let (Some(statements), false) = (&self.statements, delivered.is_empty()) else {
+            return;
+        };
         process::report_activity(true, "deleting delivered rows");
         let mut places = Vec::new();
         let mut rows = Vec::new();
@@ -254,7 +283,10 @@ impl Flow {
         }
         let outcome = settle(statements, &rows);
         if let Err(error) = &outcome {
-            complain("audit_algolia could not delete delivered rows and sends them again", &error.to_string());
+            complain(
+                "audit_algolia could not delete delivered rows and sends them again",
+                &error.to_string(),
+            );
         }
         let now = now();
         for (flight, (index_id, ids)) in places.into_iter().zip(rows) {
@@ -289,7 +321,10 @@ impl Flow {
             index.in_trouble = true;
             if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
                 index.logged_at = now;
-                log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
+                log!(
+                    "audit_algolia cannot deliver to index \"{}\" and tries again: {reason}",
+                    index.name
+                );
             }
         }
     }
@@ -317,16 +352,22 @@ impl Flow {
             let busy = self.couriers.as_ref().map_or(0, Couriers::under_way);
             let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(busy), now()));
             let (lane, index_id, claimable) = match next {
-                Some(Next::Claim { lane, index_id, claimable }) => (lane, index_id, claimable),
+                Some(Next::Claim {
+                    lane,
+                    index_id,
+                    claimable,
+                }) => (lane, index_id, claimable),
                 Some(Next::Wait(wake_at)) => return wake_at,
                 None => return None,
             };
             if !self.indices.contains_key(&index_id) {
                 self.read_indices();
             }
-            let (Some(name), Some(statements), Some(sink)) =
-                (self.indices.get(&index_id).map(|index| index.name.clone()), &self.statements, &self.sink)
-            else {
+            let (Some(name), Some(statements), Some(sink)) = (
+                self.indices.get(&index_id).map(|index| index.name.clone()),
+                &self.statements,
+                &self.sink,
+            ) else {
                 // Rows of an index that is not in the table: nothing can be sent, nothing is lost.
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.claimed(self.slot, Some(claimable.span), None);
@@ -337,16 +378,30 @@ impl Flow {
                 continue;
             };
             let sink = sink.clone();
-            let limits = Limits { rows: guc::appetite(0).batch_rows, bytes: guc::batch_bytes() };
+            let limits = Limits {
+                rows: guc::appetite(0).batch_rows,
+                bytes: guc::batch_bytes(),
+            };
             process::report_activity(true, "claiming rows");
             match claim(self.slot, lane, index_id, claimable, statements, limits) {
                 Ok(None) => (),
                 Ok(Some(claimed)) => {
                     let rows = claimed.ids.len();
                     process::report_activity(true, &format!("delivering {rows} rows to index \"{name}\""));
-                    self.cargo.insert(claimed.flight, Cargo { index_id, lane, ids: claimed.ids });
-                    let errand =
-                        Errand { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };
+                    self.cargo.insert(
+                        claimed.flight,
+                        Cargo {
+                            index_id,
+                            lane,
+                            ids: claimed.ids,
+                        },
+                    );
+                    let errand = Errand {
+                        flight: claimed.flight,
+                        index_name: name,
+                        batch: claimed.batch,
+                        sink,
+                    };
                     if let Err(error) = self.send(errand) {
                         self.give_up(claimed.flight, &format!("no thread to send with: {error}"));
                         return Some(now().saturating_add(PAUSE));
@@ -391,5 +446,9 @@ fn now() -> Micros {
 }
 
 fn complain(what: &str, why: &str) {
-    ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("{what}: {why}"));
+    ereport!(
+        PgLogLevel::WARNING,
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+        format!("{what}: {why}")
+    );
 }

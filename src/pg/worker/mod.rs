@@ -38,15 +38,13 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     let slot = (argument & ((1 << SLOT_BITS) - 1)) as usize;
     let launch = (argument >> SLOT_BITS) as u32;
     process::obey_signals();
-    let Some(database) = report_for_duty(slot, launch) else { return };
+    let Some(database) = report_for_duty(slot, launch) else {
+        return;
+    };
     // SAFETY: called once, at the start of a background worker that asked for a database connection; an invalid
     // user means the bootstrap superuser.
     unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(
-            pg_sys::Oid::from(database),
-            pg_sys::InvalidOid,
-            0,
-        );
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
         // Registered after the connection's own, hence called before them: the ledger is tidied while locks work.
         pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
     }

@@ -1,0 +1,273 @@
+//! The ledger without a server: claims, turns, failures and counts.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::regions::Regions;
+
+const DB: u32 = 5;
+
+/// A ledger as a server that has just started has it, with one worker per name in `workers`.
+fn ledger(workers: usize) -> Box<Ledger> {
+    let mut ledger = Ledger::boxed();
+    for number in 0..workers {
+        let (slot, launch) = ledger.enlist(DB, number as u32).unwrap();
+        assert!(ledger.report_for_duty(slot, launch, 100 + number as i32, 1000 + number as u64, 0));
+    }
+    ledger
+}
+
+fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
+    let mut spans = Regions::new();
+    spans.add(lo, hi);
+    Change {
+        index_id,
+        queued: hi - lo + 1,
+        removed: 0,
+        spans,
+    }
+}
+
+const HUNGRY: Appetite = Appetite {
+    free: 4,
+    slots: 4,
+    batch_rows: 1000,
+    linger: 0,
+    tail_share: 0,
+};
+
+fn next_span(ledger: &mut Ledger, appetite: Appetite, now: Micros) -> Option<(i32, Span, End, bool)> {
+    match ledger.next(0, appetite, now) {
+        Next::Claim {
+            index_id, claimable, ..
+        } => Some((index_id, claimable.span, claimable.end, claimable.fresh)),
+        Next::Wait(_) => None,
+    }
+}
+
+/// Pretends that the worker claimed the rows `ids` of the span it was given.
+fn fly(ledger: &mut Ledger, worker: usize, lane: usize, ids: &[i64], rest: Option<Span>) -> usize {
+    for id in ids {
+        assert_eq!(ledger.claim(worker, *id), Claim::Taken);
+    }
+    let span = Span {
+        lo: *ids.iter().min().unwrap(),
+        hi: *ids.iter().max().unwrap(),
+    };
+    let flight = Flight {
+        rows: ids.len() as i64,
+        bytes: 1,
+        lane: lane as u32,
+        span,
+        started_at: 0,
+    };
+    ledger.claimed(worker, rest, Some(flight)).unwrap()
+}
+
+#[test]
+fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
+    let mut ledger = ledger(1);
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
+    let wakes = ledger.publish(7, DB, &[queued(1, 2048, 2050)], 0);
+    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
+    let (index, span, end, fresh) = next_span(&mut ledger, HUNGRY, 0).unwrap();
+    assert_eq!((index, end, fresh), (1, End::Newest, true));
+    assert!(span.lo == 2048 && span.hi >= 2050 && span.hi < 3072);
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
+}
+
+#[test]
+fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, false, 0);
+    let crowded = Appetite { free: 1, ..HUNGRY };
+    assert_eq!(
+        next_span(&mut ledger, crowded, 0),
+        None,
+        "the last slot is not for the backlog"
+    );
+    ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
+    assert!(fresh && span.lo == 4096);
+    let (_, span, _, fresh) = next_span(&mut ledger, HUNGRY, 0).unwrap();
+    assert!(
+        !fresh
+            && span
+                == Span {
+                    lo: i64::MIN,
+                    hi: i64::MAX
+                }
+    );
+}
+
+#[test]
+fn the_tail_gets_its_share_of_the_backlog() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, false, 0);
+    let appetite = Appetite {
+        tail_share: 10,
+        ..HUNGRY
+    };
+    let mut ends = Vec::new();
+    for _ in 0..100 {
+        let (_, span, end, _) = next_span(&mut ledger, appetite, 0).unwrap();
+        ends.push(end);
+        ledger.claimed(0, Some(span), None);
+    }
+    assert_eq!(ends.iter().filter(|end| **end == End::Oldest).count(), 10);
+}
+
+#[test]
+fn linger_waits_for_more_rows_but_not_for_a_full_batch() {
+    let mut ledger = ledger(1);
+    let patient = Appetite {
+        linger: 500,
+        batch_rows: 10,
+        ..HUNGRY
+    };
+    ledger.publish(7, DB, &[queued(1, 1024, 1026)], 100);
+    assert_eq!(ledger.next(0, patient, 100), Next::Wait(Some(600)));
+    ledger.publish(8, DB, &[queued(1, 2048, 2060)], 200);
+    assert!(matches!(ledger.next(0, patient, 200), Next::Claim { .. }));
+}
+
+#[test]
+fn a_row_held_by_one_worker_is_not_given_to_another() {
+    let mut ledger = ledger(2);
+    ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    assert!(next_span(&mut ledger, HUNGRY, 0).is_some());
+    let flight = fly(&mut ledger, 0, 0, &[1024, 1025], None);
+    assert_eq!(ledger.claim(1, 1024), Claim::HeldBy(1));
+    ledger.settled(0, flight, &[1024, 1025], 9);
+    assert_eq!(ledger.claim(1, 1024), Claim::Taken);
+    let lane = ledger.lane(0).unwrap();
+    assert_eq!(
+        (lane.in_flight, lane.delivered_total, lane.last_delivered_at),
+        (0, 2, 9)
+    );
+}
+
+#[test]
+fn a_worker_that_dies_gives_everything_back() {
+    let mut ledger = ledger(2);
+    ledger.publish(7, DB, &[queued(1, 1024, 1033)], 0);
+    assert!(next_span(&mut ledger, HUNGRY, 0).is_some());
+    fly(
+        &mut ledger,
+        0,
+        0,
+        &[1030, 1031, 1032, 1033],
+        Some(Span { lo: 1024, hi: 1029 }),
+    );
+    assert!(
+        next_span(&mut ledger, HUNGRY, 0).is_some(),
+        "it is reading the rest when it dies"
+    );
+    ledger.leave(0, true, 0);
+    let lane = ledger.lane(0).unwrap();
+    assert_eq!(lane.in_flight, 0);
+    assert_eq!(
+        lane.backlog.iter().collect::<Vec<_>>(),
+        vec![Span { lo: 1024, hi: 1033 }]
+    );
+    assert_eq!(ledger.claim(1, 1031), Claim::Taken);
+}
+
+#[test]
+fn after_a_failure_one_batch_tries_first() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
+    ledger.released(0, flight, &[1030]);
+    ledger
+        .lane_at(0)
+        .unwrap()
+        .set_back(Setback::Retry, 1, "503", 1000, 10);
+    assert_eq!(ledger.next(0, HUNGRY, 999), Next::Wait(Some(1000)));
+    next_span(&mut ledger, HUNGRY, 1000).unwrap();
+    let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
+    assert_eq!(
+        ledger.next(0, HUNGRY, 1000),
+        Next::Wait(None),
+        "the rest waits for the first answer"
+    );
+    ledger.settled(0, flight, &[1030], 2000);
+    assert!(next_span(&mut ledger, HUNGRY, 2000).is_some());
+}
+
+#[test]
+fn a_paused_index_keeps_nobody_else_waiting() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, true, 0);
+    ledger.publish(7, DB, &[queued(1, 1024, 1024), queued(2, 1025, 1025)], 0);
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0).unwrap().0, 2);
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
+}
+
+#[test]
+fn lanes_take_turns() {
+    let mut ledger = ledger(1);
+    for index in 1..=3 {
+        ledger.open_lane(DB, index, false, 0);
+    }
+    let mut served = Vec::new();
+    for _ in 0..6 {
+        let (index, span, _, _) = next_span(&mut ledger, HUNGRY, 0).unwrap();
+        served.push(index);
+        ledger.claimed(0, Some(span), None);
+    }
+    assert_eq!(served, vec![1, 2, 3, 1, 2, 3]);
+}
+
+#[test]
+fn a_recount_is_exact_while_transactions_commit() {
+    let mut ledger = ledger(0);
+    let (index, rows) = (1, |change: Change| change.queued);
+    // Ten rows from before the server started; nobody has counted them.
+    let (early, late) = (queued(index, 1024, 1026), queued(index, 2048, 2052));
+    ledger.announce(11, DB, &[early]);
+    ledger.announce(12, DB, &[late]);
+    // The snapshot sees the first transaction, which has not told yet, and not the second.
+    let mut expected = HashMap::from([(index, ledger.find_lane(DB, index).map_or(0, |_| 0))]);
+    *expected.entry(index).or_default() += ledger.announced(DB).find(|a| a.xid == 11).unwrap().rows;
+    let counted = HashMap::from([(index, 10 + rows(early))]);
+    // Both tell while the count is under way.
+    ledger.publish(12, DB, &[late], 0);
+    ledger.publish(11, DB, &[early], 0);
+    ledger.correct(DB, &expected, &counted);
+    assert_eq!(ledger.lane(0).unwrap().queued, 10 + rows(early) + rows(late));
+    assert_eq!(ledger.announced(DB).count(), 0);
+}
+
+#[test]
+fn failing_workers_are_started_more_and_more_slowly() {
+    let mut ledger = ledger(1);
+    let mut delays = Vec::new();
+    for _ in 0..8 {
+        ledger.leave(0, true, 0);
+        delays.push(ledger.database_mut(DB).unwrap().restart_at / 1_000_000);
+        let (slot, launch) = ledger.enlist(DB, 0).unwrap();
+        ledger.report_for_duty(slot, launch, 1, 1, 0);
+    }
+    assert_eq!(delays, vec![1, 2, 4, 8, 16, 32, 60, 60]);
+    ledger.leave(0, true, 61_000_000);
+    assert_eq!(
+        ledger.database_mut(DB).unwrap().restart_at,
+        62_000_000,
+        "it had been healthy for a minute"
+    );
+}
+
+#[test]
+fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    fly(&mut ledger, 0, 0, &[1024], None);
+    ledger.close_lanes(DB);
+    ledger.publish(8, DB, &[queued(1, 4096, 4096)], 0);
+    ledger.leave(0, false, 0);
+    let lane = ledger.lane(0).unwrap();
+    assert_eq!((lane.in_flight, lane.queued), (0, 1));
+}
