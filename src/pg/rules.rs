@@ -87,10 +87,11 @@ pub(super) struct ServerCalendar {
 impl ServerCalendar {
     /// The calendar of the zone in force.
     pub(super) fn current() -> ServerCalendar {
-        // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when
-        // it was set and should therefore be there.
+        // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when it
+        // was set and should therefore be there.
+        let fallback = unsafe { pg_sys::log_timezone };
         ServerCalendar {
-            zone: guc::time_zone().unwrap_or(unsafe { pg_sys::log_timezone }),
+            zone: guc::time_zone().unwrap_or(fallback),
         }
     }
 }
