@@ -112,13 +112,12 @@ impl Flow {
                 .saturating_add(1)
                 .clamp(0, NAP_MS)
         });
-        process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
-        if timeout == NAP_MS && self.cargo.is_empty() {
+        let slept = process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
+        if slept && timeout == NAP_MS && self.cargo.is_empty() {
             self.naps += 1;
             let everything = self.naps % NAPS_PER_SWEEP == 0;
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.sweep(self.database, everything);
-            }
+            let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, everything));
+            shmem::wake(wakes.unwrap_or_default());
         }
     }
 
@@ -357,7 +356,10 @@ impl Flow {
                     index_id,
                     claimable,
                 }) => (lane, index_id, claimable),
-                Some(Next::Wait(wake_at)) => return wake_at,
+                Some(Next::Wait { until, wakes }) => {
+                    shmem::wake(wakes);
+                    return until;
+                }
                 None => return None,
             };
             if !self.indices.contains_key(&index_id) {
