@@ -26,8 +26,10 @@ pub struct Database {
     pub extension: Extension,
     /// A count of the tables is wanted: the counters may be off.
     pub recount: bool,
-    /// The process that counts; 0 while none does.
+    /// The process that counts; 0 while none does, -1 while one is awaited.
     pub counter: i32,
+    /// Since when a counting process is awaited.
+    pub counter_since: Micros,
     /// Somebody wants the database to itself until then: no worker is started.
     pub held_until: Micros,
     /// Workers that ended in failure one after the other.
@@ -83,6 +85,13 @@ impl Ledger {
         let entry = self.databases.get_mut(place)?;
         entry.oid = oid;
         Some(entry)
+    }
+
+    /// Has the launcher look at the databases.
+    pub fn wake_launcher(&self) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.add(self.launcher_latch);
+        wakes
     }
 
     /// Asks for a count of the tables of a database.
@@ -372,6 +381,7 @@ impl Database {
         extension: Extension::Unknown,
         recount: false,
         counter: 0,
+        counter_since: 0,
         held_until: 0,
         crashes: 0,
         restart_at: 0,

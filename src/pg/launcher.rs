@@ -138,11 +138,13 @@ impl Launcher {
             let Some(entry) = ledger.database_mut(database) else {
                 return NAP_MS;
             };
-            let recount = entry.recount && entry.counter == 0 && entry.extension == Extension::Present;
+            let never_came = entry.counter < 0 && now.saturating_sub(entry.counter_since) > START_LIMIT;
+            let free = entry.counter == 0 || never_came;
+            let recount = (entry.recount || never_came) && free && entry.extension == Extension::Present;
             if recount {
                 entry.recount = false;
-                // Until the process has told its own number.
                 entry.counter = -1;
+                entry.counter_since = now;
             }
             let wanted = match entry.extension {
                 Extension::Absent => 0,
