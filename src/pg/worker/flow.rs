@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::{claim, settle, Limits, Statements};
+use super::claim::{claim, settle, Catch, Limits, Statements};
 use crate::delivery::couriers::{Couriers, Errand, Return};
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::Outcome;
@@ -23,6 +23,8 @@ const NAP_MS: i64 = 60_000;
 const NAPS_PER_SWEEP: u32 = 10;
 /// How long nothing is tried after a fault of our own, such as no thread to be had.
 const PAUSE: Micros = 1_000_000;
+/// How soon to look again when all workers together hold as many rows as can be kept track of.
+const CROWDED: Micros = 20_000;
 /// An index's troubles are logged this often at most.
 const LOG_EVERY: Micros = 60_000_000;
 
@@ -386,8 +388,9 @@ impl Flow {
             };
             process::report_activity(true, "claiming rows");
             match claim(self.slot, lane, index_id, claimable, statements, limits) {
-                Ok(None) => (),
-                Ok(Some(claimed)) => {
+                Ok(Catch::Nothing) => (),
+                Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
+                Ok(Catch::Batch(claimed)) => {
                     let rows = claimed.ids.len();
                     process::report_activity(true, &format!("delivering {rows} rows to index \"{name}\""));
                     self.cargo.insert(
