@@ -233,13 +233,26 @@ unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
     }
     // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
-    if oid == pg_sys::InvalidOid {
+    if oid == pg_sys::InvalidOid || !is_owner(oid) {
         Concern::None
     } else {
         Concern::Database {
             oid: oid.to_u32(),
             is_drop,
         }
+    }
+}
+
+/// Whether the current user may do such things to a database. The server will refuse others, so our processes need
+/// not leave for them.
+fn is_owner(database: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalogs, inside the statement's transaction.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+        return pg_sys::pg_database_ownercheck(database, user);
+        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+        return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user);
     }
 }
 
