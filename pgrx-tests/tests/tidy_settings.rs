@@ -1,4 +1,9 @@
 //! The README's table of settings says what the source says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::fs;
 
