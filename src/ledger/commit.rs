@@ -11,7 +11,7 @@ use super::{Ledger, Micros, Wakes};
 use crate::regions::Regions;
 
 /// Transactions that may be between announcement and count at once; past that the recount is asked for again.
-pub const COMMITTING: usize = 512;
+pub const COMMITTING: usize = 256;
 
 /// What a transaction did to one index of its database.
 #[derive(Clone, Copy)]

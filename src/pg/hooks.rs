@@ -65,6 +65,8 @@ enum Concern {
         oid: u32,
         is_drop: bool,
     },
+    /// There will be one more database, perhaps with the extension.
+    NewDatabase,
     /// A transaction prepared earlier commits now.
     CommitPrepared,
 }
@@ -131,6 +133,11 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: the server passes a valid statement.
     match unsafe { concern((*statement).utilityStmt) } {
         Concern::None => go_on(),
+        Concern::NewDatabase => {
+            go_on();
+            let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+            shmem::wake(wakes.unwrap_or_default());
+        }
         Concern::CommitPrepared => {
             go_on();
             // SAFETY: set before any session runs a statement.
@@ -180,7 +187,7 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
                     Some(template) => database(template, false),
-                    None => Concern::None,
+                    None => Concern::NewDatabase,
                 }
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
