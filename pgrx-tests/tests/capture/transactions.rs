@@ -74,7 +74,8 @@ fn a_serializable_transaction_that_fails_queues_nothing() {
     let mut play = play("serializable");
     play.run("insert into t values (1, 'a'), (2, 'b')");
     let mut other = play.stage.cluster.client("postgres", "app");
-    let begin = "set search_path = serializable; begin isolation level serializable; select count(*) from t";
+    let begin = "begin isolation level serializable; select count(*) from t";
+    other.batch_execute("set search_path = serializable").unwrap();
     other.batch_execute(begin).unwrap();
     play.run(begin);
     play.run("savepoint a; insert into t values (3); release a; insert into t values (4); commit");

@@ -218,10 +218,11 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         (columns(descriptor), name.to_string_lossy().into_owned())
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+    let relation = pg_sys::Oid::from(key.0);
     let id: Option<i32> = argument.and_then(|argument| argument.parse().ok());
     let rules = match id {
         None => None,
-        Some(id) => as_user(home()?.owner, || SourceRules::load(id, &names))?,
+        Some(id) => as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))?,
     };
     let (Some(id), Some(rules)) = (id, rules) else {
         return Err(failure(
