@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::wait::wait_until;
 use postgres::error::DbError;
 use postgres::Client;
 use serde_json::Value;
@@ -74,7 +76,7 @@ impl Play {
     /// The records of the test's index once all that is queued now has arrived.
     #[track_caller]
     pub(crate) fn records(&mut self) -> BTreeMap<String, Value> {
-        settle(&mut self.admin);
+        settle(&mut self.admin, self.name);
         self.stage.standin.index(self.name)
     }
 
@@ -103,11 +105,16 @@ pub(crate) fn watch(admin: &mut Client, table: &str, index: &str, rules: &str) {
         .unwrap();
 }
 
-/// Waits until all that is queued now has arrived.
+/// Waits until all that is queued for an index has arrived.
 #[track_caller]
-pub(crate) fn settle(admin: &mut Client) {
-    let done: bool = one(admin, "select audit_algolia.flush('60 s')");
-    assert!(done, "the queue is not empty after a minute");
+pub(crate) fn settle(admin: &mut Client, index: &str) {
+    let waiting = format!(
+        "select exists (select from audit_algolia.queue as q
+             where q.index_id = (select i.id from audit_algolia.index as i where i.name = '{index}'))"
+    );
+    wait_until(&format!("an empty queue of {index}"), Duration::from_secs(120), || {
+        !one::<bool>(admin, &waiting)
+    });
 }
 
 /// The one value a query returns.
