@@ -10,6 +10,7 @@
 
 mod commit;
 mod lane;
+mod prepared;
 mod roster;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod worker;
 
 pub use commit::{Announcement, Change, COMMITTING};
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
+pub use prepared::{Prepared, PREPARED};
 pub use roster::{Database, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
@@ -49,6 +51,7 @@ pub struct Ledger {
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
+    prepared: [Prepared; PREPARED],
     claims: ClaimTable<CLAIMS>,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
@@ -104,6 +107,12 @@ impl Ledger {
                     index_id: 0,
                     rows: 0,
                 }; COMMITTING],
+                prepared: [Prepared {
+                    gid: 0,
+                    database: 0,
+                    xid: 0,
+                    change: Change::EMPTY,
+                }; PREPARED],
                 claims: ClaimTable::new(),
                 launcher_latch: 0,
                 launcher_pid: 0,

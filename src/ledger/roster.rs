@@ -345,15 +345,6 @@ impl Ledger {
                 .any(|entry| entry.oid == database && entry.counter != 0)
     }
 
-    /// A transaction prepared earlier has committed: what it queued is somewhere, and not counted.
-    pub fn commit_prepared(&mut self, database: u32) -> Wakes {
-        let _recount_follows = self.sweep(database, true);
-        self.request_recount(database);
-        let mut wakes = self.wake_one(database);
-        wakes.add(self.launcher_latch);
-        wakes
-    }
-
     /// Lets workers into a database again.
     pub fn unhold(&mut self, database: u32) -> Wakes {
         let mut wakes = Wakes::default();
