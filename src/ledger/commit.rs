@@ -11,10 +11,11 @@ use super::{Ledger, Micros, Wakes};
 use crate::regions::Regions;
 
 /// Transactions that may be between announcement and count at once; past that the recount is asked for again.
-pub const COMMITTING: usize = 512;
+pub const COMMITTING: usize = 256;
 
 /// What a transaction did to one index of its database.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Change {
     pub index_id: i32,
     /// Rows added to the queue.
@@ -23,6 +24,16 @@ pub struct Change {
     pub removed: i64,
     /// Where the added rows are.
     pub spans: Regions,
+}
+
+impl Change {
+    /// Nothing, to no index.
+    pub const EMPTY: Change = Change {
+        index_id: 0,
+        queued: 0,
+        removed: 0,
+        spans: Regions::new(),
+    };
 }
 
 /// A change announced by a transaction that is about to commit.

@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::Text;
+use super::{Appetite, Text};
 use crate::regions::{Regions, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -145,30 +145,30 @@ impl Lane {
     }
 
     /// When rows that wait here may next be claimed: `None` when none wait or only a person can open the lane.
-    pub fn opens_at(&self, linger: Micros, batch_rows: i64) -> Option<Micros> {
+    /// `backlog`: whether rows of the backlog count as well as fresh ones.
+    pub fn opens_at(&self, appetite: &Appetite, backlog: bool) -> Option<Micros> {
         if self.paused || (self.failures > 0 && self.in_flight > 0) {
             return None;
         }
-        let fresh = (!self.fresh.is_empty()).then(|| self.fresh_due(linger, batch_rows));
-        let waiting = match (fresh, self.backlog.is_empty()) {
-            (Some(due), true) => due,
-            (None, true) => return None,
-            (_, false) => Micros::MIN,
+        let waiting = match (self.fresh.is_empty(), backlog && !self.backlog.is_empty()) {
+            (_, true) => Micros::MIN,
+            (false, false) => self.fresh_due(appetite),
+            (true, false) => return None,
         };
         Some(waiting.max(self.retry_at))
     }
 
-    fn fresh_due(&self, linger: Micros, batch_rows: i64) -> Micros {
-        if linger == 0 || self.fresh_rows >= batch_rows {
+    fn fresh_due(&self, appetite: &Appetite) -> Micros {
+        if appetite.linger == 0 || self.fresh_rows >= appetite.batch_rows {
             Micros::MIN
         } else {
-            self.fresh_since.saturating_add(linger)
+            self.fresh_since.saturating_add(appetite.linger)
         }
     }
 
     /// Takes the fresh rows' span when one is due.
-    pub fn take_fresh(&mut self, linger: Micros, batch_rows: i64, now: Micros) -> Option<Claimable> {
-        if self.fresh.is_empty() || self.fresh_due(linger, batch_rows) > now {
+    pub fn take_fresh(&mut self, appetite: &Appetite, now: Micros) -> Option<Claimable> {
+        if self.fresh.is_empty() || self.fresh_due(appetite) > now {
             return None;
         }
         let mut span = self.fresh.take_newest()?;

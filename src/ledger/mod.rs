@@ -10,6 +10,7 @@
 
 mod commit;
 mod lane;
+mod prepared;
 mod roster;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod worker;
 
 pub use commit::{Announcement, Change, COMMITTING};
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
+pub use prepared::{Prepared, PREPARED};
 pub use roster::{Database, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
@@ -49,11 +51,14 @@ pub struct Ledger {
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
+    prepared: [Prepared; PREPARED],
     claims: ClaimTable<CLAIMS>,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
     pub launcher_pid: i32,
     launches: u32,
+    /// Slots from this one on have never been taken.
+    workers_ever_used: u32,
 }
 
 /// What a worker can handle at the moment.
@@ -78,8 +83,8 @@ pub enum Next {
         index_id: i32,
         claimable: Claimable,
     },
-    /// Nothing can be claimed; look again at this time, if any.
-    Wait(Option<Micros>),
+    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one.
+    Wait { until: Option<Micros>, wakes: Wakes },
 }
 
 impl Ledger {
@@ -102,10 +107,17 @@ impl Ledger {
                     index_id: 0,
                     rows: 0,
                 }; COMMITTING],
+                prepared: [Prepared {
+                    gid: 0,
+                    database: 0,
+                    xid: 0,
+                    change: Change::EMPTY,
+                }; PREPARED],
                 claims: ClaimTable::new(),
                 launcher_latch: 0,
                 launcher_pid: 0,
                 launches: 0,
+                workers_ever_used: 0,
             })
         };
         std::thread::Builder::new()
@@ -190,7 +202,10 @@ impl Ledger {
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
         let Some(me) = self.workers.get(worker) else {
-            return Next::Wait(None);
+            return Next::Wait {
+                until: None,
+                wakes: Wakes::default(),
+            };
         };
         let (database, start) = (me.database, me.next_lane as usize);
         // One slot is kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
@@ -216,7 +231,7 @@ impl Ledger {
                     continue;
                 };
                 let claimable = if *fresh {
-                    lane.take_fresh(appetite.linger, appetite.batch_rows, now)
+                    lane.take_fresh(&appetite, now)
                 } else {
                     lane.take_backlog(appetite.tail_share)
                 };
@@ -233,15 +248,25 @@ impl Ledger {
                 }
             }
         }
-        let due = self
-            .lanes_of(database)
-            .filter_map(|(place, _)| self.lane(place)?.opens_at(appetite.linger, appetite.batch_rows))
-            .min()
-            .filter(|_| room && appetite.free > reserved);
+        let backlog_too = appetite.free > reserved;
+        let opens_at = |ledger: &Ledger, backlog: bool| {
+            let lanes = ledger.lanes_of(database);
+            lanes
+                .filter_map(|(place, _)| ledger.lane(place)?.opens_at(&appetite, backlog))
+                .min()
+        };
+        let until = if room { opens_at(self, backlog_too) } else { None };
         if let Some(me) = self.workers.get_mut(worker) {
             me.asleep = room;
         }
-        Next::Wait(due)
+        // What this worker has no room for another one takes.
+        let left = opens_at(self, true).is_some_and(|at| at <= now);
+        let wakes = if left {
+            self.wake_another(database, worker)
+        } else {
+            Wakes::default()
+        };
+        Next::Wait { until, wakes }
     }
 
     /// Enters a row into the claim table; `false` when another worker holds it or the table is full.

@@ -26,8 +26,10 @@ pub struct Database {
     pub extension: Extension,
     /// A count of the tables is wanted: the counters may be off.
     pub recount: bool,
-    /// The process that counts; 0 while none does.
+    /// The process that counts; 0 while none does, -1 while one is awaited.
     pub counter: i32,
+    /// Since when a counting process is awaited.
+    pub counter_since: Micros,
     /// Somebody wants the database to itself until then: no worker is started.
     pub held_until: Micros,
     /// Workers that ended in failure one after the other.
@@ -37,7 +39,7 @@ pub struct Database {
 }
 
 /// Latches to set once the ledger's lock is released.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wakes {
     latches: [u64; 8],
     count: usize,
@@ -85,6 +87,13 @@ impl Ledger {
         Some(entry)
     }
 
+    /// Has the launcher look at the databases.
+    pub fn wake_launcher(&self) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.add(self.launcher_latch);
+        wakes
+    }
+
     /// Asks for a count of the tables of a database.
     pub fn request_recount(&mut self, oid: u32) {
         if let Some(database) = self.database_mut(oid) {
@@ -95,9 +104,25 @@ impl Ledger {
     /// Wakes one worker that has room for a batch. A busy one looks by itself as soon as it has room again.
     pub fn wake_one(&mut self, database: u32) -> Wakes {
         let mut wakes = Wakes::default();
-        if let Some(worker) = self.workers_of(database).find(|w| w.asleep) {
+        if let Some(worker) = self.workers_of(database).find(|worker| worker.asleep) {
             worker.asleep = false;
             wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// Wakes a worker other than `worker` that has room for a batch.
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize) -> Wakes {
+        let mut wakes = Wakes::default();
+        let crew = self
+            .workers
+            .iter_mut()
+            .take(self.workers_ever_used as usize)
+            .enumerate();
+        let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
+        if let Some((_, other)) = others.find(|(_, other)| other.stage == Stage::Running && other.asleep) {
+            other.asleep = false;
+            wakes.add(other.latch);
         }
         wakes
     }
@@ -127,8 +152,10 @@ impl Ledger {
 
     /// Workers of a database, running or about to.
     pub fn workers_of(&mut self, database: u32) -> impl Iterator<Item = &mut Worker> {
+        // Commits come by here, so slots nobody has ever had are left alone: each is some pages of memory.
         self.workers
             .iter_mut()
+            .take(self.workers_ever_used as usize)
             .filter(move |w| w.stage != Stage::Free && w.database == database)
     }
 
@@ -141,6 +168,7 @@ impl Ledger {
             .position(|w| w.stage == Stage::Free)?;
         self.launches = self.launches.wrapping_add(1);
         let launch = self.launches;
+        self.workers_ever_used = self.workers_ever_used.max(slot as u32 + 1);
         let worker = self.workers.get_mut(slot)?;
         *worker = Worker {
             stage: Stage::Starting,
@@ -255,19 +283,28 @@ impl Ledger {
         }
     }
 
-    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them.
-    pub fn sweep(&mut self, database: u32, everything: bool) {
+    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. Should rows
+    /// have been removed by hand, a recount tells.
+    pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
+        let mut wakes = Wakes::default();
+        let mut any_lost = false;
         for place in 0..super::LANES {
             if self.lane_key(place).is_some_and(|key| key.database == database) {
                 if let Some(lane) = self.lane_at(place) {
                     let lost =
                         lane.queued > lane.in_flight && lane.fresh.is_empty() && lane.backlog.is_empty();
+                    any_lost |= lost;
                     if everything || lost {
                         lane.sweep();
                     }
                 }
             }
         }
+        if any_lost {
+            self.request_recount(database);
+            wakes.add(self.launcher_latch);
+        }
+        wakes
     }
 
     /// Asks for a count of the tables when a lane has none yet.
@@ -308,15 +345,6 @@ impl Ledger {
                 .any(|entry| entry.oid == database && entry.counter != 0)
     }
 
-    /// A transaction prepared earlier has committed: what it queued is somewhere, and not counted.
-    pub fn commit_prepared(&mut self, database: u32) -> Wakes {
-        self.sweep(database, true);
-        self.request_recount(database);
-        let mut wakes = self.wake_one(database);
-        wakes.add(self.launcher_latch);
-        wakes
-    }
-
     /// Lets workers into a database again.
     pub fn unhold(&mut self, database: u32) -> Wakes {
         let mut wakes = Wakes::default();
@@ -344,6 +372,7 @@ impl Database {
         extension: Extension::Unknown,
         recount: false,
         counter: 0,
+        counter_since: 0,
         held_until: 0,
         crashes: 0,
         restart_at: 0,

@@ -3,7 +3,9 @@
 //! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session
 //! that runs such a statement asks the workers to leave first, waits for them, and lets them back in afterwards.
 
+use std::collections::hash_map::DefaultHasher;
 use std::ffi::CStr;
+use std::hash::{Hash, Hasher};
 use std::os::raw::c_char;
 
 use nix::sys::signal::{kill, Signal};
@@ -65,8 +67,13 @@ enum Concern {
         oid: u32,
         is_drop: bool,
     },
-    /// A transaction prepared earlier commits now.
-    CommitPrepared,
+    /// There will be one more database, perhaps with the extension.
+    NewDatabase,
+    /// The current transaction is prepared under this identifier.
+    Prepare(u64),
+    /// A transaction prepared earlier ends now.
+    CommitPrepared(u64),
+    RollbackPrepared(u64),
 }
 
 #[pg_guard]
@@ -131,12 +138,25 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: the server passes a valid statement.
     match unsafe { concern((*statement).utilityStmt) } {
         Concern::None => go_on(),
-        Concern::CommitPrepared => {
+        Concern::NewDatabase => {
             go_on();
-            // SAFETY: set before any session runs a statement.
-            let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
-            let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(database));
+            let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
             shmem::wake(wakes.unwrap_or_default());
+        }
+        Concern::Prepare(gid) => {
+            xact::note_prepare(gid);
+            go_on();
+        }
+        Concern::CommitPrepared(gid) => {
+            go_on();
+            let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(gid, my_database(), now()));
+            shmem::wake(wakes.unwrap_or_default());
+        }
+        Concern::RollbackPrepared(gid) => {
+            go_on();
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.rollback_prepared(gid, my_database());
+            }
         }
         Concern::Database { oid, is_drop } => {
             empty(oid);
@@ -180,7 +200,7 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
                     Some(template) => database(template, false),
-                    None => Concern::None,
+                    None => Concern::NewDatabase,
                 }
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
@@ -191,11 +211,13 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 }
             }
             pg_sys::NodeTag::T_TransactionStmt => {
-                let kind = (*node.cast::<pg_sys::TransactionStmt>()).kind;
-                if kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED {
-                    Concern::CommitPrepared
-                } else {
-                    Concern::None
+                use pg_sys::TransactionStmtKind::*;
+                let transaction = &*node.cast::<pg_sys::TransactionStmt>();
+                match transaction.kind {
+                    TRANS_STMT_PREPARE => Concern::Prepare(hash(transaction.gid)),
+                    TRANS_STMT_COMMIT_PREPARED => Concern::CommitPrepared(hash(transaction.gid)),
+                    TRANS_STMT_ROLLBACK_PREPARED => Concern::RollbackPrepared(hash(transaction.gid)),
+                    _ => Concern::None,
                 }
             }
             _ => Concern::None,
@@ -211,13 +233,26 @@ unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
     }
     // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
-    if oid == pg_sys::InvalidOid {
+    if oid == pg_sys::InvalidOid || !is_owner(oid) {
         Concern::None
     } else {
         Concern::Database {
             oid: oid.to_u32(),
             is_drop,
         }
+    }
+}
+
+/// Whether the current user may do such things to a database. The server will refuse others, so our processes need
+/// not leave for them.
+fn is_owner(database: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalogs, inside the statement's transaction.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+        return pg_sys::pg_database_ownercheck(database, user);
+        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+        return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user);
     }
 }
 
@@ -270,6 +305,22 @@ fn empty(oid: u32) {
             })
             .execute();
     }
+}
+
+/// # Safety
+/// `text` is a C string or null.
+unsafe fn hash(text: *const c_char) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if !text.is_null() {
+        // SAFETY: by the caller's word.
+        unsafe { CStr::from_ptr(text) }.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn my_database() -> u32 {
+    // SAFETY: set before any session runs a statement.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 fn now() -> Micros {

@@ -130,7 +130,7 @@ impl Launcher {
 
     /// Sees to the workers of one database; returns how long to sleep at most, in milliseconds.
     fn serve(&mut self, database: u32, name: &str, now: Micros) -> i64 {
-        let (wanted, missing, recount, wait) = {
+        let (is_present, wanted, missing, recount, wait) = {
             let Some(mut ledger) = shmem::ledger() else {
                 return NAP_MS;
             };
@@ -138,12 +138,15 @@ impl Launcher {
             let Some(entry) = ledger.database_mut(database) else {
                 return NAP_MS;
             };
-            let recount = entry.recount && entry.counter == 0 && entry.extension == Extension::Present;
+            let never_came = entry.counter < 0 && now.saturating_sub(entry.counter_since) > START_LIMIT;
+            let free = entry.counter == 0 || never_came;
+            let recount = (entry.recount || never_came) && free && entry.extension == Extension::Present;
             if recount {
                 entry.recount = false;
-                // Until the process has told its own number.
                 entry.counter = -1;
+                entry.counter_since = now;
             }
+            let is_present = entry.extension == Extension::Present;
             let wanted = match entry.extension {
                 Extension::Absent => 0,
                 // One goes and looks.
@@ -152,7 +155,7 @@ impl Launcher {
             };
             let wait = (entry.restart_at.max(entry.held_until) - now).max(0) / 1000;
             let missing: Vec<u32> = (0..wanted).filter(|number| !running.contains(number)).collect();
-            (wanted, missing, recount, wait)
+            (is_present, wanted, missing, recount, wait)
         };
         if recount
             && !start(
@@ -171,6 +174,12 @@ impl Launcher {
         }
         if wait > 0 {
             return wait + 1;
+        }
+        if is_present {
+            log!(
+                "audit_algolia launcher starts {} workers for database \"{name}\"",
+                missing.len()
+            );
         }
         for number in missing {
             if !self.start_worker(database, number, name, now) {

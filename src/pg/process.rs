@@ -27,9 +27,9 @@ pub(super) fn obey_signals() {
     }
 }
 
-/// Waits until the latch is set, `fd` is readable or `timeout_ms` has passed (negative: for ever). Ends the process
-/// when the postmaster dies or has asked for its end.
-pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) {
+/// Waits until the latch is set, `fd` is readable or `timeout_ms` has passed (negative: for ever); returns whether the
+/// time ran out. Ends the process when the postmaster dies or has asked for its end.
+pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) -> bool {
     let mut events = (pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
     if timeout_ms >= 0 {
         events |= pg_sys::WL_TIMEOUT as i32;
@@ -38,8 +38,8 @@ pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) {
         events |= pg_sys::WL_SOCKET_READABLE as i32;
     }
     // SAFETY: MyLatch is this process's latch; the descriptor, if any, is open for as long as the worker lives.
-    unsafe {
-        pg_sys::WaitLatchOrSocket(
+    let events = unsafe {
+        let happened = pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
             events,
             fd.unwrap_or(pg_sys::PGINVALID_SOCKET),
@@ -47,8 +47,10 @@ pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) {
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
+        happened
+    };
     pgrx::check_for_interrupts!();
+    events & pg_sys::WL_TIMEOUT as i32 != 0
 }
 
 /// Reads the configuration again if a reload was asked for; returns whether it was.
@@ -69,11 +71,13 @@ pub(super) fn reload_if_asked() -> bool {
 /// `BackgroundWorker::transaction` would commit in the first case.
 pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // SAFETY: called by a connected process outside of any transaction; each start has its commit or abort here.
-    unsafe {
+    let context = unsafe {
+        let context = pg_sys::CurrentMemoryContext;
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-    }
+        context
+    };
     let result = work();
     // SAFETY: the counterpart of the above. pgstat_report_stat tells autovacuum what this process has written;
     // only the main loop of ordinary sessions does it by itself.
@@ -85,6 +89,8 @@ pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Resul
             pg_sys::AbortCurrentTransaction();
         }
         pg_sys::pgstat_report_stat(false);
+        // The end of a transaction leaves the context current that lives as long as the process.
+        pg_sys::MemoryContextSwitchTo(context);
     }
     result
 }

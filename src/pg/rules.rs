@@ -11,7 +11,6 @@ use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour};
 use crate::rules::{parse_columns, Column};
-use crate::secret::Secret;
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
@@ -61,21 +60,19 @@ pub(super) fn no_pseudonym_key() -> Box<Failure> {
 }
 
 thread_local! {
-    static PSEUDONYMIZER: RefCell<Option<(Secret, Rc<Pseudonymizer>)>> = const { RefCell::new(None) };
+    /// With the version of the key it was made of.
+    static PSEUDONYMIZER: RefCell<Option<(u64, Rc<Pseudonymizer>)>> = const { RefCell::new(None) };
 }
 
-/// The pseudonymizer of the key in force. It is made anew only when the key has changed.
+/// The pseudonymizer of the key in force. It is made anew only when the key may have changed.
 pub(super) fn pseudonymizer() -> Option<Rc<Pseudonymizer>> {
-    let key = guc::pseudonym_key()?;
+    let version = guc::pseudonym_key_version();
     PSEUDONYMIZER.with_borrow_mut(|cached| {
-        if let Some((made_of, made)) = cached {
-            if *made_of == key {
-                return Some(made.clone());
-            }
+        if cached.as_ref().is_none_or(|(made_of, _)| *made_of != version) {
+            let made = guc::pseudonym_key().and_then(|key| Pseudonymizer::new(key.expose().as_bytes()));
+            *cached = made.map(|made| (version, Rc::new(made)));
         }
-        let made = Rc::new(Pseudonymizer::new(key.expose().as_bytes())?);
-        *cached = Some((key, made.clone()));
-        Some(made)
+        cached.as_ref().map(|(_, made)| made.clone())
     })
 }
 
@@ -87,10 +84,11 @@ pub(super) struct ServerCalendar {
 impl ServerCalendar {
     /// The calendar of the zone in force.
     pub(super) fn current() -> ServerCalendar {
-        // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when
-        // it was set and should therefore be there.
+        // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when it
+        // was set and should therefore be there.
+        let fallback = unsafe { pg_sys::log_timezone };
         ServerCalendar {
-            zone: guc::time_zone().unwrap_or(unsafe { pg_sys::log_timezone }),
+            zone: guc::time_zone().unwrap_or(fallback),
         }
     }
 }

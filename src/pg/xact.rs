@@ -29,6 +29,8 @@ struct Pending {
 thread_local! {
     static PENDING: RefCell<Pending> = RefCell::new(Pending::default());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// The global identifier, hashed, under which the current transaction is being prepared.
+    static PREPARING: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// Registers the callbacks, once per process.
@@ -70,6 +72,12 @@ pub(super) fn note_extension() {
         pending.stale = true;
         pending.launcher = true;
     });
+}
+
+/// The current transaction is about to be prepared under a global identifier.
+pub(super) fn note_prepare(gid: u64) {
+    register();
+    PREPARING.set(Some(gid));
 }
 
 /// Whether the current transaction has queued rows that nobody else can see yet.
@@ -159,6 +167,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             }
         }
         XACT_EVENT_ABORT => {
+            PREPARING.set(None);
             let pending = PENDING.take();
             if !pending.notes.is_empty() {
                 if let Some(mut ledger) = shmem::ledger() {
@@ -166,10 +175,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 }
             }
         }
-        // The rows become visible by COMMIT PREPARED, perhaps in another session: the utility hook tells the
-        // ledger then.
+        // The rows become visible by COMMIT PREPARED, perhaps in another session: the ledger keeps them in mind.
         XACT_EVENT_PREPARE => {
-            PENDING.take();
+            let pending = PENDING.take();
+            if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
+                ledger.prepare(gid, xid.into_inner(), database, &merged(&pending.notes));
+            }
         }
         _ => (),
     }

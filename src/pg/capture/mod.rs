@@ -112,7 +112,7 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
             &raw const pg_sys::TTSOpsMinimalTuple,
         );
         let mut scratch = PgMemoryContexts::new("audit_algolia capture");
-        let mut read = || {
+        let mut copy = || {
             let pseudonymizer = source.bound.pseudonymizes().then(pseudonymizer).flatten();
             let mut calendar = ServerCalendar::current();
             let mut record = Vec::with_capacity(512);
@@ -129,7 +129,7 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
                         }
                         record.clear();
                         let row = |place| value_in(slot, place);
-                        pg_sys::slot_getsomeattrs_int(slot, source.bound.width as i32);
+                        read(slot, source.bound.width);
                         source
                             .bound
                             .write(row, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
@@ -142,7 +142,7 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
             }
             Ok(())
         };
-        let outcome = read();
+        let outcome = copy();
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         outcome
     }
@@ -159,7 +159,7 @@ unsafe fn capture_row(call: &pg_sys::TriggerData, source: &Source, writer: &mut 
     // return.
     unsafe {
         let slot = call.tg_trigslot;
-        pg_sys::slot_getsomeattrs_int(slot, source.bound.width as i32);
+        read(slot, source.bound.width);
         let row = |place| value_in(slot, place);
         source.bound.write(
             row,
@@ -170,6 +170,19 @@ unsafe fn capture_row(call: &pg_sys::TriggerData, source: &Source, writer: &mut 
     }
     writer.push(&String::from_utf8_lossy(&record));
     writer.flush()
+}
+
+/// Reads a slot's first `width` values, unless they have been read already.
+///
+/// # Safety
+/// The slot holds a row of a relation with so many columns.
+unsafe fn read(slot: *mut pg_sys::TupleTableSlot, width: usize) {
+    // SAFETY: handed on to the caller; this is slot_getsomeattrs, an inline function of the server's.
+    unsafe {
+        if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < width {
+            pg_sys::slot_getsomeattrs_int(slot, width as i32);
+        }
+    }
 }
 
 /// # Safety

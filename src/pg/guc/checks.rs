@@ -1,6 +1,7 @@
 //! Check hooks: what a setting must look like to be accepted, told in words that mend it.
 
 use std::ffi::{c_char, c_void, CStr, CString};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -96,9 +97,19 @@ fn time_zone_of(name: &str) -> Option<*mut pg_sys::pg_tz> {
     (!zone.is_null()).then_some(zone)
 }
 
+static ZONE: AtomicPtr<pg_sys::pg_tz> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Remembers the zone, so that a statement need not look it up by its name.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn assign_time_zone(value: *const c_char, _extra: *mut c_void) {
+    // SAFETY: the check hook has loaded the zone of this name; looking it up again cannot fail.
+    ZONE.store(unsafe { pg_sys::pg_tzset(value) }, Ordering::Relaxed);
+}
+
 /// The zone of the time buckets, `audit_algolia.time_zone`.
 pub(in crate::pg) fn time_zone() -> Option<*mut pg_sys::pg_tz> {
-    time_zone_of(&super::text(&super::TIME_ZONE))
+    let zone = ZONE.load(Ordering::Relaxed);
+    (!zone.is_null()).then_some(zone)
 }
 
 /// The names in a comma-separated list; double quotes protect a comma or a space.

@@ -19,7 +19,7 @@ use crate::delivery::settings::{parse_hosts, Settings};
 use crate::ledger::Appetite;
 
 pub(super) use checks::time_zone;
-pub(super) use secrets::{api_key, pseudonym_key};
+pub(super) use secrets::{api_key, pseudonym_key, pseudonym_key_version};
 
 /// What to do when a row cannot become a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -103,22 +103,23 @@ pub(super) fn define() {
 }
 
 fn define_strings() {
-    let string = |name, short, long, setting: &'static GucSetting<Option<CString>>, context, check| {
-        // SAFETY: the check hooks are guarded against unwinding; there are no assign and show hooks.
-        unsafe {
-            GucRegistry::define_string_guc_with_hooks(
-                name,
-                short,
-                long,
-                setting,
-                context,
-                GucFlags::empty(),
-                check,
-                None,
-                None,
-            )
-        }
-    };
+    let string =
+        |name, short, long, setting: &'static GucSetting<Option<CString>>, context, check, assign| {
+            // SAFETY: the check hooks are guarded against unwinding; so is the one assign hook; there are no show hooks.
+            unsafe {
+                GucRegistry::define_string_guc_with_hooks(
+                    name,
+                    short,
+                    long,
+                    setting,
+                    context,
+                    GucFlags::empty(),
+                    check,
+                    assign,
+                    None,
+                )
+            }
+        };
     string(
         c"audit_algolia.application_id",
         c"Names the Algolia application records are delivered to.",
@@ -126,6 +127,7 @@ fn define_strings() {
         &APPLICATION_ID,
         GucContext::Sighup,
         Some(checks::application_id),
+        None,
     );
     string(
         c"audit_algolia.hosts",
@@ -134,6 +136,7 @@ fn define_strings() {
         &HOSTS,
         GucContext::Sighup,
         Some(checks::hosts),
+        None,
     );
     string(
         c"audit_algolia.databases",
@@ -142,6 +145,7 @@ fn define_strings() {
         &DATABASES,
         GucContext::Sighup,
         Some(checks::databases),
+        None,
     );
     string(
         c"audit_algolia.ca_file",
@@ -150,6 +154,7 @@ fn define_strings() {
         &CA_FILE,
         GucContext::Sighup,
         Some(checks::ca_file),
+        None,
     );
     string(
         c"audit_algolia.time_zone",
@@ -158,6 +163,7 @@ fn define_strings() {
         &TIME_ZONE,
         GucContext::Sighup,
         Some(checks::time_zone_name),
+        Some(checks::assign_time_zone),
     );
     string(
         c"audit_algolia.user_agent_suffix",
@@ -166,6 +172,7 @@ fn define_strings() {
         &USER_AGENT_SUFFIX,
         GucContext::Sighup,
         Some(checks::header_text),
+        None,
     );
     string(
         c"audit_algolia.actor",
@@ -173,6 +180,7 @@ fn define_strings() {
         c"Set by the application; recorded with changes. Empty: the session's user.",
         &ACTOR,
         GucContext::Userset,
+        None,
         None,
     );
 }

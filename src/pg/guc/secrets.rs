@@ -6,7 +6,7 @@
 
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -36,6 +36,14 @@ pub(in crate::pg) fn pseudonym_key() -> Option<Secret> {
     secret(&PSEUDONYM_KEY).or_else(|| secret(&PSEUDONYM_KEY_FILE))
 }
 
+/// Counts the times a key has been assigned, so that what is derived from one can be kept until then.
+static ASSIGNED: AtomicU64 = AtomicU64::new(0);
+
+/// A number that differs whenever the key of the pseudonyms may.
+pub(in crate::pg) fn pseudonym_key_version() -> u64 {
+    ASSIGNED.load(Ordering::Relaxed)
+}
+
 fn secret(slot: &Slot) -> Option<Secret> {
     let extra = slot.load(Ordering::Relaxed);
     if extra.is_null() {
@@ -55,6 +63,7 @@ macro_rules! secret_setting {
         #[pg_guard]
         unsafe extern "C-unwind" fn $assign(_value: *const c_char, extra: *mut c_void) {
             $slot.store(extra.cast(), Ordering::Relaxed);
+            ASSIGNED.fetch_add(1, Ordering::Relaxed);
         }
 
         #[pg_guard]
@@ -84,6 +93,7 @@ macro_rules! secret_file {
         #[pg_guard]
         unsafe extern "C-unwind" fn $assign(_value: *const c_char, extra: *mut c_void) {
             $slot.store(extra.cast(), Ordering::Relaxed);
+            ASSIGNED.fetch_add(1, Ordering::Relaxed);
         }
     };
 }

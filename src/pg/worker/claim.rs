@@ -22,6 +22,15 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
+/// What came of a claim.
+pub(super) enum Catch {
+    Batch(Claimed),
+    /// Nothing of the span was left to claim.
+    Nothing,
+    /// All workers together hold as many rows as the ledger can keep track of.
+    Crowded,
+}
+
 /// A claimed batch. Its rows belong to this worker until they are settled or released.
 pub(super) struct Claimed {
     /// Its place among the worker's flights.
@@ -76,16 +85,16 @@ pub(super) fn claim(
     claimable: Claimable,
     statements: &Statements,
     limits: Limits,
-) -> spi::Result<Option<Claimed>> {
+) -> spi::Result<Catch> {
     in_transaction(|| {
         let read = read(index_id, claimable, statements, limits)?;
         // SAFETY: reads the clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         let Some(mut ledger) = shmem::ledger() else {
-            return Ok(None);
+            return Ok(Catch::Nothing);
         };
         let mut taken: Vec<(i64, String)> = Vec::with_capacity(read.rows.len());
-        let (mut bytes, mut last, mut cut) = (0, None, !read.exhausted);
+        let (mut bytes, mut last, mut cut, mut crowded) = (0, None, !read.exhausted, false);
         for (id, record) in read.rows {
             let size = record.len() + WRAPPING;
             if !taken.is_empty() && bytes + size > limits.bytes {
@@ -101,6 +110,7 @@ pub(super) fn claim(
                 Claim::HeldBy(_) => last = Some(id),
                 Claim::Full => {
                     cut = true;
+                    crowded = true;
                     break;
                 }
             }
@@ -122,18 +132,19 @@ pub(super) fn claim(
         };
         let place = ledger.claimed(slot, rest, flight);
         drop(ledger);
-        Ok(place.map(|flight| {
-            let mut builder = BatchBuilder::new(taken.len(), usize::MAX);
-            let mut ids = Vec::with_capacity(taken.len());
-            for (id, record) in taken {
-                let _taken = builder.push(Action::AddObject, &record);
-                ids.push(id);
-            }
-            Claimed {
-                flight,
-                ids,
-                batch: builder.finish(),
-            }
+        let Some(flight) = place else {
+            return Ok(if crowded { Catch::Crowded } else { Catch::Nothing });
+        };
+        let mut builder = BatchBuilder::new(taken.len(), usize::MAX);
+        let mut ids = Vec::with_capacity(taken.len());
+        for (id, record) in taken {
+            let _taken = builder.push(Action::AddObject, &record);
+            ids.push(id);
+        }
+        Ok(Catch::Batch(Claimed {
+            flight,
+            ids,
+            batch: builder.finish(),
         }))
     })
 }

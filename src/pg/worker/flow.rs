@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::{claim, settle, Limits, Statements};
+use super::claim::{claim, settle, Catch, Limits, Statements};
 use crate::delivery::couriers::{Couriers, Errand, Return};
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::Outcome;
@@ -23,6 +23,8 @@ const NAP_MS: i64 = 60_000;
 const NAPS_PER_SWEEP: u32 = 10;
 /// How long nothing is tried after a fault of our own, such as no thread to be had.
 const PAUSE: Micros = 1_000_000;
+/// How soon to look again when all workers together hold as many rows as can be kept track of.
+const CROWDED: Micros = 20_000;
 /// An index's troubles are logged this often at most.
 const LOG_EVERY: Micros = 60_000_000;
 
@@ -112,13 +114,12 @@ impl Flow {
                 .saturating_add(1)
                 .clamp(0, NAP_MS)
         });
-        process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
-        if timeout == NAP_MS && self.cargo.is_empty() {
+        let slept = process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
+        if slept && timeout == NAP_MS && self.cargo.is_empty() {
             self.naps += 1;
             let everything = self.naps % NAPS_PER_SWEEP == 0;
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.sweep(self.database, everything);
-            }
+            let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, everything));
+            shmem::wake(wakes.unwrap_or_default());
         }
     }
 
@@ -357,7 +358,10 @@ impl Flow {
                     index_id,
                     claimable,
                 }) => (lane, index_id, claimable),
-                Some(Next::Wait(wake_at)) => return wake_at,
+                Some(Next::Wait { until, wakes }) => {
+                    shmem::wake(wakes);
+                    return until;
+                }
                 None => return None,
             };
             if !self.indices.contains_key(&index_id) {
@@ -384,8 +388,9 @@ impl Flow {
             };
             process::report_activity(true, "claiming rows");
             match claim(self.slot, lane, index_id, claimable, statements, limits) {
-                Ok(None) => (),
-                Ok(Some(claimed)) => {
+                Ok(Catch::Nothing) => (),
+                Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
+                Ok(Catch::Batch(claimed)) => {
                     let rows = claimed.ids.len();
                     process::report_activity(true, &format!("delivering {rows} rows to index \"{name}\""));
                     self.cargo.insert(
