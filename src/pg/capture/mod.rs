@@ -127,7 +127,9 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
             let mut more = true;
             while more {
                 // Values and texts of one batch share a context that is reset with it, so that the memory of a
-                // statement over millions of rows stays flat.
+                // statement over millions of rows stays flat. A row read from a tuplestore that has spilled is in it
+                // too, and belongs to the slot: the slot lets go of it first.
+                queue::clear(slot);
                 scratch.reset();
                 more = scratch.switch_to(|_| -> Outcome<bool> {
                     loop {

@@ -277,7 +277,7 @@ impl Writer {
 
 /// # Safety
 /// `slot` is a valid slot.
-unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     // SAFETY: every kind of slot has a clear method; this is ExecClearTuple, an inline function of the server's.
     unsafe {
         if let Some(clear) = (*(*slot).tts_ops).clear {
