@@ -10,6 +10,9 @@ use std::collections::HashMap;
 use super::{Ledger, Micros, Wakes};
 use crate::regions::Regions;
 
+/// How long a count that was not finished is left alone.
+const RECOUNT_PAUSE: Micros = 1_000_000;
+
 /// Transactions that may be between announcement and count at once; past that the recount is asked for again.
 pub const COMMITTING: usize = 256;
 
@@ -117,12 +120,15 @@ impl Ledger {
     }
 
     /// The process that counts has ended; `again`: before it was done.
-    pub fn counter_ended(&mut self, database: u32, again: bool) -> Wakes {
+    pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> Wakes {
         let mut wakes = Wakes::default();
         let launcher = self.launcher_latch;
         if let Some(entry) = self.database_mut(database) {
             entry.counter = 0;
             entry.recount |= again;
+            if again {
+                entry.recount_at = now.saturating_add(RECOUNT_PAUSE);
+            }
             wakes.add(launcher);
         }
         wakes

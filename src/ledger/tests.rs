@@ -190,7 +190,7 @@ fn after_a_failure_one_batch_tries_first() {
     ledger
         .lane_at(0)
         .unwrap()
-        .set_back(Setback::Retry, 1, "503", 1000, 10);
+        .set_back(Setback::Retry, 1, "503", (5, 1000), 10);
     assert_eq!(wait_until(&mut ledger, HUNGRY, 999), Some(1000));
     next_span(&mut ledger, HUNGRY, 1000).unwrap();
     let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
@@ -287,6 +287,13 @@ fn a_worker_without_room_wakes_one_that_has_some() {
         ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0),
         Next::Wait { .. }
     ));
+    let Next::Wait { wakes, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
+        panic!()
+    };
+    assert_eq!(wakes.iter().count(), 0, "its last slot is kept for fresh rows");
+    ledger.lane_at(0).unwrap().paused = true;
+    assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
+    ledger.lane_at(0).unwrap().paused = false;
     let Next::Wait { until, wakes } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
         panic!()
     };

@@ -59,6 +59,14 @@ unsafe extern "C-unwind" fn on_object_access(
     }
 }
 
+/// What is done to a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Drop,
+    Rename,
+    Other,
+}
+
 /// What a utility statement means to us.
 enum Concern {
     None,
@@ -66,6 +74,7 @@ enum Concern {
     Database {
         oid: u32,
         is_drop: bool,
+        is_rename: bool,
     },
     /// There will be one more database, perhaps with the extension.
     NewDatabase,
@@ -138,10 +147,13 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: the server passes a valid statement.
     match unsafe { concern((*statement).utilityStmt) } {
         Concern::None => go_on(),
+        // The server refuses to drop or copy a database inside of a transaction.
+        // SAFETY: reads the session's state.
+        Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => go_on(),
         Concern::NewDatabase => {
+            // Others see the database when the transaction has committed.
+            xact::note_new_database();
             go_on();
-            let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
-            shmem::wake(wakes.unwrap_or_default());
         }
         Concern::Prepare(gid) => {
             xact::note_prepare(gid);
@@ -158,22 +170,9 @@ unsafe extern "C-unwind" fn on_utility(
                 ledger.rollback_prepared(gid, my_database());
             }
         }
-        Concern::Database { oid, is_drop } => {
-            empty(oid);
-            PgTryBuilder::new(go_on)
-                .catch_others(|error| {
-                    let wakes = shmem::ledger().map(|mut ledger| ledger.unhold(oid));
-                    shmem::wake(wakes.unwrap_or_default());
-                    error.rethrow()
-                })
-                .execute();
-            let wakes = shmem::ledger().map(|mut ledger| {
-                if is_drop {
-                    ledger.forget_database(oid);
-                }
-                ledger.unhold(oid)
-            });
-            shmem::wake(wakes.unwrap_or_default());
+        Concern::Database { oid, is_drop, .. } => {
+            empty(oid, is_drop);
+            go_on();
         }
     }
 }
@@ -187,11 +186,13 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             return Concern::None;
         };
         match tag {
-            pg_sys::NodeTag::T_DropdbStmt => database((*node.cast::<pg_sys::DropdbStmt>()).dbname, true),
+            pg_sys::NodeTag::T_DropdbStmt => {
+                database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
+            }
             pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*node.cast::<pg_sys::RenameStmt>();
                 if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
-                    database(rename.subname, false)
+                    database(rename.subname, Change::Rename)
                 } else {
                     Concern::None
                 }
@@ -199,14 +200,14 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
-                    Some(template) => database(template, false),
+                    Some(template) => database(template, Change::Other),
                     None => Concern::NewDatabase,
                 }
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
                 let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
                 match option(alter.options, c"tablespace") {
-                    Some(_) => database(alter.dbname, false),
+                    Some(_) => database(alter.dbname, Change::Other),
                     None => Concern::None,
                 }
             }
@@ -227,7 +228,7 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
 
 /// # Safety
 /// `name` is a C string or null.
-unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
+unsafe fn database(name: *const c_char, change: Change) -> Concern {
     if name.is_null() {
         return Concern::None;
     }
@@ -238,7 +239,8 @@ unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
     } else {
         Concern::Database {
             oid: oid.to_u32(),
-            is_drop,
+            is_drop: change == Change::Drop,
+            is_rename: change == Change::Rename,
         }
     }
 }
@@ -274,8 +276,10 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_cha
     None
 }
 
-/// Asks our processes to leave a database and waits until they have.
-fn empty(oid: u32) {
+/// Asks our processes to leave a database and waits until they have. The end of the transaction, whichever it is, lets
+/// them in again: only then do they see what has become of the database.
+fn empty(oid: u32, is_drop: bool) {
+    xact::note_hold(oid, is_drop);
     let deadline = now() + PATIENCE;
     let Some((wakes, counter)) = shmem::ledger().map(|mut ledger| {
         let wakes = ledger.hold(oid, now() + HOLD);
@@ -296,14 +300,7 @@ fn empty(oid: u32) {
         let _ = kill(Pid::from_raw(counter), Signal::SIGTERM);
     }
     while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
-        // A cancelled wait must let the workers back in.
-        PgTryBuilder::new(|| process::wait(None, LOOK_EVERY_MS))
-            .catch_others(|error| {
-                let wakes = shmem::ledger().map(|mut ledger| ledger.unhold(oid));
-                shmem::wake(wakes.unwrap_or_default());
-                error.rethrow()
-            })
-            .execute();
+        process::wait(None, LOOK_EVERY_MS);
     }
 }
 

@@ -24,6 +24,10 @@ struct Pending {
     /// The extension, an index or a pause has changed: the workers must read them again.
     stale: bool,
     launcher: bool,
+    /// There is one more database.
+    new_database: bool,
+    /// The databases that our processes have left for the sake of a statement, and whether it drops them.
+    held: Vec<(u32, bool)>,
 }
 
 thread_local! {
@@ -72,6 +76,33 @@ pub(super) fn note_extension() {
         pending.stale = true;
         pending.launcher = true;
     });
+}
+
+/// The current transaction makes a database; the launcher is told when it commits.
+pub(super) fn note_new_database() {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.new_database = true);
+}
+
+/// The current transaction wants a database to itself until it ends.
+pub(super) fn note_hold(database: u32, is_drop: bool) {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.held.push((database, is_drop)));
+}
+
+/// Lets our processes into databases again, or forgets those that are no more.
+fn unhold(held: Vec<(u32, bool)>, committed: bool) {
+    for (database, is_drop) in held {
+        let wakes = shmem::ledger().map(|mut ledger| {
+            if is_drop && committed {
+                ledger.forget_database(database);
+                ledger.wake_launcher()
+            } else {
+                ledger.unhold(database)
+            }
+        });
+        shmem::wake(wakes.unwrap_or_default());
+    }
 }
 
 /// The current transaction is about to be prepared under a global identifier.
@@ -165,6 +196,11 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let wakes = shmem::ledger().map(|mut l| l.extension_changed(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
+            unhold(pending.held, true);
+            if pending.new_database {
+                let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+                shmem::wake(wakes.unwrap_or_default());
+            }
         }
         XACT_EVENT_ABORT => {
             PREPARING.set(None);
@@ -174,10 +210,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                     ledger.retract(xid.into_inner());
                 }
             }
+            unhold(pending.held, false);
         }
         // The rows become visible by COMMIT PREPARED, perhaps in another session: the ledger keeps them in mind.
         XACT_EVENT_PREPARE => {
             let pending = PENDING.take();
+            unhold(pending.held, false);
             if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
                 ledger.prepare(gid, xid.into_inner(), database, &merged(&pending.notes));
             }

@@ -75,6 +75,8 @@ pub(super) struct Writer {
     now: pg_sys::TimestampTz,
     rows: Vec<(i64, pg_sys::Datum)>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
+    /// Where the slots live: the context the queue was opened in, which outlasts those of single batches.
+    context: pg_sys::MemoryContext,
 }
 
 impl Writer {
@@ -103,6 +105,8 @@ impl Writer {
             now,
             rows: Vec::new(),
             slots: Vec::new(),
+            // SAFETY: there is a current context whenever PostgreSQL calls.
+            context: unsafe { pg_sys::CurrentMemoryContext },
         })
     }
 
@@ -186,14 +190,17 @@ impl Writer {
     /// The queue is open, and the rows' texts are alive.
     unsafe fn insert_together(&mut self) {
         // SAFETY: a slot has as many values and nulls as the queue has columns; slots are cleared before they are
-        // filled and after their tuples are written.
+        // filled and after their tuples are written. They live in the writer's context, for the current one is reset
+        // after each batch.
         unsafe {
+            let batch_context = pg_sys::MemoryContextSwitchTo(self.context);
             while self.slots.len() < self.rows.len() {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
                     (*self.heap).rd_att,
                     &raw const pg_sys::TTSOpsHeapTuple,
                 ));
             }
+            pg_sys::MemoryContextSwitchTo(batch_context);
             for ((id, record), slot) in self.rows.iter().zip(&self.slots) {
                 clear(*slot);
                 for (place, value) in self.values(*id, *record).into_iter().enumerate() {
@@ -270,7 +277,7 @@ impl Writer {
 
 /// # Safety
 /// `slot` is a valid slot.
-unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     // SAFETY: every kind of slot has a clear method; this is ExecClearTuple, an inline function of the server's.
     unsafe {
         if let Some(clear) = (*(*slot).tts_ops).clear {

@@ -1,13 +1,17 @@
 //! The developer's commands, behind cargo's aliases: `cargo verify`, `cargo demo`, `cargo measure`.
 
 mod demo;
+mod interrupt;
+mod measure;
 mod provision;
+mod screen;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::interrupt::Interrupted;
 use crate::provision::Missing;
 
 #[derive(Parser)]
@@ -23,19 +27,28 @@ enum Command {
     Verify(verify::Arguments),
     /// Delivers this machine's package history, in a cluster of its own
     Demo(demo::Arguments),
+    /// Measures capture, delivery and freshness side by side with alternatives
+    Measure(measure::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| true),
+        Command::Measure(arguments) => measure::run(&arguments).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
-            ExitCode::from(if error.is::<Missing>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Missing>() {
+                2
+            } else if error.is::<Interrupted>() {
+                130
+            } else {
+                1
+            })
         }
     }
 }

@@ -1,0 +1,190 @@
+//! What the demo runs on: the cluster, the stand-in, and how a person goes on with them.
+
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use postgres::Client;
+use serde_json::json;
+
+use audit_algolia_tests::cargo::Profile;
+use audit_algolia_tests::server::{Cluster, Installation, INSTALLATION_VARIABLE};
+use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, ADMIN_KEY, ALL_ACLS, APP_ID};
+use audit_algolia_tests::workload;
+
+use super::search::{Search, SEARCH_KEY};
+use super::{TABLE, WATCH};
+use crate::provision::provision;
+use crate::screen::while_waiting;
+use crate::{interrupt, screen};
+
+/// How long a write takes at the stand-in: about what a service in the same region takes.
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// The cluster goes first, while there is still somebody to deliver to.
+pub(super) struct Theatre {
+    pub(super) db: Client,
+    pub(super) cluster: Cluster,
+    pub(super) standin: Standin,
+}
+
+impl Theatre {
+    /// Installs, builds and starts whatever is needed, and puts the table under watch.
+    pub(super) fn open(rows: usize) -> Result<Theatre> {
+        let installation = installation()?;
+        ensure!(
+            installation.has_install_script(),
+            "the extension has no install script"
+        );
+        interrupt::watch()?;
+        let started = Instant::now();
+        let standin = standin()?;
+        // Small batches, so that the drain takes long enough to be watched. The default is 1,000 rows.
+        let batch_rows = (rows / 600).clamp(5, 200);
+        let cluster = while_waiting("starting PostgreSQL", || {
+            Cluster::builder()
+                .installation(Arc::new(installation))
+                .setting("audit_algolia.application_id", APP_ID)
+                .setting("audit_algolia.api_key", ADMIN_KEY)
+                .setting("audit_algolia.pseudonym_key", "a key for the demo")
+                .setting("audit_algolia.hosts", standin.base_urls().join(","))
+                .setting("audit_algolia.batch_rows", batch_rows)
+                .start()
+        })?;
+        println!(
+            "PostgreSQL {} runs with audit_algolia preloaded, started in {} ms",
+            cluster.installation().version(),
+            started.elapsed().as_millis()
+        );
+        println!(
+            "a stand-in for Algolia answers at {}, writes after {} ms",
+            standin.base_urls().join(" "),
+            LATENCY.as_millis()
+        );
+        println!("all settings have their defaults, but for batches of {batch_rows} rows");
+        let mut db = cluster.connect("postgres", "postgres")?;
+        workload::create_table(&mut db)?;
+        db.batch_execute("CREATE EXTENSION audit_algolia")
+            .context("the extension could not be created")?;
+        db.batch_execute(WATCH)
+            .context("the table could not be watched")?;
+        let mut theatre = Theatre { db, cluster, standin };
+        theatre.configure_index()?;
+        Ok(theatre)
+    }
+
+    /// Who asks with the search key.
+    pub(super) fn search(&self) -> Result<Search> {
+        Search::at(&self.url()?)
+    }
+
+    /// The latest the server has logged.
+    pub(super) fn log_tail(&self) -> String {
+        // A crash is logged by another process, a moment after the connection broke.
+        sleep(Duration::from_millis(300));
+        let log = self.cluster.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+
+    fn url(&self) -> Result<String> {
+        let urls = self.standin.base_urls();
+        urls.into_iter().next().context("the stand-in has no address")
+    }
+
+    /// Declares the facets, by the extension if it can.
+    fn configure_index(&mut self) -> Result<()> {
+        let known: bool = self
+            .db
+            .query_one(
+                "SELECT to_regprocedure('audit_algolia.configure_index(text)') IS NOT NULL",
+                &[],
+            )?
+            .get(0);
+        if known {
+            self.db
+                .execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
+        } else {
+            let time = ["day", "hour", "weekday", "hour_of_day"].map(|bucket| format!("changed_at_{bucket}"));
+            let own = ["package", "author", "urgency"].map(str::to_owned);
+            let facets: Vec<String> = own.into_iter().chain(time).collect();
+            let settings = json!({
+                "attributesForFaceting": facets,
+                "searchableAttributes": ["package", "version"],
+                "customRanking": ["desc(changed_at)"],
+            });
+            Search::as_admin(&self.url()?)?.put_settings(TABLE, &settings)?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.standin.settings(TABLE).is_none() {
+            interrupt::check()?;
+            ensure!(
+                Instant::now() < deadline,
+                "the index's settings did not arrive within 30 s"
+            );
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Keeps everything running until somebody wants it to end.
+    pub(super) fn stay(&self) -> Result<()> {
+        let url = self.url()?;
+        let curl = |call: &str, body: &str| {
+            println!(
+                "curl -s '{url}/1/indexes/{call}' -H 'x-algolia-application-id: {APP_ID}' \\\n     \
+                 -H 'x-algolia-api-key: {SEARCH_KEY}' -d '{body}'"
+            );
+        };
+        screen::heading(7, "Go on yourself");
+        println!("{}\n", self.cluster.psql("postgres"));
+        println!("  SELECT * FROM audit_algolia.queue_stats() \\gx");
+        println!("  SELECT * FROM audit_algolia.preview('document_changes', 3);");
+        println!("  INSERT INTO document_changes (package, version, author, changed_at, urgency, summary)");
+        println!("  VALUES ('mine', '1.0', 'me', now(), 'low', 'seen only here');\n");
+        curl(&format!("{TABLE}/query"), r#"{"query": "mine"}"#);
+        curl(
+            &format!("{TABLE}/query"),
+            r#"{"hitsPerPage": 0, "facets": ["changed_at_weekday"]}"#,
+        );
+        curl(
+            &format!("{TABLE}/query"),
+            r#"{"hitsPerPage": 3, "filters": "urgency:critical"}"#,
+        );
+        println!(
+            "\nCtrl-C here, or kill {}, ends and removes all of it.",
+            std::process::id()
+        );
+        loop {
+            if interrupt::check().is_err() {
+                println!("\nended");
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The one a parent process has prepared, else the one to be built.
+fn installation() -> Result<Installation> {
+    if std::env::var_os(INSTALLATION_VARIABLE).is_some() {
+        return Installation::current();
+    }
+    let pg = provision()?;
+    while_waiting("building the extension (minutes only the first time)", || {
+        Installation::prepare(&pg, Profile::Dev)
+    })
+}
+
+fn standin() -> Result<Standin> {
+    Standin::start(StandinConfig {
+        keys: vec![
+            ApiKey::new(ADMIN_KEY, &ALL_ACLS),
+            ApiKey::new(SEARCH_KEY, &["search"]).on(&[TABLE]),
+        ],
+        latency: LATENCY,
+        ..StandinConfig::default()
+    })
+    .context("the stand-in could not be started")
+}

@@ -1,0 +1,254 @@
+//! How the commands write: headings, tables and lines that fill up, on a terminal or into a log.
+//!
+//! A log gets no control characters and no line twice: there, a bar writes a new line at each tenth.
+
+use std::io::{stdout, IsTerminal, Write};
+use std::sync::mpsc::{channel, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The widest line.
+pub(crate) const WIDTH: usize = 100;
+
+const BAR: usize = 40;
+
+/// A heading with its number.
+pub(crate) fn heading(number: usize, text: &str) {
+    println!("\n{number}. {text}");
+    println!("{}", "─".repeat(text.chars().count() + 3));
+}
+
+/// Runs something long. Says so when it takes more than a second: on a terminal in a line that counts the
+/// seconds, else once and then twice a minute.
+pub(crate) fn while_waiting<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
+    let terminal = stdout().is_terminal();
+    let started = Instant::now();
+    thread::scope(|scope| {
+        let (done, ended) = channel::<()>();
+        scope.spawn(move || {
+            let mut pause = Duration::from_secs(1);
+            let mut shown = false;
+            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let seconds = started.elapsed().as_secs();
+                shown = true;
+                if terminal {
+                    print!("\r{what} … {seconds} s");
+                    flush();
+                } else {
+                    println!("{what} … {seconds} s");
+                    pause = Duration::from_secs(30);
+                }
+            }
+            if shown && terminal {
+                print!("\r{}\r", " ".repeat(what.chars().count() + 12));
+                flush();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// A line that fills up.
+pub(crate) struct Bar {
+    label: &'static str,
+    total: u64,
+    shown: Option<Instant>,
+    tenth: u64,
+    terminal: bool,
+}
+
+impl Bar {
+    pub(crate) fn new(label: &'static str, total: u64) -> Bar {
+        Bar {
+            label,
+            total,
+            shown: None,
+            tenth: 0,
+            terminal: stdout().is_terminal(),
+        }
+    }
+
+    /// Shows how far it is, with a remark. A terminal gets it often, a log at each tenth.
+    pub(crate) fn show(&mut self, done: u64, remark: &str) {
+        let tenth = done * 10 / self.total.max(1);
+        let recent = self
+            .shown
+            .is_some_and(|at| at.elapsed() < Duration::from_millis(40));
+        let wanted = if self.terminal {
+            !recent || done >= self.total
+        } else {
+            tenth > self.tenth
+        };
+        if wanted {
+            self.shown = Some(Instant::now());
+            self.tenth = tenth;
+            let line = bar(self.label, done, self.total, remark);
+            if self.terminal {
+                print!("\r{line:<width$}", width = WIDTH - 1);
+                flush();
+            } else {
+                println!("{}", line.trim_end());
+            }
+        }
+    }
+
+    /// Ends the line, so that something else can be written.
+    pub(crate) fn rest(&mut self) {
+        if self.terminal && self.shown.take().is_some() {
+            println!();
+        }
+    }
+}
+
+fn bar(label: &str, done: u64, total: u64, remark: &str) -> String {
+    let filled = (BAR as u64 * done.min(total) / total.max(1)) as usize;
+    format!(
+        "  {label} [{}{}] {} of {}  {remark}",
+        "#".repeat(filled),
+        ".".repeat(BAR - filled),
+        grouped(done),
+        grouped(total)
+    )
+}
+
+/// A chart line: a name, a bar and a number.
+pub(crate) fn chart<S: AsRef<str>>(rows: &[(S, u64)]) {
+    let widest = rows.iter().map(|(name, _)| name.as_ref().chars().count()).max();
+    let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
+    for (name, count) in rows {
+        let length = (*count as usize * BAR).div_ceil(most as usize);
+        let line = format!(
+            "  {:<width$}  {:>8}  {}",
+            name.as_ref(),
+            grouped(*count),
+            "▇".repeat(length),
+            width = widest.unwrap_or(0)
+        );
+        println!("{}", line.trim_end());
+    }
+}
+
+/// Prints a table; columns in which every cell is a number are aligned to the right.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
+    print!("{}", table_text(head, rows));
+}
+
+fn table_text(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+    let columns: Vec<(usize, bool)> = head
+        .iter()
+        .enumerate()
+        .map(|(at, title)| {
+            let cells = || rows.iter().map(|row| cell(row, at));
+            let width = cells().map(|text| text.chars().count()).max().unwrap_or(0);
+            let number = |text: String| {
+                text.starts_with(|first: char| first.is_ascii_digit())
+                    && text.chars().all(|one| one.is_ascii_digit() || ",.".contains(one))
+            };
+            (width.max(title.chars().count()), cells().all(number))
+        })
+        .collect();
+    let line = |cells: Vec<String>| {
+        let cells = cells.into_iter().zip(&columns).map(|(text, (width, number))| {
+            if *number {
+                format!("{text:>width$}")
+            } else {
+                format!("{text:<width$}")
+            }
+        });
+        let joined = cells.collect::<Vec<_>>().join("  ");
+        format!("  {}\n", joined.trim_end())
+    };
+    let mut text = line(head.iter().map(|&title| title.to_owned()).collect());
+    text.push_str(&line(
+        columns.iter().map(|(width, _)| "─".repeat(*width)).collect(),
+    ));
+    for row in rows {
+        text.push_str(&line((0..head.len()).map(|at| cell(row, at)).collect()));
+    }
+    text
+}
+
+/// A number with its thousands apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Wraps a text between words, so that each line with its indent fits.
+pub(crate) fn wrapped(text: &str, indent: usize) -> String {
+    let room = WIDTH.saturating_sub(indent);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        if used > 0 && used + 1 + word.chars().count() > room {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    let margin = " ".repeat(indent);
+    lines
+        .iter()
+        .map(|line| format!("{margin}{line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn flush() {
+    let _ = stdout().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_thousands() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+    }
+
+    #[test]
+    fn aligns_numbers_to_the_right() {
+        let rows = vec![
+            vec!["a".to_owned(), "5".to_owned()],
+            vec!["long".to_owned(), "1,000".to_owned()],
+        ];
+        assert_eq!(
+            table_text(&["name", "rows"], &rows),
+            "  name   rows\n  ────  ─────\n  a         5\n  long  1,000\n"
+        );
+    }
+
+    #[test]
+    fn wraps_between_words() {
+        let text = wrapped(&"word ".repeat(60), 4);
+        assert!(text
+            .lines()
+            .all(|line| line.chars().count() <= WIDTH && line.starts_with("    word")));
+    }
+
+    #[test]
+    fn a_bar_fills_up() {
+        assert_eq!(
+            bar("queued", 5, 10, ""),
+            format!("  queued [{}{}] 5 of 10  ", "#".repeat(20), ".".repeat(20))
+        );
+    }
+}
