@@ -264,6 +264,7 @@ impl Lane {
     pub fn retry_now(&mut self) {
         self.retry_at = 0;
         self.failures = 0;
+        self.blocked = false;
     }
 
     /// Rows a second over about the last ten seconds.
