@@ -103,14 +103,14 @@ fn the_key_names_columns_once() {
     check_error(
         check_object_id(&[Some("x")], &TABLE),
         unknown,
-        "",
+        "Name columns of the table, spelled as the table has them.",
         RuleErrorKind::UndefinedColumn,
     );
     let nulls = "object_id must not contain nulls";
     check_error(
         check_object_id(&[None], &TABLE),
         nulls,
-        "",
+        "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
     );
 }
@@ -188,7 +188,7 @@ fn facets_are_attributes_or_buckets() {
     check_error(
         check_facets(&[None], &columns, None),
         nulls,
-        "",
+        "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
     );
 }

@@ -5,6 +5,7 @@
 mod changed_queue;
 mod columns;
 mod dump;
+mod encodings;
 mod input;
 mod names;
 mod partitions;
