@@ -320,7 +320,7 @@ unsafe fn output_text<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> Cow<'a
 
 /// Text of the database as UTF-8. Converts from the database's encoding, and raises PostgreSQL's own error for
 /// bytes that are no text in it.
-fn utf8(bytes: &[u8]) -> Cow<'_, str> {
+pub(in crate::pg) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     // SAFETY: pg_server_to_any returns its argument, or a C string in the current context.
     unsafe {
         if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {
