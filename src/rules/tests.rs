@@ -44,7 +44,7 @@ fn check_error<T: std::fmt::Debug>(
         "{message}"
     );
     assert!(
-        hint.is_empty() || (hint.ends_with('.') && hint.starts_with(char::is_uppercase)),
+        hint.ends_with('.') && hint.starts_with(char::is_uppercase),
         "{hint}"
     );
 }

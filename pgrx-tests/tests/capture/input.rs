@@ -462,19 +462,12 @@ fn pseudonyms_without_a_key_are_refused() {
         "select audit_algolia.pseudonym('a')",
         "select audit_algolia.watch('t', 'u', columns => '{v}', pseudonymize => '{v}')",
         "insert into t values (1, 'raw')",
-        "select audit_algolia.preview('t') from (insert into t values (1)) as x",
     ] {
         let error = failure(&mut admin, statement);
-        if error.code().code() == "42601" {
-            continue;
-        }
         assert_eq!(error.code().code(), "55000", "{statement}");
         assert!(error.message().contains("no key for pseudonyms"));
         assert!(error.hint().unwrap().contains("audit_algolia.pseudonym_key_file"));
     }
-    admin
-        .batch_execute("insert into t values (2, null)")
-        .unwrap_or_default();
     let queued: i64 = one(
         &mut admin,
         "select count(*) from audit_algolia.queue where record like '%raw%'",

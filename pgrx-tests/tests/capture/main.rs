@@ -9,11 +9,13 @@
 mod changed_queue;
 mod columns;
 mod dump;
+mod encodings;
 mod input;
 mod names;
 mod partitions;
 mod play;
 mod preview;
+mod pseudonyms;
 mod records;
 mod rights;
 mod secrecy;

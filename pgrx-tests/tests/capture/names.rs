@@ -14,7 +14,7 @@ const ODD_NAMES: [&str; 10] = [
     "ünïcødé 😀",
     "select",
     "$1; drop table x --",
-    "sixty_three_bytes_long_name_which_is_the_most_that_postgres_take",
+    "sixty_three_bytes_long_name_which_is_the_most_postgres_takes_in",
 ];
 
 fn quoted(name: &str) -> String {
@@ -136,7 +136,8 @@ fn a_hostile_search_path_changes_nothing() {
         .get(0);
     assert!(id > 0);
     play.run("insert into hostile_path.t values (1, default, 'a'); insert into hostile_path.t select pg_catalog.generate_series(2, 10)");
-    play.run("begin; insert into hostile_path.t values (11); prepare transaction 'hostile'; commit prepared 'hostile'");
+    play.run("begin; insert into hostile_path.t values (11); prepare transaction 'hostile'");
+    play.run("commit prepared 'hostile'");
     assert_eq!(
         play.owner
             .query("select audit_algolia.preview('hostile_path.t')", &[])

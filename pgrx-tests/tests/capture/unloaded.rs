@@ -37,7 +37,8 @@ fn rows_wait_until_the_library_is_preloaded() {
     assert!(said.contains("shared_preload_libraries"), "{said}");
     assert!(!said.contains("ERROR"), "{said}");
     let mut admin = stage.admin();
-    admin.batch_execute("begin; insert into u values (1); rollback; begin; insert into u values (2); prepare transaction 'p'; commit prepared 'p'").unwrap();
+    admin.batch_execute("begin; insert into u values (1); rollback; begin; insert into u values (2); prepare transaction 'p'").unwrap();
+    admin.batch_execute("commit prepared 'p'").unwrap();
     let stats = admin
         .query("select index_name, state, queued, in_flight, oldest_queued_at is null from audit_algolia.queue_stats() order by 1", &[])
         .unwrap();

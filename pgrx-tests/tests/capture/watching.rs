@@ -186,6 +186,13 @@ fn dropping_the_extension_lets_writers_go_on() {
         .batch_execute("drop extension audit_algolia cascade")
         .unwrap();
     writer.batch_execute("insert into t values (2)").unwrap();
+    let mut watcher = stage.admin();
+    audit_algolia_tests::wait::wait_until("no worker", audit_algolia_tests::stage::SOON, || {
+        one::<i64>(
+            &mut watcher,
+            "select count(*) from pg_stat_activity where backend_type = 'audit_algolia worker'",
+        ) == 0
+    });
     admin.batch_execute("create extension audit_algolia").unwrap();
     crate::play::watch(&mut admin, "t", "t", "columns => '{id}'");
     writer

@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{my_database, no_such_index, now};
+use crate::pg::capture::utf8;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::rules::{no_pseudonym_key, pseudonymizer};
 use crate::pg::{shmem, xact};
@@ -57,10 +58,11 @@ fn reset_stats() {
 }
 
 #[pg_extern(sql = false)]
-fn pseudonym(value: &str) -> Result<String, ErrorReport> {
+fn pseudonym(value: &[u8]) -> Result<String, ErrorReport> {
+    // As bytes, for a text is in the database's encoding, and pseudonyms are made of UTF-8.
     reported(
         pseudonymizer()
-            .map(|made| made.pseudonym(value))
+            .map(|made| made.pseudonym(&utf8(value)))
             .ok_or_else(no_pseudonym_key),
     )
 }

@@ -24,9 +24,12 @@ fn preview(
 /// A record as the server itself reads it, so that numbers keep their digits.
 fn jsonb(record: Vec<u8>) -> Option<AnyElement> {
     let text = CString::new(record).ok()?;
-    // SAFETY: jsonb_in takes a C string and returns a jsonb in the current context, from which PostgreSQL copies it.
+    // SAFETY: pg_any_to_server returns its argument or a C string in the current context, in the database's encoding;
+    // jsonb_in takes a C string and returns a jsonb in that context, from which PostgreSQL copies it.
     unsafe {
-        let datum = direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()])?;
+        let length = i32::try_from(text.as_bytes().len()).ok()?;
+        let text = pg_sys::pg_any_to_server(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
+        let datum = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text))])?;
         AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Decoder {
     Composite,
     /// By the output function, as a text; also jsonb's.
     Output(pg_sys::Oid),
+    /// The same, of a type whose texts are alike in all sessions.
+    Steady(pg_sys::Oid),
     OutputJson(pg_sys::Oid),
 }
 
@@ -45,6 +47,25 @@ fn output_of(oid: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: a look-up in the system caches; raises an error for a type that is not there.
     unsafe { pg_sys::getTypeOutputInfo(oid, &mut function, &mut is_varlena) };
     function
+}
+
+/// Whether a type's output is known not to depend on settings. Setting those aside costs a single-row insert about as
+/// much as the rest of its capture, and these types are what keys and codes are made of.
+fn is_steady(oid: pg_sys::Oid) -> bool {
+    match oid {
+        pg_sys::UUIDOID
+        | pg_sys::INETOID
+        | pg_sys::CIDROID
+        | pg_sys::MACADDROID
+        | pg_sys::MACADDR8OID
+        | pg_sys::NAMEOID
+        | pg_sys::OIDOID
+        | pg_sys::XIDOID
+        | pg_sys::BITOID
+        | pg_sys::VARBITOID => true,
+        // SAFETY: a look-up in the system caches.
+        other => unsafe { pg_sys::get_typtype(other) as u8 == pg_sys::TYPTYPE_ENUM },
+    }
 }
 
 impl Decoder {
@@ -74,6 +95,7 @@ impl Decoder {
             _ if element != pg_sys::InvalidOid => Decoder::Array(Box::new(Element::of(element))),
             // SAFETY: a look-up in the system caches.
             _ if unsafe { pg_sys::type_is_rowtype(base) } => Decoder::Composite,
+            _ if is_steady(base) => Decoder::Steady(output_of(base)),
             _ => Decoder::Output(output_of(base)),
         }
     }
@@ -108,7 +130,7 @@ impl Decoder {
                 Decoder::Date => Value::Time(Moment::from_date(datum.value() as i32)),
                 Decoder::Bytes => Value::Bytes(Cow::Borrowed(varlena_bytes(datum))),
                 Decoder::Numeric(output) => Value::Numeric(output_text(*output, datum)),
-                Decoder::Output(output) => Value::Text(output_text(*output, datum)),
+                Decoder::Output(output) | Decoder::Steady(output) => Value::Text(output_text(*output, datum)),
                 Decoder::OutputJson(output) => Value::Json(output_text(*output, datum)),
                 Decoder::Array(element) => decode_array(element, datum),
                 Decoder::Composite => decode_composite(datum),
@@ -140,6 +162,9 @@ impl TextDecoder {
                 | Decoder::Int8
                 | Decoder::Text
                 | Decoder::Numeric(_)
+                | Decoder::Steady(_)
+                | Decoder::OutputJson(_)
+                | Decoder::Json
         )
     }
 
@@ -295,7 +320,7 @@ unsafe fn output_text<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> Cow<'a
 
 /// Text of the database as UTF-8. Converts from the database's encoding, and raises PostgreSQL's own error for
 /// bytes that are no text in it.
-fn utf8(bytes: &[u8]) -> Cow<'_, str> {
+pub(in crate::pg) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     // SAFETY: pg_server_to_any returns its argument, or a C string in the current context.
     unsafe {
         if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {

@@ -24,6 +24,7 @@ use super::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use queue::Writer;
 
 pub(super) use bound::{columns, Bound};
+pub(super) use decode::utf8;
 
 /// A source as one of its triggers sees it.
 struct Source {
