@@ -7,14 +7,14 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::{claim, settle, Catch, Limits, Statements};
+use super::claim::{claim, indices, settle, Catch, Limits, Statements};
 use crate::delivery::couriers::{Couriers, Errand, Return};
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::Outcome;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
 use crate::ledger::{Micros, Next, Setback};
-use crate::pg::process::{self, in_transaction};
+use crate::pg::process;
 use crate::pg::{guc, shmem};
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
@@ -221,23 +221,18 @@ impl Flow {
 
     /// Reads which indices there are, and opens their lanes.
     fn read_indices(&mut self) {
-        let statements = &mut self.statements;
-        let rows = in_transaction(|| -> spi::Result<Vec<(i32, String, bool)>> {
-            if statements.is_none() {
-                *statements = Some(Statements::prepare()?);
+        let prepared = if self.statements.is_none() {
+            Statements::prepare().map(|statements| self.statements = statements)
+        } else {
+            Ok(())
+        };
+        let is_prepared = self.statements.is_some();
+        let rows = match prepared.and_then(|()| if is_prepared { indices() } else { Ok(None) }) {
+            Ok(Some(rows)) => rows,
+            Ok(None) => {
+                self.gone = true;
+                return;
             }
-            Spi::connect(|client| {
-                let mut rows = Vec::new();
-                for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
-                    if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
-                        rows.push((id, name, row.get(3)?.unwrap_or_default()));
-                    }
-                }
-                Ok(rows)
-            })
-        });
-        let rows = match rows {
-            Ok(rows) => rows,
             Err(error) => {
                 complain("audit_algolia could not read its tables", &error.to_string());
                 return;
@@ -434,9 +429,12 @@ impl Flow {
                 // Rows of an index that is not in the table: nothing can be sent, nothing is lost.
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.claimed(self.slot, Some(claimable.span), None);
-                    if let Some(lane) = ledger.lane_at(lane) {
+                    if let (Some(lane), false) = (ledger.lane_at(lane), self.gone) {
                         lane.retry_at = now().saturating_add(60 * PAUSE);
                     }
+                }
+                if self.gone {
+                    return None;
                 }
                 continue;
             };
