@@ -86,8 +86,12 @@ pub enum Next {
         index_id: i32,
         claimable: Claimable,
     },
-    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one.
-    Wait { until: Option<Micros>, wakes: Wakes },
+    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
+    /// them: its latch.
+    Wait {
+        until: Option<Micros>,
+        wake: Option<u64>,
+    },
 }
 
 impl Ledger {
@@ -211,7 +215,7 @@ impl Ledger {
         let Some(me) = self.workers.get(worker) else {
             return Next::Wait {
                 until: None,
-                wakes: Wakes::default(),
+                wake: None,
             };
         };
         let (database, start) = (me.database, me.next_lane as usize);
@@ -272,12 +276,12 @@ impl Ledger {
             me.asleep = room;
             me.hungry = room && backlog_too;
         }
-        let wakes = if left {
+        let wake = if left {
             self.wake_another(database, worker, fresh_left)
         } else {
-            Wakes::default()
+            None
         };
-        Next::Wait { until, wakes }
+        Next::Wait { until, wake }
     }
 
     /// Enters a row into the claim table; `false` when another worker holds it or the table is full.

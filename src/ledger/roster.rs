@@ -80,6 +80,13 @@ impl Wakes {
         }
     }
 
+    /// One latch, or none.
+    pub fn of(latch: Option<u64>) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.add(latch.unwrap_or_default());
+        wakes
+    }
+
     /// The addresses to set.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.latches.iter().take(self.count).copied()
@@ -136,8 +143,7 @@ impl Ledger {
     }
 
     /// Wakes a worker other than `worker` that has room for a batch: of the backlog, or of `fresh` rows.
-    pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Option<u64> {
         let crew = self
             .workers
             .iter_mut()
@@ -145,12 +151,10 @@ impl Ledger {
             .enumerate();
         let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
         let fits = |other: &Worker| other.hungry || (fresh && other.asleep);
-        if let Some((_, other)) = others.find(|(_, other)| other.stage == Stage::Running && fits(other)) {
-            other.asleep = false;
-            other.hungry = false;
-            wakes.add(other.latch);
-        }
-        wakes
+        let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
+        other.asleep = false;
+        other.hungry = false;
+        Some(other.latch)
     }
 
     /// Tells all workers of a database that its indices, their names or its extension may have changed.

@@ -13,7 +13,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::Outcome;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
-use crate::ledger::{Micros, Next, Setback};
+use crate::ledger::{Micros, Next, Setback, Wakes};
 use crate::pg::process;
 use crate::pg::{guc, shmem};
 
@@ -412,8 +412,8 @@ impl Flow {
                     index_id,
                     claimable,
                 }) => (lane, index_id, claimable),
-                Some(Next::Wait { until, wakes }) => {
-                    shmem::wake(wakes);
+                Some(Next::Wait { until, wake }) => {
+                    shmem::wake(Wakes::of(wake));
                     return until;
                 }
                 None => return None,
