@@ -1,14 +1,18 @@
 //! Runs the stand-in Algolia on its own: prints its URLs, one a line, and stops when its standard input is
 //! closed or on SIGTERM.
+//!
+//! Each line of its input is a command: `count INDEX` is answered with the number of accepted operations,
+//! `times INDEX` with their number and then a line `HASH MICROSECONDS` for each (with `--light-times`),
+//! `latency MILLISECONDS` and `reset` with `ok`.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, ALL_ACLS};
 
 const USAGE: &str = "usage: standin [--port N] [--hosts N] [--app ID] [--key KEY] [--latency-ms N] \
-                     [--indexing-delay-ms N] [--light] [--detached]";
+                     [--indexing-delay-ms N] [--light] [--light-times] [--detached]";
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
@@ -35,6 +39,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(StandinConfig, 
         match option.as_str() {
             "--light" => {
                 config.light = true;
+                continue;
+            }
+            "--light-times" => {
+                config.light_times = true;
                 continue;
             }
             // Standard input does not matter; only a signal stops it.
@@ -79,5 +87,34 @@ fn run(config: StandinConfig, detached: bool) -> io::Result<()> {
             std::thread::park();
         }
     }
-    io::copy(&mut io::stdin().lock(), &mut io::sink()).map(|_| ())
+    let mut out = BufWriter::new(out);
+    for line in io::stdin().lock().lines() {
+        obey(&standin, &line?, &mut out)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn obey(standin: &Standin, command: &str, out: &mut impl Write) -> io::Result<()> {
+    let (verb, argument) = command.split_once(' ').unwrap_or((command, ""));
+    match (verb, argument.parse()) {
+        ("count", _) => writeln!(out, "{}", standin.operations(argument)),
+        ("times", _) => {
+            let times = standin.light_times(argument);
+            writeln!(out, "{}", times.len())?;
+            times
+                .iter()
+                .try_for_each(|(hash, at)| writeln!(out, "{hash} {at}"))
+        }
+        ("latency", Ok(milliseconds)) => {
+            standin.set_latency(Duration::from_millis(milliseconds));
+            writeln!(out, "ok")
+        }
+        ("reset", _) => {
+            standin.reset();
+            writeln!(out, "ok")
+        }
+        // What is piped in by accident is not for us.
+        _ => Ok(()),
+    }
 }

@@ -89,7 +89,7 @@ impl Bar {
                 print!("\r{line:<width$}", width = WIDTH - 1);
                 flush();
             } else {
-                println!("{line}");
+                println!("{}", line.trim_end());
             }
         }
     }
@@ -119,13 +119,14 @@ pub(crate) fn chart<S: AsRef<str>>(rows: &[(S, u64)]) {
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
     for (name, count) in rows {
         let length = (*count as usize * BAR).div_ceil(most as usize);
-        println!(
+        let line = format!(
             "  {:<width$}  {:>8}  {}",
             name.as_ref(),
             grouped(*count),
             "▇".repeat(length),
             width = widest.unwrap_or(0)
         );
+        println!("{}", line.trim_end());
     }
 }
 

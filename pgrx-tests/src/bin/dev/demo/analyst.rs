@@ -24,7 +24,7 @@ pub(super) fn ask(theatre: &mut Theatre) -> Result<()> {
 fn refuses_writes(search: &Search) -> Result<()> {
     let (status, message) = search.try_to_write()?;
     ensure!(status == 403, "a search key could write: {status} {message}");
-    println!("the key can search and nothing else; a write with it is answered {status}: {message}");
+    println!("the key can search; a write with it is answered {status}: {message}");
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub(super) fn load(theatre: &mut Theatre, changes: &[Change]) -> Result<()> {
     );
     theatre.db.execute("SELECT audit_algolia.pause($1)", &[&TABLE])?;
     let started = Instant::now();
-    let mut bar = Bar::new("sent  ", changes.len() as u64);
+    let mut bar = Bar::new("loaded", changes.len() as u64);
     let count = workload::copy(&mut theatre.db, changes, |done| bar.show(done as u64, ""))?;
     bar.rest();
     let queue = status::queue(&mut theatre.db)?;

@@ -9,7 +9,7 @@ use postgres::Client;
 use serde_json::json;
 
 use audit_algolia_tests::cargo::Profile;
-use audit_algolia_tests::server::{Cluster, Installation};
+use audit_algolia_tests::server::{Cluster, Installation, INSTALLATION_VARIABLE};
 use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, ADMIN_KEY, ALL_ACLS, APP_ID};
 use audit_algolia_tests::workload;
 
@@ -32,10 +32,7 @@ pub(super) struct Theatre {
 impl Theatre {
     /// Installs, builds and starts whatever is needed, and puts the table under watch.
     pub(super) fn open(rows: usize) -> Result<Theatre> {
-        let pg = provision()?;
-        let installation = while_waiting("building the extension (minutes only the first time)", || {
-            Installation::prepare(&pg, Profile::Dev)
-        })?;
+        let installation = installation()?;
         ensure!(
             installation.has_install_script(),
             "the extension has no install script"
@@ -44,7 +41,7 @@ impl Theatre {
         let started = Instant::now();
         let standin = standin()?;
         // Small batches, so that the drain takes long enough to be watched. The default is 1,000 rows.
-        let batch_rows = (rows / 400).clamp(10, 200);
+        let batch_rows = (rows / 600).clamp(5, 200);
         let cluster = while_waiting("starting PostgreSQL", || {
             Cluster::builder()
                 .installation(Arc::new(installation))
@@ -53,13 +50,11 @@ impl Theatre {
                 .setting("audit_algolia.pseudonym_key", "a key for the demo")
                 .setting("audit_algolia.hosts", standin.base_urls().join(","))
                 .setting("audit_algolia.batch_rows", batch_rows)
-                .setting("audit_algolia.workers", 2)
-                .setting("audit_algolia.in_flight", 2)
                 .start()
         })?;
         println!(
             "PostgreSQL {} runs with audit_algolia preloaded, started in {} ms",
-            pg.version(),
+            cluster.installation().version(),
             started.elapsed().as_millis()
         );
         println!(
@@ -67,7 +62,7 @@ impl Theatre {
             standin.base_urls().join(" "),
             LATENCY.as_millis()
         );
-        println!("two workers, each with two requests of {batch_rows} rows in flight");
+        println!("all settings have their defaults, but for batches of {batch_rows} rows");
         let mut db = cluster.connect("postgres", "postgres")?;
         workload::create_table(&mut db)?;
         db.batch_execute("CREATE EXTENSION audit_algolia")
@@ -169,6 +164,17 @@ impl Theatre {
             sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The one a parent process has prepared, else the one to be built.
+fn installation() -> Result<Installation> {
+    if std::env::var_os(INSTALLATION_VARIABLE).is_some() {
+        return Installation::current();
+    }
+    let pg = provision()?;
+    while_waiting("building the extension (minutes only the first time)", || {
+        Installation::prepare(&pg, Profile::Dev)
+    })
 }
 
 fn standin() -> Result<Standin> {

@@ -1,0 +1,65 @@
+//! What a process has used: processor time and memory of its own, as the kernel counts them.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Ticks a second in /proc: fixed by the kernel's interface on all platforms that have it.
+const TICKS: f64 = 100.0;
+
+/// Processor seconds used so far, in user and system mode.
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("no processor times")?;
+    ticks(&stat)
+        .map(|ticks| ticks / TICKS)
+        .context("an unknown form of /proc/PID/stat")
+}
+
+/// The sum of utime and stime. The name in parentheses may hold spaces.
+fn ticks(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ').skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some(next()? + next()?)
+}
+
+/// Memory that is the process's alone, in megabytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) private_dirty: f64,
+    pub(super) anonymous: f64,
+}
+
+/// What `/proc/PID/smaps_rollup` tells.
+pub(super) fn memory(pid: u32) -> Result<Memory> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("no memory map")?;
+    let megabytes = |name: &str| field(&text, name).map(|kilobytes| kilobytes / 1024.0);
+    Ok(Memory {
+        private_dirty: megabytes("Private_Dirty:").context("no private memory in the map")?,
+        anonymous: megabytes("Anonymous:").context("no anonymous memory in the map")?,
+    })
+}
+
+fn field(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times_behind_a_name_with_spaces() {
+        let stat = "42 (postgres: a) b) S 1 42 42 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
+        assert_eq!(ticks(stat), Some(200.0));
+    }
+
+    #[test]
+    fn reads_a_line_of_the_memory_map() {
+        assert_eq!(
+            field("Rss:  12 kB\nPrivate_Dirty:   2048 kB\n", "Private_Dirty:"),
+            Some(2048.0)
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! The table of what was measured, as Markdown and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{json, Value};
+
+use super::machine::Machine;
+use super::spread::{short, Spread};
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    what: String,
+    measured: String,
+    reach: Option<Reach>,
+    ratio: Option<Spread>,
+    reason: Option<String>,
+}
+
+/// What the contract promises of a figure.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reach {
+    /// The ratio must not be greater.
+    RatioAtMost(f64),
+    /// The ratio must not be less.
+    RatioAtLeast(f64),
+    /// The figure itself, in the unit given, must not be greater.
+    AtMost(f64, &'static str, f64),
+}
+
+impl Row {
+    /// A figure that is told, and not judged.
+    pub(super) fn new(what: impl Into<String>, measured: impl Into<String>) -> Row {
+        Row {
+            what: what.into(),
+            measured: measured.into(),
+            reach: None,
+            ratio: None,
+            reason: None,
+        }
+    }
+
+    /// Something that could not be measured, and why.
+    pub(super) fn not_measured(what: impl Into<String>, reason: impl Into<String>) -> Row {
+        Row {
+            reason: Some(reason.into()),
+            ..Row::new(what, "")
+        }
+    }
+
+    /// Against what it was compared with.
+    #[must_use]
+    pub(super) fn ratio(mut self, ratio: Option<Spread>) -> Row {
+        self.ratio = ratio;
+        self
+    }
+
+    #[must_use]
+    pub(super) fn reach(mut self, reach: Reach) -> Row {
+        self.reach = Some(reach);
+        self
+    }
+
+    /// Whether it keeps the promise, where there is one.
+    fn is_kept(&self) -> Option<bool> {
+        let ratio = self.ratio.map(|ratio| ratio.median);
+        match self.reach? {
+            Reach::RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
+            Reach::RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
+            Reach::AtMost(most, _, value) => Some(value <= most),
+        }
+    }
+
+    fn verdict(&self) -> String {
+        match (&self.reason, self.is_kept()) {
+            (Some(reason), _) => format!("not measured: {reason}"),
+            (None, Some(true)) => "ok".to_owned(),
+            (None, Some(false)) => "**not**".to_owned(),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn promise(&self) -> String {
+        match self.reach {
+            None => String::new(),
+            Some(Reach::RatioAtMost(most)) => format!("≤ {most} ×"),
+            Some(Reach::RatioAtLeast(least)) => format!("≥ {least} ×"),
+            Some(Reach::AtMost(most, unit, _)) => format!("≤ {most} {unit}"),
+        }
+    }
+
+    fn cells(&self) -> [String; 5] {
+        [
+            self.what.clone(),
+            self.promise(),
+            self.measured.clone(),
+            self.ratio.map(|ratio| format!("{ratio} ×")).unwrap_or_default(),
+            self.verdict(),
+        ]
+    }
+}
+
+/// All lines, and where they come from.
+pub(super) struct Report {
+    machine: Machine,
+    scale: &'static str,
+    notes: Vec<String>,
+    rows: Vec<Row>,
+    data: Vec<Value>,
+    seconds: f64,
+}
+
+impl Report {
+    pub(super) fn new(machine: Machine, scale: &'static str) -> Report {
+        Report {
+            machine,
+            scale,
+            notes: Vec::new(),
+            rows: Vec::new(),
+            data: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
+    /// Adds a line, and prints it so that one sees how it goes.
+    pub(super) fn add(&mut self, row: Row) {
+        let [what, promise, measured, ratio, verdict] = row.cells();
+        let parts: Vec<String> = [measured, ratio, promise, verdict]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        println!("  {what}: {}", parts.join(", "));
+        self.rows.push(row);
+    }
+
+    /// Keeps what a figure was computed from.
+    pub(super) fn keep(&mut self, name: &str, unit: &str, values: &[f64]) {
+        self.data
+            .push(json!({"name": name, "unit": unit, "values": values}));
+    }
+
+    /// Adds a sentence below the table.
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
+    }
+
+    pub(super) fn took(&mut self, time: Duration) {
+        self.seconds = time.as_secs_f64();
+    }
+
+    pub(super) fn markdown(&self) -> String {
+        let head = ["what", "reach", "measured", "ratio", "ok"].map(str::to_owned);
+        let all: Vec<[String; 5]> = std::iter::once(head)
+            .chain(self.rows.iter().map(Row::cells))
+            .collect();
+        let widths: Vec<usize> = (0..5)
+            .map(|at| {
+                all.iter()
+                    .map(|cells| cells[at].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let line = |cells: &[String; 5]| {
+            let padded: Vec<String> = cells
+                .iter()
+                .zip(&widths)
+                .map(|(text, width)| format!("{text:<width$}"))
+                .collect();
+            format!("| {} |\n", padded.join(" | "))
+        };
+        let mut text = format!(
+            "# Measured ({}, {} s)\n\n{}\n\n",
+            self.scale,
+            short(self.seconds),
+            self.machine
+        );
+        for (at, cells) in all.iter().enumerate() {
+            text.push_str(&line(cells));
+            if at == 0 {
+                let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+                text.push_str(&format!("| {} |\n", rules.join(" | ")));
+            }
+        }
+        text.push_str("\nFigures are medians, with the range in parentheses.\n");
+        for note in &self.notes {
+            text.push_str(&format!("{note}\n"));
+        }
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let rows: Vec<Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "what": row.what, "reach": row.promise(), "measured": row.measured,
+                    "ratio": row.ratio.map(|ratio| json!({
+                        "median": ratio.median, "least": ratio.least, "greatest": ratio.greatest,
+                    })),
+                    "ok": row.is_kept(), "not_measured": row.reason,
+                })
+            })
+            .collect();
+        json!({
+            "machine": self.machine.json(), "scale": self.scale, "seconds": self.seconds, "rows": rows,
+            "notes": self.notes, "data": self.data,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread(value: f64) -> Option<Spread> {
+        Spread::of(&[value])
+    }
+
+    #[test]
+    fn promises_are_judged_by_the_median() {
+        let most = Row::new("a", "1")
+            .ratio(spread(2.1))
+            .reach(Reach::RatioAtMost(2.2));
+        let least = Row::new("a", "1")
+            .ratio(spread(0.7))
+            .reach(Reach::RatioAtLeast(0.8));
+        let figure = Row::new("a", "3").reach(Reach::AtMost(2.0, "ms", 3.0));
+        assert_eq!(
+            [&most, &least, &figure].map(Row::is_kept),
+            [Some(true), Some(false), Some(false)]
+        );
+        assert_eq!(Row::new("a", "1").is_kept(), None);
+    }
+
+    #[test]
+    fn the_table_is_markdown() {
+        let mut report = Report::new(Machine::default(), "quick");
+        report.add(
+            Row::new("bulk", "3.3 µs")
+                .ratio(spread(2.0))
+                .reach(Reach::RatioAtMost(2.2)),
+        );
+        report.add(Row::not_measured("polling", "no pip"));
+        let text = report.markdown();
+        let table: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(
+            table,
+            [
+                "| what    | reach   | measured | ratio              | ok                   |",
+                "| ------- | ------- | -------- | ------------------ | -------------------- |",
+                "| bulk    | ≤ 2.2 × | 3.3 µs   | 2.00 (2.00–2.00) × | ok                   |",
+                "| polling |         |          |                    | not measured: no pip |",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_is_neither_kept_nor_missed() {
+        let mut report = Report::new(Machine::default(), "quick");
+        report.add(Row::not_measured("polling", "no pip"));
+        let row = &report.json()["rows"][0];
+        assert_eq!(
+            (&row["ok"], &row["not_measured"]),
+            (&Value::Null, &json!("no pip"))
+        );
+    }
+}

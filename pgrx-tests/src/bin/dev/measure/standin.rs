@@ -1,0 +1,90 @@
+//! The stand-in as a process of its own, so that what it uses is not counted as anybody else's.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{ensure, Context, Result};
+
+use audit_algolia_tests::cargo;
+
+/// A stand-in in light mode. It ends when its input is closed, hence also when this process does.
+pub(super) struct Light {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    pub(super) url: String,
+}
+
+impl Light {
+    pub(super) fn start() -> Result<Light> {
+        let mut child = Command::new(cargo::target_dir().join("release/standin"))
+            .args(["--light", "--light-times"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("the stand-in could not be started")?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().context("the stand-in has no output")?;
+        let mut light = Light {
+            child,
+            input,
+            output: BufReader::new(output),
+            url: String::new(),
+        };
+        light.url = light.line()?;
+        ensure!(light.url.starts_with("http"), "the stand-in said {}", light.url);
+        Ok(light)
+    }
+
+    /// Changes what is added to the answer of every write.
+    pub(super) fn set_latency(&mut self, milliseconds: u64) -> Result<()> {
+        self.ask(&format!("latency {milliseconds}")).map(drop)
+    }
+
+    /// Forgets what has arrived.
+    pub(super) fn reset(&mut self) -> Result<()> {
+        self.ask("reset").map(drop)
+    }
+
+    /// Operations an index has accepted.
+    pub(super) fn count(&mut self, index: &str) -> Result<u64> {
+        self.ask(&format!("count {index}"))?
+            .parse()
+            .context("not a count")
+    }
+
+    /// The hash of each id and when it arrived, in microseconds since 1970.
+    pub(super) fn times(&mut self, index: &str) -> Result<Vec<(u64, i64)>> {
+        let count: usize = self
+            .ask(&format!("times {index}"))?
+            .parse()
+            .context("not a count")?;
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let line = self.line()?;
+            let (hash, at) = line.split_once(' ').context("not an arrival")?;
+            times.push((hash.parse()?, at.parse()?));
+        }
+        Ok(times)
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        let input = self.input.as_mut().context("the stand-in has no input")?;
+        writeln!(input, "{command}")?;
+        self.line()
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line)?;
+        ensure!(read > 0, "the stand-in has ended");
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Light {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,191 @@
+//! The database that is measured: durable, preloaded, and with the table that everything is measured on.
+
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use postgres::Client;
+
+use audit_algolia_tests::server::{Cluster, Installation};
+use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
+
+use super::standin::Light;
+use crate::interrupt;
+
+/// What differs from the defaults, besides the addresses.
+pub(super) const SETTINGS: [(&str, &str); 4] = [
+    ("shared_buffers", "1GB"),
+    ("max_wal_size", "16GB"),
+    ("checkpoint_timeout", "1h"),
+    ("synchronous_commit", "on"),
+];
+
+/// The index everything goes to.
+pub(super) const INDEX: &str = "audit_log";
+
+/// The pseudonyms' key, here and in what it is compared with.
+pub(super) const PSEUDONYM_KEY: &str = "a key for measuring";
+
+/// Nothing takes longer than this.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// The columns of a table that is measured: seven, five of which are captured.
+pub(super) fn table(name: &str) -> String {
+    format!(
+        "CREATE TABLE {name} (
+             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+             user_id text NOT NULL,
+             report_id integer NOT NULL,
+             event text NOT NULL,
+             at timestamptz NOT NULL,
+             detail text,
+             secret text
+         )"
+    )
+}
+
+/// The columns that [`values`] fills.
+pub(super) const COLUMNS: &str = "user_id, report_id, event, at, detail, secret";
+
+/// One row's values, as an expression of its number.
+pub(super) fn values(number: &str) -> String {
+    format!(
+        "'user-' || {number} % 5000, ({number} % 300)::integer, 'view',
+         timestamptz '2026-01-01 00:00:00+00' + {number} * interval '1 second',
+         'opened from the dashboard', 'never captured'"
+    )
+}
+
+/// The call that puts a table under watch.
+pub(super) fn watch(name: &str) -> String {
+    format!(
+        "SELECT audit_algolia.watch('{name}', '{INDEX}',
+             columns => '{{user_id, report_id, event, at, detail}}', pseudonymize => '{{user_id}}',
+             time_column => 'at', facets => '{{event, report_id, user_id}}')"
+    )
+}
+
+/// A cluster with a session, and the stand-in it delivers to.
+pub(super) struct World {
+    pub(super) db: Client,
+    pub(super) cluster: Cluster,
+    pub(super) light: Light,
+}
+
+impl World {
+    /// Starts both, with one worker, and watches the table `audit_log`.
+    pub(super) fn start(installation: &Arc<Installation>) -> Result<World> {
+        let light = Light::start()?;
+        let mut builder = Cluster::builder()
+            .installation(Arc::clone(installation))
+            .durable(true)
+            .setting("audit_algolia.application_id", APP_ID)
+            .setting("audit_algolia.api_key", ADMIN_KEY)
+            .setting("audit_algolia.pseudonym_key", PSEUDONYM_KEY)
+            .setting("audit_algolia.hosts", &light.url)
+            .setting("audit_algolia.workers", 1);
+        for (name, value) in SETTINGS {
+            builder = builder.setting(name, value);
+        }
+        let cluster = builder.start()?;
+        let mut db = cluster.connect("postgres", "postgres")?;
+        db.batch_execute(&format!(
+            "CREATE EXTENSION audit_algolia; {}; {}",
+            table("audit_log"),
+            watch("audit_log")
+        ))?;
+        Ok(World { db, cluster, light })
+    }
+
+    pub(super) fn pause(&mut self) -> Result<()> {
+        Ok(self.db.batch_execute("SELECT audit_algolia.pause()")?)
+    }
+
+    pub(super) fn resume(&mut self) -> Result<()> {
+        Ok(self.db.batch_execute("SELECT audit_algolia.resume()")?)
+    }
+
+    /// Inserts rows in statements of a hundred thousand.
+    pub(super) fn load(&mut self, rows: u64) -> Result<()> {
+        let mut left = rows;
+        while left > 0 {
+            interrupt::check()?;
+            let now = left.min(100_000);
+            self.db.batch_execute(&format!(
+                "INSERT INTO audit_log ({COLUMNS}) SELECT {} FROM generate_series(1, {now}) AS i",
+                values("i")
+            ))?;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// Rows queued and on their way.
+    pub(super) fn queued(&mut self) -> Result<u64> {
+        let row = self.db.query_one(
+            "SELECT sum(queued + in_flight)::bigint FROM audit_algolia.queue_stats()",
+            &[],
+        )?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+    }
+
+    /// Waits until nothing is queued; tells how long that took.
+    pub(super) fn wait_until_empty(&mut self) -> Result<Duration> {
+        let started = Instant::now();
+        while self.queued()? > 0 {
+            interrupt::check()?;
+            ensure!(
+                started.elapsed() < DEADLINE,
+                "the queue was not empty after {DEADLINE:?}"
+            );
+            sleep(Duration::from_millis(3));
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Changes settings, and waits until as many workers run as there are to be.
+    pub(super) fn set(&mut self, changes: &[(&str, &str)], workers: i64) -> Result<()> {
+        self.cluster.set(changes)?;
+        let started = Instant::now();
+        while self.workers()?.len() as i64 != workers {
+            interrupt::check()?;
+            ensure!(
+                started.elapsed() < Duration::from_secs(20),
+                "{workers} workers were to run"
+            );
+            sleep(Duration::from_millis(20));
+        }
+        // A moment for all of them to have read the settings.
+        sleep(Duration::from_millis(200));
+        Ok(())
+    }
+
+    /// The workers' process ids.
+    pub(super) fn workers(&mut self) -> Result<Vec<u32>> {
+        let rows = self
+            .db
+            .query("SELECT pid FROM audit_algolia.worker_stats()", &[])?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok())
+            .collect())
+    }
+
+    /// Where the write-ahead log is, in bytes.
+    pub(super) fn wal(&mut self) -> Result<f64> {
+        wal(&mut self.db)
+    }
+
+    /// The process that serves a session.
+    pub(super) fn backend(db: &mut Client) -> Result<u32> {
+        let pid: i32 = db.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+        u32::try_from(pid).context("not a process")
+    }
+}
+
+/// Where the write-ahead log is, in bytes.
+pub(super) fn wal(db: &mut Client) -> Result<f64> {
+    let row = db.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8", &[])?;
+    Ok(row.get(0))
+}
