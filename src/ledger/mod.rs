@@ -78,7 +78,10 @@ pub struct Appetite {
 }
 
 /// What a worker is to do next.
-#[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is returned once a round, and not kept"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Claim rows of this lane.
@@ -119,6 +122,7 @@ impl Ledger {
                     gid: 0,
                     database: 0,
                     xid: 0,
+                    stale: false,
                     change: Change::EMPTY,
                 }; PREPARED],
                 claims: ClaimTable::new(),

@@ -87,6 +87,18 @@ impl Wakes {
         wakes
     }
 
+    /// These and those.
+    pub fn and(mut self, others: Wakes) -> Wakes {
+        for latch in others
+            .iter()
+            .filter(|latch| !self.iter().any(|mine| mine == *latch))
+            .collect::<Vec<_>>()
+        {
+            self.add(latch);
+        }
+        self
+    }
+
     /// The addresses to set.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.latches.iter().take(self.count).copied()

@@ -303,7 +303,7 @@ fn a_worker_without_room_wakes_one_that_has_some() {
 #[test]
 fn a_prepared_transaction_is_published_when_it_is_committed() {
     let mut ledger = ledger(1);
-    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)]);
+    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)], false);
     assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
     assert_eq!(
         ledger.announced(DB).count(),
@@ -337,9 +337,9 @@ fn a_prepared_transaction_nobody_remembers_has_the_queue_read_again() {
 #[test]
 fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
     let mut ledger = ledger(1);
-    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026)]);
+    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026)], false);
     ledger.rollback_prepared(77, DB);
-    ledger.prepare(78, 12, DB, &[]);
+    ledger.prepare(78, 12, DB, &[], false);
     ledger.commit_prepared(78, DB, 0);
     assert_eq!(
         (
@@ -414,4 +414,17 @@ fn attempts_that_fail_together_count_as_one() {
     assert!(!lane.knew_of(300));
     lane.set_back(Setback::Retry, 5, "503", (300, 900), 400);
     assert_eq!((lane.failures, lane.retrying, lane.retry_at), (2, 5, 900));
+}
+
+#[test]
+fn workers_and_launcher_look_when_a_prepared_transaction_has_changed_more_than_rows() {
+    let mut ledger = ledger(1);
+    ledger.look(0);
+    assert_eq!(ledger.note_extension(0, 70).0, Duty::Serve);
+    ledger.prepare(77, 11, DB, &[], true);
+    assert!(!ledger.workers[0].stale);
+    let wakes = ledger.commit_prepared(77, DB, 0);
+    assert!(ledger.workers[0].stale);
+    assert_eq!(ledger.database_mut(DB).unwrap().extension, Extension::Unknown);
+    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
 }

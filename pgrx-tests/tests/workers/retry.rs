@@ -167,6 +167,7 @@ fn the_second_host_takes_over_from_the_first() {
         .fault(Some(0), Fault::error(503, "no"), Times::Always);
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
+    wait_for_empty_queue(&mut db, "log");
     assert_eq!(queue(&mut db, "log").failed_total, 0);
     let host: String = one(
         &mut db,
