@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod commit;
+mod extension;
 mod lane;
 mod prepared;
 mod roster;
@@ -19,9 +20,10 @@ mod view;
 mod worker;
 
 pub use commit::{Announcement, Change, COMMITTING};
+pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use prepared::{Prepared, PREPARED};
-pub use roster::{Database, Duty, Extension, Wakes, DATABASES};
+pub use roster::{Database, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
