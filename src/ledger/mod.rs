@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod commit;
+mod extension;
 mod lane;
 mod prepared;
 mod roster;
@@ -19,9 +20,10 @@ mod view;
 mod worker;
 
 pub use commit::{Announcement, Change, COMMITTING};
+pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use prepared::{Prepared, PREPARED};
-pub use roster::{Database, Duty, Extension, Wakes, DATABASES};
+pub use roster::{Database, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
@@ -90,8 +92,12 @@ pub enum Next {
         index_id: i32,
         claimable: Claimable,
     },
-    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one.
-    Wait { until: Option<Micros>, wakes: Wakes },
+    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
+    /// them: its latch.
+    Wait {
+        until: Option<Micros>,
+        wake: Option<u64>,
+    },
 }
 
 impl Ledger {
@@ -118,6 +124,7 @@ impl Ledger {
                     gid: 0,
                     database: 0,
                     xid: 0,
+                    stale: false,
                     change: Change::EMPTY,
                 }; PREPARED],
                 claims: ClaimTable::new(),
@@ -215,7 +222,7 @@ impl Ledger {
         let Some(me) = self.workers.get(worker) else {
             return Next::Wait {
                 until: None,
-                wakes: Wakes::default(),
+                wake: None,
             };
         };
         let (database, start) = (me.database, me.next_lane as usize);
@@ -276,12 +283,12 @@ impl Ledger {
             me.asleep = room;
             me.hungry = room && backlog_too;
         }
-        let wakes = if left {
+        let wake = if left {
             self.wake_another(database, worker, fresh_left)
         } else {
-            Wakes::default()
+            None
         };
-        Next::Wait { until, wakes }
+        Next::Wait { until, wake }
     }
 
     /// Enters a row into the claim table; `false` when another worker holds it or the table is full.

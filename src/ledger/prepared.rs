@@ -19,6 +19,8 @@ pub struct Prepared {
     /// The database it was prepared in; 0 marks a free entry.
     pub database: u32,
     pub xid: u32,
+    /// It has made, dropped or paused something: launcher and workers have to look.
+    pub stale: bool,
     /// With no index and no rows when it has queued nothing.
     pub change: Change,
 }
@@ -26,7 +28,7 @@ pub struct Prepared {
 impl Ledger {
     /// The transaction `xid` has been prepared. Its rows are announced until it ends, so that a recount that sees
     /// them before they are published does not count them twice.
-    pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[Change]) {
+    pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[Change], stale: bool) {
         let free = self.prepared.iter().filter(|entry| entry.database == 0).count();
         if free < changes.len().max(1) {
             return;
@@ -43,6 +45,7 @@ impl Ledger {
                 gid,
                 database,
                 xid,
+                stale,
                 change: *change,
             };
         }
@@ -51,15 +54,20 @@ impl Ledger {
     /// A prepared transaction has been committed: its rows are there now.
     pub fn commit_prepared(&mut self, gid: u64, database: u32, now: Micros) -> Wakes {
         let found = self.take_prepared(gid, database);
-        let Some(xid) = found.first().map(|entry| entry.xid) else {
+        let Some((xid, stale)) = found.first().map(|entry| (entry.xid, entry.stale)) else {
             return self.read_again(database);
+        };
+        let looking = if stale {
+            self.look_again(database)
+        } else {
+            Wakes::default()
         };
         let changes: Vec<Change> = found
             .into_iter()
             .map(|entry| entry.change)
             .filter(|change| change.queued > 0)
             .collect();
-        self.publish(xid, database, &changes, now)
+        looking.and(self.publish(xid, database, &changes, now))
     }
 
     /// A prepared transaction has been rolled back.
@@ -83,8 +91,11 @@ impl Ledger {
     fn read_again(&mut self, database: u32) -> Wakes {
         let _recount_follows = self.sweep(database, true);
         self.request_recount(database);
-        let mut wakes = self.wake_one(database);
-        wakes.add(self.launcher_latch);
-        wakes
+        self.look_again(database)
+    }
+
+    /// Workers and launcher look what has become of the extension and its indices.
+    fn look_again(&mut self, database: u32) -> Wakes {
+        self.mark_stale(database).and(self.extension_changed(database))
     }
 }

@@ -44,15 +44,6 @@ pub struct Database {
     pub restart_at: Micros,
 }
 
-/// What a worker does after it has looked which extension its database has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// Something has changed while it looked.
-    LookAgain,
-    Serve,
-    Leave,
-}
-
 /// Latches to set once the ledger's lock is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakes {
@@ -80,6 +71,25 @@ impl Wakes {
         }
     }
 
+    /// One latch, or none.
+    pub fn of(latch: Option<u64>) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.add(latch.unwrap_or_default());
+        wakes
+    }
+
+    /// These and those.
+    pub fn and(mut self, others: Wakes) -> Wakes {
+        for latch in others
+            .iter()
+            .filter(|latch| !self.iter().any(|mine| mine == *latch))
+            .collect::<Vec<_>>()
+        {
+            self.add(latch);
+        }
+        self
+    }
+
     /// The addresses to set.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.latches.iter().take(self.count).copied()
@@ -87,18 +97,6 @@ impl Wakes {
 }
 
 impl Ledger {
-    /// The extension has come or gone in a database: the launcher looks, and so do the workers.
-    pub fn extension_changed(&mut self, oid: u32) -> Wakes {
-        if let Some(database) = self.database_mut(oid) {
-            database.extension = Extension::Unknown;
-            database.crashes = 0;
-            database.restart_at = 0;
-        }
-        let mut wakes = Wakes::default();
-        wakes.add(self.launcher_latch);
-        wakes
-    }
-
     /// The entry of a database, made when it is new; `None` when the book is full.
     pub fn database_mut(&mut self, oid: u32) -> Option<&mut Database> {
         let place = self
@@ -136,8 +134,7 @@ impl Ledger {
     }
 
     /// Wakes a worker other than `worker` that has room for a batch: of the backlog, or of `fresh` rows.
-    pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Option<u64> {
         let crew = self
             .workers
             .iter_mut()
@@ -145,22 +142,10 @@ impl Ledger {
             .enumerate();
         let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
         let fits = |other: &Worker| other.hungry || (fresh && other.asleep);
-        if let Some((_, other)) = others.find(|(_, other)| other.stage == Stage::Running && fits(other)) {
-            other.asleep = false;
-            other.hungry = false;
-            wakes.add(other.latch);
-        }
-        wakes
-    }
-
-    /// Tells all workers of a database that its indices, their names or its extension may have changed.
-    pub fn mark_stale(&mut self, database: u32) -> Wakes {
-        let mut wakes = Wakes::default();
-        for worker in self.workers_of(database) {
-            worker.stale = true;
-            wakes.add(worker.latch);
-        }
-        wakes
+        let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
+        other.asleep = false;
+        other.hungry = false;
+        Some(other.latch)
     }
 
     /// Asks all workers of a database to leave, and keeps new ones away until `until`.
@@ -274,72 +259,9 @@ impl Ledger {
         }
         wakes
     }
-
-    /// A worker is about to look which extension its database has. What changes from now on is noticed.
-    pub fn look(&mut self, slot: usize) {
-        if let Some(me) = self.workers.get_mut(slot) {
-            me.stale = false;
-        }
-    }
-
-    /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
-    /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
-    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, Wakes) {
-        let mut wakes = Wakes::default();
-        let Some((database, served)) = self
-            .workers
-            .get(slot)
-            .filter(|me| !me.stale)
-            .map(|me| (me.database, me.extension))
-        else {
-            return (Duty::LookAgain, wakes);
-        };
-        let outdated = served != 0 && served != found;
-        let launcher = self.launcher_latch;
-        let Some(entry) = self.database_mut(database) else {
-            return (Duty::Leave, wakes);
-        };
-        let extension = if found == 0 {
-            Extension::Absent
-        } else {
-            Extension::Present
-        };
-        let known = std::mem::replace(&mut entry.extension_oid, found);
-        if entry.extension != extension {
-            entry.extension = extension;
-            wakes.add(launcher);
-        }
-        if known != found && (known != 0 || found == 0) {
-            self.close_lanes(database);
-        }
-        if let Some(me) = self.workers.get_mut(slot) {
-            me.extension = found;
-        }
-        if found == 0 || outdated {
-            (Duty::Leave, wakes)
-        } else {
-            (Duty::Serve, wakes)
-        }
-    }
 }
 
 impl Ledger {
-    /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
-    /// rows may be left from before the server started. `false` when there is no lane left.
-    pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {
-        let Some(lane) = self.lane_mut(database, index_id) else {
-            return false;
-        };
-        lane.paused = paused;
-        if lane.stats_reset == 0 {
-            lane.stats_reset = now;
-        }
-        if !lane.swept {
-            lane.sweep();
-        }
-        true
-    }
-
     /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
     pub fn retry_all(&mut self, database: u32) {
         for place in 0..super::LANES {

@@ -287,23 +287,23 @@ fn a_worker_without_room_wakes_one_that_has_some() {
         ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0),
         Next::Wait { .. }
     ));
-    let Next::Wait { wakes, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
+    let Next::Wait { wake, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
         panic!()
     };
-    assert_eq!(wakes.iter().count(), 0, "its last slot is kept for fresh rows");
+    assert_eq!(wake, None, "its last slot is kept for fresh rows");
     ledger.lane_at(0).unwrap().paused = true;
     assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
     ledger.lane_at(0).unwrap().paused = false;
-    let Next::Wait { until, wakes } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
+    let Next::Wait { until, wake } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
         panic!()
     };
-    assert_eq!((until, wakes.iter().collect::<Vec<_>>()), (None, vec![1001]));
+    assert_eq!((until, wake), (None, Some(1001)));
 }
 
 #[test]
 fn a_prepared_transaction_is_published_when_it_is_committed() {
     let mut ledger = ledger(1);
-    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)]);
+    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)], false);
     assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
     assert_eq!(
         ledger.announced(DB).count(),
@@ -337,9 +337,9 @@ fn a_prepared_transaction_nobody_remembers_has_the_queue_read_again() {
 #[test]
 fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
     let mut ledger = ledger(1);
-    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026)]);
+    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026)], false);
     ledger.rollback_prepared(77, DB);
-    ledger.prepare(78, 12, DB, &[]);
+    ledger.prepare(78, 12, DB, &[], false);
     ledger.commit_prepared(78, DB, 0);
     assert_eq!(
         (
@@ -349,4 +349,82 @@ fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
         (0, false)
     );
     assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
+}
+
+#[test]
+fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once() {
+    let mut ledger = ledger(3);
+    let look = |ledger: &mut Ledger, worker, found| {
+        ledger.look(worker);
+        ledger.note_extension(worker, found).0
+    };
+    assert_eq!(look(&mut ledger, 0, 70), Duty::Serve);
+    assert_eq!(look(&mut ledger, 1, 70), Duty::Serve);
+    ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    let flight = fly(&mut ledger, 0, 0, &[1024], None);
+    // Dropped and made anew in one transaction.
+    assert_eq!(look(&mut ledger, 1, 80), Duty::Leave);
+    assert_eq!(look(&mut ledger, 2, 80), Duty::Serve);
+    ledger.publish(8, DB, &[queued(1, 1024, 1024)], 0);
+    assert_eq!(look(&mut ledger, 0, 80), Duty::Leave, "but the new books stay");
+    assert_eq!(ledger.claim(2, 1024), Claim::Taken);
+    ledger.settled(0, flight, &[1024], 0);
+    assert_eq!(
+        ledger.claim(1, 1024),
+        Claim::HeldBy(3),
+        "an old flight frees no new claim"
+    );
+    assert_eq!(ledger.lane(0).unwrap().queued, 1);
+}
+
+#[test]
+fn a_change_while_a_worker_looks_has_it_look_again() {
+    let mut ledger = ledger(1);
+    ledger.look(0);
+    ledger.mark_stale(DB);
+    ledger.extension_changed(DB);
+    assert_eq!(ledger.note_extension(0, 0).0, Duty::LookAgain);
+    assert_eq!(ledger.database_mut(DB).unwrap().extension, Extension::Unknown);
+}
+
+#[test]
+fn a_database_is_held_until_the_last_statement_has_ended() {
+    let mut ledger = ledger(0);
+    ledger.hold(DB, 100);
+    ledger.hold(DB, 100);
+    ledger.unhold(DB);
+    assert!(ledger.is_held(DB, 0));
+    ledger.unhold(DB);
+    assert!(!ledger.is_held(DB, 0));
+    ledger.hold(DB, 100);
+    assert!(
+        !ledger.is_held(DB, 100),
+        "a statement that never ended is forgotten"
+    );
+}
+
+#[test]
+fn attempts_that_fail_together_count_as_one() {
+    let mut lane = Lane::EMPTY;
+    lane.set_back(Setback::Retry, 5, "503", (10, 300), 200);
+    assert!(lane.knew_of(20));
+    lane.set_back(Setback::Retry, 5, "503", (20, 210), 210);
+    assert_eq!((lane.failures, lane.retrying, lane.retry_at), (1, 10, 300));
+    assert!(!lane.knew_of(300));
+    lane.set_back(Setback::Retry, 5, "503", (300, 900), 400);
+    assert_eq!((lane.failures, lane.retrying, lane.retry_at), (2, 5, 900));
+}
+
+#[test]
+fn workers_and_launcher_look_when_a_prepared_transaction_has_changed_more_than_rows() {
+    let mut ledger = ledger(1);
+    ledger.look(0);
+    assert_eq!(ledger.note_extension(0, 70).0, Duty::Serve);
+    ledger.prepare(77, 11, DB, &[], true);
+    assert!(!ledger.workers[0].stale);
+    let wakes = ledger.commit_prepared(77, DB, 0);
+    assert!(ledger.workers[0].stale);
+    assert_eq!(ledger.database_mut(DB).unwrap().extension, Extension::Unknown);
+    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
 }

@@ -61,6 +61,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     let mut launcher = Launcher {
         starting: Vec::new(),
         out_of_slots: false,
+        short: false,
     };
     loop {
         process::reload_if_asked();
@@ -80,8 +81,10 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
 struct Launcher {
     /// Slots whose processes have been asked for: slot, launch, when.
     starting: Vec<(usize, u32, Micros)>,
-    /// The shortage of process slots has been told.
+    /// The shortage of process slots has been told, and lasts.
     out_of_slots: bool,
+    /// It has been met in this round.
+    short: bool,
 }
 
 impl Launcher {
@@ -91,6 +94,7 @@ impl Launcher {
         let now = now();
         self.give_up_on_no_shows(now);
         let mut timeout = NAP_MS;
+        self.short = false;
         for (database, name) in databases() {
             if !guc::serves(&name) {
                 self.dismiss(database, 0);
@@ -98,6 +102,7 @@ impl Launcher {
             }
             timeout = timeout.min(self.serve(database, &name, now));
         }
+        self.out_of_slots = self.short;
         process::report_activity(false, "");
         timeout
     }
@@ -228,7 +233,6 @@ impl Launcher {
             argument(slot, launch),
         ) {
             self.starting.push((slot, launch, now));
-            self.out_of_slots = false;
             return true;
         }
         if let Some(mut ledger) = shmem::ledger() {
@@ -242,6 +246,7 @@ impl Launcher {
     }
 
     fn tell_shortage(&mut self, message: &str, database: &str) {
+        self.short = true;
         if !std::mem::replace(&mut self.out_of_slots, true) {
             ErrorReport::new(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,

@@ -217,7 +217,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             unhold(pending.held, false);
             if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
-                ledger.prepare(gid, xid.into_inner(), database, &merged(&pending.notes));
+                let stale = pending.stale || pending.launcher;
+                ledger.prepare(gid, xid.into_inner(), database, &merged(&pending.notes), stale);
             }
         }
         _ => (),

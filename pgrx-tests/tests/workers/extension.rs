@@ -161,4 +161,16 @@ fn an_extension_in_a_prepared_transaction_is_served_when_it_commits() {
     db.batch_execute("commit prepared 'later'").unwrap();
     stage.wait_for_records("log", 10);
     wait_for_empty_queue(&mut db, "log");
+    for (wish, state) in [("pause", "paused"), ("resume", "idle")] {
+        db.batch_execute(&format!(
+            "begin; select audit_algolia.{wish}('log'); prepare transaction 'later'"
+        ))
+        .unwrap();
+        db.batch_execute("commit prepared 'later'").unwrap();
+        wait_for_state(&mut db, "log", state);
+    }
+    assert_workers_go(&mut db, "drop extension audit_algolia cascade");
+    db.batch_execute("begin; create extension audit_algolia; prepare transaction 'later'")
+        .unwrap();
+    assert_workers_come(&mut db, "commit prepared 'later'");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
-use audit_algolia_tests::wait::wait_until;
+use audit_algolia_tests::wait::{stays_true, wait_until};
 
 use crate::support::*;
 
@@ -45,6 +45,16 @@ fn no_transaction_is_open_while_the_network_is_waited_for() {
     // Rows are not locked either: whoever wants to look at them may.
     let rows = "select count(*) from (select from audit_algolia.queue for update nowait) as q";
     assert_eq!(one::<i64>(&mut db, rows), 510);
+}
+
+#[test]
+fn workers_sleep_while_the_network_is_waited_for() {
+    let stage = hanging();
+    let pids = workers(&mut stage.admin(), "postgres");
+    let before: u64 = switches(&pids).iter().sum();
+    stays_true("asleep", Duration::from_secs(2), || {
+        switches(&pids).iter().sum::<u64>() < before + 50
+    });
 }
 
 #[test]

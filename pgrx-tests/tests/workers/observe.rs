@@ -105,20 +105,6 @@ fn an_idle_server_is_left_alone() {
     assert_eq!(one::<String>(&mut other, look), before);
 }
 
-/// How often the processes have gone to sleep.
-fn switches(pids: &[i32]) -> Vec<String> {
-    pids.iter()
-        .map(|pid| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            status
-                .lines()
-                .find(|line| line.starts_with("voluntary_ctxt_switches"))
-                .unwrap()
-                .to_owned()
-        })
-        .collect()
-}
-
 #[test]
 fn a_pinned_snapshot_does_not_slow_the_claims_down() {
     let stage = Stage::builder()

@@ -150,6 +150,14 @@ fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
     let warning = "could not start a worker: no process slot is free";
     wait_until("the warning", SOON, || stage.cluster.log().contains(warning));
     assert!(stage.cluster.log().contains("HINT:  Raise max_worker_processes"));
+    // The launcher looks again, and has nothing new to say.
+    for size in ["500", "600", "700"] {
+        stage.cluster.set(&[("audit_algolia.batch_rows", size)]).unwrap();
+        wait_until("the reload", SOON, || {
+            one::<String>(&mut db, "show audit_algolia.batch_rows") == size
+        });
+    }
+    assert_eq!(stage.cluster.log().matches(warning).count(), 1);
     // Somebody else's database comes along: one worker for two of them.
     db.batch_execute("create database other").unwrap();
     let mut other = stage.cluster.client("other", "postgres");
@@ -162,5 +170,4 @@ fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
         .set(&[("audit_algolia.databases", "other")])
         .unwrap();
     stage.wait_for_records("more", 10);
-    assert_eq!(stage.cluster.log().matches(warning).count(), 1);
 }

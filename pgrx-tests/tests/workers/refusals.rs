@@ -28,7 +28,7 @@ fn a_bad_value_is_refused_at_the_reload() {
             "application_id",
             "x123456789012345678901234567890123456789012345678901234567890123",
         ),
-        ("user_agent_suffix", "line\nbreak"),
+        ("user_agent_suffix", "Schlüssel"),
         ("ca_file", pem.to_str().unwrap()),
         ("ca_file", absent.to_str().unwrap()),
         ("ca_file", damaged.path()),

@@ -23,10 +23,10 @@ fn the_log_never_holds_a_key() {
         .start()
         .unwrap();
     let mut db = staged(&stage, "log");
-    let echo = format!("Invalid key {ADMIN_KEY} {}", OTHERS[0]);
+    let echo = |key: &str| format!("Invalid key {key}, really {key}");
     stage
         .standin
-        .fault(None, Fault::error(503, &echo), Times::Count(2));
+        .fault(None, Fault::error(503, &echo(ADMIN_KEY)), Times::Count(2));
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
     assert_no_secret(&queue(&mut db, "log").last_error);
@@ -37,7 +37,9 @@ fn the_log_never_holds_a_key() {
             ("audit_algolia.pseudonym_key", OTHERS[1]),
         ])
         .unwrap();
-    stage.standin.fault(None, Fault::error(403, &echo), Times::Once);
+    stage
+        .standin
+        .fault(None, Fault::error(403, &echo(OTHERS[0])), Times::Once);
     let mut next = 11;
     wait_until("a refusal", SOON, || {
         insert(&mut db, "log", next..=next);
@@ -45,11 +47,6 @@ fn the_log_never_holds_a_key() {
         queue(&mut db, "log").state == "blocked"
     });
     assert_no_secret(&queue(&mut db, "log").last_error);
-    db.batch_execute(&format!(
-        "alter system set audit_algolia.api_key = '{}'; select pg_reload_conf()",
-        OTHERS[2]
-    ))
-    .unwrap_or_default();
     db.batch_execute(&format!(
         "alter system set audit_algolia.api_key = '{}'",
         OTHERS[2]
@@ -63,13 +60,7 @@ fn the_log_never_holds_a_key() {
         .set(&[("audit_algolia.api_key", ADMIN_KEY)])
         .unwrap();
     stage.wait_for_records("log", next as usize - 1);
-    let log: String = stage
-        .cluster
-        .log()
-        .lines()
-        .filter(|line| !line.contains("STATEMENT:  ") && !line.contains("alter system"))
-        .collect();
-    assert_no_secret(&log);
+    assert_no_secret(&stage.cluster.log());
 }
 
 #[test]

@@ -216,3 +216,16 @@ impl KeyFile {
         std::fs::write(&self.path, content).unwrap();
     }
 }
+
+/// How often the processes have gone to sleep.
+pub(crate) fn switches(pids: &[i32]) -> Vec<u64> {
+    pids.iter()
+        .map(|pid| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap().trim().parse().unwrap()
+        })
+        .collect()
+}

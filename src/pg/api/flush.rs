@@ -62,10 +62,10 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
 
 /// The highest id waiting in an index.
 fn highest(index: i32) -> Outcome<Option<i64>> {
-    Ok(Spi::get_one_with_args(
-        include_str!("../../../sql/highest.sql"),
-        &[index.into()],
-    )?)
+    Spi::connect(|client| {
+        let rows = client.select(include_str!("../../../sql/highest.sql"), Some(1), &[index.into()])?;
+        Ok(rows.first().get_one()?)
+    })
 }
 
 /// Whether rows of an index up to `highest` are still in the queue, by a snapshot of this moment.
@@ -73,15 +73,20 @@ fn is_waiting(index: i32, highest: i64) -> Outcome<bool> {
     let lowest = shmem::ledger()
         .and_then(|ledger| ledger.lowest(my_database(), index))
         .unwrap_or(i64::MIN);
-    // `update` rather than `select`: a read-only query would see the snapshot the caller's statement began with.
-    Spi::connect_mut(|client| {
-        let rows = client.update(
+    // Otherwise a query would see the snapshot the caller's statement began with.
+    // SAFETY: a snapshot of this moment, popped below or by the abort.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    let waits = Spi::connect(|client| -> Outcome<bool> {
+        let rows = client.select(
             include_str!("../../../sql/waits_below.sql"),
             Some(1),
             &[index.into(), lowest.into(), highest.into()],
         )?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
-    })
+    });
+    // SAFETY: the counterpart of the above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    waits
 }
 
 fn nap() {

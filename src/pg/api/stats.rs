@@ -139,8 +139,15 @@ fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::Timesta
 }
 
 fn count(index: i32) -> Outcome<i64> {
-    let count = Spi::get_one_with_args(include_str!("../../../sql/count_index.sql"), &[index.into()])?;
-    Ok(count.unwrap_or_default())
+    // Not by `Spi::get_one_with_args`, which takes a transaction id: there is none to be had on a standby.
+    Spi::connect(|client| {
+        let rows = client.select(
+            include_str!("../../../sql/count_index.sql"),
+            Some(1),
+            &[index.into()],
+        )?;
+        Ok(rows.first().get_one()?.unwrap_or_default())
+    })
 }
 
 /// The time of the row at one end of the queue, searched from a bound that excludes rows long gone.

@@ -1,5 +1,7 @@
 //! The two short transactions of a delivery: the claim takes the newest rows, the settlement deletes what has arrived.
 
+use std::ffi::CStr;
+
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiCursor};
 
@@ -51,16 +53,19 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// Prepares the statements; call it inside a transaction.
-    pub(super) fn prepare() -> spi::Result<Statements> {
-        // SAFETY: look-ups in the catalogs by constant names.
-        let queue = unsafe {
-            let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
-            pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
-        };
+    /// Prepares the statements; `None`: the extension has been dropped.
+    pub(super) fn prepare() -> spi::Result<Option<Statements>> {
+        in_transaction(Self::prepare_inside)
+    }
+
+    fn prepare_inside() -> spi::Result<Option<Statements>> {
+        let queue = table(c"queue");
+        if !lock(queue) {
+            return Ok(None);
+        }
         Spi::connect_mut(|client| {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
-            Ok(Statements {
+            Ok(Some(Statements {
                 newest: client
                     .prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?
                     .keep(),
@@ -74,22 +79,54 @@ impl Statements {
                     )?
                     .keep(),
                 queue,
-            })
+            }))
         })
     }
+}
 
-    /// Locks the queue for the rest of the transaction; `false` when it is no more. One that was made anew hands out
-    /// the same ids for other rows.
-    fn is_queue_there(&self) -> bool {
-        // SAFETY: waits for whoever is dropping the queue, then looks whether it is still there.
-        unsafe {
-            let queue = pg_sys::try_relation_open(self.queue, pg_sys::RowExclusiveLock as i32);
-            if !queue.is_null() {
-                pg_sys::relation_close(queue, pg_sys::NoLock as i32);
-            }
-            !queue.is_null()
-        }
+/// A table of the extension; invalid when it is not there.
+fn table(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: look-ups in the catalogs, inside a transaction.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
     }
+}
+
+/// Keeps a table from being dropped for the rest of the transaction; `false` when it is no more. One that was made
+/// anew hands out the same ids for other rows. No transaction of a worker touches two tables: whoever drops the
+/// extension locks them in an order of their own.
+fn lock(table: pg_sys::Oid) -> bool {
+    if table == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: waits for whoever is dropping the table, then looks whether it is still there.
+    unsafe {
+        let opened = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
+        if opened.is_null() {
+            return false;
+        }
+        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+    }
+    true
+}
+
+/// The indices of the database: id, name and whether delivery is paused. `None`: the extension has been dropped.
+pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
+    in_transaction(|| {
+        if !lock(table(c"index")) {
+            return Ok(None);
+        }
+        Spi::connect(|client| {
+            let mut rows = Vec::new();
+            for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
+                if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
+                    rows.push((id, name, row.get(3)?.unwrap_or_default()));
+                }
+            }
+            Ok(Some(rows))
+        })
+    })
 }
 
 /// Rows read off a span, and whether more may be left in it.
@@ -110,7 +147,7 @@ pub(super) fn claim(
     limits: Limits,
 ) -> spi::Result<Catch> {
     in_transaction(|| {
-        if !statements.is_queue_there() {
+        if !lock(statements.queue) {
             return Ok(Catch::Gone);
         }
         let read = read(index_id, claimable, statements, limits)?;
@@ -237,7 +274,7 @@ fn fetch(
 /// Deletes delivered rows, in one transaction for all the batches at hand; `false` when the queue is no more.
 pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> spi::Result<bool> {
     in_transaction(|| {
-        if !statements.is_queue_there() {
+        if !lock(statements.queue) {
             return Ok(false);
         }
         Spi::connect_mut(|client| {

@@ -1,20 +1,21 @@
 //! The round a worker makes: settle what has returned, claim what there is room for, wait.
 
+mod learn;
+mod returns;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::{claim, settle, Catch, Limits, Statements};
-use crate::delivery::couriers::{Couriers, Errand, Return};
+use super::claim::{claim, Catch, Limits, Statements};
+use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
-use crate::delivery::outcome::Outcome;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
-use crate::ledger::{Micros, Next, Setback};
-use crate::pg::process::{self, in_transaction};
+use crate::ledger::{Micros, Next, Wakes};
+use crate::pg::process;
 use crate::pg::{guc, shmem};
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
@@ -181,228 +182,6 @@ impl Flow {
         }
     }
 
-    /// Builds a new sink when a setting of delivery has changed. Batches under way keep the old one.
-    fn read_settings(&mut self) {
-        let settings = guc::delivery();
-        if self.settings.as_ref() == Some(&settings) {
-            return;
-        }
-        let leaves_host = self
-            .settings
-            .as_ref()
-            .is_some_and(|old| old.hosts != settings.hosts);
-        if let (Some(old), true) = (self.sink.take(), leaves_host) {
-            // Whoever names other hosts does not want to wait for the old ones.
-            old.shutdown();
-        }
-        if guc::is_configured() {
-            let made = HttpClient::new(guc::in_flight(), settings.ca_pem.as_deref())
-                .map_err(|error| error.to_string())
-                .and_then(|client| {
-                    Sink::new(settings.clone(), client, self.dice.u64(..)).map_err(|error| error.to_string())
-                });
-            match made {
-                Ok(sink) => self.sink = Some(Arc::new(sink)),
-                Err(reason) => ereport!(
-                    PgLogLevel::WARNING,
-                    PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-                    format!("audit_algolia cannot deliver with these settings: {reason}")
-                ),
-            }
-            // A mended key or host is tried at once.
-            if self.settings.is_some() {
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.retry_all(self.database);
-                }
-            }
-        }
-        self.settings = Some(settings);
-    }
-
-    /// Reads which indices there are, and opens their lanes.
-    fn read_indices(&mut self) {
-        let statements = &mut self.statements;
-        let rows = in_transaction(|| -> spi::Result<Vec<(i32, String, bool)>> {
-            if statements.is_none() {
-                *statements = Some(Statements::prepare()?);
-            }
-            Spi::connect(|client| {
-                let mut rows = Vec::new();
-                for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
-                    if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
-                        rows.push((id, name, row.get(3)?.unwrap_or_default()));
-                    }
-                }
-                Ok(rows)
-            })
-        });
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => {
-                complain("audit_algolia could not read its tables", &error.to_string());
-                return;
-            }
-        };
-        let now = now();
-        let mut overflow = None;
-        if let Some(mut ledger) = shmem::ledger() {
-            for (id, name, paused) in &rows {
-                if !ledger.open_lane(self.database, *id, *paused, now) {
-                    overflow = Some(name.clone());
-                }
-            }
-        }
-        if let Some(name) = overflow {
-            complain(
-                "audit_algolia serves as many indices as it can",
-                &format!("\"{name}\" is one too many and stays undelivered"),
-            );
-        }
-        let mut known = std::mem::take(&mut self.indices);
-        self.indices = rows
-            .into_iter()
-            .map(|(id, name, _)| {
-                let old = known.remove(&id);
-                let index = Index {
-                    name: name.into(),
-                    logged_at: old.as_ref().map_or(0, |old| old.logged_at),
-                    in_trouble: old.is_some_and(|old| old.in_trouble),
-                };
-                (id, index)
-            })
-            .collect();
-        let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
-        shmem::wake(wakes.unwrap_or_default());
-    }
-
-    fn settle_returns(&mut self) {
-        let returns = self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
-        if returns.is_empty() {
-            return;
-        }
-        let mut delivered = Vec::new();
-        for Return { flight, report } in returns {
-            let Some(cargo) = self.cargo.remove(&flight) else {
-                continue;
-            };
-            let arrived = matches!(report.outcome, Outcome::Delivered { .. });
-            self.note_batch(&report.host, cargo.ids.len(), arrived);
-            let outdated = !self
-                .sink
-                .as_ref()
-                .is_some_and(|sink| Arc::ptr_eq(sink, &cargo.sink));
-            if outdated && !arrived {
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.released(self.slot, flight, &cargo.ids);
-                }
-                continue;
-            }
-            match report.outcome {
-                Outcome::Delivered { .. } => delivered.push((flight, cargo)),
-                Outcome::Retry { reason, not_before } => {
-                    self.set_back(
-                        flight,
-                        &cargo,
-                        Setback::Retry,
-                        &reason,
-                        not_before.unwrap_or_default(),
-                    );
-                }
-                Outcome::Rejected { reason, .. } => {
-                    self.set_back(flight, &cargo, Setback::Retry, &reason, Duration::ZERO);
-                }
-                Outcome::Blocked { reason, hint, .. } => {
-                    let reason = format!("{reason}; {hint}");
-                    self.set_back(flight, &cargo, Setback::Blocked, &reason, guc::backoff().max);
-                }
-            }
-        }
-        self.settle(delivered);
-    }
-
-    /// Deletes what has arrived. A failure here ends the process; the rows are then sent again.
-    fn settle(&mut self, delivered: Vec<(usize, Cargo)>) {
-        let (Some(statements), false) = (&self.statements, delivered.is_empty()) else {
-            return;
-        };
-        process::report_activity(true, "deleting delivered rows");
-        self.untold = true;
-        let mut places = Vec::new();
-        let mut rows = Vec::new();
-        for (flight, cargo) in delivered {
-            places.push(flight);
-            rows.push((cargo.index_id, cargo.ids));
-        }
-        let outcome = settle(statements, &rows);
-        self.gone |= matches!(outcome, Ok(false));
-        if let Err(error) = &outcome {
-            complain(
-                "audit_algolia could not delete delivered rows and sends them again",
-                &error.to_string(),
-            );
-        }
-        let now = now();
-        for (flight, (index_id, ids)) in places.into_iter().zip(rows) {
-            if let Some(mut ledger) = shmem::ledger() {
-                match outcome {
-                    Ok(true) => ledger.settled(self.slot, flight, &ids, now),
-                    Ok(false) | Err(_) => ledger.released(self.slot, flight, &ids),
-                }
-            }
-            if let Some(index) = self.indices.get_mut(&index_id).filter(|index| index.in_trouble) {
-                index.in_trouble = false;
-                log!("audit_algolia delivers to index \"{}\" again", index.name);
-            }
-        }
-    }
-
-    fn set_back(&mut self, flight: usize, cargo: &Cargo, setback: Setback, reason: &str, at_least: Duration) {
-        let now = now();
-        let dice = self.dice.f64();
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.released(self.slot, flight, &cargo.ids);
-            if let Some(lane) = ledger.lane_at(cargo.lane) {
-                // What was under way together with an attempt that has failed already has no say in the pause.
-                let backoff = if lane.knew_of(cargo.started_at) {
-                    Duration::ZERO
-                } else {
-                    guc::backoff().delay(lane.failures, dice)
-                };
-                let delay = backoff.max(at_least);
-                let retry_at = now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
-                let times = (cargo.started_at, retry_at);
-                lane.set_back(setback, cargo.ids.len() as i64, reason, times, now);
-            }
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
-                me.last_error.set(reason);
-            }
-        }
-        if let Some(index) = self.indices.get_mut(&cargo.index_id) {
-            index.in_trouble = true;
-            if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
-                index.logged_at = now;
-                log!(
-                    "audit_algolia cannot deliver to index \"{}\" and tries again: {reason}",
-                    index.name
-                );
-            }
-        }
-    }
-
-    fn note_batch(&self, host: &str, rows: usize, arrived: bool) {
-        if let Some(mut ledger) = shmem::ledger() {
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
-                me.host.set(host);
-                me.batches_total += 1;
-                if arrived {
-                    me.rows_total += rows as i64;
-                } else {
-                    me.errors_total += 1;
-                }
-            }
-        }
-    }
-
     /// Claims and sends batches while there is room; returns when to look again.
     fn claim_all(&mut self) -> Option<Micros> {
         if self.sink.is_none() || !guc::is_enabled() {
@@ -417,8 +196,8 @@ impl Flow {
                     index_id,
                     claimable,
                 }) => (lane, index_id, claimable),
-                Some(Next::Wait { until, wakes }) => {
-                    shmem::wake(wakes);
+                Some(Next::Wait { until, wake }) => {
+                    shmem::wake(Wakes::of(wake));
                     return until;
                 }
                 None => return None,
@@ -434,9 +213,12 @@ impl Flow {
                 // Rows of an index that is not in the table: nothing can be sent, nothing is lost.
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.claimed(self.slot, Some(claimable.span), None);
-                    if let Some(lane) = ledger.lane_at(lane) {
+                    if let (Some(lane), false) = (ledger.lane_at(lane), self.gone) {
                         lane.retry_at = now().saturating_add(60 * PAUSE);
                     }
+                }
+                if self.gone {
+                    return None;
                 }
                 continue;
             };
@@ -494,12 +276,6 @@ impl Flow {
         match &mut self.couriers {
             Some(couriers) => couriers.send(errand),
             None => Err(std::io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn give_up(&mut self, flight: usize, reason: &str) {
-        if let Some(cargo) = self.cargo.remove(&flight) {
-            self.set_back(flight, &cargo, Setback::Retry, reason, Duration::from_secs(1));
         }
     }
 }

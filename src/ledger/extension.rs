@@ -1,0 +1,103 @@
+//! Which extension a database has, and whose books are kept for it.
+//!
+//! An extension that is dropped and made anew hands out the same numbers again, so that no worker may carry on with
+//! what it has learned of the one before.
+#![forbid(unsafe_code)]
+
+use super::{Extension, Ledger, Micros, Wakes};
+
+/// What a worker does after it has looked which extension its database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Something has changed while it looked.
+    LookAgain,
+    Serve,
+    Leave,
+}
+
+impl Ledger {
+    /// The extension has come or gone in a database: the launcher looks, and so do the workers.
+    pub fn extension_changed(&mut self, oid: u32) -> Wakes {
+        if let Some(database) = self.database_mut(oid) {
+            database.extension = Extension::Unknown;
+            database.crashes = 0;
+            database.restart_at = 0;
+        }
+        let mut wakes = Wakes::default();
+        wakes.add(self.launcher_latch);
+        wakes
+    }
+
+    /// Tells all workers of a database that its indices, their names or its extension may have changed.
+    pub fn mark_stale(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        for worker in self.workers_of(database) {
+            worker.stale = true;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// A worker is about to look which extension its database has. What changes from now on is noticed.
+    pub fn look(&mut self, slot: usize) {
+        if let Some(me) = self.workers.get_mut(slot) {
+            me.stale = false;
+        }
+    }
+
+    /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
+    /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
+    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, Wakes) {
+        let mut wakes = Wakes::default();
+        let Some((database, served)) = self
+            .workers
+            .get(slot)
+            .filter(|me| !me.stale)
+            .map(|me| (me.database, me.extension))
+        else {
+            return (Duty::LookAgain, wakes);
+        };
+        let outdated = served != 0 && served != found;
+        let launcher = self.launcher_latch;
+        let Some(entry) = self.database_mut(database) else {
+            return (Duty::Leave, wakes);
+        };
+        let extension = if found == 0 {
+            Extension::Absent
+        } else {
+            Extension::Present
+        };
+        let known = std::mem::replace(&mut entry.extension_oid, found);
+        if entry.extension != extension {
+            entry.extension = extension;
+            wakes.add(launcher);
+        }
+        if known != found && (known != 0 || found == 0) {
+            self.close_lanes(database);
+        }
+        if let Some(me) = self.workers.get_mut(slot) {
+            me.extension = found;
+        }
+        if found == 0 || outdated {
+            (Duty::Leave, wakes)
+        } else {
+            (Duty::Serve, wakes)
+        }
+    }
+
+    /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
+    /// rows may be left from before the server started. `false` when there is no lane left.
+    pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {
+        let Some(lane) = self.lane_mut(database, index_id) else {
+            return false;
+        };
+        lane.paused = paused;
+        if lane.stats_reset == 0 {
+            lane.stats_reset = now;
+        }
+        if !lane.swept {
+            lane.sweep();
+        }
+        true
+    }
+}

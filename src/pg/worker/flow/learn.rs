@@ -1,0 +1,102 @@
+//! What a worker learns anew: the settings of delivery, and which indices there are.
+
+use std::sync::Arc;
+
+use pgrx::prelude::*;
+
+use super::{complain, now, Flow, Index};
+use crate::delivery::http::HttpClient;
+use crate::delivery::sink::Sink;
+use crate::pg::worker::claim::{indices, Statements};
+use crate::pg::{guc, shmem};
+
+impl Flow {
+    /// Builds a new sink when a setting of delivery has changed. Batches under way keep the old one.
+    pub(super) fn read_settings(&mut self) {
+        let settings = guc::delivery();
+        if self.settings.as_ref() == Some(&settings) {
+            return;
+        }
+        let leaves_host = self
+            .settings
+            .as_ref()
+            .is_some_and(|old| old.hosts != settings.hosts);
+        if let (Some(old), true) = (self.sink.take(), leaves_host) {
+            // Whoever names other hosts does not want to wait for the old ones.
+            old.shutdown();
+        }
+        if guc::is_configured() {
+            let made = HttpClient::new(guc::in_flight(), settings.ca_pem.as_deref())
+                .map_err(|error| error.to_string())
+                .and_then(|client| {
+                    Sink::new(settings.clone(), client, self.dice.u64(..)).map_err(|error| error.to_string())
+                });
+            match made {
+                Ok(sink) => self.sink = Some(Arc::new(sink)),
+                Err(reason) => ereport!(
+                    PgLogLevel::WARNING,
+                    PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                    format!("audit_algolia cannot deliver with these settings: {reason}")
+                ),
+            }
+            // A mended key or host is tried at once.
+            if self.settings.is_some() {
+                if let Some(mut ledger) = shmem::ledger() {
+                    ledger.retry_all(self.database);
+                }
+            }
+        }
+        self.settings = Some(settings);
+    }
+
+    /// Reads which indices there are, and opens their lanes.
+    pub(super) fn read_indices(&mut self) {
+        let prepared = if self.statements.is_none() {
+            Statements::prepare().map(|statements| self.statements = statements)
+        } else {
+            Ok(())
+        };
+        let is_prepared = self.statements.is_some();
+        let rows = match prepared.and_then(|()| if is_prepared { indices() } else { Ok(None) }) {
+            Ok(Some(rows)) => rows,
+            Ok(None) => {
+                self.gone = true;
+                return;
+            }
+            Err(error) => {
+                complain("audit_algolia could not read its tables", &error.to_string());
+                return;
+            }
+        };
+        let now = now();
+        let mut overflow = None;
+        if let Some(mut ledger) = shmem::ledger() {
+            for (id, name, paused) in &rows {
+                if !ledger.open_lane(self.database, *id, *paused, now) {
+                    overflow = Some(name.clone());
+                }
+            }
+        }
+        if let Some(name) = overflow {
+            complain(
+                "audit_algolia serves as many indices as it can",
+                &format!("\"{name}\" is one too many and stays undelivered"),
+            );
+        }
+        let mut known = std::mem::take(&mut self.indices);
+        self.indices = rows
+            .into_iter()
+            .map(|(id, name, _)| {
+                let old = known.remove(&id);
+                let index = Index {
+                    name: name.into(),
+                    logged_at: old.as_ref().map_or(0, |old| old.logged_at),
+                    in_trouble: old.is_some_and(|old| old.in_trouble),
+                };
+                (id, index)
+            })
+            .collect();
+        let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
+        shmem::wake(wakes.unwrap_or_default());
+    }
+}
