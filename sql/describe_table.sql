@@ -17,9 +17,10 @@ select
         from pg_catalog.pg_index as i
         cross join lateral pg_catalog.unnest(i.indkey) with ordinality as k (attnum, place)
         join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
-        where i.indrelid = c.oid and i.indisprimary
+        where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts
         order by k.place
-    )
+    ),
+    pg_catalog.pg_get_userbyid(c.relowner)::text
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where c.oid = $1

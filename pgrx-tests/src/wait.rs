@@ -22,6 +22,16 @@ pub fn eventually<T>(what: &str, deadline: Duration, attempt: impl FnMut() -> Op
     }
 }
 
+/// Watches `predicate` for a while, and panics with `what` as soon as it does not hold: for what must not happen.
+#[track_caller]
+#[allow(clippy::panic, reason = "a condition that breaks is a failed test")]
+pub fn stays_true(what: &str, length: Duration, mut predicate: impl FnMut() -> bool) {
+    let started = Instant::now();
+    if poll(length, || (!predicate()).then_some(())).is_some() {
+        panic!("{what}: no longer after {:.1} s", started.elapsed().as_secs_f64());
+    }
+}
+
 /// Polls `attempt` until it has a value; none at the deadline.
 pub(crate) fn poll<T>(deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
@@ -48,6 +58,19 @@ mod tests {
             left == 0
         });
         assert_eq!(eventually("a value", Duration::ZERO, || Some(7)), 7);
+    }
+
+    #[test]
+    fn notices_that_something_does_not_stay_true() {
+        stays_true("the truth", Duration::from_millis(1), || true);
+        let mut left = 3;
+        let failing = std::panic::AssertUnwindSafe(|| {
+            stays_true("the last moment", Duration::from_secs(5), || {
+                left -= 1;
+                left > 0
+            });
+        });
+        assert!(std::panic::catch_unwind(failing).is_err());
     }
 
     #[test]

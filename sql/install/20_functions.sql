@@ -1,5 +1,7 @@
 -- The SQL interface. What reads or writes the extension's tables runs with the owner's rights and a pinned
--- search_path; who may do what to a user's table is decided by the caller's rights, inside the functions.
+-- search_path. Functions that act on a user's table are called with the caller's rights, which decide what they may do;
+-- they take the owner's rights themselves. As security definers they would see the session's user only, which is
+-- somebody else in an index expression under ANALYZE or in a security definer of the caller's own.
 
 create function audit_algolia.capture() returns trigger
     language c
@@ -21,7 +23,7 @@ create function audit_algolia.watch(
     backfill boolean default false,
     object_prefix text default '')
     returns integer
-    language c volatile security definer
+    language c volatile
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'watch_wrapper';
 comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text) is
@@ -29,16 +31,16 @@ comment on function audit_algolia.watch(regclass, text, text[], text[], text[], 
 
 create function audit_algolia.unwatch(source regclass, index_name text default null)
     returns void
-    language c volatile security definer
+    language c volatile
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'unwatch_wrapper';
 comment on function audit_algolia.unwatch(regclass, text) is
     'Ends the watch over a table, for one index or (NULL) for all. Rows already queued are still delivered.';
 
--- Runs with the caller's rights on the watched table: nobody sees a row here that they may not read.
+-- Nobody sees a row here that they may not read.
 create function audit_algolia.preview(source regclass, max_rows integer default 10)
     returns setof jsonb
-    language c stable security definer
+    language c stable
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'preview_wrapper';
 comment on function audit_algolia.preview(regclass, integer) is
@@ -128,3 +130,18 @@ create function audit_algolia.flush(max_wait interval default '30 s')
     as 'MODULE_PATHNAME', 'flush_wrapper';
 comment on function audit_algolia.flush(interval) is
     'Waits until all that was queued before the call is delivered or dead; false when max_wait passes first.';
+
+create function audit_algolia.follow_partitions()
+    returns event_trigger
+    language c security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'follow_partitions_wrapper';
+comment on function audit_algolia.follow_partitions() is
+    'Event trigger function: gives a watched table that has become a partition a trigger that sees the rows which come through the root.';
+
+create event trigger audit_algolia_follow_partitions
+    on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function audit_algolia.follow_partitions();
+comment on event trigger audit_algolia_follow_partitions is
+    'Keeps rows from passing by the triggers of watched tables that are attached as partitions.';

@@ -77,13 +77,6 @@ impl HttpClient {
         })
     }
 
-    /// Ends every request in flight and refuses new ones: all of them return [`TransportError::Closed`].
-    /// A thread that is about to connect notices only then, after its connect timeout at the latest.
-    pub fn shutdown(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.agent.clone().shutdown();
-    }
-
     fn send(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
         let url = format!("{}{}", request.host.as_str(), request.path);
         let mut key = HeaderValue::from_str(request.api_key.expose()).map_err(ureq::http::Error::from)?;
@@ -129,6 +122,12 @@ impl Transport for HttpClient {
             error
         })
     }
+
+    /// A thread that is about to connect notices only then, after its connect timeout at the latest.
+    fn shutdown(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.agent.clone().shutdown();
+    }
 }
 
 /// Reads the decompressed body. The limit is on what comes out of the decompression: a small answer
@@ -157,6 +156,11 @@ fn platform_roots() -> Vec<Certificate<'static>> {
         .iter()
         .map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned())
         .collect()
+}
+
+/// Whether [`HttpClient::new`] will take this text for certificates.
+pub fn check_certificates(pem: &[u8]) -> Result<(), ClientError> {
+    certificates(pem).map(drop)
 }
 
 /// The certificates of a PEM text, which must hold at least one.

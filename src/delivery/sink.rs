@@ -98,6 +98,11 @@ impl<T: Transport> Sink<T> {
         })
     }
 
+    /// Ends the deliveries under way at once, without success.
+    pub fn shutdown(&self) {
+        self.transport.shutdown();
+    }
+
     /// Tries to deliver the batch, at each host in working order once.
     ///
     /// Takes at most as long as the timeouts of all hosts together; shutting the transport down ends it at once.

@@ -74,10 +74,17 @@ pub enum TransportError {
 pub trait Transport: Send + Sync {
     /// One attempt. Every status is a response; an error means that there is none.
     fn post(&self, request: &Request<'_>) -> Result<Response, TransportError>;
+
+    /// Ends every attempt under way and refuses new ones, with [`TransportError::Closed`].
+    fn shutdown(&self) {}
 }
 
 impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
     fn post(&self, request: &Request<'_>) -> Result<Response, TransportError> {
         (**self).post(request)
+    }
+
+    fn shutdown(&self) {
+        (**self).shutdown();
     }
 }

@@ -10,11 +10,15 @@ use std::collections::HashMap;
 use super::{Ledger, Micros, Wakes};
 use crate::regions::Regions;
 
+/// How long a count that was not finished is left alone.
+const RECOUNT_PAUSE: Micros = 1_000_000;
+
 /// Transactions that may be between announcement and count at once; past that the recount is asked for again.
 pub const COMMITTING: usize = 256;
 
 /// What a transaction did to one index of its database.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Change {
     pub index_id: i32,
     /// Rows added to the queue.
@@ -23,6 +27,16 @@ pub struct Change {
     pub removed: i64,
     /// Where the added rows are.
     pub spans: Regions,
+}
+
+impl Change {
+    /// Nothing, to no index.
+    pub const EMPTY: Change = Change {
+        index_id: 0,
+        queued: 0,
+        removed: 0,
+        spans: Regions::new(),
+    };
 }
 
 /// A change announced by a transaction that is about to commit.
@@ -106,12 +120,15 @@ impl Ledger {
     }
 
     /// The process that counts has ended; `again`: before it was done.
-    pub fn counter_ended(&mut self, database: u32, again: bool) -> Wakes {
+    pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> Wakes {
         let mut wakes = Wakes::default();
         let launcher = self.launcher_latch;
         if let Some(entry) = self.database_mut(database) {
             entry.counter = 0;
             entry.recount |= again;
+            if again {
+                entry.recount_at = now.saturating_add(RECOUNT_PAUSE);
+            }
             wakes.add(launcher);
         }
         wakes

@@ -67,8 +67,10 @@ pub struct Lane {
     pub paused: bool,
     /// Algolia refuses this client; `last_error` says why.
     pub blocked: bool,
-    /// Failed attempts in a row.
+    /// Failed attempts in a row; attempts that were under way together count as one.
     pub failures: u32,
+    /// When the latest of them was noted.
+    pub failed_at: Micros,
     /// No attempt before this time.
     pub retry_at: Micros,
     /// Rows given back by a failed attempt and not tried again since.
@@ -103,6 +105,7 @@ impl Lane {
         paused: false,
         blocked: false,
         failures: 0,
+        failed_at: 0,
         retry_at: 0,
         retrying: 0,
         queued: 0,
@@ -228,11 +231,29 @@ impl Lane {
         self.rate_at = now;
     }
 
-    /// `rows` rows have not arrived; nothing is tried before `retry_at`.
-    pub fn set_back(&mut self, setback: Setback, rows: i64, reason: &str, retry_at: Micros, now: Micros) {
-        self.failures = self.failures.saturating_add(1);
+    /// Whether an attempt that began at `started_at` was under way already when the latest failure was noted: then
+    /// it tells nothing new, and must not make the pause longer.
+    pub fn knew_of(&self, started_at: Micros) -> bool {
+        self.failures > 0 && started_at <= self.failed_at
+    }
+
+    /// `rows` rows of an attempt that began at `started_at` have not arrived; nothing is tried before `retry_at`.
+    pub fn set_back(
+        &mut self,
+        setback: Setback,
+        rows: i64,
+        reason: &str,
+        (started_at, retry_at): (Micros, Micros),
+        now: Micros,
+    ) {
+        if self.knew_of(started_at) {
+            self.retrying = self.retrying.saturating_add(rows);
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.failed_at = now;
+            self.retrying = rows;
+        }
         self.retry_at = self.retry_at.max(retry_at);
-        self.retrying = rows;
         self.failed_total = self.failed_total.saturating_add(rows);
         self.blocked = setback == Setback::Blocked;
         self.last_error.set(reason);

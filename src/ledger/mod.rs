@@ -10,6 +10,7 @@
 
 mod commit;
 mod lane;
+mod prepared;
 mod roster;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ mod worker;
 
 pub use commit::{Announcement, Change, COMMITTING};
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
-pub use roster::{Database, Extension, Wakes, DATABASES};
+pub use prepared::{Prepared, PREPARED};
+pub use roster::{Database, Duty, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
@@ -32,6 +34,9 @@ pub const LANES: usize = 512;
 pub const WORKERS: usize = 64;
 /// Slots of the claim table; half of them can be used, by all workers together.
 pub const CLAIMS: usize = 1 << 18;
+
+/// The lane of a batch whose lane has been closed.
+const NO_LANE: u32 = LANES as u32;
 
 /// Which database and index a lane is for; `database` 0 marks a free lane.
 #[derive(Clone, Copy)]
@@ -49,6 +54,7 @@ pub struct Ledger {
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
+    prepared: [Prepared; PREPARED],
     claims: ClaimTable<CLAIMS>,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
@@ -104,6 +110,12 @@ impl Ledger {
                     index_id: 0,
                     rows: 0,
                 }; COMMITTING],
+                prepared: [Prepared {
+                    gid: 0,
+                    database: 0,
+                    xid: 0,
+                    change: Change::EMPTY,
+                }; PREPARED],
                 claims: ClaimTable::new(),
                 launcher_latch: 0,
                 launcher_pid: 0,
@@ -179,11 +191,15 @@ impl Ledger {
                 *lane = Lane::EMPTY;
             }
         }
-        // What its workers still hold belongs to lanes that are no more.
+        // What its workers still hold belongs to lanes that are no more. Their batches keep their entries until
+        // they return, so that no other batch is taken for one of them.
         for (place, worker) in self.workers.iter_mut().enumerate() {
             if worker.database == database && worker.stage == Stage::Running {
                 worker.scanning_lane = 0;
-                worker.flights.iter_mut().for_each(|flight| flight.rows = 0);
+                worker.batch_lane = 0;
+                for flight in &mut worker.flights {
+                    flight.lane = NO_LANE;
+                }
                 self.claims.release_all(place as u32 + 1);
             }
         }
@@ -229,6 +245,7 @@ impl Ledger {
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
                     me.next_lane = ((place + 1) % LANES) as u32;
                     me.asleep = false;
+                    me.hungry = false;
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
                     return Next::Claim {
@@ -247,13 +264,16 @@ impl Ledger {
                 .min()
         };
         let until = if room { opens_at(self, backlog_too) } else { None };
+        // What this worker has no room for another one takes. It is woken only for what it has room for, so that
+        // workers never wake each other in circles.
+        let fresh_left = opens_at(self, false).is_some_and(|at| at <= now);
+        let left = fresh_left || opens_at(self, true).is_some_and(|at| at <= now);
         if let Some(me) = self.workers.get_mut(worker) {
             me.asleep = room;
+            me.hungry = room && backlog_too;
         }
-        // What this worker has no room for another one takes.
-        let left = opens_at(self, true).is_some_and(|at| at <= now);
         let wakes = if left {
-            self.wake_another(database, worker)
+            self.wake_another(database, worker, fresh_left)
         } else {
             Wakes::default()
         };
@@ -311,7 +331,9 @@ impl Ledger {
         let database = me.database;
         let landed = me.land(flight)?;
         for id in ids {
-            self.claims.release(database, *id);
+            if self.claims.holder(database, *id) == Some(worker as u32 + 1) {
+                self.claims.release(database, *id);
+            }
         }
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
             lane.in_flight -= landed.rows;

@@ -24,13 +24,19 @@ pub struct Database {
     /// The database's oid; 0 marks a free entry.
     pub oid: u32,
     pub extension: Extension,
+    /// The oid of the extension whose indices have lanes here; 0 when there is none or nobody has looked.
+    pub extension_oid: u32,
     /// A count of the tables is wanted: the counters may be off.
     pub recount: bool,
     /// The process that counts; 0 while none does, -1 while one is awaited.
     pub counter: i32,
     /// Since when a counting process is awaited.
     pub counter_since: Micros,
-    /// Somebody wants the database to itself until then: no worker is started.
+    /// No count is started before this time.
+    pub recount_at: Micros,
+    /// Statements that want the database to themselves: no worker is started while there are any.
+    pub holders: u32,
+    /// The statements have been forgotten if they have not ended by then.
     pub held_until: Micros,
     /// Workers that ended in failure one after the other.
     pub crashes: u32,
@@ -38,15 +44,33 @@ pub struct Database {
     pub restart_at: Micros,
 }
 
+/// What a worker does after it has looked which extension its database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Something has changed while it looked.
+    LookAgain,
+    Serve,
+    Leave,
+}
+
 /// Latches to set once the ledger's lock is released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakes {
-    latches: [u64; 8],
+    latches: [u64; WORKERS + 2],
     count: usize,
 }
 
+impl Default for Wakes {
+    fn default() -> Wakes {
+        Wakes {
+            latches: [0; WORKERS + 2],
+            count: 0,
+        }
+    }
+}
+
 impl Wakes {
-    /// Adds a latch; a worker that no longer fits is woken by the next commit or by its nap.
+    /// Adds a latch. There is room for those of all workers and of the launcher.
     pub fn add(&mut self, latch: u64) {
         if latch != 0 {
             if let Some(free) = self.latches.get_mut(self.count) {
@@ -111,8 +135,8 @@ impl Ledger {
         wakes
     }
 
-    /// Wakes a worker other than `worker` that has room for a batch.
-    pub(super) fn wake_another(&mut self, database: u32, worker: usize) -> Wakes {
+    /// Wakes a worker other than `worker` that has room for a batch: of the backlog, or of `fresh` rows.
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Wakes {
         let mut wakes = Wakes::default();
         let crew = self
             .workers
@@ -120,8 +144,10 @@ impl Ledger {
             .take(self.workers_ever_used as usize)
             .enumerate();
         let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
-        if let Some((_, other)) = others.find(|(_, other)| other.stage == Stage::Running && other.asleep) {
+        let fits = |other: &Worker| other.hungry || (fresh && other.asleep);
+        if let Some((_, other)) = others.find(|(_, other)| other.stage == Stage::Running && fits(other)) {
             other.asleep = false;
+            other.hungry = false;
             wakes.add(other.latch);
         }
         wakes
@@ -140,6 +166,7 @@ impl Ledger {
     /// Asks all workers of a database to leave, and keeps new ones away until `until`.
     pub fn hold(&mut self, database: u32, until: Micros) -> Wakes {
         if let Some(entry) = self.database_mut(database) {
+            entry.holders = entry.holders.saturating_add(1);
             entry.held_until = until;
         }
         let mut wakes = Wakes::default();
@@ -148,6 +175,13 @@ impl Ledger {
             wakes.add(worker.latch);
         }
         wakes
+    }
+
+    /// Whether somebody wants the database to itself.
+    pub fn is_held(&self, database: u32, now: Micros) -> bool {
+        self.databases
+            .iter()
+            .any(|entry| entry.oid == database && entry.is_held(now))
     }
 
     /// Workers of a database, running or about to.
@@ -241,17 +275,51 @@ impl Ledger {
         wakes
     }
 
-    /// A worker has looked whether its database has the extension.
-    pub fn note_extension(&mut self, database: u32, extension: Extension) -> Wakes {
-        let mut wakes = Wakes::default();
-        let launcher = self.launcher_latch;
-        if let Some(entry) = self.database_mut(database) {
-            if entry.extension != extension {
-                entry.extension = extension;
-                wakes.add(launcher);
-            }
+    /// A worker is about to look which extension its database has. What changes from now on is noticed.
+    pub fn look(&mut self, slot: usize) {
+        if let Some(me) = self.workers.get_mut(slot) {
+            me.stale = false;
         }
-        wakes
+    }
+
+    /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
+    /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
+    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, Wakes) {
+        let mut wakes = Wakes::default();
+        let Some((database, served)) = self
+            .workers
+            .get(slot)
+            .filter(|me| !me.stale)
+            .map(|me| (me.database, me.extension))
+        else {
+            return (Duty::LookAgain, wakes);
+        };
+        let outdated = served != 0 && served != found;
+        let launcher = self.launcher_latch;
+        let Some(entry) = self.database_mut(database) else {
+            return (Duty::Leave, wakes);
+        };
+        let extension = if found == 0 {
+            Extension::Absent
+        } else {
+            Extension::Present
+        };
+        let known = std::mem::replace(&mut entry.extension_oid, found);
+        if entry.extension != extension {
+            entry.extension = extension;
+            wakes.add(launcher);
+        }
+        if known != found && (known != 0 || found == 0) {
+            self.close_lanes(database);
+        }
+        if let Some(me) = self.workers.get_mut(slot) {
+            me.extension = found;
+        }
+        if found == 0 || outdated {
+            (Duty::Leave, wakes)
+        } else {
+            (Duty::Serve, wakes)
+        }
     }
 }
 
@@ -345,21 +413,12 @@ impl Ledger {
                 .any(|entry| entry.oid == database && entry.counter != 0)
     }
 
-    /// A transaction prepared earlier has committed: what it queued is somewhere, and not counted.
-    pub fn commit_prepared(&mut self, database: u32) -> Wakes {
-        let _recount_follows = self.sweep(database, true);
-        self.request_recount(database);
-        let mut wakes = self.wake_one(database);
-        wakes.add(self.launcher_latch);
-        wakes
-    }
-
     /// Lets workers into a database again.
     pub fn unhold(&mut self, database: u32) -> Wakes {
         let mut wakes = Wakes::default();
         let launcher = self.launcher_latch;
         if let Some(entry) = self.database_mut(database) {
-            entry.held_until = 0;
+            entry.holders = entry.holders.saturating_sub(1);
             wakes.add(launcher);
         }
         wakes
@@ -379,11 +438,19 @@ impl Database {
     pub const EMPTY: Database = Database {
         oid: 0,
         extension: Extension::Unknown,
+        extension_oid: 0,
         recount: false,
+        recount_at: 0,
+        holders: 0,
         counter: 0,
         counter_since: 0,
         held_until: 0,
         crashes: 0,
         restart_at: 0,
     };
+
+    /// Whether somebody wants the database to itself.
+    pub fn is_held(&self, now: Micros) -> bool {
+        self.holders > 0 && self.held_until > now
+    }
 }

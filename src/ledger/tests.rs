@@ -190,7 +190,7 @@ fn after_a_failure_one_batch_tries_first() {
     ledger
         .lane_at(0)
         .unwrap()
-        .set_back(Setback::Retry, 1, "503", 1000, 10);
+        .set_back(Setback::Retry, 1, "503", (5, 1000), 10);
     assert_eq!(wait_until(&mut ledger, HUNGRY, 999), Some(1000));
     next_span(&mut ledger, HUNGRY, 1000).unwrap();
     let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
@@ -287,8 +287,66 @@ fn a_worker_without_room_wakes_one_that_has_some() {
         ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0),
         Next::Wait { .. }
     ));
+    let Next::Wait { wakes, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
+        panic!()
+    };
+    assert_eq!(wakes.iter().count(), 0, "its last slot is kept for fresh rows");
+    ledger.lane_at(0).unwrap().paused = true;
+    assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
+    ledger.lane_at(0).unwrap().paused = false;
     let Next::Wait { until, wakes } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
         panic!()
     };
     assert_eq!((until, wakes.iter().collect::<Vec<_>>()), (None, vec![1001]));
+}
+
+#[test]
+fn a_prepared_transaction_is_published_when_it_is_committed() {
+    let mut ledger = ledger(1);
+    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)]);
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
+    assert_eq!(
+        ledger.announced(DB).count(),
+        2,
+        "a recount knows of its rows until they are counted"
+    );
+    ledger.commit_prepared(77, DB, 0);
+    assert_eq!(ledger.announced(DB).count(), 0);
+    let queued: Vec<i64> = (0..2).map(|lane| ledger.lane(lane).unwrap().queued).collect();
+    assert_eq!(queued, vec![3, 1]);
+    assert!(next_span(&mut ledger, HUNGRY, 0).is_some());
+    assert!(!ledger.database_mut(DB).unwrap().recount);
+}
+
+#[test]
+fn a_prepared_transaction_nobody_remembers_has_the_queue_read_again() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, false, 0);
+    ledger.lane_at(0).unwrap().backlog.clear();
+    ledger.commit_prepared(77, DB, 0);
+    assert!(ledger.database_mut(DB).unwrap().recount);
+    assert_eq!(
+        next_span(&mut ledger, HUNGRY, 0).unwrap().1,
+        Span {
+            lo: i64::MIN,
+            hi: i64::MAX
+        }
+    );
+}
+
+#[test]
+fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
+    let mut ledger = ledger(1);
+    ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026)]);
+    ledger.rollback_prepared(77, DB);
+    ledger.prepare(78, 12, DB, &[]);
+    ledger.commit_prepared(78, DB, 0);
+    assert_eq!(
+        (
+            ledger.announced(DB).count(),
+            ledger.database_mut(DB).unwrap().recount
+        ),
+        (0, false)
+    );
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
 }

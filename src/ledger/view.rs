@@ -21,7 +21,8 @@ impl Ledger {
         self.ends(database, index_id).map(|(_, hi)| hi).max()
     }
 
-    /// Every span in which a waiting row of the index can be: published, left over, being read, in flight.
+    /// Every span in which a waiting row of the index can be: published, left over, being read, in flight. Rows that
+    /// are visible already and about to be published can be anywhere.
     fn ends(&self, database: u32, index_id: i32) -> impl Iterator<Item = (i64, i64)> + '_ {
         let place = self.find_lane(database, index_id);
         let lane = place.and_then(|place| self.lane(place));
@@ -47,7 +48,11 @@ impl Ledger {
                 .filter(move |(lane, _)| Some(*lane) == place)
                 .map(|(_, s)| (s.lo, s.hi))
         });
-        waiting.chain(held)
+        let announced = self
+            .announced(database)
+            .filter(move |a| a.index_id == index_id)
+            .map(|_| (i64::MIN, i64::MAX));
+        waiting.chain(held).chain(announced)
     }
 
     /// Sets the totals of a database to zero.

@@ -42,6 +42,8 @@ pub struct Worker {
     pub leave: bool,
     /// Waits for its latch and has room for a batch: a commit wakes it.
     pub asleep: bool,
+    /// Asleep with room for more than fresh rows: a colleague with more than it can carry wakes it.
+    pub hungry: bool,
     /// Its database's name, indices or settings have changed since it last looked.
     pub stale: bool,
     pub pid: i32,
@@ -50,6 +52,8 @@ pub struct Worker {
     pub number: u32,
     /// Distinguishes one launch in this slot from the next.
     pub launch: u32,
+    /// The extension it serves, by its oid; 0 before it has looked.
+    pub extension: u32,
     /// The address of its latch, the same in every process.
     pub latch: u64,
     /// Where the search for a lane starts next, so that every lane gets its turn.
@@ -77,11 +81,13 @@ impl Worker {
         stage: Stage::Free,
         leave: false,
         asleep: false,
+        hungry: false,
         stale: false,
         pid: 0,
         database: 0,
         number: 0,
         launch: 0,
+        extension: 0,
         latch: 0,
         next_lane: 0,
         started_at: 0,

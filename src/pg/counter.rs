@@ -32,7 +32,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
         let entry = ledger.database_mut(database);
         entry.is_none_or(|entry| {
             entry.counter = pid;
-            entry.held_until > now
+            entry.is_held(now)
         })
     });
     DATABASE.set(Some(database));
@@ -49,9 +49,10 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::set(c"statement_timeout", c"0");
     process::set(c"lock_timeout", c"0");
     process::report_activity(true, "counting the queue");
-    in_scratch_memory(|| count(database));
-    DATABASE.set(None);
-    end(database, false);
+    if in_scratch_memory(|| count(database)) {
+        DATABASE.set(None);
+        end(database, false);
+    }
 }
 
 /// When the count was not finished, it is asked for again.
@@ -63,11 +64,14 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
 }
 
 fn end(database: u32, again: bool) {
-    let wakes = shmem::ledger().map(|mut ledger| ledger.counter_ended(database, again));
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let wakes = shmem::ledger().map(|mut ledger| ledger.counter_ended(database, again, now));
     shmem::wake(wakes.unwrap_or_default());
 }
 
-fn count(database: u32) {
+/// Counts; `false` when that failed and has to be done again.
+fn count(database: u32) -> bool {
     // SAFETY: a transaction of our own whose snapshot is kept for its whole length.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -76,11 +80,12 @@ fn count(database: u32) {
     }
     // SAFETY: a look-up in the catalogs, inside a transaction.
     let present = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) } != pg_sys::InvalidOid;
+    let mut done = true;
     if present {
         let before = expected(database);
-        let counted = count_rows();
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.correct(database, &before, &counted);
+        match (count_rows(), shmem::ledger()) {
+            (Ok(counted), Some(mut ledger)) => ledger.correct(database, &before, &counted),
+            _ => done = false,
         }
     }
     // SAFETY: the counterpart of the above.
@@ -91,6 +96,7 @@ fn count(database: u32) {
         pg_sys::CommitTransactionCommand();
         pg_sys::pgstat_report_stat(true);
     }
+    done
 }
 
 /// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
@@ -120,8 +126,8 @@ fn expected(database: u32) -> HashMap<i32, i64> {
     expected
 }
 
-fn count_rows() -> HashMap<i32, i64> {
-    let counted = Spi::connect(|client| -> spi::Result<HashMap<i32, i64>> {
+fn count_rows() -> spi::Result<HashMap<i32, i64>> {
+    Spi::connect(|client| {
         let mut counted = HashMap::new();
         for row in client.select(include_str!("../../sql/count.sql"), None, &[])? {
             if let (Some(index), Some(rows)) = (row.get(1)?, row.get(2)?) {
@@ -129,6 +135,5 @@ fn count_rows() -> HashMap<i32, i64> {
             }
         }
         Ok(counted)
-    });
-    counted.unwrap_or_default()
+    })
 }

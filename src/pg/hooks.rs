@@ -3,7 +3,9 @@
 //! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session
 //! that runs such a statement asks the workers to leave first, waits for them, and lets them back in afterwards.
 
+use std::collections::hash_map::DefaultHasher;
 use std::ffi::CStr;
+use std::hash::{Hash, Hasher};
 use std::os::raw::c_char;
 
 use nix::sys::signal::{kill, Signal};
@@ -57,6 +59,14 @@ unsafe extern "C-unwind" fn on_object_access(
     }
 }
 
+/// What is done to a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Drop,
+    Rename,
+    Other,
+}
+
 /// What a utility statement means to us.
 enum Concern {
     None,
@@ -64,11 +74,15 @@ enum Concern {
     Database {
         oid: u32,
         is_drop: bool,
+        is_rename: bool,
     },
     /// There will be one more database, perhaps with the extension.
     NewDatabase,
-    /// A transaction prepared earlier commits now.
-    CommitPrepared,
+    /// The current transaction is prepared under this identifier.
+    Prepare(u64),
+    /// A transaction prepared earlier ends now.
+    CommitPrepared(u64),
+    RollbackPrepared(u64),
 }
 
 #[pg_guard]
@@ -133,34 +147,32 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: the server passes a valid statement.
     match unsafe { concern((*statement).utilityStmt) } {
         Concern::None => go_on(),
+        // The server refuses to drop or copy a database inside of a transaction.
+        // SAFETY: reads the session's state.
+        Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => go_on(),
         Concern::NewDatabase => {
+            // Others see the database when the transaction has committed.
+            xact::note_new_database();
             go_on();
-            let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+        }
+        Concern::Prepare(gid) => {
+            xact::note_prepare(gid);
+            go_on();
+        }
+        Concern::CommitPrepared(gid) => {
+            go_on();
+            let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(gid, my_database(), now()));
             shmem::wake(wakes.unwrap_or_default());
         }
-        Concern::CommitPrepared => {
+        Concern::RollbackPrepared(gid) => {
             go_on();
-            // SAFETY: set before any session runs a statement.
-            let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
-            let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(database));
-            shmem::wake(wakes.unwrap_or_default());
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.rollback_prepared(gid, my_database());
+            }
         }
-        Concern::Database { oid, is_drop } => {
-            empty(oid);
-            PgTryBuilder::new(go_on)
-                .catch_others(|error| {
-                    let wakes = shmem::ledger().map(|mut ledger| ledger.unhold(oid));
-                    shmem::wake(wakes.unwrap_or_default());
-                    error.rethrow()
-                })
-                .execute();
-            let wakes = shmem::ledger().map(|mut ledger| {
-                if is_drop {
-                    ledger.forget_database(oid);
-                }
-                ledger.unhold(oid)
-            });
-            shmem::wake(wakes.unwrap_or_default());
+        Concern::Database { oid, is_drop, .. } => {
+            empty(oid, is_drop);
+            go_on();
         }
     }
 }
@@ -174,11 +186,13 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             return Concern::None;
         };
         match tag {
-            pg_sys::NodeTag::T_DropdbStmt => database((*node.cast::<pg_sys::DropdbStmt>()).dbname, true),
+            pg_sys::NodeTag::T_DropdbStmt => {
+                database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
+            }
             pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*node.cast::<pg_sys::RenameStmt>();
                 if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
-                    database(rename.subname, false)
+                    database(rename.subname, Change::Rename)
                 } else {
                     Concern::None
                 }
@@ -186,23 +200,25 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
-                    Some(template) => database(template, false),
+                    Some(template) => database(template, Change::Other),
                     None => Concern::NewDatabase,
                 }
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
                 let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
                 match option(alter.options, c"tablespace") {
-                    Some(_) => database(alter.dbname, false),
+                    Some(_) => database(alter.dbname, Change::Other),
                     None => Concern::None,
                 }
             }
             pg_sys::NodeTag::T_TransactionStmt => {
-                let kind = (*node.cast::<pg_sys::TransactionStmt>()).kind;
-                if kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED {
-                    Concern::CommitPrepared
-                } else {
-                    Concern::None
+                use pg_sys::TransactionStmtKind::*;
+                let transaction = &*node.cast::<pg_sys::TransactionStmt>();
+                match transaction.kind {
+                    TRANS_STMT_PREPARE => Concern::Prepare(hash(transaction.gid)),
+                    TRANS_STMT_COMMIT_PREPARED => Concern::CommitPrepared(hash(transaction.gid)),
+                    TRANS_STMT_ROLLBACK_PREPARED => Concern::RollbackPrepared(hash(transaction.gid)),
+                    _ => Concern::None,
                 }
             }
             _ => Concern::None,
@@ -212,19 +228,33 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
 
 /// # Safety
 /// `name` is a C string or null.
-unsafe fn database(name: *const c_char, is_drop: bool) -> Concern {
+unsafe fn database(name: *const c_char, change: Change) -> Concern {
     if name.is_null() {
         return Concern::None;
     }
     // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
-    if oid == pg_sys::InvalidOid {
+    if oid == pg_sys::InvalidOid || !is_owner(oid) {
         Concern::None
     } else {
         Concern::Database {
             oid: oid.to_u32(),
-            is_drop,
+            is_drop: change == Change::Drop,
+            is_rename: change == Change::Rename,
         }
+    }
+}
+
+/// Whether the current user may do such things to a database. The server will refuse others, so our processes need
+/// not leave for them.
+fn is_owner(database: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalogs, inside the statement's transaction.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+        return pg_sys::pg_database_ownercheck(database, user);
+        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+        return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user);
     }
 }
 
@@ -246,8 +276,10 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_cha
     None
 }
 
-/// Asks our processes to leave a database and waits until they have.
-fn empty(oid: u32) {
+/// Asks our processes to leave a database and waits until they have. The end of the transaction, whichever it is, lets
+/// them in again: only then do they see what has become of the database.
+fn empty(oid: u32, is_drop: bool) {
+    xact::note_hold(oid, is_drop);
     let deadline = now() + PATIENCE;
     let Some((wakes, counter)) = shmem::ledger().map(|mut ledger| {
         let wakes = ledger.hold(oid, now() + HOLD);
@@ -268,15 +300,24 @@ fn empty(oid: u32) {
         let _ = kill(Pid::from_raw(counter), Signal::SIGTERM);
     }
     while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
-        // A cancelled wait must let the workers back in.
-        PgTryBuilder::new(|| process::wait(None, LOOK_EVERY_MS))
-            .catch_others(|error| {
-                let wakes = shmem::ledger().map(|mut ledger| ledger.unhold(oid));
-                shmem::wake(wakes.unwrap_or_default());
-                error.rethrow()
-            })
-            .execute();
+        process::wait(None, LOOK_EVERY_MS);
     }
+}
+
+/// # Safety
+/// `text` is a C string or null.
+unsafe fn hash(text: *const c_char) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if !text.is_null() {
+        // SAFETY: by the caller's word.
+        unsafe { CStr::from_ptr(text) }.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn my_database() -> u32 {
+    // SAFETY: set before any session runs a statement.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 fn now() -> Micros {

@@ -21,6 +21,9 @@ const RETRY_MS: i64 = 10_000;
 /// A process that has been asked for and has not come in this time never will.
 const START_LIMIT: Micros = 20_000_000;
 
+/// What `pg_database.datconnlimit` says of a database that was dropped halfway.
+const DATCONNLIMIT_INVALID_DB: i32 = -2;
+
 /// Registers the launcher. Call it while the library is preloaded.
 pub(super) fn register() {
     BackgroundWorkerBuilder::new("audit_algolia launcher")
@@ -130,7 +133,7 @@ impl Launcher {
 
     /// Sees to the workers of one database; returns how long to sleep at most, in milliseconds.
     fn serve(&mut self, database: u32, name: &str, now: Micros) -> i64 {
-        let (is_present, wanted, missing, recount, wait) = {
+        let (is_present, allowed, missing, recount, wait, mut nap) = {
             let Some(mut ledger) = shmem::ledger() else {
                 return NAP_MS;
             };
@@ -140,7 +143,10 @@ impl Launcher {
             };
             let never_came = entry.counter < 0 && now.saturating_sub(entry.counter_since) > START_LIMIT;
             let free = entry.counter == 0 || never_came;
-            let recount = (entry.recount || never_came) && free && entry.extension == Extension::Present;
+            let is_held = entry.is_held(now);
+            let may_count = free && !is_held && entry.extension == Extension::Present;
+            let due = entry.recount && entry.recount_at <= now;
+            let recount = (due || never_came) && may_count;
             if recount {
                 entry.recount = false;
                 entry.counter = -1;
@@ -149,13 +155,24 @@ impl Launcher {
             let is_present = entry.extension == Extension::Present;
             let wanted = match entry.extension {
                 Extension::Absent => 0,
-                // One goes and looks.
-                Extension::Unknown => guc::workers().min(1),
+                // One goes and looks, unless there are some: those look by themselves.
+                Extension::Unknown if running.is_empty() => guc::workers().min(1),
+                Extension::Unknown => 0,
                 Extension::Present => guc::workers(),
             };
-            let wait = (entry.restart_at.max(entry.held_until) - now).max(0) / 1000;
+            let allowed = match entry.extension {
+                Extension::Absent => 0,
+                Extension::Unknown | Extension::Present => guc::workers(),
+            };
+            let held_until = if is_held { entry.held_until } else { 0 };
+            let wait = (entry.restart_at.max(held_until) - now).max(0) / 1000;
+            let count_in = if entry.recount && may_count {
+                (entry.recount_at - now).max(0) / 1000 + 1
+            } else {
+                NAP_MS
+            };
             let missing: Vec<u32> = (0..wanted).filter(|number| !running.contains(number)).collect();
-            (is_present, wanted, missing, recount, wait)
+            (is_present, allowed, missing, recount, wait, count_in.min(NAP_MS))
         };
         if recount
             && !start(
@@ -165,15 +182,16 @@ impl Launcher {
             )
         {
             if let Some(mut ledger) = shmem::ledger() {
-                ledger.counter_ended(database, true);
+                ledger.counter_ended(database, true, now);
             }
+            nap = RETRY_MS;
         }
-        self.dismiss(database, wanted);
+        self.dismiss(database, allowed);
         if missing.is_empty() {
-            return NAP_MS;
+            return nap;
         }
         if wait > 0 {
-            return wait + 1;
+            return nap.min(wait + 1);
         }
         if is_present {
             log!(
@@ -186,11 +204,20 @@ impl Launcher {
                 return RETRY_MS;
             }
         }
-        NAP_MS
+        nap
     }
 
     fn start_worker(&mut self, database: u32, number: u32, name: &str, now: Micros) -> bool {
-        let enlisted = shmem::ledger().and_then(|mut ledger| ledger.enlist(database, number));
+        let enlisted = {
+            let Some(mut ledger) = shmem::ledger() else {
+                return false;
+            };
+            if ledger.is_held(database, now) {
+                // Since a moment ago; its end wakes the launcher.
+                return true;
+            }
+            ledger.enlist(database, number)
+        };
         let Some((slot, launch)) = enlisted else {
             self.tell_shortage("audit_algolia has as many workers as it can keep track of", name);
             return false;
@@ -266,7 +293,9 @@ fn databases() -> Vec<(u32, String)> {
                 let header = tuple.t_data;
                 let row: *const pg_sys::FormData_pg_database =
                     header.cast::<u8>().add(usize::from((*header).t_hoff)).cast();
-                if (*row).datallowconn && !(*row).datistemplate {
+                // A database whose DROP was broken off takes no connections either.
+                let is_invalid = (*row).datconnlimit == DATCONNLIMIT_INVALID_DB;
+                if (*row).datallowconn && !(*row).datistemplate && !is_invalid {
                     let name = std::ffi::CStr::from_ptr((*row).datname.data.as_ptr());
                     found.push(((*row).oid.to_u32(), name.to_string_lossy().into_owned()));
                 }

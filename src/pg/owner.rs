@@ -121,8 +121,10 @@ pub(super) fn set_locally(name: &std::ffi::CStr, value: &std::ffi::CStr) {
 }
 
 /// Sets the session's preferences for output aside, as a dump does, until the innermost nest level ends: an output
-/// text must not depend on who writes.
+/// text must not depend on who writes. The search_path decides whether names such as a regclass are qualified.
 pub(super) fn set_output_aside() {
+    set_locally(c"search_path", c"pg_catalog, pg_temp");
+    set_locally(c"quote_all_identifiers", c"off");
     set_locally(c"datestyle", c"ISO, YMD");
     set_locally(c"intervalstyle", c"postgres");
     set_locally(c"timezone", c"UTC");

@@ -95,6 +95,12 @@ pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Resul
     result
 }
 
+/// Tells autovacuum at once what this process has written.
+pub(super) fn report_statistics() {
+    // SAFETY: called outside of any transaction.
+    unsafe { pg_sys::pgstat_report_stat(true) };
+}
+
 /// Runs `work` in a memory context of its own: outside of transactions the current one lives as long as the process.
 pub(super) fn in_scratch_memory<T>(work: impl FnOnce() -> T) -> T {
     let mut scratch = PgMemoryContexts::new("audit_algolia round");

@@ -74,7 +74,7 @@ impl From<RuleError> for Box<Failure> {
             code,
             message: error.to_string(),
             detail: None,
-            hint: error.hint(),
+            hint: Some(error.hint()),
         })
     }
 }

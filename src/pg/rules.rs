@@ -10,7 +10,7 @@ use super::guc;
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour};
-use crate::rules::{parse_columns, Column};
+use crate::rules::{parse_columns, Column, RuleError};
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
@@ -23,11 +23,18 @@ pub(super) struct SourceRules {
 }
 
 impl SourceRules {
-    /// Reads the rules of a source; call it with the owner's rights. `table_columns` are the names the stored
-    /// column entries are read against.
-    pub(super) fn load(id: i32, table_columns: &[&str]) -> Outcome<Option<SourceRules>> {
+    /// Reads the rules of a source; call it with the owner's rights. `relation` must be the watched table or a
+    /// partition of it, or there are none: whoever may use the trigger function could put it on a table of theirs,
+    /// to pass its rows off as another's. `table_columns` are the names the stored column entries are read against,
+    /// `table` is the name for messages.
+    pub(super) fn load(
+        id: i32,
+        relation: pg_sys::Oid,
+        table: &str,
+        table_columns: &[&str],
+    ) -> Outcome<Option<SourceRules>> {
         Spi::connect(|client| {
-            let rows = client.select(include_str!("../../sql/source_rules.sql"), Some(1), &[id.into()])?;
+            let rows = client.select(include_str!("../../sql/source_rules.sql"), Some(1), &[id.into(), relation.into()])?;
             if rows.is_empty() {
                 return Ok(None);
             }
@@ -40,13 +47,30 @@ impl SourceRules {
             let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
             Ok(Some(SourceRules {
                 index_id: row.get(1)?.unwrap_or_default(),
-                columns: parse_columns(&entries, table_columns)?,
+                columns: parse_columns(&entries, table_columns).map_err(|error| gone(error, table))?,
                 pseudonymize: texts(3)?,
                 object_id: texts(4)?,
                 object_prefix: row.get(5)?.unwrap_or_default(),
                 time_column: row.get(6)?,
             }))
         })
+    }
+}
+
+/// The error of a source whose table has lost a column. Nothing is sent instead of it.
+pub(super) fn column_is_gone(column: &str, table: &str) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+        format!("column \"{column}\" of watched table \"{table}\" is gone"),
+        "Call audit_algolia.unwatch() and then audit_algolia.watch() with the table's present columns.",
+    )
+}
+
+/// What stored entries can be wrong with: they were right when they were stored, so the table has changed.
+fn gone(error: RuleError, table: &str) -> Box<Failure> {
+    match error {
+        RuleError::UnknownColumn { column, .. } => column_is_gone(&column, table),
+        other => other.into(),
     }
 }
 

@@ -24,11 +24,17 @@ struct Pending {
     /// The extension, an index or a pause has changed: the workers must read them again.
     stale: bool,
     launcher: bool,
+    /// There is one more database.
+    new_database: bool,
+    /// The databases that our processes have left for the sake of a statement, and whether it drops them.
+    held: Vec<(u32, bool)>,
 }
 
 thread_local! {
     static PENDING: RefCell<Pending> = RefCell::new(Pending::default());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// The global identifier, hashed, under which the current transaction is being prepared.
+    static PREPARING: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// Registers the callbacks, once per process.
@@ -70,6 +76,39 @@ pub(super) fn note_extension() {
         pending.stale = true;
         pending.launcher = true;
     });
+}
+
+/// The current transaction makes a database; the launcher is told when it commits.
+pub(super) fn note_new_database() {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.new_database = true);
+}
+
+/// The current transaction wants a database to itself until it ends.
+pub(super) fn note_hold(database: u32, is_drop: bool) {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.held.push((database, is_drop)));
+}
+
+/// Lets our processes into databases again, or forgets those that are no more.
+fn unhold(held: Vec<(u32, bool)>, committed: bool) {
+    for (database, is_drop) in held {
+        let wakes = shmem::ledger().map(|mut ledger| {
+            if is_drop && committed {
+                ledger.forget_database(database);
+                ledger.wake_launcher()
+            } else {
+                ledger.unhold(database)
+            }
+        });
+        shmem::wake(wakes.unwrap_or_default());
+    }
+}
+
+/// The current transaction is about to be prepared under a global identifier.
+pub(super) fn note_prepare(gid: u64) {
+    register();
+    PREPARING.set(Some(gid));
 }
 
 /// Whether the current transaction has queued rows that nobody else can see yet.
@@ -157,19 +196,29 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let wakes = shmem::ledger().map(|mut l| l.extension_changed(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
+            unhold(pending.held, true);
+            if pending.new_database {
+                let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+                shmem::wake(wakes.unwrap_or_default());
+            }
         }
         XACT_EVENT_ABORT => {
+            PREPARING.set(None);
             let pending = PENDING.take();
             if !pending.notes.is_empty() {
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.retract(xid.into_inner());
                 }
             }
+            unhold(pending.held, false);
         }
-        // The rows become visible by COMMIT PREPARED, perhaps in another session: the utility hook tells the
-        // ledger then.
+        // The rows become visible by COMMIT PREPARED, perhaps in another session: the ledger keeps them in mind.
         XACT_EVENT_PREPARE => {
-            PENDING.take();
+            let pending = PENDING.take();
+            unhold(pending.held, false);
+            if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
+                ledger.prepare(gid, xid.into_inner(), database, &merged(&pending.notes));
+            }
         }
         _ => (),
     }

@@ -112,11 +112,11 @@ impl RuleError {
         }
     }
 
-    /// A sentence that says how to mend it, where the message does not say so already.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
+    /// A sentence that says how to mend it.
+    pub fn hint(&self) -> String {
+        match self {
             RuleError::NullArgument { .. } => "Leave the argument out to get its default.".to_owned(),
-            RuleError::NullEntry { .. } | RuleError::EmptyEntry { .. } => return None,
+            RuleError::NullEntry { .. } | RuleError::EmptyEntry { .. } => "Leave the entry out.".to_owned(),
             RuleError::DuplicateEntry { entry, .. } => format!("Name \"{entry}\" once."),
             RuleError::NoColumns => {
                 "Name the columns that may leave the database, for example columns => '{id,created_at}'."
@@ -125,7 +125,7 @@ impl RuleError {
             RuleError::NoKey => "Leave object_id out to use the primary key.".to_owned(),
             RuleError::UnknownColumn { similar, .. } => match similar {
                 Some(similar) => format!("Perhaps you meant the column \"{similar}\"."),
-                None => return None,
+                None => "Name columns of the table, spelled as the table has them.".to_owned(),
             },
             RuleError::MalformedEntry { .. } => {
                 "Write 'column' or 'column AS attribute', with names in double quotes where needed."
@@ -158,8 +158,7 @@ impl RuleError {
             RuleError::UnsupportedBackfill => {
                 "Leave backfill out to deliver the rows that are inserted from now on.".to_owned()
             }
-        };
-        Some(hint)
+        }
     }
 }
 

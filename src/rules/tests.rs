@@ -37,7 +37,7 @@ fn check_error<T: std::fmt::Debug>(
 ) {
     let error = result.expect_err("the check passed");
     assert_eq!(error.to_string(), message);
-    assert_eq!(error.hint().as_deref().unwrap_or_default(), hint);
+    assert_eq!(error.hint(), hint);
     assert_eq!(error.kind(), kind);
     assert!(
         !message.ends_with('.') && !message.starts_with(char::is_uppercase),

@@ -2,6 +2,7 @@
 
 mod control;
 mod flush;
+mod partitions;
 mod preview;
 mod stats;
 mod watch;
@@ -11,13 +12,20 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::owner::{as_user, home};
 use super::report::{failure, Outcome};
 use super::shmem;
 
-/// The user who called, from inside a function that runs with its owner's rights.
+/// Whose rights decide what may be done to a table. The functions that ask are no security definers: with those, all
+/// there is to see is the session's user, who need not be the one who called.
 fn caller() -> pg_sys::Oid {
     // SAFETY: reads the session's state.
-    unsafe { pg_sys::GetOuterUserId() }
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// Works on the extension's own tables on behalf of the caller, who has no right to them.
+fn as_owner<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    as_user(home()?.owner, work)
 }
 
 thread_local! {
@@ -42,16 +50,18 @@ struct Table {
     kind: String,
     is_partition: bool,
     is_temporary: bool,
+    schema: String,
     /// Quoted and qualified.
     name: String,
     bare_name: String,
     columns: Vec<String>,
     primary_key: Vec<String>,
+    owner: String,
 }
 
 impl Table {
-    /// Looks a table up and checks that the caller owns it.
-    fn of(source: Option<pg_sys::Oid>) -> Outcome<Table> {
+    /// Looks a table up and checks that `caller` owns it.
+    fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
         let Some(oid) = source else {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -63,7 +73,7 @@ impl Table {
             let rows = client.select(
                 include_str!("../../../sql/describe_table.sql"),
                 Some(1),
-                &[oid.into(), caller().into()],
+                &[oid.into(), caller.into()],
             )?;
             if rows.is_empty() {
                 return Err(failure(
@@ -89,9 +99,11 @@ impl Table {
                 is_partition: row.get(2)?.unwrap_or_default(),
                 is_temporary: row.get::<String>(3)?.as_deref() == Some("t"),
                 name: spi::quote_qualified_identifier(&schema, &bare_name),
+                schema,
                 bare_name,
                 columns: texts(7)?,
                 primary_key: texts(8)?,
+                owner: row.get(9)?.unwrap_or_default(),
             };
             Ok((table, row.get::<bool>(6)?.unwrap_or_default()))
         })?;

@@ -1,11 +1,13 @@
 //! `preview`: exactly what would leave the database, for rows that are there now.
 
+use std::ffi::CString;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::JsonB;
+use pgrx::{direct_function_call_as_datum, AnyElement};
 
-use super::{caller, Table};
+use super::{as_owner, caller, Table};
 use crate::pg::capture::{columns, Bound};
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, reported, Outcome};
@@ -15,11 +17,21 @@ use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 fn preview(
     source: Option<pg_sys::Oid>,
     max_rows: Option<i32>,
-) -> Result<SetOfIterator<'static, JsonB>, ErrorReport> {
-    reported(records(source, max_rows)).map(SetOfIterator::new)
+) -> Result<SetOfIterator<'static, Option<AnyElement>>, ErrorReport> {
+    reported(records(source, max_rows)).map(|records| SetOfIterator::new(records.into_iter().map(jsonb)))
 }
 
-fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<JsonB>> {
+/// A record as the server itself reads it, so that numbers keep their digits.
+fn jsonb(record: Vec<u8>) -> Option<AnyElement> {
+    let text = CString::new(record).ok()?;
+    // SAFETY: jsonb_in takes a C string and returns a jsonb in the current context, from which PostgreSQL copies it.
+    unsafe {
+        let datum = direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()])?;
+        AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
+    }
+}
+
+fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Vec<u8>>> {
     let Some(limit) = max_rows.filter(|rows| *rows >= 0) else {
         return Err(failure(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -27,21 +39,25 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Js
             "Give the number of rows to show.",
         ));
     };
-    let table = Table::of(source)?;
-    let mut records = Vec::new();
-    for (id, _) in super::watch::sources_of(&table, None)? {
+    let caller = caller();
+    let (table, sources) = as_owner(|| {
+        let table = Table::of(source, caller)?;
         let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-        if let Some(rules) = SourceRules::load(id, &names)? {
-            // With the caller's rights: row-level security and column privileges decide what is shown.
-            records.extend(as_user(caller(), || {
-                records_of(&table, &rules, i64::from(limit))
-            })?);
+        let mut sources = Vec::new();
+        for (id, _) in super::watch::sources_of(&table, None)? {
+            sources.extend(SourceRules::load(id, table.oid, &table.bare_name, &names)?);
         }
+        Ok((table, sources))
+    })?;
+    let mut records = Vec::new();
+    for rules in sources {
+        // With the caller's rights: row-level security and column privileges decide what is shown.
+        records.extend(as_user(caller, || records_of(&table, &rules, i64::from(limit)))?);
     }
     Ok(records)
 }
 
-fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<JsonB>> {
+fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec<u8>>> {
     let mut names: Vec<&str> = rules.columns.iter().map(|column| column.name.as_str()).collect();
     names.extend(rules.object_id.iter().map(String::as_str));
     names.sort_unstable();
@@ -66,23 +82,15 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Jso
         let mut records = Vec::new();
         // SAFETY: SPI_tuptable is the result of the query just run; it lives until SPI is left.
         let described = unsafe { columns((*pg_sys::SPI_tuptable).tupdesc) };
-        let bound = Bound::new(rules, &described, &table.name)?;
+        let bound = Bound::new(rules, &described, &table.bare_name)?;
         let mut calendar = ServerCalendar::current();
-        let mut record = Vec::new();
         while rows.next().is_some() {
-            record.clear();
+            let mut record = Vec::new();
             // An error while a value is fetched is an ordinal out of range, which the descriptor excludes.
             let value = |place: usize| rows.get_datum_by_ordinal(place + 1).ok().flatten();
             // SAFETY: the values come from the row whose descriptor the rules were bound to.
             unsafe { bound.write(value, pseudonymizer.as_deref(), &mut calendar, &mut record) }?;
-            let json = serde_json::from_slice(&record).map_err(|error| {
-                failure(
-                    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-                    format!("the record of a row of {} is no JSON: {error}", table.name),
-                    "Report this as a fault of audit_algolia.",
-                )
-            })?;
-            records.push(JsonB(json));
+            records.push(record);
         }
         Ok(records)
     })

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{my_database, no_such_index, warn_unless_preloaded, Table};
+use super::{as_owner, caller, my_database, no_such_index, warn_unless_preloaded, Table};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::{guc, shmem, xact};
@@ -45,10 +45,13 @@ fn watch(
         backfill,
         object_prefix,
     };
-    reported(Table::of(source).and_then(|table| {
+    let caller = caller();
+    reported(as_owner(|| {
+        let table = Table::of(source, caller)?;
         let rules = wish.check(&table)?;
         let id = rules.store(&table)?;
-        create_trigger(&table, id)?;
+        create_trigger(&table.name, id, table.needs_row_trigger())?;
+        allow_partitions(&table)?;
         xact::note_stale();
         warn_unless_preloaded();
         Ok(id)
@@ -159,6 +162,14 @@ fn check_table(table: &Table) -> Outcome<()> {
         ))
     };
     match table.kind.as_str() {
+        _ if table.oid.to_u32() < pg_sys::FirstNormalObjectId => wrong(
+            "a system catalog",
+            "Watch a table of your own that the changes are written to.",
+        ),
+        _ if table.schema == "audit_algolia" => wrong(
+            "a table of audit_algolia itself",
+            "Name a table of your own.",
+        ),
         _ if table.is_temporary => wrong(
             "a temporary table",
             "Only this session sees its rows; watch an ordinary table.",
@@ -285,50 +296,53 @@ fn trigger_name(id: i32) -> String {
     format!("audit_algolia_{id}")
 }
 
-fn create_trigger(table: &Table, id: i32) -> Outcome<()> {
-    let level = if table.needs_row_trigger() {
+pub(super) fn create_trigger(table: &str, id: i32, for_rows: bool) -> Outcome<()> {
+    let level = if for_rows {
         "for each row"
     } else {
         "referencing new table as audit_algolia_rows for each statement"
     };
     Spi::run(&format!(
-        "create trigger {} after insert on {} {level} execute function audit_algolia.capture('{id}')",
+        "create trigger {} after insert on {table} {level} execute function audit_algolia.capture('{id}')",
         trigger_name(id),
-        table.name,
     ))?;
+    Ok(())
+}
+
+pub(super) fn drop_trigger(table: &str, id: i32) -> Outcome<()> {
+    Spi::run(&format!("drop trigger if exists {} on {table}", trigger_name(id)))?;
+    Ok(())
+}
+
+/// Lets the owner of a partitioned table go on making partitions: each gets a copy of the trigger, which takes the right
+/// to call its function. By itself that right is good for nothing: capture() looks whose trigger it is called by.
+fn allow_partitions(table: &Table) -> Outcome<()> {
+    if table.kind == "p" {
+        Spi::run(&format!(
+            "grant execute on function audit_algolia.capture() to {}",
+            spi::quote_identifier(&table.owner)
+        ))?;
+    }
     Ok(())
 }
 
 #[pg_extern(sql = false)]
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
-    reported(Table::of(source).and_then(|table| end_watch(&table, index_name)))
+    let caller = caller();
+    reported(as_owner(|| end_watch(&Table::of(source, caller)?, index_name)))
 }
 
 fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
     let sources = sources_of(table, index_name.as_deref())?;
-    if sources.is_empty() {
-        let what = index_name
-            .map(|name| format!(" for index \"{name}\""))
-            .unwrap_or_default();
-        return Err(failure(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("table {} is not watched{what}", table.name),
-            "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
-        ));
-    }
     for (id, _) in sources {
-        Spi::run(&format!(
-            "drop trigger if exists {} on {}",
-            trigger_name(id),
-            table.name
-        ))?;
+        drop_trigger(&table.name, id)?;
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;
     }
     xact::note_stale();
     Ok(())
 }
 
-/// The sources of a table: id and index.
+/// The sources of a table: id and index; an error when there are none.
 pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, String)>> {
     Spi::connect(|client| {
         let rows = client.select(
@@ -341,6 +355,16 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
             if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
                 sources.push((id, name));
             }
+        }
+        if sources.is_empty() {
+            let what = index_name
+                .map(|name| format!(" for index \"{name}\""))
+                .unwrap_or_default();
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                format!("table {} is not watched{what}", table.name),
+                "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
+            ));
         }
         Ok(sources)
     })

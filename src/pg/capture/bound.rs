@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::decode::{Decoder, TextDecoder};
 use crate::pg::report::{failure, Outcome};
-use crate::pg::rules::SourceRules;
+use crate::pg::rules::{column_is_gone, SourceRules};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{write_record, Calendar, Field, Plan, RecordError, Value};
 
@@ -76,15 +76,10 @@ impl Bound {
         table: &str,
     ) -> Outcome<Bound> {
         let find = |name: &str| {
-            columns.iter().find(|(_, column, _)| column == name).map(|(place, _, oid)| (*place, *oid)).ok_or_else(
-                || {
-                    failure(
-                        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-                        format!("column \"{name}\" of watched table \"{table}\" is gone"),
-                        "Call audit_algolia.unwatch() and then audit_algolia.watch() with the table's present columns.",
-                    )
-                },
-            )
+            let found = columns.iter().find(|(_, column, _)| column == name);
+            found
+                .map(|(place, _, oid)| (*place, *oid))
+                .ok_or_else(|| column_is_gone(name, table))
         };
         let is_pseudonymized = |name: &str| rules.pseudonymize.iter().any(|p| p == name);
         let mut keys = Vec::new();

@@ -57,16 +57,24 @@ pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCa
     // SAFETY: the function manager passes valid call information; a trigger call is told by its context node.
     let outcome = unsafe {
         match (*fcinfo).context.cast::<pg_sys::TriggerData>().as_ref() {
-            Some(call) if call.type_ == pg_sys::NodeTag::T_TriggerData => capture(call),
+            Some(call) if call.type_ == pg_sys::NodeTag::T_TriggerData && is_ours(call) => capture(call),
             _ => Err(failure(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                "function audit_algolia.capture() was not called as a trigger",
-                "Let audit_algolia.watch() put the trigger in place.",
+                "function audit_algolia.capture() was not called by a trigger that watch() has made",
+                "Drop the trigger, and let audit_algolia.watch() put one in place.",
             )),
         }
     };
     reported(outcome).unwrap_or_report();
     pg_sys::Datum::from(0usize)
+}
+
+/// Whether a trigger has the shape of ours: after inserts, with the row or with all rows at hand.
+fn is_ours(call: &pg_sys::TriggerData) -> bool {
+    let has = |mask, bits| call.tg_event & mask == bits;
+    has(pg_sys::TRIGGER_EVENT_OPMASK, pg_sys::TRIGGER_EVENT_INSERT)
+        && has(pg_sys::TRIGGER_EVENT_TIMINGMASK, pg_sys::TRIGGER_EVENT_AFTER)
+        && (has(pg_sys::TRIGGER_EVENT_ROW, pg_sys::TRIGGER_EVENT_ROW) || !call.tg_newtable.is_null())
 }
 
 /// # Safety
@@ -220,10 +228,11 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         (columns(descriptor), name.to_string_lossy().into_owned())
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+    let relation = pg_sys::Oid::from(key.0);
     let id: Option<i32> = argument.and_then(|argument| argument.parse().ok());
     let rules = match id {
         None => None,
-        Some(id) => as_user(home()?.owner, || SourceRules::load(id, &names))?,
+        Some(id) => as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))?,
     };
     let (Some(id), Some(rules)) = (id, rules) else {
         return Err(failure(

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::OnCaptureError;
+use crate::delivery::http::check_certificates;
 use crate::delivery::settings::parse_hosts;
 
 /// Makes a check hook of a function from the new text to "accepted" or the reason why not.
@@ -33,7 +34,7 @@ check_hook!(
     /// Part of host names, so letters, digits and hyphens alone.
     application_id,
     |text: &str| {
-        if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && text.len() <= 64 {
+        if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && text.len() <= 60 {
             Ok(())
         } else {
             Err("An application id has letters and digits alone, like \"YourApplicationID\".".to_owned())
@@ -55,8 +56,7 @@ check_hook!(ca_file, |text: &str| {
         return Ok(());
     }
     match std::fs::read_to_string(text) {
-        Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Ok(()),
-        Ok(_) => Err(format!("File \"{text}\" holds no certificate in PEM format.")),
+        Ok(pem) => check_certificates(pem.as_bytes()).map_err(|error| format!("File \"{text}\": {error}.")),
         Err(error) => Err(format!("Could not read file \"{text}\": {error}.")),
     }
 });

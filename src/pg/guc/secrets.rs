@@ -124,7 +124,7 @@ pub(super) fn define() {
         c"Sets the Algolia key records are written with.",
         c"It needs the right addObject. Never shown; audit_algolia.api_key_file keeps it out of this file too.",
         &API_KEY_VALUE,
-        Some(check_key),
+        Some(check_api_key),
         Some(assign_api_key),
         Some(show_api_key),
     );
@@ -133,7 +133,7 @@ pub(super) fn define() {
         c"Names a file that holds the Algolia write key.",
         c"Read at start and at each reload; refused when others can read it.",
         &API_KEY_PATH,
-        Some(check_key_file),
+        Some(check_api_key_file),
         Some(assign_api_key_file),
         None,
     );
@@ -142,7 +142,7 @@ pub(super) fn define() {
         c"Sets the secret key pseudonyms are made with.",
         c"Whoever has it can tell which pseudonym belongs to a known value. Another key makes other pseudonyms.",
         &PSEUDONYM_KEY_VALUE,
-        Some(check_key),
+        Some(check_pseudonym_key),
         Some(assign_pseudonym_key),
         Some(show_pseudonym_key),
     );
@@ -151,47 +151,82 @@ pub(super) fn define() {
         c"Names a file that holds the secret key of the pseudonyms.",
         c"Read at start and at each reload; refused when others can read it.",
         &PSEUDONYM_KEY_PATH,
-        Some(check_key_file),
+        Some(check_pseudonym_key_file),
         Some(assign_pseudonym_key_file),
         None,
     );
 }
 
-/// Moves the key out of sight: the visible value becomes the empty text.
-#[pg_guard]
-unsafe extern "C-unwind" fn check_key(
-    value: *mut *mut c_char,
-    extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: the server passes the address of the new value, which it allocated with malloc (or, from 16 on, in
-    // its own context) and lets a check hook shorten in place.
+/// Makes the check hooks of a key and of a file that holds it; `$fits` says whether a key can be used.
+macro_rules! check_hooks {
+    ($key:ident, $file:ident, $fits:expr) => {
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $key(
+            value: *mut *mut c_char,
+            extra: *mut *mut c_void,
+            _source: pg_sys::GucSource::Type,
+        ) -> bool {
+            // SAFETY: the server passes the addresses of the new value and of the extra to be set.
+            unsafe {
+                let key = hide(value);
+                match $fits(&key) {
+                    Ok(()) => keep(&key, extra),
+                    Err(reason) => refuse(reason),
+                }
+            }
+        }
+
+        /// Reads the file; the path stays visible, the content goes into the extra.
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $file(
+            value: *mut *mut c_char,
+            extra: *mut *mut c_void,
+            _source: pg_sys::GucSource::Type,
+        ) -> bool {
+            // SAFETY: the server passes the address of the new value.
+            let path = unsafe { text_at(value) };
+            if path.is_empty() {
+                return true;
+            }
+            match read_key_file(&path).and_then(|key| $fits(&key).map(|()| key).map_err(str::to_owned)) {
+                // SAFETY: the server passes the address of the extra to be set.
+                Ok(key) => unsafe { keep(&key, extra) },
+                Err(reason) => refuse(&reason),
+            }
+        }
+    };
+}
+
+check_hooks!(check_api_key, check_api_key_file, is_sendable);
+check_hooks!(check_pseudonym_key, check_pseudonym_key_file, is_any);
+
+fn is_sendable(key: &str) -> Result<(), &'static str> {
+    if key.trim().chars().all(|c| c.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("The key goes into an HTTP header: visible ASCII characters alone.")
+    }
+}
+
+/// A pseudonym can be computed with any text.
+fn is_any(_key: &str) -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// Moves the key out of sight: the visible value becomes the empty text, also in a message that refuses it.
+///
+/// # Safety
+/// `value` is what the server passes to a check hook.
+unsafe fn hide(value: *mut *mut c_char) -> String {
+    // SAFETY: the server allocated the new value with malloc (or, from 16 on, in its own context) and lets a check
+    // hook shorten it in place.
     unsafe {
         let secret = text_at(value);
         if !(*value).is_null() {
             let length = CStr::from_ptr(*value).to_bytes().len();
             std::ptr::write_bytes(*value, 0, length);
         }
-        keep(&secret, extra)
-    }
-}
-
-/// Reads the file; the path stays visible, the content goes into the extra.
-#[pg_guard]
-unsafe extern "C-unwind" fn check_key_file(
-    value: *mut *mut c_char,
-    extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: the server passes the address of the new value.
-    let path = unsafe { text_at(value) };
-    if path.is_empty() {
-        return true;
-    }
-    match read_key_file(&path) {
-        // SAFETY: the server passes the address of the extra to be set.
-        Ok(key) => unsafe { keep(&key, extra) },
-        Err(reason) => refuse(&reason),
+        secret
     }
 }
 

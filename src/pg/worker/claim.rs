@@ -29,6 +29,8 @@ pub(super) enum Catch {
     Nothing,
     /// All workers together hold as many rows as the ledger can keep track of.
     Crowded,
+    /// The queue is no more: the extension has been dropped.
+    Gone,
 }
 
 /// A claimed batch. Its rows belong to this worker until they are settled or released.
@@ -44,11 +46,18 @@ pub(super) struct Statements {
     newest: OwnedPreparedStatement,
     oldest: OwnedPreparedStatement,
     settle: OwnedPreparedStatement,
+    /// The queue they are for.
+    queue: pg_sys::Oid,
 }
 
 impl Statements {
     /// Prepares the statements; call it inside a transaction.
     pub(super) fn prepare() -> spi::Result<Statements> {
+        // SAFETY: look-ups in the catalogs by constant names.
+        let queue = unsafe {
+            let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
+            pg_sys::get_relname_relid(c"queue".as_ptr(), schema)
+        };
         Spi::connect_mut(|client| {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             Ok(Statements {
@@ -64,8 +73,22 @@ impl Statements {
                         &pgrx::oids_of![i32, Vec<i64>],
                     )?
                     .keep(),
+                queue,
             })
         })
+    }
+
+    /// Locks the queue for the rest of the transaction; `false` when it is no more. One that was made anew hands out
+    /// the same ids for other rows.
+    fn is_queue_there(&self) -> bool {
+        // SAFETY: waits for whoever is dropping the queue, then looks whether it is still there.
+        unsafe {
+            let queue = pg_sys::try_relation_open(self.queue, pg_sys::RowExclusiveLock as i32);
+            if !queue.is_null() {
+                pg_sys::relation_close(queue, pg_sys::NoLock as i32);
+            }
+            !queue.is_null()
+        }
     }
 }
 
@@ -87,6 +110,9 @@ pub(super) fn claim(
     limits: Limits,
 ) -> spi::Result<Catch> {
     in_transaction(|| {
+        if !statements.is_queue_there() {
+            return Ok(Catch::Gone);
+        }
         let read = read(index_id, claimable, statements, limits)?;
         // SAFETY: reads the clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
@@ -208,9 +234,12 @@ fn fetch(
     Ok(got)
 }
 
-/// Deletes delivered rows, in one transaction for all the batches at hand.
-pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> spi::Result<()> {
+/// Deletes delivered rows, in one transaction for all the batches at hand; `false` when the queue is no more.
+pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> spi::Result<bool> {
     in_transaction(|| {
+        if !statements.is_queue_there() {
+            return Ok(false);
+        }
         Spi::connect_mut(|client| {
             for (index_id, ids) in delivered {
                 let deleted = client.update(
@@ -220,7 +249,7 @@ pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> 
                 )?;
                 xact::note_removed(*index_id, deleted.len() as i64);
             }
-            Ok(())
+            Ok(true)
         })
     })
 }

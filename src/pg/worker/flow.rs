@@ -25,6 +25,8 @@ const NAPS_PER_SWEEP: u32 = 10;
 const PAUSE: Micros = 1_000_000;
 /// How soon to look again when all workers together hold as many rows as can be kept track of.
 const CROWDED: Micros = 20_000;
+/// The server takes statistics of tables once a second at most: the last ones are told when so much time has passed.
+const TELL_AFTER_MS: i64 = 1_100;
 /// An index's troubles are logged this often at most.
 const LOG_EVERY: Micros = 60_000_000;
 
@@ -41,6 +43,9 @@ struct Cargo {
     index_id: i32,
     lane: usize,
     ids: Vec<i64>,
+    started_at: Micros,
+    /// By whom it was sent: what an old sink has to say means nothing for a new one.
+    sink: Arc<Sink<HttpClient>>,
 }
 
 /// A worker's state between two rounds.
@@ -54,6 +59,10 @@ pub(super) struct Flow {
     indices: HashMap<i32, Index>,
     cargo: HashMap<usize, Cargo>,
     naps: u32,
+    /// The queue has vanished under our hands.
+    gone: bool,
+    /// Statistics of tables have not been told since the last transaction.
+    untold: bool,
     dice: fastrand::Rng,
 }
 
@@ -69,6 +78,8 @@ impl Flow {
             indices: HashMap::new(),
             cargo: HashMap::new(),
             naps: 0,
+            gone: false,
+            untold: true,
             dice: fastrand::Rng::new(),
         }
     }
@@ -76,6 +87,7 @@ impl Flow {
     /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let mut fresh_settings = true;
+        self.read_indices();
         loop {
             let orders = self.orders();
             if orders.leave {
@@ -85,9 +97,8 @@ impl Flow {
                 fresh_settings = false;
                 self.read_settings();
             }
-            if orders.stale {
-                if !super::is_extension_present() {
-                    super::leave_database(self.database);
+            if orders.stale || std::mem::take(&mut self.gone) {
+                if !super::is_on_duty(self.slot) {
                     return;
                 }
                 self.read_indices();
@@ -101,20 +112,48 @@ impl Flow {
     fn round(&mut self) -> Option<Micros> {
         self.settle_returns();
         let wake_at = self.claim_all();
-        let idle = self.cargo.is_empty();
-        if idle {
-            process::report_activity(false, "waiting for rows");
-        }
+        self.report_activity();
         wake_at
     }
 
+    /// What is on its way is shown, not what was done last.
+    fn report_activity(&self) {
+        let mut rows: HashMap<i32, usize> = HashMap::new();
+        for cargo in self.cargo.values() {
+            *rows.entry(cargo.index_id).or_default() += cargo.ids.len();
+        }
+        let name = |index: &i32| self.indices.get(index).map_or("", |known| &*known.name);
+        match rows.iter().next() {
+            None => process::report_activity(false, "waiting for rows"),
+            Some((index, count)) if rows.len() == 1 => {
+                let text = format!("delivering {count} rows to index \"{}\"", name(index));
+                process::report_activity(true, &text);
+            }
+            Some(_) => {
+                let count: usize = rows.values().sum();
+                let text = format!("delivering {count} rows to {} indices", rows.len());
+                process::report_activity(true, &text);
+            }
+        }
+    }
+
     fn rest(&mut self, wake_at: Option<Micros>) {
-        let timeout = wake_at.map_or(NAP_MS, |at| {
+        if self.gone {
+            return;
+        }
+        let mut timeout = wake_at.map_or(NAP_MS, |at| {
             (at.saturating_sub(now()) / 1000)
                 .saturating_add(1)
                 .clamp(0, NAP_MS)
         });
+        if self.untold {
+            timeout = timeout.min(TELL_AFTER_MS);
+        }
         let slept = process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
+        if slept && self.untold {
+            self.untold = false;
+            process::report_statistics();
+        }
         if slept && timeout == NAP_MS && self.cargo.is_empty() {
             self.naps += 1;
             let everything = self.naps % NAPS_PER_SWEEP == 0;
@@ -135,13 +174,10 @@ impl Flow {
                 leave: true,
                 stale: false,
             },
-            Some(me) => {
-                let stale = std::mem::take(&mut me.stale);
-                Orders {
-                    leave: me.leave,
-                    stale,
-                }
-            }
+            Some(me) => Orders {
+                leave: me.leave,
+                stale: me.stale,
+            },
         }
     }
 
@@ -151,7 +187,14 @@ impl Flow {
         if self.settings.as_ref() == Some(&settings) {
             return;
         }
-        self.sink = None;
+        let leaves_host = self
+            .settings
+            .as_ref()
+            .is_some_and(|old| old.hosts != settings.hosts);
+        if let (Some(old), true) = (self.sink.take(), leaves_host) {
+            // Whoever names other hosts does not want to wait for the old ones.
+            old.shutdown();
+        }
         if guc::is_configured() {
             let made = HttpClient::new(guc::in_flight(), settings.ca_pem.as_deref())
                 .map_err(|error| error.to_string())
@@ -242,11 +285,18 @@ impl Flow {
             let Some(cargo) = self.cargo.remove(&flight) else {
                 continue;
             };
-            self.note_batch(
-                &report.host,
-                cargo.ids.len(),
-                matches!(report.outcome, Outcome::Delivered { .. }),
-            );
+            let arrived = matches!(report.outcome, Outcome::Delivered { .. });
+            self.note_batch(&report.host, cargo.ids.len(), arrived);
+            let outdated = !self
+                .sink
+                .as_ref()
+                .is_some_and(|sink| Arc::ptr_eq(sink, &cargo.sink));
+            if outdated && !arrived {
+                if let Some(mut ledger) = shmem::ledger() {
+                    ledger.released(self.slot, flight, &cargo.ids);
+                }
+                continue;
+            }
             match report.outcome {
                 Outcome::Delivered { .. } => delivered.push((flight, cargo)),
                 Outcome::Retry { reason, not_before } => {
@@ -276,6 +326,7 @@ impl Flow {
             return;
         };
         process::report_activity(true, "deleting delivered rows");
+        self.untold = true;
         let mut places = Vec::new();
         let mut rows = Vec::new();
         for (flight, cargo) in delivered {
@@ -283,6 +334,7 @@ impl Flow {
             rows.push((cargo.index_id, cargo.ids));
         }
         let outcome = settle(statements, &rows);
+        self.gone |= matches!(outcome, Ok(false));
         if let Err(error) = &outcome {
             complain(
                 "audit_algolia could not delete delivered rows and sends them again",
@@ -293,8 +345,8 @@ impl Flow {
         for (flight, (index_id, ids)) in places.into_iter().zip(rows) {
             if let Some(mut ledger) = shmem::ledger() {
                 match outcome {
-                    Ok(()) => ledger.settled(self.slot, flight, &ids, now),
-                    Err(_) => ledger.released(self.slot, flight, &ids),
+                    Ok(true) => ledger.settled(self.slot, flight, &ids, now),
+                    Ok(false) | Err(_) => ledger.released(self.slot, flight, &ids),
                 }
             }
             if let Some(index) = self.indices.get_mut(&index_id).filter(|index| index.in_trouble) {
@@ -310,9 +362,16 @@ impl Flow {
         if let Some(mut ledger) = shmem::ledger() {
             ledger.released(self.slot, flight, &cargo.ids);
             if let Some(lane) = ledger.lane_at(cargo.lane) {
-                let delay = guc::backoff().delay(lane.failures, dice).max(at_least);
+                // What was under way together with an attempt that has failed already has no say in the pause.
+                let backoff = if lane.knew_of(cargo.started_at) {
+                    Duration::ZERO
+                } else {
+                    guc::backoff().delay(lane.failures, dice)
+                };
+                let delay = backoff.max(at_least);
                 let retry_at = now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
-                lane.set_back(setback, cargo.ids.len() as i64, reason, retry_at, now);
+                let times = (cargo.started_at, retry_at);
+                lane.set_back(setback, cargo.ids.len() as i64, reason, times, now);
             }
             if let Some(me) = ledger.workers.get_mut(self.slot) {
                 me.last_error.set(reason);
@@ -387,18 +446,23 @@ impl Flow {
                 bytes: guc::batch_bytes(),
             };
             process::report_activity(true, "claiming rows");
+            self.untold = true;
             match claim(self.slot, lane, index_id, claimable, statements, limits) {
                 Ok(Catch::Nothing) => (),
+                Ok(Catch::Gone) => {
+                    self.gone = true;
+                    return None;
+                }
                 Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
                 Ok(Catch::Batch(claimed)) => {
-                    let rows = claimed.ids.len();
-                    process::report_activity(true, &format!("delivering {rows} rows to index \"{name}\""));
                     self.cargo.insert(
                         claimed.flight,
                         Cargo {
                             index_id,
                             lane,
                             ids: claimed.ids,
+                            started_at: now(),
+                            sink: sink.clone(),
                         },
                     );
                     let errand = Errand {

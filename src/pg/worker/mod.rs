@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 use super::process::{self, in_transaction};
 use super::shmem;
-use crate::ledger::Extension;
+use crate::ledger::Duty;
 use flow::Flow;
 
 /// Where the launcher's argument keeps the slot and the launch.
@@ -49,12 +49,9 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
     }
     keep_to_ourselves();
-    if !is_extension_present() {
-        leave_database(database);
-        return;
+    if is_on_duty(slot) {
+        Flow::new(slot, database).run();
     }
-    note_extension(database, Extension::Present);
-    Flow::new(slot, database).run();
 }
 
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
@@ -109,25 +106,29 @@ fn keep_to_ourselves() {
     process::report_activity(false, "");
 }
 
-/// Whether the extension is installed in the database.
-fn is_extension_present() -> bool {
-    in_transaction(|| {
-        // SAFETY: a look-up in the catalogs, inside a transaction.
-        let oid = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) };
-        Ok::<bool, ()>(oid != pg_sys::InvalidOid)
-    })
-    .unwrap_or(false)
-}
-
-fn note_extension(database: u32, extension: Extension) {
-    let wakes = shmem::ledger().map(|mut ledger| ledger.note_extension(database, extension));
-    shmem::wake(wakes.unwrap_or_default());
-}
-
-/// Closes the books of a database that no longer has the extension.
-fn leave_database(database: u32) {
-    if let Some(mut ledger) = shmem::ledger() {
-        ledger.close_lanes(database);
+/// Looks which extension the database has, and tells the others. `false`: there is none, or another than the one this
+/// worker has served, and the worker has to leave.
+fn is_on_duty(slot: usize) -> bool {
+    loop {
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.look(slot);
+        }
+        let found = in_transaction(|| {
+            // SAFETY: a look-up in the catalogs, inside a transaction.
+            Ok::<_, ()>(unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) })
+        });
+        let Some((duty, wakes)) = shmem::ledger()
+            .map(|mut ledger| ledger.note_extension(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32()))
+        else {
+            return false;
+        };
+        shmem::wake(wakes);
+        match duty {
+            Duty::LookAgain => {
+                pgrx::check_for_interrupts!();
+            }
+            Duty::Serve => return true,
+            Duty::Leave => return false,
+        }
     }
-    note_extension(database, Extension::Absent);
 }

@@ -1,0 +1,61 @@
+//! A dump carries table, rules and undelivered rows into another cluster, where they are delivered.
+
+use std::process::Command;
+
+use audit_algolia_tests::stage::Stage;
+
+use crate::play::{one, watch};
+
+#[test]
+fn a_dump_carries_undelivered_rows_along() {
+    let old = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
+    let mut admin = old.admin();
+    admin
+        .batch_execute(
+            "create schema s;
+             create table s.\"T t\" (gone int, id int primary key, v text); alter table s.\"T t\" drop column gone;
+             create table zz (id int primary key) partition by list (id); create table leaf partition of zz default",
+        )
+        .unwrap();
+    watch(&mut admin, "s.\"T t\"", "t", "columns => '{v}'");
+    watch(&mut admin, "zz", "zz", "columns => '{id}'");
+    admin
+        .batch_execute("insert into s.\"T t\" select i, 'v' from generate_series(1, 2000) as i; insert into zz values (1)")
+        .unwrap();
+    let dump = Command::new(old.cluster.bin("pg_dump"))
+        .args(["-h", "127.0.0.1", "-p", &old.cluster.port().to_string(), "-U", "postgres", "postgres"])
+        .output()
+        .unwrap();
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let file = std::env::temp_dir().join(format!("audit_algolia-dump-{}.sql", std::process::id()));
+    std::fs::write(&file, &dump.stdout).unwrap();
+    let new = Stage::builder().start().unwrap();
+    new.admin().batch_execute("create database restored template template0").unwrap();
+    let restore = Command::new(new.cluster.bin("psql"))
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &new.cluster.port().to_string()])
+        .args(["-U", "postgres", "restored", "-f"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+    new.wait_for_records("t", 2000);
+    new.wait_for_records("zz", 1);
+    let mut restored = new.cluster.client("restored", "postgres");
+    restored
+        .batch_execute("insert into s.\"T t\" values (5000, 'new'), (5001, 'new'); insert into zz values (2)")
+        .unwrap();
+    new.wait_for_records("t", 2002);
+    new.wait_for_records("zz", 2);
+    assert_eq!(new.standin.index("t")["5001"]["v"], "new");
+    let states: Vec<String> = restored
+        .query("select state from audit_algolia.sources", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(states, ["watching", "watching"]);
+    restored.batch_execute("create table later (id int primary key)").unwrap();
+    let id: i32 = one(&mut restored, "select audit_algolia.watch('later', columns => '{id}')");
+    assert_eq!(id, 3);
+}

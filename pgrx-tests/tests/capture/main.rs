@@ -1,0 +1,19 @@
+//! Capture and the SQL interface: what is queued and what is not, what records look like, who may do what.
+#![recursion_limit = "256"]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+mod changed_queue;
+mod columns;
+mod dump;
+mod input;
+mod names;
+mod partitions;
+mod play;
+mod preview;
+mod records;
+mod rights;
+mod secrecy;
+mod statements;
+mod transactions;
+mod unloaded;
+mod watching;

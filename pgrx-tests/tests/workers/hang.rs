@@ -1,0 +1,102 @@
+//! While Algolia hangs, the server is as free as if nothing were being delivered.
+
+use std::time::Duration;
+
+use audit_algolia_tests::server::StopMode;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::{Fault, Times};
+use audit_algolia_tests::wait::wait_until;
+
+use crate::support::*;
+
+/// A stage with rows in every request the workers may have in flight.
+fn hanging() -> Stage {
+    let stage = Stage::builder()
+        .setting("audit_algolia.workers", 2)
+        .setting("audit_algolia.in_flight", 2)
+        .setting("audit_algolia.batch_rows", 10)
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_workers(&mut db, "postgres", 2);
+    stage.standin.fault(None, Fault::Hang, Times::Always);
+    insert(&mut db, "log", 1..=500);
+    wait_until("hanging requests", SOON, || stage.standin.in_hang() >= 2);
+    insert(&mut db, "log", 501..=510);
+    wait_until("the slot kept for fresh rows", SOON, || {
+        stage.standin.in_hang() >= 3
+    });
+    stage
+}
+
+#[test]
+fn no_transaction_is_open_while_the_network_is_waited_for() {
+    let stage = hanging();
+    let mut db = stage.admin();
+    let open = "
+        select count(*) from pg_stat_activity
+        where backend_type like 'audit_algolia%' and (backend_xid is not null or backend_xmin is not null
+            or xact_start is not null)";
+    wait_until("no transaction", SOON, || one::<i64>(&mut db, open) == 0);
+    let locks = "
+        select count(*) from pg_locks as l join pg_stat_activity as a using (pid)
+        where a.backend_type like 'audit_algolia%' and l.locktype <> 'virtualxid'";
+    assert_eq!(one::<i64>(&mut db, locks), 0);
+    // Rows are not locked either: whoever wants to look at them may.
+    let rows = "select count(*) from (select from audit_algolia.queue for update nowait) as q";
+    assert_eq!(one::<i64>(&mut db, rows), 510);
+}
+
+#[test]
+fn the_server_stops_and_starts_at_once_and_all_rows_arrive() {
+    let stage = hanging();
+    let time = stage.cluster.stop(StopMode::Fast).unwrap();
+    assert!(time < AT_ONCE, "{time:?}");
+    stage.standin.clear_faults();
+    stage.cluster.start().unwrap();
+    stage.wait_for_records("log", 510);
+    assert_holds(&stage.standin, "log", 1..=510);
+    assert!(!stage.cluster.log().contains("terminated by signal"));
+    wait_for_empty_queue(&mut stage.admin(), "log");
+}
+
+#[test]
+fn a_fresh_row_that_lingers_uses_its_slot_when_its_time_has_come() {
+    let stage = Stage::builder()
+        .setting("audit_algolia.workers", 1)
+        .setting("audit_algolia.in_flight", 2)
+        .setting("audit_algolia.batch_rows", 10)
+        .setting("audit_algolia.linger", "300ms")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    stage.standin.fault(None, Fault::Hang, Times::Once);
+    insert(&mut db, "log", 1..=20);
+    wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
+    let time = took(|| {
+        insert(&mut db, "log", 21..=21);
+        wait_until("the fresh row", SOON, || {
+            sent(&stage.standin, "log").contains(&21)
+        });
+    });
+    assert!(time < Duration::from_secs(3), "{time:?}");
+}
+
+#[test]
+fn new_hosts_are_tried_at_once_when_the_old_ones_hang() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.hosts = 2)
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    stage.standin.fault(Some(0), Fault::Hang, Times::Always);
+    insert(&mut db, "log", 1..=10);
+    wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
+    let mended = &stage.standin.base_urls()[1];
+    let time = took(|| {
+        stage.cluster.set(&[("audit_algolia.hosts", mended)]).unwrap();
+        stage.wait_for_records("log", 10);
+    });
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    wait_for_empty_queue(&mut db, "log");
+}

@@ -1,0 +1,20 @@
+//! Workers and launcher on a real server: what is delivered when, by whom, and what nothing in the world may stop.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod batches;
+mod contention;
+mod control;
+mod databases;
+mod extension;
+mod fairness;
+mod hang;
+mod observe;
+mod order;
+mod processes;
+mod recount;
+mod refusals;
+mod reload;
+mod retry;
+mod secrets;
+mod standby;
+mod support;

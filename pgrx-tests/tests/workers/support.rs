@@ -1,0 +1,218 @@
+//! What the tests of the workers share: watched tables, rows with known ids, and looks at the statistics.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use audit_algolia_tests::server::Cluster;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::Standin;
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+
+/// What the server is to have done at once. A little more than the two seconds promised, for a machine that is busy
+/// with other tests.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// One line of `queue_stats()`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Queue {
+    pub(crate) state: String,
+    pub(crate) queued: i64,
+    pub(crate) in_flight: i64,
+    pub(crate) retrying: i64,
+    pub(crate) enqueued_total: i64,
+    pub(crate) delivered_total: i64,
+    pub(crate) failed_total: i64,
+    pub(crate) last_error: String,
+}
+
+/// Makes a table whose rows go to an index of the same name, and waits for nobody.
+pub(crate) fn watch(db: &mut Client, table: &str) {
+    db.batch_execute(&format!(
+        "create table {table} (id bigint primary key, note text);
+         select audit_algolia.watch('{table}', columns => '{{note}}')"
+    ))
+    .unwrap();
+}
+
+/// Inserts the rows `ids`, in one statement.
+pub(crate) fn insert(db: &mut Client, table: &str, ids: std::ops::RangeInclusive<i64>) {
+    db.execute(
+        &format!("insert into {table} select n, 'note ' || n from generate_series($1::bigint, $2) as n"),
+        &[ids.start(), ids.end()],
+    )
+    .unwrap();
+}
+
+/// The statistics of an index.
+#[track_caller]
+pub(crate) fn queue(db: &mut Client, index: &str) -> Queue {
+    let row = db
+        .query_one(
+            "select state, queued, in_flight, retrying, enqueued_total, delivered_total, failed_total,
+                 coalesce(last_error, '')
+             from audit_algolia.queue_stats() where index_name = $1",
+            &[&index],
+        )
+        .unwrap();
+    Queue {
+        state: row.get(0),
+        queued: row.get(1),
+        in_flight: row.get(2),
+        retrying: row.get(3),
+        enqueued_total: row.get(4),
+        delivered_total: row.get(5),
+        failed_total: row.get(6),
+        last_error: row.get(7),
+    }
+}
+
+/// Waits until the statistics of an index say this state.
+#[track_caller]
+pub(crate) fn wait_for_state(db: &mut Client, index: &str, state: &str) {
+    let mut last = String::new();
+    let reached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait_until("the state", SOON, || {
+            last = queue(db, index).state;
+            last == state
+        });
+    }));
+    assert!(reached.is_ok(), "state is {last}, not {state}");
+}
+
+/// A single value.
+#[track_caller]
+pub(crate) fn one<T: for<'a> postgres::types::FromSql<'a>>(db: &mut Client, query: &str) -> T {
+    db.query_one(query, &[]).unwrap().get(0)
+}
+
+/// The processes of the delivery workers of a database.
+pub(crate) fn workers(db: &mut Client, database: &str) -> Vec<i32> {
+    let rows = db.query(
+        "select pid from pg_stat_activity where backend_type = 'audit_algolia worker' and datname = $1 order by pid",
+        &[&database],
+    );
+    rows.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// Waits until a database has so many workers.
+#[track_caller]
+pub(crate) fn wait_for_workers(db: &mut Client, database: &str, count: usize) {
+    wait_until(&format!("{count} workers in {database}"), SOON, || {
+        workers(db, database).len() == count
+    });
+}
+
+/// Waits until nothing is queued or on its way, also by the table itself.
+#[track_caller]
+pub(crate) fn wait_for_empty_queue(db: &mut Client, index: &str) {
+    wait_until("an empty queue", SOON, || {
+        let seen = queue(db, index);
+        seen.queued == 0 && seen.in_flight == 0
+    });
+    assert_eq!(one::<i64>(db, "select count(*) from audit_algolia.queue"), 0);
+}
+
+/// The objectIDs that an index was sent, in order of arrival.
+pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<i64> {
+    standin
+        .arrivals()
+        .iter()
+        .filter(|arrival| arrival.index == index)
+        .map(|arrival| arrival.object_id.parse().unwrap())
+        .collect()
+}
+
+/// The same, request by request.
+pub(crate) fn batches(standin: &Standin, index: &str) -> Vec<Vec<i64>> {
+    let mut batches: Vec<(usize, Vec<i64>)> = Vec::new();
+    for arrival in standin.arrivals().iter().filter(|a| a.index == index) {
+        let id = arrival.object_id.parse().unwrap();
+        match batches
+            .last_mut()
+            .filter(|(request, _)| *request == arrival.request)
+        {
+            Some((_, ids)) => ids.push(id),
+            None => batches.push((arrival.request, vec![id])),
+        }
+    }
+    batches.into_iter().map(|(_, ids)| ids).collect()
+}
+
+/// Asserts that the index was sent exactly the rows `ids`, each once.
+#[track_caller]
+pub(crate) fn assert_each_once(standin: &Standin, index: &str, ids: impl IntoIterator<Item = i64>) {
+    let sent = sent(standin, index);
+    let distinct: BTreeSet<i64> = sent.iter().copied().collect();
+    assert_eq!(sent.len(), distinct.len(), "rows were sent twice");
+    assert_eq!(distinct, ids.into_iter().collect());
+}
+
+/// Asserts that the index holds exactly the rows `ids`.
+#[track_caller]
+pub(crate) fn assert_holds(standin: &Standin, index: &str, ids: impl IntoIterator<Item = i64>) {
+    let held: BTreeSet<i64> = standin
+        .index(index)
+        .keys()
+        .map(|id| id.parse().unwrap())
+        .collect();
+    assert_eq!(held, ids.into_iter().collect());
+}
+
+/// How long something takes.
+pub(crate) fn took(work: impl FnOnce()) -> Duration {
+    let started = Instant::now();
+    work();
+    started.elapsed()
+}
+
+/// Asserts that nothing in the log speaks of a fault of ours.
+#[track_caller]
+pub(crate) fn assert_no_faults(cluster: &Cluster) {
+    let faults = [
+        "deadlock",
+        "PANIC",
+        "terminated by signal",
+        "ERROR:",
+        "FATAL:",
+        "WARNING:",
+    ];
+    let log = cluster.log();
+    let found: Vec<&str> = log
+        .lines()
+        .filter(|line| faults.iter().any(|fault| line.contains(fault)))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A stage whose `postgres` database has one watched table.
+pub(crate) fn staged(stage: &Stage, table: &str) -> Client {
+    let mut db = stage.admin();
+    watch(&mut db, table);
+    db
+}
+
+/// A file that belongs to the server's account, removed with the cluster's folder.
+pub(crate) struct KeyFile {
+    path: std::path::PathBuf,
+}
+
+impl KeyFile {
+    pub(crate) fn new(stage: &Stage, content: &str, mode: u32) -> KeyFile {
+        use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+        let path = stage.cluster.data_dir().join("key");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let owner = std::fs::metadata(stage.cluster.data_dir()).unwrap();
+        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        KeyFile { path }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    pub(crate) fn write(&self, content: &str) {
+        std::fs::write(&self.path, content).unwrap();
+    }
+}
