@@ -34,7 +34,11 @@ impl SourceRules {
         table_columns: &[&str],
     ) -> Outcome<Option<SourceRules>> {
         Spi::connect(|client| {
-            let rows = client.select(include_str!("../../sql/source_rules.sql"), Some(1), &[id.into(), relation.into()])?;
+            let rows = client.select(
+                include_str!("../../sql/source_rules.sql"),
+                Some(1),
+                &[id.into(), relation.into()],
+            )?;
             if rows.is_empty() {
                 return Ok(None);
             }

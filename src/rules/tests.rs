@@ -103,14 +103,14 @@ fn the_key_names_columns_once() {
     check_error(
         check_object_id(&[Some("x")], &TABLE),
         unknown,
-        "",
+        "Name columns of the table, spelled as the table has them.",
         RuleErrorKind::UndefinedColumn,
     );
     let nulls = "object_id must not contain nulls";
     check_error(
         check_object_id(&[None], &TABLE),
         nulls,
-        "",
+        "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
     );
 }
@@ -133,7 +133,7 @@ fn only_allowed_columns_are_pseudonymized() {
     check_error(
         check(&[Some("user")]),
         "column \"user\" does not exist",
-        "",
+        "Name columns of the table, spelled as the table has them.",
         RuleErrorKind::UndefinedColumn,
     );
 }
@@ -152,7 +152,7 @@ fn the_time_column_is_allowed_and_shown() {
     check_error(
         check("x", &[]),
         "column \"x\" does not exist",
-        "",
+        "Name columns of the table, spelled as the table has them.",
         RuleErrorKind::UndefinedColumn,
     );
     check_error(
@@ -188,7 +188,7 @@ fn facets_are_attributes_or_buckets() {
     check_error(
         check_facets(&[None], &columns, None),
         nulls,
-        "",
+        "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
     );
 }
@@ -215,7 +215,7 @@ fn only_inserts_are_captured_for_now() {
     check_error(
         check_operations(&[None]),
         "operations must not contain nulls",
-        "",
+        "Leave the entry out.",
         NullNotAllowed,
     );
     check_error(

@@ -55,7 +55,10 @@ fn tables_columns_and_indices_may_have_any_name() {
             .unwrap();
         assert_eq!(shown.len(), 10);
         play.admin
-            .execute("select audit_algolia.unwatch($1::text::regclass, $2)", &[&relation, &index])
+            .execute(
+                "select audit_algolia.unwatch($1::text::regclass, $2)",
+                &[&relation, &index],
+            )
             .unwrap();
     }
 }
@@ -120,7 +123,9 @@ fn a_hostile_search_path_changes_nothing() {
     for client in [&mut play.owner, &mut play.app] {
         client.batch_execute(path).unwrap();
     }
-    assert!(failure(&mut play.app, "select 1 = 1").message().starts_with("trapped"));
+    assert!(failure(&mut play.app, "select 1 = 1")
+        .message()
+        .starts_with("trapped"));
     let id: i32 = play
         .owner
         .query_one(
@@ -132,12 +137,22 @@ fn a_hostile_search_path_changes_nothing() {
     assert!(id > 0);
     play.run("insert into hostile_path.t values (1, default, 'a'); insert into hostile_path.t select pg_catalog.generate_series(2, 10)");
     play.run("begin; insert into hostile_path.t values (11); prepare transaction 'hostile'; commit prepared 'hostile'");
-    assert_eq!(play.owner.query("select audit_algolia.preview('hostile_path.t')", &[]).unwrap().len(), 10);
-    play.owner.batch_execute("select * from audit_algolia.queue_stats(); select audit_algolia.flush('20 s')").unwrap();
+    assert_eq!(
+        play.owner
+            .query("select audit_algolia.preview('hostile_path.t')", &[])
+            .unwrap()
+            .len(),
+        10
+    );
+    play.owner
+        .batch_execute("select * from audit_algolia.queue_stats(); select audit_algolia.flush('20 s')")
+        .unwrap();
     let records = play.records();
     assert_eq!(records.len(), 11);
     assert_eq!(records["2"]["c"], "pg_class");
-    play.owner.batch_execute("select audit_algolia.unwatch('hostile_path.t')").unwrap();
+    play.owner
+        .batch_execute("select audit_algolia.unwatch('hostile_path.t')")
+        .unwrap();
     play.run("insert into hostile_path.t values (20)");
     assert_eq!(play.ids().len(), 11);
 }
@@ -148,12 +163,19 @@ fn the_executors_way_into_the_queue_is_not_misled_either() {
     let mut admin = stage.admin();
     admin.batch_execute(crate::play::ROLES).unwrap();
     admin.batch_execute(TRAPS).unwrap();
-    admin.batch_execute("alter table audit_algolia.queue add constraint small check (length(record) < 90000)").unwrap();
     admin
-        .batch_execute("grant insert on t to app; alter database postgres set search_path = traps, pg_temp, pg_catalog")
+        .batch_execute("alter table audit_algolia.queue add constraint small check (length(record) < 90000)")
+        .unwrap();
+    admin
+        .batch_execute(
+            "grant insert on t to app; alter database postgres set search_path = traps, pg_temp, pg_catalog",
+        )
         .unwrap();
     watch(&mut admin, "public.t", "t", "columns => '{u, v, c}'");
-    stage.cluster.restart(audit_algolia_tests::server::StopMode::Fast).unwrap();
+    stage
+        .cluster
+        .restart(audit_algolia_tests::server::StopMode::Fast)
+        .unwrap();
     let mut app = stage.cluster.client("postgres", "app");
     app.batch_execute("insert into public.t values (1, default, 'a'); insert into public.t select pg_catalog.generate_series(2, 300)")
         .unwrap();

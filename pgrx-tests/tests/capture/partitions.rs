@@ -30,12 +30,25 @@ fn rows_arrive_through_the_root_and_straight_into_a_partition() {
         )
         .unwrap();
     play.run("insert into t values (8, '2026-03-05', 'h'), (9, '2026-04-05', 'i')");
-    play.run("insert into march values (10, '2026-03-06', 'j'); insert into april values ('k', 11, '2026-04-06')");
+    play.run(
+        "insert into march values (10, '2026-03-06', 'j'); insert into april values ('k', 11, '2026-04-06')",
+    );
     let records = play.records();
-    let shown: Vec<String> = records.iter().map(|(id, record)| format!("{id} {}", record["v"].as_str().unwrap())).collect();
+    let shown: Vec<String> = records
+        .iter()
+        .map(|(id, record)| format!("{id} {}", record["v"].as_str().unwrap()))
+        .collect();
     let expected = [
-        "10:2026-03-06 j", "11:2026-04-06 k", "1:2026-01-05 a", "2:2026-02-05 b", "3:2026-01-06 c", "4:2026-02-06 d",
-        "5:2026-01-07 e", "6:2026-02-07 f", "8:2026-03-05 h", "9:2026-04-05 i",
+        "10:2026-03-06 j",
+        "11:2026-04-06 k",
+        "1:2026-01-05 a",
+        "2:2026-02-05 b",
+        "3:2026-01-06 c",
+        "4:2026-02-06 d",
+        "5:2026-01-07 e",
+        "6:2026-02-07 f",
+        "8:2026-03-05 h",
+        "9:2026-04-05 i",
     ];
     assert_eq!(texts(shown), texts(expected));
     assert_eq!(play.arrivals(), 10);
@@ -48,7 +61,9 @@ fn a_partition_watched_itself_is_captured_whichever_way_rows_come() {
     play.run("insert into t values (1, '2026-01-05', 'a'), (2, '2026-02-05', 'b')");
     play.run("insert into february (id, day, v) values (3, '2026-02-06', 'c')");
     assert_eq!(play.ids(), ["2:2026-02-05", "3:2026-02-06"]);
-    play.owner.batch_execute("alter table t detach partition february").unwrap();
+    play.owner
+        .batch_execute("alter table t detach partition february")
+        .unwrap();
     play.run("insert into february (id, day, v) values (4, '2026-02-06', 'd')");
     assert_eq!(play.ids(), ["2:2026-02-05", "3:2026-02-06", "4:2026-02-06"]);
 }
@@ -79,7 +94,10 @@ fn a_row_that_moves_between_partitions_counts_as_inserted() {
     play.run("update t set v = 'b'");
     play.run("update t set day = '2026-02-05'");
     let records = play.records();
-    assert_eq!(records["1"], serde_json::json!({"objectID": "1", "day": 1_770_249_600, "v": "b"}));
+    assert_eq!(
+        records["1"],
+        serde_json::json!({"objectID": "1", "day": 1_770_249_600, "v": "b"})
+    );
     assert_eq!(play.arrivals(), 2);
 }
 
@@ -98,7 +116,10 @@ fn partitions_of_partitions_are_captured() {
     play.run("delete from lower where id = 1; insert into lower values (1, 'again'); delete from low where id = 2; insert into low values (2, 'again')");
     assert_eq!(play.ids(), texts((0..50).chain([100, 5000, 6000])));
     assert_eq!(play.arrivals(), 55);
-    let error = failure(&mut play.admin, "select audit_algolia.watch('lower', index_name => 'layers', columns => '{id}')");
+    let error = failure(
+        &mut play.admin,
+        "select audit_algolia.watch('lower', index_name => 'layers', columns => '{id}')",
+    );
     assert!(error.message().contains("object_prefix"), "{}", error.message());
 }
 

@@ -48,7 +48,9 @@ impl Play {
             .unwrap();
         let session = |user| {
             let mut client = stage.cluster.client("postgres", user);
-            client.batch_execute(&format!("set search_path = {name}")).unwrap();
+            client
+                .batch_execute(&format!("set search_path = {name}"))
+                .unwrap();
             client
         };
         let (mut owner, app) = (session("owner"), session("app"));
@@ -89,7 +91,10 @@ impl Play {
     /// How many operations have arrived in the test's index.
     pub(crate) fn arrivals(&self) -> usize {
         let arrivals = self.stage.standin.arrivals();
-        arrivals.iter().filter(|arrival| arrival.index == self.name).count()
+        arrivals
+            .iter()
+            .filter(|arrival| arrival.index == self.name)
+            .count()
     }
 }
 
@@ -112,9 +117,11 @@ pub(crate) fn settle(admin: &mut Client, index: &str) {
         "select exists (select from audit_algolia.queue as q
              where q.index_id = (select i.id from audit_algolia.index as i where i.name = '{index}'))"
     );
-    wait_until(&format!("an empty queue of {index}"), Duration::from_secs(120), || {
-        !one::<bool>(admin, &waiting)
-    });
+    wait_until(
+        &format!("an empty queue of {index}"),
+        Duration::from_secs(120),
+        || !one::<bool>(admin, &waiting),
+    );
 }
 
 /// The one value a query returns.

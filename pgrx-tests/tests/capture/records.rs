@@ -56,8 +56,15 @@ fn all_types() -> Value {
 
 fn columns() -> String {
     let names = all_types();
-    let names = names.as_object().unwrap().keys().filter(|name| *name != "objectID");
-    format!("columns => '{{{},nothing}}'", names.cloned().collect::<Vec<_>>().join(","))
+    let names = names
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| *name != "objectID");
+    format!(
+        "columns => '{{{},nothing}}'",
+        names.cloned().collect::<Vec<_>>().join(",")
+    )
 }
 
 #[test]
@@ -87,7 +94,10 @@ fn every_type_has_its_form_in_any_session() {
         .unwrap_or_default();
     assert!(shown.is_empty());
     play.admin.batch_execute(ODD_SESSION).unwrap();
-    let shown = play.admin.query("select audit_algolia.preview('t')", &[]).unwrap();
+    let shown = play
+        .admin
+        .query("select audit_algolia.preview('t')", &[])
+        .unwrap();
     for row in shown {
         let record: Value = row.get(0);
         let mut expected = all_types();
@@ -119,12 +129,18 @@ fn extreme_values_keep_their_meaning() {
     assert_eq!(second["b"], "9223372036854775807");
     assert_eq!(second["d"], json!(1.797_693_134_862_315_7e308));
     assert_eq!(second["n"], json!(1e-5));
-    let epoch: f64 = one(&mut play.admin, "select extract(epoch from at)::float8 from t where id = 2");
+    let epoch: f64 = one(
+        &mut play.admin,
+        "select extract(epoch from at)::float8 from t where id = 2",
+    );
     assert_eq!(second["at"].as_f64().unwrap(), epoch);
     assert_eq!(second["at_day"], "-0043-03-15");
     assert_eq!(second["day"], json!(-62_135_596_800_i64));
     let third = &records["3"];
-    assert_eq!((&third["b"], &third["d"]), (&json!("-9007199254740992"), &json!(5e-324)));
+    assert_eq!(
+        (&third["b"], &third["d"]),
+        (&json!("-9007199254740992"), &json!(5e-324))
+    );
     assert!((third["at"].as_f64().unwrap() - 9_224_318_015_999.999).abs() < 0.01);
     assert_eq!(records["4"]["ts"], json!(-0.5));
     assert_eq!(records["4"]["at_hour"], "1970-01-01T00");
@@ -141,13 +157,18 @@ fn texts_of_every_plane_arrive_unchanged() {
         .collect();
     for (id, chunk) in (0..).zip(characters.chunks(4000)) {
         let text: String = chunk.iter().collect();
-        play.app.execute("insert into t values ($1, $2, $2)", &[&id, &text]).unwrap();
+        play.app
+            .execute("insert into t values ($1, $2, $2)", &[&id, &text])
+            .unwrap();
     }
     let records = play.records();
     for (id, chunk) in characters.chunks(4000).enumerate() {
         let text: String = chunk.iter().collect();
         assert!(records[&id.to_string()]["v"] == json!(text), "chunk {id}");
-        assert!(records[&id.to_string()]["ключ / 100% \"q\""] == json!(text), "chunk {id}");
+        assert!(
+            records[&id.to_string()]["ключ / 100% \"q\""] == json!(text),
+            "chunk {id}"
+        );
     }
 }
 
@@ -181,7 +202,10 @@ fn object_ids_join_prefix_and_key() {
          create table other (id int, a text, b text, d date, f float8, at timestamptz, yes bool)",
     );
     play.watch("t", "columns => '{id}'");
-    play.watch("other", "columns => '{id}', object_id => '{a, d, f, at, yes}', object_prefix => 'o:\"\\'");
+    play.watch(
+        "other",
+        "columns => '{id}', object_id => '{a, d, f, at, yes}', object_prefix => 'o:\"\\'",
+    );
     play.run(ODD);
     play.run(
         r#"insert into t values (1, 'a:b', 'c'), (2, 'b', 'c:a'), (3, 'x\', 'y'), (4, 'é "q" 😀', E'tab\t'), (5, '', '')"#,
@@ -220,10 +244,18 @@ fn pseudonyms_are_stable_and_can_be_computed_elsewhere() {
         "create table t (who text, n int, at timestamptz, ip inet, f float8, tags text[], ok bool, primary key (who, n));
          create table u (id uuid primary key, who varchar(20))",
     );
-    play.watch("t", "columns => '{who, at, ip, f, tags, ok}', pseudonymize => '{who, at, ip, f, tags, ok}'");
-    play.watch("u", "columns => '{who}', pseudonymize => '{who, id}', object_prefix => 'u/'");
+    play.watch(
+        "t",
+        "columns => '{who, at, ip, f, tags, ok}', pseudonymize => '{who, at, ip, f, tags, ok}'",
+    );
+    play.watch(
+        "u",
+        "columns => '{who}', pseudonymize => '{who, id}', object_prefix => 'u/'",
+    );
     play.run(ODD_SESSION);
-    play.run("insert into t values ('Anna Müller', 7, '2026-01-02 03:04:05.5+00', '10.0.0.1', 0.1, '{a,b}', true)");
+    play.run(
+        "insert into t values ('Anna Müller', 7, '2026-01-02 03:04:05.5+00', '10.0.0.1', 0.1, '{a,b}', true)",
+    );
     play.run("insert into t values ('x', 1)");
     play.run("insert into u values ('A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', 'Anna Müller')");
     let records = play.records();
@@ -258,8 +290,18 @@ fn time_buckets_follow_their_zone_over_a_clock_change() {
     admin
         .batch_execute("create table t (id int primary key, at timestamptz, ts timestamp, day date)")
         .unwrap();
-    watch(&mut admin, "t", "t", "columns => '{at AS seen}', time_column => 'at'");
-    watch(&mut admin, "t", "days", "columns => '{day}', time_column => 'day'");
+    watch(
+        &mut admin,
+        "t",
+        "t",
+        "columns => '{at AS seen}', time_column => 'at'",
+    );
+    watch(
+        &mut admin,
+        "t",
+        "days",
+        "columns => '{day}', time_column => 'day'",
+    );
     admin
         .batch_execute(
             "set timezone = 'America/New_York';
@@ -275,7 +317,16 @@ fn time_buckets_follow_their_zone_over_a_clock_change() {
     let hours: Vec<_> = (1..6)
         .map(|id| records[&id.to_string()]["seen_hour"].as_str().unwrap())
         .collect();
-    assert_eq!(hours, ["2026-03-29T01", "2026-03-29T03", "2026-10-25T02", "2026-10-25T02", "2027-01-01T00"]);
+    assert_eq!(
+        hours,
+        [
+            "2026-03-29T01",
+            "2026-03-29T03",
+            "2026-10-25T02",
+            "2026-10-25T02",
+            "2027-01-01T00"
+        ]
+    );
     assert_eq!(
         records["5"],
         json!({"objectID": "5", "seen": 1_798_759_800, "seen_day": "2027-01-01", "seen_hour": "2027-01-01T00",

@@ -28,8 +28,18 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
              create unlogged table origin (id text, who text, secret text, v text)",
         )
         .unwrap();
-    watch(&mut admin, "t", "t", "columns => '{who, v, words}', pseudonymize => '{id, who, words}'");
-    watch(&mut admin, "parted", "t", "columns => '{who}', pseudonymize => '{id, who}', object_prefix => 'p'");
+    watch(
+        &mut admin,
+        "t",
+        "t",
+        "columns => '{who, v, words}', pseudonymize => '{id, who, words}'",
+    );
+    watch(
+        &mut admin,
+        "parted",
+        "t",
+        "columns => '{who}', pseudonymize => '{id, who}', object_prefix => 'p'",
+    );
     // The value is put together inside the server, so that statements in the log do not show it.
     let raw = format!("'{}' || '{}'", &RAW[..6], &RAW[6..]);
     admin
@@ -49,7 +59,10 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
     assert!(queue.iter().all(|record| !record.contains(RAW)));
     // Of an unlogged table only the queue's side is written ahead.
     admin.batch_execute("checkpoint; select pg_switch_wal()").unwrap();
-    for entry in fs::read_dir(stage.cluster.data_dir().join("pg_wal")).unwrap().flatten() {
+    for entry in fs::read_dir(stage.cluster.data_dir().join("pg_wal"))
+        .unwrap()
+        .flatten()
+    {
         if entry.path().is_file() {
             let content = fs::read(entry.path()).unwrap();
             let found = content.windows(RAW.len()).any(|part| part == RAW.as_bytes());
@@ -58,7 +71,10 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
     }
     // Errors of capture name columns, not values.
     admin.batch_execute("alter table t rename column v to w").unwrap();
-    let error = failure(&mut admin, &format!("insert into t (id, who) values ({raw}, {raw})"));
+    let error = failure(
+        &mut admin,
+        &format!("insert into t (id, who) values ({raw}, {raw})"),
+    );
     assert!(!format!("{error:?}").contains(RAW));
     stage.cluster.set(&[("audit_algolia.enabled", "on")]).unwrap();
     settle(&mut admin, "t");

@@ -11,7 +11,16 @@ use crate::play::{one, watch};
 fn rows_wait_until_the_library_is_preloaded() {
     let stage = Stage::builder().preload(false).start().unwrap();
     let output = Command::new(stage.cluster.bin("psql"))
-        .args(["-X", "-h", "127.0.0.1", "-p", &stage.cluster.port().to_string(), "-U", "postgres", "postgres"])
+        .args([
+            "-X",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &stage.cluster.port().to_string(),
+            "-U",
+            "postgres",
+            "postgres",
+        ])
         .args(["-c", "create table t (id int primary key, v text)"])
         .args(["-c", "create table u (id int primary key, v text)"])
         .args(["-c", "drop extension audit_algolia"])
@@ -52,14 +61,20 @@ fn rows_wait_until_the_library_is_preloaded() {
         "select audit_algolia.pseudonym('a')",
         "select audit_algolia.unwatch('u')",
     ] {
-        admin.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        admin
+            .batch_execute(statement)
+            .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     }
     assert!(!one::<bool>(&mut admin, "select audit_algolia.flush('10 ms')"));
     drop(admin);
     stage.cluster.stop(StopMode::Fast).unwrap();
     let conf = stage.cluster.data_dir().join("postgresql.conf");
     let text = std::fs::read_to_string(&conf).unwrap();
-    std::fs::write(&conf, format!("{text}\nshared_preload_libraries = 'audit_algolia'\n")).unwrap();
+    std::fs::write(
+        &conf,
+        format!("{text}\nshared_preload_libraries = 'audit_algolia'\n"),
+    )
+    .unwrap();
     stage.cluster.start().unwrap();
     stage.wait_for_records("t", 1000);
     stage.wait_for_records("u", 1);

@@ -166,10 +166,9 @@ fn check_table(table: &Table) -> Outcome<()> {
             "a system catalog",
             "Watch a table of your own that the changes are written to.",
         ),
-        _ if table.schema == "audit_algolia" => wrong(
-            "a table of audit_algolia itself",
-            "Name a table of your own.",
-        ),
+        _ if table.schema == "audit_algolia" => {
+            wrong("a table of audit_algolia itself", "Name a table of your own.")
+        }
         _ if table.is_temporary => wrong(
             "a temporary table",
             "Only this session sees its rows; watch an ordinary table.",

@@ -61,19 +61,19 @@ fn unknown_columns_are_refused() {
     check_error(
         parsed(&["id", "nope"]),
         "column \"nope\" does not exist",
-        "",
+        "Name columns of the table, spelled as the table has them.",
         UndefinedColumn,
     );
     check_error(
         parsed(&["nope as b as c"]),
         "column \"nope\" does not exist",
-        "",
+        "Name columns of the table, spelled as the table has them.",
         UndefinedColumn,
     );
     check_error(
         parsed(&["\"no\"\"pe\" AS x"]),
         "column \"no\"pe\" does not exist",
-        "",
+        "Name columns of the table, spelled as the table has them.",
         UndefinedColumn,
     );
     let hint = "Perhaps you meant the column \"user_id\".";
@@ -86,7 +86,7 @@ fn unknown_columns_are_refused() {
     check_error(
         parsed(&["asid"]),
         "column \"asid\" does not exist",
-        "",
+        "Name columns of the table, spelled as the table has them.",
         UndefinedColumn,
     );
 }
@@ -110,13 +110,13 @@ fn malformed_entries_are_refused() {
     check_error(
         parsed(&["id", " "]),
         "columns must not contain empty entries",
-        "",
+        "Leave the entry out.",
         RuleErrorKind::InvalidParameter,
     );
     check_error(
         parse_columns(&[Some("id"), None], &TABLE),
         "columns must not contain nulls",
-        "",
+        "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
     );
     check_error(
