@@ -9,6 +9,7 @@ use audit_algolia_tests::wait::wait_until;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 fn demo(arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_dev"))
         .arg("demo")

@@ -11,6 +11,7 @@ use postgres::Client;
 use audit_algolia_tests::server::Installation;
 
 use super::capture_sql::{Variant, VARIANTS};
+use super::process::fine_cpu_seconds;
 use super::report::{Reach, Report, Row};
 use super::spread::{ratio, short, Spread};
 use super::world::{values, wal, World, COLUMNS};
@@ -29,6 +30,7 @@ enum Manner {
 #[derive(Default)]
 struct Costs {
     micros: HashMap<(Manner, &'static str), Vec<f64>>,
+    processor: HashMap<(Manner, &'static str), Vec<f64>>,
     wal: HashMap<(Manner, &'static str), Vec<f64>>,
 }
 
@@ -42,6 +44,7 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
         // Caches are filled, plans are made.
         insert(db, Manner::Loop, variant, 500)?;
     }
+    let backend = World::backend(db)?;
     let mut costs = Costs::default();
     for round in 0..scale.repeats {
         for manner in [Manner::Bulk, Manner::Loop, Manner::Client] {
@@ -54,11 +57,13 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
                     Manner::Loop => scale.singles,
                     Manner::Client => scale.client,
                 };
-                let before = wal(db)?;
+                let (before, cpu) = (wal(db)?, fine_cpu_seconds(backend)?);
                 let started = Instant::now();
                 insert(db, manner, variant, rows)?;
                 let micros = started.elapsed().as_secs_f64() * 1e6;
+                let cpu = (fine_cpu_seconds(backend)? - cpu) * 1e6;
                 let key = (manner, variant.table());
+                costs.processor.entry(key).or_default().push(cpu / rows as f64);
                 costs.micros.entry(key).or_default().push(micros / rows as f64);
                 costs
                     .wal
@@ -148,6 +153,7 @@ fn tell(costs: &Costs, scale: &Scale, hmac: bool, report: &mut Report) {
             report.add(row);
         }
     }
+    processor(costs, report);
     for manner in [Manner::Bulk, Manner::Loop] {
         let of = |variant: Variant| {
             costs
@@ -177,4 +183,24 @@ fn tell(costs: &Costs, scale: &Scale, hmac: bool, report: &mut Report) {
     } else {
         "pgcrypto is missing here: the PL/pgSQL triggers make their pseudonyms with a plain sha256."
     });
+}
+
+/// The same by processor time, which another load on the machine changes less than the clock's.
+fn processor(costs: &Costs, report: &mut Report) {
+    let of = |manner, variant: Variant| {
+        let found = costs.processor.get(&(manner, variant.table()));
+        found.cloned().unwrap_or_default()
+    };
+    for (manner, how) in [
+        (Manner::Bulk, "bulk insert"),
+        (Manner::Loop, "single inserts in a loop"),
+    ] {
+        let (ours, bare) = (of(manner, Variant::Ours), of(manner, Variant::Bare));
+        if let (Some(spread), Some(against)) = (Spread::of(&ours), Spread::of(&bare)) {
+            let name = format!("{how}: audit_algolia, processor time");
+            report.keep(&name, "µs a row", &ours);
+            let measured = format!("{spread} µs a row, no trigger {against}");
+            report.add(Row::new(name, measured).ratio(ratio(&ours, &bare)));
+        }
+    }
 }

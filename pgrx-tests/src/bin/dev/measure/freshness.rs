@@ -75,8 +75,8 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
     ));
     for percent in [50.0, 99.0] {
         let pair = (behind.at(percent), idle.at(percent));
-        // Below the resolution of a wake-up the ratio says nothing: the idle time counts as a fifth of a millisecond.
-        let ratio = Spread::of(&[pair.0.max(0.2) / pair.1.max(0.2)]);
+        // Below what the scheduler takes to wake a process the ratio says nothing: less counts as a millisecond.
+        let ratio = Spread::of(&[pair.0.max(1.0) / pair.1.max(1.0)]);
         report.add(
             Row::new(
                 format!("freshness behind the backlog against idle, p{percent}"),

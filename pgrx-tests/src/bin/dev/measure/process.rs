@@ -15,6 +15,13 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
         .context("an unknown form of /proc/PID/stat")
 }
 
+/// Processor seconds a process of a single thread has used so far, to the nanosecond.
+pub(super) fn fine_cpu_seconds(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).context("no scheduler statistics")?;
+    let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(nanos / 1e9)
+}
+
 /// The sum of utime and stime. The name in parentheses may hold spaces.
 fn ticks(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(") ")?;
