@@ -1,4 +1,5 @@
-//! Sees to it that PostgreSQL, its headers, a C compiler, libclang, rustfmt and clippy are there.
+//! Sees to it that PostgreSQL, its headers, a C compiler, libclang, rustfmt and clippy are there, and Python for the
+//! official Algolia client where that is run.
 //!
 //! On Debian and its kin, as root or with a sudo that asks nothing, what is missing is installed; elsewhere it
 //! is named together with the command that gets it. The installation makes and starts no system cluster: a
@@ -53,10 +54,19 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
+/// What a command is going to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Build the extension and run a server.
+    Serve,
+    /// Run the official Algolia client, too.
+    ServeAndCompare,
+}
+
 /// Installs what is missing, saying so, and returns the PostgreSQL to work with.
-pub(crate) fn provision() -> Result<PgConfig> {
+pub(crate) fn provision(purpose: Purpose) -> Result<PgConfig> {
     components()?;
-    let lacks = lacks();
+    let lacks = lacks(purpose);
     if !lacks.is_empty() {
         let names: Vec<&str> = lacks.iter().map(|lack| lack.name).collect();
         let Some(root) = apt_as_root() else {
@@ -76,7 +86,7 @@ pub(crate) fn provision() -> Result<PgConfig> {
             );
         }
     }
-    let still: Vec<&str> = self::lacks().iter().map(|lack| lack.name).collect();
+    let still: Vec<&str> = self::lacks(purpose).iter().map(|lack| lack.name).collect();
     if !still.is_empty() {
         return Err(Missing(advice(&still)).into());
     }
@@ -89,7 +99,7 @@ struct Lack {
     packages: fn() -> Vec<String>,
 }
 
-fn lacks() -> Vec<Lack> {
+fn lacks(purpose: Purpose) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let pg = PgConfig::find();
     if !pg.as_ref().is_ok_and(PgConfig::has_headers) {
@@ -114,6 +124,12 @@ fn lacks() -> Vec<Lack> {
         lacks.push(Lack {
             name: "libclang",
             packages: || names(&["libclang-dev"]),
+        });
+    }
+    if purpose == Purpose::ServeAndCompare && !has_python_environments() {
+        lacks.push(Lack {
+            name: "python3 with venv",
+            packages: || names(&["python3", "python3-venv"]),
         });
     }
     lacks
@@ -173,6 +189,16 @@ fn has_component(name: &str) -> bool {
     let tool = if name == "rustfmt" { "fmt" } else { name };
     let quiet = cargo::command()
         .args([tool, "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// Debian leaves out of python3 what `python3 -m venv` needs.
+fn has_python_environments() -> bool {
+    let quiet = Command::new("python3")
+        .args(["-c", "import ensurepip, venv"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use audit_algolia_tests::cargo::{self, Profile};
 use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE};
 
-use crate::provision::provision;
+use crate::provision::{provision, Purpose};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -29,7 +29,7 @@ struct Tally {
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let mut tally = Tally::default();
     let started = begin("provision");
-    let pg = provision()?;
+    let pg = provision(Purpose::ServeAndCompare)?;
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
     tally.step(started, true);
     checks(&pg, &mut tally);

@@ -15,7 +15,7 @@ use audit_algolia_tests::workload;
 
 use super::search::{Search, SEARCH_KEY};
 use super::{TABLE, WATCH};
-use crate::provision::provision;
+use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
 use crate::{interrupt, screen};
 
@@ -171,7 +171,7 @@ fn installation() -> Result<Installation> {
     if std::env::var_os(INSTALLATION_VARIABLE).is_some() {
         return Installation::current();
     }
-    let pg = provision()?;
+    let pg = provision(Purpose::Serve)?;
     while_waiting("building the extension (minutes only the first time)", || {
         Installation::prepare(&pg, Profile::Dev)
     })

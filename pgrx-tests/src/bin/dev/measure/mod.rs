@@ -28,7 +28,7 @@ use audit_algolia_tests::server::Installation;
 use self::machine::Machine;
 use self::report::Report;
 use crate::interrupt;
-use crate::provision::provision;
+use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
 
 #[derive(clap::Args)]
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "the parts are capture, drain, freshness and lasting"
     );
     let scale = if arguments.quick { QUICK } else { FULL };
-    let pg = provision()?;
+    let pg = provision(Purpose::ServeAndCompare)?;
     let installation = while_waiting("building the extension for release", || {
         Installation::prepare(&pg, Profile::Release)
     })?;
