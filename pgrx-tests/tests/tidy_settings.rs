@@ -78,7 +78,7 @@ fn amount(text: &str) -> Option<i64> {
 /// The definitions in `src/pg/guc`: a call that begins with the name, two texts and the static.
 fn defined() -> Vec<Setting> {
     let mut settings = Vec::new();
-    for file in ["mod.rs", "secrets.rs"] {
+    for file in ["definitions.rs", "secrets.rs"] {
         let source = fs::read_to_string(workspace().join("src/pg/guc").join(file)).unwrap();
         for definition in source.split("c\"audit_algolia.").skip(1) {
             let (name, rest) = definition.split_once('"').unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::OnCaptureError;
+use super::definitions::OnCaptureError;
 use crate::delivery::http::check_certificates;
 use crate::delivery::settings::parse_hosts;
 
