@@ -36,4 +36,6 @@ fn a_database_in_latin1_makes_its_records_of_utf8() {
         "select j from audit_algolia.preview('t', 300) as j where j ->> 'objectID' like '%ÿ:1'",
     );
     assert_eq!(shown, expected);
+    drop(db);
+    play.admin.batch_execute("drop database latin").unwrap();
 }
