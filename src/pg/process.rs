@@ -24,6 +24,8 @@ pub(super) fn obey_signals() {
         install(pg_sys::SIGTERM as i32, Some(die));
         install(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
+        // A reload between the fork and the handler has been missed: the settings are as old as the fork.
+        pg_sys::ConfigReloadPending = 1;
     }
 }
 

@@ -117,9 +117,9 @@ impl Flow {
             }
         }
         if let Some(index) = self.indices.get_mut(&cargo.index_id) {
-            index.in_trouble = true;
             if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
                 index.logged_at = now;
+                index.in_trouble = true;
                 log!(
                     "audit_algolia cannot deliver to index \"{}\" and tries again: {reason}",
                     index.name
