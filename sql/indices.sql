@@ -1,3 +1,3 @@
--- What a worker knows of the indices it delivers to.
-select i.id, i.name, i.paused
+-- The indices of the database. The name comes a second time as it goes over the wire, in UTF-8.
+select i.id, i.name, i.paused, pg_catalog.convert_to(i.name, 'UTF8')
 from audit_algolia.index as i

@@ -88,7 +88,7 @@ impl Ledger {
     }
 
     /// Rows have come into the queue from nobody knows where.
-    fn read_again(&mut self, database: u32) -> Wakes {
+    pub fn read_again(&mut self, database: u32) -> Wakes {
         let _recount_follows = self.sweep(database, true);
         self.request_recount(database);
         self.look_again(database)

@@ -78,6 +78,8 @@ enum Concern {
     },
     /// There will be one more database, perhaps with the extension.
     NewDatabase,
+    /// Rows are copied into the extension's own tables.
+    Import,
     /// The current transaction is prepared under this identifier.
     Prepare(u64),
     /// A transaction prepared earlier ends now.
@@ -155,6 +157,10 @@ unsafe extern "C-unwind" fn on_utility(
             xact::note_new_database();
             go_on();
         }
+        Concern::Import => {
+            xact::note_import();
+            go_on();
+        }
         Concern::Prepare(gid) => {
             xact::note_prepare(gid);
             go_on();
@@ -209,6 +215,19 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 match option(alter.options, c"tablespace") {
                     Some(_) => database(alter.dbname, Change::Other),
                     None => Concern::None,
+                }
+            }
+            pg_sys::NodeTag::T_CopyStmt => {
+                let copy = &*node.cast::<pg_sys::CopyStmt>();
+                // A dump names tables with their schemas.
+                let schema = copy
+                    .relation
+                    .as_ref()
+                    .map_or(std::ptr::null_mut(), |table| table.schemaname);
+                if copy.is_from && !schema.is_null() && CStr::from_ptr(schema) == c"audit_algolia" {
+                    Concern::Import
+                } else {
+                    Concern::None
                 }
             }
             pg_sys::NodeTag::T_TransactionStmt => {

@@ -26,6 +26,8 @@ struct Pending {
     launcher: bool,
     /// There is one more database.
     new_database: bool,
+    /// Rows may have come into the extension's tables past capture.
+    imported: bool,
     /// The databases that our processes have left for the sake of a statement, and whether it drops them.
     held: Vec<(u32, bool)>,
 }
@@ -76,6 +78,13 @@ pub(super) fn note_extension() {
         pending.stale = true;
         pending.launcher = true;
     });
+}
+
+/// The current transaction copies rows into the extension's tables, as restoring a dump does; the workers read and
+/// count the queue again when it commits.
+pub(super) fn note_import() {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.imported = true);
 }
 
 /// The current transaction makes a database; the launcher is told when it commits.
@@ -190,6 +199,10 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             }
             if pending.stale {
                 let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
+                shmem::wake(wakes.unwrap_or_default());
+            }
+            if pending.imported {
+                let wakes = shmem::ledger().map(|mut l| l.read_again(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.launcher {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ascii;
 mod buckets;
 mod compact;
 mod moment;
@@ -14,6 +15,7 @@ mod plan;
 mod value;
 mod write;
 
+pub use ascii::escape_non_ascii;
 pub use buckets::{Calendar, CivilHour, BUCKET_SUFFIXES};
 pub use compact::compact_len;
 pub use moment::Moment;

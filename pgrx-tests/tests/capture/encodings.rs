@@ -36,6 +36,8 @@ fn a_database_in_latin1_makes_its_records_of_utf8() {
         "select j from audit_algolia.preview('t', 300) as j where j ->> 'objectID' like '%ÿ:1'",
     );
     assert_eq!(shown, expected);
+    play.stage.wait_for_records("latin", 300);
+    assert_eq!(play.stage.standin.index("latin")["é ÿ:1"], expected);
     drop(db);
     play.admin.batch_execute("drop database latin").unwrap();
 }

@@ -144,7 +144,7 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
                         source
                             .bound
                             .write(row, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
-                        if writer.push(&String::from_utf8_lossy(&record)) {
+                        if writer.push(&record) {
                             writer.flush()?;
                             return Ok(true);
                         }
@@ -179,7 +179,7 @@ unsafe fn capture_row(call: &pg_sys::TriggerData, source: &Source, writer: &mut 
             &mut record,
         )?;
     }
-    writer.push(&String::from_utf8_lossy(&record));
+    writer.push(&record);
     writer.flush()
 }
 

@@ -13,6 +13,7 @@ use crate::ledger::ID_BLOCK;
 use crate::pg::owner::{as_user, home, Home};
 use crate::pg::report::Outcome;
 use crate::pg::xact;
+use crate::record::escape_non_ascii;
 use crate::regions::Regions;
 
 /// Rows written by one multi-insert.
@@ -112,8 +113,16 @@ impl Writer {
 
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
-    pub(super) fn push(&mut self, record: &str) -> bool {
-        if let Some(text) = record.into_datum() {
+    pub(super) fn push(&mut self, record: &[u8]) -> bool {
+        let record = String::from_utf8_lossy(record);
+        // SAFETY: reads what is set when the session begins.
+        let in_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+        let record = if in_utf8 {
+            record
+        } else {
+            escape_non_ascii(&record).into_owned().into()
+        };
+        if let Some(text) = record.as_ref().into_datum() {
             self.rows.push((next_id(self.home.block_sequence), text));
         }
         self.rows.len() >= BATCH

@@ -120,7 +120,8 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
         Spi::connect(|client| {
             let mut rows = Vec::new();
             for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
-                if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
+                if let (Some(id), Some(name)) = (row.get(1)?, row.get::<Vec<u8>>(4)?) {
+                    let name = String::from_utf8_lossy(&name).into_owned();
                     rows.push((id, name, row.get(3)?.unwrap_or_default()));
                 }
             }

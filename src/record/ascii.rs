@@ -1,0 +1,48 @@
+//! Records for databases that do not keep their texts in UTF-8.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+/// The record with every character beyond ASCII as a `\u` escape, which means the same and is text in every
+/// encoding a database can have. Such characters stand in a record only inside of strings.
+pub fn escape_non_ascii(record: &str) -> Cow<'_, str> {
+    if record.is_ascii() {
+        return Cow::Borrowed(record);
+    }
+    let mut escaped = String::with_capacity(record.len() + record.len() / 2);
+    for character in record.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_escaped_record_means_the_same(text in "\\PC*", name in "\\PC*") {
+            let record = serde_json::json!({ name: text });
+            let escaped = escape_non_ascii(&record.to_string()).into_owned();
+            prop_assert!(escaped.is_ascii());
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn characters_beyond_the_first_plane_take_two_escapes() {
+        assert_eq!(
+            escape_non_ascii("{\"a\":\"é😀\"}"),
+            "{\"a\":\"\\u00e9\\ud83d\\ude00\"}"
+        );
+    }
+}
