@@ -28,6 +28,7 @@ fn the_number_of_workers_follows_a_reload() {
             assert_eq!(queue(&mut db, "log").queued, 100);
         } else {
             stage.wait_for_records("log", next as usize - 1);
+            wait_for_empty_queue(&mut db, "log");
         }
     }
     assert_each_once(&stage.standin, "log", 1..next);
