@@ -78,7 +78,10 @@ pub struct Appetite {
 }
 
 /// What a worker is to do next.
-#[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is returned once a round, and not kept"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Claim rows of this lane.
