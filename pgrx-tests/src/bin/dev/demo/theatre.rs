@@ -132,10 +132,9 @@ impl Theatre {
     pub(super) fn stay(&self) -> Result<()> {
         let url = self.url()?;
         let curl = |call: &str, body: &str| {
-            println!(
-                "curl -s '{url}/1/indexes/{call}' -H 'x-algolia-application-id: {APP_ID}' \\\n     \
-                 -H 'x-algolia-api-key: {SEARCH_KEY}' -d '{body}'"
-            );
+            println!("curl -s '{url}/1/indexes/{call}' \\");
+            println!("     -H 'x-algolia-application-id: {APP_ID}' -H 'x-algolia-api-key: {SEARCH_KEY}' \\");
+            println!("     -d '{body}'");
         };
         screen::heading(7, "Go on yourself");
         println!("{}\n", self.cluster.psql("postgres"));
