@@ -176,6 +176,11 @@ mod tests {
 
         #[test]
         fn a_number_is_exactly_what_survives_a_double(text in "-?(0|[1-9][0-9]{0,17})(\\.[0-9]{1,20})?") {
+            // Halfway between two equally short decimals (600000000000000.25 is one such double) readers differ in
+            // which of them they write, and either answer is right.
+            let double: f64 = text.parse().unwrap();
+            let by_serde = serde_json::to_string(&double).unwrap();
+            prop_assume!(normalised(&format!("{double}")) == normalised(&by_serde));
             prop_assert_eq!(exact_number(&text).is_some(), survives(&text), "{}", text);
             if let Some(number) = exact_number(&text) {
                 prop_assert_eq!(normalised(number), normalised(&text));
