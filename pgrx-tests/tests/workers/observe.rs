@@ -17,6 +17,7 @@ fn the_processes_say_what_they_are_and_what_they_do() {
         .start()
         .unwrap();
     let mut db = staged(&stage, "log");
+    wait_for_workers(&mut db, "postgres", 1);
     let kinds: i64 = one(
         &mut db,
         "select count(distinct backend_type) from pg_stat_activity
