@@ -71,6 +71,8 @@ pub(super) struct Writer {
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
     is_plain: bool,
+    /// The database keeps its texts in UTF-8.
+    in_utf8: bool,
     index_id: i32,
     source: i32,
     now: pg_sys::TimestampTz,
@@ -101,6 +103,8 @@ impl Writer {
             heap,
             pkey,
             is_plain,
+            // SAFETY: reads what is set when the session begins.
+            in_utf8: unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32,
             index_id,
             source,
             now,
@@ -114,15 +118,13 @@ impl Writer {
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
     pub(super) fn push(&mut self, record: &[u8]) -> bool {
-        let record = String::from_utf8_lossy(record);
-        // SAFETY: reads what is set when the session begins.
-        let in_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
-        let record = if in_utf8 {
-            record
-        } else {
-            escape_non_ascii(&record).into_owned().into()
+        // Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
+        let text = match std::str::from_utf8(record) {
+            Ok(record) if self.in_utf8 => record.into_datum(),
+            Ok(record) => escape_non_ascii(record).as_ref().into_datum(),
+            Err(_) => String::from_utf8_lossy(record).as_ref().into_datum(),
         };
-        if let Some(text) = record.as_ref().into_datum() {
+        if let Some(text) = text {
             self.rows.push((next_id(self.home.block_sequence), text));
         }
         self.rows.len() >= BATCH
@@ -300,20 +302,23 @@ pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
 /// # Safety
 /// `heap` is an open relation.
 unsafe fn is_plain(heap: pg_sys::Relation) -> bool {
-    // SAFETY: plain reads of the relation's cache entry; the index list is a copy of our own.
+    // SAFETY: plain reads of the relation's cache entry, which stays as it is while the relation is locked and no
+    // invalidation is looked at.
     unsafe {
-        let relation = &*heap;
-        let class = &*relation.rd_rel;
-        let constraints = (*relation.rd_att).constr;
-        let indexes = pg_sys::RelationGetIndexList(heap);
+        let class = &*(*heap).rd_rel;
+        let constraints = (*(*heap).rd_att).constr;
+        // The server hands out copies of the list; its length can be read off the original once that is there.
+        if !(*heap).rd_indexvalid {
+            pg_sys::list_free(pg_sys::RelationGetIndexList(heap));
+        }
+        let indexes = (*heap).rd_indexlist;
         let single_index = !indexes.is_null() && (*indexes).length == 1;
-        pg_sys::list_free(indexes);
         class.relkind == pg_sys::RELKIND_RELATION as i8
             && class.relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as i8
             && class.relam == pg_sys::HEAP_TABLE_AM_OID
-            && usize::try_from((*relation.rd_att).natts) == Ok(WIDTH)
-            && relation.trigdesc.is_null()
-            && relation.rd_rules.is_null()
+            && usize::try_from((*(*heap).rd_att).natts) == Ok(WIDTH)
+            && (*heap).trigdesc.is_null()
+            && (*heap).rd_rules.is_null()
             && !class.relrowsecurity
             && (constraints.is_null()
                 || ((*constraints).num_check == 0 && !(*constraints).has_generated_stored))
