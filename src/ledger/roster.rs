@@ -313,14 +313,14 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// Asks the workers of a database whose number is `wanted` or more to leave.
+    /// Has the workers of a database whose number is `wanted` or more retire.
     pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
         let mut wakes = Wakes::default();
         for worker in self
             .workers_of(database)
-            .filter(|worker| worker.number >= wanted && !worker.leave)
+            .filter(|worker| worker.number >= wanted && !worker.retire)
         {
-            worker.leave = true;
+            worker.retire = true;
             wakes.add(worker.latch);
         }
         wakes

@@ -40,6 +40,8 @@ pub struct Worker {
     pub stage: Stage,
     /// Set by whoever wants the database to itself; the worker leaves at once.
     pub leave: bool,
+    /// There is one worker too many: it takes no more batches and leaves when those on their way are back.
+    pub retire: bool,
     /// Waits for its latch and has room for a batch: a commit wakes it.
     pub asleep: bool,
     /// Asleep with room for more than fresh rows: a colleague with more than it can carry wakes it.
@@ -80,6 +82,7 @@ impl Worker {
     pub const EMPTY: Worker = Worker {
         stage: Stage::Free,
         leave: false,
+        retire: false,
         asleep: false,
         hungry: false,
         stale: false,

@@ -260,7 +260,7 @@ impl Launcher {
         }
     }
 
-    /// Asks workers beyond the wanted number to leave.
+    /// Has workers beyond the wanted number retire.
     fn dismiss(&mut self, database: u32, wanted: u32) {
         let wakes = shmem::ledger().map(|mut ledger| ledger.dismiss(database, wanted));
         shmem::wake(wakes.unwrap_or_default());

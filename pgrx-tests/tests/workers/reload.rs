@@ -36,6 +36,23 @@ fn the_number_of_workers_follows_a_reload() {
 }
 
 #[test]
+fn a_worker_too_many_leaves_when_its_requests_are_back() {
+    let stage = Stage::builder()
+        .setting("audit_algolia.workers", 1)
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_workers(&mut db, "postgres", 1);
+    stage.standin.set_latency(Duration::from_millis(700));
+    insert(&mut db, "log", 1..=50);
+    wait_until("a request", SOON, || stage.standin.request_count() > 0);
+    stage.cluster.set(&[("audit_algolia.workers", "0")]).unwrap();
+    wait_for_workers(&mut db, "postgres", 0);
+    assert_each_once(&stage.standin, "log", 1..51);
+    assert_eq!(queue(&mut db, "log").queued, 0, "what has arrived is deleted");
+}
+
+#[test]
 fn delivery_is_switched_off_and_on() {
     let stage = Stage::builder().start().unwrap();
     let mut db = staged(&stage, "log");

@@ -91,7 +91,7 @@ impl Flow {
         self.read_indices();
         loop {
             let orders = self.orders();
-            if orders.leave {
+            if orders.leave || (orders.retire && self.cargo.is_empty()) {
                 return;
             }
             if process::reload_if_asked() || fresh_settings {
@@ -104,15 +104,19 @@ impl Flow {
                 }
                 self.read_indices();
             }
-            let wake_at = process::in_scratch_memory(|| self.round());
+            let wake_at = process::in_scratch_memory(|| self.round(orders.retire));
             self.rest(wake_at);
         }
     }
 
     /// One round; returns when there is something to do again, if that is known.
-    fn round(&mut self) -> Option<Micros> {
+    fn round(&mut self, retire: bool) -> Option<Micros> {
         self.settle_returns();
-        let wake_at = self.claim_all();
+        let wake_at = match retire {
+            // Settled: the next look at the orders ends it.
+            true => self.cargo.is_empty().then(now),
+            false => self.claim_all(),
+        };
         self.report_activity();
         wake_at
     }
@@ -165,18 +169,13 @@ impl Flow {
 
     fn orders(&mut self) -> Orders {
         let Some(mut ledger) = shmem::ledger() else {
-            return Orders {
-                leave: true,
-                stale: false,
-            };
+            return Orders::LEAVE;
         };
         match ledger.workers.get_mut(self.slot) {
-            None => Orders {
-                leave: true,
-                stale: false,
-            },
+            None => Orders::LEAVE,
             Some(me) => Orders {
                 leave: me.leave,
+                retire: me.retire,
                 stale: me.stale,
             },
         }
@@ -282,7 +281,16 @@ impl Flow {
 
 struct Orders {
     leave: bool,
+    retire: bool,
     stale: bool,
+}
+
+impl Orders {
+    const LEAVE: Orders = Orders {
+        leave: true,
+        retire: false,
+        stale: false,
+    };
 }
 
 fn now() -> Micros {
