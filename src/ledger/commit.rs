@@ -37,6 +37,15 @@ impl Change {
         removed: 0,
         spans: Regions::new(),
     };
+
+    /// Adds another change of the same index.
+    pub fn add(&mut self, other: &Change) {
+        self.queued += other.queued;
+        self.removed += other.removed;
+        for span in other.spans.iter() {
+            self.spans.add(span.lo, span.hi);
+        }
+    }
 }
 
 /// A change announced by a transaction that is about to commit.

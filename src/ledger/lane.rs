@@ -57,8 +57,9 @@ pub struct Lane {
     pub fresh_rows: i64,
     /// When `fresh` stopped being empty.
     pub fresh_since: Micros,
-    /// Batches taken from the backlog, counted to give the tail its share.
-    pub backlog_batches: u32,
+    /// What the tail may ask for: each batch taken while there is a backlog adds `tail_share`, 100 buy a batch of the
+    /// oldest rows.
+    pub tail_credit: u32,
     /// A worker has put the whole key range into `backlog` since the server started.
     pub swept: bool,
     /// `queued` and `dead` are exact: a count of the tables has been added since the server started.
@@ -99,7 +100,7 @@ impl Lane {
         backlog: Regions::new(),
         fresh_rows: 0,
         fresh_since: 0,
-        backlog_batches: 0,
+        tail_credit: 0,
         swept: false,
         counted: false,
         paused: false,
@@ -174,6 +175,7 @@ impl Lane {
         if self.fresh.is_empty() || self.fresh_due(appetite) > now {
             return None;
         }
+        self.credit_tail(appetite.tail_share);
         let mut span = self.fresh.take_newest()?;
         while let Some(next) = self.fresh.newest() {
             if span.lo.saturating_sub(next.hi) > NEIGHBOURHOOD {
@@ -192,22 +194,39 @@ impl Lane {
         })
     }
 
-    /// Takes a span of the backlog; `tail_share` per cent of the calls take the oldest one.
-    pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
-        if self.backlog.is_empty() {
-            return None;
+    /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
+    /// rows would keep the oldest waiting for ever.
+    pub fn is_tails_turn(&self, tail_share: u32) -> bool {
+        !self.backlog.is_empty() && self.tail_credit + tail_share >= 100
+    }
+
+    /// A batch is about to be taken: the tail earns its share of it.
+    fn credit_tail(&mut self, tail_share: u32) {
+        if !self.backlog.is_empty() {
+            // No more than a second turn is saved up while the tail cannot have its first.
+            self.tail_credit = (self.tail_credit + tail_share).min(200);
         }
-        let before = u64::from(self.backlog_batches) * u64::from(tail_share) / 100;
-        self.backlog_batches = self.backlog_batches.wrapping_add(1);
-        let after = u64::from(self.backlog_batches) * u64::from(tail_share) / 100;
-        let (span, end) = if after > before {
-            (self.backlog.take_oldest()?, End::Oldest)
-        } else {
-            (self.backlog.take_newest()?, End::Newest)
-        };
+    }
+
+    /// Takes the oldest span of the backlog.
+    pub fn take_tail(&mut self, tail_share: u32) -> Option<Claimable> {
+        self.credit_tail(tail_share);
+        self.tail_credit = self.tail_credit.saturating_sub(100);
+        let span = self.backlog.take_oldest()?;
         Some(Claimable {
             span,
-            end,
+            end: End::Oldest,
+            fresh: false,
+        })
+    }
+
+    /// Takes the newest span of the backlog.
+    pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
+        self.credit_tail(tail_share);
+        let span = self.backlog.take_newest()?;
+        Some(Claimable {
+            span,
+            end: End::Newest,
             fresh: false,
         })
     }

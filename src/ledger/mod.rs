@@ -48,6 +48,14 @@ pub struct LaneKey {
     pub index_id: i32,
 }
 
+/// The order in which a worker looks for something to claim: in each round it passes all lanes.
+enum Round {
+    /// Lanes whose oldest rows have their turn.
+    Tail,
+    Fresh,
+    Backlog,
+}
+
 /// Everything shared. All zeroes is the state of a server that has just started.
 #[repr(C)]
 pub struct Ledger {
@@ -149,6 +157,8 @@ impl Ledger {
             None => {
                 let free = self.lane_keys.iter().position(|k| k.database == 0)?;
                 *self.lane_keys.get_mut(free)? = LaneKey { database, index_id };
+                // Whoever had it before may have left something behind.
+                *self.lanes.get_mut(free)? = Lane::EMPTY;
                 free
             }
         };
@@ -226,15 +236,16 @@ impl Ledger {
             };
         };
         let (database, start) = (me.database, me.next_lane as usize);
+        let room = appetite.free > 0 && me.flights.iter().any(|flight| flight.rows == 0);
         // One slot is kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
         let reserved = usize::from(appetite.slots > 1);
-        let room = me.flights.iter().any(|f| f.rows == 0) && appetite.free > 0;
-        let rounds: &[bool] = match (room, appetite.free > reserved) {
+        let backlog_too = room && me.backlog_batches() < appetite.slots - reserved;
+        let rounds: &[Round] = match (room, backlog_too) {
             (false, _) => &[],
-            (true, false) => &[true],
-            (true, true) => &[true, false],
+            (true, false) => &[Round::Fresh],
+            (true, true) => &[Round::Tail, Round::Fresh, Round::Backlog],
         };
-        for fresh in rounds {
+        for round in rounds {
             for step in 0..LANES {
                 let place = (start + step) % LANES;
                 let Some(key) = self
@@ -248,10 +259,12 @@ impl Ledger {
                 let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
                     continue;
                 };
-                let claimable = if *fresh {
-                    lane.take_fresh(&appetite, now)
-                } else {
-                    lane.take_backlog(appetite.tail_share)
+                let share = appetite.tail_share;
+                let claimable = match round {
+                    Round::Tail if !lane.is_tails_turn(share) => None,
+                    Round::Tail => lane.take_tail(share),
+                    Round::Fresh => lane.take_fresh(&appetite, now),
+                    Round::Backlog => lane.take_backlog(share),
                 };
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
                     me.next_lane = ((place + 1) % LANES) as u32;
@@ -267,7 +280,6 @@ impl Ledger {
                 }
             }
         }
-        let backlog_too = appetite.free > reserved;
         let opens_at = |ledger: &Ledger, backlog: bool| {
             let lanes = ledger.lanes_of(database);
             lanes
@@ -281,7 +293,7 @@ impl Ledger {
         let left = fresh_left || opens_at(self, true).is_some_and(|at| at <= now);
         if let Some(me) = self.workers.get_mut(worker) {
             me.asleep = room;
-            me.hungry = room && backlog_too;
+            me.hungry = backlog_too;
         }
         let wake = if left {
             self.wake_another(database, worker, fresh_left)

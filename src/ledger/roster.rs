@@ -126,7 +126,7 @@ impl Ledger {
     /// Wakes one worker that has room for a batch. A busy one looks by itself as soon as it has room again.
     pub fn wake_one(&mut self, database: u32) -> Wakes {
         let mut wakes = Wakes::default();
-        if let Some(worker) = self.workers_of(database).find(|worker| worker.asleep) {
+        if let Some(worker) = self.workers_of(database).find(|worker| worker.is_free()) {
             worker.asleep = false;
             wakes.add(worker.latch);
         }
@@ -141,7 +141,7 @@ impl Ledger {
             .take(self.workers_ever_used as usize)
             .enumerate();
         let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
-        let fits = |other: &Worker| other.hungry || (fresh && other.asleep);
+        let fits = |other: &Worker| other.is_free() && (fresh || other.hungry);
         let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
         other.asleep = false;
         other.hungry = false;
@@ -253,7 +253,7 @@ impl Ledger {
         }
         wakes.add(self.launcher_latch);
         // Another worker takes over what this one held.
-        if let Some(other) = self.workers_of(database).find(|w| w.asleep) {
+        if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
             other.asleep = false;
             wakes.add(other.latch);
         }

@@ -65,6 +65,7 @@ fn fly(ledger: &mut Ledger, worker: usize, lane: usize, ids: &[i64], rest: Optio
         rows: ids.len() as i64,
         bytes: 1,
         lane: lane as u32,
+        fresh: false,
         span,
         started_at: 0,
     };
@@ -83,11 +84,48 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
     assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
 }
 
+/// Puts batches of the backlog into a worker's hands.
+fn load(ledger: &mut Ledger, worker: usize, batches: usize) {
+    let span = Span { lo: 0, hi: 0 };
+    let flight = Flight {
+        rows: 1,
+        bytes: 1,
+        lane: 0,
+        fresh: false,
+        span,
+        started_at: 0,
+    };
+    for _ in 0..batches {
+        ledger.workers[worker].take_off(flight).unwrap();
+    }
+}
+
+#[test]
+fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, false, 0);
+    let appetite = Appetite {
+        free: 1,
+        tail_share: 10,
+        ..HUNGRY
+    };
+    let mut ends = Vec::new();
+    for block in 1..=100 {
+        ledger.publish(7, DB, &[queued(1, block * 1024, block * 1024)], 0);
+        let (_, span, end, fresh) = next_span(&mut ledger, appetite, 0).unwrap();
+        assert!(fresh || end == End::Oldest);
+        ends.push(end);
+        ledger.claimed(0, (!fresh).then_some(span), None);
+    }
+    assert_eq!(ends.iter().filter(|end| **end == End::Oldest).count(), 10);
+}
+
 #[test]
 fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
     let mut ledger = ledger(1);
     ledger.open_lane(DB, 1, false, 0);
     let crowded = Appetite { free: 1, ..HUNGRY };
+    load(&mut ledger, 0, 3);
     assert_eq!(
         next_span(&mut ledger, crowded, 0),
         None,
@@ -96,7 +134,8 @@ fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
     ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
     let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
     assert!(fresh && span.lo == 4096);
-    let (_, span, _, fresh) = next_span(&mut ledger, HUNGRY, 0).unwrap();
+    ledger.workers[0].land(0);
+    let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
     assert!(
         !fresh
             && span
@@ -283,6 +322,7 @@ fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
 fn a_worker_without_room_wakes_one_that_has_some() {
     let mut ledger = ledger(2);
     ledger.open_lane(DB, 1, false, 0);
+    load(&mut ledger, 1, 3);
     assert!(matches!(
         ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0),
         Next::Wait { .. }
@@ -291,6 +331,7 @@ fn a_worker_without_room_wakes_one_that_has_some() {
         panic!()
     };
     assert_eq!(wake, None, "its last slot is kept for fresh rows");
+    ledger.workers[1].land(0);
     ledger.lane_at(0).unwrap().paused = true;
     assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
     ledger.lane_at(0).unwrap().paused = false;

@@ -28,6 +28,8 @@ pub struct Flight {
     pub rows: i64,
     pub bytes: i64,
     pub lane: u32,
+    /// Taken from fresh rows: they have a request slot of their own.
+    pub fresh: bool,
     /// The lowest and highest id claimed.
     pub span: Span,
     pub started_at: Micros,
@@ -109,10 +111,24 @@ impl Worker {
             rows: 0,
             bytes: 0,
             lane: 0,
+            fresh: false,
             span: Span { lo: 0, hi: 0 },
             started_at: 0,
         }; FLIGHTS],
     };
+
+    /// Whether a commit may wake it: it sleeps, has room for a batch and is not about to go.
+    pub fn is_free(&self) -> bool {
+        self.asleep && !self.retire
+    }
+
+    /// Batches of the backlog this worker has in its hands.
+    pub fn backlog_batches(&self) -> usize {
+        self.flights
+            .iter()
+            .filter(|flight| flight.rows > 0 && !flight.fresh)
+            .count()
+    }
 
     /// Rows this worker holds.
     pub fn rows_in_flight(&self) -> i64 {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::process::{self, in_scratch_memory};
+use super::process::{self, Scratch};
 use super::shmem;
 
 thread_local! {
@@ -49,7 +49,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::set(c"statement_timeout", c"0");
     process::set(c"lock_timeout", c"0");
     process::report_activity(true, "counting the queue");
-    if in_scratch_memory(|| count(database)) {
+    if Scratch::new().round(|| count(database)) {
         DATABASE.set(None);
         end(database, false);
     }

@@ -87,7 +87,18 @@ enum Concern {
     RollbackPrepared(u64),
 }
 
-#[pg_guard]
+/// What is left to do when a statement has been carried out.
+#[derive(Clone, Copy)]
+#[repr(C)]
+enum After {
+    Nothing,
+    CommitPrepared(u64),
+    RollbackPrepared(u64),
+}
+
+/// The hook itself is not guarded, and its frame owns nothing: an error of the statement passes it by as it would pass
+/// a function in C. pgrx's guard would make the error anew, without its position, its context and the names of table
+/// and constraint. What we do before and after is guarded.
 #[allow(clippy::too_many_arguments, reason = "the server's signature")]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -99,86 +110,72 @@ unsafe extern "C-unwind" fn on_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: the arguments are handed on as they came, to the hook before ours or to the server's own function.
-    let go_on = || unsafe {
-        #[cfg(not(feature = "pg13"))]
-        match PREVIOUS_UTILITY {
-            Some(previous) => previous(
-                statement,
-                text,
-                read_only_tree,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only_tree,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-        }
-        #[cfg(feature = "pg13")]
-        match PREVIOUS_UTILITY {
-            Some(previous) => previous(
-                statement,
-                text,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-        }
-    };
-    // SAFETY: the server passes a valid statement.
+    extern "C-unwind" {
+        /// `tcop/utility.h`; pgrx binds it behind its guard.
+        fn standard_ProcessUtility(
+            statement: *mut pg_sys::PlannedStmt,
+            text: *const c_char,
+            #[cfg(not(feature = "pg13"))] read_only_tree: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            parameters: pg_sys::ParamListInfo,
+            environment: *mut pg_sys::QueryEnvironment,
+            destination: *mut pg_sys::DestReceiver,
+            completion: *mut pg_sys::QueryCompletion,
+        );
+    }
+    // SAFETY: the server passes a valid statement; the arguments are handed on as they came, to the hook before ours or
+    // to the server's own function.
+    unsafe {
+        let after = before_utility(statement);
+        let go_on = PREVIOUS_UTILITY.unwrap_or(standard_ProcessUtility);
+        go_on(
+            statement,
+            text,
+            #[cfg(not(feature = "pg13"))]
+            read_only_tree,
+            context,
+            parameters,
+            environment,
+            destination,
+            completion,
+        );
+        after_utility(after);
+    }
+}
+
+/// # Safety
+/// `statement` is what the server passes to the hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) -> After {
+    // SAFETY: by the caller's word the statement is valid.
     match unsafe { concern((*statement).utilityStmt) } {
-        Concern::None => go_on(),
+        Concern::None => (),
         // The server refuses to drop or copy a database inside of a transaction.
         // SAFETY: reads the session's state.
-        Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => go_on(),
-        Concern::NewDatabase => {
-            // Others see the database when the transaction has committed.
-            xact::note_new_database();
-            go_on();
-        }
-        Concern::Import => {
-            xact::note_import();
-            go_on();
-        }
-        Concern::Prepare(gid) => {
-            xact::note_prepare(gid);
-            go_on();
-        }
-        Concern::CommitPrepared(gid) => {
-            go_on();
+        Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
+        Concern::Database { oid, is_drop, .. } => empty(oid, is_drop),
+        // Others see the database when the transaction has committed.
+        Concern::NewDatabase => xact::note_new_database(),
+        Concern::Import => xact::note_import(),
+        Concern::Prepare(gid) => xact::note_prepare(gid),
+        Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
+        Concern::RollbackPrepared(gid) => return After::RollbackPrepared(gid),
+    }
+    After::Nothing
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn after_utility(after: After) {
+    match after {
+        After::Nothing => (),
+        After::CommitPrepared(gid) => {
             let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(gid, my_database(), now()));
             shmem::wake(wakes.unwrap_or_default());
         }
-        Concern::RollbackPrepared(gid) => {
-            go_on();
+        After::RollbackPrepared(gid) => {
             if let Some(mut ledger) = shmem::ledger() {
                 ledger.rollback_prepared(gid, my_database());
             }
-        }
-        Concern::Database { oid, is_drop, .. } => {
-            empty(oid, is_drop);
-            go_on();
         }
     }
 }

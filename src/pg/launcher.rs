@@ -63,9 +63,10 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
         out_of_slots: false,
         short: false,
     };
+    let mut scratch = process::Scratch::new();
     loop {
         process::reload_if_asked();
-        let timeout = process::in_scratch_memory(|| launcher.round());
+        let timeout = scratch.round(|| launcher.round());
         process::wait(None, timeout);
     }
 }

@@ -36,6 +36,8 @@ pub(super) fn home() -> Outcome<Home> {
     if let Some(home) = HOME.get() {
         return Ok(home);
     }
+    // Before the look, or a change right after it would go unnoticed for as long as the session lasts.
+    super::capture::register_invalidation();
     // SAFETY: look-ups in the system caches by constant names, inside a transaction.
     let found = unsafe {
         let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
@@ -129,5 +131,6 @@ pub(super) fn set_output_aside() {
     set_locally(c"intervalstyle", c"postgres");
     set_locally(c"timezone", c"UTC");
     set_locally(c"bytea_output", c"hex");
+    set_locally(c"lc_monetary", c"C");
     set_locally(c"extra_float_digits", c"1");
 }

@@ -103,11 +103,24 @@ pub(super) fn report_statistics() {
     unsafe { pg_sys::pgstat_report_stat(true) };
 }
 
-/// Runs `work` in a memory context of its own: outside of transactions the current one lives as long as the process.
-pub(super) fn in_scratch_memory<T>(work: impl FnOnce() -> T) -> T {
-    let mut scratch = PgMemoryContexts::new("audit_algolia round");
-    // SAFETY: nothing that `work` returns is allocated by PostgreSQL in the context that goes away here.
-    unsafe { scratch.switch_to(|_| work()) }
+/// A memory context for one round after the other: outside of transactions the current one lives as long as the
+/// process. It is made once, for pgrx keeps a context's name in the context that was current when it was made.
+pub(super) struct Scratch(PgMemoryContexts);
+
+impl Scratch {
+    pub(super) fn new() -> Scratch {
+        Scratch(PgMemoryContexts::new("audit_algolia round"))
+    }
+
+    /// Runs `work` in the context, and empties it.
+    pub(super) fn round<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        // SAFETY: nothing that `work` returns is allocated by PostgreSQL in the context that is emptied here.
+        unsafe {
+            let result = self.0.switch_to(|_| work());
+            self.0.reset();
+            result
+        }
+    }
 }
 
 /// Shows in `pg_stat_activity` what the process is doing.

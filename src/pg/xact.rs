@@ -129,28 +129,45 @@ fn change(index_id: i32, apply: impl FnOnce(&mut Change)) {
     register();
     // SAFETY: reads the state of the current transaction; there is one, for rows are being written.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    PENDING.with_borrow_mut(|pending| {
-        let known = pending
+    PENDING.with_borrow_mut(|pending| apply(pending.note(subtransaction, index_id)));
+}
+
+impl Pending {
+    /// The notes of a subtransaction are together at the end of the list: those of its children have been merged into
+    /// them or dropped, and its parent writes none while it is under way.
+    fn first_note_of(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
+        let others = self
             .notes
             .iter()
-            .rposition(|n| n.subtransaction == subtransaction && n.change.index_id == index_id);
-        let place = known.unwrap_or_else(|| {
+            .rposition(|note| note.subtransaction != subtransaction);
+        others.map_or(0, |last| last + 1)
+    }
+
+    fn take_notes_of(&mut self, subtransaction: pg_sys::SubTransactionId) -> Vec<Note> {
+        self.notes.split_off(self.first_note_of(subtransaction))
+    }
+
+    /// What a subtransaction, the innermost that has notes, did to an index.
+    fn note(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut Change {
+        let first = self.first_note_of(subtransaction);
+        let known = self
+            .notes
+            .iter()
+            .skip(first)
+            .position(|note| note.change.index_id == index_id);
+        let place = known.map_or(self.notes.len(), |place| first + place);
+        if place == self.notes.len() {
             let change = Change {
                 index_id,
-                queued: 0,
-                removed: 0,
-                spans: Regions::new(),
+                ..Change::EMPTY
             };
-            pending.notes.push(Note {
+            self.notes.push(Note {
                 subtransaction,
                 change,
             });
-            pending.notes.len() - 1
-        });
-        if let Some(note) = pending.notes.get_mut(place) {
-            apply(&mut note.change);
         }
-    });
+        &mut self.notes[place].change
+    }
 }
 
 /// The notes as changes, one per index.
@@ -159,13 +176,7 @@ fn merged(notes: &[Note]) -> Vec<Change> {
     for note in notes {
         match changes.iter_mut().find(|c| c.index_id == note.change.index_id) {
             None => changes.push(note.change),
-            Some(known) => {
-                known.queued += note.change.queued;
-                known.removed += note.change.removed;
-                for span in note.change.spans.iter() {
-                    known.spans.add(span.lo, span.hi);
-                }
-            }
+            Some(known) => known.add(&note.change),
         }
     }
     changes
@@ -175,18 +186,18 @@ fn merged(notes: &[Note]) -> Vec<Change> {
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     // SAFETY: reads of process-wide state that is set while a transaction ends.
-    let (xid, database, now) = unsafe {
+    let (xid, database) = unsafe {
         (
-            pg_sys::GetTopTransactionIdIfAny(),
+            pg_sys::GetTopTransactionIdIfAny().into_inner(),
             pg_sys::MyDatabaseId.to_u32(),
-            pg_sys::GetCurrentTransactionStopTimestamp(),
         )
     };
     match event {
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
             if !pending.notes.is_empty() {
+                let changes = merged(&pending.notes);
                 if let Some(mut ledger) = shmem::ledger() {
-                    ledger.announce(xid.into_inner(), database, &merged(&pending.notes));
+                    ledger.announce(xid, database, &changes);
                 }
             }
         }),
@@ -194,7 +205,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
-                let wakes = shmem::ledger().map(|mut l| l.publish(xid.into_inner(), database, &changes, now));
+                // SAFETY: the transaction has its end's time by now.
+                let now = unsafe { pg_sys::GetCurrentTransactionStopTimestamp() };
+                let wakes = shmem::ledger().map(|mut l| l.publish(xid, database, &changes, now));
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.stale {
@@ -220,7 +233,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             if !pending.notes.is_empty() {
                 if let Some(mut ledger) = shmem::ledger() {
-                    ledger.retract(xid.into_inner());
+                    ledger.retract(xid);
                 }
             }
             unhold(pending.held, false);
@@ -229,9 +242,10 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_PREPARE => {
             let pending = PENDING.take();
             unhold(pending.held, false);
+            let changes = merged(&pending.notes);
             if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
                 let stale = pending.stale || pending.launcher;
-                ledger.prepare(gid, xid.into_inner(), database, &merged(&pending.notes), stale);
+                ledger.prepare(gid, xid, database, &changes, stale);
             }
         }
         _ => (),
@@ -248,11 +262,12 @@ unsafe extern "C-unwind" fn on_subtransaction(
     use pg_sys::SubXactEvent::*;
     PENDING.with_borrow_mut(|pending| match event {
         SUBXACT_EVENT_COMMIT_SUB => {
-            for note in pending.notes.iter_mut().filter(|n| n.subtransaction == mine) {
-                note.subtransaction = parent;
+            // Merged rather than renamed, so that a million savepoints leave one note for each index.
+            for note in pending.take_notes_of(mine) {
+                pending.note(parent, note.change.index_id).add(&note.change);
             }
         }
-        SUBXACT_EVENT_ABORT_SUB => pending.notes.retain(|n| n.subtransaction != mine),
+        SUBXACT_EVENT_ABORT_SUB => drop(pending.take_notes_of(mine)),
         _ => (),
     });
 }

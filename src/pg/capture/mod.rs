@@ -253,7 +253,7 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
 }
 
 /// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself.
-fn register_invalidation() {
+pub(super) fn register_invalidation() {
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
         unsafe {

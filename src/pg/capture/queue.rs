@@ -34,6 +34,7 @@ unsafe extern "C-unwind" {
 #[derive(Clone, Copy)]
 struct Ids {
     transaction: pg_sys::TransactionId,
+    sequence: pg_sys::Oid,
     next: i64,
     end: i64,
 }
@@ -47,12 +48,13 @@ fn next_id(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema.
     let transaction = unsafe { pg_sys::GetTopTransactionId() };
     let ids = match IDS.get() {
-        Some(ids) if ids.transaction == transaction && ids.next < ids.end => ids,
+        Some(ids) if ids.transaction == transaction && ids.sequence == sequence && ids.next < ids.end => ids,
         _ => {
             // SAFETY: as above; the writer needs no right on the sequence, for it hands out nothing but numbers.
             let block = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) };
             Ids {
                 transaction,
+                sequence,
                 next: block * ID_BLOCK,
                 end: (block + 1) * ID_BLOCK,
             }

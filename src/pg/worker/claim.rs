@@ -189,6 +189,7 @@ pub(super) fn claim(
                 rows: taken.len() as i64,
                 bytes: bytes as i64,
                 lane: lane as u32,
+                fresh: claimable.fresh,
                 span: Span { lo: *lo, hi: *hi },
                 started_at: now,
             }),

@@ -88,6 +88,7 @@ impl Flow {
     /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let mut fresh_settings = true;
+        let mut scratch = process::Scratch::new();
         self.read_indices();
         loop {
             let orders = self.orders();
@@ -104,7 +105,7 @@ impl Flow {
                 }
                 self.read_indices();
             }
-            let wake_at = process::in_scratch_memory(|| self.round(orders.retire));
+            let wake_at = scratch.round(|| self.round(orders.retire));
             self.rest(wake_at);
         }
     }
