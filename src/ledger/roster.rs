@@ -34,6 +34,8 @@ pub struct Database {
     pub counter_since: Micros,
     /// No count is started before this time.
     pub recount_at: Micros,
+    /// When the whole queue was last looked through.
+    pub swept_at: Micros,
     /// Statements that want the database to themselves: no worker is started while there are any.
     pub holders: u32,
     /// The statements have been forgotten if they have not ended by then.
@@ -273,6 +275,18 @@ impl Ledger {
         }
     }
 
+    /// Whether it is time to look through the whole queue; the one who is told so does it.
+    pub fn is_sweep_due(&mut self, database: u32, every: Micros, now: Micros) -> bool {
+        let Some(entry) = self.database_mut(database) else {
+            return false;
+        };
+        let is_due = entry.swept_at != 0 && now.saturating_sub(entry.swept_at) >= every;
+        if is_due || entry.swept_at == 0 {
+            entry.swept_at = now;
+        }
+        is_due
+    }
+
     /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. Should rows
     /// have been removed by hand, a recount tells.
     pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
@@ -363,6 +377,7 @@ impl Database {
         extension_oid: 0,
         recount: false,
         recount_at: 0,
+        swept_at: 0,
         holders: 0,
         counter: 0,
         counter_since: 0,

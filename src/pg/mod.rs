@@ -5,6 +5,7 @@ mod capture;
 mod counter;
 mod guc;
 mod hooks;
+mod latest;
 mod launcher;
 mod owner;
 mod process;

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::guc;
+use super::latest::first_row;
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour};
@@ -33,30 +34,25 @@ impl SourceRules {
         table: &str,
         table_columns: &[&str],
     ) -> Outcome<Option<SourceRules>> {
-        Spi::connect(|client| {
-            let rows = client.select(
-                include_str!("../../sql/source_rules.sql"),
-                Some(1),
-                &[id.into(), relation.into()],
-            )?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            let row = rows.first();
-            let texts = |ordinal| -> Outcome<Vec<String>> {
-                let list = row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default();
-                Ok(list.into_iter().flatten().collect())
+        let arguments = [(pg_sys::INT4OID, id.into()), (pg_sys::OIDOID, relation.into())];
+        first_row(include_str!("../../sql/source_rules.sql"), &arguments, |row| {
+            let texts = |ordinal| -> Vec<String> {
+                row.get::<Vec<Option<String>>>(ordinal)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .collect()
             };
-            let entries = texts(2)?;
+            let entries = texts(2);
             let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
-            Ok(Some(SourceRules {
-                index_id: row.get(1)?.unwrap_or_default(),
+            Ok(SourceRules {
+                index_id: row.get(1).unwrap_or_default(),
                 columns: parse_columns(&entries, table_columns).map_err(|error| gone(error, table))?,
-                pseudonymize: texts(3)?,
-                object_id: texts(4)?,
-                object_prefix: row.get(5)?.unwrap_or_default(),
-                time_column: row.get(6)?,
-            }))
+                pseudonymize: texts(3),
+                object_id: texts(4),
+                object_prefix: row.get(5).unwrap_or_default(),
+                time_column: row.get(6),
+            })
         })
     }
 }

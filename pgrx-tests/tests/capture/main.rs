@@ -11,6 +11,7 @@ mod columns;
 mod dump;
 mod encodings;
 mod input;
+mod isolation;
 mod names;
 mod partitions;
 mod play;

@@ -117,6 +117,30 @@ impl Table {
         Ok(table)
     }
 
+    /// Locks the table as creating a trigger does, and looks again whether it is a partition: it may have become one
+    /// while we waited, and no snapshot of ours need show that yet.
+    fn lock(&mut self) -> Outcome<()> {
+        // SAFETY: opens the relation once it is locked, reads off the cache entry, which is up to date then, and keeps
+        // the lock until the transaction ends.
+        let is_partition = unsafe {
+            pg_sys::LockRelationOid(self.oid, pg_sys::ShareRowExclusiveLock as i32);
+            let opened = pg_sys::try_relation_open(self.oid, pg_sys::NoLock as i32);
+            opened.as_ref().map(|relation| {
+                let is_partition = (*relation.rd_rel).relispartition;
+                pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+                is_partition
+            })
+        };
+        self.is_partition = is_partition.ok_or_else(|| {
+            failure(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("table {} has been dropped", self.name),
+                "Name the table, for instance 'public.access_log'.",
+            )
+        })?;
+        Ok(())
+    }
+
     /// Whether rows can get into the table past a statement-level trigger on it.
     fn needs_row_trigger(&self) -> bool {
         self.kind == "p" || self.is_partition

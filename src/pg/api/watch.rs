@@ -47,8 +47,9 @@ fn watch(
     };
     let caller = caller();
     reported(as_owner(|| {
-        let table = Table::of(source, caller)?;
+        let mut table = Table::of(source, caller)?;
         let rules = wish.check(&table)?;
+        table.lock()?;
         let id = rules.store(&table)?;
         create_trigger(&table.name, id, table.needs_row_trigger())?;
         allow_partitions(&table)?;

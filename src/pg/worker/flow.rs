@@ -20,8 +20,9 @@ use crate::pg::{guc, shmem};
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
 const NAP_MS: i64 = 60_000;
-/// Every so many naps the whole queue is looked through, for rows nobody has published.
-const NAPS_PER_SWEEP: u32 = 10;
+/// This often the indices are read again and the whole queue is looked through, for rows that nobody has published:
+/// somebody has written them by hand, or had them locked when they were passed over.
+const SWEEP_EVERY: Micros = 600_000_000;
 /// How long nothing is tried after a fault of our own, such as no thread to be had.
 const PAUSE: Micros = 1_000_000;
 /// How soon to look again when all workers together hold as many rows as can be kept track of.
@@ -59,7 +60,6 @@ pub(super) struct Flow {
     statements: Option<Statements>,
     indices: HashMap<i32, Index>,
     cargo: HashMap<usize, Cargo>,
-    naps: u32,
     /// The queue has vanished under our hands.
     gone: bool,
     /// Statistics of tables have not been told since the last transaction.
@@ -78,7 +78,6 @@ impl Flow {
             statements: None,
             indices: HashMap::new(),
             cargo: HashMap::new(),
-            naps: 0,
             gone: false,
             untold: true,
             dice: fastrand::Rng::new(),
@@ -104,6 +103,11 @@ impl Flow {
                     return;
                 }
                 self.read_indices();
+            }
+            if orders.sweep {
+                self.read_indices();
+                let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, true));
+                shmem::wake(wakes.unwrap_or_default());
             }
             let wake_at = scratch.round(|| self.round(orders.retire));
             self.rest(wake_at);
@@ -161,9 +165,7 @@ impl Flow {
             process::report_statistics();
         }
         if slept && timeout == NAP_MS && self.cargo.is_empty() {
-            self.naps += 1;
-            let everything = self.naps % NAPS_PER_SWEEP == 0;
-            let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, everything));
+            let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, false));
             shmem::wake(wakes.unwrap_or_default());
         }
     }
@@ -172,12 +174,14 @@ impl Flow {
         let Some(mut ledger) = shmem::ledger() else {
             return Orders::LEAVE;
         };
+        let sweep = ledger.is_sweep_due(self.database, SWEEP_EVERY, now());
         match ledger.workers.get_mut(self.slot) {
             None => Orders::LEAVE,
             Some(me) => Orders {
                 leave: me.leave,
                 retire: me.retire,
                 stale: me.stale,
+                sweep,
             },
         }
     }
@@ -284,6 +288,7 @@ struct Orders {
     leave: bool,
     retire: bool,
     stale: bool,
+    sweep: bool,
 }
 
 impl Orders {
@@ -291,6 +296,7 @@ impl Orders {
         leave: true,
         retire: false,
         stale: false,
+        sweep: false,
     };
 }
 
