@@ -35,19 +35,12 @@ struct Entry {
     id: i64,
 }
 
-const EMPTY: Entry = Entry {
-    owner: 0,
-    database: 0,
-    id: 0,
-};
+const EMPTY: Entry = Entry { owner: 0, database: 0, id: 0 };
 
 impl<const N: usize> ClaimTable<N> {
     /// The table without claims.
     pub const fn new() -> ClaimTable<N> {
-        ClaimTable {
-            len: 0,
-            entries: [EMPTY; N],
-        }
+        ClaimTable { len: 0, entries: [EMPTY; N] }
     }
 
     /// The most claims the table holds. Half the places stay empty, so that probes stay short.

@@ -32,10 +32,7 @@ pub struct Regions {
 impl Regions {
     /// The empty set.
     pub const fn new() -> Regions {
-        Regions {
-            len: 0,
-            spans: [Span { lo: 0, hi: 0 }; MAX_SPANS],
-        }
+        Regions { len: 0, spans: [Span { lo: 0, hi: 0 }; MAX_SPANS] }
     }
 
     /// Adds the ids from `lo` to `hi`, both included; none when `lo` is greater than `hi`.
@@ -48,10 +45,7 @@ impl Regions {
         let mut waiting = true;
         for span in self.iter() {
             if added.touches(span) {
-                added = Span {
-                    lo: added.lo.min(span.lo),
-                    hi: added.hi.max(span.hi),
-                };
+                added = Span { lo: added.lo.min(span.lo), hi: added.hi.max(span.hi) };
                 continue;
             }
             if waiting && added.lo < span.lo {
@@ -80,16 +74,10 @@ impl Regions {
             }
             // Where the subtraction or addition would overflow, the comparison before it is false.
             if span.lo < removed.lo {
-                rebuilt.push(Span {
-                    lo: span.lo,
-                    hi: removed.lo.saturating_sub(1),
-                });
+                rebuilt.push(Span { lo: span.lo, hi: removed.lo.saturating_sub(1) });
             }
             if span.hi > removed.hi {
-                rebuilt.push(Span {
-                    lo: removed.hi.saturating_add(1),
-                    hi: span.hi,
-                });
+                rebuilt.push(Span { lo: removed.hi.saturating_add(1), hi: span.hi });
             }
         }
         *self = rebuilt.finish();
@@ -123,10 +111,7 @@ impl Regions {
 
     /// From the lowest id to the highest.
     pub fn bounds(&self) -> Option<Span> {
-        Some(Span {
-            lo: self.oldest()?.lo,
-            hi: self.newest()?.hi,
-        })
+        Some(Span { lo: self.oldest()?.lo, hi: self.newest()?.hi })
     }
 
     /// The intervals in ascending order.
@@ -175,10 +160,7 @@ struct Builder {
 
 impl Builder {
     fn new() -> Builder {
-        Builder {
-            len: 0,
-            spans: [Span::default(); MAX_SPANS + 1],
-        }
+        Builder { len: 0, spans: [Span::default(); MAX_SPANS + 1] }
     }
 
     fn push(&mut self, span: Span) {
@@ -207,10 +189,7 @@ impl Builder {
     /// Joins the two neighbours with the smallest gap; of equal ones the oldest, whose turn is last.
     fn join_nearest(&mut self) {
         let gaps = self.spans.windows(2).map(|pair| pair[0].gap_before(pair[1]));
-        let nearest = gaps
-            .enumerate()
-            .min_by_key(|(_, gap)| *gap)
-            .map_or(0, |(index, _)| index);
+        let nearest = gaps.enumerate().min_by_key(|(_, gap)| *gap).map_or(0, |(index, _)| index);
         self.spans[nearest].hi = self.spans[nearest + 1].hi;
         self.spans.copy_within(nearest + 2.., nearest + 1);
         self.len -= 1;

@@ -24,12 +24,7 @@ const MODES: [&str; 2] = ["append", "mirror"];
 
 /// Checks an index's name. Beyond what is refused here, Algolia itself decides, at the first delivery.
 pub fn check_index_name(name: &str) -> Result<(), RuleError> {
-    let complaint = |reason| {
-        Err(RuleError::IndexName {
-            name: name.to_owned(),
-            reason,
-        })
-    };
+    let complaint = |reason| Err(RuleError::IndexName { name: name.to_owned(), reason });
     if name.trim().is_empty() {
         complaint("must not be empty")
     } else if name.len() > MAX_INDEX_NAME_BYTES {
@@ -51,10 +46,7 @@ pub fn check_object_id(entries: &[Option<&str>], table_columns: &[&str]) -> Resu
     for entry in entries {
         let column = known_column(LIST, entry, table_columns)?;
         if key.iter().any(|earlier| earlier == column) {
-            return Err(RuleError::DuplicateEntry {
-                list: LIST,
-                entry: column.to_owned(),
-            });
+            return Err(RuleError::DuplicateEntry { list: LIST, entry: column.to_owned() });
         }
         key.push(column.to_owned());
     }
@@ -76,10 +68,7 @@ pub fn check_pseudonymize(
     for entry in entries {
         let column = known_column("pseudonymize", entry, table_columns)?;
         if !columns.iter().any(|allowed| allowed.name == column) && !key.contains(&column) {
-            return Err(RuleError::NotAllowed {
-                argument: "pseudonymize",
-                column: column.to_owned(),
-            });
+            return Err(RuleError::NotAllowed { argument: "pseudonymize", column: column.to_owned() });
         }
         if !pseudonymized.iter().any(|earlier| earlier == column) {
             pseudonymized.push(column.to_owned());
@@ -101,22 +90,14 @@ pub fn check_time_column<'a>(
     const ARGUMENT: &str = "time_column";
     let column = known_column(ARGUMENT, &Some(time_column), table_columns)?;
     let Some(time) = columns.iter().find(|allowed| allowed.name == column) else {
-        return Err(RuleError::NotAllowed {
-            argument: ARGUMENT,
-            column: column.to_owned(),
-        });
+        return Err(RuleError::NotAllowed { argument: ARGUMENT, column: column.to_owned() });
     };
     if pseudonymized.iter().any(|hidden| hidden == column) {
-        return Err(RuleError::TimePseudonymized {
-            column: column.to_owned(),
-        });
+        return Err(RuleError::TimePseudonymized { column: column.to_owned() });
     }
     for bucket in bucket_names(&time.attribute) {
         if columns.iter().any(|other| other.attribute == bucket) {
-            return Err(RuleError::BucketCollision {
-                bucket,
-                time: time.attribute.clone(),
-            });
+            return Err(RuleError::BucketCollision { bucket, time: time.attribute.clone() });
         }
     }
     Ok(&time.attribute)
@@ -135,10 +116,7 @@ pub fn check_facets(
     for entry in entries {
         let facet = present(LIST, entry)?;
         if !attributes.iter().any(|attribute| attribute == facet) {
-            return Err(RuleError::UnknownFacet {
-                facet: facet.to_owned(),
-                attributes,
-            });
+            return Err(RuleError::UnknownFacet { facet: facet.to_owned(), attributes });
         }
         if !facets.iter().any(|earlier| earlier == facet) {
             facets.push(facet.to_owned());
@@ -158,10 +136,7 @@ pub fn check_operations(entries: &[Option<&str>]) -> Result<(), RuleError> {
     let mut other = None;
     for entry in entries {
         let word = present(LIST, entry)?;
-        match OPERATIONS
-            .iter()
-            .find(|operation| operation.eq_ignore_ascii_case(word))
-        {
+        match OPERATIONS.iter().find(|operation| operation.eq_ignore_ascii_case(word)) {
             None => return Err(unknown_word("operation", word, &OPERATIONS)),
             Some(&"insert") => {}
             Some(operation) => other = other.or(Some(*operation)),
@@ -216,19 +191,12 @@ fn known_column<'a>(
     table_columns: &[&str],
 ) -> Result<&'a str, RuleError> {
     let candidates = [*entry, Some(present(list, entry)?)];
-    let known = candidates
-        .into_iter()
-        .flatten()
-        .find(|name| table_columns.contains(name));
+    let known = candidates.into_iter().flatten().find(|name| table_columns.contains(name));
     known.ok_or_else(|| RuleError::unknown_column(entry.unwrap_or_default().trim(), table_columns))
 }
 
 fn unknown_word(what: &'static str, word: &str, words: &'static [&'static str]) -> RuleError {
-    RuleError::UnknownWord {
-        what,
-        word: word.to_owned(),
-        words,
-    }
+    RuleError::UnknownWord { what, word: word.to_owned(), words }
 }
 
 #[cfg(test)]

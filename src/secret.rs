@@ -61,10 +61,7 @@ mod tests {
 
     #[test]
     fn an_echoed_secret_is_redacted() {
-        assert_eq!(
-            Secret::new("abc").redact("key abc, again abc"),
-            "key ***, again ***"
-        );
+        assert_eq!(Secret::new("abc").redact("key abc, again abc"), "key ***, again ***");
         assert_eq!(Secret::default().redact("nothing to hide"), "nothing to hide");
     }
 }

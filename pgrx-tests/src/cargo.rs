@@ -29,9 +29,7 @@ pub fn workspace() -> PathBuf {
 /// The target folder this program was built in.
 pub fn target_dir() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
-    let tagged = program
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let tagged = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     tagged.map_or_else(|| workspace().join("target"), Path::to_path_buf)
 }
 
@@ -40,13 +38,7 @@ pub fn target_dir() -> PathBuf {
 pub fn command() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace());
-    let leaked = [
-        "CARGO_PKG_",
-        "CARGO_MANIFEST_",
-        "CARGO_BIN_",
-        "CARGO_CRATE_",
-        "CARGO_PRIMARY_",
-    ];
+    let leaked = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if leaked.iter().any(|prefix| text.starts_with(prefix)) || text == "LD_LIBRARY_PATH" {
@@ -68,17 +60,10 @@ pub fn for_server(cargo: &mut Command, pg: &PgConfig) {
 
 /// Builds the extension and returns its library; at once when nothing has changed.
 pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
-    let folder = if profile == Profile::Release {
-        "release"
-    } else {
-        "debug"
-    };
+    let folder = if profile == Profile::Release { "release" } else { "debug" };
     let library = extension_target(pg).join(folder).join(LIBRARY);
     if !library.exists() {
-        eprintln!(
-            "building audit_algolia for PostgreSQL {}, about two minutes the first time",
-            pg.major()
-        );
+        eprintln!("building audit_algolia for PostgreSQL {}, about two minutes the first time", pg.major());
     }
     let mut cargo = command();
     cargo.args(["build", "-q", "--lib"]);
@@ -92,11 +77,8 @@ pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
     Ok(library)
 }
 
-const LIBRARY: &str = if cfg!(target_os = "macos") {
-    "libaudit_algolia.dylib"
-} else {
-    "libaudit_algolia.so"
-};
+const LIBRARY: &str =
+    if cfg!(target_os = "macos") { "libaudit_algolia.dylib" } else { "libaudit_algolia.so" };
 
 fn extension_target(pg: &PgConfig) -> PathBuf {
     target_dir().join("extension").join(format!("pg{}", pg.major()))

@@ -63,10 +63,7 @@ impl StageBuilder {
             .setting("audit_algolia.hosts", standin.base_urls().join(","))
             .start()?;
         let stage = Stage { cluster, standin };
-        stage
-            .cluster
-            .connect("postgres", "postgres")?
-            .batch_execute("create extension audit_algolia")?;
+        stage.cluster.connect("postgres", "postgres")?.batch_execute("create extension audit_algolia")?;
         Ok(stage)
     }
 }
@@ -74,14 +71,8 @@ impl StageBuilder {
 impl Stage {
     /// A stage whose settings can still be changed.
     pub fn builder() -> StageBuilder {
-        let standin = StandinConfig {
-            max_record_bytes: 100_000,
-            ..StandinConfig::default()
-        };
-        StageBuilder {
-            standin,
-            cluster: Cluster::builder(),
-        }
+        let standin = StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() };
+        StageBuilder { standin, cluster: Cluster::builder() }
     }
 
     /// A session of the superuser in the database `postgres`.

@@ -31,14 +31,10 @@ fn committed_rows_arrive_and_rolled_back_rows_do_not() {
          values ('alice', 7, 'view', '2026-11-20 13:14:15.5+00', 'hush')",
     )
     .unwrap();
-    db.batch_execute("begin; insert into access_log (user_id) values ('bob'); rollback")
-        .unwrap();
+    db.batch_execute("begin; insert into access_log (user_id) values ('bob'); rollback").unwrap();
     stage.wait_for_records("access_log", 1);
     let records = stage.standin.index("access_log");
-    let pseudonym: String = db
-        .query_one("select audit_algolia.pseudonym('alice')", &[])
-        .unwrap()
-        .get(0);
+    let pseudonym: String = db.query_one("select audit_algolia.pseudonym('alice')", &[]).unwrap().get(0);
     assert_eq!(
         records["1"],
         serde_json::json!({
@@ -47,36 +43,23 @@ fn committed_rows_arrive_and_rolled_back_rows_do_not() {
         })
     );
     wait_until("an empty queue", SOON, || {
-        db.query_one("select count(*) from audit_algolia.queue", &[])
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
+        db.query_one("select count(*) from audit_algolia.queue", &[]).unwrap().get::<_, i64>(0) == 0
     });
 }
 
 #[test]
 fn a_terminated_worker_comes_back() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.workers", 1)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.workers", 1).start().unwrap();
     let mut db = stage.admin();
     db.batch_execute(TABLE).unwrap();
     db.execute(WATCH, &[]).unwrap();
     let mut workers = move || -> Vec<i32> {
-        let rows = db.query(
-            "select pid from pg_stat_activity where backend_type = 'audit_algolia worker'",
-            &[],
-        );
+        let rows =
+            db.query("select pid from pg_stat_activity where backend_type = 'audit_algolia worker'", &[]);
         rows.unwrap().iter().map(|row| row.get(0)).collect()
     };
     wait_until("a worker", SOON, || workers().len() == 1);
     let first = workers();
-    stage
-        .admin()
-        .execute("select pg_terminate_backend($1)", &[&first[0]])
-        .unwrap();
-    wait_until("another worker", SOON, || {
-        workers().len() == 1 && workers() != first
-    });
+    stage.admin().execute("select pg_terminate_backend($1)", &[&first[0]]).unwrap();
+    wait_until("another worker", SOON, || workers().len() == 1 && workers() != first);
 }

@@ -22,11 +22,7 @@ fn demo(arguments: &[&str]) -> Child {
 }
 
 fn text(output: &Output) -> String {
-    format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Folders of clusters that the process has made.
@@ -72,10 +68,7 @@ fn the_demo_shows_everything_and_leaves_nothing() {
     ] {
         assert!(said.contains(line), "the demo did not say: {line}\n{said}");
     }
-    let controls = said
-        .chars()
-        .filter(|one| one.is_control() && *one != '\n')
-        .count();
+    let controls = said.chars().filter(|one| one.is_control() && *one != '\n').count();
     assert_eq!(controls, 0, "a log has control characters in it");
     let widest = said.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "a line has {widest:?} characters\n{said}");
@@ -87,17 +80,11 @@ fn the_demo_shows_everything_and_leaves_nothing() {
 fn a_signal_ends_the_kept_demo_and_all_of_it() {
     let child = demo(&["--rows", "400", "--keep"]);
     let process = child.id();
-    wait_until("a cluster", Duration::from_secs(240), || {
-        !folders_of(process).is_empty()
-    });
+    wait_until("a cluster", Duration::from_secs(240), || !folders_of(process).is_empty());
     kill(Pid::from_raw(process as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     let status = output.status.code();
-    assert!(
-        [Some(0), Some(130)].contains(&status),
-        "{status:?}\n{}",
-        text(&output)
-    );
+    assert!([Some(0), Some(130)].contains(&status), "{status:?}\n{}", text(&output));
     assert_eq!(folders_of(process), [""; 0]);
     assert_eq!(processes_of(process), [""; 0]);
 }

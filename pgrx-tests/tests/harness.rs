@@ -23,10 +23,7 @@ fn plain() -> Cluster {
 fn is_running(pid: u32) -> bool {
     // A process that has ended but whose parent has not looked yet still has a number.
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    state
-        .rsplit(')')
-        .next()
-        .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 #[test]
@@ -34,10 +31,7 @@ fn starts_as_an_unprivileged_user() {
     let cluster = plain();
     let meta = std::fs::metadata(format!("/proc/{}", cluster.pid().unwrap())).unwrap();
     assert_ne!(meta.uid(), 0);
-    let row = cluster
-        .client("postgres", "postgres")
-        .query_one("SELECT 40 + 2", &[])
-        .unwrap();
+    let row = cluster.client("postgres", "postgres").query_one("SELECT 40 + 2", &[]).unwrap();
     assert_eq!(row.get::<_, i32>(0), 42);
     assert!(cluster.log().contains("ready to accept connections"));
 }
@@ -63,12 +57,7 @@ fn takes_settings_at_the_start_and_while_it_runs() {
         .start()
         .unwrap();
     let mut client = cluster.client("postgres", "postgres");
-    let mut show = |name: &str| {
-        client
-            .query_one(&format!("SHOW {name}"), &[])
-            .unwrap()
-            .get::<_, String>(0)
-    };
+    let mut show = |name: &str| client.query_one(&format!("SHOW {name}"), &[]).unwrap().get::<_, String>(0);
     assert_eq!((show("work_mem"), show("my.text")), ("5MB".into(), "it's".into()));
     cluster.set(&[("work_mem", "6MB")]).unwrap();
     wait_until("the new setting", SOON, || show("work_mem") == "6MB");
@@ -79,9 +68,7 @@ fn stops_in_each_mode_and_starts_again() {
     let cluster = plain();
     for mode in [StopMode::Fast, StopMode::Immediate, StopMode::Smart] {
         let mut client = cluster.client("postgres", "postgres");
-        client
-            .batch_execute("CREATE TABLE IF NOT EXISTS kept (n int); INSERT INTO kept VALUES (1)")
-            .unwrap();
+        client.batch_execute("CREATE TABLE IF NOT EXISTS kept (n int); INSERT INTO kept VALUES (1)").unwrap();
         if mode == StopMode::Smart {
             drop(client);
         }
@@ -93,20 +80,13 @@ fn stops_in_each_mode_and_starts_again() {
         let recovered = cluster.log_since(mark).contains("automatic recovery in progress");
         assert_eq!(recovered, mode == StopMode::Immediate);
     }
-    let row = cluster
-        .client("postgres", "postgres")
-        .query_one("SELECT count(*) FROM kept", &[])
-        .unwrap();
+    let row = cluster.client("postgres", "postgres").query_one("SELECT count(*) FROM kept", &[]).unwrap();
     assert_eq!(row.get::<_, i64>(0), 3);
 }
 
 #[test]
 fn reports_why_a_server_does_not_start() {
-    let error = Cluster::builder()
-        .preload(false)
-        .setting("work_mem", "much")
-        .start()
-        .unwrap_err();
+    let error = Cluster::builder().preload(false).setting("work_mem", "much").start().unwrap_err();
     assert!(format!("{error:#}").contains("work_mem"), "{error:#}");
 }
 
@@ -115,14 +95,8 @@ fn clusters_run_side_by_side() {
     let ports: Vec<u16> = thread::scope(|scope| {
         let start = || {
             let cluster = plain();
-            cluster
-                .client("postgres", "postgres")
-                .batch_execute("CREATE DATABASE mine")
-                .unwrap();
-            cluster
-                .client("mine", "postgres")
-                .batch_execute("SELECT 1")
-                .unwrap();
+            cluster.client("postgres", "postgres").batch_execute("CREATE DATABASE mine").unwrap();
+            cluster.client("mine", "postgres").batch_execute("SELECT 1").unwrap();
             cluster.port()
         };
         let running: Vec<_> = (0..2).map(|_| scope.spawn(start)).collect();
@@ -137,9 +111,7 @@ fn a_backend_can_be_killed() {
     let mut client = cluster.client("postgres", "postgres");
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
     cluster.kill_backend(pid, Signal::SIGTERM).unwrap();
-    wait_until("the connection to break", SOON, || {
-        client.batch_execute("SELECT 1").is_err()
-    });
+    wait_until("the connection to break", SOON, || client.batch_execute("SELECT 1").is_err());
 }
 
 #[test]
@@ -151,10 +123,7 @@ fn a_standby_follows_and_takes_over() {
     writer.batch_execute("INSERT INTO events VALUES (7)").unwrap();
     let mut reader = standby.client("postgres", "postgres");
     let seen = eventually("the row on the standby", SOON, || {
-        reader
-            .query_opt("SELECT n FROM events", &[])
-            .unwrap()
-            .map(|row| row.get::<_, i32>(0))
+        reader.query_opt("SELECT n FROM events", &[]).unwrap().map(|row| row.get::<_, i32>(0))
     });
     assert_eq!(seen, 7);
     primary.stop(StopMode::Immediate).unwrap();
@@ -219,18 +188,10 @@ fn owner() -> Owner {
         .spawn()
         .unwrap();
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let line = lines
-        .map(Result::unwrap)
-        .find(|line| line.starts_with("cluster "))
-        .unwrap();
+    let line = lines.map(Result::unwrap).find(|line| line.starts_with("cluster ")).unwrap();
     let words: Vec<&str> = line.split(' ').collect();
     let (server, watchdog) = (words[1].parse().unwrap(), words[2].parse().unwrap());
-    Owner {
-        process,
-        server,
-        watchdog,
-        folder: Path::new(words[3]).to_path_buf(),
-    }
+    Owner { process, server, watchdog, folder: Path::new(words[3]).to_path_buf() }
 }
 
 #[test]

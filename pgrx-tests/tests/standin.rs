@@ -28,15 +28,8 @@ fn a_mixed_batch_leaves_what_the_reference_test_says() {
             {"action": "deleteObject", "body": {"objectID": "four"}},
         ]),
     );
-    assert_eq!(
-        answer.json["objectIDs"],
-        json!(["zero", "one", "two", "two_bis", "three", "four"])
-    );
-    let after: Value = standin
-        .index("t")
-        .into_iter()
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    assert_eq!(answer.json["objectIDs"], json!(["zero", "one", "two", "two_bis", "three", "four"]));
+    let after: Value = standin.index("t").into_iter().collect::<serde_json::Map<_, _>>().into();
     assert_eq!(
         after,
         json!({
@@ -51,10 +44,7 @@ fn a_mixed_batch_leaves_what_the_reference_test_says() {
     assert_eq!(standin.operations("t"), 11);
     let arrivals = standin.arrivals();
     assert_eq!(arrivals.len(), 11);
-    assert_eq!(
-        (arrivals[10].object_id.as_str(), arrivals[10].action),
-        ("four", "deleteObject")
-    );
+    assert_eq!((arrivals[10].object_id.as_str(), arrivals[10].action), ("four", "deleteObject"));
 }
 
 #[test]
@@ -62,35 +52,22 @@ fn one_bad_record_refuses_the_whole_batch_in_the_classic_shape() {
     let standin = start(StandinConfig::default());
     let client = Client::of(&standin);
     let big = "x".repeat(10_000);
-    let answer = batch(
-        &client,
-        "t",
-        add([
-            json!({"objectID": "a"}),
-            json!({"objectID": "b", "v": big}),
-            json!({}),
-        ]),
-    );
+    let answer =
+        batch(&client, "t", add([json!({"objectID": "a"}), json!({"objectID": "b", "v": big}), json!({})]));
     assert_eq!(answer.status, 400);
     let message = answer.message();
     assert!(
         message.starts_with("Record at the position 1 objectID=b is too big size=10023/10000 bytes."),
         "{message}"
     );
-    assert_eq!(
-        (&answer.json["position"], &answer.json["objectID"]),
-        (&json!(1), &json!("b"))
-    );
+    assert_eq!((&answer.json["position"], &answer.json["objectID"]), (&json!(1), &json!("b")));
     assert!(standin.indices().is_empty());
     assert_eq!(standin.arrivals().len(), 0);
 }
 
 #[test]
 fn a_record_of_exactly_the_limit_is_accepted_and_the_new_shape_has_only_a_sentence() {
-    let config = StandinConfig {
-        error_shape: ErrorShape::New,
-        ..StandinConfig::default()
-    };
+    let config = StandinConfig { error_shape: ErrorShape::New, ..StandinConfig::default() };
     let standin = start(config);
     let client = Client::of(&standin);
     let sized = |n: usize| json!({"objectID": "b", "v": "é".to_owned() + &"x".repeat(n - 25)});
@@ -110,12 +87,7 @@ fn a_missing_object_id_is_named_by_a_byte_column_inside_its_item() {
         r#"{"requests":[{"action":"addObject","body":{"é":1}},{"action":"updateObject","body":{"x":1}}]}"#;
     let answer = client.raw("POST", "/1/indexes/t/batch", body.as_bytes(), &[]);
     let expected = "The 'objectID' attribute is required to use action=updateObject near line:1 column:";
-    let column: usize = answer
-        .message()
-        .strip_prefix(expected)
-        .expect("the text")
-        .parse()
-        .expect("a number");
+    let column: usize = answer.message().strip_prefix(expected).expect("the text").parse().expect("a number");
     assert_eq!(&body.as_bytes()[column - 7..column], br#"{"x":1}"#);
 }
 
@@ -124,14 +96,8 @@ fn malformed_batches_are_refused_in_algolias_words() {
     let standin = start(StandinConfig::default());
     let client = Client::of(&standin);
     for (body, expected) in [
-        (
-            "[]",
-            "JSON root must be an object (array not allowed) near line:1 column:1",
-        ),
-        (
-            r#"{"requests":[],"extra":1}"#,
-            "Invalid object attributes:extra near line:1 column:",
-        ),
+        ("[]", "JSON root must be an object (array not allowed) near line:1 column:1"),
+        (r#"{"requests":[],"extra":1}"#, "Invalid object attributes:extra near line:1 column:"),
         (
             r#"{"requests":[{"action":"addObject","body":{},"x":1}]}"#,
             "Invalid object attributes:x near line:1",
@@ -140,42 +106,22 @@ fn malformed_batches_are_refused_in_algolias_words() {
             r#"{"requests":[{"action":"addObject","body":[1]}]}"#,
             "The 'body' attribute must be an object near",
         ),
-        (
-            r#"{"requests":[{"action":"no","body":{}}]}"#,
-            "Invalid action: no near",
-        ),
+        (r#"{"requests":[{"action":"no","body":{}}]}"#, "Invalid action: no near"),
         (r#"{"requests":[{"#, "Invalid JSON near line:1"),
-        (
-            r#"{"requests":[{"action":"addObject","body":{"objectID":""}}]}"#,
-            "Invalid objectID",
-        ),
+        (r#"{"requests":[{"action":"addObject","body":{"objectID":""}}]}"#, "Invalid objectID"),
     ] {
         let answer = client.raw("POST", "/1/indexes/t/batch", body.as_bytes(), &[]);
         assert_eq!(answer.status, 400, "{body}");
-        assert!(
-            answer.message().starts_with(expected),
-            "{body}: {}",
-            answer.message()
-        );
+        assert!(answer.message().starts_with(expected), "{body}: {}", answer.message());
     }
-    assert_eq!(
-        batch(&client, "a%01b", json!([])).message(),
-        "indexName is not valid"
-    );
-    assert_eq!(
-        batch(&client, "t", json!([])).json,
-        json!({"taskID": 0, "objectIDs": []})
-    );
+    assert_eq!(batch(&client, "a%01b", json!([])).message(), "indexName is not valid");
+    assert_eq!(batch(&client, "t", json!([])).json, json!({"taskID": 0, "objectIDs": []}));
 }
 
 #[test]
 fn ids_come_back_as_strings_and_absent_ones_are_made_up() {
     let standin = start(StandinConfig::default());
-    let answer = batch(
-        &Client::of(&standin),
-        "t",
-        add([json!({"objectID": 7}), json!({"a": 1})]),
-    );
+    let answer = batch(&Client::of(&standin), "t", add([json!({"objectID": 7}), json!({"a": 1})]));
     assert_eq!(answer.json["objectIDs"][0], json!("7"));
     let made_up = answer.json["objectIDs"][1].as_str().expect("a string");
     assert_eq!(standin.index("t")[made_up], json!({"objectID": made_up, "a": 1}));
@@ -188,20 +134,9 @@ fn increment_set_keeps_the_newer_version() {
     for (version, text) in [(2, "new"), (1, "old"), (3, "newest"), (3, "again")] {
         let body =
             json!({"objectID": "a", "text": text, "v": {"_operation": "IncrementSet", "value": version}});
-        assert_eq!(
-            batch(
-                &client,
-                "t",
-                json!([{"action": "partialUpdateObject", "body": body}])
-            )
-            .status,
-            200
-        );
+        assert_eq!(batch(&client, "t", json!([{"action": "partialUpdateObject", "body": body}])).status, 200);
     }
-    assert_eq!(
-        standin.index("t")["a"],
-        json!({"objectID": "a", "text": "newest", "v": 3})
-    );
+    assert_eq!(standin.index("t")["a"], json!({"objectID": "a", "text": "newest", "v": 3}));
 }
 
 #[test]
@@ -219,19 +154,13 @@ fn a_multi_index_batch_has_a_task_for_each_index() {
 
 #[test]
 fn a_change_is_invisible_until_its_task_is_published() {
-    let config = StandinConfig {
-        indexing_delay: Duration::from_millis(80),
-        ..StandinConfig::default()
-    };
+    let config = StandinConfig { indexing_delay: Duration::from_millis(80), ..StandinConfig::default() };
     let standin = start(config);
     let client = Client::of(&standin);
     let task = batch(&client, "t", add([json!({"objectID": "a"})])).json["taskID"].clone();
     let path = format!("/1/indexes/t/task/{task}");
     let first = client.get(&path).json;
-    assert_eq!(
-        (&first["status"], first["pendingTask"].is_boolean()),
-        (&json!("notPublished"), true)
-    );
+    assert_eq!((&first["status"], first["pendingTask"].is_boolean()), (&json!("notPublished"), true));
     assert!(standin.index("t").is_empty());
     wait_until("the task is published", Duration::from_secs(5), || {
         client.get(&path).json["status"] == "published"

@@ -30,15 +30,9 @@ fn keys_are_checked_for_permission_and_index() {
     let bad = "Invalid Application-ID or API key";
     assert_eq!(refused(&client.with_key("wrong"), "t", one()), bad);
     assert_eq!(refused(&client.with_app("OTHER"), "t", one()), bad);
-    assert_eq!(
-        refused(&client.with_key("reader"), "t", one()),
-        "Method not allowed with this API key"
-    );
+    assert_eq!(refused(&client.with_key("reader"), "t", one()), "Method not allowed with this API key");
     let writer = client.with_key("writer");
-    assert_eq!(
-        refused(&writer, "t", one()),
-        "Index not allowed with this API key"
-    );
+    assert_eq!(refused(&writer, "t", one()), "Index not allowed with this API key");
     assert_eq!(batch(&writer, "audit_x", one()).status, 200);
     let delete = json!([{"action": "deleteObject", "body": {"objectID": "a"}}]);
     assert!(
@@ -46,10 +40,7 @@ fn keys_are_checked_for_permission_and_index() {
     );
     let item = |index: &str| json!({"action": "addObject", "indexName": index, "body": {"objectID": "b"}});
     let mixed = json!({"requests": [item("audit_x"), item("t")]});
-    assert_eq!(
-        writer.post("/1/indexes/*/batch", &mixed).message(),
-        "Index not allowed with this API key"
-    );
+    assert_eq!(writer.post("/1/indexes/*/batch", &mixed).message(), "Index not allowed with this API key");
     assert_eq!(standin.index("audit_x").len(), 1);
 }
 
@@ -77,15 +68,9 @@ fn a_secured_key_restricts_filters_indices_and_time() {
         "Index not allowed with this API key"
     );
     assert_eq!(batch(&client, "t", add([json!({"objectID": "z"})])).status, 403);
-    for key in [
-        secured("searcher", "validUntil=1000"),
-        secured(ADMIN_KEY, "filters=x"),
-        secured("no", "a=b"),
-    ] {
-        assert_eq!(
-            admin.with_key(&key).post("/1/indexes/t/query", &query).status,
-            403
-        );
+    for key in [secured("searcher", "validUntil=1000"), secured(ADMIN_KEY, "filters=x"), secured("no", "a=b")]
+    {
+        assert_eq!(admin.with_key(&key).post("/1/indexes/t/query", &query).status, 403);
     }
 }
 
@@ -96,24 +81,13 @@ fn gzip_goes_both_ways_or_is_refused() {
     encoder.write_all(body.as_bytes()).expect("memory");
     let packed = encoder.finish().expect("memory");
     for (gzip, status) in [(true, 200), (false, 415)] {
-        let standin = start(StandinConfig {
-            gzip,
-            ..StandinConfig::default()
-        });
+        let standin = start(StandinConfig { gzip, ..StandinConfig::default() });
         let client = Client::of(&standin);
-        let answer = client.raw(
-            "POST",
-            "/1/indexes/t/batch",
-            &packed,
-            &[("content-encoding", "gzip")],
-        );
+        let answer = client.raw("POST", "/1/indexes/t/batch", &packed, &[("content-encoding", "gzip")]);
         assert_eq!(answer.status, status);
         if gzip {
             let entry = &standin.requests()[0];
-            assert_eq!(
-                (entry.body_bytes, entry.decoded_bytes),
-                (packed.len(), body.len())
-            );
+            assert_eq!((entry.body_bytes, entry.decoded_bytes), (packed.len(), body.len()));
             assert_eq!((entry.body_text(), entry.status), (body.clone(), Some(200)));
             let answer = client.raw("GET", "/1/indexes/t/a", b"", &[("accept-encoding", "gzip")]);
             assert_eq!(answer.json["objectID"], "a", "the client unpacked it");
@@ -141,29 +115,19 @@ fn every_answer_has_a_correlation_id_that_ends_in_a_valid_request_id() {
 
 #[test]
 fn light_mode_counts_ids_without_keeping_contents() {
-    let config = StandinConfig {
-        light: true,
-        light_ids: true,
-        light_times: true,
-        ..StandinConfig::default()
-    };
+    let config =
+        StandinConfig { light: true, light_ids: true, light_times: true, ..StandinConfig::default() };
     let standin = start(config);
     let client = Client::of(&standin);
-    let answer = batch(
-        &client,
-        "t",
-        add(["a", "b\"c", "a"].map(|id| json!({"objectID": id, "x": [1, {"y": 2}]}))),
-    );
+    let answer =
+        batch(&client, "t", add(["a", "b\"c", "a"].map(|id| json!({"objectID": id, "x": [1, {"y": 2}]}))));
     assert_eq!(answer.json["objectIDs"], json!(["a", "b\"c", "a"]));
     let counts = standin.light_counts("t");
     assert_eq!((counts.operations, counts.distinct, counts.repeated), (3, 2, 1));
     assert_eq!((standin.operations("t"), standin.light_times("t").len()), (3, 3));
     let item = json!({"action": "addObject", "indexName": "u", "body": {"objectID": "1"}});
     let many = client.post("/1/indexes/*/batch", &json!({"requests": [item]}));
-    assert_eq!(
-        (many.json["taskID"]["u"].is_i64(), standin.operations("u")),
-        (true, 1)
-    );
+    assert_eq!((many.json["taskID"]["u"].is_i64(), standin.operations("u")), (true, 1));
     assert!(standin.light_contains("t", audit_algolia_tests::standin::id_hash("b\"c")));
     assert!(standin.indices().is_empty());
 }
@@ -172,19 +136,11 @@ fn light_mode_counts_ids_without_keeping_contents() {
 fn a_stopped_stand_in_can_come_back_on_the_same_port() {
     let standin = start(StandinConfig::default());
     let url = standin.base_urls().remove(0);
-    let port = url
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse().ok())
-        .expect("a port");
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     drop(standin);
     let mut again = None;
     wait_until("the port is free", Duration::from_secs(5), || {
-        again = Standin::start(StandinConfig {
-            ports: vec![port],
-            ..StandinConfig::default()
-        })
-        .ok();
+        again = Standin::start(StandinConfig { ports: vec![port], ..StandinConfig::default() }).ok();
         again.is_some()
     });
     let again = again.expect("just started");

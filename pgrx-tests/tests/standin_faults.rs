@@ -15,10 +15,8 @@ const PATH: &str = "/1/indexes/t/batch";
 const SOON: Duration = Duration::from_secs(5);
 
 fn body(ids: &[&str]) -> Vec<u8> {
-    let requests: Value = ids
-        .iter()
-        .map(|id| json!({"action": "addObject", "body": {"objectID": id}}))
-        .collect();
+    let requests: Value =
+        ids.iter().map(|id| json!({"action": "addObject", "body": {"objectID": id}})).collect();
     json!({"requests": requests}).to_string().into_bytes()
 }
 
@@ -31,13 +29,7 @@ fn faulty(fault: Fault) -> (Standin, Client) {
 
 /// After its fault the stand-in serves as usual.
 fn assert_served(client: &Client) {
-    assert_eq!(
-        client
-            .attempt("POST", PATH, &body(&["after"]), &[])
-            .expect("an answer")
-            .status,
-        200
-    );
+    assert_eq!(client.attempt("POST", PATH, &body(&["after"]), &[]).expect("an answer").status, 200);
 }
 
 #[test]
@@ -90,9 +82,7 @@ fn a_hang_for_a_while_answers_late() {
 #[test]
 fn a_reset_is_a_network_error() {
     let (standin, client) = faulty(Fault::Reset);
-    let error = client
-        .attempt("POST", PATH, &body(&["a"]), &[])
-        .expect_err("no answer");
+    let error = client.attempt("POST", PATH, &body(&["a"]), &[]).expect_err("no answer");
     match &error {
         ureq::Error::Io(io) => assert_eq!(io.kind(), std::io::ErrorKind::ConnectionReset),
         other => panic!("{other:?}"),
@@ -105,28 +95,14 @@ fn a_reset_is_a_network_error() {
 fn a_status_comes_with_its_body_and_headers() {
     let (standin, client) = faulty(Fault::too_many_requests(Some(7)));
     let html = FaultBody::Html("<h1>Too Many Requests</h1>".to_owned());
-    standin.fault(
-        None,
-        Fault::Status {
-            code: 429,
-            body: html,
-            headers: Vec::new(),
-        },
-        Times::Once,
-    );
+    standin.fault(None, Fault::Status { code: 429, body: html, headers: Vec::new() }, Times::Once);
     standin.fault(None, Fault::error(503, "try later"), Times::Once);
     let first = client.raw("POST", PATH, &body(&["a"]), &[]);
     assert_eq!((first.status, first.message()), (429, "Too many requests"));
     assert_eq!(first.header("retry-after"), Some("7"));
     let second = client.raw("POST", PATH, &body(&["a"]), &[]);
-    assert_eq!(
-        (second.status, second.header("content-type")),
-        (429, Some("text/html"))
-    );
-    assert_eq!(
-        (second.text.as_str(), second.header("retry-after")),
-        ("<h1>Too Many Requests</h1>", None)
-    );
+    assert_eq!((second.status, second.header("content-type")), (429, Some("text/html")));
+    assert_eq!((second.text.as_str(), second.header("retry-after")), ("<h1>Too Many Requests</h1>", None));
     let third = client.raw("POST", PATH, &body(&["a"]), &[]);
     assert_eq!((third.status, third.message()), (503, "try later"));
     assert!(standin.arrivals().is_empty());
@@ -137,10 +113,8 @@ fn a_status_comes_with_its_body_and_headers() {
 fn quota_and_block_are_403s() {
     let (standin, client) = faulty(Fault::blocked());
     standin.fault(None, Fault::record_quota(), Times::Once);
-    for start in [
-        "This operation cannot be processed, the application is blocked",
-        "You have exceeded your",
-    ] {
+    for start in ["This operation cannot be processed, the application is blocked", "You have exceeded your"]
+    {
         let answer = client.raw("POST", PATH, &body(&["a"]), &[]);
         assert_eq!(answer.status, 403);
         assert!(answer.message().starts_with(start), "{}", answer.message());
@@ -160,10 +134,7 @@ fn a_slow_body_arrives_whole() {
 fn accepted_batches_whose_answer_breaks_are_in_the_index() {
     for fault in [Fault::Truncate, Fault::AcceptThenDrop] {
         let (standin, client) = faulty(fault.clone());
-        assert!(
-            client.attempt("POST", PATH, &body(&["a"]), &[]).is_err(),
-            "{fault:?}"
-        );
+        assert!(client.attempt("POST", PATH, &body(&["a"]), &[]).is_err(), "{fault:?}");
         assert_eq!(standin.index("t").len(), 1, "{fault:?}");
         assert_served(&client);
     }
@@ -173,10 +144,7 @@ fn accepted_batches_whose_answer_breaks_are_in_the_index() {
 fn lost_records_are_acknowledged_all_the_same() {
     let (standin, client) = faulty(Fault::lose(|id| id == "b"));
     let answer = client.raw("POST", PATH, &body(&["a", "b", "c"]), &[]);
-    assert_eq!(
-        (answer.status, &answer.json["objectIDs"]),
-        (200, &json!(["a", "b", "c"]))
-    );
+    assert_eq!((answer.status, &answer.json["objectIDs"]), (200, &json!(["a", "b", "c"])));
     assert_eq!(standin.index("t").into_keys().collect::<Vec<_>>(), ["a", "c"]);
     assert_eq!(standin.operations("t"), 3);
 }
@@ -187,10 +155,7 @@ fn odd_successes_are_odd() {
     standin.fault(None, Fault::EmptyNoContent, Times::Once);
     standin.fault(None, Fault::WrongObjectIds, Times::Once);
     let moved = client.raw("POST", PATH, &body(&["a"]), &[]);
-    assert_eq!(
-        (moved.status, moved.header("location")),
-        (307, Some("http://127.0.0.1:1/x"))
-    );
+    assert_eq!((moved.status, moved.header("location")), (307, Some("http://127.0.0.1:1/x")));
     assert!(standin.arrivals().is_empty());
     let empty = client.raw("POST", PATH, &body(&["a"]), &[]);
     assert_eq!((empty.status, empty.text.as_str()), (204, ""));
@@ -210,29 +175,14 @@ fn an_endless_body_ends_with_the_readers_patience() {
 
 #[test]
 fn rules_are_for_a_host_an_index_a_kind_and_a_share() {
-    let standin = start(StandinConfig {
-        hosts: 2,
-        ..StandinConfig::default()
-    });
+    let standin = start(StandinConfig { hosts: 2, ..StandinConfig::default() });
     let [first, second] = [0, 1].map(|host| Client::to(&standin.base_urls()[host]));
     let status = |client: &Client| client.raw("POST", PATH, &body(&["a"]), &[]).status;
     standin.fault(Some(1), Fault::error(500, "x"), Times::Count(2));
-    assert_eq!(
-        [&first, &second, &first, &second, &second].map(status),
-        [200, 500, 200, 500, 200]
-    );
-    standin.inject(
-        FaultRule::new(Fault::error(500, "x"), Times::Always)
-            .index("other")
-            .writes(),
-    );
+    assert_eq!([&first, &second, &first, &second, &second].map(status), [200, 500, 200, 500, 200]);
+    standin.inject(FaultRule::new(Fault::error(500, "x"), Times::Always).index("other").writes());
     assert_eq!(status(&first), 200);
-    assert_eq!(
-        first
-            .raw("POST", "/1/indexes/other/batch", &body(&["a"]), &[])
-            .status,
-        500
-    );
+    assert_eq!(first.raw("POST", "/1/indexes/other/batch", &body(&["a"]), &[]).status, 500);
     assert_eq!(first.get("/1/indexes/other/settings").status, 404, "only writes");
     standin.clear_faults();
     let draw = || {
@@ -245,12 +195,7 @@ fn rules_are_for_a_host_an_index_a_kind_and_a_share() {
     let share = drawn.iter().filter(|&&code| code == 500).count();
     assert!((4..=20).contains(&share), "{share} of 40");
     assert_eq!(drawn, draw(), "the seed fixes the sequence");
-    let hosts: Vec<usize> = standin
-        .requests()
-        .iter()
-        .take(3)
-        .map(|entry| entry.host)
-        .collect();
+    let hosts: Vec<usize> = standin.requests().iter().take(3).map(|entry| entry.host).collect();
     assert_eq!(hosts, [0, 1, 0]);
 }
 

@@ -26,10 +26,7 @@ fn the_program_serves_until_its_input_is_closed() {
 
 #[test]
 fn a_wrong_option_is_explained() {
-    let output = Command::new(env!("CARGO_BIN_EXE_standin"))
-        .arg("--nonsense=1")
-        .output()
-        .expect("it runs");
+    let output = Command::new(env!("CARGO_BIN_EXE_standin")).arg("--nonsense=1").output().expect("it runs");
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--nonsense=1"));
 }

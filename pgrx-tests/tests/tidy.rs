@@ -53,19 +53,14 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 /// Complains of the files for which `is_wrong` holds.
 #[track_caller]
 fn none(files: impl IntoIterator<Item = PathBuf>, rule: &str, is_wrong: impl Fn(&Path, &str) -> bool) {
-    let wrong: Vec<String> = files
-        .into_iter()
-        .filter(|path| is_wrong(path, &read(path)))
-        .map(|path| place(&path))
-        .collect();
+    let wrong: Vec<String> =
+        files.into_iter().filter(|path| is_wrong(path, &read(path))).map(|path| place(&path)).collect();
     assert!(wrong.is_empty(), "{rule}: {wrong:#?}");
 }
 
 /// What stands between `start` and `end`, each time `start` occurs.
 fn between<'a>(text: &'a str, start: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
-    text.split(start)
-        .skip(1)
-        .filter_map(move |rest| rest.split(end).next())
+    text.split(start).skip(1).filter_map(move |rest| rest.split(end).next())
 }
 
 fn sources() -> String {
@@ -73,10 +68,7 @@ fn sources() -> String {
 }
 
 fn install_script() -> String {
-    files("sql/install", "sql")
-        .iter()
-        .map(|path| read(path))
-        .collect()
+    files("sql/install", "sql").iter().map(|path| read(path)).collect()
 }
 
 #[test]
@@ -94,26 +86,18 @@ fn only_the_shell_names_pgrx() {
 
 #[test]
 fn one_place_names_the_http_client() {
-    none(
-        files("src", "rs"),
-        "only src/delivery/http names ureq",
-        |path, text| {
-            !place(path).starts_with("src/delivery/http") && code(text).any(|line| line.contains("ureq"))
-        },
-    );
+    none(files("src", "rs"), "only src/delivery/http names ureq", |path, text| {
+        !place(path).starts_with("src/delivery/http") && code(text).any(|line| line.contains("ureq"))
+    });
 }
 
 #[test]
 fn only_the_shell_may_be_unsafe() {
-    none(
-        files("src", "rs"),
-        "#![forbid(unsafe_code)] is missing",
-        |path, text| {
-            // The attribute in lib.rs would forbid it to the shell, too.
-            let may = in_shell(path) || is_test(path) || place(path) == "src/lib.rs";
-            !may && !text.contains("#![forbid(unsafe_code)]")
-        },
-    );
+    none(files("src", "rs"), "#![forbid(unsafe_code)] is missing", |path, text| {
+        // The attribute in lib.rs would forbid it to the shell, too.
+        let may = in_shell(path) || is_test(path) || place(path) == "src/lib.rs";
+        !may && !text.contains("#![forbid(unsafe_code)]")
+    });
 }
 
 #[test]
@@ -127,17 +111,12 @@ fn nothing_sleeps() {
 fn nothing_is_left_for_later() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME")];
     let folders = [("src", "rs"), ("pgrx-tests", "rs"), ("sql", "sql")];
-    let mut all: Vec<PathBuf> = folders
-        .iter()
-        .flat_map(|(folder, end)| files(folder, end))
-        .collect();
+    let mut all: Vec<PathBuf> = folders.iter().flat_map(|(folder, end)| files(folder, end)).collect();
     all.extend(
         ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG"]
             .map(|name| workspace().join(name).with_extension("md")),
     );
-    none(all, "do it, or write it down elsewhere", |_, text| {
-        words.iter().any(|word| text.contains(word))
-    });
+    none(all, "do it, or write it down elsewhere", |_, text| words.iter().any(|word| text.contains(word)));
 }
 
 #[test]
@@ -151,14 +130,10 @@ fn sql_is_indented_with_spaces_and_opens_with_a_comment() {
 #[test]
 fn every_query_is_used() {
     let sources = sources();
-    let included: BTreeSet<&str> = between(&sources, "include_str!(\"", "\")")
-        .filter_map(|path| path.split("/sql/").nth(1))
-        .collect();
+    let included: BTreeSet<&str> =
+        between(&sources, "include_str!(\"", "\")").filter_map(|path| path.split("/sql/").nth(1)).collect();
     let verbs = fs::read_dir(workspace().join("sql")).unwrap();
-    for path in verbs
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
-    {
+    for path in verbs.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let is_step = name.starts_with("audit_algolia--");
         assert!(is_step || included.contains(name.as_str()), "{name} is not used");
@@ -175,18 +150,14 @@ fn cargo_pgrx_gets_the_install_script_in_its_order() {
         let name = between(part, "name = \"", "\"").next().unwrap().to_owned();
         match &before {
             None => assert!(part.contains("bootstrap"), "{name} comes first"),
-            Some(before) => assert!(
-                part.contains(&format!("requires = [\"{before}\"]")),
-                "{name} comes after {before}"
-            ),
+            Some(before) => {
+                assert!(part.contains(&format!("requires = [\"{before}\"]")), "{name} comes after {before}")
+            }
         }
         listed.push(file.trim_start_matches("../").to_owned());
         before = Some(name);
     }
-    let there: Vec<String> = files("sql/install", "sql")
-        .iter()
-        .map(|path| place(path))
-        .collect();
+    let there: Vec<String> = files("sql/install", "sql").iter().map(|path| place(path)).collect();
     assert_eq!(listed, there);
 }
 
@@ -204,25 +175,17 @@ fn functions_with<'a>(attribute: &'a str, sources: &'a str) -> impl Iterator<Ite
 #[test]
 fn sql_and_rust_declare_the_same_functions() {
     let (script, sources) = (install_script(), sources());
-    let in_sql: BTreeSet<String> = between(&script, "'MODULE_PATHNAME', '", "'")
-        .map(str::to_owned)
-        .collect();
+    let in_sql: BTreeSet<String> = between(&script, "'MODULE_PATHNAME', '", "'").map(str::to_owned).collect();
     let mut in_rust = BTreeSet::new();
     for (attribute, name) in functions_with("#[pg_extern", &sources) {
-        assert_eq!(
-            attribute, "#[pg_extern(sql = false)]",
-            "declare {name} in sql/install"
-        );
+        assert_eq!(attribute, "#[pg_extern(sql = false)]", "declare {name} in sql/install");
         in_rust.insert(format!("{name}_wrapper"));
     }
     for (_, name) in functions_with("#[no_mangle]", &sources) {
         // The entry points of processes are named to the postmaster instead; what the function manager asks for
         // first is found by its name.
         if name.ends_with("_main") {
-            assert!(
-                sources.contains(&format!("\"{name}\"")),
-                "{name} is never started"
-            );
+            assert!(sources.contains(&format!("\"{name}\"")), "{name} is never started");
         } else if !name.starts_with("pg_finfo_") {
             in_rust.insert(name.to_owned());
         }
@@ -235,10 +198,7 @@ fn every_object_has_a_comment() {
     let script = install_script();
     let commented = |kind: &str, name: &str| {
         let comment = format!("comment on {kind} audit_algolia.{name}");
-        let found = script
-            .split(&comment)
-            .skip(1)
-            .any(|rest| rest.starts_with([' ', '(', '\n']));
+        let found = script.split(&comment).skip(1).any(|rest| rest.starts_with([' ', '(', '\n']));
         assert!(found, "{kind} {name} has no comment");
     };
     for kind in ["table", "view", "sequence", "function", "type"] {
@@ -262,10 +222,8 @@ fn columns(kind: &str, text: &str) -> Vec<String> {
         _ => None,
     };
     let lines = lines.unwrap_or_default().lines();
-    let items = lines.filter_map(|line| {
-        line.strip_prefix("    ")
-            .filter(|item| !item.starts_with([' ', '-']))
-    });
+    let items =
+        lines.filter_map(|line| line.strip_prefix("    ").filter(|item| !item.starts_with([' ', '-'])));
     items
         .filter(|item| !item.starts_with("constraint ") && *item != "case")
         .filter_map(|item| match kind {
@@ -281,9 +239,6 @@ fn the_readme_tells_of_every_function() {
     let readme = read(&workspace().join("README.md"));
     let script = install_script();
     for name in between(&script, "create function audit_algolia.", "(") {
-        assert!(
-            readme.contains(&format!("`{name}(")),
-            "README.md does not explain {name}"
-        );
+        assert!(readme.contains(&format!("`{name}(")), "README.md does not explain {name}");
     }
 }

@@ -13,10 +13,7 @@ fn a_row_has_one_holder() {
     assert_eq!(table.claim(2, 5, 42), Claim::HeldBy(1));
     assert_eq!(table.claim(1, 5, 42), Claim::HeldBy(1));
     assert_eq!(table.claim(2, 6, 42), Claim::Taken);
-    assert_eq!(
-        (table.holder(5, 42), table.holder(6, 42), table.holder(7, 42)),
-        (Some(1), Some(2), None)
-    );
+    assert_eq!((table.holder(5, 42), table.holder(6, 42), table.holder(7, 42)), (Some(1), Some(2), None));
     assert!(table.release(5, 42));
     assert!(!table.release(5, 42));
     assert_eq!((table.len(), table.count_of(1), table.count_of(2)), (1, 0, 1));
@@ -45,10 +42,7 @@ fn owner_zero_holds_nothing() {
 fn a_table_without_places_is_full() {
     let mut table = ClaimTable::<0>::default();
     assert_eq!(table.claim(1, 1, 1), Claim::Full);
-    assert_eq!(
-        (table.holder(1, 1), table.release(1, 1), table.release_all(1)),
-        (None, false, 0)
-    );
+    assert_eq!((table.holder(1, 1), table.release(1, 1), table.release_all(1)), (None, false, 0));
 }
 
 #[derive(Clone, Debug)]
@@ -81,10 +75,7 @@ fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut
             }
         }
         Step::Release(database, id) => {
-            assert_eq!(
-                table.release(database, id),
-                model.remove(&(database, id)).is_some()
-            );
+            assert_eq!(table.release(database, id), model.remove(&(database, id)).is_some());
         }
         Step::ReleaseAll(owner) => {
             let before = model.len();
@@ -93,14 +84,9 @@ fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut
         }
     }
     assert_eq!(table.len(), model.len());
-    assert!(model
-        .iter()
-        .all(|((database, id), owner)| table.holder(*database, *id) == Some(*owner)));
+    assert!(model.iter().all(|((database, id), owner)| table.holder(*database, *id) == Some(*owner)));
     for owner in 0..4 {
-        assert_eq!(
-            table.count_of(owner),
-            model.values().filter(|holder| **holder == owner).count()
-        );
+        assert_eq!(table.count_of(owner), model.values().filter(|holder| **holder == owner).count());
     }
 }
 

@@ -23,11 +23,7 @@ impl Backoff {
         let max = self.max.max(floor);
         let doubled = 1u32.checked_shl(failures).unwrap_or(u32::MAX);
         let ceiling = floor.checked_mul(doubled).unwrap_or(max).min(max);
-        let dice = if dice.is_finite() {
-            dice.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let dice = if dice.is_finite() { dice.clamp(0.0, 1.0) } else { 0.0 };
         floor + (ceiling - floor).mul_f64(dice).min(ceiling - floor)
     }
 }
@@ -37,16 +33,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const DEFAULT: Backoff = Backoff {
-        min: Duration::from_millis(200),
-        max: Duration::from_secs(300),
-    };
+    const DEFAULT: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
 
     #[test]
     fn the_bound_doubles_until_the_maximum() {
-        let bounds: Vec<_> = (0..13)
-            .map(|failures| DEFAULT.delay(failures, 1.0).as_millis())
-            .collect();
+        let bounds: Vec<_> = (0..13).map(|failures| DEFAULT.delay(failures, 1.0).as_millis()).collect();
         assert_eq!(
             bounds,
             [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102_400, 204_800, 300_000, 300_000]

@@ -62,12 +62,7 @@ impl BatchBuilder {
     /// `max_bytes` bounds the whole uncompressed body. Limits of zero still let one record through,
     /// because a record that fits no batch would never leave.
     pub fn new(max_rows: usize, max_bytes: usize) -> Self {
-        BatchBuilder {
-            max_rows,
-            max_bytes,
-            body: String::from(HEAD),
-            items: Vec::new(),
-        }
+        BatchBuilder { max_rows, max_bytes, body: String::from(HEAD), items: Vec::new() }
     }
 
     /// Appends a record, a JSON object that is copied as it is. The first one is always taken,
@@ -85,10 +80,7 @@ impl BatchBuilder {
         for text in [r#"{"action":""#, action.as_str(), r#"","body":"#, record] {
             self.body.push_str(text);
         }
-        self.items.push(Item {
-            start,
-            record: self.body.len() - record.len()..self.body.len(),
-        });
+        self.items.push(Item { start, record: self.body.len() - record.len()..self.body.len() });
         self.body.push('}');
         Push::Taken
     }
@@ -106,10 +98,7 @@ impl BatchBuilder {
     /// Closes the body.
     pub fn finish(mut self) -> Batch {
         self.body.push_str(TAIL);
-        Batch {
-            body: self.body,
-            items: self.items,
-        }
+        Batch { body: self.body, items: self.items }
     }
 }
 
@@ -145,12 +134,8 @@ impl Batch {
     /// (`near line:1 column:20640`). A comma belongs to the record before it, since a parser that
     /// complains about a record as a whole has just read past its end.
     pub fn record_at_offset(&self, column: usize) -> Option<usize> {
-        let offset = column
-            .checked_sub(1)
-            .filter(|&offset| offset < self.body.len() - 1)?;
-        self.items
-            .partition_point(|item| item.start <= offset)
-            .checked_sub(1)
+        let offset = column.checked_sub(1).filter(|&offset| offset < self.body.len() - 1)?;
+        self.items.partition_point(|item| item.start <= offset).checked_sub(1)
     }
 
     /// A batch of some of the records, in the order given. Places that do not exist are left out.
@@ -162,14 +147,9 @@ impl Batch {
                 builder.body.push(',');
             }
             let moved = |place: usize| place - item.start + start;
-            builder
-                .body
-                .push_str(self.body.get(item.start..item.record.end).unwrap_or_default());
+            builder.body.push_str(self.body.get(item.start..item.record.end).unwrap_or_default());
             builder.body.push('}');
-            builder.items.push(Item {
-                start,
-                record: moved(item.record.start)..moved(item.record.end),
-            });
+            builder.items.push(Item { start, record: moved(item.record.start)..moved(item.record.end) });
         }
         builder.finish()
     }
@@ -195,14 +175,8 @@ mod tests {
     #[test]
     fn the_body_is_what_the_batch_endpoint_takes() {
         let mut builder = BatchBuilder::new(10, 1000);
-        assert_eq!(
-            builder.push(Action::AddObject, r#"{"objectID":"1","name":"Adam"}"#),
-            Push::Taken
-        );
-        assert_eq!(
-            builder.push(Action::DeleteObject, r#"{"objectID":"2"}"#),
-            Push::Taken
-        );
+        assert_eq!(builder.push(Action::AddObject, r#"{"objectID":"1","name":"Adam"}"#), Push::Taken);
+        assert_eq!(builder.push(Action::DeleteObject, r#"{"objectID":"2"}"#), Push::Taken);
         let bytes = builder.bytes();
         let batch = builder.finish();
         assert_eq!(
@@ -212,10 +186,7 @@ mod tests {
                 r#"{"action":"deleteObject","body":{"objectID":"2"}}]}"#
             )
         );
-        assert_eq!(
-            (batch.rows(), batch.bytes(), bytes),
-            (2, text(&batch).len(), text(&batch).len())
-        );
+        assert_eq!((batch.rows(), batch.bytes(), bytes), (2, text(&batch).len(), text(&batch).len()));
         assert_eq!(batch.record(1), Some(r#"{"objectID":"2"}"#));
         assert_eq!(batch.record(2), None);
     }
@@ -242,10 +213,7 @@ mod tests {
     #[test]
     fn a_record_larger_than_a_batch_travels_alone() {
         let mut builder = BatchBuilder::new(0, 10);
-        assert_eq!(
-            builder.push(Action::AddObject, r#"{"objectID":"larger than that"}"#),
-            Push::Taken
-        );
+        assert_eq!(builder.push(Action::AddObject, r#"{"objectID":"larger than that"}"#), Push::Taken);
         assert_eq!(builder.push(Action::AddObject, "{}"), Push::Full);
         assert_eq!(builder.finish().rows(), 1);
     }

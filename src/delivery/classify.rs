@@ -82,30 +82,19 @@ pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
     let complaint = Complaint::read(&response.body);
     let message = complaint.as_ref().map(|c| c.message.as_str());
     let reason = describe(response, message);
-    let not_before = response
-        .retry_after
-        .as_deref()
-        .and_then(|text| retry_after(text, now));
+    let not_before = response.retry_after.as_deref().and_then(|text| retry_after(text, now));
     match (status, &complaint) {
-        (400, Some(complaint)) if about_the_index(&complaint.message) => Verdict::Blocked {
-            reason,
-            hint: "Use an index name that Algolia accepts.",
-            status,
-        },
-        (400 | 422, Some(complaint)) => Verdict::Rejected {
-            reason,
-            status,
-            culprit: complaint.culprit(),
-        },
+        (400, Some(complaint)) if about_the_index(&complaint.message) => {
+            Verdict::Blocked { reason, hint: "Use an index name that Algolia accepts.", status }
+        }
+        (400 | 422, Some(complaint)) => Verdict::Rejected { reason, status, culprit: complaint.culprit() },
         (408 | 421 | 425, _) => Verdict::NextHost { reason, not_before },
         (413, _) => Verdict::TooLarge { reason },
         (415, _) => Verdict::CompressionRefused { reason },
         (429, _) => Verdict::Retry { reason, not_before },
-        (400..=499, _) => Verdict::Blocked {
-            reason,
-            hint: hint(status, message.unwrap_or_default()),
-            status,
-        },
+        (400..=499, _) => {
+            Verdict::Blocked { reason, hint: hint(status, message.unwrap_or_default()), status }
+        }
         _ => Verdict::NextHost { reason, not_before },
     }
 }
@@ -116,19 +105,14 @@ fn accepted(response: &Response, rows: usize) -> Verdict {
     }
     let reason = match serde_json::from_slice::<Receipt>(&response.body) {
         Ok(receipt) if receipt.ids.len() == rows => {
-            return Verdict::Delivered {
-                task_id: receipt.task_id.as_i64(),
-            };
+            return Verdict::Delivered { task_id: receipt.task_id.as_i64() };
         }
         Ok(receipt) => format!("answer lists {} objectIDs for {rows} rows", receipt.ids.len()),
         Err(error) if error.is_eof() => "answer is cut short".to_owned(),
         Err(_) => "answer is not the JSON of a batch".to_owned(),
     };
     let reason = sentence(&format!("{}, but the {reason}", describe(response, None)));
-    Verdict::NextHost {
-        reason,
-        not_before: None,
-    }
+    Verdict::NextHost { reason, not_before: None }
 }
 
 /// The answer to a batch. Unknown keys are ignored, as Algolia asks of clients.
@@ -189,10 +173,7 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default(),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -208,20 +189,12 @@ fn describe(response: &Response, message: Option<&str>) -> String {
         Some(message) => text.push_str(&format!(": {message}")),
         None if response.body.is_empty() => {}
         None => {
-            let kind = response
-                .content_type
-                .as_deref()
-                .map_or("unnamed content", |kind| kind);
+            let kind = response.content_type.as_deref().map_or("unnamed content", |kind| kind);
             let kind: String = kind.chars().take_while(|&c| c != ';').take(40).collect();
             text.push_str(&format!(" with {} bytes of {kind}", response.body.len()));
         }
     }
-    let id: String = response
-        .correlation_id
-        .iter()
-        .flat_map(|id| id.chars())
-        .take(64)
-        .collect();
+    let id: String = response.correlation_id.iter().flat_map(|id| id.chars()).take(64).collect();
     if id.is_empty() {
         return sentence(&text);
     }
@@ -238,14 +211,7 @@ pub(crate) fn sentence(text: &str) -> String {
             c
         }
     };
-    shorten(
-        &text
-            .chars()
-            .take(REASON_CHARS + 1)
-            .map(printable)
-            .collect::<String>(),
-        REASON_CHARS,
-    )
+    shorten(&text.chars().take(REASON_CHARS + 1).map(printable).collect::<String>(), REASON_CHARS)
 }
 
 /// Characters that are no controls but turn or hide the text around them.

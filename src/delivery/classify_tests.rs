@@ -22,25 +22,16 @@ fn json(status: u16, body: &str) -> Verdict {
 }
 
 fn said(status: u16, message: &str) -> Verdict {
-    json(
-        status,
-        &serde_json::json!({"message": message, "status": status}).to_string(),
-    )
+    json(status, &serde_json::json!({"message": message, "status": status}).to_string())
 }
 
 fn html(status: u16) -> Verdict {
-    classify(
-        &answer(status, "text/html; charset=utf-8", "<html>a page</html>"),
-        2,
-        now(),
-    )
+    classify(&answer(status, "text/html; charset=utf-8", "<html>a page</html>"), 2, now())
 }
 
 fn culprit(verdict: Verdict) -> Culprit {
     match verdict {
-        Verdict::Rejected {
-            status: 400, culprit, ..
-        } => culprit,
+        Verdict::Rejected { status: 400, culprit, .. } => culprit,
         other => panic!("not rejected: {other:?}"),
     }
 }
@@ -60,16 +51,8 @@ fn reason(verdict: &Verdict) -> &str {
 #[test]
 fn a_receipt_for_every_row_is_a_delivery() {
     let whole = r#"{"taskID":4611686018427387904,"objectIDs":["1","2"],"new":{"deep":[1]}}"#;
-    assert_eq!(
-        json(200, whole),
-        Verdict::Delivered {
-            task_id: Some(4_611_686_018_427_387_904)
-        }
-    );
-    assert_eq!(
-        json(201, r#"{"objectIDs":["1","2"]}"#),
-        Verdict::Delivered { task_id: None }
-    );
+    assert_eq!(json(200, whole), Verdict::Delivered { task_id: Some(4_611_686_018_427_387_904) });
+    assert_eq!(json(201, r#"{"objectIDs":["1","2"]}"#), Verdict::Delivered { task_id: None });
     let per_index = r#"{"taskID":{"a":11,"b":12},"objectIDs":["1","2"]}"#;
     assert_eq!(json(200, per_index), Verdict::Delivered { task_id: None });
 }
@@ -83,18 +66,9 @@ fn no_content_is_success_by_the_rule_of_the_clients() {
 #[test]
 fn a_success_that_cannot_be_trusted_is_none() {
     for (body, words) in [
-        (
-            r#"{"taskID":1,"objectIDs":["1"]}"#,
-            "lists 1 objectIDs for 2 rows",
-        ),
-        (
-            r#"{"taskID":1,"objectIDs":["1","2","3"]}"#,
-            "lists 3 objectIDs for 2 rows",
-        ),
-        (
-            r#"{"taskID":1,"objectIDs":["1",null]}"#,
-            "not the JSON of a batch",
-        ),
+        (r#"{"taskID":1,"objectIDs":["1"]}"#, "lists 1 objectIDs for 2 rows"),
+        (r#"{"taskID":1,"objectIDs":["1","2","3"]}"#, "lists 3 objectIDs for 2 rows"),
+        (r#"{"taskID":1,"objectIDs":["1",null]}"#, "not the JSON of a batch"),
         (r#"{"taskID":1}"#, "not the JSON of a batch"),
         (r#"{"taskID":1,"objectIDs":["1","#, "cut short"),
         ("", "cut short"),
@@ -105,10 +79,7 @@ fn a_success_that_cannot_be_trusted_is_none() {
         assert!(reason(&verdict).contains(words), "{body}: {verdict:?}");
     }
     let page = html(200);
-    assert_eq!(
-        reason(&page),
-        "200 OK with 19 bytes of text/html, but the answer is not the JSON of a batch"
-    );
+    assert_eq!(reason(&page), "200 OK with 19 bytes of text/html, but the answer is not the JSON of a batch");
 }
 
 #[test]
@@ -124,25 +95,16 @@ fn too_big_records_are_named_in_each_dialect() {
     assert_eq!(culprit(said(400, &newer)), Culprit::ObjectId("X".into()));
     let older = "Record at the position 1 objectID=56 is too big size=20715 bytes. Contact us if you need an extended quota";
     assert_eq!(culprit(said(400, older)), Culprit::Position(1));
-    assert_eq!(
-        culprit(said(400, "Record is too big size=20715 bytes. Contact us")),
-        Culprit::Unknown
-    );
+    assert_eq!(culprit(said(400, "Record is too big size=20715 bytes. Contact us")), Culprit::Unknown);
 }
 
 #[test]
 fn a_column_points_into_the_body() {
     for (message, column) in [
-        (
-            "The 'objectID' attribute is required to use action=updateObject near line:1 column:20640",
-            20640,
-        ),
+        ("The 'objectID' attribute is required to use action=updateObject near line:1 column:20640", 20640),
         ("Invalid object attributes:NAME near line:1 column:166", 166),
         ("Invalid object attributes: NAME near line:1 column:166", 166),
-        (
-            "JSON root must be an object (array not allowed) near line:1 column:1",
-            1,
-        ),
+        ("JSON root must be an object (array not allowed) near line:1 column:1", 1),
     ] {
         assert_eq!(culprit(said(400, message)), Culprit::Column(column), "{message}");
     }
@@ -160,18 +122,12 @@ fn other_complaints_about_a_batch_name_nobody() {
     ] {
         assert_eq!(culprit(said(400, message)), Culprit::Unknown, "{message}");
     }
-    assert!(matches!(
-        said(422, "Invalid payload"),
-        Verdict::Rejected { status: 422, .. }
-    ));
+    assert!(matches!(said(422, "Invalid payload"), Verdict::Rejected { status: 422, .. }));
 }
 
 #[test]
 fn no_record_dies_for_the_name_of_its_index() {
-    assert!(matches!(
-        said(400, "indexName is not valid"),
-        Verdict::Blocked { status: 400, .. }
-    ));
+    assert!(matches!(said(400, "indexName is not valid"), Verdict::Blocked { status: 400, .. }));
 }
 
 #[test]
@@ -191,24 +147,12 @@ fn refused_credentials_rights_and_quotas_block_with_a_hint() {
         (403, "Invalid Application-ID or API key", "api_key"),
         (401, "Invalid credentials", "api_key"),
         (403, "Method not allowed with this API key", "addObject"),
-        (
-            403,
-            "Not enough rights to add an object near line:1 column:332",
-            "addObject",
-        ),
+        (403, "Not enough rights to add an object near line:1 column:332", "addObject"),
         (403, "Index not allowed with this API key", "this index"),
         (403, "Method not allowed with this referer", "referers"),
         (403, quota, "quota"),
-        (
-            403,
-            "Record quota exceeded, change plan or delete records.",
-            "quota",
-        ),
-        (
-            403,
-            "Operations quota exceeded, change plan to get more Operations.",
-            "quota",
-        ),
+        (403, "Record quota exceeded, change plan or delete records.", "quota"),
+        (403, "Operations quota exceeded, change plan to get more Operations.", "quota"),
         (
             403,
             "This operation cannot be processed, the application is blocked. Contact us to unblock it.",
@@ -223,11 +167,7 @@ fn refused_credentials_rights_and_quotas_block_with_a_hint() {
         (451, "", "hosts"),
     ] {
         match said(status, message) {
-            Verdict::Blocked {
-                hint,
-                status: given,
-                reason,
-            } => {
+            Verdict::Blocked { hint, status: given, reason } => {
                 assert!(hint.contains(word), "{message}: {hint}");
                 assert_eq!(given, status);
                 assert!(reason.contains(message), "{reason}");
@@ -241,11 +181,7 @@ fn refused_credentials_rights_and_quotas_block_with_a_hint() {
 #[test]
 fn throttling_waits_as_long_as_it_is_asked_to() {
     let asked = |header: &str| {
-        let mut response = answer(
-            429,
-            "application/json",
-            r#"{"message":"Too many requests","status":429}"#,
-        );
+        let mut response = answer(429, "application/json", r#"{"message":"Too many requests","status":429}"#);
         response.retry_after = Some(header.to_owned());
         match classify(&response, 2, now()) {
             Verdict::Retry { not_before, .. } => not_before,
@@ -292,9 +228,7 @@ fn size_and_encoding_have_verdicts_of_their_own() {
 
 #[test]
 fn a_host_that_fails_or_redirects_gives_way_to_the_next() {
-    for status in [
-        0, 100, 199, 301, 302, 304, 307, 308, 399, 408, 421, 500, 502, 503, 504, 599, 600, 999,
-    ] {
+    for status in [0, 100, 199, 301, 302, 304, 307, 308, 399, 408, 421, 500, 502, 503, 504, 599, 600, 999] {
         assert!(matches!(html(status), Verdict::NextHost { .. }), "{status}");
     }
     let mut response = answer(503, "text/plain", "");
@@ -302,19 +236,15 @@ fn a_host_that_fails_or_redirects_gives_way_to_the_next() {
     let not_before = Some(Duration::from_secs(3));
     assert_eq!(
         classify(&response, 2, now()),
-        Verdict::NextHost {
-            reason: "503 Service Unavailable".into(),
-            not_before
-        }
+        Verdict::NextHost { reason: "503 Service Unavailable".into(), not_before }
     );
 }
 
 #[test]
 fn reasons_are_short_printable_and_traceable() {
     let mut response = answer(403, "application/json", "");
-    response.body = serde_json::json!({"message": format!("a\u{1b}[31m\u{202e}{}", "é".repeat(900))})
-        .to_string()
-        .into();
+    response.body =
+        serde_json::json!({"message": format!("a\u{1b}[31m\u{202e}{}", "é".repeat(900))}).to_string().into();
     response.correlation_id = Some("corr-AbCdEfGhIjK".to_owned());
     let verdict = classify(&response, 2, now());
     let reason = reason(&verdict);

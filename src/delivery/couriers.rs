@@ -89,9 +89,7 @@ impl<T: Transport + 'static> Couriers<T> {
             self.hire()?;
         }
         self.under_way += 1;
-        self.errands
-            .send(errand)
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        self.errands.send(errand).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 
     /// The errands that have ended since the last call.
@@ -107,22 +105,18 @@ impl<T: Transport + 'static> Couriers<T> {
         let (waiting, report_to, ringer) =
             (self.waiting.clone(), self.report_to.clone(), self.ringer.clone());
         // The mask is set before the thread starts and inherited by it, and by any thread it starts in turn.
-        let before = SigSet::all()
-            .thread_swap_mask(SigmaskHow::SIG_SETMASK)
-            .map_err(io::Error::from)?;
-        let hired = thread::Builder::new()
-            .name("courier".to_owned())
-            .spawn(move || loop {
-                let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(errand) = next else { return };
-                let flight = errand.flight;
-                let report = run(errand);
-                if report_to.send(Return { flight, report }).is_err() {
-                    return;
-                }
-                // A full pipe has a ring in it already.
-                let _ = (&*ringer).write(&[1]);
-            });
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
+        let hired = thread::Builder::new().name("courier".to_owned()).spawn(move || loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(errand) = next else { return };
+            let flight = errand.flight;
+            let report = run(errand);
+            if report_to.send(Return { flight, report }).is_err() {
+                return;
+            }
+            // A full pipe has a ring in it already.
+            let _ = (&*ringer).write(&[1]);
+        });
         before.thread_set_mask().map_err(io::Error::from)?;
         hired?;
         self.hired += 1;
@@ -132,22 +126,13 @@ impl<T: Transport + 'static> Couriers<T> {
 
 /// A fault in a library must not lose the batch: it counts as a failed attempt.
 fn run<T: Transport>(errand: Errand<T>) -> Report {
-    let Errand {
-        index_name,
-        batch,
-        sink,
-        ..
-    } = errand;
-    catch_unwind(AssertUnwindSafe(|| {
-        sink.deliver(&index_name, &batch, &SystemClock)
-    }))
-    .unwrap_or_else(|_| Report {
-        outcome: Outcome::Retry {
-            reason: "internal error while sending".to_owned(),
-            not_before: None,
-        },
-        host: String::new(),
-        attempts: 1,
-        wire_bytes: 0,
+    let Errand { index_name, batch, sink, .. } = errand;
+    catch_unwind(AssertUnwindSafe(|| sink.deliver(&index_name, &batch, &SystemClock))).unwrap_or_else(|_| {
+        Report {
+            outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
+            host: String::new(),
+            attempts: 1,
+            wire_bytes: 0,
+        }
     })
 }

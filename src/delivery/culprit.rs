@@ -86,9 +86,9 @@ impl Culprit {
     /// one that is not part of this batch: then halving must find it.
     pub fn rows_in(&self, batch: &Batch) -> Vec<usize> {
         match self {
-            Culprit::ObjectId(id) => (0..batch.rows())
-                .filter(|&row| batch.record(row).is_some_and(|r| has_id(r, id)))
-                .collect(),
+            Culprit::ObjectId(id) => {
+                (0..batch.rows()).filter(|&row| batch.record(row).is_some_and(|r| has_id(r, id))).collect()
+            }
             Culprit::Position(row) => Vec::from_iter(Some(*row).filter(|&row| row < batch.rows())),
             Culprit::Column(column) => Vec::from_iter(batch.record_at_offset(*column)),
             Culprit::Unknown => Vec::new(),
@@ -134,44 +134,23 @@ mod tests {
     fn keys_come_before_the_message() {
         let message = "Record at the position 7 objectID=Z is too big";
         let body = |keys: &str| format!(r#"{{"message":"{message}",{keys},"status":400}}"#);
-        assert_eq!(
-            named_by(&body(r#""position":3,"objectID":"X""#)),
-            Culprit::ObjectId("X".into())
-        );
-        assert_eq!(
-            named_by(&body(r#""position":3,"objectID":12"#)),
-            Culprit::ObjectId("12".into())
-        );
-        assert_eq!(
-            named_by(&body(r#""position":3,"objectID":"""#)),
-            Culprit::Position(3)
-        );
-        assert_eq!(
-            named_by(&body(r#""position":3,"objectID":null"#)),
-            Culprit::Position(3)
-        );
+        assert_eq!(named_by(&body(r#""position":3,"objectID":"X""#)), Culprit::ObjectId("X".into()));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":12"#)), Culprit::ObjectId("12".into()));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":"""#)), Culprit::Position(3));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":null"#)), Culprit::Position(3));
         assert_eq!(named_by(&body(r#""position":-3"#)), Culprit::Position(7));
     }
 
     #[test]
     fn ids_with_spaces_and_the_phrase_itself_survive() {
-        assert_eq!(
-            said("Record a b is too big: size: 1"),
-            Culprit::ObjectId("a b".into())
-        );
-        assert_eq!(
-            said("Record x is too big is too big: size: 1"),
-            Culprit::ObjectId("x is too big".into())
-        );
+        assert_eq!(said("Record a b is too big: size: 1"), Culprit::ObjectId("a b".into()));
+        assert_eq!(said("Record x is too big is too big: size: 1"), Culprit::ObjectId("x is too big".into()));
         assert_eq!(said("Record is too big size=1 bytes"), Culprit::Unknown);
     }
 
     #[test]
     fn an_absurd_number_is_no_place() {
-        assert_eq!(
-            said("near line:1 column:99999999999999999999999"),
-            Culprit::Unknown
-        );
+        assert_eq!(said("near line:1 column:99999999999999999999999"), Culprit::Unknown);
         assert_eq!(said("near line:1 column:"), Culprit::Unknown);
         assert_eq!(
             said("Record at the position x is too big"),
@@ -181,37 +160,21 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_complaint_is_not_read_as_one() {
-        for body in [
-            "",
-            "<html>",
-            "{}",
-            "[]",
-            r#"{"message":1}"#,
-            r#"{"message":"a""#,
-            "\u{1}",
-        ] {
+        for body in ["", "<html>", "{}", "[]", r#"{"message":1}"#, r#"{"message":"a""#, "\u{1}"] {
             assert!(Complaint::read(body.as_bytes()).is_none(), "{body}");
         }
     }
 
     #[test]
     fn culprits_are_found_in_the_batch() {
-        let batch = batch(&[
-            r#"{"objectID":"a"}"#,
-            r#"{"x":1,"objectID":7}"#,
-            r#"{"objectID":"a"}"#,
-            "{}",
-        ]);
+        let batch = batch(&[r#"{"objectID":"a"}"#, r#"{"x":1,"objectID":7}"#, r#"{"objectID":"a"}"#, "{}"]);
         assert_eq!(Culprit::ObjectId("a".into()).rows_in(&batch), [0, 2]);
         assert_eq!(Culprit::ObjectId("7".into()).rows_in(&batch), [1]);
         assert_eq!(Culprit::Position(3).rows_in(&batch), [3]);
         assert_eq!(Culprit::Column(20).rows_in(&batch), [0]);
-        for nobody in [
-            Culprit::ObjectId("b".into()),
-            Culprit::Position(4),
-            Culprit::Column(1),
-            Culprit::Unknown,
-        ] {
+        for nobody in
+            [Culprit::ObjectId("b".into()), Culprit::Position(4), Culprit::Column(1), Culprit::Unknown]
+        {
             assert_eq!(nobody.rows_in(&batch), [] as [usize; 0]);
         }
     }

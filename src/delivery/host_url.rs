@@ -12,9 +12,7 @@ pub struct HostUrl {
 impl HostUrl {
     /// A host reached over https on the usual port. The name is taken as it is.
     pub(crate) fn https(name: &str) -> Self {
-        HostUrl {
-            url: format!("https://{name}"),
-        }
+        HostUrl { url: format!("https://{name}") }
     }
 
     /// The base URL without a slash at its end, to which a path is appended.
@@ -24,9 +22,7 @@ impl HostUrl {
 
     /// Host and port without the scheme, as reports show it.
     pub fn name(&self) -> &str {
-        self.url
-            .split_once("://")
-            .map_or(self.url.as_str(), |(_, name)| name)
+        self.url.split_once("://").map_or(self.url.as_str(), |(_, name)| name)
     }
 }
 
@@ -58,12 +54,7 @@ pub fn parse_hosts(list: &str) -> Result<Vec<HostUrl>, HostsError> {
 }
 
 fn parse_host(part: &str) -> Result<HostUrl, HostsError> {
-    let fault = |problem| {
-        Err(HostsError {
-            part: shown(part),
-            problem,
-        })
-    };
+    let fault = |problem| Err(HostsError { part: shown(part), problem });
     if part.is_empty() {
         return fault("is not a URL: an entry of the list is empty");
     }
@@ -90,9 +81,7 @@ fn parse_host(part: &str) -> Result<HostUrl, HostsError> {
     if !is_host_name(host) {
         return fault("has no valid host name");
     }
-    Ok(HostUrl {
-        url: format!("{scheme}://{authority}"),
-    })
+    Ok(HostUrl { url: format!("{scheme}://{authority}") })
 }
 
 /// Splits at the colon before the port. An IPv6 address keeps its own colons inside its brackets.
@@ -111,9 +100,7 @@ fn is_host_name(host: &str) -> bool {
     let label = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     !host.is_empty()
         && host.len() <= 253
-        && host
-            .split('.')
-            .all(|part| !part.is_empty() && part.chars().all(label))
+        && host.split('.').all(|part| !part.is_empty() && part.chars().all(label))
 }
 
 fn shown(part: &str) -> String {
@@ -133,15 +120,7 @@ mod tests {
         let hosts =
             parse_hosts(" https://a.example , http://127.0.0.1:8080/,HTTP://[::1]:9,https://gw_1").unwrap();
         let urls: Vec<_> = hosts.iter().map(HostUrl::as_str).collect();
-        assert_eq!(
-            urls,
-            [
-                "https://a.example",
-                "http://127.0.0.1:8080",
-                "http://[::1]:9",
-                "https://gw_1"
-            ]
-        );
+        assert_eq!(urls, ["https://a.example", "http://127.0.0.1:8080", "http://[::1]:9", "https://gw_1"]);
         assert_eq!(hosts[1].name(), "127.0.0.1:8080");
         assert_eq!(parse_hosts("  ").unwrap(), []);
     }

@@ -75,26 +75,15 @@ impl Hosts {
     pub fn for_application(id: &str, seed: u64, timeouts: Timeouts) -> Self {
         let mut fallbacks = [1, 2, 3];
         fastrand::Rng::with_seed(seed).shuffle(&mut fallbacks);
-        let fallbacks = fallbacks
-            .iter()
-            .map(|number| format!("{id}-{number}.algolianet.com"));
+        let fallbacks = fallbacks.iter().map(|number| format!("{id}-{number}.algolianet.com"));
         let names = std::iter::once(format!("{id}.algolia.net")).chain(fallbacks);
         Self::explicit(names.map(|name| HostUrl::https(&name)).collect(), timeouts)
     }
 
     /// The hosts of a list, in its order.
     pub fn explicit(list: Vec<HostUrl>, timeouts: Timeouts) -> Self {
-        let known = |url| Host {
-            url,
-            down_since: None,
-            timed_out: 0,
-            timed_out_at: None,
-            answered: false,
-        };
-        Hosts {
-            timeouts,
-            hosts: list.into_iter().map(known).collect(),
-        }
+        let known = |url| Host { url, down_since: None, timed_out: 0, timed_out_at: None, answered: false };
+        Hosts { timeouts, hosts: list.into_iter().map(known).collect() }
     }
 
     /// The hosts to try now, each once, best first.
@@ -107,23 +96,11 @@ impl Hosts {
                 host.timed_out = 0;
             }
         }
-        let mut plan: Vec<_> = self
-            .hosts
-            .iter()
-            .enumerate()
-            .filter(|(_, host)| !within(host.down_since))
-            .collect();
+        let mut plan: Vec<_> =
+            self.hosts.iter().enumerate().filter(|(_, host)| !within(host.down_since)).collect();
         // The sort is stable: hosts in equal health keep the order of the list.
-        plan.sort_by_key(|(_, host)| {
-            if within(host.timed_out_at) {
-                host.timed_out
-            } else {
-                0
-            }
-        });
-        plan.into_iter()
-            .map(|(place, host)| self.candidate(place, host))
-            .collect()
+        plan.sort_by_key(|(_, host)| if within(host.timed_out_at) { host.timed_out } else { 0 });
+        plan.into_iter().map(|(place, host)| self.candidate(place, host)).collect()
     }
 
     fn candidate(&self, place: usize, host: &Host) -> Candidate {
@@ -168,10 +145,7 @@ mod tests {
     use crate::delivery::host_url::parse_hosts;
     use HostResult::*;
 
-    const TIMEOUTS: Timeouts = Timeouts {
-        connect: Duration::from_secs(2),
-        request: Duration::from_secs(30),
-    };
+    const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(2), request: Duration::from_secs(30) };
 
     fn three() -> Hosts {
         Hosts::explicit(parse_hosts("http://a,http://b,http://c").unwrap(), TIMEOUTS)
@@ -190,14 +164,7 @@ mod tests {
             let mut rest: Vec<_> = names(&plan)[1..].iter().map(|name| name.to_string()).collect();
             orders.insert(rest.clone());
             rest.sort();
-            assert_eq!(
-                rest,
-                [
-                    "APP-1.algolianet.com",
-                    "APP-2.algolianet.com",
-                    "APP-3.algolianet.com"
-                ]
-            );
+            assert_eq!(rest, ["APP-1.algolianet.com", "APP-2.algolianet.com", "APP-3.algolianet.com"]);
         }
         assert_eq!(orders.len(), 6);
     }
@@ -207,10 +174,7 @@ mod tests {
         let (mut hosts, start) = (three(), Instant::now());
         let plan = hosts.plan(start);
         hosts.mark(&plan[0], Failed, start);
-        assert_eq!(
-            names(&hosts.plan(start + DOWN_FOR - Duration::from_millis(1))),
-            ["b", "c"]
-        );
+        assert_eq!(names(&hosts.plan(start + DOWN_FOR - Duration::from_millis(1))), ["b", "c"]);
         assert_eq!(names(&hosts.plan(start + DOWN_FOR)), ["a", "b", "c"]);
     }
 
@@ -236,10 +200,7 @@ mod tests {
 
     #[test]
     fn timeouts_grow_with_each_timeout_and_return_to_the_setting_after_a_success() {
-        let (mut hosts, now) = (
-            Hosts::explicit(parse_hosts("http://a").unwrap(), TIMEOUTS),
-            Instant::now(),
-        );
+        let (mut hosts, now) = (Hosts::explicit(parse_hosts("http://a").unwrap(), TIMEOUTS), Instant::now());
         for seconds in [2, 4, 6, 8, 8] {
             let plan = hosts.plan(now);
             assert_eq!(plan[0].connect_timeout, Duration::from_secs(seconds));

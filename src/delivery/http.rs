@@ -70,11 +70,7 @@ impl HttpClient {
             .build();
         let names = Names::default();
         let agent = Agent::with_parts(config, DefaultConnector::default(), names.clone());
-        Ok(HttpClient {
-            agent,
-            names,
-            closed: AtomicBool::new(false),
-        })
+        Ok(HttpClient { agent, names, closed: AtomicBool::new(false) })
     }
 
     fn send(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
@@ -135,9 +131,7 @@ impl Transport for HttpClient {
 fn read_bounded(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX);
-    body.into_reader()
-        .take(bound.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    body.into_reader().take(bound.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
         return Err(ureq::Error::BodyExceedsLimit(bound));
     }
@@ -152,10 +146,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 /// platform's own verifier does.
 fn platform_roots() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs().certs;
-    found
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned())
-        .collect()
+    found.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect()
 }
 
 /// Whether [`HttpClient::new`] will take this text for certificates.
@@ -174,9 +165,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, ClientError> {
         }
     }
     if found.is_empty() {
-        return Err(ClientError::BadCertificate(
-            "the PEM text holds no certificate".to_owned(),
-        ));
+        return Err(ClientError::BadCertificate("the PEM text holds no certificate".to_owned()));
     }
     Ok(found)
 }

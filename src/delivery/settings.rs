@@ -59,9 +59,7 @@ impl Settings {
         // A DNS label has at most 63 characters and "-1" to "-3" are appended to it.
         let label = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if id.len() > 60 || !id.chars().all(label) {
-            return Err(SettingsError::BadApplicationId(
-                id.escape_default().take(80).collect(),
-            ));
+            return Err(SettingsError::BadApplicationId(id.escape_default().take(80).collect()));
         }
         if self.api_key.is_empty() {
             return Err(SettingsError::NoApiKey);
@@ -79,11 +77,7 @@ impl Settings {
     /// `Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)` and the suffix as one more segment.
     pub fn user_agent(&self) -> String {
         let mut agent = format!("Algolia for audit_algolia ({})", env!("CARGO_PKG_VERSION"));
-        let printable = |text: &str| {
-            text.chars()
-                .filter(|c| (' '..='~').contains(c))
-                .collect::<String>()
-        };
+        let printable = |text: &str| text.chars().filter(|c| (' '..='~').contains(c)).collect::<String>();
         if !self.server_version.is_empty() {
             agent.push_str(&format!("; PostgreSQL ({})", printable(&self.server_version)));
         }
@@ -119,14 +113,9 @@ mod tests {
     #[test]
     fn the_user_agent_has_the_form_of_the_official_clients() {
         let mut settings = for_tests();
-        assert_eq!(
-            settings.user_agent(),
-            "Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)"
-        );
+        assert_eq!(settings.user_agent(), "Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)");
         settings.user_agent_suffix = "; my gateway (2)\r\nx-evil: 1".to_owned();
-        assert!(settings
-            .user_agent()
-            .ends_with("(15.18); my gateway (2)x-evil: 1"));
+        assert!(settings.user_agent().ends_with("(15.18); my gateway (2)x-evil: 1"));
     }
 
     #[test]
@@ -138,18 +127,9 @@ mod tests {
             settings.check().unwrap_err()
         };
         assert_eq!(with(|s| s.application_id.clear()), SettingsError::NoApplicationId);
-        assert!(matches!(
-            with(|s| s.application_id = "a.b/".into()),
-            SettingsError::BadApplicationId(_)
-        ));
+        assert!(matches!(with(|s| s.application_id = "a.b/".into()), SettingsError::BadApplicationId(_)));
         assert_eq!(with(|s| s.api_key = Secret::default()), SettingsError::NoApiKey);
-        assert_eq!(
-            with(|s| s.api_key = Secret::new("a\nb")),
-            SettingsError::BadApiKey
-        );
-        assert_eq!(
-            with(|s| s.request_timeout = Duration::ZERO),
-            SettingsError::ZeroTimeout
-        );
+        assert_eq!(with(|s| s.api_key = Secret::new("a\nb")), SettingsError::BadApiKey);
+        assert_eq!(with(|s| s.request_timeout = Duration::ZERO), SettingsError::ZeroTimeout);
     }
 }

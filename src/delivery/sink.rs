@@ -32,11 +32,7 @@ const CAUSE_CHARS: usize = 120;
 const CAUSES_CHARS: usize = 500;
 
 /// What stays as it is in a path segment: the unreserved characters of RFC 3986.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Delivers batches to one application.
 pub struct Sink<T> {
@@ -67,20 +63,14 @@ struct Delivery<'a> {
 /// How the walk over the hosts goes on after one of them.
 enum Step {
     Done(Outcome),
-    Next {
-        cause: String,
-        not_before: Option<Duration>,
-    },
+    Next { cause: String, not_before: Option<Duration> },
 }
 
 impl<T: Transport> Sink<T> {
     /// A sink for the settings. The seed decides the order of Algolia's fallback hosts and the request ids.
     pub fn new(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         settings.check()?;
-        let timeouts = Timeouts {
-            connect: settings.connect_timeout,
-            request: settings.request_timeout,
-        };
+        let timeouts = Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
         let hosts = if settings.hosts.is_empty() {
             Hosts::for_application(&settings.application_id, seed, timeouts)
         } else {
@@ -89,10 +79,7 @@ impl<T: Transport> Sink<T> {
         Ok(Sink {
             user_agent: settings.user_agent(),
             uncompressed: AtomicBool::new(!settings.compression),
-            state: Mutex::new(State {
-                hosts,
-                dice: fastrand::Rng::with_seed(seed),
-            }),
+            state: Mutex::new(State { hosts, dice: fastrand::Rng::with_seed(seed) }),
             settings,
             transport,
         })
@@ -124,18 +111,8 @@ impl<T: Transport> Sink<T> {
             delivery.gzip = self.compress(batch.body());
             self.walk(plan, &mut delivery, clock)
         });
-        let Delivery {
-            host,
-            attempts,
-            wire_bytes,
-            ..
-        } = delivery;
-        Report {
-            outcome,
-            host,
-            attempts,
-            wire_bytes,
-        }
+        let Delivery { host, attempts, wire_bytes, .. } = delivery;
+        Report { outcome, host, attempts, wire_bytes }
     }
 
     /// What needs no request: nothing to send, or a name that would lead to another endpoint.
@@ -157,19 +134,12 @@ impl<T: Transport> Sink<T> {
             match self.at_host(candidate, delivery, clock) {
                 Step::Done(outcome) => return outcome,
                 Step::Next { cause, not_before } => {
-                    causes.push(format!(
-                        "{}: {}",
-                        candidate.host.name(),
-                        shorten(&cause, CAUSE_CHARS)
-                    ));
+                    causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
                     longest = longest.max(not_before);
                 }
             }
         }
-        Outcome::Retry {
-            reason: shorten(&causes.join("; "), CAUSES_CHARS),
-            not_before: longest,
-        }
+        Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before: longest }
     }
 
     /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
@@ -186,10 +156,7 @@ impl<T: Transport> Sink<T> {
                 },
                 Err(TransportError::Closed) => {
                     let reason = TransportError::Closed.to_string();
-                    return Step::Done(Outcome::Retry {
-                        reason,
-                        not_before: None,
-                    });
+                    return Step::Done(Outcome::Retry { reason, not_before: None });
                 }
                 // A host that answered before may have closed a kept connection while nobody looked,
                 // which says nothing about its health.
@@ -199,19 +166,9 @@ impl<T: Transport> Sink<T> {
                 }
                 Err(error) => {
                     let timeout = matches!(error, TransportError::Timeout(_));
-                    let health = if timeout {
-                        HostResult::TimedOut
-                    } else {
-                        HostResult::Failed
-                    };
+                    let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
-                    (
-                        health,
-                        Step::Next {
-                            cause,
-                            not_before: None,
-                        },
-                    )
+                    (health, Step::Next { cause, not_before: None })
                 }
             };
             self.state().hosts.mark(candidate, health, clock.instant());
@@ -258,10 +215,7 @@ impl<T: Transport> Sink<T> {
     /// Takes the key out of an answer that echoes it, before any part of the answer becomes a reason.
     fn redact(&self, response: &mut Response) {
         let key = &self.settings.api_key;
-        for header in [&mut response.content_type, &mut response.correlation_id]
-            .into_iter()
-            .flatten()
-        {
+        for header in [&mut response.content_type, &mut response.correlation_id].into_iter().flatten() {
             *header = key.redact(header);
         }
         let bytes = key.expose().as_bytes();
@@ -292,35 +246,13 @@ impl<T: Transport> Sink<T> {
 fn settle(verdict: Verdict) -> (HostResult, Step) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
-            return (
-                HostResult::Failed,
-                Step::Next {
-                    cause: reason,
-                    not_before,
-                },
-            );
+            return (HostResult::Failed, Step::Next { cause: reason, not_before });
         }
         Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },
-        Verdict::Rejected {
-            reason,
-            status,
-            culprit,
-        } => Outcome::Rejected {
-            reason,
-            status,
-            culprit,
-        },
-        Verdict::Blocked { reason, hint, status } => Outcome::Blocked {
-            reason,
-            hint,
-            status: Some(status),
-        },
-        Verdict::TooLarge { reason } => Outcome::Rejected {
-            reason,
-            status: 413,
-            culprit: Culprit::Unknown,
-        },
+        Verdict::Rejected { reason, status, culprit } => Outcome::Rejected { reason, status, culprit },
+        Verdict::Blocked { reason, hint, status } => Outcome::Blocked { reason, hint, status: Some(status) },
+        Verdict::TooLarge { reason } => Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown },
         Verdict::CompressionRefused { reason } => Outcome::Blocked {
             reason,
             hint: "Check audit_algolia.hosts and what stands before them.",

@@ -27,10 +27,7 @@ struct Seen {
 
 impl Seen {
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -51,17 +48,10 @@ impl Transport for Script {
                 .map(|(key, value)| (key.to_string(), value.to_string()))
                 .collect(),
             body: request.body.to_vec(),
-            timeouts: (
-                request.connect_timeout.as_secs(),
-                request.request_timeout.as_secs(),
-            ),
+            timeouts: (request.connect_timeout.as_secs(), request.request_timeout.as_secs()),
             fresh: request.fresh_connection,
         });
-        self.answers
-            .lock()
-            .unwrap()
-            .pop_front()
-            .expect("a request more than the script has answers")
+        self.answers.lock().unwrap().pop_front().expect("a request more than the script has answers")
     }
 }
 
@@ -71,17 +61,11 @@ struct Stage {
 }
 
 fn stage_with(answers: Vec<Answer>, change: impl FnOnce(&mut Settings)) -> Stage {
-    let script = Arc::new(Script {
-        answers: Mutex::new(answers.into()),
-        ..Script::default()
-    });
+    let script = Arc::new(Script { answers: Mutex::new(answers.into()), ..Script::default() });
     let mut settings = for_tests();
     settings.hosts = parse_hosts("http://a:1,http://b:2,http://c:3").unwrap();
     change(&mut settings);
-    Stage {
-        sink: Sink::new(settings, Arc::clone(&script), 7).unwrap(),
-        script,
-    }
+    Stage { sink: Sink::new(settings, Arc::clone(&script), 7).unwrap(), script }
 }
 
 fn stage(answers: Vec<Answer>) -> Stage {
@@ -94,13 +78,7 @@ impl Stage {
     }
 
     fn hosts(&self) -> Vec<String> {
-        self.script
-            .seen
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|seen| seen.host.clone())
-            .collect()
+        self.script.seen.lock().unwrap().iter().map(|seen| seen.host.clone()).collect()
     }
 
     fn play(&self, answers: Vec<Answer>) {
@@ -109,11 +87,7 @@ impl Stage {
 }
 
 fn status(status: u16, body: &str) -> Answer {
-    Ok(Response {
-        status,
-        body: body.as_bytes().to_vec(),
-        ..Response::default()
-    })
+    Ok(Response { status, body: body.as_bytes().to_vec(), ..Response::default() })
 }
 
 fn receipt(task: i64) -> Answer {
@@ -152,10 +126,7 @@ fn retry_strategy_two_hosts_hang_and_the_third_answers() {
     assert_eq!(report.outcome, delivered(3));
     assert_eq!((report.host.as_str(), report.attempts), ("c:3", 3));
     let seen = stage.script.seen.lock().unwrap();
-    assert!(
-        seen.iter().all(|seen| seen.timeouts == (2, 30)),
-        "each host starts with the base timeouts"
-    );
+    assert!(seen.iter().all(|seen| seen.timeouts == (2, 30)), "each host starts with the base timeouts");
 }
 
 #[test]
@@ -163,13 +134,7 @@ fn retry_on_timeout_tries_a_single_host_once() {
     let stage = stage_with(vec![timeout()], |s| s.hosts = parse_hosts("http://a:1").unwrap());
     let report = stage.deliver(&batch());
     let reason = "a:1: no answer within 30 s".to_owned();
-    assert_eq!(
-        report.outcome,
-        Outcome::Retry {
-            reason,
-            not_before: None
-        }
-    );
+    assert_eq!(report.outcome, Outcome::Retry { reason, not_before: None });
     assert_eq!(report.attempts, 1);
 }
 
@@ -205,16 +170,9 @@ fn save_objects_sends_the_bodies_to_the_batch_endpoint() {
 
 #[test]
 fn save_objects_reports_errors_without_retrying() {
-    let stage = stage(vec![status(
-        403,
-        r#"{"message":"Invalid Application-ID or API key","status":403}"#,
-    )]);
+    let stage = stage(vec![status(403, r#"{"message":"Invalid Application-ID or API key","status":403}"#)]);
     match stage.deliver(&batch()).outcome {
-        Outcome::Blocked {
-            reason,
-            hint,
-            status: Some(403),
-        } => {
+        Outcome::Blocked { reason, hint, status: Some(403) } => {
             assert_eq!(reason, "403 Forbidden: Invalid Application-ID or API key");
             assert!(hint.contains("audit_algolia.api_key"));
         }
@@ -229,13 +187,8 @@ fn the_request_id_is_stable_over_retries_and_fresh_for_each_delivery() {
     stage.deliver(&batch());
     stage.deliver(&batch());
     let seen = stage.script.seen.lock().unwrap();
-    let ids: Vec<_> = seen
-        .iter()
-        .map(|seen| seen.header("request-id").unwrap())
-        .collect();
-    assert!(ids
-        .iter()
-        .all(|id| id.len() == 11 && id.bytes().all(|b| b.is_ascii_alphanumeric())));
+    let ids: Vec<_> = seen.iter().map(|seen| seen.header("request-id").unwrap()).collect();
+    assert!(ids.iter().all(|id| id.len() == 11 && id.bytes().all(|b| b.is_ascii_alphanumeric())));
     assert_eq!(ids[0], ids[1]);
     assert_ne!(ids[1], ids[2]);
 }
@@ -257,13 +210,7 @@ fn an_html_error_is_too_many_requests_and_stays_at_its_host() {
     page.content_type = Some("text/html".into());
     let stage = stage(vec![Ok(page), receipt(1)]);
     let reason = "429 Too Many Requests with 25 bytes of text/html".to_owned();
-    assert_eq!(
-        stage.deliver(&batch()).outcome,
-        Outcome::Retry {
-            reason,
-            not_before: None
-        }
-    );
+    assert_eq!(stage.deliver(&batch()).outcome, Outcome::Retry { reason, not_before: None });
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
     assert_eq!(stage.hosts(), ["a:1", "a:1"]);
 }
@@ -282,12 +229,9 @@ fn two_thousand_deliveries_use_one_host_and_no_id_twice() {
 
 #[test]
 fn timeouts_grow_for_an_unroutable_host_and_shrink_after_a_success() {
-    let stage = stage_with(
-        vec![timeout(), timeout(), timeout(), receipt(1), timeout()],
-        |s| {
-            s.hosts = parse_hosts("http://a:1").unwrap();
-        },
-    );
+    let stage = stage_with(vec![timeout(), timeout(), timeout(), receipt(1), timeout()], |s| {
+        s.hosts = parse_hosts("http://a:1").unwrap();
+    });
     for _ in 0..5 {
         stage.deliver(&batch());
     }
@@ -313,16 +257,9 @@ fn when_no_host_works_each_cause_is_kept() {
     let reason =
         "a:1: no answer within 30 s; b:2: connection refused; c:3: 503 Service Unavailable".to_owned();
     let not_before = Some(Duration::from_secs(9));
-    assert_eq!(
-        stage.deliver(&batch()).outcome,
-        Outcome::Retry { reason, not_before }
-    );
+    assert_eq!(stage.deliver(&batch()).outcome, Outcome::Retry { reason, not_before });
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
-    assert_eq!(
-        stage.hosts()[3],
-        "a:1",
-        "the host that only timed out is still up"
-    );
+    assert_eq!(stage.hosts()[3], "a:1", "the host that only timed out is still up");
 }
 
 #[test]
@@ -334,9 +271,7 @@ fn large_bodies_are_compressed_once_and_arrive_intact() {
     assert_eq!(seen[0].body, seen[1].body);
     assert_eq!(seen[1].header("content-encoding"), Some("gzip"));
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(&seen[1].body[..])
-        .read_to_end(&mut plain)
-        .unwrap();
+    flate2::read::GzDecoder::new(&seen[1].body[..]).read_to_end(&mut plain).unwrap();
     assert_eq!(plain, batch.body());
     assert_eq!(report.wire_bytes, seen[1].body.len());
     assert!(report.wire_bytes < 500);
@@ -344,71 +279,33 @@ fn large_bodies_are_compressed_once_and_arrive_intact() {
 
 #[test]
 fn gzip_is_given_up_for_good_when_it_is_refused() {
-    let refusal = || {
-        status(
-            415,
-            r#"{"message":"unrecognized Content-Encoding: gzip","status":415}"#,
-        )
-    };
+    let refusal = || status(415, r#"{"message":"unrecognized Content-Encoding: gzip","status":415}"#);
     let stage = stage(vec![refusal(), receipt(1), receipt(2), refusal()]);
     let batch = batch_with(5000);
     let report = stage.deliver(&batch);
-    assert_eq!(
-        (report.outcome, report.attempts, report.wire_bytes),
-        (delivered(1), 2, batch.bytes())
-    );
+    assert_eq!((report.outcome, report.attempts, report.wire_bytes), (delivered(1), 2, batch.bytes()));
     assert_eq!(stage.deliver(&batch).outcome, delivered(2));
-    assert!(matches!(
-        stage.deliver(&batch).outcome,
-        Outcome::Blocked {
-            status: Some(415),
-            ..
-        }
-    ));
+    assert!(matches!(stage.deliver(&batch).outcome, Outcome::Blocked { status: Some(415), .. }));
     assert_eq!(stage.hosts(), ["a:1", "a:1", "a:1", "a:1"]);
-    let encodings = stage
-        .script
-        .seen
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|s| s.header("content-encoding").is_some())
-        .count();
+    let encodings =
+        stage.script.seen.lock().unwrap().iter().filter(|s| s.header("content-encoding").is_some()).count();
     assert_eq!(encodings, 1);
 }
 
 #[test]
 fn compression_can_be_switched_off() {
     let stage = stage_with(vec![receipt(1)], |s| s.compression = false);
-    assert_eq!(
-        stage.deliver(&batch_with(5000)).wire_bytes,
-        batch_with(5000).bytes()
-    );
+    assert_eq!(stage.deliver(&batch_with(5000)).wire_bytes, batch_with(5000).bytes());
 }
 
 #[test]
 fn a_reset_on_a_kept_connection_gets_a_fresh_one_before_the_host_is_blamed() {
-    let stage = stage(vec![
-        receipt(1),
-        reset(),
-        receipt(2),
-        reset(),
-        reset(),
-        receipt(3),
-        receipt(4),
-    ]);
+    let stage = stage(vec![receipt(1), reset(), receipt(2), reset(), reset(), receipt(3), receipt(4)]);
     for task in 1..=4 {
         assert_eq!(stage.deliver(&batch()).outcome, delivered(task));
     }
     assert_eq!(stage.hosts(), ["a:1", "a:1", "a:1", "a:1", "a:1", "b:2", "b:2"]);
-    let fresh: Vec<_> = stage
-        .script
-        .seen
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|seen| seen.fresh)
-        .collect();
+    let fresh: Vec<_> = stage.script.seen.lock().unwrap().iter().map(|seen| seen.fresh).collect();
     assert_eq!(fresh, [false, false, true, false, true, false, false]);
 }
 
@@ -421,11 +318,7 @@ fn a_reset_by_a_host_never_heard_of_is_its_own_fault() {
 
 #[test]
 fn a_success_that_cannot_be_trusted_is_sent_again_elsewhere() {
-    let stage = stage(vec![
-        status(200, "<html>"),
-        status(200, r#"{"objectIDs":["1"]}"#),
-        receipt(1),
-    ]);
+    let stage = stage(vec![status(200, "<html>"), status(200, r#"{"objectIDs":["1"]}"#), receipt(1)]);
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
     assert_eq!(stage.hosts(), ["a:1", "b:2", "c:3"]);
 }
@@ -435,9 +328,7 @@ fn a_poison_record_is_named() {
     let body = r#"{"message":"Record at the position 1 objectID=2 is too big","position":1,"objectID":"2","status":400}"#;
     let stage = stage(vec![status(400, body)]);
     match stage.deliver(&batch()).outcome {
-        Outcome::Rejected {
-            status: 400, culprit, ..
-        } => assert_eq!(culprit.rows_in(&batch()), [1]),
+        Outcome::Rejected { status: 400, culprit, .. } => assert_eq!(culprit.rows_in(&batch()), [1]),
         other => panic!("{other:?}"),
     }
 }
@@ -447,11 +338,7 @@ fn a_body_that_is_too_large_is_rejected_without_a_culprit() {
     let stage = stage(vec![status(413, "")]);
     assert!(matches!(
         stage.deliver(&batch()).outcome,
-        Outcome::Rejected {
-            status: 413,
-            culprit: Culprit::Unknown,
-            ..
-        }
+        Outcome::Rejected { status: 413, culprit: Culprit::Unknown, .. }
     ));
 }
 
@@ -474,20 +361,14 @@ fn a_key_that_an_answer_echoes_is_hidden() {
     let failure = Err(TransportError::Other(format!("cannot send {key}")));
     let stage = stage(vec![failure, Ok(echo)]);
     let report = format!("{:?}", stage.deliver(&batch()));
-    assert!(
-        report.contains("bad key ***") && !report.contains(&key),
-        "{report}"
-    );
+    assert!(report.contains("bad key ***") && !report.contains(&key), "{report}");
 }
 
 #[test]
 fn index_names_are_encoded_and_those_that_lead_elsewhere_are_not_sent() {
     let stage = stage(vec![receipt(1)]);
     stage.sink.deliver("a/b <c>é*.x", &batch(), &SystemClock);
-    assert_eq!(
-        stage.script.seen.lock().unwrap()[0].path,
-        "/1/indexes/a%2Fb%20%3Cc%3E%C3%A9%2A.x/batch"
-    );
+    assert_eq!(stage.script.seen.lock().unwrap()[0].path, "/1/indexes/a%2Fb%20%3Cc%3E%C3%A9%2A.x/batch");
     for name in ["", ".", "..", "*"] {
         let report = stage.sink.deliver(name, &batch(), &SystemClock);
         assert!(matches!(report.outcome, Outcome::Blocked { status: None, .. }));
@@ -499,18 +380,14 @@ fn index_names_are_encoded_and_those_that_lead_elsewhere_are_not_sent() {
 fn an_empty_batch_needs_no_request() {
     let stage = stage(vec![]);
     let report = stage.deliver(&batch().subset(&[]));
-    assert_eq!(
-        (report.outcome, report.attempts),
-        (Outcome::Delivered { task_id: None }, 0)
-    );
+    assert_eq!((report.outcome, report.attempts), (Outcome::Delivered { task_id: None }, 0));
 }
 
 #[test]
 fn missing_credentials_make_no_sink() {
-    for change in [
-        |s: &mut Settings| s.application_id.clear(),
-        |s: &mut Settings| s.api_key = Secret::default(),
-    ] {
+    for change in
+        [|s: &mut Settings| s.application_id.clear(), |s: &mut Settings| s.api_key = Secret::default()]
+    {
         let mut settings = for_tests();
         change(&mut settings);
         assert!(Sink::new(settings, Arc::new(Script::default()), 0).is_err());

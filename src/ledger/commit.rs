@@ -31,12 +31,7 @@ pub struct Change {
 
 impl Change {
     /// Nothing, to no index.
-    pub const EMPTY: Change = Change {
-        index_id: 0,
-        queued: 0,
-        removed: 0,
-        spans: Regions::new(),
-    };
+    pub const EMPTY: Change = Change { index_id: 0, queued: 0, removed: 0, spans: Regions::new() };
 
     /// Adds another change of the same index.
     pub fn add(&mut self, other: &Change) {
@@ -108,18 +103,13 @@ impl Ledger {
 
     /// The announcements of one database and what they add, for a recount.
     pub fn announced(&self, database: u32) -> impl Iterator<Item = &Announcement> {
-        self.committing
-            .iter()
-            .filter(move |a| a.xid != 0 && a.database == database)
+        self.committing.iter().filter(move |a| a.xid != 0 && a.database == database)
     }
 
     /// Puts the counters of a database right: for each index the rows counted, against what the count should have
     /// been by the counters of the snapshot's moment.
     pub fn correct(&mut self, database: u32, expected: &HashMap<i32, i64>, counted: &HashMap<i32, i64>) {
-        for index_id in expected
-            .keys()
-            .chain(counted.keys().filter(|index| !expected.contains_key(index)))
-        {
+        for index_id in expected.keys().chain(counted.keys().filter(|index| !expected.contains_key(index))) {
             let of = |counts: &HashMap<i32, i64>| counts.get(index_id).copied().unwrap_or_default();
             if let Some(lane) = self.lane_mut(database, *index_id) {
                 lane.queued += of(counted) - of(expected);

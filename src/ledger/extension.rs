@@ -49,11 +49,8 @@ impl Ledger {
     /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
     pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, Wakes) {
         let mut wakes = Wakes::default();
-        let Some((database, served)) = self
-            .workers
-            .get(slot)
-            .filter(|me| !me.stale)
-            .map(|me| (me.database, me.extension))
+        let Some((database, served)) =
+            self.workers.get(slot).filter(|me| !me.stale).map(|me| (me.database, me.extension))
         else {
             return (Duty::LookAgain, wakes);
         };
@@ -62,11 +59,7 @@ impl Ledger {
         let Some(entry) = self.database_mut(database) else {
             return (Duty::Leave, wakes);
         };
-        let extension = if found == 0 {
-            Extension::Absent
-        } else {
-            Extension::Present
-        };
+        let extension = if found == 0 { Extension::Absent } else { Extension::Present };
         let known = std::mem::replace(&mut entry.extension_oid, found);
         if entry.extension != extension {
             entry.extension = extension;

@@ -88,24 +88,14 @@ pub struct Appetite {
 }
 
 /// What a worker is to do next.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is returned once a round, and not kept"
-)]
+#[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Claim rows of this lane.
-    Claim {
-        lane: usize,
-        index_id: i32,
-        claimable: Claimable,
-    },
+    Claim { lane: usize, index_id: i32, claimable: Claimable },
     /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
     /// them: its latch.
-    Wait {
-        until: Option<Micros>,
-        wake: Option<u64>,
-    },
+    Wait { until: Option<Micros>, wake: Option<u64> },
 }
 
 impl Ledger {
@@ -115,26 +105,13 @@ impl Ledger {
         // Built in a thread with a stack of its own: the claim table alone is larger than a test's.
         let build = || {
             Box::new(Ledger {
-                lane_keys: [LaneKey {
-                    database: 0,
-                    index_id: 0,
-                }; LANES],
+                lane_keys: [LaneKey { database: 0, index_id: 0 }; LANES],
                 lanes: [Lane::EMPTY; LANES],
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
-                committing: [Announcement {
-                    xid: 0,
-                    database: 0,
-                    index_id: 0,
-                    rows: 0,
-                }; COMMITTING],
-                prepared: [Prepared {
-                    gid: 0,
-                    database: 0,
-                    xid: 0,
-                    stale: false,
-                    change: Change::EMPTY,
-                }; PREPARED],
+                committing: [Announcement { xid: 0, database: 0, index_id: 0, rows: 0 }; COMMITTING],
+                prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
+                    PREPARED],
                 claims: ClaimTable::new(),
                 launcher_latch: 0,
                 launcher_pid: 0,
@@ -142,12 +119,7 @@ impl Ledger {
                 workers_ever_used: 0,
             })
         };
-        std::thread::Builder::new()
-            .stack_size(256 << 20)
-            .spawn(build)
-            .unwrap()
-            .join()
-            .unwrap()
+        std::thread::Builder::new().stack_size(256 << 20).spawn(build).unwrap().join().unwrap()
     }
 
     /// The lane of an index, made when it is new; `None` when all lanes are taken.
@@ -167,9 +139,7 @@ impl Ledger {
 
     /// Where the lane of an index is.
     pub fn find_lane(&self, database: u32, index_id: i32) -> Option<usize> {
-        self.lane_keys
-            .iter()
-            .position(|k| k.database == database && k.index_id == index_id)
+        self.lane_keys.iter().position(|k| k.database == database && k.index_id == index_id)
     }
 
     /// A lane by its place.
@@ -205,10 +175,7 @@ impl Ledger {
     pub fn close_lanes(&mut self, database: u32) {
         for (key, lane) in self.lane_keys.iter_mut().zip(self.lanes.iter_mut()) {
             if key.database == database {
-                *key = LaneKey {
-                    database: 0,
-                    index_id: 0,
-                };
+                *key = LaneKey { database: 0, index_id: 0 };
                 *lane = Lane::EMPTY;
             }
         }
@@ -230,10 +197,7 @@ impl Ledger {
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
         let Some(me) = self.workers.get(worker) else {
-            return Next::Wait {
-                until: None,
-                wake: None,
-            };
+            return Next::Wait { until: None, wake: None };
         };
         let (database, start) = (me.database, me.next_lane as usize);
         let room = appetite.free > 0 && me.flights.iter().any(|flight| flight.rows == 0);
@@ -248,12 +212,7 @@ impl Ledger {
         for round in rounds {
             for step in 0..LANES {
                 let place = (start + step) % LANES;
-                let Some(key) = self
-                    .lane_keys
-                    .get(place)
-                    .filter(|k| k.database == database)
-                    .copied()
-                else {
+                let Some(key) = self.lane_keys.get(place).filter(|k| k.database == database).copied() else {
                     continue;
                 };
                 let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
@@ -272,19 +231,13 @@ impl Ledger {
                     me.hungry = false;
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
-                    return Next::Claim {
-                        lane: place,
-                        index_id: key.index_id,
-                        claimable,
-                    };
+                    return Next::Claim { lane: place, index_id: key.index_id, claimable };
                 }
             }
         }
         let opens_at = |ledger: &Ledger, backlog: bool| {
             let lanes = ledger.lanes_of(database);
-            lanes
-                .filter_map(|(place, _)| ledger.lane(place)?.opens_at(&appetite, backlog))
-                .min()
+            lanes.filter_map(|(place, _)| ledger.lane(place)?.opens_at(&appetite, backlog)).min()
         };
         let until = if room { opens_at(self, backlog_too) } else { None };
         // What this worker has no room for another one takes. It is woken only for what it has room for, so that
@@ -295,11 +248,7 @@ impl Ledger {
             me.asleep = room;
             me.hungry = backlog_too;
         }
-        let wake = if left {
-            self.wake_another(database, worker, fresh_left)
-        } else {
-            None
-        };
+        let wake = if left { self.wake_another(database, worker, fresh_left) } else { None };
         Next::Wait { until, wake }
     }
 
@@ -370,9 +319,7 @@ impl Ledger {
             return;
         };
         let flights = me.flights;
-        let scanning = (me.scanning_lane as usize)
-            .checked_sub(1)
-            .map(|lane| (lane, me.scanning));
+        let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
         *me = Worker::EMPTY;
         self.claims.release_all(worker as u32 + 1);
         for flight in flights.iter().filter(|f| f.rows > 0) {

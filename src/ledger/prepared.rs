@@ -34,20 +34,10 @@ impl Ledger {
             return;
         }
         self.announce(xid, database, changes);
-        let changes = if changes.is_empty() {
-            &[Change::EMPTY]
-        } else {
-            changes
-        };
+        let changes = if changes.is_empty() { &[Change::EMPTY] } else { changes };
         let places = self.prepared.iter_mut().filter(|entry| entry.database == 0);
         for (place, change) in places.zip(changes) {
-            *place = Prepared {
-                gid,
-                database,
-                xid,
-                stale,
-                change: *change,
-            };
+            *place = Prepared { gid, database, xid, stale, change: *change };
         }
     }
 
@@ -57,16 +47,9 @@ impl Ledger {
         let Some((xid, stale)) = found.first().map(|entry| (entry.xid, entry.stale)) else {
             return self.read_again(database);
         };
-        let looking = if stale {
-            self.look_again(database)
-        } else {
-            Wakes::default()
-        };
-        let changes: Vec<Change> = found
-            .into_iter()
-            .map(|entry| entry.change)
-            .filter(|change| change.queued > 0)
-            .collect();
+        let looking = if stale { self.look_again(database) } else { Wakes::default() };
+        let changes: Vec<Change> =
+            found.into_iter().map(|entry| entry.change).filter(|change| change.queued > 0).collect();
         looking.and(self.publish(xid, database, &changes, now))
     }
 

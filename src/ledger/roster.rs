@@ -55,10 +55,7 @@ pub struct Wakes {
 
 impl Default for Wakes {
     fn default() -> Wakes {
-        Wakes {
-            latches: [0; WORKERS + 2],
-            count: 0,
-        }
+        Wakes { latches: [0; WORKERS + 2], count: 0 }
     }
 }
 
@@ -82,10 +79,7 @@ impl Wakes {
 
     /// These and those.
     pub fn and(mut self, others: Wakes) -> Wakes {
-        for latch in others
-            .iter()
-            .filter(|latch| !self.iter().any(|mine| mine == *latch))
-            .collect::<Vec<_>>()
+        for latch in others.iter().filter(|latch| !self.iter().any(|mine| mine == *latch)).collect::<Vec<_>>()
         {
             self.add(latch);
         }
@@ -137,11 +131,7 @@ impl Ledger {
 
     /// Wakes a worker other than `worker` that has room for a batch: of the backlog, or of `fresh` rows.
     pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Option<u64> {
-        let crew = self
-            .workers
-            .iter_mut()
-            .take(self.workers_ever_used as usize)
-            .enumerate();
+        let crew = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
         let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
         let fits = |other: &Worker| other.is_free() && (fresh || other.hungry);
         let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
@@ -166,9 +156,7 @@ impl Ledger {
 
     /// Whether somebody wants the database to itself.
     pub fn is_held(&self, database: u32, now: Micros) -> bool {
-        self.databases
-            .iter()
-            .any(|entry| entry.oid == database && entry.is_held(now))
+        self.databases.iter().any(|entry| entry.oid == database && entry.is_held(now))
     }
 
     /// Workers of a database, running or about to.
@@ -182,22 +170,12 @@ impl Ledger {
 
     /// Reserves a slot for a worker about to be started; returns the slot and the launch's number.
     pub fn enlist(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
-        let slot = self
-            .workers
-            .iter()
-            .take(WORKERS)
-            .position(|w| w.stage == Stage::Free)?;
+        let slot = self.workers.iter().take(WORKERS).position(|w| w.stage == Stage::Free)?;
         self.launches = self.launches.wrapping_add(1);
         let launch = self.launches;
         self.workers_ever_used = self.workers_ever_used.max(slot as u32 + 1);
         let worker = self.workers.get_mut(slot)?;
-        *worker = Worker {
-            stage: Stage::Starting,
-            database,
-            number,
-            launch,
-            ..Worker::EMPTY
-        };
+        *worker = Worker { stage: Stage::Starting, database, number, launch, ..Worker::EMPTY };
         Some((slot, launch))
     }
 
@@ -235,20 +213,13 @@ impl Ledger {
         let Some(worker) = self.workers.get(slot) else {
             return wakes;
         };
-        let (database, healthy) = (
-            worker.database,
-            now.saturating_sub(worker.started_at) > 60 * SECOND,
-        );
+        let (database, healthy) = (worker.database, now.saturating_sub(worker.started_at) > 60 * SECOND);
         self.resign(slot);
         if let Some(entry) = self.database_mut(database) {
             if !failed {
                 entry.crashes = 0;
             } else {
-                entry.crashes = if healthy {
-                    1
-                } else {
-                    entry.crashes.saturating_add(1)
-                };
+                entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
                 let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
                 entry.restart_at = now.saturating_add(delay);
             }
@@ -330,10 +301,7 @@ impl Ledger {
     /// Has the workers of a database whose number is `wanted` or more retire.
     pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
         let mut wakes = Wakes::default();
-        for worker in self
-            .workers_of(database)
-            .filter(|worker| worker.number >= wanted && !worker.retire)
-        {
+        for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.retire) {
             worker.retire = true;
             wakes.add(worker.latch);
         }
@@ -343,10 +311,7 @@ impl Ledger {
     /// Whether a process of ours is in a database, or on its way there.
     pub fn is_occupied(&mut self, database: u32) -> bool {
         self.workers_of(database).next().is_some()
-            || self
-                .databases
-                .iter()
-                .any(|entry| entry.oid == database && entry.counter != 0)
+            || self.databases.iter().any(|entry| entry.oid == database && entry.counter != 0)
     }
 
     /// Lets workers into a database again.

@@ -20,27 +20,16 @@ fn ledger(workers: usize) -> Box<Ledger> {
 fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
     let mut spans = Regions::new();
     spans.add(lo, hi);
-    Change {
-        index_id,
-        queued: hi - lo + 1,
-        removed: 0,
-        spans,
-    }
+    Change { index_id, queued: hi - lo + 1, removed: 0, spans }
 }
 
-const HUNGRY: Appetite = Appetite {
-    free: 4,
-    slots: 4,
-    batch_rows: 1000,
-    linger: 0,
-    tail_share: 0,
-};
+const HUNGRY: Appetite = Appetite { free: 4, slots: 4, batch_rows: 1000, linger: 0, tail_share: 0 };
 
 fn next_span(ledger: &mut Ledger, appetite: Appetite, now: Micros) -> Option<(i32, Span, End, bool)> {
     match ledger.next(0, appetite, now) {
-        Next::Claim {
-            index_id, claimable, ..
-        } => Some((index_id, claimable.span, claimable.end, claimable.fresh)),
+        Next::Claim { index_id, claimable, .. } => {
+            Some((index_id, claimable.span, claimable.end, claimable.fresh))
+        }
         Next::Wait { .. } => None,
     }
 }
@@ -57,18 +46,9 @@ fn fly(ledger: &mut Ledger, worker: usize, lane: usize, ids: &[i64], rest: Optio
     for id in ids {
         assert_eq!(ledger.claim(worker, *id), Claim::Taken);
     }
-    let span = Span {
-        lo: *ids.iter().min().unwrap(),
-        hi: *ids.iter().max().unwrap(),
-    };
-    let flight = Flight {
-        rows: ids.len() as i64,
-        bytes: 1,
-        lane: lane as u32,
-        fresh: false,
-        span,
-        started_at: 0,
-    };
+    let span = Span { lo: *ids.iter().min().unwrap(), hi: *ids.iter().max().unwrap() };
+    let flight =
+        Flight { rows: ids.len() as i64, bytes: 1, lane: lane as u32, fresh: false, span, started_at: 0 };
     ledger.claimed(worker, rest, Some(flight)).unwrap()
 }
 
@@ -87,14 +67,7 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
 /// Puts batches of the backlog into a worker's hands.
 fn load(ledger: &mut Ledger, worker: usize, batches: usize) {
     let span = Span { lo: 0, hi: 0 };
-    let flight = Flight {
-        rows: 1,
-        bytes: 1,
-        lane: 0,
-        fresh: false,
-        span,
-        started_at: 0,
-    };
+    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0 };
     for _ in 0..batches {
         ledger.workers[worker].take_off(flight).unwrap();
     }
@@ -104,11 +77,7 @@ fn load(ledger: &mut Ledger, worker: usize, batches: usize) {
 fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
     let mut ledger = ledger(1);
     ledger.open_lane(DB, 1, false, 0);
-    let appetite = Appetite {
-        free: 1,
-        tail_share: 10,
-        ..HUNGRY
-    };
+    let appetite = Appetite { free: 1, tail_share: 10, ..HUNGRY };
     let mut ends = Vec::new();
     for block in 1..=100 {
         ledger.publish(7, DB, &[queued(1, block * 1024, block * 1024)], 0);
@@ -126,34 +95,20 @@ fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
     ledger.open_lane(DB, 1, false, 0);
     let crowded = Appetite { free: 1, ..HUNGRY };
     load(&mut ledger, 0, 3);
-    assert_eq!(
-        next_span(&mut ledger, crowded, 0),
-        None,
-        "the last slot is not for the backlog"
-    );
+    assert_eq!(next_span(&mut ledger, crowded, 0), None, "the last slot is not for the backlog");
     ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
     let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
     assert!(fresh && span.lo == 4096);
     ledger.workers[0].land(0);
     let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
-    assert!(
-        !fresh
-            && span
-                == Span {
-                    lo: i64::MIN,
-                    hi: i64::MAX
-                }
-    );
+    assert!(!fresh && span == Span { lo: i64::MIN, hi: i64::MAX });
 }
 
 #[test]
 fn the_tail_gets_its_share_of_the_backlog() {
     let mut ledger = ledger(1);
     ledger.open_lane(DB, 1, false, 0);
-    let appetite = Appetite {
-        tail_share: 10,
-        ..HUNGRY
-    };
+    let appetite = Appetite { tail_share: 10, ..HUNGRY };
     let mut ends = Vec::new();
     for _ in 0..100 {
         let (_, span, end, _) = next_span(&mut ledger, appetite, 0).unwrap();
@@ -166,11 +121,7 @@ fn the_tail_gets_its_share_of_the_backlog() {
 #[test]
 fn linger_waits_for_more_rows_but_not_for_a_full_batch() {
     let mut ledger = ledger(1);
-    let patient = Appetite {
-        linger: 500,
-        batch_rows: 10,
-        ..HUNGRY
-    };
+    let patient = Appetite { linger: 500, batch_rows: 10, ..HUNGRY };
     ledger.publish(7, DB, &[queued(1, 1024, 1026)], 100);
     assert_eq!(wait_until(&mut ledger, patient, 100), Some(600));
     ledger.publish(8, DB, &[queued(1, 2048, 2060)], 200);
@@ -187,10 +138,7 @@ fn a_row_held_by_one_worker_is_not_given_to_another() {
     ledger.settled(0, flight, &[1024, 1025], 9);
     assert_eq!(ledger.claim(1, 1024), Claim::Taken);
     let lane = ledger.lane(0).unwrap();
-    assert_eq!(
-        (lane.in_flight, lane.delivered_total, lane.last_delivered_at),
-        (0, 2, 9)
-    );
+    assert_eq!((lane.in_flight, lane.delivered_total, lane.last_delivered_at), (0, 2, 9));
 }
 
 #[test]
@@ -198,24 +146,12 @@ fn a_worker_that_dies_gives_everything_back() {
     let mut ledger = ledger(2);
     ledger.publish(7, DB, &[queued(1, 1024, 1033)], 0);
     assert!(next_span(&mut ledger, HUNGRY, 0).is_some());
-    fly(
-        &mut ledger,
-        0,
-        0,
-        &[1030, 1031, 1032, 1033],
-        Some(Span { lo: 1024, hi: 1029 }),
-    );
-    assert!(
-        next_span(&mut ledger, HUNGRY, 0).is_some(),
-        "it is reading the rest when it dies"
-    );
+    fly(&mut ledger, 0, 0, &[1030, 1031, 1032, 1033], Some(Span { lo: 1024, hi: 1029 }));
+    assert!(next_span(&mut ledger, HUNGRY, 0).is_some(), "it is reading the rest when it dies");
     ledger.leave(0, true, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!(lane.in_flight, 0);
-    assert_eq!(
-        lane.backlog.iter().collect::<Vec<_>>(),
-        vec![Span { lo: 1024, hi: 1033 }]
-    );
+    assert_eq!(lane.backlog.iter().collect::<Vec<_>>(), vec![Span { lo: 1024, hi: 1033 }]);
     assert_eq!(ledger.claim(1, 1031), Claim::Taken);
 }
 
@@ -226,18 +162,11 @@ fn after_a_failure_one_batch_tries_first() {
     next_span(&mut ledger, HUNGRY, 0).unwrap();
     let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
     ledger.released(0, flight, &[1030]);
-    ledger
-        .lane_at(0)
-        .unwrap()
-        .set_back(Setback::Retry, 1, "503", (5, 1000), 10);
+    ledger.lane_at(0).unwrap().set_back(Setback::Retry, 1, "503", (5, 1000), 10);
     assert_eq!(wait_until(&mut ledger, HUNGRY, 999), Some(1000));
     next_span(&mut ledger, HUNGRY, 1000).unwrap();
     let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
-    assert_eq!(
-        wait_until(&mut ledger, HUNGRY, 1000),
-        None,
-        "the rest waits for the first answer"
-    );
+    assert_eq!(wait_until(&mut ledger, HUNGRY, 1000), None, "the rest waits for the first answer");
     ledger.settled(0, flight, &[1030], 2000);
     assert!(next_span(&mut ledger, HUNGRY, 2000).is_some());
 }
@@ -298,11 +227,7 @@ fn failing_workers_are_started_more_and_more_slowly() {
     }
     assert_eq!(delays, vec![1, 2, 4, 8, 16, 32, 60, 60]);
     ledger.leave(0, true, 61_000_000);
-    assert_eq!(
-        ledger.database_mut(DB).unwrap().restart_at,
-        62_000_000,
-        "it had been healthy for a minute"
-    );
+    assert_eq!(ledger.database_mut(DB).unwrap().restart_at, 62_000_000, "it had been healthy for a minute");
 }
 
 #[test]
@@ -323,21 +248,14 @@ fn a_worker_without_room_wakes_one_that_has_some() {
     let mut ledger = ledger(2);
     ledger.open_lane(DB, 1, false, 0);
     load(&mut ledger, 1, 3);
-    assert!(matches!(
-        ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0),
-        Next::Wait { .. }
-    ));
-    let Next::Wait { wake, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
-        panic!()
-    };
+    assert!(matches!(ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0), Next::Wait { .. }));
+    let Next::Wait { wake, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else { panic!() };
     assert_eq!(wake, None, "its last slot is kept for fresh rows");
     ledger.workers[1].land(0);
     ledger.lane_at(0).unwrap().paused = true;
     assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
     ledger.lane_at(0).unwrap().paused = false;
-    let Next::Wait { until, wake } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else {
-        panic!()
-    };
+    let Next::Wait { until, wake } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else { panic!() };
     assert_eq!((until, wake), (None, Some(1001)));
 }
 
@@ -346,11 +264,7 @@ fn a_prepared_transaction_is_published_when_it_is_committed() {
     let mut ledger = ledger(1);
     ledger.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)], false);
     assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
-    assert_eq!(
-        ledger.announced(DB).count(),
-        2,
-        "a recount knows of its rows until they are counted"
-    );
+    assert_eq!(ledger.announced(DB).count(), 2, "a recount knows of its rows until they are counted");
     ledger.commit_prepared(77, DB, 0);
     assert_eq!(ledger.announced(DB).count(), 0);
     let queued: Vec<i64> = (0..2).map(|lane| ledger.lane(lane).unwrap().queued).collect();
@@ -366,13 +280,7 @@ fn a_prepared_transaction_nobody_remembers_has_the_queue_read_again() {
     ledger.lane_at(0).unwrap().backlog.clear();
     ledger.commit_prepared(77, DB, 0);
     assert!(ledger.database_mut(DB).unwrap().recount);
-    assert_eq!(
-        next_span(&mut ledger, HUNGRY, 0).unwrap().1,
-        Span {
-            lo: i64::MIN,
-            hi: i64::MAX
-        }
-    );
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0).unwrap().1, Span { lo: i64::MIN, hi: i64::MAX });
 }
 
 #[test]
@@ -382,13 +290,7 @@ fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
     ledger.rollback_prepared(77, DB);
     ledger.prepare(78, 12, DB, &[], false);
     ledger.commit_prepared(78, DB, 0);
-    assert_eq!(
-        (
-            ledger.announced(DB).count(),
-            ledger.database_mut(DB).unwrap().recount
-        ),
-        (0, false)
-    );
+    assert_eq!((ledger.announced(DB).count(), ledger.database_mut(DB).unwrap().recount), (0, false));
     assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
 }
 
@@ -411,11 +313,7 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
     assert_eq!(look(&mut ledger, 0, 80), Duty::Leave, "but the new books stay");
     assert_eq!(ledger.claim(2, 1024), Claim::Taken);
     ledger.settled(0, flight, &[1024], 0);
-    assert_eq!(
-        ledger.claim(1, 1024),
-        Claim::HeldBy(3),
-        "an old flight frees no new claim"
-    );
+    assert_eq!(ledger.claim(1, 1024), Claim::HeldBy(3), "an old flight frees no new claim");
     assert_eq!(ledger.lane(0).unwrap().queued, 1);
 }
 
@@ -439,10 +337,7 @@ fn a_database_is_held_until_the_last_statement_has_ended() {
     ledger.unhold(DB);
     assert!(!ledger.is_held(DB, 0));
     ledger.hold(DB, 100);
-    assert!(
-        !ledger.is_held(DB, 100),
-        "a statement that never ended is forgotten"
-    );
+    assert!(!ledger.is_held(DB, 100), "a statement that never ended is forgotten");
 }
 
 #[test]

@@ -11,10 +11,7 @@ pub struct Text<const N: usize> {
 
 impl<const N: usize> Text<N> {
     /// The empty text.
-    pub const EMPTY: Self = Self {
-        length: 0,
-        bytes: [0; N],
-    };
+    pub const EMPTY: Self = Self { length: 0, bytes: [0; N] };
 
     /// Replaces the content by as much of `text` as fits.
     pub fn set(&mut self, text: &str) {
@@ -35,10 +32,7 @@ impl<const N: usize> Text<N> {
 
     /// The content. A text damaged in shared memory reads as empty rather than as an error.
     pub fn as_str(&self) -> &str {
-        self.bytes
-            .get(..usize::from(self.length))
-            .and_then(|b| std::str::from_utf8(b).ok())
-            .unwrap_or("")
+        self.bytes.get(..usize::from(self.length)).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
     }
 
     /// The content, or `None` when there is none: what SQL shows as NULL.

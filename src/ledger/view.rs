@@ -6,9 +6,7 @@ use super::{Ledger, Micros, Stage};
 impl Ledger {
     /// Processes that deliver for a database.
     pub fn running_workers(&mut self, database: u32) -> usize {
-        self.workers_of(database)
-            .filter(|worker| worker.stage == Stage::Running)
-            .count()
+        self.workers_of(database).filter(|worker| worker.stage == Stage::Running).count()
     }
 
     /// No waiting row of the index has a lower id; `None` when none waits.
@@ -30,28 +28,14 @@ impl Ledger {
             .into_iter()
             .flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter()))
             .map(|s| (s.lo, s.hi));
-        let workers = self
-            .workers
-            .iter()
-            .filter(move |w| w.stage != Stage::Free && w.database == database);
+        let workers = self.workers.iter().filter(move |w| w.stage != Stage::Free && w.database == database);
         let held = workers.flat_map(move |worker| {
-            let scanning = (worker.scanning_lane as usize)
-                .checked_sub(1)
-                .map(|lane| (lane, worker.scanning));
-            let flights = worker
-                .flights
-                .iter()
-                .filter(|f| f.rows > 0)
-                .map(|f| (f.lane as usize, f.span));
-            flights
-                .chain(scanning)
-                .filter(move |(lane, _)| Some(*lane) == place)
-                .map(|(_, s)| (s.lo, s.hi))
+            let scanning = (worker.scanning_lane as usize).checked_sub(1).map(|lane| (lane, worker.scanning));
+            let flights = worker.flights.iter().filter(|f| f.rows > 0).map(|f| (f.lane as usize, f.span));
+            flights.chain(scanning).filter(move |(lane, _)| Some(*lane) == place).map(|(_, s)| (s.lo, s.hi))
         });
-        let announced = self
-            .announced(database)
-            .filter(move |a| a.index_id == index_id)
-            .map(|_| (i64::MIN, i64::MAX));
+        let announced =
+            self.announced(database).filter(move |a| a.index_id == index_id).map(|_| (i64::MIN, i64::MAX));
         waiting.chain(held).chain(announced)
     }
 

@@ -124,10 +124,7 @@ impl Worker {
 
     /// Batches of the backlog this worker has in its hands.
     pub fn backlog_batches(&self) -> usize {
-        self.flights
-            .iter()
-            .filter(|flight| flight.rows > 0 && !flight.fresh)
-            .count()
+        self.flights.iter().filter(|flight| flight.rows > 0 && !flight.fresh).count()
     }
 
     /// Rows this worker holds.

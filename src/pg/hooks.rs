@@ -217,10 +217,7 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             pg_sys::NodeTag::T_CopyStmt => {
                 let copy = &*node.cast::<pg_sys::CopyStmt>();
                 // A dump names tables with their schemas.
-                let schema = copy
-                    .relation
-                    .as_ref()
-                    .map_or(std::ptr::null_mut(), |table| table.schemaname);
+                let schema = copy.relation.as_ref().map_or(std::ptr::null_mut(), |table| table.schemaname);
                 if copy.is_from && !schema.is_null() && CStr::from_ptr(schema) == c"audit_algolia" {
                     Concern::Import
                 } else {
@@ -299,14 +296,7 @@ fn empty(oid: u32, is_drop: bool) {
     let deadline = now() + PATIENCE;
     let Some((wakes, counter)) = shmem::ledger().map(|mut ledger| {
         let wakes = ledger.hold(oid, now() + HOLD);
-        (
-            wakes,
-            ledger
-                .databases
-                .iter()
-                .find(|entry| entry.oid == oid)
-                .map_or(0, |entry| entry.counter),
-        )
+        (wakes, ledger.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter))
     }) else {
         return;
     };

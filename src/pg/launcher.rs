@@ -58,11 +58,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
         ledger.launcher_pid = unsafe { pg_sys::MyProcPid };
     }
     log!("audit_algolia launcher started");
-    let mut launcher = Launcher {
-        starting: Vec::new(),
-        out_of_slots: false,
-        short: false,
-    };
+    let mut launcher = Launcher { starting: Vec::new(), out_of_slots: false, short: false };
     let mut scratch = process::Scratch::new();
     loop {
         process::reload_if_asked();
@@ -126,10 +122,7 @@ impl Launcher {
         for slot in 0..crate::ledger::WORKERS {
             let orphan = ledger.workers.get(slot).filter(|worker| {
                 worker.stage == Stage::Starting
-                    && !self
-                        .starting
-                        .iter()
-                        .any(|(s, l, _)| *s == slot && *l == worker.launch)
+                    && !self.starting.iter().any(|(s, l, _)| *s == slot && *l == worker.launch)
             });
             if let Some(launch) = orphan.map(|worker| worker.launch) {
                 ledger.give_up(slot, launch);
@@ -172,21 +165,12 @@ impl Launcher {
             };
             let held_until = if is_held { entry.held_until } else { 0 };
             let wait = (entry.restart_at.max(held_until) - now).max(0) / 1000;
-            let count_in = if entry.recount && may_count {
-                (entry.recount_at - now).max(0) / 1000 + 1
-            } else {
-                NAP_MS
-            };
+            let count_in =
+                if entry.recount && may_count { (entry.recount_at - now).max(0) / 1000 + 1 } else { NAP_MS };
             let missing: Vec<u32> = (0..wanted).filter(|number| !running.contains(number)).collect();
             (is_present, allowed, missing, recount, wait, count_in.min(NAP_MS))
         };
-        if recount
-            && !start(
-                "audit_algolia counter",
-                "audit_algolia_counter_main",
-                i64::from(database),
-            )
-        {
+        if recount && !start("audit_algolia counter", "audit_algolia_counter_main", i64::from(database)) {
             if let Some(mut ledger) = shmem::ledger() {
                 ledger.counter_ended(database, true, now);
             }
@@ -200,10 +184,7 @@ impl Launcher {
             return nap.min(wait + 1);
         }
         if is_present {
-            log!(
-                "audit_algolia launcher starts {} workers for database \"{name}\"",
-                missing.len()
-            );
+            log!("audit_algolia launcher starts {} workers for database \"{name}\"", missing.len());
         }
         for number in missing {
             if !self.start_worker(database, number, name, now) {
@@ -228,21 +209,14 @@ impl Launcher {
             self.tell_shortage("audit_algolia has as many workers as it can keep track of", name);
             return false;
         };
-        if start(
-            "audit_algolia worker",
-            "audit_algolia_worker_main",
-            argument(slot, launch),
-        ) {
+        if start("audit_algolia worker", "audit_algolia_worker_main", argument(slot, launch)) {
             self.starting.push((slot, launch, now));
             return true;
         }
         if let Some(mut ledger) = shmem::ledger() {
             ledger.give_up(slot, launch);
         }
-        self.tell_shortage(
-            "audit_algolia could not start a worker: no process slot is free",
-            name,
-        );
+        self.tell_shortage("audit_algolia could not start a worker: no process slot is free", name);
         false
     }
 

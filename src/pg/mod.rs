@@ -21,22 +21,9 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/install/10_tables.sql", name = "tables", bootstrap);
-pgrx::extension_sql_file!(
-    "../../sql/install/20_functions.sql",
-    name = "functions",
-    requires = ["tables"]
-);
-pgrx::extension_sql_file!(
-    "../../sql/install/30_views.sql",
-    name = "views",
-    requires = ["functions"]
-);
-pgrx::extension_sql_file!(
-    "../../sql/install/40_grants.sql",
-    name = "grants",
-    requires = ["views"],
-    finalize
-);
+pgrx::extension_sql_file!("../../sql/install/20_functions.sql", name = "functions", requires = ["tables"]);
+pgrx::extension_sql_file!("../../sql/install/30_views.sql", name = "views", requires = ["functions"]);
+pgrx::extension_sql_file!("../../sql/install/40_grants.sql", name = "grants", requires = ["views"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster when it is preloaded, else by each session
 /// that uses it.
@@ -44,12 +31,8 @@ pgrx::extension_sql_file!(
 pub extern "C-unwind" fn _PG_init() {
     guc::define();
     // SAFETY: plain reads of globals that are set before libraries are loaded.
-    let (preloading, upgrading) = unsafe {
-        (
-            pg_sys::process_shared_preload_libraries_in_progress,
-            pg_sys::IsBinaryUpgrade,
-        )
-    };
+    let (preloading, upgrading) =
+        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     if preloading {
         shmem::request();
         hooks::install();

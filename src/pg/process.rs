@@ -125,11 +125,7 @@ impl Scratch {
 
 /// Shows in `pg_stat_activity` what the process is doing.
 pub(super) fn report_activity(busy: bool, what: &str) {
-    let state = if busy {
-        pg_sys::BackendState::STATE_RUNNING
-    } else {
-        pg_sys::BackendState::STATE_IDLE
-    };
+    let state = if busy { pg_sys::BackendState::STATE_RUNNING } else { pg_sys::BackendState::STATE_IDLE };
     if let Ok(what) = CString::new(what) {
         // SAFETY: the text is copied into shared memory.
         unsafe { pg_sys::pgstat_report_activity(state, what.as_ptr()) };

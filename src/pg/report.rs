@@ -23,12 +23,7 @@ pub(super) fn failure(
     message: impl Into<String>,
     hint: impl Into<String>,
 ) -> Box<Failure> {
-    Box::new(Failure {
-        code,
-        message: message.into(),
-        detail: None,
-        hint: Some(hint.into()),
-    })
+    Box::new(Failure { code, message: message.into(), detail: None, hint: Some(hint.into()) })
 }
 
 impl Failure {
@@ -70,12 +65,7 @@ impl From<RuleError> for Box<Failure> {
             RuleErrorKind::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
             RuleErrorKind::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         };
-        Box::new(Failure {
-            code,
-            message: error.to_string(),
-            detail: None,
-            hint: Some(error.hint()),
-        })
+        Box::new(Failure { code, message: error.to_string(), detail: None, hint: Some(error.hint()) })
     }
 }
 

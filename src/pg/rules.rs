@@ -37,11 +37,7 @@ impl SourceRules {
         let arguments = [(pg_sys::INT4OID, id.into()), (pg_sys::OIDOID, relation.into())];
         first_row(include_str!("../../sql/source_rules.sql"), &arguments, |row| {
             let texts = |ordinal| -> Vec<String> {
-                row.get::<Vec<Option<String>>>(ordinal)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .flatten()
-                    .collect()
+                row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default().into_iter().flatten().collect()
             };
             let entries = texts(2);
             let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
@@ -111,9 +107,7 @@ impl ServerCalendar {
         // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when it
         // was set and should therefore be there.
         let fallback = unsafe { pg_sys::log_timezone };
-        ServerCalendar {
-            zone: guc::time_zone().unwrap_or(fallback),
-        }
+        ServerCalendar { zone: guc::time_zone().unwrap_or(fallback) }
     }
 }
 
@@ -124,13 +118,7 @@ impl Calendar for ServerCalendar {
         unsafe {
             let moment: pg_sys::pg_time_t = unix_seconds;
             match pg_sys::pg_localtime(&moment, self.zone).as_ref() {
-                None => CivilHour {
-                    year: i32::MAX,
-                    month: 1,
-                    day: 1,
-                    hour: 0,
-                    weekday: 0,
-                },
+                None => CivilHour { year: i32::MAX, month: 1, day: 1, hour: 0, weekday: 0 },
                 Some(clock) => CivilHour {
                     year: clock.tm_year + 1900,
                     month: (clock.tm_mon + 1) as u8,

@@ -136,10 +136,7 @@ impl Pending {
     /// The notes of a subtransaction are together at the end of the list: those of its children have been merged into
     /// them or dropped, and its parent writes none while it is under way.
     fn first_note_of(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
-        let others = self
-            .notes
-            .iter()
-            .rposition(|note| note.subtransaction != subtransaction);
+        let others = self.notes.iter().rposition(|note| note.subtransaction != subtransaction);
         others.map_or(0, |last| last + 1)
     }
 
@@ -150,21 +147,11 @@ impl Pending {
     /// What a subtransaction, the innermost that has notes, did to an index.
     fn note(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut Change {
         let first = self.first_note_of(subtransaction);
-        let known = self
-            .notes
-            .iter()
-            .skip(first)
-            .position(|note| note.change.index_id == index_id);
+        let known = self.notes.iter().skip(first).position(|note| note.change.index_id == index_id);
         let place = known.map_or(self.notes.len(), |place| first + place);
         if place == self.notes.len() {
-            let change = Change {
-                index_id,
-                ..Change::EMPTY
-            };
-            self.notes.push(Note {
-                subtransaction,
-                change,
-            });
+            let change = Change { index_id, ..Change::EMPTY };
+            self.notes.push(Note { subtransaction, change });
         }
         &mut self.notes[place].change
     }
@@ -186,12 +173,8 @@ fn merged(notes: &[Note]) -> Vec<Change> {
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     // SAFETY: reads of process-wide state that is set while a transaction ends.
-    let (xid, database) = unsafe {
-        (
-            pg_sys::GetTopTransactionIdIfAny().into_inner(),
-            pg_sys::MyDatabaseId.to_u32(),
-        )
-    };
+    let (xid, database) =
+        unsafe { (pg_sys::GetTopTransactionIdIfAny().into_inner(), pg_sys::MyDatabaseId.to_u32()) };
     match event {
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
             if !pending.notes.is_empty() {

@@ -40,9 +40,6 @@ mod tests {
 
     #[test]
     fn characters_beyond_the_first_plane_take_two_escapes() {
-        assert_eq!(
-            escape_non_ascii("{\"a\":\"é😀\"}"),
-            "{\"a\":\"\\u00e9\\ud83d\\ude00\"}"
-        );
+        assert_eq!(escape_non_ascii("{\"a\":\"é😀\"}"), "{\"a\":\"\\u00e9\\ud83d\\ude00\"}");
     }
 }

@@ -65,10 +65,7 @@ struct Rendered {
 impl Buckets {
     pub(super) fn new(attribute: &str) -> Buckets {
         let keys = BUCKET_SUFFIXES.map(|suffix| field_key(&format!("{attribute}{suffix}")));
-        Buckets {
-            keys,
-            last: Cell::new(None),
-        }
+        Buckets { keys, last: Cell::new(None) }
     }
 
     /// Appends the buckets of the moment `unix_seconds` (seconds since the Unix epoch).
@@ -85,11 +82,7 @@ impl Buckets {
                 let mut fragment = last.map(|last| last.fragment).unwrap_or_default();
                 fragment.clear();
                 self.render(calendar.hour_of(minute * 60), &mut fragment);
-                Rendered {
-                    generation,
-                    minute,
-                    fragment,
-                }
+                Rendered { generation, minute, fragment }
             }
         };
         out.extend_from_slice(&rendered.fragment);

@@ -53,18 +53,11 @@ fn pieces(json: &str) -> impl Iterator<Item = Piece<'_>> {
     std::iter::from_fn(move || {
         let (len, is_string) = match rest.first()? {
             b'"' => (leading_string_len(rest), true),
-            _ => (
-                rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len()),
-                false,
-            ),
+            _ => (rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len()), false),
         };
         let (piece, behind) = rest.split_at(len);
         rest = behind;
-        Some(if is_string {
-            Piece::String(piece)
-        } else {
-            Piece::Structure(piece)
-        })
+        Some(if is_string { Piece::String(piece) } else { Piece::Structure(piece) })
     })
 }
 
@@ -82,11 +75,7 @@ fn leading_string_len(bytes: &[u8]) -> usize {
         }
         byte => byte == b'"',
     };
-    bytes
-        .iter()
-        .skip(1)
-        .position(ends)
-        .map_or(bytes.len(), |before_quote| before_quote + 2)
+    bytes.iter().skip(1).position(ends).map_or(bytes.len(), |before_quote| before_quote + 2)
 }
 
 /// The length of a string, given with its escapes and quotes, when it is written with as few escapes as
@@ -169,25 +158,12 @@ mod tests {
         check(r#""\u4e2d\/""#, r#""\u4e2d\/""#, 6);
         check(r#""\ud83d\ude00""#, r#""\ud83d\ude00""#, 6);
         check(r#""\ud83d""#, r#""\ud83d""#, 8);
-        check(
-            r#""\u0001\u000a\n\u0022\u005c\u007f""#,
-            r#""\u0001\u000a\n\u0022\u005c\u007f""#,
-            17,
-        );
+        check(r#""\u0001\u000a\n\u0022\u005c\u007f""#, r#""\u0001\u000a\n\u0022\u005c\u007f""#, 17);
     }
 
     #[test]
     fn what_is_no_json_is_measured_without_a_panic() {
-        for text in [
-            "\"",
-            "\"\\",
-            "\"\\u",
-            "\"\\u12",
-            "\"\\ué\"",
-            "\\",
-            "\"a\\\"",
-            "{\"a\": \"\\ud83d\\u",
-        ] {
+        for text in ["\"", "\"\\", "\"\\u", "\"\\u12", "\"\\ué\"", "\\", "\"a\\\"", "{\"a\": \"\\ud83d\\u"] {
             assert!(compact_len(text) <= text.len(), "{text}");
         }
     }

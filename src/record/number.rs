@@ -118,10 +118,7 @@ mod tests {
         let small = |places: usize| format!("0.{}1", "0".repeat(places - 1));
         check(&small(300), Some(&small(300)));
         // 5e-324 is the shortest text of the smallest double, so 4e-324 and 1e-324 do not survive.
-        check(
-            &format!("0.{}5", "0".repeat(323)),
-            Some(&format!("0.{}5", "0".repeat(323))),
-        );
+        check(&format!("0.{}5", "0".repeat(323)), Some(&format!("0.{}5", "0".repeat(323))));
         check(&format!("0.{}4", "0".repeat(323)), None);
         check(&small(324), None);
         check(&small(400), None);
@@ -164,11 +161,7 @@ mod tests {
         let significant = digits.trim_start_matches('0').trim_end_matches('0');
         let dropped = digits.len() - digits.trim_end_matches('0').len();
         let power = exponent.parse::<i64>().unwrap() - fraction.len() as i64 + dropped as i64;
-        (
-            text.starts_with('-'),
-            significant.to_owned(),
-            if significant.is_empty() { 0 } else { power },
-        )
+        (text.starts_with('-'), significant.to_owned(), if significant.is_empty() { 0 } else { power })
     }
 
     proptest! {

@@ -17,10 +17,7 @@ pub(super) fn append_object_id(
 ) -> Result<(), RecordError> {
     let expected = plan.key_pseudonymize.len();
     if parts.len() != expected {
-        return Err(RecordError::KeyCount {
-            expected,
-            found: parts.len(),
-        });
+        return Err(RecordError::KeyCount { expected, found: parts.len() });
     }
     out.extend_from_slice(&plan.opening);
     for (index, (part, pseudonymize)) in parts.iter().zip(&plan.key_pseudonymize).enumerate() {
@@ -29,9 +26,7 @@ pub(super) fn append_object_id(
         }
         let text = part.ok_or(RecordError::NullKey { part: index })?;
         if *pseudonymize {
-            pseudonymizer
-                .ok_or(RecordError::PseudonymKeyMissing)?
-                .append(text, out);
+            pseudonymizer.ok_or(RecordError::PseudonymKeyMissing)?.append(text, out);
         } else {
             append_part(text, out)?;
         }
@@ -42,10 +37,7 @@ pub(super) fn append_object_id(
 
 /// Keys are numbers and UUIDs nearly always: those are copied without a look at escaping.
 fn append_part(part: &str, out: &mut Vec<u8>) -> Result<(), RecordError> {
-    if part
-        .bytes()
-        .all(|byte| byte >= b' ' && !matches!(byte, b'"' | b':' | b'\\'))
-    {
+    if part.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b':' | b'\\')) {
         out.extend_from_slice(part.as_bytes());
         return Ok(());
     }

@@ -46,11 +46,7 @@ impl Plan {
         opening.extend_from_slice(json_string(prefix).as_bytes());
         // The closing quote comes after the key's parts.
         opening.pop();
-        Plan {
-            opening,
-            key_pseudonymize,
-            fields: fields.into_iter().map(PlannedField::new).collect(),
-        }
+        Plan { opening, key_pseudonymize, fields: fields.into_iter().map(PlannedField::new).collect() }
     }
 
     /// Whether [`write_record`](crate::record::write_record) needs a pseudonymizer.
@@ -62,11 +58,7 @@ impl Plan {
 impl PlannedField {
     fn new(field: Field) -> PlannedField {
         let buckets = (field.bucketed && !field.pseudonymize).then(|| Buckets::new(&field.attribute));
-        PlannedField {
-            key: field_key(&field.attribute),
-            pseudonymize: field.pseudonymize,
-            buckets,
-        }
+        PlannedField { key: field_key(&field.attribute), pseudonymize: field.pseudonymize, buckets }
     }
 }
 

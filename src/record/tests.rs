@@ -22,11 +22,7 @@ struct Offset {
 
 impl Offset {
     fn new(seconds: i64) -> Offset {
-        Offset {
-            seconds,
-            generation: 0,
-            asked: 0,
-        }
+        Offset { seconds, generation: 0, asked: 0 }
     }
 }
 
@@ -37,13 +33,7 @@ impl Calendar for Offset {
         let days = local.div_euclid(86_400);
         let (year, month, day) = civil(days);
         let hour = (local.rem_euclid(86_400) / 3600) as u8;
-        CivilHour {
-            year,
-            month,
-            day,
-            hour,
-            weekday: (days + 4).rem_euclid(7) as u8,
-        }
+        CivilHour { year, month, day, hour, weekday: (days + 4).rem_euclid(7) as u8 }
     }
 
     fn generation(&self) -> u64 {
@@ -59,35 +49,21 @@ fn civil(days: i64) -> (i32, u8, u8) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + shifted.div_euclid(146_097) * 400 + i64::from(month <= 2);
     (year as i32, month as u8, day as u8)
 }
 
 fn field(attribute: &str) -> Field {
-    Field {
-        attribute: attribute.to_owned(),
-        pseudonymize: false,
-        bucketed: false,
-    }
+    Field { attribute: attribute.to_owned(), pseudonymize: false, bucketed: false }
 }
 
 fn pseudonymized(attribute: &str) -> Field {
-    Field {
-        pseudonymize: true,
-        ..field(attribute)
-    }
+    Field { pseudonymize: true, ..field(attribute) }
 }
 
 fn bucketed(attribute: &str) -> Field {
-    Field {
-        bucketed: true,
-        ..field(attribute)
-    }
+    Field { bucketed: true, ..field(attribute) }
 }
 
 fn text(value: &str) -> Value<'_> {
@@ -123,16 +99,8 @@ fn check_object_id(prefix: &str, key: &[Option<&str>], expected: &str) {
 
 #[test]
 fn a_record_has_its_object_id_first() {
-    let plan = Plan::new(
-        "orders/",
-        vec![field("id"), pseudonymized("user"), bucketed("at")],
-        vec![false],
-    );
-    let values = [
-        Value::Int(42),
-        text("42"),
-        Value::Time(Moment::Micros(FRIDAY * 1_000_000 + 250_000)),
-    ];
+    let plan = Plan::new("orders/", vec![field("id"), pseudonymized("user"), bucketed("at")], vec![false]);
+    let values = [Value::Int(42), text("42"), Value::Time(Moment::Micros(FRIDAY * 1_000_000 + 250_000))];
     assert_eq!(
         written(&plan, &[Some("42")], &values, &mut Offset::new(0)),
         concat!(
@@ -150,11 +118,7 @@ fn object_ids_are_unambiguous() {
     check_object_id("", &[Some("a"), Some("b:c")], r"a:b\:c");
     check_object_id("", &[Some(r"a\"), Some("b")], r"a\\:b");
     check_object_id("", &[Some("::"), Some("")], r"\:\::");
-    check_object_id(
-        "\"é\\",
-        &[Some("\"quoted\"\n😀:\u{1}")],
-        "\"é\\\"quoted\"\n😀\\:\u{1}",
-    );
+    check_object_id("\"é\\", &[Some("\"quoted\"\n😀:\u{1}")], "\"é\\\"quoted\"\n😀\\:\u{1}");
 }
 
 #[test]
@@ -183,10 +147,7 @@ fn values_have_their_json_form() {
     check_value(number("123456789.123456789"), r#","a":"123456789.123456789""#);
     check_value(number("NaN"), r#","a":"NaN""#);
     check_value(text("a \"b\"\\\n\u{1}é😀"), r#","a":"a \"b\"\\\n\u0001é😀""#);
-    check_value(
-        Value::Json(r#"{"b": [1, null], "c": "x, y"}"#.into()),
-        r#","a":{"b":[1,null],"c":"x, y"}"#,
-    );
+    check_value(Value::Json(r#"{"b": [1, null], "c": "x, y"}"#.into()), r#","a":{"b":[1,null],"c":"x, y"}"#);
     check_value(Value::Json("null".into()), r#","a":null"#);
     check_value(Value::Time(Moment::Days(20_777)), r#","a":1795132800"#);
     check_value(Value::Time(Moment::Infinity), "");
@@ -211,15 +172,8 @@ fn absent_values_are_null_in_arrays_and_left_out_of_objects() {
 fn refused(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], key_set: bool) -> RecordError {
     let mut out = b"before".to_vec();
     let pseudonymizer = key_set.then(pseudonymizer);
-    let error = write_record(
-        plan,
-        key,
-        values,
-        pseudonymizer.as_ref(),
-        &mut Offset::new(0),
-        &mut out,
-    )
-    .expect_err("a record was written");
+    let error = write_record(plan, key, values, pseudonymizer.as_ref(), &mut Offset::new(0), &mut out)
+        .expect_err("a record was written");
     assert_eq!(out, b"before");
     error
 }
@@ -234,24 +188,9 @@ fn what_cannot_be_a_record_leaves_nothing_behind() {
     assert_eq!(error.to_string(), "key column 2 is null");
     let error = refused(&plan, &key, &[Value::Int(1), Value::Int(2)], true);
     assert!(matches!(error, RecordError::PseudonymNeedsText { field: 1 }));
-    assert!(matches!(
-        refused(&plan, &key, &good, false),
-        RecordError::PseudonymKeyMissing
-    ));
+    assert!(matches!(refused(&plan, &key, &good, false), RecordError::PseudonymKeyMissing));
     let error = refused(&plan, &key[..1], &good, true);
-    assert!(matches!(
-        error,
-        RecordError::KeyCount {
-            expected: 2,
-            found: 1
-        }
-    ));
+    assert!(matches!(error, RecordError::KeyCount { expected: 2, found: 1 }));
     let error = refused(&plan, &key, &good[..1], true);
-    assert!(matches!(
-        error,
-        RecordError::ValueCount {
-            expected: 2,
-            found: 1
-        }
-    ));
+    assert!(matches!(error, RecordError::ValueCount { expected: 2, found: 1 }));
 }

@@ -62,10 +62,7 @@ fn append_record(
 ) -> Result<(), RecordError> {
     let expected = plan.fields.len();
     if values.len() != expected {
-        return Err(RecordError::ValueCount {
-            expected,
-            found: values.len(),
-        });
+        return Err(RecordError::ValueCount { expected, found: values.len() });
     }
     append_object_id(plan, key_parts, pseudonymizer, out)?;
     for (index, (field, value)) in plan.fields.iter().zip(values).enumerate() {
@@ -95,9 +92,7 @@ fn append_pseudonym(
         return Err(RecordError::PseudonymNeedsText { field });
     };
     out.push(b'"');
-    pseudonymizer
-        .ok_or(RecordError::PseudonymKeyMissing)?
-        .append(text, out);
+    pseudonymizer.ok_or(RecordError::PseudonymKeyMissing)?.append(text, out);
     out.push(b'"');
     Ok(())
 }

@@ -18,20 +18,13 @@ fn regions(spans: &[(i64, i64)]) -> Regions {
 
 /// `MAX_SPANS` intervals of one id each, `step` apart, from 0 on.
 fn full(step: i64) -> Regions {
-    regions(
-        &(0..MAX_SPANS as i64)
-            .map(|index| (index * step, index * step))
-            .collect::<Vec<_>>(),
-    )
+    regions(&(0..MAX_SPANS as i64).map(|index| (index * step, index * step)).collect::<Vec<_>>())
 }
 
 fn assert_sound(regions: &Regions) {
     let spans = spans(regions);
     assert!(spans.iter().all(|(lo, hi)| lo <= hi), "{spans:?}");
-    assert!(
-        spans.windows(2).all(|pair| pair[0].1 < pair[1].0 - 1),
-        "{spans:?}"
-    );
+    assert!(spans.windows(2).all(|pair| pair[0].1 < pair[1].0 - 1), "{spans:?}");
 }
 
 #[test]
@@ -49,15 +42,9 @@ fn the_ends_of_the_range_fit() {
     let all = regions(&[(0, i64::MAX), (i64::MIN, -1)]);
     assert_eq!(spans(&all), [(i64::MIN, i64::MAX)]);
     let mut ends = all;
-    ends.remove(Span {
-        lo: i64::MIN + 1,
-        hi: i64::MAX - 1,
-    });
+    ends.remove(Span { lo: i64::MIN + 1, hi: i64::MAX - 1 });
     assert_eq!(spans(&ends), [(i64::MIN, i64::MIN), (i64::MAX, i64::MAX)]);
-    ends.remove(Span {
-        lo: i64::MIN,
-        hi: i64::MAX,
-    });
+    ends.remove(Span { lo: i64::MIN, hi: i64::MAX });
     assert!(ends.is_empty());
 }
 
@@ -79,10 +66,7 @@ fn both_ends_can_be_taken() {
     assert_eq!(set.take_oldest(), Some(Span { lo: 1, hi: 2 }));
     assert_eq!(set.newest(), set.oldest());
     assert_eq!(set.take_oldest(), Some(Span { lo: 4, hi: 5 }));
-    assert_eq!(
-        (set.take_oldest(), set.take_newest(), set.bounds()),
-        (None, None, None)
-    );
+    assert_eq!((set.take_oldest(), set.take_newest(), set.bounds()), (None, None, None));
     set.add(1, 1);
     set.clear();
     assert!(set.is_empty());
@@ -99,12 +83,7 @@ fn a_full_set_joins_across_the_smallest_gap() {
     assert!(spans(&set).contains(&(50, 53)));
     assert_eq!(set.iter().count(), MAX_SPANS);
     let mut set = regions(&[(-1, 2000)]);
-    (0..MAX_SPANS as i64).for_each(|index| {
-        set.remove(Span {
-            lo: index * 32,
-            hi: index * 32 + index,
-        })
-    });
+    (0..MAX_SPANS as i64).for_each(|index| set.remove(Span { lo: index * 32, hi: index * 32 + index }));
     assert_sound(&set);
     assert_eq!(set.iter().count(), MAX_SPANS);
     assert!(spans(&set).contains(&(-1, 31)), "{:?}", spans(&set));
@@ -112,10 +91,7 @@ fn a_full_set_joins_across_the_smallest_gap() {
 
 #[test]
 fn a_wrong_length_is_survived() {
-    let mut set = Regions {
-        len: usize::MAX,
-        ..full(10)
-    };
+    let mut set = Regions { len: usize::MAX, ..full(10) };
     set.add(5, 5);
     set.remove(Span { lo: 0, hi: 0 });
     assert!(set.iter().count() <= MAX_SPANS);
@@ -164,16 +140,8 @@ fn apply(change: Change, regions: &mut Regions, model: &mut BTreeSet<i64>) {
         }
         Change::TakeNewest | Change::TakeOldest => {
             let newest = matches!(change, Change::TakeNewest);
-            let expected = if newest {
-                regions.newest()
-            } else {
-                regions.oldest()
-            };
-            let taken = if newest {
-                regions.take_newest()
-            } else {
-                regions.take_oldest()
-            };
+            let expected = if newest { regions.newest() } else { regions.oldest() };
+            let taken = if newest { regions.take_newest() } else { regions.take_oldest() };
             assert_eq!(taken, expected);
             if let Some(span) = taken {
                 model.retain(|id| !(span.lo..=span.hi).contains(id));
@@ -219,11 +187,7 @@ proptest! {
 /// Every set over eight ids, changed by every interval.
 #[test]
 fn small_sets_are_exact() {
-    let set = |bits: u32| {
-        (0..8)
-            .filter(|id| bits & (1 << id) != 0)
-            .collect::<BTreeSet<i64>>()
-    };
+    let set = |bits: u32| (0..8).filter(|id| bits & (1 << id) != 0).collect::<BTreeSet<i64>>();
     for bits in 0..256 {
         for (lo, hi) in (0..8).flat_map(|lo| (lo..8).map(move |hi| (lo, hi))) {
             for change in [Change::Add(lo, hi), Change::Remove(lo, hi)] {

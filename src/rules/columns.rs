@@ -7,15 +7,8 @@ use crate::rules::{present, RuleError};
 const LIST: &str = "columns";
 
 /// Names that Algolia gives a meaning of its own in a record or in an answer.
-const RESERVED_ATTRIBUTES: [&str; 7] = [
-    "objectID",
-    "_tags",
-    "_geoloc",
-    "_highlightResult",
-    "_snippetResult",
-    "_rankingInfo",
-    "_distinctSeqID",
-];
+const RESERVED_ATTRIBUTES: [&str; 7] =
+    ["objectID", "_tags", "_geoloc", "_highlightResult", "_snippetResult", "_rankingInfo", "_distinctSeqID"];
 
 /// A column that may leave the database, and its name there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +31,10 @@ pub fn parse_columns(entries: &[Option<&str>], table_columns: &[&str]) -> Result
         let column = parse_entry(entry, table_columns)?;
         let attribute = &column.attribute;
         if RESERVED_ATTRIBUTES.contains(&attribute.as_str()) {
-            return Err(RuleError::ReservedAttribute {
-                attribute: attribute.clone(),
-                column: column.name,
-            });
+            return Err(RuleError::ReservedAttribute { attribute: attribute.clone(), column: column.name });
         }
         if columns.iter().any(|earlier| earlier.attribute == *attribute) {
-            return Err(RuleError::DuplicateAttribute {
-                attribute: attribute.clone(),
-            });
+            return Err(RuleError::DuplicateAttribute { attribute: attribute.clone() });
         }
         columns.push(column);
     }
@@ -61,10 +49,7 @@ fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<Column, R
     let is_column = |name: &str| table_columns.contains(&name);
     for whole in entry.iter().copied().chain([trimmed]) {
         if is_column(whole) {
-            return Ok(Column {
-                name: whole.to_owned(),
-                attribute: whole.to_owned(),
-            });
+            return Ok(Column { name: whole.to_owned(), attribute: whole.to_owned() });
         }
     }
     if let Some((name, rest)) = quoted(trimmed) {
@@ -75,10 +60,9 @@ fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<Column, R
         .map(|at| (trimmed[..at].trim_end(), trimmed[at + AS.len()..].trim_start()))
         .collect();
     match readings.iter().rev().find(|(name, _)| is_column(name)) {
-        Some((name, attribute)) => Ok(Column {
-            name: (*name).to_owned(),
-            attribute: parse_attribute(trimmed, attribute)?,
-        }),
+        Some((name, attribute)) => {
+            Ok(Column { name: (*name).to_owned(), attribute: parse_attribute(trimmed, attribute)? })
+        }
         None => {
             let name = readings.first().map_or(trimmed, |(name, _)| name);
             Err(RuleError::unknown_column(name, table_columns))
@@ -92,9 +76,7 @@ fn parse_behind_quoted(
     rest: &str,
     table_columns: &[&str],
 ) -> Result<Column, RuleError> {
-    let malformed = || RuleError::MalformedEntry {
-        entry: entry.to_owned(),
-    };
+    let malformed = || RuleError::MalformedEntry { entry: entry.to_owned() };
     let rest = rest.trim_start();
     let attribute = match rest.get(..AS.len()) {
         _ if rest.is_empty() => name.clone(),
@@ -117,9 +99,7 @@ fn parse_attribute(entry: &str, text: &str) -> Result<String, RuleError> {
         _ => text.to_owned(),
     };
     match attribute.is_empty() {
-        true => Err(RuleError::MalformedEntry {
-            entry: entry.to_owned(),
-        }),
+        true => Err(RuleError::MalformedEntry { entry: entry.to_owned() }),
         false => Ok(attribute),
     }
 }
@@ -133,18 +113,11 @@ fn as_words(text: &str) -> Vec<usize> {
         let before = upper[..*at].chars().next_back();
         before.is_some_and(char::is_whitespace) && ends_word(&upper[*at + AS.len()..])
     };
-    upper
-        .match_indices(AS)
-        .map(|(at, _)| at)
-        .filter(is_word)
-        .collect()
+    upper.match_indices(AS).map(|(at, _)| at).filter(is_word).collect()
 }
 
 fn ends_word(behind: &str) -> bool {
-    behind
-        .chars()
-        .next()
-        .is_none_or(|character| character.is_whitespace() || character == '"')
+    behind.chars().next().is_none_or(|character| character.is_whitespace() || character == '"')
 }
 
 /// The name in double quotes that `text` begins with, and what stands behind it. A quote within the name is

@@ -165,11 +165,7 @@ impl RuleError {
 /// An index's name as a message can show it: on one line, and not longer than that.
 fn shown(name: &str) -> String {
     const SHOWN_CHARACTERS: usize = 64;
-    let mut shown: String = name
-        .chars()
-        .take(SHOWN_CHARACTERS)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut shown: String = name.chars().take(SHOWN_CHARACTERS).flat_map(char::escape_debug).collect();
     if name.chars().nth(SHOWN_CHARACTERS).is_some() {
         shown.push('…');
     }

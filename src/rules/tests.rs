@@ -6,22 +6,10 @@ mod columns;
 
 use super::*;
 
-const TABLE: [&str; 8] = [
-    "id",
-    "user_id",
-    "userId",
-    "at",
-    "my as col",
-    "a",
-    "a as b",
-    "q\"x",
-];
+const TABLE: [&str; 8] = ["id", "user_id", "userId", "at", "my as col", "a", "a as b", "q\"x"];
 
 fn parsed(entries: &[&str]) -> Result<Vec<Column>, RuleError> {
-    parse_columns(
-        &entries.iter().map(|entry| Some(*entry)).collect::<Vec<_>>(),
-        &TABLE,
-    )
+    parse_columns(&entries.iter().map(|entry| Some(*entry)).collect::<Vec<_>>(), &TABLE)
 }
 
 fn columns(entries: &[&str]) -> Vec<Column> {
@@ -39,25 +27,13 @@ fn check_error<T: std::fmt::Debug>(
     assert_eq!(error.to_string(), message);
     assert_eq!(error.hint(), hint);
     assert_eq!(error.kind(), kind);
-    assert!(
-        !message.ends_with('.') && !message.starts_with(char::is_uppercase),
-        "{message}"
-    );
-    assert!(
-        hint.ends_with('.') && hint.starts_with(char::is_uppercase),
-        "{hint}"
-    );
+    assert!(!message.ends_with('.') && !message.starts_with(char::is_uppercase), "{message}");
+    assert!(hint.ends_with('.') && hint.starts_with(char::is_uppercase), "{hint}");
 }
 
 #[test]
 fn index_names_are_checked() {
-    for name in [
-        "orders",
-        "prod/orders.2026",
-        "Größe und Gewicht",
-        "a*",
-        &"x".repeat(256),
-    ] {
+    for name in ["orders", "prod/orders.2026", "Größe und Gewicht", "a*", &"x".repeat(256)] {
         assert_eq!(check_index_name(name), Ok(()));
     }
     let long = "x".repeat(257);
@@ -71,21 +47,13 @@ fn index_names_are_checked() {
     ] {
         let message = format!("index name \"{shown}\" {reason}");
         let hint = "Give another name with index_name.";
-        check_error(
-            check_index_name(name),
-            &message,
-            hint,
-            RuleErrorKind::InvalidParameter,
-        );
+        check_error(check_index_name(name), &message, hint, RuleErrorKind::InvalidParameter);
     }
 }
 
 #[test]
 fn the_key_names_columns_once() {
-    assert_eq!(
-        check_object_id(&[Some("id"), Some(" at ")], &TABLE).unwrap(),
-        ["id", "at"]
-    );
+    assert_eq!(check_object_id(&[Some("id"), Some(" at ")], &TABLE).unwrap(), ["id", "at"]);
     check_error(
         check_object_id(&[Some("id"), Some("id")], &TABLE),
         "object_id names \"id\" more than once",
@@ -120,10 +88,7 @@ fn only_allowed_columns_are_pseudonymized() {
     let columns = columns(&["id", "user_id AS user"]);
     let check = |entries: &[Option<&str>]| check_pseudonymize(entries, &columns, &["at"], &TABLE);
     assert_eq!(check(&[]).unwrap(), [""; 0]);
-    assert_eq!(
-        check(&[Some("user_id"), Some("at"), Some("user_id")]).unwrap(),
-        ["user_id", "at"]
-    );
+    assert_eq!(check(&[Some("user_id"), Some("at"), Some("user_id")]).unwrap(), ["user_id", "at"]);
     check_error(
         check(&[Some("a")]),
         "pseudonymize names column \"a\", which is not allowed to leave the database",
@@ -172,11 +137,7 @@ fn the_time_column_is_allowed_and_shown() {
 #[test]
 fn facets_are_attributes_or_buckets() {
     let columns = columns(&["user_id AS user", "at"]);
-    let facets = check_facets(
-        &[Some("user"), Some("at_weekday"), Some("user")],
-        &columns,
-        Some("at"),
-    );
+    let facets = check_facets(&[Some("user"), Some("at_weekday"), Some("user")], &columns, Some("at"));
     assert_eq!(facets.unwrap(), ["user", "at_weekday"]);
     check_error(
         check_facets(&[Some("at_day")], &columns, None),
@@ -200,18 +161,8 @@ fn only_inserts_are_captured_for_now() {
     assert_eq!(check_operations(&[Some("INSERT "), Some("insert")]), Ok(()));
     let hint = "Use operations => '{insert}'.";
     let unsupported = "operation \"update\" is not supported yet";
-    check_error(
-        check_operations(&[Some("insert"), Some("Update")]),
-        unsupported,
-        hint,
-        FeatureNotSupported,
-    );
-    check_error(
-        check_operations(&[]),
-        "operations names no operation",
-        hint,
-        InvalidParameter,
-    );
+    check_error(check_operations(&[Some("insert"), Some("Update")]), unsupported, hint, FeatureNotSupported);
+    check_error(check_operations(&[]), "operations names no operation", hint, InvalidParameter);
     check_error(
         check_operations(&[None]),
         "operations must not contain nulls",
@@ -231,35 +182,15 @@ fn what_is_not_there_yet_says_so() {
     use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
     assert_eq!(check_mode(Some("append")), Ok(()));
     let unsupported = "mode \"mirror\" is not supported yet";
-    check_error(
-        check_mode(Some("mirror")),
-        unsupported,
-        "Use mode => 'append'.",
-        FeatureNotSupported,
-    );
+    check_error(check_mode(Some("mirror")), unsupported, "Use mode => 'append'.", FeatureNotSupported);
     let available = "Available values: append, mirror.";
-    check_error(
-        check_mode(Some("sync")),
-        "unrecognized mode \"sync\"",
-        available,
-        InvalidParameter,
-    );
+    check_error(check_mode(Some("sync")), "unrecognized mode \"sync\"", available, InvalidParameter);
     let default = "Leave the argument out to get its default.";
     check_error(check_mode(None), "mode must not be null", default, NullNotAllowed);
     assert_eq!(check_filter(None), Ok(()));
     let hint = "Leave filter out to queue every row.";
-    check_error(
-        check_filter(Some("true")),
-        "filters are not supported yet",
-        hint,
-        FeatureNotSupported,
-    );
+    check_error(check_filter(Some("true")), "filters are not supported yet", hint, FeatureNotSupported);
     assert_eq!(check_backfill(false), Ok(()));
     let hint = "Leave backfill out to deliver the rows that are inserted from now on.";
-    check_error(
-        check_backfill(true),
-        "backfill is not supported yet",
-        hint,
-        FeatureNotSupported,
-    );
+    check_error(check_backfill(true), "backfill is not supported yet", hint, FeatureNotSupported);
 }

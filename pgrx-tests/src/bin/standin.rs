@@ -30,10 +30,7 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(StandinConfig, bool), String> {
-    let mut config = StandinConfig {
-        max_record_bytes: 100_000,
-        ..StandinConfig::default()
-    };
+    let mut config = StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() };
     let mut detached = false;
     while let Some(option) = arguments.next() {
         match option.as_str() {
@@ -52,14 +49,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(StandinConfig, 
             }
             _ => {}
         }
-        let value = arguments
-            .next()
-            .ok_or_else(|| format!("{option} takes a value"))?;
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| format!("{option} takes a number"))
-        };
+        let value = arguments.next().ok_or_else(|| format!("{option} takes a value"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{option} takes a number"));
         match option.as_str() {
             "--port" => {
                 config.ports = vec![value.parse().map_err(|_| format!("{option} takes a port"))?];
@@ -102,9 +93,7 @@ fn obey(standin: &Standin, command: &str, out: &mut impl Write) -> io::Result<()
         ("times", _) => {
             let times = standin.light_times(argument);
             writeln!(out, "{}", times.len())?;
-            times
-                .iter()
-                .try_for_each(|(hash, at)| writeln!(out, "{hash} {at}"))
+            times.iter().try_for_each(|(hash, at)| writeln!(out, "{hash} {at}"))
         }
         ("latency", Ok(milliseconds)) => {
             standin.set_latency(Duration::from_millis(milliseconds));

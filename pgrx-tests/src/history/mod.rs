@@ -119,11 +119,7 @@ fn own_history() -> Result<Vec<Change>> {
         .current_dir(cargo::workspace())
         .output()
         .context("git could not be started")?;
-    ensure!(
-        output.status.success(),
-        "git log failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "git log failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(git_log(&String::from_utf8_lossy(&output.stdout)))
 }
 
@@ -158,9 +154,7 @@ fn heading(line: &str) -> Option<Change> {
     if !single(package) || !single(version) {
         return None;
     }
-    let urgency = options
-        .split([',', ' '])
-        .find_map(|option| option.trim().strip_prefix("urgency="));
+    let urgency = options.split([',', ' ']).find_map(|option| option.trim().strip_prefix("urgency="));
     Some(Change {
         package: package.to_owned(),
         version: version.to_owned(),
@@ -184,10 +178,7 @@ fn sign(change: &mut Change, signature: &str) -> Option<()> {
 
 fn changelogs() -> Vec<PathBuf> {
     let packages = files_of("/usr/share/doc", |_| true);
-    packages
-        .iter()
-        .flat_map(|folder| files_of(folder, |name| name.starts_with("changelog")))
-        .collect()
+    packages.iter().flat_map(|folder| files_of(folder, |name| name.starts_with("changelog"))).collect()
 }
 
 fn files_of(folder: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
@@ -238,10 +229,7 @@ broken (1) unstable; urgency=low
         let changes = changelog(CHANGELOG);
         assert_eq!(changes.len(), 2);
         let first = &changes[0];
-        assert_eq!(
-            (first.package.as_str(), first.version.as_str()),
-            ("adduser", "3.134")
-        );
+        assert_eq!((first.package.as_str(), first.version.as_str()), ("adduser", "3.134"));
         assert_eq!(first.author, "Marc Haber");
         assert_eq!(first.email.as_deref(), Some("mh+debian-packages@zugschlus.de"));
         assert_eq!((first.changed_at, first.urgency.as_str()), (1_680_453_218, "low"));
@@ -273,19 +261,14 @@ broken (1) unstable; urgency=low
 2025-06-24 14:36:26 install jq:amd64 <none> 1.6
 2025-06-24 14:36:27 remove jq:amd64 1.6 <none>
 ";
-        let told: Vec<_> = dpkg_log(log)
-            .into_iter()
-            .map(|one| (one.package, one.version, one.summary))
-            .collect();
+        let told: Vec<_> =
+            dpkg_log(log).into_iter().map(|one| (one.package, one.version, one.summary)).collect();
         let expected = [
             ("libsystemd0", "252.38-1", "upgrade from 252.36-1 to 252.38-1"),
             ("jq", "1.6", "install 1.6"),
             ("jq", "1.6", "remove 1.6"),
         ];
-        assert_eq!(
-            told,
-            expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
-        );
+        assert_eq!(told, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
         assert_eq!(dpkg_log(log)[0].changed_at, 1_750_775_785);
     }
 
@@ -293,9 +276,6 @@ broken (1) unstable; urgency=low
     fn reads_commits() {
         let changes = git_log("abc1234\u{1f}Ada\u{1f}ada@example.org\u{1f}1700000000\u{1f}Add a thing\n");
         assert_eq!(changes.len(), 1);
-        assert_eq!(
-            (changes[0].version.as_str(), changes[0].changed_at),
-            ("abc1234", 1_700_000_000)
-        );
+        assert_eq!((changes[0].version.as_str(), changes[0].changed_at), ("abc1234", 1_700_000_000));
     }
 }

@@ -2,9 +2,8 @@
 
 /// `Mon, 02 Jan 2006 15:04:05 -0700`, in Unix seconds. The weekday is often wrong, and so not looked at.
 pub(super) fn mail_time(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let date = text.split_once(',').map_or(text, |(_, date)| date);
     let words: Vec<&str> = date.split_whitespace().collect();
     let &[day, month, year, time, zone, ..] = words.as_slice() else {
@@ -24,8 +23,7 @@ pub(super) fn plain_time(date: &str, time: &str) -> Option<i64> {
 }
 
 fn seconds(time: &str) -> Option<i64> {
-    time.split(':')
-        .try_fold(0, |sum, part| Some(sum * 60 + part.parse::<i64>().ok()?))
+    time.split(':').try_fold(0, |sum, part| Some(sum * 60 + part.parse::<i64>().ok()?))
 }
 
 /// Days since 1970, in the proleptic Gregorian calendar counted from March, so that leap days come last.

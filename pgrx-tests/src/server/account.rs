@@ -25,9 +25,7 @@ impl Account {
             .iter()
             .find_map(|name| User::from_name(name).ok().flatten())
             .context("root may not run PostgreSQL, and there is neither a user postgres nor nobody")?;
-        Ok(Account {
-            other: Some((user.uid.as_raw(), user.gid.as_raw())),
-        })
+        Ok(Account { other: Some((user.uid.as_raw(), user.gid.as_raw())) })
     }
 
     /// A command that runs under the account, in a folder it can enter and without what would change how a
@@ -60,8 +58,6 @@ impl Account {
     /// let everybody through. A clone in a home folder often does not.
     pub(crate) fn reaches(self, folder: &Path) -> bool {
         self.other.is_none()
-            || folder
-                .ancestors()
-                .all(|one| one.metadata().map_or(true, |meta| meta.mode() & 0o001 != 0))
+            || folder.ancestors().all(|one| one.metadata().map_or(true, |meta| meta.mode() & 0o001 != 0))
     }
 }

@@ -31,12 +31,7 @@ pub(super) type Settings = BTreeMap<String, String>;
 
 impl Builder {
     pub(super) fn new() -> Builder {
-        Builder {
-            installation: None,
-            preload: true,
-            durable: false,
-            settings: Settings::new(),
-        }
+        Builder { installation: None, preload: true, durable: false, settings: Settings::new() }
     }
 
     /// Whether `shared_preload_libraries` names the extension; it does unless said otherwise.
@@ -73,17 +68,10 @@ impl Builder {
         let installation = self.installation.map_or_else(shared_installation, Ok)?;
         let folder = Folder::new(account)?;
         let data = folder.path().join("data");
-        let settings = base_settings(self.durable, self.preload)
-            .into_iter()
-            .chain(self.settings)
-            .collect();
+        let settings = base_settings(self.durable, self.preload).into_iter().chain(self.settings).collect();
         // From here on, the cluster's drop cleans up.
         let cluster = Cluster::new(installation, account, folder, settings);
-        copy_tree(
-            &template(cluster.installation(), account)?,
-            &data,
-            Make::CopyFor(account),
-        )?;
+        copy_tree(&template(cluster.installation(), account)?, &data, Make::CopyFor(account))?;
         include_settings(&data)?;
         cluster.start_on_free_port()?;
         Ok(cluster)
@@ -100,22 +88,13 @@ pub(super) fn standby_of(primary: &Cluster) -> Result<Cluster> {
     let cluster = Cluster::new(primary.shared_installation(), account, folder, settings);
     let output = account
         .command(&cluster.bin("pg_basebackup"))
-        .args([
-            "--write-recovery-conf",
-            "--no-sync",
-            "--checkpoint=fast",
-            "--wal-method=stream",
-        ])
+        .args(["--write-recovery-conf", "--no-sync", "--checkpoint=fast", "--wal-method=stream"])
         .args(["-h".as_ref(), primary.socket_dir().as_os_str()])
         .args(["-p", &primary.port().to_string(), "-U", "postgres", "-D"])
         .arg(&data)
         .output()
         .context("pg_basebackup could not be started")?;
-    ensure!(
-        output.status.success(),
-        "pg_basebackup failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&output.stderr));
     cluster.start_on_free_port()?;
     Ok(cluster)
 }
@@ -124,10 +103,7 @@ pub(super) fn standby_of(primary: &Cluster) -> Result<Cluster> {
 pub(super) fn write_settings(account: Account, data: &Path, settings: &Settings) -> Result<()> {
     let mut text = String::new();
     for (name, value) in settings {
-        text.push_str(&format!(
-            "{name} = '{}'\n",
-            value.replace('\\', "\\\\").replace('\'', "''")
-        ));
+        text.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
     }
     let new = data.join("harness.conf.new");
     fs::write(&new, text).with_context(|| format!("cannot write {}", new.display()))?;
@@ -154,16 +130,11 @@ fn base_settings(durable: bool, preload: bool) -> Settings {
         ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("log_timezone", "UTC"),
         ("max_prepared_transactions", "10"),
-        (
-            "shared_preload_libraries",
-            if preload { "audit_algolia" } else { "" },
-        ),
+        ("shared_preload_libraries", if preload { "audit_algolia" } else { "" }),
         ("timezone", "UTC"),
         ("wal_level", "replica"),
     ];
-    all.into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// One installation for all clusters of the process, for as long as one of them needs it.

@@ -65,14 +65,7 @@ impl Cluster {
         settings: Settings,
     ) -> Cluster {
         let settings = Mutex::new(settings);
-        Cluster {
-            installation,
-            account,
-            settings,
-            port: AtomicU16::new(0),
-            server: Mutex::new(None),
-            folder,
-        }
+        Cluster { installation, account, settings, port: AtomicU16::new(0), server: Mutex::new(None), folder }
     }
 
     /// A connection through the socket.
@@ -104,21 +97,13 @@ impl Cluster {
 
     /// The command with which a person looks into the database.
     pub fn psql(&self, database: &str) -> String {
-        format!(
-            "{} -h 127.0.0.1 -p {} -U postgres {database}",
-            self.bin("psql").display(),
-            self.port()
-        )
+        format!("{} -h 127.0.0.1 -p {} -U postgres {database}", self.bin("psql").display(), self.port())
     }
 
     /// Changes settings and has the server read them.
     pub fn set(&self, changes: &[(&str, &str)]) -> Result<()> {
         let mut settings = self.settings_guard();
-        settings.extend(
-            changes
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
+        settings.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         write_settings(self.account, &self.data_dir(), &settings)?;
         drop(settings);
         self.reload()
@@ -134,10 +119,7 @@ impl Cluster {
         let mut server = self.server();
         ensure!(server.is_none(), "the server runs already");
         write_settings(self.account, &self.data_dir(), &self.settings_guard())?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_file())?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let mut child = self
             .account
             .command(&self.bin("postgres"))
@@ -251,10 +233,7 @@ impl Cluster {
             self.port.store(port, Ordering::Relaxed);
             let own = [
                 ("port".to_owned(), port.to_string()),
-                (
-                    "unix_socket_directories".to_owned(),
-                    self.socket_dir().display().to_string(),
-                ),
+                ("unix_socket_directories".to_owned(), self.socket_dir().display().to_string()),
             ];
             self.settings_guard().extend(own);
             let mark = self.log_mark();
@@ -299,10 +278,7 @@ impl Drop for Cluster {
         let keep = std::thread::panicking();
         if keep {
             let folder = self.folder.path().display();
-            eprintln!(
-                "the cluster's folder is kept a day: {folder}\n{}",
-                last_lines(&self.log(), 60)
-            );
+            eprintln!("the cluster's folder is kept a day: {folder}\n{}", last_lines(&self.log(), 60));
         }
         self.folder.end(keep);
     }

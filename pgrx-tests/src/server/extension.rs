@@ -49,11 +49,7 @@ pub(super) fn add_extension(library: &Path, libraries: &Path, extensions: &Path)
     let suffix = library.extension().unwrap_or_default().to_string_lossy();
     // A system-wide installation may hold the extension too: what was linked must not be written through.
     let module = libraries.join(format!("audit_algolia.{suffix}"));
-    for old in [
-        &module,
-        &extensions.join("audit_algolia.control"),
-        &extensions.join(script_name()),
-    ] {
+    for old in [&module, &extensions.join("audit_algolia.control"), &extensions.join(script_name())] {
         if old.exists() {
             fs::remove_file(old)?;
         }

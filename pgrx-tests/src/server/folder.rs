@@ -69,11 +69,7 @@ impl Folder {
         fs::set_permissions(&path, Permissions::from_mode(0o700))?;
         account.give(&path)?;
         let watchdog = end_cluster(&path, Stdio::piped())?;
-        Ok(Folder {
-            path,
-            watchdog,
-            _owned: owned,
-        })
+        Ok(Folder { path, watchdog, _owned: owned })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -130,9 +126,7 @@ fn sweep(home: &Path) {
 
 fn is_abandoned(path: &Path) -> bool {
     let age = |file: &Path| -> Option<Duration> {
-        SystemTime::now()
-            .duration_since(fs::metadata(file).ok()?.modified().ok()?)
-            .ok()
+        SystemTime::now().duration_since(fs::metadata(file).ok()?.modified().ok()?).ok()
     };
     if let Some(kept_for) = age(&path.join(KEPT)) {
         return kept_for > KEEP_FOR;

@@ -87,9 +87,7 @@ impl Installation {
         let text = fs::read_to_string(root.join(DESCRIPTION))
             .with_context(|| format!("{} is no prepared installation", root.display()))?;
         let value = |name: &str| {
-            let found = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             found.with_context(|| format!("{} does not tell its {name}", root.display()))
         };
         Ok(Installation {
@@ -147,25 +145,14 @@ impl Layout {
         let [bin, library, share] = ["bindir", "pkglibdir", "sharedir"].map(|option| pg.folder(option));
         let (bin, library, share) = (bin?, library?, share?);
         let shared = bin.components().zip(library.components()).zip(share.components());
-        let prefix: PathBuf = shared
-            .take_while(|((a, b), c)| a == b && b == c)
-            .map(|((a, _), _): (_, Component)| a)
-            .collect();
+        let prefix: PathBuf =
+            shared.take_while(|((a, b), c)| a == b && b == c).map(|((a, _), _): (_, Component)| a).collect();
         let below = |folder: &Path| {
             let rest = folder.strip_prefix(&prefix)?.to_path_buf();
-            ensure!(
-                !rest.as_os_str().is_empty(),
-                "{} holds the others",
-                folder.display()
-            );
+            ensure!(!rest.as_os_str().is_empty(), "{} holds the others", folder.display());
             Ok(rest)
         };
-        Ok(Layout {
-            bin: below(&bin)?,
-            library: below(&library)?,
-            share: below(&share)?,
-            prefix,
-        })
+        Ok(Layout { bin: below(&bin)?, library: below(&library)?, share: below(&share)?, prefix })
     }
 }
 
@@ -182,9 +169,7 @@ fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result<PathBuf> {
         let shared = pg.folder("libdir")?;
         let own = layout.prefix.join("bin") == layout.prefix.join(&layout.bin);
         if let (true, Ok(rest)) = (own, shared.strip_prefix(&layout.prefix)) {
-            let system = ["/usr", "/usr/local"]
-                .iter()
-                .any(|folder| layout.prefix == Path::new(folder));
+            let system = ["/usr", "/usr/local"].iter().any(|folder| layout.prefix == Path::new(folder));
             if !system && !layout.library.starts_with(rest) {
                 copy_tree(&shared, &new.join(rest), Make::Copy)?;
             } else if !system {

@@ -50,21 +50,12 @@ impl PgConfig {
             bail!("{} does not tell its version", path.display());
         };
         let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-        let major = digits
-            .parse()
-            .with_context(|| format!("{} is of version {version}", path.display()))?;
-        ensure!(
-            SUPPORTED.contains(&major),
-            "PostgreSQL {version} is not supported: 13 to 18 are"
-        );
+        let major = digits.parse().with_context(|| format!("{} is of version {version}", path.display()))?;
+        ensure!(SUPPORTED.contains(&major), "PostgreSQL {version} is not supported: 13 to 18 are");
         // Debian's /usr/bin/pg_config stands for whichever version is newest: take the real one behind it.
         let own = PathBuf::from(ask(path, "--bindir")?).join("pg_config");
         let path = if own.is_file() { own } else { path.to_path_buf() };
-        Ok(PgConfig {
-            path,
-            version: version.to_owned(),
-            major,
-        })
+        Ok(PgConfig { path, version: version.to_owned(), major })
     }
 
     /// The program itself.
@@ -89,14 +80,12 @@ impl PgConfig {
 
     /// Whether clusters can be made with it.
     pub fn has_server(&self) -> bool {
-        self.folder("bindir")
-            .is_ok_and(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
+        self.folder("bindir").is_ok_and(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
     }
 
     /// Whether the extension can be built for it.
     pub fn has_headers(&self) -> bool {
-        self.folder("includedir-server")
-            .is_ok_and(|folder| folder.join("postgres.h").is_file())
+        self.folder("includedir-server").is_ok_and(|folder| folder.join("postgres.h").is_file())
     }
 }
 
@@ -112,11 +101,7 @@ fn candidates() -> Vec<PathBuf> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
-    all.extend(
-        versions
-            .iter()
-            .map(|n| PathBuf::from(format!("/usr/lib/postgresql/{n}/bin/pg_config"))),
-    );
+    all.extend(versions.iter().map(|n| PathBuf::from(format!("/usr/lib/postgresql/{n}/bin/pg_config"))));
     all
 }
 
@@ -126,10 +111,6 @@ fn ask(path: &Path, option: &str) -> Result<String> {
         .output()
         .with_context(|| format!("{} could not be started", path.display()))?;
     let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    ensure!(
-        output.status.success() && !answer.is_empty(),
-        "{} has no answer to {option}",
-        path.display()
-    );
+    ensure!(output.status.success() && !answer.is_empty(), "{} has no answer to {option}", path.display());
     Ok(answer)
 }

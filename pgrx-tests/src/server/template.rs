@@ -30,18 +30,7 @@ pub(super) fn template(installation: &Installation, account: Account) -> Result<
     for locale in ["C.UTF-8", "C"] {
         let output = account
             .command(&installation.bin("initdb"))
-            .args([
-                "--no-sync",
-                "-E",
-                "UTF8",
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "--locale",
-                locale,
-                "-D",
-            ])
+            .args(["--no-sync", "-E", "UTF8", "-A", "trust", "-U", "postgres", "--locale", locale, "-D"])
             .arg(&new)
             .output()?;
         if output.status.success() {

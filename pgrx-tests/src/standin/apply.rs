@@ -26,23 +26,10 @@ pub(super) type Indices = BTreeMap<String, Index>;
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Operation(Operation),
-    DeleteBy {
-        index: String,
-        condition: Condition,
-    },
-    Settings {
-        index: String,
-        patch: Map<String, Value>,
-    },
-    Copy {
-        from: String,
-        to: String,
-        scope: Option<Vec<String>>,
-    },
-    Move {
-        from: String,
-        to: String,
-    },
+    DeleteBy { index: String, condition: Condition },
+    Settings { index: String, patch: Map<String, Value> },
+    Copy { from: String, to: String, scope: Option<Vec<String>> },
+    Move { from: String, to: String },
 }
 
 /// Applies one change; `now` is the time that the index shows as its last update.
@@ -52,9 +39,7 @@ pub(super) fn apply(indices: &mut Indices, change: Change, now: &str) {
         Change::DeleteBy { index, condition } => {
             if let Some(found) = indices.get_mut(&index) {
                 let settings = found.settings.clone();
-                found
-                    .records
-                    .retain(|id, record| !condition.holds(id, record, &settings));
+                found.records.retain(|id, record| !condition.holds(id, record, &settings));
                 now.clone_into(&mut found.updated);
             }
         }
@@ -78,12 +63,7 @@ pub(super) fn apply(indices: &mut Indices, change: Change, now: &str) {
 }
 
 fn apply_operation(indices: &mut Indices, operation: Operation, now: &str) {
-    let Operation {
-        index,
-        action,
-        id,
-        mut body,
-    } = operation;
+    let Operation { index, action, id, mut body } = operation;
     body.remove("objectID");
     match action {
         Action::Add | Action::Update => {
@@ -218,20 +198,11 @@ mod tests {
         let stored = record(json!({"v": 5, "a": 1}));
         let patch = |n: i64, op: &str| record(json!({"a": 2, "v": {"_operation": op, "value": n}}));
         assert_eq!(merge(Some(&stored), patch(5, "IncrementSet")), None);
-        assert_eq!(
-            merge(Some(&stored), patch(6, "IncrementSet")),
-            Some(record(json!({"a": 2, "v": 6})))
-        );
+        assert_eq!(merge(Some(&stored), patch(6, "IncrementSet")), Some(record(json!({"a": 2, "v": 6}))));
         assert_eq!(merge(Some(&stored), patch(4, "IncrementFrom")), None);
-        assert_eq!(
-            merge(Some(&stored), patch(5, "IncrementFrom")),
-            Some(record(json!({"a": 2, "v": 6})))
-        );
+        assert_eq!(merge(Some(&stored), patch(5, "IncrementFrom")), Some(record(json!({"a": 2, "v": 6}))));
         assert_eq!(merge(None, patch(0, "IncrementSet")), None);
-        assert_eq!(
-            merge(None, patch(0, "IncrementFrom")),
-            Some(record(json!({"a": 2, "v": 1})))
-        );
+        assert_eq!(merge(None, patch(0, "IncrementFrom")), Some(record(json!({"a": 2, "v": 1}))));
     }
 
     #[test]
@@ -239,9 +210,6 @@ mod tests {
         let stored = record(json!({"n": 5, "l": ["a"]}));
         let patch =
             json!({"n": {"_operation": "Decrement", "value": 2}, "l": {"_operation": "Add", "value": "a"}});
-        assert_eq!(
-            merge(Some(&stored), record(patch)),
-            Some(record(json!({"n": 3, "l": ["a", "a"]})))
-        );
+        assert_eq!(merge(Some(&stored), record(patch)), Some(record(json!({"n": 3, "l": ["a", "a"]}))));
     }
 }

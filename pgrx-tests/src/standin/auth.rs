@@ -55,18 +55,11 @@ pub(super) fn identify(
         return Err(Refusal::bad_credentials());
     }
     let known = config.keys.iter().find(|known| known.key == key).map(plain);
-    known
-        .or_else(|| secured(config, key))
-        .ok_or_else(Refusal::bad_credentials)
+    known.or_else(|| secured(config, key)).ok_or_else(Refusal::bad_credentials)
 }
 
 fn plain(key: &ApiKey) -> Caller {
-    Caller {
-        acl: key.acl.clone(),
-        indexes: key.indexes.clone(),
-        restricted_to: None,
-        filters: None,
-    }
+    Caller { acl: key.acl.clone(), indexes: key.indexes.clone(), restricted_to: None, filters: None }
 }
 
 /// A secured key is base64 of the hex HMAC-SHA-256 of its parameters under a parent key, then the parameters.
@@ -80,11 +73,7 @@ fn secured(config: &StandinConfig, key: &str) -> Option<Caller> {
             .is_ok_and(|mac| mac.chain_update(params).verify_slice(&signature).is_ok())
     })?;
     const ONLY_FOR_OTHER_KEYS: [&str; 4] = ["addObject", "deleteObject", "deleteIndex", "editSettings"];
-    if parent
-        .acl
-        .iter()
-        .any(|acl| ONLY_FOR_OTHER_KEYS.contains(&acl.as_str()))
-    {
+    if parent.acl.iter().any(|acl| ONLY_FOR_OTHER_KEYS.contains(&acl.as_str())) {
         return None;
     }
     let params = parse_query(std::str::from_utf8(params).ok()?);
@@ -102,11 +91,7 @@ fn secured(config: &StandinConfig, key: &str) -> Option<Caller> {
 /// A list as a secured key writes it: `a,b` or a JSON array.
 fn names(list: &str) -> Vec<String> {
     match serde_json::from_str(list) {
-        Ok(Value::Array(items)) => items
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
+        Ok(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => list.split(',').map(str::to_owned).collect(),
     }
 }
@@ -142,10 +127,7 @@ mod tests {
     #[test]
     fn the_published_secured_key_is_understood() {
         let parent = ApiKey::new("2640659426d5107b6e47d75db9cbaef8", &["search"]);
-        let config = StandinConfig {
-            keys: vec![parent],
-            ..StandinConfig::default()
-        };
+        let config = StandinConfig { keys: vec![parent], ..StandinConfig::default() };
         let key = "NjFhZmE0OGEyMTI3OThiODc0OTlkOGM0YjcxYzljY2M2NmU2NDE5ZWY0NDZjMWJhNjA2NzBkMjAwOTI2YWQyZnJlc3RyaWN0SW5kaWNlcz1Nb3ZpZXMmdmFsaWRVbnRpbD0yNTI0NjA0NDAw";
         let caller = identify(&config, Some("STANDIN"), Some(key)).unwrap();
         assert!(caller.sees("Movies") && !caller.sees("Books"));

@@ -100,19 +100,12 @@ pub(super) fn parse(body: &[u8], rules: &Rules<'_>) -> Result<Vec<Operation>, Re
             })?);
     }
     let requests = requests.ok_or_else(|| Refusal::bad("Missing mandatory attribute: requests"))?;
-    requests
-        .iter()
-        .enumerate()
-        .map(|(at, raw)| operation(text, at, raw.get(), rules))
-        .collect()
+    requests.iter().enumerate().map(|(at, raw)| operation(text, at, raw.get(), rules)).collect()
 }
 
 fn operation(text: &str, position: usize, raw: &str, rules: &Rules<'_>) -> Result<Operation, Refusal> {
     let item = object(text, raw, "batch item")?;
-    let word = |key: &str| {
-        item.get(key)
-            .and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
-    };
+    let word = |key: &str| item.get(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
     for (key, value) in &item {
         let known =
             matches!(key.as_str(), "action" | "body") || (key == "indexName" && rules.index.is_none());
@@ -138,10 +131,7 @@ fn operation(text: &str, position: usize, raw: &str, rules: &Rules<'_>) -> Resul
     }
     let (acl, what) = action.right();
     if !rules.caller.may(acl) {
-        return Err(Refusal::new(
-            403,
-            format!("Not enough rights to {what} {}", near(text, here)),
-        ));
+        return Err(Refusal::new(403, format!("Not enough rights to {what} {}", near(text, here))));
     }
     let body: Map<String, Value> = match item.get("body") {
         None if action.whole_index() => Map::new(),
@@ -154,23 +144,14 @@ fn operation(text: &str, position: usize, raw: &str, rules: &Rules<'_>) -> Resul
         Found::Id(id) => id,
         Found::Missing if action == Action::Add => auto_id(rules.next_id),
         Found::Missing => {
-            return Err(refuse(format!(
-                "The 'objectID' attribute is required to use action={name}"
-            )))
+            return Err(refuse(format!("The 'objectID' attribute is required to use action={name}")))
         }
         Found::Wrong => {
-            return Err(refuse(
-                "Invalid objectID: a string or an integer is expected".to_owned(),
-            ))
+            return Err(refuse("Invalid objectID: a string or an integer is expected".to_owned()))
         }
     };
     check_size(&body, Some(position), rules.config)?;
-    Ok(Operation {
-        index,
-        action,
-        id,
-        body,
-    })
+    Ok(Operation { index, action, id, body })
 }
 
 /// What a record says about its id.
@@ -190,10 +171,7 @@ pub(super) fn object_id(body: &Map<String, Value>) -> Found {
 }
 
 pub(super) fn auto_id(next: &AtomicU64) -> String {
-    format!(
-        "{}",
-        100_000_000_000 + next.fetch_add(1, Ordering::Relaxed) * 1000
-    )
+    format!("{}", 100_000_000_000 + next.fetch_add(1, Ordering::Relaxed) * 1000)
 }
 
 /// Refuses a record whose compact JSON is too long.
@@ -237,24 +215,18 @@ pub(super) fn check_size(
 /// The members of an object, values unparsed, so that their places in the text are known.
 fn object<'a>(text: &str, raw: &'a str, what: &str) -> Result<BTreeMap<String, &'a RawValue>, Refusal> {
     serde_json::from_str(raw).map_err(|error| match raw.trim_start().as_bytes().first() {
-        Some(b'[') => Refusal::bad(format!(
-            "{what} must be an object (array not allowed) {}",
-            start(text, raw)
-        )),
-        Some(b'{') => Refusal::bad(format!(
-            "Invalid JSON near line:{} column:{}",
-            error.line(),
-            error.column()
-        )),
+        Some(b'[') => {
+            Refusal::bad(format!("{what} must be an object (array not allowed) {}", start(text, raw)))
+        }
+        Some(b'{') => {
+            Refusal::bad(format!("Invalid JSON near line:{} column:{}", error.line(), error.column()))
+        }
         _ => Refusal::bad(format!("{what} must be an object {}", start(text, raw))),
     })
 }
 
 fn unknown_attribute(key: &str, text: &str, value: &RawValue) -> Refusal {
-    Refusal::bad(format!(
-        "Invalid object attributes:{key} {}",
-        near(text, value.get())
-    ))
+    Refusal::bad(format!("Invalid object attributes:{key} {}", near(text, value.get())))
 }
 
 /// The place of the last byte of `part`, which is a part of `text`: lines and byte columns from 1.

@@ -20,14 +20,8 @@ pub(super) fn browse(
 ) -> Result<Value, Refusal> {
     let (mut params, after, at) = match body.get("cursor") {
         None | Some(Value::Null) => {
-            if body
-                .get("page")
-                .and_then(Value::as_u64)
-                .is_some_and(|page| page > 0)
-            {
-                return Err(Refusal::bad(
-                    "you should pass cursor of current page to fetch next page",
-                ));
+            if body.get("page").and_then(Value::as_u64).is_some_and(|page| page > 0) {
+                return Err(Refusal::bad("you should pass cursor of current page to fetch next page"));
             }
             (body, None, 0)
         }
@@ -42,12 +36,8 @@ pub(super) fn browse(
     // Records may have come or gone since the last page: go on behind its last record, if it is still there.
     let behind = after.and_then(|last: String| found.iter().position(|(id, _)| **id == last));
     let start = behind.map_or(at, |place| place + 1);
-    let hits: Vec<Value> = found
-        .iter()
-        .skip(start)
-        .take(per_page)
-        .map(|one| search.show(index, *one, caller))
-        .collect();
+    let hits: Vec<Value> =
+        found.iter().skip(start).take(per_page).map(|one| search.show(index, *one, caller)).collect();
     let end = start + hits.len();
     let mut answer = json!({
         "page": start / per_page,

@@ -36,11 +36,7 @@ impl ApiKey {
     /// A key with the given permissions on all indices.
     pub fn new(key: &str, acl: &[&str]) -> Self {
         let acl = acl.iter().map(|name| (*name).to_owned()).collect();
-        ApiKey {
-            key: key.to_owned(),
-            acl,
-            indexes: Vec::new(),
-        }
+        ApiKey { key: key.to_owned(), acl, indexes: Vec::new() }
     }
 
     /// The same key, restricted to the indices that match one of the patterns.

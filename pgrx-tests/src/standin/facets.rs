@@ -29,11 +29,8 @@ pub(super) fn add(answer: &mut Value, search: &Search<'_>, index: &Index, found:
             counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         }
         complete &= counts.len() <= limit;
-        let shown: Map<String, Value> = counts
-            .into_iter()
-            .take(limit)
-            .map(|(value, count)| (value, json!(count)))
-            .collect();
+        let shown: Map<String, Value> =
+            counts.into_iter().take(limit).map(|(value, count)| (value, json!(count))).collect();
         facets.insert(attribute.clone(), Value::Object(shown));
         if let Some(numbers) = statistics(&attribute, found) {
             stats.insert(attribute, numbers);
@@ -57,10 +54,7 @@ fn expand(wanted: &[String], index: &Index) -> Vec<String> {
     if !wanted.iter().any(|name| name == "*") {
         return wanted.to_vec();
     }
-    let declared = index
-        .settings
-        .get("attributesForFaceting")
-        .and_then(Value::as_array);
+    let declared = index.settings.get("attributesForFaceting").and_then(Value::as_array);
     let entries = declared.into_iter().flatten().filter_map(Value::as_str);
     entries.map(|entry| unwrap(entry).1.to_owned()).collect()
 }
@@ -69,10 +63,8 @@ fn expand(wanted: &[String], index: &Index) -> Vec<String> {
 fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for (_, record) in found {
-        let distinct: BTreeSet<String> = values(record, attribute)
-            .into_iter()
-            .filter_map(facet_text)
-            .collect();
+        let distinct: BTreeSet<String> =
+            values(record, attribute).into_iter().filter_map(facet_text).collect();
         for value in distinct {
             *counts.entry(value).or_default() += 1;
         }
@@ -81,16 +73,10 @@ fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> {
 }
 
 fn statistics(attribute: &str, found: &[Found<'_>]) -> Option<Value> {
-    let numbers: Vec<f64> = found
-        .iter()
-        .flat_map(|(_, record)| values(record, attribute))
-        .filter_map(Value::as_f64)
-        .collect();
-    let (min, max) = numbers
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), &n| {
-            (min.min(n), max.max(n))
-        });
+    let numbers: Vec<f64> =
+        found.iter().flat_map(|(_, record)| values(record, attribute)).filter_map(Value::as_f64).collect();
+    let (min, max) =
+        numbers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), &n| (min.min(n), max.max(n)));
     let sum: f64 = numbers.iter().sum();
     (!numbers.is_empty())
         .then(|| json!({"min": min, "max": max, "avg": sum / numbers.len() as f64, "sum": sum}))

@@ -65,25 +65,14 @@ impl Fault {
     /// An answer with Algolia's JSON error shape.
     pub fn error(code: u16, message: &str) -> Self {
         let body = FaultBody::Json(json!({"message": message, "status": code}));
-        Fault::Status {
-            code,
-            body,
-            headers: Vec::new(),
-        }
+        Fault::Status { code, body, headers: Vec::new() }
     }
 
     /// 429, with `Retry-After` in seconds when given.
     pub fn too_many_requests(retry_after: Option<u64>) -> Self {
-        let headers = retry_after
-            .map(|s| ("Retry-After".to_owned(), s.to_string()))
-            .into_iter()
-            .collect();
+        let headers = retry_after.map(|s| ("Retry-After".to_owned(), s.to_string())).into_iter().collect();
         let body = FaultBody::Json(json!({"message": "Too many requests", "status": 429}));
-        Fault::Status {
-            code: 429,
-            body,
-            headers,
-        }
+        Fault::Status { code: 429, body, headers }
     }
 
     /// 403: the application is suspended.
@@ -161,15 +150,7 @@ impl FaultRule {
             Times::Count(n) => Some(n),
             Times::Always => None,
         };
-        FaultRule {
-            fault,
-            left,
-            host: None,
-            index: None,
-            writes_only: false,
-            percent: 100,
-            dice: 0,
-        }
+        FaultRule { fault, left, host: None, index: None, writes_only: false, percent: 100, dice: 0 }
     }
 
     /// Only requests to this address (its place in `base_urls`).
@@ -225,10 +206,7 @@ impl FaultQueue {
 
     /// The fault for one request; counts it.
     pub(super) fn take(&mut self, host: usize, index: &str, write: bool) -> Option<Fault> {
-        let at = self
-            .0
-            .iter_mut()
-            .position(|rule| rule.matches(host, index, write))?;
+        let at = self.0.iter_mut().position(|rule| rule.matches(host, index, write))?;
         let rule = self.0.get_mut(at)?;
         let fault = rule.fault.clone();
         if let Some(left) = &mut rule.left {

@@ -58,9 +58,7 @@ impl Condition {
     }
 
     pub(super) fn holds(&self, id: &str, record: &Record, settings: &Map<String, Value>) -> bool {
-        self.0
-            .iter()
-            .all(|clause| clause.iter().any(|test| test.holds(id, record, settings)))
+        self.0.iter().all(|clause| clause.iter().any(|test| test.holds(id, record, settings)))
     }
 }
 
@@ -101,10 +99,9 @@ impl Test {
         accepts: impl Fn(f64) -> bool,
     ) -> bool {
         let declared = match settings.get("numericAttributesForFiltering") {
-            Some(Value::Array(list)) => list
-                .iter()
-                .filter_map(Value::as_str)
-                .any(|entry| unwrap(entry).1 == self.attribute),
+            Some(Value::Array(list)) => {
+                list.iter().filter_map(Value::as_str).any(|entry| unwrap(entry).1 == self.attribute)
+            }
             _ => true,
         };
         let found = values(record, &self.attribute)
@@ -132,10 +129,7 @@ pub(super) fn facet_mode(settings: &Map<String, Value>, attribute: &str) -> Opti
 
 /// `filterOnly(x)` as (`filterOnly`, `x`).
 pub(super) fn unwrap(entry: &str) -> (String, &str) {
-    match entry
-        .split_once('(')
-        .and_then(|(modifier, rest)| Some((modifier, rest.strip_suffix(')')?)))
-    {
+    match entry.split_once('(').and_then(|(modifier, rest)| Some((modifier, rest.strip_suffix(')')?))) {
         Some((modifier, name)) => (modifier.trim().to_owned(), name.trim()),
         None => (String::new(), entry.trim()),
     }

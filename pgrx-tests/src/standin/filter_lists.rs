@@ -31,18 +31,13 @@ pub(super) fn parse_list(
 
 /// `attribute:value`; `attribute:-value` excludes.
 pub(super) fn facet_item(text: &str) -> Result<Test, Refusal> {
-    let (attribute, value) = text
-        .split_once(':')
-        .ok_or_else(|| refuse("facetFilters: attribute:value is expected"))?;
+    let (attribute, value) =
+        text.split_once(':').ok_or_else(|| refuse("facetFilters: attribute:value is expected"))?;
     let (negated, value) = match value.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, value.strip_prefix('\\').unwrap_or(value)),
     };
-    Ok(Test {
-        negated,
-        attribute: attribute.to_owned(),
-        kind: Kind::Facet(value.to_owned()),
-    })
+    Ok(Test { negated, attribute: attribute.to_owned(), kind: Kind::Facet(value.to_owned()) })
 }
 
 /// `attribute>=1` or `attribute:1 TO 2`.
@@ -57,9 +52,5 @@ pub(super) fn numeric_item(text: &str) -> Result<Test, Refusal> {
 /// A tag.
 pub(super) fn tag_item(text: &str) -> Result<Test, Refusal> {
     let (negated, tag) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    Ok(Test {
-        negated,
-        attribute: "_tags".to_owned(),
-        kind: Kind::Facet(tag.to_owned()),
-    })
+    Ok(Test { negated, attribute: "_tags".to_owned(), kind: Kind::Facet(tag.to_owned()) })
 }

@@ -18,19 +18,14 @@ enum Token {
 
 /// Parses a `filters` string.
 pub(super) fn parse(text: &str) -> Result<Condition, Refusal> {
-    let mut parser = Parser {
-        tokens: tokens(text)?,
-        at: 0,
-    };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0 };
     if parser.tokens.is_empty() {
         return Ok(Condition::default());
     }
     let condition = parser.conjunction()?;
     match parser.tokens.get(parser.at) {
         None => Ok(condition),
-        Some(token) => Err(refuse(&format!(
-            "Unexpected token {token:?}, expected end of filter"
-        ))),
+        Some(token) => Err(refuse(&format!("Unexpected token {token:?}, expected end of filter"))),
     }
 }
 
@@ -51,11 +46,7 @@ impl Parser {
     }
 
     fn next(&mut self) -> Result<Token, Refusal> {
-        let token = self
-            .tokens
-            .get(self.at)
-            .cloned()
-            .ok_or_else(|| refuse("Unexpected end of filter"))?;
+        let token = self.tokens.get(self.at).cloned().ok_or_else(|| refuse("Unexpected end of filter"))?;
         self.at += 1;
         Ok(token)
     }
@@ -77,19 +68,10 @@ impl Parser {
             return Ok(operands.pop().unwrap_or_default());
         }
         if operands.iter().any(|operand| operand.0.len() > 1) {
-            return Err(refuse(
-                "filter (X AND Y) OR Z is not allowed, only (X OR Y) AND Z is allowed",
-            ));
+            return Err(refuse("filter (X AND Y) OR Z is not allowed, only (X OR Y) AND Z is allowed"));
         }
-        let clause: Vec<Test> = operands
-            .into_iter()
-            .flat_map(|operand| operand.0)
-            .flatten()
-            .collect();
-        let facets = clause
-            .iter()
-            .filter(|test| matches!(test.kind, Kind::Facet(_)))
-            .count();
+        let clause: Vec<Test> = operands.into_iter().flat_map(|operand| operand.0).flatten().collect();
+        let facets = clause.iter().filter(|test| matches!(test.kind, Kind::Facet(_))).count();
         if facets != 0 && facets != clause.len() {
             return Err(refuse("Different types are not allowed in the same OR."));
         }
@@ -107,11 +89,7 @@ impl Parser {
         }
         if self.eat(&Token::Open) {
             let inner = self.conjunction()?;
-            return if self.eat(&Token::Close) {
-                Ok(inner)
-            } else {
-                Err(refuse("a ')' is missing"))
-            };
+            return if self.eat(&Token::Close) { Ok(inner) } else { Err(refuse("a ')' is missing")) };
         }
         Ok(Condition(vec![vec![self.test()?]]))
     }
@@ -133,27 +111,18 @@ impl Parser {
             // A lone word is a tag.
             _ => return tag_item(&attribute),
         };
-        Ok(Test {
-            negated: false,
-            attribute,
-            kind,
-        })
+        Ok(Test { negated: false, attribute, kind })
     }
 
     fn after_colon(&mut self) -> Result<Kind, Refusal> {
         match self.next()? {
             Token::Quoted(value) => Ok(Kind::Facet(value)),
             Token::Word(value) if self.eat_word("TO") => {
-                let low = value
-                    .parse()
-                    .map_err(|_| refuse("a number is expected before TO"))?;
+                let low = value.parse().map_err(|_| refuse("a number is expected before TO"))?;
                 Ok(Kind::Range(low, self.number()?))
             }
             Token::Word(value) => Ok(Kind::Facet(
-                value
-                    .split_once("<score=")
-                    .map_or(value.as_str(), |found| found.0)
-                    .to_owned(),
+                value.split_once("<score=").map_or(value.as_str(), |found| found.0).to_owned(),
             )),
             token => Err(refuse(&format!("Unexpected token {token:?}"))),
         }
@@ -161,9 +130,9 @@ impl Parser {
 
     fn number(&mut self) -> Result<f64, Refusal> {
         match self.next()? {
-            Token::Word(word) if !word.contains(['e', 'E']) => word
-                .parse()
-                .map_err(|_| refuse(&format!("'{word}' is not a number"))),
+            Token::Word(word) if !word.contains(['e', 'E']) => {
+                word.parse().map_err(|_| refuse(&format!("'{word}' is not a number")))
+            }
             token => Err(refuse(&format!("a number is expected, not {token:?}"))),
         }
     }
@@ -181,10 +150,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, Refusal> {
             '<' | '>' | '=' | '!' => {
                 let length = if rest.get(1..2) == Some("=") { 2 } else { 1 };
                 let comparison = rest.get(..length).and_then(Comparison::parse);
-                (
-                    Token::Compare(comparison.ok_or_else(|| refuse("Unexpected token '!'"))?),
-                    length,
-                )
+                (Token::Compare(comparison.ok_or_else(|| refuse("Unexpected token '!'"))?), length)
             }
             _ => {
                 // A value may hold what would end an attribute's name.
@@ -232,24 +198,15 @@ mod tests {
     #[test]
     fn or_binds_tighter_than_and() {
         assert_eq!(shape("a:1 AND b:2 OR c:3"), [1, 2]);
-        assert_eq!(
-            shape("(a:1 OR b:2) AND NOT c:\"x AND y\" AND ts >= 5 AND ts:1 TO 2"),
-            [2, 1, 1, 1]
-        );
+        assert_eq!(shape("(a:1 OR b:2) AND NOT c:\"x AND y\" AND ts >= 5 AND ts:1 TO 2"), [2, 1, 1, 1]);
         assert_eq!(shape("hour:2026-11-20T13:00 AND (a:1 AND b:2)"), [1, 1, 1]);
     }
 
     #[test]
     fn what_algolia_refuses_is_refused() {
-        for text in [
-            "(a:1 AND b:2) OR c:3",
-            "a:1 OR ts>5",
-            "NOT (a:1)",
-            "a:1 AND",
-            "a:\"x",
-            "ts > 1e9",
-            "(a:1",
-        ] {
+        for text in
+            ["(a:1 AND b:2) OR c:3", "a:1 OR ts>5", "NOT (a:1)", "a:1 AND", "a:\"x", "ts > 1e9", "(a:1"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

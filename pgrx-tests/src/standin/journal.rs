@@ -33,10 +33,7 @@ pub struct JournalEntry {
 impl JournalEntry {
     /// The value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The decompressed body as text, wrong bytes replaced.
@@ -83,10 +80,7 @@ pub(super) struct EntryId {
 impl Journal {
     pub(super) fn open(&mut self, entry: JournalEntry) -> EntryId {
         self.entries.push(entry);
-        EntryId {
-            at: self.entries.len() - 1,
-            epoch: self.epoch,
-        }
+        EntryId { at: self.entries.len() - 1, epoch: self.epoch }
     }
 
     pub(super) fn answered(&mut self, id: EntryId, status: u16) {
@@ -128,9 +122,6 @@ impl Journal {
     }
 
     pub(super) fn reset(&mut self) {
-        *self = Journal {
-            epoch: self.epoch + 1,
-            ..Journal::default()
-        };
+        *self = Journal { epoch: self.epoch + 1, ..Journal::default() };
     }
 }

@@ -45,9 +45,8 @@ impl LightState {
     pub(super) fn accept(&mut self, batch: &LightBatch<'_>, index: Option<&str>, config: &StandinConfig) {
         let now = unix_micros();
         for operation in &batch.requests {
-            let name = index
-                .or(operation.index_name.as_ref().map(|name| name.0.as_ref()))
-                .unwrap_or_default();
+            let name =
+                index.or(operation.index_name.as_ref().map(|name| name.0.as_ref())).unwrap_or_default();
             if !self.0.contains_key(name) {
                 self.0.insert(name.to_owned(), Seen::default());
             }
@@ -69,12 +68,10 @@ impl LightState {
     }
 
     pub(super) fn counts(&self, index: &str) -> LightCounts {
-        self.0
-            .get(index)
-            .map_or_else(LightCounts::default, |seen| LightCounts {
-                distinct: seen.ids.len() as u64,
-                ..seen.counts
-            })
+        self.0.get(index).map_or_else(LightCounts::default, |seen| LightCounts {
+            distinct: seen.ids.len() as u64,
+            ..seen.counts
+        })
     }
 
     pub(super) fn contains(&self, index: &str, hash: u64) -> bool {
@@ -96,10 +93,7 @@ pub(super) struct LightBatch<'a> {
 impl LightBatch<'_> {
     /// The indices that the items name, repetitions included.
     pub(super) fn index_names(&self) -> impl Iterator<Item = &str> {
-        self.requests
-            .iter()
-            .filter_map(|one| one.index_name.as_ref())
-            .map(|name| name.0.as_ref())
+        self.requests.iter().filter_map(|one| one.index_name.as_ref()).map(|name| name.0.as_ref())
     }
 }
 
@@ -130,11 +124,7 @@ impl LightBody<'_> {
 /// Reads a batch cheaply.
 pub(super) fn parse(body: &[u8]) -> Result<LightBatch<'_>, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
-        Refusal::bad(format!(
-            "Invalid JSON near line:{} column:{}",
-            error.line(),
-            error.column()
-        ))
+        Refusal::bad(format!("Invalid JSON near line:{} column:{}", error.line(), error.column()))
     })
 }
 
@@ -150,10 +140,7 @@ pub(super) fn answer(batch: &LightBatch<'_>, task: &str, next_id: &AtomicU64) ->
             Some(id) => Cow::Borrowed(id.0.as_ref()),
             None => Cow::Owned(auto_id(next_id)),
         };
-        if id
-            .bytes()
-            .all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
-        {
+        if id.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
             out.push('"');
             out.push_str(&id);
             out.push('"');

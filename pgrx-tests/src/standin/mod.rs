@@ -77,19 +77,12 @@ impl Standin {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             runtime.spawn(server::listen(listener, host, Arc::clone(&shared)));
         }
-        Ok(Standin {
-            shared,
-            addresses,
-            runtime: Some(runtime),
-        })
+        Ok(Standin { shared, addresses, runtime: Some(runtime) })
     }
 
     /// The URLs of the addresses, without a slash at the end.
     pub fn base_urls(&self) -> Vec<String> {
-        self.addresses
-            .iter()
-            .map(|address| format!("http://{address}"))
-            .collect()
+        self.addresses.iter().map(|address| format!("http://{address}")).collect()
     }
 
     /// Queues a fault for a host (its place in `base_urls`), or for all of them.

@@ -35,20 +35,12 @@ impl<'a> Search<'a> {
         if let Some(filters) = &caller.filters {
             condition.and(parse(filters)?);
         }
-        Ok(Search {
-            params,
-            condition,
-            words: words(query),
-        })
+        Ok(Search { params, condition, words: words(query) })
     }
 
     /// A number parameter of the query, else of the index's settings, else the default.
     pub(super) fn number(&self, index: &Index, name: &str, default: usize) -> usize {
-        let found = self
-            .params
-            .get(name)
-            .or_else(|| index.settings.get(name))
-            .and_then(Value::as_u64);
+        let found = self.params.get(name).or_else(|| index.settings.get(name)).and_then(Value::as_u64);
         found.map_or(default, |number| number as usize)
     }
 
@@ -89,8 +81,7 @@ impl<'a> Search<'a> {
         }
         let last = self.words.len().saturating_sub(1);
         self.words.iter().enumerate().all(|(at, word)| {
-            have.iter()
-                .any(|own| own == word || (at == last && own.starts_with(word.as_str())))
+            have.iter().any(|own| own == word || (at == last && own.starts_with(word.as_str())))
         })
     }
 
@@ -119,11 +110,7 @@ impl<'a> Search<'a> {
             .take(per_page)
             .map(|one| self.show(index, *one, caller))
             .collect();
-        let pages = if per_page == 0 {
-            0
-        } else {
-            reachable.div_ceil(per_page)
-        };
+        let pages = if per_page == 0 { 0 } else { reachable.div_ceil(per_page) };
         let mut answer = json!({
             "hits": hits,
             "nbHits": found.len(),
@@ -146,16 +133,10 @@ pub(super) fn condition(params: &Map<String, Value>) -> Result<Condition, Refusa
     let mut all = match params.get("filters") {
         None | Some(Value::Null) => Condition::default(),
         Some(Value::String(text)) => parse(text)?,
-        Some(_) => {
-            return Err(Refusal::bad(
-                "Invalid value for \"filters\" parameter, expected string",
-            ))
-        }
+        Some(_) => return Err(Refusal::bad("Invalid value for \"filters\" parameter, expected string")),
     };
     let mut add = |name: &str, item: fn(&str) -> Result<Test, Refusal>| {
-        params.get(name).map_or(Ok(()), |value| {
-            parse_list(&unquote(value), item).map(|more| all.and(more))
-        })
+        params.get(name).map_or(Ok(()), |value| parse_list(&unquote(value), item).map(|more| all.and(more)))
     };
     add("facetFilters", facet_item)?;
     add("numericFilters", numeric_item)?;
@@ -185,10 +166,7 @@ pub(super) fn project(
     let listed =
         |name: &str| wanted.is_some_and(|names| names.iter().any(|n| n.split('.').next() == Some(name)));
     let hidden = |name: &str| {
-        let list = index
-            .settings
-            .get("unretrievableAttributes")
-            .and_then(Value::as_array);
+        let list = index.settings.get("unretrievableAttributes").and_then(Value::as_array);
         list.is_some_and(|list| list.iter().any(|n| n.as_str() == Some(name)))
             && !caller.may("seeUnretrievableAttributes")
     };
@@ -233,10 +211,7 @@ fn texts(value: &Value, have: &mut Vec<String>) {
 
 fn words(text: &str) -> Vec<String> {
     let parts = text.split(|c: char| !c.is_alphanumeric());
-    parts
-        .filter(|part| !part.is_empty())
-        .map(str::to_lowercase)
-        .collect()
+    parts.filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
 }
 
 /// The parameters as Algolia echoes them: readable, not meant to be parsed.

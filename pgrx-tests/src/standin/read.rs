@@ -43,12 +43,9 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
             let search = Search::new(&params, caller)?;
             search.answer(existing(&mut engine, name)?, caller, shared.config.exhaustive)?
         }
-        Call::MultiQuery => many_queries(
-            &mut engine,
-            &object(&incoming.body)?,
-            caller,
-            shared.config.exhaustive,
-        )?,
+        Call::MultiQuery => {
+            many_queries(&mut engine, &object(&incoming.body)?, caller, shared.config.exhaustive)?
+        }
         _ => list(&mut engine, caller),
     };
     Ok(Reply::ok(&answer))
@@ -84,9 +81,7 @@ fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) 
             .get("attributesToRetrieve")
             .and_then(Value::as_array)
             .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-        let found = engine
-            .index(name)
-            .and_then(|index| Some((index, index.records.get(id)?)));
+        let found = engine.index(name).and_then(|index| Some((index, index.records.get(id)?)));
         results.push(match found {
             Some((index, record)) => project(id, record, attributes.as_deref(), index, caller),
             None => {
@@ -145,11 +140,7 @@ pub(super) fn params_of(text: &str) -> Map<String, Value> {
         .into_iter()
         .map(|(name, value)| {
             let is_text = matches!(name.as_str(), "query" | "filters" | "cursor");
-            let parsed = if is_text {
-                None
-            } else {
-                serde_json::from_str(&value).ok()
-            };
+            let parsed = if is_text { None } else { serde_json::from_str(&value).ok() };
             (name, parsed.unwrap_or(Value::String(value)))
         })
         .collect()

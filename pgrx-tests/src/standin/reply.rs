@@ -34,12 +34,7 @@ impl Reply {
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Reply {
-            status,
-            content_type: "application/json",
-            headers: Vec::new(),
-            body: Bytes::new(),
-        }
+        Reply { status, content_type: "application/json", headers: Vec::new(), body: Bytes::new() }
     }
 
     pub(super) fn scripted(status: u16, body: FaultBody, headers: Vec<(String, String)>) -> Self {
@@ -48,12 +43,7 @@ impl Reply {
             FaultBody::Html(text) => ("text/html", text),
             FaultBody::Text(text) => ("text/plain", text),
         };
-        Reply {
-            status,
-            content_type,
-            headers,
-            body: body.into(),
-        }
+        Reply { status, content_type, headers, body: body.into() }
     }
 }
 
@@ -67,11 +57,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
-        Refusal {
-            status,
-            message: message.into(),
-            extra: Vec::new(),
-        }
+        Refusal { status, message: message.into(), extra: Vec::new() }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {

@@ -129,9 +129,7 @@ fn percent_decode(text: &str, plus_is_space: bool) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let pair = bytes
-            .get(at + 1..at + 3)
-            .and_then(|hex| std::str::from_utf8(hex).ok());
+        let pair = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
         match (byte, pair.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
             (b'%', Some(decoded)) => {
                 out.push(decoded);
@@ -161,9 +159,6 @@ mod tests {
 
     #[test]
     fn an_empty_object_id_falls_back_to_the_index() {
-        assert_eq!(
-            route("DELETE", "/1/indexes/a/", "").unwrap().call,
-            Call::DeleteIndex
-        );
+        assert_eq!(route("DELETE", "/1/indexes/a/", "").unwrap().call, Call::DeleteIndex);
     }
 }

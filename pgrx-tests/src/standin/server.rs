@@ -60,12 +60,7 @@ async fn connection(stream: TcpStream, host: usize, shared: Arc<Shared>) {
     let (end, mut ends) = mpsc::unbounded_channel();
     let busy = watch::Sender::new(0);
     let mut activity = busy.subscribe();
-    let this = Arc::new(Connection {
-        host,
-        shared,
-        end,
-        busy,
-    });
+    let this = Arc::new(Connection { host, shared, end, busy });
     let service = service_fn(move |request| answer(Arc::clone(&this), request));
     let mut http = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let end = loop {
@@ -191,17 +186,11 @@ async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Res
     let body = wire::unpack(&parts.headers, raw, shared.config.gzip);
     let decoded = body.as_ref().ok().cloned().unwrap_or_default();
     let headers = parts.headers.iter().map(|(name, value)| {
-        (
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
     let entry = JournalEntry {
         method: parts.method.to_string(),
-        path: parts
-            .uri
-            .path_and_query()
-            .map_or_else(String::new, ToString::to_string),
+        path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         host: connection.host,
         headers: if light { Vec::new() } else { headers.collect() },
         body_bytes,
@@ -263,26 +252,15 @@ async fn hang(connection: &Connection, release: &mut watch::Receiver<u64>) -> ! 
 
 fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply {
     let tampering = match fault {
-        Some(Fault::LoseRecords(lose)) => Tampering {
-            lose: Some(Arc::clone(lose)),
-            wrong_ids: false,
-        },
-        Some(Fault::WrongObjectIds) => Tampering {
-            lose: None,
-            wrong_ids: true,
-        },
+        Some(Fault::LoseRecords(lose)) => Tampering { lose: Some(Arc::clone(lose)), wrong_ids: false },
+        Some(Fault::WrongObjectIds) => Tampering { lose: None, wrong_ids: true },
         _ => Tampering::default(),
     };
     let result = match (&received.route, received.body.clone()) {
         (_, Err(refusal)) => Err(refusal),
         (None, _) => Err(Refusal::new(404, "Path not found")),
         (Some(route), Ok(body)) => {
-            let incoming = Incoming {
-                route,
-                body,
-                entry: received.entry,
-                tampering,
-            };
+            let incoming = Incoming { route, body, entry: received.entry, tampering };
             let app_id = wire::header(&received.headers, "x-algolia-application-id");
             let key = wire::header(&received.headers, "x-algolia-api-key");
             shared.serve(incoming, app_id, key)

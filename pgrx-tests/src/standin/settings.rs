@@ -28,19 +28,14 @@ const SEARCH_ONLY: &str =
 /// Checks the names in a settings update.
 pub(super) fn check_settings(patch: &Map<String, Value>) -> Result<(), Refusal> {
     match patch.keys().find(|key| !knows(SETTINGS, key)) {
-        Some(key) => Err(Refusal::bad(format!(
-            "Invalid object attributes: {key} near line:1 column:1"
-        ))),
+        Some(key) => Err(Refusal::bad(format!("Invalid object attributes: {key} near line:1 column:1"))),
         None => Ok(()),
     }
 }
 
 /// Checks the names in a query.
 pub(super) fn check_search(params: &Map<String, Value>) -> Result<(), Refusal> {
-    match params
-        .keys()
-        .find(|key| !knows(SETTINGS, key) && !knows(SEARCH_ONLY, key))
-    {
+    match params.keys().find(|key| !knows(SETTINGS, key) && !knows(SEARCH_ONLY, key)) {
         Some(key) => Err(Refusal::bad(format!("Unknown parameter: {key}"))),
         None => Ok(()),
     }

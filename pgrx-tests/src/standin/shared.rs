@@ -84,11 +84,7 @@ impl Shared {
             return Err(Refusal::bad("indexName is not valid"));
         }
         if route.call.writes() {
-            if self
-                .config
-                .pending_limit
-                .is_some_and(|limit| self.engine().pending() >= limit)
-            {
+            if self.config.pending_limit.is_some_and(|limit| self.engine().pending() >= limit) {
                 return Err(Refusal::new(429, "Too many requests"));
             }
             write::serve(self, &incoming, &caller)

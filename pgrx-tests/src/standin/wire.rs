@@ -33,9 +33,9 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             ReplyBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ReplyBody::Pieces(pieces) => pieces
-                .poll_recv(context)
-                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            ReplyBody::Pieces(pieces) => {
+                pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+            }
         }
     }
 
@@ -62,10 +62,7 @@ pub(super) fn unpack(headers: &HeaderMap, body: Bytes, gzip: bool) -> Result<Byt
                 .map_err(|_| Refusal::bad("Invalid gzip in the request body"))?;
             Ok(out.into())
         }
-        Some(other) => Err(Refusal::new(
-            415,
-            format!("unrecognized Content-Encoding: {other}"),
-        )),
+        Some(other) => Err(Refusal::new(415, format!("unrecognized Content-Encoding: {other}"))),
     }
 }
 
@@ -93,17 +90,11 @@ pub(super) struct Envelope {
 
 /// The answer as it should be.
 pub(super) fn whole(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
-    let packed = if envelope.gzip && !reply.body.is_empty() {
-        pack(&reply.body)
-    } else {
-        None
-    };
+    let packed = if envelope.gzip && !reply.body.is_empty() { pack(&reply.body) } else { None };
     let mut response = Response::new(ReplyBody::Whole(None));
     head(&mut response, &reply, envelope);
     if packed.is_some() {
-        response
-            .headers_mut()
-            .insert("content-encoding", HeaderValue::from_static("gzip"));
+        response.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
     }
     let body = packed.unwrap_or(reply.body);
     *response.body_mut() = ReplyBody::Whole((!body.is_empty()).then_some(body));
@@ -138,9 +129,7 @@ pub(super) fn truncated(reply: Reply, envelope: &Envelope) -> Response<ReplyBody
             // Only after the half has left: an error at once would take it along.
             let _ = sender.reserve().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
-            let _ = sender
-                .send(Err(io::Error::other("truncated by a scripted fault")))
-                .await;
+            let _ = sender.send(Err(io::Error::other("truncated by a scripted fault"))).await;
         }
     });
     *response.body_mut() = ReplyBody::Pieces(receiver);
@@ -173,9 +162,7 @@ pub(super) fn endless(
 fn announced(reply: &Reply, envelope: &Envelope) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::Whole(None));
     head(&mut response, reply, envelope);
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
     response
 }
 

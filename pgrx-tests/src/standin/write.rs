@@ -27,13 +27,7 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
             let patch = object(&incoming.body)?;
             check_settings(&patch)?;
             let index = incoming.route.index.clone();
-            let task = queue(
-                shared,
-                incoming,
-                "",
-                "setSettings",
-                Change::Settings { index, patch },
-            );
+            let task = queue(shared, incoming, "", "setSettings", Change::Settings { index, patch });
             Ok(Reply::ok(&json!({"taskID": task, "updatedAt": iso_now()})))
         }
         Call::DeleteBy => delete_by(shared, incoming, caller),
@@ -45,12 +39,7 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
                 _ => (Action::Clear, "updatedAt"),
             };
             let (index, id) = (incoming.route.index.clone(), incoming.route.object.clone());
-            let change = Change::Operation(Operation {
-                index,
-                action,
-                id: id.clone(),
-                body: Map::new(),
-            });
+            let change = Change::Operation(Operation { index, action, id: id.clone(), body: Map::new() });
             let task = queue(shared, incoming, &id, action.name(), change);
             Ok(Reply::ok(&json!({"taskID": task, stamp: iso_now()})))
         }
@@ -60,10 +49,7 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
 /// Queues one change as one task.
 fn queue(shared: &Shared, incoming: &Incoming<'_>, id: &str, action: &'static str, change: Change) -> i64 {
     let mut engine = shared.engine();
-    engine.journal.accept(
-        incoming.entry,
-        [(incoming.route.index.as_str(), id, action)].into_iter(),
-    );
+    engine.journal.accept(incoming.entry, [(incoming.route.index.as_str(), id, action)].into_iter());
     engine.enqueue(vec![change], shared.indexing_delay.get())
 }
 
@@ -87,12 +73,7 @@ fn full_batch(
     caller: &Caller,
     index: Option<&str>,
 ) -> Result<Reply, Refusal> {
-    let rules = Rules {
-        config: &shared.config,
-        caller,
-        index,
-        next_id: &shared.next_id,
-    };
+    let rules = Rules { config: &shared.config, caller, index, next_id: &shared.next_id };
     let operations = batch::parse(&incoming.body, &rules)?;
     let tampering = &incoming.tampering;
     let ids: Vec<String> = operations
@@ -103,9 +84,7 @@ fn full_batch(
         })
         .collect();
     let mut engine = shared.engine();
-    let accepted = operations
-        .iter()
-        .map(|one| (one.index.as_str(), one.id.as_str(), one.action.name()));
+    let accepted = operations.iter().map(|one| (one.index.as_str(), one.id.as_str(), one.action.name()));
     engine.journal.accept(incoming.entry, accepted);
     let mut by_index: BTreeMap<String, Vec<Change>> = BTreeMap::new();
     for operation in operations {
@@ -134,42 +113,22 @@ fn one_object(shared: &Shared, incoming: &Incoming<'_>) -> Result<Reply, Refusal
         _ if call != Call::AddObject => route.object.clone(),
         Found::Id(id) => id,
         Found::Missing => auto_id(&shared.next_id),
-        Found::Wrong => {
-            return Err(Refusal::bad(
-                "Invalid objectID: a string or an integer is expected",
-            ))
-        }
+        Found::Wrong => return Err(Refusal::bad("Invalid objectID: a string or an integer is expected")),
     };
     body.insert("objectID".to_owned(), json!(id));
     check_size(&body, None, &shared.config)?;
     let action = match call {
         Call::AddObject => Action::Add,
         Call::PutObject => Action::Update,
-        _ if route
-            .params
-            .get("createIfNotExists")
-            .is_some_and(|value| value == "false") =>
-        {
+        _ if route.params.get("createIfNotExists").is_some_and(|value| value == "false") => {
             Action::PartialNoCreate
         }
         _ => Action::Partial,
     };
-    let change = Operation {
-        index: route.index.clone(),
-        action,
-        id: id.clone(),
-        body,
-    };
+    let change = Operation { index: route.index.clone(), action, id: id.clone(), body };
     let task = queue(shared, incoming, &id, action.name(), Change::Operation(change));
-    let (status, stamp) = if call == Call::AddObject {
-        (201, "createdAt")
-    } else {
-        (200, "updatedAt")
-    };
-    Ok(Reply::json(
-        status,
-        &json!({"taskID": task, "objectID": id, stamp: iso_now()}),
-    ))
+    let (status, stamp) = if call == Call::AddObject { (201, "createdAt") } else { (200, "updatedAt") };
+    Ok(Reply::json(status, &json!({"taskID": task, "objectID": id, stamp: iso_now()})))
 }
 
 fn delete_by(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
@@ -189,13 +148,7 @@ fn delete_by(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Resul
         condition.and(parse(filters)?);
     }
     let index = incoming.route.index.clone();
-    let task = queue(
-        shared,
-        incoming,
-        "",
-        "deleteByQuery",
-        Change::DeleteBy { index, condition },
-    );
+    let task = queue(shared, incoming, "", "deleteByQuery", Change::DeleteBy { index, condition });
     Ok(Reply::ok(&json!({"taskID": task, "updatedAt": iso_now()})))
 }
 
@@ -213,13 +166,9 @@ fn operation(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Resul
     let (change, action) = match (text("operation"), body.get("scope")) {
         (Some("copy"), scope) => {
             let scope = match scope {
-                Some(Value::Array(parts)) => Some(
-                    parts
-                        .iter()
-                        .filter_map(Value::as_str)
-                        .map(str::to_owned)
-                        .collect(),
-                ),
+                Some(Value::Array(parts)) => {
+                    Some(parts.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                }
                 _ => None,
             };
             (Change::Copy { from, to, scope }, "copy")
@@ -239,14 +188,12 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Array(_)) => Err(Refusal::bad(
-            "JSON root must be an object (array not allowed) near line:1 column:1",
-        )),
+        Ok(Value::Array(_)) => {
+            Err(Refusal::bad("JSON root must be an object (array not allowed) near line:1 column:1"))
+        }
         Ok(_) => Err(Refusal::bad("JSON root must be an object near line:1 column:1")),
-        Err(error) => Err(Refusal::bad(format!(
-            "Invalid JSON near line:{} column:{}",
-            error.line(),
-            error.column()
-        ))),
+        Err(error) => {
+            Err(Refusal::bad(format!("Invalid JSON near line:{} column:{}", error.line(), error.column())))
+        }
     }
 }

@@ -77,10 +77,7 @@ fn a_check_on_the_queue_has_its_say() {
     assert_eq!(refused.code().code(), "23514");
     app.batch_execute("insert into t values (3, 'c')").unwrap();
     settle(&mut admin, "t");
-    assert_eq!(
-        stage.standin.index("t").into_keys().collect::<Vec<_>>(),
-        ["1", "3"]
-    );
+    assert_eq!(stage.standin.index("t").into_keys().collect::<Vec<_>>(), ["1", "3"]);
 }
 
 #[test]

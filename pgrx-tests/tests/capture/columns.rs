@@ -15,24 +15,14 @@ fn dropped_added_generated_and_identity_columns_are_read_rightly() {
     );
     play.watch("t", "columns => '{a, doubled, z}'");
     play.run("insert into t (a, z) values (5, 'first')");
-    play.owner
-        .batch_execute("alter table t add column late text default 'default'")
-        .unwrap();
+    play.owner.batch_execute("alter table t add column late text default 'default'").unwrap();
     play.run("insert into t (a, z) values (6, 'second'), (7, 'third'), (8, 'fourth'), (9, 'fifth')");
-    play.admin
-        .batch_execute("select audit_algolia.unwatch('t')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
     play.watch("t", "columns => '{a, doubled, z, late}'");
     play.run("insert into t (a, z) values (10, 'sixth')");
     let records = play.records();
-    assert_eq!(
-        records["1"],
-        json!({"objectID": "1", "a": 5, "doubled": 10, "z": "first"})
-    );
-    assert_eq!(
-        records["5"],
-        json!({"objectID": "5", "a": 9, "doubled": 18, "z": "fifth"})
-    );
+    assert_eq!(records["1"], json!({"objectID": "1", "a": 5, "doubled": 10, "z": "first"}));
+    assert_eq!(records["5"], json!({"objectID": "5", "a": 9, "doubled": 18, "z": "fifth"}));
     assert_eq!(
         records["6"],
         json!({"objectID": "6", "a": 10, "doubled": 20, "z": "sixth", "late": "default"})
@@ -44,13 +34,9 @@ fn a_column_that_changes_its_type_is_read_as_the_new_one() {
     let mut play = Play::new("retyped", "create table t (id bigint primary key, v int)");
     play.watch("t", "columns => '{v}'");
     play.run("insert into t values (1, 7)");
-    play.owner
-        .batch_execute("alter table t alter column v type text using 'now ' || v")
-        .unwrap();
+    play.owner.batch_execute("alter table t alter column v type text using 'now ' || v").unwrap();
     play.run("insert into t values (2, 'text')");
-    play.owner
-        .batch_execute("alter table t alter column v type numeric using 1")
-        .unwrap();
+    play.owner.batch_execute("alter table t alter column v type numeric using 1").unwrap();
     play.run("insert into t values (3, 2.50)");
     let records = play.records();
     assert_eq!(
@@ -73,14 +59,8 @@ fn a_type_that_changes_is_read_as_it_is_now() {
         .unwrap();
     play.run("insert into t values (2, row('merry', 'x'), 'merry')");
     let records = play.records();
-    assert_eq!(
-        records["1"],
-        json!({"objectID": "1", "p": {"a": 1, "m": "glad"}, "m": "glad"})
-    );
-    assert_eq!(
-        records["2"],
-        json!({"objectID": "2", "p": {"m": "merry", "b": "x"}, "m": "merry"})
-    );
+    assert_eq!(records["1"], json!({"objectID": "1", "p": {"a": 1, "m": "glad"}, "m": "glad"}));
+    assert_eq!(records["2"], json!({"objectID": "2", "p": {"m": "merry", "b": "x"}, "m": "merry"}));
 }
 
 #[test]
@@ -102,15 +82,10 @@ fn an_insert_fails_clearly_when_a_watched_column_is_gone() {
             &format!("columns => '{{v AS value, who, at}}', pseudonymize => '{{who}}', time_column => 'at', object_id => '{{{object_id}}}'"),
         );
         play.run("insert into t (id, v) values (1, 'a')");
-        play.owner
-            .batch_execute(&format!("alter table t {change}"))
-            .unwrap();
+        play.owner.batch_execute(&format!("alter table t {change}")).unwrap();
         let error = failure(&mut play.app, "insert into t (id, secret) values (2, 'raw')");
         assert_eq!(error.code().code(), "42703", "{name}");
-        assert_eq!(
-            error.message(),
-            format!("column \"{column}\" of watched table \"t\" is gone")
-        );
+        assert_eq!(error.message(), format!("column \"{column}\" of watched table \"t\" is gone"));
         assert!(error.hint().unwrap().contains("unwatch"), "{name}");
         let again = failure(&mut play.app, "insert into t (id, secret) values (3, 'raw')");
         assert_eq!(again.message(), error.message());
@@ -120,10 +95,7 @@ fn an_insert_fails_clearly_when_a_watched_column_is_gone() {
 
 #[test]
 fn an_unlisted_column_may_come_go_and_change() {
-    let mut play = Play::new(
-        "unlisted",
-        "create table t (id bigint primary key, v text, secret text)",
-    );
+    let mut play = Play::new("unlisted", "create table t (id bigint primary key, v text, secret text)");
     play.watch("t", "columns => '{v}'");
     play.owner
         .batch_execute("alter table t drop column secret, add column other int; alter table t rename to u")
@@ -136,20 +108,14 @@ fn an_unlisted_column_may_come_go_and_change() {
 fn capture_cannot_be_set_to_warn() {
     let play = Play::new("no_warn", "create table t (id bigint primary key)");
     let mark = play.stage.cluster.log_mark();
-    play.stage
-        .cluster
-        .set(&[("audit_algolia.on_capture_error", "warn")])
-        .unwrap();
+    play.stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
     audit_algolia_tests::wait::wait_until("a complaint in the log", audit_algolia_tests::stage::SOON, || {
         play.stage
             .cluster
             .log_since(mark)
             .contains("invalid value for parameter \"audit_algolia.on_capture_error\"")
     });
-    play.stage
-        .cluster
-        .set(&[("audit_algolia.on_capture_error", "error")])
-        .unwrap();
+    play.stage.cluster.set(&[("audit_algolia.on_capture_error", "error")]).unwrap();
     let mut admin = play.stage.admin();
     let shown: String = crate::play::one(&mut admin, "show audit_algolia.on_capture_error");
     assert_eq!(shown, "error");

@@ -8,10 +8,7 @@ use crate::play::{one, watch};
 
 #[test]
 fn a_dump_carries_undelivered_rows_along() {
-    let old = Stage::builder()
-        .setting("audit_algolia.enabled", "off")
-        .start()
-        .unwrap();
+    let old = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
     let mut admin = old.admin();
     admin
         .batch_execute(
@@ -26,45 +23,22 @@ fn a_dump_carries_undelivered_rows_along() {
         .batch_execute("insert into s.\"T t\" select i, 'v' from generate_series(1, 2000) as i; insert into zz values (1)")
         .unwrap();
     let dump = Command::new(old.cluster.bin("pg_dump"))
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &old.cluster.port().to_string(),
-            "-U",
-            "postgres",
-            "postgres",
-        ])
+        .args(["-h", "127.0.0.1", "-p", &old.cluster.port().to_string(), "-U", "postgres", "postgres"])
         .output()
         .unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let file = std::env::temp_dir().join(format!("audit_algolia-dump-{}.sql", std::process::id()));
     std::fs::write(&file, &dump.stdout).unwrap();
     let new = Stage::builder().start().unwrap();
-    new.admin()
-        .batch_execute("create database restored template template0")
-        .unwrap();
+    new.admin().batch_execute("create database restored template template0").unwrap();
     let restore = Command::new(new.cluster.bin("psql"))
-        .args([
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &new.cluster.port().to_string(),
-        ])
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &new.cluster.port().to_string()])
         .args(["-U", "postgres", "restored", "-f"])
         .arg(&file)
         .output()
         .unwrap();
     std::fs::remove_file(&file).unwrap();
-    assert!(
-        restore.status.success(),
-        "{}",
-        String::from_utf8_lossy(&restore.stderr)
-    );
+    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
     new.wait_for_records("t", 2000);
     new.wait_for_records("zz", 1);
     let mut restored = new.cluster.client("restored", "postgres");
@@ -81,12 +55,7 @@ fn a_dump_carries_undelivered_rows_along() {
         .map(|row| row.get(0))
         .collect();
     assert_eq!(states, ["watching", "watching"]);
-    restored
-        .batch_execute("create table later (id int primary key)")
-        .unwrap();
-    let id: i32 = one(
-        &mut restored,
-        "select audit_algolia.watch('later', columns => '{id}')",
-    );
+    restored.batch_execute("create table later (id int primary key)").unwrap();
+    let id: i32 = one(&mut restored, "select audit_algolia.watch('later', columns => '{id}')");
     assert_eq!(id, 3);
 }

@@ -20,21 +20,13 @@ fn a_database_in_latin1_makes_its_records_of_utf8() {
          insert into t select i, 'é ' || i, 'fröhlich', 'Müller' from generate_series(2, 300) as i",
     )
     .unwrap();
-    assert_eq!(
-        one::<i64>(&mut db, "select count(*) from audit_algolia.queue"),
-        300
-    );
+    assert_eq!(one::<i64>(&mut db, "select count(*) from audit_algolia.queue"), 300);
     let pseudonym: String = one(&mut play.admin, "select audit_algolia.pseudonym('Müller')");
     let expected =
         json!({"objectID": "é ÿ:1", "size": "é ÿ", "m": "fröhlich", "who": pseudonym, "j": {"ä": "ö"}});
-    assert_eq!(
-        one::<String>(&mut db, "select audit_algolia.pseudonym('Müller')"),
-        pseudonym
-    );
-    let shown: Value = one(
-        &mut db,
-        "select j from audit_algolia.preview('t', 300) as j where j ->> 'objectID' like '%ÿ:1'",
-    );
+    assert_eq!(one::<String>(&mut db, "select audit_algolia.pseudonym('Müller')"), pseudonym);
+    let shown: Value =
+        one(&mut db, "select j from audit_algolia.preview('t', 300) as j where j ->> 'objectID' like '%ÿ:1'");
     assert_eq!(shown, expected);
     play.stage.wait_for_records("latin", 300);
     assert_eq!(play.stage.standin.index("latin")["é ÿ:1"], expected);

@@ -106,20 +106,12 @@ const OTHERS: &[Case] = &[
 #[test]
 fn wrong_arguments_are_explained() {
     let mut play = Play::new("input", TABLES);
-    play.admin
-        .batch_execute("create temp table temporary (id int primary key)")
-        .unwrap();
-    play.admin
-        .batch_execute("select audit_algolia.watch('watched', 'taken', columns => '{v}')")
-        .unwrap();
+    play.admin.batch_execute("create temp table temporary (id int primary key)").unwrap();
+    play.admin.batch_execute("select audit_algolia.watch('watched', 'taken', columns => '{v}')").unwrap();
     let mut wrong = Vec::new();
     for (call, code, part, has_hint) in TARGETS.iter().chain(RULES).chain(OTHERS) {
         let error = failure(&mut play.admin, &format!("select audit_algolia.{call}"));
-        let seen = (
-            error.code().code(),
-            error.message().contains(part),
-            error.hint().is_some(),
-        );
+        let seen = (error.code().code(), error.message().contains(part), error.hint().is_some());
         if seen != (*code, true, *has_hint) {
             wrong.push(format!("{call}: {error:?}"));
         }
@@ -166,10 +158,7 @@ fn pseudonyms_without_a_key_are_refused() {
         assert!(error.message().contains("no key for pseudonyms"));
         assert!(error.hint().unwrap().contains("audit_algolia.pseudonym_key_file"));
     }
-    let queued: i64 = one(
-        &mut admin,
-        "select count(*) from audit_algolia.queue where record like '%raw%'",
-    );
+    let queued: i64 = one(&mut admin, "select count(*) from audit_algolia.queue where record like '%raw%'");
     assert_eq!(queued, 0);
 }
 

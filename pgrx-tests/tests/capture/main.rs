@@ -1,10 +1,6 @@
 //! Capture and the SQL interface: what is queued and what is not, what records look like, who may do what.
 #![recursion_limit = "256"]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod changed_queue;
 mod columns;

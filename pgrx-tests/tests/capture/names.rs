@@ -49,16 +49,11 @@ fn tables_columns_and_indices_may_have_any_name() {
         assert_eq!(records.len(), 14, "{name}");
         let id = format!("{name}7");
         assert_eq!(records[&id], json!({"objectID": id, *name: 7}), "{name}");
-        let shown = play
-            .admin
-            .query("select audit_algolia.preview($1::text::regclass)", &[&relation])
-            .unwrap();
+        let shown =
+            play.admin.query("select audit_algolia.preview($1::text::regclass)", &[&relation]).unwrap();
         assert_eq!(shown.len(), 10);
         play.admin
-            .execute(
-                "select audit_algolia.unwatch($1::text::regclass, $2)",
-                &[&relation, &index],
-            )
+            .execute("select audit_algolia.unwatch($1::text::regclass, $2)", &[&relation, &index])
             .unwrap();
     }
 }
@@ -66,9 +61,7 @@ fn tables_columns_and_indices_may_have_any_name() {
 #[test]
 fn a_table_gives_its_index_its_own_name() {
     let mut play = Play::new("own_name", "create table \"My Täble/1\" (id int primary key)");
-    play.admin
-        .batch_execute("select audit_algolia.watch('\"My Täble/1\"', columns => '{id}')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.watch('\"My Täble/1\"', columns => '{id}')").unwrap();
     play.run("insert into \"My Täble/1\" values (1)");
     settle(&mut play.admin, "My Täble/1");
     assert_eq!(play.stage.standin.index("My Täble/1").len(), 1);
@@ -123,9 +116,7 @@ fn a_hostile_search_path_changes_nothing() {
     for client in [&mut play.owner, &mut play.app] {
         client.batch_execute(path).unwrap();
     }
-    assert!(failure(&mut play.app, "select 1 = 1")
-        .message()
-        .starts_with("trapped"));
+    assert!(failure(&mut play.app, "select 1 = 1").message().starts_with("trapped"));
     let id: i32 = play
         .owner
         .query_one(
@@ -138,22 +129,14 @@ fn a_hostile_search_path_changes_nothing() {
     play.run("insert into hostile_path.t values (1, default, 'a'); insert into hostile_path.t select pg_catalog.generate_series(2, 10)");
     play.run("begin; insert into hostile_path.t values (11); prepare transaction 'hostile'");
     play.run("commit prepared 'hostile'");
-    assert_eq!(
-        play.owner
-            .query("select audit_algolia.preview('hostile_path.t')", &[])
-            .unwrap()
-            .len(),
-        10
-    );
+    assert_eq!(play.owner.query("select audit_algolia.preview('hostile_path.t')", &[]).unwrap().len(), 10);
     play.owner
         .batch_execute("select * from audit_algolia.queue_stats(); select audit_algolia.flush('20 s')")
         .unwrap();
     let records = play.records();
     assert_eq!(records.len(), 11);
     assert_eq!(records["2"]["c"], "pg_class");
-    play.owner
-        .batch_execute("select audit_algolia.unwatch('hostile_path.t')")
-        .unwrap();
+    play.owner.batch_execute("select audit_algolia.unwatch('hostile_path.t')").unwrap();
     play.run("insert into hostile_path.t values (20)");
     assert_eq!(play.ids().len(), 11);
 }
@@ -173,10 +156,7 @@ fn the_executors_way_into_the_queue_is_not_misled_either() {
         )
         .unwrap();
     watch(&mut admin, "public.t", "t", "columns => '{u, v, c}'");
-    stage
-        .cluster
-        .restart(audit_algolia_tests::server::StopMode::Fast)
-        .unwrap();
+    stage.cluster.restart(audit_algolia_tests::server::StopMode::Fast).unwrap();
     let mut app = stage.cluster.client("postgres", "app");
     app.batch_execute("insert into public.t values (1, default, 'a'); insert into public.t select pg_catalog.generate_series(2, 300)")
         .unwrap();

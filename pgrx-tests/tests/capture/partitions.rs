@@ -34,10 +34,8 @@ fn rows_arrive_through_the_root_and_straight_into_a_partition() {
         "insert into march values (10, '2026-03-06', 'j'); insert into april values ('k', 11, '2026-04-06')",
     );
     let records = play.records();
-    let shown: Vec<String> = records
-        .iter()
-        .map(|(id, record)| format!("{id} {}", record["v"].as_str().unwrap()))
-        .collect();
+    let shown: Vec<String> =
+        records.iter().map(|(id, record)| format!("{id} {}", record["v"].as_str().unwrap())).collect();
     let expected = [
         "10:2026-03-06 j",
         "11:2026-04-06 k",
@@ -61,9 +59,7 @@ fn a_partition_watched_itself_is_captured_whichever_way_rows_come() {
     play.run("insert into t values (1, '2026-01-05', 'a'), (2, '2026-02-05', 'b')");
     play.run("insert into february (id, day, v) values (3, '2026-02-06', 'c')");
     assert_eq!(play.ids(), ["2:2026-02-05", "3:2026-02-06"]);
-    play.owner
-        .batch_execute("alter table t detach partition february")
-        .unwrap();
+    play.owner.batch_execute("alter table t detach partition february").unwrap();
     play.run("insert into february (id, day, v) values (4, '2026-02-06', 'd')");
     assert_eq!(play.ids(), ["2:2026-02-05", "3:2026-02-06", "4:2026-02-06"]);
 }

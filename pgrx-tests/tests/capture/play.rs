@@ -48,20 +48,12 @@ impl Play {
             .unwrap();
         let session = |user| {
             let mut client = stage.cluster.client("postgres", user);
-            client
-                .batch_execute(&format!("set search_path = {name}"))
-                .unwrap();
+            client.batch_execute(&format!("set search_path = {name}")).unwrap();
             client
         };
         let (mut owner, app) = (session("owner"), session("app"));
         owner.batch_execute(tables).unwrap();
-        Play {
-            stage,
-            name,
-            admin,
-            owner,
-            app,
-        }
+        Play { stage, name, admin, owner, app }
     }
 
     /// Puts a table under watch, for the index with the test's name; `rules` are further arguments.
@@ -91,10 +83,7 @@ impl Play {
     /// How many operations have arrived in the test's index.
     pub(crate) fn arrivals(&self) -> usize {
         let arrivals = self.stage.standin.arrivals();
-        arrivals
-            .iter()
-            .filter(|arrival| arrival.index == self.name)
-            .count()
+        arrivals.iter().filter(|arrival| arrival.index == self.name).count()
     }
 }
 
@@ -117,11 +106,9 @@ pub(crate) fn settle(admin: &mut Client, index: &str) {
         "select exists (select from audit_algolia.queue as q
              where q.index_id = (select i.id from audit_algolia.index as i where i.name = '{index}'))"
     );
-    wait_until(
-        &format!("an empty queue of {index}"),
-        Duration::from_secs(120),
-        || !one::<bool>(admin, &waiting),
-    );
+    wait_until(&format!("an empty queue of {index}"), Duration::from_secs(120), || {
+        !one::<bool>(admin, &waiting)
+    });
 }
 
 /// The one value a query returns.
@@ -135,10 +122,7 @@ pub(crate) fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, 
 pub(crate) fn failure(client: &mut Client, sql: &str) -> DbError {
     match client.batch_execute(sql) {
         Ok(()) => panic!("did not fail: {sql}"),
-        Err(error) => error
-            .as_db_error()
-            .cloned()
-            .unwrap_or_else(|| panic!("{sql}: {error}")),
+        Err(error) => error.as_db_error().cloned().unwrap_or_else(|| panic!("{sql}: {error}")),
     }
 }
 

@@ -9,12 +9,7 @@ const TABLE: &str = "
 const RULES: &str = "columns => '{who, at, doc}', pseudonymize => '{who}', time_column => 'at'";
 
 fn shown(client: &mut postgres::Client, query: &str) -> Vec<Value> {
-    client
-        .query(query, &[])
-        .unwrap()
-        .iter()
-        .map(|row| row.get(0))
-        .collect()
+    client.query(query, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 #[test]
@@ -32,14 +27,8 @@ fn preview_shows_what_is_delivered_newest_first() {
         assert_eq!(&records[record["objectID"].as_str().unwrap()], record);
     }
     assert_eq!(previewed[0]["objectID"], "30");
-    assert_eq!(
-        shown(&mut play.admin, "select audit_algolia.preview('t')"),
-        previewed[..10]
-    );
-    assert_eq!(
-        shown(&mut play.admin, "select audit_algolia.preview('t', 0)").len(),
-        0
-    );
+    assert_eq!(shown(&mut play.admin, "select audit_algolia.preview('t')"), previewed[..10]);
+    assert_eq!(shown(&mut play.admin, "select audit_algolia.preview('t', 0)").len(), 0);
     let limited = shown(&mut play.admin, "select audit_algolia.preview('t') limit 3");
     assert_eq!(limited, previewed[..3]);
 }
@@ -49,10 +38,8 @@ fn preview_keeps_the_digits_of_numbers() {
     let mut play = Play::new("preview_digits", "create table t (id int primary key, doc jsonb)");
     play.watch("t", "columns => '{doc}'");
     play.run("insert into t values (1, '[123456789012345678901234567890, 1e400]')");
-    let text: String = crate::play::one(
-        &mut play.admin,
-        "select (audit_algolia.preview('t') -> 'doc' -> 0)::text",
-    );
+    let text: String =
+        crate::play::one(&mut play.admin, "select (audit_algolia.preview('t') -> 'doc' -> 0)::text");
     assert_eq!(text, "123456789012345678901234567890");
 }
 
@@ -70,10 +57,7 @@ fn preview_needs_ownership_and_respects_what_the_owner_may_read() {
     let refused = failure(&mut play.app, "select audit_algolia.preview('t')");
     assert_eq!(refused.code().code(), "42501");
     assert!(refused.hint().is_some());
-    assert_eq!(
-        shown(&mut play.owner, "select audit_algolia.preview('t')").len(),
-        2
-    );
+    assert_eq!(shown(&mut play.owner, "select audit_algolia.preview('t')").len(), 2);
     play.owner
         .batch_execute(
             "alter table t enable row level security, force row level security;
@@ -86,27 +70,17 @@ fn preview_needs_ownership_and_respects_what_the_owner_may_read() {
     play.owner.batch_execute("revoke select on t from owner").unwrap();
     let refused = failure(&mut play.owner, "select audit_algolia.preview('t')");
     assert_eq!(refused.code().code(), "42501");
-    play.owner
-        .batch_execute("grant select (id, who, at) on t to owner")
-        .unwrap();
+    play.owner.batch_execute("grant select (id, who, at) on t to owner").unwrap();
     let refused = failure(&mut play.owner, "select audit_algolia.preview('t')");
     assert_eq!(refused.code().code(), "42501");
-    play.owner
-        .batch_execute("grant select (doc) on t to owner")
-        .unwrap();
-    assert_eq!(
-        shown(&mut play.owner, "select audit_algolia.preview('t')").len(),
-        1
-    );
+    play.owner.batch_execute("grant select (doc) on t to owner").unwrap();
+    assert_eq!(shown(&mut play.owner, "select audit_algolia.preview('t')").len(), 1);
 }
 
 /// Maintenance by a superuser evaluates index expressions with the rights of the table's owner.
 #[test]
 fn code_run_on_behalf_of_an_owner_has_the_owners_rights_only() {
-    let mut play = Play::new(
-        "on_behalf",
-        "create table t (id int primary key); insert into t values (1)",
-    );
+    let mut play = Play::new("on_behalf", "create table t (id int primary key); insert into t values (1)");
     play.admin
         .batch_execute(
             "create table vault (id int primary key, secret text);

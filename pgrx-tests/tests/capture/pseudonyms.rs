@@ -25,14 +25,8 @@ fn pseudonyms_are_stable_and_can_be_computed_elsewhere() {
         "create table t (who text, n int, at timestamptz, ip inet, f float8, tags text[], ok bool, primary key (who, n));
          create table u (id uuid primary key, who varchar(20))",
     );
-    play.watch(
-        "t",
-        "columns => '{who, at, ip, f, tags, ok}', pseudonymize => '{who, at, ip, f, tags, ok}'",
-    );
-    play.watch(
-        "u",
-        "columns => '{who}', pseudonymize => '{who, id}', object_prefix => 'u/'",
-    );
+    play.watch("t", "columns => '{who, at, ip, f, tags, ok}', pseudonymize => '{who, at, ip, f, tags, ok}'");
+    play.watch("u", "columns => '{who}', pseudonymize => '{who, id}', object_prefix => 'u/'");
     play.run(ODD_SESSION);
     play.run(
         "insert into t values ('Anna Müller', 7, '2026-01-02 03:04:05.5+00', '10.0.0.1', 0.1, '{a,b}', true)",
@@ -63,26 +57,13 @@ fn pseudonyms_are_stable_and_can_be_computed_elsewhere() {
 
 #[test]
 fn time_buckets_follow_their_zone_over_a_clock_change() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.time_zone", "Europe/Berlin")
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.time_zone", "Europe/Berlin").start().unwrap();
     let mut admin = stage.admin();
     admin
         .batch_execute("create table t (id int primary key, at timestamptz, ts timestamp, day date)")
         .unwrap();
-    watch(
-        &mut admin,
-        "t",
-        "t",
-        "columns => '{at AS seen}', time_column => 'at'",
-    );
-    watch(
-        &mut admin,
-        "t",
-        "days",
-        "columns => '{day}', time_column => 'day'",
-    );
+    watch(&mut admin, "t", "t", "columns => '{at AS seen}', time_column => 'at'");
+    watch(&mut admin, "t", "days", "columns => '{day}', time_column => 'day'");
     admin
         .batch_execute(
             "set timezone = 'America/New_York';
@@ -95,19 +76,8 @@ fn time_buckets_follow_their_zone_over_a_clock_change() {
     settle(&mut admin, "t");
     settle(&mut admin, "days");
     let records = stage.standin.index("t");
-    let hours: Vec<_> = (1..6)
-        .map(|id| records[&id.to_string()]["seen_hour"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        hours,
-        [
-            "2026-03-29T01",
-            "2026-03-29T03",
-            "2026-10-25T02",
-            "2026-10-25T02",
-            "2027-01-01T00"
-        ]
-    );
+    let hours: Vec<_> = (1..6).map(|id| records[&id.to_string()]["seen_hour"].as_str().unwrap()).collect();
+    assert_eq!(hours, ["2026-03-29T01", "2026-03-29T03", "2026-10-25T02", "2026-10-25T02", "2027-01-01T00"]);
     assert_eq!(
         records["5"],
         json!({"objectID": "5", "seen": 1_798_759_800, "seen_day": "2027-01-01", "seen_hour": "2027-01-01T00",
@@ -124,9 +94,7 @@ fn time_buckets_follow_their_zone_over_a_clock_change() {
             one::<String>(&mut session, "show audit_algolia.time_zone") == zone
         });
         let mut session = stage.admin();
-        session
-            .execute("insert into t values ($1, '2026-12-31 23:30:00+00')", &[&id])
-            .unwrap();
+        session.execute("insert into t values ($1, '2026-12-31 23:30:00+00')", &[&id]).unwrap();
         settle(&mut session, "t");
         assert_eq!(stage.standin.index("t")[&id.to_string()]["seen_hour"], hour);
     };

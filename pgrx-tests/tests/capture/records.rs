@@ -52,15 +52,8 @@ fn all_types() -> Value {
 
 fn columns() -> String {
     let names = all_types();
-    let names = names
-        .as_object()
-        .unwrap()
-        .keys()
-        .filter(|name| *name != "objectID");
-    format!(
-        "columns => '{{{},nothing}}'",
-        names.cloned().collect::<Vec<_>>().join(",")
-    )
+    let names = names.as_object().unwrap().keys().filter(|name| *name != "objectID");
+    format!("columns => '{{{},nothing}}'", names.cloned().collect::<Vec<_>>().join(","))
 }
 
 #[test]
@@ -84,10 +77,7 @@ fn every_type_has_its_form_in_any_session() {
     }
     assert_eq!(records.into_keys().collect::<Vec<_>>(), ["1", "2", "p1"]);
     play.admin.batch_execute(ODD_SESSION).unwrap();
-    let shown = play
-        .admin
-        .query("select audit_algolia.preview('t')", &[])
-        .unwrap();
+    let shown = play.admin.query("select audit_algolia.preview('t')", &[]).unwrap();
     for row in shown {
         let record: Value = row.get(0);
         let mut expected = all_types();
@@ -119,18 +109,12 @@ fn extreme_values_keep_their_meaning() {
     assert_eq!(second["b"], "9223372036854775807");
     assert_eq!(second["d"], json!(1.797_693_134_862_315_7e308));
     assert_eq!(second["n"], json!(1e-5));
-    let epoch: f64 = one(
-        &mut play.admin,
-        "select extract(epoch from at)::float8 from t where id = 2",
-    );
+    let epoch: f64 = one(&mut play.admin, "select extract(epoch from at)::float8 from t where id = 2");
     assert_eq!(second["at"].as_f64().unwrap(), epoch);
     assert_eq!(second["at_day"], "-0043-03-15");
     assert_eq!(second["day"], json!(-62_135_596_800_i64));
     let third = &records["3"];
-    assert_eq!(
-        (&third["b"], &third["d"]),
-        (&json!("-9007199254740992"), &json!(5e-324))
-    );
+    assert_eq!((&third["b"], &third["d"]), (&json!("-9007199254740992"), &json!(5e-324)));
     assert!((third["at"].as_f64().unwrap() - 9_224_318_015_999.999).abs() < 0.01);
     assert_eq!(records["4"]["ts"], json!(-0.5));
     assert_eq!(records["4"]["at_hour"], "1970-01-01T00");
@@ -147,18 +131,13 @@ fn texts_of_every_plane_arrive_unchanged() {
         .collect();
     for (id, chunk) in (0..).zip(characters.chunks(4000)) {
         let text: String = chunk.iter().collect();
-        play.app
-            .execute("insert into t values ($1, $2, $2)", &[&id, &text])
-            .unwrap();
+        play.app.execute("insert into t values ($1, $2, $2)", &[&id, &text]).unwrap();
     }
     let records = play.records();
     for (id, chunk) in characters.chunks(4000).enumerate() {
         let text: String = chunk.iter().collect();
         assert!(records[&id.to_string()]["v"] == json!(text), "chunk {id}");
-        assert!(
-            records[&id.to_string()]["ключ / 100% \"q\""] == json!(text),
-            "chunk {id}"
-        );
+        assert!(records[&id.to_string()]["ключ / 100% \"q\""] == json!(text), "chunk {id}");
     }
 }
 
@@ -192,10 +171,7 @@ fn object_ids_join_prefix_and_key() {
          create table other (id int, a text, b text, d date, f float8, at timestamptz, yes bool)",
     );
     play.watch("t", "columns => '{id}'");
-    play.watch(
-        "other",
-        "columns => '{id}', object_id => '{a, d, f, at, yes}', object_prefix => 'o:\"\\'",
-    );
+    play.watch("other", "columns => '{id}', object_id => '{a, d, f, at, yes}', object_prefix => 'o:\"\\'");
     play.run(ODD);
     play.run(
         r#"insert into t values (1, 'a:b', 'c'), (2, 'b', 'c:a'), (3, 'x\', 'y'), (4, 'é "q" 😀', E'tab\t'), (5, '', '')"#,

@@ -4,10 +4,7 @@ use crate::play::{failure, one, Play};
 
 /// A role with a session of its own.
 fn role(play: &Play, role: &str) -> postgres::Client {
-    play.stage
-        .admin()
-        .batch_execute(&format!("create role {role} login"))
-        .unwrap();
+    play.stage.admin().batch_execute(&format!("create role {role} login")).unwrap();
     play.stage.cluster.client("postgres", role)
 }
 
@@ -124,25 +121,16 @@ fn monitors_may_read_statistics_and_nothing_else() {
     play.watch("t", "columns => '{id}'");
     let mut monitor = role(&play, "monitor");
     play.admin.batch_execute("grant pg_monitor to monitor").unwrap();
-    let states = monitor
-        .query("select index_name, state from audit_algolia.queue_stats()", &[])
-        .unwrap();
+    let states = monitor.query("select index_name, state from audit_algolia.queue_stats()", &[]).unwrap();
     assert!(states.iter().any(|row| row.get::<_, String>(0) == "monitors"));
-    assert!(!monitor
-        .query("select pid from audit_algolia.worker_stats()", &[])
-        .unwrap()
-        .is_empty());
+    assert!(!monitor.query("select pid from audit_algolia.worker_stats()", &[]).unwrap().is_empty());
     for statement in [
         "select audit_algolia.pseudonym('a')",
         "select audit_algolia.pause('monitors')",
         "select * from audit_algolia.queue",
         "select audit_algolia.preview('monitors.t')",
     ] {
-        assert_eq!(
-            failure(&mut monitor, statement).code().code(),
-            "42501",
-            "{statement}"
-        );
+        assert_eq!(failure(&mut monitor, statement).code().code(), "42501", "{statement}");
     }
 }
 
@@ -176,27 +164,19 @@ fn an_owner_who_was_let_in_watches_only_tables_of_their_own() {
     ] {
         let error = failure(&mut holder, &format!("select {call}"));
         assert_eq!(error.code().code(), "42501", "{call}");
-        assert!(
-            error.message().starts_with("must be owner of table"),
-            "{}",
-            error.message()
-        );
+        assert!(error.message().starts_with("must be owner of table"), "{}", error.message());
         assert!(error.hint().is_some());
     }
     assert_eq!(play.ids(), ["mine:1"]);
-    holder
-        .batch_execute("select audit_algolia.unwatch('held.mine')")
-        .unwrap();
+    holder.batch_execute("select audit_algolia.unwatch('held.mine')").unwrap();
 }
 
 /// Owners of partitioned tables get the right to the trigger function; it must not serve to pass rows off as another's.
 #[test]
 fn a_trigger_made_by_hand_does_not_speak_for_another_table() {
     let mut play = Play::new("forged", "create table t (id int primary key)");
-    let source: i32 = one(
-        &mut play.admin,
-        "select audit_algolia.watch('t', index_name => 'forged', columns => '{id}')",
-    );
+    let source: i32 =
+        one(&mut play.admin, "select audit_algolia.watch('t', index_name => 'forged', columns => '{id}')");
     let mut forger = role(&play, "forger");
     play.admin
         .batch_execute(
@@ -226,10 +206,7 @@ fn a_trigger_made_by_hand_does_not_speak_for_another_table() {
                  delete from forgery.t; insert into forgery.t values (1); alter table forgery.t enable trigger all"
             ))
             .unwrap();
-        failure(
-            &mut forger,
-            "update forgery.t set id = 2; insert into forgery.t values (3)",
-        );
+        failure(&mut forger, "update forgery.t set id = 2; insert into forgery.t values (3)");
     }
     play.run("insert into t values (1)");
     assert_eq!(play.ids(), ["1"]);
@@ -239,24 +216,16 @@ fn a_trigger_made_by_hand_does_not_speak_for_another_table() {
 #[test]
 fn capture_refuses_to_be_called_in_another_way() {
     let mut play = Play::new("miscast", "create table t (id int primary key, v text)");
-    let source: i32 = one(
-        &mut play.admin,
-        "select audit_algolia.watch('t', index_name => 'miscast', columns => '{v}')",
-    );
+    let source: i32 =
+        one(&mut play.admin, "select audit_algolia.watch('t', index_name => 'miscast', columns => '{v}')");
     for (timing, statement) in [
         ("after update on t for each row", "update t set v = 'x'"),
-        (
-            "after update on t referencing new table as n for each statement",
-            "update t set v = 'x'",
-        ),
+        ("after update on t referencing new table as n for each statement", "update t set v = 'x'"),
         ("after delete on t for each row", "delete from t"),
         ("after delete on t for each statement", "delete from t"),
         ("after truncate on t for each statement", "truncate t"),
         ("before insert on t for each row", "insert into t values (2)"),
-        (
-            "before insert on t for each statement",
-            "insert into t values (2)",
-        ),
+        ("before insert on t for each statement", "insert into t values (2)"),
         ("after insert on t for each statement", "insert into t values (2)"),
     ] {
         play.admin

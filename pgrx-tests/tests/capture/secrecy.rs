@@ -12,9 +12,7 @@ use audit_algolia_tests::stage::Stage;
 const RAW: &str = "raw-value-7c1e9";
 
 fn is_written_ahead(stage: &Stage, text: &str) -> bool {
-    let segments = fs::read_dir(stage.cluster.data_dir().join("pg_wal"))
-        .unwrap()
-        .flatten();
+    let segments = fs::read_dir(stage.cluster.data_dir().join("pg_wal")).unwrap().flatten();
     let mut contents = segments.filter_map(|segment| fs::read(segment.path()).ok());
     contents.any(|content| content.windows(text.len()).any(|part| part == text.as_bytes()))
 }
@@ -36,18 +34,8 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
              create unlogged table origin (id text, who text, secret text, v text)",
         )
         .unwrap();
-    watch(
-        &mut admin,
-        "t",
-        "t",
-        "columns => '{who, v, words}', pseudonymize => '{id, who, words}'",
-    );
-    watch(
-        &mut admin,
-        "parted",
-        "t",
-        "columns => '{who}', pseudonymize => '{id, who}', object_prefix => 'p'",
-    );
+    watch(&mut admin, "t", "t", "columns => '{who, v, words}', pseudonymize => '{id, who, words}'");
+    watch(&mut admin, "parted", "t", "columns => '{who}', pseudonymize => '{id, who}', object_prefix => 'p'");
     // The value is put together inside the server, so that statements in the log do not show it.
     let raw = format!("'{}' || '{}'", &RAW[..6], &RAW[6..]);
     admin
@@ -71,10 +59,7 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
     assert!(!is_written_ahead(&stage, RAW));
     // Errors of capture name columns, not values.
     admin.batch_execute("alter table t rename column v to w").unwrap();
-    let error = failure(
-        &mut admin,
-        &format!("insert into t (id, who) values ({raw}, {raw})"),
-    );
+    let error = failure(&mut admin, &format!("insert into t (id, who) values ({raw}, {raw})"));
     assert!(!format!("{error:?}").contains(RAW));
     stage.cluster.set(&[("audit_algolia.enabled", "on")]).unwrap();
     settle(&mut admin, "t");

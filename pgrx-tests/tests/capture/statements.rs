@@ -54,10 +54,7 @@ fn a_conflict_queues_only_the_rows_that_were_inserted() {
     play.run("insert into t values (3, 'changed') on conflict (id) do update set v = excluded.v");
     let records = play.records();
     assert_eq!(records.keys().collect::<Vec<_>>(), ["1", "2", "3"]);
-    let values: Vec<_> = records
-        .values()
-        .map(|record| record["v"].as_str().unwrap())
-        .collect();
+    let values: Vec<_> = records.values().map(|record| record["v"].as_str().unwrap()).collect();
     assert_eq!(values, ["first", "second", "third"]);
     assert_eq!(play.arrivals(), 3);
 }
@@ -146,14 +143,9 @@ fn rows_inserted_within_an_insert_arrive_too() {
 
 #[test]
 fn two_hundred_thousand_rows_of_one_statement_arrive_once_each() {
-    let mut play = Play::new(
-        "bulk",
-        "create table t (id bigint primary key, v text, at timestamptz default now())",
-    );
-    play.watch(
-        "t",
-        "columns => '{id, v, at}', pseudonymize => '{v}', time_column => 'at'",
-    );
+    let mut play =
+        Play::new("bulk", "create table t (id bigint primary key, v text, at timestamptz default now())");
+    play.watch("t", "columns => '{id, v, at}', pseudonymize => '{v}', time_column => 'at'");
     play.run("insert into t select i, 'user ' || i % 1000 from generate_series(1, 200000) as i");
     assert_eq!(play.records().len(), 200_000);
     let arrivals = play.stage.standin.arrivals();

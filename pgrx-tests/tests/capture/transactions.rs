@@ -38,9 +38,7 @@ fn only_what_savepoints_kept_arrives() {
              end loop;
          end $$",
     );
-    let kept = [1, 3, 4, 5, 1501, 1504]
-        .into_iter()
-        .chain((2001..2100).step_by(2));
+    let kept = [1, 3, 4, 5, 1501, 1504].into_iter().chain((2001..2100).step_by(2));
     assert_eq!(play.ids(), texts(kept));
 }
 
@@ -81,9 +79,8 @@ fn a_serializable_transaction_that_fails_queues_nothing() {
     other.batch_execute(begin).unwrap();
     play.run(begin);
     play.run("savepoint a; insert into t values (3); release a; insert into t values (4); commit");
-    let refused = other
-        .batch_execute("insert into t values (5)")
-        .and_then(|()| other.batch_execute("commit"));
+    let refused =
+        other.batch_execute("insert into t values (5)").and_then(|()| other.batch_execute("commit"));
     assert_eq!(refused.unwrap_err().code().unwrap().code(), "40001");
     other
         .batch_execute("rollback; begin isolation level serializable; insert into t values (6); commit")
@@ -99,10 +96,7 @@ fn deferred_constraints_decide_over_queued_rows() {
         "create table t (id bigint primary key, v text, unique (v) deferrable initially deferred)",
     );
     play.watch("t", RULES);
-    let error = failure(
-        &mut play.app,
-        "begin; insert into t values (1, 'x'), (2, 'x'); commit",
-    );
+    let error = failure(&mut play.app, "begin; insert into t values (1, 'x'), (2, 'x'); commit");
     assert_eq!(error.code().code(), "23505");
     play.run("rollback");
     play.run("begin; insert into t values (3, 'x'), (4, 'x'); update t set v = 'y' where id = 4; commit");
@@ -114,10 +108,8 @@ fn deferred_constraints_decide_over_queued_rows() {
 
 #[test]
 fn two_tables_in_one_transaction_arrive_together() {
-    let mut play = Play::new(
-        "pairs",
-        "create table t (id bigint primary key); create table u (id bigint primary key)",
-    );
+    let mut play =
+        Play::new("pairs", "create table t (id bigint primary key); create table u (id bigint primary key)");
     play.watch("t", "columns => '{id}', object_prefix => 't:'");
     play.watch("u", "columns => '{id}', object_prefix => 'u:'");
     play.run("begin; insert into t values (1); insert into u values (1); commit");
@@ -128,9 +120,7 @@ fn two_tables_in_one_transaction_arrive_together() {
 #[test]
 fn a_writer_that_has_queued_rows_is_told_not_to_flush() {
     let mut play = play("flushing");
-    play.admin
-        .batch_execute("begin; insert into flushing.t values (1)")
-        .unwrap();
+    play.admin.batch_execute("begin; insert into flushing.t values (1)").unwrap();
     let error = failure(&mut play.admin, "select audit_algolia.flush()");
     assert_eq!(error.code().code(), "25001");
     assert!(error.hint().is_some());

@@ -42,10 +42,8 @@ fn rows_wait_until_the_library_is_preloaded() {
     let stats = admin
         .query("select index_name, state, queued, in_flight, oldest_queued_at is null from audit_algolia.queue_stats() order by 1", &[])
         .unwrap();
-    let shown: Vec<(String, String, i64, i64, bool)> = stats
-        .iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)))
-        .collect();
+    let shown: Vec<(String, String, i64, i64, bool)> =
+        stats.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect();
     assert_eq!(
         shown,
         [
@@ -62,20 +60,14 @@ fn rows_wait_until_the_library_is_preloaded() {
         "select audit_algolia.pseudonym('a')",
         "select audit_algolia.unwatch('u')",
     ] {
-        admin
-            .batch_execute(statement)
-            .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        admin.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     }
     assert!(!one::<bool>(&mut admin, "select audit_algolia.flush('10 ms')"));
     drop(admin);
     stage.cluster.stop(StopMode::Fast).unwrap();
     let conf = stage.cluster.data_dir().join("postgresql.conf");
     let text = std::fs::read_to_string(&conf).unwrap();
-    std::fs::write(
-        &conf,
-        format!("{text}\nshared_preload_libraries = 'audit_algolia'\n"),
-    )
-    .unwrap();
+    std::fs::write(&conf, format!("{text}\nshared_preload_libraries = 'audit_algolia'\n")).unwrap();
     stage.cluster.start().unwrap();
     stage.wait_for_records("t", 1000);
     stage.wait_for_records("u", 1);

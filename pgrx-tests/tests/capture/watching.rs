@@ -15,19 +15,13 @@ fn state(play: &mut Play) -> Vec<(String, String)> {
 fn rows_queued_before_the_watch_ended_still_arrive() {
     let mut play = Play::new("ended", "create table t (id int primary key)");
     play.watch("t", "columns => '{id}'");
-    play.admin
-        .batch_execute("select audit_algolia.pause('ended')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.pause('ended')").unwrap();
     play.run("insert into t select generate_series(1, 500)");
-    play.admin
-        .batch_execute("select audit_algolia.unwatch('t')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
     play.run("insert into t values (501)");
     assert_eq!(state(&mut play), []);
     assert_eq!(play.stage.standin.index("ended").len(), 0);
-    play.admin
-        .batch_execute("select audit_algolia.resume('ended')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.resume('ended')").unwrap();
     assert_eq!(play.records().len(), 500);
     play.watch("t", "columns => '{id}', object_prefix => 'again:'");
     play.run("insert into t values (502)");
@@ -40,21 +34,15 @@ fn rows_queued_before_the_watch_ended_still_arrive() {
 fn rows_of_a_dropped_table_still_arrive() {
     let mut play = Play::new("dropped", "create table t (id int primary key)");
     play.watch("t", "columns => '{id}'");
-    play.admin
-        .batch_execute("select audit_algolia.pause('dropped')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.pause('dropped')").unwrap();
     play.run("insert into t select generate_series(1, 500)");
     play.owner.batch_execute("drop table t").unwrap();
     let states = state(&mut play);
     assert_eq!(states.len(), 1);
     assert_eq!(states[0].1, "table dropped");
-    play.admin
-        .batch_execute("select audit_algolia.resume('dropped')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.resume('dropped')").unwrap();
     assert_eq!(play.records().len(), 500);
-    play.owner
-        .batch_execute("create table t (id int primary key)")
-        .unwrap();
+    play.owner.batch_execute("create table t (id int primary key)").unwrap();
     play.watch("t", "columns => '{id}'");
     play.run("insert into t values (501)");
     assert_eq!(play.records().len(), 501);
@@ -65,20 +53,13 @@ fn a_watch_that_is_rolled_back_leaves_nothing() {
     let mut play = Play::new("undone", "create table t (id int primary key)");
     play.admin.batch_execute("begin").unwrap();
     play.watch("t", "columns => '{id}'");
-    play.admin
-        .batch_execute("insert into t values (1); rollback")
-        .unwrap();
+    play.admin.batch_execute("insert into t values (1); rollback").unwrap();
     play.run("insert into t values (2)");
-    let known: i64 = one(
-        &mut play.admin,
-        "select count(*) from audit_algolia.index where name = 'undone'",
-    );
+    let known: i64 = one(&mut play.admin, "select count(*) from audit_algolia.index where name = 'undone'");
     assert_eq!(known, 0);
     play.admin.batch_execute("begin").unwrap();
     play.watch("t", "columns => '{id}'");
-    play.admin
-        .batch_execute("insert into t values (3); commit")
-        .unwrap();
+    play.admin.batch_execute("insert into t values (3); commit").unwrap();
     play.admin
         .batch_execute("begin; select audit_algolia.unwatch('t'); insert into t values (4); rollback")
         .unwrap();
@@ -93,32 +74,18 @@ fn sources_tell_whether_the_trigger_is_in_place() {
     play.watch("p", "columns => '{id}', object_prefix => 'p'");
     assert_eq!(
         state(&mut play),
-        [
-            ("t".to_owned(), "watching".to_owned()),
-            ("p".to_owned(), "watching".to_owned())
-        ]
+        [("t".to_owned(), "watching".to_owned()), ("p".to_owned(), "watching".to_owned())]
     );
-    let id: i32 = one(
-        &mut play.admin,
-        "select id from audit_algolia.sources where source = 't'::regclass",
-    );
-    play.owner
-        .batch_execute(&format!("alter table t disable trigger audit_algolia_{id}"))
-        .unwrap();
+    let id: i32 = one(&mut play.admin, "select id from audit_algolia.sources where source = 't'::regclass");
+    play.owner.batch_execute(&format!("alter table t disable trigger audit_algolia_{id}")).unwrap();
     assert_eq!(state(&mut play)[0].1, "trigger disabled");
     play.run("insert into t values (1)");
-    play.owner
-        .batch_execute(&format!("alter table t enable trigger audit_algolia_{id}"))
-        .unwrap();
+    play.owner.batch_execute(&format!("alter table t enable trigger audit_algolia_{id}")).unwrap();
     assert_eq!(state(&mut play)[0].1, "watching");
-    play.owner
-        .batch_execute(&format!("drop trigger audit_algolia_{id} on t"))
-        .unwrap();
+    play.owner.batch_execute(&format!("drop trigger audit_algolia_{id} on t")).unwrap();
     assert_eq!(state(&mut play)[0].1, "trigger missing");
     play.run("insert into t values (2)");
-    play.admin
-        .batch_execute("select audit_algolia.unwatch('t')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
     play.watch("t", "columns => '{id}'");
     play.run("insert into t values (3)");
     assert_eq!(play.ids(), ["3"]);
@@ -130,18 +97,14 @@ fn a_table_may_be_watched_for_several_indices() {
     play.watch("t", "columns => '{v}'");
     crate::play::watch(&mut play.admin, "t", "several_more", "columns => '{w AS x}'");
     play.run("insert into t values (1, 'a', 'b')");
-    play.admin
-        .batch_execute("select audit_algolia.unwatch('t', 'several')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t', 'several')").unwrap();
     play.run("insert into t values (2, 'c', 'd')");
     assert_eq!(play.ids(), ["1"]);
     crate::play::settle(&mut play.admin, "several_more");
     let more = play.stage.standin.index("several_more");
     assert_eq!(more.keys().collect::<Vec<_>>(), ["1", "2"]);
     assert_eq!(more["2"], serde_json::json!({"objectID": "2", "x": "d"}));
-    play.admin
-        .batch_execute("select audit_algolia.unwatch('t')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
     let error = failure(&mut play.admin, "select audit_algolia.unwatch('t')");
     assert_eq!(error.code().code(), "42704");
 }
@@ -152,9 +115,7 @@ fn other_sessions_follow_new_rules_at_once() {
     let mut play = Play::new("followed", "create table t (id int primary key, v text, w text)");
     play.watch("t", "columns => '{v}'");
     play.run("insert into t values (1, 'a', 'b')");
-    play.admin
-        .batch_execute("select audit_algolia.unwatch('t')")
-        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
     play.watch("t", "columns => '{w}'");
     play.run("insert into t values (2, 'c', 'd')");
     play.admin
@@ -163,28 +124,21 @@ fn other_sessions_follow_new_rules_at_once() {
     play.run("insert into t values (3, 'e', 'f')");
     let records = play.records();
     assert_eq!(records["2"], serde_json::json!({"objectID": "2", "w": "d"}));
-    assert_eq!(
-        records["3"],
-        serde_json::json!({"objectID": "3", "v": "e", "w": "f"})
-    );
+    assert_eq!(records["3"], serde_json::json!({"objectID": "3", "v": "e", "w": "f"}));
 }
 
 #[test]
 fn dropping_the_extension_lets_writers_go_on() {
     let stage = audit_algolia_tests::stage::Stage::builder().start().unwrap();
     let mut admin = stage.admin();
-    admin
-        .batch_execute("create table t (id int primary key)")
-        .unwrap();
+    admin.batch_execute("create table t (id int primary key)").unwrap();
     crate::play::watch(&mut admin, "t", "t", "columns => '{id}'");
     let mut writer = stage.admin();
     writer.batch_execute("insert into t values (1)").unwrap();
     stage.wait_for_records("t", 1);
     let refused = failure(&mut admin, "drop extension audit_algolia");
     assert_eq!(refused.code().code(), "2BP01");
-    admin
-        .batch_execute("drop extension audit_algolia cascade")
-        .unwrap();
+    admin.batch_execute("drop extension audit_algolia cascade").unwrap();
     writer.batch_execute("insert into t values (2)").unwrap();
     let mut watcher = stage.admin();
     audit_algolia_tests::wait::wait_until("no worker", audit_algolia_tests::stage::SOON, || {
@@ -195,8 +149,6 @@ fn dropping_the_extension_lets_writers_go_on() {
     });
     admin.batch_execute("create extension audit_algolia").unwrap();
     crate::play::watch(&mut admin, "t", "t", "columns => '{id}'");
-    writer
-        .batch_execute("insert into t values (3); insert into t select generate_series(10, 500)")
-        .unwrap();
+    writer.batch_execute("insert into t values (3); insert into t select generate_series(10, 500)").unwrap();
     stage.wait_for_records("t", 493);
 }

@@ -33,10 +33,7 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -53,12 +50,7 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(20)))
             .build()
             .new_agent();
-        Client {
-            agent,
-            url: url.to_owned(),
-            app: APP_ID.to_owned(),
-            key: ADMIN_KEY.to_owned(),
-        }
+        Client { agent, url: url.to_owned(), app: APP_ID.to_owned(), key: ADMIN_KEY.to_owned() }
     }
 
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Client {
@@ -72,17 +64,11 @@ impl Client {
     }
 
     pub(crate) fn with_key(&self, key: &str) -> Client {
-        Client {
-            key: key.to_owned(),
-            ..self.clone()
-        }
+        Client { key: key.to_owned(), ..self.clone() }
     }
 
     pub(crate) fn with_app(&self, app: &str) -> Client {
-        Client {
-            app: app.to_owned(),
-            ..self.clone()
-        }
+        Client { app: app.to_owned(), ..self.clone() }
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -128,29 +114,18 @@ impl Client {
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()))
             .collect();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer {
-            status: response.status().as_u16(),
-            json,
-            text,
-            headers,
-        })
+        Ok(Answer { status: response.status().as_u16(), json, text, headers })
     }
 }
 
 /// Sends a batch.
 pub(crate) fn batch(client: &Client, index: &str, requests: Value) -> Answer {
-    client.post(
-        &format!("/1/indexes/{index}/batch"),
-        &json!({"requests": requests}),
-    )
+    client.post(&format!("/1/indexes/{index}/batch"), &json!({"requests": requests}))
 }
 
 /// The requests that add these records.
 pub(crate) fn add(records: impl IntoIterator<Item = Value>) -> Value {
-    records
-        .into_iter()
-        .map(|body| json!({"action": "addObject", "body": body}))
-        .collect()
+    records.into_iter().map(|body| json!({"action": "addObject", "body": body})).collect()
 }
 
 /// Ten records to search in, in index `t`.

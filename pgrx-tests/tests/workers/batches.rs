@@ -67,22 +67,13 @@ fn compression_follows_its_setting() {
     stage.wait_for_records("log", 1);
     insert(&mut db, "log", 101..=200);
     stage.wait_for_records("log", 101);
-    stage
-        .cluster
-        .set(&[("audit_algolia.compression", "off")])
-        .unwrap();
+    stage.cluster.set(&[("audit_algolia.compression", "off")]).unwrap();
     let mut next = 1000;
     wait_until("plain requests", SOON, || {
         insert(&mut db, "log", next..=next + 99);
         next += 100;
         assert!(one::<bool>(&mut db, "select audit_algolia.flush()"));
-        stage
-            .standin
-            .requests()
-            .last()
-            .unwrap()
-            .header("content-encoding")
-            .is_none()
+        stage.standin.requests().last().unwrap().header("content-encoding").is_none()
     });
     let requests = stage.standin.requests();
     assert_eq!(requests[0].header("content-encoding"), None, "too small");
@@ -94,10 +85,8 @@ fn compression_follows_its_setting() {
 
 #[test]
 fn requests_say_who_sends_them() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.user_agent_suffix", "my gateway (2)")
-        .start()
-        .unwrap();
+    let stage =
+        Stage::builder().setting("audit_algolia.user_agent_suffix", "my gateway (2)").start().unwrap();
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=1);
     stage.wait_for_records("log", 1);

@@ -84,15 +84,10 @@ fn four_workers_send_each_row_once() {
                     scope.spawn(move || write(stage, writer + WRITERS * seed, seed as u64))
                 })
                 .collect();
-            running
-                .into_iter()
-                .flat_map(|writer| writer.join().unwrap())
-                .collect::<Vec<_>>()
+            running.into_iter().flat_map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
         });
         expected.extend(written);
-        wait_until("all rows", 3 * SOON, || {
-            stage.standin.operations("log") >= expected.len() as u64
-        });
+        wait_until("all rows", 3 * SOON, || stage.standin.operations("log") >= expected.len() as u64);
         wait_for_empty_queue(&mut db, "log");
     }
     let rows = expected.len() as i64;
@@ -100,9 +95,7 @@ fn four_workers_send_each_row_once() {
     let seen = queue(&mut db, "log");
     assert_eq!((seen.enqueued_total, seen.delivered_total), (rows, rows));
     assert_eq!((seen.failed_total, seen.retrying), (0, 0));
-    assert!(batches(&stage.standin, "log")
-        .iter()
-        .all(|batch| batch.len() <= 7));
+    assert!(batches(&stage.standin, "log").iter().all(|batch| batch.len() <= 7));
     assert_no_faults(&stage.cluster);
 }
 
@@ -120,9 +113,7 @@ fn a_backlog_is_shared_among_all_workers() {
     // A single commit wakes a single worker, which must not keep it all to itself.
     insert(&mut db, "log", 1..=2000);
     stage.wait_for_records("log", 2000);
-    let counts = db
-        .query("select rows_total from audit_algolia.worker_stats()", &[])
-        .unwrap();
+    let counts = db.query("select rows_total from audit_algolia.worker_stats()", &[]).unwrap();
     assert_eq!(counts.len(), 3);
     for count in counts {
         assert!(count.get::<_, i64>(0) >= 200, "{count:?}");
@@ -145,9 +136,7 @@ fn more_rows_than_can_be_claimed_at_once_are_delivered_all_the_same() {
         .unwrap();
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=180_000);
-    wait_until("all rows", 3 * SOON, || {
-        stage.standin.operations("log") >= 180_000
-    });
+    wait_until("all rows", 3 * SOON, || stage.standin.operations("log") >= 180_000);
     wait_for_empty_queue(&mut db, "log");
     assert_eq!(stage.standin.operations("log"), 180_000);
 }

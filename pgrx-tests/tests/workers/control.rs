@@ -21,20 +21,13 @@ fn a_pause_holds_until_it_is_resumed() {
     insert(&mut db, "other", 1..=10);
     db.batch_execute("select audit_algolia.resume('other')").unwrap();
     stage.wait_for_records("other", 10);
-    stays_true("nothing sent", Duration::from_millis(200), || {
-        sent(&stage.standin, "log").is_empty()
-    });
+    stays_true("nothing sent", Duration::from_millis(200), || sent(&stage.standin, "log").is_empty());
     // A pause that is rolled back is none, nor is a resumption.
-    db.batch_execute("begin; select audit_algolia.resume(); rollback")
-        .unwrap();
-    stays_true("nothing sent", Duration::from_millis(200), || {
-        sent(&stage.standin, "log").is_empty()
-    });
+    db.batch_execute("begin; select audit_algolia.resume(); rollback").unwrap();
+    stays_true("nothing sent", Duration::from_millis(200), || sent(&stage.standin, "log").is_empty());
     db.batch_execute("select audit_algolia.resume()").unwrap();
     stage.wait_for_records("log", 10);
-    let error = db
-        .batch_execute("select audit_algolia.pause('unknown')")
-        .unwrap_err();
+    let error = db.batch_execute("select audit_algolia.pause('unknown')").unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42704");
 }
 
@@ -43,9 +36,7 @@ fn flush_waits_for_what_was_queued_before() {
     let stage = Stage::builder().start().unwrap();
     let mut db = staged(&stage, "log");
     assert!(one::<bool>(&mut db, "select audit_algolia.flush()"));
-    stage
-        .standin
-        .fault(None, Fault::HangFor(Duration::from_millis(400)), Times::Once);
+    stage.standin.fault(None, Fault::HangFor(Duration::from_millis(400)), Times::Once);
     insert(&mut stage.admin(), "log", 1..=10);
     assert!(one::<bool>(&mut db, "select audit_algolia.flush()"));
     assert_holds(&stage.standin, "log", 1..=10);
@@ -63,19 +54,13 @@ fn flush_waits_for_what_was_queued_before() {
     db.batch_execute("rollback").unwrap();
     for wrong in ["null", "'-1 s'"] {
         let query = format!("select audit_algolia.flush({wrong})");
-        assert_eq!(
-            db.query_one(&query, &[]).unwrap_err().code().unwrap().code(),
-            "22023"
-        );
+        assert_eq!(db.query_one(&query, &[]).unwrap_err().code().unwrap().code(), "22023");
     }
 }
 
 #[test]
 fn flush_is_true_only_when_all_rows_have_arrived() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.batch_rows", 10)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.batch_rows", 10).start().unwrap();
     drop(staged(&stage, "log"));
     thread::scope(|scope| {
         for writer in 1..=4_i64 {
@@ -125,20 +110,13 @@ fn statistics_start_again_at_zero_and_what_is_queued_stays_counted() {
     db.batch_execute("select audit_algolia.pause()").unwrap();
     wait_for_state(&mut db, "log", "paused");
     insert(&mut db, "log", 11..=17);
-    let before: f64 = one(
-        &mut db,
-        "select extract(epoch from stats_reset)::float8 from audit_algolia.queue_stats()",
-    );
+    let before: f64 =
+        one(&mut db, "select extract(epoch from stats_reset)::float8 from audit_algolia.queue_stats()");
     db.batch_execute("select audit_algolia.reset_stats()").unwrap();
     let seen = queue(&mut db, "log");
-    assert_eq!(
-        (seen.enqueued_total, seen.delivered_total, seen.queued),
-        (0, 0, 7)
-    );
-    let after: f64 = one(
-        &mut db,
-        "select extract(epoch from stats_reset)::float8 from audit_algolia.queue_stats()",
-    );
+    assert_eq!((seen.enqueued_total, seen.delivered_total, seen.queued), (0, 0, 7));
+    let after: f64 =
+        one(&mut db, "select extract(epoch from stats_reset)::float8 from audit_algolia.queue_stats()");
     assert!(after > before);
     db.batch_execute("select audit_algolia.resume()").unwrap();
     wait_for_empty_queue(&mut db, "log");

@@ -10,10 +10,7 @@ use crate::support::*;
 
 /// A stage with another served database `shop`, both with two workers.
 fn with_shop() -> (Stage, Client, Client) {
-    let stage = Stage::builder()
-        .setting("max_worker_processes", 20)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("max_worker_processes", 20).start().unwrap();
     let mut db = staged(&stage, "log");
     let shop = add(&stage, &mut db, "shop");
     (stage, db, shop)
@@ -51,10 +48,7 @@ fn a_database_is_dropped_while_another_is_served() {
         stage.standin.reset();
         shop = add(&stage, &mut db, "shop");
     }
-    assert!(
-        !stage.cluster.log().contains("does not exist"),
-        "a worker came too late"
-    );
+    assert!(!stage.cluster.log().contains("does not exist"), "a worker came too late");
 }
 
 #[test]
@@ -67,11 +61,7 @@ fn a_database_with_many_workers_is_dropped_at_once() {
         .unwrap();
     let mut db = stage.admin();
     db.batch_execute("create database shop").unwrap();
-    stage
-        .cluster
-        .client("shop", "postgres")
-        .batch_execute("create extension audit_algolia")
-        .unwrap();
+    stage.cluster.client("shop", "postgres").batch_execute("create extension audit_algolia").unwrap();
     wait_for_workers(&mut db, "shop", 12);
     at_once(&mut db, "drop database shop");
 }
@@ -98,16 +88,9 @@ fn a_served_database_is_copied_and_the_copy_is_served_too() {
 
 #[test]
 fn a_database_made_from_a_template_with_the_extension_is_served_at_once() {
-    let stage = Stage::builder()
-        .setting("max_worker_processes", 20)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("max_worker_processes", 20).start().unwrap();
     let mut db = stage.admin();
-    stage
-        .cluster
-        .client("template1", "postgres")
-        .batch_execute("create extension audit_algolia")
-        .unwrap();
+    stage.cluster.client("template1", "postgres").batch_execute("create extension audit_algolia").unwrap();
     at_once(&mut db, "create database shop");
     let time = took(|| wait_for_workers(&mut db, "shop", 2));
     assert!(time < AT_ONCE, "{time:?}");
@@ -138,9 +121,7 @@ fn a_name_in_the_list_counts_at_the_moment_of_the_rename() {
     drop(add(&stage, &mut db, "shop"));
     assert!(workers(&mut db, "postgres").is_empty());
     at_once(&mut db, "alter database shop rename to hidden");
-    stays_true("no worker", Duration::from_millis(500), || {
-        workers(&mut db, "hidden").is_empty()
-    });
+    stays_true("no worker", Duration::from_millis(500), || workers(&mut db, "hidden").is_empty());
     at_once(&mut db, "alter database hidden rename to \"my store\"");
     let time = took(|| wait_for_workers(&mut db, "my store", 2));
     assert!(time < AT_ONCE, "{time:?}");
@@ -185,11 +166,9 @@ fn who_may_not_drop_a_database_does_not_disturb_its_workers() {
     db.batch_execute("create role nobody login").unwrap();
     let before = workers(&mut db, "shop");
     let mut nobody = stage.cluster.client("postgres", "nobody");
-    for statement in [
-        "drop database shop",
-        "alter database shop rename to mine",
-        "create database mine template shop",
-    ] {
+    for statement in
+        ["drop database shop", "alter database shop rename to mine", "create database mine template shop"]
+    {
         assert!(nobody.batch_execute(statement).is_err());
     }
     assert!(db.batch_execute("begin; drop database shop").is_err());
@@ -206,10 +185,7 @@ fn a_database_is_dropped_right_after_a_restart() {
     drop(shop);
     for _ in 0..3 {
         drop(db);
-        stage
-            .cluster
-            .restart(audit_algolia_tests::server::StopMode::Fast)
-            .unwrap();
+        stage.cluster.restart(audit_algolia_tests::server::StopMode::Fast).unwrap();
         db = stage.admin();
         at_once(&mut db, "create database copy template shop");
         at_once(&mut db, "drop database copy");
@@ -220,10 +196,7 @@ fn a_database_is_dropped_right_after_a_restart() {
 #[test]
 fn the_list_of_databases_follows_a_reload() {
     let (stage, mut db, mut shop) = with_shop();
-    stage
-        .cluster
-        .set(&[("audit_algolia.databases", "postgres")])
-        .unwrap();
+    stage.cluster.set(&[("audit_algolia.databases", "postgres")]).unwrap();
     wait_for_workers(&mut db, "shop", 0);
     insert(&mut shop, "sales", 1..=10);
     insert(&mut db, "log", 1..=10);

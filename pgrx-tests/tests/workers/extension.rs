@@ -41,8 +41,7 @@ fn workers_come_with_the_extension_and_go_with_it() {
         assert_workers_go(&mut db, drop);
         assert_workers_come(&mut db, create);
     }
-    db.batch_execute("drop extension audit_algolia; create role owner superuser; set role owner")
-        .unwrap();
+    db.batch_execute("drop extension audit_algolia; create role owner superuser; set role owner").unwrap();
     assert_workers_come(&mut db, create);
     assert_workers_go(&mut db, "reset role; drop owned by owner cascade");
     assert_no_faults(&stage.cluster);
@@ -116,15 +115,12 @@ fn an_extension_rolled_back_leaves_nothing_running() {
     watch(&mut db, "log");
     insert(&mut db, "log", 1..=10);
     db.batch_execute("rollback").unwrap();
-    stays_true("no worker", Duration::from_millis(500), || {
-        workers(&mut db, "postgres").is_empty()
-    });
+    stays_true("no worker", Duration::from_millis(500), || workers(&mut db, "postgres").is_empty());
     assert!(stage.standin.requests().is_empty());
     // And the other way round: a drop that is rolled back changes nothing.
     assert_workers_come(&mut db, "create extension audit_algolia");
     watch(&mut db, "log");
-    db.batch_execute("begin; drop extension audit_algolia cascade; rollback")
-        .unwrap();
+    db.batch_execute("begin; drop extension audit_algolia cascade; rollback").unwrap();
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
 }
@@ -135,14 +131,10 @@ fn other_extensions_are_none_of_our_business() {
     let mut db = staged(&stage, "log");
     wait_for_workers(&mut db, "postgres", 2);
     let before = workers(&mut db, "postgres");
-    db.batch_execute("drop extension plpgsql; create extension plpgsql; drop extension plpgsql")
-        .unwrap();
-    stays_true("the same workers", Duration::from_millis(700), || {
-        workers(&mut db, "postgres") == before
-    });
+    db.batch_execute("drop extension plpgsql; create extension plpgsql; drop extension plpgsql").unwrap();
+    stays_true("the same workers", Duration::from_millis(700), || workers(&mut db, "postgres") == before);
     // The launcher's book is in order: a worker that goes is replaced.
-    db.execute("select pg_terminate_backend($1)", &[&before[1]])
-        .unwrap();
+    db.execute("select pg_terminate_backend($1)", &[&before[1]]).unwrap();
     wait_until("another worker", SOON, || {
         let now = workers(&mut db, "postgres");
         now.len() == 2 && now != before
@@ -162,15 +154,12 @@ fn an_extension_in_a_prepared_transaction_is_served_when_it_commits() {
     stage.wait_for_records("log", 10);
     wait_for_empty_queue(&mut db, "log");
     for (wish, state) in [("pause", "paused"), ("resume", "idle")] {
-        db.batch_execute(&format!(
-            "begin; select audit_algolia.{wish}('log'); prepare transaction 'later'"
-        ))
-        .unwrap();
+        db.batch_execute(&format!("begin; select audit_algolia.{wish}('log'); prepare transaction 'later'"))
+            .unwrap();
         db.batch_execute("commit prepared 'later'").unwrap();
         wait_for_state(&mut db, "log", state);
     }
     assert_workers_go(&mut db, "drop extension audit_algolia cascade");
-    db.batch_execute("begin; create extension audit_algolia; prepare transaction 'later'")
-        .unwrap();
+    db.batch_execute("begin; create extension audit_algolia; prepare transaction 'later'").unwrap();
     assert_workers_come(&mut db, "commit prepared 'later'");
 }

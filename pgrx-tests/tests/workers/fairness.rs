@@ -45,9 +45,7 @@ fn a_paused_index_does_not_hold_back_another() {
 fn a_failing_index_does_not_hold_back_another() {
     let stage = one_request_at_a_time().start().unwrap();
     staged(&stage, "bad");
-    stage
-        .standin
-        .inject(FaultRule::new(Fault::error(503, "no"), Times::Always).index("bad"));
+    stage.standin.inject(FaultRule::new(Fault::error(503, "no"), Times::Always).index("bad"));
     assert_good_gets_through(&stage);
 }
 
@@ -55,8 +53,6 @@ fn a_failing_index_does_not_hold_back_another() {
 fn an_index_that_hangs_does_not_hold_back_another_for_longer_than_a_request() {
     let stage = one_request_at_a_time().start().unwrap();
     staged(&stage, "bad");
-    stage
-        .standin
-        .inject(FaultRule::new(Fault::Hang, Times::Always).index("bad"));
+    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Always).index("bad"));
     assert_good_gets_through(&stage);
 }

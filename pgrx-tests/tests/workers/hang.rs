@@ -23,9 +23,7 @@ fn hanging() -> Stage {
     insert(&mut db, "log", 1..=500);
     wait_until("hanging requests", SOON, || stage.standin.in_hang() >= 2);
     insert(&mut db, "log", 501..=510);
-    wait_until("the slot kept for fresh rows", SOON, || {
-        stage.standin.in_hang() >= 3
-    });
+    wait_until("the slot kept for fresh rows", SOON, || stage.standin.in_hang() >= 3);
     stage
 }
 
@@ -52,9 +50,7 @@ fn workers_sleep_while_the_network_is_waited_for() {
     let stage = hanging();
     let pids = workers(&mut stage.admin(), "postgres");
     let before: u64 = switches(&pids).iter().sum();
-    stays_true("asleep", Duration::from_secs(2), || {
-        switches(&pids).iter().sum::<u64>() < before + 50
-    });
+    stays_true("asleep", Duration::from_secs(2), || switches(&pids).iter().sum::<u64>() < before + 50);
 }
 
 #[test]
@@ -85,19 +81,14 @@ fn a_fresh_row_that_lingers_uses_its_slot_when_its_time_has_come() {
     wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
     let time = took(|| {
         insert(&mut db, "log", 21..=21);
-        wait_until("the fresh row", SOON, || {
-            sent(&stage.standin, "log").contains(&21)
-        });
+        wait_until("the fresh row", SOON, || sent(&stage.standin, "log").contains(&21));
     });
     assert!(time < Duration::from_secs(3), "{time:?}");
 }
 
 #[test]
 fn new_hosts_are_tried_at_once_when_the_old_ones_hang() {
-    let stage = Stage::builder()
-        .standin(|standin| standin.hosts = 2)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().standin(|standin| standin.hosts = 2).start().unwrap();
     let mut db = staged(&stage, "log");
     stage.standin.fault(Some(0), Fault::Hang, Times::Always);
     insert(&mut db, "log", 1..=10);

@@ -26,9 +26,7 @@ fn the_processes_say_what_they_are_and_what_they_do() {
     assert_eq!(kinds, 2);
     let activity = "
         select state || ': ' || query from pg_stat_activity where backend_type = 'audit_algolia worker'";
-    wait_until("an idle worker", SOON, || {
-        one::<String>(&mut db, activity) == "idle: waiting for rows"
-    });
+    wait_until("an idle worker", SOON, || one::<String>(&mut db, activity) == "idle: waiting for rows");
     // One request is answered and its rows deleted; the other still hangs, and that is what it says.
     stage.standin.fault(None, Fault::Hang, Times::Once);
     insert(&mut db, "log", 1..=10);
@@ -82,10 +80,7 @@ fn an_idle_server_is_left_alone() {
         from pg_stat_activity as a where a.backend_type like 'audit_algolia%'";
     // Statistics are told up to a second after the last transaction.
     let pids: Vec<i32> = other
-        .query(
-            "select pid from pg_stat_activity where backend_type like 'audit_algolia%'",
-            &[],
-        )
+        .query("select pid from pg_stat_activity where backend_type like 'audit_algolia%'", &[])
         .unwrap()
         .iter()
         .map(|row| row.get(0))
@@ -100,24 +95,17 @@ fn an_idle_server_is_left_alone() {
         since.1.elapsed() > Duration::from_millis(1500)
     });
     let (before, woken) = (one::<String>(&mut other, look), switches(&pids));
-    stays_true("nobody wakes up", Duration::from_secs(6), || {
-        switches(&pids) == woken
-    });
+    stays_true("nobody wakes up", Duration::from_secs(6), || switches(&pids) == woken);
     assert_eq!(one::<String>(&mut other, look), before);
 }
 
 #[test]
 fn a_pinned_snapshot_does_not_slow_the_claims_down() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.workers", 1)
-        .setting("autovacuum", "off")
-        .start()
-        .unwrap();
+    let stage =
+        Stage::builder().setting("audit_algolia.workers", 1).setting("autovacuum", "off").start().unwrap();
     let mut db = staged(&stage, "log");
     let mut reader = stage.admin();
-    reader
-        .batch_execute("begin isolation level repeatable read; select count(*) from log")
-        .unwrap();
+    reader.batch_execute("begin isolation level repeatable read; select count(*) from log").unwrap();
     let mut next = 1;
     let mut deliver = |db: &mut postgres::Client, commits: i64| {
         for _ in 0..commits {

@@ -23,18 +23,10 @@ fn a_row_committed_during_a_drain_overtakes_the_backlog() {
     wait_until("the drain", SOON, || sent(&stage.standin, "log").len() >= 100);
     let before = sent(&stage.standin, "log").len();
     insert(&mut db, "log", 5000..=5000);
-    wait_until("the new row", SOON, || {
-        sent(&stage.standin, "log").contains(&5000)
-    });
-    let overtaken = sent(&stage.standin, "log")
-        .iter()
-        .position(|id| *id == 5000)
-        .unwrap();
+    wait_until("the new row", SOON, || sent(&stage.standin, "log").contains(&5000));
+    let overtaken = sent(&stage.standin, "log").iter().position(|id| *id == 5000).unwrap();
     // Two batches may be on their way and one just claimed.
-    assert!(
-        overtaken <= before + 40,
-        "{before} before, {overtaken} at arrival"
-    );
+    assert!(overtaken <= before + 40, "{before} before, {overtaken} at arrival");
     stage.wait_for_records("log", 1001);
     assert_each_once(&stage.standin, "log", (1..=1000).chain([5000]));
 }
@@ -50,10 +42,7 @@ fn the_tail_gets_its_share_of_the_batches() {
     let mut db = stage.admin();
     for (share, from_the_tail) in [(0, 0..=0), (10, 3..=4), (100, 38..=39)] {
         let index = format!("log_{share}");
-        stage
-            .cluster
-            .set(&[("audit_algolia.tail_share", &share.to_string())])
-            .unwrap();
+        stage.cluster.set(&[("audit_algolia.tail_share", &share.to_string())]).unwrap();
         watch(&mut db, &index);
         db.execute("select audit_algolia.pause($1)", &[&index]).unwrap();
         wait_for_state(&mut db, &index, "paused");
@@ -89,9 +78,7 @@ fn a_request_is_for_one_index() {
     let mut transaction = db.transaction().unwrap();
     for id in 1..=30 {
         for name in names {
-            transaction
-                .execute(&format!("insert into {name} values ($1)"), &[&i64::from(id)])
-                .unwrap();
+            transaction.execute(&format!("insert into {name} values ($1)"), &[&i64::from(id)]).unwrap();
         }
     }
     transaction.commit().unwrap();
@@ -100,9 +87,7 @@ fn a_request_is_for_one_index() {
         assert_each_once(&stage.standin, name, 1..=30);
     }
     for request in stage.standin.requests() {
-        assert!(names
-            .iter()
-            .any(|name| request.path == format!("/1/indexes/{name}/batch")));
+        assert!(names.iter().any(|name| request.path == format!("/1/indexes/{name}/batch")));
     }
     // One transaction, one request each: nothing was waiting for anything else.
     assert_eq!(stage.standin.request_count(), 3);

@@ -20,12 +20,9 @@ fn session(stage: &Stage) -> postgres::Client {
 }
 
 fn launcher(db: &mut postgres::Client) -> Option<i32> {
-    db.query_opt(
-        "select pid from pg_stat_activity where backend_type = 'audit_algolia launcher'",
-        &[],
-    )
-    .unwrap()
-    .map(|row| row.get(0))
+    db.query_opt("select pid from pg_stat_activity where backend_type = 'audit_algolia launcher'", &[])
+        .unwrap()
+        .map(|row| row.get(0))
 }
 
 #[test]
@@ -74,10 +71,7 @@ fn workers_terminated_with_requests_in_flight_lose_nothing() {
 
 #[test]
 fn a_killed_worker_restarts_the_server_and_all_rows_arrive() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.batch_rows", 50)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.batch_rows", 50).start().unwrap();
     let mut db = staged(&stage, "log");
     stage.standin.fault(None, Fault::Hang, Times::Always);
     insert(&mut db, "log", 1..=1000);
@@ -95,10 +89,7 @@ fn a_killed_worker_restarts_the_server_and_all_rows_arrive() {
 
 #[test]
 fn an_immediate_stop_with_requests_in_flight_loses_nothing() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.batch_rows", 50)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.batch_rows", 50).start().unwrap();
     let mut db = staged(&stage, "log");
     stage.standin.fault(None, Fault::Hang, Times::Always);
     insert(&mut db, "log", 1..=1000);
@@ -122,9 +113,7 @@ fn a_server_that_is_stopped_again_and_again_while_it_delivers_loses_nothing() {
         let mut db = stage.admin();
         insert(&mut db, "log", round * 1000 + 1..=round * 1000 + 1000);
         let before = stage.standin.operations("log");
-        wait_until("some deliveries", SOON, || {
-            stage.standin.operations("log") > before + 100
-        });
+        wait_until("some deliveries", SOON, || stage.standin.operations("log") > before + 100);
         drop(db);
         let mode = [StopMode::Fast, StopMode::Immediate, StopMode::Smart][round as usize % 3];
         let time = stage.cluster.stop(mode).unwrap();
@@ -140,10 +129,7 @@ fn a_server_that_is_stopped_again_and_again_while_it_delivers_loses_nothing() {
 #[test]
 fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
     // One for logical replication, one for the launcher, one to spare.
-    let stage = Stage::builder()
-        .setting("max_worker_processes", 3)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("max_worker_processes", 3).start().unwrap();
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
@@ -153,9 +139,7 @@ fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
     // The launcher looks again, and has nothing new to say.
     for size in ["500", "600", "700"] {
         stage.cluster.set(&[("audit_algolia.batch_rows", size)]).unwrap();
-        wait_until("the reload", SOON, || {
-            one::<String>(&mut db, "show audit_algolia.batch_rows") == size
-        });
+        wait_until("the reload", SOON, || one::<String>(&mut db, "show audit_algolia.batch_rows") == size);
     }
     assert_eq!(stage.cluster.log().matches(warning).count(), 1);
     // Somebody else's database comes along: one worker for two of them.
@@ -165,9 +149,6 @@ fn too_few_process_slots_are_told_once_and_used_when_they_become_free() {
     watch(&mut other, "more");
     insert(&mut other, "more", 1..=10);
     assert_eq!(queue(&mut other, "more").queued, 10);
-    stage
-        .cluster
-        .set(&[("audit_algolia.databases", "other")])
-        .unwrap();
+    stage.cluster.set(&[("audit_algolia.databases", "other")]).unwrap();
     stage.wait_for_records("more", 10);
 }

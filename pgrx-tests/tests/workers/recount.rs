@@ -40,10 +40,7 @@ fn a_backlog_is_counted_again_after_each_kind_of_restart() {
 
 #[test]
 fn a_count_is_exact_while_others_write_and_deliver() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.batch_rows", 50)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.batch_rows", 50).start().unwrap();
     let mut db = staged(&stage, "log");
     db.batch_execute("select audit_algolia.pause('log')").unwrap();
     wait_for_state(&mut db, "log", "paused");
@@ -89,9 +86,7 @@ fn a_count_is_exact_while_others_write_and_deliver() {
         stop.store(true, Ordering::Relaxed);
     });
     let mut db = stage.admin();
-    wait_until("the flights to land", SOON, || {
-        queue(&mut db, "log").in_flight == 0
-    });
+    wait_until("the flights to land", SOON, || queue(&mut db, "log").in_flight == 0);
     wait_until("an exact count", SOON, || is_exact(&mut db));
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     wait_until("all rows", 3 * SOON, || queue(&mut db, "log").queued == 0);

@@ -24,10 +24,7 @@ fn a_bad_value_is_refused_at_the_reload() {
         ("databases", "a,,b"),
         ("on_capture_error", "warn"),
         ("application_id", "has a space"),
-        (
-            "application_id",
-            "x123456789012345678901234567890123456789012345678901234567890123",
-        ),
+        ("application_id", "x123456789012345678901234567890123456789012345678901234567890123"),
         ("user_agent_suffix", "Schlüssel"),
         ("ca_file", pem.to_str().unwrap()),
         ("ca_file", absent.to_str().unwrap()),
@@ -57,15 +54,10 @@ fn a_bad_value_is_refused_at_the_reload() {
 /// What the configuration file says now, or the default.
 fn settings_value(stage: &Stage, name: &str) -> String {
     let file = std::fs::read_to_string(stage.cluster.data_dir().join("harness.conf")).unwrap();
-    let line = file
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{name} = '")));
+    let line = file.lines().find_map(|line| line.strip_prefix(&format!("{name} = '")));
     match line {
         Some(rest) => rest.trim_end_matches('\'').to_owned(),
-        None => one(
-            &mut stage.admin(),
-            &format!("select boot_val from pg_settings where name = '{name}'"),
-        ),
+        None => one(&mut stage.admin(), &format!("select boot_val from pg_settings where name = '{name}'")),
     }
 }
 
@@ -80,10 +72,7 @@ fn a_key_file_others_can_read_is_refused() {
     ] {
         let file = KeyFile::new(&stage, content, mode);
         let mark = stage.cluster.log_mark();
-        stage
-            .cluster
-            .set(&[("audit_algolia.api_key_file", file.path())])
-            .unwrap();
+        stage.cluster.set(&[("audit_algolia.api_key_file", file.path())]).unwrap();
         wait_until(reason, SOON, || stage.cluster.log_since(mark).contains(reason));
         assert_eq!(one::<String>(&mut db, "show audit_algolia.api_key_file"), "");
         stage.cluster.set(&[("audit_algolia.api_key_file", "")]).unwrap();

@@ -64,21 +64,10 @@ fn whatever_goes_wrong_is_told_and_tried_again() {
 
 #[test]
 fn an_answer_that_names_too_few_records_does_not_count() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.retry_min", "20ms")
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.retry_min", "20ms").start().unwrap();
     let mut db = staged(&stage, "log");
     let answer = FaultBody::Json(serde_json::json!({"taskID": 1, "objectIDs": ["1"]}));
-    stage.standin.fault(
-        None,
-        Fault::Status {
-            code: 200,
-            body: answer,
-            headers: Vec::new(),
-        },
-        Times::Once,
-    );
+    stage.standin.fault(None, Fault::Status { code: 200, body: answer, headers: Vec::new() }, Times::Once);
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
     let error = queue(&mut db, "log").last_error;
@@ -94,13 +83,9 @@ fn the_pause_between_attempts_lies_between_its_bounds() {
         .start()
         .unwrap();
     let mut db = staged(&stage, "log");
-    stage
-        .standin
-        .fault(None, Fault::error(503, "no"), Times::Count(8));
+    stage.standin.fault(None, Fault::error(503, "no"), Times::Count(8));
     insert(&mut db, "log", 1..=10);
-    wait_until("the backoff", SOON, || {
-        queue(&mut db, "log").state == "backing off"
-    });
+    wait_until("the backoff", SOON, || queue(&mut db, "log").state == "backing off");
     stage.wait_for_records("log", 10);
     let times: Vec<Instant> = stage.standin.requests().iter().map(|r| r.at).collect();
     assert_eq!(times.len(), 9);
@@ -124,10 +109,7 @@ fn what_fails_together_counts_as_one_failure() {
     let mut db = staged(&stage, "log");
     let fault = Fault::HangFor(Duration::from_millis(300));
     stage.standin.fault(None, fault, Times::Count(15));
-    stage
-        .cluster
-        .set(&[("audit_algolia.request_timeout", "100ms")])
-        .unwrap();
+    stage.cluster.set(&[("audit_algolia.request_timeout", "100ms")]).unwrap();
     wait_until("the setting", SOON, || {
         one::<String>(&mut db, "show audit_algolia.request_timeout") == "100ms"
     });
@@ -142,14 +124,9 @@ fn what_fails_together_counts_as_one_failure() {
 
 #[test]
 fn a_wish_of_algolia_to_wait_is_granted() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.retry_min", "10ms")
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("audit_algolia.retry_min", "10ms").start().unwrap();
     let mut db = staged(&stage, "log");
-    stage
-        .standin
-        .fault(None, Fault::too_many_requests(Some(1)), Times::Once);
+    stage.standin.fault(None, Fault::too_many_requests(Some(1)), Times::Once);
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
     let times: Vec<Instant> = stage.standin.requests().iter().map(|r| r.at).collect();
@@ -158,22 +135,14 @@ fn a_wish_of_algolia_to_wait_is_granted() {
 
 #[test]
 fn the_second_host_takes_over_from_the_first() {
-    let stage = Stage::builder()
-        .standin(|standin| standin.hosts = 2)
-        .start()
-        .unwrap();
+    let stage = Stage::builder().standin(|standin| standin.hosts = 2).start().unwrap();
     let mut db = staged(&stage, "log");
-    stage
-        .standin
-        .fault(Some(0), Fault::error(503, "no"), Times::Always);
+    stage.standin.fault(Some(0), Fault::error(503, "no"), Times::Always);
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
     wait_for_empty_queue(&mut db, "log");
     assert_eq!(queue(&mut db, "log").failed_total, 0);
-    let host: String = one(
-        &mut db,
-        "select host from audit_algolia.worker_stats() where rows_total > 0",
-    );
+    let host: String = one(&mut db, "select host from audit_algolia.worker_stats() where rows_total > 0");
     assert!(stage.standin.base_urls()[1].ends_with(&host), "{host}");
 }
 
@@ -213,16 +182,8 @@ fn rows_wait_for_an_algolia_that_is_gone_and_comes_back() {
     wait_for_state(&mut db, "log", "backing off");
     let seen = queue(&mut db, "log");
     assert_eq!(seen.queued, 500);
-    assert!(
-        seen.last_error.contains("connection refused"),
-        "{}",
-        seen.last_error
-    );
-    let standin = Standin::start(StandinConfig {
-        ports: vec![port],
-        ..StandinConfig::default()
-    })
-    .unwrap();
+    assert!(seen.last_error.contains("connection refused"), "{}", seen.last_error);
+    let standin = Standin::start(StandinConfig { ports: vec![port], ..StandinConfig::default() }).unwrap();
     let stage = Stage { cluster, standin };
     stage.wait_for_records("log", 500);
     assert_each_once(&stage.standin, "log", 1..=500);
@@ -238,12 +199,9 @@ fn random_faults_lose_nothing() {
         .start()
         .unwrap();
     let mut db = staged(&stage, "log");
-    for (seed, fault) in [
-        (1, Fault::error(500, "no")),
-        (2, Fault::Reset),
-        (3, Fault::AcceptThenDrop),
-        (4, Fault::Truncate),
-    ] {
+    for (seed, fault) in
+        [(1, Fault::error(500, "no")), (2, Fault::Reset), (3, Fault::AcceptThenDrop), (4, Fault::Truncate)]
+    {
         stage
             .standin
             .inject(audit_algolia_tests::standin::FaultRule::new(fault, Times::Always).percent(15, seed));

@@ -18,28 +18,18 @@ fn assert_no_secret(text: &str) {
 
 #[test]
 fn the_log_never_holds_a_key() {
-    let stage = Stage::builder()
-        .setting("log_min_messages", "debug1")
-        .start()
-        .unwrap();
+    let stage = Stage::builder().setting("log_min_messages", "debug1").start().unwrap();
     let mut db = staged(&stage, "log");
     let echo = |key: &str| format!("Invalid key {key}, really {key}");
-    stage
-        .standin
-        .fault(None, Fault::error(503, &echo(ADMIN_KEY)), Times::Count(2));
+    stage.standin.fault(None, Fault::error(503, &echo(ADMIN_KEY)), Times::Count(2));
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
     assert_no_secret(&queue(&mut db, "log").last_error);
     stage
         .cluster
-        .set(&[
-            ("audit_algolia.api_key", OTHERS[0]),
-            ("audit_algolia.pseudonym_key", OTHERS[1]),
-        ])
+        .set(&[("audit_algolia.api_key", OTHERS[0]), ("audit_algolia.pseudonym_key", OTHERS[1])])
         .unwrap();
-    stage
-        .standin
-        .fault(None, Fault::error(403, &echo(OTHERS[0])), Times::Once);
+    stage.standin.fault(None, Fault::error(403, &echo(OTHERS[0])), Times::Once);
     let mut next = 11;
     wait_until("a refusal", SOON, || {
         insert(&mut db, "log", next..=next);
@@ -47,18 +37,10 @@ fn the_log_never_holds_a_key() {
         queue(&mut db, "log").state == "blocked"
     });
     assert_no_secret(&queue(&mut db, "log").last_error);
-    db.batch_execute(&format!(
-        "alter system set audit_algolia.api_key = '{}'",
-        OTHERS[2]
-    ))
-    .unwrap();
+    db.batch_execute(&format!("alter system set audit_algolia.api_key = '{}'", OTHERS[2])).unwrap();
     stage.cluster.reload().unwrap();
-    db.batch_execute("alter system reset audit_algolia.api_key")
-        .unwrap();
-    stage
-        .cluster
-        .set(&[("audit_algolia.api_key", ADMIN_KEY)])
-        .unwrap();
+    db.batch_execute("alter system reset audit_algolia.api_key").unwrap();
+    stage.cluster.set(&[("audit_algolia.api_key", ADMIN_KEY)]).unwrap();
     stage.wait_for_records("log", next as usize - 1);
     assert_no_secret(&stage.cluster.log());
 }
@@ -67,8 +49,7 @@ fn the_log_never_holds_a_key() {
 fn no_session_is_shown_a_key() {
     let stage = Stage::builder().start().unwrap();
     let mut db = staged(&stage, "log");
-    db.batch_execute("create role reader login; grant pg_read_all_settings, pg_monitor to reader")
-        .unwrap();
+    db.batch_execute("create role reader login; grant pg_read_all_settings, pg_monitor to reader").unwrap();
     db.batch_execute("create role nobody login").unwrap();
     for user in ["postgres", "reader", "nobody"] {
         let mut session = stage.cluster.client("postgres", user);
@@ -86,8 +67,6 @@ fn no_session_is_shown_a_key() {
                 Err(error) => assert!(user == "nobody", "{user}: {error}"),
             }
         }
-        assert!(session
-            .batch_execute(&format!("set audit_algolia.api_key = '{}'", OTHERS[2]))
-            .is_err());
+        assert!(session.batch_execute(&format!("set audit_algolia.api_key = '{}'", OTHERS[2])).is_err());
     }
 }

@@ -98,9 +98,7 @@ pub(crate) fn workers(db: &mut Client, database: &str) -> Vec<i32> {
 /// Waits until a database has so many workers.
 #[track_caller]
 pub(crate) fn wait_for_workers(db: &mut Client, database: &str, count: usize) {
-    wait_until(&format!("{count} workers in {database}"), SOON, || {
-        workers(db, database).len() == count
-    });
+    wait_until(&format!("{count} workers in {database}"), SOON, || workers(db, database).len() == count);
 }
 
 /// Waits until nothing is queued or on its way, also by the table itself.
@@ -128,10 +126,7 @@ pub(crate) fn batches(standin: &Standin, index: &str) -> Vec<Vec<i64>> {
     let mut batches: Vec<(usize, Vec<i64>)> = Vec::new();
     for arrival in standin.arrivals().iter().filter(|a| a.index == index) {
         let id = arrival.object_id.parse().unwrap();
-        match batches
-            .last_mut()
-            .filter(|(request, _)| *request == arrival.request)
-        {
+        match batches.last_mut().filter(|(request, _)| *request == arrival.request) {
             Some((_, ids)) => ids.push(id),
             None => batches.push((arrival.request, vec![id])),
         }
@@ -151,11 +146,7 @@ pub(crate) fn assert_each_once(standin: &Standin, index: &str, ids: impl IntoIte
 /// Asserts that the index holds exactly the rows `ids`.
 #[track_caller]
 pub(crate) fn assert_holds(standin: &Standin, index: &str, ids: impl IntoIterator<Item = i64>) {
-    let held: BTreeSet<i64> = standin
-        .index(index)
-        .keys()
-        .map(|id| id.parse().unwrap())
-        .collect();
+    let held: BTreeSet<i64> = standin.index(index).keys().map(|id| id.parse().unwrap()).collect();
     assert_eq!(held, ids.into_iter().collect());
 }
 
@@ -169,19 +160,10 @@ pub(crate) fn took(work: impl FnOnce()) -> Duration {
 /// Asserts that nothing in the log speaks of a fault of ours.
 #[track_caller]
 pub(crate) fn assert_no_faults(cluster: &Cluster) {
-    let faults = [
-        "deadlock",
-        "PANIC",
-        "terminated by signal",
-        "ERROR:",
-        "FATAL:",
-        "WARNING:",
-    ];
+    let faults = ["deadlock", "PANIC", "terminated by signal", "ERROR:", "FATAL:", "WARNING:"];
     let log = cluster.log();
-    let found: Vec<&str> = log
-        .lines()
-        .filter(|line| faults.iter().any(|fault| line.contains(fault)))
-        .collect();
+    let found: Vec<&str> =
+        log.lines().filter(|line| faults.iter().any(|fault| line.contains(fault))).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -222,9 +204,7 @@ pub(crate) fn switches(pids: &[i32]) -> Vec<u64> {
     pids.iter()
         .map(|pid| {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             line.unwrap().trim().parse().unwrap()
         })
         .collect()

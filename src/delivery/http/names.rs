@@ -64,13 +64,7 @@ impl Names {
         match ask(&name, timeout) {
             Ok(addresses) => {
                 let since = Instant::now();
-                self.known().insert(
-                    name,
-                    Known {
-                        addresses: addresses.clone(),
-                        since,
-                    },
-                );
+                self.known().insert(name, Known { addresses: addresses.clone(), since });
                 Ok(addresses)
             }
             // An old address is a better guess than none.
@@ -90,10 +84,7 @@ fn ask(name: &str, timeout: NextTimeout) -> Result<Vec<IpAddr>, Error> {
         // Nobody listens any more when the time was over.
         let _ = answer.send(found);
     };
-    thread::Builder::new()
-        .name("audit_algolia name".to_owned())
-        .spawn(question)
-        .map_err(Error::Io)?;
+    thread::Builder::new().name("audit_algolia name".to_owned()).spawn(question).map_err(Error::Io)?;
     match wait.recv_timeout(*timeout.after) {
         Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
         Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Timeout(timeout.reason)),
@@ -114,9 +105,7 @@ impl Resolver for Names {
 
 /// Host name and port of a URL, with the port its scheme implies.
 fn target(uri: &Uri) -> Option<(String, u16)> {
-    let port = uri
-        .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
     Some((uri.host()?.to_ascii_lowercase(), port))
 }
 
@@ -126,41 +115,24 @@ mod tests {
     use crate::delivery::host_url::parse_hosts;
 
     fn resolve(names: &Names, url: &str) -> Result<Vec<SocketAddr>, Error> {
-        let timeout = NextTimeout {
-            after: Duration::from_secs(5).into(),
-            ..NextTimeout::default()
-        };
-        names
-            .resolve(&url.parse().unwrap(), &Config::default(), timeout)
-            .map(|found| found.to_vec())
+        let timeout = NextTimeout { after: Duration::from_secs(5).into(), ..NextTimeout::default() };
+        names.resolve(&url.parse().unwrap(), &Config::default(), timeout).map(|found| found.to_vec())
     }
 
     #[test]
     fn addresses_need_no_name_server() {
         let names = Names::default();
-        assert_eq!(
-            resolve(&names, "http://127.0.0.1:81/x").unwrap(),
-            ["127.0.0.1:81".parse().unwrap()]
-        );
-        assert_eq!(
-            resolve(&names, "https://[::1]/").unwrap(),
-            ["[::1]:443".parse().unwrap()]
-        );
+        assert_eq!(resolve(&names, "http://127.0.0.1:81/x").unwrap(), ["127.0.0.1:81".parse().unwrap()]);
+        assert_eq!(resolve(&names, "https://[::1]/").unwrap(), ["[::1]:443".parse().unwrap()]);
         assert!(names.known().is_empty());
     }
 
     #[test]
     fn a_known_name_is_not_asked_for_again_until_it_is_forgotten() {
         let names = Names::default();
-        let known = Known {
-            addresses: vec!["192.0.2.1".parse().unwrap()],
-            since: Instant::now(),
-        };
+        let known = Known { addresses: vec!["192.0.2.1".parse().unwrap()], since: Instant::now() };
         names.known().insert("algolia.invalid".to_owned(), known);
-        assert_eq!(
-            resolve(&names, "https://Algolia.invalid").unwrap(),
-            ["192.0.2.1:443".parse().unwrap()]
-        );
+        assert_eq!(resolve(&names, "https://Algolia.invalid").unwrap(), ["192.0.2.1:443".parse().unwrap()]);
         names.forget(&parse_hosts("https://algolia.invalid").unwrap()[0]);
         assert!(resolve(&names, "https://algolia.invalid").is_err());
     }

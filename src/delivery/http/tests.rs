@@ -103,10 +103,7 @@ fn a_request_carries_its_headers_once_and_its_body() {
     assert_eq!((response.status, response.body.as_slice()), (200, &b"{}"[..]));
     assert_eq!(response.content_type.as_deref(), Some("application/json"));
     let request = asked.recv().unwrap().1;
-    assert!(
-        request.starts_with("POST /1/indexes/a%20b/batch HTTP/1.1\r\n"),
-        "{request}"
-    );
+    assert!(request.starts_with("POST /1/indexes/a%20b/batch HTTP/1.1\r\n"), "{request}");
     assert!(request.ends_with("\r\n\r\n[1]"), "{request}");
     for header in [
         "x-algolia-api-key: k3y",
@@ -163,10 +160,7 @@ fn a_host_that_hangs_times_out() {
         let _ = held.lock().unwrap().recv();
     });
     let start = Instant::now();
-    let error = post_with(&client(), &host, |r| {
-        r.request_timeout = Duration::from_millis(250)
-    })
-    .unwrap_err();
+    let error = post_with(&client(), &host, |r| r.request_timeout = Duration::from_millis(250)).unwrap_err();
     assert_eq!(error, TransportError::Timeout("no answer within 0.25 s".into()));
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(hold);
@@ -182,10 +176,7 @@ fn a_host_that_trickles_times_out_as_a_whole() {
             alive = stream.write_all(b" ");
         }
     });
-    let error = post_with(&client(), &host, |r| {
-        r.request_timeout = Duration::from_millis(300)
-    })
-    .unwrap_err();
+    let error = post_with(&client(), &host, |r| r.request_timeout = Duration::from_millis(300)).unwrap_err();
     assert_eq!(error, TransportError::Timeout("no answer within 0.3 s".into()));
 }
 
@@ -193,19 +184,10 @@ fn a_host_that_trickles_times_out_as_a_whole() {
 fn nobody_there_is_a_connect_error() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let host = parse_hosts(&format!("http://{unused}")).unwrap().remove(0);
-    assert_eq!(
-        post(&client(), &host).unwrap_err(),
-        TransportError::Connect("connection refused".into())
-    );
+    assert_eq!(post(&client(), &host).unwrap_err(), TransportError::Connect("connection refused".into()));
     let nowhere = parse_hosts("http://host.invalid").unwrap().remove(0);
-    let error = post_with(&client(), &nowhere, |r| {
-        r.connect_timeout = Duration::from_secs(5)
-    })
-    .unwrap_err();
-    assert!(
-        matches!(error, TransportError::Connect(_) | TransportError::Timeout(_)),
-        "{error:?}"
-    );
+    let error = post_with(&client(), &nowhere, |r| r.connect_timeout = Duration::from_secs(5)).unwrap_err();
+    assert!(matches!(error, TransportError::Connect(_) | TransportError::Timeout(_)), "{error:?}");
 }
 
 #[test]
@@ -213,20 +195,12 @@ fn a_broken_connection_is_a_reset() {
     let host = serve(|_, mut stream| {
         read_request(&mut stream);
     });
-    assert!(matches!(
-        post(&client(), &host).unwrap_err(),
-        TransportError::Reset(_)
-    ));
+    assert!(matches!(post(&client(), &host).unwrap_err(), TransportError::Reset(_)));
     let truncated = serve(|_, mut stream| {
         read_request(&mut stream);
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nnot all")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nnot all").unwrap();
     });
-    assert!(matches!(
-        post(&client(), &truncated).unwrap_err(),
-        TransportError::Reset(_)
-    ));
+    assert!(matches!(post(&client(), &truncated).unwrap_err(), TransportError::Reset(_)));
 }
 
 #[test]
@@ -243,16 +217,8 @@ fn a_kept_connection_that_breaks_can_be_replaced_at_once() {
     });
     let client = client();
     post(&client, &host).unwrap();
-    assert!(matches!(
-        post(&client, &host).unwrap_err(),
-        TransportError::Reset(_)
-    ));
-    assert_eq!(
-        post_with(&client, &host, |r| r.fresh_connection = true)
-            .unwrap()
-            .status,
-        200
-    );
+    assert!(matches!(post(&client, &host).unwrap_err(), TransportError::Reset(_)));
+    assert_eq!(post_with(&client, &host, |r| r.fresh_connection = true).unwrap().status, 200);
 }
 
 #[test]
@@ -276,10 +242,7 @@ fn a_refusal_is_a_response_with_its_headers() {
     let response = post(&client(), &host).unwrap();
     assert_eq!((response.status, response.body.as_slice()), (429, &b"no!"[..]));
     assert_eq!(
-        (
-            response.retry_after.as_deref(),
-            response.correlation_id.as_deref()
-        ),
+        (response.retry_after.as_deref(), response.correlation_id.as_deref()),
         (Some("7"), Some("c-1"))
     );
 }
@@ -308,15 +271,9 @@ fn answers_are_decompressed_within_their_limit() {
     let exact = vec![b'a'; 1000];
     assert_eq!(post(&client(), &serve_gzip(zipped(&exact))).unwrap().body, exact);
     let error = post(&client(), &serve_gzip(zipped(&[b'a'; 1001]))).unwrap_err();
-    assert_eq!(
-        error,
-        TransportError::BodyTooLarge("answer is longer than 1000 bytes".into())
-    );
+    assert_eq!(error, TransportError::BodyTooLarge("answer is longer than 1000 bytes".into()));
     let error = post(&client(), &serve_gzip(b"not gzip".to_vec())).unwrap_err();
-    assert_eq!(
-        error,
-        TransportError::Other("answer cannot be decompressed".into())
-    );
+    assert_eq!(error, TransportError::Other("answer cannot be decompressed".into()));
 }
 
 #[test]
@@ -328,10 +285,7 @@ fn an_endless_answer_is_cut_off() {
             alive = stream.write_all(b"4\r\nmore\r\n");
         }
     });
-    assert!(matches!(
-        post(&client(), &host).unwrap_err(),
-        TransportError::BodyTooLarge(_)
-    ));
+    assert!(matches!(post(&client(), &host).unwrap_err(), TransportError::BodyTooLarge(_)));
     let header = serve(|_, mut stream| {
         read_request(&mut stream);
         let mut alive = stream.write_all(b"HTTP/1.1 200 OK\r\n");
@@ -340,19 +294,13 @@ fn an_endless_answer_is_cut_off() {
         }
     });
     let error = post(&client(), &header).unwrap_err();
-    assert!(
-        matches!(error, TransportError::BodyTooLarge(_) | TransportError::Other(_)),
-        "{error:?}"
-    );
+    assert!(matches!(error, TransportError::BodyTooLarge(_) | TransportError::Other(_)), "{error:?}");
 }
 
 #[test]
 fn a_host_that_does_not_speak_http_is_an_error() {
     let (host, _asked) = echo(b"SSH-2.0-OpenSSH_9.6\r\n\r\n");
-    assert_eq!(
-        post(&client(), &host).unwrap_err(),
-        TransportError::Other("answer is not HTTP".into())
-    );
+    assert_eq!(post(&client(), &host).unwrap_err(), TransportError::Other("answer is not HTTP".into()));
 }
 
 #[test]
@@ -387,10 +335,7 @@ mod tls {
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned()];
-        let leaf = rcgen::CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -419,37 +364,23 @@ mod tls {
         assert_eq!(post(&trusting, &host).unwrap().status, 200);
         let (_, other_pem) = serve_tls();
         let mistaken = HttpClient::new(4, Some(other_pem.as_bytes())).unwrap();
-        assert!(matches!(
-            post(&mistaken, &host).unwrap_err(),
-            TransportError::Tls(_)
-        ));
+        assert!(matches!(post(&mistaken, &host).unwrap_err(), TransportError::Tls(_)));
     }
 
     #[test]
     fn a_host_without_tls_is_refused() {
         let (plain, _asked) = echo(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-        let host = parse_hosts(&plain.as_str().replace("http://", "https://"))
-            .unwrap()
-            .remove(0);
-        let error = post_with(&client(), &host, |r| {
-            r.request_timeout = Duration::from_millis(400)
-        })
-        .unwrap_err();
+        let host = parse_hosts(&plain.as_str().replace("http://", "https://")).unwrap().remove(0);
+        let error =
+            post_with(&client(), &host, |r| r.request_timeout = Duration::from_millis(400)).unwrap_err();
         assert!(!matches!(error, TransportError::Other(_)), "{error:?}");
     }
 
     #[test]
     fn a_text_without_certificates_makes_no_client() {
-        for pem in [
-            "",
-            "hello",
-            "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
-        ] {
+        for pem in ["", "hello", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
             assert!(
-                matches!(
-                    HttpClient::new(1, Some(pem.as_bytes())),
-                    Err(ClientError::BadCertificate(_))
-                ),
+                matches!(HttpClient::new(1, Some(pem.as_bytes())), Err(ClientError::BadCertificate(_))),
                 "{pem}"
             );
         }

@@ -60,9 +60,5 @@ fn reset_stats() {
 #[pg_extern(sql = false)]
 fn pseudonym(value: &[u8]) -> Result<String, ErrorReport> {
     // As bytes, for a text is in the database's encoding, and pseudonyms are made of UTF-8.
-    reported(
-        pseudonymizer()
-            .map(|made| made.pseudonym(&utf8(value)))
-            .ok_or_else(no_pseudonym_key),
-    )
+    reported(pseudonymizer().map(|made| made.pseudonym(&utf8(value))).ok_or_else(no_pseudonym_key))
 }

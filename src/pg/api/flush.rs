@@ -70,9 +70,7 @@ fn highest(index: i32) -> Outcome<Option<i64>> {
 
 /// Whether rows of an index up to `highest` are still in the queue, by a snapshot of this moment.
 fn is_waiting(index: i32, highest: i64) -> Outcome<bool> {
-    let lowest = shmem::ledger()
-        .and_then(|ledger| ledger.lowest(my_database(), index))
-        .unwrap_or(i64::MIN);
+    let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), index)).unwrap_or(i64::MIN);
     // Otherwise a query would see the snapshot the caller's statement began with.
     // SAFETY: a snapshot of this moment, popped below or by the abort.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };

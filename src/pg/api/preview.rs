@@ -72,12 +72,8 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec
         .chain(&rules.object_id)
         .map(|name| format!("{} desc nulls last", spi::quote_identifier(name)))
         .collect();
-    let query = format!(
-        "select {} from {} order by {} limit $1",
-        list.join(", "),
-        table.name,
-        order.join(", ")
-    );
+    let query =
+        format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
     set_output_aside();
     let pseudonymizer = pseudonymizer();
     Spi::connect(|client| {

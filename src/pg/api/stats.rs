@@ -74,19 +74,12 @@ fn queue_rows() -> Outcome<Vec<QueueRow>> {
     for (index, name, paused) in indices()? {
         let seen = shmem::ledger().map(|ledger| see(&ledger, database, index));
         let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
-        let seen = seen.unwrap_or(Seen {
-            lane: Lane::EMPTY,
-            lowest: None,
-            highest: None,
-        });
+        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, lowest: None, highest: None });
         let lane = seen.lane;
         // Until the tables have been counted since the server started, the exact number takes a look at them.
         let queued = if lane.counted { lane.queued } else { count(index)? };
-        let (lowest, highest) = if lane.counted {
-            (seen.lowest, seen.highest)
-        } else {
-            (Some(i64::MIN), Some(i64::MAX))
-        };
+        let (lowest, highest) =
+            if lane.counted { (seen.lowest, seen.highest) } else { (Some(i64::MIN), Some(i64::MAX)) };
         rows.push((
             name,
             state.to_owned(),
@@ -111,9 +104,7 @@ fn queue_rows() -> Outcome<Vec<QueueRow>> {
 }
 
 fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
-    let lane = ledger
-        .find_lane(database, index)
-        .and_then(|place| ledger.lane(place));
+    let lane = ledger.find_lane(database, index).and_then(|place| ledger.lane(place));
     Seen {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
         lowest: ledger.lowest(database, index),
@@ -141,11 +132,7 @@ fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::Timesta
 fn count(index: i32) -> Outcome<i64> {
     // Not by `Spi::get_one_with_args`, which takes a transaction id: there is none to be had on a standby.
     Spi::connect(|client| {
-        let rows = client.select(
-            include_str!("../../../sql/count_index.sql"),
-            Some(1),
-            &[index.into()],
-        )?;
+        let rows = client.select(include_str!("../../../sql/count_index.sql"), Some(1), &[index.into()])?;
         Ok(rows.first().get_one()?.unwrap_or_default())
     })
 }
@@ -164,9 +151,7 @@ fn at_end(query: &str, index: i32, bound: Option<i64>) -> Outcome<Option<Timesta
 
 /// A time of the ledger; 0 stands for never.
 fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
-    (micros != 0)
-        .then(|| TimestampWithTimeZone::try_from(micros).ok())
-        .flatten()
+    (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten()
 }
 
 type WorkerRow = (
@@ -225,12 +210,7 @@ fn worker_rows() -> Outcome<Vec<WorkerRow>> {
                 .and_then(|key| indices.iter().find(|(id, _, _)| *id == key.index_id));
             (
                 worker.pid,
-                if worker.rows_in_flight() > 0 {
-                    "delivering"
-                } else {
-                    "idle"
-                }
-                .to_owned(),
+                if worker.rows_in_flight() > 0 { "delivering" } else { "idle" }.to_owned(),
                 index.map(|(_, name, _)| name.clone()),
                 worker.batch_rows,
                 worker.batch_bytes,

@@ -99,10 +99,7 @@ impl Wish {
         check_filter(self.filter.as_deref())?;
         check_operations(&entries(&self.operations, "operations")?)?;
         check_mode(self.mode.as_deref())?;
-        check_backfill(
-            self.backfill
-                .ok_or(RuleError::NullArgument { argument: "backfill" })?,
-        )?;
+        check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
         check_index_name(&index_name)?;
 
@@ -124,12 +121,8 @@ impl Wish {
             None => table.primary_key.clone(),
         };
         let key: Vec<&str> = object_id.iter().map(String::as_str).collect();
-        let pseudonymize = check_pseudonymize(
-            &entries(&self.pseudonymize, "pseudonymize")?,
-            &columns,
-            &key,
-            &known,
-        )?;
+        let pseudonymize =
+            check_pseudonymize(&entries(&self.pseudonymize, "pseudonymize")?, &columns, &key, &known)?;
         if !pseudonymize.is_empty() && guc::pseudonym_key().is_none() {
             return Err(no_pseudonym_key());
         }
@@ -146,9 +139,7 @@ impl Wish {
             index_name,
             pseudonymize,
             object_id,
-            object_prefix: self.object_prefix.ok_or(RuleError::NullArgument {
-                argument: "object_prefix",
-            })?,
+            object_prefix: self.object_prefix.ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
         })
     }
 }
@@ -163,27 +154,19 @@ fn check_table(table: &Table) -> Outcome<()> {
         ))
     };
     match table.kind.as_str() {
-        _ if table.oid.to_u32() < pg_sys::FirstNormalObjectId => wrong(
-            "a system catalog",
-            "Watch a table of your own that the changes are written to.",
-        ),
+        _ if table.oid.to_u32() < pg_sys::FirstNormalObjectId => {
+            wrong("a system catalog", "Watch a table of your own that the changes are written to.")
+        }
         _ if table.schema == "audit_algolia" => {
             wrong("a table of audit_algolia itself", "Name a table of your own.")
         }
-        _ if table.is_temporary => wrong(
-            "a temporary table",
-            "Only this session sees its rows; watch an ordinary table.",
-        ),
+        _ if table.is_temporary => {
+            wrong("a temporary table", "Only this session sees its rows; watch an ordinary table.")
+        }
         "r" | "p" => Ok(()),
         "v" => wrong("a view", "Watch the tables the view reads."),
-        "m" => wrong(
-            "a materialized view",
-            "Watch the tables the materialized view reads.",
-        ),
-        "f" => wrong(
-            "a foreign table",
-            "Its rows are written elsewhere; watch the table there.",
-        ),
+        "m" => wrong("a materialized view", "Watch the tables the materialized view reads."),
+        "f" => wrong("a foreign table", "Its rows are written elsewhere; watch the table there."),
         _ => wrong("not a table", "Name a table."),
     }
 }
@@ -230,10 +213,7 @@ impl Rules {
         id.ok_or_else(|| {
             failure(
                 PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-                format!(
-                    "table {} is already watched for index \"{}\"",
-                    table.name, self.index_name
-                ),
+                format!("table {} is already watched for index \"{}\"", table.name, self.index_name),
                 "To change its rules, call audit_algolia.unwatch() first; queued rows are still delivered.",
             )
         })
@@ -246,10 +226,7 @@ impl Rules {
         if full {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!(
-                    "index \"{}\" is one more than this server can serve",
-                    self.index_name
-                ),
+                format!("index \"{}\" is one more than this server can serve", self.index_name),
                 "Let several tables share an index, with an object_prefix each.",
             )
             .with_detail(format!(
@@ -266,11 +243,7 @@ impl Rules {
             let rows = client.select(
                 include_str!("../../../sql/find_prefix_clash.sql"),
                 Some(1),
-                &[
-                    index_id.into(),
-                    self.object_prefix.clone().into(),
-                    table.oid.into(),
-                ],
+                &[index_id.into(), self.object_prefix.clone().into(), table.oid.into()],
             )?;
             if rows.is_empty() {
                 Ok(None)
@@ -357,9 +330,7 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
             }
         }
         if sources.is_empty() {
-            let what = index_name
-                .map(|name| format!(" for index \"{name}\""))
-                .unwrap_or_default();
+            let what = index_name.map(|name| format!(" for index \"{name}\"")).unwrap_or_default();
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 format!("table {} is not watched{what}", table.name),

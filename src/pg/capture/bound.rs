@@ -77,9 +77,7 @@ impl Bound {
     ) -> Outcome<Bound> {
         let find = |name: &str| {
             let found = columns.iter().find(|(_, column, _)| column == name);
-            found
-                .map(|(place, _, oid)| (*place, *oid))
-                .ok_or_else(|| column_is_gone(name, table))
+            found.map(|(place, _, oid)| (*place, *oid)).ok_or_else(|| column_is_gone(name, table))
         };
         let is_pseudonymized = |name: &str| rules.pseudonymize.iter().any(|p| p == name);
         let mut keys = Vec::new();
@@ -103,15 +101,8 @@ impl Bound {
                 bucketed: rules.time_column.as_ref() == Some(&column.name),
             });
         }
-        let key_pseudonymize = rules
-            .object_id
-            .iter()
-            .map(|name| is_pseudonymized(name))
-            .collect();
-        let used = keys
-            .iter()
-            .map(|(place, _)| *place)
-            .chain(fields.iter().map(|(place, _)| *place));
+        let key_pseudonymize = rules.object_id.iter().map(|name| is_pseudonymized(name)).collect();
+        let used = keys.iter().map(|(place, _)| *place).chain(fields.iter().map(|(place, _)| *place));
         Ok(Bound {
             plan: Plan::new(&rules.object_prefix, planned, key_pseudonymize),
             width: used.max().map_or(0, |last| last + 1),

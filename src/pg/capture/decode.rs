@@ -147,10 +147,7 @@ pub(super) struct TextDecoder {
 
 impl TextDecoder {
     pub(super) fn of(oid: pg_sys::Oid) -> TextDecoder {
-        TextDecoder {
-            decoder: Decoder::of(oid),
-            output: output_of(oid),
-        }
+        TextDecoder { decoder: Decoder::of(oid), output: output_of(oid) }
     }
 
     pub(super) fn depends_on_settings(&self) -> bool {
@@ -190,13 +187,7 @@ impl Element {
         let (mut length, mut by_value, mut alignment) = (0, false, 0);
         // SAFETY: a look-up in the system caches.
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut length, &mut by_value, &mut alignment) };
-        Element {
-            decoder: Decoder::of(oid),
-            oid,
-            length,
-            by_value,
-            alignment,
-        }
+        Element { decoder: Decoder::of(oid), oid, length, by_value, alignment }
     }
 }
 
@@ -220,17 +211,9 @@ unsafe fn decode_array<'a>(element: &Element, datum: pg_sys::Datum) -> Value<'a>
         );
         let rank = usize::try_from((*array).ndim).unwrap_or(0);
         let sizes: *const i32 = array.add(1).cast();
-        let dimensions: Vec<usize> = (0..rank)
-            .map(|d| usize::try_from(*sizes.add(d)).unwrap_or(0))
-            .collect();
+        let dimensions: Vec<usize> = (0..rank).map(|d| usize::try_from(*sizes.add(d)).unwrap_or(0)).collect();
         let items: Vec<Value> = (0..usize::try_from(count).unwrap_or(0))
-            .map(|i| {
-                if *nulls.add(i) {
-                    Value::Null
-                } else {
-                    element.decoder.decode(*values.add(i))
-                }
-            })
+            .map(|i| if *nulls.add(i) { Value::Null } else { element.decoder.decode(*values.add(i)) })
             .collect();
         (dimensions, items)
     };
@@ -267,10 +250,7 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
             pg_sys::Oid::from((*header).t_choice.t_datum.datum_typeid.to_u32()),
             (*header).t_choice.t_datum.datum_typmod,
         );
-        let mut tuple = pg_sys::HeapTupleData {
-            t_data: header,
-            ..Default::default()
-        };
+        let mut tuple = pg_sys::HeapTupleData { t_data: header, ..Default::default() };
         tuple.t_len = pgrx::varlena::varsize(header.cast()) as u32;
         let width = usize::try_from((*descriptor).natts).unwrap_or(0);
         let mut values = vec![pg_sys::Datum::from(0usize); width];
@@ -280,9 +260,7 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
         for (place, (value, null)) in values.into_iter().zip(nulls).enumerate() {
             let attribute = super::bound::attribute(descriptor, place);
             if !(*attribute).attisdropped && !null {
-                let name = CStr::from_ptr((*attribute).attname.data.as_ptr())
-                    .to_string_lossy()
-                    .into_owned();
+                let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
                 members.push((Cow::Owned(name), Decoder::of((*attribute).atttypid).decode(value)));
             }
         }

@@ -141,9 +141,7 @@ unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mu
                         record.clear();
                         let row = |place| value_in(slot, place);
                         read(slot, source.bound.width);
-                        source
-                            .bound
-                            .write(row, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
+                        source.bound.write(row, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
                         if writer.push(&record) {
                             writer.flush()?;
                             return Ok(true);
@@ -172,12 +170,7 @@ unsafe fn capture_row(call: &pg_sys::TriggerData, source: &Source, writer: &mut 
         let slot = call.tg_trigslot;
         read(slot, source.bound.width);
         let row = |place| value_in(slot, place);
-        source.bound.write(
-            row,
-            pseudonymizer.as_deref(),
-            &mut ServerCalendar::current(),
-            &mut record,
-        )?;
+        source.bound.write(row, pseudonymizer.as_deref(), &mut ServerCalendar::current(), &mut record)?;
     }
     writer.push(&record);
     writer.flush()
@@ -214,11 +207,7 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         let trigger = &*call.tg_trigger;
         let argument = (trigger.tgnargs == 1).then(|| CStr::from_ptr(*trigger.tgargs).to_string_lossy());
         let relation = &*call.tg_relation;
-        (
-            (relation.rd_id.to_u32(), trigger.tgoid.to_u32()),
-            argument,
-            relation.rd_att,
-        )
+        ((relation.rd_id.to_u32(), trigger.tgoid.to_u32()), argument, relation.rd_att)
     };
     if let Some(source) = SOURCES.with_borrow(|sources| sources.get(&key).cloned()) {
         return Ok(source);
@@ -243,11 +232,7 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         ));
     };
     let bound = Bound::new(&rules, &columns, &table)?;
-    let source = Rc::new(Source {
-        id,
-        index_id: rules.index_id,
-        bound,
-    });
+    let source = Rc::new(Source { id, index_id: rules.index_id, bound });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     Ok(source)
 }

@@ -52,18 +52,10 @@ fn next_id(sequence: pg_sys::Oid) -> i64 {
         _ => {
             // SAFETY: as above; the writer needs no right on the sequence, for it hands out nothing but numbers.
             let block = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) };
-            Ids {
-                transaction,
-                sequence,
-                next: block * ID_BLOCK,
-                end: (block + 1) * ID_BLOCK,
-            }
+            Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
         }
     };
-    IDS.set(Some(Ids {
-        next: ids.next + 1,
-        ..ids
-    }));
+    IDS.set(Some(Ids { next: ids.next + 1, ..ids }));
     ids.next
 }
 
@@ -92,11 +84,7 @@ impl Writer {
         let (heap, pkey, now) = unsafe {
             let lock = pg_sys::RowExclusiveLock as i32;
             let heap = pg_sys::table_open(home.queue, lock);
-            (
-                heap,
-                pg_sys::index_open(home.queue_pkey, lock),
-                pg_sys::GetCurrentStatementStartTimestamp(),
-            )
+            (heap, pg_sys::index_open(home.queue_pkey, lock), pg_sys::GetCurrentStatementStartTimestamp())
         };
         // SAFETY: the relation is open.
         let is_plain = unsafe { is_plain(heap) };
@@ -263,11 +251,8 @@ impl Writer {
     unsafe fn insert_by_executor(&self) -> Outcome<()> {
         let ids: Vec<i64> = self.rows.iter().map(|(id, _)| *id).collect();
         // SAFETY: each text was made from a str by push.
-        let records: Vec<Option<String>> = self
-            .rows
-            .iter()
-            .map(|(_, text)| unsafe { String::from_datum(*text, false) })
-            .collect();
+        let records: Vec<Option<String>> =
+            self.rows.iter().map(|(_, text)| unsafe { String::from_datum(*text, false) }).collect();
         as_user(self.home.owner, || {
             Spi::connect_mut(|client| {
                 client.update(

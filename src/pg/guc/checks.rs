@@ -41,9 +41,7 @@ check_hook!(
         }
     }
 );
-check_hook!(hosts, |text: &str| parse_hosts(text)
-    .map(drop)
-    .map_err(|error| error.to_string()));
+check_hook!(hosts, |text: &str| parse_hosts(text).map(drop).map_err(|error| error.to_string()));
 check_hook!(databases, |text: &str| {
     if text.trim() == "*" || !names(text).iter().any(|name| name.is_empty() || name == "*") {
         Ok(())
@@ -62,9 +60,7 @@ check_hook!(ca_file, |text: &str| {
 });
 check_hook!(time_zone_name, |text: &str| match time_zone_of(text) {
     Some(_) => Ok(()),
-    None => Err(format!(
-        "Time zone \"{text}\" is not known; see pg_timezone_names."
-    )),
+    None => Err(format!("Time zone \"{text}\" is not known; see pg_timezone_names.")),
 });
 check_hook!(header_text, |text: &str| {
     if text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {

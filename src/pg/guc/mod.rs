@@ -24,10 +24,7 @@ pub(super) use definitions::define;
 pub(super) use secrets::{api_key, pseudonym_key, pseudonym_key_version};
 
 fn text(setting: &'static GucSetting<Option<CString>>) -> String {
-    setting
-        .get()
-        .map(|value| value.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    setting.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn number(setting: &'static GucSetting<i32>) -> usize {
@@ -82,10 +79,7 @@ pub(super) fn appetite(busy: usize) -> Appetite {
 
 /// Waiting times between attempts.
 pub(super) fn backoff() -> Backoff {
-    Backoff {
-        min: millis(&RETRY_MIN),
-        max: millis(&RETRY_MAX).max(millis(&RETRY_MIN)),
-    }
+    Backoff { min: millis(&RETRY_MIN), max: millis(&RETRY_MAX).max(millis(&RETRY_MIN)) }
 }
 
 static SERVER_VERSION: Lazy<String> = Lazy::new(|| {
@@ -105,11 +99,7 @@ pub(super) fn delivery() -> Settings {
         connect_timeout: millis(&CONNECT_TIMEOUT),
         request_timeout: millis(&REQUEST_TIMEOUT),
         compression: COMPRESSION.get(),
-        ca_pem: if ca_file.is_empty() {
-            None
-        } else {
-            std::fs::read(ca_file).ok()
-        },
+        ca_pem: if ca_file.is_empty() { None } else { std::fs::read(ca_file).ok() },
         user_agent_suffix: text(&USER_AGENT_SUFFIX),
         server_version: SERVER_VERSION.clone(),
     }

@@ -78,12 +78,7 @@ macro_rules! secret_setting {
 }
 
 secret_setting!(API_KEY, API_KEY_VALUE, assign_api_key, show_api_key);
-secret_setting!(
-    PSEUDONYM_KEY,
-    PSEUDONYM_KEY_VALUE,
-    assign_pseudonym_key,
-    show_pseudonym_key
-);
+secret_setting!(PSEUDONYM_KEY, PSEUDONYM_KEY_VALUE, assign_pseudonym_key, show_pseudonym_key);
 
 /// Makes the variable and the assign hook of one setting that names a file with a secret.
 macro_rules! secret_file {

@@ -66,17 +66,10 @@ impl Statements {
         Spi::connect_mut(|client| {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             Ok(Some(Statements {
-                newest: client
-                    .prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?
-                    .keep(),
-                oldest: client
-                    .prepare_mut(include_str!("../../../sql/claim_oldest.sql"), &claim)?
-                    .keep(),
+                newest: client.prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?.keep(),
+                oldest: client.prepare_mut(include_str!("../../../sql/claim_oldest.sql"), &claim)?.keep(),
                 settle: client
-                    .prepare_mut(
-                        include_str!("../../../sql/settle.sql"),
-                        &pgrx::oids_of![i32, Vec<i64>],
-                    )?
+                    .prepare_mut(include_str!("../../../sql/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
                     .keep(),
                 queue,
             }))
@@ -206,11 +199,7 @@ pub(super) fn claim(
             let _taken = builder.push(Action::AddObject, &record);
             ids.push(id);
         }
-        Ok(Catch::Batch(Claimed {
-            flight,
-            ids,
-            batch: builder.finish(),
-        }))
+        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish() }))
     })
 }
 
@@ -219,14 +208,8 @@ fn rest(claimable: Claimable, last: Option<i64>) -> Span {
     let Span { lo, hi } = claimable.span;
     match (claimable.end, last) {
         (_, None) => Span { lo, hi },
-        (End::Newest, Some(last)) => Span {
-            lo,
-            hi: last.saturating_sub(1),
-        },
-        (End::Oldest, Some(last)) => Span {
-            lo: last.saturating_add(1),
-            hi,
-        },
+        (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
+        (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
     }
 }
 
@@ -246,10 +229,7 @@ fn read(index_id: i32, claimable: Claimable, statements: &Statements, limits: Li
             let got = fetch(&mut cursor, wanted, &mut rows, &mut bytes)?;
             let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
             if full || got < wanted {
-                return Ok(Read {
-                    rows,
-                    exhausted: got < wanted,
-                });
+                return Ok(Read { rows, exhausted: got < wanted });
             }
         }
     })
@@ -281,11 +261,8 @@ pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> 
         }
         Spi::connect_mut(|client| {
             for (index_id, ids) in delivered {
-                let deleted = client.update(
-                    &statements.settle,
-                    None,
-                    &[(*index_id).into(), ids.clone().into()],
-                )?;
+                let deleted =
+                    client.update(&statements.settle, None, &[(*index_id).into(), ids.clone().into()])?;
                 xact::note_removed(*index_id, deleted.len() as i64);
             }
             Ok(true)

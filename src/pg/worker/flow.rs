@@ -151,11 +151,8 @@ impl Flow {
         if self.gone {
             return;
         }
-        let mut timeout = wake_at.map_or(NAP_MS, |at| {
-            (at.saturating_sub(now()) / 1000)
-                .saturating_add(1)
-                .clamp(0, NAP_MS)
-        });
+        let mut timeout =
+            wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
         if self.untold {
             timeout = timeout.min(TELL_AFTER_MS);
         }
@@ -177,12 +174,7 @@ impl Flow {
         let sweep = ledger.is_sweep_due(self.database, SWEEP_EVERY, now());
         match ledger.workers.get_mut(self.slot) {
             None => Orders::LEAVE,
-            Some(me) => Orders {
-                leave: me.leave,
-                retire: me.retire,
-                stale: me.stale,
-                sweep,
-            },
+            Some(me) => Orders { leave: me.leave, retire: me.retire, stale: me.stale, sweep },
         }
     }
 
@@ -195,11 +187,7 @@ impl Flow {
             let busy = self.couriers.as_ref().map_or(0, Couriers::under_way);
             let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(busy), now()));
             let (lane, index_id, claimable) = match next {
-                Some(Next::Claim {
-                    lane,
-                    index_id,
-                    claimable,
-                }) => (lane, index_id, claimable),
+                Some(Next::Claim { lane, index_id, claimable }) => (lane, index_id, claimable),
                 Some(Next::Wait { until, wake }) => {
                     shmem::wake(Wakes::of(wake));
                     return until;
@@ -209,11 +197,9 @@ impl Flow {
             if !self.indices.contains_key(&index_id) {
                 self.read_indices();
             }
-            let (Some(name), Some(statements), Some(sink)) = (
-                self.indices.get(&index_id).map(|index| index.name.clone()),
-                &self.statements,
-                &self.sink,
-            ) else {
+            let (Some(name), Some(statements), Some(sink)) =
+                (self.indices.get(&index_id).map(|index| index.name.clone()), &self.statements, &self.sink)
+            else {
                 // Rows of an index that is not in the table: nothing can be sent, nothing is lost.
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.claimed(self.slot, Some(claimable.span), None);
@@ -227,10 +213,7 @@ impl Flow {
                 continue;
             };
             let sink = sink.clone();
-            let limits = Limits {
-                rows: guc::appetite(0).batch_rows,
-                bytes: guc::batch_bytes(),
-            };
+            let limits = Limits { rows: guc::appetite(0).batch_rows, bytes: guc::batch_bytes() };
             process::report_activity(true, "claiming rows");
             self.untold = true;
             match claim(self.slot, lane, index_id, claimable, statements, limits) {
@@ -243,20 +226,10 @@ impl Flow {
                 Ok(Catch::Batch(claimed)) => {
                     self.cargo.insert(
                         claimed.flight,
-                        Cargo {
-                            index_id,
-                            lane,
-                            ids: claimed.ids,
-                            started_at: now(),
-                            sink: sink.clone(),
-                        },
+                        Cargo { index_id, lane, ids: claimed.ids, started_at: now(), sink: sink.clone() },
                     );
-                    let errand = Errand {
-                        flight: claimed.flight,
-                        index_name: name,
-                        batch: claimed.batch,
-                        sink,
-                    };
+                    let errand =
+                        Errand { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };
                     if let Err(error) = self.send(errand) {
                         self.give_up(claimed.flight, &format!("no thread to send with: {error}"));
                         return Some(now().saturating_add(PAUSE));
@@ -292,12 +265,7 @@ struct Orders {
 }
 
 impl Orders {
-    const LEAVE: Orders = Orders {
-        leave: true,
-        retire: false,
-        stale: false,
-        sweep: false,
-    };
+    const LEAVE: Orders = Orders { leave: true, retire: false, stale: false, sweep: false };
 }
 
 fn now() -> Micros {
@@ -306,9 +274,5 @@ fn now() -> Micros {
 }
 
 fn complain(what: &str, why: &str) {
-    ereport!(
-        PgLogLevel::WARNING,
-        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-        format!("{what}: {why}")
-    );
+    ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("{what}: {why}"));
 }

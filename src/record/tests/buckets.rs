@@ -13,22 +13,10 @@ fn buckets_of(seconds: i64, clock: &mut Offset) -> [String; 4] {
 
 #[test]
 fn buckets_follow_the_zone() {
-    assert_eq!(
-        buckets_of(FRIDAY, &mut Offset::new(0)),
-        ["2026-11-20", "2026-11-20T13", "Fri", "13"]
-    );
-    assert_eq!(
-        buckets_of(FRIDAY, &mut Offset::new(39_600)),
-        ["2026-11-21", "2026-11-21T00", "Sat", "00"]
-    );
-    assert_eq!(
-        buckets_of(FRIDAY, &mut Offset::new(-19_800)),
-        ["2026-11-20", "2026-11-20T08", "Fri", "08"]
-    );
-    assert_eq!(
-        buckets_of(-1, &mut Offset::new(0)),
-        ["1969-12-31", "1969-12-31T23", "Wed", "23"]
-    );
+    assert_eq!(buckets_of(FRIDAY, &mut Offset::new(0)), ["2026-11-20", "2026-11-20T13", "Fri", "13"]);
+    assert_eq!(buckets_of(FRIDAY, &mut Offset::new(39_600)), ["2026-11-21", "2026-11-21T00", "Sat", "00"]);
+    assert_eq!(buckets_of(FRIDAY, &mut Offset::new(-19_800)), ["2026-11-20", "2026-11-20T08", "Fri", "08"]);
+    assert_eq!(buckets_of(-1, &mut Offset::new(0)), ["1969-12-31", "1969-12-31T23", "Wed", "23"]);
 }
 
 #[test]
@@ -50,16 +38,8 @@ fn offsets_with_seconds_are_exact_where_zones_have_them() {
     let plan = Plan::new("", vec![bucketed("t")], vec![]);
     let mut monrovia = Offset::new(-2670);
     let mut hour_at = |seconds: i64| {
-        let record = written(
-            &plan,
-            &[],
-            &[Value::Time(Moment::Millis(seconds * 1000))],
-            &mut monrovia,
-        );
-        serde_json::from_str::<Json>(&record).unwrap()["t_hour"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let record = written(&plan, &[], &[Value::Time(Moment::Millis(seconds * 1000))], &mut monrovia);
+        serde_json::from_str::<Json>(&record).unwrap()["t_hour"].as_str().unwrap().to_owned()
     };
     assert_eq!(hour_at(2669), "1969-12-31T23");
     assert_eq!(hour_at(2670), "1970-01-01T00");
@@ -89,21 +69,13 @@ fn the_calendar_is_asked_once_a_minute() {
 #[test]
 fn a_time_column_without_a_time_has_no_buckets() {
     let plan = Plan::new("", vec![bucketed("t"), bucketed("u")], vec![]);
-    let record = written(
-        &plan,
-        &[],
-        &[Value::Null, Value::Time(Moment::Infinity)],
-        &mut Offset::new(0),
-    );
+    let record = written(&plan, &[], &[Value::Null, Value::Time(Moment::Infinity)], &mut Offset::new(0));
     assert_eq!(record, r#"{"objectID":""}"#);
 }
 
 #[test]
 fn a_pseudonymized_time_column_has_no_buckets() {
-    let hidden = Field {
-        pseudonymize: true,
-        ..bucketed("t")
-    };
+    let hidden = Field { pseudonymize: true, ..bucketed("t") };
     let plan = Plan::new("", vec![hidden], vec![]);
     let record = written(&plan, &[], &[text("2026-11-20")], &mut Offset::new(0));
     assert_eq!(record.matches("\":\"").count(), 2, "{record}");

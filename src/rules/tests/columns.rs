@@ -6,10 +6,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn check_column(entry: &str, name: &str, attribute: &str) {
-    let expected = Column {
-        name: name.to_owned(),
-        attribute: attribute.to_owned(),
-    };
+    let expected = Column { name: name.to_owned(), attribute: attribute.to_owned() };
     assert_eq!(parsed(&[entry]), Ok(vec![expected]), "{entry}");
 }
 
@@ -48,10 +45,8 @@ fn names_may_be_quoted() {
 
 #[test]
 fn columns_keep_their_order() {
-    let names: Vec<String> = columns(&["at", "id AS x", "id"])
-        .into_iter()
-        .map(|column| column.attribute)
-        .collect();
+    let names: Vec<String> =
+        columns(&["at", "id AS x", "id"]).into_iter().map(|column| column.attribute).collect();
     assert_eq!(names, ["at", "x", "id"]);
 }
 
@@ -77,12 +72,7 @@ fn unknown_columns_are_refused() {
         UndefinedColumn,
     );
     let hint = "Perhaps you meant the column \"user_id\".";
-    check_error(
-        parsed(&["User_ID"]),
-        "column \"User_ID\" does not exist",
-        hint,
-        UndefinedColumn,
-    );
+    check_error(parsed(&["User_ID"]), "column \"User_ID\" does not exist", hint, UndefinedColumn);
     check_error(
         parsed(&["asid"]),
         "column \"asid\" does not exist",
@@ -94,15 +84,8 @@ fn unknown_columns_are_refused() {
 #[test]
 fn malformed_entries_are_refused() {
     let hint = "Write 'column' or 'column AS attribute', with names in double quotes where needed.";
-    for entry in [
-        "id AS",
-        "id AS \"\"",
-        "id AS \"x",
-        "id AS \"x\" y",
-        "\"id\" x",
-        "\"id\" asx",
-        "\"id\" ä",
-    ] {
+    for entry in ["id AS", "id AS \"\"", "id AS \"x", "id AS \"x\" y", "\"id\" x", "\"id\" asx", "\"id\" ä"]
+    {
         let message =
             format!("entry \"{entry}\" of columns is neither a column nor a column with its attribute");
         check_error(parsed(&[entry]), &message, hint, RuleErrorKind::InvalidParameter);

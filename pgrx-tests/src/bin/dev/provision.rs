@@ -79,11 +79,7 @@ pub(crate) fn provision(purpose: Purpose) -> Result<PgConfig> {
         if !install(root, &packages)? {
             println!("once more, with new package lists");
             root_runs(root, "apt-get", &["update", "-qq"])?;
-            ensure!(
-                install(root, &packages)?,
-                "apt-get could not install {}",
-                packages.join(" ")
-            );
+            ensure!(install(root, &packages)?, "apt-get could not install {}", packages.join(" "));
         }
     }
     let still: Vec<&str> = self::lacks(purpose).iter().map(|lack| lack.name).collect();
@@ -109,52 +105,31 @@ fn lacks(purpose: Purpose) -> Vec<Lack> {
         } else {
             "a PostgreSQL server and its headers"
         };
-        lacks.push(Lack {
-            name,
-            packages: postgresql_packages,
-        });
+        lacks.push(Lack { name, packages: postgresql_packages });
     }
     if !["cc", "gcc", "clang"].iter().any(|name| on_path(name)) {
-        lacks.push(Lack {
-            name: "a C compiler",
-            packages: || names(&["gcc", "libc6-dev", "make"]),
-        });
+        lacks.push(Lack { name: "a C compiler", packages: || names(&["gcc", "libc6-dev", "make"]) });
     }
     if !has_libclang() {
-        lacks.push(Lack {
-            name: "libclang",
-            packages: || names(&["libclang-dev"]),
-        });
+        lacks.push(Lack { name: "libclang", packages: || names(&["libclang-dev"]) });
     }
     if purpose == Purpose::ServeAndCompare && !has_python_environments() {
-        lacks.push(Lack {
-            name: "python3 with venv",
-            packages: || names(&["python3", "python3-venv"]),
-        });
+        lacks.push(Lack { name: "python3 with venv", packages: || names(&["python3", "python3-venv"]) });
     }
     lacks
 }
 
 fn postgresql_packages() -> Vec<String> {
     let installed = PgConfig::find().ok().map(|pg| pg.major().to_string());
-    let major = installed
-        .or_else(distribution_major)
-        .unwrap_or_else(|| "15".to_owned());
-    vec![
-        format!("postgresql-{major}"),
-        format!("postgresql-server-dev-{major}"),
-    ]
+    let major = installed.or_else(distribution_major).unwrap_or_else(|| "15".to_owned());
+    vec![format!("postgresql-{major}"), format!("postgresql-server-dev-{major}")]
 }
 
 /// The version the distribution's `postgresql` stands for.
 fn distribution_major() -> Option<String> {
-    let output = Command::new("apt-cache")
-        .args(["depends", "postgresql"])
-        .output()
-        .ok()?;
+    let output = Command::new("apt-cache").args(["depends", "postgresql"]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines()
-        .find_map(|line| Some(line.trim().strip_prefix("Depends: postgresql-")?.to_owned()))
+    text.lines().find_map(|line| Some(line.trim().strip_prefix("Depends: postgresql-")?.to_owned()))
 }
 
 fn names(all: &[&str]) -> Vec<String> {
@@ -162,36 +137,23 @@ fn names(all: &[&str]) -> Vec<String> {
 }
 
 fn components() -> Result<()> {
-    let lacking: Vec<&str> = ["rustfmt", "clippy"]
-        .into_iter()
-        .filter(|name| !has_component(name))
-        .collect();
+    let lacking: Vec<&str> = ["rustfmt", "clippy"].into_iter().filter(|name| !has_component(name)).collect();
     if lacking.is_empty() {
         return Ok(());
     }
     if !on_path("rustup") {
-        return Err(Missing(format!(
-            "missing: {}; install them beside cargo",
-            lacking.join(", ")
-        ))
-        .into());
+        return Err(Missing(format!("missing: {}; install them beside cargo", lacking.join(", "))).into());
     }
     println!("installing {}", lacking.join(" "));
-    let status = Command::new("rustup")
-        .args(["component", "add"])
-        .args(&lacking)
-        .status()?;
+    let status = Command::new("rustup").args(["component", "add"]).args(&lacking).status()?;
     ensure!(status.success(), "rustup could not add {}", lacking.join(" "));
     Ok(())
 }
 
 fn has_component(name: &str) -> bool {
     let tool = if name == "rustfmt" { "fmt" } else { name };
-    let quiet = cargo::command()
-        .args([tool, "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let quiet =
+        cargo::command().args([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }
 
@@ -206,18 +168,9 @@ fn has_python_environments() -> bool {
 }
 
 fn has_libclang() -> bool {
-    let mut folders: Vec<PathBuf> = env::var_os("LIBCLANG_PATH")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
+    let mut folders: Vec<PathBuf> = env::var_os("LIBCLANG_PATH").map(PathBuf::from).into_iter().collect();
     folders.extend(
-        [
-            "/usr/lib",
-            "/usr/lib64",
-            "/usr/local/lib",
-            "/opt/homebrew/opt/llvm/lib",
-        ]
-        .map(PathBuf::from),
+        ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/opt/llvm/lib"].map(PathBuf::from),
     );
     folders.push("/Library/Developer/CommandLineTools/usr/lib".into());
     for entry in fs::read_dir("/usr/lib").into_iter().flatten().flatten() {
@@ -263,18 +216,12 @@ fn apt_as_root() -> Option<Root> {
     if geteuid().is_root() {
         return Some(Root::Is);
     }
-    let sudo = Command::new("sudo")
-        .args(["-n", "true"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let sudo = Command::new("sudo").args(["-n", "true"]).stdin(Stdio::null()).stderr(Stdio::null()).status();
     sudo.is_ok_and(|status| status.success()).then_some(Root::Sudo)
 }
 
 fn apt_lists_are_there() -> bool {
-    let output = Command::new("apt-cache")
-        .args(["policy", "postgresql-common"])
-        .output();
+    let output = Command::new("apt-cache").args(["policy", "postgresql-common"]).output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("Candidate: "))
 }
 
@@ -293,10 +240,8 @@ fn root_runs(root: Root, program: &str, arguments: &[&str]) -> Result<bool> {
             sudo
         }
     };
-    let status = command
-        .args(arguments)
-        .status()
-        .with_context(|| format!("{program} could not be started"))?;
+    let status =
+        command.args(arguments).status().with_context(|| format!("{program} could not be started"))?;
     Ok(status.success())
 }
 

@@ -61,26 +61,14 @@ pub(crate) struct Bar {
 
 impl Bar {
     pub(crate) fn new(label: &'static str, total: u64) -> Bar {
-        Bar {
-            label,
-            total,
-            shown: None,
-            tenth: 0,
-            terminal: stdout().is_terminal(),
-        }
+        Bar { label, total, shown: None, tenth: 0, terminal: stdout().is_terminal() }
     }
 
     /// Shows how far it is, with a remark. A terminal gets it often, a log at each tenth.
     pub(crate) fn show(&mut self, done: u64, remark: &str) {
         let tenth = done * 10 / self.total.max(1);
-        let recent = self
-            .shown
-            .is_some_and(|at| at.elapsed() < Duration::from_millis(40));
-        let wanted = if self.terminal {
-            !recent || done >= self.total
-        } else {
-            tenth > self.tenth
-        };
+        let recent = self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(40));
+        let wanted = if self.terminal { !recent || done >= self.total } else { tenth > self.tenth };
         if wanted {
             self.shown = Some(Instant::now());
             self.tenth = tenth;
@@ -162,9 +150,7 @@ fn table_text(head: &[&str], rows: &[Vec<String>]) -> String {
         format!("  {}\n", joined.trim_end())
     };
     let mut text = line(head.iter().map(|&title| title.to_owned()).collect());
-    text.push_str(&line(
-        columns.iter().map(|(width, _)| "─".repeat(*width)).collect(),
-    ));
+    text.push_str(&line(columns.iter().map(|(width, _)| "─".repeat(*width)).collect()));
     for row in rows {
         text.push_str(&line((0..head.len()).map(|at| cell(row, at)).collect()));
     }
@@ -201,11 +187,7 @@ pub(crate) fn wrapped(text: &str, indent: usize) -> String {
         }
     }
     let margin = " ".repeat(indent);
-    lines
-        .iter()
-        .map(|line| format!("{margin}{line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.iter().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn flush() {
@@ -218,18 +200,12 @@ mod tests {
 
     #[test]
     fn groups_thousands() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
     fn aligns_numbers_to_the_right() {
-        let rows = vec![
-            vec!["a".to_owned(), "5".to_owned()],
-            vec!["long".to_owned(), "1,000".to_owned()],
-        ];
+        let rows = vec![vec!["a".to_owned(), "5".to_owned()], vec!["long".to_owned(), "1,000".to_owned()]];
         assert_eq!(
             table_text(&["name", "rows"], &rows),
             "  name   rows\n  ────  ─────\n  a         5\n  long  1,000\n"
@@ -239,9 +215,7 @@ mod tests {
     #[test]
     fn wraps_between_words() {
         let text = wrapped(&"word ".repeat(60), 4);
-        assert!(text
-            .lines()
-            .all(|line| line.chars().count() <= WIDTH && line.starts_with("    word")));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH && line.starts_with("    word")));
     }
 
     #[test]

@@ -50,29 +50,13 @@ fn checks(pg: &PgConfig, tally: &mut Tally) {
     tally.run("lint the extension", &mut lint);
 
     let mut lint = cargo::command();
-    lint.args([
-        "clippy",
-        "-q",
-        "-p",
-        "audit_algolia_tests",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    lint.args(["clippy", "-q", "-p", "audit_algolia_tests", "--all-targets", "--", "-D", "warnings"]);
     tally.run("lint the harness", &mut lint);
 }
 
 fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
     let mut core = cargo::command();
-    core.args([
-        "test",
-        "--no-fail-fast",
-        "-p",
-        "audit_algolia",
-        "--no-default-features",
-    ])
-    .args(filter);
+    core.args(["test", "--no-fail-fast", "-p", "audit_algolia", "--no-default-features"]).args(filter);
     tally.test("test the core", &mut core);
 
     let started = begin("build the extension");
@@ -81,8 +65,7 @@ fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
     match installation {
         Ok(installation) => {
             let mut all = cargo::command();
-            all.args(["test", "--no-fail-fast", "-p", "audit_algolia_tests"])
-                .args(filter);
+            all.args(["test", "--no-fail-fast", "-p", "audit_algolia_tests"]).args(filter);
             all.env(INSTALLATION_VARIABLE, installation.root());
             tally.test("test the extension", &mut all);
         }
@@ -132,10 +115,7 @@ impl Tally {
     }
 
     fn watch(&mut self, command: &mut Command) -> Result<bool> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cargo could not be started")?;
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cargo could not be started")?;
         let output = child.stdout.take().context("cargo has no output")?;
         let mut terminal = std::io::stdout();
         for line in BufReader::new(output).split(b'\n') {
@@ -153,9 +133,7 @@ impl Tally {
             return;
         };
         let number = |what: &str| -> u64 {
-            let part = result
-                .split(['.', ';'])
-                .find_map(|part| part.trim().strip_suffix(what));
+            let part = result.split(['.', ';']).find_map(|part| part.trim().strip_suffix(what));
             part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
         };
         self.passed += number(" passed");
@@ -183,13 +161,7 @@ mod tests {
         ] {
             tally.count(line);
         }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 15,
-                failed: 2
-            }
-        );
+        assert_eq!(tally, Tally { passed: 15, failed: 2 });
     }
 
     #[test]

@@ -17,10 +17,7 @@ impl Flow {
         if self.settings.as_ref() == Some(&settings) {
             return;
         }
-        let leaves_host = self
-            .settings
-            .as_ref()
-            .is_some_and(|old| old.hosts != settings.hosts);
+        let leaves_host = self.settings.as_ref().is_some_and(|old| old.hosts != settings.hosts);
         if let (Some(old), true) = (self.sink.take(), leaves_host) {
             // Whoever names other hosts does not want to wait for the old ones.
             old.shutdown();

@@ -26,10 +26,7 @@ impl Flow {
             };
             let arrived = matches!(report.outcome, Outcome::Delivered { .. });
             self.note_batch(&report.host, cargo.ids.len(), arrived);
-            let outdated = !self
-                .sink
-                .as_ref()
-                .is_some_and(|sink| Arc::ptr_eq(sink, &cargo.sink));
+            let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &cargo.sink));
             if outdated && !arrived {
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.released(self.slot, flight, &cargo.ids);
@@ -39,13 +36,7 @@ impl Flow {
             match report.outcome {
                 Outcome::Delivered { .. } => delivered.push((flight, cargo)),
                 Outcome::Retry { reason, not_before } => {
-                    self.set_back(
-                        flight,
-                        &cargo,
-                        Setback::Retry,
-                        &reason,
-                        not_before.unwrap_or_default(),
-                    );
+                    self.set_back(flight, &cargo, Setback::Retry, &reason, not_before.unwrap_or_default());
                 }
                 Outcome::Rejected { reason, .. } => {
                     self.set_back(flight, &cargo, Setback::Retry, &reason, Duration::ZERO);
@@ -120,10 +111,7 @@ impl Flow {
             if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
                 index.logged_at = now;
                 index.in_trouble = true;
-                log!(
-                    "audit_algolia cannot deliver to index \"{}\" and tries again: {reason}",
-                    index.name
-                );
+                log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
             }
         }
     }

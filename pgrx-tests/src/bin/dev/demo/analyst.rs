@@ -87,24 +87,12 @@ fn authors(theatre: &mut Theatre, search: &Search) -> Result<()> {
     println!("  SELECT DISTINCT author FROM document_changes");
     println!("  WHERE audit_algolia.pseudonym(author) = '{top}';");
     let found = theatre.db.query(resolve, &[top])?;
-    ensure!(
-        found.len() == 1,
-        "the pseudonym {top} stands for {} authors",
-        found.len()
-    );
+    ensure!(found.len() == 1, "the pseudonym {top} stands for {} authors", found.len());
     let author: String = found[0].get(0);
     println!("  → {author}");
-    let own: i64 = theatre
-        .db
-        .query_one(
-            "SELECT count(*) FROM document_changes WHERE author = $1",
-            &[&author],
-        )?
-        .get(0);
-    ensure!(
-        own as u64 == *count,
-        "the index counts {count} changes of {top}, the table {own}"
-    );
+    let own: i64 =
+        theatre.db.query_one("SELECT count(*) FROM document_changes WHERE author = $1", &[&author])?.get(0);
+    ensure!(own as u64 == *count, "the index counts {count} changes of {top}, the table {own}");
     Ok(())
 }
 
@@ -117,20 +105,13 @@ fn package(search: &Search) -> Result<()> {
         "filters": format!("package:\"{package}\""), "hitsPerPage": 6,
         "attributesToRetrieve": ["changed_at_day", "version", "author", "urgency"],
     }))?;
-    println!(
-        "\nThe history of a document: {package}, {} changes, the newest:",
-        grouped(*count)
-    );
+    println!("\nThe history of a document: {package}, {} changes, the newest:", grouped(*count));
     let text = |hit: &Value, name: &str| hit[name].as_str().unwrap_or_default().to_owned();
     let rows: Vec<Vec<String>> = answer["hits"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|hit| {
-            ["changed_at_day", "version", "urgency", "author"]
-                .map(|name| text(hit, name))
-                .to_vec()
-        })
+        .map(|hit| ["changed_at_day", "version", "urgency", "author"].map(|name| text(hit, name)).to_vec())
         .collect();
     table(&["day", "version", "urgency", "author"], &rows);
     Ok(())

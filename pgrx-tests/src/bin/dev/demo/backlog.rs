@@ -50,11 +50,7 @@ pub(super) fn load(theatre: &mut Theatre, changes: &[Change]) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     status::show_queue(&mut theatre.db)?;
-    ensure!(
-        queue.queued == count,
-        "{count} rows were inserted, but {} records are queued",
-        queue.queued
-    );
+    ensure!(queue.queued == count, "{count} rows were inserted, but {} records are queued", queue.queued);
     Ok(())
 }
 
@@ -74,13 +70,8 @@ pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
             if queue.delivered * 100 >= total * percent {
                 workload::insert(&mut writer, &live_change(live.len()))?;
                 let committed = Instant::now();
-                let id: i64 = writer
-                    .query_one("SELECT max(id) FROM document_changes", &[])?
-                    .get(0);
-                live.push(Live {
-                    id: id.to_string(),
-                    committed,
-                });
+                let id: i64 = writer.query_one("SELECT max(id) FROM document_changes", &[])?.get(0);
+                live.push(Live { id: id.to_string(), committed });
             }
         }
         if workers.is_empty() && queue.delivered * 2 >= total {
@@ -94,10 +85,7 @@ pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
         if queue.delivered > progress.0 {
             progress = (queue.delivered, Instant::now());
         }
-        ensure!(
-            progress.1.elapsed() < STALLED,
-            "nothing has been delivered for {STALLED:?}: {queue:?}"
-        );
+        ensure!(progress.1.elapsed() < STALLED, "nothing has been delivered for {STALLED:?}: {queue:?}");
         sleep(Duration::from_millis(5));
     }
     bar.rest();
@@ -150,10 +138,7 @@ fn tell(theatre: &Theatre, live: &[Live], total: u64) -> Result<()> {
         &rows,
     );
     // Requests on their way cannot be overtaken, and every tenth batch is the oldest rows' turn.
-    ensure!(
-        worst <= 40,
-        "a row committed during the drain arrived only after {worst} batches"
-    );
+    ensure!(worst <= 40, "a row committed during the drain arrived only after {worst} batches");
     Ok(())
 }
 
@@ -171,18 +156,13 @@ fn batches_between(before: &[Arrival], committed: Instant, own: usize) -> usize 
 
 /// Rows of the backlog that had not arrived yet.
 fn waiting_after(before: &[Arrival], total: u64, live: &[Live]) -> u64 {
-    let old = before
-        .iter()
-        .filter(|arrival| live.iter().all(|one| one.id != arrival.object_id))
-        .count();
+    let old = before.iter().filter(|arrival| live.iter().all(|one| one.id != arrival.object_id)).count();
     total.saturating_sub(old as u64)
 }
 
 /// A change as an application would record it now.
 fn live_change(number: usize) -> Change {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() as i64);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     Change {
         package: "audit-algolia-demo".to_owned(),
         version: format!("1.{number}"),
@@ -222,10 +202,7 @@ mod tests {
             arrival(4, after(4), 3),
         ];
         assert_eq!(batches_between(&before, after(1), 3), 2);
-        let live = [Live {
-            id: "4".to_owned(),
-            committed: start,
-        }];
+        let live = [Live { id: "4".to_owned(), committed: start }];
         assert_eq!(waiting_after(&before, 10, &live), 6);
     }
 }

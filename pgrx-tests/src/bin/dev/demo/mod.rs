@@ -65,17 +65,11 @@ fn play(theatre: &mut Theatre, changes: &[Change], keep: bool) -> Result<()> {
         )
     );
 
-    heading(
-        2,
-        "A backlog: delivery is paused while years of history are loaded",
-    );
+    heading(2, "A backlog: delivery is paused while years of history are loaded");
     backlog::load(theatre, changes)?;
     interrupt::check()?;
 
-    heading(
-        3,
-        "Newest first: what is committed while the backlog drains does not wait behind it",
-    );
+    heading(3, "Newest first: what is committed while the backlog drains does not wait behind it");
     backlog::drain(theatre, changes.len() as u64)?;
     interrupt::check()?;
 
@@ -83,10 +77,7 @@ fn play(theatre: &mut Theatre, changes: &[Change], keep: bool) -> Result<()> {
     proof::show_records(theatre)?;
     interrupt::check()?;
 
-    heading(
-        5,
-        "What an analyst finds out, without the database, with a search key alone",
-    );
+    heading(5, "What an analyst finds out, without the database, with a search key alone");
     analyst::ask(theatre)?;
     interrupt::check()?;
 

@@ -32,29 +32,17 @@ pub(super) fn show_records(theatre: &mut Theatre) -> Result<()> {
 /// A record's JSON with room to break the line at.
 fn spaced(record: &Value) -> String {
     let members = record.as_object().into_iter().flatten();
-    let parts: Vec<String> = members
-        .map(|(name, value)| format!("\"{name}\": {value}"))
-        .collect();
+    let parts: Vec<String> = members.map(|(name, value)| format!("\"{name}\": {value}")).collect();
     format!("{{{}}}", parts.join(", "))
 }
 
 /// Compares the index with the table, and looks for what must not be in it. Returns the number of rows.
 pub(super) fn check(theatre: &mut Theatre) -> Result<u64> {
-    let row = theatre.db.query_one(
-        "SELECT count(*), count(DISTINCT author) FROM document_changes",
-        &[],
-    )?;
+    let row = theatre.db.query_one("SELECT count(*), count(DISTINCT author) FROM document_changes", &[])?;
     let (rows, authors) = (row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as usize);
     let records = theatre.standin.index(TABLE);
-    ensure!(
-        records.len() as u64 == rows,
-        "the table has {rows} rows, the index {} records",
-        records.len()
-    );
-    println!(
-        "{} rows in the table, as many records in the index",
-        grouped(rows)
-    );
+    ensure!(records.len() as u64 == rows, "the table has {rows} rows, the index {} records", records.len());
+    println!("{} rows in the table, as many records in the index", grouped(rows));
 
     let arrivals = theatre.standin.arrivals();
     let sent = arrivals.iter().filter(|one| one.action == "addObject").count() as u64;
@@ -78,22 +66,12 @@ pub(super) fn check(theatre: &mut Theatre) -> Result<u64> {
     );
     println!("no address and no author's name in any of them");
 
-    let pseudonyms: BTreeSet<&str> = records
-        .values()
-        .filter_map(|one| one["author"].as_str())
-        .collect();
-    ensure!(
-        pseudonyms.len() == authors,
-        "{authors} authors have {} pseudonyms",
-        pseudonyms.len()
-    );
+    let pseudonyms: BTreeSet<&str> = records.values().filter_map(|one| one["author"].as_str()).collect();
+    ensure!(pseudonyms.len() == authors, "{authors} authors have {} pseudonyms", pseudonyms.len());
     println!("{} authors, as many pseudonyms", grouped(authors as u64));
 
     let queue = status::queue(&mut theatre.db)?;
-    ensure!(
-        queue.queued == 0 && queue.dead == 0 && queue.failed == 0,
-        "something is left over: {queue:?}"
-    );
+    ensure!(queue.queued == 0 && queue.dead == 0 && queue.failed == 0, "something is left over: {queue:?}");
     println!("nothing queued, nothing failed, nothing dead");
     Ok(rows)
 }

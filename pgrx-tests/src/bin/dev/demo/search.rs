@@ -37,11 +37,7 @@ impl Search {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        Ok(Search {
-            agent,
-            url: url.to_owned(),
-            key,
-        })
+        Ok(Search { agent, url: url.to_owned(), key })
     }
 
     /// A query on the index.
@@ -72,10 +68,7 @@ impl Search {
             .collect();
         let answer = self.send("POST", "*/queries", &json!({"requests": requests}))?;
         let results = answer["results"].as_array().context("no results came back")?;
-        Ok(results
-            .iter()
-            .map(|one| one["nbHits"].as_u64().unwrap_or(0))
-            .collect())
+        Ok(results.iter().map(|one| one["nbHits"].as_u64().unwrap_or(0)).collect())
     }
 
     /// Whether the key may write: the answer's status.

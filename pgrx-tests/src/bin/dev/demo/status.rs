@@ -43,15 +43,7 @@ pub(super) fn show_queue(db: &mut Client) -> Result<Queue> {
     let now = queue(db)?;
     println!("\n  SELECT * FROM audit_algolia.queue_stats();");
     table(
-        &[
-            "state",
-            "queued",
-            "in_flight",
-            "delivered_total",
-            "failed_total",
-            "dead",
-            "delivered_per_second",
-        ],
+        &["state", "queued", "in_flight", "delivered_total", "failed_total", "dead", "delivered_per_second"],
         &[vec![
             now.state.clone(),
             grouped(now.queued),
@@ -96,16 +88,5 @@ pub(super) fn workers(db: &mut Client) -> Result<Vec<Vec<String>>> {
 /// Prints what [`workers`] has found.
 pub(super) fn show_workers(rows: &[Vec<String>]) {
     println!("\n  SELECT * FROM audit_algolia.worker_stats();");
-    table(
-        &[
-            "pid",
-            "state",
-            "batch_rows",
-            "host",
-            "batches_total",
-            "rows_total",
-            "errors_total",
-        ],
-        rows,
-    );
+    table(&["pid", "state", "batch_rows", "host", "batches_total", "rows_total", "errors_total"], rows);
 }

@@ -33,10 +33,7 @@ impl Theatre {
     /// Installs, builds and starts whatever is needed, and puts the table under watch.
     pub(super) fn open(rows: usize) -> Result<Theatre> {
         let installation = installation()?;
-        ensure!(
-            installation.has_install_script(),
-            "the extension has no install script"
-        );
+        ensure!(installation.has_install_script(), "the extension has no install script");
         interrupt::watch()?;
         let started = Instant::now();
         let standin = standin()?;
@@ -65,10 +62,8 @@ impl Theatre {
         println!("all settings have their defaults, but for batches of {batch_rows} rows");
         let mut db = cluster.connect("postgres", "postgres")?;
         workload::create_table(&mut db)?;
-        db.batch_execute("CREATE EXTENSION audit_algolia")
-            .context("the extension could not be created")?;
-        db.batch_execute(WATCH)
-            .context("the table could not be watched")?;
+        db.batch_execute("CREATE EXTENSION audit_algolia").context("the extension could not be created")?;
+        db.batch_execute(WATCH).context("the table could not be watched")?;
         let mut theatre = Theatre { db, cluster, standin };
         theatre.configure_index()?;
         Ok(theatre)
@@ -97,14 +92,10 @@ impl Theatre {
     fn configure_index(&mut self) -> Result<()> {
         let known: bool = self
             .db
-            .query_one(
-                "SELECT to_regprocedure('audit_algolia.configure_index(text)') IS NOT NULL",
-                &[],
-            )?
+            .query_one("SELECT to_regprocedure('audit_algolia.configure_index(text)') IS NOT NULL", &[])?
             .get(0);
         if known {
-            self.db
-                .execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
+            self.db.execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
         } else {
             let time = ["day", "hour", "weekday", "hour_of_day"].map(|bucket| format!("changed_at_{bucket}"));
             let own = ["package", "author", "urgency"].map(str::to_owned);
@@ -119,10 +110,7 @@ impl Theatre {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.standin.settings(TABLE).is_none() {
             interrupt::check()?;
-            ensure!(
-                Instant::now() < deadline,
-                "the index's settings did not arrive within 30 s"
-            );
+            ensure!(Instant::now() < deadline, "the index's settings did not arrive within 30 s");
             sleep(Duration::from_millis(10));
         }
         Ok(())
@@ -143,18 +131,9 @@ impl Theatre {
         println!("  INSERT INTO document_changes (package, version, author, changed_at, urgency, summary)");
         println!("  VALUES ('mine', '1.0', 'me', now(), 'low', 'seen only here');\n");
         curl(&format!("{TABLE}/query"), r#"{"query": "mine"}"#);
-        curl(
-            &format!("{TABLE}/query"),
-            r#"{"hitsPerPage": 0, "facets": ["changed_at_weekday"]}"#,
-        );
-        curl(
-            &format!("{TABLE}/query"),
-            r#"{"hitsPerPage": 3, "filters": "urgency:critical"}"#,
-        );
-        println!(
-            "\nCtrl-C here, or kill {}, ends and removes all of it.",
-            std::process::id()
-        );
+        curl(&format!("{TABLE}/query"), r#"{"hitsPerPage": 0, "facets": ["changed_at_weekday"]}"#);
+        curl(&format!("{TABLE}/query"), r#"{"hitsPerPage": 3, "filters": "urgency:critical"}"#);
+        println!("\nCtrl-C here, or kill {}, ends and removes all of it.", std::process::id());
         loop {
             if interrupt::check().is_err() {
                 println!("\nended");
@@ -178,10 +157,7 @@ fn installation() -> Result<Installation> {
 
 fn standin() -> Result<Standin> {
     Standin::start(StandinConfig {
-        keys: vec![
-            ApiKey::new(ADMIN_KEY, &ALL_ACLS),
-            ApiKey::new(SEARCH_KEY, &["search"]).on(&[TABLE]),
-        ],
+        keys: vec![ApiKey::new(ADMIN_KEY, &ALL_ACLS), ApiKey::new(SEARCH_KEY, &["search"]).on(&[TABLE])],
         latency: LATENCY,
         ..StandinConfig::default()
     })

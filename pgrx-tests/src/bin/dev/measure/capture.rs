@@ -65,11 +65,7 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
                 let key = (manner, variant.table());
                 costs.processor.entry(key).or_default().push(cpu / rows as f64);
                 costs.micros.entry(key).or_default().push(micros / rows as f64);
-                costs
-                    .wal
-                    .entry(key)
-                    .or_default()
-                    .push((wal(db)? - before) / rows as f64);
+                costs.wal.entry(key).or_default().push((wal(db)? - before) / rows as f64);
             }
         }
     }
@@ -96,10 +92,8 @@ fn insert(db: &mut Client, manner: Manner, variant: Variant, rows: u64) -> Resul
         ))?,
         Manner::Client => {
             let mut transaction = db.transaction()?;
-            let statement = transaction.prepare(&format!(
-                "INSERT INTO {table} ({COLUMNS}) VALUES ({})",
-                values("$1::bigint")
-            ))?;
+            let statement = transaction
+                .prepare(&format!("INSERT INTO {table} ({COLUMNS}) VALUES ({})", values("$1::bigint")))?;
             for i in 1..=rows as i64 {
                 transaction.execute(&statement, &[&i])?;
             }
@@ -111,30 +105,12 @@ fn insert(db: &mut Client, manner: Manner, variant: Variant, rows: u64) -> Resul
 
 fn tell(costs: &Costs, scale: &Scale, hmac: bool, report: &mut Report) {
     let manners = [
-        (
-            Manner::Bulk,
-            format!("bulk insert, {} rows", scale.bulk),
-            Some(2.2),
-        ),
-        (
-            Manner::Loop,
-            "single inserts, loop in the server".to_owned(),
-            Some(1.7),
-        ),
-        (
-            Manner::Client,
-            "single inserts, from a client, one transaction".to_owned(),
-            None,
-        ),
+        (Manner::Bulk, format!("bulk insert, {} rows", scale.bulk), Some(2.2)),
+        (Manner::Loop, "single inserts, loop in the server".to_owned(), Some(1.7)),
+        (Manner::Client, "single inserts, from a client, one transaction".to_owned(), None),
     ];
     for (manner, what, reach) in manners {
-        let of = |variant: Variant| {
-            costs
-                .micros
-                .get(&(manner, variant.table()))
-                .cloned()
-                .unwrap_or_default()
-        };
+        let of = |variant: Variant| costs.micros.get(&(manner, variant.table())).cloned().unwrap_or_default();
         let bare = of(Variant::Bare);
         for variant in VARIANTS {
             let micros = of(variant);
@@ -155,20 +131,10 @@ fn tell(costs: &Costs, scale: &Scale, hmac: bool, report: &mut Report) {
     }
     processor(costs, report);
     for manner in [Manner::Bulk, Manner::Loop] {
-        let of = |variant: Variant| {
-            costs
-                .wal
-                .get(&(manner, variant.table()))
-                .cloned()
-                .unwrap_or_default()
-        };
+        let of = |variant: Variant| costs.wal.get(&(manner, variant.table())).cloned().unwrap_or_default();
         let bare = of(Variant::Bare);
         for variant in [Variant::Ours, Variant::Row, Variant::Statement] {
-            let beyond: Vec<f64> = of(variant)
-                .iter()
-                .zip(&bare)
-                .map(|(all, bare)| all - bare)
-                .collect();
+            let beyond: Vec<f64> = of(variant).iter().zip(&bare).map(|(all, bare)| all - bare).collect();
             let Some(spread) = Spread::of(&beyond) else {
                 continue;
             };
@@ -191,10 +157,7 @@ fn processor(costs: &Costs, report: &mut Report) {
         let found = costs.processor.get(&(manner, variant.table()));
         found.cloned().unwrap_or_default()
     };
-    for (manner, how) in [
-        (Manner::Bulk, "bulk insert"),
-        (Manner::Loop, "single inserts in a loop"),
-    ] {
+    for (manner, how) in [(Manner::Bulk, "bulk insert"), (Manner::Loop, "single inserts in a loop")] {
         let (ours, bare) = (of(manner, Variant::Ours), of(manner, Variant::Bare));
         if let (Some(spread), Some(against)) = (Spread::of(&ours), Spread::of(&bare)) {
             let name = format!("{how}: audit_algolia, processor time");

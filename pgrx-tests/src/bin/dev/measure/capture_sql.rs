@@ -44,10 +44,9 @@ impl Variant {
         let make = table(name);
         match self {
             Variant::Bare => make,
-            Variant::Ours => format!(
-                "{make}; {}",
-                watch(name).replace("facets", "object_prefix => 'c', facets")
-            ),
+            Variant::Ours => {
+                format!("{make}; {}", watch(name).replace("facets", "object_prefix => 'c', facets"))
+            }
             Variant::Row => format!(
                 "{make};
                  {queue};

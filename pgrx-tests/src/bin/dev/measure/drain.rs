@@ -63,10 +63,7 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
     let (mut bare, mut polled) = (Vec::new(), Vec::new());
     for _ in 0..scale.repeats {
         world.light.set_latency(0)?;
-        world.set(
-            &[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "4")],
-            1,
-        )?;
+        world.set(&[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "4")], 1)?;
         one.push(drain(&mut world, rows)?);
         bare.push(bare_loop(&mut world, rows)?);
         if let Ok(service) = &mut service {
@@ -76,10 +73,7 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
         world.set(&[("audit_algolia.workers", "2")], 2)?;
         two.push(drain(&mut world, rows)?);
         world.light.set_latency(20)?;
-        world.set(
-            &[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "16")],
-            1,
-        )?;
+        world.set(&[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "16")], 1)?;
         far.push(drain(&mut world, rows)?);
     }
     tell(report, rows, &one, &two, &far);
@@ -100,10 +94,7 @@ pub(super) fn drain(world: &mut World, rows: u64) -> Result<Drain> {
     world.resume()?;
     while world.queued()? > 0 {
         interrupt::check()?;
-        ensure!(
-            started.elapsed() < Duration::from_secs(600),
-            "the drain does not end"
-        );
+        ensure!(started.elapsed() < Duration::from_secs(600), "the drain does not end");
         if let Some(Ok(now)) = workers.first().map(|&pid| memory(pid)) {
             watched.private_dirty = watched.private_dirty.max(now.private_dirty);
             watched.anonymous = watched.anonymous.max(now.anonymous);
@@ -136,9 +127,7 @@ fn plain_backend(world: &World) -> Result<Memory> {
 fn copy_queue(world: &mut World, table: &str, rows: u64) -> Result<()> {
     world.pause()?;
     world.load(rows)?;
-    world
-        .db
-        .batch_execute(&format!("INSERT INTO {table} SELECT * FROM audit_algolia.queue"))?;
+    world.db.batch_execute(&format!("INSERT INTO {table} SELECT * FROM audit_algolia.queue"))?;
     world.resume()?;
     world.wait_until_empty()?;
     world.light.reset()
@@ -178,9 +167,7 @@ fn tell(report: &mut Report, rows: u64, one: &[Drain], two: &[Drain], far: &[Dra
         if let Some(bound) = bound {
             // Where the processor is the limit, latency must not make it any slower.
             let reachable: Vec<f64> = one.iter().map(|near| near.rate.min(bound)).collect();
-            row = row
-                .ratio(ratio(&values, &reachable))
-                .reach(Reach::RatioAtLeast(0.8));
+            row = row.ratio(ratio(&values, &reachable)).reach(Reach::RatioAtLeast(0.8));
         }
         report.add(row);
     }
@@ -200,21 +187,15 @@ fn tell(report: &mut Report, rows: u64, one: &[Drain], two: &[Drain], far: &[Dra
     if let Some(spread) = Spread::of(&wal) {
         report.keep("WAL of delivery", "bytes a row", &wal);
         report.add(
-            Row::new(
-                "WAL of delivery, beyond the insert",
-                format!("{spread} bytes a row"),
-            )
-            .reach(Reach::AtMost(130.0, "bytes a row", spread.median)),
+            Row::new("WAL of delivery, beyond the insert", format!("{spread} bytes a row"))
+                .reach(Reach::AtMost(130.0, "bytes a row", spread.median)),
         );
     }
     // A worker keeps what it needed with sixteen requests in flight: only the first drain is one with defaults alone.
     let memory: Vec<Memory> = one.iter().take(1).map(|one| one.beyond).collect();
     if let Some(last) = one.last() {
         let text = format!("{} MB", short(last.beyond.anonymous));
-        report.add(Row::new(
-            "the same once it had 16 requests in flight, anonymous",
-            text,
-        ));
+        report.add(Row::new("the same once it had 16 requests in flight, anonymous", text));
     }
     let dirty: Vec<f64> = memory.iter().map(|one| one.private_dirty).collect();
     let anonymous: Vec<f64> = memory.iter().map(|one| one.anonymous).collect();
@@ -251,12 +232,9 @@ fn compare(
     }
     if let Some(spread) = Spread::of(&bare) {
         report.add(
-            Row::new(
-                "drain against a bare DELETE … RETURNING loop",
-                format!("the loop: {spread} rows/s"),
-            )
-            .ratio(ratio(&rates, &bare))
-            .reach(Reach::RatioAtLeast(1.2)),
+            Row::new("drain against a bare DELETE … RETURNING loop", format!("the loop: {spread} rows/s"))
+                .ratio(ratio(&rates, &bare))
+                .reach(Reach::RatioAtLeast(1.2)),
         );
     }
     let what = "drain against a polling service on Algolia's Python client";

@@ -59,11 +59,8 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
     tell(report, "1,000 inserts a second", &stream, None);
     let p99 = stream.at(99.0);
     report.add(
-        Row::new(
-            "freshness at 1,000 inserts a second, p99",
-            format!("{} ms", short(p99)),
-        )
-        .reach(Reach::AtMost(25.0, "ms", p99)),
+        Row::new("freshness at 1,000 inserts a second, p99", format!("{} ms", short(p99)))
+            .reach(Reach::AtMost(25.0, "ms", p99)),
     );
     let (behind, left) = behind_backlog(&mut world, scale.backlog)?;
     let name = format!("backlog of {} rows", scale.backlog);
@@ -90,11 +87,7 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
 }
 
 fn tell(report: &mut Report, name: &str, delays: &Delays, reach: Option<(f64, f64)>) {
-    report.keep(
-        &format!("freshness, {name}"),
-        "ms from commit",
-        &delays.from_commit,
-    );
+    report.keep(&format!("freshness, {name}"), "ms from commit", &delays.from_commit);
     let row = |percent: f64, word: &str| {
         let insert = percentile(&delays.from_insert, percent).unwrap_or(f64::NAN);
         let (value, from_insert) = (short(delays.at(percent)), short(insert));
@@ -155,9 +148,7 @@ fn stream(world: &mut World, report: &mut Report) -> Result<Delays> {
             .collect();
         let mut all = Vec::new();
         for thread in threads {
-            let commits = thread
-                .join()
-                .map_err(|_| anyhow::anyhow!("a writer has failed"))?;
+            let commits = thread.join().map_err(|_| anyhow::anyhow!("a writer has failed"))?;
             all.extend(commits?);
         }
         Ok::<_, anyhow::Error>(all)
@@ -195,16 +186,11 @@ fn behind_backlog(world: &mut World, rows: u64) -> Result<(Delays, u64)> {
 fn arrivals(world: &mut World, commits: &[Commit]) -> Result<Delays> {
     world.wait_until_empty()?;
     let times: HashMap<u64, i64> = world.light.times(INDEX)?.into_iter().collect();
-    let mut delays = Delays {
-        from_commit: Vec::new(),
-        from_insert: Vec::new(),
-    };
+    let mut delays = Delays { from_commit: Vec::new(), from_insert: Vec::new() };
     for commit in commits {
         let at = times.get(&id_hash(&commit.id.to_string()));
         let at = at.with_context(|| format!("row {} did not arrive", commit.id))?;
-        delays
-            .from_commit
-            .push((at - commit.committed).max(0) as f64 / 1000.0);
+        delays.from_commit.push((at - commit.committed).max(0) as f64 / 1000.0);
         delays.from_insert.push((at - commit.begun) as f64 / 1000.0);
     }
     ensure!(!commits.is_empty(), "nothing was committed");
@@ -219,10 +205,8 @@ struct Writer {
 impl Writer {
     fn new(world: &World) -> Result<Writer> {
         let mut db = world.cluster.connect("postgres", "postgres")?;
-        let insert = format!(
-            "INSERT INTO audit_log ({COLUMNS}) VALUES ({}) RETURNING id",
-            values("$1::bigint")
-        );
+        let insert =
+            format!("INSERT INTO audit_log ({COLUMNS}) VALUES ({}) RETURNING id", values("$1::bigint"));
         let statement = db.prepare(&insert)?;
         Ok(Writer { db, statement })
     }
@@ -230,16 +214,10 @@ impl Writer {
     fn insert(&mut self) -> Result<Commit> {
         let begun = micros();
         let id = self.db.query_one(&self.statement, &[&7_i64])?.get(0);
-        Ok(Commit {
-            id,
-            begun,
-            committed: micros(),
-        })
+        Ok(Commit { id, begun, committed: micros() })
     }
 }
 
 fn micros() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as i64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }

@@ -31,10 +31,7 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
     if let (Some(first), Some(last)) = (rates.first(), rates.last()) {
         report.add(
             Row::new(
-                format!(
-                    "pop with a snapshot pinned, after {} deliveries against the first",
-                    scale.pinned
-                ),
+                format!("pop with a snapshot pinned, after {} deliveries against the first", scale.pinned),
                 format!("{} against {}", rows_per_second(*last), rows_per_second(*first)),
             )
             .ratio(Spread::of(&[first / last]))
@@ -64,9 +61,7 @@ fn statistics(world: &mut World, scale: &Scale, report: &mut Report) -> Result<(
         times.push(started.elapsed().as_secs_f64() * 1000.0);
     }
     let started = Instant::now();
-    world
-        .db
-        .query_one("SELECT count(*) FROM audit_algolia.queue", &[])?;
+    world.db.query_one("SELECT count(*) FROM audit_algolia.queue", &[])?;
     let count = started.elapsed().as_secs_f64() * 1000.0;
     let name = format!("queue_stats() over {} rows, a snapshot pinned", scale.counted);
     report.keep(&name, "ms", &times);

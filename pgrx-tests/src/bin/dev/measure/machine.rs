@@ -49,19 +49,13 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings: Vec<String> = super::world::SETTINGS
-            .iter()
-            .map(|(name, value)| format!("{name} = {value}"))
-            .collect();
+        let settings: Vec<String> =
+            super::world::SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         writeln!(
             f,
             "PostgreSQL {}, release build, on {} cores ({}), {:.0} GB, Linux {}; load before: {}.",
             self.server, self.cores, self.processor, self.memory_gb, self.kernel, self.load
         )?;
-        write!(
-            f,
-            "fsync = on, full_page_writes = on, {}; all else by default.",
-            settings.join(", ")
-        )
+        write!(f, "fsync = on, full_page_writes = on, {}; all else by default.", settings.join(", "))
     }
 }

@@ -103,9 +103,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     );
     let scale = if arguments.quick { QUICK } else { FULL };
     let pg = provision(Purpose::ServeAndCompare)?;
-    let installation = while_waiting("building the extension for release", || {
-        Installation::prepare(&pg, Profile::Release)
-    })?;
+    let installation =
+        while_waiting("building the extension for release", || Installation::prepare(&pg, Profile::Release))?;
     while_waiting("building the stand-in for release", build_standin)?;
     interrupt::watch()?;
 
@@ -134,15 +133,7 @@ type Part = fn(&Arc<Installation>, &Scale, &mut Report) -> Result<()>;
 
 fn build_standin() -> Result<()> {
     let mut build = cargo::command();
-    build.args([
-        "build",
-        "-q",
-        "--release",
-        "-p",
-        "audit_algolia_tests",
-        "--bin",
-        "standin",
-    ]);
+    build.args(["build", "-q", "--release", "-p", "audit_algolia_tests", "--bin", "standin"]);
     build.arg("--target-dir").arg(cargo::target_dir());
     let status = build.status().context("cargo could not be started")?;
     ensure!(status.success(), "the stand-in does not build: {status}");

@@ -38,13 +38,9 @@ impl Service {
             make.args(["-m", "venv", "--clear"]).arg(&folder);
             quietly(&mut make).context("python3 makes no virtual environment")?;
             let mut pip = Command::new(&python);
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-                .args(PACKAGES);
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
             quietly(&mut pip).context("pip could not install Algolia's client and psycopg")?;
-            ensure!(
-                has_client(&python),
-                "the client was installed, but cannot be imported"
-            );
+            ensure!(has_client(&python), "the client was installed, but cannot be imported");
         }
         Ok(Service { python })
     }
@@ -54,11 +50,7 @@ impl Service {
     pub(super) fn run(&mut self, world: &mut World, rows: u64) -> Result<(f64, f64)> {
         let port = world.light.url.rsplit(':').next().unwrap_or_default().to_owned();
         let mut command = Command::new(&self.python);
-        command.args([
-            "-c",
-            SCRIPT,
-            &world.cluster.connection_string("postgres", "postgres"),
-        ]);
+        command.args(["-c", SCRIPT, &world.cluster.connection_string("postgres", "postgres")]);
         command.args([port.as_str(), APP_ID, ADMIN_KEY]);
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
             command.env_remove(name);
@@ -79,28 +71,18 @@ impl Service {
         let in_backend = cpu_seconds(backend)? - before;
         drop(input);
         child.wait()?;
-        let numbers: Vec<f64> = answer
-            .split_whitespace()
-            .filter_map(|text| text.parse().ok())
-            .collect();
+        let numbers: Vec<f64> = answer.split_whitespace().filter_map(|text| text.parse().ok()).collect();
         let &[sent, seconds, in_service] = numbers.as_slice() else {
             bail!("the polling service said {answer}");
         };
-        ensure!(
-            sent as u64 == rows,
-            "the polling service sent {sent} of {rows} rows"
-        );
+        ensure!(sent as u64 == rows, "the polling service sent {sent} of {rows} rows");
         Ok((sent / seconds, (in_service + in_backend) * 1e6 / sent))
     }
 }
 
 /// Runs a command that says nothing unless it fails, and not for ever.
 fn quietly(command: &mut Command) -> Result<()> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {

@@ -10,9 +10,7 @@ const TICKS: f64 = 100.0;
 /// Processor seconds used so far, in user and system mode.
 pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("no processor times")?;
-    ticks(&stat)
-        .map(|ticks| ticks / TICKS)
-        .context("an unknown form of /proc/PID/stat")
+    ticks(&stat).map(|ticks| ticks / TICKS).context("an unknown form of /proc/PID/stat")
 }
 
 /// Processor seconds a process of a single thread has used so far, to the nanosecond.
@@ -64,9 +62,6 @@ mod tests {
 
     #[test]
     fn reads_a_line_of_the_memory_map() {
-        assert_eq!(
-            field("Rss:  12 kB\nPrivate_Dirty:   2048 kB\n", "Private_Dirty:"),
-            Some(2048.0)
-        );
+        assert_eq!(field("Rss:  12 kB\nPrivate_Dirty:   2048 kB\n", "Private_Dirty:"), Some(2048.0));
     }
 }

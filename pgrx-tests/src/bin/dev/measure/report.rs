@@ -31,21 +31,12 @@ pub(super) enum Reach {
 impl Row {
     /// A figure that is told, and not judged.
     pub(super) fn new(what: impl Into<String>, measured: impl Into<String>) -> Row {
-        Row {
-            what: what.into(),
-            measured: measured.into(),
-            reach: None,
-            ratio: None,
-            reason: None,
-        }
+        Row { what: what.into(), measured: measured.into(), reach: None, ratio: None, reason: None }
     }
 
     /// Something that could not be measured, and why.
     pub(super) fn not_measured(what: impl Into<String>, reason: impl Into<String>) -> Row {
-        Row {
-            reason: Some(reason.into()),
-            ..Row::new(what, "")
-        }
+        Row { reason: Some(reason.into()), ..Row::new(what, "") }
     }
 
     /// Against what it was compared with.
@@ -112,31 +103,21 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(machine: Machine, scale: &'static str) -> Report {
-        Report {
-            machine,
-            scale,
-            notes: Vec::new(),
-            rows: Vec::new(),
-            data: Vec::new(),
-            seconds: 0.0,
-        }
+        Report { machine, scale, notes: Vec::new(), rows: Vec::new(), data: Vec::new(), seconds: 0.0 }
     }
 
     /// Adds a line, and prints it so that one sees how it goes.
     pub(super) fn add(&mut self, row: Row) {
         let [what, promise, measured, ratio, verdict] = row.cells();
-        let parts: Vec<String> = [measured, ratio, promise, verdict]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect();
+        let parts: Vec<String> =
+            [measured, ratio, promise, verdict].into_iter().filter(|part| !part.is_empty()).collect();
         println!("  {what}: {}", parts.join(", "));
         self.rows.push(row);
     }
 
     /// Keeps what a figure was computed from.
     pub(super) fn keep(&mut self, name: &str, unit: &str, values: &[f64]) {
-        self.data
-            .push(json!({"name": name, "unit": unit, "values": values}));
+        self.data.push(json!({"name": name, "unit": unit, "values": values}));
     }
 
     /// Adds a sentence below the table.
@@ -153,31 +134,16 @@ impl Report {
 
     pub(super) fn markdown(&self) -> String {
         let head = ["what", "reach", "measured", "ratio", "ok"].map(str::to_owned);
-        let all: Vec<[String; 5]> = std::iter::once(head)
-            .chain(self.rows.iter().map(Row::cells))
-            .collect();
-        let widths: Vec<usize> = (0..5)
-            .map(|at| {
-                all.iter()
-                    .map(|cells| cells[at].chars().count())
-                    .max()
-                    .unwrap_or(0)
-            })
-            .collect();
+        let all: Vec<[String; 5]> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
+        let widths: Vec<usize> =
+            (0..5).map(|at| all.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0)).collect();
         let line = |cells: &[String; 5]| {
-            let padded: Vec<String> = cells
-                .iter()
-                .zip(&widths)
-                .map(|(text, width)| format!("{text:<width$}"))
-                .collect();
+            let padded: Vec<String> =
+                cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
             format!("| {} |\n", padded.join(" | "))
         };
-        let mut text = format!(
-            "# Measured ({}, {} s)\n\n{}\n\n",
-            self.scale,
-            short(self.seconds),
-            self.machine
-        );
+        let mut text =
+            format!("# Measured ({}, {} s)\n\n{}\n\n", self.scale, short(self.seconds), self.machine);
         for (at, cells) in all.iter().enumerate() {
             text.push_str(&line(cells));
             if at == 0 {
@@ -223,28 +189,17 @@ mod tests {
 
     #[test]
     fn promises_are_judged_by_the_median() {
-        let most = Row::new("a", "1")
-            .ratio(spread(2.1))
-            .reach(Reach::RatioAtMost(2.2));
-        let least = Row::new("a", "1")
-            .ratio(spread(0.7))
-            .reach(Reach::RatioAtLeast(0.8));
+        let most = Row::new("a", "1").ratio(spread(2.1)).reach(Reach::RatioAtMost(2.2));
+        let least = Row::new("a", "1").ratio(spread(0.7)).reach(Reach::RatioAtLeast(0.8));
         let figure = Row::new("a", "3").reach(Reach::AtMost(2.0, "ms", 3.0));
-        assert_eq!(
-            [&most, &least, &figure].map(Row::is_kept),
-            [Some(true), Some(false), Some(false)]
-        );
+        assert_eq!([&most, &least, &figure].map(Row::is_kept), [Some(true), Some(false), Some(false)]);
         assert_eq!(Row::new("a", "1").is_kept(), None);
     }
 
     #[test]
     fn the_table_is_markdown() {
         let mut report = Report::new(Machine::default(), "quick");
-        report.add(
-            Row::new("bulk", "3.3 µs")
-                .ratio(spread(2.0))
-                .reach(Reach::RatioAtMost(2.2)),
-        );
+        report.add(Row::new("bulk", "3.3 µs").ratio(spread(2.0)).reach(Reach::RatioAtMost(2.2)));
         report.add(Row::not_measured("polling", "no pip"));
         let text = report.markdown();
         let table: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
@@ -264,9 +219,6 @@ mod tests {
         let mut report = Report::new(Machine::default(), "quick");
         report.add(Row::not_measured("polling", "no pip"));
         let row = &report.json()["rows"][0];
-        assert_eq!(
-            (&row["ok"], &row["not_measured"]),
-            (&Value::Null, &json!("no pip"))
-        );
+        assert_eq!((&row["ok"], &row["not_measured"]), (&Value::Null, &json!("no pip")));
     }
 }

@@ -23,11 +23,7 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Spread {
-            median,
-            least,
-            greatest,
-        } = *self;
+        let Spread { median, least, greatest } = *self;
         write!(f, "{} ({}–{})", short(median), short(least), short(greatest))
     }
 }
@@ -47,10 +43,7 @@ pub(super) fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let place = percent.clamp(0.0, 100.0) / 100.0 * (sorted.len().checked_sub(1)?) as f64;
-    let (below, above) = (
-        sorted.get(place.floor() as usize)?,
-        sorted.get(place.ceil() as usize)?,
-    );
+    let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
     Some(below + (above - below) * place.fract())
 }
 
@@ -86,9 +79,6 @@ mod tests {
 
     #[test]
     fn numbers_have_as_many_digits_as_count() {
-        assert_eq!(
-            [0.123, 12.34, 123.4, 1234.5].map(short),
-            ["0.12", "12.3", "123", "1,235"]
-        );
+        assert_eq!([0.123, 12.34, 123.4, 1234.5].map(short), ["0.12", "12.3", "123", "1,235"]);
     }
 }

@@ -25,12 +25,7 @@ impl Light {
             .context("the stand-in could not be started")?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("the stand-in has no output")?;
-        let mut light = Light {
-            child,
-            input,
-            output: BufReader::new(output),
-            url: String::new(),
-        };
+        let mut light = Light { child, input, output: BufReader::new(output), url: String::new() };
         light.url = light.line()?;
         ensure!(light.url.starts_with("http"), "the stand-in said {}", light.url);
         Ok(light)
@@ -48,17 +43,12 @@ impl Light {
 
     /// Operations an index has accepted.
     pub(super) fn count(&mut self, index: &str) -> Result<u64> {
-        self.ask(&format!("count {index}"))?
-            .parse()
-            .context("not a count")
+        self.ask(&format!("count {index}"))?.parse().context("not a count")
     }
 
     /// The hash of each id and when it arrived, in microseconds since 1970.
     pub(super) fn times(&mut self, index: &str) -> Result<Vec<(u64, i64)>> {
-        let count: usize = self
-            .ask(&format!("times {index}"))?
-            .parse()
-            .context("not a count")?;
+        let count: usize = self.ask(&format!("times {index}"))?.parse().context("not a count")?;
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
             let line = self.line()?;

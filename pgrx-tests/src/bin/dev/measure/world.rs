@@ -123,10 +123,9 @@ impl World {
 
     /// Rows queued and on their way.
     pub(super) fn queued(&mut self) -> Result<u64> {
-        let row = self.db.query_one(
-            "SELECT sum(queued + in_flight)::bigint FROM audit_algolia.queue_stats()",
-            &[],
-        )?;
+        let row = self
+            .db
+            .query_one("SELECT sum(queued + in_flight)::bigint FROM audit_algolia.queue_stats()", &[])?;
         Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
     }
 
@@ -135,10 +134,7 @@ impl World {
         let started = Instant::now();
         while self.queued()? > 0 {
             interrupt::check()?;
-            ensure!(
-                started.elapsed() < DEADLINE,
-                "the queue was not empty after {DEADLINE:?}"
-            );
+            ensure!(started.elapsed() < DEADLINE, "the queue was not empty after {DEADLINE:?}");
             sleep(Duration::from_millis(3));
         }
         Ok(started.elapsed())
@@ -150,10 +146,7 @@ impl World {
         let started = Instant::now();
         while self.workers()?.len() as i64 != workers {
             interrupt::check()?;
-            ensure!(
-                started.elapsed() < Duration::from_secs(20),
-                "{workers} workers were to run"
-            );
+            ensure!(started.elapsed() < Duration::from_secs(20), "{workers} workers were to run");
             sleep(Duration::from_millis(20));
         }
         // A moment for all of them to have read the settings.
@@ -163,13 +156,8 @@ impl World {
 
     /// The workers' process ids.
     pub(super) fn workers(&mut self) -> Result<Vec<u32>> {
-        let rows = self
-            .db
-            .query("SELECT pid FROM audit_algolia.worker_stats()", &[])?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok())
-            .collect())
+        let rows = self.db.query("SELECT pid FROM audit_algolia.worker_stats()", &[])?;
+        Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
     }
 
     /// Where the write-ahead log is, in bytes.
