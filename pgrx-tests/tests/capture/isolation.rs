@@ -40,7 +40,7 @@ fn a_session_follows_an_extension_made_anew() {
 
 #[test]
 fn many_savepoints_cost_no_more_than_their_rows() {
-    let mut play = Play::new("savepoints", "create table t (id int primary key)");
+    let mut play = Play::new("many_savepoints", "create table t (id int primary key)");
     play.watch("t", "columns => '{id}'");
     // Forty thousand subtransactions, a quarter of them rolled back.
     play.run(

@@ -78,14 +78,14 @@ fn an_idle_server_is_left_alone() {
     let look = "
         select coalesce(string_agg(a.pid || ' ' || a.state_change || ' ' || a.query, ', ' order by a.pid), '')
         from pg_stat_activity as a where a.backend_type like 'audit_algolia%'";
+    let ours = "select pid from pg_stat_activity where backend_type like 'audit_algolia%'";
+    let mut pids: Vec<i32> = Vec::new();
+    // The new database is looked at once.
+    wait_until("launcher and two workers alone", SOON, || {
+        pids = other.query(ours, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+        pids.len() == 3
+    });
     // Statistics are told up to a second after the last transaction.
-    let pids: Vec<i32> = other
-        .query("select pid from pg_stat_activity where backend_type like 'audit_algolia%'", &[])
-        .unwrap()
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    assert_eq!(pids.len(), 3);
     let mut since = (switches(&pids), std::time::Instant::now());
     wait_until("quiet", SOON, || {
         let now = switches(&pids);
