@@ -65,7 +65,10 @@ impl Folder {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = home.join(format!("{}-{number}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let owned = lock(&path.join(OWNER), FlockArg::LockExclusive)?;
+        // Locked before it has its name: a sweep that found it in between would take the folder for an abandoned one.
+        let unnamed = path.join("owner.new");
+        let owned = lock(&unnamed, FlockArg::LockExclusive)?;
+        fs::rename(&unnamed, path.join(OWNER))?;
         fs::set_permissions(&path, Permissions::from_mode(0o700))?;
         account.give(&path)?;
         let watchdog = end_cluster(&path, Stdio::piped())?;
