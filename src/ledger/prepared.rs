@@ -47,7 +47,7 @@ impl Ledger {
         let Some((xid, stale)) = found.first().map(|entry| (entry.xid, entry.stale)) else {
             return self.read_again(database);
         };
-        let looking = if stale { self.look_again(database) } else { Wakes::default() };
+        let looking = if stale { self.extension_changed(database) } else { Wakes::default() };
         let changes: Vec<Change> =
             found.into_iter().map(|entry| entry.change).filter(|change| change.queued > 0).collect();
         looking.and(self.publish(xid, database, &changes, now))
@@ -74,11 +74,6 @@ impl Ledger {
     pub fn read_again(&mut self, database: u32) -> Wakes {
         let _recount_follows = self.sweep(database, true);
         self.request_recount(database);
-        self.look_again(database)
-    }
-
-    /// Workers and launcher look what has become of the extension and its indices.
-    fn look_again(&mut self, database: u32) -> Wakes {
-        self.mark_stale(database).and(self.extension_changed(database))
+        self.extension_changed(database)
     }
 }

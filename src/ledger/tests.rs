@@ -321,7 +321,6 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
 fn a_change_while_a_worker_looks_has_it_look_again() {
     let mut ledger = ledger(1);
     ledger.look(0);
-    ledger.mark_stale(DB);
     ledger.extension_changed(DB);
     assert_eq!(ledger.note_extension(0, 0).0, Duty::LookAgain);
     assert_eq!(ledger.database_mut(DB).unwrap().extension, Extension::Unknown);

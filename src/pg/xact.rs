@@ -21,8 +21,9 @@ struct Note {
 #[derive(Default)]
 struct Pending {
     notes: Vec<Note>,
-    /// The extension, an index or a pause has changed: the workers must read them again.
+    /// An index or a pause has changed: the workers must read them again.
     stale: bool,
+    /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
     /// There is one more database.
     new_database: bool,
@@ -74,10 +75,7 @@ pub(super) fn note_stale() {
 /// The current transaction has created or dropped an extension; launcher and workers are told when it commits.
 pub(super) fn note_extension() {
     register();
-    PENDING.with_borrow_mut(|pending| {
-        pending.stale = true;
-        pending.launcher = true;
-    });
+    PENDING.with_borrow_mut(|pending| pending.launcher = true);
 }
 
 /// The current transaction copies rows into the extension's tables, as restoring a dump does; the workers read and
@@ -193,16 +191,15 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let wakes = shmem::ledger().map(|mut l| l.publish(xid, database, &changes, now));
                 shmem::wake(wakes.unwrap_or_default());
             }
-            if pending.stale {
-                let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
-                shmem::wake(wakes.unwrap_or_default());
-            }
             if pending.imported {
                 let wakes = shmem::ledger().map(|mut l| l.read_again(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.launcher {
                 let wakes = shmem::ledger().map(|mut l| l.extension_changed(database));
+                shmem::wake(wakes.unwrap_or_default());
+            } else if pending.stale {
+                let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
             unhold(pending.held, true);
