@@ -16,6 +16,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
+use crate::delivery::isolate::isolate;
 use crate::delivery::outcome::{Outcome, Report};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
@@ -127,12 +128,13 @@ impl<T: Transport + 'static> Couriers<T> {
 /// A fault in a library must not lose the batch: it counts as a failed attempt.
 fn run<T: Transport>(errand: Errand<T>) -> Report {
     let Errand { index_name, batch, sink, .. } = errand;
-    catch_unwind(AssertUnwindSafe(|| sink.deliver(&index_name, &batch, &SystemClock))).unwrap_or_else(|_| {
-        Report {
-            outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
-            host: String::new(),
-            attempts: 1,
-            wire_bytes: 0,
-        }
+    let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
+    catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
+        outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
+        delivered: Vec::new(),
+        refused: Vec::new(),
+        host: String::new(),
+        attempts: 1,
+        wire_bytes: 0,
     })
 }

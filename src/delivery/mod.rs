@@ -12,6 +12,7 @@ pub mod settings;
 
 pub mod batch;
 pub mod culprit;
+pub mod isolate;
 
 pub mod outcome;
 pub mod sink;

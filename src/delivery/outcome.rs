@@ -42,11 +42,26 @@ pub enum Outcome {
     },
 }
 
-/// A delivery as statistics want it.
+/// A record that Algolia has refused by itself, or that it has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its place in the batch.
+    pub row: usize,
+    /// The HTTP status.
+    pub status: Option<u16>,
+    /// Algolia's complaint.
+    pub reason: String,
+}
+
+/// A delivery, row by row and as statistics want it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What it came to.
+    /// What it came to, for the rows in neither of the lists below; see [`isolate`](crate::delivery::isolate).
     pub outcome: Outcome,
+    /// Places of rows that were delivered in parts of the batch.
+    pub delivered: Vec<usize>,
+    /// The rows at fault.
+    pub refused: Vec<Refusal>,
     /// The last host tried, with its port; empty if none was.
     pub host: String,
     /// How many requests were sent.

@@ -112,7 +112,7 @@ impl<T: Transport> Sink<T> {
             self.walk(plan, &mut delivery, clock)
         });
         let Delivery { host, attempts, wire_bytes, .. } = delivery;
-        Report { outcome, host, attempts, wire_bytes }
+        Report { outcome, delivered: Vec::new(), refused: Vec::new(), host, attempts, wire_bytes }
     }
 
     /// What needs no request: nothing to send, or a name that would lead to another endpoint.

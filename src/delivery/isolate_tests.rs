@@ -1,0 +1,216 @@
+//! The search for offenders against a server that refuses by a rule, in each of the ways Algolia has been seen to.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::delivery::batch::{Action, BatchBuilder, Push};
+use crate::delivery::classify::{classify, Verdict};
+use crate::delivery::transport::Response;
+
+/// How the server words its complaint about the first offender.
+#[derive(Clone, Copy, Debug)]
+enum Wording {
+    /// `position` and `objectID` are keys of their own.
+    Classic,
+    /// The objectID is in the message alone.
+    Newer,
+    /// A column of the body, right behind the record.
+    Column,
+    /// Nothing that leads to the record.
+    Mute,
+}
+
+const WORDINGS: [Wording; 4] = [Wording::Classic, Wording::Newer, Wording::Column, Wording::Mute];
+
+/// A server that takes no batch with a poisonous record in it, or with more than `most` records.
+struct Server {
+    poison: BTreeSet<usize>,
+    wording: Wording,
+    most: usize,
+    /// The places of the records of each request, and whether it was taken.
+    requests: Vec<(Vec<usize>, bool)>,
+}
+
+fn batch(rows: usize) -> Batch {
+    let mut builder = BatchBuilder::new(usize::MAX, usize::MAX);
+    for row in 0..rows {
+        assert_eq!(builder.push(Action::AddObject, &format!(r#"{{"objectID":"{row}"}}"#)), Push::Taken);
+    }
+    builder.finish()
+}
+
+impl Server {
+    fn new(poison: impl IntoIterator<Item = usize>, wording: Wording) -> Server {
+        Server { poison: poison.into_iter().collect(), wording, most: usize::MAX, requests: Vec::new() }
+    }
+
+    fn answer(&mut self, part: &Batch) -> Report {
+        let body: serde_json::Value = serde_json::from_slice(part.body()).unwrap();
+        let records = body["requests"].as_array().unwrap();
+        let id = |record: &serde_json::Value| record["body"]["objectID"].as_str().unwrap().parse().unwrap();
+        let rows: Vec<usize> = records.iter().map(id).collect();
+        let offender = rows.iter().position(|row| self.poison.contains(row));
+        let (status, text) = match offender {
+            _ if rows.len() > self.most => (413, String::from("{}")),
+            Some(place) => (400, self.complaint(part, place, rows[place])),
+            None => (200, serde_json::json!({"taskID": 1, "objectIDs": rows.iter().map(usize::to_string).collect::<Vec<_>>()}).to_string()),
+        };
+        self.requests.push((rows, status == 200));
+        let response = Response { status, body: text.into_bytes(), ..Response::default() };
+        let outcome = match classify(&response, records.len(), SystemTime::UNIX_EPOCH) {
+            Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
+            Verdict::Rejected { reason, status, culprit } => Outcome::Rejected { reason, status, culprit },
+            Verdict::TooLarge { reason } => {
+                Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+            }
+            other => panic!("{other:?}"),
+        };
+        report(outcome)
+    }
+
+    fn complaint(&self, part: &Batch, place: usize, row: usize) -> String {
+        let end = (0..part.bytes()).rev().find(|at| part.record_at_offset(*at) == Some(place)).unwrap();
+        match self.wording {
+            Wording::Classic => serde_json::json!({"message": format!("Record at the position {place} objectID={row} is too big size=14072/10000 bytes."), "position": place, "objectID": row.to_string(), "status": 400}),
+            Wording::Newer => serde_json::json!({"message": format!("Record {row} is too big: size: 11072 byte(s), maximum allowed: 10000 byte(s)."), "status": 400}),
+            Wording::Column => serde_json::json!({"message": format!("The 'objectID' attribute is required near line:1 column:{end}"), "status": 400}),
+            Wording::Mute => serde_json::json!({"message": "something is wrong", "status": 400}),
+        }
+        .to_string()
+    }
+
+    /// The records of all requests that were taken, in the order they were.
+    fn taken(&self) -> Vec<usize> {
+        self.requests.iter().filter(|(_, taken)| *taken).flat_map(|(rows, _)| rows.clone()).collect()
+    }
+}
+
+fn report(outcome: Outcome) -> Report {
+    let (delivered, refused) = (Vec::new(), Vec::new());
+    Report { outcome, delivered, refused, host: "host".to_owned(), attempts: 1, wire_bytes: 1 }
+}
+
+fn refused(report: &Report) -> BTreeSet<usize> {
+    report.refused.iter().map(|refusal| refusal.row).collect()
+}
+
+#[test]
+fn a_good_batch_takes_one_request() {
+    let mut server = Server::new([], Wording::Mute);
+    let report = isolate(&batch(1000), |part| server.answer(part));
+    assert_eq!(report.outcome, Outcome::Delivered { task_id: Some(1) });
+    assert!(report.delivered.is_empty() && report.refused.is_empty());
+    assert_eq!(server.requests.len(), 1);
+}
+
+#[test]
+fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_order() {
+    for (wording, most_requests) in WORDINGS.into_iter().zip([2, 2, 4, 21]) {
+        let mut server = Server::new([500], wording);
+        let report = isolate(&batch(1000), |part| server.answer(part));
+        assert_eq!(report.outcome, Outcome::Delivered { task_id: None }, "{wording:?}");
+        assert_eq!(refused(&report), BTreeSet::from([500]), "{wording:?}");
+        assert_eq!(server.taken(), (0..1000).filter(|row| *row != 500).collect::<Vec<_>>(), "{wording:?}");
+        assert!(server.requests.len() <= most_requests, "{wording:?}: {}", server.requests.len());
+        assert_eq!(report.attempts as usize, server.requests.len());
+    }
+}
+
+#[test]
+fn the_complaint_goes_with_the_record() {
+    let mut server = Server::new([1], Wording::Classic);
+    let report = isolate(&batch(3), |part| server.answer(part));
+    let [refusal] = &report.refused[..] else { panic!("{report:?}") };
+    assert_eq!(refusal.status, Some(400));
+    assert!(refusal.reason.contains("objectID=1 is too big"), "{}", refusal.reason);
+}
+
+#[test]
+fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
+    let mut server = Server { most: 300, ..Server::new([], Wording::Mute) };
+    let report = isolate(&batch(1000), |part| server.answer(part));
+    assert_eq!(report.outcome, Outcome::Delivered { task_id: None });
+    assert!(report.refused.is_empty());
+    assert_eq!(server.taken(), (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_record_too_large_by_itself_is_given_up() {
+    let mut server = Server { most: 0, ..Server::new([], Wording::Mute) };
+    let report = isolate(&batch(1), |part| server.answer(part));
+    assert_eq!(refused(&report), BTreeSet::from([0]));
+    assert_eq!(report.refused[0].status, Some(413));
+}
+
+#[test]
+fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
+    let mut builder = BatchBuilder::new(usize::MAX, usize::MAX);
+    for record in [r#"{"objectID":"a","x":"good"}"#, r#"{"objectID":"a","x":"bad"}"#] {
+        assert_eq!(builder.push(Action::AddObject, record), Push::Taken);
+    }
+    let report = isolate(&builder.finish(), |part| {
+        let bad = String::from_utf8_lossy(part.body()).contains("bad");
+        report(if bad {
+            let culprit = Culprit::ObjectId("a".to_owned());
+            Outcome::Rejected { reason: "no".to_owned(), status: 400, culprit }
+        } else {
+            Outcome::Delivered { task_id: None }
+        })
+    });
+    assert_eq!((refused(&report), report.delivered), (BTreeSet::from([1]), vec![0]));
+}
+
+#[test]
+fn a_search_that_meets_an_outage_keeps_what_it_has_found() {
+    let mut server = Server::new([10, 700], Wording::Classic);
+    let report = isolate(&batch(1000), |part| {
+        if server.requests.len() == 2 {
+            return report(Outcome::Retry {
+                reason: "down".into(),
+                not_before: Some(Duration::from_secs(1)),
+            });
+        }
+        server.answer(part)
+    });
+    assert!(matches!(report.outcome, Outcome::Retry { .. }));
+    assert_eq!(refused(&report), BTreeSet::from([10, 700]));
+    assert!(report.delivered.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn exactly_the_offenders_are_refused_and_all_others_delivered_once(
+        rows in 1usize..200,
+        poison in prop::collection::btree_set(0usize..200, 0..12),
+        wording in prop::sample::select(WORDINGS.to_vec()),
+        most in 20usize..400,
+    ) {
+        let poison: BTreeSet<usize> = poison.into_iter().filter(|row| *row < rows).collect();
+        let mut server = Server { most, ..Server::new(poison.clone(), wording) };
+        // What a search leaves at its bound is claimed again, as the worker does.
+        let (mut waiting, mut dead, mut searches) = ((0..rows).collect::<Vec<_>>(), BTreeSet::new(), 0);
+        let whole = batch(rows);
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let report = isolate(&whole.subset(&waiting), |part| server.answer(part));
+            prop_assert!(report.attempts as usize <= ROUNDS);
+            let guilty: BTreeSet<usize> = refused(&report);
+            dead.extend(guilty.iter().map(|place| waiting[*place]));
+            let done = matches!(report.outcome, Outcome::Delivered { .. });
+            let keep = |place: &usize| !done && !guilty.contains(place) && !report.delivered.contains(place);
+            waiting = (0..before).filter(keep).map(|place| waiting[place]).collect();
+            prop_assert!(waiting.len() < before, "each search makes headway");
+            searches += 1;
+        }
+        prop_assert!(searches <= 12);
+        prop_assert_eq!(&dead, &poison);
+        let mut taken = server.taken();
+        taken.sort_unstable();
+        prop_assert_eq!(taken, (0..rows).filter(|row| !poison.contains(row)).collect::<Vec<_>>());
+    }
+}
