@@ -23,20 +23,23 @@ pub struct Change {
     pub index_id: i32,
     /// Rows added to the queue.
     pub queued: i64,
-    /// Rows removed from the queue: delivered, dead or discarded.
+    /// Rows removed from the queue: delivered or dead.
     pub removed: i64,
+    /// Rows that have become dead letters, less those that were put back or discarded.
+    pub dead: i64,
     /// Where the added rows are.
     pub spans: Regions,
 }
 
 impl Change {
     /// Nothing, to no index.
-    pub const EMPTY: Change = Change { index_id: 0, queued: 0, removed: 0, spans: Regions::new() };
+    pub const EMPTY: Change = Change { index_id: 0, queued: 0, removed: 0, dead: 0, spans: Regions::new() };
 
     /// Adds another change of the same index.
     pub fn add(&mut self, other: &Change) {
         self.queued += other.queued;
         self.removed += other.removed;
+        self.dead += other.dead;
         for span in other.spans.iter() {
             self.spans.add(span.lo, span.hi);
         }
@@ -51,7 +54,19 @@ pub struct Announcement {
     pub xid: u32,
     pub database: u32,
     pub index_id: i32,
+    /// By how much the queue grows.
     pub rows: i64,
+    /// By how much the dead letters grow.
+    pub dead: i64,
+}
+
+/// Rows of one index, as counted or as they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Waiting in the queue.
+    pub queued: i64,
+    /// Dead letters.
+    pub dead: i64,
 }
 
 impl Ledger {
@@ -63,6 +78,7 @@ impl Ledger {
                 database,
                 index_id: change.index_id,
                 rows: change.queued - change.removed,
+                dead: change.dead,
             };
             match self.committing.iter_mut().find(|a| a.xid == 0) {
                 Some(free) => *free = entry,
@@ -89,6 +105,8 @@ impl Ledger {
             };
             lane.queued += change.queued - change.removed;
             lane.enqueued_total += change.queued;
+            lane.dead += change.dead;
+            lane.dead_total += change.dead.max(0);
             if change.queued > 0 {
                 lane.publish(&change.spans, change.queued, now);
                 rows += change.queued;
@@ -108,11 +126,12 @@ impl Ledger {
 
     /// Puts the counters of a database right: for each index the rows counted, against what the count should have
     /// been by the counters of the snapshot's moment.
-    pub fn correct(&mut self, database: u32, expected: &HashMap<i32, i64>, counted: &HashMap<i32, i64>) {
+    pub fn correct(&mut self, database: u32, expected: &HashMap<i32, Count>, counted: &HashMap<i32, Count>) {
         for index_id in expected.keys().chain(counted.keys().filter(|index| !expected.contains_key(index))) {
-            let of = |counts: &HashMap<i32, i64>| counts.get(index_id).copied().unwrap_or_default();
+            let of = |counts: &HashMap<i32, Count>| counts.get(index_id).copied().unwrap_or_default();
             if let Some(lane) = self.lane_mut(database, *index_id) {
-                lane.queued += of(counted) - of(expected);
+                lane.queued += of(counted).queued - of(expected).queued;
+                lane.dead += of(counted).dead - of(expected).dead;
                 lane.counted = true;
             }
         }

@@ -226,10 +226,12 @@ impl Lane {
         }
     }
 
-    /// `rows` rows have arrived.
+    /// Algolia has judged a batch: `rows` of its rows have arrived, perhaps none.
     pub fn delivered(&mut self, rows: i64, now: Micros) {
-        self.delivered_total = self.delivered_total.saturating_add(rows);
-        self.last_delivered_at = now;
+        if rows > 0 {
+            self.delivered_total = self.delivered_total.saturating_add(rows);
+            self.last_delivered_at = now;
+        }
         self.failures = 0;
         self.retry_at = 0;
         self.retrying = 0;
@@ -263,6 +265,13 @@ impl Lane {
         self.retry_at = self.retry_at.max(retry_at);
         self.failed_total = self.failed_total.saturating_add(rows);
         self.blocked = setback == Setback::Blocked;
+        self.last_error.set(reason);
+        self.last_error_at = now;
+    }
+
+    /// `rows` records were refused, which tells nothing of the others.
+    pub fn refused(&mut self, rows: i64, reason: &str, now: Micros) {
+        self.failed_total = self.failed_total.saturating_add(rows);
         self.last_error.set(reason);
         self.last_error_at = now;
     }

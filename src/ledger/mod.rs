@@ -12,6 +12,7 @@ mod commit;
 mod extension;
 mod lane;
 mod prepared;
+mod probation;
 mod roster;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,11 @@ mod text;
 mod view;
 mod worker;
 
-pub use commit::{Announcement, Change, COMMITTING};
+pub use commit::{Announcement, Change, Count, COMMITTING};
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use prepared::{Prepared, PREPARED};
+pub use probation::{Probation, Sentence, PROBATIONS};
 pub use roster::{Database, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
@@ -65,10 +67,13 @@ pub struct Ledger {
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
     prepared: [Prepared; PREPARED],
+    probation: [Probation; PROBATIONS],
     claims: ClaimTable<CLAIMS>,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
     pub launcher_pid: i32,
+    /// When the next record on probation may be claimed; 0 while none is held back.
+    parole_at: Micros,
     launches: u32,
     /// Slots from this one on have never been taken.
     workers_ever_used: u32,
@@ -85,6 +90,15 @@ pub struct Appetite {
     pub linger: Micros,
     /// Per cent.
     pub tail_share: u32,
+}
+
+/// What became of the rows of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Landing<'a> {
+    /// Arrived, and deleted from the queue.
+    pub delivered: &'a [i64],
+    /// How many are dead or on probation: not to be claimed by anybody now.
+    pub kept: usize,
 }
 
 /// What a worker is to do next.
@@ -109,12 +123,14 @@ impl Ledger {
                 lanes: [Lane::EMPTY; LANES],
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
-                committing: [Announcement { xid: 0, database: 0, index_id: 0, rows: 0 }; COMMITTING],
+                committing: [Announcement { xid: 0, database: 0, index_id: 0, rows: 0, dead: 0 }; COMMITTING],
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
                     PREPARED],
+                probation: [Probation::EMPTY; PROBATIONS],
                 claims: ClaimTable::new(),
                 launcher_latch: 0,
                 launcher_pid: 0,
+                parole_at: 0,
                 launches: 0,
                 workers_ever_used: 0,
             })
@@ -191,11 +207,13 @@ impl Ledger {
                 self.claims.release_all(place as u32 + 1);
             }
         }
+        self.forget_probation(database);
     }
 
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
+        self.parole(now);
         let Some(me) = self.workers.get(worker) else {
             return Next::Wait { until: None, wake: None };
         };
@@ -239,7 +257,8 @@ impl Ledger {
             let lanes = ledger.lanes_of(database);
             lanes.filter_map(|(place, _)| ledger.lane(place)?.opens_at(&appetite, backlog)).min()
         };
-        let until = if room { opens_at(self, backlog_too) } else { None };
+        let opens = if room { opens_at(self, backlog_too) } else { None };
+        let until = opens.into_iter().chain(self.next_parole()).min();
         // What this worker has no room for another one takes. It is woken only for what it has room for, so that
         // workers never wake each other in circles.
         let fresh_left = opens_at(self, false).is_some_and(|at| at <= now);
@@ -280,22 +299,31 @@ impl Ledger {
         place
     }
 
-    /// A batch has been delivered and its rows are deleted: frees its claims.
-    pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        if let Some(landed) = self.land(worker, flight, ids) {
-            if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
-                lane.delivered(landed.rows, now);
+    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again.
+    pub fn landed(&mut self, worker: usize, flight: usize, ids: &[i64], landing: Landing<'_>, now: Micros) {
+        let Some(landed) = self.land(worker, flight, ids) else { return };
+        let dealt_with = landing.delivered.len() + landing.kept;
+        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
+            if dealt_with > 0 {
+                lane.delivered(landing.delivered.len() as i64, now);
+            }
+            if (dealt_with as i64) < landed.rows {
+                lane.give_back(landed.span);
             }
         }
+        if let Some(database) = self.workers.get(worker).map(|me| me.database) {
+            self.acquit(database, landing.delivered);
+        }
+    }
+
+    /// A batch has been delivered as a whole and its rows are deleted.
+    pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
+        self.landed(worker, flight, ids, Landing { delivered: ids, kept: 0 }, now);
     }
 
     /// A batch was not delivered: its rows wait again.
     pub fn released(&mut self, worker: usize, flight: usize, ids: &[i64]) {
-        if let Some(landed) = self.land(worker, flight, ids) {
-            if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
-                lane.give_back(landed.span);
-            }
-        }
+        self.landed(worker, flight, ids, Landing::default(), 0);
     }
 
     fn land(&mut self, worker: usize, flight: usize, ids: &[i64]) -> Option<Flight> {

@@ -49,7 +49,7 @@ impl Ledger {
         };
         let looking = if stale { self.extension_changed(database) } else { Wakes::default() };
         let changes: Vec<Change> =
-            found.into_iter().map(|entry| entry.change).filter(|change| change.queued > 0).collect();
+            found.into_iter().map(|entry| entry.change).filter(|change| change.index_id != 0).collect();
         looking.and(self.publish(xid, database, &changes, now))
     }
 

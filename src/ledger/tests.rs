@@ -20,7 +20,7 @@ fn ledger(workers: usize) -> Box<Ledger> {
 fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
     let mut spans = Regions::new();
     spans.add(lo, hi);
-    Change { index_id, queued: hi - lo + 1, removed: 0, spans }
+    Change { index_id, queued: hi - lo + 1, removed: 0, dead: 0, spans }
 }
 
 const HUNGRY: Appetite = Appetite { free: 4, slots: 4, batch_rows: 1000, linger: 0, tail_share: 0 };
@@ -204,14 +204,15 @@ fn a_recount_is_exact_while_transactions_commit() {
     ledger.announce(11, DB, &[early]);
     ledger.announce(12, DB, &[late]);
     // The snapshot sees the first transaction, which has not told yet, and not the second.
-    let mut expected = HashMap::from([(index, ledger.find_lane(DB, index).map_or(0, |_| 0))]);
-    *expected.entry(index).or_default() += ledger.announced(DB).find(|a| a.xid == 11).unwrap().rows;
-    let counted = HashMap::from([(index, 10 + rows(early))]);
+    let announced = *ledger.announced(DB).find(|a| a.xid == 11).unwrap();
+    let expected = HashMap::from([(index, Count { queued: announced.rows, dead: announced.dead })]);
+    let counted = HashMap::from([(index, Count { queued: 10 + rows(early), dead: 7 })]);
     // Both tell while the count is under way.
     ledger.publish(12, DB, &[late], 0);
     ledger.publish(11, DB, &[early], 0);
     ledger.correct(DB, &expected, &counted);
     assert_eq!(ledger.lane(0).unwrap().queued, 10 + rows(early) + rows(late));
+    assert_eq!(ledger.lane(0).unwrap().dead, 7);
     assert_eq!(ledger.announced(DB).count(), 0);
 }
 
@@ -362,4 +363,90 @@ fn workers_and_launcher_look_when_a_prepared_transaction_has_changed_more_than_r
     assert!(ledger.workers[0].stale);
     assert_eq!(ledger.database_mut(DB).unwrap().extension, Extension::Unknown);
     assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
+}
+
+#[test]
+fn the_living_go_on_while_the_dead_are_buried() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 1024, 1028)], 0);
+    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    let flight = fly(&mut ledger, 0, 0, &[1024, 1025, 1026, 1027, 1028], None);
+    let spans = Regions::new();
+    ledger.publish(8, DB, &[Change { index_id: 1, queued: 0, removed: 4, dead: 1, spans }], 5);
+    ledger.landed(
+        0,
+        flight,
+        &[1024, 1025, 1026, 1027, 1028],
+        Landing { delivered: &[1024, 1025, 1027], kept: 1 },
+        5,
+    );
+    let lane = *ledger.lane(0).unwrap();
+    assert_eq!(
+        (lane.queued, lane.dead, lane.dead_total, lane.delivered_total, lane.in_flight),
+        (1, 1, 1, 3, 0)
+    );
+    // The fifth waits again.
+    let (_, span, ..) = next_span(&mut ledger, HUNGRY, 5).unwrap();
+    assert!((span.lo..=span.hi).contains(&1028));
+}
+
+/// Claims, as worker 0, the rows of a lane that can be claimed.
+fn claim_all(ledger: &mut Ledger, ids: &[i64], now: Micros) -> Vec<i64> {
+    if next_span(ledger, HUNGRY, now).is_none() {
+        return Vec::new();
+    }
+    let taken: Vec<i64> = ids.iter().copied().filter(|id| ledger.claim(0, *id) == Claim::Taken).collect();
+    if taken.is_empty() {
+        ledger.claimed(0, None, None);
+        return taken;
+    }
+    let span = Span { lo: taken[0], hi: taken[taken.len() - 1] };
+    let flight = Flight { rows: taken.len() as i64, bytes: 1, lane: 0, fresh: false, span, started_at: now };
+    ledger.claimed(0, None, Some(flight)).unwrap();
+    taken
+}
+
+#[test]
+fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 1024, 1025)], 0);
+    for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
+        assert_eq!(claim_all(&mut ledger, &[1025], now), [1025]);
+        assert_eq!(ledger.judge(DB, 1, 1025, 3), Sentence::Waits(attempt));
+        ledger.landed(0, 0, &[1025], Landing { delivered: &[], kept: 1 }, now);
+        ledger.hold_back(DB, 1, 1025, due);
+        assert_eq!(ledger.on_probation(DB, 1), 1);
+        ledger.sweep(DB, true);
+        assert_eq!(claim_all(&mut ledger, &[1025], due - 1), [] as [i64; 0], "a sweep does not set it free");
+        assert_eq!(wait_until(&mut ledger, HUNGRY, due - 1), Some(due));
+    }
+    assert_eq!(claim_all(&mut ledger, &[1025], 250), [1025]);
+    assert_eq!(ledger.judge(DB, 1, 1025, 3), Sentence::Dies(3));
+    assert_eq!(ledger.judge(DB, 1, 1024, 0), Sentence::Dies(1));
+    assert_eq!(wait_until(&mut ledger, Appetite { free: 0, ..HUNGRY }, 250), None);
+}
+
+#[test]
+fn a_record_that_arrives_after_all_has_a_clean_slate() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    claim_all(&mut ledger, &[1024], 0);
+    assert_eq!(ledger.judge(DB, 1, 1024, 3), Sentence::Waits(1));
+    ledger.settled(0, 0, &[1024], 0);
+    assert_eq!(ledger.judge(DB, 1, 1024, 3), Sentence::Waits(1));
+}
+
+#[test]
+fn one_record_too_many_on_probation_dies_and_the_others_are_kept() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, false, 0);
+    for id in 0..PROBATIONS as i64 {
+        assert_eq!(ledger.judge(DB, 1, id, 3), Sentence::Waits(1));
+        ledger.hold_back(DB, 1, id, 100 + id);
+    }
+    assert_eq!(ledger.judge(DB, 1, -1, 3), Sentence::Dies(1));
+    assert_eq!(ledger.on_probation(DB, 1), PROBATIONS as i64);
+    ledger.close_lanes(DB);
+    assert_eq!(ledger.on_probation(DB, 1), 0);
+    assert_eq!(ledger.claim(0, 5), Claim::Taken, "their claims have ended with them");
 }
