@@ -80,6 +80,35 @@ comment on column audit_algolia.queue.enqueued_at is 'Start of the statement tha
 comment on column audit_algolia.queue.action is 'What to do with the record: a = addObject.';
 comment on column audit_algolia.queue.record is 'The finished record, JSON text.';
 
+-- Rows come here only by the way of the queue, and few of them: what Algolia will not have.
+create table audit_algolia.dead_letter (
+    index_id integer not null,
+    source integer not null,
+    id bigint not null,
+    enqueued_at timestamptz not null,
+    action "char" not null,
+    record text not null,
+    object_id text,
+    attempts integer not null,
+    http_status integer,
+    error text not null,
+    died_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint dead_letter_pkey primary key (index_id, id)
+);
+comment on table audit_algolia.dead_letter is
+    'Records that Algolia refuses, or that are too large to be sent. They stay until audit_algolia.redrive() or audit_algolia.discard() is called.';
+comment on column audit_algolia.dead_letter.index_id is 'The index the record was for.';
+comment on column audit_algolia.dead_letter.source is 'The source it came from.';
+comment on column audit_algolia.dead_letter.id is 'Its id in the queue.';
+comment on column audit_algolia.dead_letter.enqueued_at is 'When it was queued.';
+comment on column audit_algolia.dead_letter.action is 'What was to be done with the record, as in the queue.';
+comment on column audit_algolia.dead_letter.record is 'The record, JSON text.';
+comment on column audit_algolia.dead_letter.object_id is 'Its objectID.';
+comment on column audit_algolia.dead_letter.attempts is 'How often it was refused; 0: it was too large to be sent.';
+comment on column audit_algolia.dead_letter.http_status is 'Algolia''s answer; NULL: it was not sent.';
+comment on column audit_algolia.dead_letter.error is 'Why it was refused, in Algolia''s words where there are any.';
+comment on column audit_algolia.dead_letter.died_at is 'When it was given up.';
+
 -- One value buys a block of 1,024 ids. No CACHE: a session that keeps values back would hand out old ids late.
 create sequence audit_algolia.queue_block as bigint minvalue 1 cache 1 no cycle;
 comment on sequence audit_algolia.queue_block is 'Blocks of 1,024 queue ids, one for each capturing transaction.';
@@ -91,3 +120,4 @@ select pg_catalog.pg_extension_config_dump('audit_algolia.source', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.source_id_seq', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.queue', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.queue_block', '');
+select pg_catalog.pg_extension_config_dump('audit_algolia.dead_letter', '');

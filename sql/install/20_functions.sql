@@ -131,6 +131,22 @@ create function audit_algolia.flush(max_wait interval default '30 s')
 comment on function audit_algolia.flush(interval) is
     'Waits until all that was queued before the call is delivered or dead; false when max_wait passes first.';
 
+create function audit_algolia.redrive(index_name text default null, ids bigint[] default null)
+    returns bigint
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'redrive_wrapper';
+comment on function audit_algolia.redrive(text, bigint[]) is
+    'Puts dead letters back into the queue: those of an index or (NULL) of all, those with the ids given or (NULL) all. Returns how many.';
+
+create function audit_algolia.discard(index_name text default null, ids bigint[] default null)
+    returns bigint
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'discard_wrapper';
+comment on function audit_algolia.discard(text, bigint[]) is
+    'Deletes dead letters for good: those of an index or (NULL) of all, those with the ids given or (NULL) all. Returns how many.';
+
 create function audit_algolia.follow_partitions()
     returns event_trigger
     language c security definer

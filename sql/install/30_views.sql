@@ -41,3 +41,34 @@ comment on column audit_algolia.sources.operations is 'Operations that are captu
 comment on column audit_algolia.sources.mode is 'append: one record per change.';
 comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing or table dropped.';
 comment on column audit_algolia.sources.created_at is 'When the table was put under watch.';
+
+create view audit_algolia.dead_letters as
+select
+    d.id,
+    i.name as index_name,
+    d.object_id,
+    case d.action
+        when 'a' then 'addObject'
+        else d.action::pg_catalog.text
+    end as action,
+    -- Not jsonb, which has no place for every text that json can hold.
+    d.record::pg_catalog.json as record,
+    d.attempts,
+    d.http_status,
+    d.error,
+    d.enqueued_at,
+    d.died_at
+from audit_algolia.dead_letter as d
+join audit_algolia.index as i on i.id = d.index_id;
+comment on view audit_algolia.dead_letters is
+    'Records that were given up, with the reason. Mend it, then call audit_algolia.redrive() or audit_algolia.discard().';
+comment on column audit_algolia.dead_letters.id is 'What redrive() and discard() take.';
+comment on column audit_algolia.dead_letters.index_name is 'The Algolia index the record was for.';
+comment on column audit_algolia.dead_letters.object_id is 'The record''s objectID.';
+comment on column audit_algolia.dead_letters.action is 'What was to be done with it, in Algolia''s words.';
+comment on column audit_algolia.dead_letters.record is 'The record as it was, or would have been, sent.';
+comment on column audit_algolia.dead_letters.attempts is 'How often it was refused; 0: it was too large to be sent.';
+comment on column audit_algolia.dead_letters.http_status is 'Algolia''s answer; NULL: it was not sent.';
+comment on column audit_algolia.dead_letters.error is 'Why it was refused.';
+comment on column audit_algolia.dead_letters.enqueued_at is 'When it was queued.';
+comment on column audit_algolia.dead_letters.died_at is 'When it was given up.';

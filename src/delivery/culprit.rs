@@ -97,15 +97,20 @@ impl Culprit {
 }
 
 fn has_id(record: &str, id: &str) -> bool {
+    object_id(record).is_some_and(|own| own == id)
+}
+
+/// The objectID of a record, as text.
+pub fn object_id(record: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Identified {
         #[serde(rename = "objectID")]
         object_id: serde_json::Value,
     }
-    match serde_json::from_str(record).map(|Identified { object_id }| object_id) {
-        Ok(serde_json::Value::String(own)) => own == id,
-        Ok(serde_json::Value::Number(own)) => own.to_string() == id,
-        _ => false,
+    match serde_json::from_str(record).ok().map(|Identified { object_id }| object_id)? {
+        serde_json::Value::String(own) => Some(own),
+        serde_json::Value::Number(own) => Some(own.to_string()),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::delivery::batch::Batch;
-use crate::delivery::culprit::Culprit;
+use crate::delivery::culprit::{object_id, Culprit};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 
 /// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
@@ -67,14 +67,17 @@ impl Search {
     /// what to send instead.
     fn cut(&mut self, rows: Vec<usize>, part: &Batch, culprit: &Culprit, status: u16, reason: &str) {
         let named = culprit.rows_in(part);
-        let refusal = |row: usize| Refusal { row, status: Some(status), reason: reason.to_owned() };
-        if let [row] = rows[..] {
-            self.refused.push(refusal(row));
+        let refusal = |place: usize| {
+            let object_id = part.record(place).and_then(object_id);
+            rows.get(place).map(|row| Refusal { row: *row, object_id, status, reason: reason.to_owned() })
+        };
+        if rows.len() == 1 {
+            self.refused.extend(refusal(0));
             return;
         }
         // An objectID that several records have names none of them.
         if let ([place], true) = (&named[..], culprit.is_certain()) {
-            self.refused.extend(rows.get(*place).map(|row| refusal(*row)));
+            self.refused.extend(refusal(*place));
             let others = rows.iter().enumerate().filter(|(other, _)| other != place);
             self.plan([others.map(|(_, row)| *row).collect()]);
             return;

@@ -47,8 +47,10 @@ pub enum Outcome {
 pub struct Refusal {
     /// Its place in the batch.
     pub row: usize,
+    /// Its objectID.
+    pub object_id: Option<String>,
     /// The HTTP status.
-    pub status: Option<u16>,
+    pub status: u16,
     /// Algolia's complaint.
     pub reason: String,
 }

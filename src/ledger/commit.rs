@@ -54,14 +54,19 @@ pub struct Announcement {
     pub xid: u32,
     pub database: u32,
     pub index_id: i32,
-    /// By how much the queue grows.
-    pub rows: i64,
-    /// By how much the dead letters grow.
-    pub dead: i64,
+    /// By how much queue and dead letters grow.
+    pub count: Count,
+}
+
+impl Announcement {
+    /// A free entry.
+    pub const EMPTY: Announcement =
+        Announcement { xid: 0, database: 0, index_id: 0, count: Count { queued: 0, dead: 0 } };
 }
 
 /// Rows of one index, as counted or as they should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Count {
     /// Waiting in the queue.
     pub queued: i64,
@@ -77,8 +82,7 @@ impl Ledger {
                 xid,
                 database,
                 index_id: change.index_id,
-                rows: change.queued - change.removed,
-                dead: change.dead,
+                count: Count { queued: change.queued - change.removed, dead: change.dead },
             };
             match self.committing.iter_mut().find(|a| a.xid == 0) {
                 Some(free) => *free = entry,
@@ -132,6 +136,15 @@ impl Ledger {
             if let Some(lane) = self.lane_mut(database, *index_id) {
                 lane.queued += of(counted).queued - of(expected).queued;
                 lane.dead += of(counted).dead - of(expected).dead;
+            }
+        }
+    }
+
+    /// All tables of a database have been counted: what its lanes say is exact from now on.
+    pub fn counted(&mut self, database: u32) {
+        let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
+        for place in places {
+            if let Some(lane) = self.lane_at(place) {
                 lane.counted = true;
             }
         }

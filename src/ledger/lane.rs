@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Appetite, Text};
+use super::{Appetite, Count, Text};
 use crate::regions::{Regions, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -267,6 +267,11 @@ impl Lane {
         self.blocked = setback == Setback::Blocked;
         self.last_error.set(reason);
         self.last_error_at = now;
+    }
+
+    /// What the counters say.
+    pub fn count(&self) -> Count {
+        Count { queued: self.queued, dead: self.dead }
     }
 
     /// `rows` records were refused, which tells nothing of the others.

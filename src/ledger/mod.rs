@@ -123,7 +123,7 @@ impl Ledger {
                 lanes: [Lane::EMPTY; LANES],
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
-                committing: [Announcement { xid: 0, database: 0, index_id: 0, rows: 0, dead: 0 }; COMMITTING],
+                committing: [Announcement::EMPTY; COMMITTING],
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
                     PREPARED],
                 probation: [Probation::EMPTY; PROBATIONS],

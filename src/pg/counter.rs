@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 
 use super::process::{self, Scratch};
 use super::shmem;
+use crate::ledger::Count;
 
 thread_local! {
     static DATABASE: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
@@ -49,7 +50,12 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::set(c"statement_timeout", c"0");
     process::set(c"lock_timeout", c"0");
     process::report_activity(true, "counting the queue");
-    if Scratch::new().round(|| count(database)) {
+    // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
+    // its own, and must not meet one of ours the other way round.
+    if Scratch::new().round(|| count(database, &QUEUE) && count(database, &DEAD_LETTERS)) {
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.counted(database);
+        }
         DATABASE.set(None);
         end(database, false);
     }
@@ -70,8 +76,29 @@ fn end(database: u32, again: bool) {
     shmem::wake(wakes.unwrap_or_default());
 }
 
+/// One of the tables that are counted.
+struct Subject {
+    query: &'static str,
+    /// Of a counter or an announcement, what is about this table.
+    part: fn(Count) -> i64,
+    /// The other way round.
+    count: fn(i64) -> Count,
+}
+
+const QUEUE: Subject = Subject {
+    query: include_str!("../../sql/count.sql"),
+    part: |count| count.queued,
+    count: |queued| Count { queued, dead: 0 },
+};
+
+const DEAD_LETTERS: Subject = Subject {
+    query: include_str!("../../sql/count_dead.sql"),
+    part: |count| count.dead,
+    count: |dead| Count { queued: 0, dead },
+};
+
 /// Counts; `false` when that failed and has to be done again.
-fn count(database: u32) -> bool {
+fn count(database: u32, subject: &Subject) -> bool {
     // SAFETY: a transaction of our own whose snapshot is kept for its whole length.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -82,8 +109,8 @@ fn count(database: u32) -> bool {
     let present = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) } != pg_sys::InvalidOid;
     let mut done = true;
     if present {
-        let before = expected(database);
-        match (count_rows(), shmem::ledger()) {
+        let before = expected(database, subject);
+        match (count_rows(subject), shmem::ledger()) {
             (Ok(counted), Some(mut ledger)) => ledger.correct(database, &before, &counted),
             _ => done = false,
         }
@@ -101,7 +128,7 @@ fn count(database: u32) -> bool {
 
 /// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
 /// not have yet. Takes the transaction's snapshot in the same moment.
-fn expected(database: u32) -> HashMap<i32, i64> {
+fn expected(database: u32, subject: &Subject) -> HashMap<i32, Count> {
     let Some(ledger) = shmem::ledger() else {
         return HashMap::new();
     };
@@ -112,7 +139,7 @@ fn expected(database: u32) -> HashMap<i32, i64> {
     };
     let mut expected: HashMap<i32, i64> = ledger
         .lanes_of(database)
-        .filter_map(|(place, index)| Some((index, ledger.lane(place)?.queued)))
+        .filter_map(|(place, index)| Some((index, (subject.part)(ledger.lane(place)?.count()))))
         .collect();
     for announcement in ledger.announced(database) {
         let xid = pg_sys::TransactionId::from(announcement.xid);
@@ -120,18 +147,18 @@ fn expected(database: u32) -> HashMap<i32, i64> {
         let is_visible =
             unsafe { !pg_sys::XidInMVCCSnapshot(xid, snapshot) && pg_sys::TransactionIdDidCommit(xid) };
         if is_visible {
-            *expected.entry(announcement.index_id).or_default() += announcement.rows;
+            *expected.entry(announcement.index_id).or_default() += (subject.part)(announcement.count);
         }
     }
-    expected
+    expected.into_iter().map(|(index, rows)| (index, (subject.count)(rows))).collect()
 }
 
-fn count_rows() -> spi::Result<HashMap<i32, i64>> {
+fn count_rows(subject: &Subject) -> spi::Result<HashMap<i32, Count>> {
     Spi::connect(|client| {
         let mut counted = HashMap::new();
-        for row in client.select(include_str!("../../sql/count.sql"), None, &[])? {
+        for row in client.select(subject.query, None, &[])? {
             if let (Some(index), Some(rows)) = (row.get(1)?, row.get(2)?) {
-                counted.insert(index, rows);
+                counted.insert(index, (subject.count)(rows));
             }
         }
         Ok(counted)

@@ -66,6 +66,12 @@ pub(super) fn note_removed(index_id: i32, rows: i64) {
     change(index_id, |change| change.removed += rows);
 }
 
+/// The current subtransaction has made dead letters of so many rows of an index, or (negative) has put dead letters back
+/// or discarded them.
+pub(super) fn note_dead(index_id: i32, rows: i64) {
+    change(index_id, |change| change.dead += rows);
+}
+
 /// The current transaction has changed an index; the workers are told when it commits.
 pub(super) fn note_stale() {
     register();

@@ -63,6 +63,7 @@ fn queue_stats() -> Result<
 /// What is copied out of the ledger for one index, so that it is not held while tables are read.
 struct Seen {
     lane: Lane,
+    on_probation: i64,
     lowest: Option<i64>,
     highest: Option<i64>,
 }
@@ -74,10 +75,16 @@ fn queue_rows() -> Outcome<Vec<QueueRow>> {
     for (index, name, paused) in indices()? {
         let seen = shmem::ledger().map(|ledger| see(&ledger, database, index));
         let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
-        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, lowest: None, highest: None });
+        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, lowest: None, highest: None });
         let lane = seen.lane;
         // Until the tables have been counted since the server started, the exact number takes a look at them.
-        let queued = if lane.counted { lane.queued } else { count(index)? };
+        let (queued, dead) = match lane.counted {
+            true => (lane.queued, lane.dead),
+            false => (
+                count(include_str!("../../../sql/count_index.sql"), index)?,
+                count(include_str!("../../../sql/count_dead_of_index.sql"), index)?,
+            ),
+        };
         let (lowest, highest) =
             if lane.counted { (seen.lowest, seen.highest) } else { (Some(i64::MIN), Some(i64::MAX)) };
         rows.push((
@@ -85,8 +92,8 @@ fn queue_rows() -> Outcome<Vec<QueueRow>> {
             state.to_owned(),
             queued.max(0),
             lane.in_flight,
-            lane.retrying,
-            lane.dead,
+            lane.retrying + seen.on_probation,
+            dead.max(0),
             at_end(include_str!("../../../sql/oldest.sql"), index, lowest)?,
             at_end(include_str!("../../../sql/newest.sql"), index, highest)?,
             lane.enqueued_total,
@@ -107,6 +114,7 @@ fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
     let lane = ledger.find_lane(database, index).and_then(|place| ledger.lane(place));
     Seen {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
+        on_probation: ledger.on_probation(database, index),
         lowest: ledger.lowest(database, index),
         highest: ledger.highest(database, index),
     }
@@ -129,10 +137,10 @@ fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::Timesta
     }
 }
 
-fn count(index: i32) -> Outcome<i64> {
+fn count(query: &str, index: i32) -> Outcome<i64> {
     // Not by `Spi::get_one_with_args`, which takes a transaction id: there is none to be had on a standby.
     Spi::connect(|client| {
-        let rows = client.select(include_str!("../../../sql/count_index.sql"), Some(1), &[index.into()])?;
+        let rows = client.select(query, Some(1), &[index.into()])?;
         Ok(rows.first().get_one()?.unwrap_or_default())
     })
 }

@@ -61,6 +61,16 @@ pub(super) fn batch_bytes() -> usize {
     number(&BATCH_BYTES)
 }
 
+/// The largest record that is sent, in bytes of compact JSON.
+pub(super) fn max_record_bytes() -> usize {
+    number(&MAX_RECORD_BYTES)
+}
+
+/// How often a rejected record is tried; 0 is as good as 1.
+pub(super) fn max_attempts() -> i32 {
+    MAX_ATTEMPTS.get()
+}
+
 /// Requests in flight for one worker.
 pub(super) fn in_flight() -> usize {
     number(&IN_FLIGHT)

@@ -1,0 +1,7 @@
+-- Deletes dead letters: $1 name of the index or NULL for all, $2 ids or NULL for all. One line for each.
+delete from audit_algolia.dead_letter as d
+using audit_algolia.index as i
+where i.id = d.index_id
+    and ($1 is null or i.name = $1)
+    and ($2 is null or d.id = any ($2))
+returning d.index_id
