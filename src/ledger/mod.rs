@@ -300,7 +300,14 @@ impl Ledger {
     }
 
     /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again.
-    pub fn landed(&mut self, worker: usize, flight: usize, ids: &[i64], landing: Landing<'_>, now: Micros) {
+    pub fn landed(
+        &mut self,
+        worker: usize,
+        flight: usize,
+        ids: impl IntoIterator<Item = i64>,
+        landing: Landing<'_>,
+        now: Micros,
+    ) {
         let Some(landed) = self.land(worker, flight, ids) else { return };
         let dealt_with = landing.delivered.len() + landing.kept;
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
@@ -318,21 +325,21 @@ impl Ledger {
 
     /// A batch has been delivered as a whole and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        self.landed(worker, flight, ids, Landing { delivered: ids, kept: 0 }, now);
+        self.landed(worker, flight, ids.iter().copied(), Landing { delivered: ids, kept: 0 }, now);
     }
 
     /// A batch was not delivered: its rows wait again.
-    pub fn released(&mut self, worker: usize, flight: usize, ids: &[i64]) {
+    pub fn released(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) {
         self.landed(worker, flight, ids, Landing::default(), 0);
     }
 
-    fn land(&mut self, worker: usize, flight: usize, ids: &[i64]) -> Option<Flight> {
+    fn land(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) -> Option<Flight> {
         let me = self.workers.get_mut(worker)?;
         let database = me.database;
         let landed = me.land(flight)?;
         for id in ids {
-            if self.claims.holder(database, *id) == Some(worker as u32 + 1) {
-                self.claims.release(database, *id);
+            if self.claims.holder(database, id) == Some(worker as u32 + 1) {
+                self.claims.release(database, id);
             }
         }
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {

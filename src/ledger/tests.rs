@@ -161,7 +161,7 @@ fn after_a_failure_one_batch_tries_first() {
     ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut ledger, HUNGRY, 0).unwrap();
     let flight = fly(&mut ledger, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
-    ledger.released(0, flight, &[1030]);
+    ledger.released(0, flight, [1030]);
     ledger.lane_at(0).unwrap().set_back(Setback::Retry, 1, "503", (5, 1000), 10);
     assert_eq!(wait_until(&mut ledger, HUNGRY, 999), Some(1000));
     next_span(&mut ledger, HUNGRY, 1000).unwrap();
@@ -376,7 +376,7 @@ fn the_living_go_on_while_the_dead_are_buried() {
     ledger.landed(
         0,
         flight,
-        &[1024, 1025, 1026, 1027, 1028],
+        [1024, 1025, 1026, 1027, 1028],
         Landing { delivered: &[1024, 1025, 1027], kept: 1 },
         5,
     );
@@ -413,7 +413,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut ledger, &[1025], now), [1025]);
         assert_eq!(ledger.judge(DB, 1, 1025, 3), Sentence::Waits(attempt));
-        ledger.landed(0, 0, &[1025], Landing { delivered: &[], kept: 1 }, now);
+        ledger.landed(0, 0, [1025], Landing { delivered: &[], kept: 1 }, now);
         ledger.hold_back(DB, 1, 1025, due);
         assert_eq!(ledger.on_probation(DB, 1), 1);
         ledger.sweep(DB, true);

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::auth::Caller;
-use super::config::{ErrorShape, StandinConfig};
+use super::config::ErrorShape;
 use super::reply::Refusal;
 use super::route::valid_index_name;
 
@@ -78,7 +78,8 @@ pub(super) struct Operation {
 
 /// What a batch is judged by.
 pub(super) struct Rules<'a> {
-    pub(super) config: &'a StandinConfig,
+    pub(super) error_shape: ErrorShape,
+    pub(super) max_record_bytes: usize,
     pub(super) caller: &'a Caller,
     /// The index of the path; `None` on the multi-index endpoint, where each item names its own.
     pub(super) index: Option<&'a str>,
@@ -150,7 +151,13 @@ fn operation(text: &str, position: usize, raw: &str, rules: &Rules<'_>) -> Resul
             return Err(refuse("Invalid objectID: a string or an integer is expected".to_owned()))
         }
     };
-    check_size(&body, Some(position), rules.config)?;
+    check_size(&body, Some(position), rules.error_shape, rules.max_record_bytes).map_err(|refusal| {
+        match rules.error_shape {
+            ErrorShape::Column => refuse("The record cannot be taken".to_owned()),
+            ErrorShape::Vague => Refusal::bad("A record cannot be taken"),
+            ErrorShape::Classic | ErrorShape::New => refusal,
+        }
+    })?;
     Ok(Operation { index, action, id, body })
 }
 
@@ -178,12 +185,12 @@ pub(super) fn auto_id(next: &AtomicU64) -> String {
 pub(super) fn check_size(
     body: &Map<String, Value>,
     position: Option<usize>,
-    config: &StandinConfig,
+    shape: ErrorShape,
+    limit: usize,
 ) -> Result<(), Refusal> {
     const SEE: &str = "Please have a look at https://www.algolia.com/doc/guides/sending-and-managing-data/\
                        prepare-your-data/in-depth/index-and-records-size-and-usage-limitations/#record-size-limits";
     let size = serde_json::to_string(body).map_or(0, |text| text.len());
-    let limit = config.max_record_bytes;
     if size <= limit {
         return Ok(());
     }
@@ -192,14 +199,12 @@ pub(super) fn check_size(
         Found::Missing | Found::Wrong => None,
     };
     let shown = id.as_deref().unwrap_or("undefined");
-    Err(match (config.error_shape, position) {
+    Err(match (shape, position) {
         (ErrorShape::New, _) => Refusal::bad(format!(
             "Record {shown} is too big: size: {size} byte(s), maximum allowed: {limit} byte(s). {SEE}"
         )),
-        (ErrorShape::Classic, None) => {
-            Refusal::bad(format!("Record is too big size={size}/{limit} bytes. {SEE}"))
-        }
-        (ErrorShape::Classic, Some(at)) => {
+        (_, None) => Refusal::bad(format!("Record is too big size={size}/{limit} bytes. {SEE}")),
+        (_, Some(at)) => {
             let message = format!(
                 "Record at the position {at} objectID={shown} is too big size={size}/{limit} bytes. {SEE}"
             );

@@ -46,13 +46,18 @@ impl ApiKey {
     }
 }
 
-/// Which of Algolia's two ways of refusing a record that is too big.
+/// Which of Algolia's ways of refusing a record. The last two are how it speaks of other faults than size; the stand-in
+/// uses them for size too, so that a client's search for the record can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorShape {
     /// The classic engine: names the position and the objectID.
     Classic,
     /// The newer engine: only a sentence.
     New,
+    /// Only the column of the body where the record ends.
+    Column,
+    /// Nothing that leads to the record.
+    Vague,
 }
 
 /// What a stand-in is started with.
@@ -66,7 +71,7 @@ pub struct StandinConfig {
     pub app_id: String,
     /// The keys that requests may carry.
     pub keys: Vec<ApiKey>,
-    /// A record is refused when its compact JSON is longer than this.
+    /// A record is refused when its compact JSON is longer than this, until that is changed.
     pub max_record_bytes: usize,
     /// How a record that is too big is refused.
     pub error_shape: ErrorShape,

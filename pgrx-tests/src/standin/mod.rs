@@ -115,6 +115,11 @@ impl Standin {
         self.shared.indexing_delay.set(delay);
     }
 
+    /// Changes the size above which records are refused, as a larger plan does.
+    pub fn set_max_record_bytes(&self, bytes: usize) {
+        self.shared.max_record_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// The published records of an index by objectID; each holds its `objectID`. Empty when there is no index.
     pub fn index(&self, name: &str) -> BTreeMap<String, Value> {
         let mut engine = self.shared.engine();

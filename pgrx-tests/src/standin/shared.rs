@@ -20,6 +20,7 @@ pub(super) struct Shared {
     pub(super) config: StandinConfig,
     pub(super) latency: AtomicDuration,
     pub(super) indexing_delay: AtomicDuration,
+    pub(super) max_record_bytes: AtomicUsize,
     pub(super) next_id: AtomicU64,
     pub(super) hanging: AtomicUsize,
     /// Changes whenever hanging requests are to be let go.
@@ -48,6 +49,7 @@ impl Shared {
         Shared {
             latency: AtomicDuration::new(config.latency),
             indexing_delay: AtomicDuration::new(config.indexing_delay),
+            max_record_bytes: AtomicUsize::new(config.max_record_bytes),
             next_id: AtomicU64::new(1),
             hanging: AtomicUsize::new(0),
             release: watch::Sender::new(0),

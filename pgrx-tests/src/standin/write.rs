@@ -1,6 +1,7 @@
 //! Owns the endpoints that change something. Each validates, then queues a task and answers at once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use serde_json::{json, Map, Value};
 
@@ -73,7 +74,13 @@ fn full_batch(
     caller: &Caller,
     index: Option<&str>,
 ) -> Result<Reply, Refusal> {
-    let rules = Rules { config: &shared.config, caller, index, next_id: &shared.next_id };
+    let rules = Rules {
+        error_shape: shared.config.error_shape,
+        max_record_bytes: shared.max_record_bytes.load(Ordering::Relaxed),
+        caller,
+        index,
+        next_id: &shared.next_id,
+    };
     let operations = batch::parse(&incoming.body, &rules)?;
     let tampering = &incoming.tampering;
     let ids: Vec<String> = operations
@@ -116,7 +123,7 @@ fn one_object(shared: &Shared, incoming: &Incoming<'_>) -> Result<Reply, Refusal
         Found::Wrong => return Err(Refusal::bad("Invalid objectID: a string or an integer is expected")),
     };
     body.insert("objectID".to_owned(), json!(id));
-    check_size(&body, None, &shared.config)?;
+    check_size(&body, None, shared.config.error_shape, shared.max_record_bytes.load(Ordering::Relaxed))?;
     let action = match call {
         Call::AddObject => Action::Add,
         Call::PutObject => Action::Update,

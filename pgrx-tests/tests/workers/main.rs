@@ -5,6 +5,7 @@ mod batches;
 mod contention;
 mod control;
 mod databases;
+mod dead_letters;
 mod extension;
 mod fairness;
 mod hang;

@@ -5,19 +5,10 @@ use std::time::Duration;
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
-use audit_algolia_tests::wait::{eventually, wait_until};
+use audit_algolia_tests::wait::wait_until;
 use nix::sys::signal::Signal;
 
 use crate::support::*;
-
-/// A new session, as soon as the server takes one again.
-fn session(stage: &Stage) -> postgres::Client {
-    eventually("a session", SOON, || {
-        let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
-        db.batch_execute("select 1").ok()?;
-        Some(db)
-    })
-}
 
 fn launcher(db: &mut postgres::Client) -> Option<i32> {
     db.query_opt("select pid from pg_stat_activity where backend_type = 'audit_algolia launcher'", &[])

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use audit_algolia_tests::server::Cluster;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::Standin;
-use audit_algolia_tests::wait::wait_until;
+use audit_algolia_tests::wait::{eventually, wait_until};
 use postgres::Client;
 
 /// What the server is to have done at once. A little more than the two seconds promised, for a machine that is busy
@@ -20,6 +20,8 @@ pub(crate) struct Queue {
     pub(crate) queued: i64,
     pub(crate) in_flight: i64,
     pub(crate) retrying: i64,
+    pub(crate) dead: i64,
+    pub(crate) dead_total: i64,
     pub(crate) enqueued_total: i64,
     pub(crate) delivered_total: i64,
     pub(crate) failed_total: i64,
@@ -50,7 +52,7 @@ pub(crate) fn queue(db: &mut Client, index: &str) -> Queue {
     let row = db
         .query_one(
             "select state, queued, in_flight, retrying, enqueued_total, delivered_total, failed_total,
-                 coalesce(last_error, '')
+                 coalesce(last_error, ''), dead, dead_total
              from audit_algolia.queue_stats() where index_name = $1",
             &[&index],
         )
@@ -64,6 +66,8 @@ pub(crate) fn queue(db: &mut Client, index: &str) -> Queue {
         delivered_total: row.get(5),
         failed_total: row.get(6),
         last_error: row.get(7),
+        dead: row.get(8),
+        dead_total: row.get(9),
     }
 }
 
@@ -172,6 +176,16 @@ pub(crate) fn staged(stage: &Stage, table: &str) -> Client {
     let mut db = stage.admin();
     watch(&mut db, table);
     db
+}
+
+/// A new session, as soon as the server takes one again.
+#[track_caller]
+pub(crate) fn session(stage: &Stage) -> Client {
+    eventually("a session", SOON, || {
+        let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
+        db.batch_execute("select 1").ok()?;
+        Some(db)
+    })
 }
 
 /// A file that belongs to the server's account, removed with the cluster's folder.

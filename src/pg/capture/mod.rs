@@ -25,6 +25,7 @@ use queue::Writer;
 
 pub(super) use bound::{columns, Bound};
 pub(super) use decode::utf8;
+pub(super) use queue::next_id;
 
 /// A source as one of its triggers sees it.
 struct Source {

@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
-fn next_id(sequence: pg_sys::Oid) -> i64 {
+pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema.
     let transaction = unsafe { pg_sys::GetTopTransactionId() };
     let ids = match IDS.get() {

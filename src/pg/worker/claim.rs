@@ -1,4 +1,4 @@
-//! The two short transactions of a delivery: the claim takes the newest rows, the settlement deletes what has arrived.
+//! The short transaction before a delivery: the claim takes the newest rows and makes a batch of them.
 
 use std::ffi::CStr;
 
@@ -7,9 +7,11 @@ use pgrx::spi::{OwnedPreparedStatement, SpiCursor};
 
 use crate::claims::Claim;
 use crate::delivery::batch::{Action, Batch, BatchBuilder};
+use crate::delivery::culprit::object_id;
 use crate::ledger::{Claimable, End, Flight};
 use crate::pg::process::in_transaction;
-use crate::pg::{shmem, xact};
+use crate::pg::shmem;
+use crate::record::compact_len;
 use crate::regions::Span;
 
 /// Rows read at once: few enough that large records do not pile up in memory past `batch_bytes`.
@@ -22,6 +24,8 @@ const WRAPPING: usize = 48;
 pub(super) struct Limits {
     pub(super) rows: i64,
     pub(super) bytes: usize,
+    /// The largest record.
+    pub(super) record_bytes: usize,
 }
 
 /// What came of a claim.
@@ -41,15 +45,27 @@ pub(super) struct Claimed {
     pub(super) flight: usize,
     pub(super) ids: Vec<i64>,
     pub(super) batch: Batch,
+    /// Claimed with the others, and not part of the batch.
+    pub(super) oversized: Vec<Oversized>,
+}
+
+/// A record that is too large to be sent.
+pub(super) struct Oversized {
+    pub(super) id: i64,
+    pub(super) object_id: Option<String>,
+    /// As Algolia measures it.
+    pub(super) bytes: usize,
 }
 
 /// The worker's prepared statements.
 pub(super) struct Statements {
     newest: OwnedPreparedStatement,
     oldest: OwnedPreparedStatement,
-    settle: OwnedPreparedStatement,
-    /// The queue they are for.
-    queue: pg_sys::Oid,
+    pub(super) settle: OwnedPreparedStatement,
+    pub(super) bury: OwnedPreparedStatement,
+    /// The tables they are for.
+    pub(super) queue: pg_sys::Oid,
+    pub(super) dead_letters: pg_sys::Oid,
 }
 
 impl Statements {
@@ -71,7 +87,14 @@ impl Statements {
                 settle: client
                     .prepare_mut(include_str!("../../../sql/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
                     .keep(),
+                bury: client
+                    .prepare_mut(
+                        include_str!("../../../sql/bury.sql"),
+                        &pgrx::oids_of![i32, Vec<i64>, Vec<String>, Vec<i32>, Vec<i32>, Vec<String>],
+                    )?
+                    .keep(),
                 queue,
+                dead_letters: table(c"dead_letter"),
             }))
         })
     }
@@ -87,9 +110,9 @@ fn table(name: &CStr) -> pg_sys::Oid {
 }
 
 /// Keeps a table from being dropped for the rest of the transaction; `false` when it is no more. One that was made
-/// anew hands out the same ids for other rows. No transaction of a worker touches two tables: whoever drops the
+/// anew hands out the same ids for other rows. No transaction of a worker waits for a second table: whoever drops the
 /// extension locks them in an order of their own.
-fn lock(table: pg_sys::Oid) -> bool {
+pub(super) fn lock(table: pg_sys::Oid) -> bool {
     if table == pg_sys::InvalidOid {
         return false;
     }
@@ -125,8 +148,15 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
 
 /// Rows read off a span, and whether more may be left in it.
 struct Read {
-    rows: Vec<(i64, String)>,
+    rows: Vec<Row>,
     exhausted: bool,
+}
+
+struct Row {
+    id: i64,
+    record: String,
+    /// Its size, if it is larger than a record may be.
+    oversize: Option<usize>,
 }
 
 /// Claims rows of the span the ledger has handed out. The claim is in the ledger before the claiming transaction
@@ -150,21 +180,21 @@ pub(super) fn claim(
         let Some(mut ledger) = shmem::ledger() else {
             return Ok(Catch::Nothing);
         };
-        let mut taken: Vec<(i64, String)> = Vec::with_capacity(read.rows.len());
+        let mut taken: Vec<Row> = Vec::with_capacity(read.rows.len());
         let (mut bytes, mut last, mut cut, mut crowded) = (0, None, !read.exhausted, false);
-        for (id, record) in read.rows {
-            let size = record.len() + WRAPPING;
-            if !taken.is_empty() && bytes + size > limits.bytes {
+        for row in read.rows {
+            let size = if row.oversize.is_some() { 0 } else { row.record.len() + WRAPPING };
+            if bytes > 0 && bytes + size > limits.bytes {
                 cut = true;
                 break;
             }
-            match ledger.claim(slot, id) {
+            match ledger.claim(slot, row.id) {
                 Claim::Taken => {
                     bytes += size;
-                    last = Some(id);
-                    taken.push((id, record));
+                    last = Some(row.id);
+                    taken.push(row);
                 }
-                Claim::HeldBy(_) => last = Some(id),
+                Claim::HeldBy(_) => last = Some(row.id),
                 Claim::Full => {
                     cut = true;
                     crowded = true;
@@ -178,7 +208,7 @@ pub(super) fn claim(
             taken.reverse();
         }
         let flight = match (taken.first(), taken.last()) {
-            (Some((lo, _)), Some((hi, _))) => Some(Flight {
+            (Some(Row { id: lo, .. }), Some(Row { id: hi, .. })) => Some(Flight {
                 rows: taken.len() as i64,
                 bytes: bytes as i64,
                 lane: lane as u32,
@@ -195,11 +225,17 @@ pub(super) fn claim(
         };
         let mut builder = BatchBuilder::new(taken.len(), usize::MAX);
         let mut ids = Vec::with_capacity(taken.len());
-        for (id, record) in taken {
-            let _taken = builder.push(Action::AddObject, &record);
-            ids.push(id);
+        let mut oversized = Vec::new();
+        for Row { id, record, oversize } in taken {
+            match oversize {
+                Some(bytes) => oversized.push(Oversized { id, object_id: object_id(&record), bytes }),
+                None => {
+                    let _taken = builder.push(Action::AddObject, &record);
+                    ids.push(id);
+                }
+            }
         }
-        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish() }))
+        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish(), oversized }))
     })
 }
 
@@ -226,7 +262,7 @@ fn read(index_id: i32, claimable: Claimable, statements: &Statements, limits: Li
         let mut bytes = 0;
         loop {
             let wanted = CHUNK.min(limits.rows - rows.len() as i64);
-            let got = fetch(&mut cursor, wanted, &mut rows, &mut bytes)?;
+            let got = fetch(&mut cursor, wanted, limits.record_bytes, &mut rows, &mut bytes)?;
             let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
             if full || got < wanted {
                 return Ok(Read { rows, exhausted: got < wanted });
@@ -239,7 +275,8 @@ fn read(index_id: i32, claimable: Claimable, statements: &Statements, limits: Li
 fn fetch(
     cursor: &mut SpiCursor,
     wanted: i64,
-    rows: &mut Vec<(i64, String)>,
+    record_bytes: usize,
+    rows: &mut Vec<Row>,
     bytes: &mut usize,
 ) -> spi::Result<i64> {
     let mut got = 0;
@@ -247,25 +284,10 @@ fn fetch(
         got += 1;
         if let (Some(id), Some(record)) = (row.get::<i64>(1)?, row.get::<String>(3)?) {
             *bytes += record.len() + WRAPPING;
-            rows.push((id, record));
+            // A text is never shorter than the record it is, so that hardly any has to be measured.
+            let oversize = if record.len() > record_bytes { Some(compact_len(&record)) } else { None };
+            rows.push(Row { id, record, oversize: oversize.filter(|size| *size > record_bytes) });
         }
     }
     Ok(got)
-}
-
-/// Deletes delivered rows, in one transaction for all the batches at hand; `false` when the queue is no more.
-pub(super) fn settle(statements: &Statements, delivered: &[(i32, Vec<i64>)]) -> spi::Result<bool> {
-    in_transaction(|| {
-        if !lock(statements.queue) {
-            return Ok(false);
-        }
-        Spi::connect_mut(|client| {
-            for (index_id, ids) in delivered {
-                let deleted =
-                    client.update(&statements.settle, None, &[(*index_id).into(), ids.clone().into()])?;
-                xact::note_removed(*index_id, deleted.len() as i64);
-            }
-            Ok(true)
-        })
-    })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::{claim, Catch, Limits, Statements};
+use super::claim::{claim, Catch, Limits, Oversized, Statements};
 use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
 use crate::delivery::settings::Settings;
@@ -38,16 +38,35 @@ struct Index {
     /// When its troubles were last logged.
     logged_at: Micros,
     in_trouble: bool,
+    /// When refused records were last told of in the log, and how many there have been since.
+    refused_logged_at: Micros,
+    refused: usize,
+}
+
+impl Index {
+    fn new(name: Arc<str>) -> Index {
+        Index { name, logged_at: 0, in_trouble: false, refused_logged_at: 0, refused: 0 }
+    }
 }
 
 /// A batch that is on its way.
 struct Cargo {
     index_id: i32,
     lane: usize,
+    /// The rows of the batch, in its order.
     ids: Vec<i64>,
+    /// Rows that were claimed with them and are not sent.
+    oversized: Vec<Oversized>,
     started_at: Micros,
     /// By whom it was sent: what an old sink has to say means nothing for a new one.
     sink: Arc<Sink<HttpClient>>,
+}
+
+impl Cargo {
+    /// All the rows that are claimed for it.
+    fn rows(&self) -> impl Iterator<Item = i64> + '_ {
+        self.ids.iter().copied().chain(self.oversized.iter().map(|row| row.id))
+    }
 }
 
 /// A worker's state between two rounds.
@@ -213,7 +232,11 @@ impl Flow {
                 continue;
             };
             let sink = sink.clone();
-            let limits = Limits { rows: guc::appetite(0).batch_rows, bytes: guc::batch_bytes() };
+            let limits = Limits {
+                rows: guc::appetite(0).batch_rows,
+                bytes: guc::batch_bytes(),
+                record_bytes: guc::max_record_bytes(),
+            };
             process::report_activity(true, "claiming rows");
             self.untold = true;
             match claim(self.slot, lane, index_id, claimable, statements, limits) {
@@ -226,7 +249,14 @@ impl Flow {
                 Ok(Catch::Batch(claimed)) => {
                     self.cargo.insert(
                         claimed.flight,
-                        Cargo { index_id, lane, ids: claimed.ids, started_at: now(), sink: sink.clone() },
+                        Cargo {
+                            index_id,
+                            lane,
+                            ids: claimed.ids,
+                            oversized: claimed.oversized,
+                            started_at: now(),
+                            sink: sink.clone(),
+                        },
                     );
                     let errand =
                         Errand { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };

@@ -6,6 +6,7 @@
 
 mod claim;
 mod flow;
+mod settle;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -84,11 +84,10 @@ impl Flow {
         self.indices = rows
             .into_iter()
             .map(|(id, name, _)| {
-                let old = known.remove(&id);
-                let index = Index {
-                    name: name.into(),
-                    logged_at: old.as_ref().map_or(0, |old| old.logged_at),
-                    in_trouble: old.is_some_and(|old| old.in_trouble),
+                let name: Arc<str> = name.into();
+                let index = match known.remove(&id) {
+                    Some(old) => Index { name, ..old },
+                    None => Index::new(name),
                 };
                 (id, index)
             })

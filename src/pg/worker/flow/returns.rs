@@ -1,96 +1,226 @@
-//! What becomes of a batch when its answer is there: deleted, or given back with a reason.
+//! What becomes of a batch when its answer is there: deleted, buried, or given back with a reason.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::{complain, now, Cargo, Flow, LOG_EVERY};
+use super::{complain, now, Cargo, Flow, Index, LOG_EVERY, PAUSE};
 use crate::delivery::couriers::{Couriers, Return};
-use crate::delivery::outcome::Outcome;
-use crate::ledger::Setback;
+use crate::delivery::outcome::{Outcome, Refusal, Report};
+use crate::ledger::{Landing, Micros, Sentence, Setback};
 use crate::pg::process;
-use crate::pg::worker::claim::settle;
+use crate::pg::worker::settle::{bury, settle, Dead, Settled};
 use crate::pg::{guc, shmem};
+
+/// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
+struct Landed {
+    flight: usize,
+    cargo: Cargo,
+    /// All rows of the batch have arrived.
+    whole: bool,
+    /// If not: those that have.
+    parts: Vec<i64>,
+    dead: Vec<Dead>,
+    /// Refused rows that are tried again, and when.
+    waiting: Vec<(i64, Micros)>,
+    /// What Algolia has said of the latest of the refused ones.
+    complaint: Option<String>,
+    setback: Option<Reverse>,
+}
+
+/// Why rows are given back.
+struct Reverse {
+    kind: Setback,
+    reason: String,
+    at_least: Duration,
+}
+
+impl Landed {
+    fn delivered(&self) -> &[i64] {
+        if self.whole {
+            &self.cargo.ids
+        } else {
+            &self.parts
+        }
+    }
+
+    /// How many rows were refused.
+    fn refused(&self) -> usize {
+        self.dead.len() + self.waiting.len()
+    }
+}
 
 impl Flow {
     pub(super) fn settle_returns(&mut self) {
         let returns = self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
-        if returns.is_empty() {
+        let mut landed = Vec::with_capacity(returns.len());
+        for Return { flight, report } in returns {
+            if let Some(cargo) = self.cargo.remove(&flight) {
+                landed.push(self.sort_out(flight, cargo, report));
+            }
+        }
+        if landed.is_empty() {
             return;
         }
-        let mut delivered = Vec::new();
-        for Return { flight, report } in returns {
-            let Some(cargo) = self.cargo.remove(&flight) else {
-                continue;
-            };
-            let arrived = matches!(report.outcome, Outcome::Delivered { .. });
-            self.note_batch(&report.host, cargo.ids.len(), arrived);
-            let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &cargo.sink));
-            if outdated && !arrived {
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.released(self.slot, flight, &cargo.ids);
-                }
-                continue;
-            }
-            match report.outcome {
-                Outcome::Delivered { .. } => delivered.push((flight, cargo)),
-                Outcome::Retry { reason, not_before } => {
-                    self.set_back(flight, &cargo, Setback::Retry, &reason, not_before.unwrap_or_default());
-                }
-                Outcome::Rejected { reason, .. } => {
-                    self.set_back(flight, &cargo, Setback::Retry, &reason, Duration::ZERO);
-                }
-                Outcome::Blocked { reason, hint, .. } => {
-                    let reason = format!("{reason}; {hint}");
-                    self.set_back(flight, &cargo, Setback::Blocked, &reason, guc::backoff().max);
-                }
-            }
+        self.delete_delivered(&mut landed);
+        for batch in &mut landed {
+            self.bury_refused(batch);
         }
-        self.settle(delivered);
+        for batch in landed {
+            self.give_back(batch);
+        }
     }
 
-    /// Deletes what has arrived. A failure here ends the process; the rows are then sent again.
-    fn settle(&mut self, delivered: Vec<(usize, Cargo)>) {
-        let (Some(statements), false) = (&self.statements, delivered.is_empty()) else {
-            return;
+    /// Finds out what the rows of a batch came to.
+    fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
+        let Report { outcome, delivered, refused, host, .. } = report;
+        let arrived = matches!(outcome, Outcome::Delivered { .. });
+        let whole = arrived && refused.is_empty();
+        let parts = if arrived && !whole {
+            let is_refused = |place: &usize| refused.iter().any(|refusal| refusal.row == *place);
+            let rows = cargo.ids.iter().enumerate().filter(|(place, _)| !is_refused(place));
+            rows.map(|(_, id)| *id).collect()
+        } else {
+            delivered.iter().filter_map(|place| cargo.ids.get(*place).copied()).collect()
         };
+        let mut landed = Landed {
+            flight,
+            cargo,
+            whole,
+            parts,
+            dead: Vec::new(),
+            waiting: Vec::new(),
+            complaint: None,
+            setback: None,
+        };
+        self.note_batch(&host, landed.delivered().len(), whole);
+        // What an old sink has delivered is delivered; its complaints mean nothing for the new one.
+        let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &landed.cargo.sink));
+        self.judge(&mut landed, if outdated { Vec::new() } else { refused });
+        landed.setback = match outcome {
+            _ if outdated => None,
+            Outcome::Delivered { .. } | Outcome::Rejected { .. } => None,
+            Outcome::Retry { reason, not_before } => {
+                Some(Reverse { kind: Setback::Retry, reason, at_least: not_before.unwrap_or_default() })
+            }
+            Outcome::Blocked { reason, hint, .. } => Some(Reverse {
+                kind: Setback::Blocked,
+                reason: format!("{reason}; {hint}"),
+                at_least: guc::backoff().max,
+            }),
+        };
+        landed
+    }
+
+    /// Decides which of the refused rows die, and when the others are tried again.
+    fn judge(&mut self, landed: &mut Landed, refused: Vec<Refusal>) {
+        let limit = guc::max_record_bytes();
+        for row in &landed.cargo.oversized {
+            let reason = format!(
+                "record has {} bytes, more than audit_algolia.max_record_bytes = {limit} allows",
+                row.bytes
+            );
+            landed.complaint = Some(reason.clone());
+            let (id, object_id) = (row.id, row.object_id.clone());
+            landed.dead.push(Dead { id, object_id, attempts: 0, status: None, reason });
+        }
+        if refused.is_empty() {
+            return;
+        }
+        let (now, backoff) = (now(), guc::backoff());
+        let Some(mut ledger) = shmem::ledger() else { return };
+        for Refusal { row, object_id, status, reason } in refused {
+            let Some(id) = landed.cargo.ids.get(row).copied() else { continue };
+            landed.complaint = Some(reason.clone());
+            match ledger.judge(self.database, landed.cargo.index_id, id, guc::max_attempts()) {
+                Sentence::Dies(attempts) => {
+                    landed.dead.push(Dead { id, object_id, attempts, status: Some(status), reason });
+                }
+                Sentence::Waits(attempts) => {
+                    let failures = u32::try_from(attempts - 1).unwrap_or(0);
+                    landed.waiting.push((id, later(now, backoff.delay(failures, self.dice.f64()))));
+                }
+            }
+        }
+    }
+
+    /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
+    fn delete_delivered(&mut self, landed: &mut [Landed]) {
+        let Some(statements) = &self.statements else { return };
+        let delivered = landed.iter().filter(|batch| !batch.delivered().is_empty());
+        if delivered.clone().next().is_none() {
+            return;
+        }
         process::report_activity(true, "deleting delivered rows");
         self.untold = true;
-        let mut places = Vec::new();
-        let mut rows = Vec::new();
-        for (flight, cargo) in delivered {
-            places.push(flight);
-            rows.push((cargo.index_id, cargo.ids));
-        }
-        let outcome = settle(statements, &rows);
-        self.gone |= matches!(outcome, Ok(false));
+        let outcome = settle(statements, delivered.map(|batch| (batch.cargo.index_id, batch.delivered())));
         if let Err(error) = &outcome {
             complain(
                 "audit_algolia could not delete delivered rows and sends them again",
                 &error.to_string(),
             );
         }
-        let now = now();
-        for (flight, (index_id, ids)) in places.into_iter().zip(rows) {
-            if let Some(mut ledger) = shmem::ledger() {
-                match outcome {
-                    Ok(true) => ledger.settled(self.slot, flight, &ids, now),
-                    Ok(false) | Err(_) => ledger.released(self.slot, flight, &ids),
-                }
-            }
-            if let Some(index) = self.indices.get_mut(&index_id).filter(|index| index.in_trouble) {
-                index.in_trouble = false;
-                log!("audit_algolia delivers to index \"{}\" again", index.name);
+        self.gone |= matches!(outcome, Ok(Settled::Gone));
+        if !matches!(outcome, Ok(Settled::Done)) {
+            for batch in landed {
+                batch.whole = false;
+                batch.parts.clear();
             }
         }
     }
 
-    fn set_back(&mut self, flight: usize, cargo: &Cargo, setback: Setback, reason: &str, at_least: Duration) {
+    /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
+    fn bury_refused(&mut self, batch: &mut Landed) {
+        let (Some(statements), false) = (&self.statements, batch.dead.is_empty() || self.gone) else {
+            return;
+        };
+        process::report_activity(true, "burying refused records");
+        self.untold = true;
+        let reason = match bury(statements, batch.cargo.index_id, &batch.dead) {
+            Ok(Settled::Done) => return,
+            Ok(Settled::Gone) => {
+                self.gone = true;
+                "the queue is no more".to_owned()
+            }
+            Ok(Settled::Busy) => "table audit_algolia.dead_letter is locked by somebody else".to_owned(),
+            Err(error) => {
+                complain("audit_algolia could not bury refused records", &error.to_string());
+                error.to_string()
+            }
+        };
+        batch.dead.clear();
+        batch.setback =
+            Some(Reverse { kind: Setback::Retry, reason, at_least: Duration::from_micros(PAUSE as u64) });
+    }
+
+    /// Gives up the claims of a batch; what has not been dealt with waits again.
+    fn give_back(&mut self, batch: Landed) {
         let now = now();
+        let (slot, index_id) = (self.slot, batch.cargo.index_id);
+        let landing = Landing { delivered: batch.delivered(), kept: batch.refused() };
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
+            for (id, due) in &batch.waiting {
+                ledger.hold_back(self.database, index_id, *id, *due);
+            }
+            if let (Some(lane), Some(complaint)) = (ledger.lane_at(batch.cargo.lane), &batch.complaint) {
+                lane.refused(batch.refused() as i64, complaint, now);
+            }
+        }
+        if let Some(index) = self.indices.get_mut(&index_id) {
+            index.tell(&batch, now);
+        }
+        if let Some(setback) = &batch.setback {
+            let rows = batch.cargo.rows().count().saturating_sub(batch.delivered().len() + batch.refused());
+            self.set_back(&batch.cargo, rows, setback, now);
+        }
+    }
+
+    /// Has the lane wait after a failure.
+    fn set_back(&mut self, cargo: &Cargo, rows: usize, setback: &Reverse, now: Micros) {
         let dice = self.dice.f64();
         if let Some(mut ledger) = shmem::ledger() {
-            ledger.released(self.slot, flight, &cargo.ids);
             if let Some(lane) = ledger.lane_at(cargo.lane) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
                 let backoff = if lane.knew_of(cargo.started_at) {
@@ -98,41 +228,70 @@ impl Flow {
                 } else {
                     guc::backoff().delay(lane.failures, dice)
                 };
-                let delay = backoff.max(at_least);
-                let retry_at = now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
-                let times = (cargo.started_at, retry_at);
-                lane.set_back(setback, cargo.ids.len() as i64, reason, times, now);
+                let times = (cargo.started_at, later(now, backoff.max(setback.at_least)));
+                lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);
             }
             if let Some(me) = ledger.workers.get_mut(self.slot) {
-                me.last_error.set(reason);
+                me.last_error.set(&setback.reason);
             }
         }
         if let Some(index) = self.indices.get_mut(&cargo.index_id) {
             if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
                 index.logged_at = now;
                 index.in_trouble = true;
-                log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
+                let Index { name, .. } = index;
+                log!("audit_algolia cannot deliver to index \"{name}\" and tries again: {}", setback.reason);
             }
         }
     }
 
-    fn note_batch(&self, host: &str, rows: usize, arrived: bool) {
+    fn note_batch(&self, host: &str, rows: usize, well: bool) {
         if let Some(mut ledger) = shmem::ledger() {
             if let Some(me) = ledger.workers.get_mut(self.slot) {
                 me.host.set(host);
                 me.batches_total += 1;
-                if arrived {
-                    me.rows_total += rows as i64;
-                } else {
+                me.rows_total += rows as i64;
+                if !well {
                     me.errors_total += 1;
                 }
             }
         }
     }
 
+    /// A batch was not sent at all.
     pub(super) fn give_up(&mut self, flight: usize, reason: &str) {
         if let Some(cargo) = self.cargo.remove(&flight) {
-            self.set_back(flight, &cargo, Setback::Retry, reason, Duration::from_secs(1));
+            let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.released(self.slot, flight, cargo.rows());
+            }
+            let rows = cargo.rows().count();
+            self.set_back(&cargo, rows, &Reverse { kind, reason, at_least }, now());
         }
     }
+}
+
+impl Index {
+    /// Says in the log, once a minute at most, that records were refused, and that rows arrive again.
+    fn tell(&mut self, batch: &Landed, now: Micros) {
+        if self.in_trouble && !batch.delivered().is_empty() {
+            self.in_trouble = false;
+            log!("audit_algolia delivers to index \"{}\" again", self.name);
+        }
+        self.refused += batch.dead.len();
+        let due = self.refused_logged_at == 0 || now.saturating_sub(self.refused_logged_at) >= LOG_EVERY;
+        if let (Some(complaint), true, true) = (&batch.complaint, due, self.refused > 0) {
+            log!(
+                "audit_algolia has put {} records for index \"{}\" into audit_algolia.dead_letters: {complaint}",
+                self.refused,
+                self.name
+            );
+            self.refused = 0;
+            self.refused_logged_at = now;
+        }
+    }
+}
+
+fn later(now: Micros, delay: Duration) -> Micros {
+    now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,0 +1,298 @@
+//! Records that Algolia will not have stop nobody but themselves, and can be put back.
+
+use std::collections::BTreeSet;
+
+use audit_algolia_tests::server::StopMode;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::{ErrorShape, Fault, Times};
+use audit_algolia_tests::wait::wait_until;
+use nix::sys::signal::Signal;
+use postgres::Client;
+
+use crate::support::*;
+
+/// The stand-in takes records of so many bytes.
+const LIMIT: usize = 1000;
+
+fn stage(shape: ErrorShape) -> Stage {
+    Stage::builder()
+        .standin(|standin| {
+            standin.max_record_bytes = LIMIT;
+            standin.error_shape = shape;
+        })
+        .setting("audit_algolia.retry_min", "20ms")
+        .setting("audit_algolia.retry_max", "50ms")
+        .start()
+        .unwrap()
+}
+
+/// Inserts the rows `ids` in one statement; those in `poison` are too large for the stand-in.
+fn insert_with_poison(db: &mut Client, table: &str, ids: std::ops::RangeInclusive<i64>, poison: &[i64]) {
+    db.execute(
+        &format!(
+            "insert into {table}
+             select n, case when n = any($3) then repeat('x', 2000) else 'note ' || n end
+             from generate_series($1::bigint, $2) as n"
+        ),
+        &[ids.start(), ids.end(), &poison],
+    )
+    .unwrap();
+}
+
+/// The ids of the dead letters of an index.
+fn dead(db: &mut Client, index: &str) -> Vec<i64> {
+    let rows = db
+        .query(
+            "select object_id::bigint from audit_algolia.dead_letters where index_name = $1 order by 1",
+            &[&index],
+        )
+        .unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Waits until the queue of an index is empty, and asserts that its rows have arrived or died as they should.
+#[track_caller]
+fn assert_only_these_die(stage: &Stage, db: &mut Client, index: &str, rows: i64, poison: &[i64]) {
+    wait_until("an empty queue", SOON, || queue(db, index).queued == 0);
+    assert_eq!(dead(db, index), poison);
+    assert_each_once(&stage.standin, index, (1..=rows).filter(|id| !poison.contains(id)));
+    let seen = queue(db, index);
+    let died = poison.len() as i64;
+    assert_eq!((seen.queued, seen.in_flight, seen.retrying, seen.dead), (0, 0, 0, died));
+    assert_eq!((seen.enqueued_total, seen.delivered_total, seen.dead_total), (rows, rows - died, died));
+    assert_eq!(seen.state, "idle");
+}
+
+#[test]
+fn a_poison_record_dies_alone_however_algolia_speaks_of_it() {
+    for shape in [ErrorShape::Classic, ErrorShape::New, ErrorShape::Column, ErrorShape::Vague] {
+        let stage = stage(shape);
+        let mut db = staged(&stage, "log");
+        insert_with_poison(&mut db, "log", 1..=1000, &[1, 500, 1000]);
+        assert_only_these_die(&stage, &mut db, "log", 1000, &[1, 500, 1000]);
+        let letter = db
+            .query_one(
+                "select action, record ->> 'objectID', attempts, http_status, error, died_at >= enqueued_at
+                 from audit_algolia.dead_letters where object_id = '500'",
+                &[],
+            )
+            .unwrap();
+        assert_eq!(letter.get::<_, String>(0), "addObject");
+        assert_eq!(letter.get::<_, String>(1), "500");
+        assert_eq!((letter.get::<_, i32>(2), letter.get::<_, Option<i32>>(3)), (1, Some(400)));
+        let error: String = letter.get(4);
+        assert!(error.contains("400 Bad Request"), "{error}");
+        assert!(letter.get::<_, bool>(5));
+        assert!(queue(&mut db, "log").last_error.contains("400 Bad Request"));
+    }
+}
+
+#[test]
+fn a_batch_of_nothing_but_poison_dies_and_the_next_row_arrives() {
+    let stage = stage(ErrorShape::Vague);
+    let mut db = staged(&stage, "log");
+    let poison: Vec<i64> = (1..=120).collect();
+    insert_with_poison(&mut db, "log", 1..=120, &poison);
+    assert_only_these_die(&stage, &mut db, "log", 120, &poison);
+    insert(&mut db, "log", 121..=121);
+    assert_only_these_die(&stage, &mut db, "log", 121, &poison);
+    let told = stage.cluster.log().matches("into audit_algolia.dead_letters").count();
+    assert!((1..=2).contains(&told), "the log told {told} times, for each worker once at most");
+}
+
+#[test]
+fn poison_in_every_batch_holds_up_neither_fresh_rows_nor_other_indices() {
+    let stage = stage(ErrorShape::Column);
+    let mut db = staged(&stage, "log");
+    watch(&mut db, "other");
+    let poison: Vec<i64> = (1..=20_000).filter(|id| id % 500 == 7).collect();
+    insert_with_poison(&mut db, "log", 1..=20_000, &poison);
+    insert(&mut db, "other", 1..=100);
+    insert(&mut db, "log", 20_001..=20_001);
+    assert_only_these_die(&stage, &mut db, "other", 100, &[]);
+    assert_only_these_die(&stage, &mut db, "log", 20_001, &poison);
+    let order = sent(&stage.standin, "log");
+    let place = order.iter().position(|id| *id == 20_001).unwrap();
+    assert!(place < 15_000, "the fresh row was sent as number {place}");
+}
+
+#[test]
+fn a_record_too_large_by_our_own_measure_is_not_sent() {
+    let stage = Stage::builder().setting("audit_algolia.max_record_bytes", 200).start().unwrap();
+    let mut db = staged(&stage, "log");
+    // {"objectID":"1","note":"…"} has 26 bytes around the note; an accented letter has two in UTF-8, a quote is escaped.
+    db.batch_execute(
+        "insert into log values
+             (1, repeat('x', 174)), (2, repeat('x', 175)), (3, repeat('é', 87)), (4, repeat('é', 88)),
+             (5, repeat('\"', 87)), (6, repeat('\"', 88))",
+    )
+    .unwrap();
+    assert_only_these_die(&stage, &mut db, "log", 6, &[2, 4, 6]);
+    let letter = db
+        .query_one(
+            "select attempts, http_status, error from audit_algolia.dead_letters where object_id = '2'",
+            &[],
+        )
+        .unwrap();
+    assert_eq!((letter.get::<_, i32>(0), letter.get::<_, Option<i32>>(1)), (0, None));
+    let error: String = letter.get(2);
+    assert_eq!(error, "record has 201 bytes, more than audit_algolia.max_record_bytes = 200 allows");
+    assert_eq!(stage.standin.request_count(), 1, "nothing that is too large was sent");
+    // The limit follows a reload, and what died is delivered after all.
+    stage.cluster.set(&[("audit_algolia.max_record_bytes", "300")]).unwrap();
+    wait_until("the new limit", SOON, || {
+        one::<i64>(&mut db, "select audit_algolia.redrive('log')");
+        wait_until("a verdict", SOON, || queue(&mut db, "log").queued == 0);
+        dead(&mut db, "log").is_empty()
+    });
+    assert_holds(&stage.standin, "log", 1..=6);
+}
+
+#[test]
+fn a_refused_record_has_as_many_attempts_as_it_is_given() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.max_record_bytes = LIMIT)
+        .setting("audit_algolia.max_attempts", 3)
+        .setting("audit_algolia.retry_min", "50ms")
+        .setting("audit_algolia.retry_max", "100ms")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    insert_with_poison(&mut db, "log", 1..=100, &[50]);
+    stage.wait_for_records("log", 99);
+    wait_until("the end of it", SOON, || queue(&mut db, "log").dead == 1);
+    assert_eq!(one::<i32>(&mut db, "select attempts from audit_algolia.dead_letters"), 3);
+    assert_only_these_die(&stage, &mut db, "log", 100, &[50]);
+    // Outages do not count, and one that is taken at last does not die.
+    stage.standin.fault(None, Fault::error(503, "down"), Times::Count(20));
+    insert(&mut db, "log", 101..=101);
+    stage.wait_for_records("log", 100);
+    assert_eq!(dead(&mut db, "log"), [50]);
+}
+
+#[test]
+fn what_waits_for_another_attempt_is_shown_and_survives_its_worker() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.max_record_bytes = LIMIT)
+        .setting("audit_algolia.max_attempts", 2)
+        .setting("audit_algolia.retry_min", "10min")
+        .setting("audit_algolia.retry_max", "10min")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    insert_with_poison(&mut db, "log", 1..=100, &[50]);
+    stage.wait_for_records("log", 99);
+    wait_until("one left", SOON, || {
+        let seen = queue(&mut db, "log");
+        (seen.queued, seen.retrying, seen.in_flight) == (1, 1, 0)
+    });
+    stage.standin.set_max_record_bytes(100_000);
+    drop(db);
+    stage.cluster.restart(StopMode::Fast).unwrap();
+    let mut db = stage.admin();
+    stage.wait_for_records("log", 100);
+    wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn dead_letters_are_put_back_when_the_fault_is_mended() {
+    let stage = stage(ErrorShape::New);
+    let mut db = staged(&stage, "log");
+    let poison: Vec<i64> = (1..=300).filter(|id| id % 3 == 0).collect();
+    insert_with_poison(&mut db, "log", 1..=300, &poison);
+    assert_only_these_die(&stage, &mut db, "log", 300, &poison);
+    stage.standin.set_max_record_bytes(100_000);
+    // A transaction that is rolled back, or a savepoint, puts nothing back.
+    db.batch_execute("begin; select audit_algolia.redrive(); rollback").unwrap();
+    db.batch_execute("begin; savepoint a; select audit_algolia.redrive(); rollback to a; commit").unwrap();
+    assert_eq!(queue(&mut db, "log").dead, 100);
+    let ids: Vec<i64> = db
+        .query("select id from audit_algolia.dead_letters where object_id in ('3', '6') order by id", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let before: i64 =
+        one(&mut db, "select extract(epoch from max(enqueued_at))::bigint from audit_algolia.dead_letters");
+    let some = db.query_one("select audit_algolia.redrive('log', $1::bigint[] || array[-5, null])", &[&ids]).unwrap();
+    assert_eq!(some.get::<_, i64>(0), 2);
+    stage.wait_for_records("log", 202);
+    assert_eq!(queue(&mut db, "log").dead, 98);
+    let first = sent(&stage.standin, "log").len();
+    assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive()"), 98);
+    stage.wait_for_records("log", 300);
+    wait_for_empty_queue(&mut db, "log");
+    assert_each_once(&stage.standin, "log", 1..=300);
+    let order = &sent(&stage.standin, "log")[first..];
+    assert_eq!(order.iter().copied().collect::<BTreeSet<_>>().len(), 98);
+    let seen = queue(&mut db, "log");
+    assert_eq!((seen.dead, seen.dead_total), (0, 100));
+    assert!(before > 0);
+    assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive('log')"), 0);
+}
+
+#[test]
+fn only_dead_letters_are_discarded() {
+    let stage = stage(ErrorShape::New);
+    let mut db = staged(&stage, "log");
+    watch(&mut db, "other");
+    insert_with_poison(&mut db, "log", 1..=3, &[1, 2, 3]);
+    insert_with_poison(&mut db, "other", 1..=1, &[1]);
+    wait_until("deaths", SOON, || queue(&mut db, "log").dead == 3 && queue(&mut db, "other").dead == 1);
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    insert(&mut db, "log", 4..=5);
+    let id: i64 = one(&mut db, "select id from audit_algolia.dead_letters where object_id = '2'");
+    let discarded = db.query_one("select audit_algolia.discard('log', array[$1::bigint])", &[&id]).unwrap();
+    assert_eq!(discarded.get::<_, i64>(0), 1);
+    assert_eq!((dead(&mut db, "log"), queue(&mut db, "log").dead), (vec![1, 3], 2));
+    assert_eq!(one::<i64>(&mut db, "select audit_algolia.discard('log')"), 2);
+    assert_eq!((dead(&mut db, "other"), queue(&mut db, "other").dead), (vec![1], 1));
+    assert_eq!(one::<i64>(&mut db, "select audit_algolia.discard()"), 1);
+    assert_eq!(queue(&mut db, "log").queued, 2, "what waits is no dead letter");
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    stage.wait_for_records("log", 2);
+}
+
+#[test]
+fn an_index_that_is_not_known_is_named() {
+    let stage = stage(ErrorShape::New);
+    let mut db = staged(&stage, "log");
+    for call in ["redrive", "discard"] {
+        let error = db.batch_execute(&format!("select audit_algolia.{call}('lag')")).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "42704");
+        assert_eq!(error.message(), "index \"lag\" is not known");
+        assert!(error.hint().is_some());
+    }
+}
+
+#[test]
+fn the_dead_are_counted_again_after_a_crash() {
+    let stage = stage(ErrorShape::New);
+    let mut db = staged(&stage, "log");
+    insert_with_poison(&mut db, "log", 1..=30, &[3, 4]);
+    wait_until("deaths", SOON, || queue(&mut db, "log").dead == 2);
+    let worker = workers(&mut db, "postgres")[0];
+    stage.cluster.kill_backend(worker, Signal::SIGKILL).unwrap();
+    wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
+    let mut db = session(&stage);
+    // A burial the crash has undone is made again.
+    wait_until("the dead", SOON, || queue(&mut db, "log").dead == 2 && dead(&mut db, "log") == [3, 4]);
+    insert(&mut db, "log", 31..=31);
+    stage.wait_for_records("log", 29);
+    assert_eq!(queue(&mut db, "log").dead, 2);
+}
+
+#[test]
+fn a_locked_table_of_dead_letters_holds_up_nobody_for_long() {
+    let stage = stage(ErrorShape::Classic);
+    let mut db = staged(&stage, "log");
+    let mut other = stage.admin();
+    other.batch_execute("begin; lock table audit_algolia.dead_letter in access exclusive mode").unwrap();
+    insert_with_poison(&mut db, "log", 1..=100, &[7]);
+    stage.wait_for_records("log", 99);
+    other.batch_execute("commit").unwrap();
+    wait_until("a burial", SOON, || dead(&mut db, "log") == [7]);
+    wait_for_empty_queue(&mut db, "log");
+    assert_no_faults(&stage.cluster);
+}
