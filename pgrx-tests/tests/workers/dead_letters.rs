@@ -214,7 +214,9 @@ fn dead_letters_are_put_back_when_the_fault_is_mended() {
         .collect();
     let before: i64 =
         one(&mut db, "select extract(epoch from max(enqueued_at))::bigint from audit_algolia.dead_letters");
-    let some = db.query_one("select audit_algolia.redrive('log', $1::bigint[] || array[-5, null])", &[&ids]).unwrap();
+    let some = db
+        .query_one("select audit_algolia.redrive('log', $1::bigint[] || array[-5, null])", &[&ids])
+        .unwrap();
     assert_eq!(some.get::<_, i64>(0), 2);
     stage.wait_for_records("log", 202);
     assert_eq!(queue(&mut db, "log").dead, 98);
