@@ -1,6 +1,7 @@
 //! The harness: what the integration tests, the benchmark and the demo share.
 
 pub mod cargo;
+pub mod chaos;
 pub mod history;
 pub mod server;
 pub mod stage;

@@ -1,0 +1,52 @@
+//! Owns the report on chaos runs, as Markdown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Outcome;
+
+/// One line for each run, and sums.
+pub fn markdown(outcomes: &[Outcome]) -> String {
+    let mut text = String::from(
+        "| seed | transactions | rows committed | of them poison | arrived | sent twice | broken sessions | recovery s | took s | result |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut rows, mut longest, mut took) = (0, Duration::ZERO, Duration::ZERO);
+    for one in outcomes {
+        let result = if one.verdict.faults.is_empty() { "equal" } else { "**DIFFERENT**" };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {result} |",
+            one.seed,
+            one.transactions,
+            one.verdict.committed,
+            one.verdict.dead,
+            one.verdict.arrived,
+            one.verdict.repeated,
+            one.broken_sessions,
+            one.recovery.as_secs_f64(),
+            one.took.as_secs_f64(),
+        );
+        for (kind, count) in &one.troubles {
+            *troubles.entry(kind).or_default() += count;
+        }
+        rows += one.verdict.committed;
+        took += one.took;
+        longest = longest.max(one.recovery);
+    }
+    let made: Vec<String> = troubles.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let _ = writeln!(
+        text,
+        "\n{} runs, {rows} rows, {:.0} s; longest recovery {:.1} s. Trouble: {}.",
+        outcomes.len(),
+        took.as_secs_f64(),
+        longest.as_secs_f64(),
+        made.join(", ")
+    );
+    for one in outcomes.iter().filter(|one| !one.verdict.faults.is_empty()) {
+        let _ = writeln!(text, "\nSeed {}:\n- {}", one.seed, one.verdict.faults.join("\n- "));
+    }
+    text
+}

@@ -1,0 +1,175 @@
+//! Owns the trouble maker of a chaos run: it does to server and stand-in what the plan says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{bail, Result};
+use nix::sys::signal::Signal;
+use postgres::Client;
+
+use super::plan::{Answer, Trouble, TABLES};
+use super::writer::Progress;
+use super::PATIENCE;
+use crate::server::{Cluster, StopMode};
+use crate::stage::Stage;
+use crate::standin::{Fault, FaultBody, Times};
+use crate::wait::poll;
+
+pub(super) struct TroubleMaker<'a> {
+    stage: &'a Stage,
+    /// A session that keeps a snapshot.
+    pinned: Option<Client>,
+    /// How often each kind of trouble was made.
+    pub(super) made: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> TroubleMaker<'a> {
+    pub(super) fn new(stage: &'a Stage) -> TroubleMaker<'a> {
+        TroubleMaker { stage, pinned: None, made: BTreeMap::new() }
+    }
+
+    /// Makes all the troubles, each when so many transactions are over.
+    pub(super) fn run(&mut self, troubles: &[(u64, Trouble)], progress: &Progress) -> Result<()> {
+        for (at, trouble) in troubles {
+            let there = poll(PATIENCE, || (progress.steps.load(Ordering::Relaxed) >= *at).then_some(()));
+            if there.is_none() {
+                bail!("the writers have not come to transaction {at} within {PATIENCE:?}");
+            }
+            self.make(trouble)?;
+        }
+        Ok(())
+    }
+
+    /// Ends all trouble.
+    pub(super) fn mend(&mut self) -> Result<()> {
+        self.pinned = None;
+        self.stage.standin.clear_faults();
+        self.execute("select audit_algolia.resume()")
+    }
+
+    fn make(&mut self, trouble: &Trouble) -> Result<()> {
+        *self.made.entry(name(trouble)).or_default() += 1;
+        let cluster = &self.stage.cluster;
+        match trouble {
+            Trouble::KillWorker => self.kill("backend_type = 'audit_algolia worker'"),
+            Trouble::KillWriter => self.kill("application_name = 'writer'"),
+            Trouble::TerminateWorkers => self.terminate("backend_type = 'audit_algolia worker'"),
+            Trouble::TerminateLauncher => self.terminate("backend_type = 'audit_algolia launcher'"),
+            Trouble::TerminateWriters => self.terminate("application_name = 'writer'"),
+            Trouble::StopImmediately => cluster.restart(StopMode::Immediate),
+            Trouble::RestartFast => cluster.restart(StopMode::Fast),
+            Trouble::Pause(table) => {
+                self.execute(&format!("select audit_algolia.pause('{}')", TABLES[*table]))
+            }
+            Trouble::Resume => self.execute("select audit_algolia.resume()"),
+            Trouble::Set(name, value) => cluster.set(&[(name, value)]),
+            Trouble::PinSnapshot => {
+                let mut db = session(cluster)?;
+                // Should it break at once, nothing is pinned: the next trouble comes all the same.
+                let _ = db.batch_execute("begin isolation level repeatable read; select count(*) from alpha");
+                self.pinned = Some(db);
+                Ok(())
+            }
+            Trouble::Unpin => {
+                self.pinned = None;
+                Ok(())
+            }
+            Trouble::Vacuum { full: false } => self.execute("vacuum audit_algolia.queue"),
+            Trouble::Vacuum { full: true } => self.execute("vacuum full audit_algolia.queue"),
+            Trouble::Reindex => self.execute("reindex table audit_algolia.queue"),
+            Trouble::Answer(answer, times) => {
+                self.stage.standin.fault(None, fault(*answer), Times::Count(*times));
+                Ok(())
+            }
+            Trouble::Suspend => {
+                self.stage.standin.fault(None, Fault::blocked(), Times::Always);
+                Ok(())
+            }
+            Trouble::Mend => {
+                self.stage.standin.clear_faults();
+                Ok(())
+            }
+        }
+    }
+
+    fn execute(&self, statement: &str) -> Result<()> {
+        Ok(session(&self.stage.cluster)?.batch_execute(statement)?)
+    }
+
+    fn terminate(&self, whom: &str) -> Result<()> {
+        self.execute(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {whom}"))
+    }
+
+    /// Kills one process, and returns when the server takes sessions again.
+    fn kill(&self, whom: &str) -> Result<()> {
+        let mut db = session(&self.stage.cluster)?;
+        let found = db.query_opt(&format!("select pid from pg_stat_activity where {whom} limit 1"), &[])?;
+        let Some(pid) = found.map(|row| row.get::<_, i32>(0)) else { return Ok(()) };
+        // It may have ended by itself.
+        if self.stage.cluster.kill_backend(pid, Signal::SIGKILL).is_ok() {
+            poll(PATIENCE, || db.batch_execute("select 1").is_err().then_some(()));
+            drop(session(&self.stage.cluster)?);
+        }
+        Ok(())
+    }
+}
+
+/// A session of the superuser, as soon as there is one to be had.
+pub(super) fn session(cluster: &Cluster) -> Result<Client> {
+    let session = poll(PATIENCE, || {
+        let mut db = cluster.connect("postgres", "postgres").ok()?;
+        db.batch_execute("select 1").ok()?;
+        Some(db)
+    });
+    match session {
+        Some(db) => Ok(db),
+        None => bail!("no session within {PATIENCE:?}"),
+    }
+}
+
+fn fault(answer: Answer) -> Fault {
+    let html = |code| Fault::Status {
+        code,
+        body: FaultBody::Html("<html><h1>no</h1></html>".to_owned()),
+        headers: Vec::new(),
+    };
+    match answer {
+        Answer::Unavailable => html(503),
+        Answer::InternalError => Fault::error(500, "Internal error"),
+        Answer::TooManyRequests => Fault::too_many_requests(Some(0)),
+        Answer::Reset => Fault::Reset,
+        Answer::Hang => Fault::Hang,
+        Answer::HangThenServe => Fault::HangFor(Duration::from_millis(150)),
+        Answer::Truncate => Fault::Truncate,
+        Answer::AcceptThenDrop => Fault::AcceptThenDrop,
+        Answer::AcceptThenHang => Fault::AcceptThenHang,
+        Answer::WrongObjectIds => Fault::WrongObjectIds,
+        Answer::EndlessBody => Fault::EndlessBody,
+        Answer::Html => html(200),
+        Answer::Redirect => Fault::Redirect("http://127.0.0.1:1/".to_owned()),
+    }
+}
+
+fn name(trouble: &Trouble) -> &'static str {
+    match trouble {
+        Trouble::KillWorker => "SIGKILL of a worker",
+        Trouble::KillWriter => "SIGKILL of a writer",
+        Trouble::TerminateWorkers => "workers terminated",
+        Trouble::TerminateLauncher => "launcher terminated",
+        Trouble::TerminateWriters => "writers terminated",
+        Trouble::StopImmediately => "immediate stop and start",
+        Trouble::RestartFast => "fast restart",
+        Trouble::Pause(_) => "pause",
+        Trouble::Resume => "resume",
+        Trouble::Set(..) => "setting changed",
+        Trouble::PinSnapshot => "snapshot pinned",
+        Trouble::Unpin => "snapshot let go",
+        Trouble::Vacuum { full: false } => "vacuum",
+        Trouble::Vacuum { full: true } => "vacuum full",
+        Trouble::Reindex => "reindex",
+        Trouble::Answer(..) => "bad answers",
+        Trouble::Suspend => "application blocked",
+        Trouble::Mend => "stand-in mended",
+    }
+}
