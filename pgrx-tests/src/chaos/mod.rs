@@ -123,6 +123,25 @@ impl Chaos {
     }
 }
 
+/// Makes runs with one seed after the other until the time is up or one has failed, and hands each to `report`.
+///
+/// # Errors
+/// When something got stuck.
+pub fn soak(first_seed: u64, length: Duration, mut report: impl FnMut(&Outcome)) -> Result<Vec<Outcome>> {
+    let started = Instant::now();
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut seeds = fastrand::Rng::with_seed(first_seed);
+    let mut seed = first_seed;
+    while started.elapsed() < length && outcomes.iter().all(|one| one.verdict.faults.is_empty()) {
+        let chaos = Chaos { seed, writers: 6, steps: 1000 };
+        let outcome = chaos.run().map_err(|error| error.context(format!("seed {seed}")))?;
+        report(&outcome);
+        outcomes.push(outcome);
+        seed = seeds.u64(..);
+    }
+    Ok(outcomes)
+}
+
 /// A server and a stand-in that give up on each other quickly.
 fn stage() -> Result<Stage> {
     let stage = Stage::builder()

@@ -132,7 +132,7 @@ impl Plan {
             .collect();
         let total = (writers.len() * steps) as u64;
         let mut dice = Rng::with_seed(seeds());
-        let mut times: Vec<u64> = (0..(steps / 4).max(8)).map(|_| dice.u64(0..=total * 95 / 100)).collect();
+        let mut times: Vec<u64> = (0..(steps / 3).max(8)).map(|_| dice.u64(0..=total * 95 / 100)).collect();
         times.sort_unstable();
         let troubles = times.into_iter().map(|at| (at, trouble(&mut dice))).collect();
         Plan { writers, troubles }

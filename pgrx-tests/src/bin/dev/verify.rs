@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use audit_algolia_tests::cargo::{self, Profile};
+use audit_algolia_tests::chaos;
 use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE};
 
 use crate::provision::{provision, Purpose};
@@ -16,6 +17,12 @@ pub(crate) struct Arguments {
     /// Runs only the tests whose name contains this
     #[arg(long, value_name = "FILTER")]
     test: Option<String>,
+    /// Makes chaos runs for so many minutes instead, and reports them
+    #[arg(long, value_name = "MINUTES", conflicts_with = "test")]
+    soak: Option<u64>,
+    /// The seed of the first chaos run; those that follow are made of it
+    #[arg(long, requires = "soak")]
+    seed: Option<u64>,
 }
 
 /// What has passed and failed so far: tests, and steps that are none as one each.
@@ -32,8 +39,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let pg = provision(Purpose::ServeAndCompare)?;
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
     tally.step(started, true);
-    checks(&pg, &mut tally);
-    tests(&pg, arguments.test.as_deref(), &mut tally);
+    if let Some(minutes) = arguments.soak {
+        soak(&pg, minutes, arguments.seed, &mut tally)?;
+    } else {
+        checks(&pg, &mut tally);
+        tests(&pg, arguments.test.as_deref(), &mut tally);
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
 }
@@ -71,6 +82,30 @@ fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
         }
         Err(error) => eprintln!("{error:#}"),
     }
+}
+
+/// Chaos runs until the time is up or one has failed. Each counts as a test.
+fn soak(pg: &PgConfig, minutes: u64, seed: Option<u64>, tally: &mut Tally) -> Result<()> {
+    let started = begin("build the extension");
+    let installation = Installation::prepare(pg, Profile::Dev)?;
+    tally.step(started, true);
+    std::env::set_var(INSTALLATION_VARIABLE, installation.root());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    begin(&format!("chaos for {minutes} minutes, from seed {seed}"));
+    let outcomes = chaos::soak(seed, Duration::from_secs(minutes * 60), |outcome| {
+        tally.step(Instant::now() - outcome.took, outcome.verdict.faults.is_empty());
+        println!("   seed {}: {} rows", outcome.seed, outcome.verdict.committed);
+    });
+    let report = match &outcomes {
+        Ok(outcomes) => chaos::markdown(outcomes),
+        Err(error) => format!("{error:#}\n"),
+    };
+    println!("{report}");
+    let folder = cargo::target_dir().join("chaos");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("report.md"), report)?;
+    tally.failed += u64::from(outcomes.is_err());
+    Ok(())
 }
 
 fn begin(name: &str) -> Instant {
