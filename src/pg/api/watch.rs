@@ -1,16 +1,22 @@
 //! `watch` and `unwatch`.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::triggers::drop_trigger;
 use super::{as_owner, caller, my_database, no_such_index, warn_unless_preloaded, Table};
+use crate::pg::filter;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::{guc, shmem, xact};
+use crate::record::Operation;
 use crate::rules::{
-    check_backfill, check_facets, check_filter, check_index_name, check_mode, check_object_id,
-    check_operations, check_pseudonymize, check_time_column, parse_columns, Column, RuleError,
+    are_changes, check_backfill, check_change_attributes, check_facets, check_index_name, check_mode,
+    check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns, Column,
+    RuleError,
 };
 
 /// An array argument: null, or entries each of which may be null.
@@ -46,13 +52,14 @@ fn watch(
         object_prefix,
     };
     let caller = caller();
+    let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
     reported(as_owner(|| {
         let mut table = Table::of(source, caller)?;
-        let rules = wish.check(&table)?;
+        let mut rules = wish.check(&table)?;
         table.lock()?;
+        rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
         let id = rules.store(&table)?;
-        create_trigger(&table.name, id, table.needs_row_trigger())?;
-        allow_partitions(&table)?;
+        table.create_triggers(id, &rules.operations)?;
         xact::note_stale();
         warn_unless_preloaded();
         Ok(id)
@@ -84,6 +91,8 @@ struct Rules {
     object_prefix: String,
     time_column: Option<String>,
     facets: Vec<String>,
+    filter: Option<String>,
+    operations: Vec<Operation>,
 }
 
 fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a str>>, RuleError> {
@@ -96,8 +105,7 @@ fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a 
 impl Wish {
     fn check(self, table: &Table) -> Outcome<Rules> {
         check_table(table)?;
-        check_filter(self.filter.as_deref())?;
-        check_operations(&entries(&self.operations, "operations")?)?;
+        let operations = check_operations(&entries(&self.operations, "operations")?)?;
         check_mode(self.mode.as_deref())?;
         check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
@@ -126,12 +134,21 @@ impl Wish {
         if !pseudonymize.is_empty() && guc::pseudonym_key().is_none() {
             return Err(no_pseudonym_key());
         }
+        if are_changes(&operations) {
+            check_change_attributes(&columns, &key)?;
+        }
+        check_virtual(table, columns.iter().map(|column| column.name.as_str()).chain(key.iter().copied()))?;
         let time_attribute = match &self.time_column {
             None => None,
             Some(name) => Some(check_time_column(name, &columns, &pseudonymize, &known)?),
         };
         Ok(Rules {
-            facets: check_facets(&entries(&self.facets, "facets")?, &columns, time_attribute)?,
+            facets: check_facets(
+                &entries(&self.facets, "facets")?,
+                &columns,
+                time_attribute,
+                are_changes(&operations),
+            )?,
             time_column: time_attribute
                 .and_then(|attribute| columns.iter().find(|column| column.attribute == attribute))
                 .map(|column| column.name.clone()),
@@ -140,7 +157,38 @@ impl Wish {
             pseudonymize,
             object_id,
             object_prefix: self.object_prefix.ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
+            filter: self.filter,
+            operations,
         })
+    }
+}
+
+impl Table {
+    /// Checks a filter whose names are meant under `path`; returns the form it is kept in.
+    fn check_filter(&self, text: &str, path: &CStr) -> Outcome<String> {
+        // SAFETY: the table was locked a moment ago, and stays so; the relation is closed again, by the abort after an
+        // error.
+        unsafe {
+            let relation = pg_sys::relation_open(self.oid, pg_sys::NoLock as i32);
+            let kept = filter::canonical(text, relation, self.owner_oid, path);
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            kept
+        }
+    }
+}
+
+/// Columns whose values are computed when they are read have none yet when a trigger looks.
+fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> Outcome<()> {
+    match used.find(|name| table.virtual_columns.iter().any(|column| column == name)) {
+        None => Ok(()),
+        Some(name) => Err(failure(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!(
+                "column \"{name}\" of table {} is a virtual generated column, which triggers do not see",
+                table.name
+            ),
+            "Leave the column out, or make it a STORED one.",
+        )),
     }
 }
 
@@ -200,7 +248,8 @@ impl Rules {
                     self.object_prefix.clone().into(),
                     self.time_column.clone().into(),
                     self.facets.clone().into(),
-                    vec!["insert".to_owned()].into(),
+                    self.filter.clone().into(),
+                    self.operations.iter().map(|o| o.word().to_owned()).collect::<Vec<_>>().into(),
                     "append".into(),
                 ],
             )?;
@@ -265,40 +314,6 @@ impl Rules {
     }
 }
 
-fn trigger_name(id: i32) -> String {
-    format!("audit_algolia_{id}")
-}
-
-pub(super) fn create_trigger(table: &str, id: i32, for_rows: bool) -> Outcome<()> {
-    let level = if for_rows {
-        "for each row"
-    } else {
-        "referencing new table as audit_algolia_rows for each statement"
-    };
-    Spi::run(&format!(
-        "create trigger {} after insert on {table} {level} execute function audit_algolia.capture('{id}')",
-        trigger_name(id),
-    ))?;
-    Ok(())
-}
-
-pub(super) fn drop_trigger(table: &str, id: i32) -> Outcome<()> {
-    Spi::run(&format!("drop trigger if exists {} on {table}", trigger_name(id)))?;
-    Ok(())
-}
-
-/// Lets the owner of a partitioned table go on making partitions: each gets a copy of the trigger, which takes the right
-/// to call its function. By itself that right is good for nothing: capture() looks whose trigger it is called by.
-fn allow_partitions(table: &Table) -> Outcome<()> {
-    if table.kind == "p" {
-        Spi::run(&format!(
-            "grant execute on function audit_algolia.capture() to {}",
-            spi::quote_identifier(&table.owner)
-        ))?;
-    }
-    Ok(())
-}
-
 #[pg_extern(sql = false)]
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
     let caller = caller();
@@ -307,16 +322,18 @@ fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<()
 
 fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
     let sources = sources_of(table, index_name.as_deref())?;
-    for (id, _) in sources {
-        drop_trigger(&table.name, id)?;
+    for (id, operations) in sources {
+        for operation in operations {
+            drop_trigger(&table.name, id, operation)?;
+        }
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;
     }
     xact::note_stale();
     Ok(())
 }
 
-/// The sources of a table: id and index; an error when there are none.
-pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, String)>> {
+/// The sources of a table: their ids and operations; an error when there are none.
+pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, Vec<Operation>)>> {
     Spi::connect(|client| {
         let rows = client.select(
             include_str!("../../../sql/find_sources.sql"),
@@ -325,8 +342,8 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
         )?;
         let mut sources = Vec::new();
         for row in rows {
-            if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
-                sources.push((id, name));
+            if let (Some(id), Some(words)) = (row.get(1)?, row.get::<Vec<Option<String>>>(2)?) {
+                sources.push((id, words.iter().flatten().filter_map(|word| Operation::of(word)).collect()));
             }
         }
         if sources.is_empty() {
