@@ -52,8 +52,8 @@ impl Failure {
     }
 }
 
-/// Runs `work`; of its errors, the server's own included, the message gets `prefix` before it, and those without a hint
-/// get `hint`. The transaction has to fail with them: nothing is cleaned up here.
+/// Runs `work`; of its errors, the server's own included, the message gets `prefix` before it, and the hint `hint` behind
+/// it. The transaction has to fail with them: nothing is cleaned up here.
 pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint: &str) -> Outcome<T> {
     let caught = PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|error| match error {
@@ -68,7 +68,8 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
         .execute();
     caught.map_err(|mut failure| {
         failure.message = format!("{prefix}: {}", failure.message);
-        failure.hint.get_or_insert_with(|| hint.to_owned());
+        let hints: Vec<&str> = failure.hint.as_deref().into_iter().chain([hint]).collect();
+        failure.hint = Some(hints.join(" "));
         failure
     })
 }

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod changed_queue;
+mod changes;
 mod columns;
 mod dump;
 mod encodings;
+mod filters;
+mod history;
 mod input;
 mod isolation;
 mod names;
@@ -14,9 +17,14 @@ mod play;
 mod preview;
 mod pseudonyms;
 mod records;
+mod replicas;
 mod rights;
 mod secrecy;
 mod statements;
 mod transactions;
+mod types;
 mod unloaded;
 mod watching;
+
+#[path = "../support/mod.rs"]
+mod support;
