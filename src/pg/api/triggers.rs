@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use super::Table;
-use crate::pg::report::Outcome;
+use crate::pg::report::{failure, Outcome};
 use crate::record::Operation;
 
 /// The name of a source's trigger; the view `sources` looks for it, too.
@@ -54,7 +54,21 @@ impl Table {
         for operation in operations {
             create_trigger(&self.name, id, *operation, self.needs_row_trigger(*operation))?;
         }
+        self.warn_of_moves(operations);
         self.allow_partitions()
+    }
+
+    /// An update that moves a row from one partition to another fires their triggers for deletion and insertion.
+    fn warn_of_moves(&self, operations: &[Operation]) {
+        let has = |operation| operations.contains(&operation);
+        if self.kind == "p" && has(Operation::Update) && !(has(Operation::Insert) && has(Operation::Delete)) {
+            failure(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("updates that move rows between partitions of table {} are not captured as such", self.name),
+                "They are a deletion and an insertion each: add insert and delete to operations.",
+            )
+            .warn();
+        }
     }
 
     /// Whether rows can be changed past a statement-level trigger on the table. Such a trigger sees what is done to the
