@@ -4,6 +4,7 @@ mod control;
 mod flush;
 mod partitions;
 mod preview;
+mod sources;
 mod stats;
 mod triggers;
 mod watch;

@@ -52,7 +52,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
         let table = Table::of(source, caller)?;
         let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
         let mut sources = Vec::new();
-        for (id, _) in super::watch::sources_of(&table, None)? {
+        for (id, _) in super::sources::sources_of(&table, None)? {
             sources.extend(SourceRules::load(id, table.oid, &table.bare_name, &names)?);
         }
         Ok((table, sources))

@@ -64,7 +64,10 @@ impl Table {
         if self.kind == "p" && has(Operation::Update) && !(has(Operation::Insert) && has(Operation::Delete)) {
             failure(
                 PgSqlErrorCode::ERRCODE_WARNING,
-                format!("updates that move rows between partitions of table {} are not captured as such", self.name),
+                format!(
+                    "updates that move rows between partitions of table {} are not captured as such",
+                    self.name
+                ),
                 "They are a deletion and an insertion each: add insert and delete to operations.",
             )
             .warn();

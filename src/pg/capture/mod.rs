@@ -5,9 +5,11 @@
 //! called with the writer's rights, so a hostile type gains nothing; filters are evaluated with the table owner's.
 
 mod bound;
+mod column;
 mod context;
 mod decode;
 mod queue;
+mod rows;
 mod statement;
 
 use std::cell::{Cell, RefCell};
@@ -26,7 +28,8 @@ use super::rules::SourceRules;
 use crate::record::Operation;
 use context::Context;
 
-pub(super) use bound::{attribute, columns, Bound};
+pub(super) use bound::Bound;
+pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
 
 /// A source as one of its triggers sees it.
