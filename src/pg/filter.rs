@@ -9,10 +9,11 @@ mod parse;
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use super::capture::utf8;
 use super::owner::{as_role, as_user, set_locally};
-use super::report::{explained, Outcome};
+use super::report::{explained, failure, Outcome};
 use parse::{parse, Planned};
 
 pub(super) use parse::is_virtual;
@@ -145,12 +146,14 @@ pub(super) unsafe fn canonical(
         let name = (*(*relation).rd_rel).relname.data.as_ptr();
         explained(
             || {
+                check_encoding(text)?;
                 set_locally(c"search_path", path);
                 let condition = parse(text, relation)?;
                 set_locally(c"search_path", c"pg_catalog, pg_temp");
                 let context = pg_sys::deparse_context_for(name, (*relation).rd_id);
                 let kept = pg_sys::deparse_expression(condition, context, false, false);
                 let kept = utf8(CStr::from_ptr(kept).to_bytes()).into_owned();
+                check_encoding(&kept)?;
                 // As it will be read from now on; this also looks at the owner's right to call its functions.
                 let planned = Planned::of(parse(&kept, relation)?, relation, &Some)?;
                 Filter::keep(&planned, owner).prepare().close();
@@ -160,6 +163,20 @@ pub(super) unsafe fn canonical(
             "A filter is one boolean expression over the table's columns, as in CREATE TRIGGER … WHEN but without NEW and OLD.",
         )
     })
+}
+
+/// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.
+fn check_encoding(text: &str) -> Outcome<()> {
+    // SAFETY: reads what is set when the session begins.
+    let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    if is_utf8 || text.is_ascii() {
+        return Ok(());
+    }
+    Err(failure(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "in a database that is not in UTF-8, it has to be ASCII",
+        "Write other characters as chr(…), or call a function that compares with them.",
+    ))
 }
 
 /// The search_path in force, with the schemas it resolves to at this moment.

@@ -57,6 +57,11 @@ impl Failure {
 pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint: &str) -> Outcome<T> {
     let caught = PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|error| match error {
+            CaughtError::PostgresError(ref report)
+                if report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
+            {
+                error.rethrow()
+            }
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Err(Box::new(Failure {
                 code: report.sql_error_code(),
                 message: report.message().to_owned(),

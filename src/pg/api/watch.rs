@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::sources::sources_of;
 use super::triggers::drop_trigger;
 use super::{as_owner, caller, warn_unless_preloaded, Table};
+use crate::pg::capture::utf8;
 use crate::pg::filter;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
@@ -31,7 +32,7 @@ fn watch(
     columns: List,
     pseudonymize: List,
     object_id: List,
-    filter: Option<String>,
+    filter: Option<&[u8]>,
     operations: List,
     mode: Option<String>,
     time_column: Option<String>,
@@ -44,7 +45,7 @@ fn watch(
         columns,
         pseudonymize,
         object_id,
-        filter,
+        filter: filter.map(|text| utf8(text).into_owned()),
         operations,
         mode,
         time_column,
