@@ -217,90 +217,6 @@ fn a_key_that_changes_is_told_with_the_old_one() {
     assert_eq!(records.len(), 3);
 }
 
-/// Ways to change many rows at once. Each row has its key and a version in `v`, so that a pair of versions that do not
-/// belong together shows.
-const WAYS: &[(&str, usize)] = &[
-    ("update t set v = k || ':' || split_part(v, ':', 2)::int + 1", 500),
-    ("update t set v = t.k || ':' || split_part(t.v, ':', 2)::int + 1 from (select k from t order by random()) as s where s.k = t.k and t.k % 3 = 0", 166),
-    ("update t set v = k || ':' || split_part(v, ':', 2)::int + 1, other = repeat('pad', 1000) where k <= 250", 250),
-    ("update t set other = 'unlisted'", 0),
-    ("insert into t (k, v) select k, v from t where k <= 100 on conflict (k) do update set v = t.k || ':' || split_part(t.v, ':', 2)::int + 1", 100),
-    ("merge into t using (select k from t where k <= 300) as s on t.k = s.k
-      when matched and t.k <= 200 then update set v = t.k || ':' || split_part(t.v, ':', 2)::int + 1
-      when matched then do nothing", 200),
-    ("with a as (update t set v = k || ':' || split_part(v, ':', 2)::int + 1 where k % 2 = 0 returning k)
-      update t set v = k || ':' || split_part(v, ':', 2)::int + 1 where k % 2 = 1", 500),
-    ("do $$ begin for i in 1 .. 50 loop update t set v = k || ':' || split_part(v, ':', 2)::int + 1 where k = i; end loop; end $$", 50),
-    ("update origin set k = k", 0),
-    ("update origin set stamp = 'x' where k <= 60", 60),
-];
-
-/// Tables whose updates are seen at statement level, at row level and in partitions laid out in another way.
-const LAYOUTS: &[(&str, &str)] = &[
-    (
-        "pairs_plain",
-        "create table t (gone int, k int primary key, v text, other text); alter table t drop column gone",
-    ),
-    (
-        "pairs_parted",
-        "create table t (k int primary key, v text, other text) partition by range (k);
-         create table low partition of t for values from (0) to (150);
-         create table high (other text, gone int, v text, k int not null, primary key (k));
-         alter table high drop column gone;
-         alter table t attach partition high for values from (150) to (1000)",
-    ),
-    (
-        "pairs_heirs",
-        "create table t (k int primary key, v text, other text); create table child (more int) inherits (t)",
-    ),
-];
-
-#[test]
-fn old_and_new_versions_of_a_row_belong_together_whatever_the_way() {
-    for (name, table) in LAYOUTS {
-        let mut play = Play::new(
-            name,
-            &format!(
-                "{table};
-                 create table origin (k int primary key, stamp text);
-                 create function pass_on() returns trigger language plpgsql as $$
-                     begin
-                         update {name}.t set v = k || ':' || split_part(v, ':', 2)::int + 1 where k = new.k;
-                         return new;
-                     end $$;
-                 create trigger pass_on after update on origin for each row when (new.stamp is distinct from old.stamp) execute function pass_on();
-                 insert into origin select i from generate_series(1, 500) as i;
-                 insert into t (k, v) select i, i || ':0' from generate_series(1, 500) as i"
-            ),
-        );
-        play.watch("t", &format!("columns => '{{k, v}}', {ALL}"));
-        // Tuplestores spill to disk.
-        play.run("set work_mem = '64kB'");
-        let mut seen = 0;
-        for (statement, count) in WAYS {
-            play.run(statement);
-            let records = changes(&mut play);
-            assert_eq!(records.len(), seen + count, "{name}: {statement}");
-            for record in &records[seen..] {
-                check_pair(record, &format!("{name}: {statement}"));
-            }
-            seen += count;
-        }
-    }
-}
-
-#[track_caller]
-fn check_pair(record: &Value, what: &str) {
-    let version = |value: &Value| {
-        let (key, version) = value.as_str().unwrap().split_once(':').unwrap();
-        assert_eq!(key, record["k"].to_string(), "{what}: {record}");
-        version.parse::<u32>().unwrap()
-    };
-    assert_eq!(record["op"], "update", "{what}");
-    assert_eq!(record["changed"], json!(["v"]), "{what}");
-    assert_eq!(version(&record["v"]), version(&record["previous"]["v"]) + 1, "{what}: {record}");
-}
-
 #[test]
 fn what_other_triggers_and_keys_do_to_rows_is_told_as_it_ends() {
     let mut play = Play::new(
@@ -370,102 +286,6 @@ fn a_truncation_is_one_record() {
         assert_eq!(record["changed_by"], "cleaner");
         assert!(["t:@", "p:@"].iter().any(|prefix| record["objectID"].as_str().unwrap().starts_with(prefix)));
     }
-}
-
-/// PostgreSQL carries such an update out as a deletion and an insertion, which is what row triggers see.
-#[test]
-fn a_row_that_moves_between_partitions_is_told_as_deleted_and_inserted() {
-    let mut play = Play::new(
-        "moves",
-        "create table t (id int, day date, v text, primary key (id, day)) partition by range (day);
-         create table january partition of t for values from ('2026-01-01') to ('2026-02-01');
-         create table february partition of t for values from ('2026-02-01') to ('2026-03-01')",
-    );
-    play.watch("t", &format!("columns => '{{v}}', {ALL}"));
-    play.run("insert into t values (1, '2026-01-05', 'a')");
-    play.run("update t set v = 'b'");
-    play.run("update t set day = '2026-02-05'");
-    play.run("update february set v = 'c'");
-    play.run("delete from february");
-    assert_eq!(
-        briefs(&mut play),
-        [
-            "1:2026-01-05 insert a",
-            "1:2026-01-05 update b a",
-            "1:2026-01-05 delete b",
-            "1:2026-02-05 insert b",
-            "1:2026-02-05 update c b",
-            "1:2026-02-05 delete c",
-        ]
-    );
-}
-
-#[test]
-fn members_of_an_inheritance_tree_tell_of_their_own_rows_alone() {
-    let mut play = Play::new(
-        "tree",
-        "create table parent (id int primary key, v text); create table child (more int, primary key (id)) inherits (parent);
-         create table late (id int primary key, v text)",
-    );
-    play.watch("parent", &format!("columns => '{{v}}', {ALL}, object_prefix => 'parent:'"));
-    play.watch("child", &format!("columns => '{{v}}', {ALL}, object_prefix => 'child:'"));
-    play.watch("late", &format!("columns => '{{v}}', {ALL}, object_prefix => 'late:'"));
-    play.run("insert into parent values (1, 'a'); insert into child values (2, 'b'); insert into late values (3, 'c')");
-    play.run("update parent set v = v || '2'");
-    play.owner.batch_execute("alter table late inherit parent").unwrap();
-    play.run("update parent set v = v || '3'");
-    play.run("delete from parent where v in ('a23', 'b23', 'c3')");
-    let mut seen = briefs(&mut play);
-    seen.sort();
-    assert_eq!(
-        seen,
-        [
-            "child:2 delete b23",
-            "child:2 insert b",
-            "child:2 update b2 b",
-            "child:2 update b23 b2",
-            "late:3 delete c3",
-            "late:3 insert c",
-            "late:3 update c3 c",
-            "parent:1 delete a23",
-            "parent:1 insert a",
-            "parent:1 update a2 a",
-            "parent:1 update a23 a2",
-        ]
-    );
-}
-
-#[test]
-fn a_table_that_gets_a_child_does_not_tell_of_the_childs_rows() {
-    let mut play = Play::new("grown", "create table t (id int primary key, v text)");
-    play.watch("t", &format!("columns => '{{v}}', {ALL}"));
-    play.run("insert into t values (1, 'a')");
-    play.owner
-        .batch_execute("create table child () inherits (t); insert into child values (2, 'b')")
-        .unwrap();
-    play.run("update t set v = v || '2'; delete from t");
-    assert_eq!(briefs(&mut play), ["1 insert a", "1 update a2 a", "1 delete a2"]);
-}
-
-#[test]
-fn a_watched_table_tells_of_changes_through_the_root_it_was_attached_to() {
-    let mut play = Play::new(
-        "joined",
-        "create table t (id int primary key, v text) partition by range (id); create table leaf (id int primary key, v text)",
-    );
-    play.watch("leaf", &format!("columns => '{{v}}', {ALL}"));
-    let id: i32 =
-        one(&mut play.admin, "select id from audit_algolia.sources where source = 'leaf'::regclass");
-    play.owner.batch_execute(&format!("alter table leaf disable trigger audit_algolia_{id}_delete")).unwrap();
-    play.owner.batch_execute("alter table t attach partition leaf default").unwrap();
-    play.run("insert into t values (1, 'a'); update t set v = 'b'; delete from t");
-    assert_eq!(briefs(&mut play), ["1 insert a", "1 update b a"], "the disabled trigger stays so");
-    let state: String =
-        one(&mut play.admin, "select state from audit_algolia.sources where source = 'leaf'::regclass");
-    assert_eq!(state, "trigger disabled");
-    play.owner.batch_execute(&format!("alter table leaf enable trigger audit_algolia_{id}_delete")).unwrap();
-    play.run("insert into t values (1, 'c'); delete from t");
-    assert_eq!(briefs(&mut play)[2..], ["1 insert c", "1 delete c"]);
 }
 
 #[test]
@@ -542,4 +362,19 @@ fn numbers_are_not_used_again_by_an_extension_made_anew() {
         crate::play::settle(&mut admin, "t");
         admin.batch_execute("drop extension audit_algolia cascade; create extension audit_algolia").unwrap();
     }
+}
+
+#[test]
+fn each_source_of_a_table_tells_of_a_change_in_its_own_way() {
+    let mut play = Play::new("twice_told", "create table t (id int primary key, v text, w text)");
+    play.watch("t", &format!("columns => '{{v}}', {ALL}"));
+    crate::play::watch(&mut play.admin, "t", "twice_told_b", "columns => '{w}', operations => '{update}'");
+    play.run("insert into t select i, 'a', 'b' from generate_series(1, 200) as i");
+    play.run("update t set v = 'c' where id = 1; update t set w = 'd' where id = 2; update t set v = 'e', w = 'f' where id = 3");
+    assert_eq!(briefs(&mut play)[200..], ["1 update c a", "3 update e a"]);
+    crate::play::settle(&mut play.admin, "twice_told_b");
+    let other = play.stage.standin.index("twice_told_b");
+    let mut told: Vec<&Value> = other.values().map(|record| &record["w"]).collect();
+    told.sort_by_key(|value| value.to_string());
+    assert_eq!(told, [&json!("d"), &json!("f")]);
 }
