@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use audit_algolia_tests::stage::SOON;
+use audit_algolia_tests::wait::wait_until;
 use serde_json::{json, Value};
 
 use crate::play::{one, Play};
 use crate::support::Client;
+
+/// Changes are in the order of their times, and those of one millisecond in the order of their numbers.
+fn order(change: &Value) -> (i64, i64) {
+    let number = change["objectID"].as_str().unwrap().rsplit_once('@').unwrap().1;
+    ((change["changed_at"].as_f64().unwrap() * 1000.0).round() as i64, number.parse().unwrap())
+}
 
 /// Who had which level on a document at some time from `from` to `until`, from answers of the index alone: the state that
 /// the changes up to `from` had left, and what later ones made of it.
@@ -15,16 +23,12 @@ fn holders(client: &Client, index: &str, document: &str, from: f64, until: f64) 
     });
     let answer = client.post(&format!("/1/indexes/{index}/query"), &query);
     assert_eq!(answer.status, 200, "{}", answer.text);
-    let mut changes: Vec<(i64, &Value)> = Vec::new();
-    for hit in answer.json["hits"].as_array().unwrap() {
-        let number = hit["objectID"].as_str().unwrap().rsplit_once('@').unwrap().1;
-        changes.push((number.parse().unwrap(), hit));
-    }
-    changes.sort_by_key(|(number, _)| *number);
+    let mut changes: Vec<&Value> = answer.json["hits"].as_array().unwrap().iter().collect();
+    changes.sort_by_key(|change| order(change));
     let mut state: BTreeMap<String, String> = BTreeMap::new();
     let mut seen: Vec<String> = Vec::new();
     let mut began = false;
-    for (_, change) in changes {
+    for change in changes {
         if !began && change["changed_at"].as_f64().unwrap() > from {
             began = true;
             seen.extend(state.iter().map(|(who, level)| format!("{who} {level}")));
@@ -116,4 +120,37 @@ fn who_had_which_permission_over_a_period_is_told_by_the_index_alone() {
     assert_eq!(count(&format!("op:delete AND changed_at > {second}")), 1, "what was taken away lately");
     let root: String = one(&mut play.admin, "select audit_algolia.pseudonym('root')");
     assert_eq!(count(&format!("changed_by:{root}")), 7);
+}
+
+/// A transaction keeps the numbers it began with, and a statement that waits for a row has begun before its change.
+#[test]
+fn changes_of_a_row_are_told_in_their_order_whoever_began_first() {
+    let mut play = Play::new(
+        "ordered",
+        "create table t (id int primary key, v text); insert into t values (1, '0'), (2, '0')",
+    );
+    play.watch("t", "columns => '{v}', operations => '{update}'");
+    let mut other = play.stage.cluster.client("postgres", "app");
+    // The first takes its numbers, the second changes the row before it.
+    play.run("begin; update t set v = 'x' where id = 2");
+    other.batch_execute("update ordered.t set v = '1' where id = 1").unwrap();
+    tick(&mut play);
+    play.run("update t set v = '2' where id = 1");
+    // The third begins to wait for the row, and is told of after the one it has waited for.
+    let waiting =
+        std::thread::spawn(move || other.batch_execute("update ordered.t set v = '3' where id = 1"));
+    wait_until("the third to wait", SOON, || {
+        one::<i64>(
+            &mut play.admin,
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'update ordered.t %'",
+        ) == 1
+    });
+    tick(&mut play);
+    play.run("commit");
+    waiting.join().unwrap().unwrap();
+    let mut changes: Vec<Value> = play.records().into_values().filter(|change| change["v"] != "x").collect();
+    changes.sort_by_key(order);
+    let told: Vec<(&Value, &Value)> =
+        changes.iter().map(|change| (&change["previous"]["v"], &change["v"])).collect();
+    assert_eq!(told, [(&json!("0"), &json!("1")), (&json!("1"), &json!("2")), (&json!("2"), &json!("3"))]);
 }

@@ -1,9 +1,11 @@
 //! Old and new versions of rows, however they are changed: at statement level and at row level.
 
+use audit_algolia_tests::stage::SOON;
+use audit_algolia_tests::wait::wait_until;
 use serde_json::{json, Value};
 
 use crate::changes::changes;
-use crate::play::Play;
+use crate::play::{one, Play};
 
 const ALL: &str = "operations => '{insert, update, delete, truncate}'";
 
@@ -89,4 +91,41 @@ fn check_pair(record: &Value, what: &str) {
     assert_eq!(record["op"], "update", "{what}");
     assert_eq!(record["changed"], json!(["v"]), "{what}");
     assert_eq!(version(&record["v"]), version(&record["previous"]["v"]) + 1, "{what}: {record}");
+}
+
+/// A statement that had to wait for another goes on with the row as that one left it.
+#[test]
+fn an_update_that_waited_tells_of_the_version_it_found_in_the_end() {
+    for (name, table) in LAYOUTS {
+        let name = format!("{name}_waiting").leak();
+        let mut play = Play::new(
+            name,
+            &format!("{table}; insert into t (k, v) select i, i || ':0' from generate_series(1, 300) as i"),
+        );
+        play.watch("t", &format!("columns => '{{k, v}}', {ALL}"));
+        play.run("begin; update t set v = k || ':1' where k in (10, 200); delete from t where k = 20");
+        let mut other = play.stage.cluster.client("postgres", "app");
+        let update = format!("update {name}.t set v = k || ':' || split_part(v, ':', 2)::int + 1");
+        let waiting = std::thread::spawn(move || other.batch_execute(&update));
+        wait_until("the second to wait", SOON, || {
+            one::<i64>(
+                &mut play.admin,
+                &format!("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'update {name}.t %'"),
+            ) == 1
+        });
+        play.run("commit");
+        waiting.join().unwrap().unwrap();
+        let records = changes(&mut play);
+        assert_eq!(records.len(), 3 + 299, "{name}");
+        let updates = records.iter().filter(|record| record["op"] == "update");
+        let mut versions = Vec::new();
+        for record in updates {
+            check_pair(record, name);
+            if record["k"] == 10 || record["k"] == 200 {
+                versions.push(record["v"].as_str().unwrap().to_owned());
+            }
+        }
+        versions.sort();
+        assert_eq!(versions, ["10:1", "10:2", "200:1", "200:2"], "{name}");
+    }
 }

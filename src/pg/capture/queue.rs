@@ -116,11 +116,6 @@ impl Writer {
         next_id(self.home.block_sequence)
     }
 
-    /// The time the rows are queued at: when the statement began.
-    pub(super) fn now(&self) -> pg_sys::TimestampTz {
-        self.now
-    }
-
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
     pub(super) fn push_as(&mut self, id: i64, record: &[u8]) -> bool {

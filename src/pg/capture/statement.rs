@@ -204,7 +204,7 @@ impl Statement<'_> {
                     return Ok(false);
                 }
             }
-            let stamp = stamped(&mut self.stamp, self.source, &self.writer, pseudonymizer)?;
+            let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
             let change = Change {
                 operation: self.operation,
                 number: self.writer.reserve(),
@@ -220,7 +220,7 @@ impl Statement<'_> {
     /// The one record of a TRUNCATE.
     fn truncation(&mut self) -> Outcome<()> {
         let pseudonymizer = self.pseudonymizer.as_deref();
-        let stamp = stamped(&mut self.stamp, self.source, &self.writer, pseudonymizer)?;
+        let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
         let number = self.writer.reserve();
         self.source.bound.write_truncate(number, stamp, &mut self.record);
         self.writer.push_as(number, &self.record);
@@ -232,15 +232,16 @@ impl Statement<'_> {
 fn stamped<'s>(
     stamp: &'s mut Option<Stamp>,
     source: &Source,
-    writer: &Writer,
     pseudonymizer: Option<&Pseudonymizer>,
 ) -> Outcome<&'s Stamp> {
     let made = match stamp.take() {
         Some(made) => made,
         None => {
-            // SAFETY: a transaction is under way, and it writes.
-            let transaction = unsafe { pg_sys::GetTopFullTransactionId() };
-            source.bound.stamp(writer.now(), transaction.value, pseudonymizer)?
+            // SAFETY: a transaction is under way, and it writes. The clock is read while it has the rows locked, so that
+            // whoever changes them next has a later time; the beginnings of statements tell no such order.
+            let (now, transaction) =
+                unsafe { (pg_sys::GetCurrentTimestamp(), pg_sys::GetTopFullTransactionId().value) };
+            source.bound.stamp(now, transaction, pseudonymizer)?
         }
     };
     Ok(stamp.insert(made))
