@@ -89,7 +89,7 @@ fn a_change_that_cannot_be_written_leaves_nothing_behind() {
     let plan = plan();
     let stamp = stamp(&plan);
     let values = [text("x"), Value::Null, Value::Null];
-    let mut refused = |previous: &[(usize, Value<'_>)], key: Option<&str>| {
+    let refused = |previous: &[(usize, Value<'_>)], key: Option<&str>| {
         let mut out = b"before".to_vec();
         let change = change(Operation::Update, previous, &stamp);
         let error = write_change(&plan, &change, &[key], &values, None, &mut Offset::new(0), &mut out)
