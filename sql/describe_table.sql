@@ -20,7 +20,14 @@ select
         where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts
         order by k.place
     ),
-    pg_catalog.pg_get_userbyid(c.relowner)::text
+    pg_catalog.pg_get_userbyid(c.relowner)::text,
+    c.relowner,
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v'
+        order by a.attnum
+    )
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where c.oid = $1

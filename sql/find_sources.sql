@@ -1,5 +1,5 @@
 -- The sources of a table: $1 the table, $2 an index's name or null for all.
-select s.id, i.name
+select s.id, s.operations
 from audit_algolia.source as s
 join audit_algolia.index as i on i.id = s.index_id
 where s.relation = $1 and ($2 is null or i.name = $2)

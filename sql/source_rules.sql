@@ -1,6 +1,17 @@
 -- The rules of one source: $1 its id, $2 the table at hand, which must be the watched one or a partition of it.
-select s.index_id, s.columns, s.pseudonymize, s.object_id, s.object_prefix, s.time_column
+select
+    s.index_id,
+    s.columns,
+    s.pseudonymize,
+    s.object_id,
+    s.object_prefix,
+    s.time_column,
+    s.filter,
+    s.operations,
+    s.relation::pg_catalog.oid,
+    c.relowner
 from audit_algolia.source as s
+join pg_catalog.pg_class as c on c.oid = s.relation
 where s.id = $1
     and (
         s.relation = $2

@@ -11,7 +11,7 @@ mod error;
 pub use columns::{parse_columns, Column};
 pub use error::{RuleError, RuleErrorKind};
 
-use crate::record::BUCKET_SUFFIXES;
+use crate::record::{Operation, BUCKET_SUFFIXES, CHANGE_ATTRIBUTES};
 
 /// The most bytes of an index's name.
 ///
@@ -20,6 +20,7 @@ use crate::record::BUCKET_SUFFIXES;
 pub const MAX_INDEX_NAME_BYTES: usize = 256;
 
 const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
+const PREVIOUS: &str = "previous";
 const MODES: [&str; 2] = ["append", "mirror"];
 
 /// Checks an index's name. Beyond what is refused here, Algolia itself decides, at the first delivery.
@@ -103,15 +104,22 @@ pub fn check_time_column<'a>(
     Ok(&time.attribute)
 }
 
-/// The facets without repetitions. Each must be an attribute of `columns`, or a bucket of `time_attribute`.
+/// The facets without repetitions. Each must be an attribute of `columns`, a bucket of `time_attribute`, or, of change
+/// records, one that tells of the change: `previous` by the attribute it holds, as `previous.attribute`.
 pub fn check_facets(
     entries: &[Option<&str>],
     columns: &[Column],
     time_attribute: Option<&str>,
+    are_changes: bool,
 ) -> Result<Vec<String>, RuleError> {
     const LIST: &str = "facets";
     let mut attributes: Vec<String> = columns.iter().map(|column| column.attribute.clone()).collect();
     attributes.extend(time_attribute.into_iter().flat_map(bucket_names));
+    if are_changes {
+        let of_changes = CHANGE_ATTRIBUTES.iter().filter(|attribute| **attribute != PREVIOUS);
+        attributes.extend(of_changes.map(|attribute| (*attribute).to_owned()));
+        attributes.extend(columns.iter().map(|column| format!("{PREVIOUS}.{}", column.attribute)));
+    }
     let mut facets: Vec<String> = Vec::with_capacity(entries.len());
     for entry in entries {
         let facet = present(LIST, entry)?;
@@ -130,23 +138,46 @@ pub fn bucket_names(time_attribute: &str) -> [String; 4] {
     BUCKET_SUFFIXES.map(|suffix| format!("{time_attribute}{suffix}"))
 }
 
-/// Checks `operations`. Only inserts are captured for now.
-pub fn check_operations(entries: &[Option<&str>]) -> Result<(), RuleError> {
-    const LIST: &str = "operations";
-    let mut other = None;
+/// The operations to capture, each once, in the order of [`Operation::ALL`].
+pub fn check_operations(entries: &[Option<&str>]) -> Result<Vec<Operation>, RuleError> {
+    let mut operations = Vec::with_capacity(entries.len());
     for entry in entries {
-        let word = present(LIST, entry)?;
-        match OPERATIONS.iter().find(|operation| operation.eq_ignore_ascii_case(word)) {
-            None => return Err(unknown_word("operation", word, &OPERATIONS)),
-            Some(&"insert") => {}
-            Some(operation) => other = other.or(Some(*operation)),
+        let word = present("operations", entry)?;
+        operations.push(Operation::of(word).ok_or_else(|| unknown_word("operation", word, &OPERATIONS))?);
+    }
+    operations.sort_unstable();
+    operations.dedup();
+    match operations.is_empty() {
+        true => Err(RuleError::NoOperation),
+        false => Ok(operations),
+    }
+}
+
+/// Whether records tell of changes rather than hold rows: their keys alone would not tell them apart.
+pub fn are_changes(operations: &[Operation]) -> bool {
+    operations.iter().any(|operation| *operation != Operation::Insert)
+}
+
+/// Checks that no attribute has the name of one that change records have of their own, and that key columns that
+/// `columns` does not name, which change records name when they change, have names of their own, too.
+pub fn check_change_attributes(columns: &[Column], key: &[&str]) -> Result<(), RuleError> {
+    for Column { name, attribute } in columns {
+        if CHANGE_ATTRIBUTES.contains(&attribute.as_str()) {
+            return Err(RuleError::ChangeAttribute { attribute: attribute.clone(), column: name.clone() });
         }
     }
-    match other {
-        _ if entries.is_empty() => Err(RuleError::NoOperation),
-        Some(operation) => Err(RuleError::UnsupportedOperation { operation }),
-        None => Ok(()),
+    for part in unlisted_keys(columns, key) {
+        if columns.iter().any(|column| column.attribute == part) {
+            return Err(RuleError::KeyAttribute { column: part.to_owned() });
+        }
     }
+    Ok(())
+}
+
+/// The key columns that `columns` does not name.
+pub fn unlisted_keys<'a>(columns: &[Column], key: &[&'a str]) -> Vec<&'a str> {
+    let is_listed = |part: &&&str| columns.iter().any(|column| column.name == **part);
+    key.iter().filter(|part| !is_listed(part)).copied().collect()
 }
 
 /// Checks `mode`. Only `append` is there for now.
@@ -156,14 +187,6 @@ pub fn check_mode(mode: Option<&str>) -> Result<(), RuleError> {
         Some(&"append") => Ok(()),
         Some(mode) => Err(RuleError::UnsupportedMode { mode }),
         None => Err(unknown_word("mode", word, &MODES)),
-    }
-}
-
-/// Checks `filter`. There are no filters for now.
-pub fn check_filter(filter: Option<&str>) -> Result<(), RuleError> {
-    match filter {
-        Some(_) => Err(RuleError::UnsupportedFilter),
-        None => Ok(()),
     }
 }
 

@@ -109,8 +109,14 @@ comment on column audit_algolia.dead_letter.http_status is 'Algolia''s answer; N
 comment on column audit_algolia.dead_letter.error is 'Why it was refused, in Algolia''s words where there are any.';
 comment on column audit_algolia.dead_letter.died_at is 'When it was given up.';
 
--- One value buys a block of 1,024 ids. No CACHE: a session that keeps values back would hand out old ids late.
+-- One value buys a block of 1,024 ids. No CACHE: a session that keeps values back would hand out old ids late. It begins
+-- at the time in milliseconds: ids are in the objectIDs of changes, so an extension made anew must not hand out those of
+-- the one before. It gains on the clock only while more than 1,000 transactions a second are captured; and a double
+-- holds every id.
 create sequence audit_algolia.queue_block as bigint minvalue 1 cache 1 no cycle;
+select pg_catalog.setval(
+    'audit_algolia.queue_block',
+    (extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8);
 comment on sequence audit_algolia.queue_block is 'Blocks of 1,024 queue ids, one for each capturing transaction.';
 
 -- pg_dump carries the data along, the undelivered rows included.

@@ -9,6 +9,7 @@ create function audit_algolia.capture() returns trigger
 comment on function audit_algolia.capture() is
     'Trigger function of watched tables: copies the allowed columns of changed rows into the queue. Put in place by audit_algolia.watch().';
 
+-- Its search_path is the caller's, under which the names in a filter are meant; it pins its own before it does anything.
 create function audit_algolia.watch(
     source regclass,
     index_name text default null,
@@ -24,7 +25,6 @@ create function audit_algolia.watch(
     object_prefix text default '')
     returns integer
     language c volatile
-    set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'watch_wrapper';
 comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text) is
     'Puts a table under watch: from now on its committed changes are delivered to an Algolia index. Returns the source''s id. Needs ownership of the table.';
@@ -153,11 +153,11 @@ create function audit_algolia.follow_partitions()
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'follow_partitions_wrapper';
 comment on function audit_algolia.follow_partitions() is
-    'Event trigger function: gives a watched table that has become a partition a trigger that sees the rows which come through the root.';
+    'Event trigger function: gives a watched table that has become a partition, or whose triggers are to fire for a subscription, triggers that see each row.';
 
 create event trigger audit_algolia_follow_partitions
     on ddl_command_end
-    when tag in ('ALTER TABLE')
+    when tag in ('ALTER TABLE', 'CREATE TABLE', 'ALTER FOREIGN TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA')
     execute function audit_algolia.follow_partitions();
 comment on event trigger audit_algolia_follow_partitions is
-    'Keeps rows from passing by the triggers of watched tables that are attached as partitions.';
+    'Keeps rows from passing by the triggers of watched tables that become partitions or members of an inheritance tree.';

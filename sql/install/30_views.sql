@@ -15,17 +15,23 @@ select
     s.mode,
     case
         when c.oid is null then 'table dropped'
-        when t.oid is null then 'trigger missing'
-        when t.tgenabled = 'D' then 'trigger disabled'
+        when t.present < pg_catalog.cardinality(s.operations) then 'trigger missing'
+        when t.disabled then 'trigger disabled'
         else 'watching'
     end as state,
     s.created_at
 from audit_algolia.source as s
 join audit_algolia.index as i on i.id = s.index_id
 left join pg_catalog.pg_class as c on c.oid = s.relation
-left join pg_catalog.pg_trigger as t
-    on t.tgrelid = s.relation
-    and t.tgname = pg_catalog.format('audit_algolia_%s', s.id)::pg_catalog.name;
+cross join lateral (
+    select
+        pg_catalog.count(*) as present,
+        pg_catalog.bool_or(g.tgenabled = 'D') as disabled
+    from pg_catalog.unnest(s.operations) as o (operation)
+    join pg_catalog.pg_trigger as g
+        on g.tgrelid = s.relation
+        and g.tgname = pg_catalog.format('audit_algolia_%s_%s', s.id, o.operation)::pg_catalog.name
+) as t;
 comment on view audit_algolia.sources is 'The watched tables, their rules and whether their triggers are in place.';
 comment on column audit_algolia.sources.id is 'Number of the source, as watch() returned it.';
 comment on column audit_algolia.sources.source is 'The watched table.';

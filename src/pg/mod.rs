@@ -3,6 +3,7 @@
 mod api;
 mod capture;
 mod counter;
+mod filter;
 mod guc;
 mod hooks;
 mod latest;

@@ -83,25 +83,32 @@ fn owner_of(relation: pg_sys::Oid) -> pg_sys::Oid {
 /// Runs `work` as `user`, with a search_path nobody can plant anything in. An error unwinds through here without
 /// undoing anything, for the abort of the (sub)transaction restores user and settings by itself.
 pub(super) fn as_user<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    as_role(user, || {
+        // SAFETY: the settings' nest level is closed below or by the abort.
+        let level = unsafe { pg_sys::NewGUCNestLevel() };
+        set_locally(c"search_path", c"pg_catalog, pg_temp");
+        let result = work();
+        // SAFETY: the counterpart of the above.
+        unsafe { pg_sys::AtEOXact_GUC(false, level) };
+        result
+    })
+}
+
+/// Runs `work` with the rights of `user` and no other, as [`as_user`] does, but with the settings as they are.
+pub(super) fn as_role<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let mut caller = pg_sys::InvalidOid;
     let mut context = 0;
-    // SAFETY: the pair is saved and set as the server's own security-definer code does; the settings' nest level
-    // is closed below or by the abort.
-    let level = unsafe {
+    // SAFETY: the pair is saved and set as the server's own security-definer code does.
+    unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
         pg_sys::SetUserIdAndSecContext(
             user,
             context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
         );
-        pg_sys::NewGUCNestLevel()
-    };
-    set_locally(c"search_path", c"pg_catalog, pg_temp");
+    }
     let result = work();
     // SAFETY: the counterpart of the above.
-    unsafe {
-        pg_sys::AtEOXact_GUC(false, level);
-        pg_sys::SetUserIdAndSecContext(caller, context);
-    }
+    unsafe { pg_sys::SetUserIdAndSecContext(caller, context) };
     result
 }
 

@@ -1,6 +1,8 @@
 //! Errors as PostgreSQL speaks them: SQLSTATE, message, detail and a hint that mends it.
 
-use pgrx::pg_sys::panic::ErrorReport;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::prelude::*;
 
 use crate::rules::{RuleError, RuleErrorKind};
@@ -48,6 +50,33 @@ impl Failure {
     pub(super) fn warn(self) {
         self.into_report().report(PgLogLevel::WARNING);
     }
+}
+
+/// Runs `work`; of its errors, the server's own included, the message gets `prefix` before it, and the hint `hint` behind
+/// it. The transaction has to fail with them: nothing is cleaned up here.
+pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint: &str) -> Outcome<T> {
+    let caught = PgTryBuilder::new(AssertUnwindSafe(work))
+        .catch_others(|error| match error {
+            CaughtError::PostgresError(ref report)
+                if report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
+            {
+                error.rethrow()
+            }
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Err(Box::new(Failure {
+                code: report.sql_error_code(),
+                message: report.message().to_owned(),
+                detail: report.detail().map(str::to_owned),
+                hint: report.hint().map(str::to_owned),
+            })),
+            panic => panic.rethrow(),
+        })
+        .execute();
+    caught.map_err(|mut failure| {
+        failure.message = format!("{prefix}: {}", failure.message);
+        let hints: Vec<&str> = failure.hint.as_deref().into_iter().chain([hint]).collect();
+        failure.hint = Some(hints.join(" "));
+        failure
+    })
 }
 
 /// Turns an outcome into the form the function manager's glue reports with its SQLSTATE.

@@ -10,20 +10,30 @@ use super::guc;
 use super::latest::first_row;
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Calendar, CivilHour};
-use crate::rules::{parse_columns, Column, RuleError};
+use crate::record::{Calendar, CivilHour, Operation};
+use crate::rules::{are_changes, parse_columns, Column, RuleError};
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
+    /// The watched table, and who owns it.
+    pub(super) relation: pg_sys::Oid,
+    pub(super) owner: pg_sys::Oid,
     pub(super) index_id: i32,
     pub(super) columns: Vec<Column>,
     pub(super) pseudonymize: Vec<String>,
     pub(super) object_id: Vec<String>,
     pub(super) object_prefix: String,
     pub(super) time_column: Option<String>,
+    pub(super) filter: Option<String>,
+    pub(super) operations: Vec<Operation>,
 }
 
 impl SourceRules {
+    /// Whether its records tell of changes.
+    pub(super) fn are_changes(&self) -> bool {
+        are_changes(&self.operations)
+    }
+
     /// Reads the rules of a source; call it with the owner's rights. `relation` must be the watched table or a
     /// partition of it, or there are none: whoever may use the trigger function could put it on a table of theirs,
     /// to pass its rows off as another's. `table_columns` are the names the stored column entries are read against,
@@ -48,6 +58,10 @@ impl SourceRules {
                 object_id: texts(4),
                 object_prefix: row.get(5).unwrap_or_default(),
                 time_column: row.get(6),
+                filter: row.get(7),
+                operations: texts(8).iter().filter_map(|word| Operation::of(word)).collect(),
+                relation: row.get(9).unwrap_or(pg_sys::InvalidOid),
+                owner: row.get(10).unwrap_or(pg_sys::InvalidOid),
             })
         })
     }

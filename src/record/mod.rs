@@ -7,6 +7,7 @@
 
 mod ascii;
 mod buckets;
+mod change;
 mod compact;
 mod moment;
 mod number;
@@ -17,6 +18,7 @@ mod write;
 
 pub use ascii::escape_non_ascii;
 pub use buckets::{Calendar, CivilHour, BUCKET_SUFFIXES};
+pub use change::{write_change, write_truncate, Change, Operation, Stamp, CHANGE_ATTRIBUTES};
 pub use compact::compact_len;
 pub use moment::Moment;
 pub use plan::{Field, Plan};

@@ -1,17 +1,19 @@
 //! The objectID: the prefix and the key's parts, joined by `:`.
 //!
 //! `:` and `\` within a part are escaped by `\`, so that different keys never share an objectID. The prefix
-//! is taken as it is: it is the same in every record of a source.
+//! is taken as it is: it is the same in every record of a source. A change's number comes last, behind an `@`.
 
 #![forbid(unsafe_code)]
 
 use crate::pseudonym::Pseudonymizer;
+use crate::record::change::append_number;
 use crate::record::{Plan, RecordError};
 
 /// Appends `{"objectID":"…"`, which leaves the object open.
 pub(super) fn append_object_id(
     plan: &Plan,
     parts: &[Option<&str>],
+    number: Option<i64>,
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
@@ -30,6 +32,9 @@ pub(super) fn append_object_id(
         } else {
             append_part(text, out)?;
         }
+    }
+    if let Some(number) = number {
+        append_number(number, out);
     }
     out.push(b'"');
     Ok(())

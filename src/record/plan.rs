@@ -27,6 +27,8 @@ pub struct Plan {
     /// For each key column, whether its part appears as a pseudonym.
     pub(super) key_pseudonymize: Vec<bool>,
     pub(super) fields: Vec<PlannedField>,
+    /// Further attributes that appear in change records alone, when they change.
+    tracked: Vec<PlannedField>,
 }
 
 pub(super) struct PlannedField {
@@ -46,7 +48,20 @@ impl Plan {
         opening.extend_from_slice(json_string(prefix).as_bytes());
         // The closing quote comes after the key's parts.
         opening.pop();
-        Plan { opening, key_pseudonymize, fields: fields.into_iter().map(PlannedField::new).collect() }
+        let fields = fields.into_iter().map(PlannedField::new).collect();
+        Plan { opening, key_pseudonymize, fields, tracked: Vec::new() }
+    }
+
+    /// Has changes of `fields` told too, which are no attributes of the row's: key columns that `columns` does not
+    /// name.
+    pub fn tracking(mut self, fields: Vec<Field>) -> Plan {
+        self.tracked = fields.into_iter().map(PlannedField::new).collect();
+        self
+    }
+
+    /// The attributes whose changes are told: first those of the row, then those that were added.
+    pub(super) fn tracked(&self, place: usize) -> Option<&PlannedField> {
+        self.fields.iter().chain(&self.tracked).nth(place)
     }
 
     /// Whether [`write_record`](crate::record::write_record) needs a pseudonymizer.
@@ -59,6 +74,11 @@ impl PlannedField {
     fn new(field: Field) -> PlannedField {
         let buckets = (field.bucketed && !field.pseudonymize).then(|| Buckets::new(&field.attribute));
         PlannedField { key: field_key(&field.attribute), pseudonymize: field.pseudonymize, buckets }
+    }
+
+    /// `"attribute"`
+    pub(super) fn name(&self) -> &[u8] {
+        self.key.get(1..self.key.len() - 1).unwrap_or_default()
     }
 }
 

@@ -1,8 +1,9 @@
-//! Whole records, by example; `buckets` and `properties` go on with the same means.
+//! Whole records, by example; `buckets`, `changes` and `properties` go on with the same means.
 
 #![forbid(unsafe_code)]
 
 mod buckets;
+mod changes;
 mod properties;
 
 use super::*;

@@ -27,6 +27,8 @@ pub enum RecordError {
     KeyCount { expected: usize, found: usize },
     #[error("a record has {expected} fields, but {found} values came")]
     ValueCount { expected: usize, found: usize },
+    #[error("there is no tracked attribute {place}")]
+    NotTracked { place: usize },
     #[error("could not write JSON")]
     Json(#[from] serde_json::Error),
 }
@@ -60,11 +62,24 @@ fn append_record(
     clock: &mut impl Calendar,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
+    append_object_id(plan, key_parts, None, pseudonymizer, out)?;
+    append_fields(plan, values, pseudonymizer, clock, out)?;
+    out.push(b'}');
+    Ok(())
+}
+
+/// Appends the attributes of a row, each with a comma before it.
+pub(super) fn append_fields(
+    plan: &Plan,
+    values: &[Value<'_>],
+    pseudonymizer: Option<&Pseudonymizer>,
+    clock: &mut impl Calendar,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
     let expected = plan.fields.len();
     if values.len() != expected {
         return Err(RecordError::ValueCount { expected, found: values.len() });
     }
-    append_object_id(plan, key_parts, pseudonymizer, out)?;
     for (index, (field, value)) in plan.fields.iter().zip(values).enumerate() {
         if value.is_absent() {
             continue;
@@ -77,8 +92,21 @@ fn append_record(
             append_buckets(field, value, clock, out);
         }
     }
-    out.push(b'}');
     Ok(())
+}
+
+/// Appends a value or its pseudonym, and `null` for one that is absent.
+pub(super) fn append_plain_or_pseudonym(
+    value: &Value<'_>,
+    pseudonymize: bool,
+    field: usize,
+    pseudonymizer: Option<&Pseudonymizer>,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    if pseudonymize && !value.is_absent() {
+        return append_pseudonym(field, value, pseudonymizer, out);
+    }
+    Ok(value.append(out)?)
 }
 
 /// A value that is not a text is refused rather than written: it would be the original.

@@ -31,6 +31,10 @@ pub enum RuleError {
     DuplicateAttribute { attribute: String },
     #[error("attribute name \"{attribute}\" is reserved by Algolia")]
     ReservedAttribute { attribute: String, column: String },
+    #[error("attribute \"{attribute}\" is also one of change records' own")]
+    ChangeAttribute { attribute: String, column: String },
+    #[error("attribute \"{column}\" is also the name of a key column")]
+    KeyAttribute { column: String },
     #[error("attribute \"{bucket}\" is also the name of a time bucket of \"{time}\"")]
     BucketCollision { bucket: String, time: String },
     #[error("{argument} names column \"{column}\", which is not allowed to leave the database")]
@@ -54,12 +58,8 @@ pub enum RuleError {
         /// What there is.
         words: &'static [&'static str],
     },
-    #[error("operation \"{operation}\" is not supported yet")]
-    UnsupportedOperation { operation: &'static str },
     #[error("mode \"{mode}\" is not supported yet")]
     UnsupportedMode { mode: &'static str },
-    #[error("filters are not supported yet")]
-    UnsupportedFilter,
     #[error("backfill is not supported yet")]
     UnsupportedBackfill,
 }
@@ -93,13 +93,14 @@ impl RuleError {
             }
             RuleError::DuplicateEntry { .. }
             | RuleError::DuplicateAttribute { .. }
+            | RuleError::ChangeAttribute { .. }
+            | RuleError::KeyAttribute { .. }
             | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
             RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
             RuleError::ReservedAttribute { .. } => RuleErrorKind::ReservedName,
-            RuleError::UnsupportedOperation { .. }
-            | RuleError::UnsupportedMode { .. }
-            | RuleError::UnsupportedFilter
-            | RuleError::UnsupportedBackfill => RuleErrorKind::FeatureNotSupported,
+            RuleError::UnsupportedMode { .. } | RuleError::UnsupportedBackfill => {
+                RuleErrorKind::FeatureNotSupported
+            }
             RuleError::EmptyEntry { .. }
             | RuleError::NoColumns
             | RuleError::NoKey
@@ -134,7 +135,7 @@ impl RuleError {
             RuleError::DuplicateAttribute { .. } => {
                 "Write 'column AS attribute' to give one of the columns another attribute.".to_owned()
             }
-            RuleError::ReservedAttribute { column, .. } => {
+            RuleError::ReservedAttribute { column, .. } | RuleError::ChangeAttribute { column, .. } => {
                 format!("Write '\"{column}\" AS attribute' to give the column another attribute.")
             }
             RuleError::BucketCollision { .. } => {
@@ -149,12 +150,14 @@ impl RuleError {
                 format!("The attributes are {}.", attributes.join(", "))
             }
             RuleError::IndexName { .. } => "Give another name with index_name.".to_owned(),
-            RuleError::NoOperation | RuleError::UnsupportedOperation { .. } => {
-                "Use operations => '{insert}'.".to_owned()
+            RuleError::KeyAttribute { column } => {
+                format!(
+                    "Give the other column another attribute, or add '\"{column}\" AS attribute' to columns."
+                )
             }
+            RuleError::NoOperation => "Leave operations out to capture inserts.".to_owned(),
             RuleError::UnknownWord { words, .. } => format!("Available values: {}.", words.join(", ")),
             RuleError::UnsupportedMode { .. } => "Use mode => 'append'.".to_owned(),
-            RuleError::UnsupportedFilter => "Leave filter out to queue every row.".to_owned(),
             RuleError::UnsupportedBackfill => {
                 "Leave backfill out to deliver the rows that are inserted from now on.".to_owned()
             }

@@ -137,17 +137,17 @@ fn the_time_column_is_allowed_and_shown() {
 #[test]
 fn facets_are_attributes_or_buckets() {
     let columns = columns(&["user_id AS user", "at"]);
-    let facets = check_facets(&[Some("user"), Some("at_weekday"), Some("user")], &columns, Some("at"));
+    let facets = check_facets(&[Some("user"), Some("at_weekday"), Some("user")], &columns, Some("at"), false);
     assert_eq!(facets.unwrap(), ["user", "at_weekday"]);
     check_error(
-        check_facets(&[Some("at_day")], &columns, None),
+        check_facets(&[Some("at_day")], &columns, None, false),
         "facet \"at_day\" is not an attribute of the records",
         "The attributes are user, at.",
         RuleErrorKind::UndefinedColumn,
     );
     let nulls = "facets must not contain nulls";
     check_error(
-        check_facets(&[None], &columns, None),
+        check_facets(&[None], &columns, None, false),
         nulls,
         "Leave the entry out.",
         RuleErrorKind::NullNotAllowed,
@@ -155,13 +155,16 @@ fn facets_are_attributes_or_buckets() {
 }
 
 #[test]
-fn only_inserts_are_captured_for_now() {
-    use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
-    assert_eq!(check_operations(&[Some("insert")]), Ok(()));
-    assert_eq!(check_operations(&[Some("INSERT "), Some("insert")]), Ok(()));
-    let hint = "Use operations => '{insert}'.";
-    let unsupported = "operation \"update\" is not supported yet";
-    check_error(check_operations(&[Some("insert"), Some("Update")]), unsupported, hint, FeatureNotSupported);
+fn operations_are_read_in_any_case_and_order() {
+    use RuleErrorKind::{InvalidParameter, NullNotAllowed};
+    assert_eq!(check_operations(&[Some("insert")]).unwrap(), [Operation::Insert]);
+    assert_eq!(
+        check_operations(&[Some("Truncate"), Some(" INSERT "), Some("update"), Some("insert")]).unwrap(),
+        [Operation::Insert, Operation::Update, Operation::Truncate]
+    );
+    assert!(!are_changes(&[Operation::Insert]));
+    assert!(are_changes(&[Operation::Insert, Operation::Delete]) && are_changes(&[Operation::Truncate]));
+    let hint = "Leave operations out to capture inserts.";
     check_error(check_operations(&[]), "operations names no operation", hint, InvalidParameter);
     check_error(
         check_operations(&[None]),
@@ -178,6 +181,35 @@ fn only_inserts_are_captured_for_now() {
 }
 
 #[test]
+fn change_records_keep_their_own_names() {
+    let clear = columns(&["user_id", "at"]);
+    assert_eq!(check_change_attributes(&clear, &["id"]), Ok(()));
+    assert_eq!(unlisted_keys(&clear, &["id", "at"]), ["id"]);
+    for attribute in ["op", "changed", "previous", "changed_by", "changed_at", "transaction_id"] {
+        check_error(
+            check_change_attributes(&columns(&["at", &format!("user_id AS {attribute}")]), &["id"]),
+            &format!("attribute \"{attribute}\" is also one of change records' own"),
+            "Write '\"user_id\" AS attribute' to give the column another attribute.",
+            RuleErrorKind::DuplicateColumn,
+        );
+    }
+    check_error(
+        check_change_attributes(&columns(&["user_id AS id"]), &["id"]),
+        "attribute \"id\" is also the name of a key column",
+        "Give the other column another attribute, or add '\"id\" AS attribute' to columns.",
+        RuleErrorKind::DuplicateColumn,
+    );
+    let facets = [Some("op"), Some("changed_by"), Some("previous.at"), Some("at")];
+    assert_eq!(check_facets(&facets, &clear, None, true).unwrap(), ["op", "changed_by", "previous.at", "at"]);
+    check_error(
+        check_facets(&[Some("previous")], &clear, None, true),
+        "facet \"previous\" is not an attribute of the records",
+        "The attributes are user_id, at, op, changed, changed_by, changed_at, transaction_id, previous.user_id, previous.at.",
+        RuleErrorKind::UndefinedColumn,
+    );
+}
+
+#[test]
 fn what_is_not_there_yet_says_so() {
     use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
     assert_eq!(check_mode(Some("append")), Ok(()));
@@ -187,9 +219,6 @@ fn what_is_not_there_yet_says_so() {
     check_error(check_mode(Some("sync")), "unrecognized mode \"sync\"", available, InvalidParameter);
     let default = "Leave the argument out to get its default.";
     check_error(check_mode(None), "mode must not be null", default, NullNotAllowed);
-    assert_eq!(check_filter(None), Ok(()));
-    let hint = "Leave filter out to queue every row.";
-    check_error(check_filter(Some("true")), "filters are not supported yet", hint, FeatureNotSupported);
     assert_eq!(check_backfill(false), Ok(()));
     let hint = "Leave backfill out to deliver the rows that are inserted from now on.";
     check_error(check_backfill(true), "backfill is not supported yet", hint, FeatureNotSupported);

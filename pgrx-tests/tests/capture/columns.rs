@@ -94,6 +94,45 @@ fn an_insert_fails_clearly_when_a_watched_column_is_gone() {
 }
 
 #[test]
+fn changes_of_a_table_that_was_altered_are_told_rightly_or_fail() {
+    let mut play = Play::new(
+        "altered",
+        "create table t (gone int, id bigint generated always as identity primary key, v text, twice text generated always as (v || v) stored);
+         alter table t drop column gone",
+    );
+    play.watch("t", "columns => '{v, twice}', operations => '{insert, update, delete}'");
+    play.run("insert into t (v) values ('a'), ('b'), ('c'), ('d')");
+    play.owner.batch_execute("alter table t add column late text default 'x', add column gone int").unwrap();
+    play.run("update t set v = 'a2' where id = 1");
+    play.owner.batch_execute("alter table t drop column gone").unwrap();
+    play.run("update t set late = 'y' where id = 1; update t set v = 'b2' where id = 2; delete from t where id = 3");
+    let told: Vec<serde_json::Value> = crate::changes::changes(&mut play).split_off(4);
+    assert_eq!(told[0]["previous"], json!({"v": "a", "twice": "aa"}));
+    assert_eq!((&told[1]["changed"], &told[1]["twice"]), (&json!(["v", "twice"]), &json!("b2b2")));
+    assert_eq!((&told[2]["op"], &told[2]["twice"], told.len()), (&json!("delete"), &json!("cc"), 3));
+    play.owner.batch_execute("alter table t rename column v to w").unwrap();
+    for statement in ["insert into t (w) values ('e')", "update t set w = 'x'", "delete from t"] {
+        let error = failure(&mut play.app, statement);
+        assert_eq!((error.code().code(), error.hint().is_some()), ("42703", true), "{statement}");
+        assert!(error.where_().unwrap().contains("audit_algolia capture of table \"t\""), "{statement}");
+    }
+    play.owner.batch_execute("alter table t rename column w to v").unwrap();
+    play.run("update t set v = 'd2' where id = 4");
+    assert_eq!(crate::changes::changes(&mut play)[7]["previous"], json!({"v": "d", "twice": "dd"}));
+    // Old versions are read as what they are now.
+    play.owner
+        .batch_execute(
+            "alter table t drop column twice; alter table t alter column v type int using length(v)",
+        )
+        .unwrap();
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
+    play.watch("t", "columns => '{v}', operations => '{update}'");
+    play.run("update t set v = 5 where id = 4");
+    let last = crate::changes::changes(&mut play).pop().unwrap();
+    assert_eq!((&last["v"], &last["previous"]), (&json!(5), &json!({"v": 2})));
+}
+
+#[test]
 fn an_unlisted_column_may_come_go_and_change() {
     let mut play = Play::new("unlisted", "create table t (id bigint primary key, v text, secret text)");
     play.watch("t", "columns => '{v}'");

@@ -2,7 +2,7 @@
 
 use serde_json::{json, Value};
 
-use crate::play::{one, Play};
+use crate::play::{failure, one, Play};
 
 #[test]
 fn a_database_in_latin1_makes_its_records_of_utf8() {
@@ -30,6 +30,25 @@ fn a_database_in_latin1_makes_its_records_of_utf8() {
     assert_eq!(shown, expected);
     play.stage.wait_for_records("latin", 300);
     assert_eq!(play.stage.standin.index("latin")["é ÿ:1"], expected);
+    db.batch_execute(
+        "create function is_fine(text) returns boolean language sql immutable as $$ select $1 <> 'é' and $1 <> 'x' $$;
+         create table c (id int primary key, v text, who text);
+         select audit_algolia.watch('c', 'latin_changes', columns => '{v, who}', pseudonymize => '{who}',
+             operations => '{insert, update}', filter => 'is_fine(v)');
+         set audit_algolia.actor = 'Müller';
+         insert into c values (1, 'é', 'a'), (2, 'ö', 'Müller'), (3, 'x', 'b'); update c set v = 'ü', who = null where id = 2",
+    )
+    .unwrap();
+    play.stage.wait_for_records("latin_changes", 2);
+    let records = play.stage.standin.index("latin_changes");
+    let told = records.values().find(|record| record["op"] == "update").unwrap();
+    assert_eq!((&told["v"], &told["previous"]), (&json!("ü"), &json!({"v": "ö", "who": pseudonym})));
+    assert_eq!(told["changed_by"], json!(pseudonym));
+    for filter in ["'v = ''é'''", "'v = U&''\\00e9'''"] {
+        let watch = format!("select audit_algolia.watch('c', 'latin', columns => '{{v}}', object_prefix => 'c', filter => {filter})");
+        let error = failure(&mut db, &watch);
+        assert_eq!((error.code().code(), error.hint().is_some()), ("0A000", true), "{filter}: {error:?}");
+    }
     drop(db);
     play.admin.batch_execute("drop database latin").unwrap();
 }

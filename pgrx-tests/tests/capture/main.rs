@@ -3,20 +3,30 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod changed_queue;
+mod changes;
 mod columns;
 mod dump;
 mod encodings;
+mod filters;
+mod history;
 mod input;
 mod isolation;
 mod names;
+mod pairs;
 mod partitions;
 mod play;
 mod preview;
 mod pseudonyms;
 mod records;
+mod replicas;
 mod rights;
 mod secrecy;
 mod statements;
 mod transactions;
+mod trees;
+mod types;
 mod unloaded;
 mod watching;
+
+#[path = "../support/mod.rs"]
+mod support;

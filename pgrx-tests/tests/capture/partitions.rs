@@ -125,3 +125,28 @@ fn inheritance_children_are_watched_on_their_own() {
     play.run("insert into t values (1, 'a'); insert into child values (2, 'b', 3)");
     assert_eq!(play.ids(), ["2"]);
 }
+
+/// An update that moves a row fires the triggers for deletion and insertion, which have to be there to tell of it.
+#[test]
+fn whoever_watches_updates_of_a_partitioned_table_alone_is_warned() {
+    let play = Play::new("half_moved", TABLES);
+    let warnings = |operations: &str| {
+        let port = play.stage.cluster.port().to_string();
+        let watch = format!(
+            "select audit_algolia.watch('half_moved.t', 'half_moved', columns => '{{v}}', operations => '{operations}')"
+        );
+        let output = std::process::Command::new(play.stage.cluster.bin("psql"))
+            .args(["-X", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "postgres", "-c", &watch])
+            .args(["-c", "select audit_algolia.unwatch('half_moved.t')"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("add insert and delete to operations"), said.contains("WARNING"), "{said}");
+        said.matches("updates that move rows between partitions").count()
+    };
+    assert_eq!(warnings("{update}"), 1);
+    assert_eq!(warnings("{insert, update}"), 1);
+    assert_eq!(warnings("{insert, delete}"), 0);
+    assert_eq!(warnings("{insert, update, delete}"), 0);
+}

@@ -77,12 +77,12 @@ fn sources_tell_whether_the_trigger_is_in_place() {
         [("t".to_owned(), "watching".to_owned()), ("p".to_owned(), "watching".to_owned())]
     );
     let id: i32 = one(&mut play.admin, "select id from audit_algolia.sources where source = 't'::regclass");
-    play.owner.batch_execute(&format!("alter table t disable trigger audit_algolia_{id}")).unwrap();
+    play.owner.batch_execute(&format!("alter table t disable trigger audit_algolia_{id}_insert")).unwrap();
     assert_eq!(state(&mut play)[0].1, "trigger disabled");
     play.run("insert into t values (1)");
-    play.owner.batch_execute(&format!("alter table t enable trigger audit_algolia_{id}")).unwrap();
+    play.owner.batch_execute(&format!("alter table t enable trigger audit_algolia_{id}_insert")).unwrap();
     assert_eq!(state(&mut play)[0].1, "watching");
-    play.owner.batch_execute(&format!("drop trigger audit_algolia_{id} on t")).unwrap();
+    play.owner.batch_execute(&format!("drop trigger audit_algolia_{id}_insert on t")).unwrap();
     assert_eq!(state(&mut play)[0].1, "trigger missing");
     play.run("insert into t values (2)");
     play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();

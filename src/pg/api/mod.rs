@@ -5,7 +5,9 @@ mod dead_letters;
 mod flush;
 mod partitions;
 mod preview;
+mod sources;
 mod stats;
+mod triggers;
 mod watch;
 
 use std::cell::Cell;
@@ -13,6 +15,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::latest::first_row;
 use super::owner::{as_user, home};
 use super::report::{failure, Outcome};
 use super::shmem;
@@ -50,14 +53,19 @@ struct Table {
     oid: pg_sys::Oid,
     kind: String,
     is_partition: bool,
+    /// It has inheritance parents or children.
+    is_related: bool,
     is_temporary: bool,
     schema: String,
     /// Quoted and qualified.
     name: String,
     bare_name: String,
     columns: Vec<String>,
+    /// Those of the columns whose values are computed when they are read.
+    virtual_columns: Vec<String>,
     primary_key: Vec<String>,
     owner: String,
+    owner_oid: pg_sys::Oid,
 }
 
 impl Table {
@@ -98,6 +106,7 @@ impl Table {
                 oid,
                 kind: row.get(1)?.unwrap_or_default(),
                 is_partition: row.get(2)?.unwrap_or_default(),
+                is_related: false,
                 is_temporary: row.get::<String>(3)?.as_deref() == Some("t"),
                 name: spi::quote_qualified_identifier(&schema, &bare_name),
                 schema,
@@ -105,6 +114,8 @@ impl Table {
                 columns: texts(7)?,
                 primary_key: texts(8)?,
                 owner: row.get(9)?.unwrap_or_default(),
+                owner_oid: row.get(10)?.unwrap_or(pg_sys::InvalidOid),
+                virtual_columns: texts(11)?,
             };
             Ok((table, row.get::<bool>(6)?.unwrap_or_default()))
         })?;
@@ -118,8 +129,8 @@ impl Table {
         Ok(table)
     }
 
-    /// Locks the table as creating a trigger does, and looks again whether it is a partition: it may have become one
-    /// while we waited, and no snapshot of ours need show that yet.
+    /// Locks the table as creating a trigger does, and looks only then at its relations to other tables: they may have
+    /// changed while we waited, and no snapshot of ours need show that yet.
     fn lock(&mut self) -> Outcome<()> {
         // SAFETY: opens the relation once it is locked, reads off the cache entry, which is up to date then, and keeps
         // the lock until the transaction ends.
@@ -139,12 +150,10 @@ impl Table {
                 "Name the table, for instance 'public.access_log'.",
             )
         })?;
+        let oid = [(pg_sys::OIDOID, self.oid.into())];
+        let is_related = first_row(include_str!("../../../sql/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
+        self.is_related = is_related.flatten().unwrap_or_default();
         Ok(())
-    }
-
-    /// Whether rows can get into the table past a statement-level trigger on it.
-    fn needs_row_trigger(&self) -> bool {
-        self.kind == "p" || self.is_partition
     }
 }
 

@@ -1,31 +1,51 @@
-//! Watched tables that become partitions: their triggers are changed for ones that see rows on their way through the root.
+//! Watched tables whose rows can be changed past their statement-level triggers all of a sudden: because they have become
+//! partitions or members of an inheritance tree, or because their triggers are to fire for a subscription, which fires
+//! those for rows alone. They get triggers that see each row.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::watch::{create_trigger, drop_trigger};
+use super::triggers::{create_trigger, drop_trigger, enable_trigger};
 use crate::pg::report::{reported, Outcome};
+use crate::record::Operation;
 
-/// The event trigger's function, called after each ALTER TABLE.
+/// The event trigger's function, called after each statement that can make it necessary.
 #[pg_extern(sql = false)]
 fn follow_partitions() -> Result<(), ErrorReport> {
     reported(replace_triggers())
 }
 
+/// A trigger that sees too little.
+struct Blind {
+    source: i32,
+    table: String,
+    operation: Operation,
+    /// As `pg_trigger.tgenabled` has it.
+    state: String,
+}
+
 fn replace_triggers() -> Outcome<()> {
-    let attached = Spi::connect(|client| -> Outcome<Vec<(i32, String)>> {
-        let mut attached = Vec::new();
-        for row in client.select(include_str!("../../../sql/find_attached.sql"), None, &[])? {
-            if let (Some(id), Some(schema), Some(name)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
+    let blind = Spi::connect(|client| -> Outcome<Vec<Blind>> {
+        let mut blind = Vec::new();
+        for row in client.select(include_str!("../../../sql/find_blind_triggers.sql"), None, &[])? {
+            let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get::<String>(4)?, row.get(5)?);
+            if let (Some(source), Some(schema), Some(name), Some(operation), Some(state)) = columns {
                 let (schema, name): (String, String) = (schema, name);
-                attached.push((id, spi::quote_qualified_identifier(schema, name)));
+                let table = spi::quote_qualified_identifier(schema, name);
+                blind.extend(Operation::of(&operation).map(|operation| Blind {
+                    source,
+                    table,
+                    operation,
+                    state,
+                }));
             }
         }
-        Ok(attached)
+        Ok(blind)
     })?;
-    for (id, table) in attached {
-        drop_trigger(&table, id)?;
-        create_trigger(&table, id, true)?;
+    for Blind { source, table, operation, state } in blind {
+        drop_trigger(&table, source, operation)?;
+        create_trigger(&table, source, operation, true)?;
+        enable_trigger(&table, source, operation, &state)?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! `preview`: exactly what would leave the database, for rows that are there now.
 
+use std::cell::RefCell;
 use std::ffi::CString;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -9,9 +11,12 @@ use pgrx::{direct_function_call_as_datum, AnyElement};
 
 use super::{as_owner, caller, Table};
 use crate::pg::capture::{columns, Bound};
+use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pseudonym::Pseudonymizer;
+use crate::record::{Change, Operation, Stamp};
 
 #[pg_extern(sql = false)]
 fn preview(
@@ -47,7 +52,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
         let table = Table::of(source, caller)?;
         let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
         let mut sources = Vec::new();
-        for (id, _) in super::watch::sources_of(&table, None)? {
+        for (id, _) in super::sources::sources_of(&table, None)? {
             sources.extend(SourceRules::load(id, table.oid, &table.bare_name, &names)?);
         }
         Ok((table, sources))
@@ -61,11 +66,13 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
 }
 
 fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec<u8>>> {
-    let mut names: Vec<&str> = rules.columns.iter().map(|column| column.name.as_str()).collect();
-    names.extend(rules.object_id.iter().map(String::as_str));
+    let mut names: Vec<String> = rules.columns.iter().map(|column| column.name.clone()).collect();
+    names.extend(rules.object_id.iter().cloned());
     names.sort_unstable();
     names.dedup();
-    let list: Vec<String> = names.iter().map(spi::quote_identifier).collect();
+    let names = RefCell::new(names);
+    let filter = filter_of(table, rules, &names)?;
+    let list: Vec<String> = names.borrow().iter().map(spi::quote_identifier).collect();
     let order: Vec<String> = rules
         .time_column
         .iter()
@@ -75,22 +82,134 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec
     let query =
         format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
     set_output_aside();
-    let pseudonymizer = pseudonymizer();
+    let mut records = Vec::new();
     Spi::connect(|client| {
-        let mut rows = client.select(query.as_str(), None, &[limit.into()])?;
-        let mut records = Vec::new();
-        // SAFETY: SPI_tuptable is the result of the query just run; it lives until SPI is left.
-        let described = unsafe { columns((*pg_sys::SPI_tuptable).tupdesc) };
-        let bound = Bound::new(rules, &described, &table.bare_name)?;
-        let mut calendar = ServerCalendar::current();
-        while rows.next().is_some() {
-            let mut record = Vec::new();
-            // An error while a value is fetched is an ordinal out of range, which the descriptor excludes.
-            let value = |place: usize| rows.get_datum_by_ordinal(place + 1).ok().flatten();
-            // SAFETY: the values come from the row whose descriptor the rules were bound to.
-            unsafe { bound.write(value, pseudonymizer.as_deref(), &mut calendar, &mut record) }?;
-            records.push(record);
+        // How many rows it takes to have enough of those a filter lets through, only looking at them tells.
+        let rows = filter.is_none().then_some(limit);
+        let mut cursor = client.open_cursor(query.as_str(), &[rows.into()]);
+        let mut shown = usize::try_from(limit).unwrap_or(usize::MAX);
+        while shown > 0 {
+            cursor.fetch(FETCH)?;
+            // SAFETY: the result of the fetch is the one SPI has now.
+            let page = unsafe { page(rules, table, filter.as_ref(), shown) }?;
+            let Some(page) = page else { break };
+            shown = shown.saturating_sub(page.len());
+            records.extend(page);
         }
         Ok(records)
     })
+}
+
+/// Rows fetched at a time.
+const FETCH: std::os::raw::c_long = 100;
+
+/// The filter of a source, for rows that consist of the columns of `names`. Those it looks at are added to them.
+fn filter_of(table: &Table, rules: &SourceRules, names: &RefCell<Vec<String>>) -> Outcome<Option<Filter>> {
+    let Some(text) = &rules.filter else {
+        return Ok(None);
+    };
+    // SAFETY: the relation is opened with a lock, and closed again, by the abort after an error; places are those of its
+    // columns.
+    unsafe {
+        let relation = pg_sys::relation_open(table.oid, pg_sys::AccessShareLock as i32);
+        let known = columns((*relation).rd_att);
+        let place = |column| {
+            let (_, name, _) = known.iter().find(|(place, _, _)| *place == column)?;
+            let mut names = names.borrow_mut();
+            let found = names.iter().position(|other| other == name);
+            if found.is_none() {
+                names.push(name.clone());
+            }
+            Some(found.unwrap_or(names.len() - 1))
+        };
+        let filter = Filter::compile(text, relation, rules.owner, place);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        filter.map(Some)
+    }
+}
+
+/// The records of the rows SPI has fetched, up to `limit`; nothing when there are no rows any more.
+///
+/// # Safety
+/// SPI holds the result of a query for the columns the rules name, and of those the filter was compiled for.
+unsafe fn page(
+    rules: &SourceRules,
+    table: &Table,
+    filter: Option<&Filter>,
+    limit: usize,
+) -> Outcome<Option<Vec<Vec<u8>>>> {
+    // SAFETY: handed on to the caller; tuples live until SPI is left, and the slot does not own them.
+    unsafe {
+        let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+        if count == 0 {
+            return Ok(None);
+        }
+        let bound = Bound::new(rules, &columns(fetched.tupdesc), &table.bare_name)?;
+        let writer = RowWriter::new(rules, &bound)?;
+        let evaluation = filter.map(Filter::prepare);
+        let slot = pg_sys::MakeSingleTupleTableSlot(fetched.tupdesc, &raw const pg_sys::TTSOpsHeapTuple);
+        let mut records = Vec::new();
+        for tuple in std::slice::from_raw_parts(fetched.vals, count) {
+            pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
+            if records.len() < limit && evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
+                records.extend(writer.write(|place| {
+                    let mut is_null = false;
+                    let ordinal = place as i32 + 1;
+                    let value = pg_sys::SPI_getbinval(*tuple, fetched.tupdesc, ordinal, &mut is_null);
+                    (!is_null).then_some(value)
+                })?);
+            }
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        if let Some(evaluation) = evaluation {
+            evaluation.close();
+        }
+        Ok(Some(records))
+    }
+}
+
+/// Makes records of rows as if each had just been inserted, or had whatever the source watches first done to it.
+struct RowWriter<'a> {
+    bound: &'a Bound,
+    pseudonymizer: Option<Rc<Pseudonymizer>>,
+    /// Of a source whose records tell of changes: which they tell of, and by whom and when.
+    change: Option<(Operation, Stamp)>,
+}
+
+impl<'a> RowWriter<'a> {
+    fn new(rules: &SourceRules, bound: &'a Bound) -> Outcome<RowWriter<'a>> {
+        let pseudonymizer = pseudonymizer();
+        // SAFETY: reads the state of the session and its transaction.
+        let (now, transaction) = unsafe {
+            (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetTopFullTransactionIdIfAny().value)
+        };
+        let change = match rules.operations.first() {
+            Some(operation) if rules.are_changes() => {
+                Some((*operation, bound.stamp(now, transaction, pseudonymizer.as_deref())?))
+            }
+            _ => None,
+        };
+        Ok(RowWriter { bound, pseudonymizer, change })
+    }
+
+    /// The record of a row; none when only TRUNCATE is watched, which tells of no row.
+    ///
+    /// # Safety
+    /// `value` returns values of the row the rules were bound to.
+    unsafe fn write(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Outcome<Option<Vec<u8>>> {
+        let (mut record, mut calendar) = (Vec::new(), ServerCalendar::current());
+        let pseudonymizer = self.pseudonymizer.as_deref();
+        // SAFETY: handed on to the caller.
+        unsafe {
+            match &self.change {
+                None => self.bound.write(value, pseudonymizer, &mut calendar, &mut record)?,
+                Some((Operation::Truncate, _)) => return Ok(None),
+                Some((operation, stamp)) => {
+                    let change = Change { operation: *operation, number: 0, previous: &[], stamp };
+                    self.bound.write_change(&change, value, pseudonymizer, &mut calendar, &mut record)?;
+                }
+            }
+        }
+        Ok(Some(record))
+    }
 }

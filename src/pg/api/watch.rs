@@ -1,16 +1,24 @@
 //! `watch` and `unwatch`.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{as_owner, caller, my_database, no_such_index, warn_unless_preloaded, Table};
+use super::sources::sources_of;
+use super::triggers::drop_trigger;
+use super::{as_owner, caller, warn_unless_preloaded, Table};
+use crate::pg::capture::utf8;
+use crate::pg::filter;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
-use crate::pg::{guc, shmem, xact};
+use crate::pg::{guc, xact};
+use crate::record::Operation;
 use crate::rules::{
-    check_backfill, check_facets, check_filter, check_index_name, check_mode, check_object_id,
-    check_operations, check_pseudonymize, check_time_column, parse_columns, Column, RuleError,
+    are_changes, check_backfill, check_change_attributes, check_facets, check_index_name, check_mode,
+    check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns, Column,
+    RuleError,
 };
 
 /// An array argument: null, or entries each of which may be null.
@@ -24,7 +32,7 @@ fn watch(
     columns: List,
     pseudonymize: List,
     object_id: List,
-    filter: Option<String>,
+    filter: Option<&[u8]>,
     operations: List,
     mode: Option<String>,
     time_column: Option<String>,
@@ -37,7 +45,7 @@ fn watch(
         columns,
         pseudonymize,
         object_id,
-        filter,
+        filter: filter.map(|text| utf8(text).into_owned()),
         operations,
         mode,
         time_column,
@@ -46,13 +54,14 @@ fn watch(
         object_prefix,
     };
     let caller = caller();
+    let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
     reported(as_owner(|| {
         let mut table = Table::of(source, caller)?;
-        let rules = wish.check(&table)?;
+        let mut rules = wish.check(&table)?;
         table.lock()?;
+        rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
         let id = rules.store(&table)?;
-        create_trigger(&table.name, id, table.needs_row_trigger())?;
-        allow_partitions(&table)?;
+        table.create_triggers(id, &rules.operations)?;
         xact::note_stale();
         warn_unless_preloaded();
         Ok(id)
@@ -75,15 +84,17 @@ struct Wish {
 }
 
 /// The arguments after all checks.
-struct Rules {
-    index_name: String,
+pub(super) struct Rules {
+    pub(super) index_name: String,
     /// As given: `col` or `col AS attribute`.
-    entries: Vec<String>,
-    pseudonymize: Vec<String>,
-    object_id: Vec<String>,
-    object_prefix: String,
-    time_column: Option<String>,
-    facets: Vec<String>,
+    pub(super) entries: Vec<String>,
+    pub(super) pseudonymize: Vec<String>,
+    pub(super) object_id: Vec<String>,
+    pub(super) object_prefix: String,
+    pub(super) time_column: Option<String>,
+    pub(super) facets: Vec<String>,
+    pub(super) filter: Option<String>,
+    pub(super) operations: Vec<Operation>,
 }
 
 fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a str>>, RuleError> {
@@ -96,8 +107,7 @@ fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a 
 impl Wish {
     fn check(self, table: &Table) -> Outcome<Rules> {
         check_table(table)?;
-        check_filter(self.filter.as_deref())?;
-        check_operations(&entries(&self.operations, "operations")?)?;
+        let operations = check_operations(&entries(&self.operations, "operations")?)?;
         check_mode(self.mode.as_deref())?;
         check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
@@ -126,12 +136,21 @@ impl Wish {
         if !pseudonymize.is_empty() && guc::pseudonym_key().is_none() {
             return Err(no_pseudonym_key());
         }
+        if are_changes(&operations) {
+            check_change_attributes(&columns, &key)?;
+        }
+        check_virtual(table, columns.iter().map(|column| column.name.as_str()).chain(key.iter().copied()))?;
         let time_attribute = match &self.time_column {
             None => None,
             Some(name) => Some(check_time_column(name, &columns, &pseudonymize, &known)?),
         };
         Ok(Rules {
-            facets: check_facets(&entries(&self.facets, "facets")?, &columns, time_attribute)?,
+            facets: check_facets(
+                &entries(&self.facets, "facets")?,
+                &columns,
+                time_attribute,
+                are_changes(&operations),
+            )?,
             time_column: time_attribute
                 .and_then(|attribute| columns.iter().find(|column| column.attribute == attribute))
                 .map(|column| column.name.clone()),
@@ -140,7 +159,38 @@ impl Wish {
             pseudonymize,
             object_id,
             object_prefix: self.object_prefix.ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
+            filter: self.filter,
+            operations,
         })
+    }
+}
+
+impl Table {
+    /// Checks a filter whose names are meant under `path`; returns the form it is kept in.
+    fn check_filter(&self, text: &str, path: &CStr) -> Outcome<String> {
+        // SAFETY: the table was locked a moment ago, and stays so; the relation is closed again, by the abort after an
+        // error.
+        unsafe {
+            let relation = pg_sys::relation_open(self.oid, pg_sys::NoLock as i32);
+            let kept = filter::canonical(text, relation, self.owner_oid, path);
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            kept
+        }
+    }
+}
+
+/// Columns whose values are computed when they are read have none yet when a trigger looks.
+fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> Outcome<()> {
+    match used.find(|name| table.virtual_columns.iter().any(|column| column == name)) {
+        None => Ok(()),
+        Some(name) => Err(failure(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!(
+                "column \"{name}\" of table {} is a virtual generated column, which triggers do not see",
+                table.name
+            ),
+            "Leave the column out, or make it a STORED one.",
+        )),
     }
 }
 
@@ -171,134 +221,6 @@ fn check_table(table: &Table) -> Outcome<()> {
     }
 }
 
-impl Rules {
-    /// Stores the rules; returns the source's id.
-    fn store(&self, table: &Table) -> Outcome<i32> {
-        let index_id = Spi::connect_mut(|client| {
-            let rows = client.update(
-                include_str!("../../../sql/add_index.sql"),
-                Some(1),
-                &[self.index_name.clone().into()],
-            )?;
-            rows.first().get_one::<i32>()
-        })?;
-        let Some(index_id) = index_id else {
-            return Err(no_such_index(&self.index_name));
-        };
-        self.check_room(index_id)?;
-        self.check_prefix(table, index_id)?;
-        let id = Spi::connect_mut(|client| {
-            let rows = client.update(
-                include_str!("../../../sql/add_source.sql"),
-                Some(1),
-                &[
-                    table.oid.into(),
-                    index_id.into(),
-                    self.entries.clone().into(),
-                    self.pseudonymize.clone().into(),
-                    self.object_id.clone().into(),
-                    self.object_prefix.clone().into(),
-                    self.time_column.clone().into(),
-                    self.facets.clone().into(),
-                    vec!["insert".to_owned()].into(),
-                    "append".into(),
-                ],
-            )?;
-            if rows.is_empty() {
-                Ok(None)
-            } else {
-                rows.first().get_one::<i32>()
-            }
-        })?;
-        id.ok_or_else(|| {
-            failure(
-                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-                format!("table {} is already watched for index \"{}\"", table.name, self.index_name),
-                "To change its rules, call audit_algolia.unwatch() first; queued rows are still delivered.",
-            )
-        })
-    }
-
-    fn check_room(&self, index_id: i32) -> Outcome<()> {
-        let full = shmem::ledger().is_some_and(|ledger| {
-            ledger.find_lane(my_database(), index_id).is_none() && ledger.free_lanes() == 0
-        });
-        if full {
-            return Err(failure(
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("index \"{}\" is one more than this server can serve", self.index_name),
-                "Let several tables share an index, with an object_prefix each.",
-            )
-            .with_detail(format!(
-                "At most {} indices are served, over all databases.",
-                crate::ledger::LANES
-            )));
-        }
-        Ok(())
-    }
-
-    /// Two tables with the same prefix in one index would overwrite each other's records.
-    fn check_prefix(&self, table: &Table, index_id: i32) -> Outcome<()> {
-        let other: Option<String> = Spi::connect(|client| {
-            let rows = client.select(
-                include_str!("../../../sql/find_prefix_clash.sql"),
-                Some(1),
-                &[index_id.into(), self.object_prefix.clone().into(), table.oid.into()],
-            )?;
-            if rows.is_empty() {
-                Ok(None)
-            } else {
-                rows.first().get_one()
-            }
-        })?;
-        match other {
-            None => Ok(()),
-            Some(other) => Err(failure(
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!(
-                    "table {other} already delivers to index \"{}\" with object_prefix \"{}\"",
-                    self.index_name, self.object_prefix
-                ),
-                "Tables that share an index need different object_prefix values, for instance the table's name and a colon.",
-            )),
-        }
-    }
-}
-
-fn trigger_name(id: i32) -> String {
-    format!("audit_algolia_{id}")
-}
-
-pub(super) fn create_trigger(table: &str, id: i32, for_rows: bool) -> Outcome<()> {
-    let level = if for_rows {
-        "for each row"
-    } else {
-        "referencing new table as audit_algolia_rows for each statement"
-    };
-    Spi::run(&format!(
-        "create trigger {} after insert on {table} {level} execute function audit_algolia.capture('{id}')",
-        trigger_name(id),
-    ))?;
-    Ok(())
-}
-
-pub(super) fn drop_trigger(table: &str, id: i32) -> Outcome<()> {
-    Spi::run(&format!("drop trigger if exists {} on {table}", trigger_name(id)))?;
-    Ok(())
-}
-
-/// Lets the owner of a partitioned table go on making partitions: each gets a copy of the trigger, which takes the right
-/// to call its function. By itself that right is good for nothing: capture() looks whose trigger it is called by.
-fn allow_partitions(table: &Table) -> Outcome<()> {
-    if table.kind == "p" {
-        Spi::run(&format!(
-            "grant execute on function audit_algolia.capture() to {}",
-            spi::quote_identifier(&table.owner)
-        ))?;
-    }
-    Ok(())
-}
-
 #[pg_extern(sql = false)]
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
     let caller = caller();
@@ -307,36 +229,12 @@ fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<()
 
 fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
     let sources = sources_of(table, index_name.as_deref())?;
-    for (id, _) in sources {
-        drop_trigger(&table.name, id)?;
+    for (id, operations) in sources {
+        for operation in operations {
+            drop_trigger(&table.name, id, operation)?;
+        }
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;
     }
     xact::note_stale();
     Ok(())
-}
-
-/// The sources of a table: id and index; an error when there are none.
-pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, String)>> {
-    Spi::connect(|client| {
-        let rows = client.select(
-            include_str!("../../../sql/find_sources.sql"),
-            None,
-            &[table.oid.into(), index_name.into()],
-        )?;
-        let mut sources = Vec::new();
-        for row in rows {
-            if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
-                sources.push((id, name));
-            }
-        }
-        if sources.is_empty() {
-            let what = index_name.map(|name| format!(" for index \"{name}\"")).unwrap_or_default();
-            return Err(failure(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-                format!("table {} is not watched{what}", table.name),
-                "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
-            ));
-        }
-        Ok(sources)
-    })
 }

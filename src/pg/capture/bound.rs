@@ -6,66 +6,31 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::decode::{Decoder, TextDecoder};
+use super::column::Tracked;
+use super::decode::{utf8, TextDecoder};
+use crate::pg::guc;
 use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::{column_is_gone, SourceRules};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{write_record, Calendar, Field, Plan, RecordError, Value};
+use crate::record::{
+    write_change, write_record, write_truncate, Calendar, Change, Field, Moment, Plan, RecordError, Stamp,
+    Value,
+};
+use crate::rules::unlisted_keys;
 
 /// Where a row's values are and how they become a record.
 pub(in crate::pg) struct Bound {
     plan: Plan,
     keys: Vec<(usize, TextDecoder)>,
-    fields: Vec<(usize, FieldDecoder)>,
+    /// The attributes of the row, and behind them, where changes are told, the key columns that are none.
+    tracked: Vec<Tracked>,
+    /// How many of them are attributes.
+    shown: usize,
     key_names: Vec<String>,
     /// Columns that must be read off a row: all up to the last one used.
     pub(super) width: usize,
     /// Some value's output depends on the session's settings, which have to be set aside.
     pub(super) depends_on_settings: bool,
-}
-
-enum FieldDecoder {
-    Plain(Decoder),
-    /// Only the output text is read, to be replaced by its pseudonym.
-    Text(TextDecoder),
-}
-
-/// A column of a row descriptor.
-///
-/// # Safety
-/// `descriptor` is valid and `place` is less than its `natts`.
-pub(super) unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> pg_sys::Form_pg_attribute {
-    // SAFETY: handed on to the caller. Up to 17 the attributes follow the descriptor; from 18 on they follow an
-    // array of as many compact ones.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        let first = (*descriptor).attrs.as_mut_ptr();
-        #[cfg(feature = "pg18")]
-        let first: pg_sys::Form_pg_attribute = (*descriptor)
-            .compact_attrs
-            .as_mut_ptr()
-            .add(usize::try_from((*descriptor).natts).unwrap_or(0))
-            .cast();
-        first.add(place)
-    }
-}
-
-/// Place, name and type of each column that is not dropped.
-///
-/// # Safety
-/// `descriptor` is valid.
-pub(in crate::pg) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String, pg_sys::Oid)> {
-    // SAFETY: handed on to the caller; names are C strings.
-    unsafe {
-        (0..usize::try_from((*descriptor).natts).unwrap_or(0))
-            .map(|place| (place, attribute(descriptor, place)))
-            .filter(|(_, attribute)| !(**attribute).attisdropped)
-            .map(|(place, attribute)| {
-                let name = CStr::from_ptr((*attribute).attname.data.as_ptr());
-                (place, name.to_string_lossy().into_owned(), (*attribute).atttypid)
-            })
-            .collect()
-    }
 }
 
 impl Bound {
@@ -85,34 +50,36 @@ impl Bound {
             let (place, oid) = find(name)?;
             keys.push((place, TextDecoder::of(oid)));
         }
-        let (mut fields, mut planned) = (Vec::new(), Vec::new());
+        let (mut tracked, mut fields, mut further) = (Vec::new(), Vec::new(), Vec::new());
         for column in &rules.columns {
             let (place, oid) = find(&column.name)?;
             let pseudonymize = is_pseudonymized(&column.name);
-            let decoder = if pseudonymize {
-                FieldDecoder::Text(TextDecoder::of(oid))
-            } else {
-                FieldDecoder::Plain(Decoder::of(oid))
-            };
-            fields.push((place, decoder));
-            planned.push(Field {
+            tracked.push(Tracked::new(place, oid, pseudonymize));
+            fields.push(Field {
                 attribute: column.attribute.clone(),
                 pseudonymize,
                 bucketed: rules.time_column.as_ref() == Some(&column.name),
             });
         }
+        if rules.are_changes() {
+            let key: Vec<&str> = rules.object_id.iter().map(String::as_str).collect();
+            for name in unlisted_keys(&rules.columns, &key) {
+                let (place, oid) = find(name)?;
+                let pseudonymize = is_pseudonymized(name);
+                tracked.push(Tracked::new(place, oid, pseudonymize));
+                further.push(Field { attribute: name.to_owned(), pseudonymize, bucketed: false });
+            }
+        }
         let key_pseudonymize = rules.object_id.iter().map(|name| is_pseudonymized(name)).collect();
-        let used = keys.iter().map(|(place, _)| *place).chain(fields.iter().map(|(place, _)| *place));
+        let used = keys.iter().map(|(place, _)| *place).chain(tracked.iter().map(|tracked| tracked.place));
         Ok(Bound {
-            plan: Plan::new(&rules.object_prefix, planned, key_pseudonymize),
             width: used.max().map_or(0, |last| last + 1),
             depends_on_settings: keys.iter().any(|(_, decoder)| decoder.depends_on_settings())
-                || fields.iter().any(|(_, decoder)| match decoder {
-                    FieldDecoder::Plain(decoder) => decoder.depends_on_settings(),
-                    FieldDecoder::Text(decoder) => decoder.depends_on_settings(),
-                }),
+                || tracked.iter().any(Tracked::depends_on_settings),
+            shown: fields.len(),
+            plan: Plan::new(&rules.object_prefix, fields, key_pseudonymize).tracking(further),
             keys,
-            fields,
+            tracked,
             key_names: rules.object_id.clone(),
         })
     }
@@ -135,25 +102,88 @@ impl Bound {
         out: &mut Vec<u8>,
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
-        let keys: Vec<Option<Cow<str>>> = self
-            .keys
-            .iter()
-            .map(|(place, decoder)| value(*place).map(|datum| unsafe { decoder.decode(datum) }))
-            .collect();
-        let key_parts: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
-        let values: Vec<Value> = self
-            .fields
-            .iter()
-            .map(|(place, decoder)| match (value(*place), decoder) {
-                (None, _) => Value::Null,
-                // SAFETY: handed on to the caller.
-                (Some(datum), FieldDecoder::Plain(decoder)) => unsafe { decoder.decode(datum) },
-                // SAFETY: handed on to the caller.
-                (Some(datum), FieldDecoder::Text(decoder)) => Value::Text(unsafe { decoder.decode(datum) }),
-            })
-            .collect();
-        write_record(&self.plan, &key_parts, &values, pseudonymizer, calendar, out)
+        let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
+        let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
+        write_record(&self.plan, &keys, &values, pseudonymizer, calendar, out)
             .map_err(|error| self.explain(error))
+    }
+
+    /// # Safety
+    /// As for `write`.
+    unsafe fn keys_of<'a>(
+        &self,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+    ) -> Vec<Option<Cow<'a, str>>> {
+        let decoded = self.keys.iter().map(|(place, decoder)| {
+            // SAFETY: handed on to the caller.
+            value(*place).map(|datum| unsafe { decoder.decode(datum) })
+        });
+        decoded.collect()
+    }
+
+    /// # Safety
+    /// As for `write`.
+    unsafe fn values_of<'a>(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<Value<'a>> {
+        // SAFETY: handed on to the caller.
+        self.tracked.iter().take(self.shown).map(|t| unsafe { t.decode(value(t.place)) }).collect()
+    }
+
+    /// The old values of what an update changed, each with its place among the tracked attributes.
+    ///
+    /// # Safety
+    /// As for `write`, of both.
+    pub(super) unsafe fn previous<'a>(
+        &self,
+        old: impl Fn(usize) -> Option<pg_sys::Datum>,
+        new: impl Fn(usize) -> Option<pg_sys::Datum>,
+    ) -> Vec<(usize, Value<'a>)> {
+        let mut previous = Vec::new();
+        for (place, tracked) in self.tracked.iter().enumerate() {
+            let before = old(tracked.place);
+            // SAFETY: handed on to the caller.
+            unsafe {
+                if tracked.differs(before, new(tracked.place)) {
+                    previous.push((place, tracked.decode(before)));
+                }
+            }
+        }
+        previous
+    }
+
+    /// Who makes the changes of this statement, when and in which transaction.
+    pub(in crate::pg) fn stamp(
+        &self,
+        now: pg_sys::TimestampTz,
+        transaction: u64,
+        pseudonymizer: Option<&Pseudonymizer>,
+    ) -> Outcome<Stamp> {
+        let transaction = i64::try_from(transaction).unwrap_or(i64::MAX);
+        Stamp::new(&self.plan, &actor(), Moment::from_timestamp(now), transaction, pseudonymizer)
+            .map_err(|error| self.explain(error))
+    }
+
+    /// Appends the record of a change of one row to `out`.
+    ///
+    /// # Safety
+    /// As for `write`.
+    pub(in crate::pg) unsafe fn write_change(
+        &self,
+        change: &Change<'_>,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+        pseudonymizer: Option<&Pseudonymizer>,
+        calendar: &mut impl Calendar,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
+        let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
+        write_change(&self.plan, change, &keys, &values, pseudonymizer, calendar, out)
+            .map_err(|error| self.explain(error))
+    }
+
+    /// Appends the record of a TRUNCATE to `out`.
+    pub(super) fn write_truncate(&self, number: i64, stamp: &Stamp, out: &mut Vec<u8>) {
+        write_truncate(&self.plan, number, stamp, out);
     }
 
     fn explain(&self, error: RecordError) -> Box<crate::pg::report::Failure> {
@@ -173,5 +203,20 @@ impl Bound {
                 "Call audit_algolia.unwatch() and then audit_algolia.watch() again.",
             ),
         }
+    }
+}
+
+/// Who makes the changes of this session: whom the application names, else the session's user.
+fn actor() -> String {
+    match guc::actor() {
+        Some(actor) => utf8(actor.as_bytes()).into_owned(),
+        // SAFETY: the session's user has a name, a C string in the current context, or null if it was just dropped.
+        None => unsafe {
+            let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
+            if name.is_null() {
+                return String::new();
+            }
+            utf8(CStr::from_ptr(name).to_bytes()).into_owned()
+        },
     }
 }

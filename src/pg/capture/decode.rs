@@ -258,7 +258,7 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
         pg_sys::heap_deform_tuple(&mut tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
         let mut members = Vec::with_capacity(width);
         for (place, (value, null)) in values.into_iter().zip(nulls).enumerate() {
-            let attribute = super::bound::attribute(descriptor, place);
+            let attribute = super::column::attribute(descriptor, place);
             if !(*attribute).attisdropped && !null {
                 let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
                 members.push((Cow::Owned(name), Decoder::of((*attribute).atttypid).decode(value)));

@@ -2,28 +2,34 @@
 //!
 //! It runs with the writer's rights and needs none: rules and queue are reached past the executor, and where that
 //! is not possible, as the extension's owner under a pinned search_path. Output functions of the table's types are
-//! called with the writer's rights, so a hostile type gains nothing.
+//! called with the writer's rights, so a hostile type gains nothing; filters are evaluated with the table owner's.
 
 mod bound;
+mod column;
+mod context;
 mod decode;
 mod queue;
+mod rows;
+mod statement;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
+use super::filter::Filter;
 use super::owner::{self, as_user, home};
-use super::report::{failure, reported, Outcome};
-use super::rules::{pseudonymizer, ServerCalendar, SourceRules};
-use queue::Writer;
+use super::report::{failure, reported, Failure, Outcome};
+use super::rules::SourceRules;
+use crate::record::Operation;
+use context::Context;
 
-pub(super) use bound::{columns, Bound};
+pub(super) use bound::Bound;
+pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
 pub(super) use queue::next_id;
 
@@ -31,7 +37,20 @@ pub(super) use queue::next_id;
 struct Source {
     id: i32,
     index_id: i32,
+    /// The watched table, which the trigger's may be a partition of.
+    watched: pg_sys::Oid,
+    operations: Vec<Operation>,
+    /// Its records tell of changes.
+    are_changes: bool,
     bound: Bound,
+    filter: Option<Filter>,
+}
+
+impl Source {
+    fn depends_on_settings(&self) -> bool {
+        self.bound.depends_on_settings
+            || self.filter.as_ref().is_some_and(|filter| filter.depends_on_settings)
+    }
 }
 
 thread_local! {
@@ -59,142 +78,80 @@ pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCa
     // SAFETY: the function manager passes valid call information; a trigger call is told by its context node.
     let outcome = unsafe {
         match (*fcinfo).context.cast::<pg_sys::TriggerData>().as_ref() {
-            Some(call) if call.type_ == pg_sys::NodeTag::T_TriggerData && is_ours(call) => capture(call),
-            _ => Err(failure(
-                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                "function audit_algolia.capture() was not called by a trigger that watch() has made",
-                "Drop the trigger, and let audit_algolia.watch() put one in place.",
-            )),
+            Some(call) if call.type_ == pg_sys::NodeTag::T_TriggerData => match Event::of(call) {
+                Some(event) => capture(call, event),
+                None => Err(not_ours()),
+            },
+            _ => Err(not_ours()),
         }
     };
     reported(outcome).unwrap_or_report();
     pg_sys::Datum::from(0usize)
 }
 
-/// Whether a trigger has the shape of ours: after inserts, with the row or with all rows at hand.
-fn is_ours(call: &pg_sys::TriggerData) -> bool {
-    let has = |mask, bits| call.tg_event & mask == bits;
-    has(pg_sys::TRIGGER_EVENT_OPMASK, pg_sys::TRIGGER_EVENT_INSERT)
-        && has(pg_sys::TRIGGER_EVENT_TIMINGMASK, pg_sys::TRIGGER_EVENT_AFTER)
-        && (has(pg_sys::TRIGGER_EVENT_ROW, pg_sys::TRIGGER_EVENT_ROW) || !call.tg_newtable.is_null())
+/// What a trigger is called for.
+#[derive(Clone, Copy)]
+struct Event {
+    operation: Operation,
+    /// With one row at hand, not with all of a statement.
+    is_row: bool,
+}
+
+impl Event {
+    /// What a call is for; nothing when the trigger is not shaped like ours: after the change, with the row or with all
+    /// rows at hand.
+    fn of(call: &pg_sys::TriggerData) -> Option<Event> {
+        let has = |mask, bits| call.tg_event & mask == bits;
+        let operation = match call.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => Operation::Insert,
+            pg_sys::TRIGGER_EVENT_UPDATE => Operation::Update,
+            pg_sys::TRIGGER_EVENT_DELETE => Operation::Delete,
+            _ => Operation::Truncate,
+        };
+        let (has_old, has_new) = (!call.tg_oldtable.is_null(), !call.tg_newtable.is_null());
+        let is_row = has(pg_sys::TRIGGER_EVENT_ROW, pg_sys::TRIGGER_EVENT_ROW);
+        let has_rows = match operation {
+            Operation::Insert => is_row || has_new,
+            Operation::Update => is_row || (has_old && has_new),
+            Operation::Delete => is_row || has_old,
+            Operation::Truncate => true,
+        };
+        (has_rows && has(pg_sys::TRIGGER_EVENT_TIMINGMASK, pg_sys::TRIGGER_EVENT_AFTER))
+            .then_some(Event { operation, is_row })
+    }
 }
 
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn capture(call: &pg_sys::TriggerData) -> Outcome<()> {
+unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
+        let context = Context::enter(call);
         let source = source_of(call)?;
-        let level = source.bound.depends_on_settings.then(|| {
+        if !source.operations.contains(&event.operation) {
+            return Err(not_ours());
+        }
+        let level = source.depends_on_settings().then(|| {
             let level = pg_sys::NewGUCNestLevel();
             owner::set_output_aside();
             level
         });
-        let mut writer = Writer::open(source.index_id, source.id)?;
-        let outcome = if call.tg_newtable.is_null() {
-            capture_row(call, &source, &mut writer)
-        } else {
-            capture_table(call, &source, &mut writer)
-        };
-        outcome?;
-        writer.close();
+        statement::capture(call, event, &source, &context)?;
         if let Some(level) = level {
             pg_sys::AtEOXact_GUC(false, level);
         }
+        context.leave();
         Ok(())
     }
 }
 
-/// All rows of a statement, from its transition table.
-///
-/// # Safety
-/// `call` comes from a statement-level trigger with a transition table.
-unsafe fn capture_table(call: &pg_sys::TriggerData, source: &Source, writer: &mut Writer) -> Outcome<()> {
-    // SAFETY: the tuplestore is read through a pointer of our own, for another trigger may be reading it too, and
-    // it may have spilled; a forgotten pointer (on error) dies with the statement's tuplestore.
-    unsafe {
-        let store = call.tg_newtable;
-        let reader = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-        pg_sys::tuplestore_select_read_pointer(store, reader);
-        pg_sys::tuplestore_rescan(store);
-        let slot = pg_sys::MakeSingleTupleTableSlot(
-            (*call.tg_relation).rd_att,
-            &raw const pg_sys::TTSOpsMinimalTuple,
-        );
-        let mut scratch = PgMemoryContexts::new("audit_algolia capture");
-        let mut copy = || {
-            let pseudonymizer = source.bound.pseudonymizes().then(pseudonymizer).flatten();
-            let mut calendar = ServerCalendar::current();
-            let mut record = Vec::with_capacity(512);
-            let mut more = true;
-            while more {
-                // Values and texts of one batch share a context that is reset with it, so that the memory of a
-                // statement over millions of rows stays flat. A row read from a tuplestore that has spilled is in it
-                // too, and belongs to the slot: the slot lets go of it first.
-                queue::clear(slot);
-                scratch.reset();
-                more = scratch.switch_to(|_| -> Outcome<bool> {
-                    loop {
-                        if !pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
-                            writer.flush()?;
-                            return Ok(false);
-                        }
-                        record.clear();
-                        let row = |place| value_in(slot, place);
-                        read(slot, source.bound.width);
-                        source.bound.write(row, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
-                        if writer.push(&record) {
-                            writer.flush()?;
-                            return Ok(true);
-                        }
-                    }
-                })?;
-            }
-            Ok(())
-        };
-        let outcome = copy();
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        outcome
-    }
-}
-
-/// The one row of a row-level trigger.
-///
-/// # Safety
-/// `call` comes from a row-level trigger.
-unsafe fn capture_row(call: &pg_sys::TriggerData, source: &Source, writer: &mut Writer) -> Outcome<()> {
-    let pseudonymizer = source.bound.pseudonymizes().then(pseudonymizer).flatten();
-    let mut record = Vec::with_capacity(512);
-    // SAFETY: an after-insert row trigger has its row in tg_trigslot; the trigger's own memory context lives until we
-    // return.
-    unsafe {
-        let slot = call.tg_trigslot;
-        read(slot, source.bound.width);
-        let row = |place| value_in(slot, place);
-        source.bound.write(row, pseudonymizer.as_deref(), &mut ServerCalendar::current(), &mut record)?;
-    }
-    writer.push(&record);
-    writer.flush()
-}
-
-/// Reads a slot's first `width` values, unless they have been read already.
-///
-/// # Safety
-/// The slot holds a row of a relation with so many columns.
-unsafe fn read(slot: *mut pg_sys::TupleTableSlot, width: usize) {
-    // SAFETY: handed on to the caller; this is slot_getsomeattrs, an inline function of the server's.
-    unsafe {
-        if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < width {
-            pg_sys::slot_getsomeattrs_int(slot, width as i32);
-        }
-    }
-}
-
-/// # Safety
-/// The slot's first `place` + 1 values have been read.
-unsafe fn value_in(slot: *mut pg_sys::TupleTableSlot, place: usize) -> Option<pg_sys::Datum> {
-    // SAFETY: handed on to the caller.
-    unsafe { (!*(*slot).tts_isnull.add(place)).then(|| *(*slot).tts_values.add(place)) }
+/// The error of a call that is no trigger of ours.
+fn not_ours() -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+        "function audit_algolia.capture() was not called by a trigger that watch() has made",
+        "Drop the trigger, and let audit_algolia.watch() put one in place.",
+    )
 }
 
 /// The source a trigger belongs to, from the cache or from the extension's table.
@@ -233,17 +190,36 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         ));
     };
     let bound = Bound::new(&rules, &columns, &table)?;
-    let source = Rc::new(Source { id, index_id: rules.index_id, bound });
+    let filter = match &rules.filter {
+        None => None,
+        // SAFETY: the relation is open, and locked by the statement that changes it.
+        Some(text) => Some(unsafe { Filter::compile(text, call.tg_relation, rules.owner, Some) }?),
+    };
+    let source = Rc::new(Source {
+        id,
+        index_id: rules.index_id,
+        watched: rules.relation,
+        are_changes: rules.are_changes(),
+        operations: rules.operations,
+        bound,
+        filter,
+    });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     Ok(source)
 }
 
-/// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself.
+/// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when
+/// a function does.
 pub(super) fn register_invalidation() {
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
         unsafe {
-            pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize))
+            pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize));
+            pg_sys::CacheRegisterSyscacheCallback(
+                pg_sys::SysCacheIdentifier::PROCOID as i32,
+                Some(on_function_change),
+                pg_sys::Datum::from(0usize),
+            );
         };
     }
 }
@@ -251,8 +227,16 @@ pub(super) fn register_invalidation() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     let all = relation == pg_sys::InvalidOid;
-    SOURCES.with_borrow_mut(|sources| sources.retain(|(of, _), _| !all && *of != relation.to_u32()));
+    SOURCES.with_borrow_mut(|sources| {
+        sources.retain(|(of, _), source| !all && *of != relation.to_u32() && source.watched != relation);
+    });
     if all || owner::is_home(relation) {
         owner::forget_home();
     }
+}
+
+/// A filter that was planned with a function in it may have to be planned anew.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_function_change(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.filter.is_none()));
 }

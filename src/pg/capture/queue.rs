@@ -105,9 +105,20 @@ impl Writer {
         })
     }
 
+    /// Adds one record under the next id, as `push_as` does.
+    pub(super) fn push(&mut self, record: &[u8]) -> bool {
+        let id = self.reserve();
+        self.push_as(id, record)
+    }
+
+    /// The id of a record that is to name it.
+    pub(super) fn reserve(&self) -> i64 {
+        next_id(self.home.block_sequence)
+    }
+
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
-    pub(super) fn push(&mut self, record: &[u8]) -> bool {
+    pub(super) fn push_as(&mut self, id: i64, record: &[u8]) -> bool {
         // Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
         let text = match std::str::from_utf8(record) {
             Ok(record) if self.in_utf8 => record.into_datum(),
@@ -115,7 +126,7 @@ impl Writer {
             Err(_) => String::from_utf8_lossy(record).as_ref().into_datum(),
         };
         if let Some(text) = text {
-            self.rows.push((next_id(self.home.block_sequence), text));
+            self.rows.push((id, text));
         }
         self.rows.len() >= BATCH
     }

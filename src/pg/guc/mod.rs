@@ -35,6 +35,11 @@ fn millis(setting: &'static GucSetting<i32>) -> Duration {
     Duration::from_millis(u64::try_from(setting.get()).unwrap_or(0))
 }
 
+/// Who the application says makes the changes; in the database's encoding.
+pub(super) fn actor() -> Option<CString> {
+    ACTOR.get().filter(|actor| !actor.is_empty())
+}
+
 /// Delivery workers for each database.
 pub(super) fn workers() -> u32 {
     u32::try_from(WORKERS.get()).unwrap_or(0)

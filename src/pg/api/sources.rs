@@ -1,0 +1,130 @@
+//! The stored rules of `watch`: written, and found again by their table.
+
+use pgrx::prelude::*;
+
+use super::watch::Rules;
+use super::{my_database, no_such_index, Table};
+use crate::pg::report::{failure, Outcome};
+use crate::pg::shmem;
+use crate::record::Operation;
+
+impl Rules {
+    /// Stores the rules; returns the source's id.
+    pub(super) fn store(&self, table: &Table) -> Outcome<i32> {
+        let index_id = Spi::connect_mut(|client| {
+            let rows = client.update(
+                include_str!("../../../sql/add_index.sql"),
+                Some(1),
+                &[self.index_name.clone().into()],
+            )?;
+            rows.first().get_one::<i32>()
+        })?;
+        let Some(index_id) = index_id else {
+            return Err(no_such_index(&self.index_name));
+        };
+        self.check_room(index_id)?;
+        self.check_prefix(table, index_id)?;
+        let id = Spi::connect_mut(|client| {
+            let rows = client.update(
+                include_str!("../../../sql/add_source.sql"),
+                Some(1),
+                &[
+                    table.oid.into(),
+                    index_id.into(),
+                    self.entries.clone().into(),
+                    self.pseudonymize.clone().into(),
+                    self.object_id.clone().into(),
+                    self.object_prefix.clone().into(),
+                    self.time_column.clone().into(),
+                    self.facets.clone().into(),
+                    self.filter.clone().into(),
+                    self.operations.iter().map(|o| o.word().to_owned()).collect::<Vec<_>>().into(),
+                    "append".into(),
+                ],
+            )?;
+            if rows.is_empty() {
+                Ok(None)
+            } else {
+                rows.first().get_one::<i32>()
+            }
+        })?;
+        id.ok_or_else(|| {
+            failure(
+                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                format!("table {} is already watched for index \"{}\"", table.name, self.index_name),
+                "To change its rules, call audit_algolia.unwatch() first; queued rows are still delivered.",
+            )
+        })
+    }
+
+    fn check_room(&self, index_id: i32) -> Outcome<()> {
+        let full = shmem::ledger().is_some_and(|ledger| {
+            ledger.find_lane(my_database(), index_id).is_none() && ledger.free_lanes() == 0
+        });
+        if full {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("index \"{}\" is one more than this server can serve", self.index_name),
+                "Let several tables share an index, with an object_prefix each.",
+            )
+            .with_detail(format!(
+                "At most {} indices are served, over all databases.",
+                crate::ledger::LANES
+            )));
+        }
+        Ok(())
+    }
+
+    /// Two tables with the same prefix in one index would overwrite each other's records.
+    fn check_prefix(&self, table: &Table, index_id: i32) -> Outcome<()> {
+        let other: Option<String> = Spi::connect(|client| {
+            let rows = client.select(
+                include_str!("../../../sql/find_prefix_clash.sql"),
+                Some(1),
+                &[index_id.into(), self.object_prefix.clone().into(), table.oid.into()],
+            )?;
+            if rows.is_empty() {
+                Ok(None)
+            } else {
+                rows.first().get_one()
+            }
+        })?;
+        match other {
+            None => Ok(()),
+            Some(other) => Err(failure(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!(
+                    "table {other} already delivers to index \"{}\" with object_prefix \"{}\"",
+                    self.index_name, self.object_prefix
+                ),
+                "Tables that share an index need different object_prefix values, for instance the table's name and a colon.",
+            )),
+        }
+    }
+}
+
+/// The sources of a table: their ids and operations; an error when there are none.
+pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, Vec<Operation>)>> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            include_str!("../../../sql/find_sources.sql"),
+            None,
+            &[table.oid.into(), index_name.into()],
+        )?;
+        let mut sources = Vec::new();
+        for row in rows {
+            if let (Some(id), Some(words)) = (row.get(1)?, row.get::<Vec<Option<String>>>(2)?) {
+                sources.push((id, words.iter().flatten().filter_map(|word| Operation::of(word)).collect()));
+            }
+        }
+        if sources.is_empty() {
+            let what = index_name.map(|name| format!(" for index \"{name}\"")).unwrap_or_default();
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                format!("table {} is not watched{what}", table.name),
+                "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
+            ));
+        }
+        Ok(sources)
+    })
+}

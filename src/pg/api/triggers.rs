@@ -1,0 +1,96 @@
+//! The triggers of watched tables: one for each operation of a source, and at which level.
+
+use pgrx::prelude::*;
+
+use super::Table;
+use crate::pg::report::{failure, Outcome};
+use crate::record::Operation;
+
+/// The name of a source's trigger; the view `sources` looks for it, too.
+fn trigger_name(id: i32, operation: Operation) -> String {
+    format!("audit_algolia_{id}_{}", operation.word())
+}
+
+/// Puts a trigger on a table, given by its quoted name. At statement level it sees all rows at once, which is quicker for
+/// many; the rows come in transition tables, which a trigger can have for one operation only.
+pub(super) fn create_trigger(table: &str, id: i32, operation: Operation, for_rows: bool) -> Outcome<()> {
+    let level = match operation {
+        Operation::Truncate => "for each statement",
+        _ if for_rows => "for each row",
+        Operation::Insert => "referencing new table as audit_algolia_new for each statement",
+        Operation::Update => {
+            "referencing old table as audit_algolia_old new table as audit_algolia_new for each statement"
+        }
+        Operation::Delete => "referencing old table as audit_algolia_old for each statement",
+    };
+    Spi::run(&format!(
+        "create trigger {} after {} on {table} {level} execute function audit_algolia.capture('{id}')",
+        trigger_name(id, operation),
+        operation.word(),
+    ))?;
+    Ok(())
+}
+
+pub(super) fn drop_trigger(table: &str, id: i32, operation: Operation) -> Outcome<()> {
+    Spi::run(&format!("drop trigger if exists {} on {table}", trigger_name(id, operation)))?;
+    Ok(())
+}
+
+/// Gives a trigger the state that `pg_trigger.tgenabled` has for it.
+pub(super) fn enable_trigger(table: &str, id: i32, operation: Operation, state: &str) -> Outcome<()> {
+    let how = match state {
+        "D" => "disable",
+        "A" => "enable always",
+        "R" => "enable replica",
+        _ => return Ok(()),
+    };
+    Spi::run(&format!("alter table {table} {how} trigger {}", trigger_name(id, operation)))?;
+    Ok(())
+}
+
+impl Table {
+    /// Puts the triggers of a source on the table.
+    pub(super) fn create_triggers(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
+        for operation in operations {
+            create_trigger(&self.name, id, *operation, self.needs_row_trigger(*operation))?;
+        }
+        self.warn_of_moves(operations);
+        self.allow_partitions()
+    }
+
+    /// An update that moves a row from one partition to another fires their triggers for deletion and insertion.
+    fn warn_of_moves(&self, operations: &[Operation]) {
+        let has = |operation| operations.contains(&operation);
+        if self.kind == "p" && has(Operation::Update) && !(has(Operation::Insert) && has(Operation::Delete)) {
+            failure(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!(
+                    "updates that move rows between partitions of table {} are not captured as such",
+                    self.name
+                ),
+                "They are a deletion and an insertion each: add insert and delete to operations.",
+            )
+            .warn();
+        }
+    }
+
+    /// Whether rows can be changed past a statement-level trigger on the table. Such a trigger sees what is done to the
+    /// table a statement names; rows come into a partition through its root as well, and out of an inheritance child
+    /// through its parent. Besides, a parent's would see its children's rows, too, which are watched on their own.
+    fn needs_row_trigger(&self, operation: Operation) -> bool {
+        self.kind == "p" || self.is_partition || (operation != Operation::Insert && self.is_related)
+    }
+
+    /// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the
+    /// right to call their function. By itself that right is good for nothing: capture() looks whose trigger it is
+    /// called by.
+    fn allow_partitions(&self) -> Outcome<()> {
+        if self.kind == "p" {
+            Spi::run(&format!(
+                "grant execute on function audit_algolia.capture() to {}",
+                spi::quote_identifier(&self.owner)
+            ))?;
+        }
+        Ok(())
+    }
+}

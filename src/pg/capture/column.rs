@@ -1,0 +1,121 @@
+//! The columns of a relation: what they are, and how their values are read and compared.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::decode::{Decoder, TextDecoder};
+use crate::pg::filter::is_virtual;
+use crate::record::Value;
+
+/// One column, as it is read and compared.
+pub(super) struct Tracked {
+    pub(super) place: usize,
+    decoder: FieldDecoder,
+    length: i16,
+    by_value: bool,
+}
+
+enum FieldDecoder {
+    Plain(Decoder),
+    /// Only the output text is read, to be replaced by its pseudonym.
+    Text(TextDecoder),
+}
+
+impl Tracked {
+    pub(super) fn new(place: usize, oid: pg_sys::Oid, pseudonymize: bool) -> Tracked {
+        let decoder = match pseudonymize {
+            true => FieldDecoder::Text(TextDecoder::of(oid)),
+            false => FieldDecoder::Plain(Decoder::of(oid)),
+        };
+        let (mut length, mut by_value) = (0, false);
+        // SAFETY: a look-up in the system caches.
+        unsafe { pg_sys::get_typlenbyval(oid, &mut length, &mut by_value) };
+        Tracked { place, decoder, length, by_value }
+    }
+
+    pub(super) fn depends_on_settings(&self) -> bool {
+        match &self.decoder {
+            FieldDecoder::Plain(decoder) => decoder.depends_on_settings(),
+            FieldDecoder::Text(decoder) => decoder.depends_on_settings(),
+        }
+    }
+
+    /// # Safety
+    /// `datum` is null or a value of the column, valid until the current memory context is reset.
+    pub(super) unsafe fn decode<'a>(&self, datum: Option<pg_sys::Datum>) -> Value<'a> {
+        match (datum, &self.decoder) {
+            (None, _) => Value::Null,
+            // SAFETY: handed on to the caller.
+            (Some(datum), FieldDecoder::Plain(decoder)) => unsafe { decoder.decode(datum) },
+            // SAFETY: handed on to the caller.
+            (Some(datum), FieldDecoder::Text(decoder)) => Value::Text(unsafe { decoder.decode(datum) }),
+        }
+    }
+
+    /// Whether two values differ as they are stored: as the server tells whether an update changes anything.
+    ///
+    /// # Safety
+    /// As for `decode`.
+    pub(super) unsafe fn differs(&self, old: Option<pg_sys::Datum>, new: Option<pg_sys::Datum>) -> bool {
+        let (Some(old), Some(new)) = (old, new) else {
+            return old.is_some() != new.is_some();
+        };
+        let (by_value, length) = (self.by_value, i32::from(self.length));
+        // SAFETY: both are values of a type with this length and way of passing. What an update leaves alone mostly is
+        // the same byte for byte, which is seen without fetching what is stored elsewhere.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                !datumIsEqual(old, new, by_value, length) && !datum_image_eq(old, new, by_value, length)
+            })
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// `utils/datum.h`, which pgrx does not bind: whether two values are alike byte for byte.
+    fn datumIsEqual(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+    /// The same, of the values as they are once fetched and decompressed.
+    fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+}
+
+/// A column of a row descriptor.
+///
+/// # Safety
+/// `descriptor` is valid and `place` is less than its `natts`.
+pub(in crate::pg) unsafe fn attribute(
+    descriptor: pg_sys::TupleDesc,
+    place: usize,
+) -> pg_sys::Form_pg_attribute {
+    // SAFETY: handed on to the caller. Up to 17 the attributes follow the descriptor; from 18 on they follow an
+    // array of as many compact ones.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        let first = (*descriptor).attrs.as_mut_ptr();
+        #[cfg(feature = "pg18")]
+        let first: pg_sys::Form_pg_attribute = (*descriptor)
+            .compact_attrs
+            .as_mut_ptr()
+            .add(usize::try_from((*descriptor).natts).unwrap_or(0))
+            .cast();
+        first.add(place)
+    }
+}
+
+/// Place, name and type of each column that is there for triggers to see.
+///
+/// # Safety
+/// `descriptor` is valid.
+pub(in crate::pg) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String, pg_sys::Oid)> {
+    // SAFETY: handed on to the caller; names are C strings.
+    unsafe {
+        (0..usize::try_from((*descriptor).natts).unwrap_or(0))
+            .map(|place| (place, attribute(descriptor, place)))
+            .filter(|(_, attribute)| !(**attribute).attisdropped && !is_virtual(*attribute))
+            .map(|(place, attribute)| {
+                let name = CStr::from_ptr((*attribute).attname.data.as_ptr());
+                (place, name.to_string_lossy().into_owned(), (*attribute).atttypid)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,72 @@
+//! The CONTEXT of errors that are raised while a row is captured: which source it was for.
+
+use std::ffi::{CStr, CString};
+use std::os::raw::{c_char, c_int, c_void};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+unsafe extern "C-unwind" {
+    /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
+    fn errcontext_msg(format: *const c_char, ...) -> c_int;
+}
+
+/// What an error tells of the capture it happened in. It lies in PostgreSQL's memory, for the error is reported when
+/// the frames of ours that it went through are gone.
+pub(super) struct Context(*mut Place);
+
+#[repr(C)]
+struct Place {
+    frame: pg_sys::ErrorContextCallback,
+    call: *const pg_sys::TriggerData,
+    in_filter: bool,
+}
+
+impl Context {
+    /// Puts it on the server's stack. After an error the server takes it off by itself.
+    ///
+    /// # Safety
+    /// `call` is what PostgreSQL passes to a trigger function.
+    pub(super) unsafe fn enter(call: &pg_sys::TriggerData) -> Context {
+        // SAFETY: the memory lives until the trigger returns, or its error has been reported.
+        unsafe {
+            let place: *mut Place = pg_sys::palloc0(size_of::<Place>()).cast();
+            (*place).frame.previous = pg_sys::error_context_stack;
+            (*place).frame.callback = Some(tell);
+            (*place).frame.arg = place.cast();
+            (*place).call = call;
+            pg_sys::error_context_stack = &raw mut (*place).frame;
+            Context(place)
+        }
+    }
+
+    /// What is done next is evaluating the filter, or is not.
+    pub(super) fn in_filter(&self, in_filter: bool) {
+        // SAFETY: the place lives as long as the trigger's call.
+        unsafe { (*self.0).in_filter = in_filter };
+    }
+
+    /// Takes it off the stack.
+    pub(super) fn leave(self) {
+        // SAFETY: what has been put on the stack since has been taken off again.
+        unsafe { pg_sys::error_context_stack = (*self.0).frame.previous };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
+    // SAFETY: the argument is the place that `enter` made; relation and trigger are the server's own until the
+    // transaction ends. The server copies the text.
+    unsafe {
+        let place = &*argument.cast::<Place>();
+        let call = &*place.call;
+        let table = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
+        let trigger = CStr::from_ptr((*call.tg_trigger).tgname).to_string_lossy();
+        let what = if place.in_filter { "filter" } else { "capture" };
+        let text = format!("audit_algolia {what} of table \"{table}\", trigger {trigger}");
+        if let Ok(text) = CString::new(text) {
+            let (format, text) = (c"%s".as_ptr(), text.as_ptr());
+            pg_sys::ffi::pg_guard_ffi_boundary(|| errcontext_msg(format, text));
+        }
+    }
+}

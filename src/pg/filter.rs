@@ -1,0 +1,196 @@
+//! Filters: conditions over a row's columns that decide whether a change of it is queued.
+//!
+//! A filter is kept as text in which every name outside `pg_catalog` is qualified, so that it means the same under the
+//! pinned search_path whoever reads it, and in a restored dump. It is parsed, planned and evaluated as the owner of the
+//! watched table: neither the extension's owner nor a writer lends it any rights.
+
+mod parse;
+
+use std::ffi::{CStr, CString};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::capture::utf8;
+use super::owner::{as_role, as_user, set_locally};
+use super::report::{explained, failure, Outcome};
+use parse::{parse, Planned};
+
+pub(super) use parse::is_virtual;
+
+/// A planned condition over the columns of one relation.
+pub(super) struct Filter {
+    expression: *mut pg_sys::Expr,
+    owner: pg_sys::Oid,
+    /// Its result may depend on the session's settings, which have to be set aside.
+    pub(super) depends_on_settings: bool,
+    context: pg_sys::MemoryContext,
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        // SAFETY: the context was made for the expression, which goes with the filter.
+        unsafe { pg_sys::MemoryContextDelete(self.context) };
+    }
+}
+
+/// A filter made ready for the rows of one statement.
+pub(super) struct Evaluation {
+    state: *mut pg_sys::ExprState,
+    econtext: *mut pg_sys::ExprContext,
+    owner: pg_sys::Oid,
+}
+
+impl Filter {
+    /// Compiles a stored filter for the columns of `relation`, which may be a partition of the watched table. `place`
+    /// tells where the rows to be looked at have the column at a place of the relation.
+    ///
+    /// # Safety
+    /// `relation` is open and locked.
+    pub(super) unsafe fn compile(
+        text: &str,
+        relation: pg_sys::Relation,
+        owner: pg_sys::Oid,
+        place: impl Fn(usize) -> Option<usize>,
+    ) -> Outcome<Filter> {
+        // SAFETY: the relation's name is a C string.
+        let table = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy();
+        as_user(owner, || {
+            explained(
+                || {
+                    // SAFETY: handed on to the caller.
+                    let condition = unsafe { parse(text, relation) }?;
+                    // SAFETY: as above; the condition was made a moment ago.
+                    let planned = unsafe { Planned::of(condition, relation, &place) }?;
+                    Ok(Filter::keep(&planned, owner))
+                },
+                &format!("the filter of watched table \"{table}\" does not fit it any more"),
+                "Call audit_algolia.unwatch() and then audit_algolia.watch() with a filter over the table's present columns.",
+            )
+        })
+    }
+
+    /// Copies a plan to where it lives as long as the filter does.
+    fn keep(planned: &Planned, owner: pg_sys::Oid) -> Filter {
+        // SAFETY: a context of our own below the one that lasts as long as the process; its name is a constant, as it
+        // has to be. The expression is a node tree.
+        unsafe {
+            let context = pg_sys::AllocSetContextCreateExtended(
+                pg_sys::TopMemoryContext,
+                c"audit_algolia filter".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+            );
+            let before = pg_sys::MemoryContextSwitchTo(context);
+            let expression = pg_sys::copyObjectImpl(planned.expression.cast_const().cast()).cast();
+            pg_sys::MemoryContextSwitchTo(before);
+            Filter { expression, owner, depends_on_settings: planned.depends_on_settings, context }
+        }
+    }
+
+    /// Makes it ready for rows in slots. Lives in the current memory context.
+    pub(super) fn prepare(&self) -> Evaluation {
+        // SAFETY: the expression is planned, and lives as long as we do; the owner's right to call its functions is
+        // looked at here.
+        as_role(self.owner, || unsafe {
+            Evaluation {
+                state: pg_sys::ExecInitExpr(self.expression, std::ptr::null_mut()),
+                econtext: pg_sys::CreateStandaloneExprContext(),
+                owner: self.owner,
+            }
+        })
+    }
+}
+
+impl Evaluation {
+    /// Whether the condition is true of a row.
+    ///
+    /// # Safety
+    /// The slot holds a row of the relation the filter was compiled for.
+    pub(super) unsafe fn accepts(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: this is ExecEvalExprSwitchContext, an inline function of the server's; what the functions allocate
+        // is in the context for one row, which is reset below.
+        as_role(self.owner, || unsafe {
+            let Some(evaluate) = (*self.state).evalfunc else {
+                return false;
+            };
+            (*self.econtext).ecxt_scantuple = slot;
+            let (state, econtext, mut is_null) = (self.state, self.econtext, false);
+            let before = pg_sys::MemoryContextSwitchTo((*econtext).ecxt_per_tuple_memory);
+            let result = pg_sys::ffi::pg_guard_ffi_boundary(|| evaluate(state, econtext, &mut is_null));
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::MemoryContextReset((*econtext).ecxt_per_tuple_memory);
+            !is_null && result.value() as u8 != 0
+        })
+    }
+
+    pub(super) fn close(self) {
+        // SAFETY: made by `prepare`, used no more.
+        unsafe { pg_sys::FreeExprContext(self.econtext, true) };
+    }
+}
+
+/// Checks a filter as it was given, its names meant under `path`, and returns it in the form it is kept in.
+///
+/// # Safety
+/// `relation` is open and locked, and stays so.
+pub(super) unsafe fn canonical(
+    text: &str,
+    relation: pg_sys::Relation,
+    owner: pg_sys::Oid,
+    path: &CStr,
+) -> Outcome<String> {
+    // SAFETY: the relation is open; its name is a C string, and so is what a deparsed expression comes as.
+    as_user(owner, || unsafe {
+        let name = (*(*relation).rd_rel).relname.data.as_ptr();
+        explained(
+            || {
+                check_encoding(text)?;
+                set_locally(c"search_path", path);
+                let condition = parse(text, relation)?;
+                set_locally(c"search_path", c"pg_catalog, pg_temp");
+                let context = pg_sys::deparse_context_for(name, (*relation).rd_id);
+                let kept = pg_sys::deparse_expression(condition, context, false, false);
+                let kept = utf8(CStr::from_ptr(kept).to_bytes()).into_owned();
+                check_encoding(&kept)?;
+                // As it will be read from now on; this also looks at the owner's right to call its functions.
+                let planned = Planned::of(parse(&kept, relation)?, relation, &Some)?;
+                Filter::keep(&planned, owner).prepare().close();
+                Ok(kept)
+            },
+            &format!("invalid filter for table \"{}\"", CStr::from_ptr(name).to_string_lossy()),
+            "A filter is one boolean expression over the table's columns, as in CREATE TRIGGER … WHEN but without NEW and OLD.",
+        )
+    })
+}
+
+/// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.
+fn check_encoding(text: &str) -> Outcome<()> {
+    // SAFETY: reads what is set when the session begins.
+    let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    if is_utf8 || text.is_ascii() {
+        return Ok(());
+    }
+    Err(failure(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "in a database that is not in UTF-8, it has to be ASCII",
+        "Write other characters as chr(…), or call a function that compares with them.",
+    ))
+}
+
+/// The search_path in force, with the schemas it resolves to at this moment.
+pub(super) fn search_path() -> CString {
+    // SAFETY: looks up schemas; their names, and the quoted ones, are C strings in the current context, or null for
+    // one that is gone.
+    let names: Vec<Vec<u8>> = unsafe {
+        parse::cells(pg_sys::fetch_search_path(false))
+            .iter()
+            .map(|cell| pg_sys::get_namespace_name(cell.oid_value))
+            .filter(|name| !name.is_null())
+            .map(|name| CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes().to_vec())
+            .collect()
+    };
+    // A name has no zero byte.
+    CString::new(names.join(&b", "[..])).unwrap_or_default()
+}

@@ -1,0 +1,196 @@
+//! From a filter's text to a planned expression, by the server's own parser and planner.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::pg::capture::attribute;
+use crate::pg::report::{failure, Outcome};
+
+/// A condition as the executor takes it, in the current memory context.
+pub(super) struct Planned {
+    pub(super) expression: *mut pg_sys::Expr,
+    pub(super) depends_on_settings: bool,
+}
+
+/// The cells of a list of the server's.
+///
+/// # Safety
+/// `list` is null or a valid list that outlives the result.
+pub(super) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::ListCell] {
+    // SAFETY: a list has `length` cells in one piece.
+    unsafe {
+        match list.as_ref() {
+            None => &[],
+            Some(list) => {
+                std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
+            }
+        }
+    }
+}
+
+/// Parses a filter under the search_path in force. What SQL's grammar and types forbid in a trigger's WHEN is an error
+/// of the server's: subqueries, aggregates, window functions, functions that return sets, what is not boolean.
+///
+/// # Safety
+/// `relation` is open and locked.
+pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> Outcome<*mut pg_sys::Node> {
+    let source = CString::new(text).unwrap_or_default();
+    // SAFETY: these are the steps by which the server itself makes the expression of a trigger's WHEN; the text
+    // outlives them.
+    unsafe {
+        let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR);
+        let expression = single_expression(statements).ok_or_else(|| {
+            failure(
+                PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+                "it is not a single expression",
+                "Write what could stand behind WHERE, and nothing else; conditions are joined by AND and OR.",
+            )
+        })?;
+        let state = pg_sys::make_parsestate(std::ptr::null_mut());
+        (*state).p_sourcetext = source.as_ptr();
+        let item = pg_sys::addRangeTableEntryForRelation(
+            state,
+            relation,
+            pg_sys::AccessShareLock as i32,
+            std::ptr::null_mut(),
+            false,
+            false,
+        );
+        pg_sys::addNSItemToQuery(state, item, false, true, true);
+        let kind = pg_sys::ParseExprKind::EXPR_KIND_TRIGGER_WHEN;
+        let expression = pg_sys::transformExpr(state, expression, kind);
+        let condition = pg_sys::coerce_to_boolean(state, expression, c"filter".as_ptr());
+        pg_sys::assign_expr_collations(state, condition);
+        Ok(condition)
+    }
+}
+
+/// The expression of a statement that is nothing but one: the parser's mode lets everything behind a SELECT through.
+///
+/// # Safety
+/// `statements` is what the raw parser returns in that mode.
+unsafe fn single_expression(statements: *mut pg_sys::List) -> Option<*mut pg_sys::Node> {
+    // SAFETY: nodes are told by their tags before they are read as what they are.
+    unsafe {
+        let [statement] = cells(statements) else {
+            return None;
+        };
+        let statement = (*statement.ptr_value.cast::<pg_sys::RawStmt>()).stmt;
+        if (*statement).type_ != pg_sys::NodeTag::T_SelectStmt {
+            return None;
+        }
+        let select = &*statement.cast::<pg_sys::SelectStmt>();
+        let lists = [
+            select.distinctClause,
+            select.fromClause,
+            select.groupClause,
+            select.windowClause,
+            select.valuesLists,
+            select.sortClause,
+            select.lockingClause,
+        ];
+        let nodes = [select.whereClause, select.havingClause, select.limitOffset, select.limitCount];
+        let is_plain = lists.iter().all(|list| list.is_null())
+            && nodes.iter().all(|node| node.is_null())
+            && select.intoClause.is_null()
+            && select.withClause.is_null()
+            && select.op == pg_sys::SetOperation::SETOP_NONE;
+        let [target] = cells(select.targetList) else {
+            return None;
+        };
+        let target = &*target.ptr_value.cast::<pg_sys::ResTarget>();
+        (is_plain && target.name.is_null() && target.indirection.is_null() && !is_star(target.val))
+            .then_some(target.val)
+    }
+}
+
+/// Whether a target is `*`, which is no expression.
+///
+/// # Safety
+/// `node` is a valid node or null.
+unsafe fn is_star(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as in `single_expression`; the fields of a column reference are nodes.
+    unsafe {
+        if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_ColumnRef {
+            return false;
+        }
+        cells((*node.cast::<pg_sys::ColumnRef>()).fields)
+            .iter()
+            .any(|field| (*field.ptr_value.cast::<pg_sys::Node>()).type_ == pg_sys::NodeTag::T_A_Star)
+    }
+}
+
+impl Planned {
+    /// Checks what a condition looks at, and plans it. `place` tells where the rows have the column at a place of the
+    /// relation.
+    ///
+    /// # Safety
+    /// `condition` was parsed for `relation`, which is open.
+    pub(super) unsafe fn of(
+        condition: *mut pg_sys::Node,
+        relation: pg_sys::Relation,
+        place: &impl Fn(usize) -> Option<usize>,
+    ) -> Outcome<Planned> {
+        // SAFETY: handed on to the caller; the list holds the condition's own variables, so that changing them changes
+        // what it looks at.
+        unsafe {
+            let mut has_foreign_types = false;
+            for cell in cells(pg_sys::pull_var_clause(condition, 0)) {
+                let variable = &mut *cell.ptr_value.cast::<pg_sys::Var>();
+                let column =
+                    usize::try_from(i32::from(variable.varattno) - 1).map_err(|_| no_column(variable))?;
+                if is_virtual(attribute((*relation).rd_att, column)) {
+                    return Err(refused("a filter cannot look at a virtual generated column"));
+                }
+                has_foreign_types |= variable.vartype.to_u32() >= pg_sys::FirstNormalObjectId;
+                let found = place(column).ok_or_else(|| no_column(variable))?;
+                variable.varattno = i16::try_from(found + 1).unwrap_or_default();
+            }
+            let (mut relations, mut functions) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let is_volatile = pg_sys::contain_volatile_functions(condition);
+            let expression =
+                pg_sys::expression_planner_with_deps(condition.cast(), &mut relations, &mut functions);
+            if is_volatile || pg_sys::contain_volatile_functions(expression.cast()) {
+                return Err(failure(
+                    PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+                    "a filter cannot call volatile functions",
+                    "What is sent must follow from the row. Declare a function STABLE or IMMUTABLE if it is.",
+                ));
+            }
+            Ok(Planned {
+                expression,
+                depends_on_settings: has_foreign_types
+                    || !functions.is_null()
+                    || pg_sys::contain_mutable_functions(expression.cast()),
+            })
+        }
+    }
+}
+
+/// Whether triggers do not see a column's values, because reading computes them.
+///
+/// # Safety
+/// `attribute` is valid.
+pub(in crate::pg) unsafe fn is_virtual(attribute: pg_sys::Form_pg_attribute) -> bool {
+    const VIRTUAL: u8 = b'v';
+    // SAFETY: handed on to the caller.
+    unsafe { (*attribute).attgenerated as u8 == VIRTUAL }
+}
+
+/// The error of a variable that is no column of the table's own.
+fn no_column(variable: &pg_sys::Var) -> Box<crate::pg::report::Failure> {
+    match variable.varattno {
+        0 => refused("a filter cannot look at the row as a whole"),
+        _ => refused("a filter cannot look at system columns"),
+    }
+}
+
+fn refused(what: &str) -> Box<crate::pg::report::Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+        what,
+        "Name the columns it is to look at; they need not be allowed to leave the database.",
+    )
+}

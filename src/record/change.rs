@@ -1,0 +1,158 @@
+//! Change records: what a record tells of the change besides the row, and their objectIDs.
+
+#![forbid(unsafe_code)]
+
+use crate::pseudonym::Pseudonymizer;
+use crate::record::object_id::append_object_id;
+use crate::record::write::{append_fields, append_plain_or_pseudonym};
+use crate::record::{Calendar, Moment, Plan, RecordError, Value};
+
+/// The attributes that a change record has besides those of the row.
+pub const CHANGE_ATTRIBUTES: [&str; 6] =
+    ["op", "changed", "previous", "changed_by", "changed_at", "transaction_id"];
+
+/// What was done to a row, or to all rows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+impl Operation {
+    /// All of them, in the order in which rules list them.
+    pub const ALL: [Operation; 4] =
+        [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
+
+    /// The word for it in rules, in records and in the names of triggers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Operation::Insert => "insert",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+            Operation::Truncate => "truncate",
+        }
+    }
+
+    /// The operation a word stands for, in any case.
+    pub fn of(word: &str) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|operation| operation.word().eq_ignore_ascii_case(word))
+    }
+}
+
+/// Who made the changes of a statement, when, and in which transaction; already serialised.
+pub struct Stamp {
+    /// `,"changed_by":…,"changed_at":…,"transaction_id":…}`
+    tail: Vec<u8>,
+}
+
+impl Stamp {
+    /// `changed_by` becomes a pseudonym when the plan has any, for whoever makes changes is a user like those.
+    pub fn new(
+        plan: &Plan,
+        changed_by: &str,
+        changed_at: Moment,
+        transaction_id: i64,
+        pseudonymizer: Option<&Pseudonymizer>,
+    ) -> Result<Stamp, RecordError> {
+        let mut tail = br#","changed_by":"#.to_vec();
+        let actor = Value::Text(changed_by.into());
+        append_plain_or_pseudonym(&actor, plan.pseudonymizes(), 0, pseudonymizer, &mut tail)?;
+        tail.extend_from_slice(br#","changed_at":"#);
+        Value::Time(changed_at).append(&mut tail)?;
+        tail.extend_from_slice(br#","transaction_id":"#);
+        Value::Int(transaction_id).append(&mut tail)?;
+        tail.push(b'}');
+        Ok(Stamp { tail })
+    }
+}
+
+/// One change of one row.
+pub struct Change<'a> {
+    pub operation: Operation,
+    /// Makes the objectID unique; higher is newer.
+    pub number: i64,
+    /// Of an update, the old values of what has changed, each with its place among the plan's
+    /// [tracked attributes](Plan::tracked).
+    pub previous: &'a [(usize, Value<'a>)],
+    pub stamp: &'a Stamp,
+}
+
+/// Appends the record of a change to `out`: what [`write_record`](crate::record::write_record) writes of the row,
+/// with the change's number in the objectID, and what is told of the change. On an error `out` is as it was before.
+pub fn write_change(
+    plan: &Plan,
+    change: &Change<'_>,
+    key_parts: &[Option<&str>],
+    values: &[Value<'_>],
+    pseudonymizer: Option<&Pseudonymizer>,
+    clock: &mut impl Calendar,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let start = out.len();
+    let mut append = || {
+        append_object_id(plan, key_parts, Some(change.number), pseudonymizer, out)?;
+        append_fields(plan, values, pseudonymizer, clock, out)?;
+        append_operation(change.operation, out);
+        if change.operation == Operation::Update {
+            append_previous(plan, change.previous, pseudonymizer, out)?;
+        }
+        out.extend_from_slice(&change.stamp.tail);
+        Ok(())
+    };
+    let result = append();
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+/// Appends the record of a TRUNCATE, which has no row: the prefix and the number make its objectID.
+pub fn write_truncate(plan: &Plan, number: i64, stamp: &Stamp, out: &mut Vec<u8>) {
+    out.extend_from_slice(&plan.opening);
+    append_number(number, out);
+    out.push(b'"');
+    append_operation(Operation::Truncate, out);
+    out.extend_from_slice(&stamp.tail);
+}
+
+/// Appends `@` and the change's number, within an objectID.
+pub(super) fn append_number(number: i64, out: &mut Vec<u8>) {
+    out.push(b'@');
+    out.extend_from_slice(number.to_string().as_bytes());
+}
+
+fn append_operation(operation: Operation, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#","op":""#);
+    out.extend_from_slice(operation.word().as_bytes());
+    out.push(b'"');
+}
+
+fn append_previous(
+    plan: &Plan,
+    previous: &[(usize, Value<'_>)],
+    pseudonymizer: Option<&Pseudonymizer>,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let tracked = |place: &usize| plan.tracked(*place).ok_or(RecordError::NotTracked { place: *place });
+    out.extend_from_slice(br#","changed":["#);
+    for (index, (place, _)) in previous.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(tracked(place)?.name());
+    }
+    out.extend_from_slice(br#"],"previous":{"#);
+    for (index, (place, value)) in previous.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let field = tracked(place)?;
+        out.extend_from_slice(field.name());
+        out.push(b':');
+        append_plain_or_pseudonym(value, field.pseudonymize, *place, pseudonymizer, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}

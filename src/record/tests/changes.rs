@@ -1,0 +1,118 @@
+//! Change records: what they tell besides the row.
+
+#![forbid(unsafe_code)]
+
+use super::*;
+
+const AT: Moment = Moment::Millis(FRIDAY * 1000 + 250);
+
+fn plan() -> Plan {
+    let fields = vec![field("level"), pseudonymized("user"), bucketed("at")];
+    Plan::new("p:", fields, vec![false]).tracking(vec![field("id \"k\"")])
+}
+
+fn stamp(plan: &Plan) -> Stamp {
+    Stamp::new(plan, "alice", AT, 77, Some(&pseudonymizer())).unwrap()
+}
+
+fn change<'a>(operation: Operation, previous: &'a [(usize, Value<'a>)], stamp: &'a Stamp) -> Change<'a> {
+    Change { operation, number: 1024, previous, stamp }
+}
+
+fn written_change(plan: &Plan, change: &Change<'_>, values: &[Value<'_>]) -> String {
+    let mut out = Vec::new();
+    let mut clock = Offset::new(0);
+    write_change(plan, change, &[Some("42")], values, Some(&pseudonymizer()), &mut clock, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn an_update_names_what_changed_and_keeps_what_it_was() {
+    let plan = plan();
+    let stamp = stamp(&plan);
+    let previous =
+        [(0, Value::Null), (1, text("b")), (2, Value::Time(Moment::Infinity)), (3, Value::Int(41))];
+    let values = [text("admin"), text("a"), Value::Time(Moment::Days(0))];
+    let record: Json =
+        serde_json::from_str(&written_change(&plan, &change(Operation::Update, &previous, &stamp), &values))
+            .unwrap();
+    let pseudonym = |of: &str| {
+        let mut out = Vec::new();
+        pseudonymizer().append(of, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        record,
+        json!({
+            "objectID": "p:42@1024", "level": "admin", "user": pseudonym("a"), "at": 0,
+            "at_day": "1970-01-01", "at_hour": "1970-01-01T00", "at_weekday": "Thu", "at_hour_of_day": "00",
+            "op": "update", "changed": ["level", "user", "at", "id \"k\""],
+            "previous": {"level": null, "user": pseudonym("b"), "at": null, "id \"k\"": 41},
+            "changed_by": pseudonym("alice"), "changed_at": 1_795_181_400.25, "transaction_id": 77,
+        })
+    );
+}
+
+#[test]
+fn inserts_and_deletes_hold_the_row_alone() {
+    let plan = Plan::new("", vec![field("v")], vec![false]);
+    let stamp = Stamp::new(&plan, "al \"ice\"", AT, i64::MAX, None).unwrap();
+    for operation in [Operation::Insert, Operation::Delete] {
+        assert_eq!(
+            written_change(&plan, &change(operation, &[], &stamp), &[Value::Int(5)]),
+            format!(
+                r#"{{"objectID":"42@1024","v":5,"op":"{}","changed_by":"al \"ice\"","changed_at":1795181400.25,"transaction_id":"9223372036854775807"}}"#,
+                operation.word()
+            )
+        );
+    }
+}
+
+#[test]
+fn a_truncate_has_no_row() {
+    let plan = plan();
+    let mut out = Vec::new();
+    write_truncate(&plan, 9, &stamp(&plan), &mut out);
+    let record: Json = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        record,
+        json!({
+            "objectID": "p:@9", "op": "truncate", "changed_by": record["changed_by"],
+            "changed_at": 1_795_181_400.25, "transaction_id": 77,
+        })
+    );
+    assert!(record["changed_by"].as_str().unwrap().starts_with("p_"));
+}
+
+#[test]
+fn a_change_that_cannot_be_written_leaves_nothing_behind() {
+    let plan = plan();
+    let stamp = stamp(&plan);
+    let values = [text("x"), Value::Null, Value::Null];
+    let refused = |previous: &[(usize, Value<'_>)], key: Option<&str>| {
+        let mut out = b"before".to_vec();
+        let change = change(Operation::Update, previous, &stamp);
+        let error = write_change(&plan, &change, &[key], &values, None, &mut Offset::new(0), &mut out)
+            .expect_err("a record was written");
+        assert_eq!(out, b"before");
+        error
+    };
+    assert!(matches!(refused(&[(4, Value::Null)], Some("1")), RecordError::NotTracked { place: 4 }));
+    assert!(matches!(refused(&[(1, text("raw"))], Some("1")), RecordError::PseudonymKeyMissing));
+    assert!(matches!(
+        refused(&[(1, Value::Int(1))], Some("1")),
+        RecordError::PseudonymNeedsText { field: 1 }
+    ));
+    assert!(matches!(refused(&[], None), RecordError::NullKey { part: 0 }));
+    let unkeyed = Stamp::new(&plan, "alice", AT, 1, None);
+    assert!(matches!(unkeyed, Err(RecordError::PseudonymKeyMissing)));
+}
+
+#[test]
+fn operations_are_words() {
+    for operation in Operation::ALL {
+        assert_eq!(Operation::of(operation.word()), Some(operation));
+        assert_eq!(Operation::of(&operation.word().to_uppercase()), Some(operation));
+    }
+    assert_eq!(Operation::of("upsert"), None);
+}
