@@ -46,6 +46,12 @@ impl<'a> TroubleMaker<'a> {
     pub(super) fn mend(&mut self) -> Result<()> {
         self.pinned = None;
         self.stage.standin.clear_faults();
+        let usual = [
+            ("audit_algolia.batch_rows", "1000"),
+            ("audit_algolia.in_flight", "4"),
+            ("audit_algolia.workers", "2"),
+        ];
+        self.stage.cluster.set(&usual)?;
         self.execute("select audit_algolia.resume()")
     }
 
