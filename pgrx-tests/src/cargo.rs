@@ -48,11 +48,13 @@ pub fn command() -> Command {
     cargo
 }
 
-/// Adds what selects the extension's shell for one PostgreSQL: features, headers and target folder.
-pub fn for_server(cargo: &mut Command, pg: &PgConfig) {
+/// Adds what selects the extension's shell for one PostgreSQL: features, headers and target folder. What tests run has
+/// the failpoints as well.
+pub fn for_server(cargo: &mut Command, pg: &PgConfig, profile: Profile) {
+    let failpoints = if profile == Profile::Dev { ",failpoints" } else { "" };
     cargo
         .args(["-p", "audit_algolia", "--no-default-features", "--features"])
-        .arg(format!("pg{}", pg.major()))
+        .arg(format!("pg{}{failpoints}", pg.major()))
         .arg("--target-dir")
         .arg(extension_target(pg))
         .env("PGRX_PG_CONFIG_PATH", pg.path());
@@ -67,7 +69,7 @@ pub fn build_extension(pg: &PgConfig, profile: Profile) -> Result<PathBuf> {
     }
     let mut cargo = command();
     cargo.args(["build", "-q", "--lib"]);
-    for_server(&mut cargo, pg);
+    for_server(&mut cargo, pg, profile);
     if profile == Profile::Release {
         cargo.arg("--release");
     }

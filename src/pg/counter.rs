@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::process::{self, Scratch};
-use super::shmem;
+use super::{failpoint, shmem};
 use crate::ledger::Count;
 
 thread_local! {
@@ -108,6 +108,7 @@ fn count(database: u32, subject: &Subject) -> bool {
     // SAFETY: a look-up in the catalogs, inside a transaction.
     let present = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) } != pg_sys::InvalidOid;
     let mut done = true;
+    failpoint::reach("in count");
     if present {
         let before = expected(database, subject);
         match (count_rows(subject), shmem::ledger()) {

@@ -3,6 +3,7 @@
 mod api;
 mod capture;
 mod counter;
+mod failpoint;
 mod filter;
 mod guc;
 mod hooks;

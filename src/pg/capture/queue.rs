@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use crate::ledger::ID_BLOCK;
 use crate::pg::owner::{as_user, home, Home};
 use crate::pg::report::Outcome;
-use crate::pg::xact;
+use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 use crate::regions::Regions;
 
@@ -152,6 +152,7 @@ impl Writer {
             }
         }
         self.rows.clear();
+        failpoint::reach("in capture");
         xact::note_queued(self.index_id, count as i64, &spans);
         Ok(())
     }

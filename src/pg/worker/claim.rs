@@ -10,7 +10,7 @@ use crate::delivery::batch::{Action, Batch, BatchBuilder};
 use crate::delivery::culprit::object_id;
 use crate::ledger::{Claimable, End, Flight};
 use crate::pg::process::in_transaction;
-use crate::pg::shmem;
+use crate::pg::{failpoint, shmem};
 use crate::record::compact_len;
 use crate::regions::Span;
 
@@ -170,7 +170,8 @@ pub(super) fn claim(
     statements: &Statements,
     limits: Limits,
 ) -> spi::Result<Catch> {
-    in_transaction(|| {
+    failpoint::reach("before claim");
+    let caught = in_transaction(|| {
         if !lock(statements.queue) {
             return Ok(Catch::Gone);
         }
@@ -220,6 +221,7 @@ pub(super) fn claim(
         };
         let place = ledger.claimed(slot, rest, flight);
         drop(ledger);
+        failpoint::reach("in claim");
         let Some(flight) = place else {
             return Ok(if crowded { Catch::Crowded } else { Catch::Nothing });
         };
@@ -236,7 +238,9 @@ pub(super) fn claim(
             }
         }
         Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish(), oversized }))
-    })
+    });
+    failpoint::reach("after claim");
+    caught
 }
 
 /// What of the span lies beyond the last row dealt with.

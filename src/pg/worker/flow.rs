@@ -16,7 +16,7 @@ use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
 use crate::ledger::{Micros, Next, Wakes};
 use crate::pg::process;
-use crate::pg::{guc, shmem};
+use crate::pg::{failpoint, guc, shmem};
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
 const NAP_MS: i64 = 60_000;
@@ -260,7 +260,9 @@ impl Flow {
                     );
                     let errand =
                         Errand { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };
-                    if let Err(error) = self.send(errand) {
+                    let sent = self.send(errand);
+                    failpoint::reach("after sending");
+                    if let Err(error) = sent {
                         self.give_up(claimed.flight, &format!("no thread to send with: {error}"));
                         return Some(now().saturating_add(PAUSE));
                     }

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use super::claim::{lock, Statements};
 use crate::pg::process::in_transaction;
-use crate::pg::xact;
+use crate::pg::{failpoint, xact};
 
 /// A record that is given up.
 pub(super) struct Dead {
@@ -31,7 +31,8 @@ pub(super) fn settle<'a>(
     statements: &Statements,
     delivered: impl Iterator<Item = (i32, &'a [i64])>,
 ) -> spi::Result<Settled> {
-    in_transaction(|| {
+    failpoint::reach("before settlement");
+    let settled = in_transaction(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
@@ -40,10 +41,13 @@ pub(super) fn settle<'a>(
                 let deleted =
                     client.update(&statements.settle, None, &[index_id.into(), ids.to_vec().into()])?;
                 xact::note_removed(index_id, deleted.len() as i64);
+                failpoint::reach("in settlement");
             }
             Ok(Settled::Done)
         })
-    })
+    });
+    failpoint::reach("after settlement");
+    settled
 }
 
 /// Moves refused rows of one index to the dead letters.
@@ -79,6 +83,7 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
             let buried = client.update(&statements.bury, None, &arguments)?.len() as i64;
             xact::note_removed(index_id, buried);
             xact::note_dead(index_id, buried);
+            failpoint::reach("in burial");
             Ok(Settled::Done)
         })
     })

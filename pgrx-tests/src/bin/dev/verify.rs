@@ -56,7 +56,7 @@ fn checks(pg: &PgConfig, tally: &mut Tally) {
 
     let mut lint = cargo::command();
     lint.args(["clippy", "-q", "--all-targets"]);
-    cargo::for_server(&mut lint, pg);
+    cargo::for_server(&mut lint, pg, Profile::Dev);
     lint.args(["--", "-D", "warnings"]);
     tally.run("lint the extension", &mut lint);
 

@@ -1,0 +1,123 @@
+//! Processes that end, or run out of disk, at the worst moment: between any two steps of a row's way nothing is lost, and
+//! nothing is sent that has not committed.
+
+use audit_algolia_tests::server::StopMode;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
+
+use crate::support::*;
+
+/// The stand-in takes records of so many bytes.
+const LIMIT: usize = 1000;
+
+/// Orders what the next process does that comes to a failpoint; see `src/pg/failpoint.rs`.
+fn order(stage: &Stage, point: &str, action: &str) {
+    std::fs::write(stage.cluster.data_dir().join("audit_algolia.failpoint"), format!("{point} {action}"))
+        .unwrap();
+}
+
+fn wait_until_carried_out(stage: &Stage, point: &str) {
+    let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
+    wait_until(&format!("somebody {point}"), SOON, || !file.exists());
+}
+
+fn stage() -> Stage {
+    Stage::builder()
+        .standin(|standin| standin.max_record_bytes = LIMIT)
+        .setting("audit_algolia.retry_min", "10ms")
+        .setting("audit_algolia.retry_max", "100ms")
+        .start()
+        .unwrap()
+}
+
+#[test]
+fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
+    let points = [
+        "before claim",
+        "in claim",
+        "after claim",
+        "after sending",
+        "before settlement",
+        "in settlement",
+        "after settlement",
+        "in burial",
+    ];
+    let stage = stage();
+    drop(staged(&stage, "log"));
+    let (mut next, mut poison) = (1, Vec::new());
+    // An error makes the next start of a worker wait; a restart of the server by a kill does away with that.
+    for point in points {
+        for action in ["error", "kill"] {
+            let mut witness = session(&stage);
+            order(&stage, point, action);
+            // Whether the insert has committed when its session breaks is not known: so it is made until one is through.
+            wait_until("an insert", SOON, || {
+                let insert = "insert into log
+                     select n, case when n = $1 then repeat('x', 2000) else 'note ' || n end
+                     from generate_series($1::bigint, $1 + 99) as n
+                     on conflict do nothing";
+                session(&stage).execute(insert, &[&next]).is_ok()
+            });
+            poison.push(next);
+            next += 100;
+            wait_until_carried_out(&stage, point);
+            if action == "kill" {
+                wait_until("the crash", SOON, || witness.batch_execute("select 1").is_err());
+            }
+            let mut db = session(&stage);
+            stage.wait_for_records("log", next as usize - 1 - poison.len());
+            wait_for_empty_queue(&mut db, "log");
+            assert_holds(&stage.standin, "log", (1..next).filter(|id| !poison.contains(id)));
+            let dead: i64 = one(&mut db, "select count(*) from audit_algolia.dead_letters");
+            assert_eq!(dead, poison.len() as i64, "{point} {action}");
+            assert_eq!(queue(&mut db, "log").dead, dead, "{point} {action}");
+        }
+    }
+}
+
+#[test]
+fn a_writer_without_disk_hears_of_it_and_nothing_of_its_transaction_is_sent() {
+    let stage = stage();
+    let mut db = staged(&stage, "log");
+    order(&stage, "in capture", "error");
+    let error =
+        db.batch_execute("insert into log select n, 'lost' from generate_series(1, 500) as n").unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53100");
+    insert(&mut db, "log", 1001..=1010);
+    order(&stage, "in capture", "kill");
+    assert!(db
+        .batch_execute("insert into log select n, 'lost' from generate_series(2001, 2500) as n")
+        .is_err());
+    wait_until("the crash", SOON, || witness.batch_execute("select 1").is_err());
+    let mut db = session(&stage);
+    insert(&mut db, "log", 1011..=1020);
+    stage.wait_for_records("log", 20);
+    wait_for_empty_queue(&mut db, "log");
+    assert_holds(&stage.standin, "log", 1001..=1020);
+}
+
+#[test]
+fn a_count_that_is_cut_short_is_made_again() {
+    let stage = stage();
+    let mut db = staged(&stage, "log");
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    insert(&mut db, "log", 1..=100);
+    drop(db);
+    for action in ["error", "kill"] {
+        order(&stage, "in count", action);
+        stage.cluster.restart(StopMode::Fast).unwrap();
+        wait_until_carried_out(&stage, "in count");
+        let mut db = session(&stage);
+        wait_until("a count", SOON, || {
+            let log = stage.cluster.log();
+            let counters =
+                "select count(*) from pg_stat_activity where backend_type = 'audit_algolia counter'";
+            log.contains("audit_algolia launcher started") && one::<i64>(&mut db, counters) == 0
+        });
+        assert_eq!(queue(&mut db, "log").queued, 100);
+    }
+    let mut db = session(&stage);
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    stage.wait_for_records("log", 100);
+    wait_for_empty_queue(&mut db, "log");
+}
