@@ -161,3 +161,17 @@ create event trigger audit_algolia_follow_partitions
     execute function audit_algolia.follow_partitions();
 comment on event trigger audit_algolia_follow_partitions is
     'Keeps rows from passing by the triggers of watched tables that become partitions or members of an inheritance tree.';
+
+create function audit_algolia.forget_dropped()
+    returns event_trigger
+    language c security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'forget_dropped_wrapper';
+comment on function audit_algolia.forget_dropped() is
+    'Event trigger function: forgets the rules of watched tables that have been dropped. Their queued rows are still delivered.';
+
+create event trigger audit_algolia_forget_dropped
+    on sql_drop
+    execute function audit_algolia.forget_dropped();
+comment on event trigger audit_algolia_forget_dropped is
+    'Forgets the rules of watched tables that have been dropped.';

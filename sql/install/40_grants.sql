@@ -4,6 +4,9 @@ revoke all on all sequences in schema audit_algolia from public;
 revoke all on all functions in schema audit_algolia from public;
 revoke all on schema audit_algolia from public;
 
+-- The extension's owner works in the schema also when somebody else has made it.
+grant usage on schema audit_algolia to current_user;
+
 grant usage on schema audit_algolia to pg_monitor;
 grant execute on function audit_algolia.queue_stats() to pg_monitor;
 grant execute on function audit_algolia.worker_stats() to pg_monitor;

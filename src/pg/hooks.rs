@@ -38,7 +38,7 @@ pub(super) fn install() {
     }
 }
 
-/// Notices that an extension is created or dropped, in whatever way: also DROP OWNED and DROP SCHEMA … CASCADE.
+/// Notices that an extension is created, updated or dropped, in whatever way: also DROP OWNED and DROP SCHEMA … CASCADE.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_object_access(
     access: pg_sys::ObjectAccessType::Type,
@@ -47,14 +47,14 @@ unsafe extern "C-unwind" fn on_object_access(
     sub: i32,
     argument: *mut std::ffi::c_void,
 ) {
-    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_CREATE};
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     // SAFETY: the hook before ours is called as the server would have called it.
     unsafe {
         if let Some(previous) = PREVIOUS_ACCESS {
             previous(access, class, object, sub, argument);
         }
     }
-    if class == pg_sys::ExtensionRelationId && matches!(access, OAT_POST_CREATE | OAT_DROP) {
+    if class == pg_sys::ExtensionRelationId && matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
         xact::note_extension();
     }
 }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use postgres::{Client, NoTls};
 
 use super::account::Account;
-use super::builder::{standby_of, write_settings, Builder, Settings};
+use super::builder::{standby_of, upgrade_of, write_settings, Builder, Settings};
 use super::folder::Folder;
 use super::install::Installation;
 use super::log::last_lines;
@@ -56,6 +56,11 @@ impl Cluster {
     /// A streaming standby of a running cluster; returns when it takes read-only connections.
     pub fn standby_of(primary: &Cluster) -> Result<Cluster> {
         standby_of(primary)
+    }
+
+    /// What `pg_upgrade` makes of a stopped cluster; it runs the same PostgreSQL.
+    pub fn upgrade_of(old: &Cluster) -> Result<Cluster> {
+        upgrade_of(old)
     }
 
     pub(super) fn new(

@@ -84,6 +84,7 @@ fn a_writer_without_disk_hears_of_it_and_nothing_of_its_transaction_is_sent() {
         db.batch_execute("insert into log select n, 'lost' from generate_series(1, 500) as n").unwrap_err();
     assert_eq!(error.code().unwrap().code(), "53100");
     insert(&mut db, "log", 1001..=1010);
+    let mut witness = session(&stage);
     order(&stage, "in capture", "kill");
     assert!(db
         .batch_execute("insert into log select n, 'lost' from generate_series(2001, 2500) as n")

@@ -1,6 +1,6 @@
 //! Watched tables whose rows can be changed past their statement-level triggers all of a sudden: because they have become
 //! partitions or members of an inheritance tree, or because their triggers are to fire for a subscription, which fires
-//! those for rows alone. They get triggers that see each row.
+//! those for rows alone. They get triggers that see each row. And watched tables that are no more.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -13,6 +13,12 @@ use crate::record::Operation;
 #[pg_extern(sql = false)]
 fn follow_partitions() -> Result<(), ErrorReport> {
     reported(replace_triggers())
+}
+
+/// The event trigger's function, called after each statement that has dropped something.
+#[pg_extern(sql = false)]
+fn forget_dropped() -> Result<(), ErrorReport> {
+    reported(Spi::run(include_str!("../../../sql/forget_dropped.sql")).map_err(Into::into))
 }
 
 /// A trigger that sees too little.

@@ -146,6 +146,20 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
     })
 }
 
+/// The version of the extension's SQL objects; `None`: it has been dropped.
+pub(super) fn extension_version() -> spi::Result<Option<String>> {
+    in_transaction(|| {
+        Spi::connect(|client| {
+            let rows = client.select(include_str!("../../../sql/extension_version.sql"), Some(1), &[])?;
+            if rows.is_empty() {
+                Ok(None)
+            } else {
+                rows.first().get_one()
+            }
+        })
+    })
+}
+
 /// Rows read off a span, and whether more may be left in it.
 struct Read {
     rows: Vec<Row>,

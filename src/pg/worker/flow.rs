@@ -81,6 +81,8 @@ pub(super) struct Flow {
     cargo: HashMap<usize, Cargo>,
     /// The queue has vanished under our hands.
     gone: bool,
+    /// The version of the extension's objects, if it is not the library's: their tables are left alone.
+    foreign: Option<String>,
     /// Statistics of tables have not been told since the last transaction.
     untold: bool,
     dice: fastrand::Rng,
@@ -98,6 +100,7 @@ impl Flow {
             indices: HashMap::new(),
             cargo: HashMap::new(),
             gone: false,
+            foreign: None,
             untold: true,
             dice: fastrand::Rng::new(),
         }
@@ -199,7 +202,7 @@ impl Flow {
 
     /// Claims and sends batches while there is room; returns when to look again.
     fn claim_all(&mut self) -> Option<Micros> {
-        if self.sink.is_none() || !guc::is_enabled() {
+        if self.sink.is_none() || self.foreign.is_some() || !guc::is_enabled() {
             return None;
         }
         loop {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{complain, now, Flow, Index};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
-use crate::pg::worker::claim::{indices, Statements};
+use crate::pg::worker::claim::{extension_version, indices, Statements};
 use crate::pg::{guc, shmem};
 
 impl Flow {
@@ -46,8 +47,42 @@ impl Flow {
         self.settings = Some(settings);
     }
 
+    /// Looks whether the extension's objects are of the library's version. After a new library has been installed they
+    /// are not until `ALTER EXTENSION … UPDATE`; and what another version expects of its tables nobody knows.
+    fn check_version(&mut self) {
+        let library = env!("CARGO_PKG_VERSION");
+        let found = match extension_version() {
+            Ok(found) => found.filter(|version| version != library),
+            Err(error) => {
+                complain("audit_algolia could not read the version of its extension", &error.to_string());
+                return;
+            }
+        };
+        if self.foreign == found {
+            return;
+        }
+        if let Some(version) = &found {
+            ErrorReport::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("audit_algolia delivers nothing: the library is version {library}, the extension {version}"),
+                "audit_algolia worker",
+            )
+            .set_hint(
+                "Run ALTER EXTENSION audit_algolia UPDATE; if the library is the older one, install the new one and \
+                 restart the server. Rows wait.",
+            )
+            .report(PgLogLevel::WARNING);
+            self.statements = None;
+        }
+        self.foreign = found;
+    }
+
     /// Reads which indices there are, and opens their lanes.
     pub(super) fn read_indices(&mut self) {
+        self.check_version();
+        if self.foreign.is_some() {
+            return;
+        }
         let prepared = if self.statements.is_none() {
             Statements::prepare().map(|statements| self.statements = statements)
         } else {

@@ -1,0 +1,52 @@
+//! What a worker takes of the machine does not grow with what it has done.
+
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::{Fault, Times};
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+
+use crate::support::*;
+
+/// Memory of a process that is its own, in kB.
+fn memory(pid: i32) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn deliver(stage: &Stage, db: &mut Client, rows: std::ops::RangeInclusive<i64>) {
+    let total = *rows.end() as u64;
+    insert(db, "log", rows);
+    wait_until("delivery", 3 * SOON, || stage.standin.light_counts("log").operations >= total);
+    wait_until("an empty queue", SOON, || queue(db, "log").queued == 0);
+}
+
+#[test]
+fn a_worker_stays_as_small_as_it_was() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.light = true)
+        .setting("audit_algolia.workers", 1)
+        .setting("audit_algolia.retry_min", "1ms")
+        .setting("audit_algolia.retry_max", "1ms")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    wait_until("a worker", SOON, || workers(&mut db, "postgres").len() == 1);
+    deliver(&stage, &mut db, 1..=50_000);
+    let worker = workers(&mut db, "postgres")[0];
+    let before = memory(worker);
+    for part in 1..=5 {
+        deliver(&stage, &mut db, part * 50_000 + 1..=(part + 1) * 50_000);
+    }
+    let delivered = memory(worker);
+    assert!(delivered < before + 3_000, "after 250,000 rows more: {before} kB, now {delivered} kB");
+    // An outage: a batch is tried a thousand times.
+    stage.standin.fault(None, Fault::error(503, "down"), Times::Count(1000));
+    let requests = stage.standin.request_count();
+    insert(&mut db, "log", 400_001..=401_000);
+    wait_until("a thousand attempts", 3 * SOON, || stage.standin.request_count() >= requests + 1000);
+    wait_until("an empty queue", SOON, || queue(&mut db, "log").queued == 0);
+    assert_eq!(workers(&mut db, "postgres"), [worker], "it is the same worker all the time");
+    let tried = memory(worker);
+    assert!(tried < delivered + 3_000, "after an outage: {delivered} kB, now {tried} kB");
+}

@@ -1,0 +1,154 @@
+//! Watched tables, their owners and the extension itself, changed under the eyes of everybody.
+
+use audit_algolia_tests::server::{Cluster, StopMode};
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+
+use crate::support::*;
+
+fn sources(db: &mut Client) -> Vec<String> {
+    let rows = db.query("select source::text || ' ' || state from audit_algolia.sources order by id", &[]);
+    rows.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn a_dropped_table_is_forgotten_and_its_queued_rows_arrive() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    for table in ["other", "third", "fourth"] {
+        watch(&mut db, table);
+    }
+    db.batch_execute(
+        "create schema s; create table s.fifth (id bigint primary key, note text);
+         select audit_algolia.watch('s.fifth', columns => '{note}'); select audit_algolia.pause()",
+    )
+    .unwrap();
+    for table in ["log", "other", "third", "fourth", "s.fifth"] {
+        insert(&mut db, table, 1..=10);
+    }
+    db.batch_execute("drop table log; drop schema s cascade").unwrap();
+    db.batch_execute("begin; drop table third; rollback").unwrap();
+    db.batch_execute("create role leaving; alter table fourth owner to leaving; drop owned by leaving")
+        .unwrap();
+    assert_eq!(sources(&mut db), ["other watching", "third watching"]);
+    db.batch_execute("select audit_algolia.resume()").unwrap();
+    for index in ["log", "other", "third", "fourth", "fifth"] {
+        stage.wait_for_records(index, 10);
+        wait_until("an empty queue", SOON, || queue(&mut db, index).queued == 0);
+    }
+    // The name is free for another table, which can go to the same index.
+    watch(&mut db, "log");
+    insert(&mut db, "log", 11..=20);
+    stage.wait_for_records("log", 20);
+    // Nothing of ours is in the way of other things that are dropped.
+    db.batch_execute("create temp table t (); drop table t; create view v as select 1; drop view v").unwrap();
+    db.batch_execute("drop extension audit_algolia cascade; drop table log").unwrap();
+}
+
+#[test]
+fn renamed_tables_schemas_and_types_stay_watched() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create schema s; create type s.kind as enum ('a', 'b');
+         create table s.log (id bigint primary key, kind s.kind);
+         select audit_algolia.watch('s.log', columns => '{kind}');
+         insert into s.log values (1, 'a')",
+    )
+    .unwrap();
+    db.batch_execute("alter table s.log rename to book; insert into s.book values (2, 'a')").unwrap();
+    db.batch_execute("alter schema s rename to t; insert into t.book values (3, 'a')").unwrap();
+    db.batch_execute("alter type t.kind rename to sort; alter type t.sort rename value 'a' to 'c'").unwrap();
+    db.batch_execute("insert into t.book values (4, 'c'); alter table t.book set schema public").unwrap();
+    db.batch_execute("insert into book values (5, 'b')").unwrap();
+    stage.wait_for_records("log", 5);
+    let kinds: Vec<String> = stage
+        .standin
+        .index("log")
+        .values()
+        .map(|record| record["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["a", "a", "a", "c", "b"]);
+    assert_eq!(sources(&mut db), ["book watching"]);
+}
+
+#[test]
+fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create role keeper superuser login; create role writer login;
+         drop extension audit_algolia; set role keeper; create extension audit_algolia; reset role;
+         create table log (id bigint primary key, note text); alter table log owner to writer;
+         grant usage on schema audit_algolia to writer; grant execute on all functions in schema audit_algolia to writer;
+         set role writer; select audit_algolia.watch('log', columns => '{note}'); insert into log values (1, 'a');
+         reset role; alter role keeper nosuperuser",
+    )
+    .unwrap();
+    stage.wait_for_records("log", 1);
+    db.batch_execute("set role writer; insert into log values (2, 'b'); reset role").unwrap();
+    stage.wait_for_records("log", 2);
+    db.batch_execute(
+        "alter table log owner to postgres; drop owned by writer; drop role writer; insert into log values (3, 'c')",
+    )
+    .unwrap();
+    stage.wait_for_records("log", 3);
+    wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn objects_of_another_version_are_left_alone_until_they_are_updated() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    insert(&mut db, "log", 1..=10);
+    stage.wait_for_records("log", 10);
+    wait_for_empty_queue(&mut db, "log");
+    let change = |db: &mut Client, version: &str| {
+        let set = "update pg_extension set extversion = $1 where extname = 'audit_algolia'";
+        db.execute(set, &[&version]).unwrap();
+        // Whatever is done to an extension has the workers look.
+        db.batch_execute(
+            "alter extension audit_algolia add table log; alter extension audit_algolia drop table log",
+        )
+        .unwrap();
+        for pid in workers(db, "postgres") {
+            db.execute("select pg_terminate_backend($1)", &[&pid]).unwrap();
+        }
+    };
+    change(&mut db, "0.0.1");
+    let told = |stage: &Stage| stage.cluster.log().matches("audit_algolia delivers nothing").count();
+    wait_until("a word in the log", SOON, || told(&stage) >= 2);
+    insert(&mut db, "log", 11..=20);
+    assert!(stage.cluster.log().contains("the extension 0.0.1"));
+    assert_eq!(stage.standin.index("log").len(), 10);
+    assert!(told(&stage) <= 4, "each worker tells it once");
+    change(&mut db, env!("CARGO_PKG_VERSION"));
+    stage.wait_for_records("log", 20);
+    wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn an_upgraded_server_delivers_what_was_queued_before() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    insert(&mut db, "log", 1..=10);
+    stage.wait_for_records("log", 10);
+    wait_for_empty_queue(&mut db, "log");
+    db.batch_execute("select audit_algolia.pause()").unwrap();
+    insert(&mut db, "log", 11..=1000);
+    db.batch_execute("select audit_algolia.resume()").unwrap();
+    stage.standin.set_latency(std::time::Duration::from_secs(5));
+    stage.cluster.stop(StopMode::Fast).unwrap();
+    stage.standin.set_latency(std::time::Duration::ZERO);
+    let before = stage.standin.request_count();
+    let new = Cluster::upgrade_of(&stage.cluster).unwrap();
+    stage.wait_for_records("log", 1000);
+    // Had the workers been awake during the upgrade, there would be more requests than the new server's.
+    assert!(stage.standin.request_count() - before <= 4);
+    let mut db = new.client("postgres", "postgres");
+    insert(&mut db, "log", 1001..=1010);
+    stage.wait_for_records("log", 1010);
+    wait_for_empty_queue(&mut db, "log");
+    assert_eq!(sources(&mut db), ["log watching"]);
+}
