@@ -15,6 +15,9 @@ const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
 /// The time over which the delivery rate is averaged, in seconds.
 const RATE_WINDOW: f64 = 10.0;
 
+/// An index's troubles are logged this often at most, by all workers together.
+const TELL_EVERY: Micros = 60_000_000;
+
 /// Microseconds since the server's epoch, as PostgreSQL's `timestamptz` counts them.
 pub type Micros = i64;
 
@@ -89,6 +92,10 @@ pub struct Lane {
     pub last_error: Text<400>,
     pub last_error_at: Micros,
     pub stats_reset: Micros,
+    /// When a failure was last logged; 0: never.
+    told_at: Micros,
+    /// A failure has been logged, and no success since.
+    told: bool,
     rate_rows: f64,
     rate_at: Micros,
 }
@@ -120,6 +127,8 @@ impl Lane {
         last_error: Text::EMPTY,
         last_error_at: 0,
         stats_reset: 0,
+        told_at: 0,
+        told: false,
         rate_rows: 0.0,
         rate_at: 0,
     };
@@ -146,6 +155,11 @@ impl Lane {
     /// Whether a batch may be sent at `now`. After a failure a single batch is tried before the rest follows.
     pub fn is_open(&self, now: Micros) -> bool {
         !self.paused && self.retry_at <= now && (self.failures == 0 || self.in_flight == 0)
+    }
+
+    /// Whether the latest attempt failed: until one succeeds, a single batch is under way at a time.
+    pub fn is_in_trouble(&self) -> bool {
+        self.failures > 0
     }
 
     /// When rows that wait here may next be claimed: `None` when none wait or only a person can open the lane.
@@ -265,6 +279,21 @@ impl Lane {
         self.blocked = setback == Setback::Blocked;
         self.last_error.set(reason);
         self.last_error_at = now;
+    }
+
+    /// Whether a failure is to be logged now: the one who is told so does it.
+    pub fn tell_trouble(&mut self, now: Micros) -> bool {
+        let is_news = self.told_at == 0 || now.saturating_sub(self.told_at) >= TELL_EVERY;
+        if is_news {
+            self.told_at = now;
+            self.told = true;
+        }
+        is_news
+    }
+
+    /// Whether a success is to be logged, since the last thing logged was a failure.
+    pub fn tell_recovery(&mut self) -> bool {
+        std::mem::take(&mut self.told)
     }
 
     /// Forgets the backoff: the next attempt may start at once.

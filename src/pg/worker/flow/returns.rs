@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::{complain, now, Cargo, Flow, LOG_EVERY};
+use super::{complain, now, Cargo, Flow};
 use crate::delivery::couriers::{Couriers, Return};
 use crate::delivery::outcome::Outcome;
-use crate::ledger::Setback;
+use crate::ledger::{Lane, Setback};
 use crate::pg::process;
 use crate::pg::worker::claim::settle;
 use crate::pg::{guc, shmem};
@@ -79,8 +79,11 @@ impl Flow {
                     Ok(false) | Err(_) => ledger.released(self.slot, flight, &ids),
                 }
             }
-            if let Some(index) = self.indices.get_mut(&index_id).filter(|index| index.in_trouble) {
-                index.in_trouble = false;
+            let is_news = shmem::ledger().is_some_and(|mut ledger| {
+                let lane = ledger.find_lane(self.database, index_id).and_then(|lane| ledger.lane_at(lane));
+                lane.is_some_and(Lane::tell_recovery)
+            });
+            if let (true, Some(index)) = (is_news, self.indices.get(&index_id)) {
                 log!("audit_algolia delivers to index \"{}\" again", index.name);
             }
         }
@@ -89,6 +92,7 @@ impl Flow {
     fn set_back(&mut self, flight: usize, cargo: &Cargo, setback: Setback, reason: &str, at_least: Duration) {
         let now = now();
         let dice = self.dice.f64();
+        let mut is_news = false;
         if let Some(mut ledger) = shmem::ledger() {
             ledger.released(self.slot, flight, &cargo.ids);
             if let Some(lane) = ledger.lane_at(cargo.lane) {
@@ -102,17 +106,14 @@ impl Flow {
                 let retry_at = now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
                 let times = (cargo.started_at, retry_at);
                 lane.set_back(setback, cargo.ids.len() as i64, reason, times, now);
+                is_news = lane.tell_trouble(now);
             }
             if let Some(me) = ledger.workers.get_mut(self.slot) {
                 me.last_error.set(reason);
             }
         }
-        if let Some(index) = self.indices.get_mut(&cargo.index_id) {
-            if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
-                index.logged_at = now;
-                index.in_trouble = true;
-                log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
-            }
+        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
+            log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
         }
     }
 
