@@ -3,6 +3,8 @@ revoke all on all tables in schema audit_algolia from public;
 revoke all on all sequences in schema audit_algolia from public;
 revoke all on all functions in schema audit_algolia from public;
 revoke all on schema audit_algolia from public;
+-- A column of such a type, in somebody's table, would stand in the way of DROP EXTENSION.
+revoke all on type audit_algolia.index, audit_algolia.source, audit_algolia.queue, audit_algolia.sources from public;
 
 grant usage on schema audit_algolia to pg_monitor;
 grant execute on function audit_algolia.queue_stats() to pg_monitor;

@@ -92,8 +92,10 @@ pub struct Lane {
     pub last_error: Text<400>,
     pub last_error_at: Micros,
     pub stats_reset: Micros,
-    /// When a failure was last logged; 0: never.
+    /// When these were last logged, 0: never. A failure, a refusal, a success after either.
     told_at: Micros,
+    told_blocked_at: Micros,
+    told_recovery_at: Micros,
     /// A failure has been logged, and no success since.
     told: bool,
     rate_rows: f64,
@@ -128,6 +130,8 @@ impl Lane {
         last_error_at: 0,
         stats_reset: 0,
         told_at: 0,
+        told_blocked_at: 0,
+        told_recovery_at: 0,
         told: false,
         rate_rows: 0.0,
         rate_at: 0,
@@ -281,19 +285,29 @@ impl Lane {
         self.last_error_at = now;
     }
 
-    /// Whether a failure is to be logged now: the one who is told so does it.
-    pub fn tell_trouble(&mut self, now: Micros) -> bool {
-        let is_news = self.told_at == 0 || now.saturating_sub(self.told_at) >= TELL_EVERY;
+    /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
+    /// if it was backing off before.
+    pub fn tell_trouble(&mut self, setback: Setback, now: Micros) -> bool {
+        let told_at = match setback {
+            Setback::Retry => &mut self.told_at,
+            Setback::Blocked => &mut self.told_blocked_at,
+        };
+        let is_news = is_long_ago(*told_at, now);
         if is_news {
-            self.told_at = now;
+            *told_at = now;
             self.told = true;
         }
         is_news
     }
 
     /// Whether a success is to be logged, since the last thing logged was a failure.
-    pub fn tell_recovery(&mut self) -> bool {
-        std::mem::take(&mut self.told)
+    pub fn tell_recovery(&mut self, now: Micros) -> bool {
+        let is_news = self.told && is_long_ago(self.told_recovery_at, now);
+        if is_news {
+            self.told_recovery_at = now;
+            self.told = false;
+        }
+        is_news
     }
 
     /// Forgets the backoff: the next attempt may start at once.
@@ -330,4 +344,8 @@ impl Lane {
         self.stats_reset = now;
         self.rate_rows = 0.0;
     }
+}
+
+fn is_long_ago(told_at: Micros, now: Micros) -> bool {
+    told_at == 0 || now.saturating_sub(told_at) >= TELL_EVERY
 }

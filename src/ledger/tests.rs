@@ -351,10 +351,17 @@ fn workers_and_launcher_look_when_a_prepared_transaction_has_changed_more_than_r
 
 #[test]
 fn an_index_that_flaps_is_told_of_once_a_minute() {
-    let (mut lane, mut told) = (Lane::EMPTY, (0, 0));
+    let (mut lane, mut told) = (Lane::EMPTY, [0; 3]);
     for second in 0..180 {
-        told.0 += u32::from(lane.tell_trouble(1 + second * 1_000_000));
-        told.1 += u32::from(lane.tell_recovery());
+        let now = 1 + second * 1_000_000;
+        for (count, is_news) in told.iter_mut().zip([
+            lane.tell_trouble(Setback::Retry, now),
+            lane.tell_recovery(now),
+            lane.tell_trouble(Setback::Blocked, now),
+        ]) {
+            *count += u32::from(is_news);
+        }
+        lane.tell_recovery(now);
     }
-    assert_eq!(told, (3, 3));
+    assert_eq!(told, [3, 3, 3]);
 }

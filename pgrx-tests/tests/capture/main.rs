@@ -6,6 +6,7 @@ mod changed_queue;
 mod columns;
 mod dump;
 mod encodings;
+mod hostile;
 mod input;
 mod isolation;
 mod names;

@@ -10,6 +10,7 @@ mod databases;
 mod extension;
 mod fairness;
 mod hang;
+mod leaks;
 mod observe;
 mod order;
 mod outage;

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::{complain, now, Cargo, Flow};
 use crate::delivery::couriers::{Couriers, Return};
 use crate::delivery::outcome::Outcome;
-use crate::ledger::{Lane, Setback};
+use crate::ledger::Setback;
 use crate::pg::process;
 use crate::pg::worker::claim::settle;
 use crate::pg::{guc, shmem};
@@ -81,7 +81,7 @@ impl Flow {
             }
             let is_news = shmem::ledger().is_some_and(|mut ledger| {
                 let lane = ledger.find_lane(self.database, index_id).and_then(|lane| ledger.lane_at(lane));
-                lane.is_some_and(Lane::tell_recovery)
+                lane.is_some_and(|lane| lane.tell_recovery(now))
             });
             if let (true, Some(index)) = (is_news, self.indices.get(&index_id)) {
                 log!("audit_algolia delivers to index \"{}\" again", index.name);
@@ -106,7 +106,7 @@ impl Flow {
                 let retry_at = now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
                 let times = (cargo.started_at, retry_at);
                 lane.set_back(setback, cargo.ids.len() as i64, reason, times, now);
-                is_news = lane.tell_trouble(now);
+                is_news = lane.tell_trouble(setback, now);
             }
             if let Some(me) = ledger.workers.get_mut(self.slot) {
                 me.last_error.set(reason);
