@@ -242,3 +242,33 @@ fn the_readme_tells_of_every_function() {
         assert!(readme.contains(&format!("`{name}(")), "README.md does not explain {name}");
     }
 }
+
+/// The lint `undocumented_unsafe_blocks` sees blocks and impls; foreign declarations and functions it does not.
+#[test]
+fn everything_unsafe_is_argued() {
+    let root = read(&workspace().join("Cargo.toml"));
+    assert!(
+        root.contains("undocumented_unsafe_blocks = \"deny\"")
+            && root.contains("unsafe_op_in_unsafe_fn = \"deny\"")
+    );
+    for manifest in ["Cargo.toml", "pgrx-tests/Cargo.toml"] {
+        let text = read(&workspace().join(manifest));
+        assert!(text.contains("[lints]\nworkspace = true"), "{manifest} does not obey the workspace's lints");
+    }
+    let (lint, word) = (concat!("allow(clippy::undocumented_", "unsafe_blocks"), concat!("unsafe ", "fn "));
+    let sources = || files("src", "rs").into_iter().chain(files("pgrx-tests", "rs"));
+    none(sources(), "the lint stays on", |_, text| text.contains(lint));
+    none(sources(), "say why it is sound", |_, text| {
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        lines.iter().enumerate().any(|(at, line)| {
+            let foreign = line.contains("extern \"C") && line.ends_with('{') && !line.contains(" fn ");
+            // What the server calls back (`extern "C-unwind" fn`) is sound as far as the server keeps to its side.
+            let function = line.starts_with(word) || line.contains(&format!(" {word}"));
+            let above =
+                lines[..at].iter().rev().take_while(|line| line.starts_with("//") || line.starts_with("#["));
+            (foreign || function)
+                && !line.starts_with("//")
+                && !above.clone().any(|line| line.to_ascii_uppercase().contains("SAFETY"))
+        })
+    });
+}

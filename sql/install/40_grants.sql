@@ -3,6 +3,11 @@ revoke all on all tables in schema audit_algolia from public;
 revoke all on all sequences in schema audit_algolia from public;
 revoke all on all functions in schema audit_algolia from public;
 revoke all on schema audit_algolia from public;
+-- A column of such a type, in somebody's table, would stand in the way of DROP EXTENSION.
+revoke all on type
+    audit_algolia.index, audit_algolia.source, audit_algolia.queue, audit_algolia.dead_letter,
+    audit_algolia.sources, audit_algolia.dead_letters
+from public;
 
 -- The extension's owner works in the schema also when somebody else has made it.
 grant usage on schema audit_algolia to current_user;

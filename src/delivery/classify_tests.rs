@@ -282,4 +282,19 @@ proptest! {
         prop_assert!(reason.chars().count() <= REASON_CHARS);
         prop_assert!(!reason.chars().any(char::is_control));
     }
+
+    #[test]
+    fn no_wish_to_wait_is_longer_than_an_hour_or_misread(
+        text in prop_oneof!["\\PC{0,40}", "[0-9]{1,30}", "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"],
+        seconds in 0u64..100_000,
+    ) {
+        let wait = retry_after(&text, now());
+        prop_assert!(wait.is_none_or(|wait| wait <= MAX_RETRY_AFTER));
+        let asked = Duration::from_secs(seconds);
+        prop_assert_eq!(retry_after(&seconds.to_string(), now()), Some(asked.min(MAX_RETRY_AFTER)));
+        let date = httpdate::fmt_http_date(now() + asked);
+        prop_assert_eq!(retry_after(&date, now()), Some(asked.min(MAX_RETRY_AFTER)));
+        let past = httpdate::fmt_http_date(now() - asked);
+        prop_assert_eq!(retry_after(&past, now()), Some(Duration::ZERO));
+    }
 }

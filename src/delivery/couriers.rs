@@ -45,6 +45,7 @@ pub struct Couriers<T> {
     bell: UnixStream,
     ringer: Arc<UnixStream>,
     hired: usize,
+    /// Errands whose return has not been collected.
     under_way: usize,
 }
 
@@ -74,11 +75,6 @@ impl<T: Transport + 'static> Couriers<T> {
     /// A descriptor that becomes readable when a courier has returned.
     pub fn bell(&self) -> RawFd {
         self.bell.as_raw_fd()
-    }
-
-    /// Errands whose return has not been collected.
-    pub fn under_way(&self) -> usize {
-        self.under_way
     }
 
     /// Sends a courier out.

@@ -114,6 +114,7 @@ fn shown(part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn hosts_keep_their_order() {
@@ -151,5 +152,35 @@ mod tests {
     fn a_password_in_a_url_is_refused_and_not_repeated() {
         let error = parse_hosts("https://user:hunter2@a").unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_taken_as_hosts_and_nothing_else_or_refused(
+            list in prop_oneof![
+                "\\PC{0,60}",
+                "( ?(HTTPS?|ftp|https?)://[a-z@/?#:.\\[\\]_-]{0,20}[:/0-9]{0,8},?){0,4}",
+            ],
+        ) {
+            match parse_hosts(&list) {
+                Ok(hosts) => {
+                    for host in &hosts {
+                        prop_assert!(["http", "https"].contains(&host.as_str().split_once("://").unwrap().0));
+                        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+                        prop_assert!(host.name().chars().all(fits), "{}", host);
+                    }
+                    let again = hosts.iter().map(HostUrl::as_str).collect::<Vec<_>>().join(",");
+                    prop_assert_eq!(parse_hosts(&again).unwrap(), hosts);
+                }
+                Err(error) => prop_assert!(error.part.chars().all(|c| c.is_ascii_graphic() || c == ' ')),
+            }
+        }
+
+        #[test]
+        fn no_error_repeats_a_password(password in "[a-z0-9:!$%&]{4,12}", host in "[a-z]{0,3}") {
+            let password = format!("s3cr3t{password}");
+            let error = parse_hosts(&format!("https://{host}:{password}@gateway")).unwrap_err();
+            prop_assert!(!error.to_string().contains(&password), "{}", error);
+        }
     }
 }

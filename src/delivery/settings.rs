@@ -73,6 +73,12 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether requests go to the same hosts with the same credentials as under other settings.
+    pub fn goes_where(&self, other: &Settings) -> bool {
+        let of = |s: &Settings| (s.hosts.clone(), s.application_id.clone(), s.ca_pem.clone());
+        of(self) == of(other) && self.api_key == other.api_key
+    }
+
     /// The agent string, in the form of Algolia's clients:
     /// `Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)` and the suffix as one more segment.
     pub fn user_agent(&self) -> String {

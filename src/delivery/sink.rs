@@ -20,6 +20,7 @@ use crate::delivery::hosts::{Candidate, HostResult, Hosts, Timeouts};
 pub use crate::delivery::outcome::{Outcome, Report};
 use crate::delivery::settings::{Settings, SettingsError};
 use crate::delivery::transport::{Request, Response, Transport, TransportError};
+use crate::secret::Secret;
 
 /// Bodies below this many bytes are not worth compressing.
 const COMPRESS_FROM: usize = 1024;
@@ -218,9 +219,21 @@ impl<T: Transport> Sink<T> {
         for header in [&mut response.content_type, &mut response.correlation_id].into_iter().flatten() {
             *header = key.redact(header);
         }
+        if (200..300).contains(&response.status) {
+            return;
+        }
         let bytes = key.expose().as_bytes();
-        if !(200..300).contains(&response.status) && response.body.windows(bytes.len()).any(|w| w == bytes) {
+        if response.body.windows(bytes.len().max(1)).any(|window| window == bytes) {
             response.body = key.redact(&String::from_utf8_lossy(&response.body)).into_bytes();
+        }
+        // JSON can spell a character in several ways; written anew, it has one.
+        let spelled = serde_json::Value::from(key.expose()).to_string();
+        let spelled = Secret::new(spelled.get(1..spelled.len() - 1).unwrap_or_default());
+        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(&response.body) {
+            let json = json.to_string();
+            if json.contains(spelled.expose()) {
+                response.body = spelled.redact(&json).into_bytes();
+            }
         }
     }
 

@@ -365,6 +365,16 @@ fn a_key_that_an_answer_echoes_is_hidden() {
 }
 
 #[test]
+fn a_key_that_an_answer_spells_in_another_way_is_hidden() {
+    for spelling in [r#"a\/b\"c\\d\""#, r#"a/b\u0022c\u005cd\u0022"#, r#"\u0061\u002Fb\"c\\\u0064\""#] {
+        let echo = status(403, &format!(r#"{{"message":"bad key {spelling}, really"}}"#));
+        let stage = stage_with(vec![echo], |settings| settings.api_key = Secret::new(r#"a/b"c\d""#));
+        let report = format!("{:?}", stage.deliver(&batch()));
+        assert!(report.contains("bad key ***, really"), "{report}");
+    }
+}
+
+#[test]
 fn index_names_are_encoded_and_those_that_lead_elsewhere_are_not_sent() {
     let stage = stage(vec![receipt(1)]);
     stage.sink.deliver("a/b <c>é*.x", &batch(), &SystemClock);

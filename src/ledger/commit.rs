@@ -117,7 +117,7 @@ impl Ledger {
             }
         }
         if rows > 0 {
-            self.wake_one(database)
+            self.wake_one(database, changes)
         } else {
             Wakes::default()
         }

@@ -15,6 +15,9 @@ const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
 /// The time over which the delivery rate is averaged, in seconds.
 const RATE_WINDOW: f64 = 10.0;
 
+/// An index's troubles are logged this often at most, by all workers together.
+const TELL_EVERY: Micros = 60_000_000;
+
 /// Microseconds since the server's epoch, as PostgreSQL's `timestamptz` counts them.
 pub type Micros = i64;
 
@@ -89,6 +92,15 @@ pub struct Lane {
     pub last_error: Text<400>,
     pub last_error_at: Micros,
     pub stats_reset: Micros,
+    /// When these were last logged, 0: never. A failure, a refusal, a success after either.
+    told_at: Micros,
+    told_blocked_at: Micros,
+    told_recovery_at: Micros,
+    /// The same of records that were given up, and how many there have been since.
+    told_deaths_at: Micros,
+    untold_deaths: i64,
+    /// A failure has been logged, and no success since.
+    told: bool,
     rate_rows: f64,
     rate_at: Micros,
 }
@@ -120,6 +132,12 @@ impl Lane {
         last_error: Text::EMPTY,
         last_error_at: 0,
         stats_reset: 0,
+        told_at: 0,
+        told_blocked_at: 0,
+        told_recovery_at: 0,
+        told_deaths_at: 0,
+        untold_deaths: 0,
+        told: false,
         rate_rows: 0.0,
         rate_at: 0,
     };
@@ -146,6 +164,11 @@ impl Lane {
     /// Whether a batch may be sent at `now`. After a failure a single batch is tried before the rest follows.
     pub fn is_open(&self, now: Micros) -> bool {
         !self.paused && self.retry_at <= now && (self.failures == 0 || self.in_flight == 0)
+    }
+
+    /// Whether the latest attempt failed: until one succeeds, a single batch is under way at a time.
+    pub fn is_in_trouble(&self) -> bool {
+        self.failures > 0
     }
 
     /// When rows that wait here may next be claimed: `None` when none wait or only a person can open the lane.
@@ -281,6 +304,41 @@ impl Lane {
         self.last_error_at = now;
     }
 
+    /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
+    /// if it was backing off before.
+    pub fn tell_trouble(&mut self, setback: Setback, now: Micros) -> bool {
+        let told_at = match setback {
+            Setback::Retry => &mut self.told_at,
+            Setback::Blocked => &mut self.told_blocked_at,
+        };
+        let is_news = is_long_ago(*told_at, now);
+        if is_news {
+            *told_at = now;
+            self.told = true;
+        }
+        is_news
+    }
+
+    /// Whether a success is to be logged, since the last thing logged was a failure.
+    pub fn tell_recovery(&mut self, now: Micros) -> bool {
+        let is_news = self.told && is_long_ago(self.told_recovery_at, now);
+        if is_news {
+            self.told_recovery_at = now;
+            self.told = false;
+        }
+        is_news
+    }
+
+    /// `dead` more records were given up: how many are to be logged now, if any.
+    pub fn tell_deaths(&mut self, dead: i64, now: Micros) -> Option<i64> {
+        self.untold_deaths = self.untold_deaths.saturating_add(dead);
+        let is_news = self.untold_deaths > 0 && is_long_ago(self.told_deaths_at, now);
+        is_news.then(|| {
+            self.told_deaths_at = now;
+            std::mem::take(&mut self.untold_deaths)
+        })
+    }
+
     /// Forgets the backoff: the next attempt may start at once.
     pub fn retry_now(&mut self) {
         self.retry_at = 0;
@@ -315,4 +373,8 @@ impl Lane {
         self.stats_reset = now;
         self.rate_rows = 0.0;
     }
+}
+
+fn is_long_ago(told_at: Micros, now: Micros) -> bool {
+    told_at == 0 || now.saturating_sub(told_at) >= TELL_EVERY
 }

@@ -13,6 +13,7 @@ mod extension;
 mod lane;
 mod prepared;
 mod probation;
+mod room;
 mod roster;
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,14 @@ pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
+pub use room::Kinds;
 pub use roster::{Database, Extension, Wakes, DATABASES};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
 use crate::claims::{Claim, ClaimTable};
 use crate::regions::Span;
+use room::Room;
 
 /// Indices, over all databases of the server, that can be delivered.
 pub const LANES: usize = 512;
@@ -82,9 +85,7 @@ pub struct Ledger {
 /// What a worker can handle at the moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Appetite {
-    /// Requests it could start now.
-    pub free: usize,
-    /// Requests it may have in flight altogether (`audit_algolia.in_flight`).
+    /// Requests it may have in flight (`audit_algolia.in_flight`).
     pub slots: usize,
     pub batch_rows: i64,
     pub linger: Micros,
@@ -218,16 +219,8 @@ impl Ledger {
             return Next::Wait { until: None, wake: None };
         };
         let (database, start) = (me.database, me.next_lane as usize);
-        let room = appetite.free > 0 && me.flights.iter().any(|flight| flight.rows == 0);
-        // One slot is kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
-        let reserved = usize::from(appetite.slots > 1);
-        let backlog_too = room && me.backlog_batches() < appetite.slots - reserved;
-        let rounds: &[Round] = match (room, backlog_too) {
-            (false, _) => &[],
-            (true, false) => &[Round::Fresh],
-            (true, true) => &[Round::Tail, Round::Fresh, Round::Backlog],
-        };
-        for round in rounds {
+        let room = Room::of(me, &self.lanes, appetite.slots);
+        for round in [Round::Tail, Round::Fresh, Round::Backlog] {
             for step in 0..LANES {
                 let place = (start + step) % LANES;
                 let Some(key) = self.lane_keys.get(place).filter(|k| k.database == database).copied() else {
@@ -236,39 +229,54 @@ impl Ledger {
                 let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
                     continue;
                 };
-                let share = appetite.tail_share;
+                let (fits, share) = (room.for_lane(place, lane), appetite.tail_share);
                 let claimable = match round {
-                    Round::Tail if !lane.is_tails_turn(share) => None,
-                    Round::Tail => lane.take_tail(share),
-                    Round::Fresh => lane.take_fresh(&appetite, now),
-                    Round::Backlog => lane.take_backlog(share),
+                    Round::Tail if fits.backlog && lane.is_tails_turn(share) => lane.take_tail(share),
+                    Round::Fresh if fits.fresh => lane.take_fresh(&appetite, now),
+                    Round::Backlog if fits.backlog => lane.take_backlog(share),
+                    _ => None,
                 };
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
                     me.next_lane = ((place + 1) % LANES) as u32;
-                    me.asleep = false;
-                    me.hungry = false;
+                    me.awake();
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
                     return Next::Claim { lane: place, index_id: key.index_id, claimable };
                 }
             }
         }
-        let opens_at = |ledger: &Ledger, backlog: bool| {
-            let lanes = ledger.lanes_of(database);
-            lanes.filter_map(|(place, _)| ledger.lane(place)?.opens_at(&appetite, backlog)).min()
-        };
-        let opens = if room { opens_at(self, backlog_too) } else { None };
-        let until = opens.into_iter().chain(self.next_parole()).min();
-        // What this worker has no room for another one takes. It is woken only for what it has room for, so that
-        // workers never wake each other in circles.
-        let fresh_left = opens_at(self, false).is_some_and(|at| at <= now);
-        let left = fresh_left || opens_at(self, true).is_some_and(|at| at <= now);
+        let (until, left) = self.waiting(database, &room, &appetite, now);
         if let Some(me) = self.workers.get_mut(worker) {
-            me.asleep = room;
-            me.hungry = backlog_too;
+            me.room = room.for_any();
+            me.room_for_newcomers = room.for_newcomers().fresh;
         }
-        let wake = if left { self.wake_another(database, worker, fresh_left) } else { None };
-        Next::Wait { until, wake }
+        Next::Wait { until, wake: self.wake_another(database, worker, left) }
+    }
+
+    /// When a worker with that room has something to claim, and what others could claim now.
+    fn waiting(
+        &self,
+        database: u32,
+        room: &Room,
+        appetite: &Appetite,
+        now: Micros,
+    ) -> (Option<Micros>, Kinds) {
+        let (mut until, mut left): (Option<Micros>, _) = (None, Kinds::default());
+        for (place, _) in self.lanes_of(database) {
+            let Some(lane) = self.lanes.get(place) else { continue };
+            let fits = room.for_lane(place, lane);
+            if let (true, Some(at)) = (fits.fresh, lane.opens_at(appetite, fits.backlog)) {
+                until = Some(until.map_or(at, |until| until.min(at)));
+            }
+            let is_left = |backlog| lane.opens_at(appetite, backlog).is_some_and(|at| at <= now);
+            if lane.is_in_trouble() {
+                left.trouble |= is_left(true);
+            } else {
+                left.fresh |= is_left(false);
+                left.backlog |= is_left(true);
+            }
+        }
+        (until.into_iter().chain(self.next_parole()).min(), left)
     }
 
     /// Enters a row into the claim table; `false` when another worker holds it or the table is full.

@@ -1,7 +1,7 @@
 //! Who serves which database: the launcher's book, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{Ledger, Micros, Stage, Worker, WORKERS};
+use super::{Change, Kinds, Ledger, Micros, Stage, Worker, WORKERS};
 
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
@@ -119,24 +119,38 @@ impl Ledger {
         }
     }
 
-    /// Wakes one worker that has room for a batch. A busy one looks by itself as soon as it has room again.
-    pub fn wake_one(&mut self, database: u32) -> Wakes {
+    /// Wakes one worker that has room for what has been queued. A busy one looks by itself as soon as it has room again.
+    pub fn wake_one(&mut self, database: u32, changes: &[Change]) -> Wakes {
         let mut wakes = Wakes::default();
-        if let Some(worker) = self.workers_of(database).find(|worker| worker.is_free()) {
-            worker.asleep = false;
+        let mut wake = |worker: &mut Worker| {
+            worker.awake();
             wakes.add(worker.latch);
+        };
+        if let Some(worker) = self.workers_of(database).find(|worker| worker.is_free()) {
+            wake(worker);
+            return wakes;
+        }
+        for change in changes.iter().filter(|change| change.queued > 0) {
+            let Some(lane) = self.find_lane(database, change.index_id) else { continue };
+            if let Some(worker) = self.workers_of(database).find(|worker| worker.has_room_for(lane)) {
+                wake(worker);
+                break;
+            }
         }
         wakes
     }
 
-    /// Wakes a worker other than `worker` that has room for a batch: of the backlog, or of `fresh` rows.
-    pub(super) fn wake_another(&mut self, database: u32, worker: usize, fresh: bool) -> Option<u64> {
+    /// Wakes a worker other than `worker` that has room for one of the kinds that are `left`. It is woken for nothing
+    /// else, so that workers never wake each other in circles.
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize, left: Kinds) -> Option<u64> {
+        if !left.any() {
+            return None;
+        }
         let crew = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
         let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
-        let fits = |other: &Worker| other.is_free() && (fresh || other.hungry);
+        let fits = |other: &Worker| !other.retire && other.room.meet(left);
         let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
-        other.asleep = false;
-        other.hungry = false;
+        other.awake();
         Some(other.latch)
     }
 
@@ -227,7 +241,7 @@ impl Ledger {
         wakes.add(self.launcher_latch);
         // Another worker takes over what this one held.
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
-            other.asleep = false;
+            other.awake();
             wakes.add(other.latch);
         }
         wakes

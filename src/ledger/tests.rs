@@ -1,5 +1,7 @@
 //! The ledger without a server: claims, turns, failures and counts.
 
+mod room;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -23,7 +25,7 @@ fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
     Change { index_id, queued: hi - lo + 1, removed: 0, dead: 0, spans }
 }
 
-const HUNGRY: Appetite = Appetite { free: 4, slots: 4, batch_rows: 1000, linger: 0, tail_share: 0 };
+const HUNGRY: Appetite = Appetite { slots: 4, batch_rows: 1000, linger: 0, tail_share: 0 };
 
 fn next_span(ledger: &mut Ledger, appetite: Appetite, now: Micros) -> Option<(i32, Span, End, bool)> {
     match ledger.next(0, appetite, now) {
@@ -77,7 +79,7 @@ fn load(ledger: &mut Ledger, worker: usize, batches: usize) {
 fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
     let mut ledger = ledger(1);
     ledger.open_lane(DB, 1, false, 0);
-    let appetite = Appetite { free: 1, tail_share: 10, ..HUNGRY };
+    let appetite = Appetite { tail_share: 10, ..HUNGRY };
     let mut ends = Vec::new();
     for block in 1..=100 {
         ledger.publish(7, DB, &[queued(1, block * 1024, block * 1024)], 0);
@@ -93,14 +95,13 @@ fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
 fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
     let mut ledger = ledger(1);
     ledger.open_lane(DB, 1, false, 0);
-    let crowded = Appetite { free: 1, ..HUNGRY };
     load(&mut ledger, 0, 3);
-    assert_eq!(next_span(&mut ledger, crowded, 0), None, "the last slot is not for the backlog");
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None, "the last slot is not for the backlog");
     ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
-    let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
+    let (_, span, _, fresh) = next_span(&mut ledger, HUNGRY, 0).unwrap();
     assert!(fresh && span.lo == 4096);
     ledger.workers[0].land(0);
-    let (_, span, _, fresh) = next_span(&mut ledger, crowded, 0).unwrap();
+    let (_, span, _, fresh) = next_span(&mut ledger, HUNGRY, 0).unwrap();
     assert!(!fresh && span == Span { lo: i64::MIN, hi: i64::MAX });
 }
 
@@ -242,22 +243,6 @@ fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
     ledger.leave(0, false, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!((lane.in_flight, lane.queued), (0, 1));
-}
-
-#[test]
-fn a_worker_without_room_wakes_one_that_has_some() {
-    let mut ledger = ledger(2);
-    ledger.open_lane(DB, 1, false, 0);
-    load(&mut ledger, 1, 3);
-    assert!(matches!(ledger.next(1, Appetite { free: 1, ..HUNGRY }, 0), Next::Wait { .. }));
-    let Next::Wait { wake, .. } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else { panic!() };
-    assert_eq!(wake, None, "its last slot is kept for fresh rows");
-    ledger.workers[1].land(0);
-    ledger.lane_at(0).unwrap().paused = true;
-    assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
-    ledger.lane_at(0).unwrap().paused = false;
-    let Next::Wait { until, wake } = ledger.next(0, Appetite { free: 0, ..HUNGRY }, 0) else { panic!() };
-    assert_eq!((until, wake), (None, Some(1001)));
 }
 
 #[test]
@@ -423,7 +408,6 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     assert_eq!(claim_all(&mut ledger, &[1025], 250), [1025]);
     assert_eq!(ledger.judge(DB, 1, 1025, 3), Sentence::Dies(3));
     assert_eq!(ledger.judge(DB, 1, 1024, 0), Sentence::Dies(1));
-    assert_eq!(wait_until(&mut ledger, Appetite { free: 0, ..HUNGRY }, 250), None);
 }
 
 #[test]
@@ -449,4 +433,21 @@ fn one_record_too_many_on_probation_dies_and_the_others_are_kept() {
     ledger.close_lanes(DB);
     assert_eq!(ledger.on_probation(DB, 1), 0);
     assert_eq!(ledger.claim(0, 5), Claim::Taken, "their claims have ended with them");
+}
+
+#[test]
+fn an_index_that_flaps_is_told_of_once_a_minute() {
+    let (mut lane, mut told) = (Lane::EMPTY, [0; 3]);
+    for second in 0..180 {
+        let now = 1 + second * 1_000_000;
+        for (count, is_news) in told.iter_mut().zip([
+            lane.tell_trouble(Setback::Retry, now),
+            lane.tell_recovery(now),
+            lane.tell_trouble(Setback::Blocked, now),
+        ]) {
+            *count += u32::from(is_news);
+        }
+        lane.tell_recovery(now);
+    }
+    assert_eq!(told, [3, 3, 3]);
 }

@@ -1,7 +1,7 @@
 //! One delivery worker as the other processes see it.
 #![forbid(unsafe_code)]
 
-use super::{Micros, Text};
+use super::{Kinds, Micros, Text};
 use crate::regions::Span;
 
 /// The most batches one worker has in its hands: `in_flight` requests (64 at most) and as many answers not yet settled.
@@ -44,10 +44,11 @@ pub struct Worker {
     pub leave: bool,
     /// There is one worker too many: it takes no more batches and leaves when those on their way are back.
     pub retire: bool,
-    /// Waits for its latch and has room for a batch: a commit wakes it.
-    pub asleep: bool,
-    /// Asleep with room for more than fresh rows: a colleague with more than it can carry wakes it.
-    pub hungry: bool,
+    /// It waits for its latch and has room for rows of these kinds: a commit wakes it, or a colleague that has more
+    /// than it can carry.
+    pub room: Kinds,
+    /// It waits and has room for fresh rows of an index that has nothing on its way with it.
+    pub room_for_newcomers: bool,
     /// Its database's name, indices or settings have changed since it last looked.
     pub stale: bool,
     pub pid: i32,
@@ -85,8 +86,8 @@ impl Worker {
         stage: Stage::Free,
         leave: false,
         retire: false,
-        asleep: false,
-        hungry: false,
+        room: Kinds { fresh: false, backlog: false, trouble: false },
+        room_for_newcomers: false,
         stale: false,
         pid: 0,
         database: 0,
@@ -117,14 +118,21 @@ impl Worker {
         }; FLIGHTS],
     };
 
-    /// Whether a commit may wake it: it sleeps, has room for a batch and is not about to go.
+    /// Whether it sleeps, has room for fresh rows of any index and is not about to go.
     pub fn is_free(&self) -> bool {
-        self.asleep && !self.retire
+        self.room.fresh && !self.retire
     }
 
-    /// Batches of the backlog this worker has in its hands.
-    pub fn backlog_batches(&self) -> usize {
-        self.flights.iter().filter(|flight| flight.rows > 0 && !flight.fresh).count()
+    /// Whether it sleeps and has room for fresh rows of this lane, if of no other.
+    pub fn has_room_for(&self, lane: usize) -> bool {
+        let carries = |flight: &Flight| flight.rows > 0 && flight.lane as usize == lane;
+        self.room_for_newcomers && !self.retire && !self.flights.iter().any(carries)
+    }
+
+    /// It is awake, or about to be: nobody needs to wake it.
+    pub fn awake(&mut self) {
+        self.room = Kinds::default();
+        self.room_for_newcomers = false;
     }
 
     /// Rows this worker holds.

@@ -110,6 +110,7 @@ unsafe extern "C-unwind" fn on_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
+    // SAFETY: declared as in the server's headers.
     extern "C-unwind" {
         /// `tcop/utility.h`; pgrx binds it behind its guard.
         fn standard_ProcessUtility(

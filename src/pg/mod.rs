@@ -22,7 +22,8 @@ use pgrx::prelude::*;
 
 pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!("../../sql/install/10_tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!("../../sql/install/00_guard.sql", name = "guard", bootstrap);
+pgrx::extension_sql_file!("../../sql/install/10_tables.sql", name = "tables", requires = ["guard"]);
 pgrx::extension_sql_file!("../../sql/install/20_functions.sql", name = "functions", requires = ["tables"]);
 pgrx::extension_sql_file!("../../sql/install/30_views.sql", name = "views", requires = ["functions"]);
 pgrx::extension_sql_file!("../../sql/install/40_grants.sql", name = "grants", requires = ["views"], finalize);

@@ -14,6 +14,7 @@ pub(super) fn obey_signals() {
     #[cfg(feature = "pg18")]
     use pg_sys::pqsignal_be as install;
     // pgrx's bindings wrap functions for calls from Rust; a handler has to be the server's function itself.
+    // SAFETY: declared as in the server's headers.
     extern "C-unwind" {
         fn die(signal: std::ffi::c_int);
         fn SignalHandlerForConfigReload(signal: std::ffi::c_int);

@@ -9,6 +9,7 @@ mod dump;
 mod encodings;
 mod filters;
 mod history;
+mod hostile;
 mod input;
 mod isolation;
 mod names;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::play::{failure, one, settle, watch, Play};
 
-const ODD_NAMES: [&str; 10] = [
+const ODD_NAMES: [&str; 12] = [
     "with space",
     "quo\"te",
     "apo'strophe",
@@ -13,6 +13,8 @@ const ODD_NAMES: [&str; 10] = [
     "100%/done?x=1&y#z",
     "ünïcødé 😀",
     "select",
+    "a$$b$body$c",
+    "new\nline",
     "$1; drop table x --",
     "sixty_three_bytes_long_name_which_is_the_most_postgres_takes_in",
 ];
@@ -36,7 +38,8 @@ fn tables_columns_and_indices_may_have_any_name() {
             ))
             .unwrap();
         let relation = format!("{schema}.{table}");
-        let index = format!("odd_{name}");
+        // Control characters are refused in the name of an index.
+        let index = format!("odd_{}", name.replace('\n', " "));
         play.admin
             .execute(
                 "select audit_algolia.watch($1::text::regclass, $2, columns => array[$3], object_prefix => $4)",

@@ -120,3 +120,44 @@ fn code_run_on_behalf_of_an_owner_has_the_owners_rights_only() {
         play.owner.batch_execute("drop index leaking").unwrap();
     }
 }
+
+/// Row-level security decides what is shown, also to owners who are subject to it; what is captured it leaves alone, for
+/// an owner could lift it at any time.
+#[test]
+fn whoever_acts_for_the_owner_sees_what_they_could_select_and_no_more() {
+    let mut play = Play::new("acting", "create table t (id int primary key, who text)");
+    play.admin
+        .batch_execute(
+            "create role heir login inherit; create role delegate login noinherit; grant owner to heir, delegate;
+             grant usage on schema audit_algolia, acting to heir, delegate, owner;
+             grant execute on function audit_algolia.watch, audit_algolia.preview to heir, delegate, owner",
+        )
+        .unwrap();
+    play.owner
+        .batch_execute(
+            "insert into t values (0, 'before');
+             alter table t enable row level security;
+             alter table t force row level security;
+             create policy writing on t for insert with check (true);
+             create policy own on t for select using (who = current_user)",
+        )
+        .unwrap();
+    let mut heir = play.stage.cluster.client("postgres", "heir");
+    heir.batch_execute("select audit_algolia.watch('acting.t', 'acting', columns => '{who}')").unwrap();
+    play.run("insert into t values (1, 'heir'), (2, 'owner'), (3, 'app'), (4, 'delegate')");
+    assert_eq!(play.ids(), ["1", "2", "3", "4"]);
+
+    let mut delegate = play.stage.cluster.client("postgres", "delegate");
+    for call in ["preview('acting.t')", "watch('acting.t', 'other', columns => '{who}')"] {
+        let refused = failure(&mut delegate, &format!("select audit_algolia.{call}"));
+        assert_eq!(refused.code().code(), "42501", "{call}");
+    }
+    delegate.batch_execute("set role owner").unwrap();
+    for (client, id) in [(&mut heir, "1"), (&mut delegate, "2"), (&mut play.owner, "2")] {
+        let seen = shown(client, "select audit_algolia.preview('acting.t')");
+        let ids: Vec<&Value> = seen.iter().map(|record| &record["objectID"]).collect();
+        assert_eq!(ids, [id]);
+        client.batch_execute("set row_security = off").unwrap();
+        assert_eq!(failure(client, "select audit_algolia.preview('acting.t')").code().code(), "42501");
+    }
+}

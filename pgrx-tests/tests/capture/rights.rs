@@ -65,6 +65,10 @@ fn nothing_is_granted_to_the_public() {
                  union all
                  select oid, oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner))
                  from pg_proc where pronamespace = 'audit_algolia'::regnamespace
+                 union all
+                 -- Arrays have the rights of their elements.
+                 select oid, oid::regtype::text, coalesce(typacl, acldefault('T', typowner))
+                 from pg_type where typnamespace = 'audit_algolia'::regnamespace and typsubscript <> 'array_subscript_handler'::regproc
              ) as o (oid, name, acl), aclexplode(o.acl) as a
              where a.grantee = 0
              order by 1",
@@ -82,6 +86,26 @@ fn nothing_is_granted_to_the_public() {
              and (proname <> 'watch' or prosecdef) and prorettype <> 'trigger'::regtype and not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false)",
     );
     assert_eq!(unpinned, 0);
+    let definers: i64 = one(
+        &mut play.admin,
+        "select count(*) from pg_proc where pronamespace = 'audit_algolia'::regnamespace
+             and prosecdef and proconfig is null",
+    );
+    assert_eq!(definers, 0);
+    let kinds: Vec<String> = play
+        .admin
+        .query(
+            "select distinct d.classid::regclass::text from pg_depend as d
+             where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e'
+                 and d.refobjid = (select oid from pg_extension where extname = 'audit_algolia') order by 1",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    // Another kind of object needs a line in the query above.
+    assert_eq!(kinds, ["pg_class", "pg_event_trigger", "pg_proc"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
-use audit_algolia_tests::standin::{Fault, Times};
+use audit_algolia_tests::standin::{ApiKey, Fault, Times, ADMIN_KEY};
 use audit_algolia_tests::wait::{stays_true, wait_until};
 
 use crate::support::*;
@@ -99,5 +99,50 @@ fn new_hosts_are_tried_at_once_when_the_old_ones_hang() {
         stage.wait_for_records("log", 10);
     });
     assert!(time < Duration::from_secs(5), "{time:?}");
+    wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn a_new_key_is_used_at_once_while_requests_with_the_old_one_hang() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.keys.push(ApiKey::new("the-next-key", &["addObject"])))
+        .setting("audit_algolia.batch_rows", 10)
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    stage.standin.fault(None, Fault::Hang, Times::Count(4));
+    insert(&mut db, "log", 1..=40);
+    wait_until("hanging requests", SOON, || stage.standin.in_hang() == 4);
+    let time = took(|| {
+        stage.cluster.set(&[("audit_algolia.api_key", "the-next-key")]).unwrap();
+        stage.wait_for_records("log", 40);
+    });
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    for request in stage.standin.requests() {
+        let expected = if request.status.is_some() { "the-next-key" } else { ADMIN_KEY };
+        assert_eq!(request.header("x-algolia-api-key"), Some(expected));
+    }
+    wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn delivery_that_is_switched_off_while_requests_hang_goes_on_when_it_is_switched_on() {
+    let stage = Stage::builder()
+        .setting("audit_algolia.batch_rows", 10)
+        .setting("audit_algolia.request_timeout", "700ms")
+        .setting("audit_algolia.retry_min", "10ms")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    stage.standin.fault(None, Fault::Hang, Times::Count(2));
+    insert(&mut db, "log", 1..=20);
+    wait_until("hanging requests", SOON, || stage.standin.in_hang() == 2);
+    stage.cluster.set(&[("audit_algolia.enabled", "off")]).unwrap();
+    wait_for_state(&mut db, "log", "paused");
+    wait_until("the end of the requests", SOON, || queue(&mut db, "log").in_flight == 0);
+    let before = stage.standin.request_count();
+    stays_true("nothing sent", Duration::from_millis(300), || stage.standin.request_count() == before);
+    stage.cluster.set(&[("audit_algolia.enabled", "on")]).unwrap();
+    stage.wait_for_records("log", 20);
     wait_for_empty_queue(&mut db, "log");
 }

@@ -1,7 +1,9 @@
 //! Workers and launcher on a real server: what is delivered when, by whom, and what nothing in the world may stop.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod ambiguous;
 mod batches;
+mod blocked;
 mod contention;
 mod control;
 mod databases;
@@ -11,10 +13,13 @@ mod failpoints;
 mod fairness;
 mod hang;
 mod hostile;
+mod leaks;
 mod memory;
 mod objects;
 mod observe;
 mod order;
+mod outage;
+mod private;
 mod processes;
 mod recount;
 mod refusals;

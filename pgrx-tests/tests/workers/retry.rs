@@ -8,12 +8,12 @@ use audit_algolia_tests::wait::wait_until;
 
 use crate::support::*;
 
+fn answered(code: u16, body: FaultBody) -> Fault {
+    Fault::Status { code, body, headers: Vec::new() }
+}
+
 fn html(code: u16) -> Fault {
-    Fault::Status {
-        code,
-        body: FaultBody::Html("<html><h1>Service unavailable</h1></html>".to_owned()),
-        headers: Vec::new(),
-    }
+    answered(code, FaultBody::Html("<html><h1>Service unavailable</h1></html>".to_owned()))
 }
 
 #[test]
@@ -36,6 +36,12 @@ fn whatever_goes_wrong_is_told_and_tried_again() {
         ("no answer within", Fault::AcceptThenHang),
         // Too long or too late, whichever comes first.
         ("answer", Fault::EndlessBody),
+        ("but the answer is cut short", answered(200, FaultBody::Text(String::new()))),
+        (
+            "200 OK with 19 bytes of text/html",
+            answered(200, FaultBody::Html("<html>hello</html>\n".to_owned())),
+        ),
+        ("no answer within", Fault::SlowBody(Duration::from_secs(30))),
         ("307", Fault::Redirect("http://127.0.0.1:1/".to_owned())),
     ];
     let mut next = 1;

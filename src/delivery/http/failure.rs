@@ -65,6 +65,18 @@ fn tls(text: &str) -> String {
     if text.contains("UnknownIssuer") {
         return "certificate is signed by an unknown authority; a private one belongs into audit_algolia.ca_file".to_owned();
     }
+    for (sign, meaning) in [
+        ("NotValidForName", "certificate is for another name"),
+        ("not valid for name", "certificate is for another name"),
+        ("Expired", "certificate has expired"),
+        ("certificate expired", "certificate has expired"),
+        ("not valid yet", "certificate is not valid yet"),
+        ("Revoked", "certificate has been revoked"),
+    ] {
+        if text.contains(sign) {
+            return meaning.to_owned();
+        }
+    }
     format!("no secure connection: {text}")
 }
 

@@ -1,6 +1,9 @@
 //! The client against servers on loopback that misbehave.
 #![forbid(unsafe_code)]
 
+mod hostile;
+mod tls;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -321,95 +324,4 @@ fn shutting_down_ends_requests_in_flight_and_refuses_new_ones() {
         assert_eq!(waiting.join().unwrap().unwrap_err(), TransportError::Closed);
     });
     assert_eq!(post(&client, &host).unwrap_err(), TransportError::Closed);
-}
-
-mod tls {
-    use super::*;
-
-    /// A server with a certificate of its own authority, and that authority's PEM.
-    fn serve_tls() -> (HostUrl, String) {
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(ca, ca_key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned()];
-        let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key.serialize_der().try_into().unwrap())
-            .unwrap();
-        let config = Arc::new(config);
-        let plain = serve(move |_, stream| {
-            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            let mut stream = rustls::StreamOwned::new(connection, stream);
-            while read_request(&mut stream).is_some() {
-                stream.write_all(OK).unwrap();
-            }
-        });
-        let url = plain.as_str().replace("http://", "https://");
-        (parse_hosts(&url).unwrap().remove(0), ca_pem)
-    }
-
-    #[test]
-    fn an_unknown_authority_is_refused_and_a_given_one_accepted() {
-        let (host, ca_pem) = serve_tls();
-        let error = post(&client(), &host).unwrap_err();
-        assert!(matches!(error, TransportError::Tls(_)), "{error:?}");
-        let trusting = HttpClient::new(4, Some(ca_pem.as_bytes())).unwrap();
-        assert_eq!(post(&trusting, &host).unwrap().status, 200);
-        let (_, other_pem) = serve_tls();
-        let mistaken = HttpClient::new(4, Some(other_pem.as_bytes())).unwrap();
-        assert!(matches!(post(&mistaken, &host).unwrap_err(), TransportError::Tls(_)));
-    }
-
-    #[test]
-    fn a_host_without_tls_is_refused() {
-        let (plain, _asked) = echo(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-        let host = parse_hosts(&plain.as_str().replace("http://", "https://")).unwrap().remove(0);
-        let error =
-            post_with(&client(), &host, |r| r.request_timeout = Duration::from_millis(400)).unwrap_err();
-        assert!(!matches!(error, TransportError::Other(_)), "{error:?}");
-    }
-
-    #[test]
-    fn a_text_without_certificates_makes_no_client() {
-        for pem in ["", "hello", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
-            assert!(
-                matches!(HttpClient::new(1, Some(pem.as_bytes())), Err(ClientError::BadCertificate(_))),
-                "{pem}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_machine_without_authorities_gets_a_clear_word() {
-        let error = rustls_error("No CA certificates were loaded from the system");
-        assert_eq!(
-            error,
-            "this machine has no certificate authorities; install them or set audit_algolia.ca_file"
-        );
-    }
-
-    fn rustls_error(text: &str) -> String {
-        let error = ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
-        let host = parse_hosts("https://a").unwrap().remove(0);
-        let key = Secret::default();
-        let request = Request {
-            host: &host,
-            path: "/",
-            headers: &[],
-            api_key: &key,
-            body: &[],
-            connect_timeout: Duration::ZERO,
-            request_timeout: Duration::ZERO,
-            response_limit: 0,
-            fresh_connection: false,
-        };
-        explain(error, &request).to_string()
-    }
 }

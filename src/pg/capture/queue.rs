@@ -25,6 +25,7 @@ const WIDTH: usize = 6;
 /// `addObject`, as `audit_algolia.queue.action` has it.
 const ADD_OBJECT: u8 = b'a';
 
+// SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
     /// `commands/sequence.h`, which pgrx does not bind: the next value, optionally without asking for rights.
     fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;

@@ -81,10 +81,9 @@ pub(super) fn in_flight() -> usize {
     number(&IN_FLIGHT)
 }
 
-/// What a worker with `busy` requests under way can take.
-pub(super) fn appetite(busy: usize) -> Appetite {
+/// What a worker can take.
+pub(super) fn appetite() -> Appetite {
     Appetite {
-        free: in_flight().saturating_sub(busy),
         slots: in_flight(),
         batch_rows: i64::from(BATCH_ROWS.get()),
         linger: i64::from(LINGER.get()) * 1000,

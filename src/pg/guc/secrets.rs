@@ -270,6 +270,7 @@ unsafe fn keep(secret: &str, extra: *mut *mut c_void) -> bool {
     true
 }
 
+// SAFETY: declared as in the C library's header.
 #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
 extern "C" {
     fn malloc(size: usize) -> *mut c_void;

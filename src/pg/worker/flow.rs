@@ -3,6 +3,7 @@
 mod learn;
 mod returns;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,24 +30,12 @@ const PAUSE: Micros = 1_000_000;
 const CROWDED: Micros = 20_000;
 /// The server takes statistics of tables once a second at most: the last ones are told when so much time has passed.
 const TELL_AFTER_MS: i64 = 1_100;
-/// An index's troubles are logged this often at most.
+/// A trouble of our own is logged this often at most.
 const LOG_EVERY: Micros = 60_000_000;
 
 /// What is known of one index.
 struct Index {
     name: Arc<str>,
-    /// When its troubles were last logged.
-    logged_at: Micros,
-    in_trouble: bool,
-    /// When refused records were last told of in the log, and how many there have been since.
-    refused_logged_at: Micros,
-    refused: usize,
-}
-
-impl Index {
-    fn new(name: Arc<str>) -> Index {
-        Index { name, logged_at: 0, in_trouble: false, refused_logged_at: 0, refused: 0 }
-    }
 }
 
 /// A batch that is on its way.
@@ -206,8 +195,7 @@ impl Flow {
             return None;
         }
         loop {
-            let busy = self.couriers.as_ref().map_or(0, Couriers::under_way);
-            let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(busy), now()));
+            let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(), now()));
             let (lane, index_id, claimable) = match next {
                 Some(Next::Claim { lane, index_id, claimable }) => (lane, index_id, claimable),
                 Some(Next::Wait { until, wake }) => {
@@ -236,7 +224,7 @@ impl Flow {
             };
             let sink = sink.clone();
             let limits = Limits {
-                rows: guc::appetite(0).batch_rows,
+                rows: guc::appetite().batch_rows,
                 bytes: guc::batch_bytes(),
                 record_bytes: guc::max_record_bytes(),
             };
@@ -308,6 +296,20 @@ fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-fn complain(what: &str, why: &str) {
-    ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("{what}: {why}"));
+/// Says what went wrong on our side; the same thing again only after a while.
+fn complain(what: &'static str, why: &str) {
+    thread_local! {
+        static SAID: RefCell<HashMap<&'static str, Micros>> = RefCell::default();
+    }
+    let now = now();
+    let is_news = SAID.with_borrow_mut(|said| {
+        let is_news = said.get(what).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
+        if is_news {
+            said.insert(what, now);
+        }
+        is_news
+    });
+    if is_news {
+        ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("{what}: {why}"));
+    }
 }

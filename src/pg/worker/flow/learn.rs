@@ -18,9 +18,9 @@ impl Flow {
         if self.settings.as_ref() == Some(&settings) {
             return;
         }
-        let leaves_host = self.settings.as_ref().is_some_and(|old| old.hosts != settings.hosts);
-        if let (Some(old), true) = (self.sink.take(), leaves_host) {
-            // Whoever names other hosts does not want to wait for the old ones.
+        let leaves = self.settings.as_ref().is_some_and(|old| !old.goes_where(&settings));
+        if let (Some(old), true) = (self.sink.take(), leaves) {
+            // Whoever names other hosts or another key does not want to wait for the old ones.
             old.shutdown();
         }
         if guc::is_configured() {
@@ -115,18 +115,7 @@ impl Flow {
                 &format!("\"{name}\" is one too many and stays undelivered"),
             );
         }
-        let mut known = std::mem::take(&mut self.indices);
-        self.indices = rows
-            .into_iter()
-            .map(|(id, name, _)| {
-                let name: Arc<str> = name.into();
-                let index = match known.remove(&id) {
-                    Some(old) => Index { name, ..old },
-                    None => Index::new(name),
-                };
-                (id, index)
-            })
-            .collect();
+        self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
         let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
         shmem::wake(wakes.unwrap_or_default());
     }

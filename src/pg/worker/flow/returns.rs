@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::{complain, now, Cargo, Flow, Index, LOG_EVERY, PAUSE};
+use super::{complain, now, Cargo, Flow, Index, PAUSE};
 use crate::delivery::couriers::{Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::ledger::{Landing, Micros, Sentence, Setback};
@@ -199,17 +199,27 @@ impl Flow {
         let now = now();
         let (slot, index_id) = (self.slot, batch.cargo.index_id);
         let landing = Landing { delivered: batch.delivered(), kept: batch.refused() };
+        let (mut recovered, mut deaths) = (false, None);
         if let Some(mut ledger) = shmem::ledger() {
             ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
             for (id, due) in &batch.waiting {
                 ledger.hold_back(self.database, index_id, *id, *due);
             }
-            if let (Some(lane), Some(complaint)) = (ledger.lane_at(batch.cargo.lane), &batch.complaint) {
-                lane.refused(batch.refused() as i64, complaint, now);
+            if let Some(lane) = ledger.lane_at(batch.cargo.lane) {
+                if let Some(complaint) = &batch.complaint {
+                    lane.refused(batch.refused() as i64, complaint, now);
+                }
+                recovered = !batch.delivered().is_empty() && lane.tell_recovery(now);
+                deaths = lane.tell_deaths(batch.dead.len() as i64, now);
             }
         }
-        if let Some(index) = self.indices.get_mut(&index_id) {
-            index.tell(&batch, now);
+        if let Some(Index { name }) = self.indices.get(&index_id) {
+            if recovered {
+                log!("audit_algolia delivers to index \"{name}\" again");
+            }
+            if let (Some(dead), Some(complaint)) = (deaths, &batch.complaint) {
+                log!("audit_algolia has given up {dead} records for index \"{name}\", see audit_algolia.dead_letters: {complaint}");
+            }
         }
         if let Some(setback) = &batch.setback {
             let rows = batch.cargo.rows().count().saturating_sub(batch.delivered().len() + batch.refused());
@@ -220,6 +230,7 @@ impl Flow {
     /// Has the lane wait after a failure.
     fn set_back(&mut self, cargo: &Cargo, rows: usize, setback: &Reverse, now: Micros) {
         let dice = self.dice.f64();
+        let mut is_news = false;
         if let Some(mut ledger) = shmem::ledger() {
             if let Some(lane) = ledger.lane_at(cargo.lane) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
@@ -230,18 +241,15 @@ impl Flow {
                 };
                 let times = (cargo.started_at, later(now, backoff.max(setback.at_least)));
                 lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);
+                is_news = lane.tell_trouble(setback.kind, now);
             }
             if let Some(me) = ledger.workers.get_mut(self.slot) {
                 me.last_error.set(&setback.reason);
             }
         }
-        if let Some(index) = self.indices.get_mut(&cargo.index_id) {
-            if now.saturating_sub(index.logged_at) >= LOG_EVERY || index.logged_at == 0 {
-                index.logged_at = now;
-                index.in_trouble = true;
-                let Index { name, .. } = index;
-                log!("audit_algolia cannot deliver to index \"{name}\" and tries again: {}", setback.reason);
-            }
+        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
+            let reason = &setback.reason;
+            log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
         }
     }
 
@@ -267,27 +275,6 @@ impl Flow {
             }
             let rows = cargo.rows().count();
             self.set_back(&cargo, rows, &Reverse { kind, reason, at_least }, now());
-        }
-    }
-}
-
-impl Index {
-    /// Says in the log, once a minute at most, that records were refused, and that rows arrive again.
-    fn tell(&mut self, batch: &Landed, now: Micros) {
-        if self.in_trouble && !batch.delivered().is_empty() {
-            self.in_trouble = false;
-            log!("audit_algolia delivers to index \"{}\" again", self.name);
-        }
-        self.refused += batch.dead.len();
-        let due = self.refused_logged_at == 0 || now.saturating_sub(self.refused_logged_at) >= LOG_EVERY;
-        if let (Some(complaint), true, true) = (&batch.complaint, due, self.refused > 0) {
-            log!(
-                "audit_algolia has put {} records for index \"{}\" into audit_algolia.dead_letters: {complaint}",
-                self.refused,
-                self.name
-            );
-            self.refused = 0;
-            self.refused_logged_at = now;
         }
     }
 }

@@ -1,0 +1,165 @@
+//! What the project is built from: licences that are allowed, one registry, and nothing that is banned. No network.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use audit_algolia_tests::cargo::workspace;
+use serde_json::Value;
+
+/// All that cargo knows of the packages, for the platform the extension is released for.
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(workspace())
+        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// The quoted words of a list in `deny.toml`, from the line that opens it to the one that closes it.
+fn denied(opening: &str) -> BTreeSet<String> {
+    let file = fs::read_to_string(workspace().join("deny.toml")).unwrap();
+    let lines = file.lines().skip_while(|line| *line != opening).skip(1).take_while(|line| *line != "]");
+    let words: BTreeSet<String> =
+        lines.filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect();
+    assert!(!words.is_empty(), "deny.toml has no {opening}");
+    words
+}
+
+/// Whether a licence expression can be met with the licences allowed: `OR` is a choice, `AND` is not, and binds closer.
+fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    let met = any(&mut rest, allowed);
+    met && rest.is_empty()
+}
+
+fn any(words: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let mut met = every(words, allowed);
+    while let Some(("OR", rest)) = words.split_first().map(|(first, rest)| (*first, rest)) {
+        *words = rest;
+        met |= every(words, allowed);
+    }
+    met
+}
+
+fn every(words: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let mut met = single(words, allowed);
+    while let Some(("AND", rest)) = words.split_first().map(|(first, rest)| (*first, rest)) {
+        *words = rest;
+        met &= single(words, allowed);
+    }
+    met
+}
+
+fn single(words: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let Some((first, rest)) = words.split_first() else { return false };
+    *words = rest;
+    if *first != "(" {
+        return allowed.contains(*first);
+    }
+    let met = any(words, allowed);
+    match words.split_first() {
+        Some((&")", rest)) => {
+            *words = rest;
+            met
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn licence_expressions_are_understood() {
+    let allowed = ["MIT", "ISC"].map(str::to_owned).into();
+    for (expression, met) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("GPL-3.0 OR MIT", true),
+        ("GPL-3.0/MIT", true),
+        ("MIT AND ISC", true),
+        ("MIT AND GPL-3.0", false),
+        ("(GPL-3.0 OR MIT) AND ISC", true),
+        ("(GPL-3.0 OR MIT) AND GPL-3.0", false),
+        ("GPL-3.0 OR MIT AND GPL-3.0", false),
+        ("Apache-2.0 WITH LLVM-exception", false),
+        ("MIT GPL-3.0", false),
+        ("(MIT", false),
+        ("", false),
+    ] {
+        assert_eq!(is_allowed(expression, &allowed), met, "{expression}");
+    }
+}
+
+#[test]
+fn every_dependency_has_an_allowed_licence_and_comes_from_the_registry() {
+    let (metadata, allowed, banned) = (metadata(), denied("allow = ["), denied("deny = ["));
+    let mut wrong = Vec::new();
+    for package in list(&metadata, "packages") {
+        let (name, licence) = (text(package, "name"), text(package, "license"));
+        if !is_allowed(licence, &allowed) {
+            wrong.push(format!("{name}: licence \"{licence}\" is not allowed by deny.toml"));
+        }
+        let is_ours = ["audit_algolia", "audit_algolia_tests"].contains(&name);
+        if is_ours != package["source"].is_null() || text(package, "source").starts_with("git+") {
+            wrong.push(format!("{name}: comes from {}", package["source"]));
+        }
+        if banned.contains(name) {
+            wrong.push(format!("{name}: is banned by deny.toml"));
+        }
+    }
+    assert!(list(&metadata, "packages").len() > 50);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The crates the extension is built from: its normal dependencies, and theirs.
+fn built_in(metadata: &Value) -> BTreeSet<(String, String)> {
+    let nodes = list(&metadata["resolve"], "nodes");
+    let packages = list(metadata, "packages");
+    let package = |id: &str| packages.iter().find(|package| package["id"] == id).unwrap();
+    let root = packages.iter().find(|package| package["name"] == "audit_algolia").unwrap();
+    let (mut found, mut left) = (BTreeSet::new(), vec![text(root, "id")]);
+    while let Some(id) = left.pop() {
+        if !found.insert(id) {
+            continue;
+        }
+        let node = nodes.iter().find(|node| node["id"] == id).unwrap();
+        for dependency in list(node, "deps") {
+            if list(dependency, "dep_kinds").iter().any(|kind| kind["kind"].is_null()) {
+                left.push(text(dependency, "pkg"));
+            }
+        }
+    }
+    let theirs = found.into_iter().map(package).filter(|package| package["name"] != "audit_algolia");
+    theirs.map(|package| (text(package, "name").to_owned(), text(package, "license").to_owned())).collect()
+}
+
+#[test]
+fn the_table_of_licences_is_complete() {
+    let mut table = String::from(
+        "# Third-party licences\n\n\
+         The extension is built from these crates besides its own code; a test compares the list with what cargo resolves.\n\
+         Their sources carry the full texts.\n\n| crate | licence |\n|---|---|\n",
+    );
+    for (name, licence) in built_in(&metadata()) {
+        table.push_str(&format!("| {name} | {licence} |\n"));
+    }
+    let path = workspace().join("THIRD_PARTY_LICENSES.md");
+    if fs::read_to_string(&path).ok().as_deref() != Some(&*table) {
+        let right = workspace().join("target/THIRD_PARTY_LICENSES.md");
+        fs::write(&right, table).unwrap();
+        panic!("{} is out of date; copy {} over it", path.display(), right.display());
+    }
+}

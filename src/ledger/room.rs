@@ -1,0 +1,116 @@
+//! What a worker has room for: an index that hangs or fails must not hold back the others.
+//!
+//! A worker has `in_flight` slots. One index alone may fill them all, and of several each has its share: to an index
+//! that has nothing on its way with this worker, every other one counts as a single request, however many it has. And
+//! an index in trouble, which sends one batch at a time to see whether it is over, counts for nothing but other such
+//! batches. So a worker may have more requests under way than slots, yet never more than twice as many.
+#![forbid(unsafe_code)]
+
+use super::{Lane, Worker, FLIGHTS, LANES};
+
+/// The kinds of rows that may wait, or that a worker that sleeps would have room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Kinds {
+    pub fresh: bool,
+    pub backlog: bool,
+    /// Rows of an index in trouble.
+    pub trouble: bool,
+}
+
+impl Kinds {
+    /// Whether the two have a kind in common.
+    pub fn meet(self, other: Kinds) -> bool {
+        (self.fresh && other.fresh) || (self.backlog && other.backlog) || (self.trouble && other.trouble)
+    }
+
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.fresh || self.backlog || self.trouble
+    }
+}
+
+/// What a worker has in its hands, counted once for a look over all lanes.
+pub(super) struct Room {
+    slots: usize,
+    /// Of the slots, those kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
+    reserved: usize,
+    total: usize,
+    fresh: usize,
+    backlog: usize,
+    trouble: usize,
+    /// Lanes in good health with something on its way.
+    lanes: usize,
+    carried: [bool; LANES],
+}
+
+impl Room {
+    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], slots: usize) -> Room {
+        let mut room = Room {
+            slots,
+            reserved: usize::from(slots > 1),
+            total: 0,
+            fresh: 0,
+            backlog: 0,
+            trouble: 0,
+            lanes: 0,
+            carried: [false; LANES],
+        };
+        for flight in worker.flights.iter().filter(|flight| flight.rows > 0) {
+            room.total += 1;
+            let place = flight.lane as usize;
+            if lanes.get(place).is_some_and(Lane::is_in_trouble) {
+                room.trouble += 1;
+                continue;
+            }
+            *if flight.fresh { &mut room.fresh } else { &mut room.backlog } += 1;
+            if let Some(carried) = room.carried.get_mut(place).filter(|carried| !**carried) {
+                *carried = true;
+                room.lanes += 1;
+            }
+        }
+        room
+    }
+
+    /// What there is room for whichever lane it comes from.
+    pub(super) fn for_any(&self) -> Kinds {
+        if self.is_full() {
+            return Kinds::default();
+        }
+        Kinds {
+            fresh: self.fresh + self.backlog < self.slots || (self.reserved > 0 && self.fresh == 0),
+            backlog: self.fresh + self.backlog < self.slots && self.backlog < self.slots - self.reserved,
+            trouble: self.trouble < self.slots,
+        }
+    }
+
+    /// What there is room for if it comes from a lane that has nothing on its way here.
+    pub(super) fn for_newcomers(&self) -> Kinds {
+        if self.is_full() {
+            return Kinds::default();
+        }
+        let any = self.for_any();
+        Kinds {
+            fresh: any.fresh || self.lanes < self.slots.max(2),
+            backlog: any.backlog || self.lanes < (self.slots - self.reserved).max(2),
+            trouble: any.trouble,
+        }
+    }
+
+    /// What there is room for if it comes from this lane.
+    pub(super) fn for_lane(&self, place: usize, lane: &Lane) -> Kinds {
+        if lane.is_in_trouble() {
+            let trouble = self.for_any().trouble;
+            return Kinds { fresh: trouble, backlog: trouble, trouble };
+        }
+        if self.carried.get(place).copied().unwrap_or(true) {
+            self.for_any()
+        } else {
+            self.for_newcomers()
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.total >= (2 * self.slots).min(FLIGHTS)
+    }
+}

@@ -1,0 +1,204 @@
+//! Room: an index that hangs or fails holds back no other, and one alone may use all slots.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Lets worker 0 take what it is given until there is nothing more; returns the indices served.
+fn fill(ledger: &mut Ledger, appetite: Appetite) -> Vec<i32> {
+    let mut served = Vec::new();
+    while let Next::Claim { lane, index_id, claimable } = ledger.next(0, appetite, 0) {
+        assert!(served.len() < 300, "there is no end to it");
+        take(ledger, 0, lane, claimable);
+        served.push(index_id);
+    }
+    served
+}
+
+/// Takes one row of a span and leaves the rest.
+fn take(ledger: &mut Ledger, worker: usize, lane: usize, claimable: Claimable) -> usize {
+    let flight = Flight {
+        rows: 1,
+        bytes: 1,
+        lane: lane as u32,
+        fresh: claimable.fresh,
+        span: claimable.span,
+        started_at: 0,
+    };
+    ledger.claimed(worker, Some(claimable.span), Some(flight)).unwrap()
+}
+
+fn backlogs(indices: i32) -> Box<Ledger> {
+    let mut ledger = ledger(2);
+    for index in 1..=indices {
+        ledger.open_lane(DB, index, false, 0);
+    }
+    ledger
+}
+
+fn count(served: &[i32], index: i32) -> usize {
+    served.iter().filter(|served| **served == index).count()
+}
+
+#[test]
+fn one_index_alone_uses_every_slot_and_no_more() {
+    for (slots, backlog) in [(1, 1), (2, 1), (4, 3), (16, 15), (64, 63)] {
+        let appetite = Appetite { slots, ..HUNGRY };
+        let mut ledger = backlogs(1);
+        assert_eq!(fill(&mut ledger, appetite).len(), backlog, "{slots} slots");
+        ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+        assert_eq!(fill(&mut ledger, appetite).len(), slots - backlog, "the slot kept for fresh rows");
+    }
+}
+
+#[test]
+fn an_index_that_fills_all_slots_leaves_room_for_another() {
+    for slots in [1, 2, 4, 16] {
+        let appetite = Appetite { slots, ..HUNGRY };
+        let mut ledger = backlogs(1);
+        fill(&mut ledger, appetite);
+        ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+        fill(&mut ledger, appetite);
+        ledger.publish(7, DB, &[queued(2, 8192, 8192)], 0);
+        let next = next_span(&mut ledger, appetite, 0);
+        assert!(matches!(next, Some((2, _, _, true))), "{slots} slots: {next:?}");
+    }
+}
+
+#[test]
+fn a_backlog_found_late_is_not_held_back_either() {
+    for slots in [1, 2, 4, 16] {
+        let appetite = Appetite { slots, ..HUNGRY };
+        let mut ledger = backlogs(1);
+        fill(&mut ledger, appetite);
+        ledger.open_lane(DB, 2, false, 0);
+        ledger.open_lane(DB, 3, false, 0);
+        let served = fill(&mut ledger, appetite);
+        assert!(served.contains(&2), "{slots} slots: {served:?}");
+        assert!(slots <= 2 || served.contains(&3), "{slots} slots: {served:?}");
+    }
+}
+
+#[test]
+fn indices_that_share_the_slots_from_the_start_do_not_exceed_them() {
+    let served = fill(&mut backlogs(10), HUNGRY);
+    assert_eq!(served, vec![1, 2, 3], "the last slot is kept for fresh rows");
+}
+
+#[test]
+fn indices_in_trouble_take_no_slot_from_the_others() {
+    let mut ledger = backlogs(6);
+    for place in 0..5 {
+        ledger.lane_at(place).unwrap().set_back(Setback::Retry, 1, "503", (0, 0), 0);
+    }
+    let served = fill(&mut ledger, HUNGRY);
+    assert_eq!(count(&served, 6), 3, "all that a backlog may have: {served:?}");
+    assert_eq!(served.len() - 3, 4, "as many attempts as there are slots, one for each index: {served:?}");
+    ledger.publish(7, DB, &[queued(6, 4096, 4096)], 0);
+    assert_eq!(fill(&mut ledger, HUNGRY), vec![6]);
+}
+
+#[test]
+fn a_commit_wakes_a_worker_whose_slots_another_index_has_filled() {
+    let mut ledger = backlogs(1);
+    fill(&mut ledger, HUNGRY);
+    ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    fill(&mut ledger, HUNGRY);
+    let wakes = ledger.publish(8, DB, &[queued(1, 8192, 8192)], 0);
+    assert_eq!(wakes.iter().count(), 0, "it has no room for more of the same");
+    let wakes = ledger.publish(9, DB, &[queued(1, 9216, 9216), queued(2, 9217, 9217)], 0);
+    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
+    let wakes = ledger.publish(10, DB, &[queued(3, 10240, 10240)], 0);
+    assert_eq!(wakes.iter().count(), 0, "it is awake already and looks at everything");
+}
+
+#[test]
+fn a_worker_with_room_for_newcomers_alone_looks_again_when_one_may_be_tried() {
+    let mut ledger = backlogs(2);
+    ledger.lane_at(1).unwrap().paused = true;
+    fill(&mut ledger, HUNGRY);
+    ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    fill(&mut ledger, HUNGRY);
+    ledger.lane_at(1).unwrap().paused = false;
+    ledger.lane_at(1).unwrap().retry_at = 500;
+    assert_eq!(wait_until(&mut ledger, HUNGRY, 0), Some(500));
+    assert_eq!(next_span(&mut ledger, HUNGRY, 500).unwrap().0, 2);
+}
+
+#[test]
+fn a_worker_without_room_wakes_one_that_has_some() {
+    let mut ledger = backlogs(1);
+    load(&mut ledger, 0, 4);
+    load(&mut ledger, 1, 3);
+    assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
+    let Next::Wait { wake, .. } = ledger.next(0, HUNGRY, 0) else { panic!() };
+    assert_eq!(wake, None, "its last slot is kept for fresh rows");
+    ledger.workers[1].land(0);
+    ledger.lane_at(0).unwrap().paused = true;
+    assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
+    ledger.lane_at(0).unwrap().paused = false;
+    let Next::Wait { until, wake } = ledger.next(0, HUNGRY, 0) else { panic!() };
+    assert_eq!((until, wake), (None, Some(1001)));
+}
+
+proptest! {
+    /// Whatever is on its way: nobody is held back by others alone, nobody has more than twice the slots, and workers
+    /// that sleep do not wake each other for nothing.
+    #[test]
+    fn no_index_is_held_back_and_no_worker_overloaded(
+        slots in 1usize..6,
+        steps in prop::collection::vec((0u8..6, 0i32..4, 0usize..2), 1..80),
+    ) {
+        let appetite = Appetite { slots, ..HUNGRY };
+        let mut ledger = backlogs(1);
+        let mut rows = 4096;
+        for (step, index, worker) in steps {
+            rows += 1024;
+            match step {
+                0 | 1 => { ledger.publish(7, DB, &[queued(index + 1, rows, rows)], 0); }
+                2 => {
+                    let flying = ledger.workers[worker].flights.iter().position(|flight| flight.rows > 0);
+                    if let Some(flight) = flying { ledger.settled(worker, flight, &[], 0) }
+                }
+                3 => {
+                    let flying = ledger.workers[worker].flights.iter().position(|flight| flight.rows > 0);
+                    if let Some(flight) = flying {
+                        let lane = ledger.workers[worker].flights[flight].lane as usize;
+                        ledger.released(worker, flight, []);
+                        ledger.lane_at(lane).unwrap().set_back(Setback::Retry, 1, "503", (0, 0), 0);
+                    }
+                }
+                _ => {}
+            }
+            // Everybody works until nobody is woken.
+            let mut woken = vec![0, 1];
+            let mut rounds = 0;
+            while let Some(worker) = woken.pop() {
+                rounds += 1;
+                prop_assert!(rounds < 40, "workers wake each other in circles");
+                match ledger.next(worker, appetite, 0) {
+                    Next::Claim { lane, claimable, .. } => {
+                        // Half of the spans are used up by their claim.
+                        let rest = (lane % 2 == 0).then_some(claimable.span);
+                        let flight = Flight {
+                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0,
+                        };
+                        ledger.claimed(worker, rest, Some(flight));
+                        woken.push(worker);
+                    }
+                    Next::Wait { wake, .. } => woken.extend(wake.map(|latch| latch as usize - 1000)),
+                }
+            }
+            let under_way = |worker: usize| ledger.workers[worker].flights.iter().filter(|f| f.rows > 0).count();
+            for worker in 0..2 {
+                prop_assert!(under_way(worker) <= 2 * slots);
+            }
+            for (place, _) in ledger.lanes_of(DB) {
+                let lane = ledger.lane(place).unwrap();
+                let others = (0..4).filter(|other| *other != place && ledger.lane(*other).unwrap().in_flight > 0).count();
+                let waits = !lane.fresh.is_empty() && !lane.is_in_trouble() && lane.in_flight == 0;
+                let full = (0..2).all(|worker| under_way(worker) == 2 * slots);
+                prop_assert!(!waits || others >= slots.max(2) || full, "index {place} is held back: {others} others");
+            }
+        }
+    }
+}
