@@ -72,6 +72,7 @@ impl Tracked {
     }
 }
 
+// SAFETY: declared as in the server's header; both read the values alone, and the second may fetch what is toasted.
 unsafe extern "C-unwind" {
     /// `utils/datum.h`, which pgrx does not bind: whether two values are alike byte for byte.
     fn datumIsEqual(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;

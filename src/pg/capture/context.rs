@@ -6,6 +6,7 @@ use std::os::raw::{c_char, c_int, c_void};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+// SAFETY: declared as in the server's header; a format and its arguments as for printf.
 unsafe extern "C-unwind" {
     /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
     fn errcontext_msg(format: *const c_char, ...) -> c_int;
