@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use super::{Ledger, Micros, Wakes};
 use crate::regions::Regions;
 
-/// How long a count that was not finished is left alone.
+/// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
+const LONGEST_RECOUNT_PAUSE: Micros = 60_000_000;
 
 /// Transactions that may be between announcement and count at once; past that the recount is asked for again.
 pub const COMMITTING: usize = 256;
@@ -113,7 +114,8 @@ impl Ledger {
             lane.dead_total += change.dead.max(0);
             if change.queued > 0 {
                 lane.publish(&change.spans, change.queued, now);
-                rows += change.queued;
+                // Nobody can do anything about the rows of a lane that is paused.
+                rows += if lane.paused { 0 } else { change.queued };
             }
         }
         if rows > 0 {
@@ -158,7 +160,11 @@ impl Ledger {
             entry.counter = 0;
             entry.recount |= again;
             if again {
-                entry.recount_at = now.saturating_add(RECOUNT_PAUSE);
+                let pause = (RECOUNT_PAUSE << entry.failed_counts.min(6)).min(LONGEST_RECOUNT_PAUSE);
+                entry.failed_counts = entry.failed_counts.saturating_add(1);
+                entry.recount_at = now.saturating_add(pause);
+            } else {
+                entry.failed_counts = 0;
             }
             wakes.add(launcher);
         }

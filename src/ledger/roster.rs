@@ -34,6 +34,8 @@ pub struct Database {
     pub counter_since: Micros,
     /// No count is started before this time.
     pub recount_at: Micros,
+    /// Counts that were not finished, one after the other.
+    pub failed_counts: u32,
     /// When the whole queue was last looked through.
     pub swept_at: Micros,
     /// Statements that want the database to themselves: no worker is started while there are any.
@@ -356,6 +358,7 @@ impl Database {
         extension_oid: 0,
         recount: false,
         recount_at: 0,
+        failed_counts: 0,
         swept_at: 0,
         holders: 0,
         counter: 0,

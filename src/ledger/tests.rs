@@ -451,3 +451,27 @@ fn an_index_that_flaps_is_told_of_once_a_minute() {
     }
     assert_eq!(told, [3, 3, 3]);
 }
+
+#[test]
+fn a_count_that_keeps_failing_is_made_more_and_more_rarely() {
+    let mut ledger = ledger(0);
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        ledger.counter_ended(DB, true, 0);
+        pauses.push(ledger.database_mut(DB).unwrap().recount_at / 1_000_000);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    ledger.counter_ended(DB, false, 0);
+    ledger.counter_ended(DB, true, 0);
+    assert_eq!(ledger.database_mut(DB).unwrap().recount_at, 1_000_000);
+}
+
+#[test]
+fn a_commit_to_a_paused_index_wakes_nobody() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, true, 0);
+    assert_eq!(next_span(&mut ledger, HUNGRY, 0), None);
+    assert_eq!(ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0).iter().count(), 0);
+    ledger.open_lane(DB, 1, false, 0);
+    assert_eq!(ledger.publish(8, DB, &[queued(1, 2048, 2048)], 0).iter().count(), 1);
+}
