@@ -280,10 +280,11 @@ impl Ledger {
         let mut wakes = Wakes::default();
         let mut any_lost = false;
         for place in 0..super::LANES {
-            if self.lane_key(place).is_some_and(|key| key.database == database) {
+            if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
+                let held_back = self.on_probation(database, key.index_id);
                 if let Some(lane) = self.lane_at(place) {
-                    let lost =
-                        lane.queued > lane.in_flight && lane.fresh.is_empty() && lane.backlog.is_empty();
+                    let somewhere = lane.in_flight + held_back;
+                    let lost = lane.queued > somewhere && lane.fresh.is_empty() && lane.backlog.is_empty();
                     any_lost |= lost;
                     if everything || lost {
                         lane.sweep();

@@ -1,9 +1,7 @@
 //! Records that Algolia will not have stop nobody but themselves, and can be put back.
 
-use std::collections::BTreeSet;
-
 use audit_algolia_tests::server::StopMode;
-use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::standin::{ErrorShape, Fault, Times};
 use audit_algolia_tests::wait::wait_until;
 use nix::sys::signal::Signal;
@@ -14,12 +12,14 @@ use crate::support::*;
 /// The stand-in takes records of so many bytes.
 const LIMIT: usize = 1000;
 
+/// A stage whose Algolia takes records of so many bytes, while the extension sends larger ones.
+pub(crate) fn strict() -> StageBuilder {
+    Stage::builder().standin(|standin| standin.max_record_bytes = LIMIT)
+}
+
 fn stage(shape: ErrorShape) -> Stage {
-    Stage::builder()
-        .standin(|standin| {
-            standin.max_record_bytes = LIMIT;
-            standin.error_shape = shape;
-        })
+    strict()
+        .standin(|standin| standin.error_shape = shape)
         .setting("audit_algolia.retry_min", "20ms")
         .setting("audit_algolia.retry_max", "50ms")
         .start()
@@ -27,7 +27,12 @@ fn stage(shape: ErrorShape) -> Stage {
 }
 
 /// Inserts the rows `ids` in one statement; those in `poison` are too large for the stand-in.
-fn insert_with_poison(db: &mut Client, table: &str, ids: std::ops::RangeInclusive<i64>, poison: &[i64]) {
+pub(crate) fn insert_with_poison(
+    db: &mut Client,
+    table: &str,
+    ids: std::ops::RangeInclusive<i64>,
+    poison: &[i64],
+) {
     db.execute(
         &format!(
             "insert into {table}
@@ -40,7 +45,7 @@ fn insert_with_poison(db: &mut Client, table: &str, ids: std::ops::RangeInclusiv
 }
 
 /// The ids of the dead letters of an index.
-fn dead(db: &mut Client, index: &str) -> Vec<i64> {
+pub(crate) fn dead(db: &mut Client, index: &str) -> Vec<i64> {
     let rows = db
         .query(
             "select object_id::bigint from audit_algolia.dead_letters where index_name = $1 order by 1",
@@ -194,80 +199,6 @@ fn what_waits_for_another_attempt_is_shown_and_survives_its_worker() {
 }
 
 #[test]
-fn dead_letters_are_put_back_when_the_fault_is_mended() {
-    let stage = stage(ErrorShape::New);
-    let mut db = staged(&stage, "log");
-    let poison: Vec<i64> = (1..=300).filter(|id| id % 3 == 0).collect();
-    insert_with_poison(&mut db, "log", 1..=300, &poison);
-    assert_only_these_die(&stage, &mut db, "log", 300, &poison);
-    stage.standin.set_max_record_bytes(100_000);
-    // A transaction that is rolled back, or a savepoint, puts nothing back.
-    db.batch_execute("begin; select audit_algolia.redrive(); rollback").unwrap();
-    db.batch_execute("begin; savepoint a; select audit_algolia.redrive(); rollback to a; commit").unwrap();
-    assert_eq!(queue(&mut db, "log").dead, 100);
-    let ids: Vec<i64> = db
-        .query("select id from audit_algolia.dead_letters where object_id in ('3', '6') order by id", &[])
-        .unwrap()
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    let before: i64 =
-        one(&mut db, "select extract(epoch from max(enqueued_at))::bigint from audit_algolia.dead_letters");
-    let some = db
-        .query_one("select audit_algolia.redrive('log', $1::bigint[] || array[-5, null])", &[&ids])
-        .unwrap();
-    assert_eq!(some.get::<_, i64>(0), 2);
-    stage.wait_for_records("log", 202);
-    assert_eq!(queue(&mut db, "log").dead, 98);
-    let first = sent(&stage.standin, "log").len();
-    assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive()"), 98);
-    stage.wait_for_records("log", 300);
-    wait_for_empty_queue(&mut db, "log");
-    assert_each_once(&stage.standin, "log", 1..=300);
-    let order = &sent(&stage.standin, "log")[first..];
-    assert_eq!(order.iter().copied().collect::<BTreeSet<_>>().len(), 98);
-    let seen = queue(&mut db, "log");
-    assert_eq!((seen.dead, seen.dead_total), (0, 100));
-    assert!(before > 0);
-    assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive('log')"), 0);
-}
-
-#[test]
-fn only_dead_letters_are_discarded() {
-    let stage = stage(ErrorShape::New);
-    let mut db = staged(&stage, "log");
-    watch(&mut db, "other");
-    insert_with_poison(&mut db, "log", 1..=3, &[1, 2, 3]);
-    insert_with_poison(&mut db, "other", 1..=1, &[1]);
-    wait_until("deaths", SOON, || queue(&mut db, "log").dead == 3 && queue(&mut db, "other").dead == 1);
-    db.batch_execute("select audit_algolia.pause('log')").unwrap();
-    insert(&mut db, "log", 4..=5);
-    let id: i64 = one(&mut db, "select id from audit_algolia.dead_letters where object_id = '2'");
-    let discarded = db.query_one("select audit_algolia.discard('log', array[$1::bigint])", &[&id]).unwrap();
-    assert_eq!(discarded.get::<_, i64>(0), 1);
-    assert_eq!((dead(&mut db, "log"), queue(&mut db, "log").dead), (vec![1, 3], 2));
-    assert_eq!(one::<i64>(&mut db, "select audit_algolia.discard('log')"), 2);
-    assert_eq!((dead(&mut db, "other"), queue(&mut db, "other").dead), (vec![1], 1));
-    assert_eq!(one::<i64>(&mut db, "select audit_algolia.discard()"), 1);
-    assert_eq!(queue(&mut db, "log").queued, 2, "what waits is no dead letter");
-    db.batch_execute("select audit_algolia.resume('log')").unwrap();
-    stage.wait_for_records("log", 2);
-}
-
-#[test]
-fn an_index_that_is_not_known_is_named() {
-    let stage = stage(ErrorShape::New);
-    let mut db = staged(&stage, "log");
-    for call in ["redrive", "discard"] {
-        let error = db.batch_execute(&format!("select audit_algolia.{call}('lag')")).unwrap_err();
-        let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "42704");
-        assert_eq!(error.message(), "index \"lag\" is not known");
-        assert!(error.hint().is_some());
-    }
-}
-
-#[test]
 fn the_dead_are_counted_again_after_a_crash() {
     let stage = stage(ErrorShape::New);
     let mut db = staged(&stage, "log");
@@ -282,18 +213,4 @@ fn the_dead_are_counted_again_after_a_crash() {
     insert(&mut db, "log", 31..=31);
     stage.wait_for_records("log", 29);
     assert_eq!(queue(&mut db, "log").dead, 2);
-}
-
-#[test]
-fn a_locked_table_of_dead_letters_holds_up_nobody_for_long() {
-    let stage = stage(ErrorShape::Classic);
-    let mut db = staged(&stage, "log");
-    let mut other = stage.admin();
-    other.batch_execute("begin; lock table audit_algolia.dead_letter in access exclusive mode").unwrap();
-    insert_with_poison(&mut db, "log", 1..=100, &[7]);
-    stage.wait_for_records("log", 99);
-    other.batch_execute("commit").unwrap();
-    wait_until("a burial", SOON, || dead(&mut db, "log") == [7]);
-    wait_for_empty_queue(&mut db, "log");
-    assert_no_faults(&stage.cluster);
 }

@@ -22,6 +22,7 @@ mod outage;
 mod private;
 mod processes;
 mod recount;
+mod redrive;
 mod refusals;
 mod reload;
 mod retry;

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use super::claim::{lock, Statements};
 use crate::pg::process::in_transaction;
 use crate::pg::{failpoint, xact};
+use crate::record::escape_non_ascii;
 
 /// A record that is given up.
 pub(super) struct Dead {
@@ -89,10 +90,15 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
     })
 }
 
-/// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place.
+/// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are
+/// kept likewise.
 fn storable(text: &str) -> String {
     // SAFETY: reads what is set when the process is connected.
     let in_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
-    let has_place = |c: char| c != '\0' && (in_utf8 || c.is_ascii());
-    text.chars().map(|c| if has_place(c) { c } else { '?' }).collect()
+    let text = text.replace('\0', " ");
+    if in_utf8 {
+        text
+    } else {
+        escape_non_ascii(&text).into_owned()
+    }
 }
