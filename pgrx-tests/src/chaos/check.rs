@@ -3,11 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 use postgres::Client;
+use serde_json::Value;
 
 use super::plan::TABLES;
 use crate::standin::Standin;
+
+/// Records by objectID.
+type Records = BTreeMap<String, Value>;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -27,20 +31,21 @@ pub struct Verdict {
 pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     for table in TABLES {
-        let committed = pairs(db, &format!("select id::text, note from {table}"))?;
-        let dead = pairs(
+        let committed = records(
             db,
             &format!(
-                "select object_id, record ->> 'note' from audit_algolia.dead_letters where index_name = '{table}'"
+                "select id::text,
+                     json_build_object('objectID', id::text, 'at', extract(epoch from at)::bigint, 'note', note)
+                 from {table}"
             ),
         )?;
-        let held: BTreeMap<String, String> = standin
-            .index(table)
-            .into_iter()
-            .map(|(id, record)| (id, record["note"].as_str().unwrap_or_default().to_owned()))
-            .collect();
-        let (poison, good): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            committed.clone().into_iter().partition(|(_, note)| note.starts_with("poison"));
+        let dead = records(
+            db,
+            &format!("select object_id, record from audit_algolia.dead_letters where index_name = '{table}'"),
+        )?;
+        let held = standin.index(table);
+        let (poison, good): (Records, Records) =
+            committed.clone().into_iter().partition(|(_, record)| is_poison(record));
         verdict.committed += committed.len() as u64;
         verdict.dead += dead.len() as u64;
         verdict.differ(&format!("index {table}"), &good, &held);
@@ -68,12 +73,12 @@ pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
 }
 
 impl Verdict {
-    fn differ(&mut self, what: &str, wanted: &BTreeMap<String, String>, found: &BTreeMap<String, String>) {
+    fn differ(&mut self, what: &str, wanted: &Records, found: &Records) {
         let missing: Vec<&String> = wanted.keys().filter(|id| !found.contains_key(*id)).collect();
         let surplus: Vec<&String> = found.keys().filter(|id| !wanted.contains_key(*id)).collect();
         let changed: Vec<&String> = wanted
             .iter()
-            .filter(|(id, note)| found.get(*id).is_some_and(|n| n != *note))
+            .filter(|(id, record)| found.get(*id).is_some_and(|other| other != *record))
             .map(|(id, _)| id)
             .collect();
         for (word, ids) in [("misses", missing), ("has too many", surplus), ("has differently", changed)] {
@@ -105,8 +110,15 @@ impl Verdict {
     }
 }
 
-fn pairs(db: &mut Client, query: &str) -> Result<BTreeMap<String, String>> {
-    Ok(db.query(query, &[])?.iter().map(|row| (row.get(0), row.get(1))).collect())
+fn records(db: &mut Client, query: &str) -> Result<Records> {
+    let rows = db.query(query, &[])?;
+    let records: Records = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    ensure!(records.len() == rows.len(), "an objectID occurs twice in: {query}");
+    Ok(records)
+}
+
+fn is_poison(record: &Value) -> bool {
+    record["note"].as_str().is_some_and(|note| note.starts_with("poison"))
 }
 
 /// The first few.
