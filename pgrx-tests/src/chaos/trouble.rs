@@ -46,6 +46,7 @@ impl<'a> TroubleMaker<'a> {
     pub(super) fn mend(&mut self) -> Result<()> {
         self.pinned = None;
         self.stage.standin.clear_faults();
+        self.stage.cluster.set(&AFTERWARDS)?;
         self.execute("select audit_algolia.resume()")
     }
 
@@ -149,6 +150,16 @@ impl<'a> TroubleMaker<'a> {
         Ok(())
     }
 }
+
+/// The settings with which a run recovers. Those that trouble has left may allow one row at a time, and a busy machine
+/// takes longer for a request than the time-out that gets a run over hanging ones.
+const AFTERWARDS: [(&str, &str); 5] = [
+    ("audit_algolia.batch_rows", "1000"),
+    ("audit_algolia.batch_bytes", "8MB"),
+    ("audit_algolia.in_flight", "4"),
+    ("audit_algolia.workers", "2"),
+    ("audit_algolia.request_timeout", "30s"),
+];
 
 /// In this time the server notices that a process has died.
 const NOTICED: Duration = Duration::from_secs(10);
