@@ -3,11 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 use postgres::Client;
+use serde_json::Value;
 
 use super::plan::TABLES;
 use crate::standin::Standin;
+
+/// Records by objectID.
+type Records = BTreeMap<String, Value>;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -23,41 +27,40 @@ pub struct Verdict {
     pub faults: Vec<String>,
 }
 
+/// What there is of one table in all the places.
+#[derive(Default)]
+struct Found {
+    /// What the rows of the table are as records.
+    committed: Records,
+    dead: Records,
+    /// What the index holds.
+    held: Records,
+    /// The objectID of each operation that the index has accepted.
+    arrived: Vec<String>,
+}
+
 /// Compares tables, dead letters and index. All must be at rest.
 pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
     let mut verdict = Verdict::default();
+    let arrivals = standin.arrivals();
     for table in TABLES {
-        let committed = pairs(db, &format!("select id::text, note from {table}"))?;
-        let dead = pairs(
-            db,
-            &format!(
-                "select object_id, record ->> 'note' from audit_algolia.dead_letters where index_name = '{table}'"
-            ),
-        )?;
-        let held: BTreeMap<String, String> = standin
-            .index(table)
-            .into_iter()
-            .map(|(id, record)| (id, record["note"].as_str().unwrap_or_default().to_owned()))
-            .collect();
-        let (poison, good): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            committed.clone().into_iter().partition(|(_, note)| note.starts_with("poison"));
-        verdict.committed += committed.len() as u64;
-        verdict.dead += dead.len() as u64;
-        verdict.differ(&format!("index {table}"), &good, &held);
-        verdict.differ(&format!("dead letters of {table}"), &poison, &dead);
-
-        let arrivals = standin.arrivals();
-        let ids: Vec<&str> =
-            arrivals.iter().filter(|one| one.index == table).map(|one| one.object_id.as_str()).collect();
-        let distinct: BTreeSet<&str> = ids.iter().copied().collect();
-        verdict.arrived += ids.len() as u64;
-        verdict.repeated += (ids.len() - distinct.len()) as u64;
-        let unreal: Vec<&&str> = distinct.iter().filter(|id| !committed.contains_key(**id)).collect();
-        if !unreal.is_empty() {
-            verdict
-                .faults
-                .push(format!("index {table} was sent rows that never committed: {}", some(unreal)));
-        }
+        let as_records = format!(
+            "select id::text,
+                 json_build_object('objectID', id::text, 'at', extract(epoch from at)::bigint, 'note', note)
+             from {table}"
+        );
+        let dead_letters =
+            format!("select object_id, record from audit_algolia.dead_letters where index_name = '{table}'");
+        let arrived = arrivals.iter().filter(|one| one.index == table).map(|one| one.object_id.clone());
+        verdict.judge(
+            table,
+            Found {
+                committed: records(db, &as_records)?,
+                dead: records(db, &dead_letters)?,
+                held: standin.index(table),
+                arrived: arrived.collect(),
+            },
+        );
         verdict.counters(db, table)?;
     }
     let left: i64 = db.query_one("select count(*) from pg_prepared_xacts", &[])?.get(0);
@@ -68,12 +71,29 @@ pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
 }
 
 impl Verdict {
-    fn differ(&mut self, what: &str, wanted: &BTreeMap<String, String>, found: &BTreeMap<String, String>) {
+    fn judge(&mut self, table: &str, found: Found) {
+        self.committed += found.committed.len() as u64;
+        self.dead += found.dead.len() as u64;
+        self.arrived += found.arrived.len() as u64;
+        let distinct: BTreeSet<&String> = found.arrived.iter().collect();
+        self.repeated += (found.arrived.len() - distinct.len()) as u64;
+        let unreal: Vec<&String> =
+            distinct.into_iter().filter(|id| !found.committed.contains_key(*id)).collect();
+        if !unreal.is_empty() {
+            self.faults.push(format!("index {table} was sent rows that never committed: {}", some(unreal)));
+        }
+        let (poison, good): (Records, Records) =
+            found.committed.into_iter().partition(|(_, record)| is_poison(record));
+        self.differ(&format!("index {table}"), &good, &found.held);
+        self.differ(&format!("dead letters of {table}"), &poison, &found.dead);
+    }
+
+    fn differ(&mut self, what: &str, wanted: &Records, found: &Records) {
         let missing: Vec<&String> = wanted.keys().filter(|id| !found.contains_key(*id)).collect();
         let surplus: Vec<&String> = found.keys().filter(|id| !wanted.contains_key(*id)).collect();
         let changed: Vec<&String> = wanted
             .iter()
-            .filter(|(id, note)| found.get(*id).is_some_and(|n| n != *note))
+            .filter(|(id, record)| found.get(*id).is_some_and(|other| other != *record))
             .map(|(id, _)| id)
             .collect();
         for (word, ids) in [("misses", missing), ("has too many", surplus), ("has differently", changed)] {
@@ -105,11 +125,73 @@ impl Verdict {
     }
 }
 
-fn pairs(db: &mut Client, query: &str) -> Result<BTreeMap<String, String>> {
-    Ok(db.query(query, &[])?.iter().map(|row| (row.get(0), row.get(1))).collect())
+fn records(db: &mut Client, query: &str) -> Result<Records> {
+    let rows = db.query(query, &[])?;
+    let records: Records = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    ensure!(records.len() == rows.len(), "an objectID occurs twice in: {query}");
+    Ok(records)
+}
+
+fn is_poison(record: &Value) -> bool {
+    record["note"].as_str().is_some_and(|note| note.starts_with("poison"))
 }
 
 /// The first few.
 fn some<T: AsRef<str>>(ids: Vec<T>) -> String {
     ids.iter().take(5).map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn records(notes: &[(&str, &str)]) -> Records {
+        notes.iter().map(|(id, note)| ((*id).to_owned(), json!({"objectID": id, "note": note}))).collect()
+    }
+
+    fn ids(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    fn faults(change: impl FnOnce(&mut Found)) -> Vec<String> {
+        let mut found = Found {
+            committed: records(&[("1", "note"), ("2", "poison")]),
+            dead: records(&[("2", "poison")]),
+            held: records(&[("1", "note")]),
+            arrived: ids(&["1", "1"]),
+        };
+        change(&mut found);
+        let mut verdict = Verdict::default();
+        verdict.judge("t", found);
+        verdict.faults
+    }
+
+    #[test]
+    fn what_is_where_it_belongs_is_no_fault() {
+        assert_eq!(faults(|_| {}), [""; 0]);
+    }
+
+    #[test]
+    fn every_kind_of_difference_is_a_fault() {
+        assert_eq!(faults(|found| found.held.clear()), ["index t misses 1 rows: 1"]);
+        assert_eq!(faults(|found| found.dead.clear()), ["dead letters of t misses 1 rows: 2"]);
+        let other = records(&[("1", "another note")]);
+        assert_eq!(faults(|found| found.held = other), ["index t has differently 1 rows: 1"]);
+        let both = records(&[("1", "note"), ("2", "poison")]);
+        assert_eq!(faults(|found| found.held = both.clone()), ["index t has too many 1 rows: 2"]);
+        assert_eq!(faults(|found| found.dead = both), ["dead letters of t has too many 1 rows: 1"]);
+        assert_eq!(
+            faults(|found| found.arrived = ids(&["1", "3"])),
+            ["index t was sent rows that never committed: 3"]
+        );
+    }
+
+    #[test]
+    fn repeats_are_counted() {
+        let mut verdict = Verdict::default();
+        verdict.judge("t", Found { arrived: ids(&["1", "2", "1"]), ..Found::default() });
+        assert_eq!((verdict.arrived, verdict.repeated), (3, 1));
+    }
 }

@@ -11,13 +11,15 @@ mod writer;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, Result};
+use anyhow::{anyhow, Context, Result};
+use postgres::Client;
 
 pub use check::Verdict;
-pub use plan::{Answer, End, Plan, Rows, Step, Trouble, TABLES};
+pub use plan::{Action, Answer, End, Plan, Rows, Step, Trouble, TABLES};
 pub use report::markdown;
 
 use crate::stage::Stage;
+use crate::standin::ErrorShape;
 use crate::wait::poll;
 use trouble::{session, TroubleMaker};
 use writer::{Progress, Writer};
@@ -28,8 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The stand-in takes records of so many bytes.
 const MAX_RECORD_BYTES: usize = 3000;
 
-/// What a run is.
-#[derive(Clone, Copy, Debug)]
+/// What no server's log may say.
+const FATAL_WORDS: [&str; 5] =
+    ["PANIC", "TRAP:", "panicked at", "terminated by signal 11", "terminated by signal 6"];
+
+/// What a run is. The seed tells the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chaos {
     pub seed: u64,
     pub writers: usize,
@@ -40,8 +46,7 @@ pub struct Chaos {
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub seed: u64,
-    pub transactions: u64,
+    pub chaos: Chaos,
     pub broken_sessions: u64,
     pub troubles: BTreeMap<&'static str, u64>,
     pub took: Duration,
@@ -51,104 +56,159 @@ pub struct Outcome {
 }
 
 impl Chaos {
-    /// Makes one run in a cluster of its own.
-    ///
-    /// # Errors
-    /// When something got stuck. What is wrong with the data is in the verdict.
-    pub fn run(&self) -> Result<Outcome> {
-        let plan = Plan::new(self.seed, self.writers, self.steps);
-        let stage = stage()?;
-        let started = Instant::now();
-        let progress = Progress::default();
-        let mut maker = TroubleMaker::new(&stage);
-        std::thread::scope(|scope| -> Result<()> {
-            let writers: Vec<_> = plan
-                .writers
-                .iter()
-                .enumerate()
-                .map(|(number, steps)| {
-                    let writer = Writer::new(&stage.cluster, &progress, number);
-                    scope.spawn(move || writer.run(steps))
-                })
-                .collect();
-            let made = maker.run(&plan.troubles, &progress);
-            for writer in writers {
-                writer.join().map_err(|_| anyhow!("a writer panicked"))??;
-            }
-            made
-        })?;
-        maker.mend()?;
-        let mended = Instant::now();
-        let mut db = session(&stage.cluster)?;
-        let empty = poll(PATIENCE, || {
-            let left: i64 = db.query_one("select count(*) from audit_algolia.queue", &[]).ok()?.get(0);
-            let told = "select coalesce(sum(queued + in_flight), 0)::bigint from audit_algolia.queue_stats()";
-            let counted: i64 = db.query_one(told, &[]).ok()?.get(0);
-            (left == 0 && counted == 0).then_some(())
-        });
-        let recovery = mended.elapsed();
-        let mut verdict = check::check(&mut db, &stage.standin)?;
-        if empty.is_none() {
-            verdict.faults.push(format!("the queue is not empty after {PATIENCE:?}"));
-        }
-        if let Ok(surprises) = progress.surprises.into_inner() {
-            verdict.faults.extend(surprises.into_iter().map(|error| format!("a writer was told: {error}")));
-        }
-        let fault_words = ["PANIC", "TRAP:", "terminated by signal 11", "terminated by signal 6"];
-        let log = stage.cluster.log();
-        verdict.faults.extend(
-            log.lines().filter(|line| fault_words.iter().any(|word| line.contains(word))).map(str::to_owned),
-        );
-        Ok(Outcome {
-            seed: self.seed,
-            transactions: (self.writers * self.steps) as u64,
-            broken_sessions: progress.broken.into_inner(),
-            troubles: maker.made,
-            took: started.elapsed(),
-            recovery,
-            verdict,
-        })
+    /// A run among the tests.
+    pub fn short(seed: u64) -> Chaos {
+        Chaos { seed, writers: 4, steps: 300 }
     }
 
-    /// The same, for callers to whom a wrong index is a failure as well.
+    /// A run of a soak.
+    pub fn long(seed: u64) -> Chaos {
+        Chaos { seed, writers: 6, steps: 1500 }
+    }
+
+    /// Makes the run in a cluster of its own. What goes wrong is in the verdict; the cluster's folder stays then.
+    pub fn run(&self) -> Outcome {
+        let mut outcome = Outcome {
+            chaos: *self,
+            broken_sessions: 0,
+            troubles: BTreeMap::new(),
+            took: Duration::ZERO,
+            recovery: Duration::ZERO,
+            verdict: Verdict::default(),
+        };
+        let plan = Plan::new(self.seed, self.writers, self.steps);
+        match stage(&plan) {
+            Ok(stage) => outcome.play(&plan, &stage),
+            Err(error) => outcome.verdict.faults.push(format!("nothing could be started: {error:#}")),
+        }
+        outcome
+    }
+
+    /// The same, for callers to whom a fault is an error.
     ///
     /// # Errors
-    /// When something got stuck or is wrong with the data.
+    /// When anything is wrong at the end.
     pub fn pass(&self) -> Result<Outcome> {
-        let outcome = self.run().map_err(|error| error.context(format!("seed {}", self.seed)))?;
-        if !outcome.verdict.faults.is_empty() {
-            bail!("seed {}:\n{}", self.seed, outcome.verdict.faults.join("\n"));
+        let outcome = self.run();
+        if outcome.passed() {
+            return Ok(outcome);
         }
-        Ok(outcome)
+        let Chaos { seed, .. } = self;
+        Err(anyhow!("{}", outcome.verdict.faults.join("\n")))
+            .with_context(|| format!("seed {seed}; repeat it with cargo verify --seed {seed}"))
     }
 }
 
 /// Makes runs with one seed after the other until the time is up or one has failed, and hands each to `report`.
-///
-/// # Errors
-/// When something got stuck.
-pub fn soak(first_seed: u64, length: Duration, mut report: impl FnMut(&Outcome)) -> Result<Vec<Outcome>> {
+pub fn soak(first_seed: u64, length: Duration, mut report: impl FnMut(&Outcome)) -> Vec<Outcome> {
     let started = Instant::now();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(first_seed);
     let mut seed = first_seed;
-    while started.elapsed() < length && outcomes.iter().all(|one| one.verdict.faults.is_empty()) {
-        let chaos = Chaos { seed, writers: 6, steps: 1000 };
-        let outcome = chaos.run().map_err(|error| error.context(format!("seed {seed}")))?;
+    while started.elapsed() < length && outcomes.last().is_none_or(Outcome::passed) {
+        let outcome = Chaos::long(seed).run();
         report(&outcome);
         outcomes.push(outcome);
         seed = seeds.u64(..);
     }
-    Ok(outcomes)
+    outcomes
+}
+
+impl Outcome {
+    /// Whether nothing is wrong.
+    pub fn passed(&self) -> bool {
+        self.verdict.faults.is_empty()
+    }
+
+    /// Transactions that were tried.
+    pub fn transactions(&self) -> u64 {
+        (self.chaos.writers * self.chaos.steps) as u64
+    }
+
+    fn play(&mut self, plan: &Plan, stage: &Stage) {
+        let started = Instant::now();
+        let progress = Progress::default();
+        let mut maker = TroubleMaker::new(stage);
+        let result = trouble(plan, stage, &progress, &mut maker).and_then(|()| self.compare(stage));
+        self.took = started.elapsed();
+        self.troubles = maker.made;
+        self.broken_sessions = progress.broken.into_inner();
+        let faults = &mut self.verdict.faults;
+        if let Err(error) = result {
+            faults.push(format!("{error:#}"));
+        }
+        if let Ok(surprises) = progress.surprises.into_inner() {
+            faults.extend(surprises.into_iter().map(|error| format!("a writer was told: {error}")));
+        }
+        let log = stage.cluster.log();
+        let bad = log.lines().filter(|line| is_fault(line));
+        faults.extend(bad.map(str::to_owned));
+        if !faults.is_empty() {
+            faults.push(format!("the cluster is in {}", stage.cluster.data_dir().display()));
+            stage.cluster.keep();
+        }
+    }
+
+    /// Waits until the queue is empty and looks at what is where.
+    fn compare(&mut self, stage: &Stage) -> Result<()> {
+        let mended = Instant::now();
+        let mut db = session(&stage.cluster)?;
+        let empty = poll(PATIENCE, || is_empty(&mut db).unwrap_or(false).then_some(()));
+        self.recovery = mended.elapsed();
+        self.verdict = check::check(&mut db, &stage.standin)?;
+        if empty.is_none() {
+            self.verdict.faults.push(format!("the queue is not empty after {PATIENCE:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// Lets writers and trouble loose, and ends the trouble when they are through.
+fn trouble(plan: &Plan, stage: &Stage, progress: &Progress, maker: &mut TroubleMaker<'_>) -> Result<()> {
+    std::thread::scope(|scope| -> Result<()> {
+        let writers: Vec<_> = plan
+            .writers
+            .iter()
+            .enumerate()
+            .map(|(number, steps)| {
+                let writer = Writer::new(&stage.cluster, progress, number);
+                scope.spawn(move || writer.run(steps))
+            })
+            .collect();
+        let made = maker.run(&plan.troubles, progress);
+        for writer in writers {
+            writer.join().map_err(|_| anyhow!("a writer panicked"))??;
+        }
+        made
+    })?;
+    maker.mend()
+}
+
+/// Whether a line of the log tells of a fault. Trouble makes sessions fail, but our processes get over all of it.
+fn is_fault(line: &str) -> bool {
+    FATAL_WORDS.iter().any(|word| line.contains(word))
+        || (line.contains("] audit_algolia ") && line.contains(" ERROR:  "))
+}
+
+/// By the table and by the counters.
+fn is_empty(db: &mut Client) -> Result<bool> {
+    let left: i64 = db.query_one("select count(*) from audit_algolia.queue", &[])?.get(0);
+    let told = "select coalesce(sum(queued + in_flight), 0)::bigint from audit_algolia.queue_stats()";
+    let counted: i64 = db.query_one(told, &[])?.get(0);
+    Ok(left == 0 && counted == 0)
 }
 
 /// A server and a stand-in that give up on each other quickly.
-fn stage() -> Result<Stage> {
+fn stage(plan: &Plan) -> Result<Stage> {
     let stage = Stage::builder()
         .standin(|standin| {
             standin.hosts = 2;
             standin.max_record_bytes = MAX_RECORD_BYTES;
+            if !plan.names_culprits {
+                standin.error_shape = ErrorShape::New;
+            }
         })
+        .setting("log_line_prefix", "%m [%p] %b %q%u@%d ")
         .setting("max_prepared_transactions", 100)
         .setting("max_worker_processes", 20)
         .setting("audit_algolia.connect_timeout", "300ms")
@@ -166,9 +226,9 @@ fn stage() -> Result<Stage> {
          create table gamma_late partition of gamma for values from ('1970-01-02 12:00+00') to (maxvalue)",
     )?;
     for table in TABLES {
-        let watch =
-            format!("select audit_algolia.watch('{table}', columns => '{{note}}', object_id => '{{id}}')");
-        db.batch_execute(&watch)?;
+        db.batch_execute(&format!(
+            "select audit_algolia.watch('{table}', columns => '{{at, note}}', object_id => '{{id}}')"
+        ))?;
     }
     Ok(stage)
 }

@@ -1,42 +1,55 @@
-//! Owns what a chaos run does, as far as a seed decides it: every transaction of every writer, and which trouble comes
-//! after how many of them. When exactly things happen is up to the machine.
+//! Owns what a chaos run does, as far as a seed decides it: every transaction of every writer down to the ids of its
+//! rows, and which trouble comes after how many of them. When exactly things happen is up to the machine.
 
 use fastrand::Rng;
 
 /// Watched tables; each goes to an index of its name. The last is partitioned.
 pub const TABLES: [&str; 3] = ["alpha", "beta", "gamma"];
 
-/// How a transaction ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Commit,
-    Rollback,
-}
+/// Ids of one writer begin at a multiple of this.
+const IDS: i64 = 1_000_000_000;
 
 /// Rows for one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     /// Which of [`TABLES`].
     pub table: usize,
-    pub count: usize,
-    /// The place of a row that the index refuses.
-    pub poison: Option<usize>,
+    /// The id of the first; the others follow. No other rows have them.
+    pub first: i64,
+    pub count: i64,
+    /// The id of one that the index refuses.
+    pub poison: Option<i64>,
+    /// Whether the others are nearly as large as the index takes them.
+    pub big: bool,
+}
+
+/// What a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Insert(Rows),
+    Copy(Rows),
+    /// Savepoints are nested like brackets, each with a release or a rollback.
+    Savepoint,
+    Release,
+    RollBackTo,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Commit,
+    Rollback,
+    /// The client goes away without a word.
+    Leave,
+    /// PREPARE; after so many more transactions COMMIT PREPARED (true) or ROLLBACK PREPARED.
+    Prepare(bool, usize),
 }
 
 /// One transaction of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// One statement for each.
-    Insert(Vec<Rows>, End),
-    /// Each part in a savepoint that is released (true) or rolled back to.
-    Savepoints(Vec<(Rows, bool)>, End),
-    Copy(Rows, End),
-    /// Prepared at once; ended at once or after some more transactions.
-    TwoPhase {
-        rows: Rows,
-        end: End,
-        later: bool,
-    },
+pub struct Step {
+    pub actions: Vec<Action>,
+    pub end: End,
 }
 
 /// What goes wrong, or is done to the server.
@@ -52,6 +65,8 @@ pub enum Trouble {
     RestartFast,
     Pause(usize),
     Resume,
+    /// Dead letters try it again, and die again.
+    Redrive,
     Set(&'static str, &'static str),
     PinSnapshot,
     Unpin,
@@ -61,6 +76,8 @@ pub enum Trouble {
     Reindex,
     /// So many requests are answered like this.
     Answer(Answer, u64),
+    /// So many of a hundred are, drawn by the number, until it is mended.
+    Flaky(Answer, u8, u64),
     /// Algolia refuses everything until it is mended.
     Suspend,
     Mend,
@@ -72,6 +89,7 @@ pub enum Answer {
     Unavailable,
     InternalError,
     TooManyRequests,
+    ComeBackLater,
     Reset,
     Hang,
     HangThenServe,
@@ -84,10 +102,11 @@ pub enum Answer {
     Redirect,
 }
 
-const ANSWERS: [Answer; 13] = [
+const ANSWERS: [Answer; 14] = [
     Answer::Unavailable,
     Answer::InternalError,
     Answer::TooManyRequests,
+    Answer::ComeBackLater,
     Answer::Reset,
     Answer::Hang,
     Answer::HangThenServe,
@@ -101,19 +120,22 @@ const ANSWERS: [Answer; 13] = [
 ];
 
 /// Settings that are changed while everything runs.
-const SETTINGS: [(&str, &[&str]); 7] = [
+const SETTINGS: [(&str, &[&str]); 8] = [
     ("audit_algolia.batch_rows", &["1", "7", "100", "1000"]),
     ("audit_algolia.in_flight", &["1", "4", "16"]),
     ("audit_algolia.workers", &["1", "2", "4"]),
     ("audit_algolia.tail_share", &["0", "10", "50"]),
     ("audit_algolia.linger", &["0", "20ms"]),
     ("audit_algolia.compression", &["on", "off"]),
+    ("audit_algolia.batch_bytes", &["16kB", "8MB"]),
     ("audit_algolia.max_attempts", &["0", "3"]),
 ];
 
 /// The whole of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// Whether the index names the record that it refuses; if not, it has to be looked for.
+    pub names_culprits: bool,
     pub writers: Vec<Vec<Step>>,
     /// Each with the number of finished transactions after which it comes, in this order.
     pub troubles: Vec<(u64, Trouble)>,
@@ -122,53 +144,92 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed for so many writers with so many transactions each.
     pub fn new(seed: u64, writers: usize, steps: usize) -> Plan {
-        let mut dice = Rng::with_seed(seed);
-        let mut seeds = || dice.u64(..);
-        let writers: Vec<Vec<Step>> = (0..writers)
-            .map(|_| {
-                let mut dice = Rng::with_seed(seeds());
-                (0..steps).map(|_| step(&mut dice)).collect()
+        let mut seeds = Rng::with_seed(seed);
+        let names_culprits = seeds.bool();
+        let writers: Vec<Vec<Step>> = (1..=writers)
+            .map(|number| {
+                let dice = Rng::with_seed(seeds.u64(..));
+                let mut author = Author { dice, next: number as i64 * IDS };
+                (0..steps).map(|_| author.step()).collect()
             })
             .collect();
         let total = (writers.len() * steps) as u64;
-        let mut dice = Rng::with_seed(seeds());
+        let mut dice = Rng::with_seed(seeds.u64(..));
         let mut times: Vec<u64> = (0..(steps / 3).max(8)).map(|_| dice.u64(0..=total * 95 / 100)).collect();
         times.sort_unstable();
         let troubles = times.into_iter().map(|at| (at, trouble(&mut dice))).collect();
-        Plan { writers, troubles }
+        Plan { names_culprits, writers, troubles }
     }
 }
 
-fn end(dice: &mut Rng) -> End {
-    if dice.u8(0..10) < 7 {
-        End::Commit
-    } else {
-        End::Rollback
-    }
+/// Makes up the transactions of one writer.
+struct Author {
+    dice: Rng,
+    next: i64,
 }
 
-fn rows(dice: &mut Rng, most: usize) -> Rows {
-    let count = dice.usize(1..=most);
-    let poison = (dice.u8(0..20) == 0).then(|| dice.usize(0..count));
-    Rows { table: dice.usize(0..TABLES.len()), count, poison }
-}
-
-fn step(dice: &mut Rng) -> Step {
-    match dice.u8(0..10) {
-        0..=2 => Step::Insert(vec![rows(dice, 3)], End::Commit),
-        3 => Step::Insert(vec![rows(dice, 400)], end(dice)),
-        4..=5 => Step::Insert((0..dice.usize(2..=4)).map(|_| rows(dice, 30)).collect(), end(dice)),
-        6..=7 => {
-            let parts = (0..dice.usize(2..=5)).map(|_| (rows(dice, 30), dice.bool())).collect();
-            Step::Savepoints(parts, end(dice))
+impl Author {
+    fn step(&mut self) -> Step {
+        match self.dice.u8(0..10) {
+            0..=2 => Step { actions: vec![Action::Insert(self.rows(3))], end: End::Commit },
+            3 => Step { actions: vec![Action::Insert(self.rows(400))], end: self.end() },
+            4 => Step { actions: vec![Action::Copy(self.rows(300))], end: self.end() },
+            5..=6 => {
+                let parts = self.dice.usize(2..=4);
+                Step { actions: (0..parts).map(|_| self.write()).collect(), end: self.end() }
+            }
+            _ => {
+                let mut actions = Vec::new();
+                self.nest(&mut actions, 3);
+                Step { actions, end: self.end() }
+            }
         }
-        8 => Step::Copy(rows(dice, 300), end(dice)),
-        _ => Step::TwoPhase { rows: rows(dice, 30), end: end(dice), later: dice.bool() },
+    }
+
+    /// A few parts, some of them in savepoints.
+    fn nest(&mut self, actions: &mut Vec<Action>, depth: usize) {
+        for _ in 0..self.dice.usize(1..=3) {
+            if depth == 0 || self.dice.u8(0..3) == 0 {
+                actions.push(self.write());
+            } else {
+                actions.push(Action::Savepoint);
+                self.nest(actions, depth - 1);
+                actions.push(if self.dice.bool() { Action::Release } else { Action::RollBackTo });
+            }
+        }
+    }
+
+    fn write(&mut self) -> Action {
+        let rows = self.rows(30);
+        if self.dice.u8(0..5) == 0 {
+            Action::Copy(rows)
+        } else {
+            Action::Insert(rows)
+        }
+    }
+
+    fn rows(&mut self, most: i64) -> Rows {
+        let (first, count) = (self.next, self.dice.i64(1..=most));
+        self.next += count;
+        let poison = (self.dice.u8(0..20) == 0).then(|| first + self.dice.i64(0..count));
+        Rows { table: self.dice.usize(0..TABLES.len()), first, count, poison, big: self.dice.u8(0..12) == 0 }
+    }
+
+    fn end(&mut self) -> End {
+        match self.dice.u8(0..20) {
+            0..=9 => End::Commit,
+            10..=13 => End::Rollback,
+            14 => End::Leave,
+            _ => {
+                let after = if self.dice.bool() { 0 } else { self.dice.usize(1..=20) };
+                End::Prepare(self.dice.u8(0..3) > 0, after)
+            }
+        }
     }
 }
 
 fn trouble(dice: &mut Rng) -> Trouble {
-    match dice.u8(0..40) {
+    match dice.u8(0..44) {
         0..=1 => Trouble::KillWorker,
         2 => Trouble::KillWriter,
         3..=4 => Trouble::TerminateWorkers,
@@ -188,12 +249,16 @@ fn trouble(dice: &mut Rng) -> Trouble {
         23 => Trouble::Reindex,
         24 => Trouble::Suspend,
         25..=27 => Trouble::Mend,
+        28 => Trouble::Redrive,
+        29..=30 => Trouble::Flaky(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u8(5..=60), dice.u64(..)),
         _ => Trouble::Answer(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u64(1..=6)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -211,13 +276,41 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_transaction_and_trouble_occurs() {
+    fn every_kind_of_trouble_occurs() {
         let plan = Plan::new(3, 4, 1000);
-        let kinds: std::collections::HashSet<_> =
+        let kinds: HashSet<_> =
             plan.troubles.iter().map(|(_, trouble)| std::mem::discriminant(trouble)).collect();
-        assert_eq!(kinds.len(), 17);
-        let steps: std::collections::HashSet<_> =
-            plan.writers.iter().flatten().map(std::mem::discriminant).collect();
-        assert_eq!(steps.len(), 4);
+        assert_eq!(kinds.len(), 19);
+    }
+
+    #[test]
+    fn every_kind_of_transaction_occurs() {
+        let plan = Plan::new(3, 4, 1000);
+        let steps = || plan.writers.iter().flatten();
+        let ends: HashSet<_> = steps().map(|step| std::mem::discriminant(&step.end)).collect();
+        let actions: HashSet<_> =
+            steps().flat_map(|step| &step.actions).map(std::mem::discriminant).collect();
+        assert_eq!((ends.len(), actions.len()), (4, 5));
+    }
+
+    #[test]
+    fn savepoints_are_closed_and_no_id_is_used_twice() {
+        let plan = Plan::new(5, 3, 300);
+        let mut ids = HashSet::new();
+        for step in plan.writers.iter().flatten() {
+            let mut open = 0;
+            for action in &step.actions {
+                match action {
+                    Action::Savepoint => open += 1,
+                    Action::Release | Action::RollBackTo => open -= 1,
+                    Action::Insert(rows) | Action::Copy(rows) => {
+                        assert!((rows.first..rows.first + rows.count).all(|id| ids.insert(id)));
+                        assert!(rows.poison.is_none_or(|id| ids.contains(&id)));
+                    }
+                }
+                assert!(open >= 0);
+            }
+            assert_eq!(open, 0);
+        }
     }
 }

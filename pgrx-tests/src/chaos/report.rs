@@ -9,18 +9,18 @@ use super::Outcome;
 /// One line for each run, and sums.
 pub fn markdown(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
-        "| seed | transactions | rows committed | of them poison | arrived | sent twice | broken sessions | recovery s | took s | result |\n\
+        "| seed | transactions | rows committed | of them poison | accepted by the index | of them again | broken sessions | recovery s | took s | result |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut rows, mut longest, mut took) = (0, Duration::ZERO, Duration::ZERO);
     for one in outcomes {
-        let result = if one.verdict.faults.is_empty() { "equal" } else { "**DIFFERENT**" };
+        let result = if one.passed() { "equal" } else { "**DIFFERENT**" };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {result} |",
-            one.seed,
-            one.transactions,
+            one.chaos.seed,
+            one.transactions(),
             one.verdict.committed,
             one.verdict.dead,
             one.verdict.arrived,
@@ -45,8 +45,8 @@ pub fn markdown(outcomes: &[Outcome]) -> String {
         longest.as_secs_f64(),
         made.join(", ")
     );
-    for one in outcomes.iter().filter(|one| !one.verdict.faults.is_empty()) {
-        let _ = writeln!(text, "\nSeed {}:\n- {}", one.seed, one.verdict.faults.join("\n- "));
+    for one in outcomes.iter().filter(|one| !one.passed()) {
+        let _ = writeln!(text, "\nSeed {}:\n- {}", one.chaos.seed, one.verdict.faults.join("\n- "));
     }
     text
 }

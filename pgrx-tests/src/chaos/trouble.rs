@@ -10,11 +10,11 @@ use postgres::error::SqlState;
 use postgres::Client;
 
 use super::plan::{Answer, Trouble, TABLES};
-use super::writer::Progress;
+use super::writer::{is_end_of_session, Progress};
 use super::PATIENCE;
 use crate::server::{Cluster, StopMode};
 use crate::stage::Stage;
-use crate::standin::{Fault, FaultBody, Times};
+use crate::standin::{Fault, FaultBody, FaultRule, Times};
 use crate::wait::poll;
 
 pub(super) struct TroubleMaker<'a> {
@@ -46,12 +46,7 @@ impl<'a> TroubleMaker<'a> {
     pub(super) fn mend(&mut self) -> Result<()> {
         self.pinned = None;
         self.stage.standin.clear_faults();
-        let usual = [
-            ("audit_algolia.batch_rows", "1000"),
-            ("audit_algolia.in_flight", "4"),
-            ("audit_algolia.workers", "2"),
-        ];
-        self.stage.cluster.set(&usual)?;
+        self.stage.cluster.set(&AFTERWARDS)?;
         self.execute("select audit_algolia.resume()")
     }
 
@@ -70,6 +65,7 @@ impl<'a> TroubleMaker<'a> {
                 self.execute(&format!("select audit_algolia.pause('{}')", TABLES[*table]))
             }
             Trouble::Resume => self.execute("select audit_algolia.resume()"),
+            Trouble::Redrive => self.execute("select audit_algolia.redrive()"),
             Trouble::Set(name, value) => cluster.set(&[(name, value)]),
             Trouble::PinSnapshot => {
                 let mut db = session(cluster)?;
@@ -89,6 +85,11 @@ impl<'a> TroubleMaker<'a> {
                 self.stage.standin.fault(None, fault(*answer), Times::Count(*times));
                 Ok(())
             }
+            Trouble::Flaky(answer, percent, dice) => {
+                let rule = FaultRule::new(fault(*answer), Times::Always);
+                self.stage.standin.inject(rule.percent(*percent, *dice));
+                Ok(())
+            }
             Trouble::Suspend => {
                 self.stage.standin.fault(None, Fault::blocked(), Times::Always);
                 Ok(())
@@ -101,37 +102,67 @@ impl<'a> TroubleMaker<'a> {
     }
 
     fn execute(&self, statement: &str) -> Result<()> {
-        Ok(session(&self.stage.cluster)?.batch_execute(statement)?)
+        self.insist(|db| db.batch_execute(statement))
     }
 
     /// For statements that lock the queue: a prepared transaction may keep it locked until its writer, who would wait
     /// behind us, gets to it.
     fn execute_if_free(&self, statement: &str) -> Result<()> {
-        let mut db = session(&self.stage.cluster)?;
-        db.batch_execute("set lock_timeout = '500ms'")?;
-        match db.batch_execute(statement) {
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
-            result => Ok(result?),
-        }
+        self.insist(|db| {
+            db.batch_execute("set lock_timeout = '500ms'")?;
+            match db.batch_execute(statement) {
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
+                result => result,
+            }
+        })
+    }
+
+    /// Does something that may be done twice; again if the session breaks, for the server may still be coming down.
+    fn insist(&self, mut work: impl FnMut(&mut Client) -> Result<(), postgres::Error>) -> Result<()> {
+        let done = poll(PATIENCE, || match session(&self.stage.cluster) {
+            Ok(mut db) => match work(&mut db) {
+                Err(error) if db.is_closed() || error.code().is_some_and(is_end_of_session) => None,
+                result => Some(result.map_err(anyhow::Error::from)),
+            },
+            Err(error) => Some(Err(error)),
+        });
+        done.unwrap_or_else(|| bail!("sessions have been breaking for {PATIENCE:?}"))
     }
 
     fn terminate(&self, whom: &str) -> Result<()> {
         self.execute(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {whom}"))
     }
 
-    /// Kills one process, and returns when the server takes sessions again.
+    /// Kills one process, and returns when the server has noticed.
     fn kill(&self, whom: &str) -> Result<()> {
-        let mut db = session(&self.stage.cluster)?;
-        let found = db.query_opt(&format!("select pid from pg_stat_activity where {whom} limit 1"), &[])?;
-        let Some(pid) = found.map(|row| row.get::<_, i32>(0)) else { return Ok(()) };
-        // It may have ended by itself.
+        let find = format!("select pid from pg_stat_activity where {whom} limit 1");
+        let mut found: Option<i32> = None;
+        let mut witness = session(&self.stage.cluster)?;
+        self.insist(|db| {
+            found = db.query_opt(&find, &[])?.map(|row| row.get(0));
+            Ok(())
+        })?;
+        let Some(pid) = found else { return Ok(()) };
+        // It may have ended by itself, and then the server goes on.
         if self.stage.cluster.kill_backend(pid, Signal::SIGKILL).is_ok() {
-            poll(PATIENCE, || db.batch_execute("select 1").is_err().then_some(()));
-            drop(session(&self.stage.cluster)?);
+            poll(NOTICED, || witness.batch_execute("select 1").is_err().then_some(()));
         }
         Ok(())
     }
 }
+
+/// The settings with which a run recovers. Those that trouble has left may allow one row at a time, and a busy machine
+/// takes longer for a request than the time-out that gets a run over hanging ones.
+const AFTERWARDS: [(&str, &str); 5] = [
+    ("audit_algolia.batch_rows", "1000"),
+    ("audit_algolia.batch_bytes", "8MB"),
+    ("audit_algolia.in_flight", "4"),
+    ("audit_algolia.workers", "2"),
+    ("audit_algolia.request_timeout", "30s"),
+];
+
+/// In this time the server notices that a process has died.
+const NOTICED: Duration = Duration::from_secs(10);
 
 /// A session of the superuser, as soon as there is one to be had.
 pub(super) fn session(cluster: &Cluster) -> Result<Client> {
@@ -155,7 +186,8 @@ fn fault(answer: Answer) -> Fault {
     match answer {
         Answer::Unavailable => html(503),
         Answer::InternalError => Fault::error(500, "Internal error"),
-        Answer::TooManyRequests => Fault::too_many_requests(Some(0)),
+        Answer::TooManyRequests => Fault::too_many_requests(None),
+        Answer::ComeBackLater => Fault::too_many_requests(Some(1)),
         Answer::Reset => Fault::Reset,
         Answer::Hang => Fault::Hang,
         Answer::HangThenServe => Fault::HangFor(Duration::from_millis(150)),
@@ -180,6 +212,7 @@ fn name(trouble: &Trouble) -> &'static str {
         Trouble::RestartFast => "fast restart",
         Trouble::Pause(_) => "pause",
         Trouble::Resume => "resume",
+        Trouble::Redrive => "redrive",
         Trouble::Set(..) => "setting changed",
         Trouble::PinSnapshot => "snapshot pinned",
         Trouble::Unpin => "snapshot let go",
@@ -187,6 +220,7 @@ fn name(trouble: &Trouble) -> &'static str {
         Trouble::Vacuum { full: true } => "vacuum full",
         Trouble::Reindex => "reindex",
         Trouble::Answer(..) => "bad answers",
+        Trouble::Flaky(..) => "flaky stand-in",
         Trouble::Suspend => "application blocked",
         Trouble::Mend => "stand-in mended",
     }

@@ -12,15 +12,10 @@ use anyhow::{bail, Result};
 use postgres::error::SqlState;
 use postgres::Client;
 
-use super::plan::{End, Rows, Step, TABLES};
-use super::PATIENCE;
+use super::plan::{Action, End, Rows, Step, TABLES};
+use super::{MAX_RECORD_BYTES, PATIENCE};
 use crate::server::Cluster;
 use crate::wait::poll;
-
-/// Ids of one writer begin at a multiple of this.
-const IDS: i64 = 1_000_000_000;
-/// After so many more transactions a prepared one is ended.
-const LATER: usize = 7;
 
 /// What all writers and the trouble maker share.
 #[derive(Default)]
@@ -38,15 +33,13 @@ pub(super) struct Writer<'a> {
     progress: &'a Progress,
     number: usize,
     db: Option<Client>,
-    next: i64,
     /// Transactions prepared, by the step after which they are ended.
     prepared: Vec<(usize, String)>,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(cluster: &'a Cluster, progress: &'a Progress, number: usize) -> Writer<'a> {
-        let next = (number as i64 + 1) * IDS;
-        Writer { cluster, progress, number, db: None, next, prepared: Vec::new() }
+        Writer { cluster, progress, number, db: None, prepared: Vec::new() }
     }
 
     /// Carries out all steps.
@@ -62,14 +55,15 @@ impl<'a> Writer<'a> {
     /// Tries something once. A session that breaks is no failure: the next step gets another one.
     fn attempt(
         &mut self,
-        work: impl FnOnce(&mut Self, &mut Client) -> Result<(), postgres::Error>,
+        work: impl FnOnce(&mut Self, &mut Client) -> Result<After, postgres::Error>,
     ) -> Result<bool> {
         let mut db = match self.db.take().filter(|db| !db.is_closed()) {
             Some(db) => db,
             None => self.connect()?,
         };
         match work(self, &mut db) {
-            Ok(()) => self.db = Some(db),
+            Ok(After::Stay) => self.db = Some(db),
+            Ok(After::Leave) => {}
             Err(error) => {
                 self.progress.broken.fetch_add(1, Ordering::Relaxed);
                 if let Some(told) = error.as_db_error().filter(|told| !is_end_of_session(told.code())) {
@@ -95,43 +89,36 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn step(&mut self, db: &mut Client, place: usize, step: &Step) -> Result<(), postgres::Error> {
-        match step {
-            Step::Insert(parts, End::Commit) if parts.len() == 1 => {
-                parts.iter().try_for_each(|rows| db.batch_execute(&self.insert(rows)))
-            }
-            Step::Insert(parts, end) => {
-                db.batch_execute("begin")?;
-                parts.iter().try_for_each(|rows| db.batch_execute(&self.insert(rows)))?;
-                db.batch_execute(word(*end))
-            }
-            Step::Savepoints(parts, end) => {
-                db.batch_execute("begin")?;
-                for (rows, kept) in parts {
-                    let insert = self.insert(rows);
-                    let close = if *kept { "release savepoint part" } else { "rollback to savepoint part" };
-                    db.batch_execute(&format!("savepoint part; {insert}; {close}"))?;
+    fn step(&mut self, db: &mut Client, place: usize, step: &Step) -> Result<After, postgres::Error> {
+        if let ([Action::Insert(rows)], End::Commit) = (step.actions.as_slice(), step.end) {
+            db.batch_execute(&insert(rows))?;
+            return Ok(After::Stay);
+        }
+        db.batch_execute("begin")?;
+        for action in &step.actions {
+            match action {
+                Action::Insert(rows) => db.batch_execute(&insert(rows))?,
+                Action::Copy(rows) => copy(db, rows)?,
+                Action::Savepoint => db.batch_execute("savepoint part")?,
+                Action::Release => db.batch_execute("release savepoint part")?,
+                // The savepoint itself would stay, and be the one that the next of its name hides.
+                Action::RollBackTo => {
+                    db.batch_execute("rollback to savepoint part; release savepoint part")?;
                 }
-                db.batch_execute(word(*end))
-            }
-            Step::Copy(rows, end) => {
-                db.batch_execute("begin")?;
-                let lines = self.lines(rows);
-                let mut copy =
-                    db.copy_in(&format!("copy {} (id, at, note) from stdin", TABLES[rows.table]))?;
-                // A session that breaks shows when the copy is finished.
-                let _ = copy.write_all(lines.as_bytes());
-                copy.finish()?;
-                db.batch_execute(word(*end))
-            }
-            Step::TwoPhase { rows, end, later } => {
-                let letter = if *end == End::Commit { 'c' } else { 'r' };
-                let name = format!("chaos-{}-{place}-{letter}", self.number);
-                let insert = self.insert(rows);
-                self.prepared.push((if *later { place + LATER } else { place }, name.clone()));
-                db.batch_execute(&format!("begin; {insert}; prepare transaction '{name}'"))
             }
         }
+        match step.end {
+            End::Commit => db.batch_execute("commit")?,
+            End::Rollback => db.batch_execute("rollback")?,
+            End::Leave => return Ok(After::Leave),
+            End::Prepare(commit, after) => {
+                let letter = if commit { 'c' } else { 'r' };
+                let name = format!("chaos-{}-{place}-{letter}", self.number);
+                self.prepared.push((place + after, name.clone()));
+                db.batch_execute(&format!("prepare transaction '{name}'"))?;
+            }
+        }
+        Ok(After::Stay)
     }
 
     /// Ends the transactions prepared whose time has come, through restarts if need be.
@@ -140,69 +127,74 @@ impl<'a> Writer<'a> {
             let (_, name) = self.prepared.remove(at);
             let end = if name.ends_with('c') { "commit" } else { "rollback" };
             let statement = format!("{end} prepared '{name}'");
-            // It may never have been prepared, or its end may have broken the session after all.
-            let mut over = false;
-            while !over {
-                over = self.attempt(|_, db| match db.batch_execute(&statement) {
-                    Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(()),
-                    result => result,
-                })?;
+            let over = poll(PATIENCE, || {
+                let attempt = self.attempt(|_, db| match db.batch_execute(&statement) {
+                    // It may never have been prepared, or its end may have broken the session after all.
+                    Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(After::Stay),
+                    result => result.map(|()| After::Stay),
+                });
+                match attempt {
+                    Ok(true) => Some(Ok(())),
+                    Ok(false) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            });
+            match over {
+                Some(result) => result?,
+                None => bail!("{name} did not end within {PATIENCE:?}"),
             }
         }
         Ok(())
     }
-
-    fn ids(&mut self, rows: &Rows) -> std::ops::Range<i64> {
-        let first = self.next;
-        self.next += rows.count as i64;
-        first..self.next
-    }
-
-    fn insert(&mut self, rows: &Rows) -> String {
-        let mut text = format!("insert into {} (id, at, note) values ", TABLES[rows.table]);
-        for (place, id) in self.ids(rows).enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
-            let _ = write!(
-                text,
-                "{comma}({id}, to_timestamp({}), '{}')",
-                time(id),
-                note(id, rows.poison == Some(place))
-            );
-        }
-        text
-    }
-
-    fn lines(&mut self, rows: &Rows) -> String {
-        let mut text = String::new();
-        for (place, id) in self.ids(rows).enumerate() {
-            let _ = writeln!(text, "{id}\tepoch\t{}", note(id, rows.poison == Some(place)));
-        }
-        text
-    }
 }
+
+/// What becomes of a session when its work is done.
+enum After {
+    Stay,
+    Leave,
+}
+
+fn insert(rows: &Rows) -> String {
+    let mut text = format!("insert into {} (id, at, note) values ", TABLES[rows.table]);
+    for id in rows.first..rows.first + rows.count {
+        let comma = if id == rows.first { "" } else { ", " };
+        let _ = write!(text, "{comma}({id}, to_timestamp({}), '{}')", time(id), note(rows, id));
+    }
+    text
+}
+
+fn copy(db: &mut Client, rows: &Rows) -> Result<(), postgres::Error> {
+    let mut lines = String::new();
+    for id in rows.first..rows.first + rows.count {
+        let (days, note) = (time(id) / DAY, note(rows, id));
+        let _ = writeln!(lines, "{id}\t1970-01-{:02} 00:00:00+00\t{note}", days + 1);
+    }
+    let mut copy = db.copy_in(&format!("copy {} (id, at, note) from stdin", TABLES[rows.table]))?;
+    // A session that breaks shows when the copy is finished.
+    let _ = copy.write_all(lines.as_bytes());
+    copy.finish().map(drop)
+}
+
+const DAY: i64 = 86_400;
 
 /// Spread over the partitions.
 fn time(id: i64) -> i64 {
-    id % 4 * 86_400
+    id % 4 * DAY
 }
 
-/// The stand-in takes no record with a poisonous note.
-fn note(id: i64, poison: bool) -> String {
-    if poison {
-        format!("poison {id} {}", "x".repeat(super::MAX_RECORD_BYTES))
+/// The stand-in takes no record with a poisonous note. Some of them are too large for the extension already.
+fn note(rows: &Rows, id: i64) -> String {
+    if rows.poison == Some(id) {
+        let factor = if id % 3 == 0 { 40 } else { 1 };
+        format!("poison {id} {}", "x".repeat(factor * MAX_RECORD_BYTES))
+    } else if rows.big {
+        format!("note {id} {}", "y".repeat(MAX_RECORD_BYTES * 9 / 10))
     } else {
         format!("note {id} {}", "é".repeat((id % 50) as usize))
     }
 }
 
-fn word(end: End) -> &'static str {
-    match end {
-        End::Commit => "commit",
-        End::Rollback => "rollback",
-    }
-}
-
 /// What a session hears when the server, or somebody, ends it.
-fn is_end_of_session(code: &SqlState) -> bool {
+pub(super) fn is_end_of_session(code: &SqlState) -> bool {
     code.code().starts_with("57P") || code.code().starts_with("08")
 }

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ pub struct Cluster {
     settings: Mutex<Settings>,
     port: AtomicU16,
     server: Mutex<Option<Child>>,
+    kept: AtomicBool,
     folder: Folder,
 }
 
@@ -70,7 +71,15 @@ impl Cluster {
         settings: Settings,
     ) -> Cluster {
         let settings = Mutex::new(settings);
-        Cluster { installation, account, settings, port: AtomicU16::new(0), server: Mutex::new(None), folder }
+        Cluster {
+            installation,
+            account,
+            settings,
+            port: AtomicU16::new(0),
+            server: Mutex::new(None),
+            kept: AtomicBool::new(false),
+            folder,
+        }
     }
 
     /// A connection through the socket.
@@ -187,6 +196,11 @@ impl Cluster {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal process {pid}"))
     }
 
+    /// Has the folder stay after the end to be looked at, as if the thread had panicked.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
     /// The cluster's data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -280,7 +294,7 @@ impl Drop for Cluster {
                 let _ = child.wait();
             }
         }
-        let keep = std::thread::panicking();
+        let keep = std::thread::panicking() || self.kept.load(Ordering::Relaxed);
         if keep {
             let folder = self.folder.path().display();
             eprintln!("the cluster's folder is kept a day: {folder}\n{}", last_lines(&self.log(), 60));

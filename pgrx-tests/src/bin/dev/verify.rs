@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use audit_algolia_tests::cargo::{self, Profile};
-use audit_algolia_tests::chaos;
+use audit_algolia_tests::chaos::{self, Chaos, Outcome};
 use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE};
 
 use crate::provision::{provision, Purpose};
@@ -20,8 +20,8 @@ pub(crate) struct Arguments {
     /// Makes chaos runs for so many minutes instead, and reports them
     #[arg(long, value_name = "MINUTES", conflicts_with = "test")]
     soak: Option<u64>,
-    /// The seed of the first chaos run; those that follow are made of it
-    #[arg(long, requires = "soak")]
+    /// Repeats the chaos runs of a seed, a short one and a long one; with --soak, the long ones begin with it
+    #[arg(long, conflicts_with = "test")]
     seed: Option<u64>,
 }
 
@@ -39,8 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let pg = provision(Purpose::ServeAndCompare)?;
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
     tally.step(started, true);
-    if let Some(minutes) = arguments.soak {
-        soak(&pg, minutes, arguments.seed, &mut tally)?;
+    if arguments.soak.is_some() || arguments.seed.is_some() {
+        chaos(&pg, arguments, &mut tally)?;
     } else {
         checks(&pg, &mut tally);
         tests(&pg, arguments.test.as_deref(), &mut tally);
@@ -84,27 +84,40 @@ fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
     }
 }
 
-/// Chaos runs until the time is up or one has failed. Each counts as a test.
-fn soak(pg: &PgConfig, minutes: u64, seed: Option<u64>, tally: &mut Tally) -> Result<()> {
+/// Chaos runs: those of a seed, or one after the other until the time is up or one has failed. Each counts as a test.
+fn chaos(pg: &PgConfig, arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     let started = begin("build the extension");
     let installation = Installation::prepare(pg, Profile::Dev)?;
     tally.step(started, true);
     std::env::set_var(INSTALLATION_VARIABLE, installation.root());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    begin(&format!("chaos for {minutes} minutes, from seed {seed}"));
-    let outcomes = chaos::soak(seed, Duration::from_secs(minutes * 60), |outcome| {
-        tally.step(Instant::now() - outcome.took, outcome.verdict.faults.is_empty());
-        println!("   seed {}: {} rows", outcome.seed, outcome.verdict.committed);
-    });
-    let report = match &outcomes {
-        Ok(outcomes) => chaos::markdown(outcomes),
-        Err(error) => format!("{error:#}\n"),
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let mut tell = |outcome: &Outcome| {
+        println!(
+            "   seed {}: {} transactions, {} rows",
+            outcome.chaos.seed,
+            outcome.transactions(),
+            outcome.verdict.committed
+        );
+        tally.passed += u64::from(outcome.passed());
+        tally.failed += u64::from(!outcome.passed());
     };
-    println!("{report}");
-    let folder = cargo::target_dir().join("chaos");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("report.md"), report)?;
-    tally.failed += u64::from(outcomes.is_err());
+    let outcomes = if let Some(minutes) = arguments.soak {
+        println!("== chaos for {minutes} minutes from seed {seed}");
+        chaos::soak(seed, Duration::from_secs(minutes * 60), tell)
+    } else {
+        println!("== chaos of seed {seed}");
+        [Chaos::short(seed), Chaos::long(seed)]
+            .map(|chaos| chaos.run())
+            .into_iter()
+            .inspect(&mut tell)
+            .collect()
+    };
+    let report = chaos::markdown(&outcomes);
+    println!("\n{report}");
+    let file = cargo::target_dir().join("chaos/report.md");
+    std::fs::create_dir_all(cargo::target_dir().join("chaos"))?;
+    std::fs::write(&file, report)?;
+    println!("also in {}", file.display());
     Ok(())
 }
 

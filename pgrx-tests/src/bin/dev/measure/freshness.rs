@@ -27,10 +27,10 @@ const STREAM: Duration = Duration::from_secs(5);
 const PER_WRITER: u64 = 250;
 
 /// A row that was committed, and when, in microseconds since 1970.
-struct Commit {
-    id: i64,
+pub(super) struct Commit {
+    pub(super) id: i64,
     begun: i64,
-    committed: i64,
+    pub(super) committed: i64,
 }
 
 /// Milliseconds from commit and from the INSERT's start to arrival.
@@ -123,21 +123,30 @@ fn idle(world: &mut World) -> Result<Delays> {
     arrivals(world, &commits)
 }
 
-/// Several writers at an even pace.
 fn stream(world: &mut World, report: &mut Report) -> Result<Delays> {
     world.light.reset()?;
+    let started = Instant::now();
+    let commits = write_evenly(world, STREAM)?;
+    let rate = commits.len() as f64 / started.elapsed().as_secs_f64();
+    report.note(format!("The stream had {} inserts a second.", short(rate)));
+    arrivals(world, &commits)
+}
+
+/// Several writers at an even pace, a thousand rows a second if the machine lets them.
+pub(super) fn write_evenly(world: &World, length: Duration) -> Result<Vec<Commit>> {
     let mut writers = Vec::new();
     for _ in 0..WRITERS {
         writers.push(Writer::new(world)?);
     }
     let started = Instant::now();
-    let commits: Vec<Commit> = thread::scope(|scope| {
+    thread::scope(|scope| {
         let threads: Vec<_> = writers
             .iter_mut()
             .map(|writer| {
                 scope.spawn(move || -> Result<Vec<Commit>> {
                     let mut commits = Vec::new();
-                    while started.elapsed() < STREAM {
+                    while started.elapsed() < length {
+                        interrupt::check()?;
                         let due = Duration::from_secs_f64(commits.len() as f64 / PER_WRITER as f64);
                         sleep(due.saturating_sub(started.elapsed()));
                         commits.push(writer.insert()?);
@@ -151,11 +160,8 @@ fn stream(world: &mut World, report: &mut Report) -> Result<Delays> {
             let commits = thread.join().map_err(|_| anyhow::anyhow!("a writer has failed"))?;
             all.extend(commits?);
         }
-        Ok::<_, anyhow::Error>(all)
-    })?;
-    let rate = commits.len() as f64 / started.elapsed().as_secs_f64();
-    report.note(format!("The stream had {} inserts a second.", short(rate)));
-    arrivals(world, &commits)
+        Ok(all)
+    })
 }
 
 /// Commits during the drain of a backlog; also how much of it was left at the end.

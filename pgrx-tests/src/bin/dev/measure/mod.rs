@@ -9,6 +9,7 @@ mod drain;
 mod freshness;
 mod lasting;
 mod machine;
+mod phases;
 mod polling;
 mod process;
 mod report;
@@ -18,7 +19,7 @@ mod world;
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
     /// Takes about three minutes: fewer rows, fewer repeats
     #[arg(long)]
     quick: bool,
-    /// Measures one part only: capture, drain, freshness or lasting
+    /// Measures one part only: capture, drain, freshness, lasting or phases
     #[arg(long, value_name = "PART")]
     only: Option<String>,
 }
@@ -62,6 +63,8 @@ struct Scale {
     pinned: u64,
     /// Rows queued when the statistics are asked.
     counted: u64,
+    /// How long each phase of steady traffic takes.
+    phase: Duration,
 }
 
 const QUICK: Scale = Scale {
@@ -74,6 +77,7 @@ const QUICK: Scale = Scale {
     backlog: 500_000,
     pinned: 300_000,
     counted: 1_000_000,
+    phase: Duration::from_secs(4),
 };
 
 const FULL: Scale = Scale {
@@ -86,20 +90,22 @@ const FULL: Scale = Scale {
     backlog: 5_000_000,
     pinned: 2_000_000,
     counted: 10_000_000,
+    phase: Duration::from_secs(20),
 };
 
 /// Measures, prints the table and writes it to the target folder.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("capture", capture::measure),
         ("drain", drain::measure),
         ("freshness", freshness::measure),
         ("lasting", lasting::measure),
+        ("phases", phases::measure),
     ];
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
     ensure!(
         parts.iter().any(|(name, _)| wanted(name)),
-        "the parts are capture, drain, freshness and lasting"
+        "the parts are capture, drain, freshness, lasting and phases"
     );
     let scale = if arguments.quick { QUICK } else { FULL };
     let pg = provision(Purpose::ServeAndCompare)?;

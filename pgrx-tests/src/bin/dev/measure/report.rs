@@ -97,13 +97,29 @@ pub(super) struct Report {
     scale: &'static str,
     notes: Vec<String>,
     rows: Vec<Row>,
+    tables: Vec<Table>,
     data: Vec<Value>,
     seconds: f64,
 }
 
+/// A table of its own, its first line the heads of the columns.
+struct Table {
+    title: String,
+    legend: &'static str,
+    lines: Vec<Vec<String>>,
+}
+
 impl Report {
     pub(super) fn new(machine: Machine, scale: &'static str) -> Report {
-        Report { machine, scale, notes: Vec::new(), rows: Vec::new(), data: Vec::new(), seconds: 0.0 }
+        Report {
+            machine,
+            scale,
+            notes: Vec::new(),
+            rows: Vec::new(),
+            tables: Vec::new(),
+            data: Vec::new(),
+            seconds: 0.0,
+        }
     }
 
     /// Adds a line, and prints it so that one sees how it goes.
@@ -120,6 +136,12 @@ impl Report {
         self.data.push(json!({"name": name, "unit": unit, "values": values}));
     }
 
+    /// Adds a table of its own, for figures that are compared with each other.
+    pub(super) fn table(&mut self, title: String, legend: &'static str, lines: Vec<Vec<String>>) {
+        println!("{title}\n\n{}", aligned(&lines));
+        self.tables.push(Table { title, legend, lines });
+    }
+
     /// Adds a sentence below the table.
     pub(super) fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
@@ -134,26 +156,17 @@ impl Report {
 
     pub(super) fn markdown(&self) -> String {
         let head = ["what", "reach", "measured", "ratio", "ok"].map(str::to_owned);
-        let all: Vec<[String; 5]> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
-        let widths: Vec<usize> =
-            (0..5).map(|at| all.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0)).collect();
-        let line = |cells: &[String; 5]| {
-            let padded: Vec<String> =
-                cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
-            format!("| {} |\n", padded.join(" | "))
-        };
+        let all: Vec<Vec<String>> =
+            std::iter::once(head).chain(self.rows.iter().map(Row::cells)).map(Vec::from).collect();
         let mut text =
             format!("# Measured ({}, {} s)\n\n{}\n\n", self.scale, short(self.seconds), self.machine);
-        for (at, cells) in all.iter().enumerate() {
-            text.push_str(&line(cells));
-            if at == 0 {
-                let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-                text.push_str(&format!("| {} |\n", rules.join(" | ")));
-            }
-        }
+        text.push_str(&aligned(&all));
         text.push_str("\nFigures are medians, with the range in parentheses.\n");
         for note in &self.notes {
             text.push_str(&format!("{note}\n"));
+        }
+        for Table { title, legend, lines } in &self.tables {
+            text.push_str(&format!("\n## {title}\n\n{}\n{legend}\n", aligned(lines)));
         }
         text
     }
@@ -175,8 +188,28 @@ impl Report {
         json!({
             "machine": self.machine.json(), "scale": self.scale, "seconds": self.seconds, "rows": rows,
             "notes": self.notes, "data": self.data,
+            "tables": self.tables.iter().map(|one| json!({"title": one.title, "lines": one.lines})).collect::<Vec<_>>(),
         })
     }
+}
+
+/// A table in Markdown with its columns aligned. The first line has the heads.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width =
+        |at: usize| lines.iter().filter_map(|cells| cells.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for (at, cells) in lines.iter().enumerate() {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(&format!("| {} |\n", padded.join(" | ")));
+        if at == 0 {
+            let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+            text.push_str(&format!("| {} |\n", rules.join(" | ")));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
