@@ -222,19 +222,23 @@ impl Ledger {
 
 impl Ledger {
     /// A worker's process ends: what it held waits again. A failure delays the next start, doubling from a second
-    /// to a minute; an orderly end, or a minute of health, makes up for it.
+    /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
+    /// whose database somebody has terminated sessions of, are one failure and not a loop.
     pub fn leave(&mut self, slot: usize, failed: bool, now: Micros) -> Wakes {
         const SECOND: Micros = 1_000_000;
         let mut wakes = Wakes::default();
         let Some(worker) = self.workers.get(slot) else {
             return wakes;
         };
-        let (database, healthy) = (worker.database, now.saturating_sub(worker.started_at) > 60 * SECOND);
+        let (database, started_at) = (worker.database, worker.started_at);
+        let healthy = now.saturating_sub(started_at) > 60 * SECOND;
         self.resign(slot);
         if let Some(entry) = self.database_mut(database) {
+            // It was there already when the start was put off that is still to come.
+            let counts_already = entry.crashes > 0 && started_at < entry.restart_at && now < entry.restart_at;
             if !failed {
                 entry.crashes = 0;
-            } else {
+            } else if !counts_already {
                 entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
                 let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
                 entry.restart_at = now.saturating_add(delay);

@@ -219,17 +219,31 @@ fn a_recount_is_exact_while_transactions_commit() {
 
 #[test]
 fn failing_workers_are_started_more_and_more_slowly() {
+    const SECOND: Micros = 1_000_000;
     let mut ledger = ledger(1);
-    let mut delays = Vec::new();
+    let (mut now, mut delays) = (0, Vec::new());
     for _ in 0..8 {
-        ledger.leave(0, true, 0);
-        delays.push(ledger.database_mut(DB).unwrap().restart_at / 1_000_000);
+        ledger.leave(0, true, now);
+        let restart_at = ledger.database_mut(DB).unwrap().restart_at;
+        delays.push((restart_at - now) / SECOND);
+        now = restart_at;
         let (slot, launch) = ledger.enlist(DB, 0).unwrap();
-        ledger.report_for_duty(slot, launch, 1, 1, 0);
+        ledger.report_for_duty(slot, launch, 1, 1, now);
     }
     assert_eq!(delays, vec![1, 2, 4, 8, 16, 32, 60, 60]);
-    ledger.leave(0, true, 61_000_000);
-    assert_eq!(ledger.database_mut(DB).unwrap().restart_at, 62_000_000, "it had been healthy for a minute");
+    now += 61 * SECOND;
+    ledger.leave(0, true, now);
+    assert_eq!(ledger.database_mut(DB).unwrap().restart_at, now + SECOND, "it had been healthy for a minute");
+}
+
+#[test]
+fn workers_that_end_together_delay_the_next_start_once() {
+    let mut ledger = ledger(4);
+    for slot in 0..4 {
+        ledger.leave(slot, true, 500_000 + slot as Micros);
+    }
+    let entry = ledger.database_mut(DB).unwrap();
+    assert_eq!((entry.crashes, entry.restart_at), (1, 1_500_000));
 }
 
 #[test]

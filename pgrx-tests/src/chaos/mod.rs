@@ -155,9 +155,10 @@ impl Outcome {
         let mut db = session(&stage.cluster)?;
         let empty = poll(PATIENCE, || is_empty(&mut db).unwrap_or(false).then_some(()));
         self.recovery = mended.elapsed();
+        let excuse = if empty.is_none() { Some(excuse(&mut db)?) } else { None };
         self.verdict = check::check(&mut db, &stage.standin)?;
-        if empty.is_none() {
-            self.verdict.faults.push(format!("the queue is not empty after {PATIENCE:?}"));
+        if let Some(excuse) = excuse {
+            self.verdict.faults.push(format!("the queue is not empty after {PATIENCE:?}: {excuse}"));
         }
         Ok(())
     }
@@ -182,6 +183,17 @@ fn trouble(plan: &Plan, stage: &Stage, progress: &Progress, maker: &mut TroubleM
         made
     })?;
     maker.mend()
+}
+
+/// What the statistics say about a queue that does not get empty.
+fn excuse(db: &mut Client) -> Result<String> {
+    let told = db.query_one(
+        "select (select string_agg(q::text, '; ') from audit_algolia.queue_stats() as q),
+             (select string_agg(w::text, '; ') from audit_algolia.worker_stats() as w)",
+        &[],
+    )?;
+    let [queues, workers] = [0, 1].map(|place| told.get::<_, Option<String>>(place).unwrap_or_default());
+    Ok(format!("queues {queues}; workers {workers}"))
 }
 
 /// Whether a line of the log tells of a fault. Trouble makes sessions fail, but our processes get over all of it.
