@@ -287,24 +287,30 @@ impl Ledger {
         self.claims.claim(worker as u32 + 1, me.database, id)
     }
 
-    /// Ends a claim: enters the flight and gives the unread rest of the span back.
+    /// Enters the rows claimed as a flight, while the claiming transaction is still under way. The `rest` of the span
+    /// stays with the worker until [`Ledger::claim_ended`]: rows that were read in vain are locked until then, and would
+    /// be passed over by whoever else is given them.
     /// Returns the flight's place, or `None` when nothing was claimed.
     pub fn claimed(&mut self, worker: usize, rest: Option<Span>, flight: Option<Flight>) -> Option<usize> {
         let me = self.workers.get_mut(worker)?;
         let lane = (me.scanning_lane as usize).checked_sub(1)?;
-        me.scanning_lane = 0;
-        let place = match flight {
-            Some(flight) => me.take_off(flight),
-            None => None,
-        };
-        let lane = self.lanes.get_mut(lane)?;
-        if let Some(rest) = rest {
-            lane.give_back(rest);
+        match rest {
+            Some(rest) => me.scanning = rest,
+            None => me.scanning_lane = 0,
         }
-        if let (Some(flight), Some(_)) = (flight, place) {
-            lane.in_flight += flight.rows;
+        let flight = flight?;
+        let place = me.take_off(flight)?;
+        self.lanes.get_mut(lane)?.in_flight += flight.rows;
+        Some(place)
+    }
+
+    /// The claiming transaction is over: what was not claimed of the span waits again.
+    pub fn claim_ended(&mut self, worker: usize) {
+        let Some(me) = self.workers.get_mut(worker) else { return };
+        let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
+        if let Some(lane) = lane.checked_sub(1).and_then(|lane| self.lanes.get_mut(lane)) {
+            lane.give_back(span);
         }
-        place
     }
 
     /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again.

@@ -51,7 +51,9 @@ fn fly(ledger: &mut Ledger, worker: usize, lane: usize, ids: &[i64], rest: Optio
     let span = Span { lo: *ids.iter().min().unwrap(), hi: *ids.iter().max().unwrap() };
     let flight =
         Flight { rows: ids.len() as i64, bytes: 1, lane: lane as u32, fresh: false, span, started_at: 0 };
-    ledger.claimed(worker, rest, Some(flight)).unwrap()
+    let place = ledger.claimed(worker, rest, Some(flight)).unwrap();
+    ledger.claim_ended(worker);
+    place
 }
 
 #[test]
@@ -87,6 +89,7 @@ fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
         assert!(fresh || end == End::Oldest);
         ends.push(end);
         ledger.claimed(0, (!fresh).then_some(span), None);
+        ledger.claim_ended(0);
     }
     assert_eq!(ends.iter().filter(|end| **end == End::Oldest).count(), 10);
 }
@@ -115,6 +118,7 @@ fn the_tail_gets_its_share_of_the_backlog() {
         let (_, span, end, _) = next_span(&mut ledger, appetite, 0).unwrap();
         ends.push(end);
         ledger.claimed(0, Some(span), None);
+        ledger.claim_ended(0);
     }
     assert_eq!(ends.iter().filter(|end| **end == End::Oldest).count(), 10);
 }
@@ -192,6 +196,7 @@ fn lanes_take_turns() {
         let (index, span, _, _) = next_span(&mut ledger, HUNGRY, 0).unwrap();
         served.push(index);
         ledger.claimed(0, Some(span), None);
+        ledger.claim_ended(0);
     }
     assert_eq!(served, vec![1, 2, 3, 1, 2, 3]);
 }
@@ -488,4 +493,27 @@ fn a_commit_to_a_paused_index_wakes_nobody() {
     assert_eq!(ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0).iter().count(), 0);
     ledger.open_lane(DB, 1, false, 0);
     assert_eq!(ledger.publish(8, DB, &[queued(1, 2048, 2048)], 0).iter().count(), 1);
+}
+
+#[test]
+fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
+    let mut ledger = ledger(2);
+    ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    assert_eq!(ledger.claim(0, 1030), Claim::Taken);
+    let span = Span { lo: 1030, hi: 1030 };
+    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0 };
+    ledger.claimed(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
+    // The other rows may be locked still, and would be passed over.
+    assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));
+    ledger.claim_ended(0);
+    let Next::Claim { claimable, .. } = ledger.next(1, HUNGRY, 0) else { panic!("nothing to claim") };
+    assert_eq!((claimable.span.lo, claimable.span.hi), (1024, 1029));
+    // Of one that dies before that, both wait again.
+    assert_eq!(ledger.claim(1, 1029), Claim::Taken);
+    let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
+    ledger.claimed(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
+    ledger.leave(1, true, 0);
+    let lane = ledger.lane(0).unwrap();
+    assert_eq!(lane.backlog.iter().map(|span| (span.lo, span.hi)).collect::<Vec<_>>(), [(1024, 1029)]);
 }

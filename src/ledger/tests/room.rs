@@ -24,7 +24,9 @@ fn take(ledger: &mut Ledger, worker: usize, lane: usize, claimable: Claimable) -
         span: claimable.span,
         started_at: 0,
     };
-    ledger.claimed(worker, Some(claimable.span), Some(flight)).unwrap()
+    let place = ledger.claimed(worker, Some(claimable.span), Some(flight)).unwrap();
+    ledger.claim_ended(worker);
+    place
 }
 
 fn backlogs(indices: i32) -> Box<Ledger> {
@@ -183,6 +185,7 @@ proptest! {
                             rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0,
                         };
                         ledger.claimed(worker, rest, Some(flight));
+                        ledger.claim_ended(worker);
                         woken.push(worker);
                     }
                     Next::Wait { wake, .. } => woken.extend(wake.map(|latch| latch as usize - 1000)),

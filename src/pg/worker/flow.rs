@@ -212,7 +212,7 @@ impl Flow {
             else {
                 // Rows of an index that is not in the table: nothing can be sent, nothing is lost.
                 if let Some(mut ledger) = shmem::ledger() {
-                    ledger.claimed(self.slot, Some(claimable.span), None);
+                    ledger.claim_ended(self.slot);
                     if let (Some(lane), false) = (ledger.lane_at(lane), self.gone) {
                         lane.retry_at = now().saturating_add(60 * PAUSE);
                     }
@@ -230,7 +230,12 @@ impl Flow {
             };
             process::report_activity(true, "claiming rows");
             self.untold = true;
-            match claim(self.slot, lane, index_id, claimable, statements, limits) {
+            let caught = claim(self.slot, lane, index_id, claimable, statements, limits);
+            // An error has undone the claim, and the whole span waits again.
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.claim_ended(self.slot);
+            }
+            match caught {
                 Ok(Catch::Nothing) => (),
                 Ok(Catch::Gone) => {
                     self.gone = true;
@@ -259,9 +264,6 @@ impl Flow {
                     }
                 }
                 Err(error) => {
-                    if let Some(mut ledger) = shmem::ledger() {
-                        ledger.claimed(self.slot, Some(claimable.span), None);
-                    }
                     complain("audit_algolia could not claim rows", &error.to_string());
                     return Some(now().saturating_add(PAUSE));
                 }

@@ -75,11 +75,18 @@ fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
 }
 
 /// Gives everything back, whatever the reason of the exit. Called twice at most; the second call finds nothing.
+///
+/// The transaction under way, if any, ends first: for as long as it keeps rows locked, whoever is given them passes them
+/// over, and nobody would look for them again for a while.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
     if let Some(slot) = SLOT.take() {
-        // SAFETY: reads the clock.
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        // SAFETY: what the server itself does first when a session ends, harmless without a transaction; then reads
+        // the clock.
+        let now = unsafe {
+            pg_sys::AbortOutOfAnyTransaction();
+            pg_sys::GetCurrentTimestamp()
+        };
         let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, code != 0, now));
         shmem::wake(wakes.unwrap_or_default());
     }
