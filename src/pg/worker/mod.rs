@@ -12,7 +12,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::process::{self, in_transaction};
-use super::shmem;
+use super::{guc, shmem};
 use crate::ledger::Duty;
 use flow::Flow;
 
@@ -50,9 +50,22 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
     }
     keep_to_ourselves();
-    if is_on_duty(slot) {
+    if is_served() && is_on_duty(slot) {
         Flow::new(slot, database).run();
     }
+}
+
+/// Whether the database's name is among those to be served: it may have got another one since the launcher read it.
+fn is_served() -> bool {
+    let name = in_transaction(|| {
+        // SAFETY: a look-up in the shared catalog, inside a transaction; the name, if there is one, is a C string.
+        let name = unsafe {
+            let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+            (!name.is_null()).then(|| std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned())
+        };
+        name.ok_or(())
+    });
+    name.is_ok_and(|name| guc::serves(&name))
 }
 
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
