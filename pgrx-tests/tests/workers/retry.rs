@@ -169,7 +169,7 @@ fn resume_tries_again_at_once() {
         stage.wait_for_records("log", 10);
     });
     assert!(time < AT_ONCE, "{time:?}");
-    assert_eq!(queue(&mut db, "log").retrying, 0);
+    wait_until("a settlement", SOON, || queue(&mut db, "log").retrying == 0);
 }
 
 #[test]
