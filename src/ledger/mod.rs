@@ -11,6 +11,7 @@
 mod commit;
 mod extension;
 mod lane;
+mod leftovers;
 mod prepared;
 mod probation;
 mod room;
@@ -181,6 +182,11 @@ impl Ledger {
             .enumerate()
             .filter(move |(_, k)| k.database == database)
             .map(|(place, k)| (place, k.index_id))
+    }
+
+    /// How many more rows can be claimed before some have been dealt with.
+    pub fn claims_left(&self) -> usize {
+        self.claims.capacity().saturating_sub(self.claims.len())
     }
 
     /// Lanes nobody has taken.

@@ -345,14 +345,6 @@ impl Ledger {
         }
         wakes
     }
-
-    /// A database is no more: forgets all about it.
-    pub fn forget_database(&mut self, oid: u32) {
-        self.close_lanes(oid);
-        for entry in self.databases.iter_mut().filter(|entry| entry.oid == oid) {
-            *entry = Database::EMPTY;
-        }
-    }
 }
 
 impl Database {

@@ -47,8 +47,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
         pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0)
     };
     process::set(c"search_path", c"pg_catalog, pg_temp");
-    process::set(c"statement_timeout", c"0");
-    process::set(c"lock_timeout", c"0");
+    process::set_time_limits_aside();
     process::report_activity(true, "counting the queue");
     // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
     // its own, and must not meet one of ours the other way round.

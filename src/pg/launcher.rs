@@ -51,7 +51,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
         pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
     }
-    process::set(c"statement_timeout", c"0");
+    process::set_time_limits_aside();
     if let Some(mut ledger) = shmem::ledger() {
         ledger.launcher_latch = shmem::my_latch();
         // SAFETY: set at the start of every process.
@@ -92,7 +92,13 @@ impl Launcher {
         self.give_up_on_no_shows(now);
         let mut timeout = NAP_MS;
         self.short = false;
-        for (database, name) in databases() {
+        let before = shmem::ledger().map(|ledger| ledger.known_databases()).unwrap_or_default();
+        let found = databases();
+        if let Some(mut ledger) = shmem::ledger() {
+            let oids: Vec<u32> = found.iter().map(|database| database.oid).collect();
+            ledger.forget_missing_databases(&before, &oids);
+        }
+        for Database { oid: database, name, .. } in found.into_iter().filter(|database| database.is_open) {
             if !guc::serves(&name) {
                 self.dismiss(database, 0);
                 continue;
@@ -258,9 +264,17 @@ fn start(kind: &str, function: &str, argument: i64) -> bool {
         .is_ok()
 }
 
-/// The databases that can be connected to, templates left out: a worker in one would keep it from being copied.
-fn databases() -> Vec<(u32, String)> {
-    let list = in_transaction(|| {
+/// A database of the server.
+struct Database {
+    oid: u32,
+    name: String,
+    /// It can be connected to and is no template: a worker in one would keep it from being copied.
+    is_open: bool,
+}
+
+/// All databases there are.
+fn databases() -> Vec<Database> {
+    let list: Result<Vec<Database>, std::convert::Infallible> = in_transaction(|| {
         let mut found = Vec::new();
         // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction; each tuple is
         // read before the next is fetched.
@@ -275,19 +289,21 @@ fn databases() -> Vec<(u32, String)> {
                     header.cast::<u8>().add(usize::from((*header).t_hoff)).cast();
                 // A database whose DROP was broken off takes no connections either.
                 let is_invalid = (*row).datconnlimit == DATCONNLIMIT_INVALID_DB;
-                if (*row).datallowconn && !(*row).datistemplate && !is_invalid {
-                    let name = std::ffi::CStr::from_ptr((*row).datname.data.as_ptr());
-                    found.push(((*row).oid.to_u32(), name.to_string_lossy().into_owned()));
-                }
+                let name = std::ffi::CStr::from_ptr((*row).datname.data.as_ptr());
+                found.push(Database {
+                    oid: (*row).oid.to_u32(),
+                    name: name.to_string_lossy().into_owned(),
+                    is_open: (*row).datallowconn && !(*row).datistemplate && !is_invalid,
+                });
             }
             if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
                 pg_sys::ffi::pg_guard_ffi_boundary(|| end(scan));
             }
             pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
         }
-        Ok::<_, ()>(found)
+        Ok(found)
     });
-    list.unwrap_or_default()
+    list.unwrap_or_else(|never| match never {})
 }
 
 fn now() -> Micros {

@@ -145,3 +145,11 @@ pub(super) fn set(name: &CStr, value: &CStr) {
         )
     };
 }
+
+/// What the server's configuration says of the length of statements is meant for sessions: ours wait as long as it takes.
+pub(super) fn set_time_limits_aside() {
+    set(c"statement_timeout", c"0");
+    set(c"lock_timeout", c"0");
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    set(c"transaction_timeout", c"0");
+}

@@ -101,7 +101,7 @@ impl Statements {
 }
 
 /// A table of the extension; invalid when it is not there.
-fn table(name: &CStr) -> pg_sys::Oid {
+pub(super) fn table(name: &CStr) -> pg_sys::Oid {
     // SAFETY: look-ups in the catalogs, inside a transaction.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
@@ -185,6 +185,7 @@ pub(super) fn claim(
     limits: Limits,
 ) -> spi::Result<Catch> {
     failpoint::reach("before claim");
+    let Some(limits) = bounded(slot, claimable, limits) else { return Ok(Catch::Crowded) };
     let caught = in_transaction(|| {
         if !lock(statements.queue) {
             return Ok(Catch::Gone);
@@ -255,6 +256,17 @@ pub(super) fn claim(
     });
     failpoint::reach("after claim");
     caught
+}
+
+/// Rows that could not be claimed are not to be read and locked. `None`: not a single one could; the span is given back.
+fn bounded(slot: usize, claimable: Claimable, limits: Limits) -> Option<Limits> {
+    let mut ledger = shmem::ledger()?;
+    let left = ledger.claims_left();
+    if left == 0 {
+        ledger.claimed(slot, Some(claimable.span), None);
+        return None;
+    }
+    Some(Limits { rows: limits.rows.min(i64::try_from(left).unwrap_or(i64::MAX)), ..limits })
 }
 
 /// What of the span lies beyond the last row dealt with.

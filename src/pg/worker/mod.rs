@@ -7,6 +7,7 @@
 mod claim;
 mod flow;
 mod settle;
+mod unused;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -108,8 +109,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
 /// Settings of the session that neither the server's configuration nor a role or database may spoil.
 fn keep_to_ourselves() {
     process::set(c"search_path", c"pg_catalog, pg_temp");
-    process::set(c"statement_timeout", c"0");
-    process::set(c"lock_timeout", c"0");
+    process::set_time_limits_aside();
     process::set(c"idle_in_transaction_session_timeout", c"0");
     process::set(c"default_transaction_isolation", c"read committed");
     process::set(c"default_transaction_read_only", c"off");

@@ -1,0 +1,65 @@
+//! Room given back: lanes of indices, and entries of databases, that are no more.
+//!
+//! Whoever looks into a catalog first notes what the ledger has, and hands both in: what has been entered since the
+//! look began is newer than what was seen, and stays.
+#![forbid(unsafe_code)]
+
+use super::{Database, Lane, LaneKey, Ledger};
+
+impl Ledger {
+    /// The indices of a database that have lanes.
+    pub fn indices_with_lanes(&self, database: u32) -> Vec<i32> {
+        self.lanes_of(database).map(|(_, index)| index).collect()
+    }
+
+    /// Closes the lanes of indices that had one before the look and were not `found` by it. A lane from which a worker
+    /// holds something waits for the next look.
+    pub fn close_lanes_of_missing(&mut self, database: u32, before: &[i32], found: &[i32]) {
+        for index_id in before.iter().filter(|index| !found.contains(index)) {
+            if let Some(place) = self.find_lane(database, *index_id).filter(|place| !self.is_in_use(*place)) {
+                self.close_lane(place);
+            }
+        }
+    }
+
+    /// The databases that have an entry.
+    pub fn known_databases(&self) -> Vec<u32> {
+        self.databases.iter().map(|entry| entry.oid).filter(|oid| *oid != 0).collect()
+    }
+
+    /// Forgets the databases that had an entry before the look and were not `found` by it.
+    pub fn forget_missing_databases(&mut self, before: &[u32], found: &[u32]) {
+        for oid in before.iter().filter(|oid| !found.contains(oid)) {
+            if !self.is_occupied(*oid) {
+                self.forget_database(*oid);
+            }
+        }
+    }
+
+    /// A database is no more: forgets all about it.
+    pub fn forget_database(&mut self, oid: u32) {
+        self.close_lanes(oid);
+        for entry in self.databases.iter_mut().filter(|entry| entry.oid == oid) {
+            *entry = Database::EMPTY;
+        }
+    }
+
+    /// Whether a worker has something of this lane in its hands.
+    fn is_in_use(&self, place: usize) -> bool {
+        self.workers.iter().any(|worker| {
+            worker.scanning_lane as usize == place + 1
+                || worker.flights.iter().any(|flight| flight.rows > 0 && flight.lane as usize == place)
+        })
+    }
+
+    fn close_lane(&mut self, place: usize) {
+        if let (Some(key), Some(lane)) = (self.lane_keys.get_mut(place), self.lanes.get_mut(place)) {
+            *key = LaneKey { database: 0, index_id: 0 };
+            *lane = Lane::EMPTY;
+        }
+        // What a worker did last is not to be shown as done for whoever gets the lane next.
+        for worker in self.workers.iter_mut().filter(|worker| worker.batch_lane as usize == place + 1) {
+            worker.batch_lane = 0;
+        }
+    }
+}
