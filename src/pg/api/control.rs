@@ -3,7 +3,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{my_database, no_such_index, now};
+use super::{my_database, no_such_index, now, refuse_read_only};
 use crate::pg::capture::utf8;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::rules::{no_pseudonym_key, pseudonymizer};
@@ -11,11 +11,13 @@ use crate::pg::{shmem, xact};
 
 #[pg_extern(sql = false)]
 fn pause(index_name: Option<String>) -> Result<(), ErrorReport> {
+    refuse_read_only(c"audit_algolia.pause()");
     reported(set_paused(true, index_name).map(drop))
 }
 
 #[pg_extern(sql = false)]
 fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
+    refuse_read_only(c"audit_algolia.resume()");
     reported(set_paused(false, index_name).map(|indices| {
         if let Some(mut ledger) = shmem::ledger() {
             for index in indices {

@@ -4,7 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::no_such_index;
+use super::{no_such_index, refuse_read_only};
 use crate::pg::capture::next_id;
 use crate::pg::owner::home;
 use crate::pg::report::{reported, Outcome};
@@ -16,11 +16,13 @@ const CHUNK: i64 = 128;
 
 #[pg_extern(sql = false)]
 fn redrive(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
+    refuse_read_only(c"audit_algolia.redrive()");
     reported(put_back(index_name, ids))
 }
 
 #[pg_extern(sql = false)]
 fn discard(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
+    refuse_read_only(c"audit_algolia.discard()");
     reported(delete(index_name, ids))
 }
 

@@ -32,6 +32,13 @@ fn as_owner<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     as_user(home()?.owner, work)
 }
 
+/// Refuses, as the server refuses its own commands, what cannot be done in a read-only transaction, such as each on a
+/// standby.
+fn refuse_read_only(command: &std::ffi::CStr) {
+    // SAFETY: looks at the state of the current transaction, and raises an error that pgrx passes on.
+    unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
+}
+
 thread_local! {
     static WARNED: Cell<bool> = const { Cell::new(false) };
 }

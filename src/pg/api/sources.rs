@@ -6,6 +6,7 @@ use super::watch::Rules;
 use super::{my_database, no_such_index, Table};
 use crate::pg::report::{failure, Outcome};
 use crate::pg::shmem;
+use crate::pg::worker::unused::forget_unused_but;
 use crate::record::Operation;
 
 impl Rules {
@@ -61,7 +62,8 @@ impl Rules {
         let full = shmem::ledger().is_some_and(|ledger| {
             ledger.find_lane(my_database(), index_id).is_none() && ledger.free_lanes() == 0
         });
-        if full {
+        // Those that nobody uses any more have to go.
+        if full && forget_unused_but(index_id)? == 0 {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 format!("index \"{}\" is one more than this server can serve", self.index_name),

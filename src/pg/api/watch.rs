@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::sources::sources_of;
 use super::triggers::drop_trigger;
-use super::{as_owner, caller, warn_unless_preloaded, Table};
+use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
 use crate::pg::report::{failure, reported, Outcome};
@@ -55,6 +55,7 @@ fn watch(
     };
     let caller = caller();
     let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
+    refuse_read_only(c"audit_algolia.watch()");
     reported(as_owner(|| {
         let mut table = Table::of(source, caller)?;
         let mut rules = wish.check(&table)?;
@@ -224,6 +225,7 @@ fn check_table(table: &Table) -> Outcome<()> {
 #[pg_extern(sql = false)]
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
     let caller = caller();
+    refuse_read_only(c"audit_algolia.unwatch()");
     reported(as_owner(|| end_watch(&Table::of(source, caller)?, index_name)))
 }
 

@@ -7,7 +7,7 @@
 mod claim;
 mod flow;
 mod settle;
-mod unused;
+pub(super) mod unused;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -17,28 +17,35 @@ const TABLES: [(&std::ffi::CStr, u32); 4] = [
     (c"dead_letter", pg_sys::AccessShareLock),
 ];
 
+/// The number of no index.
+const NONE: i32 = 0;
+
 /// Forgets the indices that have no source, no rows and no dead letters, and are not paused.
-pub(super) fn forget_unused_indices() -> spi::Result<()> {
+pub(in crate::pg) fn forget_unused_indices() -> spi::Result<()> {
     in_transaction(|| {
         // No transaction of a worker waits for a second table: see [`super::claim::lock`].
         if !TABLES.iter().all(|(name, mode)| lock_at_once(name, *mode)) {
             return Ok(());
         }
-        Spi::connect_mut(|client| {
-            let mut unused: Vec<i32> = Vec::new();
-            for row in client.update(include_str!("../../../sql/lock_unused_indices.sql"), None, &[])? {
-                unused.extend(row.get::<i32>(1)?);
-            }
-            if !unused.is_empty() {
-                // Another statement, another snapshot: it sees what was committed before the rows were locked.
-                client.update(
-                    include_str!("../../../sql/forget_unused_indices.sql"),
-                    None,
-                    &[unused.into()],
-                )?;
-            }
-            Ok(())
-        })
+        forget_unused_but(NONE).map(drop)
+    })
+}
+
+/// The same in the current transaction, which may wait; spares one index and returns how many were forgotten. Their lanes
+/// are closed when the workers look again.
+pub(in crate::pg) fn forget_unused_but(spared: i32) -> spi::Result<usize> {
+    Spi::connect_mut(|client| {
+        let mut unused: Vec<i32> = Vec::new();
+        let lock = include_str!("../../../sql/lock_unused_indices.sql");
+        for row in client.update(lock, None, &[spared.into()])? {
+            unused.extend(row.get::<i32>(1)?);
+        }
+        if unused.is_empty() {
+            return Ok(0);
+        }
+        // Another statement, another snapshot: it sees what was committed before the rows were locked.
+        let forget = include_str!("../../../sql/forget_unused_indices.sql");
+        Ok(client.update(forget, None, &[unused.into()])?.len())
     })
 }
 

@@ -1,0 +1,84 @@
+//! Dumps of each kind: the new cluster delivers what the old one has not, goes on capturing, and with newer ids.
+
+use std::process::{Command, Output};
+
+use audit_algolia_tests::server::Cluster;
+use audit_algolia_tests::stage::Stage;
+
+use crate::support::*;
+
+/// Runs one of PostgreSQL's client programs.
+fn run(cluster: &Cluster, program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(cluster.bin(program))
+        .args(["-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", "postgres"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+const RESTORED: &str = "restored";
+
+/// A database with rows that nobody delivers.
+fn old() -> Stage {
+    let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
+    stage.admin().batch_execute("create role teller login").unwrap();
+    stage.admin().batch_execute("create database restored").unwrap();
+    let mut db = stage.cluster.client(RESTORED, "postgres");
+    db.batch_execute("create extension audit_algolia").unwrap();
+    watch(&mut db, "log");
+    db.batch_execute("alter table log owner to teller; grant create on schema public to teller").unwrap();
+    insert(&mut db, "log", 1..=1500);
+    stage
+}
+
+/// The newest id that was handed out.
+fn last_block(cluster: &Cluster) -> i64 {
+    one(&mut cluster.client(RESTORED, "postgres"), "select last_value from audit_algolia.queue_block")
+}
+
+fn assert_goes_on(old: &Stage, new: &Stage) {
+    new.wait_for_records("log", 1500);
+    let before = last_block(&old.cluster);
+    let mut teller = new.cluster.client(RESTORED, "teller");
+    insert(&mut teller, "log", 1501..=1600);
+    new.wait_for_records("log", 1600);
+    assert!(last_block(&new.cluster) > before, "ids go on");
+    let mut db = new.cluster.client(RESTORED, "postgres");
+    wait_for_empty_queue(&mut db, "log");
+    assert_holds(&new.standin, "log", 1..=1600);
+    assert_eq!(one::<String>(&mut db, "select state from audit_algolia.sources"), "watching");
+    // The event triggers have come along, too.
+    db.batch_execute("drop table log").unwrap();
+    assert_eq!(one::<i64>(&mut db, "select count(*) from audit_algolia.sources"), 0);
+}
+
+#[test]
+fn a_custom_dump_is_restored_and_delivered() {
+    let (old, new) = (old(), Stage::builder().start().unwrap());
+    let file = new.cluster.data_dir().join("custom.dump");
+    let path = file.to_str().unwrap();
+    run(&old.cluster, "pg_dump", &["-Fc", "-f", path, RESTORED]);
+    new.admin().batch_execute("create role teller login").unwrap();
+    new.admin().batch_execute("create database restored template template0").unwrap();
+    run(&new.cluster, "pg_restore", &["--exit-on-error", "-j", "2", "-d", RESTORED, path]);
+    assert_goes_on(&old, &new);
+}
+
+#[test]
+fn a_dump_of_the_whole_cluster_is_restored_and_delivered() {
+    let (old, new) = (old(), Stage::builder().start().unwrap());
+    let file = new.cluster.data_dir().join("all.sql");
+    let path = file.to_str().unwrap();
+    run(&old.cluster, "pg_dumpall", &["-f", path]);
+    let told = run(&new.cluster, "psql", &["-X", "-q", "-d", "template1", "-f", path]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    let complaints: Vec<&str> = told.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(
+        complaints.iter().all(|line| line.contains("role \"postgres\" already exists")),
+        "{}",
+        complaints.join("\n")
+    );
+    assert_goes_on(&old, &new);
+}

@@ -1,0 +1,14 @@
+//! Faults of processes, server and data while writers go on: what has committed is in the index, each row once, and nothing
+//! else has ever been sent.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod copies;
+mod kills;
+mod lanes;
+mod locks;
+mod succession;
+#[path = "../workers/support.rs"]
+#[allow(dead_code, reason = "shared with the tests of the workers")]
+mod support;
+mod traffic;
+mod upkeep;
