@@ -28,8 +28,8 @@ create table audit_algolia.source (
     operations text[] not null,
     mode text not null,
     created_at timestamptz not null default pg_catalog.now(),
-    constraint source_pkey primary key (id),
-    constraint source_index_id_fkey foreign key (index_id) references audit_algolia.index (id)
+    -- No foreign key: pg_restore with several jobs fills an extension's tables in any order.
+    constraint source_pkey primary key (id)
 );
 create unique index source_relation_index_id_key on audit_algolia.source (relation, index_id);
 comment on table audit_algolia.source is

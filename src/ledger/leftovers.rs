@@ -22,6 +22,25 @@ impl Ledger {
         }
     }
 
+    /// The indices of a database that have lanes, and how many rows have been published for each.
+    pub fn published(&self, database: u32) -> Vec<(i32, i64)> {
+        let lanes = self.lanes_of(database);
+        lanes.filter_map(|(place, index)| Some((index, self.lane(place)?.enqueued_total))).collect()
+    }
+
+    /// Closes the lanes of indices for which the look has found nothing, unless rows have been published since it began.
+    pub fn close_lanes_of_unused(&mut self, database: u32, before: &[(i32, i64)], unused: &[i32]) {
+        for (index_id, published) in before.iter().filter(|(index, _)| unused.contains(index)) {
+            let Some(place) = self.find_lane(database, *index_id) else { continue };
+            let is_still = self
+                .lane(place)
+                .is_some_and(|lane| lane.enqueued_total == *published && lane.fresh.is_empty());
+            if is_still && !self.is_in_use(place) {
+                self.close_lane(place);
+            }
+        }
+    }
+
     /// The databases that have an entry.
     pub fn known_databases(&self) -> Vec<u32> {
         self.databases.iter().map(|entry| entry.oid).filter(|oid| *oid != 0).collect()

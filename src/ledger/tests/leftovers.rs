@@ -39,6 +39,24 @@ fn a_lane_entered_since_the_look_began_stays_and_so_does_one_in_use() {
 }
 
 #[test]
+fn the_lane_of_an_unused_index_is_closed_unless_rows_have_come_since() {
+    let mut ledger = ledger(1);
+    for index in 1..=3 {
+        ledger.open_lane(DB, index, false, 0);
+    }
+    ledger.publish(7, DB, &[queued(3, 1024, 1024)], 0);
+    let before = ledger.published(DB);
+    ledger.publish(8, DB, &[queued(2, 2048, 2048)], 0);
+    let Next::Claim { lane, claimable, .. } = ledger.next(0, HUNGRY, 0) else { panic!() };
+    assert_eq!(ledger.find_lane(DB, 2), Some(lane));
+    ledger.claimed(0, Some(claimable.span), None);
+    ledger.close_lanes_of_unused(DB, &before, &[1, 2]);
+    assert_eq!(ledger.indices_with_lanes(DB), [2, 3], "a row of the second was given back to its backlog");
+    ledger.close_lanes_of_unused(DB, &ledger.published(DB), &[]);
+    assert_eq!(ledger.indices_with_lanes(DB), [2, 3]);
+}
+
+#[test]
 fn databases_that_are_no_more_are_forgotten_unless_somebody_is_in_them() {
     let mut ledger = ledger(1);
     for oid in 100..100 + DATABASES as u32 - 1 {

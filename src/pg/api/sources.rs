@@ -6,7 +6,7 @@ use super::watch::Rules;
 use super::{my_database, no_such_index, Table};
 use crate::pg::report::{failure, Outcome};
 use crate::pg::shmem;
-use crate::pg::worker::unused::forget_unused_but;
+use crate::pg::worker::unused::close_unused_lanes;
 use crate::record::Operation;
 
 impl Rules {
@@ -59,11 +59,15 @@ impl Rules {
     }
 
     fn check_room(&self, index_id: i32) -> Outcome<()> {
-        let full = shmem::ledger().is_some_and(|ledger| {
-            ledger.find_lane(my_database(), index_id).is_none() && ledger.free_lanes() == 0
-        });
-        // Those that nobody uses any more have to go.
-        if full && forget_unused_but(index_id)? == 0 {
+        let is_full = || {
+            shmem::ledger().is_some_and(|ledger| {
+                ledger.find_lane(my_database(), index_id).is_none() && ledger.free_lanes() == 0
+            })
+        };
+        if is_full() {
+            close_unused_lanes(my_database())?;
+        }
+        if is_full() {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 format!("index \"{}\" is one more than this server can serve", self.index_name),

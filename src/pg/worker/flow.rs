@@ -116,7 +116,6 @@ impl Flow {
                 self.read_indices();
             }
             if orders.sweep {
-                self.forget_unused();
                 self.read_indices();
                 let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, true));
                 shmem::wake(wakes.unwrap_or_default());

@@ -1,59 +1,49 @@
-//! Indices that nobody uses any more, forgotten so that their lanes can serve others.
-//!
-//! An index without a source gets no rows: `unwatch` and `DROP TABLE` wait for the writers of the table, and whoever
-//! watches another for it locks its row first.
+//! Indices that nobody uses any more: when there are more indices than lanes, theirs serve others.
+
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::claim::table;
 use crate::pg::process::in_transaction;
+use crate::pg::shmem;
 
-/// The tables that are looked into, with the strongest lock that is taken on each.
-const TABLES: [(&std::ffi::CStr, u32); 4] = [
-    (c"index", pg_sys::RowExclusiveLock),
-    (c"source", pg_sys::RowShareLock),
-    (c"queue", pg_sys::AccessShareLock),
-    (c"dead_letter", pg_sys::AccessShareLock),
-];
-
-/// The number of no index.
-const NONE: i32 = 0;
-
-/// Forgets the indices that have no source, no rows and no dead letters, and are not paused.
-pub(in crate::pg) fn forget_unused_indices() -> spi::Result<()> {
-    in_transaction(|| {
-        // No transaction of a worker waits for a second table: see [`super::claim::lock`].
-        if !TABLES.iter().all(|(name, mode)| lock_at_once(name, *mode)) {
-            return Ok(());
-        }
-        forget_unused_but(NONE).map(drop)
-    })
-}
-
-/// The same in the current transaction, which may wait; spares one index and returns how many were forgotten. Their lanes
-/// are closed when the workers look again.
-pub(in crate::pg) fn forget_unused_but(spared: i32) -> spi::Result<usize> {
-    Spi::connect_mut(|client| {
-        let mut unused: Vec<i32> = Vec::new();
-        let lock = include_str!("../../../sql/lock_unused_indices.sql");
-        for row in client.update(lock, None, &[spared.into()])? {
+/// Closes the lanes of a database's indices that have no source, no rows and no dead letters; returns those indices.
+/// Call it inside a transaction.
+pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> {
+    let before = shmem::ledger().map(|ledger| ledger.published(database)).unwrap_or_default();
+    let unused = Spi::connect(|client| {
+        let mut unused = Vec::new();
+        for row in client.select(include_str!("../../../sql/unused_indices.sql"), None, &[])? {
             unused.extend(row.get::<i32>(1)?);
         }
-        if unused.is_empty() {
-            return Ok(0);
+        spi::Result::Ok(unused)
+    })?;
+    if let Some(mut ledger) = shmem::ledger() {
+        ledger.close_lanes_of_unused(database, &before, &unused);
+    }
+    Ok(unused)
+}
+
+/// The same in a transaction of its own, for a worker. Such a transaction waits for no second table, see
+/// [`super::claim::lock`]: when somebody has locked one, nothing is done.
+pub(super) fn close_unused_lanes_at_once(database: u32) -> spi::Result<Vec<i32>> {
+    in_transaction(|| {
+        let tables = [c"index", c"source", c"queue", c"dead_letter"];
+        if !tables.into_iter().all(lock_at_once) {
+            return Ok(Vec::new());
         }
-        // Another statement, another snapshot: it sees what was committed before the rows were locked.
-        let forget = include_str!("../../../sql/forget_unused_indices.sql");
-        Ok(client.update(forget, None, &[unused.into()])?.len())
+        close_unused_lanes(database)
     })
 }
 
-/// Locks a table until the transaction ends if that needs no waiting; `false`: it does, or the table is no more.
-fn lock_at_once(name: &std::ffi::CStr, mode: u32) -> bool {
+/// Locks a table for reading until the transaction ends, if that needs no waiting; `false`: it does, or the table is no
+/// more.
+fn lock_at_once(name: &CStr) -> bool {
     let oid = table(name);
     // SAFETY: does not wait; a table dropped in the meantime is no longer found under its name.
     oid != pg_sys::InvalidOid
-        && unsafe { pg_sys::ConditionalLockRelationOid(oid, mode as i32) }
+        && unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::AccessShareLock as i32) }
         && table(name) == oid
 }

@@ -9,7 +9,7 @@ use super::{complain, now, Flow, Index};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::worker::claim::{extension_version, indices, Statements};
-use crate::pg::worker::unused::forget_unused_indices;
+use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
 
 impl Flow {
@@ -78,32 +78,34 @@ impl Flow {
         self.foreign = found;
     }
 
-    /// Reads which indices there are, opens their lanes and closes those of indices that are no more. When there are more
-    /// indices than lanes, those that nobody uses have to go.
-    pub(super) fn read_indices(&mut self) {
-        if self.read_indices_once().is_some() {
-            self.forget_unused();
-            if let (Some(name), false) = (self.read_indices_once(), self.gone) {
-                complain(
-                    "audit_algolia serves as many indices as it can",
-                    &format!("\"{name}\" is one too many and stays undelivered"),
-                );
+    /// Opens a lane for each index. When there are more of those than lanes, the ones that nobody uses go without.
+    fn open_lanes(&self, rows: &[(i32, String, bool)]) {
+        let open = |without: &[i32]| {
+            let mut ledger = shmem::ledger()?;
+            let mut wanted = rows.iter().filter(|(id, _, _)| !without.contains(id));
+            wanted.find(|(id, _, paused)| !ledger.open_lane(self.database, *id, *paused, now()))
+        };
+        if open(&[]).is_none() {
+            return;
+        }
+        match close_unused_lanes_at_once(self.database) {
+            Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
+            Ok(unused) => {
+                if let Some((_, name, _)) = open(&unused) {
+                    complain(
+                        "audit_algolia serves as many indices as it can",
+                        &format!("\"{name}\" is one too many and stays undelivered"),
+                    );
+                }
             }
         }
     }
 
-    /// Forgets the indices that have no source any more, no rows and no dead letters.
-    pub(super) fn forget_unused(&mut self) {
-        if let Err(error) = forget_unused_indices() {
-            complain("audit_algolia could not tidy its list of indices", &error.to_string());
-        }
-    }
-
-    /// Returns an index for which there was no lane left, if any.
-    fn read_indices_once(&mut self) -> Option<String> {
+    /// Reads which indices there are, opens their lanes and closes those of indices that are no more.
+    pub(super) fn read_indices(&mut self) {
         self.check_version();
         if self.foreign.is_some() {
-            return None;
+            return;
         }
         let before =
             shmem::ledger().map(|ledger| ledger.indices_with_lanes(self.database)).unwrap_or_default();
@@ -117,27 +119,20 @@ impl Flow {
             Ok(Some(rows)) => rows,
             Ok(None) => {
                 self.gone = true;
-                return None;
+                return;
             }
             Err(error) => {
                 complain("audit_algolia could not read its tables", &error.to_string());
-                return None;
+                return;
             }
         };
-        let now = now();
-        let mut overflow = None;
         if let Some(mut ledger) = shmem::ledger() {
             let found: Vec<i32> = rows.iter().map(|(id, _, _)| *id).collect();
             ledger.close_lanes_of_missing(self.database, &before, &found);
-            for (id, name, paused) in &rows {
-                if !ledger.open_lane(self.database, *id, *paused, now) {
-                    overflow = Some(name.clone());
-                }
-            }
         }
+        self.open_lanes(&rows);
         self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
         let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
         shmem::wake(wakes.unwrap_or_default());
-        overflow
     }
 }
