@@ -80,24 +80,30 @@ impl Flow {
 
     /// Opens a lane for each index. When there are more of those than lanes, the ones that nobody uses go without.
     fn open_lanes(&self, rows: &[(i32, String, bool)]) {
-        let open = |without: &[i32]| {
-            let mut ledger = shmem::ledger()?;
-            let mut wanted = rows.iter().filter(|(id, _, _)| !without.contains(id));
-            wanted.find(|(id, _, paused)| !ledger.open_lane(self.database, *id, *paused, now()))
-        };
-        if open(&[]).is_none() {
-            return;
-        }
-        match close_unused_lanes_at_once(self.database) {
-            Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
-            Ok(unused) => {
-                if let Some((_, name, _)) = open(&unused) {
-                    complain(
-                        "audit_algolia serves as many indices as it can",
-                        &format!("\"{name}\" is one too many and stays undelivered"),
-                    );
-                }
+        let is_short = shmem::ledger().is_some_and(|ledger| {
+            let known = ledger.indices_with_lanes(self.database);
+            rows.iter().filter(|(id, _, _)| !known.contains(id)).count() > ledger.free_lanes()
+        });
+        let mut unused = Vec::new();
+        if is_short {
+            match close_unused_lanes_at_once(self.database) {
+                Ok(found) => unused = found,
+                Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
             }
+        }
+        let Some(mut ledger) = shmem::ledger() else { return };
+        let mut left_out = None;
+        for (id, name, paused) in rows.iter().filter(|(id, _, _)| !unused.contains(id)) {
+            if !ledger.open_lane(self.database, *id, *paused, now()) {
+                left_out = Some(name);
+            }
+        }
+        drop(ledger);
+        if let Some(name) = left_out {
+            complain(
+                "audit_algolia serves as many indices as it can",
+                &format!("\"{name}\" is one too many and stays undelivered"),
+            );
         }
     }
 
