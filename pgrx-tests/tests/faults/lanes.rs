@@ -1,6 +1,7 @@
 //! Indices that nobody uses any more make room for others.
 
 use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::{Fault, FaultRule, Times};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
@@ -20,20 +21,19 @@ fn leave_behind(db: &mut Client, indices: i64) {
 
 #[test]
 fn indices_that_nobody_uses_make_room_for_a_new_one() {
-    let stage = Stage::builder().setting("audit_algolia.max_record_bytes", 200).start().unwrap();
+    let stage = Stage::builder()
+        .setting("audit_algolia.max_record_bytes", 200)
+        .setting("audit_algolia.retry_max", "200ms")
+        .start()
+        .unwrap();
     let mut db = staged(&stage, "kept");
-    db.batch_execute("select audit_algolia.pause('kept')").unwrap();
+    stage.standin.inject(FaultRule::new(Fault::error(503, "down"), Times::Always).index("kept"));
     insert(&mut db, "kept", 1..=10);
-    for table in ["halted", "mourned"] {
-        watch(&mut db, table);
-    }
+    watch(&mut db, "mourned");
     db.batch_execute("insert into mourned values (1, repeat('x', 1000))").unwrap();
     wait_until("a dead letter", SOON, || queue(&mut db, "mourned").dead == 1);
-    db.batch_execute(
-        "select audit_algolia.pause('halted');
-         select audit_algolia.unwatch(t) from unnest('{kept,halted,mourned}'::regclass[]) as t",
-    )
-    .unwrap();
+    db.batch_execute("select audit_algolia.unwatch(t) from unnest('{kept,mourned}'::regclass[]) as t")
+        .unwrap();
     // Workers come upon more indices than they have lanes for.
     leave_behind(&mut db, LANES);
     watch(&mut db, "log");
@@ -43,13 +43,13 @@ fn indices_that_nobody_uses_make_room_for_a_new_one() {
     watch(&mut db, "latest");
     insert(&mut db, "latest", 1..=10);
     stage.wait_for_records("latest", 10);
-    // What is waiting, paused or dead is kept in mind, and what is not can be used again.
+    // What is waiting or dead is kept in mind, and what is not can be used again.
     assert_eq!((queue(&mut db, "kept").queued, queue(&mut db, "mourned").dead), (10, 1));
     assert_eq!(queue(&mut db, "old7").state, "idle");
     watch(&mut db, "old7");
     insert(&mut db, "old7", 1..=10);
     stage.wait_for_records("old7", 10);
-    db.batch_execute("select audit_algolia.resume('kept')").unwrap();
+    stage.standin.clear_faults();
     stage.wait_for_records("kept", 10);
     assert!(!stage.cluster.log().contains("one too many"));
 }
