@@ -8,8 +8,9 @@ with dead as (
     where q.index_id = $1
         and q.id = v.id
     returning
-        q.index_id, q.source, q.id, q.enqueued_at, q.action, q.record, v.object_id, v.attempts, v.http_status, v.error
+        q.index_id, q.source, q.id, q.enqueued_at, q.action, q.record, v.object_id, v.attempts, v.http_status, v.error,
+        q.object
 )
 insert into audit_algolia.dead_letter
-    (index_id, source, id, enqueued_at, action, record, object_id, attempts, http_status, error)
+    (index_id, source, id, enqueued_at, action, record, object_id, attempts, http_status, error, object)
 select * from dead

@@ -15,8 +15,8 @@ gone as (
     using taken as t
     where d.index_id = t.index_id
         and d.id = t.id
-    returning d.index_id, d.source, d.id, d.enqueued_at, d.action, d.record
+    returning d.index_id, d.source, d.id, d.enqueued_at, d.action, d.record, d.object
 )
-select g.index_id, g.source, g.enqueued_at, g.action::pg_catalog.text, g.record
+select g.index_id, g.source, g.enqueued_at, g.action::pg_catalog.text, g.record, g.object, g.id
 from gone as g
 order by g.index_id, g.id

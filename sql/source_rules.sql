@@ -9,7 +9,8 @@ select
     s.filter,
     s.operations,
     s.relation::pg_catalog.oid,
-    c.relowner
+    c.relowner,
+    s.mode
 from audit_algolia.source as s
 join pg_catalog.pg_class as c on c.oid = s.relation
 where s.id = $1

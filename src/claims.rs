@@ -105,6 +105,35 @@ impl<const N: usize> ClaimTable<N> {
         released
     }
 
+    /// Ends all claims in a database. It looks at every place.
+    pub fn release_database(&mut self, database: u32) {
+        let mut released = 0;
+        for place in 0..N {
+            // As for `release_all`.
+            while released < N && self.entry(place).owner != 0 && self.entry(place).database == database {
+                self.delete(place);
+                released += 1;
+            }
+        }
+    }
+
+    /// Hands all claims of `owner` to `other`, neither of them 0, and returns how many there were. It looks at every
+    /// place.
+    pub fn pass_on(&mut self, owner: u32, other: u32) -> usize {
+        if owner == 0 || other == 0 {
+            return 0;
+        }
+        let mine = self.entries.iter_mut().filter(|entry| entry.owner == owner);
+        mine.map(|entry| entry.owner = other).count()
+    }
+
+    /// Hands the claim of the row `id` of `database`, if there is one, to `other`, which is not 0.
+    pub fn hand_over(&mut self, database: u32, id: i64, other: u32) {
+        if let (Probe::Found(place), true) = (self.find(database, id), other != 0) {
+            self.put(place, Entry { owner: other, database, id });
+        }
+    }
+
     /// The number of claims of `owner`. It looks at every place.
     pub fn count_of(&self, owner: u32) -> usize {
         match owner {

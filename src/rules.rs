@@ -154,8 +154,8 @@ pub fn check_operations(entries: &[Option<&str>]) -> Result<Vec<Operation>, Rule
 }
 
 /// Whether records tell of changes rather than hold rows: their keys alone would not tell them apart.
-pub fn are_changes(operations: &[Operation]) -> bool {
-    operations.iter().any(|operation| *operation != Operation::Insert)
+pub fn are_changes(mode: Mode, operations: &[Operation]) -> bool {
+    mode == Mode::Append && operations.iter().any(|operation| *operation != Operation::Insert)
 }
 
 /// Checks that no attribute has the name of one that change records have of their own, and that key columns that
@@ -180,14 +180,46 @@ pub fn unlisted_keys<'a>(columns: &[Column], key: &[&'a str]) -> Vec<&'a str> {
     key.iter().filter(|part| !is_listed(part)).copied().collect()
 }
 
-/// Checks `mode`. Only `append` is there for now.
-pub fn check_mode(mode: Option<&str>) -> Result<(), RuleError> {
-    let word = mode.ok_or(RuleError::NullArgument { argument: "mode" })?.trim();
-    match MODES.iter().find(|mode| mode.eq_ignore_ascii_case(word)) {
-        Some(&"append") => Ok(()),
-        Some(mode) => Err(RuleError::UnsupportedMode { mode }),
-        None => Err(unknown_word("mode", word, &MODES)),
+/// What an index holds of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One record for each change.
+    Append,
+    /// The table's rows as they are.
+    Mirror,
+}
+
+impl Mode {
+    /// The word for it in rules.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Append => "append",
+            Mode::Mirror => "mirror",
+        }
     }
+
+    /// The mode a word stands for, in any case.
+    pub fn of(word: &str) -> Option<Mode> {
+        [Mode::Append, Mode::Mirror].into_iter().find(|mode| mode.word().eq_ignore_ascii_case(word))
+    }
+
+    /// The operations that are captured, of those that were asked for. To hold a table's rows takes them all: the
+    /// default, insertions alone, stands for them.
+    pub fn operations(self, wanted: Vec<Operation>) -> Result<Vec<Operation>, RuleError> {
+        match self {
+            Mode::Append => Ok(wanted),
+            Mode::Mirror if wanted == [Operation::Insert] || wanted == Operation::ALL => {
+                Ok(Operation::ALL.to_vec())
+            }
+            Mode::Mirror => Err(RuleError::MirrorOperations),
+        }
+    }
+}
+
+/// Checks `mode`.
+pub fn check_mode(mode: Option<&str>) -> Result<Mode, RuleError> {
+    let word = mode.ok_or(RuleError::NullArgument { argument: "mode" })?.trim();
+    Mode::of(word).ok_or_else(|| unknown_word("mode", word, &MODES))
 }
 
 /// Checks `backfill`. There is no backfill for now.

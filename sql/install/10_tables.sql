@@ -45,7 +45,7 @@ comment on column audit_algolia.source.time_column is 'The row''s own time: rank
 comment on column audit_algolia.source.facets is 'Attributes that can be filtered on and counted.';
 comment on column audit_algolia.source.filter is 'Condition a row must meet; NULL: every row.';
 comment on column audit_algolia.source.operations is 'Operations that are captured.';
-comment on column audit_algolia.source.mode is 'append: one record per change.';
+comment on column audit_algolia.source.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.source.created_at is 'When the table was put under watch.';
 
 -- Each row is written once, by the capturing transaction, and deleted once, when it has been delivered:
@@ -58,6 +58,7 @@ create table audit_algolia.queue (
     enqueued_at timestamptz not null,
     action "char" not null,
     record text not null,
+    object text collate "C",
     constraint queue_pkey primary key (index_id, id)
 ) with (
     fillfactor = 100,
@@ -71,14 +72,19 @@ create table audit_algolia.queue (
     autovacuum_vacuum_cost_delay = 0,
     vacuum_truncate = off
 );
+-- The versions of one object, in order: of rows that mirror a table's.
+create index queue_object on audit_algolia.queue (index_id, object, id) where object is not null;
+comment on index audit_algolia.queue_object is 'Finds the newest version of an object, and those it supersedes.';
 comment on table audit_algolia.queue is
     'Records waiting for delivery; a row disappears when Algolia has accepted it. Pseudonymized and filtered: raw values never get here.';
 comment on column audit_algolia.queue.index_id is 'The index the record goes to.';
 comment on column audit_algolia.queue.source is 'The source it came from.';
 comment on column audit_algolia.queue.id is 'Order of capture; higher is newer.';
 comment on column audit_algolia.queue.enqueued_at is 'Start of the statement that captured the change.';
-comment on column audit_algolia.queue.action is 'What to do with the record: a = addObject.';
+comment on column audit_algolia.queue.action is 'What to do with the record: a = addObject, d = deleteObject.';
 comment on column audit_algolia.queue.record is 'The finished record, JSON text.';
+comment on column audit_algolia.queue.object is
+    'Of a source in mirror mode: which object this is a version of. The newest version supersedes the others. NULL: the record stands by itself.';
 
 -- Rows come here only by the way of the queue, and few of them: what Algolia will not have.
 create table audit_algolia.dead_letter (
@@ -93,8 +99,12 @@ create table audit_algolia.dead_letter (
     http_status integer,
     error text not null,
     died_at timestamptz not null default pg_catalog.clock_timestamp(),
+    object text collate "C",
     constraint dead_letter_pkey primary key (index_id, id)
 );
+-- A dead letter goes when a newer version of its object arrives.
+create index dead_letter_object on audit_algolia.dead_letter (index_id, object, id) where object is not null;
+comment on index audit_algolia.dead_letter_object is 'Finds the dead letters that a newer version of their object supersedes.';
 comment on table audit_algolia.dead_letter is
     'Records that Algolia refuses, or that are too large to be sent. They stay until audit_algolia.redrive() or audit_algolia.discard() is called.';
 comment on column audit_algolia.dead_letter.index_id is 'The index the record was for.';
@@ -108,6 +118,7 @@ comment on column audit_algolia.dead_letter.attempts is 'How often it was refuse
 comment on column audit_algolia.dead_letter.http_status is 'Algolia''s answer; NULL: it was not sent.';
 comment on column audit_algolia.dead_letter.error is 'Why it was refused, in Algolia''s words where there are any.';
 comment on column audit_algolia.dead_letter.died_at is 'When it was given up.';
+comment on column audit_algolia.dead_letter.object is 'Which object it is a version of, as in the queue.';
 
 -- One value buys a block of 1,024 ids. No CACHE: a session that keeps values back would hand out old ids late. It begins
 -- at the time in milliseconds: ids are in the objectIDs of changes, so an extension made anew must not hand out those of

@@ -44,7 +44,7 @@ comment on column audit_algolia.sources.time_column is 'The row''s own time: ran
 comment on column audit_algolia.sources.facets is 'Attributes that can be filtered on and counted.';
 comment on column audit_algolia.sources.filter is 'Condition a row must meet; NULL: every row.';
 comment on column audit_algolia.sources.operations is 'Operations that are captured.';
-comment on column audit_algolia.sources.mode is 'append: one record per change.';
+comment on column audit_algolia.sources.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing or table dropped.';
 comment on column audit_algolia.sources.created_at is 'When the table was put under watch.';
 
@@ -55,6 +55,7 @@ select
     d.object_id,
     case d.action
         when 'a' then 'addObject'
+        when 'd' then 'deleteObject'
         else d.action::pg_catalog.text
     end as action,
     -- Not jsonb, which has no place for every text that json can hold.

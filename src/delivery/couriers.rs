@@ -132,5 +132,6 @@ fn run<T: Transport>(errand: Errand<T>) -> Report {
         host: String::new(),
         attempts: 1,
         wire_bytes: 0,
+        may_come_late: true,
     })
 }

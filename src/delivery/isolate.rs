@@ -31,7 +31,8 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
             break;
         };
         let part = batch.subset(&rows);
-        let Report { outcome, host, attempts, wire_bytes, .. } = send(&part);
+        let Report { outcome, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
+        report.may_come_late |= may_come_late;
         report.attempts = report.attempts.saturating_add(attempts);
         (report.host, report.wire_bytes) = (host, wire_bytes);
         match &outcome {

@@ -91,7 +91,15 @@ impl Server {
 
 fn report(outcome: Outcome) -> Report {
     let (delivered, refused) = (Vec::new(), Vec::new());
-    Report { outcome, delivered, refused, host: "host".to_owned(), attempts: 1, wire_bytes: 1 }
+    Report {
+        outcome,
+        delivered,
+        refused,
+        host: "host".to_owned(),
+        attempts: 1,
+        wire_bytes: 1,
+        may_come_late: false,
+    }
 }
 
 fn refused(report: &Report) -> BTreeSet<usize> {

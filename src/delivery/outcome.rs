@@ -70,4 +70,6 @@ pub struct Report {
     pub attempts: u32,
     /// The bytes of the body in the last request, as sent.
     pub wire_bytes: usize,
+    /// Some request may still be executed, after whatever is sent next.
+    pub may_come_late: bool,
 }

@@ -59,6 +59,7 @@ struct Delivery<'a> {
     host: String,
     attempts: u32,
     wire_bytes: usize,
+    may_come_late: bool,
 }
 
 /// How the walk over the hosts goes on after one of them.
@@ -107,13 +108,22 @@ impl<T: Transport> Sink<T> {
             host: String::new(),
             attempts: 0,
             wire_bytes: 0,
+            may_come_late: false,
         };
         let outcome = self.before_sending(index_name, batch).unwrap_or_else(|| {
             delivery.gzip = self.compress(batch.body());
             self.walk(plan, &mut delivery, clock)
         });
-        let Delivery { host, attempts, wire_bytes, .. } = delivery;
-        Report { outcome, delivered: Vec::new(), refused: Vec::new(), host, attempts, wire_bytes }
+        let Delivery { host, attempts, wire_bytes, may_come_late, .. } = delivery;
+        Report {
+            outcome,
+            delivered: Vec::new(),
+            refused: Vec::new(),
+            host,
+            attempts,
+            wire_bytes,
+            may_come_late,
+        }
     }
 
     /// What needs no request: nothing to send, or a name that would lead to another endpoint.
@@ -147,7 +157,12 @@ impl<T: Transport> Sink<T> {
     fn at_host(&self, candidate: &Candidate, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Step {
         let mut fresh_connection = false;
         loop {
-            let (health, step) = match self.attempt(candidate, delivery, fresh_connection) {
+            let answer = self.attempt(candidate, delivery, fresh_connection);
+            delivery.may_come_late |= match &answer {
+                Ok(response) => is_of_a_gateway(response.status),
+                Err(error) => error.may_be_executed(),
+            };
+            let (health, step) = match answer {
                 Ok(response) => match classify(&response, delivery.batch.rows(), clock.system_time()) {
                     Verdict::CompressionRefused { .. } if delivery.gzip.take().is_some() => {
                         self.uncompressed.store(true, Ordering::Relaxed);
@@ -166,7 +181,8 @@ impl<T: Transport> Sink<T> {
                     continue;
                 }
                 Err(error) => {
-                    let timeout = matches!(error, TransportError::Timeout(_));
+                    let timeout =
+                        matches!(error, TransportError::Timeout(_) | TransportError::ConnectTimeout(_));
                     let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
                     (health, Step::Next { cause, not_before: None })
@@ -253,6 +269,12 @@ impl<T: Transport> Sink<T> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a status says that somebody before the host has stopped waiting for it: the request may be there, and be
+/// executed yet. Any other answer is the last that is heard of a request, executed or not.
+fn is_of_a_gateway(status: u16) -> bool {
+    matches!(status, 499 | 502 | 504 | 520..=527)
 }
 
 /// What a verdict means for its host and for the delivery.

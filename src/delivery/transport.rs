@@ -47,9 +47,12 @@ pub struct Response {
 /// Why there is no response. The texts are short, lower-case and free of secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// The connection or the answer took too long. The request may have been executed.
+    /// The answer took too long. The request may have been executed.
     #[error("{0}")]
     Timeout(String),
+    /// The connection took too long: nothing was sent.
+    #[error("{0}")]
+    ConnectTimeout(String),
     /// No connection: unknown name, refused, unreachable.
     #[error("{0}")]
     Connect(String),
@@ -68,6 +71,16 @@ pub enum TransportError {
     /// Anything else, such as an answer that is not HTTP.
     #[error("{0}")]
     Other(String),
+}
+
+impl TransportError {
+    /// Whether the host may have the request, and execute it although nobody waits for the answer.
+    pub fn may_be_executed(&self) -> bool {
+        !matches!(
+            self,
+            TransportError::ConnectTimeout(_) | TransportError::Connect(_) | TransportError::Tls(_)
+        )
+    }
 }
 
 /// Sends one request and reads its response. Called from several threads at once.

@@ -56,6 +56,11 @@ pub struct Lane {
     pub fresh: Regions,
     /// Where older rows wait: what fresh claims left over, what was given back, what a sweep must read.
     pub backlog: Regions,
+    /// Where versions of objects wait that somebody else holds: given back when a flight of the lane lands or a
+    /// quarantine ends.
+    pub deferred: Regions,
+    /// How often that has been looked at again.
+    pub recalls: u32,
     /// Rows published in `fresh`; only `linger` asks for it.
     pub fresh_rows: i64,
     /// When `fresh` stopped being empty.
@@ -110,6 +115,8 @@ impl Lane {
     pub const EMPTY: Lane = Lane {
         fresh: Regions::new(),
         backlog: Regions::new(),
+        deferred: Regions::new(),
+        recalls: 0,
         fresh_rows: 0,
         fresh_since: 0,
         tail_credit: 0,
@@ -246,6 +253,15 @@ impl Lane {
     pub fn give_back(&mut self, span: Span) {
         if span.lo <= span.hi {
             self.backlog.add(span.lo, span.hi);
+        }
+    }
+
+    /// Has what waits for held objects be looked at again: one may be free.
+    pub fn recall(&mut self) {
+        self.recalls = self.recalls.wrapping_add(1);
+        let deferred = std::mem::take(&mut self.deferred);
+        for span in deferred.iter() {
+            self.give_back(span);
         }
     }
 

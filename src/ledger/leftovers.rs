@@ -76,6 +76,7 @@ impl Ledger {
             *key = LaneKey { database: 0, index_id: 0 };
             *lane = Lane::EMPTY;
         }
+        self.forget_objects(place);
         // What a worker did last is not to be shown as done for whoever gets the lane next.
         for worker in self.workers.iter_mut().filter(|worker| worker.batch_lane as usize == place + 1) {
             worker.batch_lane = 0;

@@ -12,6 +12,7 @@ mod commit;
 mod extension;
 mod lane;
 mod leftovers;
+mod objects;
 mod prepared;
 mod probation;
 mod room;
@@ -25,6 +26,7 @@ mod worker;
 pub use commit::{Announcement, Change, Count, COMMITTING};
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
+pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;
@@ -73,6 +75,12 @@ pub struct Ledger {
     prepared: [Prepared; PREPARED],
     probation: [Probation; PROBATIONS],
     claims: ClaimTable<CLAIMS>,
+    objects: ClaimTable<OBJECTS>,
+    quarantines: [Quarantine; QUARANTINES],
+    /// When the next quarantine ends; 0 while there is none.
+    quarantine_ends_at: Micros,
+    /// Since when there has been a launcher.
+    opened_at: Micros,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
     pub launcher_pid: i32,
@@ -99,8 +107,14 @@ pub struct Appetite {
 pub struct Landing<'a> {
     /// Arrived, and deleted from the queue.
     pub delivered: &'a [i64],
+    /// How many older versions were deleted with them.
+    pub superseded: i64,
     /// How many are dead or on probation: not to be claimed by anybody now.
     pub kept: usize,
+    /// The objects whose versions the batch holds, and of each the hash and the row.
+    pub versions: &'a [(i64, i64)],
+    /// A request of the batch may still be executed: until when the objects are held.
+    pub held_until: Option<Micros>,
 }
 
 /// What a worker is to do next.
@@ -130,6 +144,10 @@ impl Ledger {
                     PREPARED],
                 probation: [Probation::EMPTY; PROBATIONS],
                 claims: ClaimTable::new(),
+                objects: ClaimTable::new(),
+                quarantines: [Quarantine::EMPTY; QUARANTINES],
+                quarantine_ends_at: 0,
+                opened_at: 0,
                 launcher_latch: 0,
                 launcher_pid: 0,
                 parole_at: 0,
@@ -196,8 +214,10 @@ impl Ledger {
 
     /// Forgets all lanes of a database that no longer has the extension.
     pub fn close_lanes(&mut self, database: u32) {
-        for (key, lane) in self.lane_keys.iter_mut().zip(self.lanes.iter_mut()) {
+        let mut closed = Vec::new();
+        for (place, (key, lane)) in self.lane_keys.iter_mut().zip(self.lanes.iter_mut()).enumerate() {
             if key.database == database {
+                closed.push(place);
                 *key = LaneKey { database: 0, index_id: 0 };
                 *lane = Lane::EMPTY;
             }
@@ -207,6 +227,7 @@ impl Ledger {
         for (place, worker) in self.workers.iter_mut().enumerate() {
             if worker.database == database && worker.stage == Stage::Running {
                 worker.scanning_lane = 0;
+                worker.postponed = Postponed::EMPTY;
                 worker.batch_lane = 0;
                 for flight in &mut worker.flights {
                     flight.lane = NO_LANE;
@@ -215,12 +236,16 @@ impl Ledger {
             }
         }
         self.forget_probation(database);
+        for lane in closed {
+            self.forget_objects(lane);
+        }
     }
 
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
         self.parole(now);
+        self.end_quarantines(now);
         let Some(me) = self.workers.get(worker) else {
             return Next::Wait { until: None, wake: None };
         };
@@ -282,7 +307,7 @@ impl Ledger {
                 left.backlog |= is_left(true);
             }
         }
-        (until.into_iter().chain(self.next_parole()).min(), left)
+        (until.into_iter().chain(self.next_parole()).chain(self.next_release()).min(), left)
     }
 
     /// Enters a row into the claim table; `false` when another worker holds it or the table is full.
@@ -312,6 +337,7 @@ impl Ledger {
 
     /// The claiming transaction is over: what was not claimed of the span waits again.
     pub fn claim_ended(&mut self, worker: usize) {
+        self.end_postponement(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
         if let Some(lane) = lane.checked_sub(1).and_then(|lane| self.lanes.get_mut(lane)) {
@@ -332,20 +358,32 @@ impl Ledger {
         let dealt_with = landing.delivered.len() + landing.kept;
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
             if dealt_with > 0 {
-                lane.delivered(landing.delivered.len() as i64, now);
+                lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
             }
             if (dealt_with as i64) < landed.rows {
                 lane.give_back(landed.span);
             }
         }
+        self.land_objects(worker, landed.lane as usize, landing);
         if let Some(database) = self.workers.get(worker).map(|me| me.database) {
             self.acquit(database, landing.delivered);
         }
     }
 
+    fn land_objects(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
+        match landing.held_until {
+            None => self.release_objects(worker, lane, landing.versions.iter().map(|(hash, _)| *hash)),
+            Some(ends_at) => {
+                self.recall(lane);
+                self.hold_objects(worker, lane, landing.versions.iter().copied(), ends_at);
+            }
+        }
+    }
+
     /// A batch has been delivered as a whole and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        self.landed(worker, flight, ids.iter().copied(), Landing { delivered: ids, kept: 0 }, now);
+        let landing = Landing { delivered: ids, ..Landing::default() };
+        self.landed(worker, flight, ids.iter().copied(), landing, now);
     }
 
     /// A batch was not delivered: its rows wait again.
@@ -354,26 +392,22 @@ impl Ledger {
     }
 
     fn land(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) -> Option<Flight> {
-        let me = self.workers.get_mut(worker)?;
-        let database = me.database;
-        let landed = me.land(flight)?;
-        for id in ids {
-            if self.claims.holder(database, id) == Some(worker as u32 + 1) {
-                self.claims.release(database, id);
-            }
-        }
+        let landed = self.workers.get_mut(worker)?.land(flight)?;
+        self.unclaim(worker, ids);
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
             lane.in_flight -= landed.rows;
         }
         Some(landed)
     }
 
-    /// A worker ends, whatever it was doing: everything it held waits again.
-    pub fn resign(&mut self, worker: usize) {
+    /// A worker ends, whatever it was doing: everything it held waits again, objects until `held_until`, for its
+    /// requests may still be executed.
+    pub fn resign(&mut self, worker: usize, held_until: Micros) {
+        self.hold_all_objects(worker, held_until);
         let Some(me) = self.workers.get_mut(worker) else {
             return;
         };
-        let flights = me.flights;
+        let (flights, postponed) = (me.flights, me.postponed);
         let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
         *me = Worker::EMPTY;
         self.claims.release_all(worker as u32 + 1);
@@ -382,6 +416,9 @@ impl Ledger {
                 lane.in_flight -= flight.rows;
                 lane.give_back(flight.span);
             }
+        }
+        if let Some(lane) = self.lanes.get_mut(postponed.lane as usize) {
+            postponed.rows.iter().for_each(|span| lane.give_back(span));
         }
         if let Some((lane, span)) = scanning {
             if let Some(lane) = self.lanes.get_mut(lane) {

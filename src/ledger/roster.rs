@@ -223,8 +223,9 @@ impl Ledger {
 impl Ledger {
     /// A worker's process ends: what it held waits again. A failure delays the next start, doubling from a second
     /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
-    /// whose database somebody has terminated sessions of, are one failure and not a loop.
-    pub fn leave(&mut self, slot: usize, failed: bool, now: Micros) -> Wakes {
+    /// whose database somebody has terminated sessions of, are one failure and not a loop. Its objects are held for
+    /// `quarantine`.
+    pub fn leave(&mut self, slot: usize, failed: bool, quarantine: Micros, now: Micros) -> Wakes {
         const SECOND: Micros = 1_000_000;
         let mut wakes = Wakes::default();
         let Some(worker) = self.workers.get(slot) else {
@@ -232,7 +233,7 @@ impl Ledger {
         };
         let (database, started_at) = (worker.database, worker.started_at);
         let healthy = now.saturating_sub(started_at) > 60 * SECOND;
-        self.resign(slot);
+        self.resign(slot, now.saturating_add(quarantine));
         if let Some(entry) = self.database_mut(database) {
             // It was there already when the start was put off that is still to come.
             let counts_already = entry.crashes > 0 && started_at < entry.restart_at && now < entry.restart_at;
@@ -288,7 +289,10 @@ impl Ledger {
                 let held_back = self.on_probation(database, key.index_id);
                 if let Some(lane) = self.lane_at(place) {
                     let somewhere = lane.in_flight + held_back;
-                    let lost = lane.queued > somewhere && lane.fresh.is_empty() && lane.backlog.is_empty();
+                    let lost = lane.queued > somewhere
+                        && lane.deferred.is_empty()
+                        && lane.fresh.is_empty()
+                        && lane.backlog.is_empty();
                     any_lost |= lost;
                     if everything || lost {
                         lane.sweep();

@@ -154,7 +154,7 @@ fn a_worker_that_dies_gives_everything_back() {
     assert!(next_span(&mut ledger, HUNGRY, 0).is_some());
     fly(&mut ledger, 0, 0, &[1030, 1031, 1032, 1033], Some(Span { lo: 1024, hi: 1029 }));
     assert!(next_span(&mut ledger, HUNGRY, 0).is_some(), "it is reading the rest when it dies");
-    ledger.leave(0, true, 0);
+    ledger.leave(0, true, 0, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!(lane.in_flight, 0);
     assert_eq!(lane.backlog.iter().collect::<Vec<_>>(), vec![Span { lo: 1024, hi: 1033 }]);
@@ -229,7 +229,7 @@ fn failing_workers_are_started_more_and_more_slowly() {
     let mut ledger = ledger(1);
     let (mut now, mut delays) = (0, Vec::new());
     for _ in 0..8 {
-        ledger.leave(0, true, now);
+        ledger.leave(0, true, 0, now);
         let restart_at = ledger.database_mut(DB).unwrap().restart_at;
         delays.push((restart_at - now) / SECOND);
         now = restart_at;
@@ -238,7 +238,7 @@ fn failing_workers_are_started_more_and_more_slowly() {
     }
     assert_eq!(delays, vec![1, 2, 4, 8, 16, 32, 60, 60]);
     now += 61 * SECOND;
-    ledger.leave(0, true, now);
+    ledger.leave(0, true, 0, now);
     assert_eq!(ledger.database_mut(DB).unwrap().restart_at, now + SECOND, "it had been healthy for a minute");
 }
 
@@ -246,7 +246,7 @@ fn failing_workers_are_started_more_and_more_slowly() {
 fn workers_that_end_together_delay_the_next_start_once() {
     let mut ledger = ledger(4);
     for slot in 0..4 {
-        ledger.leave(slot, true, 500_000 + slot as Micros);
+        ledger.leave(slot, true, 0, 500_000 + slot as Micros);
     }
     let entry = ledger.database_mut(DB).unwrap();
     assert_eq!((entry.crashes, entry.restart_at), (1, 1_500_000));
@@ -260,7 +260,7 @@ fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
     fly(&mut ledger, 0, 0, &[1024], None);
     ledger.close_lanes(DB);
     ledger.publish(8, DB, &[queued(1, 4096, 4096)], 0);
-    ledger.leave(0, false, 0);
+    ledger.leave(0, false, 0, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!((lane.in_flight, lane.queued), (0, 1));
 }
@@ -382,7 +382,7 @@ fn the_living_go_on_while_the_dead_are_buried() {
         0,
         flight,
         [1024, 1025, 1026, 1027, 1028],
-        Landing { delivered: &[1024, 1025, 1027], kept: 1 },
+        Landing { delivered: &[1024, 1025, 1027], kept: 1, ..Landing::default() },
         5,
     );
     let lane = *ledger.lane(0).unwrap();
@@ -418,7 +418,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut ledger, &[1025], now), [1025]);
         assert_eq!(ledger.judge(DB, 1, 1025, 3), Sentence::Waits(attempt));
-        ledger.landed(0, 0, [1025], Landing { delivered: &[], kept: 1 }, now);
+        ledger.landed(0, 0, [1025], Landing { kept: 1, ..Landing::default() }, now);
         ledger.hold_back(DB, 1, 1025, due);
         assert_eq!(ledger.on_probation(DB, 1), 1);
         ledger.sweep(DB, true);
@@ -514,7 +514,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     assert_eq!(ledger.claim(1, 1029), Claim::Taken);
     let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
     ledger.claimed(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
-    ledger.leave(1, true, 0);
+    ledger.leave(1, true, 0, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!(lane.backlog.iter().map(|span| (span.lo, span.hi)).collect::<Vec<_>>(), [(1024, 1029)]);
 }

@@ -26,7 +26,7 @@ impl Ledger {
         let lane = place.and_then(|place| self.lane(place));
         let waiting = lane
             .into_iter()
-            .flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter()))
+            .flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter()).chain(lane.deferred.iter()))
             .map(|s| (s.lo, s.hi));
         let workers = self.workers.iter().filter(move |w| w.stage != Stage::Free && w.database == database);
         let held = workers.flat_map(move |worker| {

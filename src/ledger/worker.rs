@@ -1,7 +1,7 @@
 //! One delivery worker as the other processes see it.
 #![forbid(unsafe_code)]
 
-use super::{Kinds, Micros, Text};
+use super::{Kinds, Micros, Postponed, Text};
 use crate::regions::Span;
 
 /// The most batches one worker has in its hands: `in_flight` requests (64 at most) and as many answers not yet settled.
@@ -77,6 +77,7 @@ pub struct Worker {
     /// The lane being read just now, plus one, and the span: given back when the worker dies in the middle.
     pub scanning_lane: u32,
     pub scanning: Span,
+    pub postponed: Postponed,
     pub flights: [Flight; FLIGHTS],
 }
 
@@ -108,6 +109,7 @@ impl Worker {
         last_error: Text::EMPTY,
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
+        postponed: Postponed::EMPTY,
         flights: [Flight {
             rows: 0,
             bytes: 0,

@@ -54,6 +54,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     process::set_time_limits_aside();
     if let Some(mut ledger) = shmem::ledger() {
         ledger.launcher_latch = shmem::my_latch();
+        // SAFETY: reads the clock.
+        ledger.open(unsafe { pg_sys::GetCurrentTimestamp() });
         // SAFETY: set at the start of every process.
         ledger.launcher_pid = unsafe { pg_sys::MyProcPid };
     }

@@ -13,6 +13,7 @@ use super::report::{failure, Outcome};
 pub(super) struct Home {
     pub(super) queue: pg_sys::Oid,
     pub(super) queue_pkey: pg_sys::Oid,
+    pub(super) queue_object: pg_sys::Oid,
     pub(super) block_sequence: pg_sys::Oid,
     pub(super) owner: pg_sys::Oid,
 }
@@ -46,6 +47,7 @@ pub(super) fn home() -> Outcome<Home> {
         let home = Home {
             queue,
             queue_pkey: named(c"queue_pkey"),
+            queue_object: named(c"queue_object"),
             block_sequence: named(c"queue_block"),
             owner: owner_of(queue),
         };

@@ -11,7 +11,7 @@ use super::latest::first_row;
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour, Operation};
-use crate::rules::{are_changes, parse_columns, Column, RuleError};
+use crate::rules::{are_changes, parse_columns, Column, Mode, RuleError};
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
@@ -26,12 +26,13 @@ pub(super) struct SourceRules {
     pub(super) time_column: Option<String>,
     pub(super) filter: Option<String>,
     pub(super) operations: Vec<Operation>,
+    pub(super) mode: Mode,
 }
 
 impl SourceRules {
     /// Whether its records tell of changes.
     pub(super) fn are_changes(&self) -> bool {
-        are_changes(&self.operations)
+        are_changes(self.mode, &self.operations)
     }
 
     /// Reads the rules of a source; call it with the owner's rights. `relation` must be the watched table or a
@@ -62,6 +63,7 @@ impl SourceRules {
                 operations: texts(8).iter().filter_map(|word| Operation::of(word)).collect(),
                 relation: row.get(9).unwrap_or(pg_sys::InvalidOid),
                 owner: row.get(10).unwrap_or(pg_sys::InvalidOid),
+                mode: row.get::<String>(11).and_then(|word| Mode::of(&word)).unwrap_or(Mode::Append),
             })
         })
     }

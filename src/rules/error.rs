@@ -58,8 +58,8 @@ pub enum RuleError {
         /// What there is.
         words: &'static [&'static str],
     },
-    #[error("mode \"{mode}\" is not supported yet")]
-    UnsupportedMode { mode: &'static str },
+    #[error("mode mirror takes all operations")]
+    MirrorOperations,
     #[error("backfill is not supported yet")]
     UnsupportedBackfill,
 }
@@ -98,9 +98,7 @@ impl RuleError {
             | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
             RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
             RuleError::ReservedAttribute { .. } => RuleErrorKind::ReservedName,
-            RuleError::UnsupportedMode { .. } | RuleError::UnsupportedBackfill => {
-                RuleErrorKind::FeatureNotSupported
-            }
+            RuleError::UnsupportedBackfill => RuleErrorKind::FeatureNotSupported,
             RuleError::EmptyEntry { .. }
             | RuleError::NoColumns
             | RuleError::NoKey
@@ -109,6 +107,7 @@ impl RuleError {
             | RuleError::TimePseudonymized { .. }
             | RuleError::IndexName { .. }
             | RuleError::NoOperation
+            | RuleError::MirrorOperations
             | RuleError::UnknownWord { .. } => RuleErrorKind::InvalidParameter,
         }
     }
@@ -157,7 +156,10 @@ impl RuleError {
             }
             RuleError::NoOperation => "Leave operations out to capture inserts.".to_owned(),
             RuleError::UnknownWord { words, .. } => format!("Available values: {}.", words.join(", ")),
-            RuleError::UnsupportedMode { .. } => "Use mode => 'append'.".to_owned(),
+            RuleError::MirrorOperations => {
+                "Leave operations out: the index can hold the table's rows only if every change is told."
+                    .to_owned()
+            }
             RuleError::UnsupportedBackfill => {
                 "Leave backfill out to deliver the rows that are inserted from now on.".to_owned()
             }

@@ -162,8 +162,10 @@ fn operations_are_read_in_any_case_and_order() {
         check_operations(&[Some("Truncate"), Some(" INSERT "), Some("update"), Some("insert")]).unwrap(),
         [Operation::Insert, Operation::Update, Operation::Truncate]
     );
-    assert!(!are_changes(&[Operation::Insert]));
-    assert!(are_changes(&[Operation::Insert, Operation::Delete]) && are_changes(&[Operation::Truncate]));
+    let tell = |operations: &[Operation]| are_changes(Mode::Append, operations);
+    assert!(!tell(&[Operation::Insert]));
+    assert!(tell(&[Operation::Insert, Operation::Delete]) && tell(&[Operation::Truncate]));
+    assert!(!are_changes(Mode::Mirror, &Operation::ALL));
     let hint = "Leave operations out to capture inserts.";
     check_error(check_operations(&[]), "operations names no operation", hint, InvalidParameter);
     check_error(
@@ -212,9 +214,8 @@ fn change_records_keep_their_own_names() {
 #[test]
 fn what_is_not_there_yet_says_so() {
     use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
-    assert_eq!(check_mode(Some("append")), Ok(()));
-    let unsupported = "mode \"mirror\" is not supported yet";
-    check_error(check_mode(Some("mirror")), unsupported, "Use mode => 'append'.", FeatureNotSupported);
+    assert_eq!(check_mode(Some("append")), Ok(Mode::Append));
+    assert_eq!(check_mode(Some(" Mirror ")), Ok(Mode::Mirror));
     let available = "Available values: append, mirror.";
     check_error(check_mode(Some("sync")), "unrecognized mode \"sync\"", available, InvalidParameter);
     let default = "Leave the argument out to get its default.";
@@ -222,4 +223,20 @@ fn what_is_not_there_yet_says_so() {
     assert_eq!(check_backfill(false), Ok(()));
     let hint = "Leave backfill out to deliver the rows that are inserted from now on.";
     check_error(check_backfill(true), "backfill is not supported yet", hint, FeatureNotSupported);
+}
+
+#[test]
+fn a_mirror_takes_every_operation_or_says_so() {
+    use Operation::{Delete, Insert};
+    assert_eq!(Mode::Append.operations(vec![Insert]), Ok(vec![Insert]));
+    assert_eq!(Mode::Mirror.operations(vec![Insert]), Ok(Operation::ALL.to_vec()));
+    assert_eq!(Mode::Mirror.operations(Operation::ALL.to_vec()), Ok(Operation::ALL.to_vec()));
+    for subset in [vec![Delete], vec![Insert, Delete]] {
+        check_error(
+            Mode::Mirror.operations(subset),
+            "mode mirror takes all operations",
+            "Leave operations out: the index can hold the table's rows only if every change is told.",
+            RuleErrorKind::InvalidParameter,
+        );
+    }
 }

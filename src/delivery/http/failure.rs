@@ -81,7 +81,7 @@ fn tls(text: &str) -> String {
 }
 
 fn no_connection_in_time(request: &Request<'_>) -> TransportError {
-    TransportError::Timeout(format!("no connection within {}", seconds(request.connect_timeout)))
+    TransportError::ConnectTimeout(format!("no connection within {}", seconds(request.connect_timeout)))
 }
 
 fn no_answer_in_time(request: &Request<'_>) -> TransportError {

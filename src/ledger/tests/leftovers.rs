@@ -82,6 +82,6 @@ fn the_room_left_for_claims_is_known_beforehand() {
         assert_eq!(ledger.claim(0, id), Claim::Taken);
     }
     assert_eq!(ledger.claims_left(), 0);
-    ledger.resign(0);
+    ledger.resign(0, 0);
     assert_eq!(ledger.claims_left(), CLAIMS / 2);
 }

@@ -33,10 +33,13 @@ struct Letter {
     enqueued_at: Option<TimestampWithTimeZone>,
     action: String,
     record: String,
+    /// Of a version of an object: which, and its id, which tells it from newer ones.
+    version: Option<(String, i64)>,
 }
 
 /// Puts dead letters back into the queue, the oldest first: they get new ids, so that the newest of them are delivered
-/// first again, and before what has been waiting.
+/// first again, and before what has been waiting. Versions of objects keep theirs: a newer one that waits supersedes them
+/// still, and one that has been delivered has taken their dead letters with it.
 fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
     check(index_name.as_deref())?;
     let mut total = 0;
@@ -66,7 +69,8 @@ fn take(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Le
             if let (Some(index_id), Some(source), Some(action), Some(record)) =
                 (row.get(1)?, row.get(2)?, row.get(4)?, row.get(5)?)
             {
-                letters.push(Letter { index_id, source, enqueued_at: row.get(3)?, action, record });
+                let version = row.get::<String>(6)?.zip(row.get(7)?);
+                letters.push(Letter { index_id, source, enqueued_at: row.get(3)?, action, record, version });
             }
         }
         Ok(letters)
@@ -76,7 +80,11 @@ fn take(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Le
 fn enqueue(index_id: i32, letters: Vec<Letter>) -> Outcome<()> {
     let sequence = home()?.block_sequence;
     let count = letters.len() as i64;
-    let ids: Vec<i64> = letters.iter().map(|_| next_id(sequence)).collect();
+    let id_of = |letter: &Letter| letter.version.as_ref().map(|(_, id)| *id);
+    let ids: Vec<i64> =
+        letters.iter().map(|letter| id_of(letter).unwrap_or_else(|| next_id(sequence))).collect();
+    let objects: Vec<Option<String>> =
+        letters.iter().map(|letter| letter.version.as_ref().map(|(object, _)| object.clone())).collect();
     let mut spans = Regions::new();
     for id in &ids {
         spans.add(*id, *id);
@@ -86,8 +94,15 @@ fn enqueue(index_id: i32, letters: Vec<Letter>) -> Outcome<()> {
     let (actions, records): (Vec<String>, Vec<String>) =
         letters.into_iter().map(|letter| (letter.action, letter.record)).unzip();
     Spi::connect_mut(|client| -> Outcome<()> {
-        let arguments =
-            [index_id.into(), sources.into(), ids.into(), times.into(), actions.into(), records.into()];
+        let arguments = [
+            index_id.into(),
+            sources.into(),
+            ids.into(),
+            times.into(),
+            actions.into(),
+            records.into(),
+            objects.into(),
+        ];
         client.update(include_str!("../../../sql/requeue.sql"), None, &arguments)?;
         Ok(())
     })?;

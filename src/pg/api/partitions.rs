@@ -5,9 +5,10 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::triggers::{create_trigger, drop_trigger, enable_trigger};
+use super::triggers::{create_leaf_trigger, create_trigger, drop_trigger, enable_trigger};
 use crate::pg::report::{reported, Outcome};
 use crate::record::Operation;
+use crate::rules::Mode;
 
 /// The event trigger's function, called after each statement that can make it necessary.
 #[pg_extern(sql = false)]
@@ -50,8 +51,28 @@ fn replace_triggers() -> Outcome<()> {
     })?;
     for Blind { source, table, operation, state } in blind {
         drop_trigger(&table, source, operation)?;
-        create_trigger(&table, source, operation, true)?;
+        // Triggers for rows are all that a mirrored table has.
+        create_trigger(&table, source, Mode::Append, operation, true)?;
         enable_trigger(&table, source, operation, &state)?;
+    }
+    cover_leaves()
+}
+
+/// New partitions of mirrored tables have to tell of their rows before they are emptied.
+fn cover_leaves() -> Outcome<()> {
+    let deaf = Spi::connect(|client| -> Outcome<Vec<(i32, String)>> {
+        let mut deaf = Vec::new();
+        for row in client.select(include_str!("../../../sql/find_deaf_leaves.sql"), None, &[])? {
+            if let (Some(source), Some(schema), Some(name)) =
+                (row.get(1)?, row.get::<String>(2)?, row.get::<String>(3)?)
+            {
+                deaf.push((source, spi::quote_qualified_identifier(schema, name)));
+            }
+        }
+        Ok(deaf)
+    })?;
+    for (source, leaf) in deaf {
+        create_leaf_trigger(&leaf, source)?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ impl Rules {
                     self.facets.clone().into(),
                     self.filter.clone().into(),
                     self.operations.iter().map(|o| o.word().to_owned()).collect::<Vec<_>>().into(),
-                    "append".into(),
+                    self.mode.word().into(),
                 ],
             )?;
             if rows.is_empty() {

@@ -3,8 +3,10 @@
 use pgrx::prelude::*;
 
 use super::Table;
+use crate::pg::capture::LEAF;
 use crate::pg::report::{failure, Outcome};
 use crate::record::Operation;
+use crate::rules::Mode;
 
 /// The name of a source's trigger; the view `sources` looks for it, too.
 fn trigger_name(id: i32, operation: Operation) -> String {
@@ -12,11 +14,20 @@ fn trigger_name(id: i32, operation: Operation) -> String {
 }
 
 /// Puts a trigger on a table, given by its quoted name. At statement level it sees all rows at once, which is quicker for
-/// many; the rows come in transition tables, which a trigger can have for one operation only.
-pub(super) fn create_trigger(table: &str, id: i32, operation: Operation, for_rows: bool) -> Outcome<()> {
+/// many; the rows come in transition tables, which a trigger can have for one operation only. To mirror a table takes
+/// triggers that can look whether what they are told of a row is still so: those for rows; and for TRUNCATE one that
+/// comes before it, when the rows are still there.
+pub(super) fn create_trigger(
+    table: &str,
+    id: i32,
+    mode: Mode,
+    operation: Operation,
+    for_rows: bool,
+) -> Outcome<()> {
+    let time = if mode == Mode::Mirror && operation == Operation::Truncate { "before" } else { "after" };
     let level = match operation {
         Operation::Truncate => "for each statement",
-        _ if for_rows => "for each row",
+        _ if for_rows || mode == Mode::Mirror => "for each row",
         Operation::Insert => "referencing new table as audit_algolia_new for each statement",
         Operation::Update => {
             "referencing old table as audit_algolia_old new table as audit_algolia_new for each statement"
@@ -24,10 +35,41 @@ pub(super) fn create_trigger(table: &str, id: i32, operation: Operation, for_row
         Operation::Delete => "referencing old table as audit_algolia_old for each statement",
     };
     Spi::run(&format!(
-        "create trigger {} after {} on {table} {level} execute function audit_algolia.capture('{id}')",
+        "create trigger {} {time} {} on {table} {level} execute function audit_algolia.capture('{id}')",
         trigger_name(id, operation),
         operation.word(),
     ))?;
+    Ok(())
+}
+
+/// Has a partition of a mirrored table tell of its rows before it is emptied. The second argument says that the trigger
+/// may outlive the watch over its table, or its table's being a partition.
+pub(super) fn create_leaf_trigger(leaf: &str, id: i32) -> Outcome<()> {
+    Spi::run(&format!(
+        "create trigger {} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')",
+        trigger_name(id, Operation::Truncate),
+    ))?;
+    Ok(())
+}
+
+/// The partitions of a table that have rows of their own, by their quoted names.
+fn leaves(table: &Table) -> Outcome<Vec<String>> {
+    Spi::connect(|client| {
+        let mut leaves = Vec::new();
+        for row in client.select(include_str!("../../../sql/find_leaves.sql"), None, &[table.oid.into()])? {
+            if let (Some(schema), Some(name)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
+                leaves.push(spi::quote_qualified_identifier(schema, name));
+            }
+        }
+        Ok(leaves)
+    })
+}
+
+/// Takes the triggers of a source off the partitions of its table.
+pub(super) fn drop_leaf_triggers(table: &Table, id: i32) -> Outcome<()> {
+    for leaf in leaves(table)? {
+        drop_trigger(&leaf, id, Operation::Truncate)?;
+    }
     Ok(())
 }
 
@@ -50,9 +92,14 @@ pub(super) fn enable_trigger(table: &str, id: i32, operation: Operation, state: 
 
 impl Table {
     /// Puts the triggers of a source on the table.
-    pub(super) fn create_triggers(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
+    pub(super) fn create_triggers(&self, id: i32, mode: Mode, operations: &[Operation]) -> Outcome<()> {
         for operation in operations {
-            create_trigger(&self.name, id, *operation, self.needs_row_trigger(*operation))?;
+            create_trigger(&self.name, id, mode, *operation, self.needs_row_trigger(*operation))?;
+        }
+        if mode == Mode::Mirror {
+            for leaf in leaves(self)? {
+                create_leaf_trigger(&leaf, id)?;
+            }
         }
         self.warn_of_moves(operations);
         self.allow_partitions()

@@ -7,7 +7,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::sources::sources_of;
-use super::triggers::drop_trigger;
+use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
@@ -17,7 +17,7 @@ use crate::pg::{guc, xact};
 use crate::record::Operation;
 use crate::rules::{
     are_changes, check_backfill, check_change_attributes, check_facets, check_index_name, check_mode,
-    check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns, Column,
+    check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns, Column, Mode,
     RuleError,
 };
 
@@ -62,7 +62,7 @@ fn watch(
         table.lock()?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
         let id = rules.store(&table)?;
-        table.create_triggers(id, &rules.operations)?;
+        table.create_triggers(id, rules.mode, &rules.operations)?;
         xact::note_stale();
         warn_unless_preloaded();
         Ok(id)
@@ -96,6 +96,7 @@ pub(super) struct Rules {
     pub(super) facets: Vec<String>,
     pub(super) filter: Option<String>,
     pub(super) operations: Vec<Operation>,
+    pub(super) mode: Mode,
 }
 
 fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a str>>, RuleError> {
@@ -109,7 +110,8 @@ impl Wish {
     fn check(self, table: &Table) -> Outcome<Rules> {
         check_table(table)?;
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
-        check_mode(self.mode.as_deref())?;
+        let mode = check_mode(self.mode.as_deref())?;
+        let operations = mode.operations(operations)?;
         check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
         check_index_name(&index_name)?;
@@ -137,7 +139,10 @@ impl Wish {
         if !pseudonymize.is_empty() && guc::pseudonym_key().is_none() {
             return Err(no_pseudonym_key());
         }
-        if are_changes(&operations) {
+        if mode == Mode::Mirror {
+            check_key(table, &object_id)?;
+        }
+        if are_changes(mode, &operations) {
             check_change_attributes(&columns, &key)?;
         }
         check_virtual(table, columns.iter().map(|column| column.name.as_str()).chain(key.iter().copied()))?;
@@ -150,7 +155,7 @@ impl Wish {
                 &entries(&self.facets, "facets")?,
                 &columns,
                 time_attribute,
-                are_changes(&operations),
+                are_changes(mode, &operations),
             )?,
             time_column: time_attribute
                 .and_then(|attribute| columns.iter().find(|column| column.attribute == attribute))
@@ -162,6 +167,7 @@ impl Wish {
             object_prefix: self.object_prefix.ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
             filter: self.filter,
             operations,
+            mode,
         })
     }
 }
@@ -193,6 +199,28 @@ fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> 
             "Leave the column out, or make it a STORED one.",
         )),
     }
+}
+
+/// Objects stand for rows: their key must belong to one row at a time. A deferrable constraint lets two have it until
+/// it is checked.
+fn check_key(table: &Table, key: &[String]) -> Outcome<()> {
+    let is_key = Spi::connect(|client| -> Outcome<bool> {
+        let arguments = [table.oid.into(), key.to_vec().into()];
+        let rows = client.select(include_str!("../../../sql/find_key.sql"), Some(1), &arguments)?;
+        Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
+    })?;
+    if is_key {
+        return Ok(());
+    }
+    Err(failure(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "columns ({}) of table {} are no key that mirror mode can tell rows by",
+            key.join(", "),
+            table.name
+        ),
+        "Use the primary key, or columns that are NOT NULL and have a unique index without WHERE over just them. It must not be DEFERRABLE.",
+    ))
 }
 
 /// Whether rows of the relation can be captured at all.
@@ -235,6 +263,7 @@ fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
         for operation in operations {
             drop_trigger(&table.name, id, operation)?;
         }
+        drop_leaf_triggers(table, id)?;
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;
     }
     xact::note_stale();

@@ -13,8 +13,8 @@ use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::{column_is_gone, SourceRules};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{
-    write_change, write_record, write_truncate, Calendar, Change, Field, Moment, Plan, RecordError, Stamp,
-    Value,
+    write_change, write_object, write_record, write_truncate, Calendar, Change, Field, Moment, Plan,
+    RecordError, Stamp, Value,
 };
 use crate::rules::unlisted_keys;
 
@@ -106,6 +106,41 @@ impl Bound {
         let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
         write_record(&self.plan, &keys, &values, pseudonymizer, calendar, out)
             .map_err(|error| self.explain(error))
+    }
+
+    /// Appends the record that deletes a row's object to `out`.
+    ///
+    /// # Safety
+    /// As for `write`.
+    pub(super) unsafe fn write_object(
+        &self,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+        pseudonymizer: Option<&Pseudonymizer>,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        let keys = unsafe { self.keys_of(&value) };
+        let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
+        write_object(&self.plan, &keys, pseudonymizer, out).map_err(|error| self.explain(error))
+    }
+
+    /// Where the key columns are.
+    pub(super) fn key_places(&self) -> Vec<usize> {
+        self.keys.iter().map(|(place, _)| *place).collect()
+    }
+
+    /// Whether two versions of a row differ in what the index holds of it.
+    ///
+    /// # Safety
+    /// As for `write`, of both.
+    pub(super) unsafe fn differs(
+        &self,
+        old: impl Fn(usize) -> Option<pg_sys::Datum>,
+        new: impl Fn(usize) -> Option<pg_sys::Datum>,
+    ) -> bool {
+        let mut shown = self.tracked.iter().take(self.shown);
+        // SAFETY: handed on to the caller.
+        shown.any(|tracked| unsafe { tracked.differs(old(tracked.place), new(tracked.place)) })
     }
 
     /// # Safety

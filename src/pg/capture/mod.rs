@@ -8,6 +8,8 @@ mod bound;
 mod column;
 mod context;
 mod decode;
+mod key;
+mod mirror;
 mod queue;
 mod rows;
 mod statement;
@@ -26,12 +28,18 @@ use super::owner::{self, as_user, home};
 use super::report::{failure, reported, Failure, Outcome};
 use super::rules::SourceRules;
 use crate::record::Operation;
+use crate::rules::Mode;
 use context::Context;
+use key::KeyIndex;
+use rows::value_in;
 
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
 pub(super) use queue::next_id;
+
+/// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
+pub(super) const LEAF: &str = "partition";
 
 /// A source as one of its triggers sees it.
 struct Source {
@@ -44,6 +52,8 @@ struct Source {
     are_changes: bool,
     bound: Bound,
     filter: Option<Filter>,
+    /// Of a mirrored table, by what its rows are found.
+    key: Option<KeyIndex>,
 }
 
 impl Source {
@@ -95,11 +105,13 @@ struct Event {
     operation: Operation,
     /// With one row at hand, not with all of a statement.
     is_row: bool,
+    /// Before the change rather than after it.
+    is_before: bool,
 }
 
 impl Event {
     /// What a call is for; nothing when the trigger is not shaped like ours: after the change, with the row or with all
-    /// rows at hand.
+    /// rows at hand, or before a TRUNCATE.
     fn of(call: &pg_sys::TriggerData) -> Option<Event> {
         let has = |mask, bits| call.tg_event & mask == bits;
         let operation = match call.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
@@ -116,8 +128,21 @@ impl Event {
             Operation::Delete => is_row || has_old,
             Operation::Truncate => true,
         };
-        (has_rows && has(pg_sys::TRIGGER_EVENT_TIMINGMASK, pg_sys::TRIGGER_EVENT_AFTER))
-            .then_some(Event { operation, is_row })
+        let is_before = has(pg_sys::TRIGGER_EVENT_TIMINGMASK, pg_sys::TRIGGER_EVENT_BEFORE);
+        let is_after = has(pg_sys::TRIGGER_EVENT_TIMINGMASK, pg_sys::TRIGGER_EVENT_AFTER);
+        let is_timely = is_after || (is_before && operation == Operation::Truncate);
+        (has_rows && is_timely).then_some(Event { operation, is_row, is_before })
+    }
+
+    /// Whether a source's trigger is called like this. To mirror a table each row has to be at hand, and those that
+    /// TRUNCATE removes.
+    fn suits(self, source: &Source) -> bool {
+        let shaped = match (&source.key, self.operation) {
+            (Some(_), Operation::Truncate) => self.is_before,
+            (Some(_), _) => self.is_row,
+            (None, _) => !self.is_before,
+        };
+        shaped && source.operations.contains(&self.operation)
     }
 }
 
@@ -127,8 +152,11 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let source = source_of(call)?;
-        if !source.operations.contains(&event.operation) {
+        let Some(source) = source_of(call)? else {
+            context.leave();
+            return Ok(());
+        };
+        if !event.suits(&source) {
             return Err(not_ours());
         }
         let level = source.depends_on_settings().then(|| {
@@ -154,21 +182,23 @@ fn not_ours() -> Box<Failure> {
     )
 }
 
-/// The source a trigger belongs to, from the cache or from the extension's table.
+/// The source a trigger belongs to, from the cache or from the extension's table; none when the trigger has rightly
+/// outlived it.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
+unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
     register_invalidation();
     // SAFETY: relation and trigger are valid for the length of the call; arguments are C strings.
-    let (key, argument, descriptor) = unsafe {
+    let (key, arguments, descriptor) = unsafe {
         let trigger = &*call.tg_trigger;
-        let argument = (trigger.tgnargs == 1).then(|| CStr::from_ptr(*trigger.tgargs).to_string_lossy());
+        let text = |nth| CStr::from_ptr(*trigger.tgargs.add(nth)).to_string_lossy();
+        let arguments: Vec<_> = (0..usize::try_from(trigger.tgnargs).unwrap_or(0)).map(text).collect();
         let relation = &*call.tg_relation;
-        ((relation.rd_id.to_u32(), trigger.tgoid.to_u32()), argument, relation.rd_att)
+        ((relation.rd_id.to_u32(), trigger.tgoid.to_u32()), arguments, relation.rd_att)
     };
     if let Some(source) = SOURCES.with_borrow(|sources| sources.get(&key).cloned()) {
-        return Ok(source);
+        return Ok(Some(source));
     }
     // SAFETY: the relation is open.
     let (columns, table) = unsafe {
@@ -177,12 +207,16 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
     let relation = pg_sys::Oid::from(key.0);
-    let id: Option<i32> = argument.and_then(|argument| argument.parse().ok());
+    let id: Option<i32> = arguments.first().and_then(|argument| argument.parse().ok());
+    let may_be_orphaned = arguments.get(1).is_some_and(|argument| argument == LEAF);
     let rules = match id {
         None => None,
         Some(id) => as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))?,
     };
     let (Some(id), Some(rules)) = (id, rules) else {
+        if may_be_orphaned {
+            return Ok(None);
+        }
         return Err(failure(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("the trigger on table \"{table}\" belongs to no source of audit_algolia"),
@@ -195,6 +229,11 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         // SAFETY: the relation is open, and locked by the statement that changes it.
         Some(text) => Some(unsafe { Filter::compile(text, call.tg_relation, rules.owner, Some) }?),
     };
+    let key_index = match rules.mode {
+        Mode::Append => None,
+        // SAFETY: as above. A partitioned table has no rows to be found.
+        Mode::Mirror => Some(unsafe { KeyIndex::find(call.tg_relation, &bound.key_places()) }?),
+    };
     let source = Rc::new(Source {
         id,
         index_id: rules.index_id,
@@ -203,9 +242,10 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
         operations: rules.operations,
         bound,
         filter,
+        key: key_index,
     });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
-    Ok(source)
+    Ok(Some(source))
 }
 
 /// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when

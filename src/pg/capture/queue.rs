@@ -1,29 +1,37 @@
 //! Writes records into the queue, in the writer's own transaction.
 //!
-//! Rows go to the heap and its one index directly, many at a time: the executor's way costs half as much again.
+//! Rows go to the heap and its indexes directly, many at a time: the executor's way costs half as much again.
 //! What that way would look after (triggers, constraints, policies, other indexes) the queue does not have; when
 //! somebody has given it any, rows go through the executor after all, with the owner's rights.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::ledger::ID_BLOCK;
+use crate::pg::filter::cells;
 use crate::pg::owner::{as_user, home, Home};
 use crate::pg::report::Outcome;
 use crate::pg::{failpoint, xact};
-use crate::record::escape_non_ascii;
+use crate::record::{escape_non_ascii, identity};
 use crate::regions::Regions;
 
 /// Rows written by one multi-insert.
 const BATCH: usize = 128;
 /// Fewer rows than this are cheaper to insert one by one.
 const FEW: usize = 4;
-/// Columns of the queue: index_id, source, id, enqueued_at, action, record.
-const WIDTH: usize = 6;
-/// `addObject`, as `audit_algolia.queue.action` has it.
-const ADD_OBJECT: u8 = b'a';
+/// Columns of the queue: index_id, source, id, enqueued_at, action, record, object.
+const WIDTH: usize = 7;
+
+/// What is to be done with a record, as `audit_algolia.queue.action` has it.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Action {
+    AddObject = b'a',
+    DeleteObject = b'd',
+}
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
@@ -42,22 +50,61 @@ struct Ids {
 
 thread_local! {
     static IDS: Cell<Option<Ids>> = const { Cell::new(None) };
+    /// Those of versions of objects, with the command they were taken in.
+    static FRESH_IDS: Cell<Option<(pg_sys::CommandId, Ids)>> = const { Cell::new(None) };
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
 pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
-    // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema.
+    // SAFETY: a transaction is under way, and it writes.
     let transaction = unsafe { pg_sys::GetTopTransactionId() };
     let ids = match IDS.get() {
         Some(ids) if ids.transaction == transaction && ids.sequence == sequence && ids.next < ids.end => ids,
-        _ => {
-            // SAFETY: as above; the writer needs no right on the sequence, for it hands out nothing but numbers.
-            let block = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) };
-            Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
-        }
+        _ => next_block(sequence, transaction),
     };
     IDS.set(Some(Ids { next: ids.next + 1, ..ids }));
     ids.next
+}
+
+/// An id above those of all versions that other transactions have queued of the rows this one has locked.
+///
+/// Whoever changes a row has it, or its place in the unique index, to itself until the transaction ends; so it is enough
+/// that the block is younger than the locks, which the ids of a transaction's first statement need not be. All rows that
+/// a command changes are locked by the time its triggers fire, and nobody begins another command without counting up:
+/// the triggers of one command share a block.
+fn fresh_id(sequence: pg_sys::Oid) -> i64 {
+    // SAFETY: a transaction is under way, and it writes.
+    let (transaction, command) =
+        unsafe { (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentCommandId(true)) };
+    let ids = match FRESH_IDS.get() {
+        Some((of, ids))
+            if of == command
+                && ids.transaction == transaction
+                && ids.sequence == sequence
+                && ids.next < ids.end =>
+        {
+            ids
+        }
+        _ => next_block(sequence, transaction),
+    };
+    FRESH_IDS.set(Some((command, Ids { next: ids.next + 1, ..ids })));
+    ids.next
+}
+
+fn next_block(sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> Ids {
+    // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema. The writer needs no
+    // right on it, for it hands out nothing but numbers.
+    let block = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) };
+    Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
+}
+
+/// A row of the queue to be written.
+struct Row {
+    id: i64,
+    action: Action,
+    record: pg_sys::Datum,
+    /// Which object it is a version of.
+    object: Option<pg_sys::Datum>,
 }
 
 /// Writes the records of one statement.
@@ -65,13 +112,15 @@ pub(super) struct Writer {
     home: Home,
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
+    /// The index of objects, which only their versions have entries in.
+    objects: Option<pg_sys::Relation>,
     is_plain: bool,
     /// The database keeps its texts in UTF-8.
     in_utf8: bool,
     index_id: i32,
     source: i32,
     now: pg_sys::TimestampTz,
-    rows: Vec<(i64, pg_sys::Datum)>,
+    rows: Vec<Row>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     /// Where the slots live: the context the queue was opened in, which outlasts those of single batches.
     context: pg_sys::MemoryContext,
@@ -88,11 +137,12 @@ impl Writer {
             (heap, pg_sys::index_open(home.queue_pkey, lock), pg_sys::GetCurrentStatementStartTimestamp())
         };
         // SAFETY: the relation is open.
-        let is_plain = unsafe { is_plain(heap) };
+        let is_plain = unsafe { is_plain(heap, [home.queue_pkey, home.queue_object]) };
         Ok(Writer {
             home,
             heap,
             pkey,
+            objects: None,
             is_plain,
             // SAFETY: reads what is set when the session begins.
             in_utf8: unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32,
@@ -120,16 +170,31 @@ impl Writer {
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
     pub(super) fn push_as(&mut self, id: i64, record: &[u8]) -> bool {
-        // Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
-        let text = match std::str::from_utf8(record) {
-            Ok(record) if self.in_utf8 => record.into_datum(),
-            Ok(record) => escape_non_ascii(record).as_ref().into_datum(),
-            Err(_) => String::from_utf8_lossy(record).as_ref().into_datum(),
-        };
-        if let Some(text) = text {
-            self.rows.push((id, text));
+        let text = self.storable(record);
+        if let Some(record) = text.as_ref().into_datum() {
+            self.rows.push(Row { id, action: Action::AddObject, record, object: None });
         }
         self.rows.len() >= BATCH
+    }
+
+    /// Adds a version of an object, the newest there is. Memory and result are as of `push_as`.
+    pub(super) fn push_version(&mut self, action: Action, record: &[u8]) -> bool {
+        let id = fresh_id(self.home.block_sequence);
+        let text = self.storable(record);
+        let object = identity(&text).as_ref().into_datum();
+        if let Some(record) = text.as_ref().into_datum() {
+            self.rows.push(Row { id, action, record, object });
+        }
+        self.rows.len() >= BATCH
+    }
+
+    /// Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
+    fn storable<'r>(&self, record: &'r [u8]) -> Cow<'r, str> {
+        match std::str::from_utf8(record) {
+            Ok(record) if self.in_utf8 => Cow::Borrowed(record),
+            Ok(record) => escape_non_ascii(record),
+            Err(_) => String::from_utf8_lossy(record),
+        }
     }
 
     /// Writes what has been added.
@@ -138,8 +203,13 @@ impl Writer {
             return Ok(());
         }
         let mut spans = Regions::new();
-        for (id, _) in &self.rows {
-            spans.add(*id, *id);
+        for row in &self.rows {
+            spans.add(row.id, row.id);
+        }
+        if self.objects.is_none() && self.rows.iter().any(|row| row.object.is_some()) {
+            // SAFETY: the index was found by name with the queue; its lock is kept until the transaction ends.
+            self.objects =
+                Some(unsafe { pg_sys::index_open(self.home.queue_object, pg_sys::RowExclusiveLock as i32) });
         }
         let count = self.rows.len();
         // SAFETY: the relations are open and locked, and the rows' texts are alive by push's contract.
@@ -166,19 +236,25 @@ impl Writer {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
             }
             pg_sys::index_close(self.pkey, pg_sys::NoLock as i32);
+            if let Some(objects) = self.objects {
+                pg_sys::index_close(objects, pg_sys::NoLock as i32);
+            }
             pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
         }
     }
 
-    fn values(&self, id: i64, record: pg_sys::Datum) -> [pg_sys::Datum; WIDTH] {
-        [
+    /// A row's values, and which of them are null.
+    fn values(&self, row: &Row) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
+        let values = [
             self.index_id.into(),
             self.source.into(),
-            id.into(),
+            row.id.into(),
             self.now.into(),
-            pg_sys::Datum::from(ADD_OBJECT as usize),
-            record,
-        ]
+            pg_sys::Datum::from(row.action as usize),
+            row.record,
+            row.object.unwrap_or_else(|| pg_sys::Datum::from(0usize)),
+        ];
+        (values, [false, false, false, false, false, false, row.object.is_none()])
     }
 
     /// # Safety
@@ -188,13 +264,12 @@ impl Writer {
         // options and no bulk state, as the heap's documentation asks of callers like us.
         unsafe {
             let command = pg_sys::GetCurrentCommandId(true);
-            for (id, record) in &self.rows {
-                let mut values = self.values(*id, *record);
-                let mut nulls = [false; WIDTH];
+            for row in &self.rows {
+                let (mut values, mut nulls) = self.values(row);
                 let tuple =
                     pg_sys::heap_form_tuple((*self.heap).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
                 pg_sys::heap_insert(self.heap, tuple, command, 0, std::ptr::null_mut());
-                self.insert_key(*id, &raw mut (*tuple).t_self);
+                self.insert_keys(row, &raw mut (*tuple).t_self);
                 pg_sys::heap_freetuple(tuple);
             }
         }
@@ -215,11 +290,12 @@ impl Writer {
                 ));
             }
             pg_sys::MemoryContextSwitchTo(batch_context);
-            for ((id, record), slot) in self.rows.iter().zip(&self.slots) {
+            for (row, slot) in self.rows.iter().zip(&self.slots) {
                 clear(*slot);
-                for (place, value) in self.values(*id, *record).into_iter().enumerate() {
+                let (values, nulls) = self.values(row);
+                for (place, (value, is_null)) in values.into_iter().zip(nulls).enumerate() {
                     *(**slot).tts_values.add(place) = value;
-                    *(**slot).tts_isnull.add(place) = false;
+                    *(**slot).tts_isnull.add(place) = is_null;
                 }
                 pg_sys::ExecStoreVirtualTuple(*slot);
             }
@@ -231,27 +307,48 @@ impl Writer {
                 0,
                 std::ptr::null_mut(),
             );
-            for ((id, _), slot) in self.rows.iter().zip(&self.slots) {
-                self.insert_key(*id, &raw mut (**slot).tts_tid);
+            for (row, slot) in self.rows.iter().zip(&self.slots) {
+                self.insert_keys(row, &raw mut (**slot).tts_tid);
                 clear(*slot);
             }
         }
     }
 
     /// # Safety
-    /// `place` is where the row with this id was just written.
-    unsafe fn insert_key(&self, id: i64, place: pg_sys::ItemPointer) {
-        let mut key: [pg_sys::Datum; 2] = [self.index_id.into(), id.into()];
-        let mut nulls = [false; 2];
-        // SAFETY: the primary key is a b-tree over exactly (index_id, id), which needs no IndexInfo.
+    /// `place` is where the row was just written.
+    unsafe fn insert_keys(&self, row: &Row, place: pg_sys::ItemPointer) {
+        use pg_sys::IndexUniqueCheck::{UNIQUE_CHECK_NO, UNIQUE_CHECK_YES};
+        let (index_id, id) = (self.index_id.into(), row.id.into());
+        // SAFETY: the primary key is over exactly (index_id, id), the other index over (index_id, object, id) of rows
+        // that have an object.
+        unsafe {
+            self.insert_entry(self.pkey, &mut [index_id, id], UNIQUE_CHECK_YES, place);
+            if let (Some(objects), Some(object)) = (self.objects, row.object) {
+                self.insert_entry(objects, &mut [index_id, object, id], UNIQUE_CHECK_NO, place);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The index is one of the queue's, a b-tree over columns with these values, none of them null, in the row at
+    /// `place`.
+    unsafe fn insert_entry<const N: usize>(
+        &self,
+        index: pg_sys::Relation,
+        key: &mut [pg_sys::Datum; N],
+        check: pg_sys::IndexUniqueCheck::Type,
+        place: pg_sys::ItemPointer,
+    ) {
+        let mut nulls = [false; N];
+        // SAFETY: handed on to the caller; a b-tree needs no IndexInfo.
         unsafe {
             pg_sys::index_insert(
-                self.pkey,
+                index,
                 key.as_mut_ptr(),
                 nulls.as_mut_ptr(),
                 place,
                 self.heap,
-                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
+                check,
                 #[cfg(not(feature = "pg13"))]
                 false,
                 std::ptr::null_mut(),
@@ -262,10 +359,13 @@ impl Writer {
     /// # Safety
     /// The rows' texts are alive.
     unsafe fn insert_by_executor(&self) -> Outcome<()> {
-        let ids: Vec<i64> = self.rows.iter().map(|(id, _)| *id).collect();
-        // SAFETY: each text was made from a str by push.
-        let records: Vec<Option<String>> =
-            self.rows.iter().map(|(_, text)| unsafe { String::from_datum(*text, false) }).collect();
+        let ids: Vec<i64> = self.rows.iter().map(|row| row.id).collect();
+        let actions: Vec<String> =
+            self.rows.iter().map(|row| char::from(row.action as u8).to_string()).collect();
+        // SAFETY: each text was made from a str.
+        let text = |datum: pg_sys::Datum| unsafe { String::from_datum(datum, false) };
+        let records: Vec<Option<String>> = self.rows.iter().map(|row| text(row.record)).collect();
+        let objects: Vec<Option<String>> = self.rows.iter().map(|row| row.object.and_then(text)).collect();
         as_user(self.home.owner, || {
             Spi::connect_mut(|client| {
                 client.update(
@@ -277,7 +377,9 @@ impl Writer {
                         ids.into(),
                         // SAFETY: the datum is a timestamptz.
                         unsafe { pgrx::datum::DatumWithOid::new(self.now, pg_sys::TIMESTAMPTZOID) },
+                        actions.into(),
                         records.into(),
+                        objects.into(),
                     ],
                 )?;
                 Ok(())
@@ -300,8 +402,8 @@ pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
 /// Whether the queue is as the extension made it, so that writing to its heap passes nothing by.
 ///
 /// # Safety
-/// `heap` is an open relation.
-unsafe fn is_plain(heap: pg_sys::Relation) -> bool {
+/// `heap` is an open relation; `known` are the indexes it was made with.
+unsafe fn is_plain(heap: pg_sys::Relation, known: [pg_sys::Oid; 2]) -> bool {
     // SAFETY: plain reads of the relation's cache entry, which stays as it is while the relation is locked and no
     // invalidation is looked at.
     unsafe {
@@ -312,7 +414,8 @@ unsafe fn is_plain(heap: pg_sys::Relation) -> bool {
             pg_sys::list_free(pg_sys::RelationGetIndexList(heap));
         }
         let indexes = (*heap).rd_indexlist;
-        let single_index = !indexes.is_null() && (*indexes).length == 1;
+        let has = |oid: &pg_sys::Oid| cells(indexes).iter().any(|cell| cell.oid_value == *oid);
+        let only_known = cells(indexes).len() == known.len() && known.iter().all(has);
         class.relkind == pg_sys::RELKIND_RELATION as i8
             && class.relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as i8
             && class.relam == pg_sys::HEAP_TABLE_AM_OID
@@ -322,6 +425,6 @@ unsafe fn is_plain(heap: pg_sys::Relation) -> bool {
             && !class.relrowsecurity
             && (constraints.is_null()
                 || ((*constraints).num_check == 0 && !(*constraints).has_generated_stored))
-            && single_index
+            && only_known
     }
 }

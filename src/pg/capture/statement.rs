@@ -20,9 +20,9 @@ const STRETCH: usize = 1024;
 
 /// A row as it was and as it is; one of them is null for inserts and deletes.
 #[derive(Clone, Copy)]
-struct Versions {
-    old: Slot,
-    new: Slot,
+pub(super) struct Versions {
+    pub(super) old: Slot,
+    pub(super) new: Slot,
 }
 
 impl Versions {
@@ -37,17 +37,17 @@ impl Versions {
 }
 
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
-struct Statement<'a> {
-    source: &'a Source,
+pub(super) struct Statement<'a> {
+    pub(super) source: &'a Source,
     operation: Operation,
     context: &'a Context,
-    writer: Writer,
+    pub(super) writer: Writer,
     filter: Option<Evaluation>,
-    pseudonymizer: Option<Rc<Pseudonymizer>>,
+    pub(super) pseudonymizer: Option<Rc<Pseudonymizer>>,
     calendar: ServerCalendar,
     /// Made for the first record that needs it.
     stamp: Option<Stamp>,
-    record: Vec<u8>,
+    pub(super) record: Vec<u8>,
 }
 
 /// Queues what a trigger is called for.
@@ -74,7 +74,11 @@ pub(super) unsafe fn capture(
     // SAFETY: handed on to the caller.
     unsafe {
         match event.operation {
-            Operation::Truncate => statement.truncation()?,
+            Operation::Truncate if source.key.is_none() => statement.truncation()?,
+            Operation::Truncate => {
+                statement.prepare();
+                statement.empty(call.tg_relation)?;
+            }
             _ => {
                 statement.prepare();
                 if event.is_row {
@@ -115,7 +119,14 @@ impl Statement<'_> {
             _ => Versions { old: call.tg_trigslot, new: none },
         };
         // SAFETY: an after trigger has its rows in these slots; its own memory context lives until we return.
-        unsafe { self.row(row)? };
+        unsafe {
+            match self.source.key {
+                Some(_) => self.mirror(call.tg_relation, row)?,
+                None => {
+                    self.row(row)?;
+                }
+            }
+        }
         self.writer.flush()
     }
 
@@ -180,22 +191,17 @@ impl Statement<'_> {
         let bound = &self.source.bound;
         // SAFETY: handed on to the caller.
         unsafe {
-            if let Some(filter) = &self.filter {
-                self.context.in_filter(true);
-                let accepts = filter.accepts(told);
-                self.context.in_filter(false);
-                if !accepts {
-                    return Ok(false);
-                }
+            if !self.belongs(told) {
+                return Ok(false);
+            }
+            if !self.source.are_changes {
+                self.row_record(told)?;
+                return Ok(self.writer.push(&self.record));
             }
             read(told, bound.width);
             let value = |place| value_in(told, place);
             self.record.clear();
             let pseudonymizer = self.pseudonymizer.as_deref();
-            if !self.source.are_changes {
-                bound.write(value, pseudonymizer, &mut self.calendar, &mut self.record)?;
-                return Ok(self.writer.push(&self.record));
-            }
             let mut previous = Vec::new();
             if self.operation == Operation::Update {
                 read(row.old, bound.width);
@@ -214,6 +220,38 @@ impl Statement<'_> {
             bound.write_change(&change, value, pseudonymizer, &mut self.calendar, &mut self.record)?;
             let number = change.number;
             Ok(self.writer.push_as(number, &self.record))
+        }
+    }
+
+    /// Whether a row is there and the filter lets it through.
+    ///
+    /// # Safety
+    /// The slot is null or holds a row of the relation the source is bound to.
+    pub(super) unsafe fn belongs(&self, slot: Slot) -> bool {
+        if slot.is_null() {
+            return false;
+        }
+        let Some(filter) = &self.filter else {
+            return true;
+        };
+        self.context.in_filter(true);
+        // SAFETY: handed on to the caller.
+        let accepts = unsafe { filter.accepts(slot) };
+        self.context.in_filter(false);
+        accepts
+    }
+
+    /// Makes the record of a row as it is.
+    ///
+    /// # Safety
+    /// The slot holds a row of the relation the source is bound to.
+    pub(super) unsafe fn row_record(&mut self, slot: Slot) -> Outcome<()> {
+        let Statement { source, pseudonymizer, calendar, record, .. } = self;
+        record.clear();
+        // SAFETY: handed on to the caller.
+        unsafe {
+            read(slot, source.bound.width);
+            source.bound.write(|place| value_in(slot, place), pseudonymizer.as_deref(), calendar, record)
         }
     }
 

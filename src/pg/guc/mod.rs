@@ -61,6 +61,11 @@ pub(super) fn is_enabled() -> bool {
     ENABLED.get()
 }
 
+/// How long a request that nobody waits for any more may still be executed, in microseconds.
+pub(super) fn quarantine() -> i64 {
+    i64::try_from(millis(&REQUEST_TIMEOUT).as_micros()).unwrap_or(i64::MAX)
+}
+
 /// The longest request body, in bytes before compression.
 pub(super) fn batch_bytes() -> usize {
     number(&BATCH_BYTES)

@@ -15,7 +15,7 @@ use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
-use crate::ledger::{Micros, Next, Wakes};
+use crate::ledger::{object_hash, Micros, Next, Wakes};
 use crate::pg::process;
 use crate::pg::{failpoint, guc, shmem};
 
@@ -44,6 +44,8 @@ struct Cargo {
     lane: usize,
     /// The rows of the batch, in its order.
     ids: Vec<i64>,
+    /// Of each, which object it is a version of.
+    objects: Vec<Option<String>>,
     /// Rows that were claimed with them and are not sent.
     oversized: Vec<Oversized>,
     started_at: Micros,
@@ -55,6 +57,13 @@ impl Cargo {
     /// All the rows that are claimed for it.
     fn rows(&self) -> impl Iterator<Item = i64> + '_ {
         self.ids.iter().copied().chain(self.oversized.iter().map(|row| row.id))
+    }
+
+    /// The objects that are claimed for it: of each the hash and the row.
+    fn versions(&self) -> Vec<(i64, i64)> {
+        let oversized = self.oversized.iter().map(|row| (row.id, &row.object));
+        let all = self.ids.iter().copied().zip(&self.objects).chain(oversized);
+        all.filter_map(|(id, object)| Some((object_hash(object.as_deref()?), id))).collect()
     }
 }
 
@@ -249,6 +258,7 @@ impl Flow {
                             index_id,
                             lane,
                             ids: claimed.ids,
+                            objects: claimed.objects,
                             oversized: claimed.oversized,
                             started_at: now(),
                             sink: sink.clone(),

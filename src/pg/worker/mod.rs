@@ -101,7 +101,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             pg_sys::AbortOutOfAnyTransaction();
             pg_sys::GetCurrentTimestamp()
         };
-        let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, code != 0, now));
+        let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, code != 0, guc::quarantine(), now));
         shmem::wake(wakes.unwrap_or_default());
     }
 }

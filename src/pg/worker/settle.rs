@@ -12,6 +12,8 @@ use crate::record::escape_non_ascii;
 pub(super) struct Dead {
     pub(super) id: i64,
     pub(super) object_id: Option<String>,
+    /// Which object it is a version of.
+    pub(super) object: Option<String>,
     pub(super) attempts: i32,
     pub(super) status: Option<u16>,
     pub(super) reason: String,
@@ -27,22 +29,57 @@ pub(super) enum Settled {
     Gone,
 }
 
-/// Deletes delivered rows, in one transaction for all the batches at hand.
-pub(super) fn settle<'a>(
-    statements: &Statements,
-    delivered: impl Iterator<Item = (i32, &'a [i64])>,
-) -> spi::Result<Settled> {
+/// What of a batch has arrived.
+#[derive(Default)]
+pub(super) struct Delivered {
+    pub(super) index_id: i32,
+    /// Rows that stand by themselves.
+    pub(super) ids: Vec<i64>,
+    /// Versions: their objects, and their rows.
+    pub(super) objects: Vec<String>,
+    pub(super) versions: Vec<i64>,
+    /// There may be dead letters that the versions supersede.
+    pub(super) may_have_dead: bool,
+    /// How many older versions were deleted with them.
+    pub(super) superseded: i64,
+}
+
+/// Deletes delivered rows, in one transaction for all the batches at hand. Dead letters of older versions go first: one
+/// that somebody is just putting back into the queue must not be overlooked in both places.
+pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
     failpoint::reach("before settlement");
     let settled = in_transaction(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
+        if delivered.iter().any(|batch| batch.may_have_dead) && !lock_dead_letters(statements) {
+            return Ok(Settled::Busy);
+        }
         Spi::connect_mut(|client| {
-            for (index_id, ids) in delivered {
-                let deleted =
-                    client.update(&statements.settle, None, &[index_id.into(), ids.to_vec().into()])?;
-                xact::note_removed(index_id, deleted.len() as i64);
-                failpoint::reach("in settlement");
+            for batch in delivered.iter().filter(|batch| batch.may_have_dead) {
+                let arguments =
+                    [batch.index_id.into(), batch.objects.clone().into(), batch.versions.clone().into()];
+                let row = client.update(&statements.supersede, Some(1), &arguments)?.first();
+                xact::note_dead(batch.index_id, -row.get::<i64>(1)?.unwrap_or_default());
+                if row.get::<bool>(2)?.unwrap_or_default() {
+                    return Ok(Settled::Busy);
+                }
+            }
+            for batch in delivered {
+                if !batch.ids.is_empty() {
+                    let arguments = [batch.index_id.into(), batch.ids.clone().into()];
+                    let deleted = client.update(&statements.settle, None, &arguments)?;
+                    xact::note_removed(batch.index_id, deleted.len() as i64);
+                    failpoint::reach("in settlement");
+                }
+                if !batch.versions.is_empty() {
+                    let arguments =
+                        [batch.index_id.into(), batch.objects.clone().into(), batch.versions.clone().into()];
+                    let deleted = client.update(&statements.settle_versions, None, &arguments)?.len() as i64;
+                    xact::note_removed(batch.index_id, deleted);
+                    failpoint::reach("in settlement");
+                    batch.superseded = deleted.saturating_sub(batch.versions.len() as i64);
+                }
             }
             Ok(Settled::Done)
         })
@@ -51,19 +88,20 @@ pub(super) fn settle<'a>(
     settled
 }
 
-/// Moves refused rows of one index to the dead letters.
+/// Locks the dead letters without waiting. It is the second table, which is not waited for, see `lock`; being a member of
+/// the extension that has the queue, it is there for as long as the queue is locked.
+fn lock_dead_letters(statements: &Statements) -> bool {
+    // SAFETY: the oid was found together with the queue's.
+    unsafe { pg_sys::ConditionalLockRelationOid(statements.dead_letters, pg_sys::RowExclusiveLock as i32) }
+}
+
+/// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted.
 pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi::Result<Settled> {
     in_transaction(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
-        // The second table is not waited for, see `lock`. It is a member of the extension that has the queue, so it is
-        // there for as long as the queue is locked.
-        // SAFETY: the oid was found together with the queue's.
-        let is_free = unsafe {
-            pg_sys::ConditionalLockRelationOid(statements.dead_letters, pg_sys::RowExclusiveLock as i32)
-        };
-        if !is_free {
+        if !lock_dead_letters(statements) {
             return Ok(Settled::Busy);
         }
         let ids: Vec<i64> = dead.iter().map(|row| row.id).collect();
@@ -84,6 +122,14 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
             let buried = client.update(&statements.bury, None, &arguments)?.len() as i64;
             xact::note_removed(index_id, buried);
             xact::note_dead(index_id, buried);
+            // What a refused version supersedes is not sent in its stead.
+            let versions = dead.iter().filter_map(|row| Some((row.object.clone()?, row.id)));
+            let (objects, ids): (Vec<String>, Vec<i64>) = versions.unzip();
+            if !ids.is_empty() {
+                let arguments = [index_id.into(), objects.into(), ids.into()];
+                let superseded = client.update(&statements.settle_versions, None, &arguments)?.len() as i64;
+                xact::note_removed(index_id, superseded);
+            }
             failpoint::reach("in burial");
             Ok(Settled::Done)
         })

@@ -1,5 +1,6 @@
 //! What becomes of a batch when its answer is there: deleted, buried, or given back with a reason.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use crate::delivery::couriers::{Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::ledger::{Landing, Micros, Sentence, Setback};
 use crate::pg::process;
-use crate::pg::worker::settle::{bury, settle, Dead, Settled};
+use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};
 use crate::pg::{guc, shmem};
+
+/// What keeps delivered or refused records where they are.
+const LOCKED: &str = "dead letters are locked by somebody else";
 
 /// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
 struct Landed {
@@ -27,6 +31,11 @@ struct Landed {
     /// What Algolia has said of the latest of the refused ones.
     complaint: Option<String>,
     setback: Option<Reverse>,
+    /// How many older versions of its objects were deleted.
+    superseded: i64,
+    /// A request of the batch may still be executed: until when its objects are held. Their versions stay in the queue
+    /// until one has been delivered without doubt; should the server crash meanwhile, they tell of the doubt.
+    held_until: Option<Micros>,
 }
 
 /// Why rows are given back.
@@ -43,6 +52,43 @@ impl Landed {
         } else {
             &self.parts
         }
+    }
+
+    /// Of a batch that may be executed once more, versions do not count as delivered.
+    fn doubt_versions(&mut self) {
+        if self.held_until.is_none() {
+            return;
+        }
+        let delivered = std::mem::take(&mut self.whole).then(|| self.cargo.ids.clone());
+        let delivered: HashSet<i64> =
+            delivered.unwrap_or_else(|| std::mem::take(&mut self.parts)).into_iter().collect();
+        let rows = self.cargo.ids.iter().zip(&self.cargo.objects);
+        self.parts = rows
+            .filter(|(id, object)| object.is_none() && delivered.contains(id))
+            .map(|(id, _)| *id)
+            .collect();
+    }
+
+    /// What is to be deleted.
+    fn to_settle(&self, may_have_dead: bool) -> Delivered {
+        let mut settled = Delivered { index_id: self.cargo.index_id, ..Delivered::default() };
+        if self.cargo.objects.iter().all(Option::is_none) {
+            settled.ids = self.delivered().to_vec();
+            return settled;
+        }
+        let delivered: HashSet<i64> = self.delivered().iter().copied().collect();
+        for (id, object) in self.cargo.ids.iter().zip(&self.cargo.objects) {
+            match object {
+                _ if !delivered.contains(id) => (),
+                None => settled.ids.push(*id),
+                Some(object) => {
+                    settled.objects.push(object.clone());
+                    settled.versions.push(*id);
+                }
+            }
+        }
+        settled.may_have_dead = may_have_dead && !settled.versions.is_empty();
+        settled
     }
 
     /// How many rows were refused.
@@ -74,7 +120,9 @@ impl Flow {
 
     /// Finds out what the rows of a batch came to.
     fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
-        let Report { outcome, delivered, refused, host, .. } = report;
+        let Report { outcome, delivered, refused, host, may_come_late, .. } = report;
+        let has_versions = cargo.objects.iter().any(Option::is_some);
+        let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
         let arrived = matches!(outcome, Outcome::Delivered { .. });
         let whole = arrived && refused.is_empty();
         let parts = if arrived && !whole {
@@ -93,7 +141,10 @@ impl Flow {
             waiting: Vec::new(),
             complaint: None,
             setback: None,
+            superseded: 0,
+            held_until,
         };
+        landed.doubt_versions();
         self.note_batch(&host, landed.delivered().len(), whole);
         // What an old sink has delivered is delivered; its complaints mean nothing for the new one.
         let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &landed.cargo.sink));
@@ -122,8 +173,8 @@ impl Flow {
                 row.bytes
             );
             landed.complaint = Some(reason.clone());
-            let (id, object_id) = (row.id, row.object_id.clone());
-            landed.dead.push(Dead { id, object_id, attempts: 0, status: None, reason });
+            let (id, object_id, object) = (row.id, row.object_id.clone(), row.object.clone());
+            landed.dead.push(Dead { id, object_id, object, attempts: 0, status: None, reason });
         }
         if refused.is_empty() {
             return;
@@ -132,10 +183,12 @@ impl Flow {
         let Some(mut ledger) = shmem::ledger() else { return };
         for Refusal { row, object_id, status, reason } in refused {
             let Some(id) = landed.cargo.ids.get(row).copied() else { continue };
+            let object = landed.cargo.objects.get(row).cloned().flatten();
             landed.complaint = Some(reason.clone());
             match ledger.judge(self.database, landed.cargo.index_id, id, guc::max_attempts()) {
                 Sentence::Dies(attempts) => {
-                    landed.dead.push(Dead { id, object_id, attempts, status: Some(status), reason });
+                    let status = Some(status);
+                    landed.dead.push(Dead { id, object_id, object, attempts, status, reason });
                 }
                 Sentence::Waits(attempts) => {
                     let failures = u32::try_from(attempts - 1).unwrap_or(0);
@@ -148,13 +201,20 @@ impl Flow {
     /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
     fn delete_delivered(&mut self, landed: &mut [Landed]) {
         let Some(statements) = &self.statements else { return };
-        let delivered = landed.iter().filter(|batch| !batch.delivered().is_empty());
-        if delivered.clone().next().is_none() {
+        if landed.iter().all(|batch| batch.delivered().is_empty()) {
             return;
         }
         process::report_activity(true, "deleting delivered rows");
         self.untold = true;
-        let outcome = settle(statements, delivered.map(|batch| (batch.cargo.index_id, batch.delivered())));
+        let mut delivered: Vec<Delivered> = {
+            let ledger = shmem::ledger();
+            let may_have_dead = |batch: &Landed| {
+                let lane = ledger.as_ref().and_then(|ledger| ledger.lane(batch.cargo.lane));
+                lane.is_none_or(|lane| lane.dead != 0 || !lane.counted)
+            };
+            landed.iter().map(|batch| batch.to_settle(may_have_dead(batch))).collect()
+        };
+        let outcome = settle(statements, &mut delivered);
         if let Err(error) = &outcome {
             complain(
                 "audit_algolia could not delete delivered rows and sends them again",
@@ -162,10 +222,19 @@ impl Flow {
             );
         }
         self.gone |= matches!(outcome, Ok(Settled::Gone));
-        if !matches!(outcome, Ok(Settled::Done)) {
-            for batch in landed {
-                batch.whole = false;
-                batch.parts.clear();
+        for (batch, settled) in landed.iter_mut().zip(delivered) {
+            if matches!(outcome, Ok(Settled::Done)) {
+                batch.superseded = settled.superseded;
+                continue;
+            }
+            batch.whole = false;
+            batch.parts.clear();
+            if matches!(outcome, Ok(Settled::Busy)) {
+                batch.setback = Some(Reverse {
+                    kind: Setback::Retry,
+                    reason: LOCKED.to_owned(),
+                    at_least: Duration::from_micros(PAUSE as u64),
+                });
             }
         }
     }
@@ -183,7 +252,7 @@ impl Flow {
                 self.gone = true;
                 "the queue is no more".to_owned()
             }
-            Ok(Settled::Busy) => "table audit_algolia.dead_letter is locked by somebody else".to_owned(),
+            Ok(Settled::Busy) => LOCKED.to_owned(),
             Err(error) => {
                 complain("audit_algolia could not bury refused records", &error.to_string());
                 error.to_string()
@@ -198,7 +267,14 @@ impl Flow {
     fn give_back(&mut self, batch: Landed) {
         let now = now();
         let (slot, index_id) = (self.slot, batch.cargo.index_id);
-        let landing = Landing { delivered: batch.delivered(), kept: batch.refused() };
+        let versions = batch.cargo.versions();
+        let landing = Landing {
+            delivered: batch.delivered(),
+            superseded: batch.superseded,
+            kept: batch.refused(),
+            versions: &versions,
+            held_until: batch.held_until,
+        };
         let (mut recovered, mut deaths) = (false, None);
         if let Some(mut ledger) = shmem::ledger() {
             ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
@@ -271,7 +347,9 @@ impl Flow {
         if let Some(cargo) = self.cargo.remove(&flight) {
             let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
             if let Some(mut ledger) = shmem::ledger() {
-                ledger.released(self.slot, flight, cargo.rows());
+                let versions = cargo.versions();
+                let landing = Landing { versions: &versions, ..Landing::default() };
+                ledger.landed(self.slot, flight, cargo.rows(), landing, 0);
             }
             let rows = cargo.rows().count();
             self.set_back(&cargo, rows, &Reverse { kind, reason, at_least }, now());

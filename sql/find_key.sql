@@ -1,0 +1,21 @@
+-- Whether columns are a key that two rows can never share, not even for a moment: $1 the table, $2 the columns. That is
+-- a unique index over them, whole and not deferrable, none of them null.
+select exists (
+    select
+    from pg_catalog.pg_index as i
+    where i.indrelid = $1
+        and i.indisunique
+        and i.indimmediate
+        and i.indisvalid
+        and i.indpred is null
+        and i.indexprs is null
+        and array(
+            select a.attname::text
+            from pg_catalog.pg_attribute as a
+            where a.attrelid = i.indrelid
+                and a.attnotnull
+                and a.attnum = any ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
+            order by a.attname::text
+        ) = array(select c.name from pg_catalog.unnest($2) as c (name) order by c.name)
+        and i.indnkeyatts = pg_catalog.cardinality($2)
+)

@@ -1,0 +1,141 @@
+//! The unique index of a mirrored table: what is in the table under a key, at this very moment.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::rows::Slot;
+use crate::pg::filter::cells;
+use crate::pg::report::{failure, Outcome};
+
+/// A unique index over exactly the key's columns.
+pub(super) struct KeyIndex {
+    index: pg_sys::Oid,
+    columns: Vec<KeyColumn>,
+}
+
+/// How a key column is looked for.
+struct KeyColumn {
+    /// Its place in a row.
+    place: usize,
+    equality: pg_sys::Oid,
+    collation: pg_sys::Oid,
+}
+
+impl KeyIndex {
+    /// Finds the index of a relation over the columns at `places`.
+    ///
+    /// # Safety
+    /// `relation` is open and locked.
+    pub(super) unsafe fn find(relation: pg_sys::Relation, places: &[usize]) -> Outcome<KeyIndex> {
+        // SAFETY: handed on to the caller; indexes of a locked relation are not dropped.
+        unsafe {
+            let list = pg_sys::RelationGetIndexList(relation);
+            for cell in cells(list) {
+                let index = pg_sys::index_open(cell.oid_value, pg_sys::AccessShareLock as i32);
+                let columns = columns_of(index, places);
+                pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
+                if let Some(columns) = columns {
+                    return Ok(KeyIndex { index: cell.oid_value, columns });
+                }
+            }
+            let table = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
+            Err(failure(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("mirrored table \"{table}\" has no unique index over its key any more"),
+                "Create it again, or call audit_algolia.unwatch().",
+            ))
+        }
+    }
+
+    /// The live row whose key equals that of the row in `slot`, in a slot of its own; what the current transaction has
+    /// done counts. Nothing when there is none.
+    ///
+    /// # Safety
+    /// `relation` is the one the index was found for, and the key columns of `slot` have been read, and are not null.
+    pub(super) unsafe fn look_up(&self, relation: pg_sys::Relation, slot: Slot) -> Option<Slot> {
+        // SAFETY: handed on to the caller. The scan is closed before anything else happens; its row is copied before
+        // that. The snapshot is a constant of the server's, by which rows are judged as they are now.
+        unsafe {
+            let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(self.columns.len());
+            for column in &self.columns {
+                let mut key = pg_sys::ScanKeyData::default();
+                pg_sys::ScanKeyEntryInitialize(
+                    &mut key,
+                    0,
+                    (column.place + 1) as pg_sys::AttrNumber,
+                    pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                    pg_sys::InvalidOid,
+                    column.collation,
+                    column.equality,
+                    *(*slot).tts_values.add(column.place),
+                );
+                keys.push(key);
+            }
+            let now = &raw mut pg_sys::SnapshotSelfData;
+            let scan = pg_sys::systable_beginscan(
+                relation,
+                self.index,
+                true,
+                now,
+                keys.len() as i32,
+                keys.as_mut_ptr(),
+            );
+            let tuple = pg_sys::systable_getnext(scan);
+            let copy = (!tuple.is_null()).then(|| pg_sys::heap_copytuple(tuple));
+            pg_sys::systable_endscan(scan);
+            copy.map(|copy| {
+                let live =
+                    pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsHeapTuple);
+                pg_sys::ExecForceStoreHeapTuple(copy, live, true);
+                live
+            })
+        }
+    }
+}
+
+/// Whether the version of a row in `slot` is the row as it is now; the current transaction may have changed it since.
+///
+/// # Safety
+/// The slot holds a version of a row of `relation` that was read from it.
+pub(super) unsafe fn is_current(relation: pg_sys::Relation, slot: Slot) -> bool {
+    // SAFETY: handed on to the caller; the snapshot is a constant of the server's.
+    unsafe { pg_sys::table_tuple_satisfies_snapshot(relation, slot, &raw mut pg_sys::SnapshotSelfData) }
+}
+
+/// How the key is looked for in an index; nothing when it is not one over exactly these columns.
+///
+/// # Safety
+/// `index` is an open index.
+unsafe fn columns_of(index: pg_sys::Relation, places: &[usize]) -> Option<Vec<KeyColumn>> {
+    // SAFETY: handed on to the caller; an index has as many key columns, families, types and collations as it says.
+    unsafe {
+        let form = &*(*index).rd_index;
+        let count = usize::try_from(form.indnkeyatts).ok()?;
+        let fits = form.indisunique
+            && form.indimmediate
+            && form.indisvalid
+            && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+            && count == places.len()
+            && pg_sys::RelationGetIndexPredicate(index).is_null();
+        if !fits {
+            return None;
+        }
+        let mut columns = Vec::with_capacity(count);
+        for (nth, number) in form.indkey.values.as_slice(count).iter().enumerate() {
+            // An expression has no number.
+            let place = usize::try_from(*number).ok()?.checked_sub(1)?;
+            if !places.contains(&place) {
+                return None;
+            }
+            let of_type = *(*index).rd_opcintype.add(nth);
+            let strategy = pg_sys::BTEqualStrategyNumber as i16;
+            let operator =
+                pg_sys::get_opfamily_member(*(*index).rd_opfamily.add(nth), of_type, of_type, strategy);
+            let equality = pg_sys::get_opcode(operator);
+            columns.push(KeyColumn { place, equality, collation: *(*index).rd_indcollation.add(nth) });
+        }
+        Some(columns)
+    }
+}

@@ -1,0 +1,178 @@
+//! Mirror mode: a change of a row becomes what has to be done for the index to hold the table's rows again.
+//!
+//! Versions of an object are told apart by their ids, of which the highest wins. So what is queued has to be true when
+//! its id is taken. A trigger is not always told of changes in their order: when a statement's triggers fire, a trigger
+//! or function of the user's may have changed its rows again, and told of that first. Therefore what a trigger is told is
+//! believed only if it is still so; otherwise the row is looked up by its key.
+
+use pgrx::pg_sys;
+
+use super::key::is_current;
+use super::queue::{clear, Action};
+use super::rows::{read, Slot};
+use super::statement::{Statement, Versions};
+use super::value_in;
+use crate::pg::report::Outcome;
+
+/// Rows that are looked at before memory is given back.
+const STRETCH: usize = 1024;
+
+impl Statement<'_> {
+    /// Queues what a change of one row means for the index.
+    ///
+    /// # Safety
+    /// The slots hold the versions of a row-level trigger for `relation`, in which the source has its columns.
+    pub(super) unsafe fn mirror(&mut self, relation: pg_sys::Relation, row: Versions) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            let (was, is) = (self.belongs(row.old), self.belongs(row.new));
+            if !was && !is {
+                return Ok(());
+            }
+            let mut old_object = Vec::new();
+            let mut new_object = Vec::new();
+            if !row.old.is_null() {
+                self.object_of(row.old, &mut old_object)?;
+            }
+            if !row.new.is_null() {
+                self.object_of(row.new, &mut new_object)?;
+            }
+            let stays = old_object == new_object;
+            if was && is && stays && !self.differs(row) {
+                return Ok(());
+            }
+            if was && !stays {
+                self.tell_present(relation, row.old, &old_object)?;
+            }
+            if row.new.is_null() {
+                return Ok(());
+            }
+            if !is_current(relation, row.new) {
+                self.tell_present(relation, row.new, &new_object)?;
+            } else if is {
+                self.upsert(row.new)?;
+            } else if stays {
+                self.writer.push_version(Action::DeleteObject, &new_object);
+            }
+            Ok(())
+        }
+    }
+
+    /// Queues what is in the table now under the key of the row in `slot`.
+    ///
+    /// # Safety
+    /// As for `mirror`; `object` is the deletion of the row's object.
+    unsafe fn tell_present(&mut self, relation: pg_sys::Relation, slot: Slot, object: &[u8]) -> Outcome<()> {
+        // SAFETY: handed on to the caller; the row found lives in the slot made for it.
+        unsafe {
+            let live = match &self.source.key {
+                Some(key) => key.look_up(relation, slot),
+                None => None,
+            };
+            let mut is_there = false;
+            if let Some(live) = live {
+                if self.belongs(live) {
+                    // Keys can be equal without being the same text, and then make different objects.
+                    let mut found = Vec::new();
+                    self.object_of(live, &mut found)?;
+                    is_there = found == object;
+                }
+                if is_there {
+                    self.upsert(live)?;
+                }
+                pg_sys::ExecDropSingleTupleTableSlot(live);
+            }
+            if !is_there {
+                self.writer.push_version(Action::DeleteObject, object);
+            }
+            Ok(())
+        }
+    }
+
+    /// # Safety
+    /// The slot holds a row of the relation the source is bound to.
+    unsafe fn upsert(&mut self, slot: Slot) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        unsafe { self.row_record(slot)? };
+        self.writer.push_version(Action::AddObject, &self.record);
+        Ok(())
+    }
+
+    /// Appends the deletion of a row's object to `out`.
+    ///
+    /// # Safety
+    /// As for `upsert`.
+    unsafe fn object_of(&self, slot: Slot, out: &mut Vec<u8>) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            read(slot, self.source.bound.width);
+            let value = |place| value_in(slot, place);
+            self.source.bound.write_object(value, self.pseudonymizer.as_deref(), out)
+        }
+    }
+
+    /// Whether anything the index holds of a row differs between its versions.
+    ///
+    /// # Safety
+    /// Both have been read as far as the source needs.
+    unsafe fn differs(&self, row: Versions) -> bool {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            self.source.bound.differs(|place| value_in(row.old, place), |place| value_in(row.new, place))
+        }
+    }
+
+    /// Queues the deletion of all rows that are there, before TRUNCATE empties the table, which is locked against
+    /// everybody. Of a partitioned table each partition tells by itself.
+    ///
+    /// # Safety
+    /// `relation` is the table that is about to be emptied.
+    pub(super) unsafe fn empty(&mut self, relation: pg_sys::Relation) -> Outcome<()> {
+        // SAFETY: handed on to the caller. Scan, slot and snapshot are given back below, or by the abort after an error.
+        unsafe {
+            if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
+                return Ok(());
+            }
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            let scan = pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut());
+            let mut scratch = pgrx::memcxt::PgMemoryContexts::new("audit_algolia truncate");
+            let mut more = true;
+            while more {
+                more = scratch.switch_to(|_| self.empty_stretch(scan, slot))?;
+                clear(slot);
+                scratch.reset();
+            }
+            pg_sys::table_endscan(scan);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::UnregisterSnapshot(snapshot);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// The scan and the slot are of the table that is about to be emptied.
+    unsafe fn empty_stretch(&mut self, scan: pg_sys::TableScanDesc, slot: Slot) -> Outcome<bool> {
+        let mut more = true;
+        for _ in 0..STRETCH {
+            // SAFETY: handed on to the caller.
+            unsafe {
+                more =
+                    pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
+                if !more {
+                    break;
+                }
+                if !self.belongs(slot) {
+                    continue;
+                }
+                let mut object = Vec::new();
+                self.object_of(slot, &mut object)?;
+                if self.writer.push_version(Action::DeleteObject, &object) {
+                    break;
+                }
+            }
+        }
+        self.writer.flush()?;
+        Ok(more)
+    }
+}

@@ -1,0 +1,98 @@
+//! Mirrored rows: the record that deletes an object, and by what an object is told from others.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
+use crate::pseudonym::Pseudonymizer;
+use crate::record::object_id::append_object_id;
+use crate::record::{Plan, RecordError};
+
+/// What a record begins with.
+const HEAD: &str = r#"{"objectID":""#;
+/// The longest identity that is an objectID as it stands: an index entry has a bounded size.
+const LONGEST: usize = 1024;
+
+/// Appends the record that deletes a row's object to `out`: its objectID alone. On an error `out` is as it was before.
+pub fn write_object(
+    plan: &Plan,
+    key_parts: &[Option<&str>],
+    pseudonymizer: Option<&Pseudonymizer>,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let start = out.len();
+    match append_object_id(plan, key_parts, None, pseudonymizer, out) {
+        Ok(()) => {
+            out.push(b'}');
+            Ok(())
+        }
+        Err(error) => {
+            out.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// What identifies the object of a record that one of our functions has written: its objectID as the record has it, or
+/// of a very long one as much as tells it from any other.
+pub fn identity(record: &str) -> Cow<'_, str> {
+    let rest = record.strip_prefix(HEAD).unwrap_or(record);
+    let mut escaped = false;
+    let end = rest.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    });
+    let id = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
+    if id.len() <= LONGEST {
+        return Cow::Borrowed(id);
+    }
+    // Longer than any that stands by itself, so that it cannot be taken for one.
+    let mut cut = LONGEST;
+    while !id.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    Cow::Owned(format!("{}~{}", id.get(..cut).unwrap_or_default(), HEXLOWER.encode(&Sha256::digest(id))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Field;
+
+    fn deletion(key: &str) -> String {
+        let field = Field { attribute: "note".to_owned(), pseudonymize: false, bucketed: false };
+        let plan = Plan::new("p:", vec![field], vec![false]);
+        let mut out = Vec::new();
+        write_object(&plan, &[Some(key)], None, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_deletion_holds_the_object_id_alone() {
+        assert_eq!(deletion("4:2"), r#"{"objectID":"p:4\\:2"}"#);
+    }
+
+    #[test]
+    fn an_object_has_the_same_identity_in_every_record_of_it() {
+        for key in ["42", "a\"b", "back\\", "\\\"", "a,\"b\":1", "ü"] {
+            let deletion = deletion(key);
+            let upsert = deletion.trim_end_matches('}').to_owned() + r#","note":"x \"y"}"#;
+            assert_eq!(identity(&deletion), identity(&upsert), "{key}");
+            let json: serde_json::Value = serde_json::from_str(&deletion).unwrap();
+            let quoted: String = serde_json::from_str(&format!("\"{}\"", identity(&deletion))).unwrap();
+            assert_eq!(json["objectID"], quoted);
+        }
+    }
+
+    #[test]
+    fn very_long_ids_have_bounded_identities_of_their_own() {
+        let long = "é".repeat(5000);
+        let (one, other) = (deletion(&format!("{long}1")), deletion(&format!("{long}2")));
+        assert_ne!(identity(&one), identity(&other));
+        assert!(identity(&one).len() < 1200);
+    }
+}
