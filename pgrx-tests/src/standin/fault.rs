@@ -30,6 +30,8 @@ pub enum Fault {
     Hang,
     /// Hangs for a while (or until released), then serves the request as usual.
     HangFor(Duration),
+    /// Never answers, and applies the request after this time, whether or not anybody waits for it still.
+    ServeLate(Duration),
     /// Resets the connection; nothing is applied.
     Reset,
     /// Answers this; nothing is applied.
@@ -104,6 +106,7 @@ impl fmt::Debug for Fault {
         match self {
             Fault::Hang => f.write_str("Hang"),
             Fault::HangFor(time) => write!(f, "HangFor({time:?})"),
+            Fault::ServeLate(time) => write!(f, "ServeLate({time:?})"),
             Fault::Reset => f.write_str("Reset"),
             Fault::Status { code, .. } => write!(f, "Status({code})"),
             Fault::SlowBody(time) => write!(f, "SlowBody({time:?})"),

@@ -147,6 +147,11 @@ async fn answer(
         None => ("", false),
     };
     let fault = shared.faults().take(connection.host, index, writes);
+    if let Some(Fault::ServeLate(time)) = fault {
+        let mut release = received.release.clone();
+        tokio::spawn(serve_late(Arc::clone(shared), received, time));
+        hang(&connection, &mut release).await;
+    }
     if let Some(reply) = before(&connection, fault.as_ref(), &mut received.release).await {
         shared.engine().journal.answered(received.entry, reply.status);
         return Ok(wire::whole(reply, &received.envelope));
@@ -248,6 +253,13 @@ async fn hang(connection: &Connection, release: &mut watch::Receiver<u64>) -> ! 
         let _ = release.changed().await;
     }
     connection.finish(End::Close).await
+}
+
+/// Serves a request when its client has probably left. It counts as hanging until then.
+async fn serve_late(shared: Arc<Shared>, received: Received, time: Duration) {
+    let _hanging = Hanging::new(&shared.hanging);
+    tokio::time::sleep(time).await;
+    served(&shared, &received, None);
 }
 
 fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply {

@@ -1,0 +1,326 @@
+//! The mirror run: writers, bad answers, workers that die, and at the end the question whether the index holds exactly
+//! the table's rows.
+//!
+//! One cluster serves many runs, each with a table of its own. A seed decides what is done ([`Plan`]) and what goes wrong;
+//! when it happens is the machine's.
+
+mod plan;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail, Result};
+use fastrand::Rng;
+use nix::sys::signal::Signal;
+use postgres::Client;
+
+pub use plan::{End, Part, Plan, Shape, Statement, Step, KEYS};
+
+use crate::server::Cluster;
+use crate::stage::Stage;
+use crate::standin::{Fault, FaultBody, FaultRule, Times};
+use crate::wait::poll;
+
+/// How long a run waits for anything before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a worker waits for an answer, and then holds objects whose request may still be executed.
+const TIMEOUT: Duration = Duration::from_millis(250);
+/// When late requests are executed: after the worker has given up, and well before the objects are free.
+const LATE: std::ops::Range<u64> = 240..380;
+
+/// Many runs in one cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Mirror {
+    pub writers: usize,
+    /// Transactions of each writer.
+    pub steps: usize,
+    /// Runs at the same time.
+    pub together: usize,
+    /// Whether workers are killed, too, which has the server restart itself.
+    pub crashes: bool,
+}
+
+impl Mirror {
+    /// Makes the runs of all the seeds.
+    ///
+    /// # Errors
+    /// When an index does not hold its table's rows at the end, or something got stuck.
+    pub fn pass(&self, seeds: impl Iterator<Item = u64>) -> Result<()> {
+        let stage = stage()?;
+        let seeds: Mutex<Vec<u64>> = Mutex::new(seeds.collect());
+        let done = AtomicBool::new(false);
+        let number = AtomicU64::new(0);
+        let faults = Mutex::new(Vec::new());
+        std::thread::scope(|scope| -> Result<()> {
+            let trouble = scope.spawn(|| self.trouble(&stage, &done));
+            let runs: Vec<_> = (0..self.together)
+                .map(|_| {
+                    scope.spawn(|| -> Result<()> {
+                        loop {
+                            let next = seeds.lock().map_err(|_| anyhow!("a run panicked"))?.pop();
+                            let Some(seed) = next else { return Ok(()) };
+                            let table = format!("m{}", number.fetch_add(1, Ordering::Relaxed));
+                            if let Err(error) = self.run(&stage, seed, &table) {
+                                let error = format!("seed {seed}, table {table}: {error:#}");
+                                faults.lock().map_err(|_| anyhow!("a run panicked"))?.push(error);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let ended: Vec<_> = runs.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            done.store(true, Ordering::Relaxed);
+            trouble.join().map_err(|_| anyhow!("the trouble maker panicked"))??;
+            ended.into_iter().try_for_each(|run| run.map_err(|_| anyhow!("a run panicked"))?)
+        })?;
+        let faults = faults.into_inner().unwrap_or_default();
+        if !faults.is_empty() {
+            bail!("{}", faults.join("\n"));
+        }
+        Ok(())
+    }
+
+    fn run(&self, stage: &Stage, seed: u64, table: &str) -> Result<()> {
+        let plan = Plan::new(seed, self.writers, self.steps);
+        create(stage, table, plan.shape)?;
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| -> Result<()> {
+            let spoiler = scope.spawn(|| spoil(stage, table, seed, &ended));
+            let writers: Vec<_> = plan
+                .writers
+                .iter()
+                .enumerate()
+                .map(|(number, steps)| {
+                    let mut writer = Writer {
+                        cluster: &stage.cluster,
+                        table,
+                        name: format!("{table}_{number}"),
+                        db: None,
+                    };
+                    scope.spawn(move || steps.iter().try_for_each(|step| writer.step(step)))
+                })
+                .collect();
+            let results: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            ended.store(true, Ordering::Relaxed);
+            spoiler.join().map_err(|_| anyhow!("the spoiler panicked"))?;
+            results.into_iter().try_for_each(|result| result.map_err(|_| anyhow!("a writer panicked"))?)
+        })?;
+        self.check(stage, table)
+    }
+
+    /// Compares index and table when nothing waits any more. All that is late has been executed by then.
+    fn check(&self, stage: &Stage, table: &str) -> Result<()> {
+        let empty = poll(PATIENCE, || {
+            let mut db = session(&stage.cluster).ok()?;
+            let query =
+                "select count(*) from audit_algolia.queue q join audit_algolia.index i on i.id = q.index_id
+                         where i.name = $1";
+            let left: i64 = db.query_one(query, &[&table]).ok()?.get(0);
+            (left == 0).then_some(())
+        });
+        if empty.is_none() {
+            bail!("the queue is not empty after {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(LATE.end));
+        let mut db = session(&stage.cluster)?;
+        let mut rows = BTreeMap::new();
+        for row in db.query(&format!("select id, v from {table} where shown"), &[])? {
+            rows.insert(row.get::<_, i32>(0).to_string(), i64::from(row.get::<_, i32>(1)));
+        }
+        let held: BTreeMap<String, i64> = stage
+            .standin
+            .index(table)
+            .into_iter()
+            .map(|(id, record)| (id, record["v"].as_i64().unwrap_or(i64::MIN)))
+            .collect();
+        if rows != held {
+            bail!("the table has {rows:?}, the index {held:?}");
+        }
+        Ok(())
+    }
+
+    /// Has workers end while everything goes on.
+    fn trouble(&self, stage: &Stage, done: &AtomicBool) -> Result<()> {
+        let mut dice = Rng::new();
+        while !done.load(Ordering::Relaxed) {
+            poll(Duration::from_millis(dice.u64(300..900)), || done.load(Ordering::Relaxed).then_some(()));
+            let mut db = session(&stage.cluster)?;
+            let workers = "from pg_stat_activity where backend_type = 'audit_algolia worker'";
+            if self.crashes && dice.u8(0..8) == 0 {
+                let found = db.query_opt(&format!("select pid {workers} limit 1"), &[]);
+                if let Ok(Some(row)) = found {
+                    // It may have ended by itself.
+                    let _ = stage.cluster.kill_backend(row.get(0), Signal::SIGKILL);
+                }
+            } else {
+                // The session may have been ended by a crash.
+                let _ = db.batch_execute(&format!("select pg_terminate_backend(pid) {workers}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stage() -> Result<Stage> {
+    Stage::builder()
+        .standin(|standin| standin.hosts = 2)
+        .setting("max_connections", 200)
+        .setting("max_prepared_transactions", 100)
+        .setting("max_worker_processes", 20)
+        .setting("audit_algolia.workers", 3)
+        .setting("audit_algolia.in_flight", 3)
+        .setting("audit_algolia.batch_rows", 3)
+        .setting("audit_algolia.connect_timeout", format!("{}ms", TIMEOUT.as_millis()))
+        .setting("audit_algolia.request_timeout", format!("{}ms", TIMEOUT.as_millis()))
+        .setting("audit_algolia.retry_min", "5ms")
+        .setting("audit_algolia.retry_max", "40ms")
+        .start()
+}
+
+fn create(stage: &Stage, table: &str, shape: Shape) -> Result<()> {
+    let mut statements = format!(
+        "create table {table} (id int primary key, v int not null, shown bool not null, note text not null)"
+    );
+    match shape {
+        Shape::Plain => (),
+        Shape::Restless => {
+            statements += &format!(
+                ";
+                 create function {table}_again() returns trigger language plpgsql as $$ begin
+                     if tg_op = 'DELETE' then
+                         if old.v % 3 = 0 then
+                             insert into {table} values (old.id, old.v + 1, true, '') on conflict do nothing;
+                         end if;
+                     elsif new.v % 3 = 0 then
+                         update {table} set v = v + 1 where id = new.id;
+                     elsif new.v % 7 = 0 then
+                         delete from {table} where id = new.id;
+                     elsif new.v % 11 = 0 then
+                         begin
+                             update {table} set v = v + 1 where id = new.id;
+                             raise exception 'never mind';
+                         exception when raise_exception then
+                         end;
+                     end if;
+                     return null;
+                 end $$;
+                 create trigger aaa after insert or update on {table} for each row execute function {table}_again();
+                 create trigger zzz after delete on {table} for each row execute function {table}_again()"
+            );
+        }
+        Shape::Partitioned => {
+            statements += &format!(
+                " partition by hash (id);
+                 create table {table}_0 partition of {table} for values with (modulus 2, remainder 0);
+                 create table {table}_1 partition of {table} for values with (modulus 2, remainder 1)"
+            );
+        }
+    }
+    statements += &format!(
+        "; select audit_algolia.watch('{table}', columns => '{{v}}', filter => 'shown', mode => 'mirror')"
+    );
+    // A crash may end the session in the middle of it.
+    let made = poll(PATIENCE, || {
+        let mut db = session(&stage.cluster).ok()?;
+        match db.batch_execute(&format!("begin; {statements}; commit")) {
+            Ok(()) => Some(()),
+            Err(_) => {
+                let there = format!("select 1 from audit_algolia.sources where source::text = '{table}'");
+                session(&stage.cluster).ok()?.query_opt(&there, &[]).ok()?.map(|_| ())
+            }
+        }
+    });
+    made.ok_or_else(|| anyhow!("could not make the table"))
+}
+
+/// Answers requests for an index badly now and then, for as long as its table is written to.
+fn spoil(stage: &Stage, table: &str, seed: u64, ended: &AtomicBool) {
+    let mut dice = Rng::with_seed(seed ^ 0x5eed);
+    while !ended.load(Ordering::Relaxed) {
+        let html = |code| Fault::Status {
+            code,
+            body: FaultBody::Html("<h1>no</h1>".to_owned()),
+            headers: Vec::new(),
+        };
+        let fault = match dice.u8(0..14) {
+            0..=3 => Fault::ServeLate(Duration::from_millis(dice.u64(LATE))),
+            4..=5 => Fault::AcceptThenHang,
+            6 => Fault::Hang,
+            7 => Fault::HangFor(Duration::from_millis(dice.u64(1..200))),
+            8 => Fault::Reset,
+            9 => Fault::AcceptThenDrop,
+            10 => Fault::Truncate,
+            11 => html(503),
+            12 => Fault::too_many_requests(Some(0)),
+            _ => Fault::WrongObjectIds,
+        };
+        let rule = FaultRule::new(fault, Times::Once).index(table).writes();
+        stage.standin.inject(if dice.bool() { rule.host(dice.usize(0..2)) } else { rule });
+        poll(Duration::from_millis(dice.u64(10..120)), || ended.load(Ordering::Relaxed).then_some(()));
+    }
+}
+
+/// A session that makes transactions, and another one when it breaks.
+struct Writer<'a> {
+    cluster: &'a Cluster,
+    table: &'a str,
+    name: String,
+    db: Option<Client>,
+}
+
+impl Writer<'_> {
+    /// Makes a transaction. One that fails, for a duplicate key or a deadlock for instance, is rolled back.
+    fn step(&mut self, (parts, end): &Step) -> Result<()> {
+        let mut db = match self.db.take() {
+            Some(db) => db,
+            None => session(self.cluster)?,
+        };
+        if self.transaction(&mut db, parts, *end).is_err() && db.batch_execute("rollback").is_err() {
+            // The server has restarted; what was prepared is to be ended all the same.
+            let mut db = session(self.cluster)?;
+            let prepared = format!("select 1 from pg_prepared_xacts where gid = '{}'", self.name);
+            if db.query_opt(&prepared, &[])?.is_some() {
+                db.batch_execute(&format!("rollback prepared '{}'", self.name))?;
+            }
+            return Ok(());
+        }
+        self.db = Some(db);
+        Ok(())
+    }
+
+    fn transaction(&self, db: &mut Client, parts: &[Part], end: End) -> Result<(), postgres::Error> {
+        db.batch_execute("begin")?;
+        for part in parts {
+            match part {
+                Part::Plain(statement) => db.batch_execute(&statement.sql(self.table))?,
+                Part::Savepoint(statements, released) => {
+                    db.batch_execute("savepoint s")?;
+                    let all = statements.iter().try_for_each(|one| db.batch_execute(&one.sql(self.table)));
+                    let end = if *released && all.is_ok() { "release s" } else { "rollback to s" };
+                    db.batch_execute(end)?;
+                }
+            }
+        }
+        match end {
+            End::Commit => db.batch_execute("commit"),
+            End::Rollback => db.batch_execute("rollback"),
+            End::TwoPhase(commits) => {
+                db.batch_execute(&format!("prepare transaction '{}'", self.name))?;
+                let word = if commits { "commit" } else { "rollback" };
+                db.batch_execute(&format!("{word} prepared '{}'", self.name))
+            }
+        }
+    }
+}
+
+/// A session of the superuser, as soon as there is one to be had.
+fn session(cluster: &Cluster) -> Result<Client> {
+    let session = poll(PATIENCE, || {
+        let mut db = cluster.connect("postgres", "postgres").ok()?;
+        db.batch_execute("set deadlock_timeout = '20ms'; set lock_timeout = '5s'").ok()?;
+        Some(db)
+    });
+    session.ok_or_else(|| anyhow!("no session within {PATIENCE:?}"))
+}
