@@ -28,9 +28,7 @@ fn held(stage: &Stage, index: &str) -> BTreeMap<String, String> {
 
 #[track_caller]
 fn assert_holds(stage: &Stage, db: &mut Client, index: &str, expected: &[(&str, &str)]) {
-    let mut seen = 0;
     wait_until("an empty queue", SOON, || {
-        seen+=1; if seen == 600 { eprintln!("requests {} hang {}", stage.standin.request_count(), stage.standin.in_hang()); let _ = std::process::Command::new("sh").arg("-c").arg("for p in $(pgrep -f 'audit_algolia worker'); do echo == $p; grep -H . /proc/$p/task/*/wchan /proc/$p/task/*/syscall; ss -tnp | grep pid=$p; done").status(); for r in db.query("select q::text from audit_algolia.queue q union all select s::text from audit_algolia.queue_stats() s union all select s::text from audit_algolia.worker_stats() s union all select a::text from pg_stat_activity a where backend_type like 'audit%'", &[]).unwrap() { eprintln!("{}", r.get::<_,String>(0)); } }
         db.query_one("select count(*) from audit_algolia.queue", &[]).unwrap().get::<_, i64>(0) == 0
     });
     let expected: BTreeMap<String, String> =

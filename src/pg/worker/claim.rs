@@ -423,7 +423,7 @@ impl Taking {
             _ => None,
         };
         let place = ledger.claimed(self.slot, rest, flight);
-        if place.is_none() {
+        if place.is_none() && !self.records.is_empty() {
             // The lane has been closed meanwhile.
             ledger.release_objects(self.slot, self.lane, self.hashes.iter().copied());
         }
