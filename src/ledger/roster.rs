@@ -6,6 +6,17 @@ use super::{Change, Kinds, Ledger, Micros, Stage, Worker, WORKERS};
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
 
+/// How a worker's process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It had nothing to do any more.
+    Orderly,
+    /// Somebody has asked for it.
+    Terminated,
+    /// An error.
+    Failed,
+}
+
 /// What is known about the extension in a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -221,11 +232,12 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// A worker's process ends: what it held waits again. A failure delays the next start, doubling from a second
+    /// A worker's process ends: what it held waits again. Another is started a second after somebody has terminated it,
+    /// at once after an orderly end. A failure delays the next start, doubling from a second
     /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
     /// whose database somebody has terminated sessions of, are one failure and not a loop. Its objects are held for
     /// `quarantine`.
-    pub fn leave(&mut self, slot: usize, failed: bool, quarantine: Micros, now: Micros) -> Wakes {
+    pub fn leave(&mut self, slot: usize, exit: Exit, quarantine: Micros, now: Micros) -> Wakes {
         const SECOND: Micros = 1_000_000;
         let mut wakes = Wakes::default();
         let Some(worker) = self.workers.get(slot) else {
@@ -237,12 +249,16 @@ impl Ledger {
         if let Some(entry) = self.database_mut(database) {
             // It was there already when the start was put off that is still to come.
             let counts_already = entry.crashes > 0 && started_at < entry.restart_at && now < entry.restart_at;
-            if !failed {
-                entry.crashes = 0;
-            } else if !counts_already {
-                entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
-                let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
-                entry.restart_at = now.saturating_add(delay);
+            match exit {
+                Exit::Orderly => entry.crashes = 0,
+                // Whoever asked for it may do so again: the failures before count, this is none.
+                Exit::Terminated => entry.restart_at = entry.restart_at.max(now.saturating_add(SECOND)),
+                Exit::Failed if counts_already => (),
+                Exit::Failed => {
+                    entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
+                    let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
+                    entry.restart_at = now.saturating_add(delay);
+                }
             }
         }
         wakes.add(self.launcher_latch);

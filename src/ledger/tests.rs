@@ -154,7 +154,7 @@ fn a_worker_that_dies_gives_everything_back() {
     assert!(next_span(&mut ledger, HUNGRY, 0).is_some());
     fly(&mut ledger, 0, 0, &[1030, 1031, 1032, 1033], Some(Span { lo: 1024, hi: 1029 }));
     assert!(next_span(&mut ledger, HUNGRY, 0).is_some(), "it is reading the rest when it dies");
-    ledger.leave(0, true, 0, 0);
+    ledger.leave(0, Exit::Failed, 0, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!(lane.in_flight, 0);
     assert_eq!(lane.backlog.iter().collect::<Vec<_>>(), vec![Span { lo: 1024, hi: 1033 }]);
@@ -229,7 +229,7 @@ fn failing_workers_are_started_more_and_more_slowly() {
     let mut ledger = ledger(1);
     let (mut now, mut delays) = (0, Vec::new());
     for _ in 0..8 {
-        ledger.leave(0, true, 0, now);
+        ledger.leave(0, Exit::Failed, 0, now);
         let restart_at = ledger.database_mut(DB).unwrap().restart_at;
         delays.push((restart_at - now) / SECOND);
         now = restart_at;
@@ -238,15 +238,27 @@ fn failing_workers_are_started_more_and_more_slowly() {
     }
     assert_eq!(delays, vec![1, 2, 4, 8, 16, 32, 60, 60]);
     now += 61 * SECOND;
-    ledger.leave(0, true, 0, now);
+    ledger.leave(0, Exit::Failed, 0, now);
     assert_eq!(ledger.database_mut(DB).unwrap().restart_at, now + SECOND, "it had been healthy for a minute");
+}
+
+#[test]
+fn a_terminated_worker_is_started_again_after_a_second_each_time() {
+    const SECOND: Micros = 1_000_000;
+    let mut ledger = ledger(1);
+    for now in [0, 5 * SECOND, 9 * SECOND] {
+        ledger.leave(0, Exit::Terminated, 0, now);
+        assert_eq!(ledger.database_mut(DB).unwrap().restart_at, now + SECOND);
+        let (slot, launch) = ledger.enlist(DB, 0).unwrap();
+        ledger.report_for_duty(slot, launch, 1, 1, now);
+    }
 }
 
 #[test]
 fn workers_that_end_together_delay_the_next_start_once() {
     let mut ledger = ledger(4);
     for slot in 0..4 {
-        ledger.leave(slot, true, 0, 500_000 + slot as Micros);
+        ledger.leave(slot, Exit::Failed, 0, 500_000 + slot as Micros);
     }
     let entry = ledger.database_mut(DB).unwrap();
     assert_eq!((entry.crashes, entry.restart_at), (1, 1_500_000));
@@ -260,7 +272,7 @@ fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
     fly(&mut ledger, 0, 0, &[1024], None);
     ledger.close_lanes(DB);
     ledger.publish(8, DB, &[queued(1, 4096, 4096)], 0);
-    ledger.leave(0, false, 0, 0);
+    ledger.leave(0, Exit::Orderly, 0, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!((lane.in_flight, lane.queued), (0, 1));
 }
@@ -514,7 +526,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     assert_eq!(ledger.claim(1, 1029), Claim::Taken);
     let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
     ledger.claimed(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
-    ledger.leave(1, true, 0, 0);
+    ledger.leave(1, Exit::Failed, 0, 0);
     let lane = ledger.lane(0).unwrap();
     assert_eq!(lane.backlog.iter().map(|span| (span.lo, span.hi)).collect::<Vec<_>>(), [(1024, 1029)]);
 }

@@ -2,9 +2,32 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
+
+/// Somebody has asked for this process's end.
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+// pgrx's bindings wrap functions for calls from Rust; a handler has to be the server's function itself.
+// SAFETY: declared as in the server's headers.
+unsafe extern "C-unwind" {
+    fn die(signal: std::ffi::c_int);
+    fn SignalHandlerForConfigReload(signal: std::ffi::c_int);
+}
+
+/// The server's handler of SIGTERM, and a note of it: by the exit code alone, its end could be that of an error.
+unsafe extern "C-unwind" fn die_and_note(signal: std::ffi::c_int) {
+    TERMINATED.store(true, Ordering::Relaxed);
+    // SAFETY: called as the server would call it.
+    unsafe { die(signal) }
+}
+
+/// Whether this process ends because somebody has asked for it.
+pub(super) fn was_terminated() -> bool {
+    TERMINATED.load(Ordering::Relaxed)
+}
 
 /// Installs PostgreSQL's own handlers, so that a query or a lock wait ends at once on SIGTERM, and lets signals in.
 /// pgrx's handlers only set flags that nobody would look at in the middle of a query.
@@ -13,16 +36,10 @@ pub(super) fn obey_signals() {
     use pg_sys::pqsignal as install;
     #[cfg(feature = "pg18")]
     use pg_sys::pqsignal_be as install;
-    // pgrx's bindings wrap functions for calls from Rust; a handler has to be the server's function itself.
-    // SAFETY: declared as in the server's headers.
-    extern "C-unwind" {
-        fn die(signal: std::ffi::c_int);
-        fn SignalHandlerForConfigReload(signal: std::ffi::c_int);
-    }
     // SAFETY: both handlers are the server's own, made for processes like ours; a background worker starts with
     // signals blocked until it has installed its handlers.
     unsafe {
-        install(pg_sys::SIGTERM as i32, Some(die));
+        install(pg_sys::SIGTERM as i32, Some(die_and_note));
         install(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
         // A reload between the fork and the handler has been missed: the settings are as old as the fork.

@@ -121,7 +121,7 @@ impl Mirror {
             (left == 0).then_some(())
         });
         if empty.is_none() {
-            bail!("the queue is not empty after {PATIENCE:?}");
+            bail!("the queue is not empty after {PATIENCE:?}: {}", remains(stage, table)?);
         }
         std::thread::sleep(Duration::from_millis(LATE.end));
         let mut db = session(&stage.cluster)?;
@@ -145,7 +145,7 @@ impl Mirror {
     fn trouble(&self, stage: &Stage, done: &AtomicBool) -> Result<()> {
         let mut dice = Rng::new();
         while !done.load(Ordering::Relaxed) {
-            poll(Duration::from_millis(dice.u64(300..900)), || done.load(Ordering::Relaxed).then_some(()));
+            poll(Duration::from_millis(dice.u64(800..2500)), || done.load(Ordering::Relaxed).then_some(()));
             let mut db = session(&stage.cluster)?;
             let workers = "from pg_stat_activity where backend_type = 'audit_algolia worker'";
             if self.crashes && dice.u8(0..8) == 0 {
@@ -313,6 +313,17 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// What is left of an index's rows, and what the statistics say of them.
+fn remains(stage: &Stage, table: &str) -> Result<String> {
+    let query = "select q::text from audit_algolia.queue q join audit_algolia.index i on i.id = q.index_id where i.name = $1
+                 union all
+                 select s::text from audit_algolia.queue_stats() s where s.index_name = $1
+                 union all
+                 select w::text from audit_algolia.worker_stats() w";
+    let rows = session(&stage.cluster)?.query(query, &[&table])?;
+    Ok(rows.iter().map(|row| format!("\n  {}", row.get::<_, String>(0))).collect())
 }
 
 /// A session of the superuser, as soon as there is one to be had.

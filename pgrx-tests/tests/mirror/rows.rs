@@ -70,7 +70,8 @@ fn a_row_that_stops_matching_the_filter_is_deleted() {
 #[test]
 fn what_the_index_does_not_hold_is_not_told() {
     let (stage, mut db) = stage();
-    db.batch_execute("select audit_algolia.pause(); insert into t values (1, 'a', true), (2, 'b', false)").unwrap();
+    db.batch_execute("select audit_algolia.pause(); insert into t values (1, 'a', true), (2, 'b', false)")
+        .unwrap();
     db.batch_execute("update t set note = 'n'; update t set v = v; update t set v = 'x' where not shown")
         .unwrap();
     db.batch_execute("delete from t where not shown").unwrap();

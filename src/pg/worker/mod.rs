@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 
 use super::process::{self, in_transaction};
 use super::{guc, shmem};
-use crate::ledger::Duty;
+use crate::ledger::{Duty, Exit};
 use flow::Flow;
 
 /// Where the launcher's argument keeps the slot and the launch.
@@ -101,7 +101,12 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             pg_sys::AbortOutOfAnyTransaction();
             pg_sys::GetCurrentTimestamp()
         };
-        let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, code != 0, guc::quarantine(), now));
+        let exit = match code {
+            0 => Exit::Orderly,
+            _ if process::was_terminated() => Exit::Terminated,
+            _ => Exit::Failed,
+        };
+        let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, exit, guc::quarantine(), now));
         shmem::wake(wakes.unwrap_or_default());
     }
 }
