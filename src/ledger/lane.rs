@@ -265,16 +265,21 @@ impl Lane {
         }
     }
 
-    /// Algolia has judged a batch: `rows` of its rows have arrived, perhaps none.
-    pub fn delivered(&mut self, rows: i64, now: Micros) {
-        if rows > 0 {
-            self.delivered_total = self.delivered_total.saturating_add(rows);
-            self.last_delivered_at = now;
+    /// Algolia has judged the records of an attempt that began at `started_at`, which shows that nothing is amiss any
+    /// more. An attempt that was under way when the latest failure was noted shows no such thing.
+    pub fn answered(&mut self, started_at: Micros) {
+        if !self.knew_of(started_at) {
+            self.failures = 0;
+            self.retry_at = 0;
+            self.retrying = 0;
+            self.blocked = false;
         }
-        self.failures = 0;
-        self.retry_at = 0;
-        self.retrying = 0;
-        self.blocked = false;
+    }
+
+    /// `rows` rows have arrived.
+    pub fn delivered(&mut self, rows: i64, now: Micros) {
+        self.delivered_total = self.delivered_total.saturating_add(rows);
+        self.last_delivered_at = now;
         self.rate_rows = self.decayed(now) + rows as f64;
         self.rate_at = now;
     }

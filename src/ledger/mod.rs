@@ -105,6 +105,8 @@ pub struct Appetite {
 /// What became of the rows of a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Landing<'a> {
+    /// Algolia has judged the records, whatever it said of each.
+    pub judged: bool,
     /// Arrived, and deleted from the queue.
     pub delivered: &'a [i64],
     /// How many older versions were deleted with them.
@@ -357,7 +359,10 @@ impl Ledger {
         let Some(landed) = self.land(worker, flight, ids) else { return };
         let dealt_with = landing.delivered.len() + landing.kept;
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
-            if dealt_with > 0 {
+            if landing.judged {
+                lane.answered(landed.started_at);
+            }
+            if !landing.delivered.is_empty() {
                 lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
             }
             if (dealt_with as i64) < landed.rows {
@@ -382,7 +387,7 @@ impl Ledger {
 
     /// A batch has been delivered as a whole and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        let landing = Landing { delivered: ids, ..Landing::default() };
+        let landing = Landing { judged: true, delivered: ids, ..Landing::default() };
         self.landed(worker, flight, ids.iter().copied(), landing, now);
     }
 
@@ -404,6 +409,7 @@ impl Ledger {
     /// requests may still be executed.
     pub fn resign(&mut self, worker: usize, held_until: Micros) {
         self.hold_all_objects(worker, held_until);
+        self.leave_probation(worker);
         let Some(me) = self.workers.get_mut(worker) else {
             return;
         };

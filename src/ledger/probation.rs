@@ -26,6 +26,8 @@ pub struct Probation {
     /// Nobody may claim it before `due`.
     pub held: bool,
     pub due: Micros,
+    /// The worker that has it in its hands between judgement and [`Ledger::hold_back`], plus one.
+    pub judged_by: u32,
 }
 
 /// What becomes of a refused record.
@@ -40,12 +42,15 @@ pub enum Sentence {
 impl Probation {
     /// A free entry.
     pub const EMPTY: Probation =
-        Probation { database: 0, index_id: 0, id: 0, attempts: 0, held: false, due: 0 };
+        Probation { database: 0, index_id: 0, id: 0, attempts: 0, held: false, due: 0, judged_by: 0 };
 }
 
 impl Ledger {
-    /// A record was refused: counts it, against the number of attempts it has (0 is as good as 1).
-    pub fn judge(&mut self, database: u32, index_id: i32, id: i64, max_attempts: i32) -> Sentence {
+    /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
+    pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> Sentence {
+        let Some(database) = self.workers.get(worker).map(|me| me.database) else {
+            return Sentence::Dies(1);
+        };
         let mine =
             |entry: &Probation| entry.database == database && entry.index_id == index_id && entry.id == id;
         let known = self.probation.iter().position(mine);
@@ -57,14 +62,18 @@ impl Ledger {
             }
             return Sentence::Dies(attempts);
         }
-        // When all entries are taken, one whose record is not held back may have been forgotten by its queue.
+        // When all entries are taken, one whose record nobody has in his hands may have been forgotten by its queue.
+        let is_idle = |entry: &Probation| {
+            !entry.held && entry.judged_by == 0 && self.claims.holder(entry.database, entry.id).is_none()
+        };
         let place = known
             .or_else(|| self.probation.iter().position(|entry| entry.database == 0))
-            .or_else(|| self.probation.iter().position(|entry| !entry.held));
+            .or_else(|| self.probation.iter().position(is_idle));
         match place.and_then(|place| self.probation.get_mut(place)) {
             None => Sentence::Dies(attempts),
             Some(entry) => {
-                *entry = Probation { database, index_id, id, attempts, held: false, due: 0 };
+                let judged_by = worker as u32 + 1;
+                *entry = Probation { database, index_id, id, attempts, held: false, due: 0, judged_by };
                 Sentence::Waits(attempts)
             }
         }
@@ -78,12 +87,32 @@ impl Ledger {
         if let Some(entry) = self.probation.iter_mut().find(mine) {
             entry.held = true;
             entry.due = due;
+            entry.judged_by = 0;
             let _claimed = self.claims.claim(OWNER, database, id);
             self.parole_at = match self.parole_at {
                 0 => due,
                 earlier => earlier.min(due),
             };
+        } else if let Some(lane) =
+            self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane))
+        {
+            // Nobody knows of it any more, as after DROP EXTENSION: it waits like any other.
+            lane.give_back(crate::regions::Span { lo: id, hi: id });
         }
+    }
+
+    /// A worker ends: the records it has judged wait like any other.
+    pub(super) fn leave_probation(&mut self, worker: usize) {
+        for entry in self.probation.iter_mut().filter(|entry| entry.judged_by == worker as u32 + 1) {
+            entry.judged_by = 0;
+        }
+    }
+
+    /// The rows of an index that are held back.
+    pub(super) fn held_back(&self, database: u32, index_id: i32) -> impl Iterator<Item = i64> + '_ {
+        let held =
+            move |entry: &&Probation| entry.held && entry.database == database && entry.index_id == index_id;
+        self.probation.iter().filter(held).map(|entry| entry.id)
     }
 
     /// Lets those whose time has come be claimed again.
@@ -124,9 +153,7 @@ impl Ledger {
 
     /// Records of an index that wait for another attempt.
     pub fn on_probation(&self, database: u32, index_id: i32) -> i64 {
-        let waiting =
-            |entry: &&Probation| entry.held && entry.database == database && entry.index_id == index_id;
-        self.probation.iter().filter(waiting).count() as i64
+        self.held_back(database, index_id).count() as i64
     }
 
     /// Forgets the records of a database whose extension is no more.

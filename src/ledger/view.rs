@@ -19,8 +19,9 @@ impl Ledger {
         self.ends(database, index_id).map(|(_, hi)| hi).max()
     }
 
-    /// Every span in which a waiting row of the index can be: published, left over, being read, in flight. Rows that
-    /// are visible already and about to be published can be anywhere.
+    /// Every span in which a waiting row of the index can be: published, left over, put off, being read, in flight, held
+    /// back. Rows that are visible already and about to be published can be anywhere. So can rows that were passed over
+    /// because somebody else had them locked; of those this knows nothing.
     fn ends(&self, database: u32, index_id: i32) -> impl Iterator<Item = (i64, i64)> + '_ {
         let place = self.find_lane(database, index_id);
         let lane = place.and_then(|place| self.lane(place));
@@ -32,11 +33,17 @@ impl Ledger {
         let held = workers.flat_map(move |worker| {
             let scanning = (worker.scanning_lane as usize).checked_sub(1).map(|lane| (lane, worker.scanning));
             let flights = worker.flights.iter().filter(|f| f.rows > 0).map(|f| (f.lane as usize, f.span));
-            flights.chain(scanning).filter(move |(lane, _)| Some(*lane) == place).map(|(_, s)| (s.lo, s.hi))
+            let postponed = worker.postponed.rows.iter().map(|span| (worker.postponed.lane as usize, span));
+            flights
+                .chain(scanning)
+                .chain(postponed)
+                .filter(move |(lane, _)| Some(*lane) == place)
+                .map(|(_, s)| (s.lo, s.hi))
         });
         let announced =
             self.announced(database).filter(move |a| a.index_id == index_id).map(|_| (i64::MIN, i64::MAX));
-        waiting.chain(held).chain(announced)
+        let held_back = self.held_back(database, index_id).map(|id| (id, id));
+        waiting.chain(held).chain(held_back).chain(announced)
     }
 
     /// Sets the totals of a database to zero.

@@ -13,6 +13,8 @@ use crate::pg::{shmem, xact};
 
 /// How often the queue is looked at. Only while somebody waits in `flush` is there such a clock.
 const LOOK_EVERY_MS: i64 = 10;
+/// How often at most all of it is read, past what has been deleted and not yet been vacuumed.
+const LOOK_THROUGH_EVERY: Duration = Duration::from_millis(500);
 
 #[pg_extern(sql = false)]
 fn flush(max_wait: Option<Interval>) -> Result<bool, ErrorReport> {
@@ -39,14 +41,14 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
     let mut waiting = Vec::new();
     for (index, _, _) in indices()? {
         if let Some(highest) = highest(index)? {
-            waiting.push((index, highest));
+            waiting.push(Waiting { index, highest, look_at: Instant::now() });
         }
     }
     loop {
         let mut still = Vec::new();
-        for (index, highest) in waiting {
-            if is_waiting(index, highest)? {
-                still.push((index, highest));
+        for mut rows in waiting {
+            if !rows.are_gone()? {
+                still.push(rows);
             }
         }
         if still.is_empty() {
@@ -60,6 +62,33 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
     }
 }
 
+/// What was queued for an index before the call.
+struct Waiting {
+    index: i32,
+    highest: i64,
+    /// The whole stretch is not looked through again before this.
+    look_at: Instant,
+}
+
+impl Waiting {
+    /// Whether nothing of it is left. The ledger knows how far down there can be rows, save those that somebody has
+    /// locked: so the last word has the whole stretch.
+    fn are_gone(&mut self) -> Outcome<bool> {
+        let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), self.index));
+        if let Some(lowest) = lowest {
+            if is_waiting(self.index, lowest, self.highest)? {
+                return Ok(false);
+            }
+        }
+        if Instant::now() < self.look_at {
+            return Ok(false);
+        }
+        let is_gone = !is_waiting(self.index, i64::MIN, self.highest)?;
+        self.look_at = Instant::now() + LOOK_THROUGH_EVERY;
+        Ok(is_gone)
+    }
+}
+
 /// The highest id waiting in an index.
 fn highest(index: i32) -> Outcome<Option<i64>> {
     Spi::connect(|client| {
@@ -68,9 +97,8 @@ fn highest(index: i32) -> Outcome<Option<i64>> {
     })
 }
 
-/// Whether rows of an index up to `highest` are still in the queue, by a snapshot of this moment.
-fn is_waiting(index: i32, highest: i64) -> Outcome<bool> {
-    let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), index)).unwrap_or(i64::MIN);
+/// Whether rows of an index from `lowest` to `highest` are still in the queue, by a snapshot of this moment.
+fn is_waiting(index: i32, lowest: i64, highest: i64) -> Outcome<bool> {
     // Otherwise a query would see the snapshot the caller's statement began with.
     // SAFETY: a snapshot of this moment, popped below or by the abort.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };

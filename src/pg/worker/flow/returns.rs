@@ -21,6 +21,8 @@ const LOCKED: &str = "dead letters are locked by somebody else";
 struct Landed {
     flight: usize,
     cargo: Cargo,
+    /// Algolia has judged the records.
+    judged: bool,
     /// All rows of the batch have arrived.
     whole: bool,
     /// If not: those that have.
@@ -134,6 +136,8 @@ impl Flow {
         };
         let mut landed = Landed {
             flight,
+            judged: !cargo.ids.is_empty()
+                && matches!(outcome, Outcome::Delivered { .. } | Outcome::Rejected { .. }),
             cargo,
             whole,
             parts,
@@ -185,7 +189,7 @@ impl Flow {
             let Some(id) = landed.cargo.ids.get(row).copied() else { continue };
             let object = landed.cargo.objects.get(row).cloned().flatten();
             landed.complaint = Some(reason.clone());
-            match ledger.judge(self.database, landed.cargo.index_id, id, guc::max_attempts()) {
+            match ledger.judge(self.slot, landed.cargo.index_id, id, guc::max_attempts()) {
                 Sentence::Dies(attempts) => {
                     let status = Some(status);
                     landed.dead.push(Dead { id, object_id, object, attempts, status, reason });
@@ -269,6 +273,7 @@ impl Flow {
         let (slot, index_id) = (self.slot, batch.cargo.index_id);
         let versions = batch.cargo.versions();
         let landing = Landing {
+            judged: batch.judged,
             delivered: batch.delivered(),
             superseded: batch.superseded,
             kept: batch.refused(),
