@@ -77,6 +77,13 @@ impl Ledger {
         }
     }
 
+    /// An index is paused or resumed. A lane that is not there yet is opened as the table says.
+    pub fn set_paused(&mut self, database: u32, index_id: i32, paused: bool) {
+        if let Some(lane) = self.find_lane(database, index_id).and_then(|place| self.lane_at(place)) {
+            lane.paused = paused;
+        }
+    }
+
     /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
     /// rows may be left from before the server started. `false` when there is no lane left.
     pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {

@@ -34,7 +34,10 @@ impl Ledger {
             let Some(place) = self.find_lane(database, *index_id) else { continue };
             let is_still = self
                 .lane(place)
-                .is_some_and(|lane| lane.enqueued_total == *published && lane.fresh.is_empty());
+                // One that is paused must not be opened again by a commit, which would know nothing of it.
+                .is_some_and(|lane| {
+                    lane.enqueued_total == *published && lane.fresh.is_empty() && !lane.paused
+                });
             if is_still && !self.is_in_use(place) {
                 self.close_lane(place);
             }

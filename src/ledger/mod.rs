@@ -327,14 +327,16 @@ impl Ledger {
     pub fn claimed(&mut self, worker: usize, rest: Option<Span>, flight: Option<Flight>) -> Option<usize> {
         let me = self.workers.get_mut(worker)?;
         let lane = (me.scanning_lane as usize).checked_sub(1)?;
+        let place = match flight {
+            Some(flight) => Some(me.take_off(flight)?),
+            None => None,
+        };
         match rest {
             Some(rest) => me.scanning = rest,
             None => me.scanning_lane = 0,
         }
-        let flight = flight?;
-        let place = me.take_off(flight)?;
-        self.lanes.get_mut(lane)?.in_flight += flight.rows;
-        Some(place)
+        self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
+        place
     }
 
     /// The claiming transaction is over: what was not claimed of the span waits again.
@@ -347,7 +349,8 @@ impl Ledger {
         }
     }
 
-    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again.
+    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where
+    /// its lane is, if that has not been closed since.
     pub fn landed(
         &mut self,
         worker: usize,
@@ -355,8 +358,8 @@ impl Ledger {
         ids: impl IntoIterator<Item = i64>,
         landing: Landing<'_>,
         now: Micros,
-    ) {
-        let Some(landed) = self.land(worker, flight, ids) else { return };
+    ) -> Option<usize> {
+        let landed = self.land(worker, flight, ids)?;
         let dealt_with = landing.delivered.len() + landing.kept;
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
             if landing.judged {
@@ -373,6 +376,13 @@ impl Ledger {
         if let Some(database) = self.workers.get(worker).map(|me| me.database) {
             self.acquit(database, landing.delivered);
         }
+        self.lane(landed.lane as usize).map(|_| landed.lane as usize)
+    }
+
+    /// Where the lane of a batch under way is, if it has not been closed since.
+    pub fn lane_of_flight(&self, worker: usize, flight: usize) -> Option<usize> {
+        let lane = self.workers.get(worker)?.flights.get(flight)?.lane as usize;
+        self.lane(lane).map(|_| lane)
     }
 
     fn land_objects(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {

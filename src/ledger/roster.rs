@@ -1,7 +1,7 @@
 //! Who serves which database: the launcher's book, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{Change, Kinds, Ledger, Micros, Stage, Worker, WORKERS};
+use super::{Change, Kinds, LaneKey, Ledger, Micros, Stage, Worker, WORKERS};
 
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
@@ -295,6 +295,30 @@ impl Ledger {
         is_due
     }
 
+    /// Whether there are rows that are counted while nobody knows where they are.
+    pub fn has_lost_rows(&self, database: u32) -> bool {
+        self.lanes_of(database)
+            .any(|(place, index_id)| self.is_losing_rows(place, LaneKey { database, index_id }))
+    }
+
+    /// Whether more rows are counted in a lane than are to be found by what is known.
+    fn is_losing_rows(&self, place: usize, key: LaneKey) -> bool {
+        let Some(lane) = self.lane(place).filter(|lane| lane.counted && lane.queued > lane.in_flight) else {
+            return false;
+        };
+        let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty());
+        let is_read = || {
+            let reads = |worker: &Worker| {
+                worker.scanning_lane as usize == place + 1
+                    || (worker.postponed.lane as usize == place && !worker.postponed.rows.is_empty())
+            };
+            self.workers.iter().any(reads)
+        };
+        !is_known
+            && !is_read()
+            && lane.queued > lane.in_flight + self.on_probation(key.database, key.index_id)
+    }
+
     /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. Should rows
     /// have been removed by hand, a recount tells.
     pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
@@ -302,13 +326,8 @@ impl Ledger {
         let mut any_lost = false;
         for place in 0..super::LANES {
             if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
-                let held_back = self.on_probation(database, key.index_id);
+                let lost = self.is_losing_rows(place, key);
                 if let Some(lane) = self.lane_at(place) {
-                    let somewhere = lane.in_flight + held_back;
-                    let lost = lane.queued > somewhere
-                        && lane.deferred.is_empty()
-                        && lane.fresh.is_empty()
-                        && lane.backlog.is_empty();
                     any_lost |= lost;
                     if everything || lost {
                         lane.sweep();
@@ -339,12 +358,19 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// Has the workers of a database whose number is `wanted` or more retire.
+    /// Has the workers of a database whose number is `wanted` or more retire. One that stays has a look at what they may
+    /// have been woken for.
     pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
         let mut wakes = Wakes::default();
         for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.retire) {
             worker.retire = true;
             wakes.add(worker.latch);
+        }
+        if wakes != Wakes::default() {
+            if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
+                other.awake();
+                wakes.add(other.latch);
+            }
         }
         wakes
     }

@@ -2,10 +2,12 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 /// Somebody has asked for this process's end.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
@@ -73,11 +75,17 @@ pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) -> bool {
     events & pg_sys::WL_TIMEOUT as i32 != 0
 }
 
+/// Whether the configuration is to be read again.
+pub(super) fn is_reload_asked_for() -> bool {
+    // SAFETY: the flag is set by the server's SIGHUP handler.
+    unsafe { pg_sys::ConfigReloadPending != 0 }
+}
+
 /// Reads the configuration again if a reload was asked for; returns whether it was.
 pub(super) fn reload_if_asked() -> bool {
     // SAFETY: the flag is set by the server's SIGHUP handler; the file is read outside of the handler.
     unsafe {
-        if pg_sys::ConfigReloadPending == 0 {
+        if !is_reload_asked_for() {
             return false;
         }
         pg_sys::ConfigReloadPending = 0;
@@ -113,6 +121,42 @@ pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Resul
         pg_sys::MemoryContextSwitchTo(context);
     }
     result
+}
+
+/// As [`in_transaction`], but a lock that is not to be had makes it abort with `None`: how long it waits for one is for
+/// `work` to say, see [`limit_lock_waits`].
+pub(super) fn in_transaction_unless_locked<T, E>(
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<Option<T>, E> {
+    // SAFETY: reads what is current.
+    let context = unsafe { pg_sys::CurrentMemoryContext };
+    PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Some)))
+        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| {
+            // SAFETY: ends the transaction that the error has broken off, as the server's own main loop does.
+            unsafe {
+                pg_sys::AbortCurrentTransaction();
+                pg_sys::MemoryContextSwitchTo(context);
+            }
+            Ok(None)
+        })
+        .execute()
+}
+
+/// For the rest of the transaction, nobody's lock is waited for longer than this.
+pub(super) fn limit_lock_waits(limit: &CStr) {
+    // SAFETY: two C strings; the setting falls back with the transaction's end.
+    unsafe {
+        pg_sys::set_config_option(
+            c"lock_timeout".as_ptr(),
+            limit.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        )
+    };
 }
 
 /// Tells autovacuum at once what this process has written.

@@ -23,6 +23,8 @@ struct Pending {
     notes: Vec<Note>,
     /// An index or a pause has changed: the workers must read them again.
     stale: bool,
+    /// Which subtransaction has paused or resumed which index, in the order it happened.
+    pauses: Vec<(pg_sys::SubTransactionId, i32, bool)>,
     /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
     /// There is one more database.
@@ -76,6 +78,17 @@ pub(super) fn note_dead(index_id: i32, rows: i64) {
 pub(super) fn note_stale() {
     register();
     PENDING.with_borrow_mut(|pending| pending.stale = true);
+}
+
+/// The current subtransaction has paused an index, or has it resumed: in force from the moment of its commit.
+pub(super) fn note_paused(index_id: i32, paused: bool) {
+    register();
+    // SAFETY: reads the state of the current transaction; there is one, for a table is being written.
+    let mine = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    PENDING.with_borrow_mut(|pending| {
+        pending.pauses.retain(|(by, index, _)| (*by, *index) != (mine, index_id));
+        pending.pauses.push((mine, index_id, paused));
+    });
 }
 
 /// The current transaction has created or dropped an extension; launcher and workers are told when it commits.
@@ -208,6 +221,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
+            // After the workers have been told that what they have read may be outdated: they leave this alone then.
+            if let (false, Some(mut ledger)) = (pending.pauses.is_empty(), shmem::ledger()) {
+                for (_, index, paused) in &pending.pauses {
+                    ledger.set_paused(database, *index, *paused);
+                }
+            }
             unhold(pending.held, true);
             if pending.new_database {
                 let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
@@ -252,8 +271,14 @@ unsafe extern "C-unwind" fn on_subtransaction(
             for note in pending.take_notes_of(mine) {
                 pending.note(parent, note.change.index_id).add(&note.change);
             }
+            for (by, ..) in pending.pauses.iter_mut().filter(|(by, ..)| *by == mine) {
+                *by = parent;
+            }
         }
-        SUBXACT_EVENT_ABORT_SUB => drop(pending.take_notes_of(mine)),
+        SUBXACT_EVENT_ABORT_SUB => {
+            drop(pending.take_notes_of(mine));
+            pending.pauses.retain(|(by, ..)| *by != mine);
+        }
         _ => (),
     });
 }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::{Fault, FaultRule, Times};
 use audit_algolia_tests::wait::wait_until;
 
 use crate::support::*;
@@ -139,4 +140,30 @@ fn more_rows_than_can_be_claimed_at_once_are_delivered_all_the_same() {
     wait_until("all rows", 3 * SOON, || stage.standin.operations("log") >= 180_000);
     wait_for_empty_queue(&mut db, "log");
     assert_eq!(stage.standin.operations("log"), 180_000);
+}
+
+#[test]
+fn rows_that_somebody_has_locked_hold_up_nothing_but_themselves() {
+    let stage = Stage::builder().setting("audit_algolia.workers", 1).start().unwrap();
+    let mut db = staged(&stage, "log");
+    watch(&mut db, "other");
+    wait_for_state(&mut db, "other", "idle");
+    let fault = Fault::HangFor(Duration::from_millis(600));
+    stage.standin.inject(FaultRule::new(fault, Times::Once).index("log").writes());
+    insert(&mut db, "log", 1..=100);
+    wait_until("a batch on its way", SOON, || queue(&mut db, "log").in_flight == 100);
+    let mut outsider = stage.admin();
+    outsider.batch_execute("begin; select * from audit_algolia.queue where id % 2 = 0 for update").unwrap();
+    stage.wait_for_records("log", 100);
+    insert(&mut db, "other", 1..=100);
+    insert(&mut db, "log", 101..=200);
+    stage.wait_for_records("other", 100);
+    stage.wait_for_records("log", 200);
+    wait_until("half of the batch settled", SOON, || queue(&mut db, "log").queued == 50);
+    let left = one::<i64>(&mut db, "select count(*) from audit_algolia.queue where id % 2 = 0");
+    assert_eq!(left, 50);
+    outsider.batch_execute("commit").unwrap();
+    wait_for_empty_queue(&mut db, "log");
+    assert_eq!(queue(&mut db, "log").queued, 0);
+    assert_holds(&stage.standin, "log", 1..=200);
 }

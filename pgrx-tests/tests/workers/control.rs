@@ -1,5 +1,6 @@
 //! pause, resume, flush, reset_stats, and the words the statistics have for what is going on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +30,76 @@ fn a_pause_holds_until_it_is_resumed() {
     stage.wait_for_records("log", 10);
     let error = db.batch_execute("select audit_algolia.pause('unknown')").unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42704");
+}
+
+#[test]
+fn a_row_committed_after_a_pause_waits_whatever_the_workers_are_doing() {
+    let stage = Stage::builder().setting("audit_algolia.batch_rows", 50).start().unwrap();
+    let mut db = staged(&stage, "log");
+    db.batch_execute(
+        "create table late (id bigint primary key, note text);
+         select audit_algolia.watch('late', columns => '{note}', index_name => 'log', object_prefix => 'late:')",
+    )
+    .unwrap();
+    let rounds = AtomicUsize::new(0);
+    let is_there = |n| stage.standin.arrivals().iter().any(|row| row.object_id == format!("late:{n}"));
+    thread::scope(|scope| {
+        // Ends by itself, also when the test has failed: a few statements for each round.
+        scope.spawn(|| {
+            let mut db = stage.admin();
+            for first in (1..=50_000).step_by(100) {
+                insert(&mut db, "log", first..=first + 99);
+                if rounds.load(Ordering::Relaxed) == 25 {
+                    break;
+                }
+            }
+        });
+        for n in 1..=25 {
+            db.batch_execute("select audit_algolia.pause('log')").unwrap();
+            insert(&mut db, "late", n..=n);
+            stays_true("not sent", Duration::from_millis(40), || !is_there(n));
+            db.batch_execute("select audit_algolia.resume('log')").unwrap();
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    wait_until("all of them sent", SOON, || (1..=25).all(is_there));
+}
+
+#[test]
+fn flush_waits_for_a_record_that_is_held_back() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.max_record_bytes = 1_000)
+        .setting("audit_algolia.max_attempts", 3)
+        .setting("audit_algolia.retry_min", "10min")
+        .setting("audit_algolia.retry_max", "10min")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    db.batch_execute("insert into log values (1, repeat('x', 2000))").unwrap();
+    wait_until("a refusal", SOON, || queue(&mut db, "log").retrying == 1);
+    insert(&mut db, "log", 2..=2);
+    assert!(!one::<bool>(&mut db, "select audit_algolia.flush('200 ms')"));
+    stage.wait_for_records("log", 1);
+    insert(&mut db, "log", 3..=3);
+    assert!(!one::<bool>(&mut db, "select audit_algolia.flush('200 ms')"));
+}
+
+#[test]
+fn flush_waits_for_rows_that_somebody_has_locked() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_state(&mut db, "log", "idle");
+    db.batch_execute("select audit_algolia.pause()").unwrap();
+    insert(&mut db, "log", 1..=1);
+    let mut outsider = stage.admin();
+    outsider.batch_execute("begin; select * from audit_algolia.queue for update").unwrap();
+    insert(&mut db, "log", 2..=2);
+    db.batch_execute("select audit_algolia.resume()").unwrap();
+    wait_until("the row nobody has locked", SOON, || queue(&mut db, "log").queued == 1);
+    assert!(!one::<bool>(&mut db, "select audit_algolia.flush('1 s')"));
+    outsider.batch_execute("commit").unwrap();
+    assert!(one::<bool>(&mut db, "select audit_algolia.flush('20 s')"));
+    assert_holds(&stage.standin, "log", 1..=2);
 }
 
 #[test]

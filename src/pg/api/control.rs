@@ -47,6 +47,9 @@ fn set_paused(paused: bool, index_name: Option<String>) -> Outcome<Vec<i32>> {
         Some(name) if indices.is_empty() => Err(no_such_index(&name)),
         _ => {
             xact::note_stale();
+            for index in &indices {
+                xact::note_paused(*index, paused);
+            }
             Ok(indices)
         }
     }

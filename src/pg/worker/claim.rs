@@ -285,6 +285,10 @@ pub(super) fn claim(
         let Some(mut ledger) = shmem::ledger() else {
             return Ok(Catch::Nothing);
         };
+        if ledger.lane(lane).is_none_or(|lane| lane.paused) {
+            // Since the span was handed out: rows committed after the pause may be among these.
+            return Ok(Catch::Nothing);
+        }
         taking.take(rows, &mut ledger);
         if !taking.objects.is_empty() {
             drop(ledger);
@@ -425,6 +429,7 @@ impl Taking {
         let place = ledger.claimed(self.slot, rest, flight);
         if place.is_none() && !self.records.is_empty() {
             // The lane has been closed meanwhile.
+            ledger.unclaim(self.slot, self.records.iter().map(|(id, _)| *id));
             ledger.release_objects(self.slot, self.lane, self.hashes.iter().copied());
         }
         drop(ledger);

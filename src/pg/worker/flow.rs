@@ -21,6 +21,9 @@ use crate::pg::{failpoint, guc, shmem};
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
 const NAP_MS: i64 = 60_000;
+/// When all is quiet but for rows that are counted and nowhere, as after somebody had them locked, they are searched for:
+/// for the first time after so long, and then after twice as long each time, up to a nap.
+const SEARCH_AFTER_MS: i64 = 5_000;
 /// This often the indices are read again and the whole queue is looked through, for rows that nobody has published:
 /// somebody has written them by hand, or had them locked when they were passed over.
 const SWEEP_EVERY: Micros = 600_000_000;
@@ -41,7 +44,6 @@ struct Index {
 /// A batch that is on its way.
 struct Cargo {
     index_id: i32,
-    lane: usize,
     /// The rows of the batch, in its order.
     ids: Vec<i64>,
     /// Of each, which object it is a version of.
@@ -83,6 +85,8 @@ pub(super) struct Flow {
     foreign: Option<String>,
     /// Statistics of tables have not been told since the last transaction.
     untold: bool,
+    /// How soon rows are searched for that nobody knows the whereabouts of.
+    search_after_ms: i64,
     dice: fastrand::Rng,
 }
 
@@ -100,6 +104,7 @@ impl Flow {
             gone: false,
             foreign: None,
             untold: true,
+            search_after_ms: SEARCH_AFTER_MS,
             dice: fastrand::Rng::new(),
         }
     }
@@ -130,7 +135,7 @@ impl Flow {
                 shmem::wake(wakes.unwrap_or_default());
             }
             let wake_at = scratch.round(|| self.round(orders.retire));
-            self.rest(wake_at);
+            self.rest(wake_at, orders.retire);
         }
     }
 
@@ -167,12 +172,22 @@ impl Flow {
         }
     }
 
-    fn rest(&mut self, wake_at: Option<Micros>) {
-        if self.gone {
+    /// Waits until there is something to do.
+    fn rest(&mut self, wake_at: Option<Micros>, retiring: bool) {
+        // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
+        // middle of the round has to be looked for.
+        pgrx::check_for_interrupts!();
+        if self.gone || process::is_reload_asked_for() || self.has_new_orders(retiring) {
             return;
         }
         let mut timeout =
             wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
+        let has_lost = shmem::ledger().is_some_and(|ledger| ledger.has_lost_rows(self.database));
+        self.search_after_ms = if has_lost { self.search_after_ms } else { SEARCH_AFTER_MS };
+        let searches = has_lost && timeout >= self.search_after_ms;
+        if searches {
+            timeout = self.search_after_ms;
+        }
         if self.untold {
             timeout = timeout.min(TELL_AFTER_MS);
         }
@@ -181,10 +196,18 @@ impl Flow {
             self.untold = false;
             process::report_statistics();
         }
-        if slept && timeout == NAP_MS && self.cargo.is_empty() {
+        if slept && searches && timeout == self.search_after_ms {
+            self.search_after_ms = (2 * self.search_after_ms).min(NAP_MS);
             let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, false));
             shmem::wake(wakes.unwrap_or_default());
         }
+    }
+
+    /// Whether there are orders that have not been followed; to retire is one that takes a while.
+    fn has_new_orders(&self, retiring: bool) -> bool {
+        let ledger = shmem::ledger();
+        let me = ledger.as_ref().and_then(|ledger| ledger.workers.get(self.slot));
+        me.is_none_or(|me| me.leave || me.stale || me.retire != retiring)
     }
 
     fn orders(&mut self) -> Orders {
@@ -256,7 +279,6 @@ impl Flow {
                         claimed.flight,
                         Cargo {
                             index_id,
-                            lane,
                             ids: claimed.ids,
                             objects: claimed.objects,
                             oversized: claimed.oversized,

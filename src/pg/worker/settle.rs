@@ -1,10 +1,12 @@
 //! The short transactions after a delivery: what has arrived is deleted, what was refused is buried.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::claim::{lock, Statements};
-use crate::pg::process::in_transaction;
+use crate::pg::process::{in_transaction, in_transaction_unless_locked, limit_lock_waits};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 
@@ -19,11 +21,17 @@ pub(super) struct Dead {
     pub(super) reason: String,
 }
 
+/// How long a settlement waits for rows that somebody else has locked. Everything else this worker has to do waits with
+/// it.
+const PATIENCE: &CStr = c"500ms";
+
 /// What came of a settlement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
     Done,
-    /// Somebody has locked the dead letters.
+    /// Somebody has locked rows: the lists have those that are done.
+    Partly,
+    /// Somebody has locked rows, or the dead letters: nothing is done.
     Busy,
     /// The queue is no more: the extension has been dropped.
     Gone,
@@ -48,10 +56,11 @@ pub(super) struct Delivered {
 /// that somebody is just putting back into the queue must not be overlooked in both places.
 pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
     failpoint::reach("before settlement");
-    let settled = in_transaction(|| {
+    let settled: spi::Result<Option<Settled>> = in_transaction_unless_locked(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
+        limit_lock_waits(PATIENCE);
         if delivered.iter().any(|batch| batch.may_have_dead) && !lock_dead_letters(statements) {
             return Ok(Settled::Busy);
         }
@@ -65,7 +74,7 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
                     return Ok(Settled::Busy);
                 }
             }
-            for batch in delivered {
+            for batch in delivered.iter_mut() {
                 if !batch.ids.is_empty() {
                     let arguments = [batch.index_id.into(), batch.ids.clone().into()];
                     let deleted = client.update(&statements.settle, None, &arguments)?;
@@ -85,7 +94,35 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
         })
     });
     failpoint::reach("after settlement");
-    settled
+    match settled? {
+        Some(settled) => Ok(settled),
+        None => settle_unlocked(statements, delivered),
+    }
+}
+
+/// Deletes delivered rows that nobody has locked, and takes the others off the lists. An object's versions stay together:
+/// were the newest deleted without the older ones, one of those would be sent next.
+fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
+    in_transaction(|| {
+        if !lock(statements.queue) {
+            return Ok(Settled::Gone);
+        }
+        Spi::connect_mut(|client| {
+            for batch in delivered {
+                batch.objects.clear();
+                batch.versions.clear();
+                batch.superseded = 0;
+                let arguments = [batch.index_id.into(), std::mem::take(&mut batch.ids).into()];
+                let rows =
+                    client.update(include_str!("../../../sql/settle_unlocked.sql"), None, &arguments)?;
+                for row in rows {
+                    batch.ids.extend(row.get::<i64>(1)?);
+                }
+                xact::note_removed(batch.index_id, batch.ids.len() as i64);
+            }
+            Ok(Settled::Partly)
+        })
+    })
 }
 
 /// Locks the dead letters without waiting. It is the second table, which is not waited for, see `lock`; being a member of
@@ -97,13 +134,14 @@ fn lock_dead_letters(statements: &Statements) -> bool {
 
 /// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted.
 pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi::Result<Settled> {
-    in_transaction(|| {
+    let buried: spi::Result<Option<Settled>> = in_transaction_unless_locked(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
         if !lock_dead_letters(statements) {
             return Ok(Settled::Busy);
         }
+        limit_lock_waits(PATIENCE);
         let ids: Vec<i64> = dead.iter().map(|row| row.id).collect();
         let object_ids: Vec<Option<String>> =
             dead.iter().map(|row| row.object_id.as_deref().map(storable)).collect();
@@ -133,7 +171,8 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
             failpoint::reach("in burial");
             Ok(Settled::Done)
         })
-    })
+    });
+    Ok(buried?.unwrap_or(Settled::Busy))
 }
 
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are

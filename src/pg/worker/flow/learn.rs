@@ -93,8 +93,12 @@ impl Flow {
         }
         let Some(mut ledger) = shmem::ledger() else { return };
         let mut left_out = None;
+        // Somebody may have paused or resumed an index since it was read: then that is in force already.
+        let is_outdated = ledger.workers.get(self.slot).is_none_or(|me| me.stale);
         for (id, name, paused) in rows.iter().filter(|(id, _, _)| !unused.contains(id)) {
-            if !ledger.open_lane(self.database, *id, *paused, now()) {
+            let known = ledger.find_lane(self.database, *id).and_then(|place| ledger.lane(place));
+            let paused = known.map_or(*paused, |lane| if is_outdated { lane.paused } else { *paused });
+            if !ledger.open_lane(self.database, *id, paused, now()) {
                 left_out = Some(name);
             }
         }

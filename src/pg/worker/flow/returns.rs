@@ -15,7 +15,7 @@ use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};
 use crate::pg::{guc, shmem};
 
 /// What keeps delivered or refused records where they are.
-const LOCKED: &str = "dead letters are locked by somebody else";
+const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
 
 /// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
 struct Landed {
@@ -213,7 +213,9 @@ impl Flow {
         let mut delivered: Vec<Delivered> = {
             let ledger = shmem::ledger();
             let may_have_dead = |batch: &Landed| {
-                let lane = ledger.as_ref().and_then(|ledger| ledger.lane(batch.cargo.lane));
+                let lane = ledger
+                    .as_ref()
+                    .and_then(|ledger| ledger.lane(ledger.lane_of_flight(self.slot, batch.flight)?));
                 lane.is_none_or(|lane| lane.dead != 0 || !lane.counted)
             };
             landed.iter().map(|batch| batch.to_settle(may_have_dead(batch))).collect()
@@ -227,18 +229,24 @@ impl Flow {
         }
         self.gone |= matches!(outcome, Ok(Settled::Gone));
         for (batch, settled) in landed.iter_mut().zip(delivered) {
-            if matches!(outcome, Ok(Settled::Done)) {
-                batch.superseded = settled.superseded;
-                continue;
-            }
+            let reason = match &outcome {
+                Ok(Settled::Done) => {
+                    batch.superseded = settled.superseded;
+                    continue;
+                }
+                Ok(Settled::Partly) if settled.ids.len() == batch.delivered().len() => continue,
+                Ok(Settled::Partly | Settled::Busy) => LOCKED.to_owned(),
+                Ok(Settled::Gone) => String::new(),
+                Err(error) => error.to_string(),
+            };
             batch.whole = false;
-            batch.parts.clear();
-            if matches!(outcome, Ok(Settled::Busy)) {
-                batch.setback = Some(Reverse {
-                    kind: Setback::Retry,
-                    reason: LOCKED.to_owned(),
-                    at_least: Duration::from_micros(PAUSE as u64),
-                });
+            batch.parts = if matches!(outcome, Ok(Settled::Partly)) { settled.ids } else { Vec::new() };
+            // Rows that stand by themselves are passed over for as long as they are locked. Everything else would be sent
+            // again and again.
+            let is_passed_over = matches!(outcome, Ok(Settled::Partly)) && batch.cargo.versions().is_empty();
+            if !is_passed_over && !self.gone {
+                let at_least = Duration::from_micros(PAUSE as u64);
+                batch.setback = Some(Reverse { kind: Setback::Retry, reason, at_least });
             }
         }
     }
@@ -256,7 +264,7 @@ impl Flow {
                 self.gone = true;
                 "the queue is no more".to_owned()
             }
-            Ok(Settled::Busy) => LOCKED.to_owned(),
+            Ok(Settled::Partly | Settled::Busy) => LOCKED.to_owned(),
             Err(error) => {
                 complain("audit_algolia could not bury refused records", &error.to_string());
                 error.to_string()
@@ -280,13 +288,13 @@ impl Flow {
             versions: &versions,
             held_until: batch.held_until,
         };
-        let (mut recovered, mut deaths) = (false, None);
+        let (mut recovered, mut deaths, mut place) = (false, None, None);
         if let Some(mut ledger) = shmem::ledger() {
-            ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
+            place = ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
             for (id, due) in &batch.waiting {
                 ledger.hold_back(self.database, index_id, *id, *due);
             }
-            if let Some(lane) = ledger.lane_at(batch.cargo.lane) {
+            if let Some(lane) = place.and_then(|place| ledger.lane_at(place)) {
                 if let Some(complaint) = &batch.complaint {
                     lane.refused(batch.refused() as i64, complaint, now);
                 }
@@ -304,16 +312,16 @@ impl Flow {
         }
         if let Some(setback) = &batch.setback {
             let rows = batch.cargo.rows().count().saturating_sub(batch.delivered().len() + batch.refused());
-            self.set_back(&batch.cargo, rows, setback, now);
+            self.set_back(&batch.cargo, place, rows, setback, now);
         }
     }
 
     /// Has the lane wait after a failure.
-    fn set_back(&mut self, cargo: &Cargo, rows: usize, setback: &Reverse, now: Micros) {
+    fn set_back(&mut self, cargo: &Cargo, lane: Option<usize>, rows: usize, setback: &Reverse, now: Micros) {
         let dice = self.dice.f64();
         let mut is_news = false;
         if let Some(mut ledger) = shmem::ledger() {
-            if let Some(lane) = ledger.lane_at(cargo.lane) {
+            if let Some(lane) = lane.and_then(|place| ledger.lane_at(place)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
                 let backoff = if lane.knew_of(cargo.started_at) {
                     Duration::ZERO
@@ -351,13 +359,13 @@ impl Flow {
     pub(super) fn give_up(&mut self, flight: usize, reason: &str) {
         if let Some(cargo) = self.cargo.remove(&flight) {
             let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
-            if let Some(mut ledger) = shmem::ledger() {
+            let lane = shmem::ledger().and_then(|mut ledger| {
                 let versions = cargo.versions();
                 let landing = Landing { versions: &versions, ..Landing::default() };
-                ledger.landed(self.slot, flight, cargo.rows(), landing, 0);
-            }
+                ledger.landed(self.slot, flight, cargo.rows(), landing, 0)
+            });
             let rows = cargo.rows().count();
-            self.set_back(&cargo, rows, &Reverse { kind, reason, at_least }, now());
+            self.set_back(&cargo, lane, rows, &Reverse { kind, reason, at_least }, now());
         }
     }
 }
