@@ -188,6 +188,35 @@ fn partitions_are_emptied_alone_and_together() {
 }
 
 #[test]
+fn a_dead_version_goes_when_a_newer_one_is_delivered_and_never_comes_over_it() {
+    let stage = Stage::builder().standin(|standin| standin.max_record_bytes = 1_000).start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id int primary key, v text);
+         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
+         insert into t select n, repeat('x', 2000) from generate_series(1, 3) as n",
+    )
+    .unwrap();
+    let dead = |db: &mut Client| -> Vec<String> {
+        let rows = db.query("select object_id from audit_algolia.dead_letters order by 1", &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    wait_until("deaths", SOON, || dead(&mut db) == ["1", "2", "3"]);
+    assert_holds(&stage, &mut db, "t", &[]);
+    db.batch_execute("update t set v = 'short' where id = 1; delete from t where id = 2").unwrap();
+    assert_holds(&stage, &mut db, "t", &[("1", "short")]);
+    assert_eq!(dead(&mut db), ["3"]);
+    // Put back while a newer version waits, it is superseded.
+    db.batch_execute("select audit_algolia.pause(); update t set v = 'short, too' where id = 3").unwrap();
+    let put_back = db.query_one("select audit_algolia.redrive()", &[]).unwrap();
+    assert_eq!(put_back.get::<_, i64>(0), 1);
+    stage.standin.set_max_record_bytes(100_000);
+    db.batch_execute("select audit_algolia.resume()").unwrap();
+    assert_holds(&stage, &mut db, "t", &[("1", "short"), ("3", "short, too")]);
+    assert!(dead(&mut db).is_empty());
+}
+
+#[test]
 fn truncation_cascades() {
     let (stage, mut db) = stage();
     db.batch_execute(
