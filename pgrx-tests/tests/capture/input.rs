@@ -80,7 +80,7 @@ const RULES: &[Case] = &[
     ("watch('t', columns => '{v}', facets => '{op}')", "42703", "facet \"op\"", true),
     ("watch('t', columns => '{v}', operations => null)", "22004", "operations must not be null", true),
     ("watch('t', columns => '{v}', mode => 'mirror', operations => '{insert,update}')", "22023", "mirror takes all operations", true),
-    ("watch('t', columns => '{v}', mode => 'mirror', object_id => '{v}')", "55000", "(v) of table public.t are no key", true),
+    ("watch('t', columns => '{v}', mode => 'mirror', object_id => '{v}')", "55000", "(v) of table input.t are no key", true),
     ("watch('t', columns => '{v}', mode => 'copy')", "22023", "unrecognized mode \"copy\"", true),
     ("watch('t', columns => '{v}', mode => null)", "22004", "mode must not be null", true),
     ("watch('t', columns => '{v}', backfill => true)", "0A000", "backfill is not supported yet", true),
