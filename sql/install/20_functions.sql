@@ -46,6 +46,20 @@ create function audit_algolia.preview(source regclass, max_rows integer default 
 comment on function audit_algolia.preview(regclass, integer) is
     'The records that rows of a watched table would leave the database as, newest rows first. Needs ownership of the table.';
 
+-- Counts with the caller's rights, row-level security included.
+create function audit_algolia.activity(
+    source regclass,
+    at timestamptz,
+    span interval default '1 hour',
+    actor_column text default 'user_id',
+    action_column text default 'event')
+    returns table (action text, events bigint, unique_actors bigint)
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'activity_wrapper';
+comment on function audit_algolia.activity(regclass, timestamptz, interval, text, text) is
+    'Events and distinct actors of a watched table, by action, in the window of time (at - span, at]; the row without an action is the total. Needs SELECT on the table.';
+
 create function audit_algolia.pseudonym(value text)
     returns text
     language c stable strict security definer
