@@ -11,6 +11,7 @@ pub mod record;
 pub mod regions;
 pub mod rules;
 pub mod secret;
+pub mod secured_key;
 
 #[cfg(any(
     feature = "pg13",

@@ -68,6 +68,18 @@ create function audit_algolia.pseudonym(value text)
 comment on function audit_algolia.pseudonym(text) is
     'The pseudonym of a value under the current key. To resolve pseudonyms, compute it over your own users table.';
 
+create function audit_algolia.secured_key(
+    parent_key text,
+    filters text,
+    valid_until timestamptz default null,
+    restrict_indices text[] default null)
+    returns text
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'secured_key_wrapper';
+comment on function audit_algolia.secured_key(text, text, timestamptz, text[]) is
+    'An Algolia key that can search what the parent key can, restricted to records that meet the filters, to a time and to some indices. Made here, without asking Algolia.';
+
 create function audit_algolia.queue_stats(
     out index_name text,
     out state text,

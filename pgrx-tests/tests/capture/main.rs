@@ -13,6 +13,7 @@ mod history;
 mod hostile;
 mod input;
 mod isolation;
+mod keys;
 mod names;
 mod pairs;
 mod partitions;

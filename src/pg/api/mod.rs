@@ -6,6 +6,7 @@ mod dead_letters;
 mod flush;
 mod partitions;
 mod preview;
+mod secured_key;
 mod sources;
 mod stats;
 mod triggers;
