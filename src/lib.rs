@@ -6,6 +6,7 @@
 pub mod claims;
 pub mod delivery;
 pub mod ledger;
+pub mod metrics;
 pub mod pseudonym;
 pub mod record;
 pub mod regions;

@@ -125,6 +125,14 @@ create function audit_algolia.worker_stats(
 comment on function audit_algolia.worker_stats() is
     'One row per delivery worker of this database and the latest batch it took.';
 
+create function audit_algolia.metrics()
+    returns text
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'metrics_wrapper';
+comment on function audit_algolia.metrics() is
+    'The numbers of queue_stats() and worker_stats() as OpenMetrics text, for a scraper.';
+
 create function audit_algolia.reset_stats()
     returns void
     language c volatile security definer

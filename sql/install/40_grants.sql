@@ -15,5 +15,6 @@ grant usage on schema audit_algolia to current_user;
 grant usage on schema audit_algolia to pg_monitor;
 grant execute on function audit_algolia.queue_stats() to pg_monitor;
 grant execute on function audit_algolia.worker_stats() to pg_monitor;
+grant execute on function audit_algolia.metrics() to pg_monitor;
 
 comment on schema audit_algolia is 'Keeps Algolia indices in step with audit tables, from inside the database.';

@@ -4,6 +4,7 @@ mod activity;
 mod control;
 mod dead_letters;
 mod flush;
+mod metrics;
 mod partitions;
 mod preview;
 mod secured_key;
