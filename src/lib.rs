@@ -5,6 +5,7 @@
 
 pub mod claims;
 pub mod delivery;
+pub mod index_settings;
 pub mod ledger;
 pub mod metrics;
 pub mod pseudonym;

@@ -181,6 +181,14 @@ create function audit_algolia.discard(index_name text default null, ids bigint[]
 comment on function audit_algolia.discard(text, bigint[]) is
     'Deletes dead letters for good: those of an index or (NULL) of all, those with the ids given or (NULL) all. Returns how many.';
 
+create function audit_algolia.index_settings(index_name text)
+    returns jsonb
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'index_settings_wrapper';
+comment on function audit_algolia.index_settings(text) is
+    'The settings an index needs so that its records can be filtered, counted and ranked by time, by the rules of all tables that deliver to it. Needs ownership of those.';
+
 create function audit_algolia.follow_partitions()
     returns event_trigger
     language c security definer

@@ -24,6 +24,7 @@ mod records;
 mod replicas;
 mod rights;
 mod secrecy;
+mod settings;
 mod statements;
 mod transactions;
 mod trees;

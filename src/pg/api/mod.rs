@@ -8,6 +8,7 @@ mod metrics;
 mod partitions;
 mod preview;
 mod secured_key;
+mod settings;
 mod sources;
 mod stats;
 mod triggers;

@@ -1,0 +1,84 @@
+//! `index_settings`: what an index has to be told so that its records can be asked.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::AnyElement;
+
+use super::preview::jsonb;
+use super::{as_owner, caller, no_such_index};
+use crate::index_settings::Facts;
+use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::rules::gone;
+use crate::record::Operation;
+use crate::rules::{are_changes, parse_columns};
+
+#[pg_extern(sql = false)]
+fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, ErrorReport> {
+    let caller = caller();
+    let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
+    reported(settings).map(|settings| jsonb(settings.into_bytes()))
+}
+
+/// An index and the settings it is to have, as JSON.
+fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String)> {
+    let Some(name) = index_name else {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "index_name must not be null",
+            "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
+        ));
+    };
+    let (mut index, mut sources) = (None, Vec::new());
+    Spi::connect(|client| -> Outcome<()> {
+        let arguments = [name.into(), caller.into()];
+        for row in client.select(include_str!("../../../sql/index_sources.sql"), None, &arguments)? {
+            index = row.get::<i32>(1)?;
+            if let Some(table) = row.get::<String>(13)? {
+                if row.get(3)? != Some(true) {
+                    return Err(not_owner(&row.get::<String>(2)?.unwrap_or_default(), name));
+                }
+                sources.push(facts(&row, &table)?);
+            }
+        }
+        Ok(())
+    })?;
+    match index {
+        None => Err(no_such_index(name)),
+        Some(_) if sources.is_empty() => Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("no table is watched for index \"{name}\""),
+            "Its settings follow from the rules of the tables that deliver to it: call audit_algolia.watch() first.",
+        )),
+        Some(index) => Ok((index, crate::index_settings::index_settings(&sources).to_string())),
+    }
+}
+
+fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("must be owner of table {table}, which delivers to index \"{index}\""),
+        "Let a superuser, or somebody who owns all tables that deliver to the index, call the function.",
+    )
+}
+
+/// What the query has of one source.
+fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<Facts> {
+    let texts = |ordinal| -> Outcome<Vec<String>> {
+        Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())
+    };
+    let (entries, known) = (texts(4)?, texts(11)?);
+    let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let operations: Vec<Operation> = texts(9)?.iter().filter_map(|word| Operation::of(word)).collect();
+    let is_append = row.get::<String>(10)?.as_deref() == Some("append");
+    Ok(Facts {
+        columns: parse_columns(&entries, &known).map_err(|error| gone(error, table))?,
+        pseudonymize: texts(5)?,
+        object_id: texts(6)?,
+        time_column: row.get(7)?,
+        facets: texts(8)?,
+        are_changes: is_append && are_changes(&operations),
+        numeric: texts(12)?,
+    })
+}
