@@ -189,6 +189,14 @@ create function audit_algolia.index_settings(index_name text)
 comment on function audit_algolia.index_settings(text) is
     'The settings an index needs so that its records can be filtered, counted and ranked by time, by the rules of all tables that deliver to it. Needs ownership of those.';
 
+create function audit_algolia.configure_index(index_name text)
+    returns void
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'configure_index_wrapper';
+comment on function audit_algolia.configure_index(text) is
+    'Has a worker give an index the settings that audit_algolia.index_settings() shows. Needs ownership of all tables that deliver to it.';
+
 create function audit_algolia.follow_partitions()
     returns event_trigger
     language c security definer

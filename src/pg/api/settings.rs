@@ -1,4 +1,4 @@
-//! `index_settings`: what an index has to be told so that its records can be asked.
+//! `index_settings` and `configure_index`: what an index has to be told so that its records can be asked, and telling it.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -6,11 +6,14 @@ use pgrx::prelude::*;
 use pgrx::AnyElement;
 
 use super::preview::jsonb;
-use super::{as_owner, caller, no_such_index};
+use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
 use crate::index_settings::Facts;
+use crate::pg::capture::next_id;
+use crate::pg::owner::home;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::gone;
-use crate::record::Operation;
+use crate::pg::xact;
+use crate::record::{escape_non_ascii, Operation};
 use crate::rules::{are_changes, parse_columns};
 
 #[pg_extern(sql = false)]
@@ -18,6 +21,35 @@ fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, Erro
     let caller = caller();
     let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
     reported(settings).map(|settings| jsonb(settings.into_bytes()))
+}
+
+#[pg_extern(sql = false)]
+fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
+    refuse_read_only(c"audit_algolia.configure_index()");
+    let caller = caller();
+    reported(as_owner(|| {
+        let (index, settings) = wanted(index_name.as_deref(), caller)?;
+        // Kept as records are: so that any encoding has a place for it.
+        want(include_str!("../../../sql/want_settings.sql"), index, &escape_non_ascii(&settings))?;
+        let superseded = Spi::connect_mut(|client| {
+            client
+                .update(include_str!("../../../sql/supersede_settings.sql"), None, &[index.into()])
+                .map(|rows| rows.len())
+        })?;
+        if superseded > 0 {
+            xact::note_dead(index, -(superseded as i64));
+        }
+        warn_unless_preloaded();
+        Ok(())
+    }))
+}
+
+/// Stores settings that an index is to be given; the workers are told when the transaction commits.
+pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
+    let version = next_id(home()?.block_sequence);
+    Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
+    xact::note_stale();
+    Ok(())
 }
 
 /// An index and the settings it is to have, as JSON.
