@@ -23,6 +23,8 @@ struct Pending {
     notes: Vec<Note>,
     /// An index or a pause has changed: the workers must read them again.
     stale: bool,
+    /// Settings are wanted for an index.
+    wishes: bool,
     /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
     /// There is one more database.
@@ -78,6 +80,12 @@ pub(super) fn note_stale() {
     PENDING.with_borrow_mut(|pending| pending.stale = true);
 }
 
+/// The current transaction wants an index to be given settings; the workers are told when it commits.
+pub(super) fn note_wish() {
+    note_stale();
+    PENDING.with_borrow_mut(|pending| pending.wishes = true);
+}
+
 /// The current transaction has created or dropped an extension; launcher and workers are told when it commits.
 pub(super) fn note_extension() {
     register();
@@ -124,9 +132,9 @@ pub(super) fn note_prepare(gid: u64) {
     PREPARING.set(Some(gid));
 }
 
-/// Whether the current transaction has queued rows that nobody else can see yet.
+/// Whether the current transaction has queued rows, or settings, that nobody else can see yet.
 pub(super) fn has_queued() -> bool {
-    PENDING.with_borrow(|pending| pending.notes.iter().any(|n| n.change.queued > 0))
+    PENDING.with_borrow(|pending| pending.wishes || pending.notes.iter().any(|n| n.change.queued > 0))
 }
 
 fn change(index_id: i32, apply: impl FnOnce(&mut Change)) {

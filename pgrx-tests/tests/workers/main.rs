@@ -4,6 +4,7 @@
 mod ambiguous;
 mod batches;
 mod blocked;
+mod configure;
 mod contention;
 mod control;
 mod databases;

@@ -48,7 +48,7 @@ fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
 pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
     let version = next_id(home()?.block_sequence);
     Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
-    xact::note_stale();
+    xact::note_wish();
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::returns::later;
-use super::{complain, now, Flow, LOG_EVERY, PAUSE};
+use super::{complain, now, Flow, CROWDED, LOG_EVERY, PAUSE};
 use crate::delivery::batch::Batch;
 use crate::delivery::couriers::Errand;
 use crate::delivery::http::HttpClient;
@@ -52,7 +52,9 @@ impl Flow {
         while self.wishes.len() < MOST {
             let next = shmem::ledger().and_then(|mut ledger| ledger.next_settings(self.slot, now()));
             let Some((index_id, known)) = next else {
-                return shmem::ledger().and_then(|ledger| ledger.settings_due(self.slot));
+                // What is due and cannot be had has to do with others, and with how much they have claimed.
+                let due = shmem::ledger().and_then(|ledger| ledger.settings_due(self.slot));
+                return due.map(|due| due.max(now().saturating_add(CROWDED)));
             };
             let Some(name) = self.indices.get(&index_id).map(|index| index.name.clone()) else {
                 self.settings_back(index_id, Sent::Anew { at: now().saturating_add(60 * PAUSE) });
