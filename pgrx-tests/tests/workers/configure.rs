@@ -293,3 +293,42 @@ fn configuring_takes_the_ownership_of_all_tables_of_the_index() {
     assert_eq!(code(&mut owner, call), "");
     wait_for_settings(&stage, &mut db);
 }
+
+/// Sessions that lock what the worker reads or deletes, and take their time.
+#[test]
+fn whoever_holds_the_settings_locked_holds_up_no_records() {
+    let stage = builder().setting("audit_algolia.workers", 1).start().unwrap();
+    let mut db = staged(&stage, "log");
+    let mut slow = stage.admin();
+    // Settings are on their way while somebody is about to want others, and does not.
+    fail_settings(&stage, Fault::HangFor(Duration::from_secs(60)), Times::Once);
+    configure(&mut db);
+    wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
+    slow.batch_execute("begin; select audit_algolia.configure_index('log')").unwrap();
+    stage.standin.clear_faults();
+    wait_until("settings", SOON, || stage.standin.settings("log").is_some());
+    insert(&mut db, "log", 1..=1);
+    stage.wait_for_records("log", 1);
+    assert!(!is_settled(&mut db));
+    slow.batch_execute("rollback").unwrap();
+    wait_for_settings(&stage, &mut db);
+    // Nor does it matter when they are refused meanwhile.
+    fail_settings(&stage, Fault::error(400, "no"), Times::Always);
+    db.batch_execute("select audit_algolia.pause('log'), audit_algolia.configure_index('log')").unwrap();
+    slow.batch_execute("begin; lock table audit_algolia.dead_letter").unwrap();
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    wait_until("a refusal", SOON, || queue(&mut db, "log").last_error.contains("400"));
+    insert(&mut db, "log", 2..=2);
+    stage.wait_for_records("log", 2);
+    slow.batch_execute("commit; begin; lock table audit_algolia.configuration").unwrap();
+    // The workers look for new indices, and would look for settings.
+    watch(&mut db, "other");
+    insert(&mut db, "other", 1..=1);
+    insert(&mut db, "log", 3..=3);
+    stage.wait_for_records("other", 1);
+    stage.wait_for_records("log", 3);
+    stage.standin.clear_faults();
+    slow.batch_execute("delete from audit_algolia.configuration; commit").unwrap();
+    configure(&mut db);
+    wait_for_settings(&stage, &mut db);
+}

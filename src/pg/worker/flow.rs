@@ -72,6 +72,8 @@ pub(super) struct Flow {
     indices: HashMap<i32, Index>,
     cargo: HashMap<usize, Cargo>,
     wishes: HashMap<usize, Wish>,
+    /// The table of settings could not be read when it was to be.
+    wishes_unread: bool,
     /// When it was last logged that an index could not be given its settings.
     settings_told: HashMap<i32, Micros>,
     /// The queue has vanished under our hands.
@@ -95,6 +97,7 @@ impl Flow {
             indices: HashMap::new(),
             cargo: HashMap::new(),
             wishes: HashMap::new(),
+            wishes_unread: false,
             settings_told: HashMap::new(),
             gone: false,
             foreign: None,

@@ -15,7 +15,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::delivery::sink::Sink;
 use crate::ledger::{Micros, Sent, FLIGHTS};
-use crate::pg::worker::configure;
+use crate::pg::worker::configure::{self, Seen};
 use crate::pg::worker::settle::Settled;
 use crate::pg::{failpoint, guc, shmem};
 
@@ -32,13 +32,16 @@ pub(super) struct Wish {
 impl Flow {
     /// Reads which indices are to be given settings.
     pub(super) fn read_wishes(&mut self) {
-        match configure::wanted() {
-            Ok(Some(wanted)) => {
+        let seen = configure::wanted();
+        self.wishes_unread = matches!(seen, Ok(Seen::Locked) | Err(_));
+        match seen {
+            Ok(Seen::Found(wanted)) => {
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.want_settings(self.database, &wanted, now());
                 }
             }
-            Ok(None) => self.gone = true,
+            Ok(Seen::Locked) => (),
+            Ok(Seen::Gone) => self.gone = true,
             Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
         }
     }
@@ -49,45 +52,58 @@ impl Flow {
             return None;
         }
         let sink = self.sink.clone()?;
-        while self.wishes.len() < MOST {
+        if self.wishes_unread {
+            self.read_wishes();
+        }
+        let unread = self.wishes_unread.then(|| now().saturating_add(PAUSE));
+        while self.wishes.len() < MOST && !self.gone {
             let next = shmem::ledger().and_then(|mut ledger| ledger.next_settings(self.slot, now()));
             let Some((index_id, known)) = next else {
                 // What is due and cannot be had has to do with others, and with how much they have claimed.
                 let due = shmem::ledger().and_then(|ledger| ledger.settings_due(self.slot));
-                return due.map(|due| due.max(now().saturating_add(CROWDED)));
+                let due = due.map(|due| due.max(now().saturating_add(CROWDED)));
+                return due.into_iter().chain(unread).min();
             };
-            let Some(name) = self.indices.get(&index_id).map(|index| index.name.clone()) else {
-                self.settings_back(index_id, Sent::Anew { at: now().saturating_add(60 * PAUSE) });
-                continue;
-            };
-            match configure::read(index_id) {
-                Ok(Some((version, settings))) => {
-                    // A batch's number is below all of these.
-                    let flight = (FLIGHTS..).find(|number| !self.wishes.contains_key(number));
-                    let flight = flight.unwrap_or(FLIGHTS);
-                    let errand = Errand {
-                        flight,
-                        index_name: name,
-                        batch: Batch::settings(settings),
-                        sink: sink.clone(),
-                    };
-                    self.wishes.insert(flight, Wish { index_id, version, sink: sink.clone() });
-                    let sent = self.send(errand);
-                    failpoint::reach("after sending settings");
-                    if let Err(error) = sent {
-                        self.wishes.remove(&flight);
-                        complain("audit_algolia could not send settings", &error.to_string());
-                        self.settings_back(index_id, Sent::Anew { at: now().saturating_add(PAUSE) });
-                    }
-                }
-                Ok(None) => self.settings_back(index_id, Sent::Done { version: known }),
-                Err(error) => {
-                    complain("audit_algolia could not read its tables", &error.to_string());
-                    self.settings_back(index_id, Sent::Anew { at: now().saturating_add(PAUSE) });
-                }
+            if let Some(sent) = self.send_settings_of(index_id, known, &sink) {
+                self.settings_back(index_id, sent);
             }
         }
-        None
+        unread
+    }
+
+    /// Sends the settings of an index, of which the version `known` was known; `None`: they are on their way.
+    fn send_settings_of(&mut self, index_id: i32, known: i64, sink: &Arc<Sink<HttpClient>>) -> Option<Sent> {
+        let soon = || Some(Sent::Anew { at: now().saturating_add(PAUSE) });
+        let Some(index_name) = self.indices.get(&index_id).map(|index| index.name.clone()) else {
+            return Some(Sent::Anew { at: now().saturating_add(60 * PAUSE) });
+        };
+        let (version, settings) = match configure::read(index_id) {
+            Ok(Seen::Found(Some(found))) => found,
+            Ok(Seen::Found(None)) => return Some(Sent::Done { version: known }),
+            Ok(Seen::Locked) => return soon(),
+            Ok(Seen::Gone) => {
+                self.gone = true;
+                return Some(Sent::Done { version: known });
+            }
+            Err(error) => {
+                complain("audit_algolia could not read its tables", &error.to_string());
+                return soon();
+            }
+        };
+        // The numbers of batches are below all of these.
+        let flight = (FLIGHTS..).find(|number| !self.wishes.contains_key(number)).unwrap_or(FLIGHTS);
+        self.wishes.insert(flight, Wish { index_id, version, sink: sink.clone() });
+        let batch = Batch::settings(settings);
+        let sent = self.send(Errand { flight, index_name, batch, sink: sink.clone() });
+        failpoint::reach("after sending settings");
+        match sent {
+            Ok(()) => None,
+            Err(error) => {
+                self.wishes.remove(&flight);
+                complain("audit_algolia could not send settings", &error.to_string());
+                soon()
+            }
+        }
     }
 
     fn settings_back(&self, index_id: i32, sent: Sent) {
@@ -131,7 +147,8 @@ impl Flow {
                 self.gone = true;
                 Sent::Done { version }
             }
-            Ok(Settled::Busy) => Sent::Anew { at: now().saturating_add(PAUSE) },
+            // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
+            Ok(Settled::Busy) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
             Err(error) => {
                 complain("audit_algolia could not forget settings and sends them again", &error.to_string());
                 Sent::Anew { at: now().saturating_add(PAUSE) }
@@ -142,8 +159,7 @@ impl Flow {
     fn bury_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> Sent {
         let Refusal { status, reason, .. } = refusal;
         self.note_settings_error(index_id, &reason);
-        let failures = shmem::ledger().map_or(0, |ledger| ledger.settings_failures(self.database, index_id));
-        let attempts = i32::try_from(failures).unwrap_or(i32::MAX).saturating_add(1);
+        let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
         match configure::bury(index_id, version, attempts, status, &reason) {
             Ok(Settled::Done) => {
                 if let Some(index) = self.indices.get(&index_id) {
@@ -156,7 +172,7 @@ impl Flow {
                 self.gone = true;
                 Sent::Done { version }
             }
-            Ok(Settled::Busy) => Sent::Again { at: now().saturating_add(PAUSE) },
+            Ok(Settled::Busy) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
             Err(error) => {
                 complain("audit_algolia could not bury refused settings", &error.to_string());
                 Sent::Again { at: now().saturating_add(PAUSE) }
@@ -166,14 +182,22 @@ impl Flow {
 
     fn postpone_settings(&mut self, index_id: i32, reason: &str, at_least: Duration) -> Sent {
         self.note_settings_error(index_id, reason);
-        let failures = shmem::ledger().map_or(0, |ledger| ledger.settings_failures(self.database, index_id));
         let now = now();
         let is_news = self.settings_told.get(&index_id).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
         if let (true, Some(index)) = (is_news, self.indices.get(&index_id)) {
             log!("audit_algolia cannot give index \"{}\" its settings and tries again: {reason}", index.name);
             self.settings_told.insert(index_id, now);
         }
-        Sent::Again { at: later(now, guc::backoff().delay(failures, self.dice.f64()).max(at_least)) }
+        self.again(index_id, at_least)
+    }
+
+    fn again(&mut self, index_id: i32, at_least: Duration) -> Sent {
+        let failures = self.settings_failures(index_id);
+        Sent::Again { at: later(now(), guc::backoff().delay(failures, self.dice.f64()).max(at_least)) }
+    }
+
+    fn settings_failures(&self, index_id: i32) -> u32 {
+        shmem::ledger().map_or(0, |ledger| ledger.settings_failures(self.database, index_id))
     }
 
     /// Shows what went wrong in the statistics. No rows have failed.
