@@ -5,12 +5,15 @@
 
 pub mod claims;
 pub mod delivery;
+pub mod index_settings;
 pub mod ledger;
+pub mod metrics;
 pub mod pseudonym;
 pub mod record;
 pub mod regions;
 pub mod rules;
 pub mod secret;
+pub mod secured_key;
 
 #[cfg(any(
     feature = "pg13",

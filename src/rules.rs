@@ -57,6 +57,20 @@ pub fn check_object_id(entries: &[Option<&str>], table_columns: &[&str]) -> Resu
     Ok(key)
 }
 
+/// The column that an argument names, exactly.
+pub fn check_column<'a>(
+    argument: &'static str,
+    name: Option<&'a str>,
+    table_columns: &[String],
+) -> Result<&'a str, RuleError> {
+    let name = name.ok_or(RuleError::NullArgument { argument })?;
+    if table_columns.iter().any(|column| column == name) {
+        return Ok(name);
+    }
+    let known: Vec<&str> = table_columns.iter().map(String::as_str).collect();
+    Err(RuleError::unknown_column(name, &known))
+}
+
 /// The columns of `pseudonymize`, without repetitions. Each must be allowed: by `columns`, or by being one of
 /// the `key` columns.
 pub fn check_pseudonymize(

@@ -108,10 +108,10 @@ comment on index audit_algolia.dead_letter_object is 'Finds the dead letters tha
 comment on table audit_algolia.dead_letter is
     'Records that Algolia refuses, or that are too large to be sent. They stay until audit_algolia.redrive() or audit_algolia.discard() is called.';
 comment on column audit_algolia.dead_letter.index_id is 'The index the record was for.';
-comment on column audit_algolia.dead_letter.source is 'The source it came from.';
+comment on column audit_algolia.dead_letter.source is 'The source it came from; 0: none.';
 comment on column audit_algolia.dead_letter.id is 'Its id in the queue.';
 comment on column audit_algolia.dead_letter.enqueued_at is 'When it was queued.';
-comment on column audit_algolia.dead_letter.action is 'What was to be done with the record, as in the queue.';
+comment on column audit_algolia.dead_letter.action is 'What was to be done with the record, as in the queue; s: these are settings of the index.';
 comment on column audit_algolia.dead_letter.record is 'The record, JSON text.';
 comment on column audit_algolia.dead_letter.object_id is 'Its objectID.';
 comment on column audit_algolia.dead_letter.attempts is 'How often it was refused; 0: it was too large to be sent.';
@@ -119,6 +119,21 @@ comment on column audit_algolia.dead_letter.http_status is 'Algolia''s answer; N
 comment on column audit_algolia.dead_letter.error is 'Why it was refused, in Algolia''s words where there are any.';
 comment on column audit_algolia.dead_letter.died_at is 'When it was given up.';
 comment on column audit_algolia.dead_letter.object is 'Which object it is a version of, as in the queue.';
+
+-- One row per index at most: whoever wants other settings wants them instead of these.
+create table audit_algolia.configuration (
+    index_id integer not null,
+    settings text not null,
+    version bigint not null,
+    wanted_at timestamptz not null,
+    constraint configuration_pkey primary key (index_id)
+);
+comment on table audit_algolia.configuration is
+    'Settings that indices are still to be given; made by audit_algolia.configure_index(). A row disappears when Algolia has accepted it.';
+comment on column audit_algolia.configuration.index_id is 'The index.';
+comment on column audit_algolia.configuration.settings is 'What is sent, JSON text.';
+comment on column audit_algolia.configuration.version is 'An id of the queue''s; higher is newer.';
+comment on column audit_algolia.configuration.wanted_at is 'Start of the transaction that wants them.';
 
 -- One value buys a block of 1,024 ids. No CACHE: a session that keeps values back would hand out old ids late. It begins
 -- at the time in milliseconds: ids are in the objectIDs of changes, so an extension made anew must not hand out those of
@@ -138,3 +153,4 @@ select pg_catalog.pg_extension_config_dump('audit_algolia.source_id_seq', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.queue', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.queue_block', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.dead_letter', '');
+select pg_catalog.pg_extension_config_dump('audit_algolia.configuration', '');

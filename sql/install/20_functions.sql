@@ -46,6 +46,20 @@ create function audit_algolia.preview(source regclass, max_rows integer default 
 comment on function audit_algolia.preview(regclass, integer) is
     'The records that rows of a watched table would leave the database as, newest rows first. Needs ownership of the table.';
 
+-- Counts with the caller's rights, row-level security included.
+create function audit_algolia.activity(
+    source regclass,
+    at timestamptz,
+    span interval default '1 hour',
+    actor_column text default 'user_id',
+    action_column text default 'event')
+    returns table (action text, events bigint, unique_actors bigint)
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'activity_wrapper';
+comment on function audit_algolia.activity(regclass, timestamptz, interval, text, text) is
+    'Events and distinct actors of a watched table, by action, in the window of time (at - span, at]; the row without an action is the total. Needs SELECT on the table.';
+
 create function audit_algolia.pseudonym(value text)
     returns text
     language c stable strict security definer
@@ -53,6 +67,18 @@ create function audit_algolia.pseudonym(value text)
     as 'MODULE_PATHNAME', 'pseudonym_wrapper';
 comment on function audit_algolia.pseudonym(text) is
     'The pseudonym of a value under the current key. To resolve pseudonyms, compute it over your own users table.';
+
+create function audit_algolia.secured_key(
+    parent_key text,
+    filters text,
+    valid_until timestamptz default null,
+    restrict_indices text[] default null)
+    returns text
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'secured_key_wrapper';
+comment on function audit_algolia.secured_key(text, text, timestamptz, text[]) is
+    'An Algolia key that can search what the parent key can, restricted to records that meet the filters, to a time and to some indices. Made here, without asking Algolia.';
 
 create function audit_algolia.queue_stats(
     out index_name text,
@@ -98,6 +124,14 @@ create function audit_algolia.worker_stats(
     as 'MODULE_PATHNAME', 'worker_stats_wrapper';
 comment on function audit_algolia.worker_stats() is
     'One row per delivery worker of this database and the latest batch it took.';
+
+create function audit_algolia.metrics()
+    returns text
+    language c volatile security definer
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'metrics_wrapper';
+comment on function audit_algolia.metrics() is
+    'The numbers of queue_stats() and worker_stats() as OpenMetrics text, for a scraper.';
 
 create function audit_algolia.reset_stats()
     returns void
@@ -146,6 +180,22 @@ create function audit_algolia.discard(index_name text default null, ids bigint[]
     as 'MODULE_PATHNAME', 'discard_wrapper';
 comment on function audit_algolia.discard(text, bigint[]) is
     'Deletes dead letters for good: those of an index or (NULL) of all, those with the ids given or (NULL) all. Returns how many.';
+
+create function audit_algolia.index_settings(index_name text)
+    returns jsonb
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'index_settings_wrapper';
+comment on function audit_algolia.index_settings(text) is
+    'The settings an index needs so that its records can be filtered, counted and ranked by time, by the rules of all tables that deliver to it. Needs ownership of those.';
+
+create function audit_algolia.configure_index(index_name text)
+    returns void
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'configure_index_wrapper';
+comment on function audit_algolia.configure_index(text) is
+    'Has a worker give an index the settings that audit_algolia.index_settings() shows. Needs ownership of all tables that deliver to it.';
 
 create function audit_algolia.follow_partitions()
     returns event_trigger

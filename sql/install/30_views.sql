@@ -56,6 +56,7 @@ select
     case d.action
         when 'a' then 'addObject'
         when 'd' then 'deleteObject'
+        when 's' then 'settings'
         else d.action::pg_catalog.text
     end as action,
     -- Not jsonb, which has no place for every text that json can hold.
@@ -72,7 +73,7 @@ comment on view audit_algolia.dead_letters is
 comment on column audit_algolia.dead_letters.id is 'What redrive() and discard() take.';
 comment on column audit_algolia.dead_letters.index_name is 'The Algolia index the record was for.';
 comment on column audit_algolia.dead_letters.object_id is 'The record''s objectID.';
-comment on column audit_algolia.dead_letters.action is 'What was to be done with it, in Algolia''s words.';
+comment on column audit_algolia.dead_letters.action is 'What was to be done with it, in Algolia''s words; settings: the index was to be given them.';
 comment on column audit_algolia.dead_letters.record is 'The record as it was, or would have been, sent.';
 comment on column audit_algolia.dead_letters.attempts is 'How often it was refused; 0: it was too large to be sent.';
 comment on column audit_algolia.dead_letters.http_status is 'Algolia''s answer; NULL: it was not sent.';

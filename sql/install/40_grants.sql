@@ -6,6 +6,7 @@ revoke all on schema audit_algolia from public;
 -- A column of such a type, in somebody's table, would stand in the way of DROP EXTENSION.
 revoke all on type
     audit_algolia.index, audit_algolia.source, audit_algolia.queue, audit_algolia.dead_letter,
+    audit_algolia.configuration,
     audit_algolia.sources, audit_algolia.dead_letters
 from public;
 
@@ -15,5 +16,6 @@ grant usage on schema audit_algolia to current_user;
 grant usage on schema audit_algolia to pg_monitor;
 grant execute on function audit_algolia.queue_stats() to pg_monitor;
 grant execute on function audit_algolia.worker_stats() to pg_monitor;
+grant execute on function audit_algolia.metrics() to pg_monitor;
 
 comment on schema audit_algolia is 'Keeps Algolia indices in step with audit tables, from inside the database.';

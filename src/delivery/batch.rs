@@ -32,6 +32,15 @@ impl Action {
     }
 }
 
+/// Where a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// To the index's batches.
+    Batch,
+    /// To the index's settings.
+    Settings,
+}
+
 /// Whether a record went into the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a record that was not taken belongs to the next batch"]
@@ -98,18 +107,30 @@ impl BatchBuilder {
     /// Closes the body.
     pub fn finish(mut self) -> Batch {
         self.body.push_str(TAIL);
-        Batch { body: self.body, items: self.items }
+        Batch { endpoint: Endpoint::Batch, body: self.body, items: self.items }
     }
 }
 
 /// A finished request body.
 #[derive(Clone, Debug)]
 pub struct Batch {
+    endpoint: Endpoint,
     body: String,
     items: Vec<Item>,
 }
 
 impl Batch {
+    /// Settings of an index, a JSON object: they travel alone, as a batch of one row.
+    pub fn settings(settings: String) -> Batch {
+        let whole = Item { start: 0, record: 0..settings.len() };
+        Batch { endpoint: Endpoint::Settings, body: settings, items: vec![whole] }
+    }
+
+    /// Where it goes.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
     /// The number of records.
     pub fn rows(&self) -> usize {
         self.items.len()

@@ -75,10 +75,59 @@ pub enum Verdict {
 /// short proves nothing, and sending the same objectIDs again does no harm. A 204 says success and
 /// has no body by definition; Algolia's clients take it as such, and so does this function.
 pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
-    let status = response.status;
-    if (200..300).contains(&status) {
+    if (200..300).contains(&response.status) {
         return accepted(response, rows);
     }
+    refused(response, now)
+}
+
+/// Judges the response to settings of an index.
+///
+/// A 2xx counts only with the JSON of a task, or as 204. What concerns settings alone, such as a key that may write
+/// records and nothing else, rejects them: they would wait for ever, while records are delivered.
+pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
+    let status = response.status;
+    if (200..300).contains(&status) {
+        return applied(response);
+    }
+    let verdict = refused(response, now);
+    let hint = match &verdict {
+        Verdict::Blocked { .. } if matches!(status, 404 | 405) => {
+            "Check whether what stands before Algolia lets settings pass."
+        }
+        Verdict::Blocked { hint, .. } if *hint == MORE_RIGHTS => {
+            "Give the API key the right editSettings, then call audit_algolia.redrive()."
+        }
+        _ => return verdict,
+    };
+    let reason = format!("{}; {hint}", describe(response, complaint(response).as_deref()));
+    Verdict::Rejected { reason, status, culprit: Culprit::Unknown }
+}
+
+fn complaint(response: &Response) -> Option<String> {
+    Complaint::read(&response.body).map(|complaint| complaint.message)
+}
+
+fn applied(response: &Response) -> Verdict {
+    #[derive(serde::Deserialize)]
+    struct Task {
+        #[serde(rename = "taskID")]
+        task_id: i64,
+    }
+    if response.status == 204 && response.body.is_empty() {
+        return Verdict::Delivered { task_id: None };
+    }
+    match serde_json::from_slice::<Task>(&response.body) {
+        Ok(task) => Verdict::Delivered { task_id: Some(task.task_id) },
+        Err(_) => {
+            let reason = format!("{}, but the answer is not the JSON of a task", describe(response, None));
+            Verdict::NextHost { reason: sentence(&reason), not_before: None }
+        }
+    }
+}
+
+fn refused(response: &Response, now: SystemTime) -> Verdict {
+    let status = response.status;
     let complaint = Complaint::read(&response.body);
     let message = complaint.as_ref().map(|c| c.message.as_str());
     let reason = describe(response, message);
@@ -148,6 +197,9 @@ fn about_the_index(message: &str) -> bool {
     message.to_ascii_lowercase().starts_with("indexname is not valid")
 }
 
+/// The hint for a key that may not write records.
+const MORE_RIGHTS: &str = "Give the API key the rights addObject and deleteObject.";
+
 fn hint(status: u16, message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();
     let says = |words: &str| message.contains(words);
@@ -160,9 +212,7 @@ fn hint(status: u16, message: &str) -> &'static str {
         _ if says("blocked") => "The Algolia application is suspended. Contact Algolia.",
         _ if says("index not allowed") => "Let the API key write to this index.",
         _ if says("referer") => "Use an API key without a restriction on referers.",
-        _ if says("not enough rights") || says("method not allowed") => {
-            "Give the API key the rights addObject and deleteObject."
-        }
+        _ if says("not enough rights") || says("method not allowed") => MORE_RIGHTS,
         401 | 403 => "Check audit_algolia.application_id and audit_algolia.api_key.",
         _ => "Check audit_algolia.hosts and what stands before them.",
     }

@@ -298,3 +298,49 @@ proptest! {
         prop_assert_eq!(retry_after(&past, now()), Some(Duration::ZERO));
     }
 }
+
+fn of_settings(status: u16, body: &str) -> Verdict {
+    classify_settings(&answer(status, "application/json", body), now())
+}
+
+#[test]
+fn settings_are_accepted_by_a_task() {
+    let body = r#"{"taskID":7,"updatedAt":"2026-11-20T13:00:00.000Z"}"#;
+    assert_eq!(of_settings(200, body), Verdict::Delivered { task_id: Some(7) });
+    assert_eq!(of_settings(204, ""), Verdict::Delivered { task_id: None });
+    for body in ["", "<html>", "{}", r#"{"taskID":7"#, r#"{"objectIDs":["1"]}"#] {
+        assert!(matches!(of_settings(200, body), Verdict::NextHost { .. }), "{body}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_of_settings_alone_rejects_them() {
+    let said = |status: u16, message: &str| {
+        of_settings(status, &serde_json::json!({"message": message, "status": status}).to_string())
+    };
+    for (status, message, hint) in [
+        (400, "Invalid object attributes: nonsense near line:1 column:12", ""),
+        (403, "Method not allowed with this API key", "editSettings"),
+        (404, "Not Found", "lets settings pass"),
+        (405, "Method Not Allowed", "lets settings pass"),
+    ] {
+        let verdict = said(status, message);
+        assert!(matches!(&verdict, Verdict::Rejected { status: own, .. } if *own == status), "{verdict:?}");
+        assert!(reason(&verdict).contains(message) && reason(&verdict).contains(hint), "{verdict:?}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_of_everything_lets_settings_wait() {
+    let blocked = |status: u16, message: &str| {
+        let body = serde_json::json!({"message": message, "status": status}).to_string();
+        matches!(of_settings(status, &body), Verdict::Blocked { .. })
+    };
+    assert!(blocked(403, "Invalid Application-ID or API key"));
+    assert!(blocked(403, "Index not allowed with this API key"));
+    assert!(blocked(403, "This operation cannot be processed, the application is blocked."));
+    assert!(blocked(402, "feature not enabled"));
+    assert!(matches!(of_settings(429, "{}"), Verdict::Retry { .. }));
+    assert!(matches!(of_settings(503, "{}"), Verdict::NextHost { .. }));
+    assert!(matches!(of_settings(415, "{}"), Verdict::CompressionRefused { .. }));
+}

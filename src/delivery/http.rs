@@ -18,7 +18,7 @@ use ureq::Agent;
 
 use crate::delivery::http::failure::explain;
 use crate::delivery::http::names::Names;
-use crate::delivery::transport::{Request, Response, Transport, TransportError};
+use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 
 /// Algolia's front ends close connections that were idle for a minute; leave them before that.
 const MAX_IDLE: Duration = Duration::from_secs(45);
@@ -73,11 +73,15 @@ impl HttpClient {
         Ok(HttpClient { agent, names, closed: AtomicBool::new(false) })
     }
 
-    fn send(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
+    fn exchange(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
         let url = format!("{}{}", request.host.as_str(), request.path);
         let mut key = HeaderValue::from_str(request.api_key.expose()).map_err(ureq::http::Error::from)?;
         key.set_sensitive(true);
-        let mut builder = self.agent.post(url).header("x-algolia-api-key", key);
+        let builder = match request.method {
+            Method::Post => self.agent.post(url),
+            Method::Put => self.agent.put(url),
+        };
+        let mut builder = builder.header("x-algolia-api-key", key);
         for (name, value) in request.headers {
             builder = builder.header(*name, *value);
         }
@@ -103,11 +107,11 @@ impl HttpClient {
 }
 
 impl Transport for HttpClient {
-    fn post(&self, request: &Request<'_>) -> Result<Response, TransportError> {
+    fn send(&self, request: &Request<'_>) -> Result<Response, TransportError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(TransportError::Closed);
         }
-        self.send(request).map_err(|error| {
+        self.exchange(request).map_err(|error| {
             if self.closed.load(Ordering::SeqCst) {
                 return TransportError::Closed;
             }

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
-use crate::delivery::batch::Batch;
-use crate::delivery::classify::{classify, sentence, shorten, Verdict};
+use crate::delivery::batch::{Batch, Endpoint};
+use crate::delivery::classify::{classify, classify_settings, sentence, shorten, Verdict};
 use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::hosts::{Candidate, HostResult, Hosts, Timeouts};
 pub use crate::delivery::outcome::{Outcome, Report};
 use crate::delivery::settings::{Settings, SettingsError};
-use crate::delivery::transport::{Request, Response, Transport, TransportError};
+use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::secret::Secret;
 
 /// Bodies below this many bytes are not worth compressing.
@@ -102,7 +102,7 @@ impl<T: Transport> Sink<T> {
         };
         let mut delivery = Delivery {
             batch,
-            path: format!("/1/indexes/{}/batch", utf8_percent_encode(index_name, SEGMENT)),
+            path: path(index_name, batch.endpoint()),
             request_id,
             gzip: None,
             host: String::new(),
@@ -163,7 +163,7 @@ impl<T: Transport> Sink<T> {
                 Err(error) => error.may_be_executed(),
             };
             let (health, step) = match answer {
-                Ok(response) => match classify(&response, delivery.batch.rows(), clock.system_time()) {
+                Ok(response) => match judge(&response, delivery.batch, clock) {
                     Verdict::CompressionRefused { .. } if delivery.gzip.take().is_some() => {
                         self.uncompressed.store(true, Ordering::Relaxed);
                         continue;
@@ -214,7 +214,11 @@ impl<T: Transport> Sink<T> {
         }
         let body = delivery.gzip.as_deref().unwrap_or(delivery.batch.body());
         delivery.wire_bytes = body.len();
-        let mut response = self.transport.post(&Request {
+        let mut response = self.transport.send(&Request {
+            method: match delivery.batch.endpoint() {
+                Endpoint::Batch => Method::Post,
+                Endpoint::Settings => Method::Put,
+            },
             host: &candidate.host,
             path: &delivery.path,
             headers: &headers,
@@ -275,6 +279,22 @@ impl<T: Transport> Sink<T> {
 /// executed yet. Any other answer is the last that is heard of a request, executed or not.
 fn is_of_a_gateway(status: u16) -> bool {
     matches!(status, 499 | 502 | 504 | 520..=527)
+}
+
+/// Replicas have settings of their own, which are nobody's business here.
+fn path(index_name: &str, endpoint: Endpoint) -> String {
+    let index = utf8_percent_encode(index_name, SEGMENT);
+    match endpoint {
+        Endpoint::Batch => format!("/1/indexes/{index}/batch"),
+        Endpoint::Settings => format!("/1/indexes/{index}/settings?forwardToReplicas=false"),
+    }
+}
+
+fn judge(response: &Response, batch: &Batch, clock: &dyn Clock) -> Verdict {
+    match batch.endpoint() {
+        Endpoint::Batch => classify(response, batch.rows(), clock.system_time()),
+        Endpoint::Settings => classify_settings(response, clock.system_time()),
+    }
 }
 
 /// What a verdict means for its host and for the delivery.

@@ -17,6 +17,7 @@ type Answer = Result<Response, TransportError>;
 
 /// What was asked of the transport.
 struct Seen {
+    method: Method,
     host: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -38,8 +39,9 @@ struct Script {
 }
 
 impl Transport for Script {
-    fn post(&self, request: &Request<'_>) -> Answer {
+    fn send(&self, request: &Request<'_>) -> Answer {
         self.seen.lock().unwrap().push(Seen {
+            method: request.method,
             host: request.host.name().to_owned(),
             path: request.path.to_owned(),
             headers: request
@@ -415,4 +417,26 @@ fn a_panic_while_the_lock_is_held_does_not_spread() {
         assert!(poisoner.join().is_err());
     });
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
+}
+
+#[test]
+fn settings_are_put_in_their_own_place() {
+    let body = r#"{"customRanking":["desc(at)"]}"#;
+    let stage = stage(vec![status(503, "{}"), status(200, r#"{"taskID":9,"updatedAt":"2026"}"#)]);
+    let report = stage.sink.deliver("a b/c", &Batch::settings(body.to_owned()), &SystemClock);
+    assert_eq!(report.outcome, delivered(9));
+    let seen = stage.script.seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    for request in seen.iter() {
+        assert_eq!(request.method, Method::Put);
+        assert_eq!(request.path, "/1/indexes/a%20b%2Fc/settings?forwardToReplicas=false");
+        assert_eq!(request.body, body.as_bytes());
+    }
+}
+
+#[test]
+fn a_batch_is_posted() {
+    let stage = stage(vec![receipt(1)]);
+    stage.deliver(&batch());
+    assert_eq!(stage.script.seen.lock().unwrap()[0].method, Method::Post);
 }

@@ -7,8 +7,17 @@ use std::time::Duration;
 use crate::delivery::host_url::HostUrl;
 use crate::secret::Secret;
 
-/// One attempt: a POST to one host.
+/// How a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Post,
+    Put,
+}
+
+/// One attempt: a request to one host.
 pub struct Request<'a> {
+    /// How it is made.
+    pub method: Method,
     /// Where to; the path is appended to it.
     pub host: &'a HostUrl,
     /// The path, already encoded, from its first slash on.
@@ -86,15 +95,15 @@ impl TransportError {
 /// Sends one request and reads its response. Called from several threads at once.
 pub trait Transport: Send + Sync {
     /// One attempt. Every status is a response; an error means that there is none.
-    fn post(&self, request: &Request<'_>) -> Result<Response, TransportError>;
+    fn send(&self, request: &Request<'_>) -> Result<Response, TransportError>;
 
     /// Ends every attempt under way and refuses new ones, with [`TransportError::Closed`].
     fn shutdown(&self) {}
 }
 
 impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
-    fn post(&self, request: &Request<'_>) -> Result<Response, TransportError> {
-        (**self).post(request)
+    fn send(&self, request: &Request<'_>) -> Result<Response, TransportError> {
+        (**self).send(request)
     }
 
     fn shutdown(&self) {

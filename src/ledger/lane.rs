@@ -108,6 +108,11 @@ pub struct Lane {
     told: bool,
     rate_rows: f64,
     rate_at: Micros,
+    /// The version of the settings the index is to be given, 0: none; not before when; and how often that has failed
+    /// in a row.
+    pub(super) settings_version: i64,
+    pub(super) settings_due: Micros,
+    pub(super) settings_failures: u32,
 }
 
 impl Lane {
@@ -147,6 +152,9 @@ impl Lane {
         told: false,
         rate_rows: 0.0,
         rate_at: 0,
+        settings_version: 0,
+        settings_due: 0,
+        settings_failures: 0,
     };
 
     /// A commit has made `rows` rows within `spans` visible.
@@ -365,6 +373,8 @@ impl Lane {
         self.retry_at = 0;
         self.failures = 0;
         self.blocked = false;
+        self.settings_due = 0;
+        self.settings_failures = 0;
     }
 
     /// Rows a second over about the last ten seconds.

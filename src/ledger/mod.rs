@@ -17,6 +17,7 @@ mod prepared;
 mod probation;
 mod room;
 mod roster;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -31,6 +32,7 @@ pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;
 pub use roster::{Database, Exit, Extension, Wakes, DATABASES};
+pub use settings::Sent;
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 

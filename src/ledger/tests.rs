@@ -2,6 +2,7 @@
 
 mod leftovers;
 mod room;
+mod settings;
 
 use std::collections::HashMap;
 

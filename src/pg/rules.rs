@@ -79,7 +79,7 @@ pub(super) fn column_is_gone(column: &str, table: &str) -> Box<Failure> {
 }
 
 /// What stored entries can be wrong with: they were right when they were stored, so the table has changed.
-fn gone(error: RuleError, table: &str) -> Box<Failure> {
+pub(super) fn gone(error: RuleError, table: &str) -> Box<Failure> {
     match error {
         RuleError::UnknownColumn { column, .. } => column_is_gone(&column, table),
         other => other.into(),

@@ -25,6 +25,8 @@ struct Pending {
     stale: bool,
     /// Which subtransaction has paused or resumed which index, in the order it happened.
     pauses: Vec<(pg_sys::SubTransactionId, i32, bool)>,
+    /// Settings are wanted for an index.
+    wishes: bool,
     /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
     /// There is one more database.
@@ -91,6 +93,12 @@ pub(super) fn note_paused(index_id: i32, paused: bool) {
     });
 }
 
+/// The current transaction wants an index to be given settings; the workers are told when it commits.
+pub(super) fn note_wish() {
+    note_stale();
+    PENDING.with_borrow_mut(|pending| pending.wishes = true);
+}
+
 /// The current transaction has created or dropped an extension; launcher and workers are told when it commits.
 pub(super) fn note_extension() {
     register();
@@ -137,9 +145,9 @@ pub(super) fn note_prepare(gid: u64) {
     PREPARING.set(Some(gid));
 }
 
-/// Whether the current transaction has queued rows that nobody else can see yet.
+/// Whether the current transaction has queued rows, or settings, that nobody else can see yet.
 pub(super) fn has_queued() -> bool {
-    PENDING.with_borrow(|pending| pending.notes.iter().any(|n| n.change.queued > 0))
+    PENDING.with_borrow(|pending| pending.wishes || pending.notes.iter().any(|n| n.change.queued > 0))
 }
 
 fn change(index_id: i32, apply: impl FnOnce(&mut Change)) {

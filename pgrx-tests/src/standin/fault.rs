@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use super::route::Call;
+
 /// Chooses records by objectID.
 pub type IdPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -141,6 +143,7 @@ pub struct FaultRule {
     host: Option<usize>,
     index: Option<String>,
     writes_only: bool,
+    settings_only: bool,
     percent: u64,
     dice: u64,
 }
@@ -153,7 +156,16 @@ impl FaultRule {
             Times::Count(n) => Some(n),
             Times::Always => None,
         };
-        FaultRule { fault, left, host: None, index: None, writes_only: false, percent: 100, dice: 0 }
+        FaultRule {
+            fault,
+            left,
+            host: None,
+            index: None,
+            writes_only: false,
+            settings_only: false,
+            percent: 100,
+            dice: 0,
+        }
     }
 
     /// Only requests to this address (its place in `base_urls`).
@@ -174,6 +186,12 @@ impl FaultRule {
         self
     }
 
+    /// Only requests that write settings.
+    pub fn settings(mut self) -> Self {
+        self.settings_only = true;
+        self
+    }
+
     /// Only this share of the matching requests, drawn from a sequence that the seed fixes.
     pub fn percent(mut self, percent: u8, seed: u64) -> Self {
         self.percent = u64::from(percent);
@@ -181,10 +199,11 @@ impl FaultRule {
         self
     }
 
-    fn matches(&mut self, host: usize, index: &str, write: bool) -> bool {
+    fn matches(&mut self, host: usize, index: &str, call: Option<Call>) -> bool {
         if self.host.is_some_and(|wanted| wanted != host)
             || self.index.as_deref().is_some_and(|wanted| wanted != index)
-            || (self.writes_only && !write)
+            || (self.writes_only && !call.is_some_and(Call::writes))
+            || (self.settings_only && call != Some(Call::SetSettings))
         {
             return false;
         }
@@ -208,8 +227,8 @@ impl FaultQueue {
     }
 
     /// The fault for one request; counts it.
-    pub(super) fn take(&mut self, host: usize, index: &str, write: bool) -> Option<Fault> {
-        let at = self.0.iter_mut().position(|rule| rule.matches(host, index, write))?;
+    pub(super) fn take(&mut self, host: usize, index: &str, call: Option<Call>) -> Option<Fault> {
+        let at = self.0.iter_mut().position(|rule| rule.matches(host, index, call))?;
         let rule = self.0.get_mut(at)?;
         let fault = rule.fault.clone();
         if let Some(left) = &mut rule.left {

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use super::fault::Fault;
 use super::journal::{EntryId, JournalEntry};
 use super::reply::{Refusal, Reply};
-use super::route::{route, Route};
+use super::route::{route, Call, Route};
 use super::shared::{Incoming, Shared, Tampering};
 use super::wire::{self, Envelope, ReplyBody};
 
@@ -142,11 +142,12 @@ async fn answer(
     let _busy = Busy::new(&connection.busy);
     let shared = &connection.shared;
     let mut received = receive(&connection, request).await?;
-    let (index, writes) = match &received.route {
-        Some(route) => (route.index.as_str(), route.call.writes()),
-        None => ("", false),
+    let (index, call) = match &received.route {
+        Some(route) => (route.index.as_str(), Some(route.call)),
+        None => ("", None),
     };
-    let fault = shared.faults().take(connection.host, index, writes);
+    let writes = call.is_some_and(Call::writes);
+    let fault = shared.faults().take(connection.host, index, call);
     if let Some(Fault::ServeLate(time)) = fault {
         let mut release = received.release.clone();
         tokio::spawn(serve_late(Arc::clone(shared), received, time));

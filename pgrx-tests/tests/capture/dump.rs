@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 
 use crate::play::{one, watch};
 
@@ -28,7 +29,7 @@ fn a_dump_carries_undelivered_rows_along() {
         "columns => '{v}', operations => '{insert, update, delete}', filter => 's.fine(v)'",
     );
     admin
-        .batch_execute("insert into s.\"T t\" select i, 'v' from generate_series(1, 2000) as i; insert into zz values (1); insert into c values (1, 'a'), (2, 'hidden'); update c set v = 'b' where id = 1")
+        .batch_execute("insert into s.\"T t\" select i, 'v' from generate_series(1, 2000) as i; insert into zz values (1); insert into c values (1, 'a'), (2, 'hidden'); update c set v = 'b' where id = 1; select audit_algolia.configure_index('t')")
         .unwrap();
     let dump = Command::new(old.cluster.bin("pg_dump"))
         .args(["-h", "127.0.0.1", "-p", &old.cluster.port().to_string(), "-U", "postgres", "postgres"])
@@ -49,6 +50,7 @@ fn a_dump_carries_undelivered_rows_along() {
     assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
     new.wait_for_records("t", 2000);
     new.wait_for_records("zz", 1);
+    wait_until("the settings", SOON, || new.standin.settings("t").is_some());
     new.wait_for_records("c", 2);
     let mut restored = new.cluster.client("restored", "postgres");
     restored

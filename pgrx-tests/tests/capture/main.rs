@@ -2,6 +2,7 @@
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod activity;
 mod changed_queue;
 mod changes;
 mod columns;
@@ -12,6 +13,7 @@ mod history;
 mod hostile;
 mod input;
 mod isolation;
+mod keys;
 mod names;
 mod pairs;
 mod partitions;
@@ -22,6 +24,7 @@ mod records;
 mod replicas;
 mod rights;
 mod secrecy;
+mod settings;
 mod statements;
 mod transactions;
 mod trees;

@@ -4,6 +4,7 @@
 mod ambiguous;
 mod batches;
 mod blocked;
+mod configure;
 mod contention;
 mod control;
 mod databases;
@@ -15,8 +16,10 @@ mod hang;
 mod hostile;
 mod leaks;
 mod memory;
+mod metrics;
 mod objects;
 mod observe;
+mod openmetrics;
 mod order;
 mod outage;
 mod private;

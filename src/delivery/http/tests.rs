@@ -64,6 +64,7 @@ fn post_with(
 ) -> Result<Response, TransportError> {
     let key = Secret::new("k3y");
     let mut request = Request {
+        method: Method::Post,
         host,
         path: "/1/indexes/a%20b/batch",
         headers: &[
@@ -79,7 +80,7 @@ fn post_with(
         fresh_connection: false,
     };
     change(&mut request);
-    client.post(&request)
+    client.send(&request)
 }
 
 fn post(client: &HttpClient, host: &HostUrl) -> Result<Response, TransportError> {

@@ -4,6 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::settings::want;
 use super::{no_such_index, refuse_read_only};
 use crate::pg::capture::next_id;
 use crate::pg::owner::home;
@@ -49,7 +50,12 @@ fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcom
             return Ok(total);
         }
         total += letters.len() as i64;
-        let mut rest = letters;
+        let (settings, mut rest): (Vec<_>, Vec<_>) =
+            letters.into_iter().partition(|letter| letter.action == "s");
+        for Letter { index_id, record, .. } in settings {
+            want(include_str!("../../../sql/want_settings_again.sql"), index_id, &record)?;
+            xact::note_dead(index_id, -1);
+        }
         while let Some(index_id) = rest.first().map(|letter| letter.index_id) {
             let others = rest.iter().position(|letter| letter.index_id != index_id).unwrap_or(rest.len());
             let later = rest.split_off(others);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::datum::Interval;
+use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -44,6 +44,7 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
             waiting.push(Waiting { index, highest, look_at: Instant::now() });
         }
     }
+    let mut settings = wanted_settings()?;
     loop {
         let mut still = Vec::new();
         for mut rows in waiting {
@@ -51,13 +52,19 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
                 still.push(rows);
             }
         }
-        if still.is_empty() {
+        let mut still_wanted = Vec::new();
+        for (index, version) in settings {
+            if is_true(include_str!("../../../sql/is_wanted.sql"), &[index.into(), version.into()])? {
+                still_wanted.push((index, version));
+            }
+        }
+        if still.is_empty() && still_wanted.is_empty() {
             return Ok(true);
         }
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        waiting = still;
+        (waiting, settings) = (still, still_wanted);
         nap();
     }
 }
@@ -97,22 +104,36 @@ fn highest(index: i32) -> Outcome<Option<i64>> {
     })
 }
 
-/// Whether rows of an index from `lowest` to `highest` are still in the queue, by a snapshot of this moment.
+/// The indices that are to be given settings, and the version of those.
+fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
+    Spi::connect(|client| {
+        let mut wanted = Vec::new();
+        for row in client.select(include_str!("../../../sql/wanted_settings.sql"), None, &[])? {
+            if let (Some(index), Some(version)) = (row.get(1)?, row.get(2)?) {
+                wanted.push((index, version));
+            }
+        }
+        Ok(wanted)
+    })
+}
+
+/// Whether rows of an index from `lowest` to `highest` are still in the queue.
 fn is_waiting(index: i32, lowest: i64, highest: i64) -> Outcome<bool> {
+    is_true(include_str!("../../../sql/waits_below.sql"), &[index.into(), lowest.into(), highest.into()])
+}
+
+/// What a query answers by a snapshot of this moment.
+fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> Outcome<bool> {
     // Otherwise a query would see the snapshot the caller's statement began with.
     // SAFETY: a snapshot of this moment, popped below or by the abort.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let waits = Spi::connect(|client| -> Outcome<bool> {
-        let rows = client.select(
-            include_str!("../../../sql/waits_below.sql"),
-            Some(1),
-            &[index.into(), lowest.into(), highest.into()],
-        )?;
+    let answer = Spi::connect(|client| -> Outcome<bool> {
+        let rows = client.select(query, Some(1), arguments)?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     });
     // SAFETY: the counterpart of the above.
     unsafe { pg_sys::PopActiveSnapshot() };
-    waits
+    answer
 }
 
 fn nap() {

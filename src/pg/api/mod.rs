@@ -1,10 +1,14 @@
 //! The functions of the SQL interface. Their declarations are in `sql/install/20_functions.sql`.
 
+mod activity;
 mod control;
 mod dead_letters;
 mod flush;
+mod metrics;
 mod partitions;
 mod preview;
+mod secured_key;
+mod settings;
 mod sources;
 mod stats;
 mod triggers;

@@ -27,7 +27,7 @@ fn preview(
 }
 
 /// A record as the server itself reads it, so that numbers keep their digits.
-fn jsonb(record: Vec<u8>) -> Option<AnyElement> {
+pub(super) fn jsonb(record: Vec<u8>) -> Option<AnyElement> {
     let text = CString::new(record).ok()?;
     // SAFETY: pg_any_to_server returns its argument or a C string in the current context, in the database's encoding;
     // jsonb_in takes a C string and returns a jsonb in that context, from which PostgreSQL copies it.

@@ -10,7 +10,8 @@ use crate::ledger::{Lane, Ledger, Stage};
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
 
-type QueueRow = (
+/// A row of `queue_stats`.
+pub(super) type QueueRow = (
     String,
     String,
     i64,
@@ -68,7 +69,7 @@ struct Seen {
     highest: Option<i64>,
 }
 
-fn queue_rows() -> Outcome<Vec<QueueRow>> {
+pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     let (database, now) = (my_database(), now());
     let workers = shmem::ledger().map_or(0, |mut ledger| ledger.running_workers(database));
     let mut rows = Vec::new();
@@ -120,6 +121,13 @@ fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
     }
 }
 
+/// All that [`state`] can say.
+pub(super) const QUEUE_STATES: [&str; 8] =
+    ["delivering", "idle", "paused", "backing off", "blocked", "not configured", "no worker", "standby"];
+
+/// All that a worker's state can be.
+pub(super) const WORKER_STATES: [&str; 2] = ["delivering", "idle"];
+
 /// One word for what is going on, the most telling first.
 fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::TimestampTz) -> &'static str {
     // SAFETY: reads the server's state.
@@ -162,7 +170,8 @@ fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
     (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten()
 }
 
-type WorkerRow = (
+/// A row of `worker_stats`.
+pub(super) type WorkerRow = (
     i32,
     String,
     Option<String>,
@@ -202,7 +211,7 @@ fn worker_stats() -> Result<
     reported(worker_rows()).map(TableIterator::new)
 }
 
-fn worker_rows() -> Outcome<Vec<WorkerRow>> {
+pub(super) fn worker_rows() -> Outcome<Vec<WorkerRow>> {
     let indices = indices()?;
     let Some(ledger) = shmem::ledger() else {
         return Ok(Vec::new());

@@ -1,5 +1,6 @@
 //! The round a worker makes: settle what has returned, claim what there is room for, wait.
 
+mod configure;
 mod learn;
 mod returns;
 
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+
+use configure::Wish;
 
 use super::claim::{claim, Catch, Limits, Oversized, Statements};
 use crate::delivery::couriers::{Couriers, Errand};
@@ -79,6 +82,11 @@ pub(super) struct Flow {
     statements: Option<Statements>,
     indices: HashMap<i32, Index>,
     cargo: HashMap<usize, Cargo>,
+    wishes: HashMap<usize, Wish>,
+    /// The table of settings could not be read when it was to be.
+    wishes_unread: bool,
+    /// When it was last logged that an index could not be given its settings.
+    settings_told: HashMap<i32, Micros>,
     /// The queue has vanished under our hands.
     gone: bool,
     /// The version of the extension's objects, if it is not the library's: their tables are left alone.
@@ -101,6 +109,9 @@ impl Flow {
             statements: None,
             indices: HashMap::new(),
             cargo: HashMap::new(),
+            wishes: HashMap::new(),
+            wishes_unread: false,
+            settings_told: HashMap::new(),
             gone: false,
             foreign: None,
             untold: true,
@@ -116,7 +127,7 @@ impl Flow {
         self.read_indices();
         loop {
             let orders = self.orders();
-            if orders.leave || (orders.retire && self.cargo.is_empty()) {
+            if orders.leave || (orders.retire && self.has_nothing_on_its_way()) {
                 return;
             }
             if process::reload_if_asked() || fresh_settings {
@@ -144,11 +155,15 @@ impl Flow {
         self.settle_returns();
         let wake_at = match retire {
             // Settled: the next look at the orders ends it.
-            true => self.cargo.is_empty().then(now),
-            false => self.claim_all(),
+            true => self.has_nothing_on_its_way().then(now),
+            false => [self.send_settings(), self.claim_all()].into_iter().flatten().min(),
         };
         self.report_activity();
         wake_at
+    }
+
+    fn has_nothing_on_its_way(&self) -> bool {
+        self.cargo.is_empty() && self.wishes.is_empty()
     }
 
     /// What is on its way is shown, not what was done last.
@@ -159,6 +174,9 @@ impl Flow {
         }
         let name = |index: &i32| self.indices.get(index).map_or("", |known| &*known.name);
         match rows.iter().next() {
+            None if !self.wishes.is_empty() => {
+                process::report_activity(true, "giving indices their settings")
+            }
             None => process::report_activity(false, "waiting for rows"),
             Some((index, count)) if rows.len() == 1 => {
                 let text = format!("delivering {count} rows to index \"{}\"", name(index));

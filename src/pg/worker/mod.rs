@@ -5,6 +5,7 @@
 //! process, not the work: the exit callback gives back what it held, and the launcher starts another.
 
 mod claim;
+mod configure;
 mod flow;
 mod settle;
 pub(super) mod unused;

@@ -126,6 +126,7 @@ fn rustls_error(text: &str) -> String {
     let host = parse_hosts("https://a").unwrap().remove(0);
     let key = Secret::default();
     let request = Request {
+        method: Method::Post,
         host: &host,
         path: "/",
         headers: &[],

@@ -142,6 +142,7 @@ impl Flow {
         }
         self.open_lanes(&rows);
         self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
+        self.read_wishes();
         let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
         shmem::wake(wakes.unwrap_or_default());
     }

@@ -104,8 +104,9 @@ impl Flow {
         let returns = self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
         let mut landed = Vec::with_capacity(returns.len());
         for Return { flight, report } in returns {
-            if let Some(cargo) = self.cargo.remove(&flight) {
-                landed.push(self.sort_out(flight, cargo, report));
+            match self.cargo.remove(&flight) {
+                Some(cargo) => landed.push(self.sort_out(flight, cargo, report)),
+                None => self.settle_settings(flight, report),
             }
         }
         if landed.is_empty() {
@@ -370,6 +371,6 @@ impl Flow {
     }
 }
 
-fn later(now: Micros, delay: Duration) -> Micros {
+pub(super) fn later(now: Micros, delay: Duration) -> Micros {
     now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,0 +1,40 @@
+-- An index and the sources that deliver to it: $1 its name, $2 the caller, whose rights decide. Of an index without
+-- sources, one row with the index alone. Tables that are no more tell nothing.
+select
+    i.id,
+    case when s.id is not null then pg_catalog.format('%I.%I', s.nspname, s.relname) end,
+    pg_catalog.pg_has_role($2, s.relowner, 'usage'),
+    s.columns,
+    s.pseudonymize,
+    s.object_id,
+    s.time_column,
+    s.facets,
+    s.operations,
+    s.mode,
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = s.relation and a.attnum > 0 and not a.attisdropped
+        order by a.attnum
+    ),
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        join pg_catalog.pg_type as t on t.oid = a.atttypid
+        where a.attrelid = s.relation
+            and a.attnum > 0
+            and not a.attisdropped
+            and pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null)
+                in ('smallint', 'integer', 'bigint', 'real', 'double precision', 'numeric')
+        order by a.attnum
+    ),
+    s.relname::text
+from audit_algolia.index as i
+left join (
+    select o.*, c.relname, c.relowner, n.nspname
+    from audit_algolia.source as o
+    join pg_catalog.pg_class as c on c.oid = o.relation
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+) as s on s.index_id = i.id
+where i.name = $1
+order by s.id

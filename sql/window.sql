@@ -1,0 +1,3 @@
+-- Where a window of time begins, and whether its end and its length make sense: $1 the end, $2 the length. In the
+-- caller's time zone, which decides how long a day is.
+select $1 - $2, pg_catalog.isfinite($1), $2 >= interval '0'

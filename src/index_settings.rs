@@ -1,0 +1,185 @@
+//! The settings an index needs so that its records can be asked: by time, by who and what, and counted.
+//!
+//! They follow from the rules of all the sources that deliver to it. What is not named here is left as it is at Algolia:
+//! settings that are not sent do not change.
+
+#![forbid(unsafe_code)]
+
+use serde_json::{json, Map, Value};
+
+use crate::rules::{bucket_names, Column};
+
+/// Most values a facet can list: days of almost three years, hours of six weeks.
+const FACET_VALUES: u32 = 1000;
+/// With more of these two together, Algolia does not search for facet values any more.
+const MOST_SEARCHABLE: usize = 65;
+
+/// What is known of one source.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub columns: Vec<Column>,
+    pub pseudonymize: Vec<String>,
+    /// The key's columns.
+    pub object_id: Vec<String>,
+    pub time_column: Option<String>,
+    /// Attributes.
+    pub facets: Vec<String>,
+    /// Its records tell of changes.
+    pub are_changes: bool,
+    /// Columns whose values are numbers.
+    pub numeric: Vec<String>,
+}
+
+impl Facts {
+    fn attributes_of<'a>(&'a self, columns: &'a [String]) -> impl Iterator<Item = &'a str> {
+        let is_meant = |column: &&Column| columns.contains(&column.name);
+        self.columns.iter().filter(is_meant).map(|column| column.attribute.as_str())
+    }
+
+    fn time_attribute(&self) -> Option<&str> {
+        let time = self.time_column.as_ref()?;
+        self.columns.iter().find(|column| column.name == *time).map(|column| column.attribute.as_str())
+    }
+
+    fn is_numeric(&self, attribute: &str) -> bool {
+        self.attributes_of(&self.numeric).any(|numeric| numeric == attribute)
+    }
+}
+
+/// What can be done with an attribute in `attributesForFaceting`, in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// Filter on it, which costs least.
+    Filter,
+    /// Count its values, too.
+    Count,
+    /// And search among them.
+    Search,
+}
+
+/// Settings under construction. The lists have each entry once, in the order of the sources.
+#[derive(Default)]
+struct Settings {
+    faceting: Vec<(String, Use)>,
+    searchable: Vec<String>,
+    without_typos: Vec<String>,
+    ranking: Vec<String>,
+    numeric: Vec<String>,
+}
+
+/// The settings for the index that these sources deliver to.
+pub fn index_settings(sources: &[Facts]) -> Value {
+    let mut settings = Settings::default();
+    for source in sources {
+        settings.add_facets(source);
+        settings.add_times(source);
+        settings.add_searchable(source);
+    }
+    for source in sources.iter().filter(|source| source.are_changes) {
+        settings.add_changes(source);
+    }
+    settings.finish()
+}
+
+impl Settings {
+    fn facet(&mut self, attribute: &str, usage: Use) {
+        match self.faceting.iter_mut().find(|(known, _)| known == attribute) {
+            Some((_, known)) => *known = usage.max(*known),
+            None => self.faceting.push((attribute.to_owned(), usage)),
+        }
+    }
+
+    fn add_facets(&mut self, source: &Facts) {
+        for facet in &source.facets {
+            let is_text = source.columns.iter().any(|column| column.attribute == *facet)
+                && !source.is_numeric(facet)
+                && source.time_attribute() != Some(facet);
+            self.facet(facet, if is_text { Use::Search } else { Use::Count });
+            if source.is_numeric(facet) {
+                add(&mut self.numeric, facet);
+            }
+        }
+        // Whoever knows somebody's pseudonym can ask for it.
+        for attribute in source.attributes_of(&source.pseudonymize) {
+            self.facet(attribute, Use::Filter);
+        }
+    }
+
+    fn add_times(&mut self, source: &Facts) {
+        if let Some(time) = source.time_attribute() {
+            for bucket in bucket_names(time) {
+                self.facet(&bucket, Use::Count);
+            }
+            add(&mut self.numeric, time);
+            add(&mut self.ranking, time);
+        }
+    }
+
+    fn add_searchable(&mut self, source: &Facts) {
+        for Column { attribute, .. } in &source.columns {
+            if source.time_attribute() != Some(attribute) {
+                add(&mut self.searchable, attribute);
+            }
+        }
+        // A pseudonym that is similar to another is somebody else.
+        for attribute in source.attributes_of(&source.pseudonymize) {
+            add(&mut self.without_typos, attribute);
+        }
+    }
+
+    /// What change records have besides their rows. By the time of the change are ranked those that no time column ranks.
+    fn add_changes(&mut self, source: &Facts) {
+        for attribute in ["op", "changed"] {
+            self.facet(attribute, Use::Count);
+        }
+        self.facet("changed_by", Use::Search);
+        self.facet("transaction_id", Use::Filter);
+        // The history of one row is asked for by its key; the objectIDs of changes have a number, too.
+        for attribute in source.attributes_of(&source.object_id) {
+            self.facet(attribute, Use::Filter);
+        }
+        add(&mut self.numeric, "changed_at");
+        add(&mut self.ranking, "changed_at");
+        add(&mut self.searchable, "changed_by");
+        add(&mut self.without_typos, "changed_by");
+    }
+
+    fn finish(self) -> Value {
+        let searchable_facets = self.faceting.iter().filter(|(_, usage)| *usage == Use::Search).count();
+        let most = if searchable_facets + self.searchable.len() > MOST_SEARCHABLE {
+            Use::Count
+        } else {
+            Use::Search
+        };
+        let faceting = self.faceting.iter().map(|(attribute, usage)| match usage.min(&most) {
+            Use::Filter => format!("filterOnly({attribute})"),
+            Use::Count => attribute.clone(),
+            Use::Search => format!("searchable({attribute})"),
+        });
+        let mut settings = Map::new();
+        settings.insert("attributesForFaceting".to_owned(), faceting.collect());
+        settings.insert(
+            "customRanking".to_owned(),
+            self.ranking.iter().map(|time| format!("desc({time})")).collect(),
+        );
+        settings.insert("numericAttributesForFiltering".to_owned(), json!(self.numeric));
+        settings.insert(
+            "searchableAttributes".to_owned(),
+            self.searchable.iter().map(|attribute| format!("unordered({attribute})")).collect(),
+        );
+        settings.insert("disableTypoToleranceOnAttributes".to_owned(), json!(self.without_typos));
+        // Answers repeat each attribute otherwise.
+        settings.insert("attributesToHighlight".to_owned(), json!([]));
+        settings.insert("maxValuesPerFacet".to_owned(), json!(FACET_VALUES));
+        Value::Object(settings)
+    }
+}
+
+fn add(list: &mut Vec<String>, entry: &str) {
+    if !list.iter().any(|known| known == entry) {
+        list.push(entry.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The OpenMetrics text format: families of samples with labels, as scrapers read them.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+
+/// What kind of number a family has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up, until it is reset to zero.
+    Counter,
+    /// One sample for each state there is: 1 for the present one, 0 for the others.
+    StateSet,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+            Kind::StateSet => "stateset",
+        }
+    }
+
+    /// What comes behind the family's name in a sample's.
+    fn suffix(self) -> &'static str {
+        match self {
+            Kind::Counter => "_total",
+            Kind::Gauge | Kind::StateSet => "",
+        }
+    }
+}
+
+/// A name and a value; the value may be any text.
+pub type Label<'a> = (&'a str, &'a str);
+
+/// A text under construction.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    text: String,
+    /// Of the family at hand.
+    sample: String,
+}
+
+impl Exposition {
+    /// Begins a family; all its samples follow before the next one. Where there is a unit, the name ends in it.
+    pub fn family(&mut self, name: &str, kind: Kind, unit: &str, help: &str) {
+        self.line(format_args!("# TYPE {name} {}", kind.word()));
+        if !unit.is_empty() {
+            debug_assert!(name.ends_with(unit), "{name} does not end in {unit}");
+            self.line(format_args!("# UNIT {name} {unit}"));
+        }
+        self.line(format_args!("# HELP {name} {}", escaped(help)));
+        self.sample = format!("{name}{}", kind.suffix());
+    }
+
+    /// A whole number.
+    pub fn count(&mut self, labels: &[Label<'_>], value: i64) {
+        self.sample(labels, format_args!("{value}"));
+    }
+
+    /// Any number.
+    pub fn number(&mut self, labels: &[Label<'_>], value: f64) {
+        match value {
+            _ if value.is_nan() => self.sample(labels, format_args!("NaN")),
+            f64::INFINITY => self.sample(labels, format_args!("+Inf")),
+            f64::NEG_INFINITY => self.sample(labels, format_args!("-Inf")),
+            _ => self.sample(labels, format_args!("{value}")),
+        }
+    }
+
+    /// The samples of a state set: one for each of `states`.
+    pub fn states(&mut self, labels: &[Label<'_>], states: &[&str], present: &str) {
+        // The label with the state is called like the family.
+        let name = self.sample.clone();
+        for state in states {
+            let labels: Vec<Label<'_>> = labels.iter().copied().chain([(name.as_str(), *state)]).collect();
+            self.count(&labels, i64::from(*state == present));
+        }
+    }
+
+    /// The text as a whole.
+    pub fn finish(mut self) -> String {
+        self.line(format_args!("# EOF"));
+        self.text
+    }
+
+    fn sample(&mut self, labels: &[Label<'_>], value: std::fmt::Arguments<'_>) {
+        let pairs: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let name = std::mem::take(&mut self.sample);
+        match pairs.is_empty() {
+            true => self.line(format_args!("{name} {value}")),
+            false => self.line(format_args!("{name}{{{}}} {value}", pairs.join(","))),
+        }
+        self.sample = name;
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing into a string does not fail.
+        let _written = writeln!(self.text, "{line}");
+    }
+}
+
+/// A label's value or a help text, in which line feeds, quotes and backslashes have a meaning.
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('\n', r"\n").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_come_with_their_description_and_one_end() {
+        let mut text = Exposition::default();
+        text.family("a_rows", Kind::Gauge, "rows", "Rows that wait.");
+        text.count(&[("index", "log"), ("database", "d")], 3);
+        text.count(&[], -1);
+        text.family("b_rows", Kind::Counter, "rows", "Rows ever.");
+        text.count(&[("index", "log")], 9_007_199_254_740_993);
+        text.family("c", Kind::StateSet, "", "State.");
+        text.states(&[("index", "log")], &["idle", "paused"], "paused");
+        assert_eq!(
+            text.finish(),
+            "# TYPE a_rows gauge\n# UNIT a_rows rows\n# HELP a_rows Rows that wait.\n\
+             a_rows{index=\"log\",database=\"d\"} 3\na_rows -1\n\
+             # TYPE b_rows counter\n# UNIT b_rows rows\n# HELP b_rows Rows ever.\n\
+             b_rows_total{index=\"log\"} 9007199254740993\n\
+             # TYPE c stateset\n# HELP c State.\n\
+             c{index=\"log\",c=\"idle\"} 0\nc{index=\"log\",c=\"paused\"} 1\n\
+             # EOF\n"
+        );
+    }
+
+    #[test]
+    fn texts_cannot_break_out_of_their_line() {
+        let mut text = Exposition::default();
+        text.family("a", Kind::Gauge, "", "a \\ b \" c \n d");
+        text.count(&[("index", "x\"} 1\n# EOF\\")], 1);
+        assert_eq!(
+            text.finish(),
+            "# TYPE a gauge\n# HELP a a \\\\ b \\\" c \\n d\na{index=\"x\\\"} 1\\n# EOF\\\\\"} 1\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn numbers_that_are_none_have_their_own_words() {
+        let mut text = Exposition::default();
+        text.family("a", Kind::Gauge, "", "A.");
+        for value in [0.5, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            text.number(&[], value);
+        }
+        let text = text.finish();
+        let values: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("a ")).collect();
+        assert_eq!(values[0], "0.5");
+        assert_eq!(values[1].parse(), Ok(1e300));
+        assert_eq!(values[2..], ["NaN", "+Inf", "-Inf"]);
+    }
+}

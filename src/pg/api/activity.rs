@@ -1,0 +1,207 @@
+//! `activity`: who did what in a window of time, asked of a watched table itself.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::{as_owner, caller};
+use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::pg::rules::column_is_gone;
+use crate::rules::check_column;
+
+type Rows = Vec<(Option<String>, i64, i64)>;
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn activity(
+    source: Option<pg_sys::Oid>,
+    at: Option<TimestampWithTimeZone>,
+    span: Option<Interval>,
+    actor_column: Option<String>,
+    action_column: Option<String>,
+) -> Result<
+    TableIterator<'static, (name!(action, Option<String>), name!(events, i64), name!(unique_actors, i64))>,
+    ErrorReport,
+> {
+    let rows = Window::new(at, span).and_then(|window| {
+        let table = Timed::of(source)?;
+        let actor = table.column("actor_column", actor_column.as_deref())?;
+        let action = table.column("action_column", action_column.as_deref())?;
+        table.count(&window, actor, action)
+    });
+    reported(rows).map(TableIterator::new)
+}
+
+/// The moments after `from`, up to and with `to`.
+struct Window {
+    from: TimestampWithTimeZone,
+    to: TimestampWithTimeZone,
+}
+
+impl Window {
+    fn new(at: Option<TimestampWithTimeZone>, span: Option<Interval>) -> Outcome<Window> {
+        let (Some(at), Some(span)) = (at, span) else {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                "at and span must not be null",
+                "Give for instance now() and interval '1 hour': the window ends at the one and is as long as the other.",
+            ));
+        };
+        let (from, is_finite, is_forward) = Spi::connect(|client| -> Outcome<_> {
+            let rows =
+                client.select(include_str!("../../../sql/window.sql"), Some(1), &[at.into(), span.into()])?;
+            let row = rows.first();
+            Ok((row.get(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?))
+        })?;
+        match (from, is_finite, is_forward) {
+            (Some(from), Some(true), Some(true)) => Ok(Window { from, to: at }),
+            (_, Some(true), _) => Err(failure(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "span must be an interval of zero or more",
+                "The window lies before at: give its length, for instance interval '1 hour'.",
+            )),
+            _ => Err(failure(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "at must be a moment, not infinity",
+                "Give the end of the window, for instance now().",
+            )),
+        }
+    }
+}
+
+/// A watched table with a time column.
+struct Timed {
+    /// Quoted and qualified.
+    name: String,
+    columns: Vec<String>,
+    /// Quoted.
+    time_column: String,
+    /// A bound of the window in the time column's type: what is to be written for the parameter.
+    bound: fn(&str) -> String,
+}
+
+impl Timed {
+    fn of(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
+        let Some(oid) = source else {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                "the table must not be null",
+                "Name the table, for instance 'public.access_log'.",
+            ));
+        };
+        let caller = caller();
+        as_owner(|| {
+            Spi::connect(|client| {
+                let rows = client.select(
+                    include_str!("../../../sql/find_time_column.sql"),
+                    Some(1),
+                    &[oid.into(), caller.into()],
+                )?;
+                if rows.is_empty() {
+                    return Err(failure(
+                        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                        format!("table with oid {} does not exist", oid.to_u32()),
+                        "Name the table, for instance 'public.access_log'.",
+                    ));
+                }
+                let row = rows.first();
+                let (schema, bare_name): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+                let (schema, bare_name) = (schema.unwrap_or_default(), bare_name.unwrap_or_default());
+                let name = spi::quote_qualified_identifier(&schema, &bare_name);
+                if row.get(1)? != Some(true) {
+                    return Err(failure(
+                        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                        format!("permission denied for table {name}"),
+                        "Its rows are counted with the caller's rights: GRANT SELECT on it.",
+                    ));
+                }
+                if row.get(4)? != Some(true) {
+                    return Err(failure(
+                        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                        format!("table {name} is not watched"),
+                        "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
+                    ));
+                }
+                let Some(time_column) = row.get::<String>(5)? else {
+                    return Err(failure(
+                        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                        format!("table {name} is watched without a time column"),
+                        "Call audit_algolia.unwatch() and then audit_algolia.watch() with time_column => '…'.",
+                    ));
+                };
+                let Some(kind) = row.get::<pg_sys::Oid>(6)? else {
+                    return Err(column_is_gone(&time_column, &bare_name));
+                };
+                let columns = row.get::<Vec<Option<String>>>(7)?.unwrap_or_default();
+                Ok(Timed {
+                    bound: bound(kind).ok_or_else(|| no_time(&time_column, &name))?,
+                    time_column: spi::quote_identifier(time_column),
+                    columns: columns.into_iter().flatten().collect(),
+                    name,
+                })
+            })
+        })
+    }
+
+    /// The column an argument names. The argument is told, too, for it may be one that was left out.
+    fn column<'a>(&self, argument: &'static str, name: Option<&'a str>) -> Outcome<&'a str> {
+        check_column(argument, name, &self.columns).map_err(|error| {
+            Box::<Failure>::from(error).with_detail(format!(
+                "It is the {argument} of audit_algolia.activity() for table {}.",
+                self.name
+            ))
+        })
+    }
+
+    /// Counts the rows in the window with the rights of the caller, whose policies apply, too. The condition is a plain
+    /// one over the time column, with bounds that are constant when the query is planned: partitions beyond them are
+    /// left alone, and an index serves.
+    fn count(&self, window: &Window, actor: &str, action: &str) -> Outcome<Rows> {
+        let Timed { name, time_column, bound, .. } = self;
+        let (actor, action) = (spi::quote_identifier(actor), spi::quote_identifier(action));
+        // Names are those of the catalogs, quoted. As texts the values can be told apart whatever their types, and
+        // a comparison by bytes is the fastest.
+        let query = format!(
+            "select v.action, pg_catalog.count(*), pg_catalog.count(distinct v.actor)
+             from (
+                 select t.{action}::pg_catalog.text collate \"C\", t.{actor}::pg_catalog.text collate \"C\"
+                 from {name} as t
+                 where t.{time_column} > {from} and t.{time_column} <= {to}
+             ) as v (action, actor)
+             group by grouping sets ((v.action), ())
+             having v.action is not null or grouping(v.action) = 1
+             order by grouping(v.action), 2 desc, 1",
+            from = bound("$1"),
+            to = bound("$2"),
+        );
+        Spi::connect(|client| {
+            let mut counted = Rows::new();
+            for row in client.select(query.as_str(), None, &[window.from.into(), window.to.into()])? {
+                let (events, actors) = (row.get(2)?.unwrap_or_default(), row.get(3)?.unwrap_or_default());
+                counted.push((row.get(1)?, events, actors));
+            }
+            Ok(counted)
+        })
+    }
+}
+
+/// How a moment is written in a type of time, or a domain over one. Times without a zone are UTC; a date is its
+/// midnight, which lies in the window exactly if the date lies between the dates of its ends.
+fn bound(kind: pg_sys::Oid) -> Option<fn(&str) -> String> {
+    // SAFETY: a look into the catalogs for a type that was just found there.
+    match unsafe { pg_sys::getBaseType(kind) } {
+        pg_sys::TIMESTAMPTZOID => Some(|moment| moment.to_owned()),
+        pg_sys::TIMESTAMPOID => Some(|moment| format!("pg_catalog.timezone('UTC', {moment})")),
+        pg_sys::DATEOID => Some(|moment| format!("pg_catalog.timezone('UTC', {moment})::pg_catalog.date")),
+        _ => None,
+    }
+}
+
+fn no_time(column: &str, table: &str) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!("time column \"{column}\" of table {table} is neither a timestamp nor a date"),
+        "Watch the table with a time_column of type timestamptz, timestamp or date.",
+    )
+}

@@ -1,0 +1,74 @@
+//! `secured_key`: a search key for somebody who is to see part of an index. The parent key is in no message.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::pg::capture::utf8;
+use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::secret::Secret;
+use crate::secured_key::{Restrictions, SecuredKeyError};
+
+/// 2000-01-01, where the server's times begin, in Unix seconds.
+const EPOCH: i64 = 946_684_800;
+
+#[pg_extern(sql = false)]
+fn secured_key(
+    parent_key: Option<&[u8]>,
+    filters: Option<&[u8]>,
+    valid_until: Option<TimestampWithTimeZone>,
+    restrict_indices: Option<Vec<Option<String>>>,
+) -> Result<String, ErrorReport> {
+    reported(make(parent_key, filters, valid_until, restrict_indices))
+}
+
+fn make(
+    parent_key: Option<&[u8]>,
+    filters: Option<&[u8]>,
+    valid_until: Option<TimestampWithTimeZone>,
+    restrict_indices: Option<Vec<Option<String>>>,
+) -> Outcome<String> {
+    let Some(parent) = parent_key else {
+        return Err(null("parent_key", "Give a search key of the Algolia application."));
+    };
+    // A filter that somebody's query did not find must not open the index to everybody.
+    let Some(filters) = filters else {
+        return Err(null("filters", "Give a filter, or '' for a key that sees all records."));
+    };
+    let indices = restrict_indices.map(|names| names.into_iter().collect::<Option<Vec<String>>>());
+    let indices = match indices {
+        Some(None) => return Err(null("a name in restrict_indices", "Leave the entry out.")),
+        Some(names) => names,
+        None => None,
+    };
+    let restrictions = Restrictions {
+        filters: utf8(filters).into_owned(),
+        valid_until: valid_until.map(unix_seconds).transpose()?,
+        indices,
+    };
+    let parent = Secret::new(&utf8(parent));
+    Ok(crate::secured_key::secured_key(&parent, &restrictions)?)
+}
+
+fn null(what: &str, hint: &str) -> Box<Failure> {
+    failure(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"), hint)
+}
+
+/// The second a moment lies in.
+fn unix_seconds(moment: TimestampWithTimeZone) -> Outcome<i64> {
+    match pg_sys::TimestampTz::from(moment) {
+        i64::MIN | i64::MAX => Err(failure(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "valid_until must be a moment, not infinity",
+            "Leave valid_until out for a key that does not expire.",
+        )),
+        micros => Ok(micros.div_euclid(1_000_000) + EPOCH),
+    }
+}
+
+impl From<SecuredKeyError> for Box<Failure> {
+    fn from(error: SecuredKeyError) -> Self {
+        failure(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string(), error.hint())
+    }
+}

@@ -1,0 +1,116 @@
+//! `index_settings` and `configure_index`: what an index has to be told so that its records can be asked, and telling it.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::AnyElement;
+
+use super::preview::jsonb;
+use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
+use crate::index_settings::Facts;
+use crate::pg::capture::next_id;
+use crate::pg::owner::home;
+use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::rules::gone;
+use crate::pg::xact;
+use crate::record::{escape_non_ascii, Operation};
+use crate::rules::{are_changes, parse_columns, Mode};
+
+#[pg_extern(sql = false)]
+fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, ErrorReport> {
+    let caller = caller();
+    let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
+    reported(settings).map(|settings| jsonb(settings.into_bytes()))
+}
+
+#[pg_extern(sql = false)]
+fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
+    refuse_read_only(c"audit_algolia.configure_index()");
+    let caller = caller();
+    reported(as_owner(|| {
+        let (index, settings) = wanted(index_name.as_deref(), caller)?;
+        // Kept as records are: so that any encoding has a place for it.
+        want(include_str!("../../../sql/want_settings.sql"), index, &escape_non_ascii(&settings))?;
+        let superseded = Spi::connect_mut(|client| {
+            client
+                .update(include_str!("../../../sql/supersede_settings.sql"), None, &[index.into()])
+                .map(|rows| rows.len())
+        })?;
+        if superseded > 0 {
+            xact::note_dead(index, -(superseded as i64));
+        }
+        warn_unless_preloaded();
+        Ok(())
+    }))
+}
+
+/// Stores settings that an index is to be given; the workers are told when the transaction commits.
+pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
+    let version = next_id(home()?.block_sequence);
+    Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
+    xact::note_wish();
+    Ok(())
+}
+
+/// An index and the settings it is to have, as JSON.
+fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String)> {
+    let Some(name) = index_name else {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "index_name must not be null",
+            "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
+        ));
+    };
+    let (mut index, mut sources) = (None, Vec::new());
+    Spi::connect(|client| -> Outcome<()> {
+        let arguments = [name.into(), caller.into()];
+        for row in client.select(include_str!("../../../sql/index_sources.sql"), None, &arguments)? {
+            index = row.get::<i32>(1)?;
+            if let Some(table) = row.get::<String>(13)? {
+                if row.get(3)? != Some(true) {
+                    return Err(not_owner(&row.get::<String>(2)?.unwrap_or_default(), name));
+                }
+                sources.push(facts(&row, &table)?);
+            }
+        }
+        Ok(())
+    })?;
+    match index {
+        None => Err(no_such_index(name)),
+        Some(_) if sources.is_empty() => Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("no table is watched for index \"{name}\""),
+            "Its settings follow from the rules of the tables that deliver to it: call audit_algolia.watch() first.",
+        )),
+        Some(index) => Ok((index, crate::index_settings::index_settings(&sources).to_string())),
+    }
+}
+
+fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("must be owner of table {table}, which delivers to index \"{index}\""),
+        "Let a superuser, or somebody who owns all tables that deliver to the index, call the function.",
+    )
+}
+
+/// What the query has of one source.
+fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<Facts> {
+    let texts = |ordinal| -> Outcome<Vec<String>> {
+        Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())
+    };
+    let (entries, known) = (texts(4)?, texts(11)?);
+    let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let operations: Vec<Operation> = texts(9)?.iter().filter_map(|word| Operation::of(word)).collect();
+    let mode = row.get::<String>(10)?.as_deref().and_then(Mode::of);
+    Ok(Facts {
+        columns: parse_columns(&entries, &known).map_err(|error| gone(error, table))?,
+        pseudonymize: texts(5)?,
+        object_id: texts(6)?,
+        time_column: row.get(7)?,
+        facets: texts(8)?,
+        are_changes: mode.is_some_and(|mode| are_changes(mode, &operations)),
+        numeric: texts(12)?,
+    })
+}

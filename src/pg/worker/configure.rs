@@ -1,0 +1,133 @@
+//! The short transactions around the settings of an index: they are read, and when they have arrived forgotten.
+//!
+//! Nobody waits for a lock here. Whoever wants other settings, or has locked the table, may take long to commit, and a
+//! worker has records to deliver.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::claim::table;
+use super::settle::{storable, Settled};
+use crate::pg::process::in_transaction;
+use crate::pg::{failpoint, xact};
+
+/// What a look into the table came to.
+pub(super) enum Seen<T> {
+    Found(T),
+    /// Somebody has locked the table.
+    Locked,
+    /// The extension has been dropped.
+    Gone,
+}
+
+/// Runs `work` in a transaction that keeps the table of settings from being dropped.
+fn with_table<T>(work: impl FnOnce() -> spi::Result<T>) -> spi::Result<Seen<T>> {
+    in_transaction(|| {
+        let oid = table(c"configuration");
+        if oid == pg_sys::InvalidOid {
+            return Ok(Seen::Gone);
+        }
+        // SAFETY: does not wait; a table dropped in the meantime is no longer found under its name.
+        let is_locked = unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::RowExclusiveLock as i32) };
+        match table(c"configuration") == oid {
+            _ if !is_locked => Ok(Seen::Locked),
+            false => Ok(Seen::Gone),
+            true => work().map(Seen::Found),
+        }
+    })
+}
+
+/// The indices that are to be given settings, and which version.
+pub(super) fn wanted() -> spi::Result<Seen<Vec<(i32, i64)>>> {
+    with_table(|| {
+        Spi::connect(|client| {
+            let mut wanted = Vec::new();
+            for row in client.select(include_str!("../../../sql/wanted_settings.sql"), None, &[])? {
+                if let (Some(index_id), Some(version)) = (row.get(1)?, row.get(2)?) {
+                    wanted.push((index_id, version));
+                }
+            }
+            Ok(wanted)
+        })
+    })
+}
+
+/// The settings an index is to be given, with their version, if there are any left.
+pub(super) fn read(index_id: i32) -> spi::Result<Seen<Option<(i64, String)>>> {
+    with_table(|| {
+        Spi::connect(|client| {
+            let query = include_str!("../../../sql/read_settings.sql");
+            let rows = client.select(query, Some(1), &[index_id.into()])?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let (version, settings) = rows.first().get_two::<i64, String>()?;
+            Ok(version.zip(settings))
+        })
+    })
+}
+
+/// Forgets settings that have arrived.
+pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<Settled> {
+    failpoint::reach("before settlement");
+    let seen = with_table(|| {
+        Spi::connect_mut(|client| {
+            let query = include_str!("../../../sql/settle_settings.sql");
+            client.update(query, None, &[index_id.into(), version.into()])?;
+            spi::Result::Ok(())
+        })?;
+        is_left(index_id, version)
+    });
+    seen.map(settled)
+}
+
+/// Moves refused settings to the dead letters.
+pub(super) fn bury(
+    index_id: i32,
+    version: i64,
+    attempts: i32,
+    status: u16,
+    reason: &str,
+) -> spi::Result<Settled> {
+    let seen = with_table(|| {
+        // SAFETY: the table is a member of the extension whose other table is locked.
+        let is_free = unsafe {
+            pg_sys::ConditionalLockRelationOid(table(c"dead_letter"), pg_sys::RowExclusiveLock as i32)
+        };
+        if !is_free {
+            return Ok(true);
+        }
+        Spi::connect_mut(|client| {
+            let arguments = [
+                index_id.into(),
+                version.into(),
+                attempts.into(),
+                i32::from(status).into(),
+                storable(reason).into(),
+            ];
+            let query = include_str!("../../../sql/bury_settings.sql");
+            let buried = client.update(query, None, &arguments)?.len() as i64;
+            xact::note_dead(index_id, buried);
+            spi::Result::Ok(())
+        })?;
+        is_left(index_id, version)
+    });
+    seen.map(settled)
+}
+
+/// Whether this version is still there, since somebody has it locked.
+fn is_left(index_id: i32, version: i64) -> spi::Result<bool> {
+    Spi::connect(|client| {
+        let query = include_str!("../../../sql/is_wanted.sql");
+        let rows = client.select(query, Some(1), &[index_id.into(), version.into()])?;
+        Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
+    })
+}
+
+fn settled(seen: Seen<bool>) -> Settled {
+    match seen {
+        Seen::Found(false) => Settled::Done,
+        Seen::Found(true) | Seen::Locked => Settled::Busy,
+        Seen::Gone => Settled::Gone,
+    }
+}

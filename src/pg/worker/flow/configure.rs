@@ -1,0 +1,214 @@
+//! Settings of indices on their way: read when they are due, sent by a courier as batches are, and settled.
+//!
+//! Their troubles are their own. They wait for their next attempt by themselves, and never keep records waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgrx::prelude::*;
+
+use super::returns::later;
+use super::{complain, now, Flow, CROWDED, LOG_EVERY, PAUSE};
+use crate::delivery::batch::Batch;
+use crate::delivery::couriers::Errand;
+use crate::delivery::http::HttpClient;
+use crate::delivery::outcome::{Outcome, Refusal, Report};
+use crate::delivery::sink::Sink;
+use crate::ledger::{Micros, Sent, FLIGHTS};
+use crate::pg::worker::configure::{self, Seen};
+use crate::pg::worker::settle::Settled;
+use crate::pg::{failpoint, guc, shmem};
+
+/// The most indices whose settings one worker sends at a time: one that hangs is not to hold back the others.
+const MOST: usize = 4;
+
+/// Settings that are on their way.
+pub(super) struct Wish {
+    index_id: i32,
+    version: i64,
+    sink: Arc<Sink<HttpClient>>,
+}
+
+impl Flow {
+    /// Reads which indices are to be given settings.
+    pub(super) fn read_wishes(&mut self) {
+        let seen = configure::wanted();
+        self.wishes_unread = matches!(seen, Ok(Seen::Locked) | Err(_));
+        match seen {
+            Ok(Seen::Found(wanted)) => {
+                if let Some(mut ledger) = shmem::ledger() {
+                    ledger.want_settings(self.database, &wanted, now());
+                }
+            }
+            Ok(Seen::Locked) => (),
+            Ok(Seen::Gone) => self.gone = true,
+            Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
+        }
+    }
+
+    /// Sends the settings that are due; returns when to look again.
+    pub(super) fn send_settings(&mut self) -> Option<Micros> {
+        if self.foreign.is_some() || self.gone || !guc::is_enabled() {
+            return None;
+        }
+        let sink = self.sink.clone()?;
+        if self.wishes_unread {
+            self.read_wishes();
+        }
+        let unread = self.wishes_unread.then(|| now().saturating_add(PAUSE));
+        while self.wishes.len() < MOST && !self.gone {
+            let next = shmem::ledger().and_then(|mut ledger| ledger.next_settings(self.slot, now()));
+            let Some((index_id, known)) = next else {
+                // What is due and cannot be had has to do with others, and with how much they have claimed.
+                let due = shmem::ledger().and_then(|ledger| ledger.settings_due(self.slot));
+                let due = due.map(|due| due.max(now().saturating_add(CROWDED)));
+                return due.into_iter().chain(unread).min();
+            };
+            if let Some(sent) = self.send_settings_of(index_id, known, &sink) {
+                self.settings_back(index_id, sent);
+            }
+        }
+        unread
+    }
+
+    /// Sends the settings of an index, of which the version `known` was known; `None`: they are on their way.
+    fn send_settings_of(&mut self, index_id: i32, known: i64, sink: &Arc<Sink<HttpClient>>) -> Option<Sent> {
+        let soon = || Some(Sent::Anew { at: now().saturating_add(PAUSE) });
+        let Some(index_name) = self.indices.get(&index_id).map(|index| index.name.clone()) else {
+            return Some(Sent::Anew { at: now().saturating_add(60 * PAUSE) });
+        };
+        let (version, settings) = match configure::read(index_id) {
+            Ok(Seen::Found(Some(found))) => found,
+            Ok(Seen::Found(None)) => return Some(Sent::Done { version: known }),
+            Ok(Seen::Locked) => return soon(),
+            Ok(Seen::Gone) => {
+                self.gone = true;
+                return Some(Sent::Done { version: known });
+            }
+            Err(error) => {
+                complain("audit_algolia could not read its tables", &error.to_string());
+                return soon();
+            }
+        };
+        // The numbers of batches are below all of these.
+        let flight = (FLIGHTS..).find(|number| !self.wishes.contains_key(number)).unwrap_or(FLIGHTS);
+        self.wishes.insert(flight, Wish { index_id, version, sink: sink.clone() });
+        let batch = Batch::settings(settings);
+        let sent = self.send(Errand { flight, index_name, batch, sink: sink.clone() });
+        failpoint::reach("after sending settings");
+        match sent {
+            Ok(()) => None,
+            Err(error) => {
+                self.wishes.remove(&flight);
+                complain("audit_algolia could not send settings", &error.to_string());
+                soon()
+            }
+        }
+    }
+
+    fn settings_back(&self, index_id: i32, sent: Sent) {
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.settings_back(self.slot, index_id, sent);
+        }
+    }
+
+    /// An errand has ended that was no batch.
+    pub(super) fn settle_settings(&mut self, flight: usize, report: Report) {
+        let Some(Wish { index_id, version, sink }) = self.wishes.remove(&flight) else { return };
+        let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
+        let sent = match (report.refused.into_iter().next(), report.outcome) {
+            (None, Outcome::Delivered { .. }) => self.forget_settings(index_id, version),
+            // What an old sink has to say means nothing for the new one.
+            _ if is_outdated => Sent::Anew { at: now() },
+            (Some(refusal), _) => self.bury_settings(index_id, version, refusal),
+            (None, Outcome::Rejected { reason, status, .. }) => {
+                self.bury_settings(index_id, version, Refusal { row: 0, object_id: None, status, reason })
+            }
+            (None, Outcome::Retry { reason, not_before }) => {
+                self.postpone_settings(index_id, &reason, not_before.unwrap_or_default())
+            }
+            (None, Outcome::Blocked { reason, hint, .. }) => {
+                self.postpone_settings(index_id, &format!("{reason}; {hint}"), guc::backoff().max)
+            }
+        };
+        self.settings_back(index_id, sent);
+    }
+
+    /// Whatever goes wrong here, the settings are sent again, which changes nothing.
+    fn forget_settings(&mut self, index_id: i32, version: i64) -> Sent {
+        match configure::settle(index_id, version) {
+            Ok(Settled::Done) => {
+                if let Some(index) = self.indices.get(&index_id) {
+                    log!("audit_algolia has given index \"{}\" its settings", index.name);
+                }
+                Sent::Done { version }
+            }
+            Ok(Settled::Gone) => {
+                self.gone = true;
+                Sent::Done { version }
+            }
+            // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
+            Ok(Settled::Partly | Settled::Busy) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
+            Err(error) => {
+                complain("audit_algolia could not forget settings and sends them again", &error.to_string());
+                Sent::Anew { at: now().saturating_add(PAUSE) }
+            }
+        }
+    }
+
+    fn bury_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> Sent {
+        let Refusal { status, reason, .. } = refusal;
+        self.note_settings_error(index_id, &reason);
+        let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
+        match configure::bury(index_id, version, attempts, status, &reason) {
+            Ok(Settled::Done) => {
+                if let Some(index) = self.indices.get(&index_id) {
+                    let name = &index.name;
+                    log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
+                }
+                Sent::Done { version }
+            }
+            Ok(Settled::Gone) => {
+                self.gone = true;
+                Sent::Done { version }
+            }
+            Ok(Settled::Partly | Settled::Busy) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
+            Err(error) => {
+                complain("audit_algolia could not bury refused settings", &error.to_string());
+                Sent::Again { at: now().saturating_add(PAUSE) }
+            }
+        }
+    }
+
+    fn postpone_settings(&mut self, index_id: i32, reason: &str, at_least: Duration) -> Sent {
+        self.note_settings_error(index_id, reason);
+        let now = now();
+        let is_news = self.settings_told.get(&index_id).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
+        if let (true, Some(index)) = (is_news, self.indices.get(&index_id)) {
+            log!("audit_algolia cannot give index \"{}\" its settings and tries again: {reason}", index.name);
+            self.settings_told.insert(index_id, now);
+        }
+        self.again(index_id, at_least)
+    }
+
+    fn again(&mut self, index_id: i32, at_least: Duration) -> Sent {
+        let failures = self.settings_failures(index_id);
+        Sent::Again { at: later(now(), guc::backoff().delay(failures, self.dice.f64()).max(at_least)) }
+    }
+
+    fn settings_failures(&self, index_id: i32) -> u32 {
+        shmem::ledger().map_or(0, |ledger| ledger.settings_failures(self.database, index_id))
+    }
+
+    /// Shows what went wrong in the statistics. No rows have failed.
+    fn note_settings_error(&self, index_id: i32, reason: &str) {
+        let Some(mut ledger) = shmem::ledger() else { return };
+        let lane = ledger.find_lane(self.database, index_id).and_then(|place| ledger.lane_at(place));
+        if let Some(lane) = lane {
+            lane.refused(0, reason, now());
+        }
+        if let Some(me) = ledger.workers.get_mut(self.slot) {
+            me.last_error.set(reason);
+        }
+    }
+}
