@@ -256,6 +256,24 @@ fn what_only_a_person_can_mend_is_tried_at_once_when_it_is_mended() {
 }
 
 #[test]
+fn settings_wanted_by_a_prepared_transaction_are_sent_when_it_commits() {
+    let stage = builder().setting("max_prepared_transactions", 5).start().unwrap();
+    let mut db = staged(&stage, "log");
+    for restart in [false, true] {
+        db.batch_execute("begin; select audit_algolia.configure_index('log'); prepare transaction 'later'")
+            .unwrap();
+        if restart {
+            stage.cluster.restart(StopMode::Immediate).unwrap();
+            db = session(&stage);
+        }
+        stays_true("nothing is sent", Duration::from_millis(300), || stage.standin.request_count() == 0);
+        db.batch_execute("commit prepared 'later'").unwrap();
+        wait_for_settings(&stage, &mut db);
+        stage.standin.reset();
+    }
+}
+
+#[test]
 fn settings_of_a_paused_index_wait_for_its_resumption() {
     let stage = builder().start().unwrap();
     let mut db = staged(&stage, "log");

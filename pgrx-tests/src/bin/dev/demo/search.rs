@@ -5,39 +5,29 @@ use std::time::Duration;
 use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
-use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
+use audit_algolia_tests::standin::APP_ID;
 
 use super::TABLE;
 
 /// May search one index and nothing else.
 pub(super) const SEARCH_KEY: &str = "search-key-of-an-analyst";
 
-/// Somebody with a key.
+/// Somebody with that key.
 pub(super) struct Search {
     agent: ureq::Agent,
     url: String,
-    key: &'static str,
 }
 
 impl Search {
     /// The analyst.
     pub(super) fn at(url: &str) -> Result<Search> {
-        Search::with(url, SEARCH_KEY)
-    }
-
-    /// The index's administrator.
-    pub(super) fn as_admin(url: &str) -> Result<Search> {
-        Search::with(url, ADMIN_KEY)
-    }
-
-    fn with(url: &str, key: &'static str) -> Result<Search> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        Ok(Search { agent, url: url.to_owned(), key })
+        Ok(Search { agent, url: url.to_owned() })
     }
 
     /// A query on the index.
@@ -78,10 +68,6 @@ impl Search {
         Ok((status, answer["message"].as_str().unwrap_or_default().to_owned()))
     }
 
-    pub(super) fn put_settings(&self, index: &str, settings: &Value) -> Result<()> {
-        self.send("PUT", &format!("{index}/settings"), settings).map(drop)
-    }
-
     fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let (status, answer) = self.exchange(method, path, body)?;
         if status != 200 {
@@ -95,7 +81,7 @@ impl Search {
             .method(method)
             .uri(format!("{}/1/indexes/{path}", self.url))
             .header("x-algolia-application-id", APP_ID)
-            .header("x-algolia-api-key", self.key)
+            .header("x-algolia-api-key", SEARCH_KEY)
             .body(body.to_string())?;
         let mut response = self.agent.run(request)?;
         let text = response.body_mut().read_to_string()?;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use postgres::Client;
-use serde_json::json;
 
 use audit_algolia_tests::cargo::Profile;
 use audit_algolia_tests::server::{Cluster, Installation, INSTALLATION_VARIABLE};
@@ -88,25 +87,9 @@ impl Theatre {
         urls.into_iter().next().context("the stand-in has no address")
     }
 
-    /// Declares the facets, by the extension if it can.
+    /// Has the extension declare the facets.
     fn configure_index(&mut self) -> Result<()> {
-        let known: bool = self
-            .db
-            .query_one("SELECT to_regprocedure('audit_algolia.configure_index(text)') IS NOT NULL", &[])?
-            .get(0);
-        if known {
-            self.db.execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
-        } else {
-            let time = ["day", "hour", "weekday", "hour_of_day"].map(|bucket| format!("changed_at_{bucket}"));
-            let own = ["package", "author", "urgency"].map(str::to_owned);
-            let facets: Vec<String> = own.into_iter().chain(time).collect();
-            let settings = json!({
-                "attributesForFaceting": facets,
-                "searchableAttributes": ["package", "version"],
-                "customRanking": ["desc(changed_at)"],
-            });
-            Search::as_admin(&self.url()?)?.put_settings(TABLE, &settings)?;
-        }
+        self.db.execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.standin.settings(TABLE).is_none() {
             interrupt::check()?;
