@@ -11,4 +11,5 @@ mod succession;
 #[allow(dead_code, reason = "shared with the tests of the workers")]
 mod support;
 mod traffic;
+mod upgrade;
 mod upkeep;
