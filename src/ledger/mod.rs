@@ -22,7 +22,7 @@ mod text;
 mod view;
 mod worker;
 
-pub use commit::{Announcement, Change, Count, COMMITTING};
+pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use prepared::{Prepared, PREPARED};
@@ -70,6 +70,8 @@ pub struct Ledger {
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
+    /// The latest place of the log at which the commit of queued rows ends.
+    durable_until: u64,
     prepared: [Prepared; PREPARED],
     probation: [Probation; PROBATIONS],
     claims: ClaimTable<CLAIMS>,
@@ -126,6 +128,7 @@ impl Ledger {
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
+                durable_until: 0,
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
                     PREPARED],
                 probation: [Probation::EMPTY; PROBATIONS],

@@ -2,6 +2,7 @@
 //! else has ever been sent.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod asynchronous;
 mod copies;
 mod kills;
 mod lanes;

@@ -54,7 +54,8 @@ fn changes(stage: &Stage) -> Vec<String> {
     told.into_iter().map(|(_, line)| line).collect()
 }
 
-const TOLD: [&str; 5] = ["1 insert read", "3 insert read", "1 update write", "2 update read", "3 delete read"];
+const TOLD: [&str; 5] =
+    ["1 insert read", "3 insert read", "1 update write", "2 update read", "3 delete read"];
 
 fn sources(db: &mut Client) -> Vec<String> {
     let rows = db.query("select source::text || ' ' || state from audit_algolia.sources order by id", &[]);
@@ -121,7 +122,8 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive()"), 1);
     insert(&mut db, "log", 1501..=1600);
     insert(&mut db, "parts", 201..=300);
-    db.batch_execute("set session_replication_role = replica; delete from s.\"Grant\" where id in (1, 2)").unwrap();
+    db.batch_execute("set session_replication_role = replica; delete from s.\"Grant\" where id in (1, 2)")
+        .unwrap();
     stage.wait_for_records("upgraded log", 1601);
     stage.wait_for_records("parts", 300);
     stage.wait_for_records("grants", TOLD.len() + 1);

@@ -8,7 +8,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiCursor};
 use crate::claims::Claim;
 use crate::delivery::batch::{Action, Batch, BatchBuilder};
 use crate::delivery::culprit::object_id;
-use crate::ledger::{Claimable, End, Flight};
+use crate::ledger::{Claimable, Durable, End, Flight};
 use crate::pg::process::in_transaction;
 use crate::pg::{failpoint, shmem};
 use crate::record::compact_len;
@@ -47,6 +47,17 @@ pub(super) struct Claimed {
     pub(super) batch: Batch,
     /// Claimed with the others, and not part of the batch.
     pub(super) oversized: Vec<Oversized>,
+    /// How far the log must be on disk before the batch may leave.
+    durable_until: u64,
+}
+
+impl Claimed {
+    /// Sees to it that no crash can take back a row of the batch: writers who do not wait for the disk may have queued
+    /// some. Where everybody waits, there is nothing left to do.
+    pub(super) fn make_durable(&self) {
+        // SAFETY: waits for the log, outside of a transaction, up to a place that it has reached.
+        unsafe { pg_sys::XLogFlush(self.durable_until) };
+    }
 }
 
 /// A record that is too large to be sent.
@@ -235,7 +246,13 @@ pub(super) fn claim(
             _ => None,
         };
         let place = ledger.claimed(slot, rest, flight);
+        let durable = ledger.durable();
         drop(ledger);
+        let durable_until = match durable {
+            Durable::Until(place) => place,
+            // SAFETY: reads a position in shared memory.
+            Durable::All => unsafe { pg_sys::GetXLogInsertRecPtr() },
+        };
         failpoint::reach("in claim");
         let Some(flight) = place else {
             return Ok(if crowded { Catch::Crowded } else { Catch::Nothing });
@@ -252,7 +269,7 @@ pub(super) fn claim(
                 }
             }
         }
-        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish(), oversized }))
+        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish(), oversized, durable_until }))
     });
     failpoint::reach("after claim");
     caught
