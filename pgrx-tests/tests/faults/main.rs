@@ -7,6 +7,7 @@ mod copies;
 mod kills;
 mod lanes;
 mod locks;
+mod subscriber;
 mod succession;
 #[path = "../workers/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of the workers")]

@@ -7,6 +7,7 @@ use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 use crate::support::*;
+use crate::traffic::wait_for_empty_queues;
 
 /// Watched in all ways there are: a plain table, one whose changes are told under a filter, the triggers of which fire
 /// always, and a partitioned one.
@@ -107,9 +108,7 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     assert!(stage.standin.index("parts").is_empty());
     db.batch_execute("select audit_algolia.resume()").unwrap();
     stage.wait_for_records("parts", 200);
-    for index in ["upgraded log", "grants", "parts"] {
-        wait_for_empty_queue(&mut db, index);
-    }
+    wait_for_empty_queues(&mut db);
     assert_each_once(&stage.standin, "upgraded log", 1..=1500);
     assert_each_once(&stage.standin, "parts", 1..=200);
     assert_each_once(&stage.standin, "elsewhere", 1..=300);
@@ -127,9 +126,7 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     stage.wait_for_records("upgraded log", 1601);
     stage.wait_for_records("parts", 300);
     stage.wait_for_records("grants", TOLD.len() + 1);
-    for index in ["upgraded log", "grants", "parts"] {
-        wait_for_empty_queue(&mut db, index);
-    }
+    wait_for_empty_queues(&mut db);
     assert_each_once(&stage.standin, "upgraded log", (1..=1600).chain([5000]));
     assert_eq!(changes(&stage)[TOLD.len()..], ["2 delete read"]);
     assert!(one::<i64>(&mut db, last) > block, "ids go on");

@@ -1,8 +1,9 @@
 //! The triggers of watched tables: one for each operation of a source, and at which level.
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::Table;
+use super::{first_row, Table};
 use crate::pg::report::{failure, Outcome};
 use crate::record::Operation;
 
@@ -55,7 +56,29 @@ impl Table {
             create_trigger(&self.name, id, *operation, self.needs_row_trigger(*operation))?;
         }
         self.warn_of_moves(operations);
+        self.warn_of_subscription(id, operations)?;
         self.allow_partitions()
+    }
+
+    /// What a subscription applies fires only triggers that are told so. We do not tell them by ourselves: the table may
+    /// be watched on the publisher.
+    fn warn_of_subscription(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
+        let oid = [(pg_sys::OIDOID, self.oid.into())];
+        let is_subscribed =
+            first_row(include_str!("../../../sql/is_subscribed.sql"), &oid, |row| Ok(row.get(1)))?;
+        if is_subscribed.flatten().unwrap_or_default() {
+            let always: Vec<String> = operations
+                .iter()
+                .map(|operation| format!("ENABLE ALWAYS TRIGGER {}", trigger_name(id, *operation)))
+                .collect();
+            failure(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("what a subscription applies to table {} is not captured", self.name),
+                format!("To have it captured: ALTER TABLE {} {}", self.name, always.join(", ")),
+            )
+            .warn();
+        }
+        Ok(())
     }
 
     /// An update that moves a row from one partition to another fires their triggers for deletion and insertion.
