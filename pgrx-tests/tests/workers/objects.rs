@@ -1,6 +1,5 @@
 //! Watched tables, their owners and the extension itself, changed under the eyes of everybody.
 
-use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
