@@ -138,6 +138,11 @@ impl Installation {
         self.share.join("extension").join(script_name()).is_file()
     }
 
+    /// Whether `CREATE EXTENSION` finds another extension.
+    pub fn has_extension(&self, name: &str) -> bool {
+        self.share.join("extension").join(format!("{name}.control")).is_file()
+    }
+
     /// The folder for what is kept per PostgreSQL, such as a cluster fresh from initdb.
     pub(super) fn cache(&self) -> &Path {
         self.root.parent().unwrap_or(&self.root)

@@ -10,6 +10,7 @@ mod encodings;
 mod filters;
 mod history;
 mod hostile;
+mod hypertables;
 mod input;
 mod isolation;
 mod names;
