@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::triggers::{create_trigger, drop_trigger, enable_trigger};
+use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{reported, Outcome};
 use crate::record::Operation;
 
@@ -24,6 +25,7 @@ fn forget_dropped() -> Result<(), ErrorReport> {
 /// A trigger that sees too little.
 struct Blind {
     source: i32,
+    relation: pg_sys::Oid,
     table: String,
     operation: Operation,
     /// As `pg_trigger.tgenabled` has it.
@@ -34,12 +36,16 @@ fn replace_triggers() -> Outcome<()> {
     let blind = Spi::connect(|client| -> Outcome<Vec<Blind>> {
         let mut blind = Vec::new();
         for row in client.select(include_str!("../../../sql/find_blind_triggers.sql"), None, &[])? {
-            let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get::<String>(4)?, row.get(5)?);
-            if let (Some(source), Some(schema), Some(name), Some(operation), Some(state)) = columns {
+            let (id, operation) = (row.get(1)?, row.get::<String>(4)?);
+            let columns = (id, row.get(2)?, row.get(3)?, operation, row.get(5)?, row.get(6)?);
+            if let (Some(source), Some(schema), Some(name), Some(operation), Some(state), Some(relation)) =
+                columns
+            {
                 let (schema, name): (String, String) = (schema, name);
                 let table = spi::quote_qualified_identifier(schema, name);
                 blind.extend(Operation::of(&operation).map(|operation| Blind {
                     source,
+                    relation,
                     table,
                     operation,
                     state,
@@ -48,7 +54,12 @@ fn replace_triggers() -> Outcome<()> {
         }
         Ok(blind)
     })?;
-    for Blind { source, table, operation, state } in blind {
+    for Blind { source, relation, table, operation, state } in blind {
+        // One that was watched before it became a hypertable. This may be a writer's session, whose insertion has made a
+        // chunk: let capture() tell what to do.
+        if is_hypertable(relation)? {
+            continue;
+        }
         drop_trigger(&table, source, operation)?;
         create_trigger(&table, source, operation, true)?;
         enable_trigger(&table, source, operation, &state)?;

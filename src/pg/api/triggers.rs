@@ -52,12 +52,12 @@ pub(super) fn enable_trigger(table: &str, id: i32, operation: Operation, state: 
 impl Table {
     /// Puts the triggers of a source on the table.
     pub(super) fn create_triggers(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
+        self.allow_partitions()?;
         for operation in operations {
             create_trigger(&self.name, id, *operation, self.needs_row_trigger(*operation))?;
         }
         self.warn_of_moves(operations);
-        self.warn_of_subscription(id, operations)?;
-        self.allow_partitions()
+        self.warn_of_subscription(id, operations)
     }
 
     /// What a subscription applies fires only triggers that are told so. We do not tell them by ourselves: the table may
@@ -101,18 +101,22 @@ impl Table {
     /// table a statement names; rows come into a partition through its root as well, and out of an inheritance child
     /// through its parent. Besides, a parent's would see its children's rows, too, which are watched on their own.
     fn needs_row_trigger(&self, operation: Operation) -> bool {
-        self.kind == "p" || self.is_partition || (operation != Operation::Insert && self.is_related)
+        self.kind == "p"
+            || self.is_partition
+            || self.is_hypertable
+            || (operation != Operation::Insert && self.is_related)
     }
 
     /// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the
     /// right to call their function. By itself that right is good for nothing: capture() looks whose trigger it is
-    /// called by.
+    /// called by. To make a chunk, TimescaleDB names the function in a command, and so the owner has to see the schema.
     fn allow_partitions(&self) -> Outcome<()> {
-        if self.kind == "p" {
-            Spi::run(&format!(
-                "grant execute on function audit_algolia.capture() to {}",
-                spi::quote_identifier(&self.owner)
-            ))?;
+        let owner = spi::quote_identifier(&self.owner);
+        if self.is_hypertable {
+            Spi::run(&format!("grant usage on schema audit_algolia to {owner}"))?;
+        }
+        if self.is_hypertable || self.kind == "p" {
+            Spi::run(&format!("grant execute on function audit_algolia.capture() to {owner}"))?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::filter::Filter;
+use super::hypertables::is_hypertable;
 use super::owner::{self, as_user, home};
 use super::report::{failure, reported, Failure, Outcome};
 use super::rules::SourceRules;
@@ -127,7 +128,7 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let source = source_of(call)?;
+        let source = source_of(call, event)?;
         if !source.operations.contains(&event.operation) {
             return Err(not_ours());
         }
@@ -158,7 +159,7 @@ fn not_ours() -> Box<Failure> {
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
+unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Rc<Source>> {
     register_invalidation();
     // SAFETY: relation and trigger are valid for the length of the call; arguments are C strings.
     let (key, argument, descriptor) = unsafe {
@@ -177,6 +178,9 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
     let relation = pg_sys::Oid::from(key.0);
+    if !event.is_row && event.operation != Operation::Truncate {
+        refuse_hypertable(relation, &table)?;
+    }
     let id: Option<i32> = argument.and_then(|argument| argument.parse().ok());
     let rules = match id {
         None => None,
@@ -206,6 +210,18 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Rc<Source>> {
     });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     Ok(source)
+}
+
+/// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
+fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
+    if as_user(home()?.owner, || is_hypertable(relation))? {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("table \"{table}\" has become a hypertable since it is watched"),
+            "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again.",
+        ));
+    }
+    Ok(())
 }
 
 /// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when
