@@ -19,6 +19,8 @@ pub(super) type Records = BTreeMap<String, Value>;
 pub struct Verdict {
     /// What has to be told: rows in the watched tables, and changes of those of which changes are told.
     pub committed: u64,
+    /// Of them, updates and deletions.
+    pub changes: u64,
     /// Of them, poison.
     pub dead: u64,
     /// Operations the stand-in has taken, and those of them that repeat another.
@@ -86,6 +88,8 @@ impl Found {
 impl Verdict {
     fn judge(&mut self, table: &str, found: Found) {
         self.committed += found.committed.len() as u64;
+        let is_change = |record: &&Value| record["op"] == "update" || record["op"] == "delete";
+        self.changes += found.committed.values().filter(is_change).count() as u64;
         self.dead += found.dead.len() as u64;
         self.arrived += found.arrived.len() as u64;
         let distinct: BTreeSet<&String> = found.arrived.iter().collect();
