@@ -118,6 +118,13 @@ fn a_hypertable_is_captured_over_all_its_chunks() {
         let mut expected = work(&mut app, name);
         expected.sort_unstable();
         assert_eq!(told(&stage, &mut db, name), expected, "{name}");
+        // Chunks are made with the rights of the owner, whoever that has become.
+        db.batch_execute(&format!("create role heir_{name}; alter table {name} owner to heir_{name}"))
+            .unwrap();
+        app.batch_execute(&insert(name, 900, 900)).unwrap();
+        expected.push("900 insert a");
+        expected.sort_unstable();
+        assert_eq!(told(&stage, &mut db, name), expected, "{name} with another owner");
         db.batch_execute(&format!("select audit_algolia.unwatch('{name}')")).unwrap();
         work(&mut app, name);
         assert_eq!(told(&stage, &mut db, name), expected, "{name} is not watched any more");

@@ -1,11 +1,12 @@
 //! Watched tables whose rows can be changed past their statement-level triggers all of a sudden: because they have become
 //! partitions or members of an inheritance tree, or because their triggers are to fire for a subscription, which fires
-//! those for rows alone. They get triggers that see each row. And watched tables that are no more.
+//! those for rows alone. They get triggers that see each row. Watched tables with another owner. And watched tables that
+//! are no more.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::triggers::{create_trigger, drop_trigger, enable_trigger};
+use super::triggers::{allow_triggers, create_trigger, drop_trigger, enable_trigger};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{reported, Outcome};
 use crate::record::Operation;
@@ -13,7 +14,7 @@ use crate::record::Operation;
 /// The event trigger's function, called after each statement that can make it necessary.
 #[pg_extern(sql = false)]
 fn follow_partitions() -> Result<(), ErrorReport> {
-    reported(replace_triggers())
+    reported(replace_triggers().and_then(|()| renew_rights()))
 }
 
 /// The event trigger's function, called after each statement that has dropped something.
@@ -30,6 +31,26 @@ struct Blind {
     operation: Operation,
     /// As `pg_trigger.tgenabled` has it.
     state: String,
+}
+
+/// Gives new owners the rights that the old ones were given by watch().
+fn renew_rights() -> Outcome<()> {
+    let lacking = Spi::connect(|client| -> Outcome<Vec<(pg_sys::Oid, String, bool)>> {
+        let mut lacking = Vec::new();
+        for row in client.select(include_str!("../../../sql/owners_without_rights.sql"), None, &[])? {
+            if let (Some(relation), Some(owner), Some(partitioned)) = (row.get(1)?, row.get(2)?, row.get(3)?)
+            {
+                lacking.push((relation, owner, partitioned));
+            }
+        }
+        Ok(lacking)
+    })?;
+    for (relation, owner, partitioned) in lacking {
+        if partitioned || is_hypertable(relation)? {
+            allow_triggers(&owner, !partitioned)?;
+        }
+    }
+    Ok(())
 }
 
 fn replace_triggers() -> Outcome<()> {

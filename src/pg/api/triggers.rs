@@ -49,6 +49,18 @@ pub(super) fn enable_trigger(table: &str, id: i32, operation: Operation, state: 
     Ok(())
 }
 
+/// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the right
+/// to call their function. By itself that right is good for nothing: capture() looks whose trigger it is called by. To
+/// make a chunk, TimescaleDB names the function in a command, and so the owner has to see the schema.
+pub(super) fn allow_triggers(owner: &str, of_hypertable: bool) -> Outcome<()> {
+    let owner = spi::quote_identifier(owner);
+    if of_hypertable {
+        Spi::run(&format!("grant usage on schema audit_algolia to {owner}"))?;
+    }
+    Spi::run(&format!("grant execute on function audit_algolia.capture() to {owner}"))?;
+    Ok(())
+}
+
 impl Table {
     /// Puts the triggers of a source on the table.
     pub(super) fn create_triggers(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
@@ -107,16 +119,9 @@ impl Table {
             || (operation != Operation::Insert && self.is_related)
     }
 
-    /// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the
-    /// right to call their function. By itself that right is good for nothing: capture() looks whose trigger it is
-    /// called by. To make a chunk, TimescaleDB names the function in a command, and so the owner has to see the schema.
     fn allow_partitions(&self) -> Outcome<()> {
-        let owner = spi::quote_identifier(&self.owner);
-        if self.is_hypertable {
-            Spi::run(&format!("grant usage on schema audit_algolia to {owner}"))?;
-        }
         if self.is_hypertable || self.kind == "p" {
-            Spi::run(&format!("grant execute on function audit_algolia.capture() to {owner}"))?;
+            allow_triggers(&self.owner, self.is_hypertable)?;
         }
         Ok(())
     }
