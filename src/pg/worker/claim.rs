@@ -48,15 +48,21 @@ pub(super) struct Claimed {
     /// Claimed with the others, and not part of the batch.
     pub(super) oversized: Vec<Oversized>,
     /// How far the log must be on disk before the batch may leave.
-    durable_until: u64,
+    durable: Durable,
 }
 
 impl Claimed {
     /// Sees to it that no crash can take back a row of the batch: writers who do not wait for the disk may have queued
-    /// some. Where everybody waits, there is nothing left to do.
+    /// some. Where everybody waits, there is nothing left to do. To be called after the claiming transaction.
     pub(super) fn make_durable(&self) {
-        // SAFETY: waits for the log, outside of a transaction, up to a place that it has reached.
-        unsafe { pg_sys::XLogFlush(self.durable_until) };
+        // SAFETY: waits for the log, outside of a transaction, up to the end of a commit that it holds. Our own, of the
+        // claim, comes after those of all rows that it has seen.
+        unsafe {
+            pg_sys::XLogFlush(match self.durable {
+                Durable::Until(place) => place,
+                Durable::All => pg_sys::XactLastCommitEnd,
+            });
+        }
     }
 }
 
@@ -248,11 +254,6 @@ pub(super) fn claim(
         let place = ledger.claimed(slot, rest, flight);
         let durable = ledger.durable();
         drop(ledger);
-        let durable_until = match durable {
-            Durable::Until(place) => place,
-            // SAFETY: reads a position in shared memory.
-            Durable::All => unsafe { pg_sys::GetXLogInsertRecPtr() },
-        };
         failpoint::reach("in claim");
         let Some(flight) = place else {
             return Ok(if crowded { Catch::Crowded } else { Catch::Nothing });
@@ -269,7 +270,7 @@ pub(super) fn claim(
                 }
             }
         }
-        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish(), oversized, durable_until }))
+        Ok(Catch::Batch(Claimed { flight, ids, batch: builder.finish(), oversized, durable }))
     });
     failpoint::reach("after claim");
     caught
