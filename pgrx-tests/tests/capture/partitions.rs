@@ -158,10 +158,10 @@ fn another_owner_can_go_on_making_partitions() {
     play.watch("t", "columns => '{v}'");
     play.admin
         .batch_execute(
-            "create role heir login; grant usage, create on schema inherited to heir; alter table t owner to heir",
+            "create role partition_heir login; grant usage, create on schema inherited to partition_heir; alter table t owner to partition_heir",
         )
         .unwrap();
-    let mut heir = play.stage.cluster.client("postgres", "heir");
+    let mut heir = play.stage.cluster.client("postgres", "partition_heir");
     heir.batch_execute(
         "set search_path = inherited;
          create table march partition of t for values from ('2026-03-01') to ('2026-04-01')",
