@@ -55,14 +55,30 @@ pub struct Announcement {
     pub xid: u32,
     pub database: u32,
     pub index_id: i32,
+    /// It queues rows and will not wait for the disk.
+    pub is_lazy: bool,
     /// By how much queue and dead letters grow.
     pub count: Count,
 }
 
 impl Announcement {
     /// A free entry.
-    pub const EMPTY: Announcement =
-        Announcement { xid: 0, database: 0, index_id: 0, count: Count { queued: 0, dead: 0 } };
+    pub const EMPTY: Announcement = Announcement {
+        xid: 0,
+        database: 0,
+        index_id: 0,
+        is_lazy: false,
+        count: Count { queued: 0, dead: 0 },
+    };
+}
+
+/// How far the log must be on disk before rows that are visible now may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// Up to this place.
+    Until(u64),
+    /// All of it: a commit may be visible that has not told its place yet.
+    All,
 }
 
 /// Rows of one index, as counted or as they should be.
@@ -76,19 +92,40 @@ pub struct Count {
 }
 
 impl Ledger {
-    /// The transaction `xid` is about to commit `changes`.
-    pub fn announce(&mut self, xid: u32, database: u32, changes: &[Change]) {
+    /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. `false`: there was
+    /// no room to announce all of them.
+    pub fn announce(&mut self, xid: u32, database: u32, changes: &[Change], is_lazy: bool) -> bool {
+        let mut complete = true;
         for change in changes {
             let entry = Announcement {
                 xid,
                 database,
                 index_id: change.index_id,
+                is_lazy: is_lazy && change.queued > 0,
                 count: Count { queued: change.queued - change.removed, dead: change.dead },
             };
             match self.committing.iter_mut().find(|a| a.xid == 0) {
                 Some(free) => *free = entry,
-                None => self.request_recount(database),
+                None => {
+                    self.request_recount(database);
+                    complete = false;
+                }
             }
+        }
+        complete
+    }
+
+    /// The commit of a transaction that has queued rows ends at this place of the log. To be told before it is published.
+    pub fn committed_at(&mut self, place: u64) {
+        self.durable_until = self.durable_until.max(place);
+    }
+
+    /// What of the log must be on disk so that no crash takes rows back that are visible now.
+    pub fn durable(&self) -> Durable {
+        if self.committing.iter().any(|a| a.xid != 0 && a.is_lazy) {
+            Durable::All
+        } else {
+            Durable::Until(self.durable_until)
         }
     }
 

@@ -24,7 +24,7 @@ mod text;
 mod view;
 mod worker;
 
-pub use commit::{Announcement, Change, Count, COMMITTING};
+pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
@@ -74,6 +74,8 @@ pub struct Ledger {
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
+    /// The latest place of the log at which the commit of queued rows ends.
+    durable_until: u64,
     prepared: [Prepared; PREPARED],
     probation: [Probation; PROBATIONS],
     claims: ClaimTable<CLAIMS>,
@@ -144,6 +146,7 @@ impl Ledger {
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
+                durable_until: 0,
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
                     PREPARED],
                 probation: [Probation::EMPTY; PROBATIONS],

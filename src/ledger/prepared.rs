@@ -33,7 +33,8 @@ impl Ledger {
         if free < changes.len().max(1) {
             return;
         }
-        self.announce(xid, database, changes);
+        // Both of its ends wait for the disk.
+        self.announce(xid, database, changes, false);
         let changes = if changes.is_empty() { &[Change::EMPTY] } else { changes };
         let places = self.prepared.iter_mut().filter(|entry| entry.database == 0);
         for (place, change) in places.zip(changes) {

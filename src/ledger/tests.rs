@@ -204,13 +204,40 @@ fn lanes_take_turns() {
 }
 
 #[test]
+fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
+    let mut ledger = ledger(0);
+    let change = queued(1, 1024, 1026);
+    assert_eq!(ledger.durable(), Durable::Until(0));
+    // While it commits it may be visible, and nobody knows where in the log.
+    assert!(ledger.announce(11, DB, &[change], true));
+    assert!(ledger.announce(12, DB, &[change], false));
+    assert_eq!(ledger.durable(), Durable::All);
+    ledger.committed_at(700);
+    ledger.publish(11, DB, &[change], 0);
+    assert_eq!(ledger.durable(), Durable::Until(700));
+    ledger.committed_at(600);
+    ledger.publish(12, DB, &[change], 0);
+    assert_eq!(ledger.durable(), Durable::Until(700));
+    // One that takes rows away has nothing that could leave.
+    ledger.announce(13, DB, &[Change { queued: 0, removed: 3, ..change }], true);
+    assert_eq!(ledger.durable(), Durable::Until(700));
+    ledger.announce(14, DB, &[change], true);
+    ledger.retract(14);
+    assert_eq!(ledger.durable(), Durable::Until(700));
+    for xid in 100..100 + COMMITTING as u32 - 1 {
+        assert!(ledger.announce(xid, DB, &[change], false));
+    }
+    assert!(!ledger.announce(15, DB, &[change], true), "there is no room");
+}
+
+#[test]
 fn a_recount_is_exact_while_transactions_commit() {
     let mut ledger = ledger(0);
     let (index, rows) = (1, |change: Change| change.queued);
     // Ten rows from before the server started; nobody has counted them.
     let (early, late) = (queued(index, 1024, 1026), queued(index, 2048, 2052));
-    ledger.announce(11, DB, &[early]);
-    ledger.announce(12, DB, &[late]);
+    ledger.announce(11, DB, &[early], false);
+    ledger.announce(12, DB, &[late], false);
     // The snapshot sees the first transaction, which has not told yet, and not the second.
     let announced = *ledger.announced(DB).find(|a| a.xid == 11).unwrap();
     let expected = HashMap::from([(index, announced.count)]);

@@ -7,6 +7,7 @@ mod failpoint;
 mod filter;
 mod guc;
 mod hooks;
+mod hypertables;
 mod latest;
 mod launcher;
 mod owner;

@@ -182,6 +182,13 @@ impl Pending {
     }
 }
 
+/// Whether the current transaction will be visible to others before it is on disk.
+fn commits_lazily() -> bool {
+    // SAFETY: reads a setting.
+    let level = unsafe { pg_sys::synchronous_commit };
+    u32::try_from(level) == Ok(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF)
+}
+
 /// The notes as changes, one per index.
 fn merged(notes: &[Note]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
@@ -204,8 +211,11 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.announce(xid, database, &changes);
+                let is_lazy = commits_lazily();
+                let announced = shmem::ledger().map(|mut l| l.announce(xid, database, &changes, is_lazy));
+                if is_lazy && announced == Some(false) {
+                    // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is safe.
+                    unsafe { pg_sys::ForceSyncCommit() };
                 }
             }
         }),
@@ -213,9 +223,16 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
-                // SAFETY: the transaction has its end's time by now.
-                let now = unsafe { pg_sys::GetCurrentTransactionStopTimestamp() };
-                let wakes = shmem::ledger().map(|mut l| l.publish(xid, database, &changes, now));
+                // SAFETY: the transaction has its end's time by now, and its end's place in the log.
+                let (now, place) =
+                    unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
+                let queues = changes.iter().any(|change| change.queued > 0);
+                let wakes = shmem::ledger().map(|mut ledger| {
+                    if queues {
+                        ledger.committed_at(place);
+                    }
+                    ledger.publish(xid, database, &changes, now)
+                });
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.imported {

@@ -11,6 +11,7 @@ use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
+use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::{guc, xact};
@@ -140,6 +141,7 @@ impl Wish {
             return Err(no_pseudonym_key());
         }
         if mode == Mode::Mirror {
+            check_mirrored(table)?;
             check_key(table, &object_id)?;
         }
         if are_changes(mode, &operations) {
@@ -199,6 +201,18 @@ fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> 
             "Leave the column out, or make it a STORED one.",
         )),
     }
+}
+
+/// TRUNCATE of a hypertable drops its chunks, without a word of their rows.
+fn check_mirrored(table: &Table) -> Outcome<()> {
+    if is_hypertable(table.oid)? {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("hypertable {} cannot be mirrored", table.name),
+            "Watch it in append mode, with the operations it has.",
+        ));
+    }
+    Ok(())
 }
 
 /// Objects stand for rows: their key must belong to one row at a time. A deferrable constraint lets two have it until

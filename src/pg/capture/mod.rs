@@ -24,6 +24,7 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::filter::Filter;
+use super::hypertables::is_hypertable;
 use super::owner::{self, as_user, home};
 use super::report::{failure, reported, Failure, Outcome};
 use super::rules::SourceRules;
@@ -152,7 +153,7 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let Some(source) = source_of(call)? else {
+        let Some(source) = source_of(call, event)? else {
             context.leave();
             return Ok(());
         };
@@ -187,7 +188,7 @@ fn not_ours() -> Box<Failure> {
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
+unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
     register_invalidation();
     // SAFETY: relation and trigger are valid for the length of the call; arguments are C strings.
     let (key, arguments, descriptor) = unsafe {
@@ -207,6 +208,9 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
     let relation = pg_sys::Oid::from(key.0);
+    if !event.is_row && event.operation != Operation::Truncate {
+        refuse_hypertable(relation, &table)?;
+    }
     let id: Option<i32> = arguments.first().and_then(|argument| argument.parse().ok());
     let may_be_orphaned = arguments.get(1).is_some_and(|argument| argument == LEAF);
     let rules = match id {
@@ -246,6 +250,18 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
     });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     Ok(Some(source))
+}
+
+/// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
+fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
+    if as_user(home()?.owner, || is_hypertable(relation))? {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("table \"{table}\" has become a hypertable since it is watched"),
+            "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again.",
+        ));
+    }
+    Ok(())
 }
 
 /// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when

@@ -9,7 +9,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiCursor};
 use crate::claims::Claim;
 use crate::delivery::batch::{Action, Batch, BatchBuilder};
 use crate::delivery::culprit::object_id;
-use crate::ledger::{object_hash, Claimable, End, Flight, Ledger, Micros};
+use crate::ledger::{object_hash, Claimable, Durable, End, Flight, Ledger, Micros};
 use crate::pg::process::in_transaction;
 use crate::pg::shmem::{self, Locked};
 use crate::pg::{failpoint, guc};
@@ -51,6 +51,23 @@ pub(super) struct Claimed {
     pub(super) batch: Batch,
     /// Claimed with the others, and not part of the batch.
     pub(super) oversized: Vec<Oversized>,
+    /// How far the log must be on disk before the batch may leave.
+    durable: Durable,
+}
+
+impl Claimed {
+    /// Sees to it that no crash can take back a row of the batch: writers who do not wait for the disk may have queued
+    /// some. Where everybody waits, there is nothing left to do. To be called after the claiming transaction.
+    pub(super) fn make_durable(&self) {
+        // SAFETY: waits for the log, outside of a transaction, up to the end of a commit that it holds. Our own, of the
+        // claim, comes after those of all rows that it has seen.
+        unsafe {
+            pg_sys::XLogFlush(match self.durable {
+                Durable::Until(place) => place,
+                Durable::All => pg_sys::XactLastCommitEnd,
+            });
+        }
+    }
 }
 
 /// A record that is too large to be sent.
@@ -427,6 +444,7 @@ impl Taking {
             _ => None,
         };
         let place = ledger.claimed(self.slot, rest, flight);
+        let durable = ledger.durable();
         if place.is_none() && !self.records.is_empty() {
             // The lane has been closed meanwhile.
             ledger.unclaim(self.slot, self.records.iter().map(|(id, _)| *id));
@@ -451,7 +469,7 @@ impl Taking {
                 }
             }
         }
-        Catch::Batch(Claimed { flight, ids, objects, batch: builder.finish(), oversized })
+        Catch::Batch(Claimed { flight, ids, objects, batch: builder.finish(), oversized, durable })
     }
 }
 

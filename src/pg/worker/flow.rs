@@ -293,6 +293,7 @@ impl Flow {
                 }
                 Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
                 Ok(Catch::Batch(claimed)) => {
+                    claimed.make_durable();
                     self.cargo.insert(
                         claimed.flight,
                         Cargo {
