@@ -82,6 +82,8 @@ pub struct Lane {
     pub failed_at: Micros,
     /// No attempt before this time.
     pub retry_at: Micros,
+    /// What made attempts fail before this time may have been mended.
+    mended_at: Micros,
     /// Rows given back by a failed attempt and not tried again since.
     pub retrying: i64,
     /// Committed, undelivered rows, those in flight included.
@@ -132,6 +134,7 @@ impl Lane {
         failures: 0,
         failed_at: 0,
         retry_at: 0,
+        mended_at: 0,
         retrying: 0,
         queued: 0,
         dead: 0,
@@ -314,7 +317,10 @@ impl Lane {
             self.failed_at = now;
             self.retrying = rows;
         }
-        self.retry_at = self.retry_at.max(retry_at);
+        // Of what has been mended since, an attempt that was under way knows nothing: the next one tells.
+        if started_at >= self.mended_at {
+            self.retry_at = self.retry_at.max(retry_at);
+        }
         self.failed_total = self.failed_total.saturating_add(rows);
         self.blocked = setback == Setback::Blocked;
         self.last_error.set(reason);
@@ -368,8 +374,9 @@ impl Lane {
         })
     }
 
-    /// Forgets the backoff: the next attempt may start at once.
-    pub fn retry_now(&mut self) {
+    /// Forgets the backoff: the next attempt may start at once, and failures of those under way are no reason to wait.
+    pub fn retry_now(&mut self, now: Micros) {
+        self.mended_at = now;
         self.retry_at = 0;
         self.failures = 0;
         self.blocked = false;

@@ -273,11 +273,11 @@ impl Ledger {
 
 impl Ledger {
     /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
-    pub fn retry_all(&mut self, database: u32) {
+    pub fn retry_all(&mut self, database: u32, now: Micros) {
         for place in 0..super::LANES {
             if self.lane_key(place).is_some_and(|key| key.database == database) {
                 if let Some(lane) = self.lane_at(place) {
-                    lane.retry_now();
+                    lane.retry_now(now);
                 }
             }
         }

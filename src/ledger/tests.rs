@@ -514,6 +514,21 @@ fn a_success_that_began_before_a_failure_does_not_end_the_pause() {
 }
 
 #[test]
+fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    let flight = fly_at(&mut ledger, 1024, 10);
+    ledger.lane_at(0).unwrap().retry_now(20);
+    ledger.released(0, flight, [1024]);
+    ledger.lane_at(0).unwrap().set_back(Setback::Blocked, 1, "403", (10, 300_000), 30);
+    assert_eq!(ledger.lane(0).unwrap().retry_at, 0);
+    let probe = fly_at(&mut ledger, 1024, 40);
+    ledger.released(0, probe, [1024]);
+    ledger.lane_at(0).unwrap().set_back(Setback::Blocked, 1, "403", (40, 300_000), 50);
+    assert_eq!(ledger.lane(0).unwrap().retry_at, 300_000);
+}
+
+#[test]
 fn records_that_were_never_sent_do_not_end_a_pause() {
     let mut ledger = ledger(1);
     ledger.publish(7, DB, &[queued(1, 1024, 1024)], 0);

@@ -41,7 +41,7 @@ impl Flow {
             // A mended key or host is tried at once.
             if self.settings.is_some() {
                 if let Some(mut ledger) = shmem::ledger() {
-                    ledger.retry_all(self.database);
+                    ledger.retry_all(self.database, now());
                 }
             }
         }
