@@ -18,7 +18,7 @@ pub enum Outcome {
     Retry {
         /// What each host that was tried had to say.
         reason: String,
-        /// The shortest wait Algolia asks for, if it asks; at most an hour.
+        /// The shortest wait Algolia asks for, if all of it asks; at most an hour.
         not_before: Option<Duration>,
     },
     /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413,
