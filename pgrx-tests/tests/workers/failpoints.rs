@@ -4,6 +4,7 @@
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use nix::sys::signal::Signal;
 
 use crate::support::*;
 
@@ -121,4 +122,41 @@ fn a_count_that_is_cut_short_is_made_again() {
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     stage.wait_for_records("log", 100);
     wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn a_count_gives_way_to_whoever_wants_the_table_and_is_made_again() {
+    const POINT: &str = "in the middle of a count";
+    let stage = stage();
+    let mut db = staged(&stage, "log");
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    wait_for_state(&mut db, "log", "paused");
+    insert(&mut db, "log", 1..=20_001);
+    let counter = "select pid from pg_stat_activity where backend_type = 'audit_algolia counter'";
+    order(&stage, POINT, "stop");
+    db.batch_execute("copy audit_algolia.dead_letter from program 'true'").unwrap();
+    wait_until_carried_out(&stage, POINT);
+    let stopped: i32 = one(&mut db, counter);
+    std::thread::scope(|scope| {
+        let locker = scope.spawn(|| {
+            let mut locker = session(&stage);
+            locker.batch_execute("begin; lock table audit_algolia.queue").unwrap();
+            locker
+        });
+        wait_until("somebody wants the queue", SOON, || {
+            one::<bool>(&mut db, "select exists (select from pg_locks where not granted)")
+        });
+        stage.cluster.kill_backend(stopped, Signal::SIGCONT).unwrap();
+        let mut locker = locker.join().unwrap();
+        wait_until("the count is broken off", SOON, || {
+            db.query(counter, &[]).unwrap().iter().all(|row| row.get::<_, i32>(0) != stopped)
+        });
+        order(&stage, POINT, "stop");
+        locker.batch_execute("commit").unwrap();
+    });
+    wait_until_carried_out(&stage, POINT);
+    let again: i32 = one(&mut db, counter);
+    stage.cluster.kill_backend(again, Signal::SIGCONT).unwrap();
+    wait_until("the count", SOON, || db.query(counter, &[]).unwrap().is_empty());
+    assert_eq!(queue(&mut db, "log").queued, 20_001);
 }
