@@ -295,15 +295,19 @@ impl Ledger {
         is_due
     }
 
-    /// Whether there are rows that are counted while nobody knows where they are.
-    pub fn has_lost_rows(&self, database: u32) -> bool {
-        self.lanes_of(database)
-            .any(|(place, index_id)| self.is_losing_rows(place, LaneKey { database, index_id }))
+    /// Whether the counters of a database are off: rows are counted while nobody knows where they are, or more are held
+    /// than counted.
+    pub fn is_off(&self, database: u32) -> bool {
+        self.lanes_of(database).any(|(place, index_id)| {
+            let key = LaneKey { database, index_id };
+            self.lane(place).is_some_and(|lane| lane.counted)
+                && (self.is_losing_rows(place, key) || self.has_too_many(place, key))
+        })
     }
 
     /// Whether more rows are counted in a lane than are to be found by what is known.
     fn is_losing_rows(&self, place: usize, key: LaneKey) -> bool {
-        let Some(lane) = self.lane(place).filter(|lane| lane.counted && lane.queued > lane.in_flight) else {
+        let Some(lane) = self.lane(place).filter(|lane| lane.queued > lane.in_flight) else {
             return false;
         };
         let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty());
@@ -319,23 +323,30 @@ impl Ledger {
             && lane.queued > lane.in_flight + self.on_probation(key.database, key.index_id)
     }
 
-    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. Should rows
-    /// have been removed by hand, a recount tells.
+    /// Whether more rows of a lane are held than counted.
+    fn has_too_many(&self, place: usize, key: LaneKey) -> bool {
+        self.lane(place)
+            .is_some_and(|lane| lane.queued < lane.in_flight + self.on_probation(key.database, key.index_id))
+    }
+
+    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells
+    /// whether they have been removed by hand, or more have come than were counted: those nobody has announced, such as
+    /// rows written by hand, are taken off the counter when they are delivered all the same.
     pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
         let mut wakes = Wakes::default();
-        let mut any_lost = false;
+        let mut any_off = false;
         for place in 0..super::LANES {
             if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
-                let lost = self.is_losing_rows(place, key);
+                let (lost, has_too_many) = (self.is_losing_rows(place, key), self.has_too_many(place, key));
                 if let Some(lane) = self.lane_at(place) {
-                    any_lost |= lost;
+                    any_off |= lost || has_too_many;
                     if everything || lost {
                         lane.sweep();
                     }
                 }
             }
         }
-        if any_lost {
+        if any_off {
             self.request_recount(database);
             wakes.add(self.launcher_latch);
         }

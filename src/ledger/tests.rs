@@ -252,6 +252,28 @@ fn a_recount_is_exact_while_transactions_commit() {
 }
 
 #[test]
+fn a_counter_that_is_off_in_either_direction_is_put_right_by_a_count() {
+    for everything in [false, true] {
+        let mut ledger = ledger(1);
+        ledger.open_lane(DB, 1, false, 0);
+        ledger.lane_at(0).unwrap().backlog.clear();
+        let mut asks = |queued, in_flight| {
+            let lane = ledger.lane_at(0).unwrap();
+            (lane.queued, lane.in_flight) = (queued, in_flight);
+            lane.backlog.clear();
+            ledger.sweep(DB, everything);
+            std::mem::take(&mut ledger.database_mut(DB).unwrap().recount)
+        };
+        assert!(!asks(0, 0) && !asks(7, 7), "all is known");
+        assert!(asks(7, 0), "rows that nobody knows of have been removed by hand");
+        assert!(
+            asks(-7, 0) && asks(2, 9),
+            "rows that nobody has announced were delivered, or are about to be"
+        );
+    }
+}
+
+#[test]
 fn failing_workers_are_started_more_and_more_slowly() {
     const SECOND: Micros = 1_000_000;
     let mut ledger = ledger(1);

@@ -273,7 +273,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             unhold(pending.held, false);
             let changes = merged(&pending.notes);
-            if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
+            // What has come past capture is not known: COMMIT PREPARED, which finds nothing then, has the queue read again.
+            let gid = PREPARING.take().filter(|_| !pending.imported);
+            if let (Some(gid), Some(mut ledger)) = (gid, shmem::ledger()) {
                 let stale = pending.stale || pending.launcher;
                 ledger.prepare(gid, xid, database, &changes, stale);
             }
