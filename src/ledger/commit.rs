@@ -7,14 +7,14 @@
 
 use std::collections::HashMap;
 
-use super::{Ledger, Micros, Wakes};
+use super::{Ledger, Micros, Prepared, Wakes};
 use crate::regions::Regions;
 
 /// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
 const LONGEST_RECOUNT_PAUSE: Micros = 60_000_000;
 
-/// Transactions that may be between announcement and count at once; past that the recount is asked for again.
+/// Announcements of transactions that may be on their way at once; past that a recount is asked for.
 pub const COMMITTING: usize = 256;
 
 /// What a transaction did to one index of its database.
@@ -70,6 +70,13 @@ impl Announcement {
         is_lazy: false,
         count: Count { queued: 0, dead: 0 },
     };
+
+    /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
+    pub(super) fn new(xid: u32, database: u32, change: &Change, is_lazy: bool) -> Announcement {
+        let count = Count { queued: change.queued - change.removed, dead: change.dead };
+        let is_lazy = is_lazy && change.queued > 0;
+        Announcement { xid, database, index_id: change.index_id, is_lazy, count }
+    }
 }
 
 /// How far the log must be on disk before rows that are visible now may leave.
@@ -97,19 +104,11 @@ impl Ledger {
     pub fn announce(&mut self, xid: u32, database: u32, changes: &[Change], is_lazy: bool) -> bool {
         let mut complete = true;
         for change in changes {
-            let entry = Announcement {
-                xid,
-                database,
-                index_id: change.index_id,
-                is_lazy: is_lazy && change.queued > 0,
-                count: Count { queued: change.queued - change.removed, dead: change.dead },
-            };
+            let entry = Announcement::new(xid, database, change, is_lazy);
+            // Where there is no room, `publish` notices: a count that is asked for now could be over by then.
             match self.committing.iter_mut().find(|a| a.xid == 0) {
                 Some(free) => *free = entry,
-                None => {
-                    self.request_recount(database);
-                    complete = false;
-                }
+                None => complete = false,
             }
         }
         complete
@@ -129,17 +128,28 @@ impl Ledger {
         }
     }
 
-    /// The transaction `xid` has ended without changing anything.
-    pub fn retract(&mut self, xid: u32) {
-        for entry in self.committing.iter_mut().filter(|a| a.xid == xid) {
-            entry.xid = 0;
-        }
+    /// The transaction `xid` has ended without changing anything, or has told what it changed. Returns how many
+    /// announcements are taken back.
+    pub fn retract(&mut self, xid: u32) -> usize {
+        let mine = self.committing.iter_mut().filter(|a| a.xid == xid);
+        mine.map(|entry| entry.xid = 0).count()
     }
 
     /// The transaction `xid` has committed: counts its changes, publishes where its rows are and
     /// says whom to wake.
     pub fn publish(&mut self, xid: u32, database: u32, changes: &[Change], now: Micros) -> Wakes {
-        self.retract(xid);
+        let announced = self.retract(xid);
+        let wakes = self.enter(database, changes, now);
+        if announced < changes.len() {
+            // A count whose snapshot showed these rows did not know that they would be entered here.
+            self.request_recount(database);
+            return wakes.and(self.wake_launcher());
+        }
+        wakes
+    }
+
+    /// Enters what a committed transaction has changed.
+    pub(super) fn enter(&mut self, database: u32, changes: &[Change], now: Micros) -> Wakes {
         let mut rows = 0;
         for change in changes {
             let Some(lane) = self.lane_mut(database, change.index_id) else {
@@ -162,9 +172,12 @@ impl Ledger {
         }
     }
 
-    /// The announcements of one database and what they add, for a recount.
-    pub fn announced(&self, database: u32) -> impl Iterator<Item = &Announcement> {
-        self.committing.iter().filter(move |a| a.xid != 0 && a.database == database)
+    /// The announcements of one database and what they add, for a recount. A prepared transaction is one that may commit
+    /// at any time, and is as good as announced for as long as it is remembered.
+    pub fn announced(&self, database: u32) -> impl Iterator<Item = Announcement> + '_ {
+        let committing = self.committing.iter().filter(|a| a.xid != 0).copied();
+        let prepared = self.prepared.iter().filter(|p| p.change.index_id != 0).map(Prepared::announcement);
+        committing.chain(prepared).filter(move |a| a.database == database)
     }
 
     /// Puts the counters of a database right: for each index the rows counted, against what the count should have

@@ -239,7 +239,7 @@ fn a_recount_is_exact_while_transactions_commit() {
     ledger.announce(11, DB, &[early], false);
     ledger.announce(12, DB, &[late], false);
     // The snapshot sees the first transaction, which has not told yet, and not the second.
-    let announced = *ledger.announced(DB).find(|a| a.xid == 11).unwrap();
+    let announced = ledger.announced(DB).find(|a| a.xid == 11).unwrap();
     let expected = HashMap::from([(index, announced.count)]);
     let counted = HashMap::from([(index, Count { queued: 10 + rows(early), dead: 7 })]);
     // Both tell while the count is under way.
@@ -249,6 +249,40 @@ fn a_recount_is_exact_while_transactions_commit() {
     assert_eq!(ledger.lane(0).unwrap().queued, 10 + rows(early) + rows(late));
     assert_eq!(ledger.lane(0).unwrap().dead, 7);
     assert_eq!(ledger.announced(DB).count(), 0);
+}
+
+#[test]
+fn a_commit_that_found_no_room_to_announce_itself_asks_for_a_count_when_it_is_published() {
+    let mut ledger = ledger(0);
+    ledger.launcher_latch = 900;
+    let change = |row: i64| queued(1, row * ID_BLOCK, row * ID_BLOCK);
+    for xid in 1..=COMMITTING as u32 + 1 {
+        ledger.announce(xid, DB, &[change(i64::from(xid))], false);
+    }
+    let recount = |ledger: &mut Ledger| ledger.database_mut(DB).unwrap().recount;
+    assert!(!recount(&mut ledger), "a count could be made before the rows are there");
+    assert_eq!(ledger.publish(1, DB, &[change(1)], 0).iter().count(), 0);
+    assert!(!recount(&mut ledger));
+    let late = COMMITTING as u32 + 1;
+    let wakes = ledger.publish(late, DB, &[change(i64::from(late))], 0);
+    assert!(recount(&mut ledger));
+    assert_eq!(wakes.iter().collect::<Vec<_>>(), [900], "the launcher sees to it");
+}
+
+#[test]
+fn forgotten_prepared_transactions_leave_room_for_those_that_commit() {
+    let mut ledger = ledger(0);
+    for xid in 1..=PREPARED as u32 + 1 {
+        ledger.prepare(u64::from(xid), xid, DB, &[queued(1, 1024, 1024)], false);
+    }
+    assert_eq!(ledger.announced(DB).count(), PREPARED);
+    for xid in 1000..1000 + COMMITTING as u32 {
+        ledger.announce(xid, DB, &[queued(1, 4096, 4096)], false);
+    }
+    for xid in 1000..1000 + COMMITTING as u32 {
+        ledger.publish(xid, DB, &[queued(1, 4096, 4096)], 0);
+    }
+    assert!(!ledger.database_mut(DB).unwrap().recount, "nothing has to be counted");
 }
 
 #[test]
