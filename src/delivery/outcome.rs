@@ -42,7 +42,7 @@ pub enum Outcome {
     },
 }
 
-/// A record that Algolia has refused by itself, or that it has named.
+/// A record that has been refused by itself, or that Algolia has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Its place in the batch.
@@ -53,6 +53,8 @@ pub struct Refusal {
     pub status: u16,
     /// Algolia's complaint.
     pub reason: String,
+    /// It is certainly about this record: it names it, or other records of the batch have been taken.
+    pub proven: bool,
 }
 
 /// A delivery, row by row and as statistics want it.

@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Appetite, Count, Text};
+use super::{Appetite, Count, Doubt, Text};
 use crate::regions::{Regions, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -44,6 +44,8 @@ pub struct Claimable {
 pub enum Setback {
     /// The attempt failed and is repeated after the backoff.
     Retry,
+    /// All was refused, and it is not known what for; the next rows may show.
+    Doubt,
     /// Algolia refuses this client (credentials, rights, quota): only a person can mend it.
     Blocked,
 }
@@ -108,6 +110,8 @@ pub struct Lane {
     untold_deaths: i64,
     /// A failure has been logged, and no success since.
     told: bool,
+    /// What to think of refusals that name no record.
+    pub doubt: Doubt,
     rate_rows: f64,
     rate_at: Micros,
     /// The version of the settings the index is to be given, 0: none; not before when; and how often that has failed
@@ -153,6 +157,7 @@ impl Lane {
         told_deaths_at: 0,
         untold_deaths: 0,
         told: false,
+        doubt: Doubt::NONE,
         rate_rows: 0.0,
         rate_at: 0,
         settings_version: 0,
@@ -289,6 +294,9 @@ impl Lane {
 
     /// `rows` rows have arrived.
     pub fn delivered(&mut self, rows: i64, now: Micros) {
+        if rows > 0 {
+            self.doubt.delivered(rows, now);
+        }
         self.delivered_total = self.delivered_total.saturating_add(rows);
         self.last_delivered_at = now;
         self.rate_rows = self.decayed(now) + rows as f64;
@@ -343,7 +351,7 @@ impl Lane {
     /// if it was backing off before.
     pub fn tell_trouble(&mut self, setback: Setback, now: Micros) -> bool {
         let told_at = match setback {
-            Setback::Retry => &mut self.told_at,
+            Setback::Retry | Setback::Doubt => &mut self.told_at,
             Setback::Blocked => &mut self.told_blocked_at,
         };
         let is_news = is_long_ago(*told_at, now);

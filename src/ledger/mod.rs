@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod commit;
+mod doubt;
 mod extension;
 mod lane;
 mod leftovers;
@@ -25,6 +26,7 @@ mod view;
 mod worker;
 
 pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
+pub use doubt::Doubt;
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
