@@ -1,6 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
+use super::clock::move_time;
 use super::{Appetite, Count, Doubt, Text};
 use crate::regions::{Regions, Span};
 
@@ -380,6 +381,23 @@ impl Lane {
             self.told_deaths_at = now;
             std::mem::take(&mut self.untold_deaths)
         })
+    }
+
+    /// The clock was set back: what was to be later is still so much later.
+    pub(super) fn move_back(&mut self, by: Micros) {
+        for time in [
+            &mut self.fresh_since,
+            &mut self.failed_at,
+            &mut self.retry_at,
+            &mut self.mended_at,
+            &mut self.settings_due,
+            &mut self.told_at,
+            &mut self.told_blocked_at,
+            &mut self.told_recovery_at,
+            &mut self.told_deaths_at,
+        ] {
+            move_time(time, by);
+        }
     }
 
     /// Forgets the backoff: the next attempt may start at once, and failures of those under way are no reason to wait.

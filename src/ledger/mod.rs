@@ -8,6 +8,7 @@
 //! is a batch between its claim and its settlement.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod commit;
 mod doubt;
 mod extension;
@@ -92,6 +93,8 @@ pub struct Ledger {
     pub launcher_pid: i32,
     /// When the next record on probation may be claimed; 0 while none is held back.
     parole_at: Micros,
+    /// The latest time anybody has told.
+    clock: Micros,
     launches: u32,
     /// Slots from this one on have never been taken.
     workers_ever_used: u32,
@@ -160,6 +163,7 @@ impl Ledger {
                 launcher_latch: 0,
                 launcher_pid: 0,
                 parole_at: 0,
+                clock: 0,
                 launches: 0,
                 workers_ever_used: 0,
             })
@@ -253,6 +257,7 @@ impl Ledger {
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
+        self.tick(now);
         self.parole(now);
         self.end_quarantines(now);
         let Some(me) = self.workers.get(worker) else {

@@ -94,7 +94,11 @@ impl Launcher {
         self.give_up_on_no_shows(now);
         let mut timeout = NAP_MS;
         self.short = false;
-        let before = shmem::ledger().map(|ledger| ledger.known_databases()).unwrap_or_default();
+        let before = shmem::ledger().map(|mut ledger| {
+            ledger.tick(now);
+            ledger.known_databases()
+        });
+        let before = before.unwrap_or_default();
         let found = databases();
         if let Some(mut ledger) = shmem::ledger() {
             let oids: Vec<u32> = found.iter().map(|database| database.oid).collect();
@@ -120,7 +124,8 @@ impl Launcher {
                 .workers
                 .get(*slot)
                 .is_some_and(|worker| worker.stage == Stage::Starting && worker.launch == *launch);
-            let overdue = now.saturating_sub(*since) > START_LIMIT;
+            // Or the clock was set back, and nobody knows.
+            let overdue = !(0..=START_LIMIT).contains(&now.saturating_sub(*since));
             if waiting && overdue {
                 ledger.give_up(*slot, *launch);
             }
