@@ -19,10 +19,13 @@ impl Ledger {
     /// The extension has come or gone in a database: the launcher looks, and so do the workers. Both are told under one
     /// lock: a worker that looked in between would leave the launcher waiting for an answer that has been given.
     pub fn extension_changed(&mut self, oid: u32) -> Wakes {
-        if let Some(database) = self.database_mut(oid) {
-            database.extension = Extension::Unknown;
-            database.crashes = 0;
-            database.restart_at = 0;
+        match self.database_mut(oid) {
+            Some(database) => {
+                database.extension = Extension::Unknown;
+                database.crashes = 0;
+                database.restart_at = 0;
+            }
+            None => self.overlooked = oid,
         }
         self.mark_stale(oid).and(self.wake_launcher())
     }

@@ -91,6 +91,8 @@ pub struct Ledger {
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
     pub launcher_pid: i32,
+    /// A database that has changed and for which there was no entry; 0: none.
+    pub overlooked: u32,
     /// When the next record on probation may be claimed; 0 while none is held back.
     parole_at: Micros,
     /// The latest time anybody has told.
@@ -162,6 +164,7 @@ impl Ledger {
                 opened_at: 0,
                 launcher_latch: 0,
                 launcher_pid: 0,
+                overlooked: 0,
                 parole_at: 0,
                 clock: 0,
                 launches: 0,

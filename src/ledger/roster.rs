@@ -106,16 +106,43 @@ impl Wakes {
 }
 
 impl Ledger {
-    /// The entry of a database, made when it is new; `None` when the book is full.
+    /// The entry of a database, made when it is new; `None` when the book is full of databases that have the extension,
+    /// or may have it.
     pub fn database_mut(&mut self, oid: u32) -> Option<&mut Database> {
-        let place = self
-            .databases
-            .iter()
-            .position(|d| d.oid == oid)
-            .or_else(|| self.databases.iter().position(|d| d.oid == 0))?;
+        let known = self.databases.iter().position(|entry| entry.oid == oid);
+        let place = known
+            .or_else(|| self.databases.iter().position(|entry| entry.oid == 0))
+            .or_else(|| self.databases.iter().position(|entry| self.is_needless(entry)))?;
         let entry = self.databases.get_mut(place)?;
-        entry.oid = oid;
+        if known.is_none() {
+            *entry = Database { oid, ..Database::EMPTY };
+        }
         Some(entry)
+    }
+
+    /// Whether an entry says no more than that its database has no extension.
+    fn is_needless(&self, entry: &Database) -> bool {
+        let is_somebody_there =
+            self.workers.iter().any(|worker| worker.stage != Stage::Free && worker.database == entry.oid);
+        entry.extension == Extension::Absent && entry.holders == 0 && entry.counter == 0 && !is_somebody_there
+    }
+
+    /// Whether a database has an entry.
+    pub fn knows(&self, oid: u32) -> bool {
+        self.databases.iter().any(|entry| entry.oid == oid)
+    }
+
+    /// Whether the book is full for good: each entry is of a database that has the extension.
+    pub fn is_full(&self) -> bool {
+        self.databases.iter().all(|entry| entry.oid != 0 && entry.extension == Extension::Present)
+    }
+
+    /// The databases that have been found to have no extension.
+    pub fn without_extension(&self) -> impl Iterator<Item = u32> + '_ {
+        self.databases
+            .iter()
+            .filter(|entry| entry.oid != 0 && entry.extension == Extension::Absent)
+            .map(|entry| entry.oid)
     }
 
     /// Has the launcher look at the databases.

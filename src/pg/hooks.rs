@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{process, shmem, xact};
+use super::{databases, process, shmem, xact};
 use crate::ledger::Micros;
 
 /// How long a statement waits for the workers to leave its database. Longer than they ever need; then the server
@@ -64,7 +64,8 @@ unsafe extern "C-unwind" fn on_object_access(
 enum Change {
     Drop,
     Rename,
-    Other,
+    Move,
+    Copy,
 }
 
 /// What a utility statement means to us.
@@ -76,8 +77,8 @@ enum Concern {
         is_drop: bool,
         is_rename: bool,
     },
-    /// There will be one more database, perhaps with the extension.
-    NewDatabase,
+    /// There will be one more database, perhaps with the extension, or one that is open or closed to us.
+    Databases,
     /// Rows are copied into the extension's own tables.
     Import,
     /// The current transaction is prepared under this identifier.
@@ -155,8 +156,8 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         // SAFETY: reads the session's state.
         Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
         Concern::Database { oid, is_drop, .. } => empty(oid, is_drop),
-        // Others see the database when the transaction has committed.
-        Concern::NewDatabase => xact::note_new_database(),
+        // Others see it when the transaction has committed.
+        Concern::Databases => xact::note_databases(),
         Concern::Import => xact::note_import(),
         Concern::Prepare(gid) => xact::note_prepare(gid),
         Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
@@ -204,15 +205,16 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
-                    Some(template) => database(template, Change::Other),
-                    None => Concern::NewDatabase,
+                    Some(template) => database(template, Change::Copy),
+                    None => Concern::Databases,
                 }
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
                 let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
+                // Whether workers may be in it depends on the other options.
                 match option(alter.options, c"tablespace") {
-                    Some(_) => database(alter.dbname, Change::Other),
-                    None => Concern::None,
+                    Some(_) => database(alter.dbname, Change::Move),
+                    None => Concern::Databases,
                 }
             }
             pg_sys::NodeTag::T_CopyStmt => {
@@ -248,7 +250,12 @@ unsafe fn database(name: *const c_char, change: Change) -> Concern {
     }
     // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
-    if oid == pg_sys::InvalidOid || !is_owner(oid) {
+    // The server will refuse others, so our processes need not leave for them.
+    let may = |oid| match change {
+        Change::Copy => databases::may_copy(oid),
+        _ => databases::is_owner(oid),
+    };
+    if oid == pg_sys::InvalidOid || !may(oid) {
         Concern::None
     } else {
         Concern::Database {
@@ -256,19 +263,6 @@ unsafe fn database(name: *const c_char, change: Change) -> Concern {
             is_drop: change == Change::Drop,
             is_rename: change == Change::Rename,
         }
-    }
-}
-
-/// Whether the current user may do such things to a database. The server will refuse others, so our processes need
-/// not leave for them.
-fn is_owner(database: pg_sys::Oid) -> bool {
-    // SAFETY: look-ups in the catalogs, inside the statement's transaction.
-    unsafe {
-        let user = pg_sys::GetUserId();
-        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
-        return pg_sys::pg_database_ownercheck(database, user);
-        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
-        return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user);
     }
 }
 

@@ -3,6 +3,7 @@
 mod api;
 mod capture;
 mod counter;
+mod databases;
 mod failpoint;
 mod filter;
 mod guc;

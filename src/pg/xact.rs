@@ -29,8 +29,8 @@ struct Pending {
     wishes: bool,
     /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
-    /// There is one more database.
-    new_database: bool,
+    /// There is one more database, or one is open or closed to us.
+    databases: bool,
     /// Rows may have come into the extension's tables past capture.
     imported: bool,
     /// The databases that our processes have left for the sake of a statement, and whether it drops them.
@@ -112,10 +112,10 @@ pub(super) fn note_import() {
     PENDING.with_borrow_mut(|pending| pending.imported = true);
 }
 
-/// The current transaction makes a database; the launcher is told when it commits.
-pub(super) fn note_new_database() {
+/// The current transaction makes a database, or changes what may be done in one; the launcher is told when it commits.
+pub(super) fn note_databases() {
     register();
-    PENDING.with_borrow_mut(|pending| pending.new_database = true);
+    PENDING.with_borrow_mut(|pending| pending.databases = true);
 }
 
 /// The current transaction wants a database to itself until it ends.
@@ -253,7 +253,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 }
             }
             unhold(pending.held, true);
-            if pending.new_database {
+            if pending.databases {
                 let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
                 shmem::wake(wakes.unwrap_or_default());
             }

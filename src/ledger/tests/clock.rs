@@ -24,9 +24,9 @@ fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     let mut ledger = ledger(1);
     ledger.tick(NOW);
     ledger.publish(7, DB, &[queued(1, 1024, 1024)], NOW);
-    ledger.judge(DB, 1, 1024, 3);
+    ledger.judge(0, 1, 1024, 3);
     ledger.hold_back(DB, 1, 1024, NOW + SECOND);
-    ledger.leave(0, true, NOW);
+    ledger.leave(0, Exit::Failed, 0, NOW);
     ledger.counter_ended(DB, true, NOW);
     ledger.is_sweep_due(DB, 600 * SECOND, NOW);
     let now = NOW - 3 * HOUR;
