@@ -161,8 +161,9 @@ impl Ledger {
             lane.dead_total += change.dead.max(0);
             if change.queued > 0 {
                 lane.publish(&change.spans, change.queued, now);
-                // Nobody can do anything about the rows of a lane that is paused.
-                rows += if lane.paused { 0 } else { change.queued };
+                // Nobody can do anything about the rows of a lane that is paused or backs off: who sleeps knows when the
+                // latter is over.
+                rows += if lane.paused || lane.retry_at > now { 0 } else { change.queued };
             }
         }
         if rows > 0 {

@@ -209,6 +209,12 @@ impl Lane {
         Some(waiting.max(self.retry_at))
     }
 
+    /// Until when no batch is sent: what is published before then wakes nobody.
+    pub fn backs_off_until(&self, now: Micros) -> Option<Micros> {
+        let alone = self.failures == 0 || self.in_flight == 0;
+        (!self.paused && alone && self.retry_at > now).then_some(self.retry_at)
+    }
+
     fn fresh_due(&self, appetite: &Appetite) -> Micros {
         if appetite.linger == 0 || self.fresh_rows >= appetite.batch_rows {
             Micros::MIN

@@ -313,7 +313,8 @@ impl Ledger {
         for (place, _) in self.lanes_of(database) {
             let Some(lane) = self.lanes.get(place) else { continue };
             let fits = room.for_lane(place, lane);
-            if let (true, Some(at)) = (fits.fresh, lane.opens_at(appetite, fits.backlog)) {
+            let opens_at = lane.opens_at(appetite, fits.backlog).or_else(|| lane.backs_off_until(now));
+            if let (true, Some(at)) = (fits.fresh, opens_at) {
                 until = Some(until.map_or(at, |until| until.min(at)));
             }
             let is_left = |backlog| lane.opens_at(appetite, backlog).is_some_and(|at| at <= now);

@@ -694,6 +694,17 @@ fn a_commit_to_a_paused_index_wakes_nobody() {
 }
 
 #[test]
+fn a_commit_to_an_index_that_backs_off_wakes_nobody_before_its_time() {
+    let mut ledger = ledger(1);
+    ledger.open_lane(DB, 1, false, 0);
+    ledger.lane_at(0).unwrap().backlog.clear();
+    ledger.lane_at(0).unwrap().set_back(Setback::Retry, 0, "503", (0, 500), 1);
+    assert_eq!(wait_until(&mut ledger, HUNGRY, 2), Some(500), "also if nothing waits yet");
+    assert_eq!(ledger.publish(7, DB, &[queued(1, 1024, 1030)], 499).iter().count(), 0);
+    assert_eq!(ledger.publish(8, DB, &[queued(1, 2048, 2048)], 500).iter().count(), 1);
+}
+
+#[test]
 fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     let mut ledger = ledger(2);
     ledger.publish(7, DB, &[queued(1, 1024, 1030)], 0);

@@ -74,6 +74,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     if let Some(mut ledger) = shmem::ledger() {
         ledger.launcher_latch = 0;
         ledger.launcher_pid = 0;

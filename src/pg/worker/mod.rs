@@ -95,6 +95,7 @@ fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
 /// over, and nobody would look for them again for a while.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     if let Some(slot) = SLOT.take() {
         // SAFETY: what the server itself does first when a session ends, harmless without a transaction; then reads
         // the clock.
