@@ -10,6 +10,7 @@
 
 mod clock;
 mod commit;
+mod databases;
 mod doubt;
 mod extension;
 mod lane;
@@ -27,6 +28,7 @@ mod view;
 mod worker;
 
 pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
+pub use databases::{Database, Extension, DATABASES};
 pub use doubt::Doubt;
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
@@ -34,7 +36,7 @@ pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;
-pub use roster::{Database, Exit, Extension, Wakes, DATABASES};
+pub use roster::{Exit, Wakes};
 pub use settings::Sent;
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
