@@ -8,6 +8,7 @@
 //! is a batch between its claim and its settlement.
 #![forbid(unsafe_code)]
 
+mod backfill;
 mod commit;
 mod extension;
 mod lane;
@@ -22,6 +23,7 @@ mod text;
 mod view;
 mod worker;
 
+pub use backfill::Backfiller;
 pub use commit::{Announcement, Change, Count, COMMITTING};
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};

@@ -1,7 +1,7 @@
 //! Who serves which database: the launcher's book, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{Change, Kinds, Ledger, Micros, Stage, Worker, WORKERS};
+use super::{Backfiller, Change, Kinds, Ledger, Micros, Stage, Worker, WORKERS};
 
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
@@ -46,23 +46,25 @@ pub struct Database {
     pub crashes: u32,
     /// No worker is started before this time.
     pub restart_at: Micros,
+    /// The process that sends history.
+    pub backfiller: Backfiller,
 }
 
 /// Latches to set once the ledger's lock is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakes {
-    latches: [u64; WORKERS + 2],
+    latches: [u64; WORKERS + 3],
     count: usize,
 }
 
 impl Default for Wakes {
     fn default() -> Wakes {
-        Wakes { latches: [0; WORKERS + 2], count: 0 }
+        Wakes { latches: [0; WORKERS + 3], count: 0 }
     }
 }
 
 impl Wakes {
-    /// Adds a latch. There is room for those of all workers and of the launcher.
+    /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
     pub fn add(&mut self, latch: u64) {
         if latch != 0 {
             if let Some(free) = self.latches.get_mut(self.count) {
@@ -163,6 +165,7 @@ impl Ledger {
             entry.held_until = until;
         }
         let mut wakes = Wakes::default();
+        wakes.add(self.backfiller(database).latch);
         for worker in self.workers_of(database) {
             worker.leave = true;
             wakes.add(worker.latch);
@@ -332,7 +335,10 @@ impl Ledger {
     /// Whether a process of ours is in a database, or on its way there.
     pub fn is_occupied(&mut self, database: u32) -> bool {
         self.workers_of(database).next().is_some()
-            || self.databases.iter().any(|entry| entry.oid == database && entry.counter != 0)
+            || self
+                .databases
+                .iter()
+                .any(|entry| entry.oid == database && (entry.counter != 0 || entry.backfiller.pid != 0))
     }
 
     /// Lets workers into a database again.
@@ -363,6 +369,7 @@ impl Database {
         held_until: 0,
         crashes: 0,
         restart_at: 0,
+        backfiller: Backfiller::EMPTY,
     };
 
     /// Whether somebody wants the database to itself.
