@@ -129,16 +129,6 @@ impl Pace {
         Pace { rows_per_second, allowed: (rows_per_second / 10.0).max(1.0), at: now }
     }
 
-    /// The same pace at another speed, if it is another.
-    pub fn at_speed(self, rows_per_second: i32, now: Micros) -> Pace {
-        let other = Pace::new(rows_per_second, now);
-        if other.rows_per_second == self.rows_per_second {
-            self
-        } else {
-            other
-        }
-    }
-
     /// How many rows may be read now: none, or a tenth of a second's worth at least.
     pub fn allowance(&mut self, now: Micros) -> i64 {
         let passed = now.saturating_sub(self.at).max(0) as f64 / SECOND;

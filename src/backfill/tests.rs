@@ -97,13 +97,6 @@ fn a_pause_is_not_made_up_for() {
 }
 
 #[test]
-fn a_pace_changes_its_speed_at_once() {
-    let slow = Pace::new(1, 0);
-    assert_eq!(slow.at_speed(1, 500_000), slow);
-    assert_eq!(slow.at_speed(1000, 500_000).allowance(500_000), 100);
-}
-
-#[test]
 fn a_rate_is_right_from_the_start_and_follows_changes() {
     let mut rate = Rate::default();
     for step in 1..=100 {

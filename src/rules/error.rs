@@ -60,8 +60,10 @@ pub enum RuleError {
     },
     #[error("mode \"{mode}\" is not supported yet")]
     UnsupportedMode { mode: &'static str },
-    #[error("backfill is not supported yet")]
-    UnsupportedBackfill,
+    #[error("a table whose insertions are not watched cannot be backfilled")]
+    BackfillWithoutInsert,
+    #[error("rows_per_second must be at least 1")]
+    RowsPerSecond,
 }
 
 /// What kind of mistake it is; the shell gives each kind its SQLSTATE.
@@ -98,9 +100,7 @@ impl RuleError {
             | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
             RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
             RuleError::ReservedAttribute { .. } => RuleErrorKind::ReservedName,
-            RuleError::UnsupportedMode { .. } | RuleError::UnsupportedBackfill => {
-                RuleErrorKind::FeatureNotSupported
-            }
+            RuleError::UnsupportedMode { .. } => RuleErrorKind::FeatureNotSupported,
             RuleError::EmptyEntry { .. }
             | RuleError::NoColumns
             | RuleError::NoKey
@@ -109,7 +109,9 @@ impl RuleError {
             | RuleError::TimePseudonymized { .. }
             | RuleError::IndexName { .. }
             | RuleError::NoOperation
-            | RuleError::UnknownWord { .. } => RuleErrorKind::InvalidParameter,
+            | RuleError::UnknownWord { .. }
+            | RuleError::BackfillWithoutInsert
+            | RuleError::RowsPerSecond => RuleErrorKind::InvalidParameter,
         }
     }
 
@@ -158,9 +160,10 @@ impl RuleError {
             RuleError::NoOperation => "Leave operations out to capture inserts.".to_owned(),
             RuleError::UnknownWord { words, .. } => format!("Available values: {}.", words.join(", ")),
             RuleError::UnsupportedMode { .. } => "Use mode => 'append'.".to_owned(),
-            RuleError::UnsupportedBackfill => {
-                "Leave backfill out to deliver the rows that are inserted from now on.".to_owned()
+            RuleError::BackfillWithoutInsert => {
+                "Rows that are there already are sent as insertions: add insert to operations.".to_owned()
             }
+            RuleError::RowsPerSecond => "Leave it out for no limit.".to_owned(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The functions of the SQL interface. Their declarations are in `sql/install/20_functions.sql`.
 
+mod backfill;
 mod control;
 mod dead_letters;
 mod flush;

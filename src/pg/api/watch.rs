@@ -6,9 +6,11 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::backfill::{start, Range};
 use super::sources::sources_of;
 use super::triggers::drop_trigger;
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
+use crate::pg::backfill::{take, Own};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
 use crate::pg::report::{failure, reported, Outcome};
@@ -61,8 +63,13 @@ fn watch(
         let mut rules = wish.check(&table)?;
         table.lock()?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
-        let id = rules.store(&table)?;
+        // Nobody writes to the table now, and whoever does from the commit on is captured.
+        let seam = take(table.oid, Own::Uncaptured)?;
+        let id = rules.store(&table, &seam)?;
         table.create_triggers(id, &rules.operations)?;
+        if rules.backfill {
+            start(id, &table, Range::default(), Some(&seam))?;
+        }
         xact::note_stale();
         warn_unless_preloaded();
         Ok(id)
@@ -96,6 +103,7 @@ pub(super) struct Rules {
     pub(super) facets: Vec<String>,
     pub(super) filter: Option<String>,
     pub(super) operations: Vec<Operation>,
+    pub(super) backfill: bool,
 }
 
 fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a str>>, RuleError> {
@@ -110,7 +118,10 @@ impl Wish {
         check_table(table)?;
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
         check_mode(self.mode.as_deref())?;
-        check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
+        let backfill = self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?;
+        if backfill {
+            check_backfill(&operations)?;
+        }
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
         check_index_name(&index_name)?;
 
@@ -162,6 +173,7 @@ impl Wish {
             object_prefix: self.object_prefix.ok_or(RuleError::NullArgument { argument: "object_prefix" })?,
             filter: self.filter,
             operations,
+            backfill,
         })
     }
 }

@@ -8,6 +8,7 @@ mod bound;
 mod column;
 mod context;
 mod decode;
+mod history;
 mod queue;
 mod rows;
 mod statement;
@@ -31,6 +32,7 @@ use context::Context;
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
+pub(super) use history::{file_of, History};
 pub(super) use queue::next_id;
 
 /// A source as one of its triggers sees it.

@@ -146,6 +146,19 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
     })
 }
 
+/// Whether the database has history to send.
+pub(super) fn has_backfills() -> spi::Result<bool> {
+    in_transaction(|| {
+        if !lock(table(c"backfill")) {
+            return Ok(false);
+        }
+        Spi::connect(|client| {
+            let rows = client.select(include_str!("../../../sql/has_backfills.sql"), Some(1), &[])?;
+            Ok(rows.first().get_one()?.unwrap_or_default())
+        })
+    })
+}
+
 /// The version of the extension's SQL objects; `None`: it has been dropped.
 pub(super) fn extension_version() -> spi::Result<Option<String>> {
     in_transaction(|| {
