@@ -1,5 +1,6 @@
 -- Notes how far a backfill has come, in the transaction that queues the rows: $1 the source, $2 its state, $3 seam,
--- $4 pass, $5 cursor, $6 rows there are, $7 rows done, $8 rows queued, $9 the rate, $10 now.
+-- $4 pass, $5 cursor, $6 rows there are, $7 rows done, $8 rows queued, $9 the rate, $10 now, $11 when
+-- it began.
 update audit_algolia.backfill as b
 set state = $2,
     seam = $3,
@@ -10,7 +11,7 @@ set state = $2,
     rows_queued = $8,
     rate = $9,
     rate_at = $10,
-    started_at = coalesce(b.started_at, $10),
+    started_at = $11,
     ended_at = case when $2 = 'finished' then $10 end,
     last_error = null
 where b.source = $1

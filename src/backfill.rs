@@ -18,6 +18,8 @@ pub struct Version {
     pub frozen: bool,
     /// Written by an update, not by an insert.
     pub updated: bool,
+    /// Which command of its transaction wrote it, where that is still to be seen.
+    pub command: Option<u32>,
 }
 
 /// What the backfill makes of a row.
@@ -38,6 +40,9 @@ pub struct Seam {
     pub cluster: i64,
     /// Transactions from this one on had not begun.
     pub next: i64,
+    /// The transaction that has put the table under watch, and by which command, if it may have written to the table
+    /// before. What its later commands have written is captured.
+    pub own: Option<(i64, u32)>,
     /// Those before it that were under way, without having written to the table.
     pub running: Vec<i64>,
     /// The table, or its partitions, each with its file: oid and number. A table that is rewritten has another file
@@ -51,7 +56,10 @@ impl Seam {
         let is_rewritten =
             self.files.iter().any(|(relation, file)| *relation == version.relation && *file != version.file);
         let xmin = widen(version.xmin, next);
-        let is_new = xmin >= self.next || self.running.contains(&xmin);
+        let is_own = self.own.is_some_and(|(own, watch)| {
+            xmin == own && version.command.is_some_and(|command| command > watch)
+        });
+        let is_new = is_own || xmin >= self.next || self.running.contains(&xmin);
         if version.xmin < FIRST_NORMAL || !is_new {
             Verdict::History
         } else if version.updated {
@@ -66,13 +74,16 @@ impl Seam {
 
     /// How far back, in transactions, versions may be anything but history, while `next` is the next one to begin.
     pub fn reach(&self, next: i64) -> i32 {
-        let first = self.running.iter().copied().fold(self.next, i64::min);
+        let own = self.own.iter().map(|(own, _)| *own);
+        let first = self.running.iter().copied().chain(own).fold(self.next, i64::min);
         i32::try_from(next.saturating_sub(first)).unwrap_or(i32::MAX)
     }
 
-    /// As it is stored: cluster, next, how many were running, those, and the files in pairs.
+    /// As it is stored: cluster, next, the own transaction (0: none) and command, how many were running, those, and the
+    /// files in pairs.
     pub fn to_numbers(&self) -> Vec<i64> {
-        let mut numbers = vec![self.cluster, self.next, self.running.len() as i64];
+        let (own, command) = self.own.unwrap_or_default();
+        let mut numbers = vec![self.cluster, self.next, own, i64::from(command), self.running.len() as i64];
         numbers.extend(&self.running);
         numbers
             .extend(self.files.iter().flat_map(|(relation, file)| [i64::from(*relation), i64::from(*file)]));
@@ -81,15 +92,16 @@ impl Seam {
 
     /// The other way round; nothing when the numbers are none of a seam.
     pub fn from_numbers(numbers: &[i64]) -> Option<Seam> {
-        let (head, rest) = numbers.split_at_checked(3)?;
-        let (running, files) = rest.split_at_checked(usize::try_from(*head.get(2)?).ok()?)?;
+        let (&[cluster, next, own, command, running], rest) = numbers.split_first_chunk()?;
+        let (running, files) = rest.split_at_checked(usize::try_from(running).ok()?)?;
         let pairs = files.chunks(2).map(|pair| match pair {
             [relation, file] => Some((u32::try_from(*relation).ok()?, u32::try_from(*file).ok()?)),
             _ => None,
         });
         Some(Seam {
-            cluster: *head.first()?,
-            next: *head.get(1)?,
+            cluster,
+            next,
+            own: if own == 0 { None } else { Some((own, u32::try_from(command).ok()?)) },
             running: running.to_vec(),
             files: pairs.collect::<Option<_>>()?,
         })
@@ -167,14 +179,13 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many more rows were dealt with up to `now`. The first seconds count for all there is.
+    /// So many more rows were dealt with up to `now`. In the first seconds it is the mean since `started_at`.
     pub fn add(&mut self, rows: i64, started_at: Micros, now: Micros) {
         const WINDOW: f64 = 10.0;
         let since = if self.at == 0 { started_at } else { self.at };
-        let seconds = (now.saturating_sub(since).max(1) as f64 / SECOND).max(0.001);
-        let age = now.saturating_sub(started_at).max(1) as f64 / SECOND;
-        let weight = 1.0 - (-seconds / WINDOW.min(age.max(seconds))).exp();
-        let weight = if self.at == 0 { 1.0 } else { weight };
+        let seconds = now.saturating_sub(since).max(1) as f64 / SECOND;
+        let age = (now.saturating_sub(started_at) as f64 / SECOND).max(seconds);
+        let weight = if age < WINDOW { seconds / age } else { 1.0 - (-seconds / WINDOW).exp() };
         self.per_second += weight * (rows as f64 / seconds - self.per_second);
         self.at = now;
     }

@@ -85,7 +85,7 @@ select
     b.state,
     case
         when b.state = 'finished' then b.rows_done
-        else greatest(b.rows_total, b.rows_done)
+        when b.rows_total is not null then greatest(b.rows_total, b.rows_done)
     end as rows_total,
     b.rows_done,
     case

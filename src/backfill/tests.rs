@@ -3,11 +3,17 @@ use super::*;
 const RELATION: u32 = 16400;
 
 fn seam() -> Seam {
-    Seam { cluster: 7, next: 1000, running: vec![990, 995], files: vec![(RELATION, 1), (16500, 2)] }
+    Seam {
+        cluster: 7,
+        next: 1000,
+        own: None,
+        running: vec![990, 995],
+        files: vec![(RELATION, 1), (16500, 2)],
+    }
 }
 
 fn version(xmin: u32) -> Version {
-    Version { relation: RELATION, file: 1, xmin, frozen: false, updated: false }
+    Version { relation: RELATION, file: 1, xmin, frozen: false, updated: false, command: Some(3) }
 }
 
 #[test]
@@ -28,6 +34,19 @@ fn what_was_inserted_since_is_captured() {
         let updated = Version { updated: true, ..version(xmin) };
         assert_eq!(seam().judge(updated, 2000), Verdict::Changed, "{xmin}, updated");
     }
+}
+
+#[test]
+fn of_the_watching_transaction_later_commands_are_captured_and_in_doubt_it_is_history() {
+    let seam = Seam { own: Some((980, 5)), ..seam() };
+    let wrote = |command| Version { command, ..version(980) };
+    assert_eq!(seam.judge(wrote(Some(4)), 2000), Verdict::History);
+    assert_eq!(seam.judge(wrote(Some(5)), 2000), Verdict::History);
+    assert_eq!(seam.judge(wrote(Some(6)), 2000), Verdict::Captured);
+    assert_eq!(seam.judge(wrote(None), 2000), Verdict::History);
+    assert_eq!(seam.judge(Version { updated: true, ..wrote(Some(6)) }, 2000), Verdict::Changed);
+    assert_eq!(seam.judge(Version { file: 9, ..wrote(Some(6)) }, 2000), Verdict::History);
+    assert_eq!(seam.reach(2000), 1020);
 }
 
 #[test]
@@ -61,10 +80,15 @@ fn the_reach_covers_all_that_is_not_history() {
 
 #[test]
 fn a_seam_survives_being_stored() {
-    for seam in [seam(), Seam { cluster: -1, next: 3, running: Vec::new(), files: Vec::new() }] {
+    for seam in [
+        seam(),
+        Seam { cluster: -1, next: 3, own: Some((2, u32::MAX)), running: Vec::new(), files: Vec::new() },
+    ] {
         assert_eq!(Seam::from_numbers(&seam.to_numbers()), Some(seam));
     }
-    for broken in [&[][..], &[1, 2], &[1, 2, 1], &[1, 2, -1], &[1, 2, 0, 5], &[1, 2, 0, -5, 6]] {
+    let broken =
+        [&[][..], &[1, 2], &[1, 2, 0, 0, 1], &[1, 2, 0, 0, -1], &[1, 2, 0, 0, 0, 5], &[1, 2, 0, 0, 0, -5, 6]];
+    for broken in broken {
         assert_eq!(Seam::from_numbers(broken), None, "{broken:?}");
     }
 }
@@ -106,5 +130,11 @@ fn a_rate_is_right_from_the_start_and_follows_changes() {
     for step in 101..=1000 {
         rate.add(10, 0, step * 100_000);
     }
+    let mut burst = Rate::default();
+    burst.add(10, 0, 2_000);
+    for step in 1..=30 {
+        burst.add(10, 0, step * 100_000);
+    }
+    assert!((100.0..105.0).contains(&burst.per_second), "{burst:?}");
     assert!((rate.per_second - 100.0).abs() < 5.0, "{rate:?}");
 }

@@ -223,6 +223,7 @@ fn what_is_not_there_yet_says_so() {
 
 #[test]
 fn a_backfill_needs_insertions_and_a_pace_that_moves() {
+    use RuleErrorKind::InvalidParameter;
     assert_eq!(check_backfill(&[Operation::Insert, Operation::Update]), Ok(()));
     let message = "a table whose insertions are not watched cannot be backfilled";
     let hint = "Rows that are there already are sent as insertions: add insert to operations.";

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use super::{indices, my_database};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::{shmem, xact};
+use crate::regions::Span;
 
 /// How often the queue is looked at. Only while somebody waits in `flush` is there such a clock.
 const LOOK_EVERY_MS: i64 = 10;
@@ -38,15 +39,15 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
     let deadline = Instant::now() + Duration::from_micros(micros);
     let mut waiting = Vec::new();
     for (index, _, _) in indices()? {
-        if let Some(highest) = highest(index)? {
-            waiting.push((index, highest));
+        if let Some(ends) = ends(index)? {
+            waiting.push((index, ends));
         }
     }
     loop {
         let mut still = Vec::new();
-        for (index, highest) in waiting {
-            if is_waiting(index, highest)? {
-                still.push((index, highest));
+        for (index, ends) in waiting {
+            if is_waiting(index, ends)? {
+                still.push((index, ends));
             }
         }
         if still.is_empty() {
@@ -60,25 +61,32 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
     }
 }
 
-/// The highest id waiting in an index.
-fn highest(index: i32) -> Outcome<Option<i64>> {
+/// The ids waiting in an index. What is queued later has higher ids, or, of history, lower ones.
+fn ends(index: i32) -> Outcome<Option<Span>> {
     Spi::connect(|client| {
-        let rows = client.select(include_str!("../../../sql/highest.sql"), Some(1), &[index.into()])?;
-        Ok(rows.first().get_one()?)
+        let query = include_str!("../../../sql/ends.sql");
+        let rows = client.select(query, Some(1), &[index.into(), lowest(index).into()])?;
+        let (lo, hi): (Option<i64>, Option<i64>) = rows.first().get_two()?;
+        Ok(lo.zip(hi).map(|(lo, hi)| Span { lo, hi }))
     })
 }
 
-/// Whether rows of an index up to `highest` are still in the queue, by a snapshot of this moment.
-fn is_waiting(index: i32, highest: i64) -> Outcome<bool> {
-    let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), index)).unwrap_or(i64::MIN);
+/// A bound that spares the search rows long gone.
+fn lowest(index: i32) -> i64 {
+    shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), index)).unwrap_or(i64::MIN)
+}
+
+/// Whether rows with these ids are still in the queue, by a snapshot of this moment.
+fn is_waiting(index: i32, ends: Span) -> Outcome<bool> {
+    let lowest = lowest(index).max(ends.lo);
     // Otherwise a query would see the snapshot the caller's statement began with.
     // SAFETY: a snapshot of this moment, popped below or by the abort.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
     let waits = Spi::connect(|client| -> Outcome<bool> {
         let rows = client.select(
-            include_str!("../../../sql/waits_below.sql"),
+            include_str!("../../../sql/waits_within.sql"),
             Some(1),
-            &[index.into(), lowest.into(), highest.into()],
+            &[index.into(), lowest.into(), ends.hi.into()],
         )?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     });

@@ -81,7 +81,7 @@ pub(super) fn lock(source: i32) -> Outcome<Option<Book>> {
 /// Writes it down, in the transaction that has queued the rows.
 pub(super) fn advance(source: i32, state: &str, book: &Book, now: Micros) -> Outcome<()> {
     let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
-    let now = TimestampWithTimeZone::try_from(now).ok();
+    let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
     Ok(Spi::run_with_args(
         include_str!("../../../sql/advance_backfill.sql"),
         &[
@@ -94,7 +94,8 @@ pub(super) fn advance(source: i32, state: &str, book: &Book, now: Micros) -> Out
             book.done.into(),
             book.queued.into(),
             book.rate.per_second.into(),
-            now.into(),
+            time(now).into(),
+            book.started_at.and_then(time).into(),
         ],
     )?)
 }

@@ -12,6 +12,7 @@ use crate::ledger::Micros;
 use crate::pg::owner::{as_user, home};
 use crate::pg::process::in_transaction;
 use crate::pg::report::{caught, Failure, Outcome};
+use crate::pg::worker::is_of_our_version;
 use crate::pg::{guc, shmem};
 
 /// Rows read in one step at most.
@@ -170,6 +171,10 @@ impl Turn {
 
     /// A step has failed: what is to be done about it, and when.
     fn fail(&mut self, failure: &Failure, place: Place) -> Micros {
+        if !is_of_our_version() {
+            // The extension has been dropped meanwhile.
+            return Micros::MAX;
+        }
         if failure.may_pass() {
             self.note("running", Some(&failure.summary()));
             return now() + TROUBLE;

@@ -67,6 +67,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
         (c"enable_sort", c"on"),
         (c"plan_cache_mode", c"auto"),
         (c"max_parallel_workers_per_gather", c"0"),
+        // A step that a crash undoes would be made again, and its rows sent twice.
+        (c"synchronous_commit", c"local"),
     ] {
         process::set(name, value);
     }

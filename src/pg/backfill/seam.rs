@@ -54,15 +54,24 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, own: Own) -> Outcome<Seam> {
     running.retain(|xid| unsafe {
         !pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(*xid))
     });
+    // SAFETY: as above.
+    let (own, innermost, command) = unsafe {
+        (
+            pg_sys::GetTopTransactionIdIfAny().into_inner(),
+            pg_sys::GetCurrentTransactionIdIfAny().into_inner(),
+            pg_sys::GetCurrentCommandId(false),
+        )
+    };
+    let mut watching = None;
     if is_captured {
-        // SAFETY: as above.
-        let own = unsafe { [pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()] };
-        running.extend(own.iter().map(|xid| xid.into_inner()).filter(|xid| *xid != 0));
+        running.extend([own, innermost]);
+    } else if own != 0 {
+        watching = Some((widen(own), command));
     }
     let mut running: Vec<i64> = running.into_iter().filter(|xid| *xid >= 3).map(widen).collect();
     running.sort_unstable();
     running.dedup();
-    Ok(Seam { cluster: cluster(), next, running, files })
+    Ok(Seam { cluster: cluster(), next, own: watching, running, files })
 }
 
 /// The table or its partitions, with their files.

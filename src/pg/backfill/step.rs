@@ -68,7 +68,7 @@ struct Found {
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
 pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
-    let owner = home()?.owner;
+    let (owner, begun_at) = (home()?.owner, now());
     let Some(task) = as_user(owner, || book::tasks(Some(source)))?.pop() else { return Ok(Stepped::Ended) };
     if task.obstacle.is_some() {
         return Ok(Stepped::Busy);
@@ -87,7 +87,7 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     history.close()?;
     failpoint::reach("in backfill");
     let now = now();
-    let started_at = book.started_at.unwrap_or(now);
+    let started_at = *book.started_at.get_or_insert(begun_at);
     book.rate.add(book.done - before.0, started_at, now);
     if finished {
         book.total = Some(book.done);

@@ -208,8 +208,14 @@ fn gone(table: &str) -> Box<crate::pg::report::Failure> {
 /// # Safety
 /// The slot holds a row that was fetched from the leaf.
 unsafe fn version(leaf: &Leaf, relation: pg_sys::Oid) -> Version {
-    let mut version =
-        Version { relation: relation.to_u32(), file: leaf.file, xmin: 0, frozen: false, updated: false };
+    let mut version = Version {
+        relation: relation.to_u32(),
+        file: leaf.file,
+        xmin: 0,
+        frozen: false,
+        updated: false,
+        command: None,
+    };
     // SAFETY: handed on to the caller. A slot of this kind holds a tuple in a buffer, which it has pinned. Tables that
     // are kept in another way tell nothing of their rows' transactions; those are in doubt.
     unsafe {
@@ -220,6 +226,11 @@ unsafe fn version(leaf: &Leaf, relation: pg_sys::Oid) -> Version {
             version.xmin = header.t_choice.t_heap.t_xmin.into_inner();
             version.frozen = flags & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
             version.updated = flags & pg_sys::HEAP_UPDATED != 0;
+            // Whoever has tried to delete it has written their command over that of the insertion.
+            let is_untouched = header.t_choice.t_heap.t_xmax == pg_sys::InvalidTransactionId
+                && flags & pg_sys::HEAP_COMBOCID == 0
+                && !version.frozen;
+            version.command = is_untouched.then_some(header.t_choice.t_heap.t_field3.t_cid);
         }
     }
     version
