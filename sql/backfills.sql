@@ -5,6 +5,7 @@ select
     s.relation::pg_catalog.oid,
     s.index_id,
     b.rows_per_second,
+    s.xmin::text::bigint,
     case
         when c.oid is null then 'the table is not there'
         when not exists (

@@ -38,6 +38,9 @@ pub enum Verdict {
 pub struct Seam {
     /// Which cluster's transactions these are: a dump carries the seam where its numbers mean nothing.
     pub cluster: i64,
+    /// The transaction that has written the source's rules. Restored from a dump they are written by another, also in a
+    /// copy of the cluster, which has the same identifier.
+    pub rules: u32,
     /// Transactions from this one on had not begun.
     pub next: i64,
     /// The transaction that has put the table under watch, and by which command, if it may have written to the table
@@ -79,11 +82,12 @@ impl Seam {
         i32::try_from(next.saturating_sub(first)).unwrap_or(i32::MAX)
     }
 
-    /// As it is stored: cluster, next, the own transaction (0: none) and command, how many were running, those, and the
+    /// As it is stored: cluster, rules, next, the own transaction (0: none) and command, how many were running, those, and the
     /// files in pairs.
     pub fn to_numbers(&self) -> Vec<i64> {
         let (own, command) = self.own.unwrap_or_default();
-        let mut numbers = vec![self.cluster, self.next, own, i64::from(command), self.running.len() as i64];
+        let (rules, running) = (i64::from(self.rules), self.running.len() as i64);
+        let mut numbers = vec![self.cluster, rules, self.next, own, i64::from(command), running];
         numbers.extend(&self.running);
         numbers
             .extend(self.files.iter().flat_map(|(relation, file)| [i64::from(*relation), i64::from(*file)]));
@@ -92,7 +96,7 @@ impl Seam {
 
     /// The other way round; nothing when the numbers are none of a seam.
     pub fn from_numbers(numbers: &[i64]) -> Option<Seam> {
-        let (&[cluster, next, own, command, running], rest) = numbers.split_first_chunk()?;
+        let (&[cluster, rules, next, own, command, running], rest) = numbers.split_first_chunk()?;
         let (running, files) = rest.split_at_checked(usize::try_from(running).ok()?)?;
         let pairs = files.chunks(2).map(|pair| match pair {
             [relation, file] => Some((u32::try_from(*relation).ok()?, u32::try_from(*file).ok()?)),
@@ -100,6 +104,7 @@ impl Seam {
         });
         Some(Seam {
             cluster,
+            rules: u32::try_from(rules).ok()?,
             next,
             own: if own == 0 { None } else { Some((own, u32::try_from(command).ok()?)) },
             running: running.to_vec(),

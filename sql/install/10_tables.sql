@@ -49,7 +49,7 @@ comment on column audit_algolia.source.operations is 'Operations that are captur
 comment on column audit_algolia.source.mode is 'append: one record per change.';
 comment on column audit_algolia.source.created_at is 'When the table was put under watch.';
 comment on column audit_algolia.source.seam is
-    'Which rows were there then: cluster, next transaction, the watching one and its command (0: none), how many were running, these, and the table''s files as pairs of oid and number.';
+    'Which rows were there then: cluster, transaction that wrote this row, next transaction, the watching one and its command (0: none), how many were running, these, and the table''s files as pairs of oid and number.';
 
 -- One row per source that has, or had, history to send. The process that does it updates the row with each step, in the
 -- transaction that queues the step''s records: hence the room in its page, and no index but the key.

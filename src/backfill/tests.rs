@@ -5,6 +5,7 @@ const RELATION: u32 = 16400;
 fn seam() -> Seam {
     Seam {
         cluster: 7,
+        rules: 998,
         next: 1000,
         own: None,
         running: vec![990, 995],
@@ -82,12 +83,25 @@ fn the_reach_covers_all_that_is_not_history() {
 fn a_seam_survives_being_stored() {
     for seam in [
         seam(),
-        Seam { cluster: -1, next: 3, own: Some((2, u32::MAX)), running: Vec::new(), files: Vec::new() },
+        Seam {
+            cluster: -1,
+            rules: u32::MAX,
+            next: 3,
+            own: Some((2, u32::MAX)),
+            running: Vec::new(),
+            files: Vec::new(),
+        },
     ] {
         assert_eq!(Seam::from_numbers(&seam.to_numbers()), Some(seam));
     }
-    let broken =
-        [&[][..], &[1, 2], &[1, 2, 0, 0, 1], &[1, 2, 0, 0, -1], &[1, 2, 0, 0, 0, 5], &[1, 2, 0, 0, 0, -5, 6]];
+    let broken = [
+        &[][..],
+        &[1, 9, 2],
+        &[1, 9, 2, 0, 0, 1],
+        &[1, 9, 2, 0, 0, -1],
+        &[1, 9, 2, 0, 0, 0, 5],
+        &[1, -9, 2, 0, 0, 0],
+    ];
     for broken in broken {
         assert_eq!(Seam::from_numbers(broken), None, "{broken:?}");
     }

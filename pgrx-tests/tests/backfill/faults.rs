@@ -179,7 +179,7 @@ fn a_dump_takes_it_along_and_the_new_place_goes_on() {
     db.batch_execute("select audit_algolia.pause('log')").unwrap();
     db.batch_execute("insert into log select n, 'live' from generate_series(5001, 5100) as n").unwrap();
     let other = Stage::builder().start().unwrap();
-    other.admin().batch_execute("drop extension audit_algolia").unwrap();
+    other.admin().batch_execute("drop extension audit_algolia; drop schema audit_algolia").unwrap();
     let file = stage.cluster.socket_dir().join("dump");
     run(&stage, "pg_dump", &["-Fc", "-f", file.to_str().unwrap(), "-d", "postgres"]);
     run(&other, "pg_restore", &["-j", "2", "-d", "postgres", file.to_str().unwrap()]);

@@ -39,8 +39,8 @@ fn backfill(
             check_backfill(&operations)?;
             // What is asked for by its time is sent even if it has been before.
             let seam = match range.since.is_some() || range.until.is_some() {
-                true => Some(take(table.oid, Own::Captured)?),
-                false => seam_of(id)?,
+                true => Some(take(table.oid, seam_of(id)?.1, Own::Captured)?),
+                false => seam_of(id)?.0,
             };
             start(id, &table, range, seam.as_ref())?;
         }
@@ -96,12 +96,13 @@ pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -
 }
 
 /// Which rows were there when the table came under watch, if that is known.
-fn seam_of(id: i32) -> Outcome<Option<Seam>> {
+fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
     Spi::connect(|client| {
         let rows = client.select(include_str!("../../../sql/seam_of.sql"), Some(1), &[id.into()])?;
-        let numbers: Option<Vec<Option<i64>>> = rows.first().get_one()?;
+        let (numbers, writer): (Option<Vec<Option<i64>>>, Option<i64>) = rows.first().get_two()?;
         let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
-        Ok(numbers.and_then(|numbers| Seam::from_numbers(&numbers)))
+        let writer = writer.and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
+        Ok((numbers.and_then(|numbers| Seam::from_numbers(&numbers)), writer))
     })
 }
 

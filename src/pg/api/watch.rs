@@ -10,7 +10,7 @@ use super::backfill::{start, Range};
 use super::sources::sources_of;
 use super::triggers::drop_trigger;
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
-use crate::pg::backfill::{take, Own};
+use crate::pg::backfill::{take, this_transaction, Own};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
 use crate::pg::report::{failure, reported, Outcome};
@@ -64,7 +64,7 @@ fn watch(
         table.lock()?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
         // Nobody writes to the table now, and whoever does from the commit on is captured.
-        let seam = take(table.oid, Own::Uncaptured)?;
+        let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
         let id = rules.store(&table, &seam)?;
         table.create_triggers(id, &rules.operations)?;
         if rules.backfill {

@@ -15,6 +15,8 @@ pub(super) struct Task {
     pub(super) table: pg_sys::Oid,
     pub(super) index_id: i32,
     pub(super) rows_per_second: Option<i32>,
+    /// The transaction that has written its rules.
+    pub(super) rules: u32,
     /// Why it cannot be yet.
     pub(super) obstacle: Option<String>,
 }
@@ -26,8 +28,9 @@ pub(super) fn tasks(source: Option<i32>) -> Outcome<Vec<Task>> {
         // Not a read-only query: it is to see what has been committed meanwhile.
         for row in client.update(include_str!("../../../sql/backfills.sql"), None, &[source.into()])? {
             if let (Some(source), Some(table), Some(index_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
-                let (rows_per_second, obstacle) = (row.get(4)?, row.get(5)?);
-                tasks.push(Task { source, table, index_id, rows_per_second, obstacle });
+                let (rows_per_second, obstacle) = (row.get(4)?, row.get(6)?);
+                let rules = row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
+                tasks.push(Task { source, table, index_id, rows_per_second, rules, obstacle });
             }
         }
         Ok(tasks)

@@ -20,7 +20,7 @@ use super::{failpoint, shmem, worker};
 use crew::Crew;
 use step::now;
 
-pub(super) use seam::{take, Own};
+pub(super) use seam::{take, this_transaction, Own};
 
 /// How long the process sleeps when nobody wakes it and nothing is due.
 const NAP_MS: i64 = 60_000;

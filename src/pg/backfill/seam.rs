@@ -27,9 +27,15 @@ pub(in crate::pg) fn cluster() -> i64 {
     unsafe { pg_sys::GetSystemIdentifier() as i64 }
 }
 
-/// Takes the seam of a table. Transactions that have not ended must not have written to it uncaptured: either the caller
+/// The current (sub)transaction, by which the rules of a source are about to be written.
+pub(in crate::pg) fn this_transaction() -> u32 {
+    // SAFETY: a transaction is under way, which is to write.
+    unsafe { pg_sys::GetCurrentTransactionId() }.into_inner()
+}
+
+/// Takes the seam of a table, of whose rules it is told who has written them. Transactions that have not ended must not have written to it uncaptured: either the caller
 /// has locked it against writers, or it has its triggers.
-pub(in crate::pg) fn take(table: pg_sys::Oid, own: Own) -> Outcome<Seam> {
+pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<Seam> {
     let files = files_of(table)?;
     let is_captured = own == Own::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
     // SAFETY: a snapshot of this moment, read at once; its arrays are as long as it says.
@@ -71,7 +77,7 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, own: Own) -> Outcome<Seam> {
     let mut running: Vec<i64> = running.into_iter().filter(|xid| *xid >= 3).map(widen).collect();
     running.sort_unstable();
     running.dedup();
-    Ok(Seam { cluster: cluster(), next, own: watching, running, files })
+    Ok(Seam { cluster: cluster(), rules, next, own: watching, running, files })
 }
 
 /// The table or its partitions, with their files.

@@ -150,10 +150,10 @@ fn load(task: &Task) -> Outcome<SourceRules> {
 
 /// Sees to what the first step needs, and what has become invalid since the last.
 fn begin(book: &mut Book, task: &Task, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
-    if book.seam.as_ref().is_some_and(|seam| seam.cluster != cluster()) {
+    if book.seam.as_ref().is_some_and(|seam| seam.cluster != cluster() || seam.rules != task.rules) {
         // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
         // captured.
-        book.seam = Some(take(task.table, Own::Captured)?);
+        book.seam = Some(take(task.table, task.rules, Own::Captured)?);
     }
     if book.pass.is_none_or(|pass| !walk.has(pass)) {
         book.pass = Some(walk.first_pass());
