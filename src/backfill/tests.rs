@@ -1,3 +1,5 @@
+//! The seam, the pace and the rate, without a server.
+
 use super::*;
 
 const RELATION: u32 = 16400;

@@ -1,5 +1,7 @@
 //! What is written down of a backfill: how far it has come, and what keeps it.
 
+use std::ffi::CStr;
+
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -7,7 +9,9 @@ use pgrx::prelude::*;
 use super::walk::Pass;
 use crate::backfill::{Rate, Seam};
 use crate::ledger::Micros;
+use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
+use crate::pg::worker::table;
 
 /// A source whose history is to be sent.
 pub(super) struct Task {
@@ -21,19 +25,51 @@ pub(super) struct Task {
     pub(super) obstacle: Option<String>,
 }
 
-/// The unfinished ones, all or one.
-pub(super) fn tasks(source: Option<i32>) -> Outcome<Vec<Task>> {
-    Spi::connect_mut(|client| {
-        let mut tasks = Vec::new();
-        // Not a read-only query: it is to see what has been committed meanwhile.
-        for row in client.update(include_str!("../../../sql/backfills.sql"), None, &[source.into()])? {
-            if let (Some(source), Some(table), Some(index_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
-                let (rows_per_second, obstacle) = (row.get(4)?, row.get(6)?);
-                let rules = row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
-                tasks.push(Task { source, table, index_id, rows_per_second, rules, obstacle });
+/// Locks a table until the transaction ends, if that needs no waiting. No transaction of ours waits for a table: whoever
+/// drops the extension locks its tables, and those with its triggers, in an order of their own.
+pub(super) fn lock_at_once(table: pg_sys::Oid, mode: u32) -> bool {
+    // SAFETY: a lock on an oid, whether or not there is such a table; it is looked up anew afterwards.
+    table != pg_sys::InvalidOid && unsafe { pg_sys::ConditionalLockRelationOid(table, mode as i32) }
+}
+
+/// The same for one of the extension's; returns its oid.
+fn lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
+    let oid = table(name);
+    // It may have been dropped before the lock was there.
+    (lock_at_once(oid, mode) && table(name) == oid).then_some(oid)
+}
+
+/// Locks the book and the rules, if that needs no waiting.
+fn lock_book() -> bool {
+    lock_named(c"backfill", pg_sys::RowExclusiveLock).is_some()
+        && lock_named(c"source", pg_sys::AccessShareLock).is_some()
+}
+
+/// Locks the queue, and the sequence of history's ids, which is returned.
+pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
+    let is_locked = lock_named(c"queue", pg_sys::RowExclusiveLock).is_some();
+    Ok(if is_locked { lock_named(c"backfill_block", pg_sys::RowExclusiveLock) } else { None })
+}
+
+/// The unfinished ones, all or one; nothing: somebody has locked a table.
+pub(super) fn tasks(source: Option<i32>) -> Outcome<Option<Vec<Task>>> {
+    if !lock_book() {
+        return Ok(None);
+    }
+    as_user(home()?.owner, || {
+        Spi::connect_mut(|client| {
+            let mut tasks = Vec::new();
+            // Not a read-only query: it is to see what has been committed meanwhile.
+            for row in client.update(include_str!("../../../sql/backfills.sql"), None, &[source.into()])? {
+                if let (Some(source), Some(table), Some(index_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
+                    let (rows_per_second, obstacle) = (row.get(4)?, row.get(6)?);
+                    let rules =
+                        row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
+                    tasks.push(Task { source, table, index_id, rows_per_second, rules, obstacle });
+                }
             }
-        }
-        Ok(tasks)
+            Ok(Some(tasks))
+        })
     })
 }
 
@@ -103,8 +139,17 @@ pub(super) fn advance(source: i32, state: &str, book: &Book, now: Micros) -> Out
     )?)
 }
 
-/// Writes down what keeps a backfill, or that nothing does.
-pub(super) fn note(source: i32, state: &str, trouble: Option<&str>) -> Outcome<()> {
-    let query = include_str!("../../../sql/note_backfill.sql");
-    Ok(Spi::run_with_args(query, &[source.into(), state.into(), trouble.into()])?)
+/// Writes down what keeps a backfill, or that nothing does; `false`: somebody has locked a table, or the row.
+pub(super) fn note(source: i32, state: &str, trouble: Option<&str>) -> Outcome<bool> {
+    if !lock_book() {
+        return Ok(false);
+    }
+    as_user(home()?.owner, || {
+        if lock(source)?.is_none() {
+            return Ok(false);
+        }
+        let query = include_str!("../../../sql/note_backfill.sql");
+        Spi::run_with_args(query, &[source.into(), state.into(), trouble.into()])?;
+        Ok(true)
+    })
 }

@@ -9,7 +9,6 @@ use super::book::{self, Task};
 use super::step::{now, row_at_fault, step, Place, Stepped, Stride};
 use crate::backfill::Pace;
 use crate::ledger::Micros;
-use crate::pg::owner::{as_user, home};
 use crate::pg::process::in_transaction;
 use crate::pg::report::{caught, Failure, Outcome};
 use crate::pg::worker::is_of_our_version;
@@ -61,8 +60,11 @@ impl Crew {
     /// A step of each that is due. Returns when the next is; nothing when there is nothing left to do.
     pub(super) fn round(&mut self) -> Option<Micros> {
         if self.turns.is_none() {
-            match transact(|| as_user(home()?.owner, || book::tasks(None))) {
-                Ok(tasks) => self.turns = Some(tasks.into_iter().map(|t| (t.source, Turn::new(t))).collect()),
+            match transact(|| book::tasks(None)) {
+                Ok(Some(tasks)) => {
+                    self.turns = Some(tasks.into_iter().map(|task| (task.source, Turn::new(task))).collect());
+                }
+                Ok(None) => return Some(now() + BUSY),
                 // The extension is gone, or about to be.
                 Err(_) => return None,
             }
@@ -209,7 +211,7 @@ impl Turn {
             return true;
         }
         let source = self.task.source;
-        let written = transact(|| as_user(home()?.owner, || book::note(source, state, trouble))).is_ok();
+        let written = transact(|| book::note(source, state, trouble)).unwrap_or_default();
         if written {
             self.noted = Some(noted);
         }
@@ -219,15 +221,18 @@ impl Turn {
     /// Looks whether what was in the way still is.
     fn look_again(&mut self) {
         let source = self.task.source;
-        match transact(|| as_user(home()?.owner, || book::tasks(Some(source)))) {
-            Ok(mut tasks) => match tasks.pop() {
-                Some(task) => self.task = task,
+        match transact(|| book::tasks(Some(source))) {
+            Ok(None) => (),
+            Ok(Some(mut tasks)) => match tasks.pop() {
+                Some(task) => {
+                    if task.obstacle.is_none() {
+                        self.due = now();
+                    }
+                    self.task = task;
+                }
                 None => self.due = Micros::MAX,
             },
             Err(_) => self.due = Micros::MAX,
-        }
-        if self.task.obstacle.is_none() {
-            self.due = self.due.min(now());
         }
     }
 }

@@ -11,7 +11,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::book::{self, Book, Task};
+use super::book::{self, lock_at_once, lock_queue, Book, Task};
 use super::seam::{cluster, next_transaction, take, Own};
 use super::walk::{table_is_gone, Pass, Query, Walk};
 use crate::backfill::{Seam, Verdict};
@@ -69,11 +69,12 @@ struct Found {
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
 pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     let (owner, begun_at) = (home()?.owner, now());
-    let Some(task) = as_user(owner, || book::tasks(Some(source)))?.pop() else { return Ok(Stepped::Ended) };
-    if task.obstacle.is_some() {
+    let Some(sequence) = lock_queue()? else { return Ok(Stepped::Busy) };
+    let Some(mut tasks) = book::tasks(Some(source))? else { return Ok(Stepped::Busy) };
+    let Some(task) = tasks.pop() else { return Ok(Stepped::Ended) };
+    if task.obstacle.is_some() || !lock_table(&task, owner)? {
         return Ok(Stepped::Busy);
     }
-    let Some(sequence) = lock_tables(&task)? else { return Ok(Stepped::Busy) };
     let Some(mut book) = as_user(owner, || book::lock(source))? else { return Ok(Stepped::Busy) };
     let rules = as_user(owner, || load(&task))?;
     let walk = as_user(owner, || Walk::of(&rules, book.since.is_some(), book.until.is_some()))?;
@@ -97,41 +98,30 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     Ok(if finished { Stepped::Finished } else { Stepped::Read(read) })
 }
 
-/// Locks the table and those of the extension, without waiting; returns the sequence of history's ids. Nothing: somebody
-/// has one of them.
-fn lock_tables(task: &Task) -> Outcome<Option<pg_sys::Oid>> {
-    let home = home()?;
-    // SAFETY: looks up names and takes locks without waiting; whether the tables are still there is looked at with the
-    // locks held.
+/// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
+fn lock_table(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
+    if !lock_at_once(task.table, pg_sys::AccessShareLock) {
+        return Ok(false);
+    }
+    let tree = as_user(owner, || {
+        Spi::connect_mut(|client| -> Outcome<Vec<pg_sys::Oid>> {
+            let mut tree = Vec::new();
+            let query = include_str!("../../../sql/partition_tree.sql");
+            for row in client.update(query, None, &[task.table.into()])? {
+                tree.extend(row.get::<pg_sys::Oid>(1)?);
+            }
+            Ok(tree)
+        })
+    })?;
+    // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
-        let named = |name: &CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
-        let locks = [
-            (task.table, pg_sys::AccessShareLock),
-            (named(c"backfill"), pg_sys::RowExclusiveLock),
-            (named(c"source"), pg_sys::AccessShareLock),
-            (home.queue, pg_sys::RowExclusiveLock),
-        ];
-        for (table, mode) in locks {
-            if table == pg_sys::InvalidOid || !pg_sys::ConditionalLockRelationOid(table, mode as i32) {
-                return Ok(None);
-            }
-        }
-        let is_there = |oid| {
-            let relation = pg_sys::try_relation_open(oid, pg_sys::NoLock as i32);
-            if !relation.is_null() {
-                pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-            }
-            !relation.is_null()
-        };
-        if !is_there(home.queue) {
-            return Ok(None);
-        }
-        if !is_there(task.table) {
+        let relation = pg_sys::try_relation_open(task.table, pg_sys::NoLock as i32);
+        if relation.is_null() {
             return Err(table_is_gone());
         }
-        Ok(Some(named(c"backfill_block")))
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
     }
+    Ok(tree.into_iter().all(|table| lock_at_once(table, pg_sys::AccessShareLock)))
 }
 
 /// The rules of a source, read against the table's columns of this moment.

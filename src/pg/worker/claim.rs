@@ -101,7 +101,7 @@ impl Statements {
 }
 
 /// A table of the extension; invalid when it is not there.
-pub(super) fn table(name: &CStr) -> pg_sys::Oid {
+pub(in crate::pg) fn table(name: &CStr) -> pg_sys::Oid {
     // SAFETY: look-ups in the catalogs, inside a transaction.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);

@@ -15,6 +15,7 @@ use pgrx::prelude::*;
 use super::process::{self, in_transaction};
 use super::{guc, shmem};
 use crate::ledger::Duty;
+pub(super) use claim::table;
 use flow::Flow;
 
 /// Where the launcher's argument keeps the slot and the launch.
