@@ -143,3 +143,35 @@ fn a_row_without_a_key_is_told_of_at_the_end_unless_the_filter_is_against_it() {
     wait_for_end(&mut db);
     assert_each_once(&stage.standin, "second", 1..=1500);
 }
+
+#[test]
+fn what_an_owner_has_run_on_the_way_has_the_owners_rights_and_cannot_take_others() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create role keeper; create schema keeper authorization keeper;
+         create table keeper.log (id bigint primary key, note text);
+         insert into keeper.log select n, 'old' from generate_series(1, 100) as n;
+         alter table keeper.log owner to keeper;
+         create function keeper.checks(bigint) returns boolean language plpgsql stable as $$
+             begin
+                 begin
+                     perform pg_catalog.set_config('role', 'postgres', false);
+                     return false;
+                 exception when insufficient_privilege then null;
+                 end;
+                 begin
+                     perform pg_catalog.set_config('session_authorization', 'postgres', false);
+                     return false;
+                 exception when insufficient_privilege then null;
+                 end;
+                 return current_user = 'keeper' and not pg_catalog.has_schema_privilege('audit_algolia', 'usage');
+             end $$;
+         alter function keeper.checks(bigint) owner to keeper;
+         select audit_algolia.watch('keeper.log', columns => '{note}', filter => 'keeper.checks(id)', backfill => true)",
+    )
+    .unwrap();
+    wait_for_end(&mut db);
+    assert_eq!(trouble(&mut db), "");
+    assert_each_once(&stage.standin, "log", 1..=100);
+}

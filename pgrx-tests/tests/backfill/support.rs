@@ -55,10 +55,10 @@ pub(crate) fn wait_for(db: &mut Client, wanted: &str) {
     let reached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         wait_until("the state", LATER, || {
             last = state(db);
-            last == wanted
+            last == wanted || last == "failed"
         });
     }));
-    assert!(reached.is_ok(), "state is {last}, not {wanted}: {}", trouble(db));
+    assert!(reached.is_ok() && last == wanted, "state is {last}, not {wanted}: {}", trouble(db));
 }
 
 /// Waits until the backfill is finished and all it has queued has arrived.

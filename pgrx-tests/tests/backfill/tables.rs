@@ -184,3 +184,37 @@ fn rows_hidden_from_the_owner_fail_the_backfill_rather_than_be_left_out() {
     wait_for_end(&mut db);
     assert_each_once(&stage.standin, "log", 1..=100);
 }
+
+#[test]
+fn an_index_that_tells_more_apart_than_the_key_is_not_walked_by() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create collation caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         create table log (k text collate caseless not null, n int);
+         create unique index on log (k collate \"C\");
+         insert into log select case when n % 2 = 0 then 'key ' else 'KEY ' end || n / 2, n from generate_series(2, 4001) as n;
+         select audit_algolia.watch('log', columns => '{n}', object_id => '{k}', backfill => true)",
+    )
+    .unwrap();
+    wait_for_end(&mut db);
+    assert_eq!(stage.standin.index("log").len(), 4000);
+    assert_eq!(sent(&stage.standin, "log").len(), 4000, "each once");
+}
+
+#[test]
+fn keys_in_another_encoding_are_no_hindrance() {
+    let stage = Stage::builder().start().unwrap();
+    let mut admin = stage.admin();
+    admin.batch_execute("create database latin encoding 'LATIN1' locale 'C' template template0").unwrap();
+    let mut db = stage.cluster.client("latin", "postgres");
+    db.batch_execute(
+        "create extension audit_algolia;
+         create table log (k text primary key, n int);
+         insert into log select 'clé ' || n, n from generate_series(1, 2500) as n;
+         select audit_algolia.watch('log', columns => '{n}', backfill => true)",
+    )
+    .unwrap();
+    wait_for_end(&mut db);
+    assert_each_once(&stage.standin, "log", (1..=2500).map(|n| format!("clé {n}")));
+}

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use super::book::{self, Task};
-use super::step::{now, row_at_fault, step, Place, Stepped, Stride};
+use super::rows::row_at_fault;
+use super::step::{now, step, Place, Stepped, Stride};
 use crate::backfill::Pace;
 use crate::ledger::Micros;
 use crate::pg::process::in_transaction;

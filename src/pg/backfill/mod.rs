@@ -6,6 +6,7 @@
 
 mod book;
 mod crew;
+mod rows;
 mod seam;
 mod step;
 mod walk;
