@@ -147,6 +147,10 @@ impl Turn {
         self.due = match stepped {
             Ok(Stepped::Finished | Stepped::Ended) => Micros::MAX,
             Ok(Stepped::Busy) => now() + BUSY,
+            Ok(Stepped::Stuck(obstacle)) => {
+                self.task.obstacle = Some(obstacle);
+                0
+            }
             Ok(Stepped::Read(read)) => {
                 self.noted = None;
                 self.blocks = (self.blocks * rows / read.max(1)).clamp(self.blocks / 2, self.blocks * 2);

@@ -36,6 +36,8 @@ pub(super) enum Stepped {
     Ended,
     /// Somebody has locked what it takes.
     Busy,
+    /// It cannot go on, for this reason.
+    Stuck(String),
 }
 
 /// A step's place in a page, for telling which row was at fault.
@@ -63,8 +65,11 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     let (owner, begun_at) = (home()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(Stepped::Busy) };
     let Some(mut tasks) = book::tasks(Some(source))? else { return Ok(Stepped::Busy) };
-    let Some(task) = tasks.pop() else { return Ok(Stepped::Ended) };
-    if task.obstacle.is_some() || !lock_table(&task, owner)? {
+    let Some(mut task) = tasks.pop() else { return Ok(Stepped::Ended) };
+    if let Some(obstacle) = task.obstacle.take() {
+        return Ok(Stepped::Stuck(obstacle));
+    }
+    if !lock_table(&task, owner)? {
         return Ok(Stepped::Busy);
     }
     let Some(mut book) = as_user(owner, || book::lock(source))? else { return Ok(Stepped::Busy) };
