@@ -151,11 +151,15 @@ impl Ledger {
     /// Enters what a committed transaction has changed.
     pub(super) fn enter(&mut self, database: u32, changes: &[Change], now: Micros) -> Wakes {
         let mut rows = 0;
+        let mut drained = false;
+        let low_water = self.low_water(database, changes);
         for change in changes {
             let Some(lane) = self.lane_mut(database, change.index_id) else {
                 continue;
             };
+            let before = lane.queued;
             lane.queued += change.queued - change.removed;
+            drained |= before > low_water && lane.queued <= low_water;
             lane.enqueued_total += change.queued;
             lane.dead += change.dead;
             lane.dead_total += change.dead.max(0);
@@ -166,11 +170,11 @@ impl Ledger {
                 rows += if lane.paused || lane.retry_at > now { 0 } else { change.queued };
             }
         }
-        if rows > 0 {
-            self.wake_one(database, changes)
-        } else {
-            Wakes::default()
+        let mut wakes = if rows > 0 { self.wake_one(database, changes) } else { Wakes::default() };
+        if drained {
+            wakes.add(self.backfiller(database).latch);
         }
+        wakes
     }
 
     /// The announcements of one database and what they add, for a recount. A prepared transaction is one that may commit

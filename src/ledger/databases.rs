@@ -1,7 +1,7 @@
 //! The book of databases: which have the extension, and who wants one to itself.
 #![forbid(unsafe_code)]
 
-use super::{Ledger, Micros, Stage, Wakes};
+use super::{Backfiller, Ledger, Micros, Stage, Wakes};
 
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
@@ -46,6 +46,8 @@ pub struct Database {
     pub crashes: u32,
     /// No worker is started before this time.
     pub restart_at: Micros,
+    /// The process that sends history.
+    pub backfiller: Backfiller,
 }
 
 impl Database {
@@ -64,6 +66,7 @@ impl Database {
         held_until: 0,
         crashes: 0,
         restart_at: 0,
+        backfiller: Backfiller::EMPTY,
     };
 
     /// Whether somebody wants the database to itself.
@@ -119,6 +122,7 @@ impl Ledger {
             entry.held_until = until;
         }
         let mut wakes = Wakes::default();
+        wakes.add(self.backfiller(database).latch);
         for worker in self.workers_of(database) {
             worker.leave = true;
             wakes.add(worker.latch);
@@ -134,7 +138,10 @@ impl Ledger {
     /// Whether a process of ours is in a database, or on its way there.
     pub fn is_occupied(&mut self, database: u32) -> bool {
         self.workers_of(database).next().is_some()
-            || self.databases.iter().any(|entry| entry.oid == database && entry.counter != 0)
+            || self
+                .databases
+                .iter()
+                .any(|entry| entry.oid == database && (entry.counter != 0 || entry.backfiller.pid != 0))
     }
 
     /// Lets workers into a database again.

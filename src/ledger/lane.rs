@@ -168,11 +168,18 @@ impl Lane {
 
     /// A commit has made `rows` rows within `spans` visible.
     pub fn publish(&mut self, spans: &Regions, rows: i64, now: Micros) {
+        // History is never fresh: it waits behind all live rows, the newest of it first.
+        for span in spans.iter().filter(|span| span.hi < 0) {
+            self.backlog.add(span.lo, span.hi);
+        }
+        if spans.newest().is_none_or(|span| span.hi < 0) {
+            return;
+        }
         if self.fresh.is_empty() {
             self.fresh_since = now;
             self.fresh_rows = 0;
         }
-        for span in spans.iter() {
+        for span in spans.iter().filter(|span| span.hi >= 0) {
             // The rest of the last block belongs to the same transaction, so nothing else can be in it.
             self.fresh.add(span.lo, span.hi | (ID_BLOCK - 1));
         }
@@ -246,22 +253,27 @@ impl Lane {
     /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
     /// rows would keep the oldest waiting for ever.
     pub fn is_tails_turn(&self, tail_share: u32) -> bool {
-        !self.backlog.is_empty() && self.tail_credit + tail_share >= 100
+        self.has_tail() && self.tail_credit + tail_share >= 100
+    }
+
+    /// Whether there is a backlog of live rows. History has no tail: it yields to them, and goes newest first.
+    fn has_tail(&self) -> bool {
+        self.backlog.newest().is_some_and(|span| span.hi >= 0)
     }
 
     /// A batch is about to be taken: the tail earns its share of it.
     fn credit_tail(&mut self, tail_share: u32) {
-        if !self.backlog.is_empty() {
+        if self.has_tail() {
             // No more than a second turn is saved up while the tail cannot have its first.
             self.tail_credit = (self.tail_credit + tail_share).min(200);
         }
     }
 
-    /// Takes the oldest span of the backlog.
+    /// Takes the oldest span of the backlog, as far as it is of live rows.
     pub fn take_tail(&mut self, tail_share: u32) -> Option<Claimable> {
         self.credit_tail(tail_share);
         self.tail_credit = self.tail_credit.saturating_sub(100);
-        let span = self.backlog.take_oldest()?;
+        let span = self.backlog.take_oldest_from(0)?;
         Some(Claimable { span, end: End::Oldest, fresh: false })
     }
 

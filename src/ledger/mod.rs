@@ -8,6 +8,7 @@
 //! is a batch between its claim and its settlement.
 #![forbid(unsafe_code)]
 
+mod backfill;
 mod clock;
 mod commit;
 mod databases;
@@ -27,6 +28,7 @@ mod text;
 mod view;
 mod worker;
 
+pub use backfill::Backfiller;
 pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
 pub use databases::{Database, Extension, DATABASES};
 pub use doubt::Doubt;

@@ -17,18 +17,18 @@ pub enum Exit {
 /// Latches to set once the ledger's lock is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakes {
-    latches: [u64; WORKERS + 2],
+    latches: [u64; WORKERS + 3],
     count: usize,
 }
 
 impl Default for Wakes {
     fn default() -> Wakes {
-        Wakes { latches: [0; WORKERS + 2], count: 0 }
+        Wakes { latches: [0; WORKERS + 3], count: 0 }
     }
 }
 
 impl Wakes {
-    /// Adds a latch. There is room for those of all workers and of the launcher.
+    /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
     pub fn add(&mut self, latch: u64) {
         if latch != 0 {
             if let Some(free) = self.latches.get_mut(self.count) {

@@ -1,5 +1,6 @@
 //! The ledger without a server: claims, turns, failures and counts.
 
+mod backfill;
 mod clock;
 mod doubt;
 mod leftovers;

@@ -222,6 +222,7 @@ impl Launcher {
             }
             nap = RETRY_MS;
         }
+        nap = nap.min(self.see_to_backfill(database, name, now));
         self.dismiss(database, allowed);
         if missing.is_empty() {
             return nap;
@@ -238,6 +239,23 @@ impl Launcher {
             }
         }
         nap
+    }
+
+    /// Starts who sends history, if that is due; returns how long to sleep at most.
+    fn see_to_backfill(&mut self, database: u32, name: &str, now: Micros) -> i64 {
+        if guc::workers() == 0 {
+            return NAP_MS;
+        }
+        let is_due = shmem::ledger().is_some_and(|mut ledger| ledger.awaits_backfiller(database, now));
+        if is_due && !start("audit_algolia backfill", "audit_algolia_backfill_main", i64::from(database)) {
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.no_room_for_backfiller(database, now.saturating_add(RETRY_MS * 1000));
+            }
+            let message = "audit_algolia could not start its backfill: no process slot is free";
+            self.slots.tell(message, name, MORE_PROCESSES);
+        }
+        let starts_at = shmem::ledger().and_then(|ledger| ledger.backfiller(database).starts_at());
+        starts_at.map_or(NAP_MS, |at| (at.saturating_sub(now).max(0) / 1000 + 1).min(NAP_MS))
     }
 
     fn start_worker(&mut self, database: u32, number: u32, name: &str, now: Micros) -> bool {

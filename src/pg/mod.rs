@@ -1,6 +1,7 @@
 //! The shell: everything that speaks with PostgreSQL. Nothing outside this module names pgrx.
 
 mod api;
+mod backfill;
 mod capture;
 mod counter;
 mod databases;

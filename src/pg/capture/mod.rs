@@ -8,6 +8,7 @@ mod bound;
 mod column;
 mod context;
 mod decode;
+mod history;
 mod key;
 mod mirror;
 mod queue;
@@ -37,6 +38,7 @@ use rows::value_in;
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
+pub(super) use history::{file_of, History};
 pub(super) use queue::next_id;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.

@@ -110,6 +110,8 @@ struct Row {
 /// Writes the records of one statement.
 pub(super) struct Writer {
     home: Home,
+    /// Where ids of history come from, of which the rows are: below zero, and the later the lower.
+    history: Option<pg_sys::Oid>,
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
     /// The index of objects, which only their versions have entries in.
@@ -140,6 +142,7 @@ impl Writer {
         let is_plain = unsafe { is_plain(heap, [home.queue_pkey, home.queue_object]) };
         Ok(Writer {
             home,
+            history: None,
             heap,
             pkey,
             objects: None,
@@ -156,6 +159,11 @@ impl Writer {
         })
     }
 
+    /// The same for history, whose ids the blocks of `sequence` are for.
+    pub(super) fn open_for_history(index_id: i32, source: i32, sequence: pg_sys::Oid) -> Outcome<Writer> {
+        Ok(Writer { history: Some(sequence), ..Writer::open(index_id, source)? })
+    }
+
     /// Adds one record under the next id, as `push_as` does.
     pub(super) fn push(&mut self, record: &[u8]) -> bool {
         let id = self.reserve();
@@ -164,7 +172,10 @@ impl Writer {
 
     /// The id of a record that is to name it.
     pub(super) fn reserve(&self) -> i64 {
-        next_id(self.home.block_sequence)
+        match self.history {
+            None => next_id(self.home.block_sequence),
+            Some(sequence) => -1 - next_id(sequence),
+        }
     }
 
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.

@@ -140,7 +140,7 @@ impl Statements {
 }
 
 /// A table of the extension; invalid when it is not there.
-pub(super) fn table(name: &CStr) -> pg_sys::Oid {
+pub(in crate::pg) fn table(name: &CStr) -> pg_sys::Oid {
     // SAFETY: look-ups in the catalogs, inside a transaction.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
@@ -181,6 +181,19 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
                 }
             }
             Ok(Some(rows))
+        })
+    })
+}
+
+/// Whether the database has history to send.
+pub(super) fn has_backfills() -> spi::Result<bool> {
+    in_transaction(|| {
+        if !lock(table(c"backfill")) {
+            return Ok(false);
+        }
+        Spi::connect(|client| {
+            let rows = client.select(include_str!("../../../sql/has_backfills.sql"), Some(1), &[])?;
+            Ok(rows.first().get_one()?.unwrap_or_default())
         })
     })
 }

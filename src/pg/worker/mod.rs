@@ -16,6 +16,7 @@ use pgrx::prelude::*;
 use super::process::{self, in_transaction};
 use super::{guc, shmem};
 use crate::ledger::{Duty, Exit};
+pub(super) use claim::table;
 use flow::Flow;
 
 /// Where the launcher's argument keeps the slot and the launch.
@@ -58,7 +59,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
 }
 
 /// Whether the database's name is among those to be served: it may have got another one since the launcher read it.
-fn is_served() -> bool {
+pub(super) fn is_served() -> bool {
     let name = in_transaction(|| {
         // SAFETY: a look-up in the shared catalog, inside a transaction; the name, if there is one, is a C string.
         let name = unsafe {
@@ -68,6 +69,11 @@ fn is_served() -> bool {
         name.ok_or(())
     });
     name.is_ok_and(|name| guc::serves(&name))
+}
+
+/// Whether the extension is there, in the library's version: what another version expects of its tables nobody knows.
+pub(super) fn is_of_our_version() -> bool {
+    claim::extension_version().is_ok_and(|found| found.as_deref() == Some(env!("CARGO_PKG_VERSION")))
 }
 
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
@@ -114,7 +120,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
 }
 
 /// Settings of the session that neither the server's configuration nor a role or database may spoil.
-fn keep_to_ourselves() {
+pub(super) fn keep_to_ourselves() {
     process::set(c"search_path", c"pg_catalog, pg_temp");
     process::set_time_limits_aside();
     process::set(c"idle_in_transaction_session_timeout", c"0");
