@@ -117,7 +117,9 @@ create function audit_algolia.queue_stats(
     out last_delivered_at timestamptz,
     out last_error text,
     out last_error_at timestamptz,
-    out stats_reset timestamptz)
+    out stats_reset timestamptz,
+    out repairs bigint,
+    out repairs_total bigint)
     returns setof record
     language c volatile security definer
     set search_path = pg_catalog, pg_temp

@@ -1,4 +1,5 @@
-//! The process that sends history: at most one in a database, there while there is something for it to do.
+//! The process that sends history and makes repairs: at most one in a database, there while there is something for it to
+//! do.
 //!
 //! Whether there is, the tables tell; here is only whether somebody has to go and look.
 #![forbid(unsafe_code)]
@@ -19,6 +20,8 @@ pub struct Backfiller {
     pub pid: i32,
     /// There may be something to send, for which nobody has looked yet.
     pub wanted: bool,
+    /// There are new repairs, for which nobody has looked yet.
+    pub repairs: bool,
     /// Crashes, one after the other.
     pub crashes: u32,
     /// The address of its latch; 0 while there is no process.
@@ -33,13 +36,21 @@ pub struct Backfiller {
 
 impl Backfiller {
     /// None.
-    pub const EMPTY: Backfiller =
-        Backfiller { pid: 0, wanted: false, crashes: 0, latch: 0, since: 0, restart_at: 0, low_water: 0 };
+    pub const EMPTY: Backfiller = Backfiller {
+        pid: 0,
+        wanted: false,
+        repairs: false,
+        crashes: 0,
+        latch: 0,
+        since: 0,
+        restart_at: 0,
+        low_water: 0,
+    };
 
     /// When a process is to be started, if one is.
     pub fn starts_at(&self) -> Option<Micros> {
         match self.pid {
-            0 if self.wanted => Some(self.restart_at),
+            0 if self.wanted || self.repairs => Some(self.restart_at),
             // It should have come long ago.
             -1 => Some(self.since.saturating_add(START_LIMIT)),
             _ => None,
@@ -59,6 +70,18 @@ impl Ledger {
         let mut wakes = self.wake_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.backfiller.wanted = true;
+            if entry.backfiller.latch != 0 {
+                wakes = Wakes::of(Some(entry.backfiller.latch));
+            }
+        }
+        wakes
+    }
+
+    /// Rows could not be captured: whoever repairs them has to look, or is to be started.
+    pub fn request_repair(&mut self, database: u32) -> Wakes {
+        let mut wakes = self.wake_launcher();
+        if let Some(entry) = self.database_mut(database) {
+            entry.backfiller.repairs = true;
             if entry.backfiller.latch != 0 {
                 wakes = Wakes::of(Some(entry.backfiller.latch));
             }
@@ -102,6 +125,12 @@ impl Ledger {
         entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.wanted))
     }
 
+    /// Whether there are repairs that nobody has looked at yet; whoever asks is about to.
+    pub fn repairer_looks(&mut self, database: u32) -> bool {
+        let entry = self.database_mut(database);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.repairs))
+    }
+
     /// The process wants to be woken when an index has no more than so many rows waiting.
     pub fn backfiller_waits(&mut self, database: u32, low_water: i64) {
         if let Some(entry) = self.database_mut(database) {
@@ -134,6 +163,7 @@ impl Ledger {
             };
             *gone = Backfiller {
                 wanted: gone.wanted || !done,
+                repairs: gone.repairs,
                 crashes,
                 restart_at: now.saturating_add(pause),
                 ..Backfiller::EMPTY

@@ -28,19 +28,23 @@ pub struct Change {
     pub removed: i64,
     /// Rows that have become dead letters, less those that were put back or discarded.
     pub dead: i64,
+    /// Repairs asked for by capture, less those that have been made.
+    pub repairs: i64,
     /// Where the added rows are.
     pub spans: Regions,
 }
 
 impl Change {
     /// Nothing, to no index.
-    pub const EMPTY: Change = Change { index_id: 0, queued: 0, removed: 0, dead: 0, spans: Regions::new() };
+    pub const EMPTY: Change =
+        Change { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: Regions::new() };
 
     /// Adds another change of the same index.
     pub fn add(&mut self, other: &Change) {
         self.queued += other.queued;
         self.removed += other.removed;
         self.dead += other.dead;
+        self.repairs += other.repairs;
         for span in other.spans.iter() {
             self.spans.add(span.lo, span.hi);
         }
@@ -57,7 +61,7 @@ pub struct Announcement {
     pub index_id: i32,
     /// It queues rows and will not wait for the disk.
     pub is_lazy: bool,
-    /// By how much queue and dead letters grow.
+    /// By how much queue, dead letters and repairs grow.
     pub count: Count,
 }
 
@@ -68,12 +72,16 @@ impl Announcement {
         database: 0,
         index_id: 0,
         is_lazy: false,
-        count: Count { queued: 0, dead: 0 },
+        count: Count { queued: 0, dead: 0, repairs: 0 },
     };
 
     /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
     pub(super) fn new(xid: u32, database: u32, change: &Change, is_lazy: bool) -> Announcement {
-        let count = Count { queued: change.queued - change.removed, dead: change.dead };
+        let count = Count {
+            queued: change.queued - change.removed,
+            dead: change.dead,
+            repairs: change.repairs,
+        };
         let is_lazy = is_lazy && change.queued > 0;
         Announcement { xid, database, index_id: change.index_id, is_lazy, count }
     }
@@ -96,6 +104,8 @@ pub struct Count {
     pub queued: i64,
     /// Dead letters.
     pub dead: i64,
+    /// Repairs that have not been made.
+    pub repairs: i64,
 }
 
 impl Ledger {
@@ -163,6 +173,8 @@ impl Ledger {
             lane.enqueued_total += change.queued;
             lane.dead += change.dead;
             lane.dead_total += change.dead.max(0);
+            lane.repairs += change.repairs;
+            lane.repairs_total += change.repairs.max(0);
             if change.queued > 0 {
                 lane.publish(&change.spans, change.queued, now);
                 // Nobody can do anything about the rows of a lane that is paused or backs off: who sleeps knows when the
@@ -173,6 +185,9 @@ impl Ledger {
         let mut wakes = if rows > 0 { self.wake_one(database, changes) } else { Wakes::default() };
         if drained {
             wakes.add(self.backfiller(database).latch);
+        }
+        if changes.iter().any(|change| change.repairs > 0) {
+            wakes = wakes.and(self.request_repair(database));
         }
         wakes
     }
@@ -193,6 +208,7 @@ impl Ledger {
             if let Some(lane) = self.lane_mut(database, *index_id) {
                 lane.queued += of(counted).queued - of(expected).queued;
                 lane.dead += of(counted).dead - of(expected).dead;
+                lane.repairs += of(counted).repairs - of(expected).repairs;
             }
         }
     }

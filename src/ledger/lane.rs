@@ -73,7 +73,7 @@ pub struct Lane {
     pub tail_credit: u32,
     /// A worker has put the whole key range into `backlog` since the server started.
     pub swept: bool,
-    /// `queued` and `dead` are exact: a count of the tables has been added since the server started.
+    /// `queued`, `dead` and `repairs` are exact: a count of the tables has been added since the server started.
     pub counted: bool,
     /// Delivery is paused by `audit_algolia.pause`.
     pub paused: bool,
@@ -92,12 +92,15 @@ pub struct Lane {
     /// Committed, undelivered rows, those in flight included.
     pub queued: i64,
     pub dead: i64,
+    /// Rows that could not be captured and wait to be repaired.
+    pub repairs: i64,
     /// Rows claimed by a worker.
     pub in_flight: i64,
     pub enqueued_total: i64,
     pub delivered_total: i64,
     pub failed_total: i64,
     pub dead_total: i64,
+    pub repairs_total: i64,
     pub last_delivered_at: Micros,
     pub last_error: Text<400>,
     pub last_error_at: Micros,
@@ -143,11 +146,13 @@ impl Lane {
         retrying: 0,
         queued: 0,
         dead: 0,
+        repairs: 0,
         in_flight: 0,
         enqueued_total: 0,
         delivered_total: 0,
         failed_total: 0,
         dead_total: 0,
+        repairs_total: 0,
         last_delivered_at: 0,
         last_error: Text::EMPTY,
         last_error_at: 0,
@@ -356,7 +361,7 @@ impl Lane {
 
     /// What the counters say.
     pub fn count(&self) -> Count {
-        Count { queued: self.queued, dead: self.dead }
+        Count { queued: self.queued, dead: self.dead, repairs: self.repairs }
     }
 
     /// `rows` records were refused, which tells nothing of the others.
@@ -449,6 +454,7 @@ impl Lane {
         self.delivered_total = 0;
         self.failed_total = 0;
         self.dead_total = 0;
+        self.repairs_total = 0;
         self.last_error.clear();
         self.last_error_at = 0;
         self.last_delivered_at = 0;

@@ -34,7 +34,7 @@ pub use databases::{Database, Extension, DATABASES};
 pub use doubt::Doubt;
 pub use extension::Duty;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
-pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
+pub use objects::{object_hash, Hold, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;

@@ -244,7 +244,7 @@ fn a_recount_is_exact_while_transactions_commit() {
     // The snapshot sees the first transaction, which has not told yet, and not the second.
     let announced = ledger.announced(DB).find(|a| a.xid == 11).unwrap();
     let expected = HashMap::from([(index, announced.count)]);
-    let counted = HashMap::from([(index, Count { queued: 10 + rows(early), dead: 7 })]);
+    let counted = HashMap::from([(index, Count { queued: 10 + rows(early), dead: 7, repairs: 0 })]);
     // Both tell while the count is under way.
     ledger.publish(12, DB, &[late], 0);
     ledger.publish(11, DB, &[early], 0);

@@ -55,7 +55,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::report_activity(true, "counting the queue");
     // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
     // its own, and must not meet one of ours the other way round.
-    if Scratch::new().round(|| count(database, &QUEUE) && count(database, &DEAD_LETTERS)) {
+    if Scratch::new().round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject))) {
         if let Some(mut ledger) = shmem::ledger() {
             ledger.counted(database);
         }
@@ -97,14 +97,21 @@ const QUEUE: Subject = Subject {
     table: c"queue",
     query: include_str!("../../sql/count.sql"),
     part: |count| count.queued,
-    count: |queued| Count { queued, dead: 0 },
+    count: |queued| Count { queued, ..Count::default() },
 };
 
 const DEAD_LETTERS: Subject = Subject {
     table: c"dead_letter",
     query: include_str!("../../sql/count_dead.sql"),
     part: |count| count.dead,
-    count: |dead| Count { queued: 0, dead },
+    count: |dead| Count { dead, ..Count::default() },
+};
+
+const REPAIRS: Subject = Subject {
+    table: c"repair",
+    query: include_str!("../../sql/count_repairs.sql"),
+    part: |count| count.repairs,
+    count: |repairs| Count { repairs, ..Count::default() },
 };
 
 /// Counts; `false` when that failed or others came first, and has to be done again.

@@ -59,16 +59,8 @@ impl Failure {
 
     /// Whether it may not happen again: the server was short of something, or was asked to stop, or others were in the way.
     pub(super) fn may_pass(&self) -> bool {
-        use PgSqlErrorCode::*;
-        let class = |code: PgSqlErrorCode| code as i32 & 0xFFF;
-        let passing = [
-            ERRCODE_TRANSACTION_ROLLBACK,
-            ERRCODE_INSUFFICIENT_RESOURCES,
-            ERRCODE_OPERATOR_INTERVENTION,
-            ERRCODE_SYSTEM_ERROR,
-        ];
-        let is_passing = passing.into_iter().any(|code| class(code) == class(self.code));
-        !self.is_ours && (is_passing || self.code == ERRCODE_LOCK_NOT_AVAILABLE)
+        let is_locked = self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+        !self.is_ours && (is_passing(self.code) || is_locked)
     }
 
     /// Whether it is told in our words, which quote nobody's values.
@@ -81,6 +73,16 @@ impl Failure {
         let code = self.code as i32;
         // Six bits for each character, as the server packs them.
         (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3F) as u8 + b'0')).collect()
+    }
+
+    /// Why, without values: what the server says may quote a row's, so of its errors only the kind is told.
+    pub(super) fn kind(&self) -> String {
+        if self.is_ours {
+            return self.message.clone();
+        }
+        let name = format!("{:?}", self.code);
+        let words = name.trim_start_matches("ERRCODE_").to_lowercase().replace('_', " ");
+        format!("{words} ({})", self.sqlstate())
     }
 
     /// Message, detail and hint in one line.
@@ -121,6 +123,38 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
 /// Runs `work`, and returns errors of the server as ours. The transaction has to be aborted with them.
 pub(super) fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     PgTryBuilder::new(AssertUnwindSafe(work)).catch_others(|error| Err(of(error))).execute()
+}
+
+/// Runs `work` as [`caught`] does, but lets errors pass that say nothing of what it was done with: somebody wants it to end,
+/// the server is short of something or damaged, or transactions have got in each other's way.
+pub(super) fn caught_if_at_fault<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let passes = |code| {
+        let damaged = [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED];
+        is_passing(code) || damaged.contains(&code)
+    };
+    PgTryBuilder::new(AssertUnwindSafe(work))
+        .catch_others(|error| match &error {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if !passes(report.sql_error_code()) =>
+            {
+                Err(of(error))
+            }
+            _ => error.rethrow(),
+        })
+        .execute()
+}
+
+/// Whether an error is about the state the server or the transaction is in.
+fn is_passing(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    let class = |code: PgSqlErrorCode| code as i32 & 0xFFF;
+    let passing = [
+        ERRCODE_TRANSACTION_ROLLBACK,
+        ERRCODE_INSUFFICIENT_RESOURCES,
+        ERRCODE_OPERATOR_INTERVENTION,
+        ERRCODE_SYSTEM_ERROR,
+    ];
+    passing.into_iter().any(|passing| class(passing) == class(code))
 }
 
 fn of(error: CaughtError) -> Box<Failure> {

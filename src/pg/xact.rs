@@ -76,6 +76,11 @@ pub(super) fn note_dead(index_id: i32, rows: i64) {
     change(index_id, |change| change.dead += rows);
 }
 
+/// The current subtransaction asks for so many repairs of an index, or (negative) has made or given up repairs.
+pub(super) fn note_repairs(index_id: i32, rows: i64) {
+    change(index_id, |change| change.repairs += rows);
+}
+
 /// The current transaction has changed an index; the workers are told when it commits.
 pub(super) fn note_stale() {
     register();

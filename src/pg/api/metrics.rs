@@ -81,6 +81,13 @@ const QUEUE: &[Family<QueueRow>] = &[
         value: |row| Value::Count(row.5),
     },
     Family {
+        name: "audit_algolia_repair_rows",
+        kind: Kind::Gauge,
+        unit: "rows",
+        help: "Changes that could not be captured and wait to be repaired.",
+        value: |row| Value::Count(row.17),
+    },
+    Family {
         name: "audit_algolia_oldest_queued_timestamp_seconds",
         kind: Kind::Gauge,
         unit: "seconds",
@@ -121,6 +128,13 @@ const QUEUE: &[Family<QueueRow>] = &[
         unit: "rows",
         help: "Rows that became dead letters.",
         value: |row| Value::Count(row.11),
+    },
+    Family {
+        name: "audit_algolia_uncaptured_rows",
+        kind: Kind::Counter,
+        unit: "rows",
+        help: "Changes that could not be captured when they were made.",
+        value: |row| Value::Count(row.18),
     },
     Family {
         name: "audit_algolia_delivered_rows_per_second",

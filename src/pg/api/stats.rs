@@ -30,6 +30,8 @@ pub(super) type QueueRow = (
     Option<String>,
     Option<TimestampWithTimeZone>,
     Option<TimestampWithTimeZone>,
+    i64,
+    i64,
 );
 
 #[pg_extern(sql = false)]
@@ -55,6 +57,8 @@ fn queue_stats() -> Result<
             name!(last_error, Option<String>),
             name!(last_error_at, Option<TimestampWithTimeZone>),
             name!(stats_reset, Option<TimestampWithTimeZone>),
+            name!(repairs, i64),
+            name!(repairs_total, i64),
         ),
     >,
     ErrorReport,
@@ -80,11 +84,12 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
         let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, live: None, history: None });
         let lane = seen.lane;
         // Until the tables have been counted since the server started, the exact number takes a look at them.
-        let (queued, dead) = match lane.counted {
-            true => (lane.queued, lane.dead),
+        let (queued, dead, repairs) = match lane.counted {
+            true => (lane.queued, lane.dead, lane.repairs),
             false => (
                 count(include_str!("../../../sql/count_index.sql"), index)?,
                 count(include_str!("../../../sql/count_dead_of_index.sql"), index)?,
+                count(include_str!("../../../sql/count_repairs_of_index.sql"), index)?,
             ),
         };
         let (live, history) = match lane.counted {
@@ -112,6 +117,8 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
             lane.last_error.get().map(str::to_owned),
             timestamp(lane.last_error_at),
             timestamp(lane.stats_reset),
+            repairs.max(0),
+            lane.repairs_total,
         ));
     }
     Ok(rows)

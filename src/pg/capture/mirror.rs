@@ -162,12 +162,16 @@ impl Statement<'_> {
                 if !more {
                     break;
                 }
-                if !self.belongs(slot) {
-                    continue;
-                }
-                let mut object = Vec::new();
-                self.object_of(slot, &mut object)?;
-                if self.writer.push_version(Action::DeleteObject, &object) {
+                let row = Versions { old: slot, new: std::ptr::null_mut() };
+                let is_due = self.attempt_row(row, |statement| {
+                    if !statement.belongs(slot) {
+                        return Ok(false);
+                    }
+                    let mut object = Vec::new();
+                    statement.object_of(slot, &mut object)?;
+                    Ok(statement.writer.push_version(Action::DeleteObject, &object))
+                })?;
+                if is_due {
                     break;
                 }
             }

@@ -10,6 +10,7 @@ mod context;
 mod decode;
 mod history;
 mod key;
+mod lenient;
 mod mirror;
 mod queue;
 mod rows;
@@ -25,6 +26,7 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::filter::Filter;
+use super::guc;
 use super::hypertables::is_hypertable;
 use super::owner::{self, as_user, home};
 use super::report::{failure, reported, Failure, Outcome};
@@ -33,6 +35,7 @@ use crate::record::Operation;
 use crate::rules::Mode;
 use context::Context;
 use key::KeyIndex;
+use lenient::{guarded, Omissions};
 use rows::value_in;
 
 pub(super) use bound::Bound;
@@ -155,9 +158,23 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let Some(source) = source_of(call, event)? else {
-            context.leave();
-            return Ok(());
+        let omissions = guc::warns_on_capture_error().then(|| Omissions::new(call, event));
+        let found = match known_source(call) {
+            Some(source) => Ok(Some(source)),
+            None if omissions.is_none() => Ok(source_of(call, event)?),
+            None => guarded(&context, || source_of(call, event))?,
+        };
+        let (source, omissions) = match (found, omissions) {
+            (Ok(Some(source)), omissions) => (source, omissions),
+            (Err(failure), Some(omissions)) => {
+                omissions.all(&context, failure)?;
+                context.leave();
+                return Ok(());
+            }
+            _ => {
+                context.leave();
+                return Ok(());
+            }
         };
         if !event.suits(&source) {
             return Err(not_ours());
@@ -167,7 +184,7 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
             owner::set_output_aside();
             level
         });
-        statement::capture(call, event, &source, &context)?;
+        statement::capture(call, event, &source, &context, omissions)?;
         if let Some(level) = level {
             pg_sys::AtEOXact_GUC(false, level);
         }
@@ -185,24 +202,47 @@ fn not_ours() -> Box<Failure> {
     )
 }
 
-/// The source a trigger belongs to, from the cache or from the extension's table; none when the trigger has rightly
-/// outlived it.
+/// The source a trigger belongs to, if it is in the cache.
+///
+/// # Safety
+/// `call` is what PostgreSQL passes to a trigger function.
+unsafe fn known_source(call: &pg_sys::TriggerData) -> Option<Rc<Source>> {
+    register_invalidation();
+    // SAFETY: handed on to the caller.
+    let key = unsafe { key_of(call) };
+    SOURCES.with_borrow(|sources| sources.get(&key).cloned())
+}
+
+/// Relation and trigger.
+///
+/// # Safety
+/// As for `known_source`; both are valid for the length of the call.
+unsafe fn key_of(call: &pg_sys::TriggerData) -> (u32, u32) {
+    // SAFETY: handed on to the caller.
+    unsafe { ((*call.tg_relation).rd_id.to_u32(), (*call.tg_trigger).tgoid.to_u32()) }
+}
+
+/// The trigger's arguments.
+///
+/// # Safety
+/// As for `known_source`.
+unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
+    // SAFETY: handed on to the caller; there are as many arguments as the trigger says, each a C string.
+    unsafe {
+        let trigger = &*call.tg_trigger;
+        let text = |nth| CStr::from_ptr(*trigger.tgargs.add(nth)).to_string_lossy().into_owned();
+        (0..usize::try_from(trigger.tgnargs).unwrap_or(0)).map(text).collect()
+    }
+}
+
+/// The source a trigger belongs to, from the extension's table; none when the trigger has rightly outlived it.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
 unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
-    register_invalidation();
-    // SAFETY: relation and trigger are valid for the length of the call; arguments are C strings.
-    let (key, arguments, descriptor) = unsafe {
-        let trigger = &*call.tg_trigger;
-        let text = |nth| CStr::from_ptr(*trigger.tgargs.add(nth)).to_string_lossy();
-        let arguments: Vec<_> = (0..usize::try_from(trigger.tgnargs).unwrap_or(0)).map(text).collect();
-        let relation = &*call.tg_relation;
-        ((relation.rd_id.to_u32(), trigger.tgoid.to_u32()), arguments, relation.rd_att)
-    };
-    if let Some(source) = SOURCES.with_borrow(|sources| sources.get(&key).cloned()) {
-        return Ok(Some(source));
-    }
+    // SAFETY: relation and trigger are valid for the length of the call.
+    let (key, arguments, descriptor) =
+        unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
     // SAFETY: the relation is open.
     let (columns, table) = unsafe {
         let name = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr());

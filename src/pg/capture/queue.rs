@@ -72,7 +72,7 @@ pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
 /// that the block is younger than the locks, which the ids of a transaction's first statement need not be. All rows that
 /// a command changes are locked by the time its triggers fire, and nobody begins another command without counting up:
 /// the triggers of one command share a block.
-fn fresh_id(sequence: pg_sys::Oid) -> i64 {
+pub(super) fn fresh_id(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: a transaction is under way, and it writes.
     let (transaction, command) =
         unsafe { (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentCommandId(true)) };
@@ -197,6 +197,16 @@ impl Writer {
             self.rows.push(Row { id, action, record, object });
         }
         self.rows.len() >= BATCH
+    }
+
+    /// How many records wait to be written.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Takes back the records that have been added since there were so many.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.rows.truncate(len);
     }
 
     /// Records are made of strings, so they are valid; should one not be, it must not become a text all the same.

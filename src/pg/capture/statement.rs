@@ -6,11 +6,12 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::context::Context;
+use super::lenient::{guarded, Omissions};
 use super::queue::Writer;
 use super::rows::{read, value_in, Reader, Slot};
 use super::{Event, Source};
 use crate::pg::filter::Evaluation;
-use crate::pg::report::Outcome;
+use crate::pg::report::{Failure, Outcome};
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Change, Operation, Stamp};
@@ -26,8 +27,18 @@ pub(super) struct Versions {
 }
 
 impl Versions {
+    /// Those of a row-level trigger.
+    pub(super) fn of(call: &pg_sys::TriggerData, operation: Operation) -> Versions {
+        let none = std::ptr::null_mut();
+        match operation {
+            Operation::Insert => Versions { old: none, new: call.tg_trigslot },
+            Operation::Update => Versions { old: call.tg_trigslot, new: call.tg_newslot },
+            _ => Versions { old: call.tg_trigslot, new: none },
+        }
+    }
+
     /// The one the filter looks at, and the record holds.
-    fn told(self) -> Slot {
+    pub(super) fn told(self) -> Slot {
         if self.new.is_null() {
             self.old
         } else {
@@ -48,6 +59,9 @@ pub(super) struct Statement<'a> {
     /// Made for the first record that needs it.
     stamp: Option<Stamp>,
     pub(super) record: Vec<u8>,
+    /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
+    /// after an error.
+    lenience: Option<(Omissions<'a>, PgMemoryContexts)>,
 }
 
 /// Queues what a trigger is called for.
@@ -59,6 +73,7 @@ pub(super) unsafe fn capture(
     event: Event,
     source: &Source,
     context: &Context,
+    omissions: Option<Omissions<'_>>,
 ) -> Outcome<()> {
     let mut statement = Statement {
         source,
@@ -70,41 +85,85 @@ pub(super) unsafe fn capture(
         calendar: ServerCalendar::current(),
         stamp: None,
         record: Vec::with_capacity(512),
+        lenience: omissions.map(|omissions| (omissions, PgMemoryContexts::new("audit_algolia filter"))),
     };
     // SAFETY: handed on to the caller.
     unsafe {
         match event.operation {
             Operation::Truncate if source.key.is_none() => statement.truncation()?,
-            Operation::Truncate => {
-                statement.prepare();
-                statement.empty(call.tg_relation)?;
-            }
-            _ => {
-                statement.prepare();
-                if event.is_row {
-                    statement.single(call)?;
-                } else {
-                    statement.all(call)?;
-                }
-            }
+            Operation::Truncate => statement.empty(call.tg_relation)?,
+            _ if event.is_row => statement.single(call)?,
+            _ => statement.all(call)?,
         }
     }
-    statement.close();
-    Ok(())
+    statement.close()
 }
 
 impl Statement<'_> {
+    /// Makes the filter ready, unless it is.
     fn prepare(&mut self) {
+        let (Some(filter), None) = (&self.source.filter, &self.filter) else { return };
         self.context.in_filter(true);
-        self.filter = self.source.filter.as_ref().map(|filter| filter.prepare());
+        self.filter = Some(match &mut self.lenience {
+            None => filter.prepare(),
+            // SAFETY: the context lives until the statement is closed, and is reset only when the filter is given up.
+            Some((_, arena)) => unsafe { arena.switch_to(|_| filter.prepare()) },
+        });
         self.context.in_filter(false);
     }
 
-    fn close(self) {
+    fn close(self) -> Outcome<()> {
         if let Some(filter) = self.filter {
             filter.close();
         }
         self.writer.close();
+        match self.lenience {
+            None => Ok(()),
+            Some((omissions, _)) => omissions.finish(),
+        }
+    }
+
+    /// Does `work`, of which nothing remains if it fails and the writer is to go on: what it has added is taken back, and
+    /// the failure returned.
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<Result<T, Box<Failure>>> {
+        if self.lenience.is_none() {
+            self.prepare();
+            return work(self).map(Ok);
+        }
+        let (before, context) = (self.writer.len(), self.context);
+        let done = guarded(context, || {
+            self.prepare();
+            work(self)
+        })?;
+        if done.is_err() {
+            self.writer.truncate(before);
+            self.filter = None;
+            if let Some((_, arena)) = &mut self.lenience {
+                // SAFETY: the filter's state, which an error may have left in disorder, is all that is in there.
+                unsafe { arena.reset() };
+            }
+        }
+        Ok(done)
+    }
+
+    /// Does `work` for one row, which is told of as omitted if it fails and the writer is to go on.
+    ///
+    /// # Safety
+    /// The slots hold rows of the relation the source is bound to.
+    pub(super) unsafe fn attempt_row<T: Default>(
+        &mut self,
+        row: Versions,
+        work: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let failure = match self.attempt(work)? {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        if let Some((omissions, _)) = &mut self.lenience {
+            // SAFETY: handed on to the caller.
+            unsafe { omissions.add(self.context, row, &failure)? };
+        }
+        Ok(T::default())
     }
 
     /// The one row of a row-level trigger.
@@ -112,20 +171,13 @@ impl Statement<'_> {
     /// # Safety
     /// `call` comes from a row-level trigger.
     unsafe fn single(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
-        let none = std::ptr::null_mut();
-        let row = match self.operation {
-            Operation::Insert => Versions { old: none, new: call.tg_trigslot },
-            Operation::Update => Versions { old: call.tg_trigslot, new: call.tg_newslot },
-            _ => Versions { old: call.tg_trigslot, new: none },
-        };
+        let row = Versions::of(call, self.operation);
         // SAFETY: an after trigger has its rows in these slots; its own memory context lives until we return.
         unsafe {
-            match self.source.key {
-                Some(_) => self.mirror(call.tg_relation, row)?,
-                None => {
-                    self.row(row)?;
-                }
-            }
+            self.attempt_row(row, |statement| match statement.source.key {
+                Some(_) => statement.mirror(call.tg_relation, row),
+                None => statement.row(row).map(drop),
+            })?;
         }
         self.writer.flush()
     }
@@ -160,25 +212,52 @@ impl Statement<'_> {
         }
     }
 
-    /// Captures rows until those queued are to be written; returns whether there are more.
+    /// Captures rows until those queued are to be written; returns whether there are more. Should one of them fail, and
+    /// the writer is to go on, they are captured once more, one by one: only the one that fails then is left out.
     ///
     /// # Safety
     /// The readers belong to the transition tables of one statement.
     unsafe fn stretch(&mut self, old: &Reader, new: &Reader) -> Outcome<bool> {
-        for _ in 0..STRETCH {
-            // SAFETY: handed on to the caller.
-            unsafe {
-                let (has_old, has_new) = (old.next(), new.next());
-                if !has_old && !has_new {
-                    self.writer.flush()?;
-                    return Ok(false);
-                }
-                if self.row(Versions { old: old.slot, new: new.slot })? {
-                    break;
+        // SAFETY: handed on to the caller.
+        let more = unsafe {
+            old.mark();
+            new.mark();
+            let all = self.attempt(|statement| statement.rows(old, new, |statement, row| statement.row(row)));
+            match all? {
+                Ok(more) => more,
+                Err(_) => {
+                    old.go_back();
+                    new.go_back();
+                    self.rows(old, new, |statement, row| {
+                        statement.attempt_row(row, |statement| statement.row(row))
+                    })?
                 }
             }
-        }
+        };
         self.writer.flush()?;
+        Ok(more)
+    }
+
+    /// Does `work` for the rows of a stretch, until it says that a flush is due; returns whether there are more.
+    ///
+    /// # Safety
+    /// As for `stretch`.
+    unsafe fn rows(
+        &mut self,
+        old: &Reader,
+        new: &Reader,
+        mut work: impl FnMut(&mut Self, Versions) -> Outcome<bool>,
+    ) -> Outcome<bool> {
+        for _ in 0..STRETCH {
+            // SAFETY: handed on to the caller.
+            let (has_old, has_new) = unsafe { (old.next(), new.next()) };
+            if !has_old && !has_new {
+                return Ok(false);
+            }
+            if work(self, Versions { old: old.slot, new: new.slot })? {
+                break;
+            }
+        }
         Ok(true)
     }
 
@@ -257,11 +336,18 @@ impl Statement<'_> {
 
     /// The one record of a TRUNCATE.
     fn truncation(&mut self) -> Outcome<()> {
-        let pseudonymizer = self.pseudonymizer.as_deref();
-        let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
-        let number = self.writer.reserve();
-        self.source.bound.write_truncate(number, stamp, &mut self.record);
-        self.writer.push_as(number, &self.record);
+        let no_row = Versions { old: std::ptr::null_mut(), new: std::ptr::null_mut() };
+        // SAFETY: there is no row.
+        unsafe {
+            self.attempt_row(no_row, |statement| {
+                let pseudonymizer = statement.pseudonymizer.as_deref();
+                let stamp = stamped(&mut statement.stamp, statement.source, pseudonymizer)?;
+                let number = statement.writer.reserve();
+                statement.source.bound.write_truncate(number, stamp, &mut statement.record);
+                statement.writer.push_as(number, &statement.record);
+                Ok(())
+            })?;
+        }
         self.writer.flush()
     }
 }

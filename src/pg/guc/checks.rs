@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::definitions::OnCaptureError;
 use crate::delivery::http::check_certificates;
 use crate::delivery::settings::parse_hosts;
 
@@ -69,21 +68,6 @@ check_hook!(header_text, |text: &str| {
         Err("The text goes into an HTTP header: printable ASCII alone.".to_owned())
     }
 });
-
-/// Refuses `warn`: a row left out of the queue could not be repaired later, so it would be lost.
-#[pg_guard]
-pub(super) unsafe extern "C-unwind" fn on_capture_error(
-    value: *mut std::ffi::c_int,
-    _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    use pgrx::guc::GucEnum;
-    // SAFETY: the server passes the address of the new value.
-    if unsafe { *value } == OnCaptureError::Warn.to_ordinal() {
-        return refuse("Rows left out with \"warn\" cannot be repaired in this version; use \"error\".");
-    }
-    true
-}
 
 /// The server's time zone of a name. The server keeps zones it has loaded for good.
 fn time_zone_of(name: &str) -> Option<*mut pg_sys::pg_tz> {

@@ -13,7 +13,6 @@ use super::{checks, secrets};
 pub(super) enum OnCaptureError {
     #[name = c"error"]
     Error,
-    /// Refused until a row left out can be repaired later: without that, going on would lose it.
     #[name = c"warn"]
     Warn,
 }
@@ -64,20 +63,14 @@ pub(in crate::pg) fn define() {
         GucContext::Sighup,
         GucFlags::empty(),
     );
-    // SAFETY: the check hook is guarded against unwinding; there are no assign and show hooks.
-    unsafe {
-        GucRegistry::define_enum_guc_with_hooks(
-            c"audit_algolia.on_capture_error",
-            c"Chooses what happens when a row cannot be made into a record.",
-            c"\"error\": the writer's statement fails.",
-            &ON_CAPTURE_ERROR,
-            GucContext::Sighup,
-            GucFlags::empty(),
-            Some(checks::on_capture_error),
-            None,
-            None,
-        );
-    }
+    GucRegistry::define_enum_guc(
+        c"audit_algolia.on_capture_error",
+        c"Chooses what happens when a row cannot be made into a record.",
+        c"\"error\": the writer's statement fails. \"warn\": it is warned and goes on, and the row is read again later.",
+        &ON_CAPTURE_ERROR,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
     #[cfg(any(feature = "pg13", feature = "pg14"))]
     // SAFETY: the prefix is a static C string.
     unsafe {

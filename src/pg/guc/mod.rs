@@ -40,6 +40,11 @@ pub(super) fn actor() -> Option<CString> {
     ACTOR.get().filter(|actor| !actor.is_empty())
 }
 
+/// Whether a writer whose row cannot be captured is warned, and the row repaired later.
+pub(super) fn warns_on_capture_error() -> bool {
+    ON_CAPTURE_ERROR.get() == OnCaptureError::Warn
+}
+
 /// Delivery workers for each database.
 pub(super) fn workers() -> u32 {
     u32::try_from(WORKERS.get()).unwrap_or(0)
