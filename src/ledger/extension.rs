@@ -80,9 +80,9 @@ impl Ledger {
         }
     }
 
-    /// An index is paused or resumed. A lane that is not there yet is opened as the table says.
+    /// An index is paused or resumed.
     pub fn set_paused(&mut self, database: u32, index_id: i32, paused: bool) {
-        if let Some(lane) = self.find_lane(database, index_id).and_then(|place| self.lane_at(place)) {
+        if let Some(lane) = self.lane_mut(database, index_id) {
             lane.paused = paused;
         }
     }
