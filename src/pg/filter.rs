@@ -16,7 +16,7 @@ use super::owner::{as_role, as_user, set_locally};
 use super::report::{explained, failure, Outcome};
 use parse::{parse, Planned};
 
-pub(super) use parse::is_virtual;
+pub(super) use parse::{cells, is_virtual};
 
 /// A planned condition over the columns of one relation.
 pub(super) struct Filter {

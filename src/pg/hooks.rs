@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::filter::cells;
 use super::{process, shmem, xact};
 use crate::ledger::Micros;
 
@@ -76,6 +77,8 @@ enum Concern {
         is_drop: bool,
         is_rename: bool,
     },
+    /// The extension is to be dropped.
+    DropExtension,
     /// There will be one more database, perhaps with the extension.
     NewDatabase,
     /// Rows are copied into the extension's own tables.
@@ -95,6 +98,9 @@ enum After {
     CommitPrepared(u64),
     RollbackPrepared(u64),
 }
+
+/// How long the process that sends history is waited for: its steps are short, but some of its queries need not be.
+const STEP_PATIENCE: Micros = 500_000;
 
 /// The hook itself is not guarded, and its frame owns nothing: an error of the statement passes it by as it would pass
 /// a function in C. pgrx's guard would make the error anew, without its position, its context and the names of table
@@ -156,6 +162,8 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
         Concern::Database { oid, is_drop, .. } => empty(oid, is_drop),
         // Others see the database when the transaction has committed.
+        // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
+        Concern::DropExtension => stop_backfill(my_database()),
         Concern::NewDatabase => xact::note_new_database(),
         Concern::Import => xact::note_import(),
         Concern::Prepare(gid) => xact::note_prepare(gid),
@@ -192,6 +200,17 @@ unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
         match tag {
             pg_sys::NodeTag::T_DropdbStmt => {
                 database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
+            }
+            pg_sys::NodeTag::T_DropStmt => {
+                let drop = &*node.cast::<pg_sys::DropStmt>();
+                let is_ours = drop.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                    && cells(drop.objects).iter().any(|cell| names(cell.ptr_value.cast(), c"audit_algolia"));
+                // The server will refuse others, most likely.
+                if is_ours && pg_sys::superuser() {
+                    Concern::DropExtension
+                } else {
+                    Concern::None
+                }
             }
             pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*node.cast::<pg_sys::RenameStmt>();
@@ -302,12 +321,43 @@ fn empty(oid: u32, is_drop: bool) {
         return;
     };
     shmem::wake(wakes);
-    if counter > 0 {
-        // Gone already: all the better.
-        let _ = kill(Pid::from_raw(counter), Signal::SIGTERM);
-    }
+    terminate(counter);
+    let mut is_stopped = false;
     while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
+        if !is_stopped && now() > deadline - PATIENCE + STEP_PATIENCE {
+            is_stopped = true;
+            stop_backfill(oid);
+        }
         process::wait(None, LOOK_EVERY_MS);
+    }
+}
+
+/// Ends the process that sends the history of a database, whatever it is doing.
+fn stop_backfill(database: u32) {
+    terminate(shmem::ledger().map_or(0, |ledger| ledger.backfiller(database).pid));
+}
+
+/// Sends SIGTERM to a process of ours, if there is one.
+fn terminate(pid: i32) {
+    if pid > 0 {
+        // Gone already: all the better.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
+/// # Safety
+/// `node` is a String node or null.
+unsafe fn names(node: *mut pg_sys::Node, name: &CStr) -> bool {
+    // SAFETY: by the caller's word; a String node holds a C string.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        #[cfg(any(feature = "pg13", feature = "pg14"))]
+        let text = (*node.cast::<pg_sys::Value>()).val.str_;
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        let text = (*node.cast::<pg_sys::String>()).sval;
+        !text.is_null() && CStr::from_ptr(text) == name
     }
 }
 

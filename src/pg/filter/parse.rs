@@ -18,7 +18,7 @@ pub(super) struct Planned {
 ///
 /// # Safety
 /// `list` is null or a valid list that outlives the result.
-pub(super) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::ListCell] {
+pub(in crate::pg) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::ListCell] {
     // SAFETY: a list has `length` cells in one piece.
     unsafe {
         match list.as_ref() {
