@@ -22,8 +22,10 @@ use crate::pg::owner::{as_user, home, set_output_aside};
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 
-/// Rows are counted up to this many; of more, the planner's estimate is told.
+/// Rows are counted up to this many, and where that costs no more than this by the planner's reckoning (some tenths of
+/// a second); else its estimate is told.
 const COUNTED: i64 = 100_000;
+const DEAR: f64 = 20_000.0;
 /// Rows of the last pass that are held in memory at once.
 const FETCH: i64 = 1000;
 
@@ -164,17 +166,19 @@ fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcom
 fn total(walk: &Walk, book: &Book) -> Outcome<i64> {
     Spi::connect_mut(|client| {
         let arguments = [book.since.into(), book.until.into(), (COUNTED + 1).into()];
-        let counted = client.update(walk.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
-        match counted {
-            Some(counted) if counted <= COUNTED => Ok(counted),
-            _ => {
-                let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
-                let plan: Option<String> = plan.first().get_one()?;
-                let rows = plan.as_deref().and_then(|plan| plan.split("rows=").nth(1));
-                let rows = rows.and_then(|rest| rest.split(' ').next()).and_then(|rows| rows.parse().ok());
-                Ok(rows.unwrap_or(COUNTED).max(COUNTED))
-            }
+        let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
+        let plan: String = plan.first().get_one()?.unwrap_or_default();
+        // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
+        let number = |before: &str| -> Option<f64> {
+            let rest = plan.split_once(before)?.1;
+            rest.split(' ').next()?.parse().ok()
+        };
+        let estimate = number(" rows=").unwrap_or_default() as i64;
+        if number("..").is_none_or(|cost| cost > DEAR) {
+            return Ok(estimate);
         }
+        let counted = client.update(walk.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
+        Ok(counted.filter(|counted| *counted <= COUNTED).unwrap_or(estimate.max(COUNTED)))
     })
 }
 
