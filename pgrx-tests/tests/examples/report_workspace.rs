@@ -83,28 +83,23 @@ fn each_question_has_its_answer() {
     }
 }
 
-/// Who held which permission at some time from `from` on until the last of the changes.
+/// Who held which permission at some time from `from` on, up to the last of the changes, which are in order.
 fn held(changes: &[Value], from: f64) -> BTreeMap<String, BTreeSet<String>> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let first = changes.partition_point(|change| place(change).0 <= from);
     let mut now: BTreeMap<String, String> = BTreeMap::new();
     let mut held: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let note = |held: &mut BTreeMap<String, BTreeSet<String>>, now: &BTreeMap<String, String>| {
-        for (user, level) in now {
-            held.entry(user.clone()).or_default().insert(level.clone());
+    for count in 0..=changes.len() {
+        if count >= first {
+            for (user, level) in &now {
+                held.entry(user.clone()).or_default().insert(level.clone());
+            }
         }
-    };
-    let (before, during): (Vec<&Value>, Vec<&Value>) =
-        changes.iter().partition(|change| place(change).0 <= from);
-    let mut apply = |change: &Value, now: &mut BTreeMap<String, String>| match change["op"].as_str().unwrap()
-    {
-        "delete" => drop(now.remove(&text(&change["user"]))),
-        _ => drop(now.insert(text(&change["user"]), text(&change["level"]))),
-    };
-    before.into_iter().for_each(|change| apply(change, &mut now));
-    note(&mut held, &now);
-    for change in during {
-        apply(change, &mut now);
-        note(&mut held, &now);
+        match changes.get(count) {
+            Some(change) if change["op"] == "delete" => drop(now.remove(&text(&change["user"]))),
+            Some(change) => drop(now.insert(text(&change["user"]), text(&change["level"]))),
+            None => (),
+        }
     }
     held
 }

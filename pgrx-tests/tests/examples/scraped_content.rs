@@ -41,7 +41,7 @@ impl<'a> Consumer<'a> {
     fn poll(&mut self) -> usize {
         let from = self.read_to - self.look_back;
         let mut filters = format!("changed_at >= {from:.3}");
-        let mut queries = 0;
+        let (mut queries, mut below) = (0, f64::INFINITY);
         loop {
             queries += 1;
             let asked = json!({"filters": filters, "hitsPerPage": self.page});
@@ -56,7 +56,9 @@ impl<'a> Consumer<'a> {
             if answer["nbHits"].as_u64().unwrap() <= shown.len() as u64 {
                 break;
             }
-            let below = place(shown.last().unwrap()).0;
+            let last = place(shown.last().unwrap()).0;
+            assert!(last < below, "a query cannot show all changes of one moment");
+            below = last;
             filters = format!("changed_at >= {from:.3} AND changed_at <= {below}");
         }
         in_order(&mut self.changes);
@@ -186,8 +188,8 @@ fn a_consumer_follows_a_table_while_it_is_written_to() {
     let (stage, answers) = scraped();
     // Two scrapers of one source, which write the same rows, and one of another.
     let seed = fastrand::u64(..);
-    // A batch has at most 19 rows at one time, and each query shows more.
-    let mut consumer = Consumer::new(&stage, &answers, POSTS, 25);
+    // A query shows less than there is to be read, and more than changes in a millisecond.
+    let mut consumer = Consumer::new(&stage, &answers, POSTS, 200);
     std::thread::scope(|scope| {
         let scrapers: Vec<_> = [("forum", 0), ("forum", 1), ("photos", 2)]
             .into_iter()
