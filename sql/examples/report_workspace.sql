@@ -183,7 +183,7 @@ as $$
 declare
     word text;
 begin
-    for word in select distinct found[1] from regexp_matches(template, '<([^<>]+)>', 'g') as found loop
+    for word in select distinct m.part[1] from regexp_matches(template, '<([^<>]+)>', 'g') as m (part) loop
         template := replace(template, '<' || word || '>', coalesce(
             (select extract(epoch from m.at)::text from moment as m where m.name = word),
             (select audit_algolia.pseudonym(u.user_id) from users as u where u.user_id = word),

@@ -48,12 +48,17 @@ fn owner(stage: &Stage, functions: &str) -> Client {
 /// their columns separated by `|`.
 #[track_caller]
 fn run(stage: &Stage, user: &str, script: &str) -> String {
+    run_in(stage, "postgres", user, script)
+}
+
+#[track_caller]
+fn run_in(stage: &Stage, database: &str, user: &str, script: &str) -> String {
     let output = Command::new(stage.cluster.bin("psql"))
         .args(["-X", "-q", "-A", "-t", "-v", &format!("search_key={SEARCH_KEY}")])
         .args(["-h", "127.0.0.1", "-p", &stage.cluster.port().to_string(), "-U", user])
         .arg("-f")
         .arg(workspace().join("sql/examples").join(script))
-        .arg("postgres")
+        .arg(database)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -104,4 +109,20 @@ fn in_order(changes: &mut [Value]) {
 
 fn pseudonym(admin: &mut Client, value: &str) -> String {
     admin.query_one("select audit_algolia.pseudonym($1)", &[&value]).unwrap().get(0)
+}
+
+#[test]
+fn every_script_runs_beside_the_others_and_again_in_another_database() {
+    let stage = stage();
+    stage.admin().batch_execute("create database other").unwrap();
+    stage.cluster.client("other", "postgres").batch_execute("create extension audit_algolia").unwrap();
+    let folder = std::fs::read_dir(workspace().join("sql/examples")).unwrap();
+    let scripts: Vec<String> =
+        folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(scripts.len(), 4, "each script has tests of its own: {scripts:?}");
+    for script in &scripts {
+        for database in ["postgres", "other"] {
+            run_in(&stage, database, "postgres", script);
+        }
+    }
 }

@@ -156,13 +156,11 @@ fn no_user_and_no_body_is_in_an_index() {
         let records = stage.standin.index(index);
         assert!(!records.is_empty(), "{index}");
         let all = json!(records).to_string().to_lowercase();
-        for private in
-            ["alice", "ben", "carol", "dave", "adams", "brown", "clark", "dunn", "the first figures"]
-        {
-            assert!(
-                !all.contains(&format!("\"{private}")) && !all.contains(&format!(" {private}")),
-                "{index}: {private}"
-            );
+        // Word by word, for a pseudonym may hold a short name by chance.
+        let words: BTreeSet<&str> = all.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for name in ["alice", "ben", "carol", "dave", "adams", "brown", "clark", "dunn"] {
+            assert!(!words.contains(name), "{index} knows {name}: {all}");
         }
+        assert!(!all.contains("the first figures"), "{index}: {all}");
     }
 }

@@ -250,7 +250,7 @@ fn roles_do_what_they_are_for_and_no_statement_lasts() {
     let mut reader = stage.cluster.client("postgres", "example_reader");
     let rows: i64 = reader.query_one("select count(*) from scraped_content.raw_post", &[]).unwrap().get(0);
     assert_eq!(rows, 2);
-    fails(&mut reader, "delete from scraped_content.raw_post", &denied);
+    fails(&mut reader, "delete from scraped_content.raw_post", &SqlState::READ_ONLY_SQL_TRANSACTION);
     fails(&mut reader, "begin read write; delete from scraped_content.raw_post", &denied);
     reader.batch_execute("rollback").unwrap();
     fails(&mut reader, "create temporary table t ()", &SqlState::READ_ONLY_SQL_TRANSACTION);

@@ -42,7 +42,7 @@ fn the_last_hour_is_counted_alike_by_database_and_index() {
     settle(&stage);
     assert_eq!(counted(&mut db, now), [2, 1, 1]);
     assert_eq!(asked(&stage, now), [2, 1, 1]);
-    assert_eq!(asked(&stage, now - 7200), [1, 0, 1]);
+    assert_eq!(asked(&stage, now - 9000), [1, 0, 1]);
 
     // Sessions that bring the same new users at once, to a day that has a partition and to one that has not.
     let long_ago = 1_500_000_000;
