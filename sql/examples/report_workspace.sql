@@ -185,7 +185,7 @@ declare
 begin
     for word in select distinct m.part[1] from regexp_matches(template, '<([^<>]+)>', 'g') as m (part) loop
         template := replace(template, '<' || word || '>', coalesce(
-            (select extract(epoch from m.at)::text from moment as m where m.name = word),
+            (select round(extract(epoch from m.at), 3)::text from moment as m where m.name = word),
             (select audit_algolia.pseudonym(u.user_id) from users as u where u.user_id = word),
             extract(epoch from word::timestamptz)::bigint::text));
     end loop;
