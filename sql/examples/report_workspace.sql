@@ -127,7 +127,7 @@ insert into report values
     (2, 'Ratings of suppliers', 'external', 'published', null, null);
 insert into report_permission values
     (1, 'alice', 'write'), (1, 'ben', 'read'), (1, 'carol', 'read'), (1, 'dave', 'read'),
-    (2, 'ben', 'read'), (2, 'carol', 'read');
+    (2, 'ben', 'write'), (2, 'carol', 'read');
 delete from report_permission where (report_id, user_id) = (1, 'dave');
 
 -- Two moments that an auditor is going to ask about. Times in the index have milliseconds, so they keep a distance
@@ -143,7 +143,7 @@ delete from report_permission where (report_id, user_id) = (1, 'carol');
 select pg_sleep(0.01);
 insert into moment values ('t2', clock_timestamp());
 select pg_sleep(0.01);
-insert into report_permission values (1, 'dave', 'write');
+insert into report_permission values (1, 'dave', 'read');
 
 set audit_algolia.actor = 'ben';
 update report set title = 'Quarterly figures', body = 'better figures' where report_id = 1;
@@ -160,7 +160,7 @@ insert into report_edit (report_id, user_id, section, at) values
     (1, 'ben', 'sales', '2026-11-16 15:00'), (1, 'ben', 'sales', '2026-11-17 15:00'),
     (1, 'alice', 'summary', '2026-11-17 16:00'), (1, 'ben', 'costs', '2026-11-18 15:00'),
     (1, 'alice', 'summary', '2026-11-18 15:30'), (2, 'ben', 'ratings', '2026-11-18 16:00'),
-    (1, 'carol', 'summary', '2026-11-19 10:00');
+    (1, 'carol', 'summary', '2026-11-19 10:00'), (1, 'dave', 'costs', '2026-11-19 11:00');
 
 insert into recommendation (recommendation_id, post, user_id, strategy, at) values
     (1, 'budget', 'ben', 'colleagues', '2026-11-16 08:00'), (2, 'budget', 'carol', 'colleagues', '2026-11-16 08:00'),
@@ -231,7 +231,9 @@ from (values
     ('3c', 'Who changed a report without being authorized?',
         'workspace_edit',
         '{"filters": "authorized:false", "attributesToRetrieve": ["report", "user", "section"]}',
+        -- Who may not see the report any more, who may only read it, and nobody may change an external one.
         '{"hits": [
+            {"report": 1, "user": "<dave>", "section": "costs"},
             {"report": 1, "user": "<carol>", "section": "summary"},
             {"report": 2, "user": "<ben>", "section": "ratings"}]}'),
 

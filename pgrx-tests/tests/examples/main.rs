@@ -1,6 +1,6 @@
 //! The worked examples of `sql/examples`: each script is run by psql, as a reader would run it, and what it promises is
 //! asked of the index with a search key.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::process::Command;
 

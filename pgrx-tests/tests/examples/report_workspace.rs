@@ -133,7 +133,7 @@ fn a_key_shows_what_it_is_for_and_changes_nothing() {
     let key = key_of("manager of report 1", answers);
     for (index, records) in [
         ("workspace_access", 6),
-        ("workspace_edit", 8),
+        ("workspace_edit", 9),
         ("workspace_permission", 8),
         ("workspace_report", 3),
         ("workspace_recommendation", 0),
