@@ -195,6 +195,8 @@ fn a_consumer_follows_a_table_while_it_is_written_to() {
             .into_iter()
             .map(|(source, number)| {
                 let mut db = stage.cluster.client("postgres", "example_scraper");
+                // A slow machine is no reason to give up.
+                db.batch_execute("set statement_timeout = 0; set lock_timeout = 0").unwrap();
                 scope.spawn(move || scrape(&mut db, source, seed ^ number))
             })
             .collect();
