@@ -46,7 +46,9 @@ fn change(stage: &Stage, seed: u64, stop: &AtomicBool) {
             0 => format!("update log set v = {v} where id = {id}"),
             1 => format!("update log set hidden = hidden + 1 where id between {id} and {id} + 20"),
             2 => format!("delete from log where id = {id}"),
-            3 => format!("insert into log values ({id}, {v}, now()) on conflict (id) do update set v = excluded.v"),
+            3 => format!(
+                "insert into log values ({id}, {v}, now()) on conflict (id) do update set v = excluded.v"
+            ),
             4 => format!("update log set at = at + interval '1 h' where id = {id}"),
             _ => format!("begin; update log set v = {v} where id between {id} and {id} + 3; rollback"),
         };
@@ -73,7 +75,8 @@ fn the_index_equals_the_table_however_it_is_walked_and_changed() {
                 let (stage, stop) = (&stage, &stop);
                 scope.spawn(move || change(stage, seed, stop));
             }
-            let watch = format!("select audit_algolia.watch('log', {rules}, mode => 'mirror', backfill => true)");
+            let watch =
+                format!("select audit_algolia.watch('log', {rules}, mode => 'mirror', backfill => true)");
             let ended = db.batch_execute(&watch).map(|()| {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for(&mut db, "finished")))
             });
