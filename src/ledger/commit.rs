@@ -210,7 +210,7 @@ impl Ledger {
     /// The process that counts has ended; `again`: before it was done.
     pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> Wakes {
         let mut wakes = Wakes::default();
-        let launcher = self.launcher_latch;
+        let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.counter = 0;
             entry.recount |= again;

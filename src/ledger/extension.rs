@@ -63,8 +63,9 @@ impl Ledger {
         };
         let extension = if found == 0 { Extension::Absent } else { Extension::Present };
         let known = std::mem::replace(&mut entry.extension_oid, found);
-        if entry.extension != extension {
-            entry.extension = extension;
+        let is_news = std::mem::replace(&mut entry.extension, extension) != extension;
+        if is_news {
+            self.launcher_called = true;
             wakes.add(launcher);
         }
         if known != found && (known != 0 || found == 0) {

@@ -96,6 +96,8 @@ pub struct Ledger {
     opened_at: Micros,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
+    /// It has been called since it last began to look.
+    pub launcher_called: bool,
     pub launcher_pid: i32,
     /// A database that has changed and for which there was no entry; 0: none.
     pub overlooked: u32,
@@ -152,6 +154,7 @@ impl Ledger {
                 quarantine_ends_at: 0,
                 opened_at: 0,
                 launcher_latch: 0,
+                launcher_called: false,
                 launcher_pid: 0,
                 overlooked: 0,
                 parole_at: 0,

@@ -259,7 +259,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             }
             unhold(pending.held, true);
             if pending.databases {
-                let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+                let wakes = shmem::ledger().map(|mut ledger| ledger.wake_launcher());
                 shmem::wake(wakes.unwrap_or_default());
             }
         }
