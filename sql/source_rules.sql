@@ -11,7 +11,12 @@ select
     s.operations,
     s.relation::pg_catalog.oid,
     c.relowner,
-    s.mode
+    s.mode,
+    s.mode = 'mirror' and exists (
+        select
+        from audit_algolia.backfill as b
+        where b.source = s.id and b.state in ('waiting', 'running', 'throttled', 'failed')
+    )
 from audit_algolia.source as s
 join pg_catalog.pg_class as c on c.oid = s.relation
 where s.id = $1

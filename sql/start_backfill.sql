@@ -1,5 +1,6 @@
--- Asks for a backfill, or for one to go on: $1 the source, $2 since, $3 until, $4 rows a second, $5 seam. One with the same
--- bounds that was not finished goes on where it stopped; nothing is returned when one with others is under way.
+-- Asks for a backfill, or for one to go on: $1 the source, $2 since, $3 until, $4 rows a second, $5 seam, $6 whether
+-- the table is mirrored. One with the same bounds that was not finished goes on where it stopped, unless changes of a mirrored
+-- table have gone untold since; nothing is returned when one with other bounds is under way.
 insert into audit_algolia.backfill as b
     (source, state, since, until, rows_per_second, seam, rows_done, rows_queued, requested_at, rate)
 values ($1, 'waiting', $2, $3, $4, $5, 0, 0, pg_catalog.clock_timestamp(), 0)
@@ -23,7 +24,7 @@ set (state, since, until, rows_per_second, seam, pass, cursor, rows_total, rows_
             case when g.goes_on then b.rate else 0 end,
             case when g.goes_on then b.rate_at end,
             null::text
-        from (select b.state <> 'finished' and (b.since, b.until) is not distinct from (excluded.since, excluded.until)) as g (goes_on)
+        from (select b.state <> 'finished' and (b.since, b.until) is not distinct from (excluded.since, excluded.until) and not ($6 and b.state = 'cancelled')) as g (goes_on)
     )
 where b.state not in ('waiting', 'running', 'throttled')
     or (b.since, b.until) is not distinct from (excluded.since, excluded.until)

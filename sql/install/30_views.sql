@@ -126,7 +126,7 @@ comment on view audit_algolia.backfill_progress is 'One row per source whose his
 comment on column audit_algolia.backfill_progress.source is 'The watched table.';
 comment on column audit_algolia.backfill_progress.state is
     'waiting (has not begun), running, throttled (waits for delivery, or for its rows_per_second), finished, cancelled, failed.';
-comment on column audit_algolia.backfill_progress.rows_total is 'Rows there are to read: counted up to 100,000, else the planner''s estimate; exact when finished.';
+comment on column audit_algolia.backfill_progress.rows_total is 'Rows there are to read: counted up to 100,000 where that is quick, else the planner''s estimate; exact when finished.';
 comment on column audit_algolia.backfill_progress.rows_done is 'Rows read, whether the filter let them through or not; without those captured since the table came under watch.';
 comment on column audit_algolia.backfill_progress.percent is 'rows_done of rows_total; 100 only when finished.';
 comment on column audit_algolia.backfill_progress.rows_per_second is 'Rows read a second, over the last seconds.';

@@ -40,7 +40,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         report.attempts = report.attempts.saturating_add(attempts);
         (report.host, report.wire_bytes) = (host, wire_bytes);
         match &outcome {
-            Outcome::Delivered { .. } => search.delivered.extend(rows),
+            Outcome::Delivered { .. } => search.taken(rows),
             Outcome::Rejected { reason, status, culprit } => {
                 if search.is_doubtful() {
                     search.left_out = true;
@@ -108,6 +108,20 @@ impl Search {
         for part in parts.into_iter().rev().filter(|part| !part.is_empty()) {
             self.parts.push_front(part);
         }
+    }
+
+    /// A part has arrived. If it is the first, whoever was refused before and not named is asked for once more: until then
+    /// it may have been everybody.
+    fn taken(&mut self, rows: Vec<usize>) {
+        if self.delivered.is_empty() {
+            let (proven, doubtful): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.refused).into_iter().partition(|refusal| refusal.proven);
+            self.refused = proven;
+            for refusal in doubtful.into_iter().rev() {
+                self.parts.push_front(vec![refusal.row]);
+            }
+        }
+        self.delivered.extend(rows);
     }
 
     /// Whether it looks as if everything were refused.

@@ -189,6 +189,23 @@ fn a_refusal_is_proven_by_a_name_or_by_what_is_taken() {
 }
 
 #[test]
+fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
+    let mut server = Server::new([], Wording::Mute);
+    let mut left = 4;
+    // A gateway that refuses everything, and stops doing so in the middle of the search.
+    let report = isolate(&batch(4), |part| {
+        left -= 1;
+        server.poison = if left > 0 { (0..4).collect() } else { BTreeSet::new() };
+        server.answer(part)
+    });
+    assert_eq!(report.refused, []);
+    let mut delivered = report.delivered;
+    delivered.sort_unstable();
+    assert_eq!(delivered, [0, 1, 2, 3]);
+    assert!(matches!(report.outcome, Outcome::Delivered { .. }));
+}
+
+#[test]
 fn where_everything_is_refused_the_search_is_short() {
     let mut server = Server::new(0..1000, Wording::Mute);
     let report = isolate(&batch(1000), |part| server.answer(part));

@@ -77,11 +77,8 @@ impl Announcement {
 
     /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
     pub(super) fn new(xid: u32, database: u32, change: &Change, is_lazy: bool) -> Announcement {
-        let count = Count {
-            queued: change.queued - change.removed,
-            dead: change.dead,
-            repairs: change.repairs,
-        };
+        let count =
+            Count { queued: change.queued - change.removed, dead: change.dead, repairs: change.repairs };
         let is_lazy = is_lazy && change.queued > 0;
         Announcement { xid, database, index_id: change.index_id, is_lazy, count }
     }
@@ -226,7 +223,7 @@ impl Ledger {
     /// The process that counts has ended; `again`: before it was done.
     pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> Wakes {
         let mut wakes = Wakes::default();
-        let launcher = self.launcher_latch;
+        let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.counter = 0;
             entry.recount |= again;

@@ -147,7 +147,7 @@ impl Ledger {
     /// Lets workers into a database again.
     pub fn unhold(&mut self, database: u32) -> Wakes {
         let mut wakes = Wakes::default();
-        let launcher = self.launcher_latch;
+        let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.holders = entry.holders.saturating_sub(1);
             wakes.add(launcher);

@@ -61,10 +61,16 @@ impl Wakes {
 }
 
 impl Ledger {
+    /// Notes that the launcher has to look again; the address of its latch.
+    pub(super) fn call_launcher(&mut self) -> u64 {
+        self.launcher_called = true;
+        self.launcher_latch
+    }
+
     /// Has the launcher look at the databases.
-    pub fn wake_launcher(&self) -> Wakes {
+    pub fn wake_launcher(&mut self) -> Wakes {
         let mut wakes = Wakes::default();
-        wakes.add(self.launcher_latch);
+        wakes.add(self.call_launcher());
         wakes
     }
 
@@ -185,7 +191,7 @@ impl Ledger {
                 }
             }
         }
-        wakes.add(self.launcher_latch);
+        wakes.add(self.call_launcher());
         // Another worker takes over what this one held.
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
             other.awake();
@@ -272,7 +278,7 @@ impl Ledger {
         }
         if any_off {
             self.request_recount(database);
-            wakes.add(self.launcher_latch);
+            wakes.add(self.call_launcher());
         }
         wakes
     }
@@ -286,7 +292,7 @@ impl Ledger {
         });
         if uncounted {
             self.request_recount(database);
-            wakes.add(self.launcher_latch);
+            wakes.add(self.call_launcher());
         }
         wakes
     }

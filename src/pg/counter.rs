@@ -55,7 +55,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::report_activity(true, "counting the queue");
     // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
     // its own, and must not meet one of ours the other way round.
-    if Scratch::new().round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject))) {
+    if Scratch::new().round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject)))
+    {
         if let Some(mut ledger) = shmem::ledger() {
             ledger.counted(database);
         }

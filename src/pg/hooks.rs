@@ -68,6 +68,9 @@ enum After {
     RollbackPrepared(u64),
 }
 
+/// How long the process that sends history is waited for: its steps are short, but some of its queries need not be.
+const STEP_PATIENCE: Micros = 500_000;
+
 /// The hook itself is not guarded, and its frame owns nothing: an error of the statement passes it by as it would pass
 /// a function in C. pgrx's guard would make the error anew, without its position, its context and the names of table
 /// and constraint. What we do before and after is guarded.
@@ -129,6 +132,8 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         Concern::Database { oid, is_drop, .. } => empty(oid, is_drop),
         // Others see it when the transaction has committed.
         Concern::Databases => xact::note_databases(),
+        // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
+        Concern::DropExtension => stop_backfill(my_database()),
         Concern::Import => xact::note_import(),
         Concern::Prepare(gid) => xact::note_prepare(gid),
         Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
@@ -165,11 +170,13 @@ fn empty(oid: u32, is_drop: bool) {
         return;
     };
     shmem::wake(wakes);
-    if counter > 0 {
-        // Gone already: all the better.
-        let _ = kill(Pid::from_raw(counter), Signal::SIGTERM);
-    }
+    terminate(counter);
+    let mut is_stopped = false;
     while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
+        if !is_stopped && now() > deadline - PATIENCE + STEP_PATIENCE {
+            is_stopped = true;
+            stop_backfill(oid);
+        }
         process::wait(None, LOOK_EVERY_MS);
     }
 }
@@ -182,4 +189,16 @@ fn my_database() -> u32 {
 fn now() -> Micros {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+fn stop_backfill(database: u32) {
+    terminate(shmem::ledger().map_or(0, |ledger| ledger.backfiller(database).pid));
+}
+
+/// Sends SIGTERM to a process of ours, if there is one.
+fn terminate(pid: i32) {
+    if pid > 0 {
+        // Gone already: all the better.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
 }

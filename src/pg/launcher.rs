@@ -68,7 +68,13 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     loop {
         process::reload_if_asked();
         let timeout = scratch.round(|| launcher.round());
-        process::wait(None, timeout);
+        // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
+        // middle of the round has to be looked for.
+        pgrx::check_for_interrupts!();
+        let is_called = shmem::ledger().is_some_and(|ledger| ledger.launcher_called);
+        if !is_called && !process::is_reload_asked_for() {
+            process::wait(None, timeout);
+        }
     }
 }
 
@@ -107,6 +113,7 @@ impl Launcher {
         self.give_up_on_no_shows(now);
         let mut timeout = NAP_MS;
         let before = shmem::ledger().map(|mut ledger| {
+            ledger.launcher_called = false;
             ledger.tick(now);
             ledger.known_databases()
         });

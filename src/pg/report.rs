@@ -183,7 +183,6 @@ impl From<RuleError> for Box<Failure> {
             RuleErrorKind::InvalidParameter => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             RuleErrorKind::NullNotAllowed => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             RuleErrorKind::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
-            RuleErrorKind::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         };
         Box::new(Failure {
             code,

@@ -226,6 +226,17 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         }),
         XACT_EVENT_COMMIT => {
             let pending = PENDING.take();
+            // Before rows of the same transaction are published.
+            if !pending.pauses.is_empty() {
+                let wakes = shmem::ledger().map(|mut ledger| {
+                    for (_, index, paused) in &pending.pauses {
+                        ledger.set_paused(database, *index, *paused);
+                    }
+                    // What the workers have read may be outdated: they leave this alone then.
+                    ledger.mark_stale(database)
+                });
+                shmem::wake(wakes.unwrap_or_default());
+            }
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
                 // SAFETY: the transaction has its end's time by now, and its end's place in the log.
@@ -251,15 +262,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
-            // After the workers have been told that what they have read may be outdated: they leave this alone then.
-            if let (false, Some(mut ledger)) = (pending.pauses.is_empty(), shmem::ledger()) {
-                for (_, index, paused) in &pending.pauses {
-                    ledger.set_paused(database, *index, *paused);
-                }
-            }
             unhold(pending.held, true);
             if pending.databases {
-                let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+                let wakes = shmem::ledger().map(|mut ledger| ledger.wake_launcher());
                 shmem::wake(wakes.unwrap_or_default());
             }
         }

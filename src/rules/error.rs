@@ -74,7 +74,6 @@ pub enum RuleErrorKind {
     InvalidParameter,
     NullNotAllowed,
     ReservedName,
-    FeatureNotSupported,
 }
 
 impl RuleError {

@@ -213,7 +213,7 @@ fn change_records_keep_their_own_names() {
 
 #[test]
 fn what_is_not_there_yet_says_so() {
-    use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
+    use RuleErrorKind::{InvalidParameter, NullNotAllowed};
     assert_eq!(check_mode(Some("append")), Ok(Mode::Append));
     assert_eq!(check_mode(Some(" Mirror ")), Ok(Mode::Mirror));
     let available = "Available values: append, mirror.";

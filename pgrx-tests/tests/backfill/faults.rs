@@ -123,6 +123,34 @@ fn an_extension_or_a_database_is_dropped_at_once() {
 }
 
 #[test]
+fn a_step_that_takes_long_keeps_neither_extension_nor_database_from_being_dropped() {
+    let stage = Stage::builder().start().unwrap();
+    let mut admin = stage.admin();
+    let slow = "create function slow(bigint) returns boolean language plpgsql stable as
+            'begin perform pg_sleep(0.05); return true; end';
+        select audit_algolia.watch('log', columns => '{note}', filter => 'slow(id)', backfill => true)";
+    admin.batch_execute("create database other").unwrap();
+    let mut other = stage.cluster.client("other", "postgres");
+    other.batch_execute("create extension audit_algolia").unwrap();
+    for db in [&mut admin, &mut other] {
+        fill(db, 1000);
+        db.batch_execute(slow).unwrap();
+    }
+    wait_until("both at work", LATER, || {
+        let query = "select count(*) from pg_stat_activity
+            where backend_type = 'audit_algolia backfill' and wait_event = 'PgSleep'";
+        one::<i64>(&mut admin, query) == 2
+    });
+    drop(other);
+    for statement in ["drop extension audit_algolia cascade", "drop database other"] {
+        let started = Instant::now();
+        admin.batch_execute(statement).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(2), "{statement}: {:?}", started.elapsed());
+    }
+    assert!(backfillers(&mut admin).is_empty());
+}
+
+#[test]
 fn what_becomes_of_the_table_is_told() {
     let stage = Stage::builder().start().unwrap();
     let mut db = under_way(&stage, 200, 100);

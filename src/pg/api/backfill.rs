@@ -8,11 +8,11 @@ use pgrx::prelude::*;
 use super::sources::sources_of;
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::Seam;
-use crate::pg::backfill::{check, take, Own};
+use crate::pg::backfill::{check, lock_against_writers, take, Own};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::xact;
-use crate::rules::{check_backfill, check_rows_per_second};
+use crate::rules::{check_backfill, check_rows_per_second, Mode};
 
 /// What history is asked for.
 #[derive(Clone, Copy, Default)]
@@ -37,8 +37,13 @@ fn backfill(
         let table = Table::of(source, caller)?;
         for (id, operations) in sources_of(&table, None)? {
             check_backfill(&operations)?;
-            // What is asked for by its time is sent even if it has been before.
-            let seam = match range.since.is_some() || range.until.is_some() {
+            let is_mirrored = rules_of(id, &table)?.is_some_and(|rules| rules.mode == Mode::Mirror);
+            if is_mirrored {
+                lock_against_writers(table.oid)?;
+            }
+            // What is asked for by its time is sent even if it has been before. Of a mirrored table not all that has
+            // happened since the watch began has been told; from now on it is.
+            let seam = match is_mirrored || range.since.is_some() || range.until.is_some() {
                 true => Some(take(table.oid, seam_of(id)?.1, Own::Captured)?),
                 false => seam_of(id)?.0,
             };
@@ -67,10 +72,11 @@ impl Range {
 
 /// Asks for the backfill of a source.
 pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -> Outcome<()> {
-    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-    if let Some(rules) = SourceRules::load(id, table.oid, &table.bare_name, &names)? {
-        check(&rules, range.since.is_some(), range.until.is_some())?;
+    let rules = rules_of(id, table)?;
+    if let Some(rules) = &rules {
+        check(rules, range.since.is_some(), range.until.is_some())?;
     }
+    let is_mirrored = rules.is_some_and(|rules| rules.mode == Mode::Mirror);
     let is_started = Spi::connect_mut(|client| -> Outcome<bool> {
         let rows = client.update(
             include_str!("../../../sql/start_backfill.sql"),
@@ -81,6 +87,7 @@ pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -
                 range.until.into(),
                 range.rows_per_second.into(),
                 seam.map(Seam::to_numbers).into(),
+                is_mirrored.into(),
             ],
         )?;
         Ok(!rows.is_empty())
@@ -93,6 +100,11 @@ pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -
             "Let it finish, or call audit_algolia.cancel_backfill() first.",
         )),
     }
+}
+
+fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
+    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    SourceRules::load(id, table.oid, &table.bare_name, &names)
 }
 
 /// Which rows were there when the table came under watch, if that is known.

@@ -66,34 +66,30 @@ impl Crew {
                     self.turns = Some(tasks.into_iter().map(|task| (task.source, Turn::new(task))).collect());
                 }
                 Ok(None) => return Some(now() + BUSY),
-                // The extension is gone, or about to be.
+                Err(_) if is_of_our_version() => return Some(now() + TROUBLE),
+                // The extension has been dropped.
                 Err(_) => return None,
             }
         }
-        let depth = depth();
+        let (database, depth) = (self.database, depth());
         let turns = self.turns.as_mut()?;
-        let mut is_full = false;
-        for turn in turns.values_mut().filter(|turn| turn.due <= now()) {
-            if queued(self.database, turn.task.index_id) >= depth {
-                is_full = true;
-                turn.note("throttled", None);
-                turn.due = now() + PATIENCE;
-            }
-        }
-        if is_full {
-            // Whoever brings it down to half of this wakes us. If somebody just has, nobody will again.
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.backfiller_waits(self.database, depth / 2);
-            }
+        // Whoever brings an index down to half of it wakes us. Asked for before we look, so that nobody does so unseen.
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.backfiller_waits(database, depth / 2);
         }
         for turn in turns.values_mut() {
-            if turn.due > now()
-                && turn.is_held_back()
-                && queued(self.database, turn.task.index_id) <= depth / 2
-            {
+            let queued = queued(database, turn.task.index_id);
+            if turn.is_held_back() && queued <= depth / 2 {
+                turn.noted = None;
                 turn.due = 0;
             }
-            if turn.due <= now() {
+            if turn.due > now() {
+                continue;
+            }
+            if queued >= depth {
+                turn.note("throttled", None);
+                turn.due = now() + PATIENCE;
+            } else {
                 turn.take();
             }
         }
@@ -237,7 +233,8 @@ impl Turn {
                 }
                 None => self.due = Micros::MAX,
             },
-            Err(_) => self.due = Micros::MAX,
+            // It is looked again when it is due.
+            Err(_) => (),
         }
     }
 }

@@ -9,6 +9,7 @@ mod crew;
 mod rows;
 mod seam;
 mod step;
+mod tree;
 mod walk;
 
 use pgrx::pg_sys;
@@ -22,6 +23,7 @@ use crew::Crew;
 use step::now;
 
 pub(super) use seam::{take, this_transaction, Own};
+pub(super) use tree::lock_against_writers;
 
 /// How long the process sleeps when nobody wakes it and nothing is due.
 const NAP_MS: i64 = 60_000;

@@ -13,17 +13,20 @@ use pgrx::prelude::*;
 use super::book::{self, lock_at_once, lock_queue, Book, Task};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
 use super::seam::{cluster, next_transaction, take, Own};
+use super::tree::{partitions, renew};
 use super::walk::{table_is_gone, Pass, Query, Walk};
 use crate::backfill::{Seam, Verdict};
 use crate::ledger::Micros;
-use crate::pg::capture::{columns, History};
+use crate::pg::capture::{columns, History, Written};
 use crate::pg::failpoint;
 use crate::pg::owner::{as_user, home, set_output_aside};
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 
-/// Rows are counted up to this many; of more, the planner's estimate is told.
+/// Rows are counted up to this many, and where that costs no more than this by the planner's reckoning (some tenths of
+/// a second); else its estimate is told.
 const COUNTED: i64 = 100_000;
+const DEAR: f64 = 20_000.0;
 /// Rows of the last pass that are held in memory at once.
 const FETCH: i64 = 1000;
 
@@ -78,11 +81,12 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     begin(&mut book, &task, &rules, &walk)?;
     let mut history = History::open(source, task.index_id, sequence)?;
     let before = (book.done, book.queued);
-    let (read, finished) = as_reader(rules.owner, || match book.pass {
-        Some(Pass::Rest) => rest(&walk, &mut book, &mut history, stride.place).map(|read| (read, true)),
+    let progress = as_reader(rules.owner, || match book.pass {
+        Some(Pass::Rest) => rest(&walk, &mut book, &mut history, stride.place).map(|read| Some((read, true))),
         _ => page(&walk, &mut book, &mut history, stride),
     })?;
     history.close()?;
+    let Some((read, finished)) = progress else { return Ok(Stepped::Busy) };
     failpoint::reach("in backfill");
     let now = now();
     let started_at = *book.started_at.get_or_insert(begun_at);
@@ -91,7 +95,14 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
         book.total = Some(book.done);
     }
     let state = if finished { "finished" } else { (stride.state)(read) };
-    as_user(owner, || book::advance(source, state, &book, now))?;
+    as_user(owner, || {
+        book::advance(source, state, &book, now)?;
+        // Triggers of a mirrored table need not tell of everything any more.
+        if finished && rules.is_backfilled {
+            renew(task.table)?;
+        }
+        Outcome::Ok(())
+    })?;
     Ok(if finished { Stepped::Finished } else { Stepped::Read(read) })
 }
 
@@ -100,16 +111,7 @@ fn lock_table(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
     if !lock_at_once(task.table, pg_sys::AccessShareLock) {
         return Ok(false);
     }
-    let tree = as_user(owner, || {
-        Spi::connect_mut(|client| -> Outcome<Vec<pg_sys::Oid>> {
-            let mut tree = Vec::new();
-            let query = include_str!("../../../sql/partition_tree.sql");
-            for row in client.update(query, None, &[task.table.into()])? {
-                tree.extend(row.get::<pg_sys::Oid>(1)?);
-            }
-            Ok(tree)
-        })
-    })?;
+    let tree = as_user(owner, || partitions(task.table))?;
     // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
     unsafe {
         let relation = pg_sys::try_relation_open(task.table, pg_sys::NoLock as i32);
@@ -164,42 +166,55 @@ fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcom
 fn total(walk: &Walk, book: &Book) -> Outcome<i64> {
     Spi::connect_mut(|client| {
         let arguments = [book.since.into(), book.until.into(), (COUNTED + 1).into()];
-        let counted = client.update(walk.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
-        match counted {
-            Some(counted) if counted <= COUNTED => Ok(counted),
-            _ => {
-                let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
-                let plan: Option<String> = plan.first().get_one()?;
-                let rows = plan.as_deref().and_then(|plan| plan.split("rows=").nth(1));
-                let rows = rows.and_then(|rest| rest.split(' ').next()).and_then(|rows| rows.parse().ok());
-                Ok(rows.unwrap_or(COUNTED).max(COUNTED))
-            }
+        let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
+        let plan: String = plan.first().get_one()?.unwrap_or_default();
+        // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
+        let number = |before: &str| -> Option<f64> {
+            let rest = plan.split_once(before)?.1;
+            rest.split(' ').next()?.parse().ok()
+        };
+        let estimate = number(" rows=").unwrap_or_default() as i64;
+        if number("..").is_none_or(|cost| cost > DEAR) {
+            return Ok(estimate);
         }
+        let counted = client.update(walk.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
+        Ok(counted.filter(|counted| *counted <= COUNTED).unwrap_or(estimate.max(COUNTED)))
     })
 }
 
-/// Reads and queues a page; returns the rows read, and whether that was all.
-fn page(walk: &Walk, book: &mut Book, history: &mut History, stride: &Stride) -> Outcome<(i64, bool)> {
+/// Reads and queues a page; returns the rows read, and whether that was all. A page ends before a row that somebody has
+/// locked; nothing is returned when that is the first one.
+fn page(
+    walk: &Walk,
+    book: &mut Book,
+    history: &mut History,
+    stride: &Stride,
+) -> Outcome<Option<(i64, bool)>> {
     let pass = book.pass.unwrap_or(Pass::Rest);
     let query = walk.page(pass, &book.cursor, stride.blocks)?;
     let next = next_transaction();
     let mut read = 0;
-    let mut ended = true;
+    let (mut ended, mut is_locked) = (true, false);
     if let Some(Query { text, floor }) = query {
         // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
         with_snapshot(|| -> Outcome<()> {
-            let rows = select(&text, book, stride.rows)?;
-            read = rows.len() as i64;
-            let is_full = read >= stride.rows;
-            ended = !is_full && floor.is_none();
-            let cursor = rows.last().and_then(|row| row.cursor.clone());
+            let mut rows = select(&text, book, stride.rows)?;
+            let mut is_full = rows.len() as i64 >= stride.rows;
             for (before, row) in rows.iter().enumerate() {
                 stride.place.set(Place { before, row: Some(place_of(row)) });
                 let leaves = pass.leaves_changed();
-                queue(row, next, |verdict| verdict == Verdict::Changed && leaves, book, history)?;
+                if !queue(row, next, |verdict| verdict == Verdict::Changed && leaves, book, history)? {
+                    is_locked = before == 0;
+                    is_full = true;
+                    rows.truncate(before);
+                    break;
+                }
             }
             history.flush()?;
             stride.place.set(Place::default());
+            read = rows.len() as i64;
+            ended = !is_full && floor.is_none();
+            let cursor = rows.last().and_then(|row| row.cursor.clone());
             match (is_full, floor) {
                 (false, Some(floor)) => book.cursor = floor,
                 _ => {
@@ -210,37 +225,44 @@ fn page(walk: &Walk, book: &mut Book, history: &mut History, stride: &Stride) ->
             Ok(())
         })?;
     }
+    if is_locked {
+        return Ok(None);
+    }
     if !ended {
-        return Ok((read, false));
+        return Ok(Some((read, false)));
     }
     book.cursor = Vec::new();
     match walk.pass_after(pass) {
-        None => Ok((read, true)),
+        None => Ok(Some((read, true))),
         Some(next) => {
             book.pass = Some(next);
-            Ok((read, false))
+            Ok(Some((read, false)))
         }
     }
 }
 
-/// Queues one row, unless it was captured or is passed over.
+/// Queues one row, unless it was captured or is passed over; `false`: somebody has locked it.
 fn queue(
     row: &Found,
     next: i64,
     passes_over: impl Fn(Verdict) -> bool,
     book: &mut Book,
     history: &mut History,
-) -> Outcome<()> {
-    let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(()) };
+) -> Outcome<bool> {
+    let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
     let verdict = book.seam.as_ref().map_or(Verdict::History, |seam| seam.judge(version, next));
-    if verdict == Verdict::Captured || passes_over(verdict) {
-        return Ok(());
+    // What has changed of a mirrored row since its backfill was asked for has been told.
+    let is_told = verdict == Verdict::Changed && history.is_mirrored(row.relation);
+    if verdict == Verdict::Captured || is_told || passes_over(verdict) {
+        return Ok(true);
+    }
+    match history.write(row.relation)? {
+        Written::Locked => return Ok(false),
+        Written::Queued => book.queued += 1,
+        Written::LeftOut => (),
     }
     book.done += 1;
-    if history.write(row.relation)? {
-        book.queued += 1;
-    }
-    Ok(())
+    Ok(true)
 }
 
 /// The last pass: one query under one snapshot, which no row evades, for those that the others have left.
@@ -288,6 +310,7 @@ fn rest(walk: &Walk, book: &mut Book, history: &mut History, place: &Cell<Place>
                         for row in &rows {
                             place.set(Place { before: 0, row: Some(place_of(row)) });
                             let is_old = |verdict| verdict == Verdict::History && !row.keyless;
+                            // A mirrored row is none of these.
                             queue(row, next, is_old, book, history)?;
                         }
                         history.flush()

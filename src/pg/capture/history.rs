@@ -10,7 +10,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::queue::{clear, Writer};
+use super::queue::{clear, Action, Writer};
 use super::rows::{read, value_in, Slot};
 use super::{columns, Bound};
 use crate::backfill::Version;
@@ -21,6 +21,7 @@ use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Change, Operation, Stamp};
+use crate::rules::Mode;
 
 /// The number of a change that was there before there were any: an object has one such record, however often it is made.
 const BEFORE_ALL: i64 = 0;
@@ -36,6 +37,16 @@ pub(in crate::pg) struct History {
     record: Vec<u8>,
 }
 
+/// What became of a row that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pg) enum Written {
+    Queued,
+    /// The filter is against it, or the row is not as it was any more, and has been told of by a trigger.
+    LeftOut,
+    /// Somebody else has locked the row, and may be changing it.
+    Locked,
+}
+
 /// The table, or one of its partitions.
 struct Leaf {
     relation: pg_sys::Relation,
@@ -44,6 +55,8 @@ struct Leaf {
     bound: Bound,
     /// Its records tell of changes.
     are_changes: bool,
+    /// Its rows are mirrored.
+    is_mirrored: bool,
     filter: Option<(Filter, Evaluation)>,
 }
 
@@ -78,14 +91,21 @@ impl History {
         }
     }
 
-    /// Queues the row fetched last, unless the filter is against it; returns whether it was queued.
+    /// Queues the row fetched last, unless the filter is against it.
     /// The record's memory is that of the current context, which must live until the next `flush`.
-    pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<bool> {
-        let Some(leaf) = self.leaves.get(&relation.to_u32()) else { return Ok(false) };
+    pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<Written> {
+        let Some(leaf) = self.leaves.get(&relation.to_u32()) else { return Ok(Written::LeftOut) };
         // SAFETY: the slot holds a row of the relation that bound and filter were made for.
         unsafe {
             if leaf.filter.as_ref().is_some_and(|(_, filter)| !filter.accepts(leaf.slot)) {
-                return Ok(false);
+                return Ok(Written::LeftOut);
+            }
+            if leaf.is_mirrored {
+                match lock(leaf) {
+                    Locked::Mine => (),
+                    Locked::Changed => return Ok(Written::LeftOut),
+                    Locked::Others => return Ok(Written::Locked),
+                }
             }
             read(leaf.slot, leaf.bound.width);
             let value = |place| value_in(leaf.slot, place);
@@ -103,10 +123,19 @@ impl History {
                 leaf.bound.write(value, pseudonymizer, calendar, &mut self.record)?;
             }
         }
-        if self.writer.push(&self.record) {
+        let is_full = match leaf.is_mirrored {
+            true => self.writer.push_version(Action::AddObject, &self.record),
+            false => self.writer.push(&self.record),
+        };
+        if is_full {
             self.writer.flush()?;
         }
-        Ok(true)
+        Ok(Written::Queued)
+    }
+
+    /// Whether changes of the relation's rows since the watch began are told by its triggers as a whole.
+    pub(in crate::pg) fn is_mirrored(&self, relation: pg_sys::Oid) -> bool {
+        self.leaves.get(&relation.to_u32()).is_some_and(|leaf| leaf.is_mirrored)
     }
 
     /// Writes what has been added.
@@ -183,9 +212,48 @@ impl Leaf {
                 relation,
                 file: file_of(oid)?,
                 are_changes: rules.are_changes(),
+                is_mirrored: rules.mode == Mode::Mirror,
                 bound,
                 filter,
             })
+        }
+    }
+}
+
+/// Whose a row is.
+enum Locked {
+    Mine,
+    /// It has been changed or deleted since it was fetched.
+    Changed,
+    Others,
+}
+
+/// Locks the row fetched last against changes until the transaction ends. A mirrored row must not change between being
+/// read and being queued: its new version could be delivered before the old one is queued, which would come over it then.
+///
+/// # Safety
+/// The slot holds a row that was fetched from the leaf.
+unsafe fn lock(leaf: &Leaf) -> Locked {
+    // SAFETY: handed on to the caller. The row is locked, or left alone, without waiting; the slot has the same row
+    // afterwards.
+    unsafe {
+        let mut place = (*leaf.slot).tts_tid;
+        let mut failure = pg_sys::TM_FailureData::default();
+        let result = pg_sys::table_tuple_lock(
+            leaf.relation,
+            &raw mut place,
+            pg_sys::GetActiveSnapshot(),
+            leaf.slot,
+            pg_sys::GetCurrentCommandId(true),
+            pg_sys::LockTupleMode::LockTupleShare,
+            pg_sys::LockWaitPolicy::LockWaitSkip,
+            0,
+            &raw mut failure,
+        );
+        match result {
+            pg_sys::TM_Result::TM_Ok => Locked::Mine,
+            pg_sys::TM_Result::TM_WouldBlock | pg_sys::TM_Result::TM_BeingModified => Locked::Others,
+            _ => Locked::Changed,
         }
     }
 }

@@ -209,7 +209,8 @@ impl<'a> Omissions<'a> {
             let is_mirrored = self.target.as_ref().is_some_and(|target| target.mode == Mode::Mirror);
             if is_mirrored && !row.old.is_null() && row.old != told {
                 let (old_key, old_object) = self.name_of(context, row.old)?;
-                let is_same = (&old_key, &old_object) == (&key, &object) && (key.is_some() || object.is_some());
+                let is_same =
+                    (&old_key, &old_object) == (&key, &object) && (key.is_some() || object.is_some());
                 if !is_same {
                     self.push(Operation::Delete, old_key, old_object, error)?;
                 }

@@ -41,7 +41,7 @@ use rows::value_in;
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
-pub(super) use history::{file_of, History};
+pub(super) use history::{file_of, History, Written};
 pub(super) use queue::next_id;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
@@ -58,6 +58,8 @@ struct Source {
     are_changes: bool,
     bound: Bound,
     filter: Option<Filter>,
+    /// Updates are told of that change nothing the index holds.
+    tells_all: bool,
     /// Of a mirrored table, by what its rows are found.
     key: Option<KeyIndex>,
 }
@@ -241,8 +243,7 @@ unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
 /// `call` is what PostgreSQL passes to a trigger function.
 unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
     // SAFETY: relation and trigger are valid for the length of the call.
-    let (key, arguments, descriptor) =
-        unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
+    let (key, arguments, descriptor) = unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
     // SAFETY: the relation is open.
     let (columns, table) = unsafe {
         let name = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr());
@@ -288,6 +289,7 @@ unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<
         operations: rules.operations,
         bound,
         filter,
+        tells_all: rules.is_backfilled,
         key: key_index,
     });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));

@@ -188,9 +188,12 @@ impl Writer {
         self.rows.len() >= BATCH
     }
 
-    /// Adds a version of an object, the newest there is. Memory and result are as of `push_as`.
+    /// Adds a version of an object, the newest there is; as history, the oldest. Memory and result are as of `push_as`.
     pub(super) fn push_version(&mut self, action: Action, record: &[u8]) -> bool {
-        let id = fresh_id(self.home.block_sequence);
+        let id = match self.history {
+            None => fresh_id(self.home.block_sequence),
+            Some(_) => self.reserve(),
+        };
         let text = self.storable(record);
         let object = identity(&text).as_ref().into_datum();
         if let Some(record) = text.as_ref().into_datum() {

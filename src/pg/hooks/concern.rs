@@ -8,6 +8,7 @@ use std::os::raw::c_char;
 use pgrx::pg_sys;
 
 use crate::pg::databases;
+use crate::pg::filter::cells;
 
 /// What is done to a database.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) enum Concern {
     },
     /// There will be one more database, perhaps with the extension, or one that is open or closed to us.
     Databases,
+    /// The extension is to be dropped.
+    DropExtension,
     /// Rows are copied into the extension's own tables.
     Import,
     /// The current transaction is prepared under this identifier.
@@ -49,6 +52,17 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
         match tag {
             pg_sys::NodeTag::T_DropdbStmt => {
                 database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
+            }
+            pg_sys::NodeTag::T_DropStmt => {
+                let drop = &*node.cast::<pg_sys::DropStmt>();
+                let is_ours = drop.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                    && cells(drop.objects).iter().any(|cell| names(cell.ptr_value.cast(), c"audit_algolia"));
+                // The server will refuse others, most likely.
+                if is_ours && pg_sys::superuser() {
+                    Concern::DropExtension
+                } else {
+                    Concern::None
+                }
             }
             pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*node.cast::<pg_sys::RenameStmt>();
@@ -138,6 +152,22 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_cha
         }
     }
     None
+}
+
+/// # Safety
+/// `node` is a String node or null.
+unsafe fn names(node: *mut pg_sys::Node, name: &CStr) -> bool {
+    // SAFETY: by the caller's word; a String node holds a C string.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        #[cfg(any(feature = "pg13", feature = "pg14"))]
+        let text = (*node.cast::<pg_sys::Value>()).val.str_;
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        let text = (*node.cast::<pg_sys::String>()).sval;
+        !text.is_null() && CStr::from_ptr(text) == name
+    }
 }
 
 /// # Safety

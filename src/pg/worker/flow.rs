@@ -13,7 +13,8 @@ use pgrx::prelude::*;
 
 use configure::Wish;
 
-use super::claim::{claim, Catch, Limits, Oversized, Statements};
+use super::claim::{claim, Catch, Limits, Oversized};
+use super::statements::Statements;
 use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
 use crate::delivery::settings::Settings;

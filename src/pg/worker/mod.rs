@@ -7,7 +7,9 @@
 mod claim;
 mod configure;
 mod flow;
+mod rows;
 mod settle;
+mod statements;
 pub(super) mod unused;
 
 use pgrx::pg_sys;
@@ -16,8 +18,8 @@ use pgrx::prelude::*;
 use super::process::{self, in_transaction};
 use super::{guc, shmem};
 use crate::ledger::{Duty, Exit};
-pub(super) use claim::table;
 use flow::Flow;
+pub(super) use statements::table;
 
 /// Where the launcher's argument keeps the slot and the launch.
 const SLOT_BITS: u32 = 8;
@@ -73,7 +75,7 @@ pub(super) fn is_served() -> bool {
 
 /// Whether the extension is there, in the library's version: what another version expects of its tables nobody knows.
 pub(super) fn is_of_our_version() -> bool {
-    claim::extension_version().is_ok_and(|found| found.as_deref() == Some(env!("CARGO_PKG_VERSION")))
+    statements::extension_version().is_ok_and(|found| found.as_deref() == Some(env!("CARGO_PKG_VERSION")))
 }
 
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants

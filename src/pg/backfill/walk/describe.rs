@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use super::{Column, Pass, Walk};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
+use crate::rules::Mode;
 
 impl Walk {
     /// Finds out how to read the table of a source; with the extension owner's rights.
@@ -57,7 +58,9 @@ impl Walk {
             (false, true) => vec![Pass::Key],
             (false, false) => vec![Pass::Place],
         };
-        if passes.first() != Some(&Pass::Key) || has_nullable_key {
+        // Of a mirrored table all is told that changes meanwhile.
+        let may_miss = passes.first() != Some(&Pass::Key) || has_nullable_key;
+        if may_miss && rules.mode == Mode::Append {
             passes.push(Pass::Rest);
         }
         let keyless: Vec<String> =

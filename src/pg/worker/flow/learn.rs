@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::{complain, now, Flow, Index};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
-use crate::pg::worker::claim::{extension_version, has_backfills, indices, Statements};
+use crate::pg::worker::statements::{extension_version, has_backfills, indices, Statements};
 use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
 

@@ -23,8 +23,6 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 struct Landed {
     flight: usize,
     cargo: Cargo,
-    /// Algolia has judged the records.
-    judged: bool,
     /// All rows of the batch have arrived.
     whole: bool,
     /// If not: those that have.
@@ -95,6 +93,12 @@ impl Landed {
         settled
     }
 
+    /// Whether Algolia has judged records. Those that were too large have not been sent.
+    fn is_judged(&self) -> bool {
+        let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
+        are_refused || !self.delivered().is_empty()
+    }
+
     /// How many rows were refused.
     fn refused(&self) -> usize {
         self.dead.len() + self.waiting.len()
@@ -139,8 +143,6 @@ impl Flow {
         };
         let mut landed = Landed {
             flight,
-            judged: !cargo.ids.is_empty()
-                && matches!(outcome, Outcome::Delivered { .. } | Outcome::Rejected { .. }),
             cargo,
             whole,
             parts,
@@ -290,7 +292,7 @@ impl Flow {
         let (slot, index_id) = (self.slot, batch.cargo.index_id);
         let versions = batch.cargo.versions();
         let landing = Landing {
-            judged: batch.judged,
+            judged: batch.is_judged(),
             delivered: batch.delivered(),
             superseded: batch.superseded,
             kept: batch.refused(),
