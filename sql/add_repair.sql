@@ -1,6 +1,8 @@
--- Writes a repair down: $1 the watched table, $2 the index, $3 what was done to the row, $4 the key columns, $5 their
--- texts or NULL, $6 the record that deletes the object, or NULL, $7 the change's number, $8 the seam, $9 why it could not
--- be captured, $10 when.
-insert into audit_algolia.repair
-    (relation, index_id, operation, key_columns, key, object, number, seam, error, enqueued_at, next_attempt_at)
-values ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8, $9, $10, pg_catalog.clock_timestamp())
+-- Notes a change that could not be captured: $1 the watched table, $2 the index, $3 what was done to the row, $4 the key
+-- columns and $5 their texts, $6 the change's number, $7 who made it, $8 when and $9 in which transaction (all three
+-- NULL unless records tell of changes), $10 why it could not be captured, $11 when its statement began.
+insert into audit_algolia.repair (
+    relation, index_id, operation, key_columns, key, number, changed_by, changed_at, transaction_id, error, enqueued_at,
+    next_attempt_at
+)
+values ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, pg_catalog.clock_timestamp())

@@ -1,13 +1,15 @@
 -- For whom the rows of a trigger are, whether or not the rules still fit the table: $1 the source's id, $2 the table at
 -- hand, as in source_rules.sql. Returns the index and its name, the watched table, the key columns, whether one of them
--- is pseudonymized, and the mode.
+-- is pseudonymized, the mode, the operations, and whether any column is pseudonymized.
 select
     s.index_id,
     i.name,
     s.relation::pg_catalog.oid,
     s.object_id,
     s.object_id && s.pseudonymize,
-    s.mode
+    s.mode,
+    s.operations,
+    s.pseudonymize <> '{}'
 from audit_algolia.source as s
 join audit_algolia.index as i on i.id = s.index_id
 where s.id = $1

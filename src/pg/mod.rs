@@ -17,6 +17,8 @@ mod process;
 mod report;
 mod rules;
 mod shmem;
+mod subtransaction;
+mod texts;
 mod worker;
 mod xact;
 

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 use pgrx::prelude::*;
 
 use crate::rules::{RuleError, RuleErrorKind};
@@ -11,7 +11,7 @@ use crate::rules::{RuleError, RuleErrorKind};
 pub(super) type Outcome<T> = Result<T, Box<Failure>>;
 
 /// An error on its way to the user.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     code: PgSqlErrorCode,
     message: String,
@@ -31,6 +31,17 @@ pub(super) fn failure(
 }
 
 impl Failure {
+    /// An error of the server's.
+    pub(super) fn of(report: &ErrorReportWithLevel) -> Box<Failure> {
+        Box::new(Failure {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+            is_ours: false,
+        })
+    }
+
     /// Adds a detail.
     pub(super) fn with_detail(mut self: Box<Self>, detail: impl Into<String>) -> Box<Self> {
         self.detail = Some(detail.into());
@@ -125,27 +136,8 @@ pub(super) fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     PgTryBuilder::new(AssertUnwindSafe(work)).catch_others(|error| Err(of(error))).execute()
 }
 
-/// Runs `work` as [`caught`] does, but lets errors pass that say nothing of what it was done with: somebody wants it to end,
-/// the server is short of something or damaged, or transactions have got in each other's way.
-pub(super) fn caught_if_at_fault<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    let passes = |code| {
-        let damaged = [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED];
-        is_passing(code) || damaged.contains(&code)
-    };
-    PgTryBuilder::new(AssertUnwindSafe(work))
-        .catch_others(|error| match &error {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if !passes(report.sql_error_code()) =>
-            {
-                Err(of(error))
-            }
-            _ => error.rethrow(),
-        })
-        .execute()
-}
-
 /// Whether an error is about the state the server or the transaction is in.
-fn is_passing(code: PgSqlErrorCode) -> bool {
+pub(super) fn is_passing(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     let class = |code: PgSqlErrorCode| code as i32 & 0xFFF;
     let passing = [
@@ -159,13 +151,7 @@ fn is_passing(code: PgSqlErrorCode) -> bool {
 
 fn of(error: CaughtError) -> Box<Failure> {
     match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Box::new(Failure {
-            code: report.sql_error_code(),
-            message: report.message().to_owned(),
-            detail: report.detail().map(str::to_owned),
-            hint: report.hint().map(str::to_owned),
-            is_ours: false,
-        }),
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Failure::of(&report),
         panic => panic.rethrow(),
     }
 }

@@ -193,7 +193,7 @@ impl Bound {
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Outcome<Stamp> {
         let transaction = i64::try_from(transaction).unwrap_or(i64::MAX);
-        Stamp::new(&self.plan, &actor(), Moment::from_timestamp(now), transaction, pseudonymizer)
+        Stamp::new(&self.plan, &utf8(&actor()), Moment::from_timestamp(now), transaction, pseudonymizer)
             .map_err(|error| self.explain(error))
     }
 
@@ -241,17 +241,18 @@ impl Bound {
     }
 }
 
-/// Who makes the changes of this session: whom the application names, else the session's user.
-fn actor() -> String {
+/// Who makes the changes of this session, as the database keeps texts: whom the application names, else the session's
+/// user.
+pub(super) fn actor() -> Vec<u8> {
     match guc::actor() {
-        Some(actor) => utf8(actor.as_bytes()).into_owned(),
+        Some(actor) => actor.into_bytes(),
         // SAFETY: the session's user has a name, a C string in the current context, or null if it was just dropped.
         None => unsafe {
             let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
             if name.is_null() {
-                return String::new();
+                return Vec::new();
             }
-            utf8(CStr::from_ptr(name).to_bytes()).into_owned()
+            CStr::from_ptr(name).to_bytes().to_vec()
         },
     }
 }

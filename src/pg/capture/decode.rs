@@ -41,7 +41,7 @@ pub(super) struct Element {
 }
 
 /// The output function of a type.
-fn output_of(oid: pg_sys::Oid) -> pg_sys::Oid {
+pub(super) fn output_of(oid: pg_sys::Oid) -> pg_sys::Oid {
     let mut function = pg_sys::InvalidOid;
     let mut is_varlena = false;
     // SAFETY: a look-up in the system caches; raises an error for a type that is not there.

@@ -13,6 +13,7 @@ mod key;
 mod lenient;
 mod mirror;
 mod queue;
+mod repair;
 mod rows;
 mod statement;
 
@@ -35,7 +36,7 @@ use crate::record::Operation;
 use crate::rules::Mode;
 use context::Context;
 use key::KeyIndex;
-use lenient::{guarded, Omissions};
+use lenient::{attempted, Omissions};
 use rows::value_in;
 
 pub(super) use bound::Bound;
@@ -164,7 +165,7 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
         let found = match known_source(call) {
             Some(source) => Ok(Some(source)),
             None if omissions.is_none() => Ok(source_of(call, event)?),
-            None => guarded(&context, || source_of(call, event))?,
+            None => attempted(&context, || source_of(call, event))?,
         };
         let (source, omissions) = match (found, omissions) {
             (Ok(Some(source)), omissions) => (source, omissions),

@@ -10,23 +10,28 @@ pub(super) type Slot = *mut pg_sys::TupleTableSlot;
 pub(super) struct Reader {
     store: *mut pg_sys::Tuplestorestate,
     pub(super) slot: Slot,
-    /// The read pointer it reads by, and one that keeps a place in mind.
-    pointers: [i32; 2],
+    /// The read pointer it reads by, and one that keeps a place in mind, if that is wanted.
+    pointers: Option<[i32; 2]>,
 }
 
 impl Reader {
     /// # Safety
     /// `store` is null or a transition table of `relation`.
-    pub(super) unsafe fn open(store: *mut pg_sys::Tuplestorestate, relation: pg_sys::Relation) -> Reader {
+    pub(super) unsafe fn open(
+        store: *mut pg_sys::Tuplestorestate,
+        relation: pg_sys::Relation,
+        goes_back: bool,
+    ) -> Reader {
         if store.is_null() {
-            return Reader { store, slot: std::ptr::null_mut(), pointers: [0; 2] };
+            return Reader { store, slot: std::ptr::null_mut(), pointers: None };
         }
         // SAFETY: the tuplestore is read through a pointer of our own, for another trigger may be reading it too, and it
         // may have spilled; a forgotten pointer (on error) dies with the statement's tuplestore.
         unsafe {
             let pointer = || pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-            let pointers = [pointer(), pointer()];
-            pg_sys::tuplestore_select_read_pointer(store, pointers[0]);
+            let reader = pointer();
+            let pointers = goes_back.then(|| [reader, pointer()]);
+            pg_sys::tuplestore_select_read_pointer(store, reader);
             pg_sys::tuplestore_rescan(store);
             let slot =
                 pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsMinimalTuple);
@@ -34,13 +39,12 @@ impl Reader {
         }
     }
 
-    /// Keeps in mind which row comes next.
+    /// Keeps in mind which row comes next, for a reader that goes back.
     ///
     /// # Safety
     /// As for `next`.
     pub(super) unsafe fn mark(&self) {
-        if !self.store.is_null() {
-            let [reader, mark] = self.pointers;
+        if let Some([reader, mark]) = self.pointers {
             // SAFETY: handed on to the caller; both pointers are those of `open`.
             unsafe { pg_sys::tuplestore_copy_read_pointer(self.store, reader, mark) };
         }
@@ -51,8 +55,7 @@ impl Reader {
     /// # Safety
     /// As for `next`; there has been a mark.
     pub(super) unsafe fn go_back(&self) {
-        if !self.store.is_null() {
-            let [reader, mark] = self.pointers;
+        if let Some([reader, mark]) = self.pointers {
             // SAFETY: as above.
             unsafe { pg_sys::tuplestore_copy_read_pointer(self.store, mark, reader) };
         }

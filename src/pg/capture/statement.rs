@@ -6,7 +6,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::context::Context;
-use super::lenient::{guarded, Omissions};
+use super::lenient::{attempted, Omissions};
 use super::queue::Writer;
 use super::rows::{read, value_in, Reader, Slot};
 use super::{Event, Source};
@@ -131,7 +131,7 @@ impl Statement<'_> {
             return work(self).map(Ok);
         }
         let (before, context) = (self.writer.len(), self.context);
-        let done = guarded(context, || {
+        let done = attempted(context, || {
             self.prepare();
             work(self)
         })?;
@@ -190,8 +190,9 @@ impl Statement<'_> {
     unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
-            let old = Reader::open(call.tg_oldtable, call.tg_relation);
-            let new = Reader::open(call.tg_newtable, call.tg_relation);
+            let is_lenient = self.lenience.is_some();
+            let old = Reader::open(call.tg_oldtable, call.tg_relation, is_lenient);
+            let new = Reader::open(call.tg_newtable, call.tg_relation, is_lenient);
             let mut scratch = PgMemoryContexts::new("audit_algolia capture");
             let outcome = (|| {
                 let mut more = true;
@@ -334,20 +335,13 @@ impl Statement<'_> {
         }
     }
 
-    /// The one record of a TRUNCATE.
+    /// The one record of a TRUNCATE. There is no row to read again: if it cannot be made, the statement fails.
     fn truncation(&mut self) -> Outcome<()> {
-        let no_row = Versions { old: std::ptr::null_mut(), new: std::ptr::null_mut() };
-        // SAFETY: there is no row.
-        unsafe {
-            self.attempt_row(no_row, |statement| {
-                let pseudonymizer = statement.pseudonymizer.as_deref();
-                let stamp = stamped(&mut statement.stamp, statement.source, pseudonymizer)?;
-                let number = statement.writer.reserve();
-                statement.source.bound.write_truncate(number, stamp, &mut statement.record);
-                statement.writer.push_as(number, &statement.record);
-                Ok(())
-            })?;
-        }
+        let pseudonymizer = self.pseudonymizer.as_deref();
+        let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
+        let number = self.writer.reserve();
+        self.source.bound.write_truncate(number, stamp, &mut self.record);
+        self.writer.push_as(number, &self.record);
         self.writer.flush()
     }
 }

@@ -1,0 +1,153 @@
+//! Repairs as capture notes them: for whom a change was, and what is kept of it.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::bound::actor;
+use super::decode::{output_of, utf8};
+use super::{arguments, columns};
+use crate::pg::latest::first_row;
+use crate::pg::owner::{as_user, home};
+use crate::pg::report::Outcome;
+use crate::pg::rules::pseudonymizer;
+use crate::pg::texts::{Bytes, Texts};
+use crate::pg::xact;
+use crate::record::Operation;
+use crate::rules::{are_changes, Mode};
+
+/// What is known of the source of a trigger, even if its rules do not fit the table any more.
+pub(super) struct Target {
+    pub(super) source: i32,
+    index_id: i32,
+    pub(super) index: String,
+    watched: pg_sys::Oid,
+    pub(super) mode: Mode,
+    key_columns: Vec<String>,
+    /// The key's columns in the rows at hand, and their types' output functions. None: one of them is gone.
+    pub(super) key: Option<Vec<(usize, pg_sys::Oid)>>,
+    /// The key must not be kept.
+    pub(super) is_hidden: bool,
+    /// Who makes the changes of this statement, when and in which transaction, if its records tell.
+    stamp: Option<(Option<Bytes>, pg_sys::TimestampTz, i64)>,
+}
+
+/// A change left out.
+pub(super) struct Omitted {
+    pub(super) operation: Operation,
+    pub(super) key: Texts,
+    pub(super) number: i64,
+    pub(super) error: String,
+}
+
+impl Target {
+    /// Finds out for whom the rows of a call are; nothing: for nobody, it seems.
+    ///
+    /// # Safety
+    /// The call is under way.
+    pub(super) unsafe fn find(call: &pg_sys::TriggerData) -> Outcome<Option<Target>> {
+        // SAFETY: handed on to the caller; the relation is open.
+        let (relation, columns, arguments) = unsafe {
+            let relation = call.tg_relation;
+            ((*relation).rd_id, columns((*relation).rd_att), arguments(call))
+        };
+        let Some(source) = arguments.first().and_then(|argument| argument.parse::<i32>().ok()) else {
+            return Ok(None);
+        };
+        let ids = [(pg_sys::INT4OID, source.into()), (pg_sys::OIDOID, relation.into())];
+        as_user(home()?.owner, || {
+            first_row(include_str!("../../../sql/repair_target.sql"), &ids, |row| {
+                let texts = |ordinal| -> Vec<String> {
+                    let texts = row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default();
+                    texts.into_iter().flatten().collect()
+                };
+                let key_columns = texts(4);
+                let place = |name: &String| {
+                    let found = columns.iter().find(|(_, column, _)| column == name);
+                    found.map(|(place, _, of)| (*place, output_of(*of)))
+                };
+                let mode = row.get::<String>(6).and_then(|word| Mode::of(&word)).unwrap_or(Mode::Append);
+                let operations: Vec<Operation> =
+                    texts(7).iter().filter_map(|word| Operation::of(word)).collect();
+                let stamp = are_changes(mode, &operations).then(|| stamp(row.get(8).unwrap_or(true)));
+                Ok(Target {
+                    source,
+                    index_id: row.get(1).unwrap_or_default(),
+                    index: row.get(2).unwrap_or_default(),
+                    watched: row.get(3).unwrap_or(pg_sys::InvalidOid),
+                    mode,
+                    key: key_columns.iter().map(place).collect(),
+                    key_columns,
+                    is_hidden: row.get(5).unwrap_or(true),
+                    stamp,
+                })
+            })
+        })
+    }
+
+    /// Notes repairs.
+    pub(super) fn store(&self, changes: &[Omitted]) -> Outcome<()> {
+        let types = [
+            pg_sys::OIDOID,
+            pg_sys::INT4OID,
+            pg_sys::TEXTOID,
+            pg_sys::TEXTARRAYOID,
+            pg_sys::TEXTARRAYOID,
+            pg_sys::INT8OID,
+            pg_sys::TEXTOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::INT8OID,
+            pg_sys::TEXTOID,
+            pg_sys::TIMESTAMPTZOID,
+        ];
+        // SAFETY: reads when the session's statement has begun.
+        let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+        let (changed_by, changed_at, transaction) = match &self.stamp {
+            None => (None, None, None),
+            Some((by, at, transaction)) => (by.clone(), Some(*at), Some(*transaction)),
+        };
+        // SAFETY: a timestamp as the server keeps it.
+        let time = |time: Option<pg_sys::TimestampTz>| unsafe {
+            DatumWithOid::new(time.map(|time| time as i64), pg_sys::TIMESTAMPTZOID)
+        };
+        as_user(home()?.owner, || {
+            Spi::connect_mut(|client| -> Outcome<()> {
+                let types = types.map(pgrx::PgOid::from);
+                let insert = client.prepare_mut(include_str!("../../../sql/add_repair.sql"), &types)?;
+                for change in changes {
+                    let arguments = [
+                        self.watched.into(),
+                        self.index_id.into(),
+                        change.operation.word().into(),
+                        self.key_columns.clone().into(),
+                        change.key.clone().into(),
+                        change.number.into(),
+                        changed_by.clone().into(),
+                        time(changed_at),
+                        transaction.into(),
+                        change.error.clone().into(),
+                        time(Some(begun_at)),
+                    ];
+                    client.update(&insert, None, &arguments)?;
+                }
+                Ok(())
+            })
+        })?;
+        xact::note_repairs(self.index_id, changes.len() as i64);
+        Ok(())
+    }
+}
+
+/// Who, when and in which transaction. Nobody, when there is no key to make a pseudonym of them: they must not be kept
+/// otherwise.
+fn stamp(pseudonymizes: bool) -> (Option<Bytes>, pg_sys::TimestampTz, i64) {
+    let actor = actor();
+    let changed_by = match pseudonymizes {
+        false => Some(Bytes(actor)),
+        true => pseudonymizer().map(|key| Bytes(key.pseudonym(&utf8(&actor)).into_bytes())),
+    };
+    // SAFETY: a transaction is under way, and it writes. The clock is read while it has the rows locked, as for records.
+    let (now, transaction) =
+        unsafe { (pg_sys::GetCurrentTimestamp(), pg_sys::GetTopFullTransactionId().value) };
+    (changed_by, now, i64::try_from(transaction).unwrap_or(i64::MAX))
+}

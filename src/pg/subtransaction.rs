@@ -1,0 +1,59 @@
+//! Work of which nothing remains if it fails, while the transaction around it goes on.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use super::report::{Failure, Outcome};
+
+/// What came of the work.
+enum End<T> {
+    Done(Outcome<T>),
+    /// An error that says nothing of what the work was done with.
+    Broken(CaughtError),
+}
+
+/// Runs `work` in a subtransaction. When it fails by its own fault, nothing remains of it and the failure is returned.
+/// Other errors are raised on: somebody wants the statement to end, the server is short of something or damaged, or
+/// transactions have got in each other's way.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T, Box<Failure>>> {
+    // SAFETY: as PL/pgSQL does it for a block with exceptions. Inside, the caller's memory context is current, so that
+    // results outlive the subtransaction; after it, context, resource owner and the stack of error contexts are as
+    // before. It is rolled back before any error is raised on, for whoever catches that one rolls back one of their own.
+    unsafe {
+        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        let frames = pg_sys::error_context_stack;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(memory);
+        let end = PgTryBuilder::new(AssertUnwindSafe(|| End::Done(work())))
+            .catch_others(|error| match error {
+                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                    if !is_about_the_server(report.sql_error_code()) =>
+                {
+                    End::Done(Err(Failure::of(&report)))
+                }
+                error => End::Broken(error),
+            })
+            .execute();
+        pg_sys::MemoryContextSwitchTo(memory);
+        match &end {
+            End::Done(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
+            _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(memory);
+        pg_sys::CurrentResourceOwner = owner;
+        pg_sys::error_context_stack = frames;
+        match end {
+            End::Done(done) => Ok(done),
+            End::Broken(error) => error.rethrow(),
+        }
+    }
+}
+
+/// Whether an error is about the state the server or the transaction is in, not about a row.
+fn is_about_the_server(code: PgSqlErrorCode) -> bool {
+    let damaged = [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED];
+    super::report::is_passing(code) || damaged.contains(&code)
+}

@@ -1,0 +1,104 @@
+//! Texts as the database keeps them, byte by byte: in a database that is not in UTF-8 they are no strings of ours.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// A text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) Vec<u8>);
+
+/// An array of texts, none of them null.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Texts(pub(super) Vec<Vec<u8>>);
+
+/// # Safety
+/// `datum` is a text.
+unsafe fn bytes_of(datum: pg_sys::Datum) -> Vec<u8> {
+    // SAFETY: handed on to the caller; detoasting returns a plain varlena, whose bytes are copied.
+    unsafe {
+        let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let length = pgrx::varlena::varsize_any_exhdr(plain);
+        std::slice::from_raw_parts(pgrx::varlena::vardata_any(plain).cast::<u8>(), length).to_vec()
+    }
+}
+
+fn text_of(bytes: &[u8]) -> pg_sys::Datum {
+    // SAFETY: the bytes are copied, by their length, into the current context.
+    unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32) }.into()
+}
+
+impl FromDatum for Bytes {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Bytes> {
+        // SAFETY: the caller asks for the type the value has.
+        (!is_null).then(|| Bytes(unsafe { bytes_of(datum) }))
+    }
+}
+
+impl IntoDatum for Bytes {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(text_of(&self.0))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+impl FromDatum for Texts {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Texts> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the caller asks for the type the value has, an array of texts; deconstruct_array allocates the lists
+        // in the current context and fills in their length.
+        unsafe {
+            let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
+            let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+            let alignment = pg_sys::TYPALIGN_INT as std::os::raw::c_char;
+            pg_sys::deconstruct_array(
+                array,
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                alignment,
+                &mut values,
+                &mut nulls,
+                &mut count,
+            );
+            let all = 0..usize::try_from(count).unwrap_or(0);
+            Some(Texts(
+                all.filter(|place| !*nulls.add(*place)).map(|place| bytes_of(*values.add(place))).collect(),
+            ))
+        }
+    }
+}
+
+impl IntoDatum for Texts {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let mut datums: Vec<pg_sys::Datum> = self.0.iter().map(|text| text_of(text)).collect();
+        // SAFETY: as many texts as are told of; the array is made in the current context.
+        let array = unsafe {
+            pg_sys::construct_array(
+                datums.as_mut_ptr(),
+                datums.len() as i32,
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::os::raw::c_char,
+            )
+        };
+        Some(array.into())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTARRAYOID
+    }
+}
