@@ -63,6 +63,12 @@ impl Pseudonymizer {
     }
 }
 
+/// Whether a text has the form of a pseudonym.
+pub fn is_pseudonym(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(&byte);
+    text.len() == PSEUDONYM_LEN && text.strip_prefix("p_").is_some_and(|digits| digits.bytes().all(is_digit))
+}
+
 impl fmt::Debug for Pseudonymizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pseudonymizer(***)")
@@ -76,6 +82,7 @@ mod tests {
     fn check(key: &[u8], value: &str, expected: &str) {
         let pseudonymizer = Pseudonymizer::new(key).unwrap();
         assert_eq!(pseudonymizer.pseudonym(value), expected);
+        assert!(is_pseudonym(expected) && !is_pseudonym(value) && !is_pseudonym(&expected.to_uppercase()));
         let mut out = b"before".to_vec();
         pseudonymizer.append(value, &mut out);
         assert_eq!(out, format!("before{expected}").into_bytes());

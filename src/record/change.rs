@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::pseudonym::Pseudonymizer;
+use crate::pseudonym::{is_pseudonym, Pseudonymizer};
 use crate::record::object_id::append_object_id;
 use crate::record::write::{append_fields, append_plain_or_pseudonym};
 use crate::record::{Calendar, Moment, Plan, RecordError, Value};
@@ -63,6 +63,33 @@ impl Stamp {
         Value::Time(changed_at).append(&mut tail)?;
         tail.extend_from_slice(br#","transaction_id":"#);
         Value::Int(transaction_id).append(&mut tail)?;
+        tail.push(b'}');
+        Ok(Stamp { tail })
+    }
+
+    /// Of a change that was noted and not recorded. `changed_by` may be a pseudonym already.
+    pub fn noted(
+        plan: &Plan,
+        changed_by: Option<&str>,
+        changed_at: Option<Moment>,
+        transaction_id: Option<i64>,
+        pseudonymizer: Option<&Pseudonymizer>,
+    ) -> Result<Stamp, RecordError> {
+        let mut tail = Vec::new();
+        if let Some(changed_by) = changed_by {
+            tail.extend_from_slice(br#","changed_by":"#);
+            let is_original = plan.pseudonymizes() && !is_pseudonym(changed_by);
+            let actor = Value::Text(changed_by.into());
+            append_plain_or_pseudonym(&actor, is_original, 0, pseudonymizer, &mut tail)?;
+        }
+        if let Some(changed_at) = changed_at {
+            tail.extend_from_slice(br#","changed_at":"#);
+            Value::Time(changed_at).append(&mut tail)?;
+        }
+        if let Some(transaction_id) = transaction_id {
+            tail.extend_from_slice(br#","transaction_id":"#);
+            Value::Int(transaction_id).append(&mut tail)?;
+        }
         tail.push(b'}');
         Ok(Stamp { tail })
     }

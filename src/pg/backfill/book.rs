@@ -33,7 +33,7 @@ pub(super) fn lock_at_once(table: pg_sys::Oid, mode: u32) -> bool {
 }
 
 /// The same for one of the extension's; returns its oid.
-fn lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
+pub(super) fn lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
     let oid = table(name);
     // It may have been dropped before the lock was there.
     (lock_at_once(oid, mode) && table(name) == oid).then_some(oid)

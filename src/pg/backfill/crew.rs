@@ -255,7 +255,7 @@ fn depth() -> i64 {
 }
 
 /// Runs `work` in a transaction of its own; errors of the server abort it, too, and come back as ours.
-fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     // SAFETY: there is a current context whenever PostgreSQL calls.
     let context = unsafe { pg_sys::CurrentMemoryContext };
     caught(|| in_transaction(work)).inspect_err(|_| {

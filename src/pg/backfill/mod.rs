@@ -1,11 +1,13 @@
 //! The process that sends history: it reads what watched tables held before, newest first, and queues it behind all
-//! live rows, no faster than it is delivered.
+//! live rows, no faster than it is delivered. It also repairs what capture has left out.
 //!
-//! It is there while a database has history to send. All it knows is in the table `backfill`, so that it can end at any
-//! moment; what another begins with is what this one has committed.
+//! It is there while a database has any of it to do. All it knows is in the tables `backfill` and `repair`, so that it
+//! can end at any moment; what another begins with is what this one has committed.
 
 mod book;
 mod crew;
+mod notes;
+mod repair;
 mod rows;
 mod seam;
 mod step;
@@ -20,6 +22,7 @@ use super::report::Outcome;
 use super::rules::SourceRules;
 use super::{failpoint, shmem, worker};
 use crew::Crew;
+use repair::Repairs;
 use step::now;
 
 pub(super) use seam::{take, this_transaction, Own};
@@ -82,7 +85,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
 
 /// Works until there is nothing left to do, or it is not wanted here; returns whether it is done.
 fn run(database: u32) -> bool {
-    let mut crew = Crew::new(database);
+    let (mut crew, mut repairs) = (Crew::new(database), Repairs::new(database));
     let mut scratch = process::Scratch::new();
     let mut look = true;
     loop {
@@ -92,9 +95,10 @@ fn run(database: u32) -> bool {
                 return true;
             }
         }
-        let Some((held, asked)) = shmem::ledger()
-            .map(|mut ledger| (ledger.is_held(database, now()), ledger.backfiller_looks(database)))
-        else {
+        let Some((held, asked, is_new)) = shmem::ledger().map(|mut ledger| {
+            let (asked, is_new) = (ledger.backfiller_looks(database), ledger.repairer_looks(database));
+            (ledger.is_held(database, now()), asked, is_new)
+        }) else {
             return true;
         };
         if held {
@@ -104,9 +108,14 @@ fn run(database: u32) -> bool {
             look = true;
             crew.forget();
         }
+        if asked || is_new {
+            repairs.look();
+        }
         process::report_activity(true, "queueing history");
         failpoint::reach("before backfill");
-        let Some(wake_at) = scratch.round(|| crew.round()) else { return true };
+        let repair_at = scratch.round(|| repairs.round());
+        let step_at = scratch.round(|| crew.round());
+        let Some(wake_at) = repair_at.into_iter().chain(step_at).min() else { return true };
         let nap = wake_at.saturating_sub(now()) / 1000 + 1;
         process::report_activity(false, "waiting to queue history");
         if wake_at > now() {

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::book::Book;
 use crate::pg::owner::set_locally;
 use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::texts::Texts;
 
 /// A row of a page.
 pub(super) struct Found {
@@ -73,6 +74,28 @@ pub(super) fn select(text: &str, book: &Book, limit: i64) -> Outcome<Vec<Found>>
     // SAFETY: the counterpart of the above.
     unsafe { pg_sys::AtEOXact_GUC(false, level) };
     Ok(rows)
+}
+
+/// The rows that have a key, by the query for it, under the active snapshot.
+pub(super) fn find(text: &str, key: &Texts) -> Outcome<Vec<Found>> {
+    let text = CString::new(text).unwrap_or_default();
+    Ok(Spi::connect(|_| {
+        let key = key.clone().into_datum().unwrap_or_else(|| pg_sys::Datum::from(0usize));
+        let (mut types, mut values) = ([pg_sys::TEXTARRAYOID], [key]);
+        // SAFETY: SPI is connected; the query has one argument. As a read-only query it uses the active snapshot.
+        unsafe {
+            pg_sys::SPI_execute_with_args(
+                text.as_ptr(),
+                1,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                std::ptr::null(),
+                true,
+                0,
+            );
+            fetched()
+        }
+    }))
 }
 
 /// The rows SPI has fetched.

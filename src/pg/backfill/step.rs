@@ -72,11 +72,11 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     if let Some(obstacle) = task.obstacle.take() {
         return Ok(Stepped::Stuck(obstacle));
     }
-    if !lock_table(&task, owner)? {
+    if !lock_table(task.table, owner)? {
         return Ok(Stepped::Busy);
     }
     let Some(mut book) = as_user(owner, || book::lock(source))? else { return Ok(Stepped::Busy) };
-    let rules = as_user(owner, || load(&task))?;
+    let (rules, ..) = as_user(owner, || load(source, task.table))?;
     let walk = as_user(owner, || Walk::of(&rules, book.since.is_some(), book.until.is_some()))?;
     begin(&mut book, &task, &rules, &walk)?;
     let mut history = History::open(source, task.index_id, sequence)?;
@@ -107,14 +107,14 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
 }
 
 /// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
-fn lock_table(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
-    if !lock_at_once(task.table, pg_sys::AccessShareLock) {
+pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool> {
+    if !lock_at_once(table, pg_sys::AccessShareLock) {
         return Ok(false);
     }
-    let tree = as_user(owner, || partitions(task.table))?;
+    let tree = as_user(owner, || partitions(table))?;
     // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
     unsafe {
-        let relation = pg_sys::try_relation_open(task.table, pg_sys::NoLock as i32);
+        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
         if relation.is_null() {
             return Err(table_is_gone());
         }
@@ -123,18 +123,22 @@ fn lock_table(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
     Ok(tree.into_iter().all(|table| lock_at_once(table, pg_sys::AccessShareLock)))
 }
 
-/// The rules of a source, read against the table's columns of this moment.
-fn load(task: &Task) -> Outcome<SourceRules> {
+/// A relation's columns: where they are, their names and types.
+pub(super) type Columns = Vec<(usize, String, pg_sys::Oid)>;
+
+/// The rules of a source, read against the table's columns of this moment; these, and its name.
+pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Columns, String)> {
     // SAFETY: the table is locked; its name is a C string.
-    let (columns, table) = unsafe {
-        let relation = pg_sys::relation_open(task.table, pg_sys::NoLock as i32);
+    let (columns, name) = unsafe {
+        let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
         let name = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned();
         let columns = columns((*relation).rd_att);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         (columns, name)
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
-    SourceRules::load(task.source, task.table, &table, &names)?.ok_or_else(table_is_gone)
+    let rules = SourceRules::load(source, table, &name, &names)?.ok_or_else(table_is_gone)?;
+    Ok((rules, columns, name))
 }
 
 /// Sees to what the first step needs, and what has become invalid since the last.
@@ -155,7 +159,7 @@ fn begin(book: &mut Book, task: &Task, rules: &SourceRules, walk: &Walk) -> Outc
 }
 
 /// Reads with the rights of the table's owner, and writes values as they are written in records.
-fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     as_user(owner, || {
         set_output_aside();
         work()

@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 use crate::pg::report::Outcome;
 
-pub(super) use describe::table_is_gone;
+pub(super) use describe::{by_key, table_is_gone};
 
 /// What is read at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -197,6 +197,16 @@ impl Bound {
             .map_err(|error| self.explain(error))
     }
 
+    /// The same of a change that was noted and not recorded: as far as it is known.
+    pub(super) fn stamp_of(
+        &self,
+        (changed_by, changed_at, transaction): (Option<&str>, Option<Moment>, Option<i64>),
+        pseudonymizer: Option<&Pseudonymizer>,
+    ) -> Outcome<Stamp> {
+        Stamp::noted(&self.plan, changed_by, changed_at, transaction, pseudonymizer)
+            .map_err(|error| self.explain(error))
+    }
+
     /// Appends the record of a change of one row to `out`.
     ///
     /// # Safety

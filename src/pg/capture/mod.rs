@@ -10,7 +10,9 @@ mod context;
 mod decode;
 mod history;
 mod key;
+mod leaf;
 mod lenient;
+mod mender;
 mod mirror;
 mod queue;
 mod repair;
@@ -42,7 +44,9 @@ use rows::value_in;
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
-pub(super) use history::{file_of, History, Written};
+pub(super) use history::{History, Written};
+pub(super) use leaf::file_of;
+pub(super) use mender::{Made, Mender, Uncaptured};
 pub(super) use queue::next_id;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.

@@ -194,6 +194,12 @@ impl Writer {
             None => fresh_id(self.home.block_sequence),
             Some(_) => self.reserve(),
         };
+        self.push_version_as(id, action, record)
+    }
+
+    /// Adds a version of an object under an id that tells it from older and newer ones. Memory and result are as of
+    /// `push_as`.
+    pub(super) fn push_version_as(&mut self, id: i64, action: Action, record: &[u8]) -> bool {
         let text = self.storable(record);
         let object = identity(&text).as_ref().into_datum();
         if let Some(record) = text.as_ref().into_datum() {
@@ -213,7 +219,7 @@ impl Writer {
     }
 
     /// Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
-    fn storable<'r>(&self, record: &'r [u8]) -> Cow<'r, str> {
+    pub(super) fn storable<'r>(&self, record: &'r [u8]) -> Cow<'r, str> {
         match std::str::from_utf8(record) {
             Ok(record) if self.in_utf8 => Cow::Borrowed(record),
             Ok(record) => escape_non_ascii(record),

@@ -19,6 +19,7 @@ use super::process::{self, in_transaction};
 use super::{guc, shmem};
 use crate::ledger::{Duty, Exit};
 use flow::Flow;
+pub(super) use settle::storable;
 pub(super) use statements::table;
 
 /// Where the launcher's argument keeps the slot and the launch.

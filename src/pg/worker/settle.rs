@@ -177,7 +177,7 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
 
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are
 /// kept likewise.
-pub(super) fn storable(text: &str) -> String {
+pub(in crate::pg) fn storable(text: &str) -> String {
     // SAFETY: reads what is set when the process is connected.
     let in_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
     let text = text.replace('\0', " ");

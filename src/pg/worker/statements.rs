@@ -112,16 +112,18 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
     })
 }
 
-/// Whether the database has history to send.
+/// Whether the database has history to send, or repairs to make.
 pub(super) fn has_backfills() -> spi::Result<bool> {
+    Ok(has(c"backfill", include_str!("../../../sql/has_backfills.sql"))?
+        || has(c"repair", include_str!("../../../sql/has_repairs.sql"))?)
+}
+
+fn has(name: &CStr, query: &str) -> spi::Result<bool> {
     in_transaction(|| {
-        if !lock(table(c"backfill")) {
+        if !lock(table(name)) {
             return Ok(false);
         }
-        Spi::connect(|client| {
-            let rows = client.select(include_str!("../../../sql/has_backfills.sql"), Some(1), &[])?;
-            Ok(rows.first().get_one()?.unwrap_or_default())
-        })
+        Spi::connect(|client| Ok(client.select(query, Some(1), &[])?.first().get_one()?.unwrap_or_default()))
     })
 }
 

@@ -9,8 +9,8 @@ use super::statements::table;
 use crate::pg::process::in_transaction;
 use crate::pg::shmem;
 
-/// Closes the lanes of a database's indices that have no source, no rows, no dead letters and no settings that
-/// wait; returns those indices.
+/// Closes the lanes of a database's indices that have no source, no rows, no dead letters, and no settings and no repairs
+/// that wait; returns those indices.
 /// Call it inside a transaction.
 pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> {
     let before = shmem::ledger().map(|ledger| ledger.published(database)).unwrap_or_default();
@@ -31,7 +31,7 @@ pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> 
 /// [`super::statements::lock`]: when somebody has locked one, nothing is done.
 pub(super) fn close_unused_lanes_at_once(database: u32) -> spi::Result<Vec<i32>> {
     in_transaction(|| {
-        let tables = [c"index", c"source", c"queue", c"dead_letter", c"configuration"];
+        let tables = [c"index", c"source", c"queue", c"dead_letter", c"configuration", c"repair"];
         if !tables.into_iter().all(lock_at_once) {
             return Ok(Vec::new());
         }

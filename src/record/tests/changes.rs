@@ -116,3 +116,24 @@ fn operations_are_words() {
     }
     assert_eq!(Operation::of("upsert"), None);
 }
+
+#[test]
+fn a_change_that_was_noted_tells_who_made_it_as_far_as_that_is_known() {
+    let plan = plan();
+    let told = |changed_by: Option<&str>| {
+        let stamp = Stamp::noted(&plan, changed_by, Some(AT), Some(77), Some(&pseudonymizer())).unwrap();
+        let mut out = Vec::new();
+        write_truncate(&plan, 5, &stamp, &mut out);
+        let record: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        record
+    };
+    let pseudonym = pseudonymizer().pseudonym("alice");
+    assert_eq!(told(Some("alice"))["changed_by"], *pseudonym, "an original never leaves");
+    assert_eq!(told(Some(&pseudonym))["changed_by"], *pseudonym, "a pseudonym stays what it is");
+    let unknown = told(None);
+    assert_eq!((unknown.get("changed_by"), &unknown["transaction_id"]), (None, &serde_json::json!(77)));
+    let of_plan = Stamp::new(&plan, "alice", AT, 77, Some(&pseudonymizer())).unwrap();
+    let mut out = Vec::new();
+    write_truncate(&plan, 5, &of_plan, &mut out);
+    assert_eq!(told(Some("alice")), serde_json::from_slice::<serde_json::Value>(&out).unwrap());
+}

@@ -83,6 +83,32 @@ impl Walk {
     }
 }
 
+/// A query for the rows of a table that have a key, given as an array of texts; two of them are enough to tell that it is
+/// not unique. With the extension owner's rights.
+pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Outcome<String> {
+    let from = Spi::connect(|client| -> Outcome<Option<String>> {
+        let query = include_str!("../../../../sql/name_of_table.sql");
+        let rows = client.select(query, Some(1), &[table.into()])?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let row = rows.first();
+        let text = |place| -> Outcome<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
+        let name = spi::quote_qualified_identifier(text(1)?, text(2)?);
+        Ok(Some(if row.get(3)?.unwrap_or_default() { name } else { format!("only {name}") }))
+    })?;
+    let from = from.ok_or_else(table_is_gone)?;
+    let mut conditions = Vec::new();
+    for (place, name) in key.iter().enumerate() {
+        let Column { name, of_type, same, .. } = Column::of(table, name)?;
+        conditions.push(format!("{name} operator({same}) ($1)[{}]::{of_type}", place + 1));
+    }
+    Ok(format!(
+        "select tableoid, ctid, null::text[], false from {from} where {} limit 2",
+        conditions.join(" and ")
+    ))
+}
+
 /// What a time column of a type is compared with.
 fn bound_of(of_type: pg_sys::Oid) -> Option<[&'static str; 2]> {
     match of_type {

@@ -1,0 +1,188 @@
+//! A table, or one of its partitions, whose rows are read for a source: bound to its columns, with its filter at hand.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::queue::clear;
+use super::rows::Slot;
+use super::{columns, Bound};
+use crate::backfill::Version;
+use crate::pg::filter::{Evaluation, Filter};
+use crate::pg::latest::first_row;
+use crate::pg::owner::{as_user, home};
+use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::rules::SourceRules;
+use crate::rules::Mode;
+
+/// The table, or one of its partitions.
+pub(super) struct Leaf {
+    relation: pg_sys::Relation,
+    pub(super) slot: Slot,
+    file: u32,
+    pub(super) bound: Bound,
+    /// Its records tell of changes.
+    pub(super) are_changes: bool,
+    /// Its rows are mirrored.
+    pub(super) is_mirrored: bool,
+    filter: Option<(Filter, Evaluation)>,
+}
+
+impl Leaf {
+    pub(super) fn open(source: i32, oid: pg_sys::Oid) -> Outcome<Leaf> {
+        let owner = home()?.owner;
+        // SAFETY: the query that has shown a row of the relation keeps it locked until the transaction ends. The name is
+        // a C string.
+        unsafe {
+            let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+            let table = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
+            if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
+                return Err(failure(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    format!(
+                        "partition \"{table}\" is no table of this server, and its rows cannot be backfilled"
+                    ),
+                    "Give since or until so that its rows are left out, or detach it meanwhile.",
+                ));
+            }
+            let columns = columns((*relation).rd_att);
+            let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+            let rules = as_user(owner, || SourceRules::load(source, oid, &table, &names))?;
+            let rules = rules.ok_or_else(|| gone(&table))?;
+            let bound = Bound::new(&rules, &columns, &table)?;
+            let filter = match &rules.filter {
+                None => None,
+                Some(text) => {
+                    let filter = Filter::compile(text, relation, rules.owner, Some)?;
+                    let evaluation = filter.prepare();
+                    Some((filter, evaluation))
+                }
+            };
+            Ok(Leaf {
+                slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
+                relation,
+                file: file_of(oid)?,
+                are_changes: rules.are_changes(),
+                is_mirrored: rules.mode == Mode::Mirror,
+                bound,
+                filter,
+            })
+        }
+    }
+
+    /// Fetches a row that the active snapshot has just shown; `false` when it is not there.
+    pub(super) fn fetch(&self, mut place: pg_sys::ItemPointerData) -> bool {
+        // SAFETY: the relation is open and locked by the query that has shown the row; the slot is one of it.
+        unsafe {
+            clear(self.slot);
+            let snapshot = pg_sys::GetActiveSnapshot();
+            pg_sys::table_tuple_fetch_row_version(self.relation, &raw mut place, snapshot, self.slot)
+        }
+    }
+
+    /// Whether the filter lets the row through that was fetched last.
+    ///
+    /// # Safety
+    /// The slot holds a row that was fetched.
+    pub(super) unsafe fn accepts(&self) -> bool {
+        // SAFETY: handed on to the caller; the filter was made for the relation.
+        self.filter.as_ref().is_none_or(|(_, filter)| unsafe { filter.accepts(self.slot) })
+    }
+
+    /// Locks the row fetched last against changes until the transaction ends. A mirrored row must not change between being
+    /// read and being queued: its new version could be delivered before the old one is queued, which would come over it then.
+    ///
+    /// # Safety
+    /// The slot holds a row that was fetched.
+    pub(super) unsafe fn lock(&self) -> Locked {
+        // SAFETY: handed on to the caller. The row is locked, or left alone, without waiting; the slot has the same row
+        // afterwards.
+        unsafe {
+            let mut place = (*self.slot).tts_tid;
+            let mut failure = pg_sys::TM_FailureData::default();
+            let result = pg_sys::table_tuple_lock(
+                self.relation,
+                &raw mut place,
+                pg_sys::GetActiveSnapshot(),
+                self.slot,
+                pg_sys::GetCurrentCommandId(true),
+                pg_sys::LockTupleMode::LockTupleShare,
+                pg_sys::LockWaitPolicy::LockWaitSkip,
+                0,
+                &raw mut failure,
+            );
+            match result {
+                pg_sys::TM_Result::TM_Ok => Locked::Mine,
+                pg_sys::TM_Result::TM_WouldBlock | pg_sys::TM_Result::TM_BeingModified => Locked::Others,
+                _ => Locked::Changed,
+            }
+        }
+    }
+
+    /// # Safety
+    /// The slot holds a row that was fetched.
+    pub(super) unsafe fn version(&self, relation: pg_sys::Oid) -> Version {
+        let mut version = Version {
+            relation: relation.to_u32(),
+            file: self.file,
+            xmin: 0,
+            frozen: false,
+            updated: false,
+            command: None,
+        };
+        // SAFETY: handed on to the caller. A slot of this kind holds a tuple in a buffer, which it has pinned. Tables that
+        // are kept in another way tell nothing of their rows' transactions; those are in doubt.
+        unsafe {
+            if (*self.slot).tts_ops == &raw const pg_sys::TTSOpsBufferHeapTuple {
+                let tuple = (*self.slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+                let header = &*(*tuple).t_data;
+                let flags = u32::from(header.t_infomask);
+                version.xmin = header.t_choice.t_heap.t_xmin.into_inner();
+                version.frozen = flags & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
+                version.updated = flags & pg_sys::HEAP_UPDATED != 0;
+                // Whoever has tried to delete it has written their command over that of the insertion.
+                let is_untouched = header.t_choice.t_heap.t_xmax == pg_sys::InvalidTransactionId
+                    && flags & pg_sys::HEAP_COMBOCID == 0
+                    && !version.frozen;
+                version.command = is_untouched.then_some(header.t_choice.t_heap.t_field3.t_cid);
+            }
+        }
+        version
+    }
+
+    /// Closes it; the lock is kept until the transaction ends.
+    pub(super) fn close(self) {
+        if let Some((_, evaluation)) = self.filter {
+            evaluation.close();
+        }
+        // SAFETY: made by `open`, used no more.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+        }
+    }
+}
+
+/// Whose a row is.
+pub(super) enum Locked {
+    Mine,
+    /// It has been changed or deleted since it was fetched.
+    Changed,
+    Others,
+}
+
+/// The number of a relation's file.
+pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> Outcome<u32> {
+    let query = include_str!("../../../sql/file_of.sql");
+    let file = first_row(query, &[(pg_sys::OIDOID, oid.into())], |row| Ok(row.get::<pg_sys::Oid>(1)))?;
+    Ok(file.flatten().unwrap_or(pg_sys::InvalidOid).to_u32())
+}
+
+pub(super) fn gone(table: &str) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("table \"{table}\" is not watched any more"),
+        "Put it under watch again with audit_algolia.watch().",
+    )
+}

@@ -1,0 +1,266 @@
+//! Changes that could not be captured become records after all, from what the table holds under their keys now.
+//!
+//! Called by the process that makes repairs, with the rights of the table's owner, as for [`super::history`]. What is
+//! queued of a mirrored row goes under the change's own number: it is younger than all versions from before the change
+//! and older than those of later ones, however late it is queued.
+
+use std::ffi::CString;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use super::leaf::{Leaf, Locked};
+use super::queue::{Action, Writer};
+use super::rows::{read, value_in};
+use super::{utf8, Bound};
+use crate::pg::report::Outcome;
+use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::texts::{Bytes, Texts};
+use crate::pseudonym::Pseudonymizer;
+use crate::record::{Change, Moment, Operation};
+use crate::rules::Mode;
+
+/// A change that was noted and not recorded.
+pub(in crate::pg) struct Uncaptured {
+    pub(in crate::pg) operation: Operation,
+    pub(in crate::pg) key_columns: Vec<String>,
+    pub(in crate::pg) key: Texts,
+    pub(in crate::pg) number: i64,
+    pub(in crate::pg) changed_by: Option<Bytes>,
+    pub(in crate::pg) changed_at: Option<pg_sys::TimestampTz>,
+    pub(in crate::pg) transaction_id: Option<i64>,
+}
+
+/// What became of a change.
+pub(in crate::pg) enum Made {
+    Queued,
+    /// The rules do not ask for a record of it.
+    LeftOut,
+    /// Somebody is changing the row.
+    Busy,
+    /// There is no telling what the row was: a record of its key alone.
+    Lost(String),
+}
+
+/// Writes records of changes of one source.
+pub(in crate::pg) struct Mender {
+    rules: SourceRules,
+    source: i32,
+    writer: Writer,
+    pseudonymizer: Option<Rc<Pseudonymizer>>,
+    calendar: ServerCalendar,
+    /// The columns of the watched table, and its rules bound to them, for rows that are not there.
+    columns: Vec<(usize, String, pg_sys::Oid)>,
+    bound: Rc<Bound>,
+    record: Vec<u8>,
+}
+
+impl Mender {
+    /// `columns` are those of the watched table.
+    pub(in crate::pg) fn open(
+        source: i32,
+        rules: SourceRules,
+        columns: Vec<(usize, String, pg_sys::Oid)>,
+        table: &str,
+    ) -> Outcome<Mender> {
+        Ok(Mender {
+            writer: Writer::open(rules.index_id, source)?,
+            bound: Rc::new(Bound::new(&rules, &columns, table)?),
+            rules,
+            source,
+            pseudonymizer: pseudonymizer(),
+            calendar: ServerCalendar::current(),
+            columns,
+            record: Vec::with_capacity(512),
+        })
+    }
+
+    /// Whether a change has to be looked for in the table: not that of a deletion, which says nothing of a row that is
+    /// there again.
+    pub(in crate::pg) fn looks_for(&self, change: &Uncaptured) -> bool {
+        self.rules.mode == Mode::Mirror || change.operation != Operation::Delete
+    }
+
+    pub(in crate::pg) fn is_mirrored(&self) -> bool {
+        self.rules.mode == Mode::Mirror
+    }
+
+    /// How many records wait to be written, and the way back to so many.
+    pub(in crate::pg) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    pub(in crate::pg) fn truncate(&mut self, len: usize) {
+        self.writer.truncate(len);
+    }
+
+    /// Queues what the table holds under the change's key: the row at `place` of a relation, which the active snapshot
+    /// has just shown. The record's memory is that of the current context, which must live until the next `flush`.
+    pub(in crate::pg) fn make(
+        &mut self,
+        change: &Uncaptured,
+        (relation, place): (pg_sys::Oid, pg_sys::ItemPointerData),
+    ) -> Outcome<Made> {
+        if !self.is_asked_for(change) {
+            return Ok(Made::LeftOut);
+        }
+        let leaf = Leaf::open(self.source, relation)?;
+        let made = match leaf.fetch(place) {
+            // SAFETY: the slot holds the row fetched.
+            true => unsafe { self.make_of(change, &leaf)? },
+            false => Made::Busy,
+        };
+        leaf.close();
+        Ok(made)
+    }
+
+    /// # Safety
+    /// The leaf has fetched a row.
+    unsafe fn make_of(&mut self, change: &Uncaptured, leaf: &Leaf) -> Outcome<Made> {
+        // SAFETY: handed on to the caller; bound and filter were made for the leaf's relation.
+        unsafe {
+            if leaf.is_mirrored {
+                return match leaf.lock() {
+                    Locked::Mine => self.write_version(change, leaf),
+                    Locked::Changed | Locked::Others => Ok(Made::Busy),
+                };
+            }
+            if !leaf.accepts() {
+                return Ok(Made::LeftOut);
+            }
+            read(leaf.slot, leaf.bound.width);
+            self.write(change, &leaf.bound, |place| value_in(leaf.slot, place))
+        }
+    }
+
+    /// Queues that the table holds nothing under the change's key, or what is known of the change nevertheless.
+    pub(in crate::pg) fn make_without(&mut self, change: &Uncaptured) -> Outcome<Made> {
+        if !self.is_asked_for(change) {
+            return Ok(Made::LeftOut);
+        }
+        if self.is_mirrored() {
+            let record = self.deletion(change)?;
+            self.writer.push_version_as(change.number, Action::DeleteObject, record.as_bytes());
+            return Ok(Made::Queued);
+        }
+        let values = self.key_values(change)?;
+        let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
+        let bound = self.bound.clone();
+        // Whether the filter would let it through nobody knows; and an insertion alone says nothing but the row.
+        if self.rules.filter.is_some() || !self.rules.are_changes() {
+            // SAFETY: the values were read as those of the table's columns.
+            unsafe { self.render(change, &bound, value)? };
+            return Ok(Made::Lost(self.writer.storable(&self.record).into_owned()));
+        }
+        // SAFETY: as above.
+        unsafe { self.write(change, &bound, value) }
+    }
+
+    /// The record that deletes the object of a change's row.
+    pub(in crate::pg) fn deletion(&self, change: &Uncaptured) -> Outcome<String> {
+        let values = self.key_values(change)?;
+        let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
+        let mut record = Vec::new();
+        // SAFETY: the values were read as those of the table's columns.
+        unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), &mut record)? };
+        Ok(self.writer.storable(&record).into_owned())
+    }
+
+    /// Writes what has been added, and closes the queue.
+    pub(in crate::pg) fn close(mut self) -> Outcome<()> {
+        self.writer.flush()?;
+        self.writer.close();
+        Ok(())
+    }
+
+    /// Whether the rules, which may have changed, ask for a record of such a change.
+    fn is_asked_for(&self, change: &Uncaptured) -> bool {
+        self.is_mirrored() || self.rules.operations.contains(&change.operation)
+    }
+
+    /// # Safety
+    /// The leaf has fetched and locked a row.
+    unsafe fn write_version(&mut self, change: &Uncaptured, leaf: &Leaf) -> Outcome<Made> {
+        let Mender { pseudonymizer, calendar, record, writer, .. } = self;
+        let pseudonymizer = pseudonymizer.as_deref();
+        record.clear();
+        // SAFETY: handed on to the caller.
+        let action = unsafe {
+            read(leaf.slot, leaf.bound.width);
+            let value = |place| value_in(leaf.slot, place);
+            if leaf.accepts() {
+                leaf.bound.write(value, pseudonymizer, calendar, record)?;
+                Action::AddObject
+            } else {
+                leaf.bound.write_object(value, pseudonymizer, record)?;
+                Action::DeleteObject
+            }
+        };
+        writer.push_version_as(change.number, action, record);
+        Ok(Made::Queued)
+    }
+
+    /// # Safety
+    /// As for [`Bound::write`].
+    unsafe fn write(
+        &mut self,
+        change: &Uncaptured,
+        bound: &Bound,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+    ) -> Outcome<Made> {
+        // SAFETY: handed on to the caller.
+        unsafe { self.render(change, bound, value)? };
+        match self.rules.are_changes() {
+            true => self.writer.push_as(change.number, &self.record),
+            false => self.writer.push(&self.record),
+        };
+        Ok(Made::Queued)
+    }
+
+    /// Makes the record of a change. Of an update, what it changed is not known any more.
+    ///
+    /// # Safety
+    /// As for [`Bound::write`].
+    unsafe fn render(
+        &mut self,
+        change: &Uncaptured,
+        bound: &Bound,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+    ) -> Outcome<()> {
+        let Mender { pseudonymizer, calendar, record, rules, .. } = self;
+        let pseudonymizer = pseudonymizer.as_deref();
+        record.clear();
+        // SAFETY: handed on to the caller.
+        unsafe {
+            if !rules.are_changes() {
+                return bound.write(value, pseudonymizer, calendar, record);
+            }
+            let changed_by = change.changed_by.as_ref().map(|Bytes(text)| utf8(text));
+            let changed_at = change.changed_at.map(Moment::from_timestamp);
+            let noted = (changed_by.as_deref(), changed_at, change.transaction_id);
+            let stamp = bound.stamp_of(noted, pseudonymizer)?;
+            let told =
+                Change { operation: change.operation, number: change.number, previous: &[], stamp: &stamp };
+            bound.write_change(&told, value, pseudonymizer, calendar, record)
+        }
+    }
+
+    /// The key's values, by the places of their columns.
+    fn key_values(&self, change: &Uncaptured) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
+        let mut values = Vec::new();
+        for (name, text) in change.key_columns.iter().zip(&change.key.0) {
+            let Some((place, _, of)) = self.columns.iter().find(|(_, column, _)| column == name) else {
+                continue;
+            };
+            let text = CString::new(text.as_slice()).unwrap_or_default();
+            let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            // SAFETY: the type is that of a column; its input function reads a C string, which it was once written as.
+            let value = unsafe {
+                pg_sys::getTypeInputInfo(*of, &mut input, &mut parameter);
+                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, -1)
+            };
+            values.push((*place, value));
+        }
+        Ok(values)
+    }
+}
