@@ -142,20 +142,3 @@ fn an_unlisted_column_may_come_go_and_change() {
     play.run("insert into u values (1, 'a', 2)");
     assert_eq!(play.records()["1"], json!({"objectID": "1", "v": "a"}));
 }
-
-#[test]
-fn capture_cannot_be_set_to_warn() {
-    let play = Play::new("no_warn", "create table t (id bigint primary key)");
-    let mark = play.stage.cluster.log_mark();
-    play.stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
-    audit_algolia_tests::wait::wait_until("a complaint in the log", audit_algolia_tests::stage::SOON, || {
-        play.stage
-            .cluster
-            .log_since(mark)
-            .contains("invalid value for parameter \"audit_algolia.on_capture_error\"")
-    });
-    play.stage.cluster.set(&[("audit_algolia.on_capture_error", "error")]).unwrap();
-    let mut admin = play.stage.admin();
-    let shown: String = crate::play::one(&mut admin, "show audit_algolia.on_capture_error");
-    assert_eq!(shown, "error");
-}

@@ -22,6 +22,7 @@ mod play;
 mod preview;
 mod pseudonyms;
 mod records;
+mod repair;
 mod replicas;
 mod rights;
 mod secrecy;

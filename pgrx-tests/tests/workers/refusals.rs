@@ -22,7 +22,7 @@ fn a_bad_value_is_refused_at_the_reload() {
         ("tail_share", "101"),
         ("databases", ""),
         ("databases", "a,,b"),
-        ("on_capture_error", "warn"),
+        ("on_capture_error", "ignore"),
         ("application_id", "has a space"),
         ("application_id", "x123456789012345678901234567890123456789012345678901234567890123"),
         ("user_agent_suffix", "Schlüssel"),

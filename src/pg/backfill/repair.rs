@@ -14,7 +14,7 @@ use super::rows::{find, with_snapshot};
 use super::step::{as_reader, load, lock_table, now};
 use super::walk::by_key;
 use crate::ledger::{object_hash, Hold, Micros};
-use crate::pg::capture::{Made, Mender, Uncaptured};
+use crate::pg::capture::{Bound, Made, Mender, Uncaptured};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
@@ -189,18 +189,20 @@ fn step(holds: &mut Holds, dice: &mut fastrand::Rng) -> Outcome<Stepped> {
 fn make(group: &Group, due: Vec<Noted>, holds: &mut Holds) -> Outcome<Vec<(Noted, Fate)>> {
     let owner = home()?.owner;
     // Rules that do not fit the table any more are no repair's own fault; all are tried again.
-    let opened = guarded(|| {
+    let fitting = guarded(|| {
         let (rules, columns, table) = as_user(owner, || load(group.source, group.table))?;
-        let reader = rules.owner;
-        Ok((reader, Mender::open(group.source, rules, columns, &table)?))
+        let bound = Bound::new(&rules, &columns, &table)?;
+        Ok((rules, columns, bound))
     })?;
-    let (reader, mut mender) = match opened {
-        Ok(opened) => opened,
+    let (rules, columns, bound) = match fitting {
+        Ok(fitting) => fitting,
         Err(failure) => {
             let why = failure.kind();
             return Ok(due.into_iter().map(|noted| (noted, Fate::Failed(Some(why.clone())))).collect());
         }
     };
+    let reader = rules.owner;
+    let mut mender = Mender::open(group.source, rules, columns, bound)?;
     let mut fates = Vec::with_capacity(due.len());
     as_reader(reader, || {
         for noted in due {

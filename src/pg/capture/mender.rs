@@ -56,16 +56,16 @@ pub(in crate::pg) struct Mender {
 }
 
 impl Mender {
-    /// `columns` are those of the watched table.
+    /// `columns` are those of the watched table, and `bound` are the rules bound to them.
     pub(in crate::pg) fn open(
         source: i32,
         rules: SourceRules,
         columns: Vec<(usize, String, pg_sys::Oid)>,
-        table: &str,
+        bound: Bound,
     ) -> Outcome<Mender> {
         Ok(Mender {
             writer: Writer::open(rules.index_id, source)?,
-            bound: Rc::new(Bound::new(&rules, &columns, table)?),
+            bound: Rc::new(bound),
             rules,
             source,
             pseudonymizer: pseudonymizer(),

@@ -87,10 +87,14 @@ pub(super) unsafe fn capture(
         record: Vec::with_capacity(512),
         lenience: omissions.map(|omissions| (omissions, PgMemoryContexts::new("audit_algolia filter"))),
     };
+    let tells_truncation = event.operation == Operation::Truncate && source.key.is_none();
+    if statement.lenience.is_none() && !tells_truncation {
+        statement.prepare();
+    }
     // SAFETY: handed on to the caller.
     unsafe {
         match event.operation {
-            Operation::Truncate if source.key.is_none() => statement.truncation()?,
+            Operation::Truncate if tells_truncation => statement.truncation()?,
             Operation::Truncate => statement.empty(call.tg_relation)?,
             _ if event.is_row => statement.single(call)?,
             _ => statement.all(call)?,
@@ -100,7 +104,8 @@ pub(super) unsafe fn capture(
 }
 
 impl Statement<'_> {
-    /// Makes the filter ready, unless it is.
+    /// Makes the filter ready, unless it is. It has to live as long as the statement: unless the writer is to go on after
+    /// an error, when it has a context of its own, this is to be called in one that does.
     fn prepare(&mut self) {
         let (Some(filter), None) = (&self.source.filter, &self.filter) else { return };
         self.context.in_filter(true);
@@ -127,7 +132,6 @@ impl Statement<'_> {
     /// the failure returned.
     fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<Result<T, Box<Failure>>> {
         if self.lenience.is_none() {
-            self.prepare();
             return work(self).map(Ok);
         }
         let (before, context) = (self.writer.len(), self.context);
