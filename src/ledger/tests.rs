@@ -4,6 +4,7 @@ mod backfill;
 mod clock;
 mod counts;
 mod doubt;
+mod holds;
 mod leftovers;
 mod refusals;
 mod room;

@@ -12,7 +12,7 @@ use super::report::{Failure, Outcome};
 enum End<T> {
     Done(Outcome<T>),
     /// An error that says nothing of what the work was done with.
-    Broken(CaughtError),
+    Broken(Box<CaughtError>),
 }
 
 /// Runs `work` in a subtransaction. When it fails by its own fault, nothing remains of it and the failure is returned.
@@ -34,7 +34,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T,
                 {
                     End::Done(Err(Failure::of(&report)))
                 }
-                error => End::Broken(error),
+                error => End::Broken(Box::new(error)),
             })
             .execute();
         pg_sys::MemoryContextSwitchTo(memory);

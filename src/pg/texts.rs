@@ -28,6 +28,8 @@ fn text_of(bytes: &[u8]) -> pg_sys::Datum {
 }
 
 impl FromDatum for Bytes {
+    /// # Safety
+    /// The datum has the type that is asked for.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
@@ -49,6 +51,8 @@ impl IntoDatum for Bytes {
 }
 
 impl FromDatum for Texts {
+    /// # Safety
+    /// The datum has the type that is asked for.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,

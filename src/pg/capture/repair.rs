@@ -107,9 +107,8 @@ impl Target {
             Some((by, at, transaction)) => (by.clone(), Some(*at), Some(*transaction)),
         };
         // SAFETY: a timestamp as the server keeps it.
-        let time = |time: Option<pg_sys::TimestampTz>| unsafe {
-            DatumWithOid::new(time.map(|time| time as i64), pg_sys::TIMESTAMPTZOID)
-        };
+        let time =
+            |time: Option<pg_sys::TimestampTz>| unsafe { DatumWithOid::new(time, pg_sys::TIMESTAMPTZOID) };
         as_user(home()?.owner, || {
             Spi::connect_mut(|client| -> Outcome<()> {
                 let types = types.map(pgrx::PgOid::from);

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use audit_algolia_tests::wait::stays_true;
+use nix::sys::signal::Signal;
+
 use super::*;
 
 const TABLE: &str = "create table t (id bigint primary key, v int)";
@@ -86,8 +89,32 @@ fn a_repair_waits_for_whoever_is_changing_the_row() {
     other
         .batch_execute("set search_path = waits; begin; update t set v = 2 where id = 2; savepoint s")
         .unwrap();
-    audit_algolia_tests::wait::stays_true("waits", MOMENT, || scene.counts().0 > 0);
+    stays_true("waits", MOMENT, || scene.counts().0 > 0);
     other.batch_execute("commit").unwrap();
+    scene.wait_for_repairs();
+    assert_holds(&mut scene);
+}
+
+#[test]
+fn a_row_that_comes_back_while_its_absence_is_being_queued_stays() {
+    let stage = warning().start().unwrap();
+    let mut scene = Scene::new(&stage, "comes_back");
+    scene.run(TABLE);
+    scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));
+    scene.run("insert into t values (1, 1)");
+    stage.wait_for_records("comes_back", 1);
+    let order = stage.cluster.data_dir().join("audit_algolia.failpoint");
+    std::fs::write(&order, "in repair stop").unwrap();
+    // The repair finds no row, and stops before it says so.
+    scene.run("begin; update t set v = 0; delete from t; commit");
+    wait_until("the stop", SOON, || !order.exists());
+    let pid: i32 =
+        one(&mut scene.db, "select pid from pg_stat_activity where backend_type = 'audit_algolia backfill'");
+    scene.run("insert into t values (1, 2)");
+    let held = |v: i64| stage.standin.index("comes_back").get("1").is_some_and(|record| record["v"] == v);
+    stays_true("the row waits", MOMENT, || held(1));
+    stage.cluster.kill_backend(pid, Signal::SIGCONT).unwrap();
+    wait_until("the row", SOON, || held(2));
     scene.wait_for_repairs();
     assert_holds(&mut scene);
 }

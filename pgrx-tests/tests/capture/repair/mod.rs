@@ -29,7 +29,7 @@ fn warning() -> StageBuilder {
 }
 
 /// The one most of these tests share; each has a schema of its own.
-fn shared(name: &str) -> Scene {
+fn shared(name: &str) -> Scene<'static> {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     let stage = STAGE.get_or_init(|| {
         let stage = warning().start().unwrap();
