@@ -89,6 +89,18 @@ impl Ledger {
         wakes
     }
 
+    /// There are no repairs any more. If the counters say otherwise, somebody has deleted some by hand: they are counted.
+    pub fn repairs_are_done(&mut self, database: u32) -> Wakes {
+        let lanes: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
+        let is_off =
+            lanes.iter().any(|place| self.lane(*place).is_some_and(|lane| lane.counted && lane.repairs > 0));
+        if !is_off {
+            return Wakes::default();
+        }
+        self.request_recount(database);
+        self.wake_launcher()
+    }
+
     /// Whether a process is to be started now; the one who is told so does it.
     pub fn awaits_backfiller(&mut self, database: u32, now: Micros) -> bool {
         let Some(entry) = self.database_mut(database) else { return false };

@@ -70,6 +70,10 @@ impl Repairs {
         self.due = match stepped {
             Ok(Stepped::Done(next)) => {
                 self.failures = 0;
+                if next.is_none() {
+                    let wakes = shmem::ledger().map(|mut ledger| ledger.repairs_are_done(self.database));
+                    shmem::wake(wakes.unwrap_or_default());
+                }
                 next.unwrap_or(Micros::MAX)
             }
             Ok(Stepped::Busy) => now() + BUSY,

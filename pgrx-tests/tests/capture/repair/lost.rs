@@ -62,6 +62,19 @@ fn with_the_table_its_repairs_go() {
 }
 
 #[test]
+fn repairs_deleted_by_hand_are_not_counted_for_long() {
+    let stage = warning().start().unwrap();
+    let mut scene = Scene::new(&stage, "by_hand");
+    scene.run(TABLE);
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t values (1, 0), (2, 0)");
+    scene.wait_for_attempts();
+    scene.run("delete from audit_algolia.repair");
+    scene.wait_for_repairs();
+    assert_eq!(scene.counts(), (0, 2, 0));
+}
+
+#[test]
 fn the_process_leaves_when_nothing_waits() {
     let stage = warning().start().unwrap();
     let mut scene = Scene::new(&stage, "leaves_again");
