@@ -169,7 +169,7 @@ comment on column audit_algolia.dead_letter.enqueued_at is 'When it was queued.'
 comment on column audit_algolia.dead_letter.action is 'What was to be done with the record, as in the queue; s: these are settings of the index.';
 comment on column audit_algolia.dead_letter.record is 'The record, JSON text.';
 comment on column audit_algolia.dead_letter.object_id is 'Its objectID.';
-comment on column audit_algolia.dead_letter.attempts is 'How often it was refused; 0: it was too large to be sent.';
+comment on column audit_algolia.dead_letter.attempts is 'How often it was refused; 0: it was too large to be sent. Of a change that was never captured: how often that was tried again.';
 comment on column audit_algolia.dead_letter.http_status is 'Algolia''s answer; NULL: it was not sent.';
 comment on column audit_algolia.dead_letter.error is 'Why it was refused, in Algolia''s words where there are any.';
 comment on column audit_algolia.dead_letter.died_at is 'When it was given up.';

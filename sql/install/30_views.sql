@@ -75,7 +75,7 @@ comment on column audit_algolia.dead_letters.index_name is 'The Algolia index th
 comment on column audit_algolia.dead_letters.object_id is 'The record''s objectID.';
 comment on column audit_algolia.dead_letters.action is 'What was to be done with it, in Algolia''s words; settings: the index was to be given them.';
 comment on column audit_algolia.dead_letters.record is 'The record as it was, or would have been, sent.';
-comment on column audit_algolia.dead_letters.attempts is 'How often it was refused; 0: it was too large to be sent.';
+comment on column audit_algolia.dead_letters.attempts is 'How often it was refused; 0: it was too large to be sent. Of a change that was never captured: how often that was tried again.';
 comment on column audit_algolia.dead_letters.http_status is 'Algolia''s answer; NULL: it was not sent.';
 comment on column audit_algolia.dead_letters.error is 'Why it was refused.';
 comment on column audit_algolia.dead_letters.enqueued_at is 'When it was queued.';
