@@ -9,8 +9,8 @@ use pgrx::pg_sys;
 
 use super::key::is_current;
 use super::queue::{clear, Action};
-use super::rows::{read, Slot};
-use super::statement::{Statement, Versions};
+use super::rows::{read, Slot, Versions};
+use super::statement::Statement;
 use super::value_in;
 use crate::pg::report::Outcome;
 

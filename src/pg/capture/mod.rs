@@ -4,6 +4,7 @@
 //! is not possible, as the extension's owner under a pinned search_path. Output functions of the table's types are
 //! called with the writer's rights, so a hostile type gains nothing; filters are evaluated with the table owner's.
 
+mod attempt;
 mod bound;
 mod column;
 mod context;
@@ -17,29 +18,21 @@ mod mirror;
 mod queue;
 mod repair;
 mod rows;
+mod source;
 mod statement;
-
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::ffi::CStr;
-use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
-use super::filter::Filter;
 use super::guc;
-use super::hypertables::is_hypertable;
-use super::owner::{self, as_user, home};
+use super::owner;
 use super::report::{failure, reported, Failure, Outcome};
-use super::rules::SourceRules;
 use crate::record::Operation;
-use crate::rules::Mode;
 use context::Context;
-use key::KeyIndex;
 use lenient::{attempted, Omissions};
 use rows::value_in;
+use source::{arguments, known_source, source_of, Source};
 
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
@@ -48,39 +41,10 @@ pub(super) use history::{History, Written};
 pub(super) use leaf::file_of;
 pub(super) use mender::{Made, Mender, Uncaptured};
 pub(super) use queue::next_id;
+pub(super) use source::register_invalidation;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
 pub(super) const LEAF: &str = "partition";
-
-/// A source as one of its triggers sees it.
-struct Source {
-    id: i32,
-    index_id: i32,
-    /// The watched table, which the trigger's may be a partition of.
-    watched: pg_sys::Oid,
-    operations: Vec<Operation>,
-    /// Its records tell of changes.
-    are_changes: bool,
-    bound: Bound,
-    filter: Option<Filter>,
-    /// Updates are told of that change nothing the index holds.
-    tells_all: bool,
-    /// Of a mirrored table, by what its rows are found.
-    key: Option<KeyIndex>,
-}
-
-impl Source {
-    fn depends_on_settings(&self) -> bool {
-        self.bound.depends_on_settings
-            || self.filter.as_ref().is_some_and(|filter| filter.depends_on_settings)
-    }
-}
-
-thread_local! {
-    /// By relation (a partition has columns of its own) and trigger (a new watch makes a new one).
-    static SOURCES: RefCell<HashMap<(u32, u32), Rc<Source>>> = RefCell::new(HashMap::new());
-    static REGISTERED: Cell<bool> = const { Cell::new(false) };
-}
 
 /// The version-1 call information PostgreSQL asks for before it calls `audit_algolia_capture`.
 #[no_mangle]
@@ -207,141 +171,4 @@ fn not_ours() -> Box<Failure> {
         "function audit_algolia.capture() was not called by a trigger that watch() has made",
         "Drop the trigger, and let audit_algolia.watch() put one in place.",
     )
-}
-
-/// The source a trigger belongs to, if it is in the cache.
-///
-/// # Safety
-/// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn known_source(call: &pg_sys::TriggerData) -> Option<Rc<Source>> {
-    register_invalidation();
-    // SAFETY: handed on to the caller.
-    let key = unsafe { key_of(call) };
-    SOURCES.with_borrow(|sources| sources.get(&key).cloned())
-}
-
-/// Relation and trigger.
-///
-/// # Safety
-/// As for `known_source`; both are valid for the length of the call.
-unsafe fn key_of(call: &pg_sys::TriggerData) -> (u32, u32) {
-    // SAFETY: handed on to the caller.
-    unsafe { ((*call.tg_relation).rd_id.to_u32(), (*call.tg_trigger).tgoid.to_u32()) }
-}
-
-/// The trigger's arguments.
-///
-/// # Safety
-/// As for `known_source`.
-unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
-    // SAFETY: handed on to the caller; there are as many arguments as the trigger says, each a C string.
-    unsafe {
-        let trigger = &*call.tg_trigger;
-        let text = |nth| CStr::from_ptr(*trigger.tgargs.add(nth)).to_string_lossy().into_owned();
-        (0..usize::try_from(trigger.tgnargs).unwrap_or(0)).map(text).collect()
-    }
-}
-
-/// The source a trigger belongs to, from the extension's table; none when the trigger has rightly outlived it.
-///
-/// # Safety
-/// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
-    // SAFETY: relation and trigger are valid for the length of the call.
-    let (key, arguments, descriptor) = unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
-    // SAFETY: the relation is open.
-    let (columns, table) = unsafe {
-        let name = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr());
-        (columns(descriptor), name.to_string_lossy().into_owned())
-    };
-    let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
-    let relation = pg_sys::Oid::from(key.0);
-    if !event.is_row && event.operation != Operation::Truncate {
-        refuse_hypertable(relation, &table)?;
-    }
-    let id: Option<i32> = arguments.first().and_then(|argument| argument.parse().ok());
-    let may_be_orphaned = arguments.get(1).is_some_and(|argument| argument == LEAF);
-    let rules = match id {
-        None => None,
-        Some(id) => as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))?,
-    };
-    let (Some(id), Some(rules)) = (id, rules) else {
-        if may_be_orphaned {
-            return Ok(None);
-        }
-        return Err(failure(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the trigger on table \"{table}\" belongs to no source of audit_algolia"),
-            "Drop the trigger, or put the table under watch again with audit_algolia.watch().",
-        ));
-    };
-    let bound = Bound::new(&rules, &columns, &table)?;
-    let filter = match &rules.filter {
-        None => None,
-        // SAFETY: the relation is open, and locked by the statement that changes it.
-        Some(text) => Some(unsafe { Filter::compile(text, call.tg_relation, rules.owner, Some) }?),
-    };
-    let key_index = match rules.mode {
-        Mode::Append => None,
-        // SAFETY: as above. A partitioned table has no rows to be found.
-        Mode::Mirror => Some(unsafe { KeyIndex::find(call.tg_relation, &bound.key_places()) }?),
-    };
-    let source = Rc::new(Source {
-        id,
-        index_id: rules.index_id,
-        watched: rules.relation,
-        are_changes: rules.are_changes(),
-        operations: rules.operations,
-        bound,
-        filter,
-        tells_all: rules.is_backfilled,
-        key: key_index,
-    });
-    SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
-    Ok(Some(source))
-}
-
-/// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
-fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
-    if as_user(home()?.owner, || is_hypertable(relation))? {
-        return Err(failure(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("table \"{table}\" has become a hypertable since it is watched"),
-            "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again.",
-        ));
-    }
-    Ok(())
-}
-
-/// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when
-/// a function does.
-pub(super) fn register_invalidation() {
-    if !REGISTERED.replace(true) {
-        // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
-        unsafe {
-            pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize));
-            pg_sys::CacheRegisterSyscacheCallback(
-                pg_sys::SysCacheIdentifier::PROCOID as i32,
-                Some(on_function_change),
-                pg_sys::Datum::from(0usize),
-            );
-        };
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    let all = relation == pg_sys::InvalidOid;
-    SOURCES.with_borrow_mut(|sources| {
-        sources.retain(|(of, _), source| !all && *of != relation.to_u32() && source.watched != relation);
-    });
-    if all || owner::is_home(relation) {
-        owner::forget_home();
-    }
-}
-
-/// A filter that was planned with a function in it may have to be planned anew.
-#[pg_guard]
-unsafe extern "C-unwind" fn on_function_change(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.filter.is_none()));
 }

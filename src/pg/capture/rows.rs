@@ -3,8 +3,37 @@
 use pgrx::pg_sys;
 
 use super::queue;
+use crate::record::Operation;
 
 pub(super) type Slot = *mut pg_sys::TupleTableSlot;
+
+/// A row as it was and as it is; one of them is null for inserts and deletes.
+#[derive(Clone, Copy)]
+pub(super) struct Versions {
+    pub(super) old: Slot,
+    pub(super) new: Slot,
+}
+
+impl Versions {
+    /// Those of a row-level trigger.
+    pub(super) fn of(call: &pg_sys::TriggerData, operation: Operation) -> Versions {
+        let none = std::ptr::null_mut();
+        match operation {
+            Operation::Insert => Versions { old: none, new: call.tg_trigslot },
+            Operation::Update => Versions { old: call.tg_trigslot, new: call.tg_newslot },
+            _ => Versions { old: call.tg_trigslot, new: none },
+        }
+    }
+
+    /// The one the filter looks at, and the record holds.
+    pub(super) fn told(self) -> Slot {
+        if self.new.is_null() {
+            self.old
+        } else {
+            self.new
+        }
+    }
+}
 
 /// Reads a transition table; of one that is not there, nothing.
 pub(super) struct Reader {

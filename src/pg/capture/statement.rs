@@ -6,12 +6,12 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::context::Context;
-use super::lenient::{attempted, Omissions};
+use super::lenient::Omissions;
 use super::queue::Writer;
-use super::rows::{read, value_in, Reader, Slot};
+use super::rows::{read, value_in, Reader, Slot, Versions};
 use super::{Event, Source};
 use crate::pg::filter::Evaluation;
-use crate::pg::report::{Failure, Outcome};
+use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Change, Operation, Stamp};
@@ -19,41 +19,13 @@ use crate::record::{Change, Operation, Stamp};
 /// Rows that are looked at before memory is given back, should few of them be queued.
 const STRETCH: usize = 1024;
 
-/// A row as it was and as it is; one of them is null for inserts and deletes.
-#[derive(Clone, Copy)]
-pub(super) struct Versions {
-    pub(super) old: Slot,
-    pub(super) new: Slot,
-}
-
-impl Versions {
-    /// Those of a row-level trigger.
-    pub(super) fn of(call: &pg_sys::TriggerData, operation: Operation) -> Versions {
-        let none = std::ptr::null_mut();
-        match operation {
-            Operation::Insert => Versions { old: none, new: call.tg_trigslot },
-            Operation::Update => Versions { old: call.tg_trigslot, new: call.tg_newslot },
-            _ => Versions { old: call.tg_trigslot, new: none },
-        }
-    }
-
-    /// The one the filter looks at, and the record holds.
-    pub(super) fn told(self) -> Slot {
-        if self.new.is_null() {
-            self.old
-        } else {
-            self.new
-        }
-    }
-}
-
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
 pub(super) struct Statement<'a> {
     pub(super) source: &'a Source,
     operation: Operation,
-    context: &'a Context,
+    pub(super) context: &'a Context,
     pub(super) writer: Writer,
-    filter: Option<Evaluation>,
+    pub(super) filter: Option<Evaluation>,
     pub(super) pseudonymizer: Option<Rc<Pseudonymizer>>,
     calendar: ServerCalendar,
     /// Made for the first record that needs it.
@@ -61,7 +33,7 @@ pub(super) struct Statement<'a> {
     pub(super) record: Vec<u8>,
     /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
     /// after an error.
-    lenience: Option<(Omissions<'a>, PgMemoryContexts)>,
+    pub(super) lenience: Option<(Omissions<'a>, PgMemoryContexts)>,
 }
 
 /// Queues what a trigger is called for.
@@ -106,7 +78,7 @@ pub(super) unsafe fn capture(
 impl Statement<'_> {
     /// Makes the filter ready, unless it is. It has to live as long as the statement: unless the writer is to go on after
     /// an error, when it has a context of its own, this is to be called in one that does.
-    fn prepare(&mut self) {
+    pub(super) fn prepare(&mut self) {
         let (Some(filter), None) = (&self.source.filter, &self.filter) else { return };
         self.context.in_filter(true);
         self.filter = Some(match &mut self.lenience {
@@ -126,48 +98,6 @@ impl Statement<'_> {
             None => Ok(()),
             Some((omissions, _)) => omissions.finish(),
         }
-    }
-
-    /// Does `work`, of which nothing remains if it fails and the writer is to go on: what it has added is taken back, and
-    /// the failure returned.
-    fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<Result<T, Box<Failure>>> {
-        if self.lenience.is_none() {
-            return work(self).map(Ok);
-        }
-        let (before, context) = (self.writer.len(), self.context);
-        let done = attempted(context, || {
-            self.prepare();
-            work(self)
-        })?;
-        if done.is_err() {
-            self.writer.truncate(before);
-            self.filter = None;
-            if let Some((_, arena)) = &mut self.lenience {
-                // SAFETY: the filter's state, which an error may have left in disorder, is all that is in there.
-                unsafe { arena.reset() };
-            }
-        }
-        Ok(done)
-    }
-
-    /// Does `work` for one row, which is told of as omitted if it fails and the writer is to go on.
-    ///
-    /// # Safety
-    /// The slots hold rows of the relation the source is bound to.
-    pub(super) unsafe fn attempt_row<T: Default>(
-        &mut self,
-        row: Versions,
-        work: impl FnOnce(&mut Self) -> Outcome<T>,
-    ) -> Outcome<T> {
-        let failure = match self.attempt(work)? {
-            Ok(done) => return Ok(done),
-            Err(failure) => failure,
-        };
-        if let Some((omissions, _)) = &mut self.lenience {
-            // SAFETY: handed on to the caller.
-            unsafe { omissions.add(self.context, row, &failure)? };
-        }
-        Ok(T::default())
     }
 
     /// The one row of a row-level trigger.

@@ -1,0 +1,53 @@
+//! What capture does for some rows, or for one, as far as it succeeds.
+
+use super::lenient::attempted;
+use super::rows::Versions;
+use super::statement::Statement;
+use crate::pg::report::{Failure, Outcome};
+
+impl Statement<'_> {
+    /// Does `work`, of which nothing remains if it fails and the writer is to go on: what it has added is taken back, and
+    /// the failure returned.
+    pub(super) fn attempt<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<Result<T, Box<Failure>>> {
+        if self.lenience.is_none() {
+            return work(self).map(Ok);
+        }
+        let (before, context) = (self.writer.len(), self.context);
+        let done = attempted(context, || {
+            self.prepare();
+            work(self)
+        })?;
+        if done.is_err() {
+            self.writer.truncate(before);
+            self.filter = None;
+            if let Some((_, arena)) = &mut self.lenience {
+                // SAFETY: the filter's state, which an error may have left in disorder, is all that is in there.
+                unsafe { arena.reset() };
+            }
+        }
+        Ok(done)
+    }
+
+    /// Does `work` for one row, which is told of as omitted if it fails and the writer is to go on.
+    ///
+    /// # Safety
+    /// The slots hold rows of the relation the source is bound to.
+    pub(super) unsafe fn attempt_row<T: Default>(
+        &mut self,
+        row: Versions,
+        work: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let failure = match self.attempt(work)? {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        if let Some((omissions, _)) = &mut self.lenience {
+            // SAFETY: handed on to the caller.
+            unsafe { omissions.add(self.context, row, &failure)? };
+        }
+        Ok(T::default())
+    }
+}
