@@ -1,4 +1,4 @@
--- Repairs that are due: $1 the table, $2 the index, $3 now, $4 how many at most. Locks them until the step is over.
+-- Repairs of a table that are due: $1 the table, $2 the index, $3 now, $4 how many at most. Locks them until the step is over.
 select r.id, r.operation, r.key_columns, r.key, r.number, r.changed_by, r.changed_at, r.transaction_id, r.error,
     r.enqueued_at, r.attempts
 from audit_algolia.repair as r

@@ -203,8 +203,8 @@ create table audit_algolia.repair (
     autovacuum_vacuum_cost_delay = 0,
     vacuum_truncate = off
 );
-create index repair_due on audit_algolia.repair (next_attempt_at, id);
-comment on index audit_algolia.repair_due is 'Finds the repairs that are due.';
+create index repair_due on audit_algolia.repair (relation, index_id, next_attempt_at, id);
+comment on index audit_algolia.repair_due is 'Finds the tables that have repairs, and of each those that are due.';
 comment on table audit_algolia.repair is
     'Changes that could not be captured while audit_algolia.on_capture_error was warn; a row disappears when the change has been queued after all, or has become a dead letter.';
 comment on column audit_algolia.repair.id is 'Number of the repair.';

@@ -12,6 +12,7 @@ mod rows;
 mod seam;
 mod step;
 mod tree;
+mod turns;
 mod walk;
 
 use pgrx::pg_sys;

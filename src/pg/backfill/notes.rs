@@ -18,6 +18,8 @@ use crate::record::Operation;
 pub(super) struct Group {
     pub(super) table: pg_sys::Oid,
     pub(super) index_id: i32,
+    /// When the first of them is.
+    pub(super) due: Micros,
     pub(super) source: i32,
     /// The table is no more.
     pub(super) is_gone: bool,
@@ -68,31 +70,22 @@ pub(super) fn lock_notes() -> bool {
     tables.into_iter().all(|(name, mode)| lock_named(name, mode).is_some())
 }
 
-/// For whom repairs are due.
-pub(super) fn next(now: Micros) -> Outcome<Option<Group>> {
+/// The tables and indices that have repairs.
+pub(super) fn groups() -> Outcome<Vec<Group>> {
     Spi::connect_mut(|client| {
-        let query = include_str!("../../../sql/next_repair.sql");
+        let mut groups = Vec::new();
         // Not a read-only query: it is to see what has been committed meanwhile.
-        let rows = client.update(query, Some(1), &[time(now).into()])?;
-        if rows.is_empty() {
-            return Ok(None);
+        for row in client.update(include_str!("../../../sql/repair_groups.sql"), None, &[])? {
+            groups.push(Group {
+                table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+                index_id: row.get(2)?.unwrap_or_default(),
+                due: row.get::<TimestampWithTimeZone>(3)?.map_or(0, |time| time.into_inner()),
+                source: row.get(4)?.unwrap_or_default(),
+                is_gone: row.get(5)?.unwrap_or_default(),
+                obstacle: row.get(6)?,
+            });
         }
-        let row = rows.first();
-        Ok(Some(Group {
-            table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-            index_id: row.get(2)?.unwrap_or_default(),
-            source: row.get(3)?.unwrap_or_default(),
-            is_gone: row.get(4)?.unwrap_or_default(),
-            obstacle: row.get(5)?,
-        }))
-    })
-}
-
-/// When the next repair is due.
-pub(super) fn first() -> Outcome<Option<Micros>> {
-    Spi::connect_mut(|client| {
-        let rows = client.update(include_str!("../../../sql/first_repair.sql"), Some(1), &[])?;
-        Ok(rows.first().get_one::<TimestampWithTimeZone>()?.map(|time| time.into_inner()))
+        Ok(groups)
     })
 }
 

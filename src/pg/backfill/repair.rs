@@ -12,6 +12,7 @@ use super::crew::transact;
 use super::notes::{self, lock_notes, Fate, Group, Noted};
 use super::rows::{find, with_snapshot};
 use super::step::{as_reader, load, lock_table, now};
+use super::turns::Turns;
 use super::walk::by_key;
 use crate::ledger::{object_hash, Hold, Micros};
 use crate::pg::capture::{Bound, Made, Mender, Uncaptured};
@@ -38,6 +39,7 @@ pub(super) struct Repairs {
     due: Micros,
     /// Steps in a row that have failed.
     failures: u32,
+    turns: Turns,
     dice: fastrand::Rng,
 }
 
@@ -50,7 +52,7 @@ enum Stepped {
 
 impl Repairs {
     pub(super) fn new(database: u32) -> Repairs {
-        Repairs { database, due: 0, failures: 0, dice: fastrand::Rng::new() }
+        Repairs { database, due: 0, failures: 0, turns: Turns::default(), dice: fastrand::Rng::new() }
     }
 
     /// There are new ones.
@@ -64,7 +66,7 @@ impl Repairs {
             return Some(self.due).filter(|due| *due != Micros::MAX);
         }
         let mut holds = Holds::new(self.database);
-        let stepped = transact(|| step(&mut holds, &mut self.dice));
+        let stepped = transact(|| step(&mut holds, &mut self.turns, &mut self.dice));
         // What has been queued can be seen now.
         drop(holds);
         self.due = match stepped {
@@ -145,15 +147,16 @@ impl Drop for Holds {
 }
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
-fn step(holds: &mut Holds, dice: &mut fastrand::Rng) -> Outcome<Stepped> {
+fn step(holds: &mut Holds, turns: &mut Turns, dice: &mut fastrand::Rng) -> Outcome<Stepped> {
     if !lock_notes() {
         return Ok(Stepped::Busy);
     }
     let (owner, begun_at) = (home()?.owner, now());
-    let Some(group) = as_user(owner, || notes::next(begun_at))? else {
-        return Ok(Stepped::Done(as_user(owner, notes::first)?));
+    let groups = as_user(owner, notes::groups)?;
+    let Some(group) = turns.next(&groups, begun_at) else {
+        return Ok(Stepped::Done(turns.first(&groups)));
     };
-    let due = as_user(owner, || notes::due(&group, begun_at, STEP))?;
+    let due = as_user(owner, || notes::due(group, begun_at, STEP))?;
     let fates = match (&group.obstacle, group.is_gone) {
         // With the table all its rows are gone, and nobody can ask for them any more.
         (_, true) => due.into_iter().map(|noted| (noted, Fate::Ended)).collect(),
@@ -164,7 +167,7 @@ fn step(holds: &mut Holds, dice: &mut fastrand::Rng) -> Outcome<Stepped> {
             if !lock_table(group.table, owner)? {
                 return Ok(Stepped::Busy);
             }
-            make(&group, due, holds)?
+            make(group, due, holds)?
         }
     };
     if !holds.last() {
@@ -176,16 +179,18 @@ fn step(holds: &mut Holds, dice: &mut fastrand::Rng) -> Outcome<Stepped> {
     }
     failpoint::reach("in repair");
     let backoff = guc::backoff();
-    let later = |attempts: i32, dice: f64| {
-        let delay = backoff.delay(u32::try_from(attempts).unwrap_or(0), dice);
-        now().saturating_add(i64::try_from(delay.as_micros()).unwrap_or(Micros::MAX))
+    let mut pause = |attempts: u32| {
+        let delay = backoff.delay(attempts, dice.f64());
+        i64::try_from(delay.as_micros()).unwrap_or(LONGEST_TROUBLE)
     };
+    let all_failed = fates.iter().all(|(_, fate)| matches!(fate, Fate::Failed(_)));
+    turns.take(group, all_failed && fates.len() as i64 >= STEP, &mut pause);
     as_user(owner, || {
-        notes::settle(&group, fates, |fate, attempts| match fate {
+        notes::settle(group, fates, |fate, attempts| match fate {
             Fate::Busy => now() + BUSY,
-            _ => later(attempts, dice.f64()),
+            _ => now().saturating_add(pause(u32::try_from(attempts).unwrap_or(0))),
         })?;
-        Ok(Stepped::Done(notes::first()?))
+        Ok(Stepped::Done(turns.first(&notes::groups()?)))
     })
 }
 

@@ -172,6 +172,26 @@ fn a_source_that_is_made_anew_takes_over_what_the_one_before_could_not_do() {
 }
 
 #[test]
+fn many_repairs_that_fail_hold_up_no_other_table() {
+    let stage = warning().setting("audit_algolia.retry_max", "5min").start().unwrap();
+    let mut scene = Scene::new(&stage, "many_fail");
+    scene.run(&format!("{TABLE}; create table other (id bigint primary key, v int)"));
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    crate::play::watch(&mut scene.db, "other", "other", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t select n, 0 from generate_series(1, 5000) as n");
+    scene.run("insert into other values (1, 0); update other set v = 1");
+    stage.wait_for_records("other", 1);
+    assert_eq!(scene.counts(), (5000, 5000, 0));
+    // A step of them at a time is tried while none can be made.
+    let tried =
+        format!("select count(*) from audit_algolia.repair where attempts > 0 and {}", of("many_fail"));
+    assert!(one::<i64>(&mut scene.db, &tried) < 5000);
+    scene.run("update t set v = 1");
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids().len(), 5000);
+}
+
+#[test]
 fn what_could_not_be_found_again_fails_as_ever() {
     let mut scene = shared("not_found_again");
     scene.run(

@@ -1,0 +1,38 @@
+-- The tables and indices that have repairs: each with the time at which its first is due, the source, if there is one,
+-- whether the table is gone, and why nothing can be done yet: a dump that is being restored has the triggers last, and
+-- until then rows may not be there. However many repairs there are, one of each is looked at.
+with recursive groups as (
+    (
+        select r.relation, r.index_id, r.next_attempt_at
+        from audit_algolia.repair as r
+        order by r.relation, r.index_id, r.next_attempt_at
+        limit 1
+    )
+    union all
+    select n.relation, n.index_id, n.next_attempt_at
+    from groups as g
+    cross join lateral (
+        select r.relation, r.index_id, r.next_attempt_at
+        from audit_algolia.repair as r
+        where (r.relation, r.index_id) > (g.relation, g.index_id)
+        order by r.relation, r.index_id, r.next_attempt_at
+        limit 1
+    ) as n
+)
+select
+    g.relation::pg_catalog.oid,
+    g.index_id,
+    g.next_attempt_at,
+    s.id,
+    c.oid is null,
+    case
+        when s.id is null then 'the table is not watched any more'
+        when not exists (
+            select
+            from pg_catalog.pg_trigger as t
+            where t.tgrelid = c.oid and t.tgname like pg_catalog.format('audit\_algolia\_%s\_%%', s.id)
+        ) then 'the table''s triggers are missing'
+    end
+from groups as g
+left join pg_catalog.pg_class as c on c.oid = g.relation
+left join audit_algolia.source as s on s.relation = g.relation and s.index_id = g.index_id
