@@ -273,7 +273,7 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
 
 /// # Safety
 /// `datum` is a varlena.
-unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+pub(in crate::pg) unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: detoasting returns a plain varlena, in the row itself or in the current context.
     unsafe {
         let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
