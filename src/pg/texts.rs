@@ -3,6 +3,8 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::capture::varlena_bytes;
+
 /// A text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) Vec<u8>);
@@ -10,17 +12,6 @@ pub(super) struct Bytes(pub(super) Vec<u8>);
 /// An array of texts, none of them null.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Texts(pub(super) Vec<Vec<u8>>);
-
-/// # Safety
-/// `datum` is a text.
-unsafe fn bytes_of(datum: pg_sys::Datum) -> Vec<u8> {
-    // SAFETY: handed on to the caller; detoasting returns a plain varlena, whose bytes are copied.
-    unsafe {
-        let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-        let length = pgrx::varlena::varsize_any_exhdr(plain);
-        std::slice::from_raw_parts(pgrx::varlena::vardata_any(plain).cast::<u8>(), length).to_vec()
-    }
-}
 
 fn text_of(bytes: &[u8]) -> pg_sys::Datum {
     // SAFETY: the bytes are copied, by their length, into the current context.
@@ -36,7 +27,7 @@ impl FromDatum for Bytes {
         _type: pg_sys::Oid,
     ) -> Option<Bytes> {
         // SAFETY: the caller asks for the type the value has.
-        (!is_null).then(|| Bytes(unsafe { bytes_of(datum) }))
+        (!is_null).then(|| Bytes(unsafe { varlena_bytes(datum) }.to_vec()))
     }
 }
 
@@ -79,7 +70,9 @@ impl FromDatum for Texts {
             );
             let all = 0..usize::try_from(count).unwrap_or(0);
             Some(Texts(
-                all.filter(|place| !*nulls.add(*place)).map(|place| bytes_of(*values.add(place))).collect(),
+                all.filter(|place| !*nulls.add(*place))
+                    .map(|place| varlena_bytes(*values.add(place)).to_vec())
+                    .collect(),
             ))
         }
     }

@@ -36,7 +36,7 @@ use source::{arguments, known_source, source_of, Source};
 
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
-pub(super) use decode::utf8;
+pub(super) use decode::{utf8, varlena_bytes};
 pub(super) use history::{History, Written};
 pub(super) use leaf::file_of;
 pub(super) use mender::{Made, Mender, Uncaptured};

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::context::Context;
 use super::lenient::Omissions;
-use super::queue::Writer;
+use super::queue::{Writer, FEW};
 use super::rows::{read, value_in, Reader, Slot, Versions};
 use super::{Event, Source};
 use crate::pg::filter::Evaluation;
@@ -127,6 +127,13 @@ impl Statement<'_> {
             let is_lenient = self.lenience.is_some();
             let old = Reader::open(call.tg_oldtable, call.tg_relation, is_lenient);
             let new = Reader::open(call.tg_newtable, call.tg_relation, is_lenient);
+            if old.count().max(new.count()) < FEW {
+                // What they take lives until the trigger returns, like all its memory.
+                let outcome = self.stretch(&old, &new).map(drop);
+                old.close();
+                new.close();
+                return outcome;
+            }
             let mut scratch = PgMemoryContexts::new("audit_algolia capture");
             let outcome = (|| {
                 let mut more = true;
