@@ -26,6 +26,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
     let mut search = Search { parts: VecDeque::new(), delivered: Vec::new(), refused: Vec::new() };
     search.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
     let mut report = first;
+    let mut last_task = None;
     for _ in 1..ROUNDS {
         let Some(rows) = search.parts.pop_front() else {
             break;
@@ -36,7 +37,10 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         report.attempts = report.attempts.saturating_add(attempts);
         (report.host, report.wire_bytes) = (host, wire_bytes);
         match &outcome {
-            Outcome::Delivered { .. } => search.delivered.extend(rows),
+            Outcome::Delivered { task_id } => {
+                search.delivered.extend(rows);
+                last_task = last_task.max(*task_id);
+            }
             Outcome::Rejected { reason, status, culprit } => {
                 search.cut(rows, &part, culprit, *status, reason);
                 report.outcome = outcome;
@@ -50,7 +54,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         }
     }
     if search.parts.is_empty() {
-        report.outcome = Outcome::Delivered { task_id: None };
+        report.outcome = Outcome::Delivered { task_id: last_task };
     }
     search.end(report)
 }

@@ -111,6 +111,8 @@ pub struct Landing<'a> {
     pub judged: bool,
     /// Arrived, and deleted from the queue.
     pub delivered: &'a [i64],
+    /// The indexing task of what has arrived, if the answer named one.
+    pub task: Option<i64>,
     /// How many older versions were deleted with them.
     pub superseded: i64,
     /// How many are dead or on probation: not to be claimed by anybody now.
@@ -370,6 +372,7 @@ impl Ledger {
             if !landing.delivered.is_empty() {
                 lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
             }
+            lane.last_task = lane.last_task.max(landing.task.unwrap_or(0));
             if (dealt_with as i64) < landed.rows {
                 lane.give_back(landed.span);
             }

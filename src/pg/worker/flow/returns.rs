@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::{complain, now, Cargo, Flow, Index, PAUSE};
-use crate::delivery::couriers::{Couriers, Return};
+use crate::delivery::couriers::{Collected, Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::ledger::{Landing, Micros, Sentence, Setback};
 use crate::pg::process;
@@ -33,6 +33,8 @@ struct Landed {
     /// What Algolia has said of the latest of the refused ones.
     complaint: Option<String>,
     setback: Option<Reverse>,
+    /// The indexing task of what has arrived.
+    task: Option<i64>,
     /// How many older versions of its objects were deleted.
     superseded: i64,
     /// A request of the batch may still be executed: until when its objects are held. Their versions stay in the queue
@@ -101,7 +103,9 @@ impl Landed {
 
 impl Flow {
     pub(super) fn settle_returns(&mut self) {
-        let returns = self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
+        let Collected { returns, replies } =
+            self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
+        self.note_replies(replies);
         let mut landed = Vec::with_capacity(returns.len());
         for Return { flight, report } in returns {
             match self.cargo.remove(&flight) {
@@ -146,6 +150,10 @@ impl Flow {
             waiting: Vec::new(),
             complaint: None,
             setback: None,
+            task: match outcome {
+                Outcome::Delivered { task_id } => task_id,
+                _ => None,
+            },
             superseded: 0,
             held_until,
         };
@@ -284,6 +292,7 @@ impl Flow {
         let landing = Landing {
             judged: batch.judged,
             delivered: batch.delivered(),
+            task: batch.task,
             superseded: batch.superseded,
             kept: batch.refused(),
             versions: &versions,
