@@ -49,12 +49,6 @@ pub fn identity(record: &str) -> Cow<'_, str> {
     bounded(rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest))
 }
 
-/// The identity of the object with an objectID.
-pub fn identity_of(object_id: &str) -> String {
-    let quoted = serde_json::Value::from(object_id).to_string();
-    bounded(quoted.get(1..quoted.len() - 1).unwrap_or_default()).into_owned()
-}
-
 fn bounded(id: &str) -> Cow<'_, str> {
     if id.len() <= LONGEST {
         return Cow::Borrowed(id);
@@ -94,7 +88,6 @@ mod tests {
             let json: serde_json::Value = serde_json::from_str(&deletion).unwrap();
             let quoted: String = serde_json::from_str(&format!("\"{}\"", identity(&deletion))).unwrap();
             assert_eq!(json["objectID"], quoted);
-            assert_eq!(identity(&deletion), identity_of(&quoted));
         }
     }
 

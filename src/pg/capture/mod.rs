@@ -10,6 +10,7 @@ mod context;
 mod decode;
 mod key;
 mod mirror;
+mod present;
 mod queue;
 mod rows;
 mod statement;
@@ -36,7 +37,8 @@ use rows::value_in;
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
-pub(super) use queue::next_id;
+pub(super) use present::{identity_of, identity_of_id, Key, Present};
+pub(super) use queue::{next_id, Writer};
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
 pub(super) const LEAF: &str = "partition";

@@ -98,6 +98,26 @@ fn next_block(sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> Ids 
     Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
 }
 
+/// Whether the database keeps its texts in UTF-8.
+fn is_utf8() -> bool {
+    // SAFETY: reads what is set when the session begins.
+    unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
+}
+
+/// A record as the queue keeps it. Records are made of strings, so they are valid; should one not be, it must not become
+/// a text all the same.
+pub(super) fn storable(record: &[u8]) -> Cow<'_, str> {
+    storable_in(is_utf8(), record)
+}
+
+fn storable_in(in_utf8: bool, record: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(record) {
+        Ok(record) if in_utf8 => Cow::Borrowed(record),
+        Ok(record) => escape_non_ascii(record),
+        Err(_) => String::from_utf8_lossy(record),
+    }
+}
+
 /// A row of the queue to be written.
 struct Row {
     id: i64,
@@ -108,7 +128,7 @@ struct Row {
 }
 
 /// Writes the records of one statement.
-pub(super) struct Writer {
+pub(in crate::pg) struct Writer {
     home: Home,
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
@@ -128,7 +148,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the queue. Its locks are kept until the transaction ends.
-    pub(super) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
+    pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
         let home = home()?;
         // SAFETY: the relations were found by name a moment ago; opening raises an error if they are gone.
         let (heap, pkey, now) = unsafe {
@@ -144,8 +164,7 @@ impl Writer {
             pkey,
             objects: None,
             is_plain,
-            // SAFETY: reads what is set when the session begins.
-            in_utf8: unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32,
+            in_utf8: is_utf8(),
             index_id,
             source,
             now,
@@ -157,7 +176,7 @@ impl Writer {
     }
 
     /// Adds one record under the next id, as `push_as` does.
-    pub(super) fn push(&mut self, record: &[u8]) -> bool {
+    pub(in crate::pg) fn push(&mut self, record: &[u8]) -> bool {
         let id = self.reserve();
         self.push_as(id, record)
     }
@@ -170,17 +189,26 @@ impl Writer {
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
     pub(super) fn push_as(&mut self, id: i64, record: &[u8]) -> bool {
-        let text = self.storable(record);
+        let text = storable_in(self.in_utf8, record);
         if let Some(record) = text.as_ref().into_datum() {
             self.rows.push(Row { id, action: Action::AddObject, record, object: None });
         }
         self.rows.len() >= BATCH
     }
 
+    /// The id of a version that is yet to be made.
+    pub(super) fn reserve_version(&self) -> i64 {
+        fresh_id(self.home.block_sequence)
+    }
+
     /// Adds a version of an object, the newest there is. Memory and result are as of `push_as`.
     pub(super) fn push_version(&mut self, action: Action, record: &[u8]) -> bool {
-        let id = fresh_id(self.home.block_sequence);
-        let text = self.storable(record);
+        self.push_version_as(self.reserve_version(), action, record)
+    }
+
+    /// Adds a version of an object under an id that was reserved for it.
+    pub(super) fn push_version_as(&mut self, id: i64, action: Action, record: &[u8]) -> bool {
+        let text = storable_in(self.in_utf8, record);
         let object = identity(&text).as_ref().into_datum();
         if let Some(record) = text.as_ref().into_datum() {
             self.rows.push(Row { id, action, record, object });
@@ -188,17 +216,8 @@ impl Writer {
         self.rows.len() >= BATCH
     }
 
-    /// Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
-    fn storable<'r>(&self, record: &'r [u8]) -> Cow<'r, str> {
-        match std::str::from_utf8(record) {
-            Ok(record) if self.in_utf8 => Cow::Borrowed(record),
-            Ok(record) => escape_non_ascii(record),
-            Err(_) => String::from_utf8_lossy(record),
-        }
-    }
-
     /// Writes what has been added.
-    pub(super) fn flush(&mut self) -> Outcome<()> {
+    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -229,7 +248,7 @@ impl Writer {
     }
 
     /// Closes the queue.
-    pub(super) fn close(self) {
+    pub(in crate::pg) fn close(self) {
         // SAFETY: the counterpart of `open`; the slots were made by `insert_together` and are used no more.
         unsafe {
             for slot in self.slots {
