@@ -159,6 +159,7 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Fail
 
 fn compare_source(
     table: &Table,
+    caller: pg_sys::Oid,
     (id, rules): (i32, SourceRules),
     window: Window,
     repair: bool,
@@ -177,16 +178,8 @@ fn compare_source(
         };
         let writer = if repair { Some(Writer::open(rules.index_id, id)?) } else { None };
         let is_mirrored = present.is_some();
-        let mut comparison = Comparison {
-            table,
-            id,
-            rules,
-            inquiry,
-            window,
-            present,
-            writer,
-            tally: Tally::default(),
-        };
+        let mut comparison =
+            Comparison { table, id, rules, inquiry, window, present, writer, tally: Tally::default() };
         comparison.walk()?;
         if is_mirrored {
             comparison.find_orphans(&neighbours)?;

@@ -1,0 +1,1 @@
+//! Algolia out of reach, keys without rights, workers that die.
