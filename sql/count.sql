@@ -1,4 +1,3 @@
--- Counts the undelivered rows of each index under one snapshot, for the counters in shared memory.
-select q.index_id, pg_catalog.count(*)
+-- Reads of each undelivered row its index, to be counted for the counters in shared memory.
+select q.index_id
 from audit_algolia.queue as q
-group by q.index_id

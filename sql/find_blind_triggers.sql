@@ -1,7 +1,7 @@
 -- Statement-level triggers of watched tables that do not see all rows they are meant to: rows come into a partition
 -- through its root, and out of an inheritance child through its parent, whose own triggers would see them in addition;
 -- and a subscription fires triggers for rows alone.
-select s.id, n.nspname::text, c.relname::text, o.operation, t.tgenabled::text
+select s.id, n.nspname::text, c.relname::text, o.operation, t.tgenabled::text, c.oid
 from audit_algolia.source as s
 cross join lateral pg_catalog.unnest(s.operations) as o (operation)
 join pg_catalog.pg_class as c on c.oid = s.relation

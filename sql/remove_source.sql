@@ -1,3 +1,10 @@
--- Forgets the rules of a source: $1 its id. Its index stays known, for rows may still be queued.
-delete from audit_algolia.source as s
-where s.id = $1
+-- Forgets the rules of a source, and how far its history has been queued: $1 its id. Its index stays known, for rows may
+-- still be queued.
+with gone as (
+    delete from audit_algolia.source as s
+    where s.id = $1
+    returning s.id
+)
+delete from audit_algolia.backfill as b
+using gone as g
+where b.source = g.id

@@ -1,4 +1,5 @@
--- The rules of one source: $1 its id, $2 the table at hand, which must be the watched one or a partition of it.
+-- The rules of one source: $1 its id, $2 the table at hand, which must be the watched one, a partition of it, or a child,
+-- such as the chunks of a hypertable, to which TimescaleDB copies the triggers that see each row.
 select
     s.index_id,
     s.columns,
@@ -10,11 +11,17 @@ select
     s.operations,
     s.relation::pg_catalog.oid,
     c.relowner,
-    s.mode
+    s.mode,
+    s.mode = 'mirror' and exists (
+        select
+        from audit_algolia.backfill as b
+        where b.source = s.id and b.state in ('waiting', 'running', 'throttled', 'failed')
+    )
 from audit_algolia.source as s
 join pg_catalog.pg_class as c on c.oid = s.relation
 where s.id = $1
     and (
         s.relation = $2
         or s.relation in (select p.relid from pg_catalog.pg_partition_ancestors($2) as p)
+        or s.relation in (select i.inhparent from pg_catalog.pg_inherits as i where i.inhrelid = $2)
     )

@@ -3,6 +3,7 @@
 //! The core (`delivery`, `record`, …) is plain Rust and builds without PostgreSQL; the shell (`pg`)
 //! is the only part that names pgrx and comes with one of the features `pg13` … `pg18`.
 
+pub mod backfill;
 pub mod claims;
 pub mod delivery;
 pub mod index_settings;

@@ -100,13 +100,12 @@ impl Regions {
         Some(newest)
     }
 
-    /// Removes the interval with the lowest ids and returns it.
-    pub fn take_oldest(&mut self) -> Option<Span> {
-        let oldest = self.oldest()?;
-        let len = self.used().len();
-        self.spans.copy_within(1..len, 0);
-        self.len = len - 1;
-        Some(oldest)
+    /// Removes, of the ids from `from` on, the interval with the lowest ones, and returns it.
+    pub fn take_oldest_from(&mut self, from: i64) -> Option<Span> {
+        let oldest = self.iter().find(|span| span.hi >= from)?;
+        let taken = Span { lo: oldest.lo.max(from), hi: oldest.hi };
+        self.remove(taken);
+        Some(taken)
     }
 
     /// From the lowest id to the highest.

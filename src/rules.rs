@@ -236,11 +236,19 @@ pub fn check_mode(mode: Option<&str>) -> Result<Mode, RuleError> {
     Mode::of(word).ok_or_else(|| unknown_word("mode", word, &MODES))
 }
 
-/// Checks `backfill`. There is no backfill for now.
-pub fn check_backfill(backfill: bool) -> Result<(), RuleError> {
-    match backfill {
-        true => Err(RuleError::UnsupportedBackfill),
-        false => Ok(()),
+/// Checks that there can be a backfill: what it sends are insertions.
+pub fn check_backfill(operations: &[Operation]) -> Result<(), RuleError> {
+    match operations.contains(&Operation::Insert) {
+        true => Ok(()),
+        false => Err(RuleError::BackfillWithoutInsert),
+    }
+}
+
+/// Checks `rows_per_second`.
+pub fn check_rows_per_second(rows: Option<i32>) -> Result<(), RuleError> {
+    match rows {
+        Some(..=0) => Err(RuleError::RowsPerSecond),
+        _ => Ok(()),
     }
 }
 

@@ -28,6 +28,7 @@ create table audit_algolia.source (
     operations text[] not null,
     mode text not null,
     created_at timestamptz not null default pg_catalog.now(),
+    seam bigint[],
     -- No foreign key: pg_restore with several jobs fills an extension's tables in any order.
     constraint source_pkey primary key (id)
 );
@@ -47,6 +48,60 @@ comment on column audit_algolia.source.filter is 'Condition a row must meet; NUL
 comment on column audit_algolia.source.operations is 'Operations that are captured.';
 comment on column audit_algolia.source.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.source.created_at is 'When the table was put under watch.';
+comment on column audit_algolia.source.seam is
+    'Which rows were there then: cluster, transaction that wrote this row, next transaction, the watching one and its command (0: none), how many were running, these, and the table''s files as pairs of oid and number.';
+
+-- One row per source that has, or had, history to send. The process that does it updates the row with each step, in the
+-- transaction that queues the step''s records: hence the room in its page, and no index but the key.
+create table audit_algolia.backfill (
+    source integer not null,
+    state text not null,
+    since timestamptz,
+    until timestamptz,
+    rows_per_second integer,
+    seam bigint[],
+    pass text,
+    cursor text[],
+    rows_total bigint,
+    rows_done bigint not null,
+    rows_queued bigint not null,
+    requested_at timestamptz not null,
+    started_at timestamptz,
+    ended_at timestamptz,
+    rate double precision not null,
+    rate_at timestamptz,
+    last_error text,
+    constraint backfill_pkey primary key (source),
+    constraint backfill_state_check
+        check (state in ('waiting', 'running', 'throttled', 'finished', 'cancelled', 'failed'))
+) with (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = off
+);
+comment on table audit_algolia.backfill is
+    'How far the history of watched tables has been queued; made by audit_algolia.watch() and audit_algolia.backfill(), shown by audit_algolia.backfill_progress.';
+comment on column audit_algolia.backfill.source is 'The source whose history it is.';
+comment on column audit_algolia.backfill.state is 'waiting, running, throttled, finished, cancelled or failed.';
+comment on column audit_algolia.backfill.since is 'Rows from this time on; NULL: from the beginning.';
+comment on column audit_algolia.backfill.until is 'Rows before this time; NULL: to the end.';
+comment on column audit_algolia.backfill.rows_per_second is 'Rows read a second at most; NULL: as fast as they are delivered.';
+comment on column audit_algolia.backfill.seam is
+    'Rows inserted later have been captured and are left out; as in source. NULL: no row is left out.';
+comment on column audit_algolia.backfill.pass is
+    'What is being read: by time, untimed (rows without a time), by key, or what has changed meanwhile.';
+comment on column audit_algolia.backfill.cursor is 'The last row read in this pass, as the texts of what it is ordered by; NULL: none yet.';
+comment on column audit_algolia.backfill.rows_total is 'Rows there are to read: counted if they are few, else estimated.';
+comment on column audit_algolia.backfill.rows_done is 'Rows read, without those that were captured anyway.';
+comment on column audit_algolia.backfill.rows_queued is 'Of these, rows that the filter has let through to the queue.';
+comment on column audit_algolia.backfill.requested_at is 'When it was asked for.';
+comment on column audit_algolia.backfill.started_at is 'When its first row was read.';
+comment on column audit_algolia.backfill.ended_at is 'When it was finished or cancelled, or failed.';
+comment on column audit_algolia.backfill.rate is 'Rows a second over the last seconds, as of rate_at.';
+comment on column audit_algolia.backfill.rate_at is 'When rate was last brought up to date.';
+comment on column audit_algolia.backfill.last_error is 'What keeps it from going on, or kept it last.';
 
 -- Each row is written once, by the capturing transaction, and deleted once, when it has been delivered:
 -- there is no UPDATE, hence the full pages. The key leads with the index so that an index that is paused or
@@ -79,7 +134,7 @@ comment on table audit_algolia.queue is
     'Records waiting for delivery; a row disappears when Algolia has accepted it. Pseudonymized and filtered: raw values never get here.';
 comment on column audit_algolia.queue.index_id is 'The index the record goes to.';
 comment on column audit_algolia.queue.source is 'The source it came from.';
-comment on column audit_algolia.queue.id is 'Order of capture; higher is newer.';
+comment on column audit_algolia.queue.id is 'Order of capture; higher is newer. History has ids below zero, the newest of it the highest.';
 comment on column audit_algolia.queue.enqueued_at is 'Start of the statement that captured the change.';
 comment on column audit_algolia.queue.action is 'What to do with the record: a = addObject, d = deleteObject.';
 comment on column audit_algolia.queue.record is 'The finished record, JSON text.';
@@ -145,6 +200,10 @@ select pg_catalog.setval(
     (extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8);
 comment on sequence audit_algolia.queue_block is 'Blocks of 1,024 queue ids, one for each capturing transaction.';
 
+-- The same for history, whose ids go down from -1,025.
+create sequence audit_algolia.backfill_block as bigint minvalue 1 cache 1 no cycle;
+comment on sequence audit_algolia.backfill_block is 'Blocks of 1,024 queue ids below zero, for history.';
+
 -- pg_dump carries the data along, the undelivered rows included.
 select pg_catalog.pg_extension_config_dump('audit_algolia.index', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.index_id_seq', '');
@@ -154,3 +213,5 @@ select pg_catalog.pg_extension_config_dump('audit_algolia.queue', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.queue_block', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.dead_letter', '');
 select pg_catalog.pg_extension_config_dump('audit_algolia.configuration', '');
+select pg_catalog.pg_extension_config_dump('audit_algolia.backfill', '');
+select pg_catalog.pg_extension_config_dump('audit_algolia.backfill_block', '');

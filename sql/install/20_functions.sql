@@ -81,6 +81,26 @@ create function audit_algolia.pseudonym(value text)
 comment on function audit_algolia.pseudonym(text) is
     'The pseudonym of a value under the current key. To resolve pseudonyms, compute it over your own users table.';
 
+create function audit_algolia.backfill(
+    source regclass,
+    since timestamptz default null,
+    until timestamptz default null,
+    rows_per_second integer default null)
+    returns void
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'backfill_wrapper';
+comment on function audit_algolia.backfill(regclass, timestamptz, timestamptz, integer) is
+    'Has the rows a watched table holds already delivered, newest first and behind all live rows; goes on where one with the same bounds has stopped. Needs ownership of the table.';
+
+create function audit_algolia.cancel_backfill(source regclass)
+    returns void
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'cancel_backfill_wrapper';
+comment on function audit_algolia.cancel_backfill(regclass) is
+    'Stops the backfill of a watched table. What it has queued is still delivered. Needs ownership of the table.';
+
 create function audit_algolia.secured_key(
     parent_key text,
     filters text,

@@ -80,3 +80,63 @@ comment on column audit_algolia.dead_letters.http_status is 'Algolia''s answer; 
 comment on column audit_algolia.dead_letters.error is 'Why it was refused.';
 comment on column audit_algolia.dead_letters.enqueued_at is 'When it was queued.';
 comment on column audit_algolia.dead_letters.died_at is 'When it was given up.';
+
+create view audit_algolia.backfill_progress as
+select
+    s.relation as source,
+    b.state,
+    case
+        when b.state = 'finished' then b.rows_done
+        when b.rows_total is not null then greatest(b.rows_total, b.rows_done)
+    end as rows_total,
+    b.rows_done,
+    case
+        when b.state = 'finished' then 100
+        -- An estimate may have been too low, and the last row is not read until it is.
+        when b.rows_total > 0 then least(99.9, pg_catalog.round(100.0 * b.rows_done / b.rows_total, 1))
+    end::double precision as percent,
+    r.rows_per_second,
+    case
+        when b.rows_total is not null and r.rows_per_second > 0
+            then pg_catalog.clock_timestamp()
+                + pg_catalog.make_interval(secs => greatest(b.rows_total - b.rows_done, 0) / r.rows_per_second)
+    end as eta,
+    b.started_at,
+    b.last_error,
+    i.name as index_name,
+    b.since,
+    b.until,
+    b.rows_per_second as rows_per_second_limit,
+    b.rows_queued,
+    b.requested_at,
+    b.ended_at
+from audit_algolia.backfill as b
+join audit_algolia.source as s on s.id = b.source
+join audit_algolia.index as i on i.id = s.index_id
+cross join lateral (
+    select case
+        when b.state in ('running', 'throttled') then
+            -- What has not moved for a while is slower than it was.
+            b.rate * pg_catalog.exp(-greatest(
+                0, extract(epoch from pg_catalog.clock_timestamp() - b.rate_at)::double precision - 2) / 10)
+        else 0
+    end as rows_per_second
+) as r;
+comment on view audit_algolia.backfill_progress is 'One row per source whose history has been asked for, and how far it has been queued.';
+comment on column audit_algolia.backfill_progress.source is 'The watched table.';
+comment on column audit_algolia.backfill_progress.state is
+    'waiting (has not begun), running, throttled (waits for delivery, or for its rows_per_second), finished, cancelled, failed.';
+comment on column audit_algolia.backfill_progress.rows_total is 'Rows there are to read: counted up to 100,000 where that is quick, else the planner''s estimate; exact when finished.';
+comment on column audit_algolia.backfill_progress.rows_done is 'Rows read, whether the filter let them through or not; without those captured since the table came under watch.';
+comment on column audit_algolia.backfill_progress.percent is 'rows_done of rows_total; 100 only when finished.';
+comment on column audit_algolia.backfill_progress.rows_per_second is 'Rows read a second, over the last seconds.';
+comment on column audit_algolia.backfill_progress.eta is 'When the last row will be queued at that speed.';
+comment on column audit_algolia.backfill_progress.started_at is 'When the first row was read.';
+comment on column audit_algolia.backfill_progress.last_error is 'What keeps it from going on, or kept it last.';
+comment on column audit_algolia.backfill_progress.index_name is 'The Algolia index the records go to.';
+comment on column audit_algolia.backfill_progress.since is 'Rows from this time on; NULL: from the beginning.';
+comment on column audit_algolia.backfill_progress.until is 'Rows before this time; NULL: to the end.';
+comment on column audit_algolia.backfill_progress.rows_per_second_limit is 'Rows read a second at most; NULL: as fast as they are delivered.';
+comment on column audit_algolia.backfill_progress.rows_queued is 'Of the rows read, those that were queued.';
+comment on column audit_algolia.backfill_progress.requested_at is 'When it was asked for.';
+comment on column audit_algolia.backfill_progress.ended_at is 'When it was finished or cancelled, or failed.';

@@ -6,8 +6,8 @@ revoke all on schema audit_algolia from public;
 -- A column of such a type, in somebody's table, would stand in the way of DROP EXTENSION.
 revoke all on type
     audit_algolia.index, audit_algolia.source, audit_algolia.queue, audit_algolia.dead_letter,
-    audit_algolia.configuration,
-    audit_algolia.sources, audit_algolia.dead_letters
+    audit_algolia.configuration, audit_algolia.backfill,
+    audit_algolia.sources, audit_algolia.dead_letters, audit_algolia.backfill_progress
 from public;
 
 -- The extension's owner works in the schema also when somebody else has made it.

@@ -22,7 +22,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 pub enum Verdict {
     /// Algolia has queued the batch.
     Delivered {
-        /// The indexing task; absent in an answer without content.
+        /// The indexing task, if the answer names one.
         task_id: Option<i64>,
     },
     /// This host does not work; another one may.
@@ -72,8 +72,8 @@ pub enum Verdict {
 /// Judges the response to a batch of the given number of rows.
 ///
 /// A 2xx counts as delivered only if its JSON lists one objectID per row: a page of a proxy or a body cut
-/// short proves nothing, and sending the same objectIDs again does no harm. A 204 says success and
-/// has no body by definition; Algolia's clients take it as such, and so does this function.
+/// short proves nothing, and sending the same objectIDs again does no harm. That holds for a 204 too: Algolia's
+/// clients take it for success, but its batch endpoint never answers so, and what swallows requests often does.
 pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
     if (200..300).contains(&response.status) {
         return accepted(response, rows);
@@ -174,14 +174,12 @@ fn refused(response: &Response, now: SystemTime) -> Verdict {
 }
 
 fn accepted(response: &Response, rows: usize) -> Verdict {
-    if response.status == 204 && response.body.is_empty() {
-        return Verdict::Delivered { task_id: None };
-    }
     let reason = match serde_json::from_slice::<Receipt>(&response.body) {
         Ok(receipt) if receipt.ids.len() == rows => {
             return Verdict::Delivered { task_id: receipt.task_id.as_i64() };
         }
         Ok(receipt) => format!("answer lists {} objectIDs for {rows} rows", receipt.ids.len()),
+        Err(_) if response.body.is_empty() => "answer is empty".to_owned(),
         Err(error) if error.is_eof() => "answer is cut short".to_owned(),
         Err(_) => "answer is not the JSON of a batch".to_owned(),
     };

@@ -3,7 +3,8 @@
 //! A host that fails is left alone for five minutes. One that times out stays in use, but is given
 //! more time at each further try, and its turn comes after the others' until it answers again: unlike the
 //! clients, which would wait for it first at every request, this sends thousands of batches in a row.
-//! When every host is down, all are forgiven at once, since trying beats waiting.
+//! When every host is down, all are forgiven at once, since trying beats waiting; those that have asked not to be
+//! called for a while only if all have.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub struct Hosts {
 struct Host {
     url: HostUrl,
     down_since: Option<Instant>,
+    /// Until when it has asked not to be called, when it last failed.
+    wait_until: Option<Instant>,
     /// Timeouts in a row, and when the last one was noted.
     timed_out: u32,
     timed_out_at: Option<Instant>,
@@ -66,6 +69,8 @@ pub enum HostResult {
     TimedOut,
     /// It could not be reached, or answered nonsense or a failure of its own.
     Failed,
+    /// It answered a failure of its own, and how long it asks not to be called.
+    Unwilling(Duration),
 }
 
 impl Hosts {
@@ -92,7 +97,14 @@ impl Hosts {
 
     /// The hosts of a list, in its order.
     pub fn explicit(list: Vec<HostUrl>, timeouts: Timeouts) -> Self {
-        let known = |url| Host { url, down_since: None, timed_out: 0, timed_out_at: None, answered: false };
+        let known = |url| Host {
+            url,
+            down_since: None,
+            wait_until: None,
+            timed_out: 0,
+            timed_out_at: None,
+            answered: false,
+        };
         Hosts { timeouts, hosts: list.into_iter().map(known).collect() }
     }
 
@@ -101,7 +113,8 @@ impl Hosts {
         let within =
             |since: Option<Instant>| since.is_some_and(|s| now.saturating_duration_since(s) < DOWN_FOR);
         if self.hosts.iter().all(|host| within(host.down_since)) {
-            for host in &mut self.hosts {
+            let none_is_willing = self.wait(now).is_some();
+            for host in self.hosts.iter_mut().filter(|host| none_is_willing || host.wait(now).is_none()) {
                 host.down_since = None;
                 host.timed_out = 0;
             }
@@ -111,6 +124,12 @@ impl Hosts {
         // The sort is stable: hosts in equal health keep the order of the list.
         plan.sort_by_key(|(_, host)| if within(host.timed_out_at) { host.timed_out } else { 0 });
         plan.into_iter().map(|(place, host)| self.candidate(place, host)).collect()
+    }
+
+    /// How long no host wants to be called; none if there is one that has not asked for it.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        // A host without a wish makes the whole none.
+        self.hosts.iter().map(|host| host.wait(now)).min().flatten()
     }
 
     fn candidate(&self, place: usize, host: &Host) -> Candidate {
@@ -133,6 +152,10 @@ impl Hosts {
         let Some(host) = self.hosts.get_mut(candidate.place) else {
             return;
         };
+        host.wait_until = match result {
+            HostResult::Unwilling(wait) => now.checked_add(wait),
+            _ => None,
+        };
         match result {
             HostResult::Answered => {
                 host.down_since = None;
@@ -144,8 +167,15 @@ impl Hosts {
                 host.timed_out = host.timed_out.max(candidate.timed_out.saturating_add(1));
                 host.timed_out_at = Some(now);
             }
-            HostResult::Failed => host.down_since = Some(now),
+            HostResult::Failed | HostResult::Unwilling(_) => host.down_since = Some(now),
         }
+    }
+}
+
+impl Host {
+    /// How long it still asks not to be called.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        self.wait_until?.checked_duration_since(now).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -213,6 +243,32 @@ mod tests {
             hosts.mark(&candidate, Failed, start);
         }
         assert_eq!(names(&hosts.plan(start)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_host_that_asks_for_time_gets_it_as_long_as_another_does_not() {
+        let (mut hosts, start) = (three(), Instant::now());
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let plan = hosts.plan(start);
+        hosts.mark(&plan[0], Unwilling(hour), start);
+        hosts.mark(&plan[1], Failed, start);
+        hosts.mark(&plan[2], Unwilling(minute), start);
+        assert_eq!(hosts.wait(start), None, "one has only failed");
+        assert_eq!(names(&hosts.plan(start)), ["b"]);
+        hosts.mark(&plan[1], Failed, start);
+        assert_eq!(names(&hosts.plan(start + minute)), ["b", "c"]);
+        assert_eq!(names(&hosts.plan(start + DOWN_FOR)), ["a", "b", "c"], "no memory is longer than that");
+    }
+
+    #[test]
+    fn when_all_ask_for_time_the_shortest_wish_counts() {
+        let (mut hosts, start) = (three(), Instant::now());
+        for (candidate, seconds) in hosts.plan(start).iter().zip([3600, 20, 90]) {
+            hosts.mark(candidate, Unwilling(Duration::from_secs(seconds)), start);
+        }
+        assert_eq!(hosts.wait(start + Duration::from_secs(5)), Some(Duration::from_secs(15)));
+        assert_eq!(hosts.wait(start + Duration::from_secs(20)), None);
+        assert_eq!(names(&hosts.plan(start)), ["a", "b", "c"], "trying beats waiting");
     }
 
     #[test]

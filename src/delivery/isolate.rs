@@ -14,16 +14,20 @@ use crate::delivery::outcome::{Outcome, Refusal, Report};
 /// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
 const ROUNDS: usize = 50;
 
+/// When so many have been refused one by one, without being named and without any other being taken, the search looks for
+/// something that is taken rather than for more of them: it may be that everything is refused.
+const DOUBTFUL: usize = 10;
+
 /// Delivers a batch by `send`, and all of it that Algolia takes when it does not take the whole.
 ///
 /// The report's outcome is that of the rows which are neither in `delivered` nor in `refused`; it is
-/// [`Outcome::Rejected`] only when the search for offenders broke off at its bound.
+/// [`Outcome::Rejected`] only when the search for offenders has left rows out.
 pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report {
     let first = send(batch);
     let Outcome::Rejected { reason, status, culprit } = &first.outcome else {
         return first;
     };
-    let mut search = Search { parts: VecDeque::new(), delivered: Vec::new(), refused: Vec::new() };
+    let mut search = Search::default();
     search.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
     let mut report = first;
     let mut last_task = None;
@@ -38,11 +42,15 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         (report.host, report.wire_bytes) = (host, wire_bytes);
         match &outcome {
             Outcome::Delivered { task_id } => {
-                search.delivered.extend(rows);
+                search.taken(rows);
                 last_task = last_task.max(*task_id);
             }
             Outcome::Rejected { reason, status, culprit } => {
-                search.cut(rows, &part, culprit, *status, reason);
+                if search.is_doubtful() {
+                    search.left_out = true;
+                } else {
+                    search.cut(rows, &part, culprit, *status, reason);
+                }
                 report.outcome = outcome;
             }
             // Nothing to be learned of records now; the rest waits with this part.
@@ -53,18 +61,21 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
             }
         }
     }
-    if search.parts.is_empty() {
+    if search.parts.is_empty() && !search.left_out {
         report.outcome = Outcome::Delivered { task_id: last_task };
     }
     search.end(report)
 }
 
 /// A search under way. Rows are named by their places in the whole batch.
+#[derive(Default)]
 struct Search {
     /// What is still to be sent, in this order.
     parts: VecDeque<Vec<usize>>,
     delivered: Vec<usize>,
     refused: Vec<Refusal>,
+    /// Parts have been refused and not looked into.
+    left_out: bool,
 }
 
 impl Search {
@@ -74,7 +85,8 @@ impl Search {
         let named = culprit.rows_in(part);
         let refusal = |place: usize| {
             let object_id = part.record(place).and_then(object_id);
-            rows.get(place).map(|row| Refusal { row: *row, object_id, status, reason: reason.to_owned() })
+            let (reason, proven) = (reason.to_owned(), named.contains(&place));
+            rows.get(place).map(|row| Refusal { row: *row, object_id, status, reason, proven })
         };
         if rows.len() == 1 {
             self.refused.extend(refusal(0));
@@ -102,7 +114,29 @@ impl Search {
         }
     }
 
-    fn end(self, report: Report) -> Report {
+    /// A part has arrived. If it is the first, whoever was refused before and not named is asked for once more: until then
+    /// it may have been everybody.
+    fn taken(&mut self, rows: Vec<usize>) {
+        if self.delivered.is_empty() {
+            let (proven, doubtful): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.refused).into_iter().partition(|refusal| refusal.proven);
+            self.refused = proven;
+            for refusal in doubtful.into_iter().rev() {
+                self.parts.push_front(vec![refusal.row]);
+            }
+        }
+        self.delivered.extend(rows);
+    }
+
+    /// Whether it looks as if everything were refused.
+    fn is_doubtful(&self) -> bool {
+        self.delivered.is_empty() && self.refused.iter().filter(|refusal| !refusal.proven).count() >= DOUBTFUL
+    }
+
+    fn end(mut self, report: Report) -> Report {
+        if !self.delivered.is_empty() {
+            self.refused.iter_mut().for_each(|refusal| refusal.proven = true);
+        }
         Report { delivered: self.delivered, refused: self.refused, ..report }
     }
 }

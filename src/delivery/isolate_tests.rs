@@ -173,6 +173,58 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
 }
 
 #[test]
+fn a_refusal_is_proven_by_a_name_or_by_what_is_taken() {
+    let proofs = |rows: usize, poison: Vec<usize>, wording| {
+        let mut server = Server::new(poison, wording);
+        let report = isolate(&batch(rows), |part| server.answer(part));
+        report.refused.iter().map(|refusal| refusal.proven).collect::<Vec<_>>()
+    };
+    for wording in [Wording::Classic, Wording::Newer, Wording::Column] {
+        assert_eq!(proofs(1, vec![0], wording), [true], "{wording:?} names it");
+        assert_eq!(proofs(2, vec![0, 1], wording), [true, true], "{wording:?} names both");
+    }
+    assert_eq!(proofs(1, vec![0], Wording::Mute), [false]);
+    assert_eq!(proofs(3, vec![0, 1, 2], Wording::Mute), [false; 3]);
+    assert_eq!(proofs(3, vec![0, 1], Wording::Mute), [true, true], "the third was taken");
+}
+
+#[test]
+fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
+    let mut server = Server::new([], Wording::Mute);
+    let mut left = 4;
+    // A gateway that refuses everything, and stops doing so in the middle of the search.
+    let report = isolate(&batch(4), |part| {
+        left -= 1;
+        server.poison = if left > 0 { (0..4).collect() } else { BTreeSet::new() };
+        server.answer(part)
+    });
+    assert_eq!(report.refused, []);
+    let mut delivered = report.delivered;
+    delivered.sort_unstable();
+    assert_eq!(delivered, [0, 1, 2, 3]);
+    assert!(matches!(report.outcome, Outcome::Delivered { .. }));
+}
+
+#[test]
+fn where_everything_is_refused_the_search_is_short() {
+    let mut server = Server::new(0..1000, Wording::Mute);
+    let report = isolate(&batch(1000), |part| server.answer(part));
+    assert!(matches!(report.outcome, Outcome::Rejected { .. }));
+    assert_eq!(report.refused.len(), DOUBTFUL);
+    assert!(report.refused.iter().all(|refusal| !refusal.proven));
+    assert!(report.attempts < 40, "{}", report.attempts);
+}
+
+#[test]
+fn a_good_half_behind_a_bad_one_is_found() {
+    let mut server = Server::new(0..500, Wording::Mute);
+    let report = isolate(&batch(1000), |part| server.answer(part));
+    assert_eq!(report.delivered, (500..1000).collect::<Vec<_>>());
+    assert!(report.refused.iter().all(|refusal| refusal.proven));
+    assert_eq!(server.taken(), report.delivered);
+}
+
+#[test]
 fn a_search_that_meets_an_outage_keeps_what_it_has_found() {
     let mut server = Server::new([10, 700], Wording::Classic);
     let report = isolate(&batch(1000), |part| {

@@ -18,7 +18,7 @@ pub enum Outcome {
     Retry {
         /// What each host that was tried had to say.
         reason: String,
-        /// The shortest wait Algolia asks for, if it asks; at most an hour.
+        /// The shortest wait Algolia asks for, if all of it asks; at most an hour.
         not_before: Option<Duration>,
     },
     /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413,
@@ -42,7 +42,7 @@ pub enum Outcome {
     },
 }
 
-/// A record that Algolia has refused by itself, or that it has named.
+/// A record that has been refused by itself, or that Algolia has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Its place in the batch.
@@ -53,6 +53,8 @@ pub struct Refusal {
     pub status: u16,
     /// Algolia's complaint.
     pub reason: String,
+    /// It is certainly about this record: it names it, or other records of the batch have been taken.
+    pub proven: bool,
 }
 
 /// A delivery, row by row and as statistics want it.

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
@@ -86,7 +86,7 @@ struct Delivery<'a> {
 /// How the walk over the hosts goes on after one of them.
 enum Step {
     Done(Outcome),
-    Next { cause: String, not_before: Option<Duration> },
+    Next { cause: String },
 }
 
 impl<T: Transport> Sink<T> {
@@ -210,17 +210,17 @@ impl<T: Transport> Sink<T> {
         };
         delivery.gzip = self.compress(delivery.body);
         let mut causes = Vec::with_capacity(plan.len());
-        let mut longest = None;
         for candidate in &plan {
             match self.at_host(candidate, delivery, clock) {
                 Step::Done(outcome) => return outcome,
-                Step::Next { cause, not_before } => {
+                Step::Next { cause } => {
                     causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
-                    longest = longest.max(not_before);
                 }
             }
         }
-        Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before: longest }
+        // What one host asks for itself is no reason to keep from the others.
+        let not_before = self.state().hosts(delivery.reads).wait(clock.instant());
+        Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
     }
 
     /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
@@ -259,7 +259,7 @@ impl<T: Transport> Sink<T> {
                         matches!(error, TransportError::Timeout(_) | TransportError::ConnectTimeout(_));
                     let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
-                    (health, Step::Next { cause, not_before: None })
+                    (health, Step::Next { cause })
                 }
             };
             self.state().hosts(delivery.reads).mark(candidate, health, clock.instant());
@@ -396,7 +396,8 @@ fn trouble(outcome: Outcome) -> Trouble {
 fn settle(verdict: Verdict) -> (HostResult, Step) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
-            return (HostResult::Failed, Step::Next { cause: reason, not_before });
+            let health = not_before.map_or(HostResult::Failed, HostResult::Unwilling);
+            return (health, Step::Next { cause: reason });
         }
         Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },

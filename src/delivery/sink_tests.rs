@@ -96,6 +96,11 @@ fn receipt(task: i64) -> Answer {
     status(200, &format!(r#"{{"taskID":{task},"objectIDs":["1","2"]}}"#))
 }
 
+/// A host that asks for time.
+fn busy(retry_after: &str) -> Answer {
+    Ok(Response { retry_after: Some(retry_after.to_owned()), ..status(503, "")? })
+}
+
 fn timeout() -> Answer {
     Err(TransportError::Timeout("no answer within 30 s".into()))
 }
@@ -253,15 +258,32 @@ fn algolias_own_hosts_are_tried_when_none_are_listed() {
 #[test]
 fn when_no_host_works_each_cause_is_kept() {
     let refused = Err(TransportError::Connect("connection refused".into()));
-    let mut busy = status(503, "").unwrap();
-    busy.retry_after = Some("9".into());
-    let stage = stage(vec![timeout(), refused, Ok(busy), receipt(1)]);
+    let stage = stage(vec![timeout(), refused, busy("9"), receipt(1)]);
     let reason =
         "a:1: no answer within 30 s; b:2: connection refused; c:3: 503 Service Unavailable".to_owned();
-    let not_before = Some(Duration::from_secs(9));
-    assert_eq!(stage.deliver(&batch()).outcome, Outcome::Retry { reason, not_before });
+    assert_eq!(stage.deliver(&batch()).outcome, Outcome::Retry { reason, not_before: None });
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
     assert_eq!(stage.hosts()[3], "a:1", "the host that only timed out is still up");
+}
+
+#[test]
+fn what_one_host_asks_for_stops_no_other() {
+    let refused = || Err(TransportError::Connect("connection refused".into()));
+    let stage = stage(vec![busy("3600"), refused(), refused(), receipt(1)]);
+    assert!(matches!(stage.deliver(&batch()).outcome, Outcome::Retry { not_before: None, .. }));
+    assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
+    assert_eq!(stage.hosts(), ["a:1", "b:2", "c:3", "b:2"]);
+}
+
+#[test]
+fn when_all_hosts_ask_for_time_the_first_that_may_be_called_again_counts() {
+    let stage = stage(vec![busy("3600"), busy("600"), busy("1800")]);
+    match stage.deliver(&batch()).outcome {
+        Outcome::Retry { not_before: Some(wait), .. } => {
+            assert!((590..=600).contains(&wait.as_secs()), "{wait:?}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

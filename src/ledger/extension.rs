@@ -19,10 +19,13 @@ impl Ledger {
     /// The extension has come or gone in a database: the launcher looks, and so do the workers. Both are told under one
     /// lock: a worker that looked in between would leave the launcher waiting for an answer that has been given.
     pub fn extension_changed(&mut self, oid: u32) -> Wakes {
-        if let Some(database) = self.database_mut(oid) {
-            database.extension = Extension::Unknown;
-            database.crashes = 0;
-            database.restart_at = 0;
+        match self.database_mut(oid) {
+            Some(database) => {
+                database.extension = Extension::Unknown;
+                database.crashes = 0;
+                database.restart_at = 0;
+            }
+            None => self.overlooked = oid,
         }
         self.mark_stale(oid).and(self.wake_launcher())
     }
@@ -60,8 +63,9 @@ impl Ledger {
         };
         let extension = if found == 0 { Extension::Absent } else { Extension::Present };
         let known = std::mem::replace(&mut entry.extension_oid, found);
-        if entry.extension != extension {
-            entry.extension = extension;
+        let is_news = std::mem::replace(&mut entry.extension, extension) != extension;
+        if is_news {
+            self.launcher_called = true;
             wakes.add(launcher);
         }
         if known != found && (known != 0 || found == 0) {
@@ -77,9 +81,9 @@ impl Ledger {
         }
     }
 
-    /// An index is paused or resumed. A lane that is not there yet is opened as the table says.
+    /// An index is paused or resumed.
     pub fn set_paused(&mut self, database: u32, index_id: i32, paused: bool) {
-        if let Some(lane) = self.find_lane(database, index_id).and_then(|place| self.lane_at(place)) {
+        if let Some(lane) = self.lane_mut(database, index_id) {
             lane.paused = paused;
         }
     }

@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Appetite, Count, Text};
+use super::{Appetite, Doubt, Text};
 use crate::regions::{Regions, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -11,12 +11,6 @@ pub const ID_BLOCK: i64 = 1024;
 /// Fresh spans closer to each other than this are claimed by one query: the stretch between
 /// them holds rows in flight at most, and walking a few of those is cheaper than a second query.
 const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
-
-/// The time over which the delivery rate is averaged, in seconds.
-const RATE_WINDOW: f64 = 10.0;
-
-/// An index's troubles are logged this often at most, by all workers together.
-const TELL_EVERY: Micros = 60_000_000;
 
 /// Microseconds since the server's epoch, as PostgreSQL's `timestamptz` counts them.
 pub type Micros = i64;
@@ -44,6 +38,8 @@ pub struct Claimable {
 pub enum Setback {
     /// The attempt failed and is repeated after the backoff.
     Retry,
+    /// All was refused, and it is not known what for; the next rows may show.
+    Doubt,
     /// Algolia refuses this client (credentials, rights, quota): only a person can mend it.
     Blocked,
 }
@@ -82,6 +78,8 @@ pub struct Lane {
     pub failed_at: Micros,
     /// No attempt before this time.
     pub retry_at: Micros,
+    /// What made attempts fail before this time may have been mended.
+    pub(super) mended_at: Micros,
     /// Rows given back by a failed attempt and not tried again since.
     pub retrying: i64,
     /// Committed, undelivered rows, those in flight included.
@@ -100,16 +98,18 @@ pub struct Lane {
     pub last_error_at: Micros,
     pub stats_reset: Micros,
     /// When these were last logged, 0: never. A failure, a refusal, a success after either.
-    told_at: Micros,
-    told_blocked_at: Micros,
-    told_recovery_at: Micros,
+    pub(super) told_at: Micros,
+    pub(super) told_blocked_at: Micros,
+    pub(super) told_recovery_at: Micros,
     /// The same of records that were given up, and how many there have been since.
-    told_deaths_at: Micros,
-    untold_deaths: i64,
+    pub(super) told_deaths_at: Micros,
+    pub(super) untold_deaths: i64,
     /// A failure has been logged, and no success since.
-    told: bool,
-    rate_rows: f64,
-    rate_at: Micros,
+    pub(super) told: bool,
+    /// What to think of refusals that name no record.
+    pub doubt: Doubt,
+    pub(super) rate_rows: f64,
+    pub(super) rate_at: Micros,
     /// The version of the settings the index is to be given, 0: none; not before when; and how often that has failed
     /// in a row.
     pub(super) settings_version: i64,
@@ -134,6 +134,7 @@ impl Lane {
         failures: 0,
         failed_at: 0,
         retry_at: 0,
+        mended_at: 0,
         retrying: 0,
         queued: 0,
         dead: 0,
@@ -153,6 +154,7 @@ impl Lane {
         told_deaths_at: 0,
         untold_deaths: 0,
         told: false,
+        doubt: Doubt::NONE,
         rate_rows: 0.0,
         rate_at: 0,
         settings_version: 0,
@@ -162,11 +164,18 @@ impl Lane {
 
     /// A commit has made `rows` rows within `spans` visible.
     pub fn publish(&mut self, spans: &Regions, rows: i64, now: Micros) {
+        // History is never fresh: it waits behind all live rows, the newest of it first.
+        for span in spans.iter().filter(|span| span.hi < 0) {
+            self.backlog.add(span.lo, span.hi);
+        }
+        if spans.newest().is_none_or(|span| span.hi < 0) {
+            return;
+        }
         if self.fresh.is_empty() {
             self.fresh_since = now;
             self.fresh_rows = 0;
         }
-        for span in spans.iter() {
+        for span in spans.iter().filter(|span| span.hi >= 0) {
             // The rest of the last block belongs to the same transaction, so nothing else can be in it.
             self.fresh.add(span.lo, span.hi | (ID_BLOCK - 1));
         }
@@ -203,6 +212,12 @@ impl Lane {
         Some(waiting.max(self.retry_at))
     }
 
+    /// Until when no batch is sent: what is published before then wakes nobody.
+    pub fn backs_off_until(&self, now: Micros) -> Option<Micros> {
+        let alone = self.failures == 0 || self.in_flight == 0;
+        (!self.paused && alone && self.retry_at > now).then_some(self.retry_at)
+    }
+
     fn fresh_due(&self, appetite: &Appetite) -> Micros {
         if appetite.linger == 0 || self.fresh_rows >= appetite.batch_rows {
             Micros::MIN
@@ -234,22 +249,27 @@ impl Lane {
     /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
     /// rows would keep the oldest waiting for ever.
     pub fn is_tails_turn(&self, tail_share: u32) -> bool {
-        !self.backlog.is_empty() && self.tail_credit + tail_share >= 100
+        self.has_tail() && self.tail_credit + tail_share >= 100
+    }
+
+    /// Whether there is a backlog of live rows. History has no tail: it yields to them, and goes newest first.
+    fn has_tail(&self) -> bool {
+        self.backlog.newest().is_some_and(|span| span.hi >= 0)
     }
 
     /// A batch is about to be taken: the tail earns its share of it.
     fn credit_tail(&mut self, tail_share: u32) {
-        if !self.backlog.is_empty() {
+        if self.has_tail() {
             // No more than a second turn is saved up while the tail cannot have its first.
             self.tail_credit = (self.tail_credit + tail_share).min(200);
         }
     }
 
-    /// Takes the oldest span of the backlog.
+    /// Takes the oldest span of the backlog, as far as it is of live rows.
     pub fn take_tail(&mut self, tail_share: u32) -> Option<Claimable> {
         self.credit_tail(tail_share);
         self.tail_credit = self.tail_credit.saturating_sub(100);
-        let span = self.backlog.take_oldest()?;
+        let span = self.backlog.take_oldest_from(0)?;
         Some(Claimable { span, end: End::Oldest, fresh: false })
     }
 
@@ -275,140 +295,4 @@ impl Lane {
             self.give_back(span);
         }
     }
-
-    /// Algolia has judged the records of an attempt that began at `started_at`, which shows that nothing is amiss any
-    /// more. An attempt that was under way when the latest failure was noted shows no such thing.
-    pub fn answered(&mut self, started_at: Micros) {
-        if !self.knew_of(started_at) {
-            self.failures = 0;
-            self.retry_at = 0;
-            self.retrying = 0;
-            self.blocked = false;
-        }
-    }
-
-    /// `rows` rows have arrived.
-    pub fn delivered(&mut self, rows: i64, now: Micros) {
-        self.delivered_total = self.delivered_total.saturating_add(rows);
-        self.last_delivered_at = now;
-        self.rate_rows = self.decayed(now) + rows as f64;
-        self.rate_at = now;
-    }
-
-    /// Whether an attempt that began at `started_at` was under way already when the latest failure was noted: then
-    /// it tells nothing new, and must not make the pause longer.
-    pub fn knew_of(&self, started_at: Micros) -> bool {
-        self.failures > 0 && started_at <= self.failed_at
-    }
-
-    /// `rows` rows of an attempt that began at `started_at` have not arrived; nothing is tried before `retry_at`.
-    pub fn set_back(
-        &mut self,
-        setback: Setback,
-        rows: i64,
-        reason: &str,
-        (started_at, retry_at): (Micros, Micros),
-        now: Micros,
-    ) {
-        if self.knew_of(started_at) {
-            self.retrying = self.retrying.saturating_add(rows);
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            self.failed_at = now;
-            self.retrying = rows;
-        }
-        self.retry_at = self.retry_at.max(retry_at);
-        self.failed_total = self.failed_total.saturating_add(rows);
-        self.blocked = setback == Setback::Blocked;
-        self.last_error.set(reason);
-        self.last_error_at = now;
-    }
-
-    /// What the counters say.
-    pub fn count(&self) -> Count {
-        Count { queued: self.queued, dead: self.dead }
-    }
-
-    /// `rows` records were refused, which tells nothing of the others.
-    pub fn refused(&mut self, rows: i64, reason: &str, now: Micros) {
-        self.failed_total = self.failed_total.saturating_add(rows);
-        self.last_error.set(reason);
-        self.last_error_at = now;
-    }
-
-    /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
-    /// if it was backing off before.
-    pub fn tell_trouble(&mut self, setback: Setback, now: Micros) -> bool {
-        let told_at = match setback {
-            Setback::Retry => &mut self.told_at,
-            Setback::Blocked => &mut self.told_blocked_at,
-        };
-        let is_news = is_long_ago(*told_at, now);
-        if is_news {
-            *told_at = now;
-            self.told = true;
-        }
-        is_news
-    }
-
-    /// Whether a success is to be logged, since the last thing logged was a failure.
-    pub fn tell_recovery(&mut self, now: Micros) -> bool {
-        let is_news = self.told && is_long_ago(self.told_recovery_at, now);
-        if is_news {
-            self.told_recovery_at = now;
-            self.told = false;
-        }
-        is_news
-    }
-
-    /// `dead` more records were given up: how many are to be logged now, if any.
-    pub fn tell_deaths(&mut self, dead: i64, now: Micros) -> Option<i64> {
-        self.untold_deaths = self.untold_deaths.saturating_add(dead);
-        let is_news = self.untold_deaths > 0 && is_long_ago(self.told_deaths_at, now);
-        is_news.then(|| {
-            self.told_deaths_at = now;
-            std::mem::take(&mut self.untold_deaths)
-        })
-    }
-
-    /// Forgets the backoff: the next attempt may start at once.
-    pub fn retry_now(&mut self) {
-        self.retry_at = 0;
-        self.failures = 0;
-        self.blocked = false;
-        self.settings_due = 0;
-        self.settings_failures = 0;
-    }
-
-    /// Rows a second over about the last ten seconds.
-    pub fn delivered_per_second(&self, now: Micros) -> f64 {
-        let rate = self.decayed(now) / RATE_WINDOW;
-        if rate < 0.001 {
-            0.0
-        } else {
-            rate
-        }
-    }
-
-    fn decayed(&self, now: Micros) -> f64 {
-        let seconds = now.saturating_sub(self.rate_at).max(0) as f64 / 1e6;
-        self.rate_rows * (-seconds / RATE_WINDOW).exp()
-    }
-
-    /// Sets the totals to zero; what is queued stays counted.
-    pub fn reset_stats(&mut self, now: Micros) {
-        self.enqueued_total = 0;
-        self.delivered_total = 0;
-        self.failed_total = 0;
-        self.dead_total = 0;
-        self.last_error.clear();
-        self.last_error_at = 0;
-        self.last_delivered_at = 0;
-        self.stats_reset = now;
-        self.rate_rows = 0.0;
-    }
-}
-
-fn is_long_ago(told_at: Micros, now: Micros) -> bool {
-    told_at == 0 || now.saturating_sub(told_at) >= TELL_EVERY
 }

@@ -8,8 +8,14 @@
 //! is a batch between its claim and its settlement.
 #![forbid(unsafe_code)]
 
+mod attempts;
+mod backfill;
+mod clock;
 mod commit;
+mod databases;
+mod doubt;
 mod extension;
+mod flights;
 mod lane;
 mod leftovers;
 mod objects;
@@ -24,20 +30,23 @@ mod text;
 mod view;
 mod worker;
 
-pub use commit::{Announcement, Change, Count, COMMITTING};
+pub use backfill::Backfiller;
+pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
+pub use databases::{Database, Extension, DATABASES};
+pub use doubt::Doubt;
 pub use extension::Duty;
+pub use flights::Landing;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;
-pub use roster::{Database, Exit, Extension, Wakes, DATABASES};
+pub use roster::{Exit, Wakes};
 pub use settings::Sent;
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
-use crate::claims::{Claim, ClaimTable};
-use crate::regions::Span;
+use crate::claims::ClaimTable;
 use room::Room;
 
 /// Indices, over all databases of the server, that can be delivered.
@@ -74,6 +83,8 @@ pub struct Ledger {
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
     committing: [Announcement; COMMITTING],
+    /// The latest place of the log at which the commit of queued rows ends.
+    durable_until: u64,
     prepared: [Prepared; PREPARED],
     probation: [Probation; PROBATIONS],
     claims: ClaimTable<CLAIMS>,
@@ -85,9 +96,15 @@ pub struct Ledger {
     opened_at: Micros,
     /// The address of the launcher's latch; 0 while there is none.
     pub launcher_latch: u64,
+    /// It has been called since it last began to look.
+    pub launcher_called: bool,
     pub launcher_pid: i32,
+    /// A database that has changed and for which there was no entry; 0: none.
+    pub overlooked: u32,
     /// When the next record on probation may be claimed; 0 while none is held back.
     parole_at: Micros,
+    /// The latest time anybody has told.
+    clock: Micros,
     launches: u32,
     /// Slots from this one on have never been taken.
     workers_ever_used: u32,
@@ -102,25 +119,6 @@ pub struct Appetite {
     pub linger: Micros,
     /// Per cent.
     pub tail_share: u32,
-}
-
-/// What became of the rows of a batch.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Landing<'a> {
-    /// Algolia has judged the records, whatever it said of each.
-    pub judged: bool,
-    /// Arrived, and deleted from the queue.
-    pub delivered: &'a [i64],
-    /// The indexing task of what has arrived, if the answer named one.
-    pub task: Option<i64>,
-    /// How many older versions were deleted with them.
-    pub superseded: i64,
-    /// How many are dead or on probation: not to be claimed by anybody now.
-    pub kept: usize,
-    /// The objects whose versions the batch holds, and of each the hash and the row.
-    pub versions: &'a [(i64, i64)],
-    /// A request of the batch may still be executed: until when the objects are held.
-    pub held_until: Option<Micros>,
 }
 
 /// What a worker is to do next.
@@ -146,6 +144,7 @@ impl Ledger {
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
+                durable_until: 0,
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
                     PREPARED],
                 probation: [Probation::EMPTY; PROBATIONS],
@@ -155,8 +154,11 @@ impl Ledger {
                 quarantine_ends_at: 0,
                 opened_at: 0,
                 launcher_latch: 0,
+                launcher_called: false,
                 launcher_pid: 0,
+                overlooked: 0,
                 parole_at: 0,
+                clock: 0,
                 launches: 0,
                 workers_ever_used: 0,
             })
@@ -250,6 +252,7 @@ impl Ledger {
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
+        self.tick(now);
         self.parole(now);
         self.end_quarantines(now);
         let Some(me) = self.workers.get(worker) else {
@@ -302,7 +305,8 @@ impl Ledger {
         for (place, _) in self.lanes_of(database) {
             let Some(lane) = self.lanes.get(place) else { continue };
             let fits = room.for_lane(place, lane);
-            if let (true, Some(at)) = (fits.fresh, lane.opens_at(appetite, fits.backlog)) {
+            let opens_at = lane.opens_at(appetite, fits.backlog).or_else(|| lane.backs_off_until(now));
+            if let (true, Some(at)) = (fits.fresh, opens_at) {
                 until = Some(until.map_or(at, |until| until.min(at)));
             }
             let is_left = |backlog| lane.opens_at(appetite, backlog).is_some_and(|at| at <= now);
@@ -314,137 +318,5 @@ impl Ledger {
             }
         }
         (until.into_iter().chain(self.next_parole()).chain(self.next_release()).min(), left)
-    }
-
-    /// Enters a row into the claim table; `false` when another worker holds it or the table is full.
-    pub fn claim(&mut self, worker: usize, id: i64) -> Claim {
-        let Some(me) = self.workers.get(worker) else {
-            return Claim::Full;
-        };
-        self.claims.claim(worker as u32 + 1, me.database, id)
-    }
-
-    /// Enters the rows claimed as a flight, while the claiming transaction is still under way. The `rest` of the span
-    /// stays with the worker until [`Ledger::claim_ended`]: rows that were read in vain are locked until then, and would
-    /// be passed over by whoever else is given them.
-    /// Returns the flight's place, or `None` when nothing was claimed.
-    pub fn claimed(&mut self, worker: usize, rest: Option<Span>, flight: Option<Flight>) -> Option<usize> {
-        let me = self.workers.get_mut(worker)?;
-        let lane = (me.scanning_lane as usize).checked_sub(1)?;
-        let place = match flight {
-            Some(flight) => Some(me.take_off(flight)?),
-            None => None,
-        };
-        match rest {
-            Some(rest) => me.scanning = rest,
-            None => me.scanning_lane = 0,
-        }
-        self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
-        place
-    }
-
-    /// The claiming transaction is over: what was not claimed of the span waits again.
-    pub fn claim_ended(&mut self, worker: usize) {
-        self.end_postponement(worker);
-        let Some(me) = self.workers.get_mut(worker) else { return };
-        let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
-        if let Some(lane) = lane.checked_sub(1).and_then(|lane| self.lanes.get_mut(lane)) {
-            lane.give_back(span);
-        }
-    }
-
-    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where
-    /// its lane is, if that has not been closed since.
-    pub fn landed(
-        &mut self,
-        worker: usize,
-        flight: usize,
-        ids: impl IntoIterator<Item = i64>,
-        landing: Landing<'_>,
-        now: Micros,
-    ) -> Option<usize> {
-        let landed = self.land(worker, flight, ids)?;
-        let dealt_with = landing.delivered.len() + landing.kept;
-        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
-            if landing.judged {
-                lane.answered(landed.started_at);
-            }
-            if !landing.delivered.is_empty() {
-                lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
-            }
-            lane.last_task = lane.last_task.max(landing.task.unwrap_or(0));
-            if (dealt_with as i64) < landed.rows {
-                lane.give_back(landed.span);
-            }
-        }
-        self.land_objects(worker, landed.lane as usize, landing);
-        if let Some(database) = self.workers.get(worker).map(|me| me.database) {
-            self.acquit(database, landing.delivered);
-        }
-        self.lane(landed.lane as usize).map(|_| landed.lane as usize)
-    }
-
-    /// Where the lane of a batch under way is, if it has not been closed since.
-    pub fn lane_of_flight(&self, worker: usize, flight: usize) -> Option<usize> {
-        let lane = self.workers.get(worker)?.flights.get(flight)?.lane as usize;
-        self.lane(lane).map(|_| lane)
-    }
-
-    fn land_objects(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
-        match landing.held_until {
-            None => self.release_objects(worker, lane, landing.versions.iter().map(|(hash, _)| *hash)),
-            Some(ends_at) => {
-                self.recall(lane);
-                self.hold_objects(worker, lane, landing.versions.iter().copied(), ends_at);
-            }
-        }
-    }
-
-    /// A batch has been delivered as a whole and its rows are deleted.
-    pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        let landing = Landing { judged: true, delivered: ids, ..Landing::default() };
-        self.landed(worker, flight, ids.iter().copied(), landing, now);
-    }
-
-    /// A batch was not delivered: its rows wait again.
-    pub fn released(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) {
-        self.landed(worker, flight, ids, Landing::default(), 0);
-    }
-
-    fn land(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) -> Option<Flight> {
-        let landed = self.workers.get_mut(worker)?.land(flight)?;
-        self.unclaim(worker, ids);
-        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
-            lane.in_flight -= landed.rows;
-        }
-        Some(landed)
-    }
-
-    /// A worker ends, whatever it was doing: everything it held waits again, objects until `held_until`, for its
-    /// requests may still be executed.
-    pub fn resign(&mut self, worker: usize, held_until: Micros) {
-        self.hold_all_objects(worker, held_until);
-        self.leave_probation(worker);
-        let Some(me) = self.workers.get_mut(worker) else {
-            return;
-        };
-        let (flights, postponed) = (me.flights, me.postponed);
-        let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
-        *me = Worker::EMPTY;
-        self.claims.release_all(worker as u32 + 1);
-        for flight in flights.iter().filter(|f| f.rows > 0) {
-            if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
-                lane.in_flight -= flight.rows;
-                lane.give_back(flight.span);
-            }
-        }
-        if let Some(lane) = self.lanes.get_mut(postponed.lane as usize) {
-            postponed.rows.iter().for_each(|span| lane.give_back(span));
-        }
-        if let Some((lane, span)) = scanning {
-            if let Some(lane) = self.lanes.get_mut(lane) {
-                lane.give_back(span);
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@
 //! then the queue is read and counted again.
 #![forbid(unsafe_code)]
 
-use super::{Change, Ledger, Micros, Wakes};
+use super::{Announcement, Change, Ledger, Micros, Wakes};
 
 /// Entries for prepared transactions; each takes one per index it has rows for, and one at least.
 pub const PREPARED: usize = 256;
@@ -25,15 +25,21 @@ pub struct Prepared {
     pub change: Change,
 }
 
+impl Prepared {
+    /// What a recount must know of it, for it may see the rows before they are published.
+    pub(super) fn announcement(&self) -> Announcement {
+        // COMMIT PREPARED waits for the disk.
+        Announcement::new(self.xid, self.database, &self.change, false)
+    }
+}
+
 impl Ledger {
-    /// The transaction `xid` has been prepared. Its rows are announced until it ends, so that a recount that sees
-    /// them before they are published does not count them twice.
+    /// The transaction `xid` has been prepared.
     pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[Change], stale: bool) {
         let free = self.prepared.iter().filter(|entry| entry.database == 0).count();
         if free < changes.len().max(1) {
             return;
         }
-        self.announce(xid, database, changes);
         let changes = if changes.is_empty() { &[Change::EMPTY] } else { changes };
         let places = self.prepared.iter_mut().filter(|entry| entry.database == 0);
         for (place, change) in places.zip(changes) {
@@ -44,20 +50,18 @@ impl Ledger {
     /// A prepared transaction has been committed: its rows are there now.
     pub fn commit_prepared(&mut self, gid: u64, database: u32, now: Micros) -> Wakes {
         let found = self.take_prepared(gid, database);
-        let Some((xid, stale)) = found.first().map(|entry| (entry.xid, entry.stale)) else {
+        let Some(stale) = found.first().map(|entry| entry.stale) else {
             return self.read_again(database);
         };
         let looking = if stale { self.extension_changed(database) } else { Wakes::default() };
         let changes: Vec<Change> =
             found.into_iter().map(|entry| entry.change).filter(|change| change.index_id != 0).collect();
-        looking.and(self.publish(xid, database, &changes, now))
+        looking.and(self.enter(database, &changes, now))
     }
 
     /// A prepared transaction has been rolled back.
     pub fn rollback_prepared(&mut self, gid: u64, database: u32) {
-        for entry in self.take_prepared(gid, database) {
-            self.retract(entry.xid);
-        }
+        self.take_prepared(gid, database);
     }
 
     fn take_prepared(&mut self, gid: u64, database: u32) -> Vec<Prepared> {

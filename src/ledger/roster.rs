@@ -1,10 +1,7 @@
-//! Who serves which database: the launcher's book, and whom to wake.
+//! Who serves which database, and whom to wake.
 #![forbid(unsafe_code)]
 
 use super::{Change, Kinds, LaneKey, Ledger, Micros, Stage, Worker, WORKERS};
-
-/// Databases the launcher can keep an eye on.
-pub const DATABASES: usize = 256;
 
 /// How a worker's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,63 +14,21 @@ pub enum Exit {
     Failed,
 }
 
-/// What is known about the extension in a database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Extension {
-    /// Nobody has looked since the server started, or something has changed since.
-    #[default]
-    Unknown,
-    Absent,
-    Present,
-}
-
-/// A database of the server. All zeroes is a free entry.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Database {
-    /// The database's oid; 0 marks a free entry.
-    pub oid: u32,
-    pub extension: Extension,
-    /// The oid of the extension whose indices have lanes here; 0 when there is none or nobody has looked.
-    pub extension_oid: u32,
-    /// A count of the tables is wanted: the counters may be off.
-    pub recount: bool,
-    /// The process that counts; 0 while none does, -1 while one is awaited.
-    pub counter: i32,
-    /// Since when a counting process is awaited.
-    pub counter_since: Micros,
-    /// No count is started before this time.
-    pub recount_at: Micros,
-    /// Counts that were not finished, one after the other.
-    pub failed_counts: u32,
-    /// When the whole queue was last looked through.
-    pub swept_at: Micros,
-    /// Statements that want the database to themselves: no worker is started while there are any.
-    pub holders: u32,
-    /// The statements have been forgotten if they have not ended by then.
-    pub held_until: Micros,
-    /// Workers that ended in failure one after the other.
-    pub crashes: u32,
-    /// No worker is started before this time.
-    pub restart_at: Micros,
-}
-
 /// Latches to set once the ledger's lock is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakes {
-    latches: [u64; WORKERS + 2],
+    latches: [u64; WORKERS + 3],
     count: usize,
 }
 
 impl Default for Wakes {
     fn default() -> Wakes {
-        Wakes { latches: [0; WORKERS + 2], count: 0 }
+        Wakes { latches: [0; WORKERS + 3], count: 0 }
     }
 }
 
 impl Wakes {
-    /// Adds a latch. There is room for those of all workers and of the launcher.
+    /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
     pub fn add(&mut self, latch: u64) {
         if latch != 0 {
             if let Some(free) = self.latches.get_mut(self.count) {
@@ -106,22 +61,16 @@ impl Wakes {
 }
 
 impl Ledger {
-    /// The entry of a database, made when it is new; `None` when the book is full.
-    pub fn database_mut(&mut self, oid: u32) -> Option<&mut Database> {
-        let place = self
-            .databases
-            .iter()
-            .position(|d| d.oid == oid)
-            .or_else(|| self.databases.iter().position(|d| d.oid == 0))?;
-        let entry = self.databases.get_mut(place)?;
-        entry.oid = oid;
-        Some(entry)
+    /// Notes that the launcher has to look again; the address of its latch.
+    pub(super) fn call_launcher(&mut self) -> u64 {
+        self.launcher_called = true;
+        self.launcher_latch
     }
 
     /// Has the launcher look at the databases.
-    pub fn wake_launcher(&self) -> Wakes {
+    pub fn wake_launcher(&mut self) -> Wakes {
         let mut wakes = Wakes::default();
-        wakes.add(self.launcher_latch);
+        wakes.add(self.call_launcher());
         wakes
     }
 
@@ -165,25 +114,6 @@ impl Ledger {
         let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
         other.awake();
         Some(other.latch)
-    }
-
-    /// Asks all workers of a database to leave, and keeps new ones away until `until`.
-    pub fn hold(&mut self, database: u32, until: Micros) -> Wakes {
-        if let Some(entry) = self.database_mut(database) {
-            entry.holders = entry.holders.saturating_add(1);
-            entry.held_until = until;
-        }
-        let mut wakes = Wakes::default();
-        for worker in self.workers_of(database) {
-            worker.leave = true;
-            wakes.add(worker.latch);
-        }
-        wakes
-    }
-
-    /// Whether somebody wants the database to itself.
-    pub fn is_held(&self, database: u32, now: Micros) -> bool {
-        self.databases.iter().any(|entry| entry.oid == database && entry.is_held(now))
     }
 
     /// Workers of a database, running or about to.
@@ -261,7 +191,7 @@ impl Ledger {
                 }
             }
         }
-        wakes.add(self.launcher_latch);
+        wakes.add(self.call_launcher());
         // Another worker takes over what this one held.
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
             other.awake();
@@ -273,11 +203,11 @@ impl Ledger {
 
 impl Ledger {
     /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
-    pub fn retry_all(&mut self, database: u32) {
+    pub fn retry_all(&mut self, database: u32, now: Micros) {
         for place in 0..super::LANES {
             if self.lane_key(place).is_some_and(|key| key.database == database) {
                 if let Some(lane) = self.lane_at(place) {
-                    lane.retry_now();
+                    lane.retry_now(now);
                 }
             }
         }
@@ -295,15 +225,19 @@ impl Ledger {
         is_due
     }
 
-    /// Whether there are rows that are counted while nobody knows where they are.
-    pub fn has_lost_rows(&self, database: u32) -> bool {
-        self.lanes_of(database)
-            .any(|(place, index_id)| self.is_losing_rows(place, LaneKey { database, index_id }))
+    /// Whether the counters of a database are off: rows are counted while nobody knows where they are, or more are held
+    /// than counted.
+    pub fn is_off(&self, database: u32) -> bool {
+        self.lanes_of(database).any(|(place, index_id)| {
+            let key = LaneKey { database, index_id };
+            self.lane(place).is_some_and(|lane| lane.counted)
+                && (self.is_losing_rows(place, key) || self.has_too_many(place, key))
+        })
     }
 
     /// Whether more rows are counted in a lane than are to be found by what is known.
     fn is_losing_rows(&self, place: usize, key: LaneKey) -> bool {
-        let Some(lane) = self.lane(place).filter(|lane| lane.counted && lane.queued > lane.in_flight) else {
+        let Some(lane) = self.lane(place).filter(|lane| lane.queued > lane.in_flight) else {
             return false;
         };
         let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty());
@@ -319,25 +253,32 @@ impl Ledger {
             && lane.queued > lane.in_flight + self.on_probation(key.database, key.index_id)
     }
 
-    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. Should rows
-    /// have been removed by hand, a recount tells.
+    /// Whether more rows of a lane are held than counted.
+    fn has_too_many(&self, place: usize, key: LaneKey) -> bool {
+        self.lane(place)
+            .is_some_and(|lane| lane.queued < lane.in_flight + self.on_probation(key.database, key.index_id))
+    }
+
+    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells
+    /// whether they have been removed by hand, or more have come than were counted: those nobody has announced, such as
+    /// rows written by hand, are taken off the counter when they are delivered all the same.
     pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
         let mut wakes = Wakes::default();
-        let mut any_lost = false;
+        let mut any_off = false;
         for place in 0..super::LANES {
             if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
-                let lost = self.is_losing_rows(place, key);
+                let (lost, has_too_many) = (self.is_losing_rows(place, key), self.has_too_many(place, key));
                 if let Some(lane) = self.lane_at(place) {
-                    any_lost |= lost;
+                    any_off |= lost || has_too_many;
                     if everything || lost {
                         lane.sweep();
                     }
                 }
             }
         }
-        if any_lost {
+        if any_off {
             self.request_recount(database);
-            wakes.add(self.launcher_latch);
+            wakes.add(self.call_launcher());
         }
         wakes
     }
@@ -351,7 +292,7 @@ impl Ledger {
         });
         if uncounted {
             self.request_recount(database);
-            wakes.add(self.launcher_latch);
+            wakes.add(self.call_launcher());
         }
         wakes
     }
@@ -373,46 +314,5 @@ impl Ledger {
             }
         }
         wakes
-    }
-
-    /// Whether a process of ours is in a database, or on its way there.
-    pub fn is_occupied(&mut self, database: u32) -> bool {
-        self.workers_of(database).next().is_some()
-            || self.databases.iter().any(|entry| entry.oid == database && entry.counter != 0)
-    }
-
-    /// Lets workers into a database again.
-    pub fn unhold(&mut self, database: u32) -> Wakes {
-        let mut wakes = Wakes::default();
-        let launcher = self.launcher_latch;
-        if let Some(entry) = self.database_mut(database) {
-            entry.holders = entry.holders.saturating_sub(1);
-            wakes.add(launcher);
-        }
-        wakes
-    }
-}
-
-impl Database {
-    /// A free entry.
-    pub const EMPTY: Database = Database {
-        oid: 0,
-        extension: Extension::Unknown,
-        extension_oid: 0,
-        recount: false,
-        recount_at: 0,
-        failed_counts: 0,
-        swept_at: 0,
-        holders: 0,
-        counter: 0,
-        counter_since: 0,
-        held_until: 0,
-        crashes: 0,
-        restart_at: 0,
-    };
-
-    /// Whether somebody wants the database to itself.
-    pub fn is_held(&self, now: Micros) -> bool {
-        self.holders > 0 && self.held_until > now
     }
 }

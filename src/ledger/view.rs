@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ledger, Micros, Stage};
+use crate::regions::Span;
 
 impl Ledger {
     /// Processes that deliver for a database.
@@ -14,9 +15,23 @@ impl Ledger {
         self.ends(database, index_id).map(|(lo, _)| lo).min()
     }
 
-    /// No waiting row of the index has a higher id; `None` when none waits.
-    pub fn highest(&self, database: u32, index_id: i32) -> Option<i64> {
-        self.ends(database, index_id).map(|(_, hi)| hi).max()
+    /// All waiting live rows of the index have ids within this span; `None` when none waits.
+    pub fn live_rows(&self, database: u32, index_id: i32) -> Option<Span> {
+        self.within(database, index_id, Span { lo: 0, hi: i64::MAX })
+    }
+
+    /// The same of history.
+    pub fn history(&self, database: u32, index_id: i32) -> Option<Span> {
+        self.within(database, index_id, Span { lo: i64::MIN, hi: -1 })
+    }
+
+    fn within(&self, database: u32, index_id: i32, limits: Span) -> Option<Span> {
+        let ends = self.ends(database, index_id).map(|(lo, hi)| (lo.max(limits.lo), hi.min(limits.hi)));
+        let ends = ends.filter(|(lo, hi)| lo <= hi);
+        ends.fold(None, |span: Option<Span>, (lo, hi)| match span {
+            None => Some(Span { lo, hi }),
+            Some(span) => Some(Span { lo: span.lo.min(lo), hi: span.hi.max(hi) }),
+        })
     }
 
     /// Every span in which a waiting row of the index can be: published, left over, put off, being read, in flight, held

@@ -4,8 +4,12 @@
 //! Snapshot and counters are taken in one moment, under the ledger's lock; what commits later is in neither, what
 //! committed just before without having been counted yet is known by its announcement. Hence the difference between
 //! the count and the counters at that moment is exactly the error, and adding it is right whenever it is done.
+//!
+//! A count of millions of rows takes seconds, and whoever wants the table to itself, as `DROP EXTENSION` does, must not
+//! wait for so long: the rows are read by parts, and between two of them the counter gives way.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -63,6 +67,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
 /// When the count was not finished, it is asked for again.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     if let Some(database) = DATABASE.take() {
         end(database, true);
     }
@@ -75,8 +80,12 @@ fn end(database: u32, again: bool) {
     shmem::wake(wakes.unwrap_or_default());
 }
 
+/// How many rows are read between two looks at who is waiting.
+const PART: i64 = 10_000;
+
 /// One of the tables that are counted.
 struct Subject {
+    table: &'static CStr,
     query: &'static str,
     /// Of a counter or an announcement, what is about this table.
     part: fn(Count) -> i64,
@@ -85,18 +94,20 @@ struct Subject {
 }
 
 const QUEUE: Subject = Subject {
+    table: c"queue",
     query: include_str!("../../sql/count.sql"),
     part: |count| count.queued,
     count: |queued| Count { queued, dead: 0 },
 };
 
 const DEAD_LETTERS: Subject = Subject {
+    table: c"dead_letter",
     query: include_str!("../../sql/count_dead.sql"),
     part: |count| count.dead,
     count: |dead| Count { queued: 0, dead },
 };
 
-/// Counts; `false` when that failed and has to be done again.
+/// Counts; `false` when that failed or others came first, and has to be done again.
 fn count(database: u32, subject: &Subject) -> bool {
     // SAFETY: a transaction of our own whose snapshot is kept for its whole length.
     unsafe {
@@ -111,7 +122,7 @@ fn count(database: u32, subject: &Subject) -> bool {
     if present {
         let before = expected(database, subject);
         match (count_rows(subject), shmem::ledger()) {
-            (Ok(counted), Some(mut ledger)) => ledger.correct(database, &before, &counted),
+            (Ok(Some(counted)), Some(mut ledger)) => ledger.correct(database, &before, &counted),
             _ => done = false,
         }
     }
@@ -153,14 +164,52 @@ fn expected(database: u32, subject: &Subject) -> HashMap<i32, Count> {
     expected.into_iter().map(|(index, rows)| (index, (subject.count)(rows))).collect()
 }
 
-fn count_rows(subject: &Subject) -> spi::Result<HashMap<i32, Count>> {
-    Spi::connect(|client| {
-        let mut counted = HashMap::new();
-        for row in client.select(subject.query, None, &[])? {
-            if let (Some(index), Some(rows)) = (row.get(1)?, row.get(2)?) {
-                counted.insert(index, (subject.count)(rows));
+/// The rows of each index; `None` when somebody else wants the table.
+fn count_rows(subject: &Subject) -> spi::Result<Option<HashMap<i32, Count>>> {
+    let cursor = Spi::connect(|client| {
+        Ok::<_, spi::Error>(client.try_open_cursor(subject.query, &[])?.detach_into_name())
+    })?;
+    let mut counted: HashMap<i32, i64> = HashMap::new();
+    loop {
+        // Each part has a connection of its own, whose end frees its rows.
+        let read = Spi::connect(|client| {
+            let mut cursor = client.find_cursor(&cursor)?;
+            let rows = cursor.fetch(PART)?;
+            let read = rows.len() as i64;
+            for row in rows {
+                if let Some(index) = row.get(1)? {
+                    *counted.entry(index).or_default() += 1;
+                }
             }
+            cursor.detach_into_name();
+            Ok::<_, spi::Error>(read)
+        })?;
+        failpoint::reach("in the middle of a count");
+        if read < PART {
+            break;
         }
-        Ok(counted)
-    })
+        if is_wanted(subject.table) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(counted.into_iter().map(|(index, rows)| (index, (subject.count)(rows))).collect()))
+}
+
+/// Whether somebody waits for a lock on the table that ours is in the way of.
+///
+/// A lock of another kind, that conflicts with theirs, is asked for without waiting: whoever waits for a lock comes before
+/// those who ask later. (The server's own `LockHasWaiters` is not made for locks as weak as the one we hold: these are
+/// not in the table where it looks.)
+fn is_wanted(table: &CStr) -> bool {
+    // SAFETY: look-ups in the catalogs, inside a transaction; what has been locked is unlocked. Our own lock on the table
+    // stays, so that its oid keeps its meaning.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
+        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
+        let is_free = pg_sys::ConditionalLockRelationOid(table, pg_sys::RowShareLock as i32);
+        if is_free {
+            pg_sys::UnlockRelationOid(table, pg_sys::RowShareLock as i32);
+        }
+        !is_free
+    }
 }

@@ -1,6 +1,6 @@
 //! Points at which a test makes a process fail. Only the feature `failpoints` has them, which no release is built with.
 //!
-//! A file `audit_algolia.failpoint` in the data folder names a point and what happens there: `kill` or `error`. Whoever
+//! A file `audit_algolia.failpoint` in the data folder names a point and what happens there: `kill`, `stop` or `error`. Whoever
 //! gets there first removes the file, so that each order is carried out once.
 
 /// The process has come to a point.
@@ -22,8 +22,15 @@ pub(super) fn reach(point: &str) {
     if std::fs::remove_file(FILE).is_err() {
         return;
     }
-    if action.trim() == "kill" {
-        let _ = kill(Pid::this(), Signal::SIGKILL);
+    let signal = match action.trim() {
+        "kill" => Some(Signal::SIGKILL),
+        // Whoever gave the order has it go on.
+        "stop" => Some(Signal::SIGSTOP),
+        _ => None,
+    };
+    if let Some(signal) = signal {
+        let _ = kill(Pid::this(), signal);
+        return;
     }
     ereport!(
         PgLogLevel::ERROR,

@@ -3,9 +3,8 @@
 //! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session
 //! that runs such a statement asks the workers to leave first, waits for them, and lets them back in afterwards.
 
-use std::collections::hash_map::DefaultHasher;
-use std::ffi::CStr;
-use std::hash::{Hash, Hasher};
+mod concern;
+
 use std::os::raw::c_char;
 
 use nix::sys::signal::{kill, Signal};
@@ -15,6 +14,7 @@ use pgrx::prelude::*;
 
 use super::{process, shmem, xact};
 use crate::ledger::Micros;
+use concern::{concern, Concern};
 
 /// How long a statement waits for the workers to leave its database. Longer than they ever need; then the server
 /// itself complains about the connection.
@@ -59,34 +59,6 @@ unsafe extern "C-unwind" fn on_object_access(
     }
 }
 
-/// What is done to a database.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    Drop,
-    Rename,
-    Other,
-}
-
-/// What a utility statement means to us.
-enum Concern {
-    None,
-    /// The database must be empty of connections.
-    Database {
-        oid: u32,
-        is_drop: bool,
-        is_rename: bool,
-    },
-    /// There will be one more database, perhaps with the extension.
-    NewDatabase,
-    /// Rows are copied into the extension's own tables.
-    Import,
-    /// The current transaction is prepared under this identifier.
-    Prepare(u64),
-    /// A transaction prepared earlier ends now.
-    CommitPrepared(u64),
-    RollbackPrepared(u64),
-}
-
 /// What is left to do when a statement has been carried out.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -95,6 +67,9 @@ enum After {
     CommitPrepared(u64),
     RollbackPrepared(u64),
 }
+
+/// How long the process that sends history is waited for: its steps are short, but some of its queries need not be.
+const STEP_PATIENCE: Micros = 500_000;
 
 /// The hook itself is not guarded, and its frame owns nothing: an error of the statement passes it by as it would pass
 /// a function in C. pgrx's guard would make the error anew, without its position, its context and the names of table
@@ -155,8 +130,10 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         // SAFETY: reads the session's state.
         Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
         Concern::Database { oid, is_drop, .. } => empty(oid, is_drop),
-        // Others see the database when the transaction has committed.
-        Concern::NewDatabase => xact::note_new_database(),
+        // Others see it when the transaction has committed.
+        Concern::Databases => xact::note_databases(),
+        // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
+        Concern::DropExtension => stop_backfill(my_database()),
         Concern::Import => xact::note_import(),
         Concern::Prepare(gid) => xact::note_prepare(gid),
         Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
@@ -181,115 +158,6 @@ unsafe extern "C-unwind" fn after_utility(after: After) {
     }
 }
 
-/// # Safety
-/// `node` is a valid utility statement or null.
-unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
-    // SAFETY: each cast follows the node's own tag.
-    unsafe {
-        let Some(tag) = node.as_ref().map(|node| node.type_) else {
-            return Concern::None;
-        };
-        match tag {
-            pg_sys::NodeTag::T_DropdbStmt => {
-                database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
-            }
-            pg_sys::NodeTag::T_RenameStmt => {
-                let rename = &*node.cast::<pg_sys::RenameStmt>();
-                if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
-                    database(rename.subname, Change::Rename)
-                } else {
-                    Concern::None
-                }
-            }
-            pg_sys::NodeTag::T_CreatedbStmt => {
-                let create = &*node.cast::<pg_sys::CreatedbStmt>();
-                match option(create.options, c"template") {
-                    Some(template) => database(template, Change::Other),
-                    None => Concern::NewDatabase,
-                }
-            }
-            pg_sys::NodeTag::T_AlterDatabaseStmt => {
-                let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
-                match option(alter.options, c"tablespace") {
-                    Some(_) => database(alter.dbname, Change::Other),
-                    None => Concern::None,
-                }
-            }
-            pg_sys::NodeTag::T_CopyStmt => {
-                let copy = &*node.cast::<pg_sys::CopyStmt>();
-                // A dump names tables with their schemas.
-                let schema = copy.relation.as_ref().map_or(std::ptr::null_mut(), |table| table.schemaname);
-                if copy.is_from && !schema.is_null() && CStr::from_ptr(schema) == c"audit_algolia" {
-                    Concern::Import
-                } else {
-                    Concern::None
-                }
-            }
-            pg_sys::NodeTag::T_TransactionStmt => {
-                use pg_sys::TransactionStmtKind::*;
-                let transaction = &*node.cast::<pg_sys::TransactionStmt>();
-                match transaction.kind {
-                    TRANS_STMT_PREPARE => Concern::Prepare(hash(transaction.gid)),
-                    TRANS_STMT_COMMIT_PREPARED => Concern::CommitPrepared(hash(transaction.gid)),
-                    TRANS_STMT_ROLLBACK_PREPARED => Concern::RollbackPrepared(hash(transaction.gid)),
-                    _ => Concern::None,
-                }
-            }
-            _ => Concern::None,
-        }
-    }
-}
-
-/// # Safety
-/// `name` is a C string or null.
-unsafe fn database(name: *const c_char, change: Change) -> Concern {
-    if name.is_null() {
-        return Concern::None;
-    }
-    // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
-    let oid = unsafe { pg_sys::get_database_oid(name, true) };
-    if oid == pg_sys::InvalidOid || !is_owner(oid) {
-        Concern::None
-    } else {
-        Concern::Database {
-            oid: oid.to_u32(),
-            is_drop: change == Change::Drop,
-            is_rename: change == Change::Rename,
-        }
-    }
-}
-
-/// Whether the current user may do such things to a database. The server will refuse others, so our processes need
-/// not leave for them.
-fn is_owner(database: pg_sys::Oid) -> bool {
-    // SAFETY: look-ups in the catalogs, inside the statement's transaction.
-    unsafe {
-        let user = pg_sys::GetUserId();
-        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
-        return pg_sys::pg_database_ownercheck(database, user);
-        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
-        return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user);
-    }
-}
-
-/// The text of a named option.
-///
-/// # Safety
-/// `options` is a list of DefElem nodes, or null.
-unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_char> {
-    // SAFETY: the list's elements are read within its length; defGetString answers for any kind of value.
-    unsafe {
-        let list = options.as_ref()?;
-        for place in 0..usize::try_from(list.length).unwrap_or(0) {
-            let element: *mut pg_sys::DefElem = (*list.elements.add(place)).ptr_value.cast();
-            if CStr::from_ptr((*element).defname) == name && !(*element).arg.is_null() {
-                return Some(pg_sys::defGetString(element).cast_const());
-            }
-        }
-    }
-    None
-}
-
 /// Asks our processes to leave a database and waits until they have. The end of the transaction, whichever it is, lets
 /// them in again: only then do they see what has become of the database.
 fn empty(oid: u32, is_drop: bool) {
@@ -302,24 +170,15 @@ fn empty(oid: u32, is_drop: bool) {
         return;
     };
     shmem::wake(wakes);
-    if counter > 0 {
-        // Gone already: all the better.
-        let _ = kill(Pid::from_raw(counter), Signal::SIGTERM);
-    }
+    terminate(counter);
+    let mut is_stopped = false;
     while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
+        if !is_stopped && now() > deadline - PATIENCE + STEP_PATIENCE {
+            is_stopped = true;
+            stop_backfill(oid);
+        }
         process::wait(None, LOOK_EVERY_MS);
     }
-}
-
-/// # Safety
-/// `text` is a C string or null.
-unsafe fn hash(text: *const c_char) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    if !text.is_null() {
-        // SAFETY: by the caller's word.
-        unsafe { CStr::from_ptr(text) }.hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 fn my_database() -> u32 {
@@ -330,4 +189,16 @@ fn my_database() -> u32 {
 fn now() -> Micros {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+fn stop_backfill(database: u32) {
+    terminate(shmem::ledger().map_or(0, |ledger| ledger.backfiller(database).pid));
+}
+
+/// Sends SIGTERM to a process of ours, if there is one.
+fn terminate(pid: i32) {
+    if pid > 0 {
+        // Gone already: all the better.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
 }

@@ -4,15 +4,18 @@
 //! it learns from the first worker it sends there. Its book is the ledger, so that a launcher that is started again
 //! finds the workers of the one before.
 
+use std::collections::HashSet;
+
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::process::{self, in_transaction};
+use super::databases::{self, Database};
+use super::process;
 use super::worker::argument;
 use super::{guc, shmem};
-use crate::ledger::{Extension, Micros, Stage};
+use crate::ledger::{Extension, Micros, Stage, DATABASES};
 
 /// How long the launcher sleeps when nobody wakes it.
 const NAP_MS: i64 = 60_000;
@@ -21,8 +24,8 @@ const RETRY_MS: i64 = 10_000;
 /// A process that has been asked for and has not come in this time never will.
 const START_LIMIT: Micros = 20_000_000;
 
-/// What `pg_database.datconnlimit` says of a database that was dropped halfway.
-const DATCONNLIMIT_INVALID_DB: i32 = -2;
+const MORE_PROCESSES: &str =
+    "Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.";
 
 /// Registers the launcher. Call it while the library is preloaded.
 pub(super) fn register() {
@@ -60,30 +63,46 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
         ledger.launcher_pid = unsafe { pg_sys::MyProcPid };
     }
     log!("audit_algolia launcher started");
-    let mut launcher = Launcher { starting: Vec::new(), out_of_slots: false, short: false };
+    let mut launcher = Launcher::default();
     let mut scratch = process::Scratch::new();
     loop {
         process::reload_if_asked();
         let timeout = scratch.round(|| launcher.round());
-        process::wait(None, timeout);
+        // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
+        // middle of the round has to be looked for.
+        pgrx::check_for_interrupts!();
+        let is_called = shmem::ledger().is_some_and(|ledger| ledger.launcher_called);
+        if !is_called && !process::is_reload_asked_for() {
+            process::wait(None, timeout);
+        }
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     if let Some(mut ledger) = shmem::ledger() {
         ledger.launcher_latch = 0;
         ledger.launcher_pid = 0;
     }
 }
 
+#[derive(Default)]
 struct Launcher {
     /// Slots whose processes have been asked for: slot, launch, when.
     starting: Vec<(usize, u32, Micros)>,
-    /// The shortage of process slots has been told, and lasts.
-    out_of_slots: bool,
+    /// Databases that had no extension when somebody last looked: the ledger may have given up their entries.
+    without_extension: HashSet<u32>,
+    slots: Shortage,
+    entries: Shortage,
+}
+
+/// Something there is too little of: told once, until it is over.
+#[derive(Default)]
+struct Shortage {
+    told: bool,
     /// It has been met in this round.
-    short: bool,
+    met: bool,
 }
 
 impl Launcher {
@@ -93,21 +112,31 @@ impl Launcher {
         let now = now();
         self.give_up_on_no_shows(now);
         let mut timeout = NAP_MS;
-        self.short = false;
-        let before = shmem::ledger().map(|ledger| ledger.known_databases()).unwrap_or_default();
-        let found = databases();
+        let before = shmem::ledger().map(|mut ledger| {
+            ledger.launcher_called = false;
+            ledger.tick(now);
+            ledger.known_databases()
+        });
+        let before = before.unwrap_or_default();
+        let found = databases::all();
         if let Some(mut ledger) = shmem::ledger() {
             let oids: Vec<u32> = found.iter().map(|database| database.oid).collect();
             ledger.forget_missing_databases(&before, &oids);
+            let overlooked = std::mem::take(&mut ledger.overlooked);
+            self.without_extension
+                .retain(|oid| oids.contains(oid) && !ledger.knows(*oid) && *oid != overlooked);
+            self.without_extension.extend(ledger.without_extension());
         }
-        for Database { oid: database, name, .. } in found.into_iter().filter(|database| database.is_open) {
-            if !guc::serves(&name) {
+        for Database { oid: database, name, is_open } in found {
+            // One that has become a template is to be copied, and one that takes no connections to be left alone.
+            if !is_open || !guc::serves(&name) {
                 self.dismiss(database, 0);
                 continue;
             }
             timeout = timeout.min(self.serve(database, &name, now));
         }
-        self.out_of_slots = self.short;
+        self.slots.end_round();
+        self.entries.end_round();
         process::report_activity(false, "");
         timeout
     }
@@ -120,7 +149,8 @@ impl Launcher {
                 .workers
                 .get(*slot)
                 .is_some_and(|worker| worker.stage == Stage::Starting && worker.launch == *launch);
-            let overdue = now.saturating_sub(*since) > START_LIMIT;
+            // Or the clock was set back, and nobody knows.
+            let overdue = !(0..=START_LIMIT).contains(&now.saturating_sub(*since));
             if waiting && overdue {
                 ledger.give_up(*slot, *launch);
             }
@@ -144,8 +174,23 @@ impl Launcher {
             let Some(mut ledger) = shmem::ledger() else {
                 return NAP_MS;
             };
+            if self.without_extension.contains(&database) && !ledger.knows(database) {
+                return NAP_MS;
+            }
             let running: Vec<u32> = ledger.workers_of(database).map(|worker| worker.number).collect();
+            let is_full = ledger.is_full();
             let Some(entry) = ledger.database_mut(database) else {
+                drop(ledger);
+                // If it is not full for good, the end of whoever is looking into a database wakes us.
+                if is_full {
+                    self.entries.tell(
+                        &format!(
+                            "audit_algolia serves {DATABASES} databases, as many as it can keep track of"
+                        ),
+                        name,
+                        "Name those that are to be served in audit_algolia.databases and restart the server.",
+                    );
+                }
                 return NAP_MS;
             };
             let never_came = entry.counter < 0 && now.saturating_sub(entry.counter_since) > START_LIMIT;
@@ -184,6 +229,7 @@ impl Launcher {
             }
             nap = RETRY_MS;
         }
+        nap = nap.min(self.see_to_backfill(database, name, now));
         self.dismiss(database, allowed);
         if missing.is_empty() {
             return nap;
@@ -202,6 +248,23 @@ impl Launcher {
         nap
     }
 
+    /// Starts who sends history, if that is due; returns how long to sleep at most.
+    fn see_to_backfill(&mut self, database: u32, name: &str, now: Micros) -> i64 {
+        if guc::workers() == 0 {
+            return NAP_MS;
+        }
+        let is_due = shmem::ledger().is_some_and(|mut ledger| ledger.awaits_backfiller(database, now));
+        if is_due && !start("audit_algolia backfill", "audit_algolia_backfill_main", i64::from(database)) {
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.no_room_for_backfiller(database, now.saturating_add(RETRY_MS * 1000));
+            }
+            let message = "audit_algolia could not start its backfill: no process slot is free";
+            self.slots.tell(message, name, MORE_PROCESSES);
+        }
+        let starts_at = shmem::ledger().and_then(|ledger| ledger.backfiller(database).starts_at());
+        starts_at.map_or(NAP_MS, |at| (at.saturating_sub(now).max(0) / 1000 + 1).min(NAP_MS))
+    }
+
     fn start_worker(&mut self, database: u32, number: u32, name: &str, now: Micros) -> bool {
         let enlisted = {
             let Some(mut ledger) = shmem::ledger() else {
@@ -214,7 +277,11 @@ impl Launcher {
             ledger.enlist(database, number)
         };
         let Some((slot, launch)) = enlisted else {
-            self.tell_shortage("audit_algolia has as many workers as it can keep track of", name);
+            self.slots.tell(
+                "audit_algolia has as many workers as it can keep track of",
+                name,
+                MORE_PROCESSES,
+            );
             return false;
         };
         if start("audit_algolia worker", "audit_algolia_worker_main", argument(slot, launch)) {
@@ -224,29 +291,34 @@ impl Launcher {
         if let Some(mut ledger) = shmem::ledger() {
             ledger.give_up(slot, launch);
         }
-        self.tell_shortage("audit_algolia could not start a worker: no process slot is free", name);
+        let message = "audit_algolia could not start a worker: no process slot is free";
+        self.slots.tell(message, name, MORE_PROCESSES);
         false
-    }
-
-    fn tell_shortage(&mut self, message: &str, database: &str) {
-        self.short = true;
-        if !std::mem::replace(&mut self.out_of_slots, true) {
-            ErrorReport::new(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
-                format!("{message}; rows of database \"{database}\" wait"),
-                "audit_algolia launcher",
-            )
-            .set_hint(
-                "Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.",
-            )
-            .report(PgLogLevel::WARNING);
-        }
     }
 
     /// Has workers beyond the wanted number retire.
     fn dismiss(&mut self, database: u32, wanted: u32) {
         let wakes = shmem::ledger().map(|mut ledger| ledger.dismiss(database, wanted));
         shmem::wake(wakes.unwrap_or_default());
+    }
+}
+
+impl Shortage {
+    fn tell(&mut self, message: &str, database: &str, hint: &str) {
+        self.met = true;
+        if !std::mem::replace(&mut self.told, true) {
+            ErrorReport::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+                format!("{message}; rows of database \"{database}\" wait"),
+                "audit_algolia launcher",
+            )
+            .set_hint(hint)
+            .report(PgLogLevel::WARNING);
+        }
+    }
+
+    fn end_round(&mut self) {
+        self.told = std::mem::take(&mut self.met);
     }
 }
 
@@ -264,48 +336,6 @@ fn start(kind: &str, function: &str, argument: i64) -> bool {
         .set_restart_time(None)
         .load_dynamic()
         .is_ok()
-}
-
-/// A database of the server.
-struct Database {
-    oid: u32,
-    name: String,
-    /// It can be connected to and is no template: a worker in one would keep it from being copied.
-    is_open: bool,
-}
-
-/// All databases there are.
-fn databases() -> Vec<Database> {
-    let list: Result<Vec<Database>, std::convert::Infallible> = in_transaction(|| {
-        let mut found = Vec::new();
-        // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction; each tuple is
-        // read before the next is fetched.
-        unsafe {
-            let catalog = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
-            let scan = pg_sys::table_beginscan_catalog(catalog, 0, std::ptr::null_mut());
-            loop {
-                let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
-                let Some(tuple) = tuple.as_ref() else { break };
-                let header = tuple.t_data;
-                let row: *const pg_sys::FormData_pg_database =
-                    header.cast::<u8>().add(usize::from((*header).t_hoff)).cast();
-                // A database whose DROP was broken off takes no connections either.
-                let is_invalid = (*row).datconnlimit == DATCONNLIMIT_INVALID_DB;
-                let name = std::ffi::CStr::from_ptr((*row).datname.data.as_ptr());
-                found.push(Database {
-                    oid: (*row).oid.to_u32(),
-                    name: name.to_string_lossy().into_owned(),
-                    is_open: (*row).datallowconn && !(*row).datistemplate && !is_invalid,
-                });
-            }
-            if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| end(scan));
-            }
-            pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
-        }
-        Ok(found)
-    });
-    list.unwrap_or_else(|never| match never {})
 }
 
 fn now() -> Micros {

@@ -1,12 +1,15 @@
 //! The shell: everything that speaks with PostgreSQL. Nothing outside this module names pgrx.
 
 mod api;
+mod backfill;
 mod capture;
 mod counter;
+mod databases;
 mod failpoint;
 mod filter;
 mod guc;
 mod hooks;
+mod hypertables;
 mod latest;
 mod launcher;
 mod owner;

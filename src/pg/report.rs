@@ -17,6 +17,8 @@ pub(super) struct Failure {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    /// Not the server's.
+    is_ours: bool,
 }
 
 /// An error with a hint. The message names the object at fault.
@@ -25,7 +27,7 @@ pub(super) fn failure(
     message: impl Into<String>,
     hint: impl Into<String>,
 ) -> Box<Failure> {
-    Box::new(Failure { code, message: message.into(), detail: None, hint: Some(hint.into()) })
+    Box::new(Failure { code, message: message.into(), detail: None, hint: Some(hint.into()), is_ours: true })
 }
 
 impl Failure {
@@ -46,6 +48,49 @@ impl Failure {
         report
     }
 
+    /// Its SQLSTATE.
+    pub(super) fn code(&self) -> PgSqlErrorCode {
+        self.code
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether it may not happen again: the server was short of something, or was asked to stop, or others were in the way.
+    pub(super) fn may_pass(&self) -> bool {
+        use PgSqlErrorCode::*;
+        let class = |code: PgSqlErrorCode| code as i32 & 0xFFF;
+        let passing = [
+            ERRCODE_TRANSACTION_ROLLBACK,
+            ERRCODE_INSUFFICIENT_RESOURCES,
+            ERRCODE_OPERATOR_INTERVENTION,
+            ERRCODE_SYSTEM_ERROR,
+        ];
+        let is_passing = passing.into_iter().any(|code| class(code) == class(self.code));
+        !self.is_ours && (is_passing || self.code == ERRCODE_LOCK_NOT_AVAILABLE)
+    }
+
+    /// Whether it is told in our words, which quote nobody's values.
+    pub(super) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// Its SQLSTATE as it is written.
+    pub(super) fn sqlstate(&self) -> String {
+        let code = self.code as i32;
+        // Six bits for each character, as the server packs them.
+        (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3F) as u8 + b'0')).collect()
+    }
+
+    /// Message, detail and hint in one line.
+    pub(super) fn summary(&self) -> String {
+        let further = [&self.detail, &self.hint].into_iter().flatten();
+        let further: Vec<String> = further.map(|text| format!(" {text}")).collect();
+        let stop = if further.is_empty() { "" } else { "." };
+        format!("{}{stop}{}", self.message, further.concat())
+    }
+
     /// Says it as a warning instead.
     pub(super) fn warn(self) {
         self.into_report().report(PgLogLevel::WARNING);
@@ -62,13 +107,7 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
             {
                 error.rethrow()
             }
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Err(Box::new(Failure {
-                code: report.sql_error_code(),
-                message: report.message().to_owned(),
-                detail: report.detail().map(str::to_owned),
-                hint: report.hint().map(str::to_owned),
-            })),
-            panic => panic.rethrow(),
+            error => Err(of(error)),
         })
         .execute();
     caught.map_err(|mut failure| {
@@ -77,6 +116,24 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
         failure.hint = Some(hints.join(" "));
         failure
     })
+}
+
+/// Runs `work`, and returns errors of the server as ours. The transaction has to be aborted with them.
+pub(super) fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    PgTryBuilder::new(AssertUnwindSafe(work)).catch_others(|error| Err(of(error))).execute()
+}
+
+fn of(error: CaughtError) -> Box<Failure> {
+    match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Box::new(Failure {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+            is_ours: false,
+        }),
+        panic => panic.rethrow(),
+    }
 }
 
 /// Turns an outcome into the form the function manager's glue reports with its SQLSTATE.
@@ -92,9 +149,14 @@ impl From<RuleError> for Box<Failure> {
             RuleErrorKind::InvalidParameter => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             RuleErrorKind::NullNotAllowed => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             RuleErrorKind::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
-            RuleErrorKind::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         };
-        Box::new(Failure { code, message: error.to_string(), detail: None, hint: Some(error.hint()) })
+        Box::new(Failure {
+            code,
+            message: error.to_string(),
+            detail: None,
+            hint: Some(error.hint()),
+            is_ours: true,
+        })
     }
 }
 
@@ -105,6 +167,7 @@ impl From<spi::Error> for Box<Failure> {
             message: format!("audit_algolia could not read its own tables: {error}"),
             detail: None,
             hint: Some("Check that the library and the extension have the same version: ALTER EXTENSION audit_algolia UPDATE.".to_owned()),
+            is_ours: true,
         })
     }
 }

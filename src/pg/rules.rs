@@ -27,6 +27,8 @@ pub(super) struct SourceRules {
     pub(super) filter: Option<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) mode: Mode,
+    /// It is mirrored, and its history is not queued yet.
+    pub(super) is_backfilled: bool,
 }
 
 impl SourceRules {
@@ -64,6 +66,7 @@ impl SourceRules {
                 relation: row.get(9).unwrap_or(pg_sys::InvalidOid),
                 owner: row.get(10).unwrap_or(pg_sys::InvalidOid),
                 mode: row.get::<String>(11).and_then(|word| Mode::of(&word)).unwrap_or(Mode::Append),
+                is_backfilled: row.get(12).unwrap_or_default(),
             })
         })
     }

@@ -151,14 +151,22 @@ impl<T> DerefMut for Locked<T> {
 
 impl<T> Drop for Locked<T> {
     fn drop(&mut self) {
-        // SAFETY: an ERROR resets InterruptHoldoffCount and its clean-up releases all lightweight locks, so
-        // the lock is ours to release exactly when the count says that interrupts are still held off.
+        // SAFETY: an ERROR resets InterruptHoldoffCount, and all lightweight locks are released when the transaction
+        // aborts, or by `let_go` when there is none: so the lock is ours to release exactly when the count says that
+        // interrupts are still held off.
         unsafe {
             if pg_sys::InterruptHoldoffCount > 0 {
                 pg_sys::LWLockRelease((*self.shared).lock);
             }
         }
     }
+}
+
+/// Releases what an error has left locked. The first thing that an exit callback of ours does: outside of a transaction
+/// nobody has done it before, and the ledger would be waited for in vain.
+pub(super) fn let_go() {
+    // SAFETY: what the server does when it recovers from an error; harmless when nothing is locked.
+    unsafe { pg_sys::LWLockReleaseAll() };
 }
 
 /// Sets the latches of the processes to wake. Call it without holding the ledger.

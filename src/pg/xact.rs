@@ -29,8 +29,8 @@ struct Pending {
     wishes: bool,
     /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
-    /// There is one more database.
-    new_database: bool,
+    /// There is one more database, or one is open or closed to us.
+    databases: bool,
     /// Rows may have come into the extension's tables past capture.
     imported: bool,
     /// The databases that our processes have left for the sake of a statement, and whether it drops them.
@@ -112,10 +112,10 @@ pub(super) fn note_import() {
     PENDING.with_borrow_mut(|pending| pending.imported = true);
 }
 
-/// The current transaction makes a database; the launcher is told when it commits.
-pub(super) fn note_new_database() {
+/// The current transaction makes a database, or changes what may be done in one; the launcher is told when it commits.
+pub(super) fn note_databases() {
     register();
-    PENDING.with_borrow_mut(|pending| pending.new_database = true);
+    PENDING.with_borrow_mut(|pending| pending.databases = true);
 }
 
 /// The current transaction wants a database to itself until it ends.
@@ -182,6 +182,13 @@ impl Pending {
     }
 }
 
+/// Whether the current transaction will be visible to others before it is on disk.
+fn commits_lazily() -> bool {
+    // SAFETY: reads a setting.
+    let level = unsafe { pg_sys::synchronous_commit };
+    u32::try_from(level) == Ok(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF)
+}
+
 /// The notes as changes, one per index.
 fn merged(notes: &[Note]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
@@ -204,18 +211,39 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.announce(xid, database, &changes);
+                let is_lazy = commits_lazily();
+                let announced = shmem::ledger().map(|mut l| l.announce(xid, database, &changes, is_lazy));
+                if is_lazy && announced == Some(false) {
+                    // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is safe.
+                    unsafe { pg_sys::ForceSyncCommit() };
                 }
             }
         }),
         XACT_EVENT_COMMIT => {
             let pending = PENDING.take();
+            // Before rows of the same transaction are published.
+            if !pending.pauses.is_empty() {
+                let wakes = shmem::ledger().map(|mut ledger| {
+                    for (_, index, paused) in &pending.pauses {
+                        ledger.set_paused(database, *index, *paused);
+                    }
+                    // What the workers have read may be outdated: they leave this alone then.
+                    ledger.mark_stale(database)
+                });
+                shmem::wake(wakes.unwrap_or_default());
+            }
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
-                // SAFETY: the transaction has its end's time by now.
-                let now = unsafe { pg_sys::GetCurrentTransactionStopTimestamp() };
-                let wakes = shmem::ledger().map(|mut l| l.publish(xid, database, &changes, now));
+                // SAFETY: the transaction has its end's time by now, and its end's place in the log.
+                let (now, place) =
+                    unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
+                let queues = changes.iter().any(|change| change.queued > 0);
+                let wakes = shmem::ledger().map(|mut ledger| {
+                    if queues {
+                        ledger.committed_at(place);
+                    }
+                    ledger.publish(xid, database, &changes, now)
+                });
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.imported {
@@ -229,15 +257,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
-            // After the workers have been told that what they have read may be outdated: they leave this alone then.
-            if let (false, Some(mut ledger)) = (pending.pauses.is_empty(), shmem::ledger()) {
-                for (_, index, paused) in &pending.pauses {
-                    ledger.set_paused(database, *index, *paused);
-                }
-            }
             unhold(pending.held, true);
-            if pending.new_database {
-                let wakes = shmem::ledger().map(|ledger| ledger.wake_launcher());
+            if pending.databases {
+                let wakes = shmem::ledger().map(|mut ledger| ledger.wake_launcher());
                 shmem::wake(wakes.unwrap_or_default());
             }
         }
@@ -256,7 +278,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             unhold(pending.held, false);
             let changes = merged(&pending.notes);
-            if let (Some(gid), Some(mut ledger)) = (PREPARING.take(), shmem::ledger()) {
+            // What has come past capture is not known: COMMIT PREPARED, which finds nothing then, has the queue read again.
+            let gid = PREPARING.take().filter(|_| !pending.imported);
+            if let (Some(gid), Some(mut ledger)) = (gid, shmem::ledger()) {
                 let stale = pending.stale || pending.launcher;
                 ledger.prepare(gid, xid, database, &changes, stale);
             }

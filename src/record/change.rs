@@ -66,6 +66,11 @@ impl Stamp {
         tail.push(b'}');
         Ok(Stamp { tail })
     }
+
+    /// Of a change that nobody has witnessed: who, when and in which transaction are left out.
+    pub fn unknown() -> Stamp {
+        Stamp { tail: b"}".to_vec() }
+    }
 }
 
 /// One change of one row.

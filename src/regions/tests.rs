@@ -63,10 +63,10 @@ fn removing_splits_shortens_and_deletes() {
 fn both_ends_can_be_taken() {
     let mut set = regions(&[(1, 2), (4, 5), (7, 8)]);
     assert_eq!(set.take_newest(), Some(Span { lo: 7, hi: 8 }));
-    assert_eq!(set.take_oldest(), Some(Span { lo: 1, hi: 2 }));
+    assert_eq!(set.take_oldest_from(i64::MIN), Some(Span { lo: 1, hi: 2 }));
     assert_eq!(set.newest(), set.oldest());
-    assert_eq!(set.take_oldest(), Some(Span { lo: 4, hi: 5 }));
-    assert_eq!((set.take_oldest(), set.take_newest(), set.bounds()), (None, None, None));
+    assert_eq!(set.take_oldest_from(i64::MIN), Some(Span { lo: 4, hi: 5 }));
+    assert_eq!((set.take_oldest_from(i64::MIN), set.take_newest(), set.bounds()), (None, None, None));
     set.add(1, 1);
     set.clear();
     assert!(set.is_empty());
@@ -95,7 +95,7 @@ fn a_wrong_length_is_survived() {
     set.add(5, 5);
     set.remove(Span { lo: 0, hi: 0 });
     assert!(set.iter().count() <= MAX_SPANS);
-    assert!(Regions { len: 99, ..full(10) }.take_oldest().is_some());
+    assert!(Regions { len: 99, ..full(10) }.take_oldest_from(i64::MIN).is_some());
     assert!(Regions { len: 99, ..full(10) }.take_newest().is_some());
 }
 
@@ -141,7 +141,7 @@ fn apply(change: Change, regions: &mut Regions, model: &mut BTreeSet<i64>) {
         Change::TakeNewest | Change::TakeOldest => {
             let newest = matches!(change, Change::TakeNewest);
             let expected = if newest { regions.newest() } else { regions.oldest() };
-            let taken = if newest { regions.take_newest() } else { regions.take_oldest() };
+            let taken = if newest { regions.take_newest() } else { regions.take_oldest_from(i64::MIN) };
             assert_eq!(taken, expected);
             if let Some(span) = taken {
                 model.retain(|id| !(span.lo..=span.hi).contains(id));

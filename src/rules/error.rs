@@ -60,8 +60,10 @@ pub enum RuleError {
     },
     #[error("mode mirror takes all operations")]
     MirrorOperations,
-    #[error("backfill is not supported yet")]
-    UnsupportedBackfill,
+    #[error("a table whose insertions are not watched cannot be backfilled")]
+    BackfillWithoutInsert,
+    #[error("rows_per_second must be at least 1")]
+    RowsPerSecond,
 }
 
 /// What kind of mistake it is; the shell gives each kind its SQLSTATE.
@@ -72,7 +74,6 @@ pub enum RuleErrorKind {
     InvalidParameter,
     NullNotAllowed,
     ReservedName,
-    FeatureNotSupported,
 }
 
 impl RuleError {
@@ -98,7 +99,6 @@ impl RuleError {
             | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
             RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
             RuleError::ReservedAttribute { .. } => RuleErrorKind::ReservedName,
-            RuleError::UnsupportedBackfill => RuleErrorKind::FeatureNotSupported,
             RuleError::EmptyEntry { .. }
             | RuleError::NoColumns
             | RuleError::NoKey
@@ -108,7 +108,9 @@ impl RuleError {
             | RuleError::IndexName { .. }
             | RuleError::NoOperation
             | RuleError::MirrorOperations
-            | RuleError::UnknownWord { .. } => RuleErrorKind::InvalidParameter,
+            | RuleError::UnknownWord { .. }
+            | RuleError::BackfillWithoutInsert
+            | RuleError::RowsPerSecond => RuleErrorKind::InvalidParameter,
         }
     }
 
@@ -160,9 +162,10 @@ impl RuleError {
                 "Leave operations out: the index can hold the table's rows only if every change is told."
                     .to_owned()
             }
-            RuleError::UnsupportedBackfill => {
-                "Leave backfill out to deliver the rows that are inserted from now on.".to_owned()
+            RuleError::BackfillWithoutInsert => {
+                "Rows that are there already are sent as insertions: add insert to operations.".to_owned()
             }
+            RuleError::RowsPerSecond => "Leave it out for no limit.".to_owned(),
         }
     }
 }

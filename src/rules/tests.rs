@@ -213,16 +213,29 @@ fn change_records_keep_their_own_names() {
 
 #[test]
 fn what_is_not_there_yet_says_so() {
-    use RuleErrorKind::{FeatureNotSupported, InvalidParameter, NullNotAllowed};
+    use RuleErrorKind::{InvalidParameter, NullNotAllowed};
     assert_eq!(check_mode(Some("append")), Ok(Mode::Append));
     assert_eq!(check_mode(Some(" Mirror ")), Ok(Mode::Mirror));
     let available = "Available values: append, mirror.";
     check_error(check_mode(Some("sync")), "unrecognized mode \"sync\"", available, InvalidParameter);
     let default = "Leave the argument out to get its default.";
     check_error(check_mode(None), "mode must not be null", default, NullNotAllowed);
-    assert_eq!(check_backfill(false), Ok(()));
-    let hint = "Leave backfill out to deliver the rows that are inserted from now on.";
-    check_error(check_backfill(true), "backfill is not supported yet", hint, FeatureNotSupported);
+}
+
+#[test]
+fn a_backfill_needs_insertions_and_a_pace_that_moves() {
+    use RuleErrorKind::InvalidParameter;
+    assert_eq!(check_backfill(&[Operation::Insert, Operation::Update]), Ok(()));
+    let message = "a table whose insertions are not watched cannot be backfilled";
+    let hint = "Rows that are there already are sent as insertions: add insert to operations.";
+    check_error(check_backfill(&[Operation::Update, Operation::Delete]), message, hint, InvalidParameter);
+    for pace in [None, Some(1), Some(i32::MAX)] {
+        assert_eq!(check_rows_per_second(pace), Ok(()));
+    }
+    for pace in [Some(0), Some(-1), Some(i32::MIN)] {
+        let message = "rows_per_second must be at least 1";
+        check_error(check_rows_per_second(pace), message, "Leave it out for no limit.", InvalidParameter);
+    }
 }
 
 #[test]

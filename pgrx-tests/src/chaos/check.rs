@@ -7,17 +7,20 @@ use anyhow::{ensure, Result};
 use postgres::Client;
 use serde_json::Value;
 
-use super::plan::TABLES;
+use super::changes;
+use super::plan::{CHANGING, TABLES};
 use crate::standin::Standin;
 
 /// Records by objectID.
-type Records = BTreeMap<String, Value>;
+pub(super) type Records = BTreeMap<String, Value>;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// Rows in the watched tables.
+    /// What has to be told: rows in the watched tables, and changes of those of which changes are told.
     pub committed: u64,
+    /// Of them, updates and deletions.
+    pub changes: u64,
     /// Of them, poison.
     pub dead: u64,
     /// Operations the stand-in has taken, and those of them that repeat another.
@@ -43,24 +46,26 @@ struct Found {
 pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let arrivals = standin.arrivals();
-    for table in TABLES {
-        let as_records = format!(
-            "select id::text,
-                 json_build_object('objectID', id::text, 'at', extract(epoch from at)::bigint, 'note', note)
-             from {table}"
-        );
+    for (place, table) in TABLES.into_iter().enumerate() {
+        let as_records = if place < CHANGING {
+            format!(
+                "select id::text,
+                     json_build_object('objectID', id::text, 'at', extract(epoch from at)::bigint, 'note', note)
+                 from {table}"
+            )
+        } else {
+            changes::as_records(table)
+        };
         let dead_letters =
             format!("select object_id, record from audit_algolia.dead_letters where index_name = '{table}'");
         let arrived = arrivals.iter().filter(|one| one.index == table).map(|one| one.object_id.clone());
-        verdict.judge(
-            table,
-            Found {
-                committed: records(db, &as_records)?,
-                dead: records(db, &dead_letters)?,
-                held: standin.index(table),
-                arrived: arrived.collect(),
-            },
-        );
+        let found = Found {
+            committed: records(db, &as_records)?,
+            dead: records(db, &dead_letters)?,
+            held: standin.index(table),
+            arrived: arrived.collect(),
+        };
+        verdict.judge(table, if place < CHANGING { found } else { found.unnumbered() });
         verdict.counters(db, table)?;
     }
     let left: i64 = db.query_one("select count(*) from pg_prepared_xacts", &[])?.get(0);
@@ -70,9 +75,21 @@ pub(super) fn check(db: &mut Client, standin: &Standin) -> Result<Verdict> {
     Ok(verdict)
 }
 
+impl Found {
+    /// With names for objectIDs that changes have in the history, too.
+    fn unnumbered(self) -> Found {
+        let name = |id: String| self.held.get(&id).map_or(id, changes::name);
+        let arrived = self.arrived.into_iter().map(name).collect();
+        let [committed, dead, held] = [self.committed, self.dead, self.held].map(changes::unnumbered);
+        Found { committed, dead, held, arrived }
+    }
+}
+
 impl Verdict {
     fn judge(&mut self, table: &str, found: Found) {
         self.committed += found.committed.len() as u64;
+        let is_change = |record: &&Value| record["op"] == "update" || record["op"] == "delete";
+        self.changes += found.committed.values().filter(is_change).count() as u64;
         self.dead += found.dead.len() as u64;
         self.arrived += found.arrived.len() as u64;
         let distinct: BTreeSet<&String> = found.arrived.iter().collect();
@@ -132,8 +149,10 @@ fn records(db: &mut Client, query: &str) -> Result<Records> {
     Ok(records)
 }
 
+/// Of an update, the note before goes with it.
 fn is_poison(record: &Value) -> bool {
-    record["note"].as_str().is_some_and(|note| note.starts_with("poison"))
+    let notes = [&record["note"], &record["previous"]["note"]];
+    notes.iter().any(|note| note.as_str().is_some_and(|note| note.starts_with("poison")))
 }
 
 /// The first few.

@@ -2,6 +2,8 @@
 //!
 //! A seed decides what is done ([`Plan`]); when it happens is the machine's. A run that fails tells its seed.
 
+mod author;
+mod changes;
 mod check;
 mod plan;
 mod report;
@@ -15,7 +17,7 @@ use anyhow::{anyhow, Context, Result};
 use postgres::Client;
 
 pub use check::Verdict;
-pub use plan::{Action, Answer, End, Plan, Rows, Step, Trouble, TABLES};
+pub use plan::{Action, Answer, End, Plan, Rows, Step, Trouble, Work, CHANGING, TABLES};
 pub use report::markdown;
 
 use crate::stage::Stage;
@@ -237,10 +239,11 @@ fn stage(plan: &Plan) -> Result<Stage> {
          create table gamma_early partition of gamma for values from (minvalue) to ('1970-01-02 12:00+00');
          create table gamma_late partition of gamma for values from ('1970-01-02 12:00+00') to (maxvalue)",
     )?;
-    for table in TABLES {
+    for table in &TABLES[..CHANGING] {
         db.batch_execute(&format!(
             "select audit_algolia.watch('{table}', columns => '{{at, note}}', object_id => '{{id}}')"
         ))?;
     }
+    db.batch_execute(&changes::set_up())?;
     Ok(stage)
 }

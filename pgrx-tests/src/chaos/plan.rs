@@ -3,18 +3,23 @@
 
 use fastrand::Rng;
 
-/// Watched tables; each goes to an index of its name. The last is partitioned.
-pub const TABLES: [&str; 3] = ["alpha", "beta", "gamma"];
+use super::author::Author;
+
+/// Watched tables; each goes to an index of its name. `gamma` and `epsilon` are partitioned.
+pub const TABLES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
+/// The first of the tables of which updates and deletions are told as well.
+pub const CHANGING: usize = 3;
 
 /// Ids of one writer begin at a multiple of this.
-const IDS: i64 = 1_000_000_000;
+pub(super) const IDS: i64 = 1_000_000_000;
 
-/// Rows for one table.
+/// Rows of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     /// Which of [`TABLES`].
     pub table: usize,
-    /// The id of the first; the others follow. No other rows have them.
+    /// The id of the first; the others follow.
     pub first: i64,
     pub count: i64,
     /// The id of one that the index refuses.
@@ -26,12 +31,27 @@ pub struct Rows {
 /// What a transaction does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Ids that no other rows ever have.
     Insert(Rows),
     Copy(Rows),
+    /// Rows that the writer has inserted before. They may not be there, or not any more.
+    Change(Rows, Work),
     /// Savepoints are nested like brackets, each with a release or a rollback.
     Savepoint,
     Release,
     RollBackTo,
+}
+
+/// What is done to rows that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Gives them another note, with this number.
+    Rewrite(i64),
+    /// Has the filter refuse them.
+    Hide,
+    /// Has the filter let them through again, with another note.
+    Show(i64),
+    Delete,
 }
 
 /// How a transaction ends.
@@ -149,7 +169,7 @@ impl Plan {
         let writers: Vec<Vec<Step>> = (1..=writers)
             .map(|number| {
                 let dice = Rng::with_seed(seeds.u64(..));
-                let mut author = Author { dice, next: number as i64 * IDS };
+                let mut author = Author::new(dice, number as i64 * IDS);
                 (0..steps).map(|_| author.step()).collect()
             })
             .collect();
@@ -159,72 +179,6 @@ impl Plan {
         times.sort_unstable();
         let troubles = times.into_iter().map(|at| (at, trouble(&mut dice))).collect();
         Plan { names_culprits, writers, troubles }
-    }
-}
-
-/// Makes up the transactions of one writer.
-struct Author {
-    dice: Rng,
-    next: i64,
-}
-
-impl Author {
-    fn step(&mut self) -> Step {
-        match self.dice.u8(0..10) {
-            0..=2 => Step { actions: vec![Action::Insert(self.rows(3))], end: End::Commit },
-            3 => Step { actions: vec![Action::Insert(self.rows(400))], end: self.end() },
-            4 => Step { actions: vec![Action::Copy(self.rows(300))], end: self.end() },
-            5..=6 => {
-                let parts = self.dice.usize(2..=4);
-                Step { actions: (0..parts).map(|_| self.write()).collect(), end: self.end() }
-            }
-            _ => {
-                let mut actions = Vec::new();
-                self.nest(&mut actions, 3);
-                Step { actions, end: self.end() }
-            }
-        }
-    }
-
-    /// A few parts, some of them in savepoints.
-    fn nest(&mut self, actions: &mut Vec<Action>, depth: usize) {
-        for _ in 0..self.dice.usize(1..=3) {
-            if depth == 0 || self.dice.u8(0..3) == 0 {
-                actions.push(self.write());
-            } else {
-                actions.push(Action::Savepoint);
-                self.nest(actions, depth - 1);
-                actions.push(if self.dice.bool() { Action::Release } else { Action::RollBackTo });
-            }
-        }
-    }
-
-    fn write(&mut self) -> Action {
-        let rows = self.rows(30);
-        if self.dice.u8(0..5) == 0 {
-            Action::Copy(rows)
-        } else {
-            Action::Insert(rows)
-        }
-    }
-
-    fn rows(&mut self, most: i64) -> Rows {
-        let (first, count) = (self.next, self.dice.i64(1..=most));
-        self.next += count;
-        let poison = (self.dice.u8(0..20) == 0).then(|| first + self.dice.i64(0..count));
-        Rows { table: self.dice.usize(0..TABLES.len()), first, count, poison, big: self.dice.u8(0..12) == 0 }
-    }
-
-    fn end(&mut self) -> End {
-        match self.dice.u8(0..20) {
-            0..=9 => End::Commit,
-            10..=13 => End::Rollback,
-            14 => End::Leave,
-            _ => {
-                let after = if self.dice.bool() { 0 } else { self.dice.usize(1..=20) };
-                End::Prepare(self.dice.u8(0..3) > 0, after)
-            }
-        }
     }
 }
 
@@ -290,7 +244,14 @@ mod tests {
         let ends: HashSet<_> = steps().map(|step| std::mem::discriminant(&step.end)).collect();
         let actions: HashSet<_> =
             steps().flat_map(|step| &step.actions).map(std::mem::discriminant).collect();
-        assert_eq!((ends.len(), actions.len()), (4, 5));
+        let works: HashSet<_> = steps()
+            .flat_map(|step| &step.actions)
+            .filter_map(|action| match action {
+                Action::Change(_, work) => Some(std::mem::discriminant(work)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((ends.len(), actions.len(), works.len()), (4, 6, 4));
     }
 
     #[test]
@@ -307,10 +268,36 @@ mod tests {
                         assert!((rows.first..rows.first + rows.count).all(|id| ids.insert(id)));
                         assert!(rows.poison.is_none_or(|id| ids.contains(&id)));
                     }
+                    Action::Change(rows, _) => {
+                        assert!(rows.table >= CHANGING);
+                        assert!((rows.first..rows.first + rows.count).all(|id| ids.contains(&id)));
+                    }
                 }
                 assert!(open >= 0);
             }
             assert_eq!(open, 0);
         }
+    }
+    /// Else a writer would wait for locks that it has to let go of itself.
+    #[test]
+    fn nobody_touches_what_is_being_prepared() {
+        let plan = Plan::new(5, 3, 300);
+        let mut changes = 0;
+        for steps in &plan.writers {
+            let mut prepared = HashSet::new();
+            for step in steps {
+                let rows = step.actions.iter().filter_map(|action| match action {
+                    Action::Insert(rows) | Action::Copy(rows) | Action::Change(rows, _) => Some(rows),
+                    _ => None,
+                });
+                let ids: Vec<i64> = rows.flat_map(|rows| rows.first..rows.first + rows.count).collect();
+                assert!(ids.iter().all(|id| !prepared.contains(id)));
+                changes += step.actions.iter().filter(|one| matches!(one, Action::Change(..))).count();
+                if matches!(step.end, End::Prepare(..)) {
+                    prepared.extend(ids);
+                }
+            }
+        }
+        assert!(changes > 100, "{changes}");
     }
 }

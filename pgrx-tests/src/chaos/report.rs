@@ -9,8 +9,8 @@ use super::Outcome;
 /// One line for each run, and sums.
 pub fn markdown(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
-        "| seed | transactions | rows committed | of them poison | accepted by the index | of them again | broken sessions | recovery s | took s | result |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| seed | transactions | to be told | of them updates and deletions | of them poison | accepted by the index | of them again | broken sessions | recovery s | took s | result |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut rows, mut longest, mut took) = (0, Duration::ZERO, Duration::ZERO);
@@ -18,10 +18,11 @@ pub fn markdown(outcomes: &[Outcome]) -> String {
         let result = if one.passed() { "equal" } else { "**DIFFERENT**" };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {result} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {result} |",
             one.chaos.seed,
             one.transactions(),
             one.verdict.committed,
+            one.verdict.changes,
             one.verdict.dead,
             one.verdict.arrived,
             one.verdict.repeated,

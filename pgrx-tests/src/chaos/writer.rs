@@ -1,7 +1,7 @@
 //! Owns one writer of a chaos run: it carries out its transactions, whatever happens to its session.
 //!
-//! A writer keeps no book of what has committed. Capture is part of its transactions, so the watched tables themselves
-//! tell what has to be in the index.
+//! A writer keeps no book of what has committed. Capture is part of its transactions, so the watched tables themselves,
+//! and the history of those of which changes are told, say what has to be in the index.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use anyhow::{bail, Result};
 use postgres::error::SqlState;
 use postgres::Client;
 
+use super::changes;
 use super::plan::{Action, End, Rows, Step, TABLES};
 use super::{MAX_RECORD_BYTES, PATIENCE};
 use crate::server::Cluster;
@@ -99,6 +100,7 @@ impl<'a> Writer<'a> {
             match action {
                 Action::Insert(rows) => db.batch_execute(&insert(rows))?,
                 Action::Copy(rows) => copy(db, rows)?,
+                Action::Change(rows, work) => db.batch_execute(&changes::statement(rows, *work))?,
                 Action::Savepoint => db.batch_execute("savepoint part")?,
                 Action::Release => db.batch_execute("release savepoint part")?,
                 // The savepoint itself would stay, and be the one that the next of its name hides.
@@ -183,7 +185,7 @@ fn time(id: i64) -> i64 {
 }
 
 /// The stand-in takes no record with a poisonous note. Some of them are too large for the extension already.
-fn note(rows: &Rows, id: i64) -> String {
+pub(super) fn note(rows: &Rows, id: i64) -> String {
     if rows.poison == Some(id) {
         let factor = if id % 3 == 0 { 40 } else { 1 };
         format!("poison {id} {}", "x".repeat(factor * MAX_RECORD_BYTES))

@@ -103,25 +103,25 @@ pub(super) fn standby_of(primary: &Cluster) -> Result<Cluster> {
 /// What `pg_upgrade` makes of a stopped cluster.
 pub(super) fn upgrade_of(old: &Cluster) -> Result<Cluster> {
     let account = Account::for_servers()?;
+    let installation = Installation::newer()?.map_or_else(|| old.shared_installation(), Arc::new);
     let folder = Folder::new(account)?;
     let (data, work) = (folder.path().join("data"), folder.path().to_path_buf());
     let settings = old.settings();
-    let cluster = Cluster::new(old.shared_installation(), account, folder, settings.clone());
+    let cluster = Cluster::new(installation, account, folder, settings.clone());
     copy_tree(&template(cluster.installation(), account)?, &data, Make::CopyFor(account))?;
     include_settings(&data)?;
     write_settings(account, &data, &settings)?;
-    let programs = cluster.bin("pg_upgrade").parent().map(Path::to_path_buf).unwrap_or_default();
+    let [from, to] = [old, &cluster].map(|one| one.bin("").into_os_string());
     let output = account
         .command(&cluster.bin("pg_upgrade"))
         .current_dir(&work)
         .args(["-U", "postgres", "-p", &free_port()?.to_string(), "-P", &free_port()?.to_string()])
-        .args(["-b".as_ref(), programs.as_os_str(), "-B".as_ref(), programs.as_os_str()])
+        .args(["-b".as_ref(), from.as_os_str(), "-B".as_ref(), to.as_os_str()])
         .args(["-s".as_ref(), work.as_os_str(), "-d".as_ref(), old.data_dir().as_os_str()])
         .args(["-D".as_ref(), data.as_os_str()])
         .output()
         .context("pg_upgrade could not be started")?;
     ensure!(output.status.success(), "pg_upgrade failed: {}", String::from_utf8_lossy(&output.stdout));
-    cluster.start_on_free_port()?;
     Ok(cluster)
 }
 

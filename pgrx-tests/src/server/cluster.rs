@@ -59,7 +59,8 @@ impl Cluster {
         standby_of(primary)
     }
 
-    /// What `pg_upgrade` makes of a stopped cluster; it runs the same PostgreSQL.
+    /// What `pg_upgrade` makes of a stopped cluster, not started yet. It runs the newer PostgreSQL that
+    /// [`PG_CONFIG_NEWER`](super::NEWER_VARIABLE) names, else the same.
     pub fn upgrade_of(old: &Cluster) -> Result<Cluster> {
         upgrade_of(old)
     }
@@ -128,8 +129,11 @@ impl Cluster {
         self.signal(Signal::SIGHUP)
     }
 
-    /// Starts the server again after a stop, and returns when it takes connections.
+    /// Starts the server, and returns when it takes connections.
     pub fn start(&self) -> Result<()> {
+        if self.port() == 0 {
+            return self.start_on_free_port();
+        }
         let mut server = self.server();
         ensure!(server.is_none(), "the server runs already");
         write_settings(self.account, &self.data_dir(), &self.settings_guard())?;

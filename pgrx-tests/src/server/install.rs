@@ -25,6 +25,9 @@ use crate::cargo::{self, Profile};
 /// Names a prepared installation to the processes one starts, so that they need not prepare it again.
 pub const INSTALLATION_VARIABLE: &str = "AUDIT_ALGOLIA_INSTALLATION";
 
+/// Names the `pg_config` of a newer PostgreSQL, for tests of `pg_upgrade`.
+pub const NEWER_VARIABLE: &str = "PG_CONFIG_NEWER";
+
 const DESCRIPTION: &str = "installation";
 
 /// A relocated PostgreSQL with the extension installed; it stays as long as this value lives.
@@ -46,6 +49,16 @@ impl Installation {
             Some(root) => Installation::open(Path::new(&root)),
             None => Installation::prepare(&PgConfig::find()?, Profile::Dev),
         }
+    }
+
+    /// The newer one to upgrade to, if [`NEWER_VARIABLE`] names one.
+    pub fn newer() -> Result<Option<Installation>> {
+        let Some(path) = env::var_os(NEWER_VARIABLE).filter(|path| !path.is_empty()) else {
+            return Ok(None);
+        };
+        let pg = PgConfig::at(Path::new(&path))?;
+        ensure!(pg.has_server(), "{NEWER_VARIABLE} names {}, which has no server", pg.path().display());
+        Installation::prepare(&pg, Profile::Dev).map(Some)
     }
 
     /// Builds the extension and puts it into a copy of the server; both only if something has changed.
@@ -123,6 +136,11 @@ impl Installation {
     /// Whether `CREATE EXTENSION audit_algolia` finds an install script.
     pub fn has_install_script(&self) -> bool {
         self.share.join("extension").join(script_name()).is_file()
+    }
+
+    /// Whether `CREATE EXTENSION` finds another extension.
+    pub fn has_extension(&self, name: &str) -> bool {
+        self.share.join("extension").join(format!("{name}.control")).is_file()
     }
 
     /// The folder for what is kept per PostgreSQL, such as a cluster fresh from initdb.

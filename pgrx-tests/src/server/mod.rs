@@ -19,6 +19,6 @@ pub use account::Account;
 pub use builder::Builder;
 pub use cluster::{Cluster, StopMode};
 pub use folder::clusters_folder;
-pub use install::{Installation, INSTALLATION_VARIABLE};
+pub use install::{Installation, INSTALLATION_VARIABLE, NEWER_VARIABLE};
 pub use log::LogMark;
 pub use pg_config::PgConfig;

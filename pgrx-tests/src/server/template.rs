@@ -27,10 +27,14 @@ pub(super) fn template(installation: &Installation, account: Account) -> Result<
     fs::set_permissions(&new, Permissions::from_mode(0o700))?;
     account.give(&new)?;
     let mut complaint = String::new();
+    // The default from 18 on; a cluster can only be upgraded to one with the same choice.
+    let no_checksums = (installation.major() >= 18).then_some("--no-data-checksums");
     for locale in ["C.UTF-8", "C"] {
         let output = account
             .command(&installation.bin("initdb"))
-            .args(["--no-sync", "-E", "UTF8", "-A", "trust", "-U", "postgres", "--locale", locale, "-D"])
+            .args(["--no-sync", "-E", "UTF8", "-A", "trust", "-U", "postgres", "--locale", locale])
+            .args(no_checksums)
+            .arg("-D")
             .arg(&new)
             .output()?;
         if output.status.success() {

@@ -83,7 +83,12 @@ const RULES: &[Case] = &[
     ("watch('t', columns => '{v}', mode => 'mirror', object_id => '{v}')", "55000", "(v) of table input.t are no key", true),
     ("watch('t', columns => '{v}', mode => 'copy')", "22023", "unrecognized mode \"copy\"", true),
     ("watch('t', columns => '{v}', mode => null)", "22004", "mode must not be null", true),
-    ("watch('t', columns => '{v}', backfill => true)", "0A000", "backfill is not supported yet", true),
+    (
+        "watch('t', columns => '{v}', operations => '{update}', backfill => true)",
+        "22023",
+        "a table whose insertions are not watched cannot be backfilled",
+        true,
+    ),
     ("watch('t', columns => '{v}', backfill => null)", "22004", "backfill must not be null", true),
     ("watch('t', columns => '{v}', object_prefix => null)", "22004", "object_prefix must not be null", true),
 ];

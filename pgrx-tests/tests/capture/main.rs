@@ -11,6 +11,7 @@ mod encodings;
 mod filters;
 mod history;
 mod hostile;
+mod hypertables;
 mod input;
 mod isolation;
 mod keys;

@@ -150,3 +150,23 @@ fn whoever_watches_updates_of_a_partitioned_table_alone_is_warned() {
     assert_eq!(warnings("{insert, delete}"), 0);
     assert_eq!(warnings("{insert, update, delete}"), 0);
 }
+
+/// Whoever makes a partition needs the right to give it the triggers.
+#[test]
+fn another_owner_can_go_on_making_partitions() {
+    let mut play = Play::new("inherited", TABLES);
+    play.watch("t", "columns => '{v}'");
+    play.admin
+        .batch_execute(
+            "create role partition_heir login; grant usage, create on schema inherited to partition_heir; alter table t owner to partition_heir",
+        )
+        .unwrap();
+    let mut heir = play.stage.cluster.client("postgres", "partition_heir");
+    heir.batch_execute(
+        "set search_path = inherited;
+         create table march partition of t for values from ('2026-03-01') to ('2026-04-01')",
+    )
+    .unwrap();
+    play.run("insert into t values (1, '2026-03-05', 'a')");
+    assert_eq!(play.ids(), ["1:2026-03-05"]);
+}

@@ -96,7 +96,7 @@ fn nothing_is_granted_to_the_public() {
         .admin
         .query(
             "select distinct d.classid::regclass::text from pg_depend as d
-             where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e'
+             where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e' and d.classid <> 'pg_type'::regclass
                  and d.refobjid = (select oid from pg_extension where extname = 'audit_algolia') order by 1",
             &[],
         )
@@ -104,7 +104,7 @@ fn nothing_is_granted_to_the_public() {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    // Another kind of object needs a line in the query above.
+    // Row types are looked at above, and belong to the extension by themselves from PostgreSQL 17 on. Another kind of object needs a line in the query above.
     assert_eq!(kinds, ["pg_class", "pg_event_trigger", "pg_proc"]);
 }
 

@@ -157,3 +157,11 @@ pub(crate) fn assert_delivered(cluster: &Cluster, standin: &Standin) {
         sent.iter().find(|arrival| arrival.index == TABLE && !committed.contains(&arrival.object_id));
     assert!(unreal.is_none(), "was sent without having committed: {unreal:?}");
 }
+
+/// Waits until nothing is queued or on its way to any index.
+#[track_caller]
+pub(crate) fn wait_for_empty_queues(db: &mut Client) {
+    let left = "select (select count(*) from audit_algolia.queue)
+             + (select coalesce(sum(queued + in_flight), 0) from audit_algolia.queue_stats())::bigint";
+    wait_until("empty queues", SOON, || one::<i64>(db, left) == 0);
+}

@@ -22,7 +22,7 @@ fn assert_sent_again_and_held_once(stage: &Stage, rows: i64) {
 
 #[test]
 fn a_batch_taken_without_an_answer_is_sent_again() {
-    for fault in [Fault::AcceptThenHang, Fault::AcceptThenDrop, Fault::Truncate] {
+    for fault in [Fault::AcceptThenHang, Fault::AcceptThenDrop, Fault::Truncate, Fault::EmptyNoContent] {
         let stage = Stage::builder()
             .setting("audit_algolia.request_timeout", "300ms")
             .setting("audit_algolia.retry_min", "10ms")

@@ -218,3 +218,26 @@ fn the_list_of_databases_follows_a_reload() {
         workers(&mut db, "postgres").len() == 2 && workers(&mut db, "shop").len() == 2
     });
 }
+
+#[test]
+fn a_template_is_left_alone_and_whoever_may_create_databases_copies_it() {
+    let (stage, mut db, shop) = with_shop();
+    drop(shop);
+    db.batch_execute("create role maker login createdb; create role visitor login").unwrap();
+    for name in ["maker", "visitor"] {
+        let refused =
+            stage.cluster.client("postgres", name).batch_execute("create database copy template shop");
+        assert_eq!(refused.unwrap_err().code().unwrap().code(), "42501");
+        assert_eq!(workers(&mut db, "shop").len(), 2, "nobody leaves for somebody who may not copy it");
+    }
+    // Behind the launcher's back, so that the workers are most likely still there.
+    db.batch_execute("update pg_database set datistemplate = true where datname = 'shop'").unwrap();
+    at_once(&mut stage.cluster.client("postgres", "maker"), "create database copy template shop");
+    // As the server's own statement makes a template, and no template.
+    db.batch_execute("alter database shop is_template false").unwrap();
+    wait_for_workers(&mut db, "shop", 2);
+    db.batch_execute("alter database shop is_template true").unwrap();
+    wait_for_workers(&mut db, "shop", 0);
+    db.batch_execute("alter database shop is_template false").unwrap();
+    wait_for_workers(&mut db, "shop", 2);
+}

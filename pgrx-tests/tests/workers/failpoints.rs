@@ -4,11 +4,16 @@
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use nix::sys::signal::Signal;
 
 use crate::support::*;
 
 /// The stand-in takes records of so many bytes.
 const LIMIT: usize = 1000;
+
+/// Where a counter has read a part of the rows.
+const MIDDLE: &str = "in the middle of a count";
+const COUNTER: &str = "select pid from pg_stat_activity where backend_type = 'audit_algolia counter'";
 
 /// Orders what the next process does that comes to a failpoint; see `src/pg/failpoint.rs`.
 fn order(stage: &Stage, point: &str, action: &str) {
@@ -121,4 +126,70 @@ fn a_count_that_is_cut_short_is_made_again() {
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     stage.wait_for_records("log", 100);
     wait_for_empty_queue(&mut db, "log");
+}
+
+#[test]
+fn a_count_gives_way_to_whoever_wants_the_table_and_is_made_again() {
+    let stage = stage();
+    let mut db = staged(&stage, "log");
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    wait_for_state(&mut db, "log", "paused");
+    insert(&mut db, "log", 1..=20_001);
+    order(&stage, MIDDLE, "stop");
+    db.batch_execute("copy audit_algolia.dead_letter from program 'true'").unwrap();
+    wait_until_carried_out(&stage, MIDDLE);
+    let stopped: i32 = one(&mut db, COUNTER);
+    std::thread::scope(|scope| {
+        let locker = scope.spawn(|| {
+            let mut locker = session(&stage);
+            locker.batch_execute("begin; lock table audit_algolia.queue").unwrap();
+            locker
+        });
+        wait_until("somebody wants the queue", SOON, || {
+            one::<bool>(&mut db, "select exists (select from pg_locks where not granted)")
+        });
+        stage.cluster.kill_backend(stopped, Signal::SIGCONT).unwrap();
+        let mut locker = locker.join().unwrap();
+        wait_until("the count is broken off", SOON, || {
+            db.query(COUNTER, &[]).unwrap().iter().all(|row| row.get::<_, i32>(0) != stopped)
+        });
+        order(&stage, MIDDLE, "stop");
+        locker.batch_execute("commit").unwrap();
+    });
+    wait_until_carried_out(&stage, MIDDLE);
+    let again: i32 = one(&mut db, COUNTER);
+    stage.cluster.kill_backend(again, Signal::SIGCONT).unwrap();
+    wait_until("the count", SOON, || db.query(COUNTER, &[]).unwrap().is_empty());
+    assert_eq!(queue(&mut db, "log").queued, 20_001);
+}
+
+#[test]
+fn rows_that_come_past_capture_in_a_prepared_transaction_are_found_when_it_is_committed() {
+    let stage = stage();
+    let mut db = staged(&stage, "log");
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    wait_for_state(&mut db, "log", "paused");
+    insert(&mut db, "log", 1..=1);
+    // Until a first count is over, statistics look into the tables themselves.
+    order(&stage, MIDDLE, "stop");
+    db.batch_execute("copy audit_algolia.queue from program 'true'").unwrap();
+    wait_until_carried_out(&stage, MIDDLE);
+    let counter: i32 = one(&mut db, COUNTER);
+    stage.cluster.kill_backend(counter, Signal::SIGCONT).unwrap();
+    wait_until("the count", SOON, || db.query(COUNTER, &[]).unwrap().is_empty());
+    db.batch_execute(
+        "begin;
+         copy audit_algolia.queue from program 'true';
+         insert into audit_algolia.queue (index_id, source, id, enqueued_at, action, record)
+         select index_id, source, id + n, enqueued_at, action, replace(record, '1', (n + 1)::text)
+         from audit_algolia.queue, generate_series(1, 7) as n;
+         prepare transaction 'restored'",
+    )
+    .unwrap();
+    db.batch_execute("commit prepared 'restored'").unwrap();
+    wait_until("the count", SOON, || queue(&mut db, "log").queued == 8);
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    stage.wait_for_records("log", 8);
+    wait_for_empty_queue(&mut db, "log");
+    assert_eq!(queue(&mut db, "log").queued, 0);
 }

@@ -1,6 +1,5 @@
 //! Watched tables, their owners and the extension itself, changed under the eyes of everybody.
 
-use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
@@ -126,29 +125,4 @@ fn objects_of_another_version_are_left_alone_until_they_are_updated() {
     change(&mut db, env!("CARGO_PKG_VERSION"));
     stage.wait_for_records("log", 20);
     wait_for_empty_queue(&mut db, "log");
-}
-
-#[test]
-fn an_upgraded_server_delivers_what_was_queued_before() {
-    let stage = Stage::builder().start().unwrap();
-    let mut db = staged(&stage, "log");
-    insert(&mut db, "log", 1..=10);
-    stage.wait_for_records("log", 10);
-    wait_for_empty_queue(&mut db, "log");
-    db.batch_execute("select audit_algolia.pause()").unwrap();
-    insert(&mut db, "log", 11..=1000);
-    db.batch_execute("select audit_algolia.resume()").unwrap();
-    stage.standin.set_latency(std::time::Duration::from_secs(5));
-    stage.cluster.stop(StopMode::Fast).unwrap();
-    stage.standin.set_latency(std::time::Duration::ZERO);
-    let before = stage.standin.request_count();
-    let new = Cluster::upgrade_of(&stage.cluster).unwrap();
-    stage.wait_for_records("log", 1000);
-    // Had the workers been awake during the upgrade, there would be more requests than the new server's.
-    assert!(stage.standin.request_count() - before <= 4);
-    let mut db = new.client("postgres", "postgres");
-    insert(&mut db, "log", 1001..=1010);
-    stage.wait_for_records("log", 1010);
-    wait_for_empty_queue(&mut db, "log");
-    assert_eq!(sources(&mut db), ["log watching"]);
 }

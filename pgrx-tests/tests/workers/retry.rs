@@ -36,7 +36,7 @@ fn whatever_goes_wrong_is_told_and_tried_again() {
         ("no answer within", Fault::AcceptThenHang),
         // Too long or too late, whichever comes first.
         ("answer", Fault::EndlessBody),
-        ("but the answer is cut short", answered(200, FaultBody::Text(String::new()))),
+        ("but the answer is empty", answered(200, FaultBody::Text(String::new()))),
         (
             "200 OK with 19 bytes of text/html",
             answered(200, FaultBody::Html("<html>hello</html>\n".to_owned())),

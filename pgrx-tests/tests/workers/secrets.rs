@@ -29,13 +29,19 @@ fn the_log_never_holds_a_key() {
         .cluster
         .set(&[("audit_algolia.api_key", OTHERS[0]), ("audit_algolia.pseudonym_key", OTHERS[1])])
         .unwrap();
-    stage.standin.fault(None, Fault::error(403, &echo(OTHERS[0])), Times::Once);
     let mut next = 11;
     wait_until("a refusal", SOON, || {
         insert(&mut db, "log", next..=next);
         next += 1;
         queue(&mut db, "log").state == "blocked"
     });
+    // By now the key is in use, and only then would anybody echo it.
+    stage.standin.fault(None, Fault::error(403, &echo(OTHERS[0])), Times::Always);
+    wait_until("the echo", SOON, || {
+        db.batch_execute("select audit_algolia.resume()").unwrap();
+        queue(&mut db, "log").last_error.contains("really")
+    });
+    stage.standin.clear_faults();
     assert_no_secret(&queue(&mut db, "log").last_error);
     db.batch_execute(&format!("alter system set audit_algolia.api_key = '{}'", OTHERS[2])).unwrap();
     stage.cluster.reload().unwrap();

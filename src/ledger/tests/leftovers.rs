@@ -85,3 +85,27 @@ fn the_room_left_for_claims_is_known_beforehand() {
     ledger.resign(0, 0);
     assert_eq!(ledger.claims_left(), CLAIMS / 2);
 }
+
+#[test]
+fn one_database_too_many_takes_the_entry_of_one_without_the_extension() {
+    let mut ledger = ledger(1);
+    ledger.database_mut(DB).unwrap().extension = Extension::Present;
+    for oid in 1000..1000 + DATABASES as u32 - 1 {
+        ledger.database_mut(oid).unwrap().extension = Extension::Absent;
+    }
+    assert!(ledger.database_mut(1).is_some() && !ledger.knows(1000));
+    for oid in 1001..1000 + DATABASES as u32 - 1 {
+        ledger.database_mut(oid).unwrap().extension = Extension::Present;
+    }
+    assert!(ledger.database_mut(2).is_none() && !ledger.is_full(), "one may turn out to have no extension");
+    ledger.database_mut(1).unwrap().extension = Extension::Absent;
+    ledger.hold(1, Micros::MAX);
+    assert!(ledger.database_mut(2).is_none(), "a statement wants it to itself");
+    ledger.unhold(1);
+    assert_eq!(ledger.without_extension().collect::<Vec<_>>(), [1]);
+    ledger.extension_changed(1);
+    ledger.database_mut(1).unwrap().extension = Extension::Present;
+    assert!(ledger.is_full());
+    ledger.extension_changed(2);
+    assert_eq!(ledger.overlooked, 2, "the launcher tells");
+}

@@ -47,7 +47,7 @@ fn failed_settings_wait_and_mended_ones_do_not() {
     // The same version read again changes nothing.
     ledger.want_settings(DB, &[(INDEX, 7)], 20);
     assert_eq!(ledger.next_settings(1, 49), None);
-    ledger.retry_all(DB);
+    ledger.retry_all(DB, 0);
     assert_eq!(ledger.next_settings(1, 20), Some((INDEX, 7)));
     ledger.settings_back(1, INDEX, Sent::Anew { at: 30 });
     assert_eq!((ledger.settings_failures(DB, INDEX), ledger.settings_due(0)), (0, Some(30)));

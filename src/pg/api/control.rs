@@ -22,7 +22,7 @@ fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
         if let Some(mut ledger) = shmem::ledger() {
             for index in indices {
                 if let Some(lane) = ledger.lane_mut(my_database(), index) {
-                    lane.retry_now();
+                    lane.retry_now(now());
                 }
             }
         }

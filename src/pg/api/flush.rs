@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use super::{indices, my_database};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::{shmem, xact};
+use crate::regions::Span;
 
 /// How often the queue is looked at. Only while somebody waits in `flush` is there such a clock.
 const LOOK_EVERY_MS: i64 = 10;
@@ -40,8 +41,8 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
     let deadline = Instant::now() + Duration::from_micros(micros);
     let mut waiting = Vec::new();
     for (index, _, _) in indices()? {
-        if let Some(highest) = highest(index)? {
-            waiting.push(Waiting { index, highest, look_at: Instant::now() });
+        if let Some(ends) = ends(index)? {
+            waiting.push(Waiting { index, ends, look_at: Instant::now() });
         }
     }
     let mut settings = wanted_settings()?;
@@ -72,7 +73,7 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
 /// What was queued for an index before the call.
 struct Waiting {
     index: i32,
-    highest: i64,
+    ends: Span,
     /// The whole stretch is not looked through again before this.
     look_at: Instant,
 }
@@ -83,24 +84,26 @@ impl Waiting {
     fn are_gone(&mut self) -> Outcome<bool> {
         let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), self.index));
         if let Some(lowest) = lowest {
-            if is_waiting(self.index, lowest, self.highest)? {
+            if is_waiting(self.index, Span { lo: lowest.max(self.ends.lo), ..self.ends })? {
                 return Ok(false);
             }
         }
         if Instant::now() < self.look_at {
             return Ok(false);
         }
-        let is_gone = !is_waiting(self.index, i64::MIN, self.highest)?;
+        let is_gone = !is_waiting(self.index, self.ends)?;
         self.look_at = Instant::now() + LOOK_THROUGH_EVERY;
         Ok(is_gone)
     }
 }
 
-/// The highest id waiting in an index.
-fn highest(index: i32) -> Outcome<Option<i64>> {
+/// The ids waiting in an index. What is queued later has higher ids, or, of history, lower ones.
+fn ends(index: i32) -> Outcome<Option<Span>> {
     Spi::connect(|client| {
-        let rows = client.select(include_str!("../../../sql/highest.sql"), Some(1), &[index.into()])?;
-        Ok(rows.first().get_one()?)
+        let query = include_str!("../../../sql/ends.sql");
+        let rows = client.select(query, Some(1), &[index.into(), i64::MIN.into()])?;
+        let (lo, hi): (Option<i64>, Option<i64>) = rows.first().get_two()?;
+        Ok(lo.zip(hi).map(|(lo, hi)| Span { lo, hi }))
     })
 }
 
@@ -117,9 +120,9 @@ fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
     })
 }
 
-/// Whether rows of an index from `lowest` to `highest` are still in the queue.
-fn is_waiting(index: i32, lowest: i64, highest: i64) -> Outcome<bool> {
-    is_true(include_str!("../../../sql/waits_below.sql"), &[index.into(), lowest.into(), highest.into()])
+/// Whether rows with these ids are still in the queue.
+fn is_waiting(index: i32, ends: Span) -> Outcome<bool> {
+    is_true(include_str!("../../../sql/waits_within.sql"), &[index.into(), ends.lo.into(), ends.hi.into()])
 }
 
 /// What a query answers by a snapshot of this moment.

@@ -1,6 +1,7 @@
 //! The functions of the SQL interface. Their declarations are in `sql/install/20_functions.sql`.
 
 mod activity;
+mod backfill;
 mod control;
 mod dead_letters;
 mod flush;
@@ -20,6 +21,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::hypertables::is_hypertable;
 use super::latest::first_row;
 use super::owner::{as_user, home};
 use super::report::{failure, Outcome};
@@ -67,6 +69,7 @@ struct Table {
     is_partition: bool,
     /// It has inheritance parents or children.
     is_related: bool,
+    is_hypertable: bool,
     is_temporary: bool,
     schema: String,
     /// Quoted and qualified.
@@ -119,6 +122,7 @@ impl Table {
                 kind: row.get(1)?.unwrap_or_default(),
                 is_partition: row.get(2)?.unwrap_or_default(),
                 is_related: false,
+                is_hypertable: false,
                 is_temporary: row.get::<String>(3)?.as_deref() == Some("t"),
                 name: spi::quote_qualified_identifier(&schema, &bare_name),
                 schema,
@@ -165,6 +169,7 @@ impl Table {
         let oid = [(pg_sys::OIDOID, self.oid.into())];
         let is_related = first_row(include_str!("../../../sql/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
         self.is_related = is_related.flatten().unwrap_or_default();
+        self.is_hypertable = is_hypertable(self.oid)?;
         Ok(())
     }
 }

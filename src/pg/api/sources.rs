@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 
 use super::watch::Rules;
 use super::{my_database, no_such_index, Table};
+use crate::backfill::Seam;
 use crate::pg::report::{failure, Outcome};
 use crate::pg::shmem;
 use crate::pg::worker::unused::close_unused_lanes;
@@ -11,7 +12,7 @@ use crate::record::Operation;
 
 impl Rules {
     /// Stores the rules; returns the source's id.
-    pub(super) fn store(&self, table: &Table) -> Outcome<i32> {
+    pub(super) fn store(&self, table: &Table, seam: &Seam) -> Outcome<i32> {
         let index_id = Spi::connect_mut(|client| {
             let rows = client.update(
                 include_str!("../../../sql/add_index.sql"),
@@ -41,6 +42,7 @@ impl Rules {
                     self.filter.clone().into(),
                     self.operations.iter().map(|o| o.word().to_owned()).collect::<Vec<_>>().into(),
                     self.mode.word().into(),
+                    seam.to_numbers().into(),
                 ],
             )?;
             if rows.is_empty() {

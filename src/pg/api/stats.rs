@@ -9,6 +9,7 @@ use super::{indices, my_database, now};
 use crate::ledger::{Lane, Ledger, Stage};
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
+use crate::regions::Span;
 
 /// A row of `queue_stats`.
 pub(super) type QueueRow = (
@@ -65,8 +66,8 @@ fn queue_stats() -> Result<
 struct Seen {
     lane: Lane,
     on_probation: i64,
-    lowest: Option<i64>,
-    highest: Option<i64>,
+    live: Option<Span>,
+    history: Option<Span>,
 }
 
 pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
@@ -76,7 +77,7 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     for (index, name, paused) in indices()? {
         let seen = shmem::ledger().map(|ledger| see(&ledger, database, index));
         let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
-        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, lowest: None, highest: None });
+        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, live: None, history: None });
         let lane = seen.lane;
         // Until the tables have been counted since the server started, the exact number takes a look at them.
         let (queued, dead) = match lane.counted {
@@ -86,8 +87,13 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
                 count(include_str!("../../../sql/count_dead_of_index.sql"), index)?,
             ),
         };
-        let (lowest, highest) =
-            if lane.counted { (seen.lowest, seen.highest) } else { (Some(i64::MIN), Some(i64::MAX)) };
+        let (live, history) = match lane.counted {
+            true => (seen.live, seen.history),
+            false => (Some(Span { lo: 0, hi: i64::MAX }), Some(Span { lo: i64::MIN, hi: -1 })),
+        };
+        // Of history the rows queued first have the highest ids.
+        let oldest = [at_end(LOWEST, index, live)?, at_end(HIGHEST, index, history)?];
+        let newest = [at_end(HIGHEST, index, live)?, at_end(LOWEST, index, history)?];
         rows.push((
             name,
             state.to_owned(),
@@ -95,8 +101,8 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
             lane.in_flight,
             lane.retrying + seen.on_probation,
             dead.max(0),
-            at_end(include_str!("../../../sql/oldest.sql"), index, lowest)?,
-            at_end(include_str!("../../../sql/newest.sql"), index, highest)?,
+            oldest.into_iter().flatten().min(),
+            newest.into_iter().flatten().max(),
             lane.enqueued_total,
             lane.delivered_total,
             lane.failed_total,
@@ -116,8 +122,8 @@ fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
     Seen {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
         on_probation: ledger.on_probation(database, index),
-        lowest: ledger.lowest(database, index),
-        highest: ledger.highest(database, index),
+        live: ledger.live_rows(database, index),
+        history: ledger.history(database, index),
     }
 }
 
@@ -153,11 +159,14 @@ fn count(query: &str, index: i32) -> Outcome<i64> {
     })
 }
 
-/// The time of the row at one end of the queue, searched from a bound that excludes rows long gone.
-fn at_end(query: &str, index: i32, bound: Option<i64>) -> Outcome<Option<TimestampWithTimeZone>> {
-    let Some(bound) = bound else { return Ok(None) };
+const LOWEST: &str = include_str!("../../../sql/queued_lowest.sql");
+const HIGHEST: &str = include_str!("../../../sql/queued_highest.sql");
+
+/// The time of the row at one end of a span, which excludes rows long gone.
+fn at_end(query: &str, index: i32, span: Option<Span>) -> Outcome<Option<TimestampWithTimeZone>> {
+    let Some(Span { lo, hi }) = span else { return Ok(None) };
     Spi::connect(|client| {
-        let rows = client.select(query, Some(1), &[index.into(), bound.into()])?;
+        let rows = client.select(query, Some(1), &[index.into(), lo.into(), hi.into()])?;
         if rows.is_empty() {
             return Ok(None);
         }

@@ -1,8 +1,9 @@
 //! The triggers of watched tables: one for each operation of a source, and at which level.
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::Table;
+use super::{first_row, Table};
 use crate::pg::capture::LEAF;
 use crate::pg::report::{failure, Outcome};
 use crate::record::Operation;
@@ -90,9 +91,22 @@ pub(super) fn enable_trigger(table: &str, id: i32, operation: Operation, state: 
     Ok(())
 }
 
+/// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the right
+/// to call their function. By itself that right is good for nothing: capture() looks whose trigger it is called by. To
+/// make a chunk, TimescaleDB names the function in a command, and so the owner has to see the schema.
+pub(super) fn allow_triggers(owner: &str, of_hypertable: bool) -> Outcome<()> {
+    let owner = spi::quote_identifier(owner);
+    if of_hypertable {
+        Spi::run(&format!("grant usage on schema audit_algolia to {owner}"))?;
+    }
+    Spi::run(&format!("grant execute on function audit_algolia.capture() to {owner}"))?;
+    Ok(())
+}
+
 impl Table {
     /// Puts the triggers of a source on the table.
     pub(super) fn create_triggers(&self, id: i32, mode: Mode, operations: &[Operation]) -> Outcome<()> {
+        self.allow_partitions()?;
         for operation in operations {
             create_trigger(&self.name, id, mode, *operation, self.needs_row_trigger(*operation))?;
         }
@@ -102,7 +116,28 @@ impl Table {
             }
         }
         self.warn_of_moves(operations);
-        self.allow_partitions()
+        self.warn_of_subscription(id, operations)
+    }
+
+    /// What a subscription applies fires only triggers that are told so. We do not tell them by ourselves: the table may
+    /// be watched on the publisher.
+    fn warn_of_subscription(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
+        let oid = [(pg_sys::OIDOID, self.oid.into())];
+        let is_subscribed =
+            first_row(include_str!("../../../sql/is_subscribed.sql"), &oid, |row| Ok(row.get(1)))?;
+        if is_subscribed.flatten().unwrap_or_default() {
+            let always: Vec<String> = operations
+                .iter()
+                .map(|operation| format!("ENABLE ALWAYS TRIGGER {}", trigger_name(id, *operation)))
+                .collect();
+            failure(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("what a subscription applies to table {} is not captured", self.name),
+                format!("To have it captured: ALTER TABLE {} {}", self.name, always.join(", ")),
+            )
+            .warn();
+        }
+        Ok(())
     }
 
     /// An update that moves a row from one partition to another fires their triggers for deletion and insertion.
@@ -125,18 +160,15 @@ impl Table {
     /// table a statement names; rows come into a partition through its root as well, and out of an inheritance child
     /// through its parent. Besides, a parent's would see its children's rows, too, which are watched on their own.
     fn needs_row_trigger(&self, operation: Operation) -> bool {
-        self.kind == "p" || self.is_partition || (operation != Operation::Insert && self.is_related)
+        self.kind == "p"
+            || self.is_partition
+            || self.is_hypertable
+            || (operation != Operation::Insert && self.is_related)
     }
 
-    /// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the
-    /// right to call their function. By itself that right is good for nothing: capture() looks whose trigger it is
-    /// called by.
     fn allow_partitions(&self) -> Outcome<()> {
-        if self.kind == "p" {
-            Spi::run(&format!(
-                "grant execute on function audit_algolia.capture() to {}",
-                spi::quote_identifier(&self.owner)
-            ))?;
+        if self.is_hypertable || self.kind == "p" {
+            allow_triggers(&self.owner, self.is_hypertable)?;
         }
         Ok(())
     }

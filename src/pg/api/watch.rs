@@ -6,11 +6,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::backfill::{start, Range};
 use super::sources::sources_of;
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
+use crate::pg::backfill::{take, this_transaction, Own};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
+use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::{guc, xact};
@@ -61,8 +64,13 @@ fn watch(
         let mut rules = wish.check(&table)?;
         table.lock()?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
-        let id = rules.store(&table)?;
+        // Nobody writes to the table now, and whoever does from the commit on is captured.
+        let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
+        let id = rules.store(&table, &seam)?;
         table.create_triggers(id, rules.mode, &rules.operations)?;
+        if rules.backfill {
+            start(id, &table, Range::default(), Some(&seam))?;
+        }
         xact::note_stale();
         warn_unless_preloaded();
         Ok(id)
@@ -97,6 +105,7 @@ pub(super) struct Rules {
     pub(super) filter: Option<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) mode: Mode,
+    pub(super) backfill: bool,
 }
 
 fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a str>>, RuleError> {
@@ -112,7 +121,10 @@ impl Wish {
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
         let mode = check_mode(self.mode.as_deref())?;
         let operations = mode.operations(operations)?;
-        check_backfill(self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?)?;
+        let backfill = self.backfill.ok_or(RuleError::NullArgument { argument: "backfill" })?;
+        if backfill {
+            check_backfill(&operations)?;
+        }
         let index_name = self.index_name.unwrap_or_else(|| table.bare_name.clone());
         check_index_name(&index_name)?;
 
@@ -140,6 +152,7 @@ impl Wish {
             return Err(no_pseudonym_key());
         }
         if mode == Mode::Mirror {
+            check_mirrored(table)?;
             check_key(table, &object_id)?;
         }
         if are_changes(mode, &operations) {
@@ -168,6 +181,7 @@ impl Wish {
             filter: self.filter,
             operations,
             mode,
+            backfill,
         })
     }
 }
@@ -199,6 +213,18 @@ fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> 
             "Leave the column out, or make it a STORED one.",
         )),
     }
+}
+
+/// TRUNCATE of a hypertable drops its chunks, without a word of their rows.
+fn check_mirrored(table: &Table) -> Outcome<()> {
+    if is_hypertable(table.oid)? {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("hypertable {} cannot be mirrored", table.name),
+            "Watch it in append mode, with the operations it has.",
+        ));
+    }
+    Ok(())
 }
 
 /// Objects stand for rows: their key must belong to one row at a time. A deferrable constraint lets two have it until

@@ -38,7 +38,7 @@ impl Statement<'_> {
                 self.object_of(row.new, &mut new_object)?;
             }
             let stays = old_object == new_object;
-            if was && is && stays && !self.differs(row) {
+            if was && is && stays && !self.source.tells_all && !self.differs(row) {
                 return Ok(());
             }
             if was && !stays {

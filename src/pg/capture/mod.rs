@@ -8,6 +8,7 @@ mod bound;
 mod column;
 mod context;
 mod decode;
+mod history;
 mod key;
 mod mirror;
 mod present;
@@ -25,6 +26,7 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::filter::Filter;
+use super::hypertables::is_hypertable;
 use super::owner::{self, as_user, home};
 use super::report::{failure, reported, Failure, Outcome};
 use super::rules::SourceRules;
@@ -37,6 +39,7 @@ use rows::value_in;
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::utf8;
+pub(super) use history::{file_of, History, Written};
 pub(super) use present::{identity_of, identity_of_id, Key, Present};
 pub(super) use queue::{next_id, Writer};
 
@@ -54,6 +57,8 @@ struct Source {
     are_changes: bool,
     bound: Bound,
     filter: Option<Filter>,
+    /// Updates are told of that change nothing the index holds.
+    tells_all: bool,
     /// Of a mirrored table, by what its rows are found.
     key: Option<KeyIndex>,
 }
@@ -154,7 +159,7 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let Some(source) = source_of(call)? else {
+        let Some(source) = source_of(call, event)? else {
             context.leave();
             return Ok(());
         };
@@ -189,7 +194,7 @@ fn not_ours() -> Box<Failure> {
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
+unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
     register_invalidation();
     // SAFETY: relation and trigger are valid for the length of the call; arguments are C strings.
     let (key, arguments, descriptor) = unsafe {
@@ -209,6 +214,9 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
     };
     let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
     let relation = pg_sys::Oid::from(key.0);
+    if !event.is_row && event.operation != Operation::Truncate {
+        refuse_hypertable(relation, &table)?;
+    }
     let id: Option<i32> = arguments.first().and_then(|argument| argument.parse().ok());
     let may_be_orphaned = arguments.get(1).is_some_and(|argument| argument == LEAF);
     let rules = match id {
@@ -244,10 +252,23 @@ unsafe fn source_of(call: &pg_sys::TriggerData) -> Outcome<Option<Rc<Source>>> {
         operations: rules.operations,
         bound,
         filter,
+        tells_all: rules.is_backfilled,
         key: key_index,
     });
     SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     Ok(Some(source))
+}
+
+/// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
+fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
+    if as_user(home()?.owner, || is_hypertable(relation))? {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("table \"{table}\" has become a hypertable since it is watched"),
+            "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again.",
+        ));
+    }
+    Ok(())
 }
 
 /// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when

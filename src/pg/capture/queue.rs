@@ -130,6 +130,8 @@ struct Row {
 /// Writes the records of one statement.
 pub(in crate::pg) struct Writer {
     home: Home,
+    /// Where ids of history come from, of which the rows are: below zero, and the later the lower.
+    history: Option<pg_sys::Oid>,
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
     /// The index of objects, which only their versions have entries in.
@@ -160,6 +162,7 @@ impl Writer {
         let is_plain = unsafe { is_plain(heap, [home.queue_pkey, home.queue_object]) };
         Ok(Writer {
             home,
+            history: None,
             heap,
             pkey,
             objects: None,
@@ -175,6 +178,11 @@ impl Writer {
         })
     }
 
+    /// The same for history, whose ids the blocks of `sequence` are for.
+    pub(super) fn open_for_history(index_id: i32, source: i32, sequence: pg_sys::Oid) -> Outcome<Writer> {
+        Ok(Writer { history: Some(sequence), ..Writer::open(index_id, source)? })
+    }
+
     /// Adds one record under the next id, as `push_as` does.
     pub(in crate::pg) fn push(&mut self, record: &[u8]) -> bool {
         let id = self.reserve();
@@ -183,7 +191,10 @@ impl Writer {
 
     /// The id of a record that is to name it.
     pub(super) fn reserve(&self) -> i64 {
-        next_id(self.home.block_sequence)
+        match self.history {
+            None => next_id(self.home.block_sequence),
+            Some(sequence) => -1 - next_id(sequence),
+        }
     }
 
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
@@ -196,12 +207,15 @@ impl Writer {
         self.rows.len() >= BATCH
     }
 
-    /// The id of a version that is yet to be made.
+    /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
     pub(super) fn reserve_version(&self) -> i64 {
-        fresh_id(self.home.block_sequence)
+        match self.history {
+            None => fresh_id(self.home.block_sequence),
+            Some(_) => self.reserve(),
+        }
     }
 
-    /// Adds a version of an object, the newest there is. Memory and result are as of `push_as`.
+    /// Adds a version of an object, the newest there is; as history, the oldest. Memory and result are as of `push_as`.
     pub(super) fn push_version(&mut self, action: Action, record: &[u8]) -> bool {
         self.push_version_as(self.reserve_version(), action, record)
     }

@@ -36,11 +36,18 @@ pub(in crate::pg) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::L
 /// # Safety
 /// `relation` is open and locked.
 pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> Outcome<*mut pg_sys::Node> {
+    #[cfg(not(feature = "pg13"))]
     let source = CString::new(text).unwrap_or_default();
+    // PostgreSQL 13 has no mode for expressions.
+    #[cfg(feature = "pg13")]
+    let source = CString::new(format!("SELECT {text}")).unwrap_or_default();
     // SAFETY: these are the steps by which the server itself makes the expression of a trigger's WHEN; the text
     // outlives them.
     unsafe {
+        #[cfg(not(feature = "pg13"))]
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR);
+        #[cfg(feature = "pg13")]
+        let statements = pg_sys::raw_parser(source.as_ptr());
         let expression = single_expression(statements).ok_or_else(|| {
             failure(
                 PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,

@@ -6,8 +6,8 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::table;
 use super::settle::{storable, Settled};
+use super::statements::table;
 use crate::pg::process::in_transaction;
 use crate::pg::{failpoint, xact};
 

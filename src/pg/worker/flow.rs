@@ -15,7 +15,8 @@ use pgrx::prelude::*;
 use configure::Wish;
 use questions::Asked;
 
-use super::claim::{claim, Catch, Limits, Oversized, Statements};
+use super::claim::{claim, Catch, Limits, Oversized};
+use super::statements::Statements;
 use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
 use crate::delivery::settings::Settings;
@@ -211,9 +212,9 @@ impl Flow {
         }
         let mut timeout =
             wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
-        let has_lost = shmem::ledger().is_some_and(|ledger| ledger.has_lost_rows(self.database));
-        self.search_after_ms = if has_lost { self.search_after_ms } else { SEARCH_AFTER_MS };
-        let searches = has_lost && timeout >= self.search_after_ms;
+        let is_off = shmem::ledger().is_some_and(|ledger| ledger.is_off(self.database));
+        self.search_after_ms = if is_off { self.search_after_ms } else { SEARCH_AFTER_MS };
+        let searches = is_off && timeout >= self.search_after_ms;
         if searches {
             timeout = self.search_after_ms;
         }
@@ -304,6 +305,7 @@ impl Flow {
                 }
                 Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
                 Ok(Catch::Batch(claimed)) => {
+                    claimed.make_durable();
                     self.cargo.insert(
                         claimed.flight,
                         Cargo {

@@ -7,7 +7,9 @@
 mod claim;
 mod configure;
 mod flow;
+mod rows;
 mod settle;
+mod statements;
 pub(super) mod unused;
 
 use pgrx::pg_sys;
@@ -17,6 +19,7 @@ use super::process::{self, in_transaction};
 use super::{guc, shmem};
 use crate::ledger::{Duty, Exit};
 use flow::Flow;
+pub(super) use statements::table;
 
 /// Where the launcher's argument keeps the slot and the launch.
 const SLOT_BITS: u32 = 8;
@@ -58,7 +61,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
 }
 
 /// Whether the database's name is among those to be served: it may have got another one since the launcher read it.
-fn is_served() -> bool {
+pub(super) fn is_served() -> bool {
     let name = in_transaction(|| {
         // SAFETY: a look-up in the shared catalog, inside a transaction; the name, if there is one, is a C string.
         let name = unsafe {
@@ -68,6 +71,11 @@ fn is_served() -> bool {
         name.ok_or(())
     });
     name.is_ok_and(|name| guc::serves(&name))
+}
+
+/// Whether the extension is there, in the library's version: what another version expects of its tables nobody knows.
+pub(super) fn is_of_our_version() -> bool {
+    statements::extension_version().is_ok_and(|found| found.as_deref() == Some(env!("CARGO_PKG_VERSION")))
 }
 
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
@@ -95,6 +103,7 @@ fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
 /// over, and nobody would look for them again for a while.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     if let Some(slot) = SLOT.take() {
         // SAFETY: what the server itself does first when a session ends, harmless without a transaction; then reads
         // the clock.
@@ -115,7 +124,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
 }
 
 /// Settings of the session that neither the server's configuration nor a role or database may spoil.
-fn keep_to_ourselves() {
+pub(super) fn keep_to_ourselves() {
     process::set(c"search_path", c"pg_catalog, pg_temp");
     process::set_time_limits_aside();
     process::set(c"idle_in_transaction_session_timeout", c"0");

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::{lock, Statements};
+use super::statements::{lock, Statements};
 use crate::pg::process::{in_transaction, in_transaction_unless_locked, limit_lock_waits};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;

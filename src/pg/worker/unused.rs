@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::claim::table;
+use super::statements::table;
 use crate::pg::process::in_transaction;
 use crate::pg::shmem;
 
@@ -28,7 +28,7 @@ pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> 
 }
 
 /// The same in a transaction of its own, for a worker. Such a transaction waits for no second table, see
-/// [`super::claim::lock`]: when somebody has locked one, nothing is done.
+/// [`super::statements::lock`]: when somebody has locked one, nothing is done.
 pub(super) fn close_unused_lanes_at_once(database: u32) -> spi::Result<Vec<i32>> {
     in_transaction(|| {
         let tables = [c"index", c"source", c"queue", c"dead_letter", c"configuration"];

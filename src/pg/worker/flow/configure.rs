@@ -122,7 +122,8 @@ impl Flow {
             _ if is_outdated => Sent::Anew { at: now() },
             (Some(refusal), _) => self.bury_settings(index_id, version, refusal),
             (None, Outcome::Rejected { reason, status, .. }) => {
-                self.bury_settings(index_id, version, Refusal { row: 0, object_id: None, status, reason })
+                let refusal = Refusal { row: 0, object_id: None, status, reason, proven: true };
+                self.bury_settings(index_id, version, refusal)
             }
             (None, Outcome::Retry { reason, not_before }) => {
                 self.postpone_settings(index_id, &reason, not_before.unwrap_or_default())

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::{complain, now, Flow, Index};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
-use crate::pg::worker::claim::{extension_version, indices, Statements};
+use crate::pg::worker::statements::{extension_version, has_backfills, indices, Statements};
 use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
 
@@ -41,7 +41,7 @@ impl Flow {
             // A mended key or host is tried at once.
             if self.settings.is_some() {
                 if let Some(mut ledger) = shmem::ledger() {
-                    ledger.retry_all(self.database);
+                    ledger.retry_all(self.database, now());
                 }
             }
         }
@@ -145,5 +145,13 @@ impl Flow {
         self.read_wishes();
         let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
         shmem::wake(wakes.unwrap_or_default());
+        match has_backfills() {
+            Ok(false) => (),
+            Ok(true) => {
+                let wakes = shmem::ledger().map(|mut ledger| ledger.request_backfill(self.database));
+                shmem::wake(wakes.unwrap_or_default());
+            }
+            Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
+        }
     }
 }

@@ -16,13 +16,13 @@ use crate::pg::{guc, shmem};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
+/// Should the refused records be at fault after all, those that come later wait for them no longer than this.
+const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
 /// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
 struct Landed {
     flight: usize,
     cargo: Cargo,
-    /// Algolia has judged the records.
-    judged: bool,
     /// All rows of the batch have arrived.
     whole: bool,
     /// If not: those that have.
@@ -95,6 +95,12 @@ impl Landed {
         settled
     }
 
+    /// Whether Algolia has judged records. Those that were too large have not been sent.
+    fn is_judged(&self) -> bool {
+        let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
+        are_refused || !self.delivered().is_empty()
+    }
+
     /// How many rows were refused.
     fn refused(&self) -> usize {
         self.dead.len() + self.waiting.len()
@@ -141,8 +147,6 @@ impl Flow {
         };
         let mut landed = Landed {
             flight,
-            judged: !cargo.ids.is_empty()
-                && matches!(outcome, Outcome::Delivered { .. } | Outcome::Rejected { .. }),
             cargo,
             whole,
             parts,
@@ -162,7 +166,7 @@ impl Flow {
         // What an old sink has delivered is delivered; its complaints mean nothing for the new one.
         let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &landed.cargo.sink));
         self.judge(&mut landed, if outdated { Vec::new() } else { refused });
-        landed.setback = match outcome {
+        let setback = match outcome {
             _ if outdated => None,
             Outcome::Delivered { .. } | Outcome::Rejected { .. } => None,
             Outcome::Retry { reason, not_before } => {
@@ -174,6 +178,7 @@ impl Flow {
                 at_least: guc::backoff().max,
             }),
         };
+        landed.setback = setback.or(landed.setback);
         landed
     }
 
@@ -192,13 +197,18 @@ impl Flow {
         if refused.is_empty() {
             return;
         }
-        let (now, backoff) = (now(), guc::backoff());
+        let (now, backoff, rows) = (now(), guc::backoff(), landed.cargo.ids.len());
         let Some(mut ledger) = shmem::ledger() else { return };
-        for Refusal { row, object_id, status, reason } in refused {
+        for Refusal { row, object_id, status, reason, proven } in refused {
             let Some(id) = landed.cargo.ids.get(row).copied() else { continue };
             let object = landed.cargo.objects.get(row).cloned().flatten();
             landed.complaint = Some(reason.clone());
             match ledger.judge(self.slot, landed.cargo.index_id, id, guc::max_attempts()) {
+                Sentence::Dies(_) if !proven && !ledger.condemns(self.slot, landed.flight, rows, now) => {
+                    let reason = format!("{reason} (names no record, and none of {rows} is taken)");
+                    let at_least = Duration::ZERO;
+                    landed.setback = Some(Reverse { kind: Setback::Doubt, reason, at_least });
+                }
                 Sentence::Dies(attempts) => {
                     let status = Some(status);
                     landed.dead.push(Dead { id, object_id, object, attempts, status, reason });
@@ -290,7 +300,7 @@ impl Flow {
         let (slot, index_id) = (self.slot, batch.cargo.index_id);
         let versions = batch.cargo.versions();
         let landing = Landing {
-            judged: batch.judged,
+            judged: batch.is_judged(),
             delivered: batch.delivered(),
             task: batch.task,
             superseded: batch.superseded,
@@ -333,10 +343,10 @@ impl Flow {
         if let Some(mut ledger) = shmem::ledger() {
             if let Some(lane) = lane.and_then(|place| ledger.lane_at(place)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
-                let backoff = if lane.knew_of(cargo.started_at) {
-                    Duration::ZERO
-                } else {
-                    guc::backoff().delay(lane.failures, dice)
+                let backoff = match (lane.knew_of(cargo.started_at), setback.kind) {
+                    (true, _) => Duration::ZERO,
+                    (false, Setback::Doubt) => guc::backoff().delay(lane.failures, dice).min(LONGEST_DOUBT),
+                    (false, _) => guc::backoff().delay(lane.failures, dice),
                 };
                 let times = (cargo.started_at, later(now, backoff.max(setback.at_least)));
                 lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);

@@ -9,6 +9,7 @@ mod drain;
 mod freshness;
 mod lasting;
 mod machine;
+mod memory;
 mod phases;
 mod polling;
 mod process;
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     /// Takes about three minutes: fewer rows, fewer repeats
     #[arg(long)]
     quick: bool,
-    /// Measures one part only: capture, drain, freshness, lasting or phases
+    /// Measures one part only: capture, drain, freshness, lasting, memory or phases
     #[arg(long, value_name = "PART")]
     only: Option<String>,
 }
@@ -95,17 +96,18 @@ const FULL: Scale = Scale {
 
 /// Measures, prints the table and writes it to the target folder.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("capture", capture::measure),
         ("drain", drain::measure),
         ("freshness", freshness::measure),
         ("lasting", lasting::measure),
+        ("memory", memory::measure),
         ("phases", phases::measure),
     ];
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
     ensure!(
         parts.iter().any(|(name, _)| wanted(name)),
-        "the parts are capture, drain, freshness, lasting and phases"
+        "the parts are capture, drain, freshness, lasting, memory and phases"
     );
     let scale = if arguments.quick { QUICK } else { FULL };
     let pg = provision(Purpose::ServeAndCompare)?;

@@ -45,6 +45,27 @@ pub(super) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// How large a process is, in megabytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    /// In memory, with what of the shared buffers it has looked at.
+    pub(super) resident: f64,
+    /// The most that was.
+    pub(super) peak: f64,
+    /// Its own.
+    pub(super) anonymous: f64,
+}
+
+/// What `/proc/PID/status` tells.
+pub(super) fn size(pid: u32) -> Result<Size> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("no status")?;
+    let megabytes = |name: &str| {
+        let kilobytes = field(&text, name).with_context(|| format!("no {name} in the status"))?;
+        anyhow::Ok(kilobytes / 1024.0)
+    };
+    Ok(Size { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")?, anonymous: megabytes("RssAnon:")? })
+}
+
 fn field(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()

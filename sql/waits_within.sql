@@ -1,4 +1,4 @@
--- Whether rows up to an id still wait: $1 the index, $2 the lowest id a row can have, $3 the id.
+-- Whether rows still wait within a span: $1 the index, $2 to $3 ids.
 select exists (
     select
     from audit_algolia.queue as q

@@ -1,0 +1,118 @@
+//! A large table, under live traffic and through a crash: exactly its rows arrive, while neither memory nor queue grow.
+//!
+//! `BACKFILL_ROWS=5000000 cargo test -p audit_algolia_tests --release --test backfill -- a_large_table --nocapture` tries
+//! it with more rows, and tells the figures.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use audit_algolia_tests::server::StopMode;
+use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::wait::eventually;
+
+use crate::support::*;
+
+/// Live rows are numbered from here on.
+const LIVE: i64 = 1_000_000_000;
+/// Ten times what two workers with four requests each have on their way, and the step that goes beyond.
+const DEEPEST: i64 = 81_000;
+
+/// Memory of a process that is its own, in kB.
+fn memory(pid: i32) -> Option<i64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+#[derive(Default, Debug)]
+struct Peaks {
+    memory: i64,
+    queued: i64,
+}
+
+#[test]
+fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
+    let rows: i64 = std::env::var("BACKFILL_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(100_000);
+    let stage = Stage::builder()
+        .standin(|standin| {
+            standin.light = true;
+            standin.light_ids = true;
+        })
+        .setting("max_wal_size", "4GB")
+        .start()
+        .unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(&format!(
+        "create table log (id bigint primary key, who text, event text, at timestamptz, note text);
+         insert into log select n, 'user-' || n % 1000, 'opened', timestamptz '2020-01-01' + n * interval '1 s', repeat('x', 80)
+             from generate_series(1, {rows}) as n"
+    ))
+    .unwrap();
+    db.batch_execute("vacuum analyze log").unwrap();
+    db.batch_execute(
+        "select audit_algolia.watch('log', columns => '{who,event,at,note}', pseudonymize => '{who}', time_column => 'at',
+             backfill => true)",
+    )
+    .unwrap();
+    let started = Instant::now();
+    let (stop, last) = (AtomicBool::new(false), AtomicI64::new(LIVE));
+    let mut peaks = Peaks::default();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = stage.admin();
+            while !stop.load(Ordering::Relaxed) {
+                let id = last.load(Ordering::Relaxed);
+                let insert = "insert into log select n, 'user', 'live', now(), '' from generate_series($1::bigint, $1 + 9) as n
+                    on conflict do nothing";
+                match writer.execute(insert, &[&id]) {
+                    Ok(_) => last.store(id + 10, Ordering::Relaxed),
+                    // The same again: whether they were committed is not known.
+                    Err(_) => writer = session(&stage),
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let mut crashed = false;
+        let mut db = session(&stage);
+        eventually("the end", Duration::from_secs(60 + rows as u64 / 2000), || {
+            let row = db.query_one(
+                "select b.state, b.rows_done, s.queued from audit_algolia.backfill_progress as b, audit_algolia.queue_stats() as s",
+                &[],
+            );
+            let Ok(row) = row else {
+                db = session(&stage);
+                return None;
+            };
+            peaks.queued = peaks.queued.max(row.get(2));
+            for pid in backfillers(&mut db) {
+                peaks.memory = peaks.memory.max(memory(pid).unwrap_or(0));
+            }
+            if !crashed && row.get::<_, i64>(1) > rows / 2 {
+                crashed = true;
+                stage.cluster.stop(StopMode::Immediate).unwrap();
+                stage.cluster.start().unwrap();
+                db = session(&stage);
+            }
+            (row.get::<_, &str>(0) == "finished").then_some(())
+        });
+        assert!(crashed, "it was finished before the crash");
+        stop.store(true, Ordering::Relaxed);
+    });
+    let read_in = started.elapsed();
+    let mut db = session(&stage);
+    wait_for_end(&mut db);
+    let counts = stage.standin.light_counts("log");
+    let live = last.load(Ordering::Relaxed) - LIVE;
+    println!(
+        "{rows} rows and {live} live ones: read in {read_in:.1?}, delivered in {:.1?}; {counts:?}, {peaks:?}",
+        started.elapsed()
+    );
+    assert_eq!(counts.distinct as i64, rows + live);
+    assert_eq!(one::<i64>(&mut db, "select count(*) from log"), rows + live);
+    assert_eq!(done(&mut db), rows);
+    // What was on its way at the crash, or had arrived without being settled for good, is sent again.
+    assert!(counts.repeated <= 20_000, "{} were sent twice", counts.repeated);
+    assert!(peaks.queued <= DEEPEST + live, "{} rows were queued", peaks.queued);
+    assert!(peaks.memory < 32_000, "{} kB", peaks.memory);
+}

@@ -1,0 +1,14 @@
+//! Backfill: what a table held before it came under watch is delivered, each row once, behind all live rows, whatever
+//! happens meanwhile.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod asking;
+mod faults;
+mod large;
+mod mirror;
+mod order;
+mod pace;
+mod records;
+mod seam;
+mod support;
+mod tables;

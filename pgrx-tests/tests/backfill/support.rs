@@ -1,0 +1,130 @@
+//! What the tests of the backfill share: tables that hold rows already, and looks at the progress.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
+use audit_algolia_tests::standin::Standin;
+use audit_algolia_tests::wait::{eventually, wait_until};
+use postgres::Client;
+
+/// How long a test waits for a few ten thousand rows on a busy machine.
+pub(crate) const LATER: Duration = Duration::from_secs(60);
+
+/// A stage with one worker that sends one request after the other, so that arrivals are in the order of claims.
+pub(crate) fn in_order() -> StageBuilder {
+    Stage::builder().setting("audit_algolia.workers", 1).setting("audit_algolia.in_flight", 1)
+}
+
+/// Makes a table `log` that holds the rows 1 to `rows`.
+pub(crate) fn fill(db: &mut Client, rows: i64) {
+    db.batch_execute(&format!(
+        "create table log (id bigint primary key, note text);
+         insert into log select n, 'note ' || n from generate_series(1, {rows}) as n"
+    ))
+    .unwrap();
+}
+
+/// Watches `log`, and has what it holds delivered.
+pub(crate) fn watch(db: &mut Client) {
+    db.batch_execute("select audit_algolia.watch('log', columns => '{note}', backfill => true)").unwrap();
+}
+
+/// A single value.
+#[track_caller]
+pub(crate) fn one<T: for<'a> postgres::types::FromSql<'a>>(db: &mut Client, query: &str) -> T {
+    db.query_one(query, &[]).unwrap().get(0)
+}
+
+/// The state of the only backfill.
+#[track_caller]
+pub(crate) fn state(db: &mut Client) -> String {
+    one(db, "select state from audit_algolia.backfill_progress")
+}
+
+/// What is the matter with it.
+#[track_caller]
+pub(crate) fn trouble(db: &mut Client) -> String {
+    one(db, "select coalesce(last_error, '') from audit_algolia.backfill_progress")
+}
+
+/// Waits until the only backfill is in this state.
+#[track_caller]
+pub(crate) fn wait_for(db: &mut Client, wanted: &str) {
+    let mut last = String::new();
+    let reached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait_until("the state", LATER, || {
+            last = state(db);
+            last == wanted || last == "failed"
+        });
+    }));
+    assert!(reached.is_ok() && last == wanted, "state is {last}, not {wanted}: {}", trouble(db));
+}
+
+/// Waits until the backfill is finished and all it has queued has arrived.
+#[track_caller]
+pub(crate) fn wait_for_end(db: &mut Client) {
+    wait_for(db, "finished");
+    let delivered: bool = one(db, "select audit_algolia.flush('60 s')");
+    assert!(delivered, "the queue is not empty after a minute");
+}
+
+/// How many rows the backfill has read.
+#[track_caller]
+pub(crate) fn done(db: &mut Client) -> i64 {
+    one(db, "select rows_done from audit_algolia.backfill_progress")
+}
+
+/// The objectIDs that an index was sent, in order of arrival.
+pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<String> {
+    let arrivals = standin.arrivals();
+    arrivals.iter().filter(|a| a.index == index).map(|a| a.object_id.clone()).collect()
+}
+
+/// Request by request, each in its order.
+pub(crate) fn batches(standin: &Standin, index: &str) -> Vec<Vec<i64>> {
+    let mut batches: Vec<(usize, Vec<i64>)> = Vec::new();
+    for arrival in standin.arrivals().iter().filter(|a| a.index == index) {
+        let id = arrival.object_id.parse().unwrap();
+        match batches.last_mut().filter(|(request, _)| *request == arrival.request) {
+            Some((_, ids)) => ids.push(id),
+            None => batches.push((arrival.request, vec![id])),
+        }
+    }
+    batches.into_iter().map(|(_, ids)| ids).collect()
+}
+
+/// Asserts that an index was sent exactly these objects, each once.
+#[track_caller]
+pub(crate) fn assert_each_once<T: ToString>(
+    standin: &Standin,
+    index: &str,
+    objects: impl IntoIterator<Item = T>,
+) {
+    let mut times: BTreeMap<String, i64> = BTreeMap::new();
+    for object in objects {
+        *times.entry(object.to_string()).or_default() += 1;
+    }
+    for object in sent(standin, index) {
+        *times.entry(object).or_default() -= 1;
+    }
+    let wrong: Vec<(&String, &i64)> = times.iter().filter(|(_, missing)| **missing != 0).collect();
+    let few = &wrong[..wrong.len().min(20)];
+    assert!(wrong.is_empty(), "{} missing (positive) or sent too often (negative): {few:?}", wrong.len());
+}
+
+/// A new session, as soon as the server takes one again.
+#[track_caller]
+pub(crate) fn session(stage: &Stage) -> Client {
+    eventually("a session", SOON, || {
+        let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
+        db.batch_execute("select 1").ok()?;
+        Some(db)
+    })
+}
+
+/// The processes that send history.
+pub(crate) fn backfillers(db: &mut Client) -> Vec<i32> {
+    let query = "select pid from pg_stat_activity where backend_type = 'audit_algolia backfill'";
+    db.query(query, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}

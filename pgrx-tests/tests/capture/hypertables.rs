@@ -1,0 +1,155 @@
+//! Hypertables of TimescaleDB, where the PostgreSQL under test has it.
+
+use std::io::Write as _;
+
+use audit_algolia_tests::server::Installation;
+use audit_algolia_tests::stage::Stage;
+use postgres::Client;
+
+use crate::changes::brief;
+use crate::play::{failure, settle, watch, ROLES};
+
+/// A stage with TimescaleDB in it, if there is one to be had. If not, the output says so, also that of a run that passes.
+fn stage() -> Option<Stage> {
+    if !Installation::current().unwrap().has_extension("timescaledb") {
+        let what = "left out: this PostgreSQL has no TimescaleDB to test hypertables with";
+        let _ = writeln!(std::io::stderr(), "{what}");
+        return None;
+    }
+    let stage = Stage::builder()
+        .setting("shared_preload_libraries", "timescaledb,audit_algolia")
+        .setting("timescaledb.telemetry_level", "off")
+        .setting("max_worker_processes", 30)
+        .start()
+        .unwrap();
+    stage.admin().batch_execute(ROLES).unwrap();
+    stage.admin().batch_execute("create extension timescaledb").unwrap();
+    Some(stage)
+}
+
+/// An ordinary table that can become a hypertable. Its chunks have another layout, for they have never had the column
+/// that is gone.
+const TABLE: &str = "(id bigint not null, gone int, at timestamptz not null, v text, primary key (id, at))";
+
+/// Makes a hypertable of a table, with a chunk for each day.
+fn convert(owner: &mut Client, table: &str) {
+    let convert = format!(
+        "select create_hypertable('{table}', 'at', chunk_time_interval => interval '1 day', migrate_data => true)"
+    );
+    owner.batch_execute(&convert).unwrap();
+}
+
+/// The statement that inserts rows, one for each day.
+fn insert(table: &str, from: i64, to: i64) -> String {
+    format!(
+        "insert into {table} (id, at, v) select n, timestamptz '2026-01-01 12:00+00' + n * interval '1 day', 'a'
+         from generate_series({from}, {to}) as n"
+    )
+}
+
+/// Works on the chunks in all ways, as somebody who may write and nothing else; returns what is to be told.
+fn work(app: &mut Client, table: &str) -> Vec<&'static str> {
+    app.batch_execute(&insert(table, 1, 3)).unwrap();
+    app.batch_execute(&insert(table, 2001, 2004).replace("2026-01-01", "2020-01-01")).unwrap();
+    let mut copy = app.copy_in(&format!("copy {table} (id, at, v) from stdin")).unwrap();
+    copy.write_all(b"21\t2026-02-01 12:00+00\tc\n22\t2026-02-02 12:00+00\tc\n").unwrap();
+    copy.finish().unwrap();
+    for statement in [
+        "update {} set v = 'b' where id in (1, 2001)",
+        "delete from {} where id in (2, 22)",
+        "begin; delete from {}; rollback",
+        "insert into {} (id, at, v) values (3, '2026-01-04 12:00+00', 'd'), (4, '2026-05-04 12:00+00', 'e')
+             on conflict (id, at) do update set v = excluded.v",
+        "truncate {}",
+    ] {
+        app.batch_execute(&statement.replace("{}", table)).unwrap();
+    }
+    vec![
+        "1 insert a",
+        "2 insert a",
+        "3 insert a",
+        "2001 insert a",
+        "2002 insert a",
+        "2003 insert a",
+        "2004 insert a",
+        "21 insert c",
+        "22 insert c",
+        "1 update b a",
+        "2001 update b a",
+        "2 delete a",
+        "22 delete c",
+        "3 update d a",
+        "4 insert e",
+        " truncate",
+    ]
+}
+
+fn told(stage: &Stage, db: &mut Client, index: &str) -> Vec<String> {
+    settle(db, index);
+    let mut told: Vec<String> = stage.standin.index(index).values().map(brief).collect();
+    told.sort();
+    told
+}
+
+const RULES: &str =
+    "columns => '{v}', object_id => '{id}', operations => '{insert, update, delete, truncate}'";
+
+/// Makes an ordinary table with rows of its owner's that somebody else may write to.
+fn table(db: &mut Client, table: &str) {
+    db.batch_execute(&format!(
+        "create table {table} {TABLE}; alter table {table} drop column gone;
+         alter table {table} owner to owner; grant all on {table} to app"
+    ))
+    .unwrap();
+}
+
+/// With chunks that are there when it is put under watch, and with those that writers make later.
+#[test]
+fn a_hypertable_is_captured_over_all_its_chunks() {
+    let Some(stage) = stage() else { return };
+    let (mut db, mut app) = (stage.admin(), stage.cluster.client("postgres", "app"));
+    for name in ["empty", "filled"] {
+        table(&mut db, name);
+        convert(&mut db, name);
+        if name == "filled" {
+            db.batch_execute(&insert(name, 101, 102)).unwrap();
+        }
+        watch(&mut db, name, name, RULES);
+        let mut expected = work(&mut app, name);
+        expected.sort_unstable();
+        assert_eq!(told(&stage, &mut db, name), expected, "{name}");
+        // Chunks are made with the rights of the owner, whoever that has become.
+        db.batch_execute(&format!("create role heir_{name}; alter table {name} owner to heir_{name}"))
+            .unwrap();
+        app.batch_execute(&insert(name, 900, 900)).unwrap();
+        expected.push("900 insert a");
+        expected.sort_unstable();
+        assert_eq!(told(&stage, &mut db, name), expected, "{name} with another owner");
+        db.batch_execute(&format!("select audit_algolia.unwatch('{name}')")).unwrap();
+        work(&mut app, name);
+        assert_eq!(told(&stage, &mut db, name), expected, "{name} is not watched any more");
+    }
+}
+
+/// Its triggers would see nothing of it, or the wrong columns.
+#[test]
+fn a_table_that_becomes_a_hypertable_has_to_be_watched_again() {
+    let Some(stage) = stage() else { return };
+    let (mut db, mut app) = (stage.admin(), stage.cluster.client("postgres", "app"));
+    table(&mut db, "moved");
+    watch(&mut db, "moved", "moved", RULES);
+    app.batch_execute(&insert("moved", 101, 102)).unwrap();
+    convert(&mut db, "moved");
+    for statement in [&insert("moved", 103, 103), "update moved set v = 'b'", "delete from moved"] {
+        let error = failure(&mut app, statement);
+        assert_eq!(error.code().code(), "55000");
+        assert_eq!(error.message(), "table \"moved\" has become a hypertable since it is watched");
+    }
+    db.batch_execute("select audit_algolia.unwatch('moved')").unwrap();
+    watch(&mut db, "moved", "moved", RULES);
+    let mut expected = work(&mut app, "moved");
+    // To move rows into chunks, TimescaleDB truncates the table they come from.
+    expected.extend(["101 insert a", "102 insert a", " truncate"]);
+    expected.sort_unstable();
+    assert_eq!(told(&stage, &mut db, "moved"), expected);
+}

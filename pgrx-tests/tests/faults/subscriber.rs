@@ -1,0 +1,171 @@
+//! Logical replication between two servers: the subscriber tells each change once, whatever happens to either of them.
+
+use std::process::Command;
+
+use audit_algolia_tests::server::{Cluster, StopMode};
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::{eventually, wait_until};
+use postgres::Client;
+
+use crate::traffic::wait_for_empty_queues;
+
+/// A session of a server that may just be starting.
+fn session(cluster: &Cluster) -> Client {
+    eventually("a session", SOON, || cluster.connect("postgres", "postgres").ok())
+}
+
+/// Watches a table and does what the warning says.
+fn watch_what_is_applied(cluster: &Cluster, table: &str) {
+    let psql = |statement: &str| {
+        let output = Command::new(cluster.bin("psql"))
+            .args(["-X", "-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", "postgres", "postgres"])
+            .args(["-v", "ON_ERROR_STOP=1", "-c", statement])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let said = psql(&format!(
+        "select audit_algolia.watch('{table}', columns => '{{v}}', filter => 'v <> ''hidden''',
+            operations => '{{insert, update, delete}}')"
+    ));
+    assert!(
+        said.contains(&format!("what a subscription applies to table public.{table} is not captured")),
+        "{said}"
+    );
+    let (_, statement) = said.split_once("To have it captured: ").unwrap();
+    psql(statement.trim());
+}
+
+const TABLES: [&str; 2] = ["account", "parts"];
+
+/// One round of changes on the publisher, of rows with ids from `base` on.
+fn change(db: &mut Client, base: i64, table: &str) {
+    let at = |from: i64, to: i64| format!("id between {} and {}", base + from, base + to);
+    let insert =
+        format!("insert into {table} select n, 'a' from generate_series({}, {}) as n", base + 1, base + 50);
+    for work in [
+        format!("begin; {insert}; rollback"),
+        format!("{insert}; savepoint s; delete from {table}; rollback to s"),
+        format!("update {table} set v = 'b' where {}", at(1, 30)),
+        format!("update {table} set v = 'hidden' where {}", at(1, 5)),
+        format!("delete from {table} where {}", at(31, 40)),
+    ] {
+        db.batch_execute(&format!("begin; {work}; commit")).unwrap();
+    }
+}
+
+/// What is to be told of a round.
+fn told_of(base: i64) -> impl Iterator<Item = String> {
+    let of =
+        |what: &'static str, from: i64, to: i64| (from..=to).map(move |id| format!("{} {what}", base + id));
+    of("insert a", 1, 50).chain(of("update b a", 1, 30)).chain(of("delete a", 31, 40))
+}
+
+/// What has been told, in short.
+fn told(stage: &Stage, table: &str) -> Vec<String> {
+    let mut told: Vec<String> = stage
+        .standin
+        .index(table)
+        .values()
+        .map(|record| {
+            assert_eq!(record["changed_by"], "postgres", "the subscription's owner");
+            let (key, _) = record["objectID"].as_str().unwrap().rsplit_once('@').unwrap();
+            let texts = [&record["op"], &record["v"], &record["previous"]["v"]];
+            let texts = texts.iter().filter_map(|value| value.as_str());
+            format!("{key} {}", texts.collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    told.sort();
+    told
+}
+
+#[test]
+fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
+    let publisher = Cluster::builder().preload(false).setting("wal_level", "logical").start().unwrap();
+    let mut db = session(&publisher);
+    for table in TABLES {
+        db.batch_execute(&format!(
+            "create table {table} (id bigint primary key, v text);
+             insert into {table} select n, 'before' from generate_series(1, 300) as n"
+        ))
+        .unwrap();
+    }
+    db.batch_execute("create publication p for table account, parts").unwrap();
+
+    // The apply worker does not wait for the disk, and does again what a crash has taken back.
+    let stage = Stage::builder()
+        .setting("wal_retrieve_retry_interval", "100ms")
+        .setting("wal_writer_delay", "10s")
+        .setting("max_worker_processes", 20)
+        .start()
+        .unwrap();
+    stage
+        .admin()
+        .batch_execute(&format!(
+            "create table account (id bigint primary key, v text);
+             create table parts (v text, id bigint primary key) partition by range (id);
+             create table parts_low partition of parts for values from (minvalue) to (2020);
+             create table parts_high partition of parts for values from (2020) to (maxvalue);
+             create subscription s connection '{}' publication p with (enabled = false, create_slot = false)",
+            publisher.connection_string("postgres", "postgres")
+        ))
+        .unwrap();
+    db.batch_execute("select pg_create_logical_replication_slot('s', 'pgoutput')").unwrap();
+    for table in TABLES {
+        watch_what_is_applied(&stage.cluster, table);
+    }
+    stage.admin().batch_execute("alter subscription s enable").unwrap();
+    for table in TABLES {
+        // The first copy is captured like any other insertion.
+        stage.wait_for_records(table, 300);
+    }
+
+    let mut expected: Vec<String> = (1..=300).map(|id| format!("{id} insert before")).collect();
+    for round in 1..=5 {
+        let base = round * 1000;
+        for table in TABLES {
+            change(&mut db, base, table);
+        }
+        expected.extend(told_of(base));
+        let all = round % 2 == 0;
+        // While it is applied, or right after it has arrived.
+        wait_until("the changes to arrive", SOON, || {
+            stage.standin.index("account").len() > if all { expected.len() - 1 } else { 300 }
+        });
+        match round {
+            1 | 2 => stage.cluster.restart(StopMode::Immediate).unwrap(),
+            3 | 4 => {
+                session(&stage.cluster)
+                    .batch_execute(
+                        "select pg_terminate_backend(pid) from pg_stat_activity
+                         where backend_type like 'logical replication%'",
+                    )
+                    .unwrap();
+            }
+            _ => {
+                publisher.restart(StopMode::Immediate).unwrap();
+                db = session(&publisher);
+            }
+        }
+    }
+    // A single row may be all that the crash takes back.
+    for id in 9001..=9003 {
+        db.batch_execute(&format!(
+            "insert into account values ({id}, 'a'); insert into parts values ({id}, 'a')"
+        ))
+        .unwrap();
+        expected.push(format!("{id} insert a"));
+        stage.wait_for_records("account", expected.len());
+        stage.cluster.restart(StopMode::Immediate).unwrap();
+    }
+    expected.sort();
+    for table in TABLES {
+        stage.wait_for_records(table, expected.len());
+        assert_eq!(told(&stage, table), expected);
+    }
+    let mut subscriber = session(&stage.cluster);
+    wait_for_empty_queues(&mut subscriber);
+    subscriber.batch_execute("drop subscription s").unwrap();
+}

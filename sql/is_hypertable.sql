@@ -1,0 +1,8 @@
+-- Whether a table is a hypertable, to be asked only where TimescaleDB is installed: $1 the table.
+select exists (
+    select
+    from timescaledb_information.hypertables as h
+    join pg_catalog.pg_namespace as n on n.nspname = h.hypertable_schema
+    join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = h.hypertable_name
+    where c.oid = $1
+)

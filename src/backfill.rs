@@ -1,0 +1,200 @@
+//! What a backfill decides without a server: which rows live capture has seen already, and how fast it may go.
+//!
+//! The *seam* is the moment a table came under watch. Rows from before it are history, for the backfill to send; those
+//! inserted since are captured by the trigger. Which is which is told by the transaction that wrote a row. In doubt a
+//! row is sent: it has the objectID it would have had before, so that sending it again changes nothing in the index.
+
+#![forbid(unsafe_code)]
+
+/// What is known of one version of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The table or partition it is in, by its oid, and that one's file.
+    pub relation: u32,
+    pub file: u32,
+    /// The transaction that wrote it, as the row has it: 32 bits.
+    pub xmin: u32,
+    /// Vacuum has marked it as visible to everybody: `xmin` may be from before the numbers began anew.
+    pub frozen: bool,
+    /// Written by an update, not by an insert.
+    pub updated: bool,
+    /// Which command of its transaction wrote it, where that is still to be seen.
+    pub command: Option<u32>,
+}
+
+/// What the backfill makes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// From before the seam, or in doubt: to be sent.
+    History,
+    /// Updated since the seam. It may have been inserted before it.
+    Changed,
+    /// Inserted since the seam, and captured then.
+    Captured,
+}
+
+/// The moment a table came under watch, taken while nobody else could write to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seam {
+    /// Which cluster's transactions these are: a dump carries the seam where its numbers mean nothing.
+    pub cluster: i64,
+    /// The transaction that has written the source's rules. Restored from a dump they are written by another, also in a
+    /// copy of the cluster, which has the same identifier.
+    pub rules: u32,
+    /// Transactions from this one on had not begun.
+    pub next: i64,
+    /// The transaction that has put the table under watch, and by which command, if it may have written to the table
+    /// before. What its later commands have written is captured.
+    pub own: Option<(i64, u32)>,
+    /// Those before it that were under way, without having written to the table.
+    pub running: Vec<i64>,
+    /// The table, or its partitions, each with its file: oid and number. A table that is rewritten has another file
+    /// and new transactions in its rows.
+    pub files: Vec<(u32, u32)>,
+}
+
+impl Seam {
+    /// Judges a version, while `next` is the next transaction to begin.
+    pub fn judge(&self, version: Version, next: i64) -> Verdict {
+        let is_rewritten =
+            self.files.iter().any(|(relation, file)| *relation == version.relation && *file != version.file);
+        let xmin = widen(version.xmin, next);
+        let is_own = self.own.is_some_and(|(own, watch)| {
+            xmin == own && version.command.is_some_and(|command| command > watch)
+        });
+        let is_new = is_own || xmin >= self.next || self.running.contains(&xmin);
+        if version.xmin < FIRST_NORMAL || !is_new {
+            Verdict::History
+        } else if version.updated {
+            Verdict::Changed
+        } else if is_rewritten || (version.frozen && next > i64::from(u32::MAX)) {
+            // A number that has come round may be older than it looks.
+            Verdict::History
+        } else {
+            Verdict::Captured
+        }
+    }
+
+    /// How far back, in transactions, versions may be anything but history, while `next` is the next one to begin.
+    pub fn reach(&self, next: i64) -> i32 {
+        let own = self.own.iter().map(|(own, _)| *own);
+        let first = self.running.iter().copied().chain(own).fold(self.next, i64::min);
+        i32::try_from(next.saturating_sub(first)).unwrap_or(i32::MAX)
+    }
+
+    /// As it is stored: cluster, rules, next, the own transaction (0: none) and command, how many were running, those, and the
+    /// files in pairs.
+    pub fn to_numbers(&self) -> Vec<i64> {
+        let (own, command) = self.own.unwrap_or_default();
+        let (rules, running) = (i64::from(self.rules), self.running.len() as i64);
+        let mut numbers = vec![self.cluster, rules, self.next, own, i64::from(command), running];
+        numbers.extend(&self.running);
+        numbers
+            .extend(self.files.iter().flat_map(|(relation, file)| [i64::from(*relation), i64::from(*file)]));
+        numbers
+    }
+
+    /// The other way round; nothing when the numbers are none of a seam.
+    pub fn from_numbers(numbers: &[i64]) -> Option<Seam> {
+        let (&[cluster, rules, next, own, command, running], rest) = numbers.split_first_chunk()?;
+        let (running, files) = rest.split_at_checked(usize::try_from(running).ok()?)?;
+        let pairs = files.chunks(2).map(|pair| match pair {
+            [relation, file] => Some((u32::try_from(*relation).ok()?, u32::try_from(*file).ok()?)),
+            _ => None,
+        });
+        Some(Seam {
+            cluster,
+            rules: u32::try_from(rules).ok()?,
+            next,
+            own: if own == 0 { None } else { Some((own, u32::try_from(command).ok()?)) },
+            running: running.to_vec(),
+            files: pairs.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Transactions before this one are special, and long over.
+const FIRST_NORMAL: u32 = 3;
+
+/// The latest transaction before `next` whose number ends in these 32 bits.
+fn widen(xid: u32, next: i64) -> i64 {
+    const ROUND: i64 = 1 << 32;
+    let candidate = (next & !(ROUND - 1)) | i64::from(xid);
+    if candidate < next {
+        candidate
+    } else {
+        candidate - ROUND
+    }
+}
+
+/// Microseconds.
+type Micros = i64;
+const SECOND: f64 = 1e6;
+
+/// Keeps to a number of rows a second. What is not used in one second is not saved up for the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    rows_per_second: f64,
+    allowed: f64,
+    at: Micros,
+}
+
+impl Pace {
+    /// Starts with what a tenth of a second allows, and one row at least.
+    pub fn new(rows_per_second: i32, now: Micros) -> Pace {
+        let rows_per_second = f64::from(rows_per_second.max(1));
+        Pace { rows_per_second, allowed: (rows_per_second / 10.0).max(1.0), at: now }
+    }
+
+    /// How many rows may be read now: none, or a tenth of a second's worth at least.
+    pub fn allowance(&mut self, now: Micros) -> i64 {
+        let passed = now.saturating_sub(self.at).max(0) as f64 / SECOND;
+        self.allowed = (self.allowed + passed * self.rows_per_second).min(self.rows_per_second.max(1.0));
+        self.at = now;
+        if self.allowed < self.portion() {
+            0
+        } else {
+            self.allowed as i64
+        }
+    }
+
+    /// So many rows have been read.
+    pub fn spend(&mut self, rows: i64) {
+        self.allowed -= rows as f64;
+    }
+
+    /// When there is an allowance again.
+    pub fn opens_at(&self) -> Micros {
+        let missing = (self.portion() - self.allowed).max(0.0);
+        self.at.saturating_add((missing / self.rows_per_second * SECOND).ceil() as Micros)
+    }
+
+    /// Few rows are not worth a transaction.
+    fn portion(&self) -> f64 {
+        (self.rows_per_second / 10.0).max(1.0)
+    }
+}
+
+/// Rows a second over about the last ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    pub per_second: f64,
+    /// When it was last told of rows; 0: never.
+    pub at: Micros,
+}
+
+impl Rate {
+    /// So many more rows were dealt with up to `now`. In the first seconds it is the mean since `started_at`.
+    pub fn add(&mut self, rows: i64, started_at: Micros, now: Micros) {
+        const WINDOW: f64 = 10.0;
+        let since = if self.at == 0 { started_at } else { self.at };
+        let seconds = now.saturating_sub(since).max(1) as f64 / SECOND;
+        let age = (now.saturating_sub(started_at) as f64 / SECOND).max(seconds);
+        let weight = if age < WINDOW { seconds / age } else { 1.0 - (-seconds / WINDOW).exp() };
+        self.per_second += weight * (rows as f64 / seconds - self.per_second);
+        self.at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests;

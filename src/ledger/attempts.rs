@@ -1,0 +1,173 @@
+//! What attempts to deliver a lane's rows came to: how long it waits, what is logged of it and how often, and the numbers.
+#![forbid(unsafe_code)]
+
+use super::clock::move_time;
+use super::{Count, Lane, Micros, Setback};
+
+/// The time over which the delivery rate is averaged, in seconds.
+const RATE_WINDOW: f64 = 10.0;
+
+/// An index's troubles are logged this often at most, by all workers together.
+const TELL_EVERY: Micros = 60_000_000;
+
+impl Lane {
+    /// Algolia has judged the records of an attempt that began at `started_at`, which shows that nothing is amiss any
+    /// more. An attempt that was under way when the latest failure was noted shows no such thing.
+    pub fn answered(&mut self, started_at: Micros) {
+        if !self.knew_of(started_at) {
+            self.failures = 0;
+            self.retry_at = 0;
+            self.retrying = 0;
+            self.blocked = false;
+        }
+    }
+
+    /// `rows` rows have arrived.
+    pub fn delivered(&mut self, rows: i64, now: Micros) {
+        if rows > 0 {
+            self.doubt.delivered(rows, now);
+        }
+        self.delivered_total = self.delivered_total.saturating_add(rows);
+        self.last_delivered_at = now;
+        self.rate_rows = self.decayed(now) + rows as f64;
+        self.rate_at = now;
+    }
+
+    /// Whether an attempt that began at `started_at` was under way already when the latest failure was noted: then
+    /// it tells nothing new, and must not make the pause longer.
+    pub fn knew_of(&self, started_at: Micros) -> bool {
+        self.failures > 0 && started_at <= self.failed_at
+    }
+
+    /// `rows` rows of an attempt that began at `started_at` have not arrived; nothing is tried before `retry_at`.
+    pub fn set_back(
+        &mut self,
+        setback: Setback,
+        rows: i64,
+        reason: &str,
+        (started_at, retry_at): (Micros, Micros),
+        now: Micros,
+    ) {
+        if self.knew_of(started_at) {
+            self.retrying = self.retrying.saturating_add(rows);
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.failed_at = now;
+            self.retrying = rows;
+        }
+        // Of what has been mended since, an attempt that was under way knows nothing: the next one tells.
+        if started_at >= self.mended_at {
+            self.retry_at = self.retry_at.max(retry_at);
+        }
+        self.failed_total = self.failed_total.saturating_add(rows);
+        self.blocked = setback == Setback::Blocked;
+        self.last_error.set(reason);
+        self.last_error_at = now;
+    }
+
+    /// What the counters say.
+    pub fn count(&self) -> Count {
+        Count { queued: self.queued, dead: self.dead }
+    }
+
+    /// `rows` records were refused, which tells nothing of the others.
+    pub fn refused(&mut self, rows: i64, reason: &str, now: Micros) {
+        self.failed_total = self.failed_total.saturating_add(rows);
+        self.last_error.set(reason);
+        self.last_error_at = now;
+    }
+
+    /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
+    /// if it was backing off before.
+    pub fn tell_trouble(&mut self, setback: Setback, now: Micros) -> bool {
+        let told_at = match setback {
+            Setback::Retry | Setback::Doubt => &mut self.told_at,
+            Setback::Blocked => &mut self.told_blocked_at,
+        };
+        let is_news = is_long_ago(*told_at, now);
+        if is_news {
+            *told_at = now;
+            self.told = true;
+        }
+        is_news
+    }
+
+    /// Whether a success is to be logged, since the last thing logged was a failure.
+    pub fn tell_recovery(&mut self, now: Micros) -> bool {
+        let is_news = self.told && is_long_ago(self.told_recovery_at, now);
+        if is_news {
+            self.told_recovery_at = now;
+            self.told = false;
+        }
+        is_news
+    }
+
+    /// `dead` more records were given up: how many are to be logged now, if any.
+    pub fn tell_deaths(&mut self, dead: i64, now: Micros) -> Option<i64> {
+        self.untold_deaths = self.untold_deaths.saturating_add(dead);
+        let is_news = self.untold_deaths > 0 && is_long_ago(self.told_deaths_at, now);
+        is_news.then(|| {
+            self.told_deaths_at = now;
+            std::mem::take(&mut self.untold_deaths)
+        })
+    }
+
+    /// The clock was set back: what was to be later is still so much later.
+    pub(super) fn move_back(&mut self, by: Micros) {
+        for time in [
+            &mut self.fresh_since,
+            &mut self.failed_at,
+            &mut self.retry_at,
+            &mut self.mended_at,
+            &mut self.settings_due,
+            &mut self.told_at,
+            &mut self.told_blocked_at,
+            &mut self.told_recovery_at,
+            &mut self.told_deaths_at,
+        ] {
+            move_time(time, by);
+        }
+    }
+
+    /// Forgets the backoff: the next attempt may start at once, and failures of those under way are no reason to wait.
+    pub fn retry_now(&mut self, now: Micros) {
+        self.mended_at = now;
+        self.retry_at = 0;
+        self.failures = 0;
+        self.blocked = false;
+        self.settings_due = 0;
+        self.settings_failures = 0;
+    }
+
+    /// Rows a second over about the last ten seconds.
+    pub fn delivered_per_second(&self, now: Micros) -> f64 {
+        let rate = self.decayed(now) / RATE_WINDOW;
+        if rate < 0.001 {
+            0.0
+        } else {
+            rate
+        }
+    }
+
+    fn decayed(&self, now: Micros) -> f64 {
+        let seconds = now.saturating_sub(self.rate_at).max(0) as f64 / 1e6;
+        self.rate_rows * (-seconds / RATE_WINDOW).exp()
+    }
+
+    /// Sets the totals to zero; what is queued stays counted.
+    pub fn reset_stats(&mut self, now: Micros) {
+        self.enqueued_total = 0;
+        self.delivered_total = 0;
+        self.failed_total = 0;
+        self.dead_total = 0;
+        self.last_error.clear();
+        self.last_error_at = 0;
+        self.last_delivered_at = 0;
+        self.stats_reset = now;
+        self.rate_rows = 0.0;
+    }
+}
+
+fn is_long_ago(told_at: Micros, now: Micros) -> bool {
+    told_at == 0 || now.saturating_sub(told_at) >= TELL_EVERY
+}

@@ -1,0 +1,133 @@
+//! `backfill` and `cancel_backfill`.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::sources::sources_of;
+use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
+use crate::backfill::Seam;
+use crate::pg::backfill::{check, lock_against_writers, take, Own};
+use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::rules::SourceRules;
+use crate::pg::xact;
+use crate::rules::{check_backfill, check_rows_per_second, Mode};
+
+/// What history is asked for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Range {
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    rows_per_second: Option<i32>,
+}
+
+#[pg_extern(sql = false)]
+fn backfill(
+    source: Option<pg_sys::Oid>,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    rows_per_second: Option<i32>,
+) -> Result<(), ErrorReport> {
+    let caller = caller();
+    refuse_read_only(c"audit_algolia.backfill()");
+    let range = Range { since, until, rows_per_second };
+    reported(as_owner(|| {
+        range.check()?;
+        let table = Table::of(source, caller)?;
+        for (id, operations) in sources_of(&table, None)? {
+            check_backfill(&operations)?;
+            let is_mirrored = rules_of(id, &table)?.is_some_and(|rules| rules.mode == Mode::Mirror);
+            if is_mirrored {
+                lock_against_writers(table.oid)?;
+            }
+            // What is asked for by its time is sent even if it has been before. Of a mirrored table not all that has
+            // happened since the watch began has been told; from now on it is.
+            let seam = match is_mirrored || range.since.is_some() || range.until.is_some() {
+                true => Some(take(table.oid, seam_of(id)?.1, Own::Captured)?),
+                false => seam_of(id)?.0,
+            };
+            start(id, &table, range, seam.as_ref())?;
+        }
+        xact::note_stale();
+        warn_unless_preloaded();
+        Ok(())
+    }))
+}
+
+impl Range {
+    fn check(&self) -> Outcome<()> {
+        check_rows_per_second(self.rows_per_second)?;
+        let is_empty = self.since.zip(self.until).is_some_and(|(since, until)| since >= until);
+        match is_empty {
+            false => Ok(()),
+            true => Err(failure(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "since must be before until",
+                "Rows from since on are sent, up to those at until, which are not.",
+            )),
+        }
+    }
+}
+
+/// Asks for the backfill of a source.
+pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -> Outcome<()> {
+    let rules = rules_of(id, table)?;
+    if let Some(rules) = &rules {
+        check(rules, range.since.is_some(), range.until.is_some())?;
+    }
+    let is_mirrored = rules.is_some_and(|rules| rules.mode == Mode::Mirror);
+    let is_started = Spi::connect_mut(|client| -> Outcome<bool> {
+        let rows = client.update(
+            include_str!("../../../sql/start_backfill.sql"),
+            Some(1),
+            &[
+                id.into(),
+                range.since.into(),
+                range.until.into(),
+                range.rows_per_second.into(),
+                seam.map(Seam::to_numbers).into(),
+                is_mirrored.into(),
+            ],
+        )?;
+        Ok(!rows.is_empty())
+    })?;
+    match is_started {
+        true => Ok(()),
+        false => Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            format!("a backfill of table {} with another range is under way", table.name),
+            "Let it finish, or call audit_algolia.cancel_backfill() first.",
+        )),
+    }
+}
+
+fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
+    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    SourceRules::load(id, table.oid, &table.bare_name, &names)
+}
+
+/// Which rows were there when the table came under watch, if that is known.
+fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
+    Spi::connect(|client| {
+        let rows = client.select(include_str!("../../../sql/seam_of.sql"), Some(1), &[id.into()])?;
+        let (numbers, writer): (Option<Vec<Option<i64>>>, Option<i64>) = rows.first().get_two()?;
+        let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
+        let writer = writer.and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
+        Ok((numbers.and_then(|numbers| Seam::from_numbers(&numbers)), writer))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn cancel_backfill(source: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
+    let caller = caller();
+    refuse_read_only(c"audit_algolia.cancel_backfill()");
+    reported(as_owner(|| {
+        let table = Table::of(source, caller)?;
+        for (id, _) in sources_of(&table, None)? {
+            Spi::run_with_args(include_str!("../../../sql/cancel_backfill.sql"), &[id.into()])?;
+        }
+        xact::note_stale();
+        Ok(())
+    }))
+}

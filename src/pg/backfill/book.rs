@@ -1,0 +1,155 @@
+//! What is written down of a backfill: how far it has come, and what keeps it.
+
+use std::ffi::CStr;
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::walk::Pass;
+use crate::backfill::{Rate, Seam};
+use crate::ledger::Micros;
+use crate::pg::owner::{as_user, home};
+use crate::pg::report::Outcome;
+use crate::pg::worker::table;
+
+/// A source whose history is to be sent.
+pub(super) struct Task {
+    pub(super) source: i32,
+    pub(super) table: pg_sys::Oid,
+    pub(super) index_id: i32,
+    pub(super) rows_per_second: Option<i32>,
+    /// The transaction that has written its rules.
+    pub(super) rules: u32,
+    /// Why it cannot be yet.
+    pub(super) obstacle: Option<String>,
+}
+
+/// Locks a table until the transaction ends, if that needs no waiting. No transaction of ours waits for a table: whoever
+/// drops the extension locks its tables, and those with its triggers, in an order of their own.
+pub(super) fn lock_at_once(table: pg_sys::Oid, mode: u32) -> bool {
+    // SAFETY: a lock on an oid, whether or not there is such a table; it is looked up anew afterwards.
+    table != pg_sys::InvalidOid && unsafe { pg_sys::ConditionalLockRelationOid(table, mode as i32) }
+}
+
+/// The same for one of the extension's; returns its oid.
+fn lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
+    let oid = table(name);
+    // It may have been dropped before the lock was there.
+    (lock_at_once(oid, mode) && table(name) == oid).then_some(oid)
+}
+
+/// Locks the book and the rules, if that needs no waiting.
+fn lock_book() -> bool {
+    lock_named(c"backfill", pg_sys::RowExclusiveLock).is_some()
+        && lock_named(c"source", pg_sys::AccessShareLock).is_some()
+}
+
+/// Locks the queue, and the sequence of history's ids, which is returned.
+pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
+    let is_locked = lock_named(c"queue", pg_sys::RowExclusiveLock).is_some();
+    Ok(if is_locked { lock_named(c"backfill_block", pg_sys::RowExclusiveLock) } else { None })
+}
+
+/// The unfinished ones, all or one; nothing: somebody has locked a table.
+pub(super) fn tasks(source: Option<i32>) -> Outcome<Option<Vec<Task>>> {
+    if !lock_book() {
+        return Ok(None);
+    }
+    as_user(home()?.owner, || {
+        Spi::connect_mut(|client| {
+            let mut tasks = Vec::new();
+            // Not a read-only query: it is to see what has been committed meanwhile.
+            for row in client.update(include_str!("../../../sql/backfills.sql"), None, &[source.into()])? {
+                if let (Some(source), Some(table), Some(index_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
+                    let (rows_per_second, obstacle) = (row.get(4)?, row.get(6)?);
+                    let rules =
+                        row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
+                    tasks.push(Task { source, table, index_id, rows_per_second, rules, obstacle });
+                }
+            }
+            Ok(Some(tasks))
+        })
+    })
+}
+
+/// How far a backfill has come.
+#[derive(Clone)]
+pub(super) struct Book {
+    pub(super) since: Option<TimestampWithTimeZone>,
+    pub(super) until: Option<TimestampWithTimeZone>,
+    pub(super) seam: Option<Seam>,
+    pub(super) pass: Option<Pass>,
+    pub(super) cursor: Vec<Option<String>>,
+    pub(super) total: Option<i64>,
+    pub(super) done: i64,
+    pub(super) queued: i64,
+    pub(super) started_at: Option<Micros>,
+    pub(super) rate: Rate,
+}
+
+/// Reads it and locks its row; nothing when it is locked by somebody else, or not to be gone on with.
+pub(super) fn lock(source: i32) -> Outcome<Option<Book>> {
+    Spi::connect_mut(|client| {
+        let rows =
+            client.update(include_str!("../../../sql/lock_backfill.sql"), Some(1), &[source.into()])?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let row = rows.first();
+        let micros = |place| -> Outcome<Option<Micros>> {
+            Ok(row.get::<TimestampWithTimeZone>(place)?.map(|time| time.into_inner()))
+        };
+        let seam: Option<Vec<Option<i64>>> = row.get(4)?;
+        let seam: Option<Vec<i64>> = seam.and_then(|numbers| numbers.into_iter().collect());
+        Ok(Some(Book {
+            since: row.get(2)?,
+            until: row.get(3)?,
+            seam: seam.and_then(|numbers| Seam::from_numbers(&numbers)),
+            pass: row.get::<String>(5)?.and_then(|word| Pass::of(&word)),
+            cursor: row.get(6)?.unwrap_or_default(),
+            total: row.get(7)?,
+            done: row.get(8)?.unwrap_or_default(),
+            queued: row.get(9)?.unwrap_or_default(),
+            started_at: micros(10)?,
+            rate: Rate { per_second: row.get(11)?.unwrap_or_default(), at: micros(12)?.unwrap_or_default() },
+        }))
+    })
+}
+
+/// Writes it down, in the transaction that has queued the rows.
+pub(super) fn advance(source: i32, state: &str, book: &Book, now: Micros) -> Outcome<()> {
+    let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
+    let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
+    Ok(Spi::run_with_args(
+        include_str!("../../../sql/advance_backfill.sql"),
+        &[
+            source.into(),
+            state.into(),
+            book.seam.as_ref().map(Seam::to_numbers).into(),
+            book.pass.map(Pass::word).into(),
+            cursor.into(),
+            book.total.into(),
+            book.done.into(),
+            book.queued.into(),
+            book.rate.per_second.into(),
+            time(now).into(),
+            book.started_at.and_then(time).into(),
+        ],
+    )?)
+}
+
+/// Writes down what keeps a backfill, or that nothing does; `false`: somebody has locked a table, or the row.
+pub(super) fn note(source: i32, state: &str, trouble: Option<&str>) -> Outcome<bool> {
+    if !lock_book() {
+        return Ok(false);
+    }
+    as_user(home()?.owner, || {
+        if lock(source)?.is_none() {
+            return Ok(false);
+        }
+        let query = include_str!("../../../sql/note_backfill.sql");
+        Spi::run_with_args(query, &[source.into(), state.into(), trouble.into()])?;
+        Ok(true)
+    })
+}

@@ -1,0 +1,268 @@
+//! Whose turn it is: all backfills of a database take steps in turn, each as far as its pace and the queue allow.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use pgrx::prelude::*;
+
+use super::book::{self, Task};
+use super::rows::row_at_fault;
+use super::step::{now, step, Place, Stepped, Stride};
+use crate::backfill::Pace;
+use crate::ledger::Micros;
+use crate::pg::process::in_transaction;
+use crate::pg::report::{caught, Failure, Outcome};
+use crate::pg::worker::is_of_our_version;
+use crate::pg::{guc, shmem};
+
+/// Rows read in one step at most.
+const STEP_ROWS: i64 = 1000;
+/// Where a table is read by place: blocks in the first step, and in any.
+const FIRST_BLOCKS: i64 = 16;
+const MOST_BLOCKS: i64 = 8192;
+/// The queue is kept as long as this many times what can be on its way.
+const DEPTH: i64 = 10;
+/// How soon to look again when somebody has locked something, and when something has gone wrong that may pass.
+const BUSY: Micros = 200_000;
+const TROUBLE: Micros = 2_000_000;
+/// How soon to look again whether a table has got its triggers, and whether the queue has gone down, should nobody tell.
+const PATIENCE: Micros = 10_000_000;
+
+/// What is remembered of a backfill between its steps.
+struct Turn {
+    task: Task,
+    pace: Option<Pace>,
+    blocks: i64,
+    /// Not before this time.
+    due: Micros,
+    /// Rows of the next step at most: fewer when the one after them could not be queued.
+    rows: i64,
+    /// What was last written down of its state and its trouble.
+    noted: Option<(&'static str, Option<String>)>,
+}
+
+/// The backfills of a database.
+pub(super) struct Crew {
+    database: u32,
+    /// Read from the table; nothing: to be read.
+    turns: Option<HashMap<i32, Turn>>,
+}
+
+impl Crew {
+    pub(super) fn new(database: u32) -> Crew {
+        Crew { database, turns: None }
+    }
+
+    /// The table has changed.
+    pub(super) fn forget(&mut self) {
+        self.turns = None;
+    }
+
+    /// A step of each that is due. Returns when the next is; nothing when there is nothing left to do.
+    pub(super) fn round(&mut self) -> Option<Micros> {
+        if self.turns.is_none() {
+            match transact(|| book::tasks(None)) {
+                Ok(Some(tasks)) => {
+                    self.turns = Some(tasks.into_iter().map(|task| (task.source, Turn::new(task))).collect());
+                }
+                Ok(None) => return Some(now() + BUSY),
+                Err(_) if is_of_our_version() => return Some(now() + TROUBLE),
+                // The extension has been dropped.
+                Err(_) => return None,
+            }
+        }
+        let (database, depth) = (self.database, depth());
+        let turns = self.turns.as_mut()?;
+        // Whoever brings an index down to half of it wakes us. Asked for before we look, so that nobody does so unseen.
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.backfiller_waits(database, depth / 2);
+        }
+        for turn in turns.values_mut() {
+            let queued = queued(database, turn.task.index_id);
+            if turn.is_held_back() && queued <= depth / 2 {
+                turn.noted = None;
+                turn.due = 0;
+            }
+            if turn.due > now() {
+                continue;
+            }
+            if queued >= depth {
+                turn.note("throttled", None);
+                turn.due = now() + PATIENCE;
+            } else {
+                turn.take();
+            }
+        }
+        turns.retain(|_, turn| turn.due != Micros::MAX);
+        turns.values().map(|turn| turn.due).min()
+    }
+}
+
+impl Turn {
+    fn new(task: Task) -> Turn {
+        let pace = task.rows_per_second.map(|speed| Pace::new(speed, now()));
+        Turn { task, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, noted: None }
+    }
+
+    /// Whether it waits for the queue to go down.
+    fn is_held_back(&self) -> bool {
+        self.noted.as_ref().is_some_and(|(state, _)| *state == "throttled")
+    }
+
+    /// Makes a step.
+    fn take(&mut self) {
+        if let Some(obstacle) = self.task.obstacle.take() {
+            self.note("waiting", Some(&obstacle));
+            self.due = now() + PATIENCE;
+            self.look_again();
+            return;
+        }
+        let rows = match self.allowance() {
+            Ok(rows) => rows,
+            Err(at) => {
+                self.due = at;
+                return;
+            }
+        };
+        let place = Cell::new(Place::default());
+        let pace = self.pace;
+        let state = |read: i64| {
+            let waits = pace.is_some_and(|mut pace| {
+                pace.spend(read);
+                pace.allowance(now()) == 0
+            });
+            if waits {
+                "throttled"
+            } else {
+                "running"
+            }
+        };
+        let stride = Stride { rows, blocks: self.blocks, place: &place, state: &state };
+        let source = self.task.source;
+        let stepped = transact(|| step(source, &stride));
+        self.due = match stepped {
+            Ok(Stepped::Finished | Stepped::Ended) => Micros::MAX,
+            Ok(Stepped::Busy) => now() + BUSY,
+            Ok(Stepped::Stuck(obstacle)) => {
+                self.task.obstacle = Some(obstacle);
+                0
+            }
+            Ok(Stepped::Read(read)) => {
+                self.noted = None;
+                self.blocks = (self.blocks * rows / read.max(1)).clamp(self.blocks / 2, self.blocks * 2);
+                self.blocks = self.blocks.clamp(1, MOST_BLOCKS);
+                self.rows = STEP_ROWS;
+                if let Some(pace) = &mut self.pace {
+                    pace.spend(read);
+                }
+                0
+            }
+            Err(failure) => self.fail(&failure, place.get()),
+        };
+    }
+
+    /// How many rows the next step may read; or when it may read any.
+    fn allowance(&mut self) -> Result<i64, Micros> {
+        match &mut self.pace {
+            None => Ok(self.rows),
+            Some(pace) => match pace.allowance(now()) {
+                0 => Err(pace.opens_at()),
+                rows => Ok(rows.min(self.rows)),
+            },
+        }
+    }
+
+    /// A step has failed: what is to be done about it, and when.
+    fn fail(&mut self, failure: &Failure, place: Place) -> Micros {
+        if !is_of_our_version() {
+            // The extension has been dropped meanwhile.
+            return Micros::MAX;
+        }
+        if failure.may_pass() {
+            self.note("running", Some(&failure.summary()));
+            return now() + TROUBLE;
+        }
+        if place.before > 0 {
+            // Those before it are queued first.
+            self.rows = place.before as i64;
+            return 0;
+        }
+        let told = match place.row {
+            Some(row) => {
+                let told = transact(|| Ok(row_at_fault(failure, row)));
+                told.unwrap_or_else(|other| other).summary()
+            }
+            None => failure.summary(),
+        };
+        ereport!(
+            PgLogLevel::WARNING,
+            failure.code(),
+            format!("audit_algolia backfill of source {} has failed: {told}", self.task.source)
+        );
+        match self.note("failed", Some(&told)) {
+            true => Micros::MAX,
+            false => now() + TROUBLE,
+        }
+    }
+
+    /// Writes down what keeps it, unless that is written already. `false`: it could not be.
+    fn note(&mut self, state: &'static str, trouble: Option<&str>) -> bool {
+        let noted = (state, trouble.map(str::to_owned));
+        if self.noted.as_ref() == Some(&noted) {
+            return true;
+        }
+        let source = self.task.source;
+        let written = transact(|| book::note(source, state, trouble)).unwrap_or_default();
+        if written {
+            self.noted = Some(noted);
+        }
+        written
+    }
+
+    /// Looks whether what was in the way still is.
+    fn look_again(&mut self) {
+        let source = self.task.source;
+        match transact(|| book::tasks(Some(source))) {
+            Ok(None) => (),
+            Ok(Some(mut tasks)) => match tasks.pop() {
+                Some(task) => {
+                    if task.obstacle.is_none() {
+                        self.due = now();
+                    }
+                    self.task = task;
+                }
+                None => self.due = Micros::MAX,
+            },
+            // It is looked again when it is due.
+            Err(_) => (),
+        }
+    }
+}
+
+/// Rows that wait in an index.
+fn queued(database: u32, index_id: i32) -> i64 {
+    shmem::ledger().map_or(0, |ledger| {
+        let lane = ledger.find_lane(database, index_id).and_then(|place| ledger.lane(place));
+        lane.map_or(0, |lane| lane.queued)
+    })
+}
+
+/// How many rows may wait in an index for more to be read.
+fn depth() -> i64 {
+    let appetite = guc::appetite();
+    let on_the_way = appetite.slots as i64 * i64::from(guc::workers().max(1));
+    DEPTH.saturating_mul(appetite.batch_rows).saturating_mul(on_the_way)
+}
+
+/// Runs `work` in a transaction of its own; errors of the server abort it, too, and come back as ours.
+fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    // SAFETY: there is a current context whenever PostgreSQL calls.
+    let context = unsafe { pg_sys::CurrentMemoryContext };
+    caught(|| in_transaction(work)).inspect_err(|_| {
+        // SAFETY: called outside of any transaction or in the one that has failed; the context outlives it.
+        unsafe {
+            pg_sys::AbortOutOfAnyTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+        }
+    })
+}

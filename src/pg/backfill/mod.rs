@@ -1,0 +1,135 @@
+//! The process that sends history: it reads what watched tables held before, newest first, and queues it behind all
+//! live rows, no faster than it is delivered.
+//!
+//! It is there while a database has history to send. All it knows is in the table `backfill`, so that it can end at any
+//! moment; what another begins with is what this one has committed.
+
+mod book;
+mod crew;
+mod rows;
+mod seam;
+mod step;
+mod tree;
+mod walk;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::process;
+use super::report::Outcome;
+use super::rules::SourceRules;
+use super::{failpoint, shmem, worker};
+use crew::Crew;
+use step::now;
+
+pub(super) use seam::{take, this_transaction, Own};
+pub(super) use tree::lock_against_writers;
+
+/// How long the process sleeps when nobody wakes it and nothing is due.
+const NAP_MS: i64 = 60_000;
+
+thread_local! {
+    static DATABASE: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether a table can be read as a backfill with these bounds would; with the extension owner's rights.
+pub(super) fn check(rules: &SourceRules, since: bool, until: bool) -> Outcome<()> {
+    walk::Walk::of(rules, since, until).map(|_| ())
+}
+
+/// Entry point of the process.
+///
+/// # Safety
+/// To be called by PostgreSQL's background worker machinery alone.
+#[no_mangle]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Datum) {
+    process::obey_signals();
+    let database = argument.value() as u32;
+    // SAFETY: set at the start of every process.
+    let pid = unsafe { pg_sys::MyProcPid };
+    let stays = shmem::ledger()
+        .is_some_and(|mut ledger| ledger.backfiller_came(database, pid, shmem::my_latch(), now()));
+    DATABASE.set(Some(database));
+    // SAFETY: guarded functions that live as long as the library. The second is called first, while locks work.
+    unsafe { pg_sys::on_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
+    if !stays {
+        return;
+    }
+    // SAFETY: called once, at the start of a background worker that asked for a database connection; an invalid user
+    // means the bootstrap superuser.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
+        pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
+    }
+    worker::keep_to_ourselves();
+    for (name, value) in [
+        // Plans are made for each page, by the values at hand; which ways are open to them is set there.
+        (c"enable_seqscan", c"on"),
+        (c"enable_bitmapscan", c"on"),
+        (c"enable_sort", c"on"),
+        (c"plan_cache_mode", c"auto"),
+        (c"max_parallel_workers_per_gather", c"0"),
+        // A step that a crash undoes would be made again, and its rows sent twice.
+        (c"synchronous_commit", c"local"),
+    ] {
+        process::set(name, value);
+    }
+    if run(database) {
+        leave(true, false);
+    }
+}
+
+/// Works until there is nothing left to do, or it is not wanted here; returns whether it is done.
+fn run(database: u32) -> bool {
+    let mut crew = Crew::new(database);
+    let mut scratch = process::Scratch::new();
+    let mut look = true;
+    loop {
+        if process::reload_if_asked() || look {
+            look = false;
+            if !worker::is_served() || !worker::is_of_our_version() {
+                return true;
+            }
+        }
+        let Some((held, asked)) = shmem::ledger()
+            .map(|mut ledger| (ledger.is_held(database, now()), ledger.backfiller_looks(database)))
+        else {
+            return true;
+        };
+        if held {
+            return false;
+        }
+        if asked {
+            look = true;
+            crew.forget();
+        }
+        process::report_activity(true, "queueing history");
+        failpoint::reach("before backfill");
+        let Some(wake_at) = scratch.round(|| crew.round()) else { return true };
+        let nap = wake_at.saturating_sub(now()) / 1000 + 1;
+        process::report_activity(false, "waiting to queue history");
+        if wake_at > now() {
+            process::report_statistics();
+            process::wait(None, nap.clamp(0, NAP_MS));
+        } else {
+            pgrx::check_for_interrupts!();
+        }
+    }
+}
+
+/// Tells that the process ends, whatever the reason; called twice at most, the second time for nothing.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
+    leave(false, code != 0);
+}
+
+fn leave(done: bool, failed: bool) {
+    if let Some(database) = DATABASE.take() {
+        // SAFETY: set at the start of every process.
+        let pid = unsafe { pg_sys::MyProcPid };
+        let wakes =
+            shmem::ledger().map(|mut ledger| ledger.backfiller_left(database, pid, done, failed, now()));
+        shmem::wake(wakes.unwrap_or_default());
+    }
+}

@@ -1,0 +1,147 @@
+//! Rows as the queries of a backfill find them: where they are, and how far that is.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::book::Book;
+use crate::pg::owner::set_locally;
+use crate::pg::report::{failure, Failure, Outcome};
+
+/// A row of a page.
+pub(super) struct Found {
+    pub(super) relation: pg_sys::Oid,
+    pub(super) place: pg_sys::ItemPointerData,
+    pub(super) cursor: Option<Vec<Option<String>>>,
+    pub(super) keyless: bool,
+}
+
+/// Runs `work` with a snapshot of this moment as the active one.
+pub(super) fn with_snapshot<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    // SAFETY: popped below, or by the abort after an error.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = work()?;
+    // SAFETY: the counterpart of the above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    Ok(result)
+}
+
+/// Since and until as arguments, and which of them are null.
+pub(super) fn bounds(book: &Book) -> (Vec<pg_sys::Datum>, String) {
+    let datum = |time: &Option<TimestampWithTimeZone>| {
+        time.and_then(IntoDatum::into_datum).unwrap_or_else(|| pg_sys::Datum::from(0usize))
+    };
+    let null = |time: &Option<TimestampWithTimeZone>| if time.is_none() { 'n' } else { ' ' };
+    (vec![datum(&book.since), datum(&book.until)], [null(&book.since), null(&book.until)].iter().collect())
+}
+
+/// Runs the query of a page under the active snapshot.
+pub(super) fn select(text: &str, book: &Book, limit: i64) -> Outcome<Vec<Found>> {
+    // An index's order saves sorting the table for each page.
+    // SAFETY: the settings' nest level is closed below or by the abort.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for setting in [c"enable_seqscan", c"enable_bitmapscan", c"enable_sort"] {
+        set_locally(setting, c"off");
+    }
+    let (mut values, nulls) = bounds(book);
+    let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
+    let nulls = format!("{nulls}{} ", if cursor.is_none() { 'n' } else { ' ' });
+    let text = CString::new(text).unwrap_or_default();
+    let nulls = CString::new(nulls).unwrap_or_default();
+    let rows = Spi::connect(|_| {
+        values.push(cursor.and_then(IntoDatum::into_datum).unwrap_or_else(|| pg_sys::Datum::from(0usize)));
+        values.push(limit.into());
+        let mut types =
+            [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTARRAYOID, pg_sys::INT8OID];
+        // SAFETY: SPI is connected; there are as many types and values as the query has arguments. As a read-only query
+        // it uses the active snapshot.
+        unsafe {
+            pg_sys::SPI_execute_with_args(
+                text.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                true,
+                0,
+            );
+            fetched()
+        }
+    });
+    // SAFETY: the counterpart of the above.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
+    Ok(rows)
+}
+
+/// The rows SPI has fetched.
+///
+/// # Safety
+/// SPI holds the result of one of our queries.
+pub(super) unsafe fn fetched() -> Vec<Found> {
+    // SAFETY: handed on to the caller; the columns are relation, place, cursor and whether there is no key.
+    unsafe {
+        let (table, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+        if count == 0 {
+            return Vec::new();
+        }
+        let rows = std::slice::from_raw_parts(table.vals, count).iter().map(|tuple| {
+            let value = |ordinal| {
+                let mut is_null = true;
+                let datum = pg_sys::SPI_getbinval(*tuple, table.tupdesc, ordinal, &mut is_null);
+                (datum, is_null)
+            };
+            let (place, _) = value(2);
+            let (cursor, no_cursor) = value(3);
+            Found {
+                relation: pg_sys::Oid::from(value(1).0.value() as u32),
+                place: *place.cast_mut_ptr::<pg_sys::ItemPointerData>(),
+                cursor: Vec::<Option<String>>::from_polymorphic_datum(
+                    cursor,
+                    no_cursor,
+                    pg_sys::TEXTARRAYOID,
+                ),
+                keyless: value(4).0.value() as u8 != 0,
+            }
+        });
+        rows.collect()
+    }
+}
+
+/// Where a row is.
+pub(super) fn place_of(row: &Found) -> (u32, u32, u16) {
+    let block = (u32::from(row.place.ip_blkid.bi_hi) << 16) | u32::from(row.place.ip_blkid.bi_lo);
+    (row.relation.to_u32(), block, row.place.ip_posid)
+}
+
+/// The error of a row that could not be queued. What the server says of it may quote the row's values, which must not get
+/// into a table or the log; so only its SQLSTATE is told, and where to look.
+pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
+    let table = name_of(relation);
+    let place = format!("({block},{offset})");
+    let why =
+        if error.is_ours() { error.message().to_owned() } else { format!("error {}", error.sqlstate()) };
+    failure(
+        error.code(),
+        format!("the row at {place} of {table} cannot be queued: {why}"),
+        format!(
+            "Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; mend it, or the filter, and call \
+             audit_algolia.backfill() again."
+        ),
+    )
+}
+
+fn name_of(relation: u32) -> String {
+    // SAFETY: look-ups in the catalogs, inside a transaction; names are C strings, or null when there is none.
+    unsafe {
+        let oid = pg_sys::Oid::from(relation);
+        let name = pg_sys::get_rel_name(oid);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid));
+        if name.is_null() || schema.is_null() {
+            return format!("relation {relation}");
+        }
+        let [schema, name] = [schema, name].map(|text| CStr::from_ptr(text).to_string_lossy().into_owned());
+        spi::quote_qualified_identifier(schema, name)
+    }
+}

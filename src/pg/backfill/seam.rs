@@ -1,0 +1,112 @@
+//! Taking the seam: which rows are history, by the transactions that are over at this moment.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::backfill::Seam;
+use crate::pg::report::Outcome;
+
+/// What the current transaction itself has to do with the rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::pg) enum Own {
+    /// Its rows so far have not been captured, if there are any.
+    Uncaptured,
+    /// All its rows are captured.
+    Captured,
+}
+
+/// The next transaction to begin.
+pub(in crate::pg) fn next_transaction() -> i64 {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::ReadNextFullTransactionId().value as i64 }
+}
+
+/// Which cluster this is.
+pub(in crate::pg) fn cluster() -> i64 {
+    // SAFETY: set when the server starts.
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// The current (sub)transaction, by which the rules of a source are about to be written.
+pub(in crate::pg) fn this_transaction() -> u32 {
+    // SAFETY: a transaction is under way, which is to write.
+    unsafe { pg_sys::GetCurrentTransactionId() }.into_inner()
+}
+
+/// Takes the seam of a table, of whose rules it is told who has written them. Transactions that have not ended must not have written to it uncaptured: either the caller
+/// has locked it against writers, or it has its triggers.
+pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<Seam> {
+    let files = files_of(table)?;
+    let is_captured = own == Own::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
+    // SAFETY: a snapshot of this moment, read at once; its arrays are as long as it says.
+    let (first_unended, mut running) = unsafe {
+        let snapshot = &*pg_sys::GetLatestSnapshot();
+        let mut running: Vec<u32> = Vec::new();
+        if snapshot.xcnt > 0 {
+            let xip = std::slice::from_raw_parts(snapshot.xip, snapshot.xcnt as usize);
+            running.extend(xip.iter().map(|xid| xid.into_inner()));
+        }
+        if snapshot.subxcnt > 0 && !snapshot.suboverflowed {
+            let subxip = std::slice::from_raw_parts(snapshot.subxip, snapshot.subxcnt as usize);
+            running.extend(subxip.iter().map(|xid| xid.into_inner()));
+        }
+        (snapshot.xmax.into_inner(), running)
+    };
+    let next = next_transaction();
+    let widen = |xid: u32| next - i64::from((next as u32).wrapping_sub(xid));
+    // Those after the last one that has ended are not in the list.
+    running.extend((widen(first_unended)..next).map(|xid| xid as u32));
+    // SAFETY: reads the state of the session.
+    running.retain(|xid| unsafe {
+        !pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(*xid))
+    });
+    // SAFETY: as above.
+    let (own, innermost, command) = unsafe {
+        (
+            pg_sys::GetTopTransactionIdIfAny().into_inner(),
+            pg_sys::GetCurrentTransactionIdIfAny().into_inner(),
+            pg_sys::GetCurrentCommandId(false),
+        )
+    };
+    let mut watching = None;
+    if is_captured {
+        running.extend([own, innermost]);
+    } else if own != 0 {
+        watching = Some((widen(own), command));
+    }
+    let mut running: Vec<i64> = running.into_iter().filter(|xid| *xid >= 3).map(widen).collect();
+    running.sort_unstable();
+    running.dedup();
+    Ok(Seam { cluster: cluster(), rules, next, own: watching, running, files })
+}
+
+/// The table or its partitions, with their files.
+fn files_of(table: pg_sys::Oid) -> Outcome<Vec<(u32, u32)>> {
+    Spi::connect_mut(|client| {
+        let mut files = Vec::new();
+        // Not a read-only query: it is to see what this transaction has done.
+        for row in client.update(include_str!("../../../sql/files_of.sql"), None, &[table.into()])? {
+            if let (Some(oid), Some(file)) = (row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?) {
+                files.push((oid.to_u32(), file.to_u32()));
+            }
+        }
+        Ok(files)
+    })
+}
+
+/// Whether the current transaction may have written rows to a table: it has locked it as writers do, or has made it and
+/// it is not empty.
+fn may_hold_own_rows(table: u32) -> bool {
+    // SAFETY: the table was found in the catalogs a moment ago; nothing happens if it is gone.
+    unsafe {
+        let relation = pg_sys::try_relation_open(pg_sys::Oid::from(table), pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        let writes = pg_sys::CheckRelationLockedByMe(relation, pg_sys::RowExclusiveLock as i32, false);
+        let made = (*relation).rd_createSubid != 0
+            && pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM) > 0;
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        writes || made
+    }
+}

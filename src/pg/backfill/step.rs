@@ -1,0 +1,330 @@
+//! One step of a backfill: a short transaction that reads the next rows, queues their records and moves the cursor.
+//!
+//! All three or none, so that after a crash the next step begins with the first row that is not queued. It waits for no
+//! lock: whoever drops a table, or the extension, takes theirs in an order of their own.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+
+use pgrx::memcxt::PgMemoryContexts;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::book::{self, lock_at_once, lock_queue, Book, Task};
+use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
+use super::seam::{cluster, next_transaction, take, Own};
+use super::tree::{partitions, renew};
+use super::walk::{table_is_gone, Pass, Query, Walk};
+use crate::backfill::{Seam, Verdict};
+use crate::ledger::Micros;
+use crate::pg::capture::{columns, History, Written};
+use crate::pg::failpoint;
+use crate::pg::owner::{as_user, home, set_output_aside};
+use crate::pg::report::Outcome;
+use crate::pg::rules::SourceRules;
+
+/// Rows are counted up to this many, and where that costs no more than this by the planner's reckoning (some tenths of
+/// a second); else its estimate is told.
+const COUNTED: i64 = 100_000;
+const DEAR: f64 = 20_000.0;
+/// Rows of the last pass that are held in memory at once.
+const FETCH: i64 = 1000;
+
+/// What came of a step.
+pub(super) enum Stepped {
+    /// So many rows were read.
+    Read(i64),
+    Finished,
+    /// It is not to be gone on with: cancelled, unwatched, or the extension is gone.
+    Ended,
+    /// Somebody has locked what it takes.
+    Busy,
+    /// It cannot go on, for this reason.
+    Stuck(String),
+}
+
+/// A step's place in a page, for telling which row was at fault.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place {
+    /// How many rows of the page came before it.
+    pub(super) before: usize,
+    /// The table or partition, and the row's place in it: block and offset.
+    pub(super) row: Option<(u32, u32, u16)>,
+}
+
+/// How the next step is to be.
+pub(super) struct Stride<'a> {
+    /// Rows at most.
+    pub(super) rows: i64,
+    /// Blocks at most, where the table is read by place.
+    pub(super) blocks: i64,
+    pub(super) place: &'a Cell<Place>,
+    /// The state to leave it in, given the rows read.
+    pub(super) state: &'a dyn Fn(i64) -> &'static str,
+}
+
+/// Makes a step, inside a transaction. On an error the transaction has to be aborted.
+pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
+    let (owner, begun_at) = (home()?.owner, now());
+    let Some(sequence) = lock_queue()? else { return Ok(Stepped::Busy) };
+    let Some(mut tasks) = book::tasks(Some(source))? else { return Ok(Stepped::Busy) };
+    let Some(mut task) = tasks.pop() else { return Ok(Stepped::Ended) };
+    if let Some(obstacle) = task.obstacle.take() {
+        return Ok(Stepped::Stuck(obstacle));
+    }
+    if !lock_table(&task, owner)? {
+        return Ok(Stepped::Busy);
+    }
+    let Some(mut book) = as_user(owner, || book::lock(source))? else { return Ok(Stepped::Busy) };
+    let rules = as_user(owner, || load(&task))?;
+    let walk = as_user(owner, || Walk::of(&rules, book.since.is_some(), book.until.is_some()))?;
+    begin(&mut book, &task, &rules, &walk)?;
+    let mut history = History::open(source, task.index_id, sequence)?;
+    let before = (book.done, book.queued);
+    let progress = as_reader(rules.owner, || match book.pass {
+        Some(Pass::Rest) => rest(&walk, &mut book, &mut history, stride.place).map(|read| Some((read, true))),
+        _ => page(&walk, &mut book, &mut history, stride),
+    })?;
+    history.close()?;
+    let Some((read, finished)) = progress else { return Ok(Stepped::Busy) };
+    failpoint::reach("in backfill");
+    let now = now();
+    let started_at = *book.started_at.get_or_insert(begun_at);
+    book.rate.add(book.done - before.0, started_at, now);
+    if finished {
+        book.total = Some(book.done);
+    }
+    let state = if finished { "finished" } else { (stride.state)(read) };
+    as_user(owner, || {
+        book::advance(source, state, &book, now)?;
+        // Triggers of a mirrored table need not tell of everything any more.
+        if finished && rules.is_backfilled {
+            renew(task.table)?;
+        }
+        Outcome::Ok(())
+    })?;
+    Ok(if finished { Stepped::Finished } else { Stepped::Read(read) })
+}
+
+/// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
+fn lock_table(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
+    if !lock_at_once(task.table, pg_sys::AccessShareLock) {
+        return Ok(false);
+    }
+    let tree = as_user(owner, || partitions(task.table))?;
+    // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
+    unsafe {
+        let relation = pg_sys::try_relation_open(task.table, pg_sys::NoLock as i32);
+        if relation.is_null() {
+            return Err(table_is_gone());
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+    }
+    Ok(tree.into_iter().all(|table| lock_at_once(table, pg_sys::AccessShareLock)))
+}
+
+/// The rules of a source, read against the table's columns of this moment.
+fn load(task: &Task) -> Outcome<SourceRules> {
+    // SAFETY: the table is locked; its name is a C string.
+    let (columns, table) = unsafe {
+        let relation = pg_sys::relation_open(task.table, pg_sys::NoLock as i32);
+        let name = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned();
+        let columns = columns((*relation).rd_att);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        (columns, name)
+    };
+    let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+    SourceRules::load(task.source, task.table, &table, &names)?.ok_or_else(table_is_gone)
+}
+
+/// Sees to what the first step needs, and what has become invalid since the last.
+fn begin(book: &mut Book, task: &Task, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
+    if book.seam.as_ref().is_some_and(|seam| seam.cluster != cluster() || seam.rules != task.rules) {
+        // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
+        // captured.
+        book.seam = Some(take(task.table, task.rules, Own::Captured)?);
+    }
+    if book.pass.is_none_or(|pass| !walk.has(pass)) {
+        book.pass = Some(walk.first_pass());
+        book.cursor = Vec::new();
+    }
+    if book.total.is_none() {
+        book.total = Some(as_reader(rules.owner, || total(walk, book))?);
+    }
+    Ok(())
+}
+
+/// Reads with the rights of the table's owner, and writes values as they are written in records.
+fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    as_user(owner, || {
+        set_output_aside();
+        work()
+    })
+}
+
+/// How many rows there are to read: exactly if they are few.
+fn total(walk: &Walk, book: &Book) -> Outcome<i64> {
+    Spi::connect_mut(|client| {
+        let arguments = [book.since.into(), book.until.into(), (COUNTED + 1).into()];
+        let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
+        let plan: String = plan.first().get_one()?.unwrap_or_default();
+        // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
+        let number = |before: &str| -> Option<f64> {
+            let rest = plan.split_once(before)?.1;
+            rest.split(' ').next()?.parse().ok()
+        };
+        let estimate = number(" rows=").unwrap_or_default() as i64;
+        if number("..").is_none_or(|cost| cost > DEAR) {
+            return Ok(estimate);
+        }
+        let counted = client.update(walk.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
+        Ok(counted.filter(|counted| *counted <= COUNTED).unwrap_or(estimate.max(COUNTED)))
+    })
+}
+
+/// Reads and queues a page; returns the rows read, and whether that was all. A page ends before a row that somebody has
+/// locked; nothing is returned when that is the first one.
+fn page(
+    walk: &Walk,
+    book: &mut Book,
+    history: &mut History,
+    stride: &Stride,
+) -> Outcome<Option<(i64, bool)>> {
+    let pass = book.pass.unwrap_or(Pass::Rest);
+    let query = walk.page(pass, &book.cursor, stride.blocks)?;
+    let next = next_transaction();
+    let mut read = 0;
+    let (mut ended, mut is_locked) = (true, false);
+    if let Some(Query { text, floor }) = query {
+        // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
+        with_snapshot(|| -> Outcome<()> {
+            let mut rows = select(&text, book, stride.rows)?;
+            let mut is_full = rows.len() as i64 >= stride.rows;
+            for (before, row) in rows.iter().enumerate() {
+                stride.place.set(Place { before, row: Some(place_of(row)) });
+                let leaves = pass.leaves_changed();
+                if !queue(row, next, |verdict| verdict == Verdict::Changed && leaves, book, history)? {
+                    is_locked = before == 0;
+                    is_full = true;
+                    rows.truncate(before);
+                    break;
+                }
+            }
+            history.flush()?;
+            stride.place.set(Place::default());
+            read = rows.len() as i64;
+            ended = !is_full && floor.is_none();
+            let cursor = rows.last().and_then(|row| row.cursor.clone());
+            match (is_full, floor) {
+                (false, Some(floor)) => book.cursor = floor,
+                _ => {
+                    // By place the cursor tells the row only; a page that is full ends with it.
+                    book.cursor = cursor.unwrap_or_else(|| std::mem::take(&mut book.cursor));
+                }
+            }
+            Ok(())
+        })?;
+    }
+    if is_locked {
+        return Ok(None);
+    }
+    if !ended {
+        return Ok(Some((read, false)));
+    }
+    book.cursor = Vec::new();
+    match walk.pass_after(pass) {
+        None => Ok(Some((read, true))),
+        Some(next) => {
+            book.pass = Some(next);
+            Ok(Some((read, false)))
+        }
+    }
+}
+
+/// Queues one row, unless it was captured or is passed over; `false`: somebody has locked it.
+fn queue(
+    row: &Found,
+    next: i64,
+    passes_over: impl Fn(Verdict) -> bool,
+    book: &mut Book,
+    history: &mut History,
+) -> Outcome<bool> {
+    let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
+    let verdict = book.seam.as_ref().map_or(Verdict::History, |seam| seam.judge(version, next));
+    // What has changed of a mirrored row since its backfill was asked for has been told.
+    let is_told = verdict == Verdict::Changed && history.is_mirrored(row.relation);
+    if verdict == Verdict::Captured || is_told || passes_over(verdict) {
+        return Ok(true);
+    }
+    match history.write(row.relation)? {
+        Written::Locked => return Ok(false),
+        Written::Queued => book.queued += 1,
+        Written::LeftOut => (),
+    }
+    book.done += 1;
+    Ok(true)
+}
+
+/// The last pass: one query under one snapshot, which no row evades, for those that the others have left.
+fn rest(walk: &Walk, book: &mut Book, history: &mut History, place: &Cell<Place>) -> Outcome<i64> {
+    let next = next_transaction();
+    let reach = book.seam.as_ref().map_or(-1, |seam: &Seam| seam.reach(next));
+    let text = CString::new(walk.rest()).unwrap_or_default();
+    with_snapshot(|| {
+        Spi::connect(|_| {
+            let (mut values, nulls) = bounds(book);
+            values.push(pg_sys::Datum::from(reach));
+            let mut types = [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID];
+            let nulls = CString::new(format!("{nulls} ")).unwrap_or_default();
+            // SAFETY: SPI is connected; there are as many types and values as the query has arguments. A read-only
+            // cursor uses the active snapshot.
+            let cursor = unsafe {
+                pg_sys::SPI_cursor_open_with_args(
+                    std::ptr::null(),
+                    text.as_ptr(),
+                    types.len() as i32,
+                    types.as_mut_ptr(),
+                    values.as_mut_ptr(),
+                    nulls.as_ptr(),
+                    true,
+                    0,
+                )
+            };
+            let mut read = 0;
+            let mut scratch = PgMemoryContexts::new("audit_algolia backfill");
+            loop {
+                // SAFETY: the cursor is open; its rows are copied out, and SPI's copy is given back.
+                let rows = unsafe {
+                    pg_sys::SPI_cursor_fetch(cursor, true, FETCH as std::os::raw::c_long);
+                    let rows = fetched();
+                    pg_sys::SPI_freetuptable(pg_sys::SPI_tuptable);
+                    rows
+                };
+                if rows.is_empty() {
+                    break;
+                }
+                read += rows.len() as i64;
+                // SAFETY: what is allocated meanwhile is written, or copied, before the context is reset.
+                unsafe {
+                    scratch.switch_to(|_| -> Outcome<()> {
+                        for row in &rows {
+                            place.set(Place { before: 0, row: Some(place_of(row)) });
+                            let is_old = |verdict| verdict == Verdict::History && !row.keyless;
+                            // A mirrored row is none of these.
+                            queue(row, next, is_old, book, history)?;
+                        }
+                        history.flush()
+                    })?;
+                    scratch.reset();
+                }
+            }
+            place.set(Place::default());
+            Ok(read)
+        })
+    })
+}
+
+pub(super) fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}

@@ -1,0 +1,286 @@
+//! In which order a table is read, newest first, and from where on: queries that need no more than the last row read.
+//!
+//! By time, if an index leads with the time column; else by key, if an index has exactly its columns; else by place, from
+//! the table's end. In the order of the key a row cannot evade the walk. In the others an update may put a row where the
+//! walk has been, so they leave rows that have changed to a last query, which looks at all rows at once. A key that has
+//! a pseudonym is never an order, for the cursor is stored.
+
+mod describe;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::pg::report::Outcome;
+
+pub(super) use describe::table_is_gone;
+
+/// What is read at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    Time,
+    Key,
+    /// By place: all rows, or those without a time.
+    Place,
+    Untimed,
+    /// What the others cannot have seen, in one query.
+    Rest,
+}
+
+impl Pass {
+    const ALL: [(Pass, &'static str); 5] = [
+        (Pass::Time, "time"),
+        (Pass::Key, "key"),
+        (Pass::Place, "place"),
+        (Pass::Untimed, "untimed"),
+        (Pass::Rest, "rest"),
+    ];
+
+    /// As it is stored.
+    pub(super) fn word(self) -> &'static str {
+        Pass::ALL.iter().find(|(pass, _)| *pass == self).map_or("", |(_, word)| word)
+    }
+
+    pub(super) fn of(word: &str) -> Option<Pass> {
+        Pass::ALL.iter().find(|(_, known)| *known == word).map(|(pass, _)| *pass)
+    }
+
+    /// Whether rows that have changed since the seam are left to the last pass.
+    pub(super) fn leaves_changed(self) -> bool {
+        matches!(self, Pass::Time | Pass::Place | Pass::Untimed)
+    }
+}
+
+/// How a table is read.
+pub(super) struct Walk {
+    table: pg_sys::Oid,
+    /// What to select from.
+    from: String,
+    /// The passes, one after the other.
+    passes: Vec<Pass>,
+    /// The time column, quoted.
+    time: Option<String>,
+    keys: Vec<Column>,
+    /// A condition that is true of rows without a key.
+    keyless: String,
+    /// The bounds, as conditions over $1 and $2.
+    bounds: Vec<String>,
+}
+
+/// A column rows are ordered by.
+struct Column {
+    name: String,
+    of_type: String,
+    before: String,
+    up_to: String,
+    same: String,
+}
+
+/// A query for a page of rows. Its first arguments are since, until, the cursor and the limit.
+pub(super) struct Query {
+    pub(super) text: String,
+    /// Where a page that is not full has come to: the place it was to read down to.
+    pub(super) floor: Option<Vec<Option<String>>>,
+}
+
+impl Walk {
+    pub(super) fn first_pass(&self) -> Pass {
+        self.passes.first().copied().unwrap_or(Pass::Rest)
+    }
+
+    /// Whether this is how the table is read: indexes come and go.
+    pub(super) fn has(&self, pass: Pass) -> bool {
+        self.passes.contains(&pass)
+    }
+
+    pub(super) fn pass_after(&self, pass: Pass) -> Option<Pass> {
+        let place = self.passes.iter().position(|known| *known == pass)?;
+        self.passes.get(place + 1).copied()
+    }
+
+    /// The query for the next page of a pass; nothing when the pass is over.
+    pub(super) fn page(&self, pass: Pass, cursor: &[Option<String>], blocks: i64) -> Outcome<Option<Query>> {
+        match pass {
+            Pass::Time => Ok(self.time_page(cursor)),
+            Pass::Key => Ok(Some(self.key_page(cursor))),
+            Pass::Place => self.place_page(cursor, None, blocks),
+            Pass::Untimed => self.place_page(cursor, self.time.as_deref(), blocks),
+            Pass::Rest => Ok(None),
+        }
+    }
+
+    fn time_page(&self, cursor: &[Option<String>]) -> Option<Query> {
+        let time = self.time.as_ref()?;
+        let mut conditions = self.bounds.clone();
+        conditions.push(format!("{time} is not null"));
+        if let [_, relation, file, _] = cursor {
+            // Places within a file that is no more mean nothing: rows of the same time are sent again.
+            let is_there = match (relation, file) {
+                (Some(relation), Some(file)) => is_file(relation, file),
+                _ => false,
+            };
+            conditions.push(match is_there {
+                true => {
+                    format!("({time}, tableoid, ctid) < (($3)[1]::timestamptz, ($3)[2]::oid, ($3)[4]::tid)")
+                }
+                false => format!("{time} <= ($3)[1]::timestamptz"),
+            });
+        }
+        let cursor = format!(
+            "array[format('%s', {time}::timestamptz), tableoid::text, pg_relation_filenode(tableoid)::text, \
+             ctid::text]"
+        );
+        let order = format!("{time} desc, tableoid desc, ctid desc");
+        Some(self.query(&self.from, &cursor, &conditions, &order))
+    }
+
+    fn key_page(&self, cursor: &[Option<String>]) -> Query {
+        let mut conditions = self.bounds.clone();
+        conditions.extend(self.keys.iter().map(|key| format!("{} is not null", key.name)));
+        if cursor.len() == self.keys.len() {
+            conditions.push(self.below_cursor());
+        }
+        let texts: Vec<String> = self.keys.iter().map(|key| format!("format('%s', {})", key.name)).collect();
+        let order: Vec<String> = self.keys.iter().map(|key| format!("{} desc", key.name)).collect();
+        self.query(&self.from, &format!("array[{}]", texts.join(", ")), &conditions, &order.join(", "))
+    }
+
+    /// That a row comes after the cursor's, by the operators that order its columns: under our search_path the server
+    /// would not find those of types from elsewhere, and take others.
+    fn below_cursor(&self) -> String {
+        let value = |place: usize, key: &Column| format!("($3)[{}]::{}", place + 1, key.of_type);
+        let (Some(first), values) =
+            (self.keys.first(), self.keys.iter().enumerate().map(|(p, k)| value(p, k)).collect::<Vec<_>>())
+        else {
+            return "false".to_owned();
+        };
+        if self.keys.iter().all(|key| key.before == first.before) {
+            let names: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
+            return format!("({}) operator({}) ({})", names.join(", "), first.before, values.join(", "));
+        }
+        let mut condition = "false".to_owned();
+        for (key, value) in self.keys.iter().zip(&values).rev() {
+            let Column { name, before, same, .. } = key;
+            condition = format!(
+                "({name} operator({before}) {value} or ({name} operator({same}) {value} and {condition}))"
+            );
+        }
+        // For the index to begin with.
+        format!("{} operator({}) {} and {condition}", first.name, first.up_to, value(0, first))
+    }
+
+    /// A stretch of blocks, from where the cursor is towards the table's beginning.
+    fn place_page(
+        &self,
+        cursor: &[Option<String>],
+        untimed: Option<&str>,
+        blocks: i64,
+    ) -> Outcome<Option<Query>> {
+        let cursor: Vec<&str> = cursor.iter().map(|text| text.as_deref().unwrap_or_default()).collect();
+        let (mut leaf, mut from) = (None, None);
+        if let [relation, file, place] = cursor[..] {
+            leaf = relation.parse::<u32>().ok();
+            from = Some((file.to_owned(), place.to_owned()));
+        }
+        loop {
+            let Some((oid, name, file, size)) = leaf_from(self.table, leaf)? else { return Ok(None) };
+            // A file that was rewritten is read from its end.
+            let at = from.take().filter(|(of, _)| leaf == Some(oid) && *of == file).map(|(_, place)| place);
+            let top = at.clone().unwrap_or_else(|| format!("({size},0)"));
+            let top_block: i64 = top
+                .trim_start_matches('(')
+                .split(',')
+                .next()
+                .and_then(|block| block.parse().ok())
+                .unwrap_or_default();
+            let is_over = top == "(0,0)";
+            if is_over {
+                let Some(next) = oid.checked_sub(1) else { return Ok(None) };
+                leaf = Some(next);
+                continue;
+            }
+            let floor_block = (top_block - blocks.max(1)).max(0);
+            let floor = format!("({floor_block},0)");
+            let mut conditions = self.bounds.clone();
+            conditions.push(format!("ctid >= '{floor}'::tid and ctid < '{top}'::tid"));
+            conditions.extend(untimed.map(|time| format!("{time} is null")));
+            let texts = format!("array['{oid}', '{file}', ctid::text]");
+            let mut query = self.query(&format!("only {name}"), &texts, &conditions, "ctid desc");
+            query.floor = Some(vec![Some(oid.to_string()), Some(file), Some(floor)]);
+            return Ok(Some(query));
+        }
+    }
+
+    fn query(&self, from: &str, cursor: &str, conditions: &[String], order: &str) -> Query {
+        let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") };
+        Query {
+            // The arguments that a query has no use for must have a type all the same.
+            text: format!(
+                "select tableoid, ctid, {cursor}::text[], false from {from} \
+                 where {conditions} and ($1::timestamptz is null or true) and ($2::timestamptz is null or true) \
+                 and ($3::text[] is null or true) order by {order} limit $4"
+            ),
+            floor: None,
+        }
+    }
+
+    /// All rows that the passes before cannot have seen, or have left: without a key, or (by their age in transactions,
+    /// $3) not surely from before the seam.
+    pub(super) fn rest(&self) -> String {
+        let mut conditions = self.bounds.clone();
+        conditions.push("($1::timestamptz is null or true) and ($2::timestamptz is null or true)".to_owned());
+        let keyless = &self.keyless;
+        conditions.push(match self.first_pass() {
+            Pass::Key => format!("{keyless} and $3::integer is not null"),
+            _ => format!("({keyless} or age(xmin) <= $3::integer)"),
+        });
+        format!(
+            "select tableoid, ctid, null::text[], {keyless} from {} where {}",
+            self.from,
+            conditions.join(" and ")
+        )
+    }
+
+    /// A query for the rows there are in all, at most so many ($3).
+    pub(super) fn count(&self) -> String {
+        format!("select pg_catalog.count(*) from ({} limit $3) as few", self.all())
+    }
+
+    /// A query whose plan tells how many rows there may be in all.
+    pub(super) fn estimate(&self) -> String {
+        format!("explain (costs on) {} and $3::bigint is not null", self.all())
+    }
+
+    fn all(&self) -> String {
+        let mut conditions = self.bounds.clone();
+        conditions.push("($1::timestamptz is null or true) and ($2::timestamptz is null or true)".to_owned());
+        format!("select from {} where {}", self.from, conditions.join(" and "))
+    }
+}
+
+/// Whether a relation still has the file a cursor is about.
+fn is_file(relation: &str, file: &str) -> bool {
+    let Ok(oid) = relation.parse::<u32>() else { return false };
+    let now = crate::pg::capture::file_of(pg_sys::Oid::from(oid));
+    now.is_ok_and(|now| now.to_string() == file)
+}
+
+type Stretch = (u32, String, String, i64);
+
+fn leaf_from(table: pg_sys::Oid, leaf: Option<u32>) -> Outcome<Option<Stretch>> {
+    let leaf = leaf.map(pg_sys::Oid::from);
+    Spi::connect(|client| {
+        let query = include_str!("../../../sql/leaf_blocks.sql");
+        let rows = client.select(query, Some(1), &[table.into(), leaf.into()])?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let row = rows.first();
+        let oid = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
+        let name = spi::quote_qualified_identifier(
+            row.get::<String>(2)?.unwrap_or_default(),
+            row.get::<String>(3)?.unwrap_or_default(),
+        );
+        let file = row.get::<pg_sys::Oid>(4)?.unwrap_or(pg_sys::InvalidOid);
+        Ok(Some((oid.to_u32(), name, file.to_u32().to_string(), row.get::<i64>(5)?.unwrap_or_default())))
+    })
+}

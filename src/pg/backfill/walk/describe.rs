@@ -1,0 +1,193 @@
+//! Finding out how a table can be read: its indexes, and how the columns are compared that rows are ordered by.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::{Column, Pass, Walk};
+use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::rules::SourceRules;
+use crate::rules::Mode;
+
+impl Walk {
+    /// Finds out how to read the table of a source; with the extension owner's rights.
+    pub(in crate::pg::backfill) fn of(rules: &SourceRules, since: bool, until: bool) -> Outcome<Walk> {
+        let names = RefCell::new(Vec::new());
+        let found = Spi::connect_mut(|client| -> Outcome<_> {
+            let rows = client.update(
+                include_str!("../../../../sql/describe_walk.sql"),
+                Some(1),
+                &[rules.relation.into(), rules.object_id.clone().into(), rules.time_column.clone().into()],
+            )?;
+            if rows.is_empty() {
+                return Err(table_is_gone());
+            }
+            let row = rows.first();
+            *names.borrow_mut() = row.get::<Vec<Option<String>>>(4)?.unwrap_or_default();
+            let name = spi::quote_qualified_identifier(
+                row.get::<String>(1)?.unwrap_or_default(),
+                row.get::<String>(2)?.unwrap_or_default(),
+            );
+            let is_root = row.get::<bool>(3)?.unwrap_or_default();
+            Ok((
+                if is_root { name } else { format!("only {name}") },
+                row.get::<bool>(5)?.unwrap_or_default(),
+                row.get::<pg_sys::Oid>(6)?,
+                row.get::<bool>(7)?.unwrap_or_default(),
+                row.get::<bool>(8)?.unwrap_or_default(),
+                row.get::<bool>(9)?.unwrap_or_default(),
+            ))
+        })?;
+        let (from, has_nullable_key, time_type, has_nullable_time, has_time_index, has_text_key) = found;
+        let time = rules.time_column.as_ref().map(spi::quote_identifier);
+        let bounds = bounds(rules, time.as_deref(), time_type, since, until)?;
+        let keys: Vec<String> = names.into_inner().into_iter().flatten().collect();
+        let is_hidden = keys.iter().any(|key| rules.pseudonymize.contains(key));
+        // Texts of our own tables pass as UTF-8.
+        // SAFETY: reads what is set when the session begins.
+        let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+        // All rows of a day are equal by date: there the key tells better which are newer.
+        let is_fine = time_type.is_some_and(|t| t == pg_sys::TIMESTAMPTZOID || t == pg_sys::TIMESTAMPOID);
+        let by_key = !keys.is_empty() && !is_hidden && (is_utf8 || !has_text_key);
+        let by_time =
+            has_time_index && (is_fine || (!by_key && bound_of(time_type.unwrap_or_default()).is_some()));
+        let mut passes = match (by_time, by_key) {
+            (true, _) if has_nullable_time && bounds.is_empty() => vec![Pass::Time, Pass::Untimed],
+            (true, _) => vec![Pass::Time],
+            (false, true) => vec![Pass::Key],
+            (false, false) => vec![Pass::Place],
+        };
+        // Of a mirrored table all is told that changes meanwhile.
+        let may_miss = passes.first() != Some(&Pass::Key) || has_nullable_key;
+        if may_miss && rules.mode == Mode::Append {
+            passes.push(Pass::Rest);
+        }
+        let keyless: Vec<String> =
+            rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name))).collect();
+        Ok(Walk {
+            table: rules.relation,
+            from,
+            passes,
+            time,
+            keys: match by_time {
+                true => Vec::new(),
+                false if by_key => {
+                    keys.iter().map(|key| Column::of(rules.relation, key)).collect::<Outcome<_>>()?
+                }
+                false => Vec::new(),
+            },
+            keyless: format!("({})", keyless.join(" or ")),
+            bounds,
+        })
+    }
+}
+
+/// What a time column of a type is compared with.
+fn bound_of(of_type: pg_sys::Oid) -> Option<[&'static str; 2]> {
+    match of_type {
+        pg_sys::TIMESTAMPTZOID => Some(["$1", "$2"]),
+        pg_sys::TIMESTAMPOID | pg_sys::DATEOID => {
+            Some(["($1 at time zone 'UTC')", "($2 at time zone 'UTC')"])
+        }
+        _ => None,
+    }
+}
+
+impl Column {
+    fn of(table: pg_sys::Oid, name: &str) -> Outcome<Column> {
+        let unordered = || {
+            failure(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+                format!("column \"{name}\" has a type that has no order"),
+                "Watch the table with object_id columns that can be compared.",
+            )
+        };
+        let of_type = Spi::connect(|client| -> Outcome<Option<pg_sys::Oid>> {
+            let query = include_str!("../../../../sql/type_of_column.sql");
+            let rows = client.select(query, Some(1), &[table.into(), name.into()])?;
+            Ok(if rows.is_empty() { None } else { rows.first().get_one()? })
+        })?;
+        let flags = pg_sys::TYPECACHE_LT_OPR | pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_BTREE_OPFAMILY;
+        // SAFETY: the type is that of a column; what the cache returns is never freed.
+        let (before, same, up_to) = unsafe {
+            let entry = &*pg_sys::lookup_type_cache(of_type.ok_or_else(unordered)?, flags as i32);
+            if entry.lt_opr == pg_sys::InvalidOid || entry.btree_opf == pg_sys::InvalidOid {
+                return Err(unordered());
+            }
+            let of_type = entry.btree_opintype;
+            let strategy = pg_sys::BTLessEqualStrategyNumber as i16;
+            let up_to = pg_sys::get_opfamily_member(entry.btree_opf, of_type, of_type, strategy);
+            (entry.lt_opr, entry.eq_opr, up_to)
+        };
+        let found = Spi::connect(|client| -> Outcome<Option<Column>> {
+            let rows = client.select(
+                include_str!("../../../../sql/describe_order.sql"),
+                Some(1),
+                &[table.into(), name.into(), before.into(), up_to.into(), same.into()],
+            )?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let row = rows.first();
+            let text = |place| -> Outcome<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
+            Ok(Some(Column {
+                name: spi::quote_identifier(name),
+                of_type: text(1)?,
+                before: text(2)?,
+                up_to: text(3)?,
+                same: text(4)?,
+            }))
+        })?;
+        found.ok_or_else(unordered)
+    }
+}
+
+/// The conditions of since and until.
+fn bounds(
+    rules: &SourceRules,
+    time: Option<&str>,
+    time_type: Option<pg_sys::Oid>,
+    since: bool,
+    until: bool,
+) -> Outcome<Vec<String>> {
+    if !since && !until {
+        return Ok(Vec::new());
+    }
+    let Some((time, of_type)) = time.zip(time_type) else {
+        return Err(match &rules.time_column {
+            None => failure(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "since and until need a time_column, which the table is watched without",
+                "Leave them out, or call audit_algolia.unwatch() and then audit_algolia.watch() with a time_column.",
+            ),
+            Some(column) => crate::pg::rules::column_is_gone(column, "of the backfill"),
+        });
+    };
+    let Some([from, to]) = bound_of(of_type) else {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!(
+                "time column {time} is neither a timestamp nor a date, so that since and until mean nothing"
+            ),
+            "Leave them out.",
+        ));
+    };
+    let mut bounds = Vec::new();
+    if since {
+        bounds.push(format!("{time} >= {from}"));
+    }
+    if until {
+        bounds.push(format!("{time} < {to}"));
+    }
+    Ok(bounds)
+}
+
+/// The error of a table that is no more.
+pub(in crate::pg::backfill) fn table_is_gone() -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        "the table has been dropped",
+        "Call audit_algolia.unwatch() if its rules are still there.",
+    )
+}

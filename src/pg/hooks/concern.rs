@@ -1,0 +1,182 @@
+//! Which utility statements concern launcher and workers, and how.
+
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::CStr;
+use std::hash::{Hash, Hasher};
+use std::os::raw::c_char;
+
+use pgrx::pg_sys;
+
+use crate::pg::databases;
+use crate::pg::filter::cells;
+
+/// What is done to a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Drop,
+    Rename,
+    Move,
+    Copy,
+}
+
+/// What a utility statement means to us.
+pub(super) enum Concern {
+    None,
+    /// The database must be empty of connections.
+    Database {
+        oid: u32,
+        is_drop: bool,
+        is_rename: bool,
+    },
+    /// There will be one more database, perhaps with the extension, or one that is open or closed to us.
+    Databases,
+    /// The extension is to be dropped.
+    DropExtension,
+    /// Rows are copied into the extension's own tables.
+    Import,
+    /// The current transaction is prepared under this identifier.
+    Prepare(u64),
+    /// A transaction prepared earlier ends now.
+    CommitPrepared(u64),
+    RollbackPrepared(u64),
+}
+
+/// # Safety
+/// `node` is a valid utility statement or null.
+pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
+    // SAFETY: each cast follows the node's own tag.
+    unsafe {
+        let Some(tag) = node.as_ref().map(|node| node.type_) else {
+            return Concern::None;
+        };
+        match tag {
+            pg_sys::NodeTag::T_DropdbStmt => {
+                database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
+            }
+            pg_sys::NodeTag::T_DropStmt => {
+                let drop = &*node.cast::<pg_sys::DropStmt>();
+                let is_ours = drop.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                    && cells(drop.objects).iter().any(|cell| names(cell.ptr_value.cast(), c"audit_algolia"));
+                // The server will refuse others, most likely.
+                if is_ours && pg_sys::superuser() {
+                    Concern::DropExtension
+                } else {
+                    Concern::None
+                }
+            }
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = &*node.cast::<pg_sys::RenameStmt>();
+                if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
+                    database(rename.subname, Change::Rename)
+                } else {
+                    Concern::None
+                }
+            }
+            pg_sys::NodeTag::T_CreatedbStmt => {
+                let create = &*node.cast::<pg_sys::CreatedbStmt>();
+                match option(create.options, c"template") {
+                    Some(template) => database(template, Change::Copy),
+                    None => Concern::Databases,
+                }
+            }
+            pg_sys::NodeTag::T_AlterDatabaseStmt => {
+                let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
+                // Whether workers may be in it depends on the other options.
+                match option(alter.options, c"tablespace") {
+                    Some(_) => database(alter.dbname, Change::Move),
+                    None => Concern::Databases,
+                }
+            }
+            pg_sys::NodeTag::T_CopyStmt => {
+                let copy = &*node.cast::<pg_sys::CopyStmt>();
+                // A dump names tables with their schemas.
+                let schema = copy.relation.as_ref().map_or(std::ptr::null_mut(), |table| table.schemaname);
+                if copy.is_from && !schema.is_null() && CStr::from_ptr(schema) == c"audit_algolia" {
+                    Concern::Import
+                } else {
+                    Concern::None
+                }
+            }
+            pg_sys::NodeTag::T_TransactionStmt => {
+                use pg_sys::TransactionStmtKind::*;
+                let transaction = &*node.cast::<pg_sys::TransactionStmt>();
+                match transaction.kind {
+                    TRANS_STMT_PREPARE => Concern::Prepare(hash(transaction.gid)),
+                    TRANS_STMT_COMMIT_PREPARED => Concern::CommitPrepared(hash(transaction.gid)),
+                    TRANS_STMT_ROLLBACK_PREPARED => Concern::RollbackPrepared(hash(transaction.gid)),
+                    _ => Concern::None,
+                }
+            }
+            _ => Concern::None,
+        }
+    }
+}
+
+/// # Safety
+/// `name` is a C string or null.
+unsafe fn database(name: *const c_char, change: Change) -> Concern {
+    if name.is_null() {
+        return Concern::None;
+    }
+    // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
+    let oid = unsafe { pg_sys::get_database_oid(name, true) };
+    // The server will refuse others, so our processes need not leave for them.
+    let may = |oid| match change {
+        Change::Copy => databases::may_copy(oid),
+        _ => databases::is_owner(oid),
+    };
+    if oid == pg_sys::InvalidOid || !may(oid) {
+        Concern::None
+    } else {
+        Concern::Database {
+            oid: oid.to_u32(),
+            is_drop: change == Change::Drop,
+            is_rename: change == Change::Rename,
+        }
+    }
+}
+
+/// The text of a named option.
+///
+/// # Safety
+/// `options` is a list of DefElem nodes, or null.
+unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_char> {
+    // SAFETY: the list's elements are read within its length; defGetString answers for any kind of value.
+    unsafe {
+        let list = options.as_ref()?;
+        for place in 0..usize::try_from(list.length).unwrap_or(0) {
+            let element: *mut pg_sys::DefElem = (*list.elements.add(place)).ptr_value.cast();
+            if CStr::from_ptr((*element).defname) == name && !(*element).arg.is_null() {
+                return Some(pg_sys::defGetString(element).cast_const());
+            }
+        }
+    }
+    None
+}
+
+/// # Safety
+/// `node` is a String node or null.
+unsafe fn names(node: *mut pg_sys::Node, name: &CStr) -> bool {
+    // SAFETY: by the caller's word; a String node holds a C string.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        #[cfg(any(feature = "pg13", feature = "pg14"))]
+        let text = (*node.cast::<pg_sys::Value>()).val.str_;
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        let text = (*node.cast::<pg_sys::String>()).sval;
+        !text.is_null() && CStr::from_ptr(text) == name
+    }
+}
+
+/// # Safety
+/// `text` is a C string or null.
+unsafe fn hash(text: *const c_char) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if !text.is_null() {
+        // SAFETY: by the caller's word.
+        unsafe { CStr::from_ptr(text) }.hash(&mut hasher);
+    }
+    hasher.finish()
+}

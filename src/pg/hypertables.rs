@@ -1,0 +1,22 @@
+//! Hypertables of TimescaleDB, which keep their rows in chunks.
+//!
+//! A hypertable's transition tables hold rows in the layout of their chunks, or none at all. So its triggers have to be
+//! those that see each row, of which TimescaleDB puts copies on the chunks.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::report::Outcome;
+
+/// Whether a table is a hypertable. To be asked with the rights of the extension's owner.
+pub(super) fn is_hypertable(table: pg_sys::Oid) -> Outcome<bool> {
+    // SAFETY: a look-up in the catalogs, inside a transaction.
+    let timescaledb = unsafe { pg_sys::get_extension_oid(c"timescaledb".as_ptr(), true) };
+    if timescaledb == pg_sys::InvalidOid {
+        return Ok(false);
+    }
+    Spi::connect(|client| {
+        let rows = client.select(include_str!("../../sql/is_hypertable.sql"), Some(1), &[table.into()])?;
+        Ok(rows.first().get_one()?.unwrap_or_default())
+    })
+}

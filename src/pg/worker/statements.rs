@@ -1,0 +1,140 @@
+//! The worker's prepared statements, and its looks into the extension's tables.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+use pgrx::spi::OwnedPreparedStatement;
+
+use crate::pg::process::in_transaction;
+
+/// The worker's prepared statements.
+pub(super) struct Statements {
+    pub(super) newest: OwnedPreparedStatement,
+    pub(super) oldest: OwnedPreparedStatement,
+    pub(super) versions: OwnedPreparedStatement,
+    pub(super) settle_versions: OwnedPreparedStatement,
+    pub(super) supersede: OwnedPreparedStatement,
+    pub(super) settle: OwnedPreparedStatement,
+    pub(super) bury: OwnedPreparedStatement,
+    /// The tables they are for.
+    pub(super) queue: pg_sys::Oid,
+    pub(super) dead_letters: pg_sys::Oid,
+}
+
+impl Statements {
+    /// Prepares the statements; `None`: the extension has been dropped.
+    pub(super) fn prepare() -> spi::Result<Option<Statements>> {
+        in_transaction(Self::prepare_inside)
+    }
+
+    fn prepare_inside() -> spi::Result<Option<Statements>> {
+        let queue = table(c"queue");
+        if !lock(queue) {
+            return Ok(None);
+        }
+        Spi::connect_mut(|client| {
+            let claim = pgrx::oids_of![i32, i64, i64, i64];
+            let settled = pgrx::oids_of![i32, Vec<String>, Vec<i64>];
+            Ok(Some(Statements {
+                newest: client.prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?.keep(),
+                oldest: client.prepare_mut(include_str!("../../../sql/claim_oldest.sql"), &claim)?.keep(),
+                versions: client
+                    .prepare_mut(
+                        include_str!("../../../sql/newest_versions.sql"),
+                        &pgrx::oids_of![i32, Vec<String>],
+                    )?
+                    .keep(),
+                settle_versions: client
+                    .prepare_mut(include_str!("../../../sql/settle_versions.sql"), &settled)?
+                    .keep(),
+                supersede: client
+                    .prepare_mut(include_str!("../../../sql/supersede_dead.sql"), &settled)?
+                    .keep(),
+                settle: client
+                    .prepare_mut(include_str!("../../../sql/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
+                    .keep(),
+                bury: client
+                    .prepare_mut(
+                        include_str!("../../../sql/bury.sql"),
+                        &pgrx::oids_of![i32, Vec<i64>, Vec<String>, Vec<i32>, Vec<i32>, Vec<String>],
+                    )?
+                    .keep(),
+                queue,
+                dead_letters: table(c"dead_letter"),
+            }))
+        })
+    }
+}
+
+/// A table of the extension; invalid when it is not there.
+pub(in crate::pg) fn table(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: look-ups in the catalogs, inside a transaction.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    }
+}
+
+/// Keeps a table from being dropped for the rest of the transaction; `false` when it is no more. One that was made
+/// anew hands out the same ids for other rows. No transaction of a worker waits for a second table: whoever drops the
+/// extension locks them in an order of their own.
+pub(super) fn lock(table: pg_sys::Oid) -> bool {
+    if table == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: waits for whoever is dropping the table, then looks whether it is still there.
+    unsafe {
+        let opened = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
+        if opened.is_null() {
+            return false;
+        }
+        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+    }
+    true
+}
+
+/// The indices of the database: id, name and whether delivery is paused. `None`: the extension has been dropped.
+pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
+    in_transaction(|| {
+        if !lock(table(c"index")) {
+            return Ok(None);
+        }
+        Spi::connect(|client| {
+            let mut rows = Vec::new();
+            for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
+                if let (Some(id), Some(name)) = (row.get(1)?, row.get::<Vec<u8>>(4)?) {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    rows.push((id, name, row.get(3)?.unwrap_or_default()));
+                }
+            }
+            Ok(Some(rows))
+        })
+    })
+}
+
+/// Whether the database has history to send.
+pub(super) fn has_backfills() -> spi::Result<bool> {
+    in_transaction(|| {
+        if !lock(table(c"backfill")) {
+            return Ok(false);
+        }
+        Spi::connect(|client| {
+            let rows = client.select(include_str!("../../../sql/has_backfills.sql"), Some(1), &[])?;
+            Ok(rows.first().get_one()?.unwrap_or_default())
+        })
+    })
+}
+
+/// The version of the extension's SQL objects; `None`: it has been dropped.
+pub(super) fn extension_version() -> spi::Result<Option<String>> {
+    in_transaction(|| {
+        Spi::connect(|client| {
+            let rows = client.select(include_str!("../../../sql/extension_version.sql"), Some(1), &[])?;
+            if rows.is_empty() {
+                Ok(None)
+            } else {
+                rows.first().get_one()
+            }
+        })
+    })
+}
