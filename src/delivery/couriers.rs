@@ -170,6 +170,7 @@ fn run<T: Transport>(errand: Errand<T>) -> Report {
     catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
         outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
         delivered: Vec::new(),
+        last_task: None,
         refused: Vec::new(),
         host: String::new(),
         attempts: 1,

@@ -30,7 +30,6 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
     let mut search = Search::default();
     search.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
     let mut report = first;
-    let mut last_task = None;
     for _ in 1..ROUNDS {
         let Some(rows) = search.parts.pop_front() else {
             break;
@@ -43,7 +42,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         match &outcome {
             Outcome::Delivered { task_id } => {
                 search.taken(rows);
-                last_task = last_task.max(*task_id);
+                search.last_task = search.last_task.max(*task_id);
             }
             Outcome::Rejected { reason, status, culprit } => {
                 if search.is_doubtful() {
@@ -62,7 +61,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         }
     }
     if search.parts.is_empty() && !search.left_out {
-        report.outcome = Outcome::Delivered { task_id: last_task };
+        report.outcome = Outcome::Delivered { task_id: search.last_task };
     }
     search.end(report)
 }
@@ -74,6 +73,8 @@ struct Search {
     parts: VecDeque<Vec<usize>>,
     delivered: Vec<usize>,
     refused: Vec<Refusal>,
+    /// The latest indexing task of what was delivered.
+    last_task: Option<i64>,
     /// Parts have been refused and not looked into.
     left_out: bool,
 }
@@ -137,7 +138,7 @@ impl Search {
         if !self.delivered.is_empty() {
             self.refused.iter_mut().for_each(|refusal| refusal.proven = true);
         }
-        Report { delivered: self.delivered, refused: self.refused, ..report }
+        Report { delivered: self.delivered, last_task: self.last_task, refused: self.refused, ..report }
     }
 }
 

@@ -94,6 +94,7 @@ fn report(outcome: Outcome) -> Report {
     Report {
         outcome,
         delivered,
+        last_task: None,
         refused,
         host: "host".to_owned(),
         attempts: 1,

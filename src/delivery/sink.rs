@@ -147,6 +147,7 @@ impl<T: Transport> Sink<T> {
         Report {
             outcome,
             delivered: Vec::new(),
+            last_task: None,
             refused: Vec::new(),
             host,
             attempts,

@@ -12,8 +12,6 @@ pub struct Landing<'a> {
     pub judged: bool,
     /// Arrived, and deleted from the queue.
     pub delivered: &'a [i64],
-    /// The indexing task of what has arrived, if the answer named one.
-    pub task: Option<i64>,
     /// How many older versions were deleted with them.
     pub superseded: i64,
     /// How many are dead or on probation: not to be claimed by anybody now.
@@ -81,7 +79,6 @@ impl Ledger {
             if !landing.delivered.is_empty() {
                 lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
             }
-            lane.last_task = lane.last_task.max(landing.task.unwrap_or(0));
             if (dealt_with as i64) < landed.rows {
                 lane.give_back(landed.span);
             }
@@ -91,6 +88,15 @@ impl Ledger {
             self.acquit(database, landing.delivered);
         }
         self.lane(landed.lane as usize).map(|_| landed.lane as usize)
+    }
+
+    /// What has arrived of a batch under way can be found in the index when this task has been carried out. Told before
+    /// its rows are deleted: whoever finds none of them in the queue knows of the task.
+    pub fn note_task(&mut self, worker: usize, flight: usize, task: i64) {
+        let lane = self.lane_of_flight(worker, flight).and_then(|lane| self.lane_at(lane));
+        if let Some(lane) = lane {
+            lane.last_task = lane.last_task.max(task);
+        }
     }
 
     /// Where the lane of a batch under way is, if it has not been closed since.

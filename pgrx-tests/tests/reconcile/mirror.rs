@@ -1,6 +1,7 @@
 //! Mirrored tables: records without a row are found, too, and what is queued is a version.
 
-use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
@@ -73,6 +74,47 @@ fn a_row_that_somebody_is_changing_is_left_to_them() {
     let index = stage.standin.index("t");
     assert_eq!((&index["1"]["v"], &index["50"]["v"]), (&json!("theirs"), &json!("theirs")));
     assert_eq!(reconcile(&mut db, "'t'"), well(11));
+}
+
+#[test]
+fn a_mend_that_is_committed_late_does_not_come_over_later_changes() {
+    let (stage, mut db) = stage();
+    lose(&stage, "t", &["1", "2"]);
+    write(
+        &stage,
+        "t",
+        "addObject",
+        &[json!({"objectID": "50", "v": "?"}), json!({"objectID": "51", "v": "?"})],
+    );
+    db.batch_execute("begin").unwrap();
+    let found = Found { checked: 10, missing: 2, orphaned: 2, repaired: 4, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
+    // No writer waits, and all of this but what is being mended is delivered before the mends are.
+    stage
+        .admin()
+        .batch_execute(
+            "update t set v = 'new' where id = 1; insert into t values (50, 'new'), (60, 'new'); delete from t where id = 2",
+        )
+        .unwrap();
+    wait_until("what is not being mended", SOON, || stage.standin.index("t").contains_key("60"));
+    db.batch_execute("commit").unwrap();
+    wait_for_empty_queue(&mut db);
+    let index = stage.standin.index("t");
+    assert_eq!((&index["1"]["v"], &index["50"]["v"]), (&json!("new"), &json!("new")));
+    assert!(!index.contains_key("2") && !index.contains_key("51"));
+    assert_eq!(reconcile(&mut db, "'t'"), well(11));
+}
+
+#[test]
+fn what_was_held_for_mends_goes_on_when_they_are_rolled_back() {
+    let (stage, mut db) = stage();
+    lose(&stage, "t", &["1"]);
+    db.batch_execute("begin").unwrap();
+    assert_eq!(reconcile(&mut db, "'t', repair => true").repaired, 1);
+    stage.admin().batch_execute("update t set v = 'new' where id = 1").unwrap();
+    db.batch_execute("rollback").unwrap();
+    wait_for_empty_queue(&mut db);
+    assert_eq!(stage.standin.index("t")["1"]["v"], json!("new"));
 }
 
 #[test]

@@ -115,13 +115,11 @@ fn rows_written_meanwhile_are_neither_missed_nor_mended() {
     lose(&stage, "log", &["-7", "-4000"]);
     stage.standin.set_indexing_delay(Duration::from_millis(20));
     let write = |db: &mut Client, session: i32, round: i32| {
-        let first = i64::from(session) * 1_000_000 + i64::from(round) * 50;
-        let query =
-            "insert into log select n, 'x' from generate_series($1::bigint + 1, $1::bigint + 50) as n";
-        db.execute(query, &[&first]).unwrap();
+        let id = i64::from(session) * 1_000_000 + i64::from(round) + 1;
+        db.execute("insert into log values ($1, 'x')", &[&id]).unwrap();
     };
     meanwhile(&stage, 2, write, || {
-        for _ in 0..10 {
+        for _ in 0..5 {
             let Found { checked, missing, different, .. } = reconcile(&mut db, "'log'");
             assert!(checked >= 5000);
             assert_eq!((missing, different), (2, 0));

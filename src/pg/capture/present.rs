@@ -1,9 +1,11 @@
 //! What a mirrored table holds under a key at this moment, for those who are told of no change: whether an object of the
 //! index has a row, and the version that puts an object right.
 //!
-//! No row is locked. A version's id is taken **first**, and then the row is looked for past all snapshots. If nobody is
-//! changing it, the version is true: who changes it later takes a higher id, since capture takes it behind the change.
-//! If somebody is, that change tells of the row itself, and nothing is queued.
+//! No row is locked, so that no writer waits. The object is held instead, until the transaction ends: a version of a later
+//! change is not delivered before ours can be seen, and then goes instead of it. A version's id is taken **first**, and
+//! then the row is looked for past all snapshots. If nobody is changing it, the version is true: who changes it later
+//! takes a higher id, since capture takes it behind the change. If somebody is, that change tells of the row itself, and
+//! nothing is queued.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -116,13 +118,21 @@ impl Present {
     }
 
     /// Queues what puts objects right, each told by its key and its id; returns how many it has queued rather than left
-    /// to whoever is changing the row.
-    pub(in crate::pg) fn mend(&self, writer: &mut Writer, objects: &[(&Key, &str)]) -> Outcome<i64> {
+    /// to whoever is changing the row, or is delivering it. `hold` has an object wait until the transaction ends.
+    pub(in crate::pg) fn mend(
+        &self,
+        writer: &mut Writer,
+        objects: &[(&Key, &str)],
+        hold: impl Fn(&str) -> bool,
+    ) -> Outcome<i64> {
         let mut mended = 0;
         let mut hidden = Vec::new();
         let mut scratch = PgMemoryContexts::new("audit_algolia mend");
         for (key, id) in objects {
             pgrx::check_for_interrupts!();
+            if !hold(&identity_of_id(id)) {
+                continue;
+            }
             let version = writer.reserve_version();
             match key {
                 Key::Hidden => hidden.push((version, *id)),

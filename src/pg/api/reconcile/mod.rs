@@ -7,6 +7,7 @@
 //! counted has been confirmed (`suspects.rs`): nothing was waiting in the queue, everything delivered had been indexed,
 //! and the row was the same after Algolia had been asked as before.
 
+mod holds;
 mod inquiry;
 mod orphans;
 mod suspects;
@@ -17,7 +18,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
+use super::{as_owner, caller, refuse_read_only, Table};
 use crate::pg::capture::{Present, Writer};
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};
@@ -141,8 +142,13 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
         total.orphaned += found.orphaned;
         total.repaired += found.repaired;
     }
-    if repair {
-        warn_unless_preloaded();
+    if holds::are_all_taken() {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("one transaction can mend {} records of mirrored tables at most", holds::MOST),
+            "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows."
+        );
     }
     Ok(total)
 }

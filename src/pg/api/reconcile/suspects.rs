@@ -6,7 +6,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::Comparison;
+use super::{holds, Comparison};
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, Key, Writer};
 use crate::pg::latest::{all_rows, Cursor};
@@ -103,7 +103,7 @@ impl Comparison<'_> {
             Some(present) => {
                 let objects: Vec<_> =
                     confirmed.iter().map(|(suspect, _)| (&suspect.key, suspect.id.as_str())).collect();
-                present.mend(&mut writer, &objects)?
+                present.mend(&mut writer, &objects, |object| holds::hold(self.rules.index_id, object))?
             }
             None => send_again(&mut writer, confirmed.iter().map(|(suspect, _)| suspect.record.as_slice()))?,
         };

@@ -122,6 +122,7 @@ impl Flow {
         if landed.is_empty() {
             return;
         }
+        self.note_tasks(&landed);
         self.delete_delivered(&mut landed);
         for batch in &mut landed {
             self.bury_refused(batch);
@@ -131,9 +132,18 @@ impl Flow {
         }
     }
 
+    /// Tells by what it can be seen that the index has what was delivered.
+    fn note_tasks(&self, landed: &[Landed]) {
+        if let Some(mut ledger) = shmem::ledger() {
+            for batch in landed {
+                batch.task.into_iter().for_each(|task| ledger.note_task(self.slot, batch.flight, task));
+            }
+        }
+    }
+
     /// Finds out what the rows of a batch came to.
     fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
-        let Report { outcome, delivered, refused, host, may_come_late, .. } = report;
+        let Report { outcome, delivered, last_task, refused, host, may_come_late, .. } = report;
         let has_versions = cargo.objects.iter().any(Option::is_some);
         let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
         let arrived = matches!(outcome, Outcome::Delivered { .. });
@@ -155,8 +165,8 @@ impl Flow {
             complaint: None,
             setback: None,
             task: match outcome {
-                Outcome::Delivered { task_id } => task_id,
-                _ => None,
+                Outcome::Delivered { task_id } => task_id.max(last_task),
+                _ => last_task,
             },
             superseded: 0,
             held_until,
@@ -302,7 +312,6 @@ impl Flow {
         let landing = Landing {
             judged: batch.is_judged(),
             delivered: batch.delivered(),
-            task: batch.task,
             superseded: batch.superseded,
             kept: batch.refused(),
             versions: &versions,
