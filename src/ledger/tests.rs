@@ -5,6 +5,7 @@ mod clock;
 mod counts;
 mod doubt;
 mod leftovers;
+mod mends;
 mod refusals;
 mod room;
 mod roster;

@@ -54,6 +54,47 @@ fn arguments_that_mean_nothing_are_refused() {
 }
 
 #[test]
+fn history_on_its_way_is_missing_and_left_to_the_backfill() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table log (id int primary key, v text);
+         insert into log select n, 'x' from generate_series(1, 5000) as n;
+         select audit_algolia.watch('log', columns => '{v}');
+         select audit_algolia.backfill('log', rows_per_second => 1)",
+    )
+    .unwrap();
+    let (code, message, hint) = error(try_reconcile(&mut db, "'log', repair => true"));
+    assert_eq!((code.as_str(), message.as_str()), ("55006", "a backfill of table public.log is under way"));
+    assert!(hint.contains("cancel_backfill"), "{hint}");
+    let found = reconcile(&mut db, "'log'");
+    assert!(found.checked == 5000 && found.missing > 0 && found.repaired == 0, "{found:?}");
+    db.batch_execute("select audit_algolia.cancel_backfill('log')").unwrap();
+    assert!(reconcile(&mut db, "'log', repair => true").repaired > 0);
+    stage.wait_for_records("log", 5000);
+}
+
+#[test]
+fn mends_of_a_mirror_cannot_be_prepared() {
+    let stage = Stage::builder().setting("max_prepared_transactions", 2).start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id int primary key, v text);
+         insert into t values (1, 'x');
+         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror')",
+    )
+    .unwrap();
+    db.batch_execute("begin").unwrap();
+    assert_eq!(reconcile(&mut db, "'t', repair => true").repaired, 1);
+    let refused = db.batch_execute("prepare transaction 'mends'").unwrap_err();
+    assert_eq!(refused.as_db_error().unwrap().code().code(), "0A000");
+    db.batch_execute("insert into t values (2, 'x')").unwrap();
+    stage.wait_for_records("t", 1);
+    assert_eq!(reconcile(&mut db, "'t', repair => true").repaired, 1);
+    stage.wait_for_records("t", 2);
+}
+
+#[test]
 fn owners_and_superusers_may_call_it_and_nobody_else() {
     let (stage, mut owner) = stage();
     lose(&stage, "t", &["1"]);

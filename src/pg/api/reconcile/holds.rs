@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use crate::ledger::{object_hash, Mend};
 use crate::pg::api::my_database;
+use crate::pg::report::{failure, reported};
 use crate::pg::shmem;
 
 /// Most objects that a transaction can hold, a quarter of what there is room for.
@@ -59,12 +60,14 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let is_holding = !held.is_empty();
             HELD.set(held);
             if is_holding {
-                ereport!(
-                    ERROR,
+                let refusal = failure(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                     "cannot prepare a transaction that has mended records of a mirrored table",
-                    "Commit it, or call audit_algolia.reconcile() in a transaction of its own."
+                    "Commit it, or call audit_algolia.reconcile() in a transaction of its own.",
                 );
+                if let Err(report) = reported::<()>(Err(refusal)) {
+                    report.report(PgLogLevel::ERROR);
+                }
             }
         }
         // What has been queued can be seen now, or never will be. Nothing here raises.

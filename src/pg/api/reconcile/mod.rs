@@ -20,6 +20,7 @@ use pgrx::prelude::*;
 
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::pg::capture::{Present, Writer};
+use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
@@ -143,12 +144,12 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
         total.repaired += found.repaired;
     }
     if holds::are_all_taken() {
-        ereport!(
-            PgLogLevel::WARNING,
+        failure(
             PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             format!("one transaction can mend {} records of mirrored tables at most", holds::MOST),
-            "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows."
-        );
+            "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
+        )
+        .warn();
     }
     Ok(total)
 }
@@ -163,6 +164,30 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Fail
     .with_detail(format!("It is watched in append mode for {}.", words.join(", ")))
 }
 
+/// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where mends would not be.
+fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
+    let arguments = [(pg_sys::INT4OID, source.into())];
+    let query = include_str!("../../../../sql/is_backfilled.sql");
+    if first_row(query, &arguments, |row| Ok(row.get::<bool>(1)))?.flatten() != Some(true) {
+        return Ok(());
+    }
+    let message = format!("a backfill of table {} is under way", table.name);
+    if repair {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            message,
+            "Wait until audit_algolia.backfill_progress shows it as finished, or stop it by audit_algolia.cancel_backfill().",
+        ));
+    }
+    ereport!(
+        PgLogLevel::NOTICE,
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        message,
+        "Rows that it has not reached yet count as missing."
+    );
+    Ok(())
+}
+
 fn compare_source(
     table: &Table,
     caller: pg_sys::Oid,
@@ -171,6 +196,7 @@ fn compare_source(
     repair: bool,
 ) -> Outcome<Tally> {
     let (inquiry, neighbours) = as_owner(|| {
+        heed_backfill(table, id, repair)?;
         let index = inquiry::index_name(rules.index_id)?;
         Ok((Inquiry::new(rules.index_id, index)?, orphans::neighbours(rules.index_id, id)?))
     })?;
