@@ -25,6 +25,8 @@ fn owner(pid: i32) -> u32 {
 impl Ledger {
     /// Has a session hold an object of an index; nothing when a version of it is on its way, or there is no room.
     pub fn begin_mend(&mut self, pid: i32, database: u32, index_id: i32, hash: i64) -> Option<Mend> {
+        // Without a lane nobody delivers, but one may be opened at any moment.
+        self.lane_mut(database, index_id)?;
         let lane = self.find_lane(database, index_id)?;
         match self.objects.claim(owner(pid), lane as u32, hash) {
             Claim::Taken => Some(Mend { lane, hash }),

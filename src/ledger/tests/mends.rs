@@ -7,10 +7,9 @@ const PID: i32 = 4711;
 #[test]
 fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
     let mut ledger = ledger(1);
-    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), None, "no lane, so nobody would mind the hold");
-    ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
+    let mend = ledger.begin_mend(PID, DB, 1, 77).expect("a lane is opened where there is none");
     let lane = ledger.find_lane(DB, 1).unwrap();
-    let mend = ledger.begin_mend(PID, DB, 1, 77).unwrap();
+    ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
     assert_eq!(ledger.begin_mend(PID, DB, 1, 77), Some(mend), "once more by the same session");
     assert_eq!(ledger.begin_mend(PID + 1, DB, 1, 77), None);
 
