@@ -1,3 +1,4 @@
+//! Questions as requests, and answers as they are read.
 #![forbid(unsafe_code)]
 
 use super::*;

@@ -211,7 +211,7 @@ impl FaultRule {
         if self.host.is_some_and(|wanted| wanted != host)
             || self.index.as_deref().is_some_and(|wanted| wanted != index)
             || (self.writes_only && !call.is_some_and(Call::writes))
-            || (self.reads_only && !call.is_some_and(|call| !call.writes()))
+            || (self.reads_only && call.is_none_or(Call::writes))
             || (self.settings_only && call != Some(Call::SetSettings))
         {
             return false;
