@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::panic::AssertUnwindSafe;
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use crate::pg::capture::key::KeyIndex;
 use crate::pg::capture::queue::storable;
 use crate::pg::capture::rows::{read, value_in, Slot};
 use crate::pg::capture::{attribute, columns, Bound};
 use crate::pg::filter::Filter;
-use crate::pg::report::Outcome;
+use crate::pg::report::{caught, Outcome};
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::record::identity;
 
@@ -75,7 +73,7 @@ impl Leaf {
         unsafe {
             for (place, text) in self.bound.key_places().into_iter().zip(key) {
                 let attribute = attribute((*self.relation).rd_att, place);
-                let Some(value) = input(text, (*attribute).atttypid) else {
+                let Some(value) = input(text, (*attribute).atttypid)? else {
                     return Ok(Look::Nothing);
                 };
                 *(*self.slot).tts_values.add(place) = value;
@@ -189,39 +187,32 @@ fn is_in_change(dirty: &pg_sys::SnapshotData) -> bool {
 }
 
 /// A value of a type from its output text; nothing when it is none. An index may hold ids that no row has ever made.
-fn input(text: &str, oid: pg_sys::Oid) -> Option<pg_sys::Datum> {
-    let text = CString::new(text).ok()?;
+/// A server that is short of something, or is to stop, says nothing of the text: that is an error.
+fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
+    let Ok(text) = CString::new(text) else { return Ok(None) };
     // SAFETY: the pattern of the server's own procedural languages: what fails inside the subtransaction is undone with
     // it, and context and resource owner are those from before. The value lives in the context from before.
     unsafe {
         let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let value = PgTryBuilder::new(AssertUnwindSafe(|| {
+        let value = caught(|| {
             let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
             pg_sys::getTypeInputInfo(oid, &mut function, &mut parameter);
             let length = text.as_bytes().len() as i32;
             let local = pg_sys::pg_any_to_server(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
-            Some(pg_sys::OidInputFunctionCall(function, local, parameter, -1))
-        }))
-        .catch_others(|error| match error {
-            pg_sys::panic::CaughtError::PostgresError(ref report)
-                if report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
-            {
-                error.rethrow()
-            }
-            pg_sys::panic::CaughtError::PostgresError(_) => None,
-            other => other.rethrow(),
-        })
-        .execute();
-        if value.is_some() {
-            pg_sys::ReleaseCurrentSubTransaction();
-        } else {
-            pg_sys::MemoryContextSwitchTo(context);
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            Ok(pg_sys::OidInputFunctionCall(function, local, parameter, -1))
+        });
+        pg_sys::MemoryContextSwitchTo(context);
+        match &value {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
-        value
+        match value {
+            Err(failure) if failure.may_pass() => Err(failure),
+            value => Ok(value.ok()),
+        }
     }
 }
