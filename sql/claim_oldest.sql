@@ -1,7 +1,7 @@
 -- Takes the oldest rows of a span: $1 index, $2 to $3 ids, $4 at most so many. Locks them for the length of the
 -- claiming transaction only; rows another session has locked are passed over.
 -- Of rows that are versions of an object the newest is read later, once the object is claimed.
-select q.id, q.action::pg_catalog.text, case when q.object is null then q.record end, q.object
+select q.id, q.action, q.record, q.object
 from audit_algolia.queue as q
 where q.index_id = $1
     and q.id >= $2

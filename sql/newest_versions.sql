@@ -1,6 +1,6 @@
 -- The newest version of each object, and since when the oldest one has been waiting: $1 the index, $2 objects. Whoever
 -- reads it has claimed the objects, and reads under a snapshot taken after that: all that is delivered is deleted then.
-select o.object, v.id, v.action::pg_catalog.text, v.record, w.enqueued_at
+select o.object, v.id, v.action, v.record, w.enqueued_at
 from pg_catalog.unnest($2) as o (object)
 cross join lateral (
     select q.id, q.action, q.record

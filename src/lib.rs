@@ -14,6 +14,7 @@ pub mod pseudonym;
 pub mod record;
 pub mod regions;
 pub mod rules;
+pub mod runs;
 pub mod secret;
 pub mod secured_key;
 

@@ -41,6 +41,9 @@ impl Regions {
             return;
         }
         let mut added = Span { lo, hi };
+        if self.append(added) {
+            return;
+        }
         let mut rebuilt = Builder::new();
         let mut waiting = true;
         for span in self.iter() {
@@ -58,6 +61,24 @@ impl Regions {
             rebuilt.push(added);
         }
         *self = rebuilt.finish();
+    }
+
+    /// Adds what comes last, as ids mostly do: the newest interval grows, or gets another behind it. `false`: it does
+    /// not come last, or there is no room.
+    fn append(&mut self, added: Span) -> bool {
+        let len = self.used().len();
+        match self.spans.get_mut(..len).and_then(<[Span]>::last_mut) {
+            Some(newest) if added.lo < newest.lo => return false,
+            Some(newest) if newest.touches(added) => newest.hi = newest.hi.max(added.hi),
+            _ => match self.spans.get_mut(len) {
+                Some(place) => {
+                    *place = added;
+                    self.len = len + 1;
+                }
+                None => return false,
+            },
+        }
+        true
     }
 
     /// Removes the ids of `removed`. When that would leave more than [`MAX_SPANS`] intervals, some ids of

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
 use crate::record::write::{append_fields, append_plain_or_pseudonym};
@@ -86,17 +88,17 @@ pub struct Change<'a> {
 
 /// Appends the record of a change to `out`: what [`write_record`](crate::record::write_record) writes of the row,
 /// with the change's number in the objectID, and what is told of the change. On an error `out` is as it was before.
-pub fn write_change(
+pub fn write_change<'a>(
     plan: &Plan,
     change: &Change<'_>,
-    key_parts: &[Option<&str>],
-    values: &[Value<'_>],
+    key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
+    values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
     let start = out.len();
-    let mut append = || {
+    let append = || {
         append_object_id(plan, key_parts, Some(change.number), pseudonymizer, out)?;
         append_fields(plan, values, pseudonymizer, clock, out)?;
         append_operation(change.operation, out);

@@ -17,9 +17,9 @@ const HEAD: &str = r#"{"objectID":""#;
 const LONGEST: usize = 1024;
 
 /// Appends the record that deletes a row's object to `out`: its objectID alone. On an error `out` is as it was before.
-pub fn write_object(
+pub fn write_object<'a>(
     plan: &Plan,
-    key_parts: &[Option<&str>],
+    key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
@@ -70,7 +70,7 @@ mod tests {
         let field = Field { attribute: "note".to_owned(), pseudonymize: false, bucketed: false };
         let plan = Plan::new("p:", vec![field], vec![false]);
         let mut out = Vec::new();
-        write_object(&plan, &[Some(key)], None, &mut out).unwrap();
+        write_object(&plan, [Some(key.into())].into_iter(), None, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

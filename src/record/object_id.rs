@@ -5,14 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::pseudonym::Pseudonymizer;
 use crate::record::change::append_number;
 use crate::record::{Plan, RecordError};
 
 /// Appends `{"objectID":"…"`, which leaves the object open.
-pub(super) fn append_object_id(
+pub(super) fn append_object_id<'a>(
     plan: &Plan,
-    parts: &[Option<&str>],
+    parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     number: Option<i64>,
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Vec<u8>,
@@ -22,15 +24,15 @@ pub(super) fn append_object_id(
         return Err(RecordError::KeyCount { expected, found: parts.len() });
     }
     out.extend_from_slice(&plan.opening);
-    for (index, (part, pseudonymize)) in parts.iter().zip(&plan.key_pseudonymize).enumerate() {
+    for (index, (part, pseudonymize)) in parts.zip(&plan.key_pseudonymize).enumerate() {
         if index > 0 {
             out.push(b':');
         }
         let text = part.ok_or(RecordError::NullKey { part: index })?;
         if *pseudonymize {
-            pseudonymizer.ok_or(RecordError::PseudonymKeyMissing)?.append(text, out);
+            pseudonymizer.ok_or(RecordError::PseudonymKeyMissing)?.append(&text, out);
         } else {
-            append_part(text, out)?;
+            append_part(&text, out)?;
         }
     }
     if let Some(number) = number {

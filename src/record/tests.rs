@@ -79,9 +79,14 @@ fn pseudonymizer() -> Pseudonymizer {
     Pseudonymizer::new(b"key").unwrap()
 }
 
+fn parts<'a>(key: &'a [Option<&'a str>]) -> impl ExactSizeIterator<Item = Option<Cow<'a, str>>> {
+    key.iter().map(|part| part.map(Cow::Borrowed))
+}
+
 fn written(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], clock: &mut Offset) -> String {
     let mut out = Vec::new();
-    write_record(plan, key, values, Some(&pseudonymizer()), clock, &mut out).unwrap();
+    let values = values.iter().cloned();
+    write_record(plan, parts(key), values, Some(&pseudonymizer()), clock, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -173,7 +178,8 @@ fn absent_values_are_null_in_arrays_and_left_out_of_objects() {
 fn refused(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], key_set: bool) -> RecordError {
     let mut out = b"before".to_vec();
     let pseudonymizer = key_set.then(pseudonymizer);
-    let error = write_record(plan, key, values, pseudonymizer.as_ref(), &mut Offset::new(0), &mut out)
+    let values = values.iter().cloned();
+    let error = write_record(plan, parts(key), values, pseudonymizer.as_ref(), &mut Offset::new(0), &mut out)
         .expect_err("a record was written");
     assert_eq!(out, b"before");
     error

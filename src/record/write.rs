@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
 use crate::record::plan::PlannedField;
@@ -36,12 +38,12 @@ pub enum RecordError {
 /// Appends the record of one row to `out`.
 ///
 /// `key_parts` are the output texts of the key columns, and `values` the fields' values, both in the plan's
-/// order. `pseudonymizer` may be absent when the plan does not pseudonymize. Values that are null, or
+/// order; they are asked for one by one, and go into the record as they come. `pseudonymizer` may be absent when the plan does not pseudonymize. Values that are null, or
 /// infinite moments, are left out. On an error `out` is as it was before.
-pub fn write_record(
+pub fn write_record<'a>(
     plan: &Plan,
-    key_parts: &[Option<&str>],
-    values: &[Value<'_>],
+    key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
+    values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
     out: &mut Vec<u8>,
@@ -54,10 +56,10 @@ pub fn write_record(
     result
 }
 
-fn append_record(
+fn append_record<'a>(
     plan: &Plan,
-    key_parts: &[Option<&str>],
-    values: &[Value<'_>],
+    key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
+    values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
     out: &mut Vec<u8>,
@@ -69,9 +71,9 @@ fn append_record(
 }
 
 /// Appends the attributes of a row, each with a comma before it.
-pub(super) fn append_fields(
+pub(super) fn append_fields<'a>(
     plan: &Plan,
-    values: &[Value<'_>],
+    values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
     out: &mut Vec<u8>,
@@ -86,10 +88,10 @@ pub(super) fn append_fields(
         }
         out.extend_from_slice(&field.key);
         if field.pseudonymize {
-            append_pseudonym(index, value, pseudonymizer, out)?;
+            append_pseudonym(index, &value, pseudonymizer, out)?;
         } else {
             value.append(out)?;
-            append_buckets(field, value, clock, out);
+            append_buckets(field, &value, clock, out);
         }
     }
     Ok(())

@@ -103,8 +103,7 @@ impl Bound {
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
-        let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
-        write_record(&self.plan, &keys, &values, pseudonymizer, calendar, out)
+        write_record(&self.plan, keys, values, pseudonymizer, calendar, out)
             .map_err(|error| self.explain(error))
     }
 
@@ -120,8 +119,7 @@ impl Bound {
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let keys = unsafe { self.keys_of(&value) };
-        let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
-        write_object(&self.plan, &keys, pseudonymizer, out).map_err(|error| self.explain(error))
+        write_object(&self.plan, keys, pseudonymizer, out).map_err(|error| self.explain(error))
     }
 
     /// The output texts of the key columns.
@@ -156,21 +154,23 @@ impl Bound {
     /// # Safety
     /// As for `write`.
     unsafe fn keys_of<'a>(
-        &self,
-        value: impl Fn(usize) -> Option<pg_sys::Datum>,
-    ) -> Vec<Option<Cow<'a, str>>> {
-        let decoded = self.keys.iter().map(|(place, decoder)| {
+        &'a self,
+        value: impl Fn(usize) -> Option<pg_sys::Datum> + 'a,
+    ) -> impl ExactSizeIterator<Item = Option<Cow<'a, str>>> {
+        self.keys.iter().map(move |(place, decoder)| {
             // SAFETY: handed on to the caller.
             value(*place).map(|datum| unsafe { decoder.decode(datum) })
-        });
-        decoded.collect()
+        })
     }
 
     /// # Safety
     /// As for `write`.
-    unsafe fn values_of<'a>(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<Value<'a>> {
+    unsafe fn values_of<'a>(
+        &'a self,
+        value: impl Fn(usize) -> Option<pg_sys::Datum> + 'a,
+    ) -> impl ExactSizeIterator<Item = Value<'a>> {
         // SAFETY: handed on to the caller.
-        self.tracked.iter().take(self.shown).map(|t| unsafe { t.decode(value(t.place)) }).collect()
+        self.tracked.iter().take(self.shown).map(move |t| unsafe { t.decode(value(t.place)) })
     }
 
     /// The old values of what an update changed, each with its place among the tracked attributes.
@@ -221,8 +221,7 @@ impl Bound {
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
-        let keys: Vec<Option<&str>> = keys.iter().map(Option::as_deref).collect();
-        write_change(&self.plan, change, &keys, &values, pseudonymizer, calendar, out)
+        write_change(&self.plan, change, keys, values, pseudonymizer, calendar, out)
             .map_err(|error| self.explain(error))
     }
 

@@ -273,7 +273,7 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
 
 /// # Safety
 /// `datum` is a varlena.
-unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+pub(in crate::pg) unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: detoasting returns a plain varlena, in the row itself or in the current context.
     unsafe {
         let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
@@ -302,7 +302,10 @@ pub(in crate::pg) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     // SAFETY: pg_server_to_any returns its argument, or a C string in the current context.
     unsafe {
         if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {
-            return String::from_utf8_lossy(bytes);
+            return match std::str::from_utf8(bytes) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => String::from_utf8_lossy(bytes),
+            };
         }
         let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
         let converted =

@@ -38,7 +38,7 @@ use rows::value_in;
 
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
-pub(super) use decode::utf8;
+pub(super) use decode::{utf8, varlena_bytes};
 pub(super) use history::{file_of, History, Written};
 pub(super) use present::{identity_of, identity_of_id, Key, Present};
 pub(super) use queue::{next_id, Writer};

@@ -21,7 +21,7 @@ use crate::regions::Regions;
 /// Rows written by one multi-insert.
 const BATCH: usize = 128;
 /// Fewer rows than this are cheaper to insert one by one.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 /// Columns of the queue: index_id, source, id, enqueued_at, action, record, object.
 const WIDTH: usize = 7;
 
@@ -324,7 +324,6 @@ impl Writer {
             }
             pg_sys::MemoryContextSwitchTo(batch_context);
             for (row, slot) in self.rows.iter().zip(&self.slots) {
-                clear(*slot);
                 let (values, nulls) = self.values(row);
                 for (place, (value, is_null)) in values.into_iter().zip(nulls).enumerate() {
                     *(**slot).tts_values.add(place) = value;

@@ -31,6 +31,18 @@ impl Reader {
         }
     }
 
+    /// How many rows there are, read or not.
+    ///
+    /// # Safety
+    /// The transition table is still there.
+    pub(super) unsafe fn count(&self) -> usize {
+        if self.store.is_null() {
+            return 0;
+        }
+        // SAFETY: handed on to the caller.
+        usize::try_from(unsafe { pg_sys::tuplestore_tuple_count(self.store) }).unwrap_or(usize::MAX)
+    }
+
     /// Whether there was another row, which is in the slot now.
     ///
     /// # Safety

@@ -6,7 +6,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::context::Context;
-use super::queue::Writer;
+use super::queue::{Writer, FEW};
 use super::rows::{read, value_in, Reader, Slot};
 use super::{Event, Source};
 use crate::pg::filter::Evaluation;
@@ -140,6 +140,13 @@ impl Statement<'_> {
         unsafe {
             let old = Reader::open(call.tg_oldtable, call.tg_relation);
             let new = Reader::open(call.tg_newtable, call.tg_relation);
+            if old.count().max(new.count()) < FEW {
+                // What they take lives until the trigger returns, like all its memory.
+                let outcome = self.stretch(&old, &new).map(drop);
+                old.close();
+                new.close();
+                return outcome;
+            }
             let mut scratch = PgMemoryContexts::new("audit_algolia capture");
             let outcome = (|| {
                 let mut more = true;

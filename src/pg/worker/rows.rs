@@ -7,11 +7,14 @@ use super::claim::Limits;
 use super::statements::Statements;
 use crate::delivery::batch::Action;
 use crate::ledger::{Claimable, End, Micros};
+use crate::pg::capture::varlena_bytes;
 use crate::record::compact_len;
 use crate::regions::Span;
 
 /// Rows read at once: few enough that large records do not pile up in memory past `batch_bytes`.
 const CHUNK: i64 = 256;
+/// Columns of the claims' statements: id, action, record, object.
+const COLUMNS: usize = 4;
 /// What a record costs in a request body besides itself.
 const WRAPPING: usize = 48;
 
@@ -44,8 +47,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    fn new(action: &str, text: String, object: Option<String>, limit: usize) -> Record {
-        let action = if action == "d" { Action::DeleteObject } else { Action::AddObject };
+    fn new(action: u8, text: String, object: Option<String>, limit: usize) -> Record {
+        let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
         // A text is never shorter than the record it is, so that hardly any has to be measured.
         let oversize = if text.len() > limit { Some(compact_len(&text)) } else { None };
         Record { action, text, oversize: oversize.filter(|size| *size > limit), object }
@@ -96,22 +99,40 @@ fn fetch(
     rows: &mut Vec<Row>,
     bytes: &mut usize,
 ) -> spi::Result<i64> {
-    let mut got = 0;
-    for row in cursor.fetch(wanted)? {
-        got += 1;
-        let (Some(id), object) = (row.get::<i64>(1)?, row.get::<String>(4)?) else { continue };
-        let what = match (object, row.get::<String>(3)?) {
-            (Some(object), _) => What::Version(object),
-            (None, Some(text)) => {
-                *bytes += text.len() + WRAPPING;
-                let action: Option<String> = row.get(2)?;
-                What::Record(Record::new(&action.unwrap_or_default(), text, None, record_bytes))
+    let table = cursor.fetch(wanted)?;
+    // SAFETY: the fetch has just left its rows there, if it found any, all of them with the statement's columns; they
+    // live until SPI is left. One look at each row costs a third of asking pgrx for its values one by one.
+    let (tuples, descriptor) = match unsafe { pg_sys::SPI_tuptable.as_ref() } {
+        // SAFETY: as above.
+        Some(fetched) => (unsafe { std::slice::from_raw_parts(fetched.vals, table.len()) }, fetched.tupdesc),
+        None => return Ok(0),
+    };
+    for tuple in tuples {
+        let (mut values, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
+        // SAFETY: there is room for as many values as the statement has columns: the id, a "char" and two texts.
+        let (id, action, record, object) = unsafe {
+            pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let [id, action, record, object] = values;
+            let text = |place: usize, datum| (!nulls[place]).then(|| varlena_bytes(datum));
+            (id.value() as i64, action.value() as u8, text(2, record), text(3, object))
+        };
+        let what = match (object, record) {
+            (Some(object), _) => What::Version(owned(object)),
+            (None, Some(record)) => {
+                *bytes += record.len() + WRAPPING;
+                What::Record(Record::new(action, owned(record), None, record_bytes))
             }
             (None, None) => continue,
         };
         rows.push(Row { id, what });
     }
-    Ok(got)
+    Ok(i64::try_from(tuples.len()).unwrap_or(i64::MAX))
+}
+
+/// What the queue holds is ASCII wherever the database's encoding is not UTF-8.
+fn owned(text: &[u8]) -> String {
+    String::from_utf8(text.to_vec())
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The newest version of an object.
@@ -135,9 +156,9 @@ pub(super) fn newest_versions(
         // An update, to SPI: a query that may write gets a snapshot of its own.
         for row in client.update(&statements.versions, None, &arguments)? {
             let (object, id, action, text) =
-                (row.get(1)?, row.get(2)?, row.get::<String>(3)?, row.get::<String>(4)?);
+                (row.get(1)?, row.get(2)?, row.get::<i8>(3)?, row.get::<String>(4)?);
             if let (Some(id), Some(action), Some(text)) = (id, action, text) {
-                let record = Record::new(&action, text, object, limits.record_bytes);
+                let record = Record::new(action as u8, text, object, limits.record_bytes);
                 let since: Option<pgrx::datum::TimestampWithTimeZone> = row.get(5)?;
                 let since = since.map_or(0, pg_sys::TimestampTz::from);
                 versions.push(Version { id, record, since });

@@ -9,6 +9,8 @@ use super::statements::{lock, Statements};
 use crate::pg::process::{in_transaction, in_transaction_unless_locked, limit_lock_waits};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
+use crate::regions::Span;
+use crate::runs::Runs;
 
 /// A record that is given up.
 pub(super) struct Dead {
@@ -76,9 +78,17 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
             }
             for batch in delivered.iter_mut() {
                 if !batch.ids.is_empty() {
-                    let arguments = [batch.index_id.into(), batch.ids.clone().into()];
-                    let deleted = client.update(&statements.settle, None, &arguments)?;
-                    xact::note_removed(batch.index_id, deleted.len() as i64);
+                    let runs = Runs::of(&batch.ids);
+                    let mut deleted = 0;
+                    for Span { lo, hi } in runs.long {
+                        let arguments = [batch.index_id.into(), lo.into(), hi.into()];
+                        deleted += client.update(&statements.settle_run, None, &arguments)?.len();
+                    }
+                    if !runs.others.is_empty() {
+                        let arguments = [batch.index_id.into(), runs.others.into()];
+                        deleted += client.update(&statements.settle, None, &arguments)?.len();
+                    }
+                    xact::note_removed(batch.index_id, deleted as i64);
                     failpoint::reach("in settlement");
                 }
                 if !batch.versions.is_empty() {

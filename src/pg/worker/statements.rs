@@ -15,6 +15,7 @@ pub(super) struct Statements {
     pub(super) settle_versions: OwnedPreparedStatement,
     pub(super) supersede: OwnedPreparedStatement,
     pub(super) settle: OwnedPreparedStatement,
+    pub(super) settle_run: OwnedPreparedStatement,
     pub(super) bury: OwnedPreparedStatement,
     /// The tables they are for.
     pub(super) queue: pg_sys::Oid,
@@ -52,6 +53,9 @@ impl Statements {
                     .keep(),
                 settle: client
                     .prepare_mut(include_str!("../../../sql/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
+                    .keep(),
+                settle_run: client
+                    .prepare_mut(include_str!("../../../sql/settle_run.sql"), &pgrx::oids_of![i32, i64, i64])?
                     .keep(),
                 bury: client
                     .prepare_mut(

@@ -22,7 +22,8 @@ fn change<'a>(operation: Operation, previous: &'a [(usize, Value<'a>)], stamp: &
 fn written_change(plan: &Plan, change: &Change<'_>, values: &[Value<'_>]) -> String {
     let mut out = Vec::new();
     let mut clock = Offset::new(0);
-    write_change(plan, change, &[Some("42")], values, Some(&pseudonymizer()), &mut clock, &mut out).unwrap();
+    let (key, values) = (parts(&[Some("42")]), values.iter().cloned());
+    write_change(plan, change, key, values, Some(&pseudonymizer()), &mut clock, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -92,7 +93,8 @@ fn a_change_that_cannot_be_written_leaves_nothing_behind() {
     let refused = |previous: &[(usize, Value<'_>)], key: Option<&str>| {
         let mut out = b"before".to_vec();
         let change = change(Operation::Update, previous, &stamp);
-        let error = write_change(&plan, &change, &[key], &values, None, &mut Offset::new(0), &mut out)
+        let (key, values) = ([key], values.iter().cloned());
+        let error = write_change(&plan, &change, parts(&key), values, None, &mut Offset::new(0), &mut out)
             .expect_err("a record was written");
         assert_eq!(out, b"before");
         error
