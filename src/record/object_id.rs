@@ -90,6 +90,7 @@ mod tests {
     use super::*;
     use crate::record::write_object;
     use proptest::prelude::*;
+    use std::borrow::Cow;
 
     #[test]
     fn what_was_never_made_so_has_no_parts() {
@@ -106,7 +107,7 @@ mod tests {
             let plan = Plan::new("p:", Vec::new(), vec![false; key.len()]);
             let mut record = Vec::new();
             let parts: Vec<Option<&str>> = key.iter().map(|part| Some(part.as_str())).collect();
-            write_object(&plan, &parts, None, &mut record).unwrap();
+            write_object(&plan, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
             let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
             let id = record["objectID"].as_str().unwrap().strip_prefix("p:").unwrap();
             prop_assert_eq!(split_object_id(id, key.len()), Some(key));
