@@ -8,6 +8,7 @@ pub mod claims;
 pub mod delivery;
 pub mod index_settings;
 pub mod ledger;
+pub mod mailbox;
 pub mod metrics;
 pub mod pseudonym;
 pub mod record;

@@ -46,6 +46,19 @@ create function audit_algolia.preview(source regclass, max_rows integer default 
 comment on function audit_algolia.preview(regclass, integer) is
     'The records that rows of a watched table would leave the database as, newest rows first. Needs ownership of the table.';
 
+-- Reads the table with the caller's rights; rows hidden from the caller would look as if they were gone, and are an error.
+create function audit_algolia.reconcile(
+    source regclass,
+    since timestamptz default null,
+    until timestamptz default null,
+    repair boolean default false)
+    returns table (checked bigint, missing bigint, different bigint, orphaned bigint, repaired bigint)
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'reconcile_wrapper';
+comment on function audit_algolia.reconcile(regclass, timestamptz, timestamptz, boolean) is
+    'Compares a watched table with its index at Algolia and counts records that are missing, differ, or (mirror mode) have no row; repair => true queues what mends them. Needs ownership of the table.';
+
 -- Counts with the caller's rights, row-level security included.
 create function audit_algolia.activity(
     source regclass,

@@ -104,6 +104,31 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     Verdict::Rejected { reason, status, culprit: Culprit::Unknown }
 }
 
+/// Judges the response to a question. A 2xx counts only if `read` can make something of its body.
+///
+/// An index that does not exist holds nothing: `read` is given nothing then, and nothing else is.
+pub fn classify_read(response: &Response, now: SystemTime, read: impl FnOnce(&[u8]) -> bool) -> Verdict {
+    let status = response.status;
+    if (200..300).contains(&status) {
+        if !response.body.is_empty() && read(&response.body) {
+            return Verdict::Delivered { task_id: None };
+        }
+        let reason =
+            sentence(&format!("{}, but the answer is not the JSON asked for", describe(response, None)));
+        return Verdict::NextHost { reason, not_before: None };
+    }
+    let says = complaint(response).unwrap_or_default().to_ascii_lowercase();
+    if status == 404 && says.starts_with("index ") && says.ends_with("does not exist") && read(&[]) {
+        return Verdict::Delivered { task_id: None };
+    }
+    match refused(response, now) {
+        Verdict::Blocked { reason, hint: MORE_RIGHTS | READABLE, status } => {
+            Verdict::Blocked { reason, hint: MORE_RIGHTS_TO_READ, status }
+        }
+        other => other,
+    }
+}
+
 fn complaint(response: &Response) -> Option<String> {
     Complaint::read(&response.body).map(|complaint| complaint.message)
 }
@@ -198,6 +223,13 @@ fn about_the_index(message: &str) -> bool {
 /// The hint for a key that may not write records.
 const MORE_RIGHTS: &str = "Give the API key the rights addObject and deleteObject.";
 
+/// The hint for a key that is meant for other indices.
+const READABLE: &str = "Let the API key write to this index.";
+
+/// The hint for a key that may not read records.
+pub(crate) const MORE_RIGHTS_TO_READ: &str =
+    "Give the API key the rights search and browse on the index, by which records are read back.";
+
 fn hint(status: u16, message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();
     let says = |words: &str| message.contains(words);
@@ -208,7 +240,7 @@ fn hint(status: u16, message: &str) -> &'static str {
         404 | 405 => "Check audit_algolia.hosts and audit_algolia.application_id.",
         _ if says("quota") => "Raise the quota of the Algolia plan, or delete records.",
         _ if says("blocked") => "The Algolia application is suspended. Contact Algolia.",
-        _ if says("index not allowed") => "Let the API key write to this index.",
+        _ if says("index not allowed") => READABLE,
         _ if says("referer") => "Use an API key without a restriction on referers.",
         _ if says("not enough rights") || says("method not allowed") => MORE_RIGHTS,
         401 | 403 => "Check audit_algolia.application_id and audit_algolia.api_key.",

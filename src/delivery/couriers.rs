@@ -18,6 +18,7 @@ use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
 use crate::delivery::outcome::{Outcome, Report};
+use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
 
@@ -36,12 +37,31 @@ pub struct Return {
     pub report: Report,
 }
 
+/// What the couriers have brought.
+#[derive(Default)]
+pub struct Collected {
+    pub returns: Vec<Return>,
+    /// Answers to questions, each with its ticket.
+    pub replies: Vec<(u64, Reply)>,
+}
+
+/// What a courier is given.
+enum Job<T> {
+    Deliver(Errand<T>),
+    Ask { ticket: u64, question: Question, sink: Arc<Sink<T>> },
+}
+
+enum Brought {
+    Return(Return),
+    Reply(u64, Reply),
+}
+
 /// Couriers and the two queues between them and the main thread.
 pub struct Couriers<T> {
-    errands: Sender<Errand<T>>,
-    waiting: Arc<Mutex<Receiver<Errand<T>>>>,
-    returns: Receiver<Return>,
-    report_to: Sender<Return>,
+    errands: Sender<Job<T>>,
+    waiting: Arc<Mutex<Receiver<Job<T>>>>,
+    returns: Receiver<Brought>,
+    report_to: Sender<Brought>,
     bell: UnixStream,
     ringer: Arc<UnixStream>,
     hired: usize,
@@ -82,20 +102,38 @@ impl<T: Transport + 'static> Couriers<T> {
     /// # Errors
     /// When no thread can be started; the errand is lost then, and its batch has not been sent.
     pub fn send(&mut self, errand: Errand<T>) -> io::Result<()> {
+        self.give(Job::Deliver(errand))
+    }
+
+    /// Sends a courier out with a question.
+    ///
+    /// # Errors
+    /// When no thread can be started; the question has not been asked.
+    pub fn ask(&mut self, ticket: u64, question: Question, sink: Arc<Sink<T>>) -> io::Result<()> {
+        self.give(Job::Ask { ticket, question, sink })
+    }
+
+    fn give(&mut self, job: Job<T>) -> io::Result<()> {
         if self.hired <= self.under_way {
             self.hire()?;
         }
         self.under_way += 1;
-        self.errands.send(errand).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        self.errands.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 
     /// The errands that have ended since the last call.
-    pub fn collect(&mut self) -> Vec<Return> {
+    pub fn collect(&mut self) -> Collected {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(read) if read > 0) {}
-        let returns: Vec<Return> = self.returns.try_iter().collect();
-        self.under_way = self.under_way.saturating_sub(returns.len());
-        returns
+        let mut collected = Collected::default();
+        for brought in self.returns.try_iter() {
+            self.under_way = self.under_way.saturating_sub(1);
+            match brought {
+                Brought::Return(one) => collected.returns.push(one),
+                Brought::Reply(ticket, reply) => collected.replies.push((ticket, reply)),
+            }
+        }
+        collected
     }
 
     fn hire(&mut self) -> io::Result<()> {
@@ -105,10 +143,14 @@ impl<T: Transport + 'static> Couriers<T> {
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
         let hired = thread::Builder::new().name("courier".to_owned()).spawn(move || loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(errand) = next else { return };
-            let flight = errand.flight;
-            let report = run(errand);
-            if report_to.send(Return { flight, report }).is_err() {
+            let brought = match next {
+                Err(_) => return,
+                Ok(Job::Deliver(errand)) => {
+                    Brought::Return(Return { flight: errand.flight, report: run(errand) })
+                }
+                Ok(Job::Ask { ticket, question, sink }) => Brought::Reply(ticket, ask(&question, &sink)),
+            };
+            if report_to.send(brought).is_err() {
                 return;
             }
             // A full pipe has a ring in it already.
@@ -128,10 +170,19 @@ fn run<T: Transport>(errand: Errand<T>) -> Report {
     catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
         outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
         delivered: Vec::new(),
+        last_task: None,
         refused: Vec::new(),
         host: String::new(),
         attempts: 1,
         wire_bytes: 0,
         may_come_late: true,
+    })
+}
+
+/// A fault in a library is told, and no answer.
+fn ask<T: Transport>(question: &Question, sink: &Sink<T>) -> Reply {
+    catch_unwind(AssertUnwindSafe(|| sink.ask(question, &SystemClock))).unwrap_or_else(|_| {
+        let reason = "internal error while asking".to_owned();
+        Err(Trouble { kind: TroubleKind::Passing, reason, hint: String::new() })
     })
 }

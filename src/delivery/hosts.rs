@@ -78,10 +78,20 @@ impl Hosts {
     /// domain (with another provider of names) in an order that the seed decides, so that the
     /// clients of a failing host spread over the others.
     pub fn for_application(id: &str, seed: u64, timeouts: Timeouts) -> Self {
+        Self::behind(format!("{id}.algolia.net"), id, seed, timeouts)
+    }
+
+    /// Algolia's hosts for reading: `{app}-dsn.algolia.net` first, the nearest of the application's servers, then the same
+    /// fallbacks.
+    pub fn for_reading(id: &str, seed: u64, timeouts: Timeouts) -> Self {
+        Self::behind(format!("{id}-dsn.algolia.net"), id, seed, timeouts)
+    }
+
+    fn behind(first: String, id: &str, seed: u64, timeouts: Timeouts) -> Self {
         let mut fallbacks = [1, 2, 3];
         fastrand::Rng::with_seed(seed).shuffle(&mut fallbacks);
         let fallbacks = fallbacks.iter().map(|number| format!("{id}-{number}.algolianet.com"));
-        let names = std::iter::once(format!("{id}.algolia.net")).chain(fallbacks);
+        let names = std::iter::once(first).chain(fallbacks);
         Self::explicit(names.map(|name| HostUrl::https(&name)).collect(), timeouts)
     }
 
@@ -197,6 +207,13 @@ mod tests {
             assert_eq!(rest, ["APP-1.algolianet.com", "APP-2.algolianet.com", "APP-3.algolianet.com"]);
         }
         assert_eq!(orders.len(), 6);
+    }
+
+    #[test]
+    fn what_is_read_is_asked_of_the_nearest_host_first() {
+        let plan = Hosts::for_reading("APP", 1, TIMEOUTS).plan(Instant::now());
+        assert_eq!(plan[0].host.as_str(), "https://APP-dsn.algolia.net");
+        assert!(names(&plan)[1..].iter().all(|name| name.ends_with(".algolianet.com")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ureq::http::header::{HeaderMap, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
 use ureq::tls::{parse_pem, Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::Agent;
+use ureq::{Agent, RequestBuilder};
 
 use crate::delivery::http::failure::explain;
 use crate::delivery::http::names::Names;
@@ -77,23 +77,11 @@ impl HttpClient {
         let url = format!("{}{}", request.host.as_str(), request.path);
         let mut key = HeaderValue::from_str(request.api_key.expose()).map_err(ureq::http::Error::from)?;
         key.set_sensitive(true);
-        let builder = match request.method {
-            Method::Post => self.agent.post(url),
-            Method::Put => self.agent.put(url),
+        let response = match request.method {
+            Method::Get => prepared(self.agent.get(url), request, key).call()?,
+            Method::Post => prepared(self.agent.post(url), request, key).send(request.body)?,
+            Method::Put => prepared(self.agent.put(url), request, key).send(request.body)?,
         };
-        let mut builder = builder.header("x-algolia-api-key", key);
-        for (name, value) in request.headers {
-            builder = builder.header(*name, *value);
-        }
-        let mut settings = builder
-            .config()
-            .timeout_resolve(Some(request.connect_timeout))
-            .timeout_connect(Some(request.connect_timeout))
-            .timeout_global(Some(request.request_timeout));
-        if request.fresh_connection {
-            settings = settings.max_idle_age(Duration::ZERO);
-        }
-        let response = settings.build().send(request.body)?;
         let (head, body) = response.into_parts();
         let text = |name| text(&head.headers, name);
         Ok(Response {
@@ -104,6 +92,23 @@ impl HttpClient {
             body: read_bounded(body, request.response_limit)?,
         })
     }
+}
+
+/// A request with its headers and limits.
+fn prepared<B>(builder: RequestBuilder<B>, request: &Request<'_>, key: HeaderValue) -> RequestBuilder<B> {
+    let mut builder = builder.header("x-algolia-api-key", key);
+    for (name, value) in request.headers {
+        builder = builder.header(*name, *value);
+    }
+    let mut settings = builder
+        .config()
+        .timeout_resolve(Some(request.connect_timeout))
+        .timeout_connect(Some(request.connect_timeout))
+        .timeout_global(Some(request.request_timeout));
+    if request.fresh_connection {
+        settings = settings.max_idle_age(Duration::ZERO);
+    }
+    settings.build()
 }
 
 impl Transport for HttpClient {

@@ -40,7 +40,10 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         report.attempts = report.attempts.saturating_add(attempts);
         (report.host, report.wire_bytes) = (host, wire_bytes);
         match &outcome {
-            Outcome::Delivered { .. } => search.taken(rows),
+            Outcome::Delivered { task_id } => {
+                search.taken(rows);
+                search.last_task = search.last_task.max(*task_id);
+            }
             Outcome::Rejected { reason, status, culprit } => {
                 if search.is_doubtful() {
                     search.left_out = true;
@@ -58,7 +61,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
         }
     }
     if search.parts.is_empty() && !search.left_out {
-        report.outcome = Outcome::Delivered { task_id: None };
+        report.outcome = Outcome::Delivered { task_id: search.last_task };
     }
     search.end(report)
 }
@@ -70,6 +73,8 @@ struct Search {
     parts: VecDeque<Vec<usize>>,
     delivered: Vec<usize>,
     refused: Vec<Refusal>,
+    /// The latest indexing task of what was delivered.
+    last_task: Option<i64>,
     /// Parts have been refused and not looked into.
     left_out: bool,
 }
@@ -133,7 +138,7 @@ impl Search {
         if !self.delivered.is_empty() {
             self.refused.iter_mut().for_each(|refusal| refusal.proven = true);
         }
-        Report { delivered: self.delivered, refused: self.refused, ..report }
+        Report { delivered: self.delivered, last_task: self.last_task, refused: self.refused, ..report }
     }
 }
 

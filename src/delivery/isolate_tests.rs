@@ -94,6 +94,7 @@ fn report(outcome: Outcome) -> Report {
     Report {
         outcome,
         delivered,
+        last_task: None,
         refused,
         host: "host".to_owned(),
         attempts: 1,
@@ -120,7 +121,7 @@ fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_orde
     for (wording, most_requests) in WORDINGS.into_iter().zip([2, 2, 4, 21]) {
         let mut server = Server::new([500], wording);
         let report = isolate(&batch(1000), |part| server.answer(part));
-        assert_eq!(report.outcome, Outcome::Delivered { task_id: None }, "{wording:?}");
+        assert_eq!(report.outcome, Outcome::Delivered { task_id: Some(1) }, "{wording:?}");
         assert_eq!(refused(&report), BTreeSet::from([500]), "{wording:?}");
         assert_eq!(server.taken(), (0..1000).filter(|row| *row != 500).collect::<Vec<_>>(), "{wording:?}");
         assert!(server.requests.len() <= most_requests, "{wording:?}: {}", server.requests.len());
@@ -141,7 +142,7 @@ fn the_complaint_goes_with_the_record() {
 fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
     let mut server = Server { most: 300, ..Server::new([], Wording::Mute) };
     let report = isolate(&batch(1000), |part| server.answer(part));
-    assert_eq!(report.outcome, Outcome::Delivered { task_id: None });
+    assert_eq!(report.outcome, Outcome::Delivered { task_id: Some(1) });
     assert!(report.refused.is_empty());
     assert_eq!(server.taken(), (0..1000).collect::<Vec<_>>());
 }
@@ -166,7 +167,7 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
             let culprit = Culprit::ObjectId("a".to_owned());
             Outcome::Rejected { reason: "no".to_owned(), status: 400, culprit }
         } else {
-            Outcome::Delivered { task_id: None }
+            Outcome::Delivered { task_id: Some(1) }
         })
     });
     assert_eq!((refused(&report), report.delivered), (BTreeSet::from([1]), vec![0]));

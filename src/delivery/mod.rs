@@ -15,6 +15,7 @@ pub mod culprit;
 pub mod isolate;
 
 pub mod outcome;
+pub mod question;
 pub mod sink;
 
 pub mod backoff;

@@ -64,6 +64,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// Places of rows that were delivered in parts of the batch.
     pub delivered: Vec<usize>,
+    /// The latest indexing task of those parts, if the answers named any.
+    pub last_task: Option<i64>,
     /// The rows at fault.
     pub refused: Vec<Refusal>,
     /// The last host tried, with its port; empty if none was.

@@ -5,18 +5,23 @@
 //! before the next delivery is the caller's business.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::delivery::batch::{Batch, Endpoint};
-use crate::delivery::classify::{classify, classify_settings, sentence, shorten, Verdict};
+use crate::delivery::classify::{
+    classify, classify_read, classify_settings, sentence, shorten, Verdict, MORE_RIGHTS_TO_READ,
+};
 use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::hosts::{Candidate, HostResult, Hosts, Timeouts};
 pub use crate::delivery::outcome::{Outcome, Report};
+use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
 use crate::delivery::settings::{Settings, SettingsError};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::secret::Secret;
@@ -46,13 +51,30 @@ pub struct Sink<T> {
 
 struct State {
     hosts: Hosts,
+    /// What answers slowly to questions may well take records, and the other way round: each has a book of its own.
+    read_hosts: Hosts,
     dice: fastrand::Rng,
 }
 
-/// One delivery on its way over the hosts.
+impl State {
+    fn hosts(&mut self, reads: bool) -> &mut Hosts {
+        if reads {
+            &mut self.read_hosts
+        } else {
+            &mut self.hosts
+        }
+    }
+}
+
+/// One delivery, or one question, on its way over the hosts.
 struct Delivery<'a> {
-    batch: &'a Batch,
+    method: Method,
     path: String,
+    body: &'a [u8],
+    response_limit: usize,
+    judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
+    /// It is a question.
+    reads: bool,
     request_id: String,
     gzip: Option<Vec<u8>>,
     host: String,
@@ -72,15 +94,17 @@ impl<T: Transport> Sink<T> {
     pub fn new(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         settings.check()?;
         let timeouts = Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
-        let hosts = if settings.hosts.is_empty() {
-            Hosts::for_application(&settings.application_id, seed, timeouts)
+        let (hosts, read_hosts) = if settings.hosts.is_empty() {
+            let id = &settings.application_id;
+            (Hosts::for_application(id, seed, timeouts), Hosts::for_reading(id, seed, timeouts))
         } else {
-            Hosts::explicit(settings.hosts.clone(), timeouts)
+            let explicit = || Hosts::explicit(settings.hosts.clone(), timeouts);
+            (explicit(), explicit())
         };
         Ok(Sink {
             user_agent: settings.user_agent(),
             uncompressed: AtomicBool::new(!settings.compression),
-            state: Mutex::new(State { hosts, dice: fastrand::Rng::with_seed(seed) }),
+            state: Mutex::new(State { hosts, read_hosts, dice: fastrand::Rng::with_seed(seed) }),
             settings,
             transport,
         })
@@ -95,28 +119,35 @@ impl<T: Transport> Sink<T> {
     ///
     /// Takes at most as long as the timeouts of all hosts together; shutting the transport down ends it at once.
     pub fn deliver(&self, index_name: &str, batch: &Batch, clock: &dyn Clock) -> Report {
-        let (plan, request_id) = {
-            let mut state = self.state();
-            (state.hosts.plan(clock.instant()), request_id(&mut state.dice))
+        let judge = |response: &Response, now| match batch.endpoint() {
+            Endpoint::Batch => classify(response, batch.rows(), now),
+            Endpoint::Settings => classify_settings(response, now),
         };
         let mut delivery = Delivery {
-            batch,
+            method: match batch.endpoint() {
+                Endpoint::Batch => Method::Post,
+                Endpoint::Settings => Method::Put,
+            },
             path: path(index_name, batch.endpoint()),
-            request_id,
+            body: batch.body(),
+            response_limit: RESPONSE_ALLOWANCE.saturating_add(batch.bytes()),
+            judge: &judge,
+            reads: false,
+            request_id: String::new(),
             gzip: None,
             host: String::new(),
             attempts: 0,
             wire_bytes: 0,
             may_come_late: false,
         };
-        let outcome = self.before_sending(index_name, batch).unwrap_or_else(|| {
-            delivery.gzip = self.compress(batch.body());
-            self.walk(plan, &mut delivery, clock)
-        });
+        let nothing = (batch.rows() == 0).then_some(Outcome::Delivered { task_id: None });
+        let outcome =
+            nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.walk(&mut delivery, clock));
         let Delivery { host, attempts, wire_bytes, may_come_late, .. } = delivery;
         Report {
             outcome,
             delivered: Vec::new(),
+            last_task: None,
             refused: Vec::new(),
             host,
             attempts,
@@ -125,19 +156,60 @@ impl<T: Transport> Sink<T> {
         }
     }
 
-    /// What needs no request: nothing to send, or a name that would lead to another endpoint.
-    fn before_sending(&self, index_name: &str, batch: &Batch) -> Option<Outcome> {
-        if batch.rows() == 0 {
-            return Some(Outcome::Delivered { task_id: None });
+    /// Asks Algolia, at each host in working order once; as long as [`Sink::deliver`] takes at most, and again as long for
+    /// each part of an answer that is too long.
+    pub fn ask(&self, question: &Question, clock: &dyn Clock) -> Reply {
+        let answer: RefCell<Option<Answer>> = RefCell::default();
+        let judge = |response: &Response, now| {
+            classify_read(response, now, |body| {
+                let read = if body.is_empty() { Some(question.of_nothing()) } else { question.read(body) };
+                read.map(|read| *answer.borrow_mut() = Some(read)).is_some()
+            })
+        };
+        let body = question.body();
+        let mut delivery = Delivery {
+            method: question.method(),
+            path: question.path(&segment(question.index())),
+            body: body.as_bytes(),
+            response_limit: RESPONSE_ALLOWANCE.saturating_add(2 * body.len()),
+            judge: &judge,
+            reads: true,
+            request_id: String::new(),
+            gzip: None,
+            host: String::new(),
+            attempts: 0,
+            wire_bytes: 0,
+            may_come_late: false,
+        };
+        let outcome = unusable(question.index()).unwrap_or_else(|| self.walk(&mut delivery, clock));
+        match (outcome, answer.take()) {
+            (Outcome::Delivered { .. }, Some(answer)) => Ok(answer),
+            (Outcome::Rejected { status: 413, .. }, _) => self.ask_in_parts(question, clock),
+            (outcome, _) => Err(trouble(outcome)),
         }
-        matches!(index_name, "" | "." | ".." | "*").then(|| Outcome::Blocked {
-            reason: format!("index name \"{index_name}\" cannot be used"),
-            hint: "Use an index name that Algolia accepts.",
-            status: None,
-        })
     }
 
-    fn walk(&self, plan: Vec<Candidate>, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Outcome {
+    /// Asks for less at a time. One record that is too long by itself is none of ours.
+    fn ask_in_parts(&self, question: &Question, clock: &dyn Clock) -> Reply {
+        let Some((one, other)) = question.halves() else {
+            return Ok(question.of_something_else());
+        };
+        match (self.ask(&one, clock)?, self.ask(&other, clock)?) {
+            (Answer::Objects(mut one), Answer::Objects(other)) => {
+                one.extend(other);
+                Ok(Answer::Objects(one))
+            }
+            (other, _) => Ok(other),
+        }
+    }
+
+    fn walk(&self, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Outcome {
+        let plan = {
+            let mut state = self.state();
+            delivery.request_id = request_id(&mut state.dice);
+            state.hosts(delivery.reads).plan(clock.instant())
+        };
+        delivery.gzip = self.compress(delivery.body);
         let mut causes = Vec::with_capacity(plan.len());
         for candidate in &plan {
             match self.at_host(candidate, delivery, clock) {
@@ -148,7 +220,7 @@ impl<T: Transport> Sink<T> {
             }
         }
         // What one host asks for itself is no reason to keep from the others.
-        let not_before = self.state().hosts.wait(clock.instant());
+        let not_before = self.state().hosts(delivery.reads).wait(clock.instant());
         Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
     }
 
@@ -162,13 +234,17 @@ impl<T: Transport> Sink<T> {
                 Err(error) => error.may_be_executed(),
             };
             let (health, step) = match answer {
-                Ok(response) => match judge(&response, delivery.batch, clock) {
+                Ok(response) => match (delivery.judge)(&response, clock.system_time()) {
                     Verdict::CompressionRefused { .. } if delivery.gzip.take().is_some() => {
                         self.uncompressed.store(true, Ordering::Relaxed);
                         continue;
                     }
                     verdict => settle(verdict),
                 },
+                // No fault of the host: it was asked for too much.
+                Err(TransportError::BodyTooLarge(reason)) if delivery.reads => {
+                    (HostResult::Answered, Step::Done(too_large(reason)))
+                }
                 Err(TransportError::Closed) => {
                     let reason = TransportError::Closed.to_string();
                     return Step::Done(Outcome::Retry { reason, not_before: None });
@@ -187,7 +263,7 @@ impl<T: Transport> Sink<T> {
                     (health, Step::Next { cause })
                 }
             };
-            self.state().hosts.mark(candidate, health, clock.instant());
+            self.state().hosts(delivery.reads).mark(candidate, health, clock.instant());
             return step;
         }
     }
@@ -211,13 +287,10 @@ impl<T: Transport> Sink<T> {
         if delivery.gzip.is_some() {
             headers.push(("content-encoding", "gzip"));
         }
-        let body = delivery.gzip.as_deref().unwrap_or(delivery.batch.body());
+        let body = delivery.gzip.as_deref().unwrap_or(delivery.body);
         delivery.wire_bytes = body.len();
         let mut response = self.transport.send(&Request {
-            method: match delivery.batch.endpoint() {
-                Endpoint::Batch => Method::Post,
-                Endpoint::Settings => Method::Put,
-            },
+            method: delivery.method,
             host: &candidate.host,
             path: &delivery.path,
             headers: &headers,
@@ -225,7 +298,7 @@ impl<T: Transport> Sink<T> {
             body,
             connect_timeout: candidate.connect_timeout,
             request_timeout: candidate.request_timeout,
-            response_limit: RESPONSE_ALLOWANCE.saturating_add(delivery.batch.bytes()),
+            response_limit: delivery.response_limit,
             fresh_connection,
         })?;
         self.redact(&mut response);
@@ -282,18 +355,42 @@ fn is_of_a_gateway(status: u16) -> bool {
 
 /// Replicas have settings of their own, which are nobody's business here.
 fn path(index_name: &str, endpoint: Endpoint) -> String {
-    let index = utf8_percent_encode(index_name, SEGMENT);
+    let index = segment(index_name);
     match endpoint {
         Endpoint::Batch => format!("/1/indexes/{index}/batch"),
         Endpoint::Settings => format!("/1/indexes/{index}/settings?forwardToReplicas=false"),
     }
 }
 
-fn judge(response: &Response, batch: &Batch, clock: &dyn Clock) -> Verdict {
-    match batch.endpoint() {
-        Endpoint::Batch => classify(response, batch.rows(), clock.system_time()),
-        Endpoint::Settings => classify_settings(response, clock.system_time()),
-    }
+fn segment(index_name: &str) -> String {
+    utf8_percent_encode(index_name, SEGMENT).to_string()
+}
+
+/// A name that would lead to another endpoint.
+fn unusable(index_name: &str) -> Option<Outcome> {
+    matches!(index_name, "" | "." | ".." | "*").then(|| Outcome::Blocked {
+        reason: format!("index name \"{index_name}\" cannot be used"),
+        hint: "Use an index name that Algolia accepts.",
+        status: None,
+    })
+}
+
+fn too_large(reason: String) -> Outcome {
+    Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+}
+
+/// What a question that was not answered came to.
+fn trouble(outcome: Outcome) -> Trouble {
+    let (kind, reason, hint) = match outcome {
+        Outcome::Delivered { .. } => (TroubleKind::Passing, "internal error".to_owned(), ""),
+        Outcome::Retry { reason, .. } => (TroubleKind::Passing, reason, ""),
+        Outcome::Rejected { reason, .. } => (TroubleKind::Refused, reason, "Check the name of the index."),
+        Outcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {
+            (TroubleKind::Rights, reason, hint)
+        }
+        Outcome::Blocked { reason, hint, .. } => (TroubleKind::Refused, reason, hint),
+    };
+    Trouble { kind, reason, hint: hint.to_owned() }
 }
 
 /// What a verdict means for its host and for the delivery.
@@ -307,7 +404,7 @@ fn settle(verdict: Verdict) -> (HostResult, Step) {
         Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },
         Verdict::Rejected { reason, status, culprit } => Outcome::Rejected { reason, status, culprit },
         Verdict::Blocked { reason, hint, status } => Outcome::Blocked { reason, hint, status: Some(status) },
-        Verdict::TooLarge { reason } => Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown },
+        Verdict::TooLarge { reason } => too_large(reason),
         Verdict::CompressionRefused { reason } => Outcome::Blocked {
             reason,
             hint: "Check audit_algolia.hosts and what stands before them.",

@@ -10,6 +10,8 @@ use crate::secret::Secret;
 /// How a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// Without a body.
+    Get,
     Post,
     Put,
 }

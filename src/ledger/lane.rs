@@ -95,6 +95,8 @@ pub struct Lane {
     pub dead_total: i64,
     pub repairs_total: i64,
     pub last_delivered_at: Micros,
+    /// The latest indexing task that an answer has named: when it is published, so is all that was delivered before.
+    pub last_task: i64,
     pub last_error: Text<400>,
     pub last_error_at: Micros,
     pub stats_reset: Micros,
@@ -147,6 +149,7 @@ impl Lane {
         dead_total: 0,
         repairs_total: 0,
         last_delivered_at: 0,
+        last_task: 0,
         last_error: Text::EMPTY,
         last_error_at: 0,
         stats_reset: 0,

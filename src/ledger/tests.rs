@@ -6,6 +6,7 @@ mod counts;
 mod doubt;
 mod holds;
 mod leftovers;
+mod mends;
 mod refusals;
 mod room;
 mod roster;

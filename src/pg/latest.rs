@@ -60,3 +60,73 @@ pub(super) fn first_row<T>(
         row.as_ref().map(read).transpose()
     })
 }
+
+/// A query under a snapshot of the moment it was opened, read piece by piece.
+pub(super) struct Cursor(pg_sys::Portal);
+
+impl Cursor {
+    /// Opens a query with arguments, each a type and a value. It is planned with the rights and settings in force.
+    pub(super) fn open(query: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> Cursor {
+        let query = CString::new(query).unwrap_or_default();
+        let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
+        // SAFETY: SPI is connected; the portal outlives that, and keeps a snapshot of its own as a read-only query.
+        Spi::connect(|_| unsafe {
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            let portal = pg_sys::SPI_cursor_open_with_args(
+                std::ptr::null(),
+                query.as_ptr(),
+                arguments.len() as i32,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                std::ptr::null(),
+                true,
+                0,
+            );
+            pg_sys::PopActiveSnapshot();
+            Cursor(portal)
+        })
+    }
+
+    /// Runs `read` over the next rows, `count` at most; nothing when there are none any more. What `read` leaves in the
+    /// current memory context is gone afterwards.
+    pub(super) fn fetch<T>(
+        &self,
+        count: i64,
+        read: impl FnOnce(pg_sys::TupleDesc, &[pg_sys::HeapTuple]) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        // SAFETY: the portal lives until `close`, or the end of the transaction; what SPI fetches until it is left.
+        Spi::connect(|_| unsafe {
+            pg_sys::SPI_cursor_fetch(self.0, true, count);
+            let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+            if count == 0 {
+                return Ok(None);
+            }
+            read(fetched.tupdesc, std::slice::from_raw_parts(fetched.vals, count)).map(Some)
+        })
+    }
+
+    /// Closes it; after an error the transaction's end does.
+    pub(super) fn close(self) {
+        // SAFETY: opened by `open`, and used no more.
+        unsafe { pg_sys::SPI_cursor_close(self.0) };
+    }
+}
+
+/// All rows of a query whose result is known to be small, as [`first_row`] reads one.
+pub(super) fn all_rows<T>(
+    query: &str,
+    arguments: &[(pg_sys::Oid, pg_sys::Datum)],
+    mut read: impl FnMut(&Row) -> T,
+) -> Outcome<Vec<T>> {
+    let cursor = Cursor::open(query, arguments);
+    let mut all = Vec::new();
+    let more = |all: &mut Vec<T>, read: &mut dyn FnMut(&Row) -> T| {
+        cursor.fetch(1000, |descriptor, tuples| {
+            all.extend(tuples.iter().map(|tuple| read(&Row { tuple: *tuple, descriptor })));
+            Ok(())
+        })
+    };
+    while more(&mut all, &mut read)?.is_some() {}
+    cursor.close();
+    Ok(all)
+}

@@ -1,4 +1,4 @@
-//! The ledger in shared memory, behind one lightweight lock.
+//! The ledger and the mailbox in shared memory, each behind a lightweight lock.
 //!
 //! The memory is asked for while the postmaster preloads the library. Where the library was not preloaded
 //! there is no ledger, and every caller gets `None`: capture works without it, delivery does not.
@@ -11,14 +11,24 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::ledger::{Ledger, Wakes};
+use crate::mailbox::Mailbox;
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
+const LOCKS: usize = 2;
 
-/// What lies at the start of our piece of shared memory.
+/// Something that processes share, and its lock.
+#[repr(C)]
+struct Guarded<T> {
+    lock: *mut pg_sys::LWLock,
+    content: T,
+}
+
+/// What our piece of shared memory consists of.
 #[repr(C)]
 struct Shared {
-    lock: *mut pg_sys::LWLock,
-    ledger: Ledger,
+    ledger: Guarded<Ledger>,
+    /// Apart from the ledger, whose lock commits wait for.
+    mailbox: Guarded<Mailbox>,
 }
 
 /// Set once in the postmaster and inherited by every process it forks.
@@ -53,7 +63,7 @@ unsafe fn reserve() {
     // SAFETY: the caller vouches for the time; the name outlives the server.
     unsafe {
         pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), LOCKS as i32);
     }
 }
 
@@ -73,7 +83,8 @@ unsafe extern "C-unwind" fn on_request() {
 unsafe extern "C-unwind" fn on_startup() {
     // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before
     // any other process can attach. ShmemInitStruct hands out memory of the size asked for, aligned to a
-    // cache line; all zeroes is a valid empty Ledger by its own contract.
+    // cache line; all zeroes is a valid empty Ledger, and Mailbox, by their own contracts. The tranche has as many locks
+    // as were asked for.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
@@ -83,7 +94,9 @@ unsafe extern "C-unwind" fn on_startup() {
             pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Shared>(), &mut found).cast();
         if !found {
             std::ptr::write_bytes(shared, 0, 1);
-            (*shared).lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
+            let locks = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
+            (*shared).ledger.lock = &raw mut (*locks).lock;
+            (*shared).mailbox.lock = &raw mut (*locks.add(1)).lock;
         }
         SHARED.store(shared, Ordering::Release);
     }
@@ -94,40 +107,49 @@ pub(super) fn is_preloaded() -> bool {
     !SHARED.load(Ordering::Acquire).is_null()
 }
 
-/// The ledger, locked for this process alone. Hold it briefly: commits wait for it.
-pub(super) struct Locked {
-    shared: *mut Shared,
+/// Something shared, locked for this process alone.
+pub(super) struct Locked<T> {
+    shared: *mut Guarded<T>,
 }
 
-/// Locks the ledger; `None` when the library was not preloaded.
-pub(super) fn ledger() -> Option<Locked> {
+/// Locks the ledger; `None` when the library was not preloaded. Hold it briefly: commits wait for it.
+pub(super) fn ledger() -> Option<Locked<Ledger>> {
     let shared = SHARED.load(Ordering::Acquire);
-    if shared.is_null() {
-        return None;
-    }
+    // SAFETY: the place of a field; nothing is read.
+    (!shared.is_null()).then(|| locked(unsafe { &raw mut (*shared).ledger }))
+}
+
+/// Locks the mailbox; `None` when the library was not preloaded. Nobody who holds it locks the ledger.
+pub(super) fn mailbox() -> Option<Locked<Mailbox>> {
+    let shared = SHARED.load(Ordering::Acquire);
+    // SAFETY: as above.
+    (!shared.is_null()).then(|| locked(unsafe { &raw mut (*shared).mailbox }))
+}
+
+fn locked<T>(shared: *mut Guarded<T>) -> Locked<T> {
     // SAFETY: the pointer was set by on_startup and the lock initialised there; LWLockAcquire waits
     // without raising errors and holds interrupts off until the lock is released.
     unsafe { pg_sys::LWLockAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
-    Some(Locked { shared })
+    Locked { shared }
 }
 
-impl Deref for Locked {
-    type Target = Ledger;
+impl<T> Deref for Locked<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Ledger {
+    fn deref(&self) -> &T {
         // SAFETY: we hold the lock, and shared memory outlives the process.
-        unsafe { &(*self.shared).ledger }
+        unsafe { &(*self.shared).content }
     }
 }
 
-impl DerefMut for Locked {
-    fn deref_mut(&mut self) -> &mut Ledger {
+impl<T> DerefMut for Locked<T> {
+    fn deref_mut(&mut self) -> &mut T {
         // SAFETY: we hold the lock exclusively, and shared memory outlives the process.
-        unsafe { &mut (*self.shared).ledger }
+        unsafe { &mut (*self.shared).content }
     }
 }
 
-impl Drop for Locked {
+impl<T> Drop for Locked<T> {
     fn drop(&mut self) {
         // SAFETY: an ERROR resets InterruptHoldoffCount, and all lightweight locks are released when the transaction
         // aborts, or by `let_go` when there is none: so the lock is ours to release exactly when the count says that
@@ -155,6 +177,11 @@ pub(super) fn wake(wakes: Wakes) {
         // changed hands since is woken for nothing, which latches allow.
         unsafe { pg_sys::SetLatch(address as *mut pg_sys::Latch) };
     }
+}
+
+/// Sets one latch, by its address; 0: none.
+pub(super) fn wake_latch(address: u64) {
+    wake(Wakes::of((address != 0).then_some(address)));
 }
 
 /// The address of this process's latch, for others to set.

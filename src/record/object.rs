@@ -46,7 +46,10 @@ pub fn identity(record: &str) -> Cow<'_, str> {
         escaped = byte == b'\\' && !escaped;
         closes
     });
-    let id = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
+    bounded(rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest))
+}
+
+fn bounded(id: &str) -> Cow<'_, str> {
     if id.len() <= LONGEST {
         return Cow::Borrowed(id);
     }

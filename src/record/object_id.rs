@@ -69,3 +69,48 @@ fn append_string_contents(text: &str, out: &mut Vec<u8>) -> Result<(), RecordErr
     out.remove(opening_quote);
     Ok(())
 }
+
+/// The key's parts of an objectID without its prefix, if it has so many: the inverse of how it was made, for parts that
+/// are no pseudonyms.
+pub fn split_object_id(id: &str, parts: usize) -> Option<Vec<String>> {
+    let mut found = vec![String::new()];
+    let mut characters = id.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ':' => found.push(String::new()),
+            '\\' => found.last_mut()?.push(characters.next().filter(|next| matches!(next, ':' | '\\'))?),
+            other => found.last_mut()?.push(other),
+        }
+    }
+    (found.len() == parts).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::write_object;
+    use proptest::prelude::*;
+    use std::borrow::Cow;
+
+    #[test]
+    fn what_was_never_made_so_has_no_parts() {
+        assert_eq!(split_object_id("a:b", 2), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(split_object_id("", 1), Some(vec![String::new()]));
+        for (id, parts) in [("a:b", 1), ("a", 2), ("a\\", 1), ("a\\b", 1), ("a:", 1)] {
+            assert_eq!(split_object_id(id, parts), None, "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_id_leads_back_to_its_key(key in prop::collection::vec("[a:\\\\\"é\n]{0,6}", 1..4)) {
+            let plan = Plan::new("p:", Vec::new(), vec![false; key.len()]);
+            let mut record = Vec::new();
+            let parts: Vec<Option<&str>> = key.iter().map(|part| Some(part.as_str())).collect();
+            write_object(&plan, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
+            let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+            let id = record["objectID"].as_str().unwrap().strip_prefix("p:").unwrap();
+            prop_assert_eq!(split_object_id(id, key.len()), Some(key));
+        }
+    }
+}

@@ -143,6 +143,7 @@ pub struct FaultRule {
     host: Option<usize>,
     index: Option<String>,
     writes_only: bool,
+    reads_only: bool,
     settings_only: bool,
     percent: u64,
     dice: u64,
@@ -162,6 +163,7 @@ impl FaultRule {
             host: None,
             index: None,
             writes_only: false,
+            reads_only: false,
             settings_only: false,
             percent: 100,
             dice: 0,
@@ -186,6 +188,12 @@ impl FaultRule {
         self
     }
 
+    /// Only requests that ask for something.
+    pub fn reads(mut self) -> Self {
+        self.reads_only = true;
+        self
+    }
+
     /// Only requests that write settings.
     pub fn settings(mut self) -> Self {
         self.settings_only = true;
@@ -203,6 +211,7 @@ impl FaultRule {
         if self.host.is_some_and(|wanted| wanted != host)
             || self.index.as_deref().is_some_and(|wanted| wanted != index)
             || (self.writes_only && !call.is_some_and(Call::writes))
+            || (self.reads_only && call.is_none_or(Call::writes))
             || (self.settings_only && call != Some(Call::SetSettings))
         {
             return false;

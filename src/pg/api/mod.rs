@@ -8,6 +8,7 @@ mod flush;
 mod metrics;
 mod partitions;
 mod preview;
+mod reconcile;
 mod secured_key;
 mod settings;
 mod sources;

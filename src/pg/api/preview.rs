@@ -66,11 +66,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
 }
 
 fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec<u8>>> {
-    let mut names: Vec<String> = rules.columns.iter().map(|column| column.name.clone()).collect();
-    names.extend(rules.object_id.iter().cloned());
-    names.sort_unstable();
-    names.dedup();
-    let names = RefCell::new(names);
+    let names = RefCell::new(names_of(rules));
     let filter = filter_of(table, rules, &names)?;
     let list: Vec<String> = names.borrow().iter().map(spi::quote_identifier).collect();
     let order: Vec<String> = rules
@@ -100,11 +96,24 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec
     })
 }
 
+/// The columns that records are made of, each once.
+pub(super) fn names_of(rules: &SourceRules) -> Vec<String> {
+    let mut names: Vec<String> = rules.columns.iter().map(|column| column.name.clone()).collect();
+    names.extend(rules.object_id.iter().cloned());
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Rows fetched at a time.
 const FETCH: std::os::raw::c_long = 100;
 
 /// The filter of a source, for rows that consist of the columns of `names`. Those it looks at are added to them.
-fn filter_of(table: &Table, rules: &SourceRules, names: &RefCell<Vec<String>>) -> Outcome<Option<Filter>> {
+pub(super) fn filter_of(
+    table: &Table,
+    rules: &SourceRules,
+    names: &RefCell<Vec<String>>,
+) -> Outcome<Option<Filter>> {
     let Some(text) = &rules.filter else {
         return Ok(None);
     };
@@ -169,7 +178,7 @@ unsafe fn page(
 }
 
 /// Makes records of rows as if each had just been inserted, or had whatever the source watches first done to it.
-struct RowWriter<'a> {
+pub(super) struct RowWriter<'a> {
     bound: &'a Bound,
     pseudonymizer: Option<Rc<Pseudonymizer>>,
     /// Of a source whose records tell of changes: which they tell of, and by whom and when.
@@ -177,7 +186,7 @@ struct RowWriter<'a> {
 }
 
 impl<'a> RowWriter<'a> {
-    fn new(rules: &SourceRules, bound: &'a Bound) -> Outcome<RowWriter<'a>> {
+    pub(super) fn new(rules: &SourceRules, bound: &'a Bound) -> Outcome<RowWriter<'a>> {
         let pseudonymizer = pseudonymizer();
         // SAFETY: reads the state of the session and its transaction.
         let (now, transaction) = unsafe {
@@ -196,7 +205,10 @@ impl<'a> RowWriter<'a> {
     ///
     /// # Safety
     /// `value` returns values of the row the rules were bound to.
-    unsafe fn write(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Outcome<Option<Vec<u8>>> {
+    pub(super) unsafe fn write(
+        &self,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+    ) -> Outcome<Option<Vec<u8>>> {
         let (mut record, mut calendar) = (Vec::new(), ServerCalendar::current());
         let pseudonymizer = self.pseudonymizer.as_deref();
         // SAFETY: handed on to the caller.

@@ -122,6 +122,16 @@ impl Bound {
         write_object(&self.plan, keys, pseudonymizer, out).map_err(|error| self.explain(error))
     }
 
+    /// The output texts of the key columns.
+    ///
+    /// # Safety
+    /// As for `write`.
+    pub(in crate::pg) unsafe fn key(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<String> {
+        // SAFETY: handed on to the caller.
+        let texts = unsafe { self.keys_of(&value) };
+        texts.into_iter().map(|text| text.unwrap_or_default().into_owned()).collect()
+    }
+
     /// Where the key columns are.
     pub(super) fn key_places(&self) -> Vec<usize> {
         self.keys.iter().map(|(place, _)| *place).collect()

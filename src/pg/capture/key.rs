@@ -55,8 +55,23 @@ impl KeyIndex {
     /// # Safety
     /// `relation` is the one the index was found for, and the key columns of `slot` have been read, and are not null.
     pub(super) unsafe fn look_up(&self, relation: pg_sys::Relation, slot: Slot) -> Option<Slot> {
+        // SAFETY: handed on to the caller. The snapshot is a constant of the server's, by which rows are judged as they
+        // are now.
+        unsafe { self.find_row(relation, slot, &raw mut pg_sys::SnapshotSelfData) }
+    }
+
+    /// The same by a snapshot.
+    ///
+    /// # Safety
+    /// As for `look_up`; the snapshot is valid.
+    pub(super) unsafe fn find_row(
+        &self,
+        relation: pg_sys::Relation,
+        slot: Slot,
+        snapshot: pg_sys::Snapshot,
+    ) -> Option<Slot> {
         // SAFETY: handed on to the caller. The scan is closed before anything else happens; its row is copied before
-        // that. The snapshot is a constant of the server's, by which rows are judged as they are now.
+        // that.
         unsafe {
             let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(self.columns.len());
             for column in &self.columns {
@@ -73,12 +88,11 @@ impl KeyIndex {
                 );
                 keys.push(key);
             }
-            let now = &raw mut pg_sys::SnapshotSelfData;
             let scan = pg_sys::systable_beginscan(
                 relation,
                 self.index,
                 true,
-                now,
+                snapshot,
                 keys.len() as i32,
                 keys.as_mut_ptr(),
             );

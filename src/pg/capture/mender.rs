@@ -10,7 +10,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::leaf::{Leaf, Locked};
-use super::queue::{Action, Writer};
+use super::queue::{storable, Action, Writer};
 use super::rows::{read, value_in};
 use super::{utf8, Bound};
 use crate::pg::report::Outcome;
@@ -150,7 +150,7 @@ impl Mender {
         if self.rules.filter.is_some() || !self.rules.are_changes() {
             // SAFETY: the values were read as those of the table's columns.
             unsafe { self.render(change, &bound, value)? };
-            return Ok(Made::Lost(self.writer.storable(&self.record).into_owned()));
+            return Ok(Made::Lost(storable(&self.record).into_owned()));
         }
         // SAFETY: as above.
         unsafe { self.write(change, &bound, value) }
@@ -163,7 +163,7 @@ impl Mender {
         let mut record = Vec::new();
         // SAFETY: the values were read as those of the table's columns.
         unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), &mut record)? };
-        Ok(self.writer.storable(&record).into_owned())
+        Ok(storable(&record).into_owned())
     }
 
     /// Writes what has been added, and closes the queue.

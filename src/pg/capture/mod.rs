@@ -15,6 +15,7 @@ mod leaf;
 mod lenient;
 mod mender;
 mod mirror;
+mod present;
 mod queue;
 mod repair;
 mod rows;
@@ -40,7 +41,8 @@ pub(super) use decode::{utf8, varlena_bytes};
 pub(super) use history::{History, Written};
 pub(super) use leaf::file_of;
 pub(super) use mender::{Made, Mender, Uncaptured};
-pub(super) use queue::next_id;
+pub(super) use present::{identity_of, identity_of_id, Key, Present};
+pub(super) use queue::{next_id, Writer};
 pub(super) use source::register_invalidation;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.

@@ -98,6 +98,26 @@ fn next_block(sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> Ids 
     Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
 }
 
+/// Whether the database keeps its texts in UTF-8.
+fn is_utf8() -> bool {
+    // SAFETY: reads what is set when the session begins.
+    unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
+}
+
+/// A record as the queue keeps it. Records are made of strings, so they are valid; should one not be, it must not become
+/// a text all the same.
+pub(super) fn storable(record: &[u8]) -> Cow<'_, str> {
+    storable_in(is_utf8(), record)
+}
+
+fn storable_in(in_utf8: bool, record: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(record) {
+        Ok(record) if in_utf8 => Cow::Borrowed(record),
+        Ok(record) => escape_non_ascii(record),
+        Err(_) => String::from_utf8_lossy(record),
+    }
+}
+
 /// A row of the queue to be written.
 struct Row {
     id: i64,
@@ -108,7 +128,7 @@ struct Row {
 }
 
 /// Writes the records of one statement.
-pub(super) struct Writer {
+pub(in crate::pg) struct Writer {
     home: Home,
     /// Where ids of history come from, of which the rows are: below zero, and the later the lower.
     history: Option<pg_sys::Oid>,
@@ -130,7 +150,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the queue. Its locks are kept until the transaction ends.
-    pub(super) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
+    pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
         let home = home()?;
         // SAFETY: the relations were found by name a moment ago; opening raises an error if they are gone.
         let (heap, pkey, now) = unsafe {
@@ -147,8 +167,7 @@ impl Writer {
             pkey,
             objects: None,
             is_plain,
-            // SAFETY: reads what is set when the session begins.
-            in_utf8: unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32,
+            in_utf8: is_utf8(),
             index_id,
             source,
             now,
@@ -165,7 +184,7 @@ impl Writer {
     }
 
     /// Adds one record under the next id, as `push_as` does.
-    pub(super) fn push(&mut self, record: &[u8]) -> bool {
+    pub(in crate::pg) fn push(&mut self, record: &[u8]) -> bool {
         let id = self.reserve();
         self.push_as(id, record)
     }
@@ -181,26 +200,30 @@ impl Writer {
     /// Adds one record. Its text is copied into the current memory context, which must live until the next flush.
     /// Returns whether a flush is due.
     pub(super) fn push_as(&mut self, id: i64, record: &[u8]) -> bool {
-        let text = self.storable(record);
+        let text = storable_in(self.in_utf8, record);
         if let Some(record) = text.as_ref().into_datum() {
             self.rows.push(Row { id, action: Action::AddObject, record, object: None });
         }
         self.rows.len() >= BATCH
     }
 
-    /// Adds a version of an object, the newest there is; as history, the oldest. Memory and result are as of `push_as`.
-    pub(super) fn push_version(&mut self, action: Action, record: &[u8]) -> bool {
-        let id = match self.history {
+    /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
+    pub(super) fn reserve_version(&self) -> i64 {
+        match self.history {
             None => fresh_id(self.home.block_sequence),
             Some(_) => self.reserve(),
-        };
-        self.push_version_as(id, action, record)
+        }
+    }
+
+    /// Adds a version of an object, the newest there is; as history, the oldest. Memory and result are as of `push_as`.
+    pub(super) fn push_version(&mut self, action: Action, record: &[u8]) -> bool {
+        self.push_version_as(self.reserve_version(), action, record)
     }
 
     /// Adds a version of an object under an id that tells it from older and newer ones. Memory and result are as of
     /// `push_as`.
     pub(super) fn push_version_as(&mut self, id: i64, action: Action, record: &[u8]) -> bool {
-        let text = self.storable(record);
+        let text = storable_in(self.in_utf8, record);
         let object = identity(&text).as_ref().into_datum();
         if let Some(record) = text.as_ref().into_datum() {
             self.rows.push(Row { id, action, record, object });
@@ -218,17 +241,8 @@ impl Writer {
         self.rows.truncate(len);
     }
 
-    /// Records are made of strings, so they are valid; should one not be, it must not become a text all the same.
-    pub(super) fn storable<'r>(&self, record: &'r [u8]) -> Cow<'r, str> {
-        match std::str::from_utf8(record) {
-            Ok(record) if self.in_utf8 => Cow::Borrowed(record),
-            Ok(record) => escape_non_ascii(record),
-            Err(_) => String::from_utf8_lossy(record),
-        }
-    }
-
     /// Writes what has been added.
-    pub(super) fn flush(&mut self) -> Outcome<()> {
+    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -259,7 +273,7 @@ impl Writer {
     }
 
     /// Closes the queue.
-    pub(super) fn close(self) {
+    pub(in crate::pg) fn close(self) {
         // SAFETY: the counterpart of `open`; the slots were made by `insert_together` and are used no more.
         unsafe {
             for slot in self.slots {

@@ -257,7 +257,7 @@ impl Taking {
     }
 
     /// Enters the flight and makes the batch.
-    fn finish(mut self, mut ledger: Locked) -> Catch {
+    fn finish(mut self, mut ledger: Locked<Ledger>) -> Catch {
         let rest = self.cut.then(|| rest(self.claimable, self.last));
         // Within a request the newest comes last.
         self.records.sort_unstable_by_key(|(id, _)| *id);

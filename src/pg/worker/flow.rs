@@ -2,6 +2,7 @@
 
 mod configure;
 mod learn;
+mod questions;
 mod returns;
 
 use std::cell::RefCell;
@@ -12,6 +13,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use configure::Wish;
+use questions::Asked;
 
 use super::claim::{claim, Catch, Limits, Oversized};
 use super::statements::Statements;
@@ -84,6 +86,8 @@ pub(super) struct Flow {
     indices: HashMap<i32, Index>,
     cargo: HashMap<usize, Cargo>,
     wishes: HashMap<usize, Wish>,
+    /// Questions of sessions that are being asked or answered, by their tickets.
+    asked: HashMap<u64, Asked>,
     /// The table of settings could not be read when it was to be.
     wishes_unread: bool,
     /// When it was last logged that an index could not be given its settings.
@@ -111,6 +115,7 @@ impl Flow {
             indices: HashMap::new(),
             cargo: HashMap::new(),
             wishes: HashMap::new(),
+            asked: HashMap::new(),
             wishes_unread: false,
             settings_told: HashMap::new(),
             gone: false,
@@ -154,6 +159,7 @@ impl Flow {
     /// One round; returns when there is something to do again, if that is known.
     fn round(&mut self, retire: bool) -> Option<Micros> {
         self.settle_returns();
+        self.answer_questions(retire);
         let wake_at = match retire {
             // Settled: the next look at the orders ends it.
             true => self.has_nothing_on_its_way().then(now),
@@ -164,7 +170,7 @@ impl Flow {
     }
 
     fn has_nothing_on_its_way(&self) -> bool {
-        self.cargo.is_empty() && self.wishes.is_empty()
+        self.cargo.is_empty() && self.wishes.is_empty() && self.asked.is_empty()
     }
 
     /// What is on its way is shown, not what was done last.
@@ -178,6 +184,7 @@ impl Flow {
             None if !self.wishes.is_empty() => {
                 process::report_activity(true, "giving indices their settings")
             }
+            None if !self.asked.is_empty() => process::report_activity(true, "reading what an index holds"),
             None => process::report_activity(false, "waiting for rows"),
             Some((index, count)) if rows.len() == 1 => {
                 let text = format!("delivering {count} rows to index \"{}\"", name(index));
@@ -196,7 +203,11 @@ impl Flow {
         // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
         // middle of the round has to be looked for.
         pgrx::check_for_interrupts!();
-        if self.gone || process::is_reload_asked_for() || self.has_new_orders(retiring) {
+        if self.gone
+            || process::is_reload_asked_for()
+            || self.has_new_orders(retiring)
+            || self.is_called(retiring)
+        {
             return;
         }
         let mut timeout =

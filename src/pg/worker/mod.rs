@@ -119,6 +119,8 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
         };
         let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, exit, guc::quarantine(), now));
         shmem::wake(wakes.unwrap_or_default());
+        let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));
+        latches.into_iter().flatten().for_each(shmem::wake_latch);
     }
 }
 

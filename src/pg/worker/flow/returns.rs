@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::{complain, now, Cargo, Flow, Index, PAUSE};
-use crate::delivery::couriers::{Couriers, Return};
+use crate::delivery::couriers::{Collected, Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::ledger::{Landing, Micros, Sentence, Setback};
 use crate::pg::process;
@@ -33,6 +33,8 @@ struct Landed {
     /// What Algolia has said of the latest of the refused ones.
     complaint: Option<String>,
     setback: Option<Reverse>,
+    /// The indexing task of what has arrived.
+    task: Option<i64>,
     /// How many older versions of its objects were deleted.
     superseded: i64,
     /// A request of the batch may still be executed: until when its objects are held. Their versions stay in the queue
@@ -107,7 +109,9 @@ impl Landed {
 
 impl Flow {
     pub(super) fn settle_returns(&mut self) {
-        let returns = self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
+        let Collected { returns, replies } =
+            self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
+        self.note_replies(replies);
         let mut landed = Vec::with_capacity(returns.len());
         for Return { flight, report } in returns {
             match self.cargo.remove(&flight) {
@@ -118,6 +122,7 @@ impl Flow {
         if landed.is_empty() {
             return;
         }
+        self.note_tasks(&landed);
         self.delete_delivered(&mut landed);
         for batch in &mut landed {
             self.bury_refused(batch);
@@ -127,9 +132,18 @@ impl Flow {
         }
     }
 
+    /// Tells by what it can be seen that the index has what was delivered.
+    fn note_tasks(&self, landed: &[Landed]) {
+        if let Some(mut ledger) = shmem::ledger() {
+            for batch in landed {
+                batch.task.into_iter().for_each(|task| ledger.note_task(self.slot, batch.flight, task));
+            }
+        }
+    }
+
     /// Finds out what the rows of a batch came to.
     fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
-        let Report { outcome, delivered, refused, host, may_come_late, .. } = report;
+        let Report { outcome, delivered, last_task, refused, host, may_come_late, .. } = report;
         let has_versions = cargo.objects.iter().any(Option::is_some);
         let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
         let arrived = matches!(outcome, Outcome::Delivered { .. });
@@ -150,6 +164,10 @@ impl Flow {
             waiting: Vec::new(),
             complaint: None,
             setback: None,
+            task: match outcome {
+                Outcome::Delivered { task_id } => task_id.max(last_task),
+                _ => last_task,
+            },
             superseded: 0,
             held_until,
         };

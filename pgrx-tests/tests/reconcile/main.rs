@@ -1,0 +1,12 @@
+//! `reconcile`: what Algolia has lost or should not have is found, counted and mended, and nothing else is.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+#[path = "../support/mod.rs"]
+mod client;
+
+mod append;
+mod input;
+mod mirror;
+mod motion;
+mod support;
+mod trouble;

@@ -1,0 +1,71 @@
+//! What the tests of `reconcile` share: the call, and an index that somebody else has written to.
+
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+use serde_json::{json, Value};
+
+use crate::client;
+
+/// What `reconcile` returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) checked: i64,
+    pub(crate) missing: i64,
+    pub(crate) different: i64,
+    pub(crate) orphaned: i64,
+    pub(crate) repaired: i64,
+}
+
+/// Calls `reconcile` with these arguments.
+pub(crate) fn try_reconcile(db: &mut Client, arguments: &str) -> Result<Found, postgres::Error> {
+    let row = db.query_one(&format!("select * from audit_algolia.reconcile({arguments})"), &[])?;
+    Ok(Found {
+        checked: row.get("checked"),
+        missing: row.get("missing"),
+        different: row.get("different"),
+        orphaned: row.get("orphaned"),
+        repaired: row.get("repaired"),
+    })
+}
+
+#[track_caller]
+pub(crate) fn reconcile(db: &mut Client, arguments: &str) -> Found {
+    try_reconcile(db, arguments).unwrap()
+}
+
+/// What is found where all is well.
+pub(crate) fn well(checked: i64) -> Found {
+    Found { checked, ..Found::default() }
+}
+
+#[track_caller]
+pub(crate) fn wait_for_empty_queue(db: &mut Client) {
+    wait_until("an empty queue", SOON, || {
+        db.query_one("select count(*) from audit_algolia.queue", &[]).unwrap().get::<_, i64>(0) == 0
+    });
+}
+
+/// Writes records to an index past the extension.
+pub(crate) fn write(stage: &Stage, index: &str, action: &str, records: &[Value]) {
+    let requests: Vec<Value> =
+        records.iter().map(|record| json!({"action": action, "body": record})).collect();
+    let answer = client::Client::of(&stage.standin)
+        .post(&format!("/1/indexes/{index}/batch"), &json!({ "requests": requests }));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// Takes records out of an index.
+pub(crate) fn lose(stage: &Stage, index: &str, ids: &[&str]) {
+    let records: Vec<Value> = ids.iter().map(|id| json!({ "objectID": id })).collect();
+    write(stage, index, "deleteObject", &records);
+}
+
+/// The SQLSTATE, message and hint of an error.
+#[track_caller]
+pub(crate) fn error(result: Result<Found, postgres::Error>) -> (String, String, String) {
+    let error = result.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    let hint = error.hint().unwrap_or_default().to_owned();
+    (error.code().code().to_owned(), error.message().to_owned(), hint)
+}

@@ -1,0 +1,193 @@
+//! What is asked of Algolia on behalf of a session, and what is answered: which records an index holds.
+//!
+//! Questions and answers travel through the mailbox as JSON. Of records only fingerprints come back.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::delivery::transport::Method;
+use crate::record::Fingerprint;
+
+/// Records on one page of an index.
+const PAGE: usize = 1000;
+
+/// Something to be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// What these objects of an index are; 1,000 at most.
+    Objects { index: String, ids: Vec<String> },
+    /// Which objects an index has, page by page.
+    Page {
+        index: String,
+        /// Only those whose ids begin with it are told.
+        prefix: String,
+        /// Only those that match are looked at, in Algolia's grammar.
+        filters: Option<String>,
+        /// What the page before came with.
+        cursor: Option<String>,
+    },
+    /// Whether what was sent to an index has been carried out up to a task.
+    Task { index: String, task: i64 },
+}
+
+/// What was found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The objects in the order of the question; nothing for those that are not there.
+    Objects(Vec<Option<Fingerprint>>),
+    /// Ids, and what leads to the next page, if there is one.
+    Page { ids: Vec<String>, cursor: Option<String> },
+    /// Whether it has been carried out.
+    Task { published: bool },
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// One bounded line without secrets.
+    pub reason: String,
+    /// What to change.
+    pub hint: String,
+}
+
+/// What an asker can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TroubleKind {
+    /// Ask again later.
+    Passing,
+    /// The key may not read, or not this index.
+    Rights,
+    /// Somebody has to change something else.
+    Refused,
+    /// Nothing is configured to ask with.
+    NotConfigured,
+}
+
+/// What comes back to whoever asked.
+pub type Reply = Result<Answer, Trouble>;
+
+impl Question {
+    /// The index in question.
+    pub fn index(&self) -> &str {
+        match self {
+            Question::Objects { index, .. } | Question::Page { index, .. } | Question::Task { index, .. } => {
+                index
+            }
+        }
+    }
+
+    pub(super) fn method(&self) -> Method {
+        match self {
+            Question::Task { .. } => Method::Get,
+            Question::Objects { .. } | Question::Page { .. } => Method::Post,
+        }
+    }
+
+    /// The path under `/1/indexes/`; `segment` is the encoded name of the index.
+    pub(super) fn path(&self, segment: &str) -> String {
+        match self {
+            Question::Objects { .. } => "/1/indexes/*/objects".to_owned(),
+            Question::Page { .. } => format!("/1/indexes/{segment}/browse"),
+            Question::Task { task, .. } => format!("/1/indexes/{segment}/task/{task}"),
+        }
+    }
+
+    pub(super) fn body(&self) -> String {
+        match self {
+            Question::Objects { index, ids } => {
+                let wanted: Vec<_> =
+                    ids.iter().map(|id| json!({"indexName": index, "objectID": id})).collect();
+                json!({ "requests": wanted }).to_string()
+            }
+            // All else is in the cursor.
+            Question::Page { cursor: Some(cursor), .. } => json!({ "cursor": cursor }).to_string(),
+            Question::Page { filters, .. } => {
+                let mut body = json!({"hitsPerPage": PAGE, "attributesToRetrieve": ["objectID"]});
+                if let Some(filters) = filters {
+                    body["filters"] = json!(filters);
+                }
+                body.to_string()
+            }
+            Question::Task { .. } => String::new(),
+        }
+    }
+
+    /// The answer when there is no such index: it comes into being with its first record.
+    pub(super) fn of_nothing(&self) -> Answer {
+        match self {
+            Question::Objects { ids, .. } => Answer::Objects(vec![None; ids.len()]),
+            Question::Page { .. } => Answer::Page { ids: Vec::new(), cursor: None },
+            Question::Task { .. } => Answer::Task { published: true },
+        }
+    }
+
+    /// The answer when what there is cannot be what was sent.
+    pub(super) fn of_something_else(&self) -> Answer {
+        match self {
+            Question::Objects { ids, .. } => Answer::Objects(vec![Some(Fingerprint::FOREIGN); ids.len()]),
+            other => other.of_nothing(),
+        }
+    }
+
+    /// Reads the body of an answer; nothing if it is none.
+    pub(super) fn read(&self, body: &[u8]) -> Option<Answer> {
+        match self {
+            Question::Objects { ids, .. } => {
+                let Results { results } = serde_json::from_slice(body).ok()?;
+                let prints = results.iter().map(|found| found.map(|text| Fingerprint::of(text.get())));
+                (results.len() == ids.len()).then(|| Answer::Objects(prints.collect()))
+            }
+            Question::Page { prefix, .. } => {
+                let Hits { hits, cursor } = serde_json::from_slice(body).ok()?;
+                let ids = hits.into_iter().map(|hit| hit.id).filter(|id| id.starts_with(prefix));
+                let ids = ids.collect();
+                Some(Answer::Page { ids, cursor: cursor.filter(|cursor| !cursor.is_empty()) })
+            }
+            Question::Task { .. } => {
+                let Status { status } = serde_json::from_slice(body).ok()?;
+                Some(Answer::Task { published: status == "published" })
+            }
+        }
+    }
+
+    /// Two questions for one whose answer is too long; nothing if it cannot be cut.
+    pub(super) fn halves(&self) -> Option<(Question, Question)> {
+        let Question::Objects { index, ids } = self else {
+            return None;
+        };
+        let (one, other) = ids.split_at_checked(ids.len() / 2).filter(|(one, _)| !one.is_empty())?;
+        let part = |ids: &[String]| Question::Objects { index: index.clone(), ids: ids.to_vec() };
+        Some((part(one), part(other)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Results<'a> {
+    #[serde(borrow)]
+    results: Vec<Option<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Hit>,
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(rename = "objectID")]
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    status: String,
+}
+
+#[cfg(test)]
+#[path = "question_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! Questions as requests, and answers as they are read.
+#![forbid(unsafe_code)]
+
+use super::*;
+
+fn objects(ids: &[&str]) -> Question {
+    Question::Objects { index: "a/b".to_owned(), ids: ids.iter().map(|id| (*id).to_owned()).collect() }
+}
+
+fn page(cursor: Option<&str>) -> Question {
+    Question::Page {
+        index: "a".to_owned(),
+        prefix: "p:".to_owned(),
+        filters: Some("\"ts\" >= 1".to_owned()),
+        cursor: cursor.map(str::to_owned),
+    }
+}
+
+#[test]
+fn objects_are_asked_for_by_index_and_id() {
+    let question = objects(&["1", "x\"y"]);
+    assert_eq!((question.method(), question.path("a%2Fb").as_str()), (Method::Post, "/1/indexes/*/objects"));
+    let body: serde_json::Value = serde_json::from_str(&question.body()).unwrap();
+    let wanted = json!([{"indexName": "a/b", "objectID": "1"}, {"indexName": "a/b", "objectID": "x\"y"}]);
+    assert_eq!(body["requests"], wanted);
+}
+
+#[test]
+fn of_objects_the_fingerprints_are_read_in_order() {
+    let question = objects(&["1", "2"]);
+    let body =
+        br#"{"results":[null,{"objectID":"2","b":[1.50],"a":null}],"message":"ObjectID 1 does not exist."}"#;
+    let print = Fingerprint::of(r#"{"a":null,"b":[1.5],"objectID":"2"}"#);
+    assert_eq!(question.read(body), Some(Answer::Objects(vec![None, Some(print)])));
+    for wrong in [&b"{\"results\":[null]}"[..], b"{\"results\":[null,{", b"<html>", b"{}"] {
+        assert_eq!(question.read(wrong), None, "{}", String::from_utf8_lossy(wrong));
+    }
+}
+
+#[test]
+fn a_record_nested_deeply_is_read_all_the_same() {
+    let deep = format!("{{\"results\":[{{\"d\":{}{}}}]}}", "[".repeat(1000), "]".repeat(1000));
+    assert_eq!(
+        objects(&["1"]).read(deep.as_bytes()),
+        Some(Answer::Objects(vec![Some(Fingerprint::UNREADABLE)]))
+    );
+}
+
+#[test]
+fn pages_follow_the_cursor_alone() {
+    let first: serde_json::Value = serde_json::from_str(&page(None).body()).unwrap();
+    let wanted = json!({"hitsPerPage": 1000, "attributesToRetrieve": ["objectID"], "filters": "\"ts\" >= 1"});
+    assert_eq!(first, wanted);
+    assert_eq!(page(Some("c+=")).body(), r#"{"cursor":"c+="}"#);
+    assert_eq!(page(None).path("a%2Fb"), "/1/indexes/a%2Fb/browse");
+}
+
+#[test]
+fn of_a_page_the_ids_with_the_prefix_are_told() {
+    let body = br#"{"hits":[{"objectID":"p:1"},{"objectID":"q:1"},{"objectID":"p:2"}],"cursor":"c"}"#;
+    let ids = vec!["p:1".to_owned(), "p:2".to_owned()];
+    assert_eq!(page(None).read(body), Some(Answer::Page { ids, cursor: Some("c".to_owned()) }));
+    let last = Some(Answer::Page { ids: Vec::new(), cursor: None });
+    assert_eq!(page(None).read(br#"{"hits":[],"nbHits":0}"#), last);
+    assert_eq!(page(None).read(br#"{"hits":[],"cursor":""}"#), last);
+    assert_eq!(page(None).read(br#"{"message":"none"}"#), None);
+}
+
+#[test]
+fn a_task_is_asked_for_without_a_body() {
+    let question = Question::Task { index: "a".to_owned(), task: 7 };
+    assert_eq!((question.method(), question.path("a").as_str()), (Method::Get, "/1/indexes/a/task/7"));
+    assert_eq!(question.read(br#"{"status":"published"}"#), Some(Answer::Task { published: true }));
+    let pending = question.read(br#"{"status":"notPublished","pendingTask":true}"#);
+    assert_eq!(pending, Some(Answer::Task { published: false }));
+}
+
+#[test]
+fn questions_for_several_objects_can_be_cut() {
+    let (one, other) = objects(&["1", "2", "3"]).halves().unwrap();
+    assert_eq!((one, other), (objects(&["1"]), objects(&["2", "3"])));
+    assert_eq!(objects(&["1"]).halves(), None);
+    assert_eq!(page(None).halves(), None);
+}
+
+#[test]
+fn questions_and_replies_survive_the_mailbox() {
+    for question in [objects(&["1", "\\:é"]), page(Some("c")), page(None)] {
+        let bytes = serde_json::to_vec(&question).unwrap();
+        assert_eq!(serde_json::from_slice::<Question>(&bytes).unwrap(), question);
+    }
+    let trouble = Trouble { kind: TroubleKind::Rights, reason: "r".to_owned(), hint: "h".to_owned() };
+    let print = Fingerprint::of("{}");
+    for reply in [Err(trouble), Ok(Answer::Objects(vec![None, Some(print)])), Ok(question_page())] {
+        let bytes = serde_json::to_vec(&reply).unwrap();
+        assert_eq!(serde_json::from_slice::<Reply>(&bytes).unwrap(), reply);
+    }
+}
+
+fn question_page() -> Answer {
+    Answer::Page { ids: vec!["1".to_owned()], cursor: None }
+}

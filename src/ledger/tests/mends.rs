@@ -1,0 +1,48 @@
+//! Objects held by sessions, and the tasks that tell when the index has what was delivered.
+
+use super::*;
+
+const PID: i32 = 4711;
+
+#[test]
+fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
+    let mut ledger = ledger(1);
+    let mend = ledger.begin_mend(PID, DB, 1, 77).expect("a lane is opened where there is none");
+    let lane = ledger.find_lane(DB, 1).unwrap();
+    ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
+    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), Some(mend), "once more by the same session");
+    assert_eq!(ledger.begin_mend(PID + 1, DB, 1, 77), None);
+
+    let (_, span, ..) = next_span(&mut ledger, HUNGRY, 0).unwrap();
+    assert!(matches!(ledger.claim_object(0, lane, 77, 2048), Claim::HeldBy(_)));
+    ledger.claimed(0, Some(span), None);
+    ledger.claim_ended(0);
+    while next_span(&mut ledger, HUNGRY, 0).is_some() {
+        ledger.claimed(0, None, None);
+        ledger.claim_ended(0);
+    }
+    let wakes = ledger.end_mends(PID, DB, &[mend, mend]);
+    assert_eq!(wakes.iter().count(), 1);
+    assert!(next_span(&mut ledger, HUNGRY, 0).is_some_and(|(_, span, ..)| span.lo <= 2048 && span.hi >= 2048));
+    assert_eq!(ledger.claim_object(0, lane, 77, 2048), Claim::Taken);
+    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), None, "a version is on its way");
+    ledger.end_mends(PID, DB, &[mend]);
+    assert!(
+        matches!(ledger.claim_object(0, lane, 77, 2048), Claim::HeldBy(1)),
+        "the worker's is not let go of"
+    );
+}
+
+#[test]
+fn the_latest_task_is_known_before_its_batch_has_landed() {
+    let mut ledger = ledger(1);
+    ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
+    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    let lane = ledger.find_lane(DB, 1).unwrap();
+    let flight = fly(&mut ledger, 0, lane, &[2048], None);
+    ledger.note_task(0, flight, 12);
+    ledger.note_task(0, flight, 11);
+    assert_eq!(ledger.lane(lane).unwrap().last_task, 12);
+    ledger.settled(0, flight, &[2048], 0);
+    assert_eq!(ledger.lane(lane).unwrap().last_task, 12);
+}

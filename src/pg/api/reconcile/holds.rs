@@ -1,0 +1,83 @@
+//! The objects that this session's transaction puts right: none of them is delivered until it ends.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::ledger::{object_hash, Mend};
+use crate::pg::api::my_database;
+use crate::pg::report::{failure, reported};
+use crate::pg::shmem;
+
+/// Most objects that a transaction can hold, a quarter of what there is room for.
+pub(super) const MOST: usize = crate::ledger::OBJECTS / 8;
+/// So many are let go of before others may have the ledger.
+const AT_A_TIME: usize = 1000;
+
+thread_local! {
+    static HELD: Cell<Vec<Mend>> = const { Cell::new(Vec::new()) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Holds an object, told by what the queue knows it by; `false` when a version of it is on its way, or it is one too many.
+pub(super) fn hold(index_id: i32, object: &str) -> bool {
+    if !REGISTERED.replace(true) {
+        // SAFETY: a guarded function that lives as long as the library.
+        unsafe { pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut()) };
+    }
+    let mut held = HELD.take();
+    let mend = (held.len() < MOST).then(|| begin(index_id, object)).flatten();
+    held.extend(mend);
+    HELD.set(held);
+    mend.is_some()
+}
+
+/// Whether the transaction can hold no more.
+pub(super) fn are_all_taken() -> bool {
+    let held = HELD.take();
+    let is_full = held.len() >= MOST;
+    HELD.set(held);
+    is_full
+}
+
+fn begin(index_id: i32, object: &str) -> Option<Mend> {
+    shmem::ledger()?.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
+}
+
+fn my_pid() -> i32 {
+    // SAFETY: reads what is set when the session begins.
+    unsafe { pg_sys::MyProcPid }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::*;
+    match event {
+        // Nobody would let go of them when another session commits it, or none does.
+        XACT_EVENT_PRE_PREPARE => {
+            let held = HELD.take();
+            let is_holding = !held.is_empty();
+            HELD.set(held);
+            if is_holding {
+                let refusal = failure(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    "cannot prepare a transaction that has mended records of a mirrored table",
+                    "Commit it, or call audit_algolia.reconcile() in a transaction of its own.",
+                );
+                if let Err(report) = reported::<()>(Err(refusal)) {
+                    report.report(PgLogLevel::ERROR);
+                }
+            }
+        }
+        // What has been queued can be seen now, or never will be. Nothing here raises.
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT => {
+            for mends in HELD.take().chunks(AT_A_TIME) {
+                let wakes =
+                    shmem::ledger().map(|mut ledger| ledger.end_mends(my_pid(), my_database(), mends));
+                shmem::wake(wakes.unwrap_or_default());
+            }
+        }
+        _ => (),
+    }
+}

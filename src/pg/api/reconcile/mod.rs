@@ -1,0 +1,241 @@
+//! `reconcile`: what an index holds, compared with what it is to hold; and the mends, queued as any other work.
+//!
+//! The session reads the table and the queue, and asks a worker what Algolia has. It never waits for the network itself,
+//! keeps a page of rows and a bounded number of suspects in memory, and obeys interrupts all along.
+//!
+//! At any moment rows are being written, queued, delivered and indexed. So a first look only makes suspects; what is
+//! counted has been confirmed (`suspects.rs`): nothing was waiting in the queue, everything delivered had been indexed,
+//! and the row was the same after Algolia had been asked as before.
+
+mod holds;
+mod inquiry;
+mod orphans;
+mod suspects;
+mod walk;
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::{as_owner, caller, refuse_read_only, Table};
+use crate::pg::capture::{Present, Writer};
+use crate::pg::latest::first_row;
+use crate::pg::owner::{as_user, set_locally, set_output_aside};
+use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::pg::rules::SourceRules;
+use crate::record::Operation;
+use crate::rules::Mode;
+use inquiry::Inquiry;
+
+/// What was found, and done about it.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    checked: i64,
+    missing: i64,
+    different: i64,
+    orphaned: i64,
+    repaired: i64,
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the columns' names off the type")]
+fn reconcile(
+    source: Option<pg_sys::Oid>,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    repair: Option<bool>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(checked, i64),
+            name!(missing, i64),
+            name!(different, i64),
+            name!(orphaned, i64),
+            name!(repaired, i64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let repair = repair.unwrap_or(false);
+    if repair {
+        refuse_read_only(c"audit_algolia.reconcile(repair => true)");
+    }
+    let window = Window { since: finite(since), until: finite(until) };
+    reported(compare(source, window, repair)).map(|found| {
+        let Tally { checked, missing, different, orphaned, repaired } = found;
+        TableIterator::once((checked, missing, different, orphaned, repaired))
+    })
+}
+
+/// From when on and until when rows are compared, in microseconds since the server's epoch; the end is not part of it.
+#[derive(Clone, Copy)]
+struct Window {
+    since: Option<i64>,
+    until: Option<i64>,
+}
+
+/// Infinity is no bound.
+fn finite(moment: Option<TimestampWithTimeZone>) -> Option<i64> {
+    moment.map(i64::from).filter(|micros| *micros != i64::MIN && *micros != i64::MAX)
+}
+
+impl Window {
+    fn is_bounded(self) -> bool {
+        self.since.is_some() || self.until.is_some()
+    }
+}
+
+/// A source that is being compared.
+struct Comparison<'a> {
+    table: &'a Table,
+    id: i32,
+    rules: SourceRules,
+    inquiry: Inquiry,
+    window: Window,
+    /// Of a mirrored table, its rows as they are now.
+    present: Option<Present>,
+    /// Where mends go.
+    writer: Option<Writer>,
+    tally: Tally,
+}
+
+fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome<Tally> {
+    if let (Some(since), Some(until)) = (window.since, window.until) {
+        if since > until {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "since must not be later than until",
+                "Rows are compared from since on, up to but without until.",
+            ));
+        }
+    }
+    let caller = caller();
+    let (table, sources) = as_owner(|| {
+        let table = Table::of(source, caller)?;
+        let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+        let mut sources = Vec::new();
+        for (id, _) in super::sources::sources_of(&table, None)? {
+            if let Some(rules) = SourceRules::load(id, table.oid, &table.bare_name, &names)? {
+                sources.push((id, rules));
+            }
+        }
+        Ok((table, sources))
+    })?;
+    let told = sources.iter().find(|(_, rules)| rules.are_changes());
+    if let Some((_, rules)) = told {
+        return Err(changes_are_not_compared(&table, &rules.operations));
+    }
+    if window.is_bounded() && sources.iter().any(|(_, rules)| rules.time_column.is_none()) {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("table {} is watched without a time_column, so since and until mean nothing", table.name),
+            "Leave since and until out, or watch the table with its time_column.",
+        ));
+    }
+    let mut total = Tally::default();
+    for (id, rules) in sources {
+        let found = compare_source(&table, caller, (id, rules), window, repair)?;
+        total.checked += found.checked;
+        total.missing += found.missing;
+        total.different += found.different;
+        total.orphaned += found.orphaned;
+        total.repaired += found.repaired;
+    }
+    if holds::are_all_taken() {
+        failure(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("one transaction can mend {} records of mirrored tables at most", holds::MOST),
+            "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
+        )
+        .warn();
+    }
+    Ok(total)
+}
+
+fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Failure> {
+    let words: Vec<&str> = operations.iter().map(|operation| operation.word()).collect();
+    failure(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("the records of table {} tell of changes, which cannot be told from its rows", table.name),
+        "A table can be compared that is mirrored, or of which only inserts are watched.",
+    )
+    .with_detail(format!("It is watched in append mode for {}.", words.join(", ")))
+}
+
+/// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where mends would not be.
+fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
+    let arguments = [(pg_sys::INT4OID, source.into())];
+    let query = include_str!("../../../../sql/is_backfilled.sql");
+    if first_row(query, &arguments, |row| Ok(row.get::<bool>(1)))?.flatten() != Some(true) {
+        return Ok(());
+    }
+    let message = format!("a backfill of table {} is under way", table.name);
+    if repair {
+        return Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            message,
+            "Wait until audit_algolia.backfill_progress shows it as finished, or stop it by audit_algolia.cancel_backfill().",
+        ));
+    }
+    ereport!(
+        PgLogLevel::NOTICE,
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        message,
+        "Rows that it has not reached yet count as missing."
+    );
+    Ok(())
+}
+
+/// Of rows that could not be captured nothing waits in the queue.
+fn heed_repairs(index_id: i32) -> Outcome<()> {
+    let query = include_str!("../../../../sql/count_repairs_of_index.sql");
+    let count = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<i64>(1)))?;
+    let count = count.flatten().unwrap_or_default();
+    if count > 0 {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("{count} changes of the index's rows could not be captured yet, and wait to be repaired"),
+            "What they are about may count as missing, different or orphaned."
+        );
+    }
+    Ok(())
+}
+
+fn compare_source(
+    table: &Table,
+    caller: pg_sys::Oid,
+    (id, rules): (i32, SourceRules),
+    window: Window,
+    repair: bool,
+) -> Outcome<Tally> {
+    let (inquiry, neighbours) = as_owner(|| {
+        heed_backfill(table, id, repair)?;
+        heed_repairs(rules.index_id)?;
+        let index = inquiry::index_name(rules.index_id)?;
+        Ok((Inquiry::new(rules.index_id, index)?, orphans::neighbours(rules.index_id, id)?))
+    })?;
+    // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.
+    as_user(caller, || {
+        set_output_aside();
+        set_locally(c"row_security", c"off");
+        let present = match rules.mode {
+            Mode::Append => None,
+            Mode::Mirror => Some(Present::open(&rules, &walk::relations(table)?)?),
+        };
+        let writer = if repair { Some(Writer::open(rules.index_id, id)?) } else { None };
+        let is_mirrored = present.is_some();
+        let mut comparison =
+            Comparison { table, id, rules, inquiry, window, present, writer, tally: Tally::default() };
+        comparison.walk()?;
+        if is_mirrored {
+            comparison.find_orphans(&neighbours)?;
+        }
+        if let Some(writer) = comparison.writer.take() {
+            writer.close();
+        }
+        Ok(comparison.tally)
+    })
+}

@@ -1,0 +1,119 @@
+//! Objects of the index that have no row: looked for in mirrored tables alone. In append mode a record outlives its row.
+
+use std::collections::HashSet;
+
+use pgrx::pg_sys;
+
+use super::suspects::{Expects, Suspect};
+use super::{Comparison, Window};
+use crate::pg::capture::{identity_of_id, Key};
+use crate::pg::latest::all_rows;
+use crate::pg::report::Outcome;
+use crate::record::split_object_id;
+
+/// The seconds of Unix time at the server's epoch, 2000-01-01.
+const EPOCH: i64 = 946_684_800;
+
+/// Objects whose rows only a look at the whole table finds are looked for together, so many at a time.
+const AT_A_SCAN: usize = 100_000;
+
+/// Another source of the same index.
+pub(super) struct Neighbour {
+    prefix: String,
+    parts: usize,
+}
+
+/// The other sources of an index; call it with the owner's rights.
+pub(super) fn neighbours(index_id: i32, source: i32) -> Outcome<Vec<Neighbour>> {
+    let arguments = [(pg_sys::INT4OID, index_id.into()), (pg_sys::INT4OID, source.into())];
+    all_rows(include_str!("../../../../sql/neighbours.sql"), &arguments, |row| Neighbour {
+        prefix: row.get(1).unwrap_or_default(),
+        parts: usize::try_from(row.get::<i32>(2).unwrap_or_default()).unwrap_or_default(),
+    })
+}
+
+impl Neighbour {
+    /// Whether an object whose id begins with `prefix` may be one of the neighbour's. The longer prefix decides; behind a
+    /// shorter one the rest has to look like a key.
+    fn may_own(&self, id: &str, prefix: &str) -> bool {
+        let Some(rest) = id.strip_prefix(self.prefix.as_str()) else {
+            return false;
+        };
+        self.prefix.len() > prefix.len() || split_object_id(rest, self.parts).is_some()
+    }
+}
+
+impl Comparison<'_> {
+    /// Goes through the index, and settles what has no row.
+    pub(super) fn find_orphans(&mut self, neighbours: &[Neighbour]) -> Outcome<()> {
+        let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
+        let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part));
+        let (mut objects, mut suspects, mut cursor) = (Vec::new(), Vec::new(), None);
+        loop {
+            let (ids, next) = self.inquiry.page(&prefix, filters.as_deref(), cursor)?;
+            let ours = ids.into_iter().filter(|id| !neighbours.iter().any(|one| one.may_own(id, &prefix)));
+            objects.extend(ours.map(|id| self.object(id, is_hidden)));
+            let is_over = next.is_none();
+            if !is_hidden || is_over || objects.len() >= AT_A_SCAN {
+                let without: HashSet<String> = self
+                    .without_row(&objects.iter().collect::<Vec<_>>())?
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect();
+                let found = std::mem::take(&mut objects).into_iter();
+                suspects.extend(found.filter(|object: &Suspect| without.contains(&object.id)));
+            }
+            if is_over || Suspect::are_many(&suspects) {
+                self.settle(std::mem::take(&mut suspects))?;
+            }
+            if is_over {
+                return Ok(());
+            }
+            cursor = next;
+            pgrx::check_for_interrupts!();
+        }
+    }
+
+    /// An object of the index, which is an orphan if it has no row.
+    fn object(&self, id: String, is_hidden: bool) -> Suspect {
+        let rest = id.strip_prefix(self.rules.object_prefix.as_str()).unwrap_or_default();
+        let key = match split_object_id(rest, self.rules.object_id.len()) {
+            None => Key::Impossible,
+            Some(_) if is_hidden => Key::Hidden,
+            Some(parts) => Key::Known(parts),
+        };
+        let object = identity_of_id(&id);
+        Suspect { id, object, key, expects: Expects::Nothing, record: Vec::new() }
+    }
+
+    /// The ids of those objects that have no row now, nor one that somebody is about to write or remove.
+    pub(super) fn without_row<'s>(&self, suspects: &[&'s Suspect]) -> Outcome<Vec<&'s str>> {
+        let Some(present) = &self.present else {
+            return Ok(Vec::new());
+        };
+        let objects: Vec<_> =
+            suspects.iter().map(|suspect| (&suspect.key, suspect.object.as_str())).collect();
+        let without = present.without_row(&objects)?;
+        let without = suspects.iter().zip(without).filter(|(_, without)| *without);
+        Ok(without.map(|(suspect, _)| suspect.id.as_str()).collect())
+    }
+
+    /// The window in Algolia's grammar. Times are kept to the millisecond there: at its edges it may take in one record
+    /// more, which is looked up like the others, or one less.
+    fn time_filter(&self) -> Option<String> {
+        let Window { since, until } = self.window;
+        let time = self.rules.time_column.as_ref()?;
+        let attribute = &self.rules.columns.iter().find(|column| column.name == *time)?.attribute;
+        let attribute = attribute.replace('\\', "\\\\").replace('"', "\\\"");
+        let seconds = |micros: i64| {
+            let unix = micros.div_euclid(1_000_000).saturating_add(EPOCH);
+            format!("{unix}.{:06}", micros.rem_euclid(1_000_000))
+        };
+        let bounds = [(">=", since), ("<", until)];
+        let tests = bounds.iter().filter_map(|(operator, bound)| {
+            Some(format!("\"{attribute}\" {operator} {}", seconds((*bound)?)))
+        });
+        let tests: Vec<String> = tests.collect();
+        (!tests.is_empty()).then(|| tests.join(" AND "))
+    }
+}

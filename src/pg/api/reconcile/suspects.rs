@@ -1,0 +1,250 @@
+//! Objects that may not be in the index what they are to be: confirmed, counted, mended.
+
+use std::collections::HashSet;
+
+use pgrx::memcxt::PgMemoryContexts;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::{holds, Comparison};
+use crate::pg::api::as_owner;
+use crate::pg::capture::{identity_of, Key, Writer};
+use crate::pg::latest::{all_rows, Cursor};
+use crate::pg::report::Outcome;
+use crate::record::Fingerprint;
+
+/// Suspects are confirmed together when there are so many, or so many bytes of them.
+const MANY: usize = 10_000;
+const MANY_BYTES: usize = 16 << 20;
+/// How often is looked again whether an object has no row, while rows of its index go on being queued.
+const ROUNDS: usize = 4;
+/// Rows of the queue read at a time.
+const FETCH: i64 = 1000;
+
+/// An object that has to be looked at once more.
+pub(super) struct Suspect {
+    /// Its objectID.
+    pub(super) id: String,
+    /// By what the queue knows it.
+    pub(super) object: String,
+    /// How its row is found in a mirrored table.
+    pub(super) key: Key,
+    pub(super) expects: Expects,
+    /// What is sent once more to mend it. Of a mirrored table that is found out when it is mended.
+    pub(super) record: Vec<u8>,
+}
+
+/// What the index is to hold of an object.
+pub(super) enum Expects {
+    /// The record of a row.
+    Row { print: Fingerprint, place: Place },
+    /// Nothing: it has no row.
+    Nothing,
+}
+
+/// One version of a row, and where it is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    table: u32,
+    ctid: String,
+    xmin: String,
+}
+
+impl Place {
+    /// Reads tableoid, ctid and xmin, which are columns of a row from `first` on.
+    ///
+    /// # Safety
+    /// `value` returns the columns' values.
+    pub(super) unsafe fn read(value: impl Fn(usize) -> Option<pg_sys::Datum>, first: usize) -> Place {
+        // SAFETY: handed on to the caller; the columns have these types.
+        unsafe {
+            let text = |place| value(place).and_then(|datum| String::from_datum(datum, false));
+            Place {
+                table: value(first)
+                    .and_then(|oid| pg_sys::Oid::from_datum(oid, false))
+                    .map_or(0, |oid| oid.to_u32()),
+                ctid: text(first + 1).unwrap_or_default(),
+                xmin: text(first + 2).unwrap_or_default(),
+            }
+        }
+    }
+}
+
+impl Suspect {
+    pub(super) fn are_many(suspects: &[Suspect]) -> bool {
+        let bytes: usize = suspects.iter().map(|suspect| suspect.record.len() + suspect.id.len()).sum();
+        suspects.len() >= MANY || bytes >= MANY_BYTES
+    }
+
+    /// Whether what is in the index is what is to be there.
+    pub(super) fn is_as_expected(&self, found: Option<Fingerprint>) -> bool {
+        match &self.expects {
+            Expects::Row { print, .. } => found == Some(*print),
+            Expects::Nothing => found.is_none(),
+        }
+    }
+}
+
+impl Comparison<'_> {
+    /// Counts those of the suspects that are confirmed, and mends them if that is wanted.
+    pub(super) fn settle(&mut self, suspects: Vec<Suspect>) -> Outcome<()> {
+        let confirmed = self.confirmed(suspects)?;
+        for (suspect, found) in &confirmed {
+            match (&suspect.expects, found) {
+                (Expects::Row { .. }, None) => self.tally.missing += 1,
+                (Expects::Row { .. }, Some(_)) => self.tally.different += 1,
+                (Expects::Nothing, _) => self.tally.orphaned += 1,
+            }
+        }
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(());
+        };
+        self.tally.repaired += match &self.present {
+            Some(present) => {
+                let objects: Vec<_> =
+                    confirmed.iter().map(|(suspect, _)| (&suspect.key, suspect.id.as_str())).collect();
+                present.mend(&mut writer, &objects, |object| holds::hold(self.rules.index_id, object))?
+            }
+            None => send_again(&mut writer, confirmed.iter().map(|(suspect, _)| suspect.record.as_slice()))?,
+        };
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// The suspects that are not as they are to be, with what is in the index instead.
+    ///
+    /// Nothing of them was waiting at a time T, and all that had been delivered by then can be found in the index. Then
+    /// the index is asked. If a row is the same version afterwards, what it has been since before T, the index should
+    /// hold it. If there was no row before and is none afterwards, one may have come and gone meanwhile; so that is
+    /// looked at again, unless nothing has been queued.
+    fn confirmed(&self, mut suspects: Vec<Suspect>) -> Outcome<Vec<(Suspect, Option<Fingerprint>)>> {
+        for round in 1.. {
+            let enqueued = self.inquiry.enqueued();
+            suspects = self.not_waiting(suspects)?;
+            if suspects.is_empty() {
+                break;
+            }
+            self.inquiry.wait_until_indexed()?;
+            let ids: Vec<&str> = suspects.iter().map(|suspect| suspect.id.as_str()).collect();
+            let found = self.inquiry.objects(&ids)?;
+            let mut unlike: Vec<(Suspect, Option<Fingerprint>)> = suspects.into_iter().zip(found).collect();
+            unlike.retain(|(suspect, found)| !suspect.is_as_expected(*found));
+            let still = self.still_the_same(unlike.iter().map(|(suspect, _)| suspect))?;
+            let mut still = still.into_iter();
+            unlike.retain(|_| still.next().unwrap_or(false));
+            let rows_come_and_go =
+                unlike.iter().any(|(suspect, _)| matches!(suspect.expects, Expects::Nothing));
+            if !rows_come_and_go || round == ROUNDS || enqueued == self.inquiry.enqueued() {
+                let (suspects, found): (Vec<_>, Vec<_>) = unlike.into_iter().unzip();
+                let waiting = self.waiting(&suspects)?;
+                let confirmed = suspects.into_iter().zip(found);
+                return Ok(confirmed.filter(|(suspect, _)| !waiting.contains(&suspect.object)).collect());
+            }
+            suspects = unlike.into_iter().map(|(suspect, _)| suspect).collect();
+        }
+        Ok(Vec::new())
+    }
+
+    /// Leaves out what is yet to be delivered, or has been refused.
+    fn not_waiting(&self, mut suspects: Vec<Suspect>) -> Outcome<Vec<Suspect>> {
+        let waiting = self.waiting(&suspects)?;
+        suspects.retain(|suspect| !waiting.contains(&suspect.object));
+        Ok(suspects)
+    }
+
+    /// Which of the suspects' objects are in the queue or among the dead letters at this moment.
+    fn waiting(&self, suspects: &[Suspect]) -> Outcome<HashSet<String>> {
+        if suspects.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let index_id = (pg_sys::INT4OID, pg_sys::Datum::from(self.rules.index_id));
+        as_owner(|| {
+            if self.present.is_some() {
+                let objects: Vec<&str> = suspects.iter().map(|suspect| suspect.object.as_str()).collect();
+                let Some(objects) = objects.into_datum() else { return Ok(HashSet::new()) };
+                let query = include_str!("../../../../sql/waiting_objects.sql");
+                let arguments = [index_id, (pg_sys::TEXTARRAYOID, objects)];
+                let found = all_rows(query, &arguments, |row| row.get::<String>(1))?;
+                return Ok(found.into_iter().flatten().collect());
+            }
+            // These have no index by object, and need none for anything else: they are read through, once for many.
+            let wanted: HashSet<&str> = suspects.iter().map(|suspect| suspect.object.as_str()).collect();
+            let arguments = [index_id, (pg_sys::INT4OID, pg_sys::Datum::from(self.id))];
+            let cursor = Cursor::open(include_str!("../../../../sql/waiting_records.sql"), &arguments);
+            let mut waiting = HashSet::new();
+            let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
+                for tuple in tuples {
+                    let mut is_null = true;
+                    // SAFETY: the query has one column, a text.
+                    let record = unsafe {
+                        let record = pg_sys::SPI_getbinval(*tuple, descriptor, 1, &mut is_null);
+                        String::from_datum(record, is_null)
+                    };
+                    let object = identity_of(&record.unwrap_or_default());
+                    if wanted.contains(object.as_str()) {
+                        waiting.insert(object);
+                    }
+                }
+                Ok(())
+            };
+            while cursor.fetch(FETCH, &mut read)?.is_some() {
+                pgrx::check_for_interrupts!();
+            }
+            cursor.close();
+            Ok(waiting)
+        })
+    }
+
+    /// Of each suspect whether its row is the version it was, or is still not there.
+    fn still_the_same<'s>(&self, suspects: impl Iterator<Item = &'s Suspect>) -> Outcome<Vec<bool>> {
+        let suspects: Vec<&Suspect> = suspects.collect();
+        let places = suspects.iter().filter_map(|suspect| match &suspect.expects {
+            Expects::Row { place, .. } => Some(place.ctid.clone()),
+            Expects::Nothing => None,
+        });
+        let places: Vec<String> = places.collect();
+        let alive = if places.is_empty() { HashSet::new() } else { self.alive(places)? };
+        let gone: Vec<&Suspect> =
+            suspects.iter().copied().filter(|suspect| matches!(suspect.expects, Expects::Nothing)).collect();
+        let gone: HashSet<&str> = self.without_row(&gone)?.into_iter().collect();
+        let still = suspects.iter().map(|suspect| match &suspect.expects {
+            Expects::Row { place, .. } => alive.contains(place),
+            Expects::Nothing => gone.contains(suspect.id.as_str()),
+        });
+        Ok(still.collect())
+    }
+
+    /// The rows' versions that are at these places now.
+    fn alive(&self, places: Vec<String>) -> Outcome<HashSet<Place>> {
+        let only = if self.table.kind == "p" { "" } else { "only " };
+        let query = format!(
+            "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {only}{} as t
+             where t.ctid = any ($1::pg_catalog.tid[])",
+            self.table.name
+        );
+        let Some(places) = places.into_datum() else { return Ok(HashSet::new()) };
+        let found = all_rows(&query, &[(pg_sys::TEXTARRAYOID, places)], |row| Place {
+            table: row.get::<pg_sys::Oid>(1).map_or(0, |oid| oid.to_u32()),
+            ctid: row.get(2).unwrap_or_default(),
+            xmin: row.get(3).unwrap_or_default(),
+        })?;
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// Queues records once more; returns how many.
+fn send_again<'r>(writer: &mut Writer, records: impl Iterator<Item = &'r [u8]>) -> Outcome<i64> {
+    let mut scratch = PgMemoryContexts::new("audit_algolia reconcile");
+    let mut sent = 0;
+    for record in records {
+        // SAFETY: the copy of a record lives until the flush that is due, or the one below.
+        if unsafe { scratch.switch_to(|_| writer.push(record)) } {
+            writer.flush()?;
+            // SAFETY: what was in it has been written.
+            unsafe { scratch.reset() };
+        }
+        sent += 1;
+    }
+    writer.flush()?;
+    Ok(sent)
+}

@@ -1,0 +1,195 @@
+//! The way through the table: each row that is to be in the index, against what is.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::suspects::{Expects, Place, Suspect};
+use super::{Comparison, Window};
+use crate::delivery::culprit::object_id;
+use crate::pg::api::preview::{filter_of, names_of, RowWriter};
+use crate::pg::api::Table;
+use crate::pg::capture::{columns, identity_of, Bound, Key};
+use crate::pg::filter::Filter;
+use crate::pg::latest::{all_rows, Cursor};
+use crate::pg::report::Outcome;
+use crate::pg::rules::SourceRules;
+use crate::record::Fingerprint;
+
+/// Rows fetched at a time.
+const FETCH: i64 = 100;
+/// Rows, and bytes of their records, that Algolia is asked for at a time.
+const CHUNK: usize = 1000;
+const CHUNK_BYTES: usize = 2 << 20;
+/// Behind the columns of the rules and the filter: tableoid, ctid, xmin.
+const PLACE_COLUMNS: usize = 3;
+
+/// The tables that a source's rows are in.
+pub(super) fn relations(table: &Table) -> Outcome<Vec<pg_sys::Oid>> {
+    if table.kind != "p" {
+        return Ok(vec![table.oid]);
+    }
+    let arguments = [(pg_sys::REGCLASSOID, table.oid.into())];
+    let found = all_rows(include_str!("../../../../sql/find_leaf_oids.sql"), &arguments, |row| row.get(1))?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// A row and what the index is to hold of it.
+pub(super) struct Expected {
+    suspect: Suspect,
+    bytes: usize,
+}
+
+/// What it takes to make records of the rows of a query.
+struct Reader<'a> {
+    rules: &'a SourceRules,
+    filter: Option<Filter>,
+    bound: Option<Bound>,
+    table_name: &'a str,
+    is_mirrored: bool,
+}
+
+impl Comparison<'_> {
+    /// Compares all rows of the window.
+    pub(super) fn walk(&mut self) -> Outcome<()> {
+        let names = RefCell::new(names_of(&self.rules));
+        let filter = filter_of(self.table, &self.rules, &names)?;
+        let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window);
+        let cursor = Cursor::open(&query, &arguments);
+        let mut bound = None;
+        let mut filter = filter;
+        let (mut chunk, mut bytes, mut suspects) = (Vec::new(), 0, Vec::new());
+        loop {
+            let mut reader = Reader {
+                rules: &self.rules,
+                filter: filter.take(),
+                bound: bound.take(),
+                table_name: &self.table.bare_name,
+                is_mirrored: self.present.is_some(),
+            };
+            // SAFETY: the rows are those of the query, as SPI has them.
+            let page =
+                cursor.fetch(FETCH, |descriptor, tuples| unsafe { reader.page(descriptor, tuples) })?;
+            (filter, bound) = (reader.filter, reader.bound);
+            let is_over = page.is_none();
+            for row in page.into_iter().flatten() {
+                bytes += row.bytes;
+                chunk.push(row.suspect);
+            }
+            if chunk.len() >= CHUNK || bytes >= CHUNK_BYTES || is_over {
+                self.tally.checked += chunk.len() as i64;
+                suspects.extend(self.unlike(std::mem::take(&mut chunk))?);
+                bytes = 0;
+                if is_over || Suspect::are_many(&suspects) {
+                    self.settle(std::mem::take(&mut suspects))?;
+                }
+            }
+            if is_over {
+                cursor.close();
+                return Ok(());
+            }
+            pgrx::check_for_interrupts!();
+        }
+    }
+
+    /// Those of the rows that the index does not hold as they are.
+    fn unlike(&self, rows: Vec<Suspect>) -> Outcome<Vec<Suspect>> {
+        let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let found = self.inquiry.objects(&ids)?;
+        Ok(rows
+            .into_iter()
+            .zip(found)
+            .filter(|(row, found)| !row.is_as_expected(*found))
+            .map(|(row, _)| row)
+            .collect())
+    }
+}
+
+/// The query for the rows of a window, with where each of them is behind the columns of `names`.
+fn query(
+    table: &Table,
+    rules: &SourceRules,
+    names: &[String],
+    window: Window,
+) -> (String, Vec<(pg_sys::Oid, pg_sys::Datum)>) {
+    let list: Vec<String> = names.iter().map(|name| format!("t.{}", spi::quote_identifier(name))).collect();
+    let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
+    if let Some(time) = &rules.time_column {
+        let time = spi::quote_identifier(time);
+        for (operator, bound) in [(">=", window.since), ("<", window.until)] {
+            if let Some(micros) = bound {
+                arguments.push((pg_sys::TIMESTAMPTZOID, pg_sys::Datum::from(micros)));
+                conditions.push(format!("t.{time} {operator} ${}", arguments.len()));
+            }
+        }
+    }
+    let conditions =
+        if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
+    // Rows of tables that inherit are not the table's: what happens to them is not captured.
+    let only = if table.kind == "p" { "" } else { "only " };
+    let query = format!(
+        "select {}, t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {only}{} as t{conditions}",
+        list.join(", "),
+        table.name,
+    );
+    (query, arguments)
+}
+
+impl Reader<'_> {
+    /// What the index is to hold of rows.
+    ///
+    /// # Safety
+    /// The rows are those of the query, with this descriptor.
+    unsafe fn page(
+        &mut self,
+        descriptor: pg_sys::TupleDesc,
+        tuples: &[pg_sys::HeapTuple],
+    ) -> Outcome<Vec<Expected>> {
+        // SAFETY: the descriptor is valid.
+        let columns = unsafe { columns(descriptor) };
+        let bound = match self.bound.take() {
+            Some(bound) => bound,
+            None => Bound::new(self.rules, &columns, self.table_name)?,
+        };
+        let writer = RowWriter::new(self.rules, &bound)?;
+        let evaluation = self.filter.as_ref().map(Filter::prepare);
+        let mut rows = Vec::with_capacity(tuples.len());
+        // SAFETY: the slot is for rows of the descriptor, and does not own them; values are read off rows that SPI has.
+        unsafe {
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
+            for tuple in tuples {
+                pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
+                if !evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
+                    continue;
+                }
+                let value = |place: usize| {
+                    let mut is_null = false;
+                    let value = pg_sys::SPI_getbinval(*tuple, descriptor, place as i32 + 1, &mut is_null);
+                    (!is_null).then_some(value)
+                };
+                if let Some(record) = writer.write(value)? {
+                    let key = if self.is_mirrored { Key::Known(bound.key(value)) } else { Key::Impossible };
+                    let place = Place::read(value, columns.len() - PLACE_COLUMNS);
+                    rows.push(expected(record, key, place));
+                }
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+        if let Some(evaluation) = evaluation {
+            evaluation.close();
+        }
+        drop(writer);
+        self.bound = Some(bound);
+        Ok(rows)
+    }
+}
+
+/// A record is kept only where it is what would be sent once more; a mirrored row is read again then.
+fn expected(record: Vec<u8>, key: Key, place: Place) -> Expected {
+    let text = String::from_utf8_lossy(&record);
+    let (print, bytes) = (Fingerprint::of(&text), record.len());
+    let (id, object) = (object_id(&text).unwrap_or_default(), identity_of(&text));
+    let record = if matches!(key, Key::Known(_)) { Vec::new() } else { record };
+    Expected { suspect: Suspect { id, object, key, expects: Expects::Row { print, place }, record }, bytes }
+}

@@ -1,0 +1,206 @@
+//! One table, or partition, of a source: its rows as they are at this moment, whoever is changing them.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+
+use pgrx::memcxt::PgMemoryContexts;
+use pgrx::pg_sys;
+
+use crate::pg::capture::key::KeyIndex;
+use crate::pg::capture::queue::storable;
+use crate::pg::capture::rows::{read, value_in, Slot};
+use crate::pg::capture::{attribute, columns, Bound};
+use crate::pg::filter::Filter;
+use crate::pg::report::Outcome;
+use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::subtransaction::guarded;
+use crate::record::identity;
+
+/// What is in the table under a key.
+pub(super) enum Look {
+    /// No row, or one that the filter keeps out.
+    Nothing,
+    /// Somebody is changing it.
+    InChange,
+    /// A row that belongs into the index; its record.
+    Row(Vec<u8>),
+}
+
+/// A table, or a partition of one.
+pub(super) struct Leaf {
+    relation: pg_sys::Relation,
+    bound: Bound,
+    key: KeyIndex,
+    filter: Option<Filter>,
+    /// For keys.
+    slot: Slot,
+}
+
+impl Leaf {
+    /// Binds the rules to a relation.
+    ///
+    /// # Safety
+    /// `relation` is open and locked.
+    pub(super) unsafe fn of(rules: &SourceRules, relation: pg_sys::Relation) -> Outcome<Leaf> {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            let name = std::ffi::CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr());
+            let bound = Bound::new(rules, &columns((*relation).rd_att), &name.to_string_lossy())?;
+            let key = KeyIndex::find(relation, &bound.key_places())?;
+            let filter = match &rules.filter {
+                None => None,
+                Some(text) => Some(Filter::compile(text, relation, rules.owner, Some)?),
+            };
+            let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual);
+            Ok(Leaf { relation, bound, key, filter, slot })
+        }
+    }
+
+    /// Closes it; the lock stays.
+    pub(super) fn close(&self) {
+        // SAFETY: opened by whoever called `of`, and used no more.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::relation_close(self.relation, pg_sys::NoLock as i32);
+        }
+    }
+
+    /// Looks for the row whose key has these texts, and whose record the identity is of.
+    ///
+    /// # Safety
+    /// The relation is open. What is allocated lives in the current memory context.
+    pub(super) unsafe fn look(&self, key: &[String], object: &str) -> Outcome<Look> {
+        // SAFETY: the slot is a virtual one for rows of the relation, and is filled as far as the key needs it.
+        unsafe {
+            for (place, text) in self.bound.key_places().into_iter().zip(key) {
+                let attribute = attribute((*self.relation).rd_att, place);
+                let Some(value) = input(text, (*attribute).atttypid)? else {
+                    return Ok(Look::Nothing);
+                };
+                *(*self.slot).tts_values.add(place) = value;
+                *(*self.slot).tts_isnull.add(place) = false;
+            }
+            let mut dirty = dirty();
+            let Some(live) = self.key.find_row(self.relation, self.slot, &mut dirty) else {
+                return Ok(Look::Nothing);
+            };
+            let look = if is_in_change(&dirty) { Ok(Look::InChange) } else { self.record_of(live, object) };
+            pg_sys::ExecDropSingleTupleTableSlot(live);
+            look
+        }
+    }
+
+    /// Goes through all rows, and takes those of `objects` out that have one which belongs into the index, or that
+    /// somebody is writing or removing.
+    ///
+    /// # Safety
+    /// The relation is open.
+    pub(super) unsafe fn leave_out_present(&self, objects: &mut HashSet<&str>) -> Outcome<()> {
+        let mut scratch = PgMemoryContexts::new("audit_algolia scan");
+        // SAFETY: scan and slot are given back below, or by the abort after an error; the snapshot outlives the scan.
+        unsafe {
+            let mut dirty = dirty();
+            let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
+            let scan = pg_sys::table_beginscan(self.relation, &mut dirty, 0, std::ptr::null_mut());
+            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+                pgrx::check_for_interrupts!();
+                let is_in_change = is_in_change(&dirty);
+                let found = scratch.switch_to(|_| self.object_in(slot, is_in_change, objects));
+                scratch.reset();
+                if let Some(found) = found? {
+                    objects.remove(found.as_str());
+                }
+            }
+            pg_sys::table_endscan(scan);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+        Ok(())
+    }
+
+    /// The object of a row, if it is one of `objects` and there.
+    ///
+    /// # Safety
+    /// The slot holds a row of the relation.
+    unsafe fn object_in(
+        &self,
+        slot: Slot,
+        is_in_change: bool,
+        objects: &HashSet<&str>,
+    ) -> Outcome<Option<String>> {
+        let pseudonymizer = pseudonymizer();
+        let mut object = Vec::new();
+        // SAFETY: handed on to the caller; as many values have been read as the rules need.
+        unsafe {
+            read(slot, self.bound.width);
+            let value = |place| value_in(slot, place);
+            self.bound.write_object(value, pseudonymizer.as_deref(), &mut object)?;
+        }
+        let object = identity(&storable(&object)).into_owned();
+        // SAFETY: handed on to the caller.
+        let is_there = objects.contains(object.as_str()) && (is_in_change || unsafe { self.belongs(slot) });
+        Ok(is_there.then_some(object))
+    }
+
+    /// Whether the filter lets a row through.
+    ///
+    /// # Safety
+    /// The slot holds a row of the relation.
+    unsafe fn belongs(&self, slot: Slot) -> bool {
+        let Some(evaluation) = self.filter.as_ref().map(Filter::prepare) else {
+            return true;
+        };
+        // SAFETY: handed on to the caller.
+        let belongs = unsafe { evaluation.accepts(slot) };
+        evaluation.close();
+        belongs
+    }
+
+    /// # Safety
+    /// The slot holds a row of the relation.
+    unsafe fn record_of(&self, slot: Slot, object: &str) -> Outcome<Look> {
+        // SAFETY: handed on to the caller.
+        if unsafe { !self.belongs(slot) } {
+            return Ok(Look::Nothing);
+        }
+        let pseudonymizer = pseudonymizer();
+        let (mut record, mut calendar) = (Vec::new(), ServerCalendar::current());
+        // SAFETY: handed on to the caller; as many values have been read as the rules need.
+        unsafe {
+            read(slot, self.bound.width);
+            let value = |place| value_in(slot, place);
+            self.bound.write(value, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
+        }
+        // Keys can be equal without being the same text, and then make different objects.
+        let is_same = identity(&storable(&record)) == object;
+        Ok(if is_same { Look::Row(record) } else { Look::Nothing })
+    }
+}
+
+/// A snapshot that shows what has not been committed, too, and tells so of the row it was asked about last. It consists of
+/// nothing but its kind.
+fn dirty() -> pg_sys::SnapshotData {
+    pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() }
+}
+
+/// Whether another transaction was writing or removing the row that the snapshot was asked about last.
+fn is_in_change(dirty: &pg_sys::SnapshotData) -> bool {
+    [dirty.xmin, dirty.xmax].iter().any(|writer| *writer != pg_sys::InvalidTransactionId)
+}
+
+/// A value of a type from its output text; nothing when it is none. An index may hold ids that no row has ever made.
+/// A server that is short of something, or is to stop, says nothing of the text: that is an error.
+fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
+    let Ok(text) = CString::new(text) else { return Ok(None) };
+    let value = guarded(|| {
+        let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        // SAFETY: look-ups in the system caches, then a call of the type's input function with a C string in the
+        // database's encoding. The value lives in the caller's memory context.
+        unsafe {
+            pg_sys::getTypeInputInfo(oid, &mut function, &mut parameter);
+            let length = text.as_bytes().len() as i32;
+            let local = pg_sys::pg_any_to_server(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
+            Ok(pg_sys::OidInputFunctionCall(function, local, parameter, -1))
+        }
+    });
+    Ok(value?.ok())
+}
