@@ -13,10 +13,14 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     ticks(&stat).map(|ticks| ticks / TICKS).context("an unknown form of /proc/PID/stat")
 }
 
-/// Processor seconds a process of a single thread has used so far, to the nanosecond.
+/// Processor seconds used so far, to the nanosecond, by the threads that a process still has.
 pub(super) fn fine_cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).context("no scheduler statistics")?;
-    let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    let mut nanos = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("no threads")? {
+        let path = thread?.path().join("schedstat");
+        let text = fs::read_to_string(path).context("no scheduler statistics")?;
+        nanos += text.split(' ').next().unwrap_or_default().parse::<f64>()?;
+    }
     Ok(nanos / 1e9)
 }
 
@@ -64,6 +68,17 @@ pub(super) fn size(pid: u32) -> Result<Size> {
         anyhow::Ok(kilobytes / 1024.0)
     };
     Ok(Size { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")?, anonymous: megabytes("RssAnon:")? })
+}
+
+/// How often it has gone to sleep by itself, in all of its threads: each time, something woke it later.
+pub(super) fn sleeps(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("no threads")? {
+        let text = fs::read_to_string(thread?.path().join("status")).context("no status")?;
+        let count = field(&text, "voluntary_ctxt_switches:").context("no context switches in the status")?;
+        sum += count as u64;
+    }
+    Ok(sum)
 }
 
 fn field(text: &str, name: &str) -> Option<f64> {
