@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::world::Records;
+
 /// Rows, repeats and times. Those of a quick run show that everything works, and roughly how it stands.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
@@ -27,6 +29,8 @@ pub(super) struct Scale {
     pub(super) polled: u64,
     /// What the server adds to its answers in the table of drains, in milliseconds.
     pub(super) latencies: &'static [u64],
+    /// How long its records are.
+    pub(super) records: &'static [Records],
     /// Rows of a drain in the table of drains, where the latency does not ask for fewer.
     pub(super) field: u64,
     /// The backlog behind which fresh rows are watched.
@@ -63,6 +67,7 @@ pub(super) const QUICK: Scale = Scale {
     drain: 200_000,
     polled: 20_000,
     latencies: &[0, 50],
+    records: &[Records::Small],
     field: 40_000,
     backlog: 300_000,
     pinned: 120_000,
@@ -88,6 +93,7 @@ pub(super) const FULL: Scale = Scale {
     drain: 1_000_000,
     polled: 100_000,
     latencies: &[0, 50, 300],
+    records: &[Records::Small, Records::Large],
     field: 200_000,
     backlog: 5_000_000,
     pinned: 2_000_000,

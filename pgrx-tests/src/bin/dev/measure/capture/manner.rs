@@ -63,7 +63,7 @@ impl Manner {
         };
         match (shape, self) {
             (Shape::Narrow, _) | (_, Manner::One | Manner::Four) => rows,
-            (Shape::Wide, _) => (rows / 1000).max(1) * 100,
+            (Shape::Wide, _) => (rows / 4000).max(1) * 100,
         }
     }
 }

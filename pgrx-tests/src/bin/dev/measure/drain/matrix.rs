@@ -44,17 +44,17 @@ struct Shown {
 pub(in super::super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     let scale = &site.scale;
     let mut world = World::start(&site.installation)?;
-    let sizes = [Records::Small, Records::Large];
-    let most = sizes.map(|records| (records, for_peers(records, 0, scale)));
-    for (records, rows) in most {
+    let sizes = scale.records.iter().copied();
+    let most: Vec<(Records, u64)> =
+        sizes.clone().map(|records| (records, for_peers(records, 0, scale))).collect();
+    for &(records, rows) in &most {
         world.keep_records(records, rows)?;
     }
     let mut peers = Peers::all(site, &mut world, &most, report)?;
     let mut shown: HashMap<Field, Shown> = HashMap::new();
     for _ in 0..scale.fields {
-        for (records, &latency) in
-            sizes.into_iter().flat_map(|records| scale.latencies.iter().map(move |one| (records, one)))
-        {
+        let fields = sizes.clone().flat_map(|records| scale.latencies.iter().map(move |one| (records, *one)));
+        for (records, latency) in fields {
             world.db.batch_execute("CHECKPOINT")?;
             for kind in PEERS {
                 interrupt::check()?;

@@ -31,6 +31,22 @@ pub(super) fn pgq(world: &mut World, records: Records, rows: u64) -> Result<()> 
     )
 }
 
+/// Newer servers decode only with what a setting names.
+pub(super) fn allow_wal2json(world: &mut World) -> Result<()> {
+    let setting = "output_plugin_libraries";
+    let current = "SELECT current_setting($1, true)";
+    if let Some(allowed) = world.db.query_one(current, &[&setting])?.get::<_, Option<String>>(0) {
+        let allowed = format!("{allowed}, wal2json");
+        world.cluster.set(&[(setting, &allowed)])?;
+        let started = Instant::now();
+        while world.db.query_one(current, &[&setting])?.get::<_, String>(0) != allowed {
+            ensure!(started.elapsed() < Duration::from_secs(20), "the server does not read its settings");
+            sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
 /// An outbox, filled once somebody is going to read it from the log.
 pub(super) fn outbox(world: &mut World, records: Records, rows: u64) -> Result<()> {
     world.db.batch_execute("TRUNCATE outbox")?;

@@ -96,6 +96,7 @@ impl Peers {
         );
         let start = || -> Result<World> {
             let mut world = World::start_with(&site.installation, &[("wal_level", "logical")])?;
+            feed::allow_wal2json(&mut world)?;
             world.db.batch_execute("CREATE TABLE outbox (id bigint PRIMARY KEY, record text NOT NULL)")?;
             for (records, rows) in most {
                 world.keep_records(*records, *rows)?;
