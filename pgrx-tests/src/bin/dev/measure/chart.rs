@@ -50,6 +50,7 @@ const STYLE: &str = "
   .group { font-size: 14px; font-weight: 600 }
   .muted { fill: #57606a; font-size: 12px }
   .label { text-anchor: end }
+  .figure { stroke: #ffffff; stroke-width: 4px; paint-order: stroke }
   .page { fill: #ffffff }
   .ours { fill: #bc4c00 }
   .theirs { fill: #8c959f }
@@ -57,6 +58,7 @@ const STYLE: &str = "
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
     .muted { fill: #9198a1 }
+    .figure { stroke: #0d1117 }
     .page { fill: #0d1117 }
     .ours { fill: #f0883e }
     .theirs { fill: #6e7681 }
@@ -91,6 +93,10 @@ fn draw(out: &mut String, group: &Group, top: f64) {
     let _ = writeln!(out, "{hint}{}</text>", escaped(group.hint));
     let greatest = group.bars.iter().map(|bar| bar.ratio).fold(1.0, f64::max);
     let long = |ratio: f64| ratio / greatest * LONGEST;
+    // What all are compared with; bars and figures go over it.
+    let (x, from) = (BARS + long(1.0), top + HEAD - 10.0);
+    let to = from + ROW * group.bars.len() as f64 + 4.0;
+    let _ = writeln!(out, "<line class=\"one\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{from}\" y2=\"{to}\"/>");
     for (at, bar) in group.bars.iter().enumerate() {
         let y = top + HEAD - 6.0 + ROW * at as f64;
         let class = if bar.is_ours { "ours" } else { "theirs" };
@@ -100,12 +106,9 @@ fn draw(out: &mut String, group: &Group, top: f64) {
             out,
             "<rect class=\"{class}\" x=\"{BARS}\" y=\"{y}\" width=\"{width:.1}\" height=\"{THICK}\" rx=\"2\"/>"
         );
-        let digits = if bar.ratio < 1.0 { 2 } else { 1 };
-        text(out, "", BARS + width + 8.0, y + THICK - 4.0, &format!("{:.digits$} ×", bar.ratio));
+        let digits = if bar.ratio < 10.0 { 2 } else { 1 };
+        text(out, "figure", BARS + width + 8.0, y + THICK - 4.0, &format!("{:.digits$} ×", bar.ratio));
     }
-    let (x, from) = (BARS + long(1.0), top + HEAD - 10.0);
-    let to = from + ROW * group.bars.len() as f64 + 4.0;
-    let _ = writeln!(out, "<line class=\"one\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{from}\" y2=\"{to}\"/>");
 }
 
 fn text(out: &mut String, class: &str, x: f64, y: f64, text: &str) {
