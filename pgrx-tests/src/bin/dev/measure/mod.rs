@@ -27,9 +27,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
+use nix::sys::statvfs::statvfs;
 
 use audit_algolia_tests::cargo::{self, Profile};
-use audit_algolia_tests::server::Installation;
+use audit_algolia_tests::server::{clusters_folder, Installation};
 
 use self::machine::Machine;
 use self::peers::Packages;
@@ -76,6 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
     let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
     ensure!(names.iter().any(|name| wanted(name)), "the parts are {}", names.join(", "));
+    let scale = if arguments.quick { QUICK } else { FULL };
+    ensure_room(&scale)?;
     let pg = provision(Purpose::ServeAndCompare)?;
     let packages = while_waiting("fetching what it is compared with", || Packages::fetch(&pg));
     let installation = while_waiting("building the extension for release", || {
@@ -88,7 +91,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     println!("{machine}");
     let started = Instant::now();
     let mut report = Report::new(machine, if arguments.quick { "quick" } else { "full" });
-    let scale = if arguments.quick { QUICK } else { FULL };
     let site = Site { installation: Arc::new(installation), packages, scale };
     let folder = cargo::target_dir().join("measure");
     let mut complete = true;
@@ -107,6 +109,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     }
     println!("\n{}\nalso in {}", report.markdown(), folder.join("measure.md").display());
     Ok(complete)
+}
+
+/// A disk that gets full in the middle harms others, too.
+fn ensure_room(scale: &Scale) -> Result<()> {
+    let folder = clusters_folder();
+    let folder = folder.parent().unwrap_or(&folder);
+    let found = statvfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+    let free = found.blocks_available() as u64 * found.fragment_size() as u64 / 1_000_000_000;
+    let (needed, folder) = (scale.disk, folder.display());
+    ensure!(free >= needed, "this takes up to {needed} GB below {folder}, where {free} GB are free");
+    Ok(())
 }
 
 /// The tables, their data and the chart.

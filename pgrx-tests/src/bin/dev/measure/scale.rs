@@ -7,6 +7,8 @@ use super::world::Records;
 /// Rows, repeats and times. Those of a quick run show that everything works, and roughly how it stands.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
+    /// What the largest of its clusters takes on the disk, in gigabytes.
+    pub(super) disk: u64,
     /// How often each comparison is made.
     pub(super) repeats: usize,
     /// How often each field of the larger tables is.
@@ -56,6 +58,7 @@ pub(super) struct Scale {
 }
 
 pub(super) const QUICK: Scale = Scale {
+    disk: 6,
     repeats: 2,
     fields: 1,
     bulk: 30_000,
@@ -82,6 +85,7 @@ pub(super) const QUICK: Scale = Scale {
 };
 
 pub(super) const FULL: Scale = Scale {
+    disk: 16,
     repeats: 5,
     fields: 3,
     bulk: 200_000,

@@ -16,7 +16,7 @@ use crate::interrupt;
 /// What differs from the defaults, besides the addresses.
 pub(super) const SETTINGS: [(&str, &str); 4] = [
     ("shared_buffers", "1GB"),
-    ("max_wal_size", "8GB"),
+    ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "1h"),
     ("synchronous_commit", "on"),
 ];
@@ -179,6 +179,18 @@ impl World {
             left -= now;
         }
         Ok(())
+    }
+
+    /// Before a round of measurements: drops what earlier ones have inserted, and writes all else to the disk.
+    pub(super) fn begin_round(&mut self) -> Result<()> {
+        for records in [Records::Small, Records::Large] {
+            let name = records.table();
+            let there = "SELECT to_regclass($1) IS NOT NULL";
+            if self.db.query_one(there, &[&name])?.get(0) {
+                self.db.batch_execute(&format!("TRUNCATE {name}"))?;
+            }
+        }
+        Ok(self.db.batch_execute("CHECKPOINT")?)
     }
 
     /// Makes the table of long records, and watches it.

@@ -49,7 +49,7 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     }
     let mut costs = Costs::default();
     for round in 0..scale.repeats {
-        world.db.batch_execute("CHECKPOINT")?;
+        clear(&mut world)?;
         for (shape, manner) in SHAPES.into_iter().flat_map(|shape| MANNERS.map(|manner| (shape, manner))) {
             for place in 0..variants.len() {
                 interrupt::check()?;
@@ -82,6 +82,23 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
         report.note(format!("Records of {} have {} bytes.", shape.name(), short(length.get(0))));
     }
     Ok(())
+}
+
+/// Empties tables and queues, so that each round starts alike, and the disk holds no more than one.
+fn clear(world: &mut World) -> Result<()> {
+    world.resume()?;
+    world.wait_until_empty()?;
+    world.pause()?;
+    let filled = world.db.query_one(
+        "SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
+         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'r' AND (n.nspname = 'public' AND c.relname <> 'pool'
+                OR n.nspname = 'pgq' AND c.relname ~ '^event_[0-9]+_[0-9]+$')",
+        &[],
+    )?;
+    world.db.batch_execute(&format!("TRUNCATE {}", filled.get::<_, String>(0)))?;
+    world.db.batch_execute("VACUUM (ANALYZE) audit_algolia.queue")?;
+    Ok(world.db.batch_execute("CHECKPOINT")?)
 }
 
 /// What the variants need. Tells which there are, and whether pgcrypto is there.

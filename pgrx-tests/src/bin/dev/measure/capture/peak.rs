@@ -30,6 +30,7 @@ pub(in super::super) fn measure(site: &Site, report: &mut Report) -> Result<()> 
         interrupt::check()?;
         world.db.batch_execute(&variant.set_up(Shape::Narrow, hmac))?;
         let peak = peak(&world, &variant.table(Shape::Narrow), rows)?;
+        world.db.batch_execute(&format!("TRUNCATE {}", variant.table(Shape::Narrow)))?;
         let beyond = peak - *bare.get_or_insert(peak);
         report.keep(&format!("peak memory of a writer: {}", variant.name()), "MB (RssAnon)", &[peak]);
         lines.push(vec![variant.name().to_owned(), short(peak), short(beyond)]);

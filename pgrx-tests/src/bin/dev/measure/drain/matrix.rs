@@ -55,7 +55,7 @@ pub(in super::super) fn measure(site: &Site, report: &mut Report) -> Result<()> 
     for _ in 0..scale.fields {
         let fields = sizes.clone().flat_map(|records| scale.latencies.iter().map(move |one| (records, *one)));
         for (records, latency) in fields {
-            world.db.batch_execute("CHECKPOINT")?;
+            world.begin_round()?;
             for kind in PEERS {
                 interrupt::check()?;
                 let rows = for_peers(records, latency, scale);

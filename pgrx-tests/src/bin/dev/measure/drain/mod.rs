@@ -54,7 +54,7 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     bare::prepare(&mut world)?;
     let mut found = Found::default();
     for _ in 0..scale.repeats {
-        world.db.batch_execute("CHECKPOINT")?;
+        world.begin_round()?;
         world.light.set_latency(0)?;
         world.set(&[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "4")], 1)?;
         found.one.push(drain(&mut world, rows)?);

@@ -22,6 +22,8 @@ const CLAIMS: [(&str, &str); 2] = [
 
 pub(super) fn measure(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
     world.pause()?;
+    // What has been captured is no longer of use, and takes room.
+    world.begin_round()?;
     world.load(rows)?;
     let snapshot = pin(world)?;
     statistics(world, rows, report)?;
