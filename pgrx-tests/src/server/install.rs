@@ -36,6 +36,7 @@ pub struct Installation {
     root: PathBuf,
     bin: PathBuf,
     share: PathBuf,
+    modules: PathBuf,
     major: u32,
     version: String,
     _used: Flock<File>,
@@ -63,27 +64,39 @@ impl Installation {
 
     /// Builds the extension and puts it into a copy of the server; both only if something has changed.
     pub fn prepare(pg: &PgConfig, profile: Profile) -> Result<Installation> {
+        Installation::prepare_with(pg, profile, &[])
+    }
+
+    /// The same with what others have packaged for this server: each folder is one in which a package was unpacked
+    /// as if it were the root of the file system. Its name has to tell the package's version.
+    pub fn prepare_with(pg: &PgConfig, profile: Profile, packages: &[PathBuf]) -> Result<Installation> {
         let cache = cache_of(pg)?;
         let _one_at_a_time = lock(&cache.join("lock"), FlockArg::LockExclusive)?;
         let library = cargo::build_extension(pg, profile)?;
-        let name = format!("with-{:016x}", fingerprint(&library)?);
+        let mut hasher = DefaultHasher::new();
+        (fingerprint(&library)?, packages).hash(&mut hasher);
+        let name = format!("with-{:016x}", hasher.finish());
         let root = cache.join(&name);
         if !root.join(DESCRIPTION).is_file() {
             let layout = Layout::of(pg)?;
             let plain = plain_copy(&cache, pg, &layout)?;
             in_one_step(&cache, &root, |new| {
                 copy_tree(&plain, new, Make::Link)?;
+                for package in packages {
+                    add_package(package, &layout, new)?;
+                }
                 add_extension(
                     &library,
                     &new.join(&layout.library),
                     &new.join(&layout.share).join("extension"),
                 )?;
                 let text = format!(
-                    "version={}\nmajor={}\nbin={}\nshare={}\n",
+                    "version={}\nmajor={}\nbin={}\nshare={}\nmodules={}\n",
                     pg.version(),
                     pg.major(),
                     layout.bin.display(),
-                    layout.share.display()
+                    layout.share.display(),
+                    layout.library.display()
                 );
                 fs::write(new.join(DESCRIPTION), text)?;
                 Ok(())
@@ -107,6 +120,7 @@ impl Installation {
             root: root.to_path_buf(),
             bin: root.join(value("bin")?),
             share: root.join(value("share")?),
+            modules: root.join(value("modules")?),
             major: value("major")?.parse().context("a major version is a number")?,
             version: value("version")?.to_owned(),
             _used: used,
@@ -141,6 +155,11 @@ impl Installation {
     /// Whether `CREATE EXTENSION` finds another extension.
     pub fn has_extension(&self, name: &str) -> bool {
         self.share.join("extension").join(format!("{name}.control")).is_file()
+    }
+
+    /// Whether the server finds a module, such as a plug-in for logical decoding.
+    pub fn has_module(&self, name: &str) -> bool {
+        ["so", "dylib"].iter().any(|ending| self.modules.join(format!("{name}.{ending}")).is_file())
     }
 
     /// The folder for what is kept per PostgreSQL, such as a cluster fresh from initdb.
@@ -197,6 +216,19 @@ fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(plain)
+}
+
+/// The modules and scripts of an unpacked package. What the server has already stays: it may be a link to what is
+/// not ours to change.
+fn add_package(package: &Path, layout: &Layout, new: &Path) -> Result<()> {
+    let prefix = package.join(layout.prefix.strip_prefix("/").unwrap_or(&layout.prefix));
+    for part in [layout.library.clone(), layout.share.join("extension")] {
+        let from = prefix.join(&part);
+        if from.is_dir() {
+            copy_files(&from, &new.join(&part))?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<()> {

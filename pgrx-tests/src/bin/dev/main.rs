@@ -3,6 +3,7 @@
 mod demo;
 mod interrupt;
 mod measure;
+mod package;
 mod provision;
 mod screen;
 mod verify;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| true),
-        Command::Measure(arguments) => measure::run(&arguments).map(|()| true),
+        Command::Measure(arguments) => measure::run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

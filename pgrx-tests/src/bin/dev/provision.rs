@@ -72,8 +72,7 @@ pub(crate) fn provision(purpose: Purpose) -> Result<PgConfig> {
         let Some(root) = apt_as_root() else {
             return Err(Missing(advice(&names)).into());
         };
-        let updated = apt_lists_are_there() || root_runs(root, "apt-get", &["update", "-qq"])?;
-        ensure!(updated, "apt-get update failed");
+        ensure!(apt_has_lists(root)?, "apt-get update failed");
         let packages: Vec<String> = lacks.iter().flat_map(|lack| (lack.packages)()).collect();
         println!("installing {}", packages.join(" "));
         if !install(root, &packages)? {
@@ -220,9 +219,18 @@ fn apt_as_root() -> Option<Root> {
     sudo.is_ok_and(|status| status.success()).then_some(Root::Sudo)
 }
 
-fn apt_lists_are_there() -> bool {
+/// Whether apt knows any packages, after an update if need be.
+fn apt_has_lists(root: Root) -> Result<bool> {
     let output = Command::new("apt-cache").args(["policy", "postgresql-common"]).output();
-    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("Candidate: "))
+    let known = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("Candidate: "));
+    Ok(known || root_runs(root, "apt-get", &["update", "-qq"])?)
+}
+
+/// Sees to it that packages can be downloaded, which takes root only where apt's lists are missing.
+pub(crate) fn prepare_downloads() -> Result<()> {
+    let root = apt_as_root().context("no Debian's PostgreSQL, or neither root nor sudo")?;
+    ensure!(apt_has_lists(root)?, "apt-get update failed");
+    Ok(())
 }
 
 fn install(root: Root, packages: &[String]) -> Result<bool> {

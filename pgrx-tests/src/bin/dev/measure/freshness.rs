@@ -4,27 +4,23 @@
 //! the writer; a row that arrived before that counts as zero. The time from the INSERT's start is told beside it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{ensure, Context, Result};
 use postgres::Client;
 
-use audit_algolia_tests::server::Installation;
 use audit_algolia_tests::standin::id_hash;
 
 use super::report::{Reach, Report, Row};
 use super::spread::{percentile, short, Spread};
 use super::world::{values, World, COLUMNS, INDEX};
-use super::Scale;
+use super::Site;
 use crate::interrupt;
 
 const COMMITS: usize = 500;
-/// Writers and time of the stream of a thousand rows a second.
+/// Sessions that write a stream.
 const WRITERS: u64 = 4;
-const STREAM: Duration = Duration::from_secs(5);
-const PER_WRITER: u64 = 250;
 
 /// A row that was committed, and when, in microseconds since 1970.
 pub(super) struct Commit {
@@ -34,41 +30,48 @@ pub(super) struct Commit {
 }
 
 /// Milliseconds from commit and from the INSERT's start to arrival.
-struct Delays {
+pub(super) struct Delays {
     from_commit: Vec<f64>,
     from_insert: Vec<f64>,
 }
 
 impl Delays {
-    fn at(&self, percent: f64) -> f64 {
+    pub(super) fn at(&self, percent: f64) -> f64 {
         percentile(&self.from_commit, percent).unwrap_or(f64::NAN)
+    }
+
+    /// p50, p99 and the most, and the same from the INSERT's start, as fields of a table.
+    fn fields(&self, name: &str) -> Vec<String> {
+        let all = [&self.from_commit, &self.from_insert];
+        let figures = all.into_iter().flat_map(|delays| {
+            [50.0, 99.0, 100.0]
+                .map(|percent| percentile(delays, percent).map_or_else(|| "–".to_owned(), short))
+        });
+        let rows = self.from_commit.len().to_string();
+        [name.to_owned(), rows].into_iter().chain(figures).collect()
     }
 }
 
-pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &mut Report) -> Result<()> {
-    let mut world = World::start(installation)?;
+pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
+    let mut world = World::start(&site.installation)?;
     world.light.set_latency(20)?;
     world.set(&[("audit_algolia.workers", "2")], 2)?;
     // The first requests open connections.
     world.load(2_000)?;
     world.wait_until_empty()?;
 
-    let idle = idle(&mut world)?;
-    tell(report, "idle queue", &idle, Some((2.0, 10.0)));
-    let stream = stream(&mut world, report)?;
-    tell(report, "1,000 inserts a second", &stream, None);
-    let p99 = stream.at(99.0);
-    report.add(
-        Row::new("freshness at 1,000 inserts a second, p99", format!("{} ms", short(p99)))
-            .reach(Reach::AtMost(25.0, "ms", p99)),
-    );
-    let (behind, left) = behind_backlog(&mut world, scale.backlog)?;
-    let name = format!("backlog of {} rows", scale.backlog);
-    tell(report, &name, &behind, None);
+    let idle = idle(&mut world, COMMITS)?;
+    for (percent, most) in [(50.0, 2.0), (99.0, 10.0)] {
+        promise(report, "idle queue", &idle, percent, most);
+    }
+    let slow = stream(&mut world, 100, site.scale.stream, report)?;
+    let quick = stream(&mut world, 1000, site.scale.stream, report)?;
+    promise(report, "1,000 inserts a second", &quick, 99.0, 25.0);
+    let backlog = site.scale.backlog;
+    let (behind, left) = behind_backlog(&mut world, backlog)?;
     report.note(format!(
-        "Behind the backlog {} rows were watched, while {left} to {} others waited.",
+        "Behind the backlog {} rows were watched, while {left} to {backlog} others waited.",
         behind.from_commit.len(),
-        scale.backlog
     ));
     for percent in [50.0, 99.0] {
         let pair = (behind.at(percent), idle.at(percent));
@@ -76,46 +79,47 @@ pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &
         let ratio = Spread::of(&[pair.0.max(1.0) / pair.1.max(1.0)]);
         report.add(
             Row::new(
-                format!("freshness behind the backlog against idle, p{percent}"),
+                format!("freshness behind a backlog of {backlog} rows against idle, p{percent}"),
                 format!("{} ms against {} ms", short(pair.0), short(pair.1)),
             )
             .ratio(ratio)
             .reach(Reach::RatioAtMost(3.0)),
         );
     }
+    let head = ["traffic", "rows", "p50", "p99", "max", "p50 from start", "p99 from start", "max from start"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let behind_name = format!("behind a backlog of {backlog} rows");
+    let cases = [
+        ("idle", &idle),
+        ("100 inserts a second", &slow),
+        ("1,000 inserts a second", &quick),
+        (behind_name.as_str(), &behind),
+    ];
+    for (name, delays) in cases {
+        report.keep(&format!("freshness, {name}"), "ms from commit", &delays.from_commit);
+        lines.push(delays.fields(name));
+    }
+    report.table(
+        "Freshness",
+        "Milliseconds from commit to arrival at a server that answers after 20 ms, and from the INSERT's start; two \
+         workers. Four sessions write the streams, one statement and commit a row.",
+        lines,
+    );
     Ok(())
 }
 
-fn tell(report: &mut Report, name: &str, delays: &Delays, reach: Option<(f64, f64)>) {
-    report.keep(&format!("freshness, {name}"), "ms from commit", &delays.from_commit);
-    let row = |percent: f64, word: &str| {
-        let insert = percentile(&delays.from_insert, percent).unwrap_or(f64::NAN);
-        let (value, from_insert) = (short(delays.at(percent)), short(insert));
-        Row::new(
-            format!("freshness, {name}, {word}"),
-            format!("{value} ms ({from_insert} from the INSERT's start)"),
-        )
-    };
-    let (p50, p99, max) = (row(50.0, "p50"), row(99.0, "p99"), row(100.0, "max"));
-    match reach {
-        Some((median, tail)) => {
-            report.add(p50.reach(Reach::AtMost(median, "ms", delays.at(50.0))));
-            report.add(p99.reach(Reach::AtMost(tail, "ms", delays.at(99.0))));
-        }
-        None => {
-            report.add(p50);
-            report.add(p99);
-        }
-    }
-    report.add(max);
+fn promise(report: &mut Report, name: &str, delays: &Delays, percent: f64, most: f64) {
+    let value = delays.at(percent);
+    let row = Row::new(format!("freshness, {name}, p{percent}"), format!("{} ms", short(value)));
+    report.add(row.reach(Reach::AtMost(most, "ms", value)));
 }
 
 /// One commit after the other, each with time to arrive.
-fn idle(world: &mut World) -> Result<Delays> {
+pub(super) fn idle(world: &mut World, count: usize) -> Result<Delays> {
     world.light.reset()?;
-    let mut commits = Vec::with_capacity(COMMITS);
+    let mut commits = Vec::with_capacity(count);
     let mut writer = Writer::new(world)?;
-    for _ in 0..COMMITS {
+    for _ in 0..count {
         interrupt::check()?;
         commits.push(writer.insert()?);
         sleep(Duration::from_millis(6));
@@ -123,22 +127,23 @@ fn idle(world: &mut World) -> Result<Delays> {
     arrivals(world, &commits)
 }
 
-fn stream(world: &mut World, report: &mut Report) -> Result<Delays> {
+fn stream(world: &mut World, rate: u64, length: Duration, report: &mut Report) -> Result<Delays> {
     world.light.reset()?;
     let started = Instant::now();
-    let commits = write_evenly(world, STREAM)?;
-    let rate = commits.len() as f64 / started.elapsed().as_secs_f64();
-    report.note(format!("The stream had {} inserts a second.", short(rate)));
+    let commits = write_evenly(world, rate, length)?;
+    let real = commits.len() as f64 / started.elapsed().as_secs_f64();
+    report.note(format!("The stream of {rate} inserts a second had {}.", short(real)));
     arrivals(world, &commits)
 }
 
-/// Several writers at an even pace, a thousand rows a second if the machine lets them.
-pub(super) fn write_evenly(world: &World, length: Duration) -> Result<Vec<Commit>> {
+/// Several writers at an even pace, so many rows a second if the machine lets them.
+pub(super) fn write_evenly(world: &World, rate: u64, length: Duration) -> Result<Vec<Commit>> {
     let mut writers = Vec::new();
     for _ in 0..WRITERS {
         writers.push(Writer::new(world)?);
     }
     let started = Instant::now();
+    let per_writer = rate as f64 / WRITERS as f64;
     thread::scope(|scope| {
         let threads: Vec<_> = writers
             .iter_mut()
@@ -147,7 +152,7 @@ pub(super) fn write_evenly(world: &World, length: Duration) -> Result<Vec<Commit
                     let mut commits = Vec::new();
                     while started.elapsed() < length {
                         interrupt::check()?;
-                        let due = Duration::from_secs_f64(commits.len() as f64 / PER_WRITER as f64);
+                        let due = Duration::from_secs_f64(commits.len() as f64 / per_writer);
                         sleep(due.saturating_sub(started.elapsed()));
                         commits.push(writer.insert()?);
                     }
@@ -203,13 +208,14 @@ fn arrivals(world: &mut World, commits: &[Commit]) -> Result<Delays> {
     Ok(delays)
 }
 
-struct Writer {
+/// A session that inserts a row at a time.
+pub(super) struct Writer {
     db: Client,
     statement: postgres::Statement,
 }
 
 impl Writer {
-    fn new(world: &World) -> Result<Writer> {
+    pub(super) fn new(world: &World) -> Result<Writer> {
         let mut db = world.cluster.connect("postgres", "postgres")?;
         let insert =
             format!("INSERT INTO audit_log ({COLUMNS}) VALUES ({}) RETURNING id", values("$1::bigint"));
@@ -217,7 +223,7 @@ impl Writer {
         Ok(Writer { db, statement })
     }
 
-    fn insert(&mut self) -> Result<Commit> {
+    pub(super) fn insert(&mut self) -> Result<Commit> {
         let begun = micros();
         let id = self.db.query_one(&self.statement, &[&7_i64])?.get(0);
         Ok(Commit { id, begun, committed: micros() })

@@ -37,6 +37,14 @@ impl Machine {
         })
     }
 
+    /// For a line of a chart.
+    pub(super) fn in_short(&self) -> String {
+        format!(
+            "PostgreSQL {}, {} cores ({}), fsync and full_page_writes on; medians of one run",
+            self.server, self.cores, self.processor
+        )
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({
             "cores": self.cores, "processor": self.processor, "memory_gb": self.memory_gb,

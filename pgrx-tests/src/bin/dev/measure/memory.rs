@@ -1,41 +1,33 @@
-//! Whether a worker stays as large as it is, over a million rows and over an outage.
+//! Whether a worker stays as large as it is, over very many rows and over an outage.
 
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 
-use audit_algolia_tests::server::Installation;
-
 use super::drain::drain;
 use super::process::{size, Size};
 use super::report::{Reach, Report, Row};
 use super::world::World;
-use super::Scale;
+use super::Site;
 use crate::interrupt;
-
-/// After so many rows the worker is looked at. By the first time it has made everything that it keeps.
-const LOOKS: [u64; 3] = [100_000, 500_000, 1_000_000];
-
-/// At the default backoff an hour has some forty attempts.
-const ATTEMPTS: i64 = 2_000;
 
 /// What may come on top, in megabytes: the allocator gives back what it likes.
 const SLACK: f64 = 3.0;
 
-pub(super) fn measure(installation: &Arc<Installation>, _: &Scale, report: &mut Report) -> Result<()> {
-    let mut world = World::start(installation)?;
+pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
+    let mut world = World::start(&site.installation)?;
     let mut sizes = Vec::new();
     let mut delivered = 0;
-    for rows in LOOKS {
+    for rows in site.scale.looks {
         drain(&mut world, rows - delivered)?;
         delivered = rows;
         sizes.push((format!("{rows} rows"), size(worker(&mut world)?)?));
     }
     let first = worker(&mut world)?;
-    outage(&mut world)?;
-    sizes.push((format!("{ATTEMPTS} failed attempts more"), size(worker(&mut world)?)?));
+    let attempts = site.scale.attempts;
+    outage(&mut world, attempts)?;
+    sizes.push((format!("{attempts} failed attempts more"), size(worker(&mut world)?)?));
     ensure!(worker(&mut world)? == first, "it was not the same worker all the time");
     let start = sizes.first().map(|(_, size)| size.anonymous).unwrap_or_default();
     for (after, Size { resident, peak, anonymous }) in sizes {
@@ -57,7 +49,7 @@ fn worker(world: &mut World) -> Result<u32> {
 }
 
 /// Nobody answers until so many attempts have failed; then everything is delivered.
-fn outage(world: &mut World) -> Result<()> {
+fn outage(world: &mut World, attempts: i64) -> Result<()> {
     let url = world.light.url.clone();
     let quick = [("audit_algolia.retry_min", "1ms"), ("audit_algolia.retry_max", "1ms")];
     world.set(&quick, 1)?;
@@ -65,7 +57,7 @@ fn outage(world: &mut World) -> Result<()> {
     world.load(100_000)?;
     let started = Instant::now();
     let failed = "SELECT sum(errors_total)::bigint FROM audit_algolia.worker_stats()";
-    while world.db.query_one(failed, &[])?.get::<_, i64>(0) < ATTEMPTS {
+    while world.db.query_one(failed, &[])?.get::<_, i64>(0) < attempts {
         interrupt::check()?;
         ensure!(started.elapsed() < Duration::from_secs(300), "the attempts do not come to an end");
         sleep(Duration::from_millis(20));

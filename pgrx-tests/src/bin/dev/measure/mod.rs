@@ -4,115 +4,86 @@
 //! variants, takes medians, and is judged by a ratio against what the contract promises.
 
 mod capture;
-mod capture_sql;
+mod chart;
 mod drain;
 mod freshness;
+mod idle;
 mod lasting;
 mod machine;
 mod memory;
+mod peers;
 mod phases;
-mod polling;
 mod process;
 mod report;
+mod scale;
+mod scaling;
 mod spread;
 mod standin;
 mod world;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
+use nix::sys::statvfs::statvfs;
 
 use audit_algolia_tests::cargo::{self, Profile};
-use audit_algolia_tests::server::Installation;
+use audit_algolia_tests::server::{clusters_folder, Installation};
 
 use self::machine::Machine;
-use self::report::Report;
+use self::peers::Packages;
+use self::report::{Report, Row};
+use self::scale::{Scale, FULL, QUICK};
 use crate::interrupt;
 use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Takes about three minutes: fewer rows, fewer repeats
+    /// Takes about three minutes: fewer rows, fewer repeats, fewer fields of the tables
     #[arg(long)]
     quick: bool,
-    /// Measures one part only: capture, drain, freshness, lasting, memory or phases
+    /// Measures one part only: capture, writer, drain, matrix, freshness, lasting, memory, phases, scaling or idle
     #[arg(long, value_name = "PART")]
     only: Option<String>,
 }
 
-/// How much is measured.
-#[derive(Clone, Copy)]
-struct Scale {
-    /// How often each comparison is made.
-    repeats: usize,
-    /// Rows of a bulk insert.
-    bulk: u64,
-    /// Rows of a loop of single inserts in the server.
-    singles: u64,
-    /// Rows of a loop of single inserts from a client.
-    client: u64,
-    /// Rows of a drain.
-    drain: u64,
-    /// Rows given to the polling service.
-    polled: u64,
-    /// The backlog behind which fresh rows are watched.
-    backlog: u64,
-    /// Rows delivered while a snapshot is pinned.
-    pinned: u64,
-    /// Rows queued when the statistics are asked.
-    counted: u64,
-    /// How long each phase of steady traffic takes.
-    phase: Duration,
+/// Where and how much is measured.
+struct Site {
+    installation: Arc<Installation>,
+    packages: Packages,
+    scale: Scale,
 }
 
-const QUICK: Scale = Scale {
-    repeats: 3,
-    bulk: 200_000,
-    singles: 20_000,
-    client: 4_000,
-    drain: 300_000,
-    polled: 30_000,
-    backlog: 500_000,
-    pinned: 300_000,
-    counted: 1_000_000,
-    phase: Duration::from_secs(4),
-};
+type Part = fn(&Site, &mut Report) -> Result<()>;
 
-const FULL: Scale = Scale {
-    repeats: 7,
-    bulk: 200_000,
-    singles: 50_000,
-    client: 10_000,
-    drain: 1_000_000,
-    polled: 100_000,
-    backlog: 5_000_000,
-    pinned: 2_000_000,
-    counted: 10_000_000,
-    phase: Duration::from_secs(20),
-};
+const PARTS: [(&str, Part); 10] = [
+    ("capture", capture::measure),
+    ("writer", capture::peak::measure),
+    ("drain", drain::measure),
+    ("matrix", drain::matrix::measure),
+    ("freshness", freshness::measure),
+    ("lasting", lasting::measure),
+    ("memory", memory::measure),
+    ("phases", phases::measure),
+    ("scaling", scaling::measure),
+    ("idle", idle::measure),
+];
 
-/// Measures, prints the table and writes it to the target folder.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let parts: [(&str, Part); 6] = [
-        ("capture", capture::measure),
-        ("drain", drain::measure),
-        ("freshness", freshness::measure),
-        ("lasting", lasting::measure),
-        ("memory", memory::measure),
-        ("phases", phases::measure),
-    ];
+/// Measures, prints the tables and writes them to the target folder, with a chart. Tells whether all could be measured.
+pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
-    ensure!(
-        parts.iter().any(|(name, _)| wanted(name)),
-        "the parts are capture, drain, freshness, lasting, memory and phases"
-    );
+    let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    ensure!(names.iter().any(|name| wanted(name)), "the parts are {}", names.join(", "));
     let scale = if arguments.quick { QUICK } else { FULL };
+    ensure_room(&scale)?;
     let pg = provision(Purpose::ServeAndCompare)?;
-    let installation =
-        while_waiting("building the extension for release", || Installation::prepare(&pg, Profile::Release))?;
+    let packages = while_waiting("fetching what it is compared with", || Packages::fetch(&pg));
+    let installation = while_waiting("building the extension for release", || {
+        Installation::prepare_with(&pg, Profile::Release, &packages.folders())
+    })?;
     while_waiting("building the stand-in for release", build_standin)?;
     interrupt::watch()?;
 
@@ -120,24 +91,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     println!("{machine}");
     let started = Instant::now();
     let mut report = Report::new(machine, if arguments.quick { "quick" } else { "full" });
-    let installation = Arc::new(installation);
-    for (name, part) in parts.iter().filter(|(name, _)| wanted(name)) {
-        println!("measuring {name} …");
-        part(&installation, &scale, &mut report).with_context(|| format!("{name} could not be measured"))?;
-    }
-    report.took(started.elapsed());
-
+    let site = Site { installation: Arc::new(installation), packages, scale };
     let folder = cargo::target_dir().join("measure");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let text = report.markdown();
-    let (table, data) = (folder.join("measure.md"), folder.join("measure.json"));
-    fs::write(&table, &text)?;
-    fs::write(&data, serde_json::to_string_pretty(&report.json())?)?;
-    println!("\n{text}\nalso in {} and {}", table.display(), data.display());
+    let mut complete = true;
+    for (name, part) in PARTS.iter().filter(|(name, _)| wanted(name)) {
+        println!("measuring {name} …");
+        let begun = Instant::now();
+        if let Err(error) = part(&site, &mut report) {
+            // What the other parts have found is not given up for it.
+            interrupt::check()?;
+            report.add(Row::not_measured(format!("all of {name}"), format!("{error:#}")));
+            complete = false;
+        }
+        println!("{name} took {:.0} s", begun.elapsed().as_secs_f64());
+        report.took(started.elapsed());
+        write(&report, &folder)?;
+    }
+    println!("\n{}\nalso in {}", report.markdown(), folder.join("measure.md").display());
+    Ok(complete)
+}
+
+/// A disk that gets full in the middle harms others, too.
+fn ensure_room(scale: &Scale) -> Result<()> {
+    let folder = clusters_folder();
+    let folder = folder.parent().unwrap_or(&folder);
+    let found = statvfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+    let free = found.blocks_available() as u64 * found.fragment_size() as u64 / 1_000_000_000;
+    let (needed, folder) = (scale.disk, folder.display());
+    ensure!(free >= needed, "this takes up to {needed} GB below {folder}, where {free} GB are free");
     Ok(())
 }
 
-type Part = fn(&Arc<Installation>, &Scale, &mut Report) -> Result<()>;
+/// The tables, their data and the chart.
+fn write(report: &Report, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("measure.md"), report.markdown())?;
+    fs::write(folder.join("measure.json"), serde_json::to_string_pretty(&report.json())?)?;
+    fs::write(folder.join("measure.svg"), report.chart())?;
+    Ok(())
+}
 
 fn build_standin() -> Result<()> {
     let mut build = cargo::command();

@@ -1,24 +1,24 @@
 //! How steady traffic fares while things go wrong around it, one phase after the other in the same database.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use postgres::Client;
 
-use audit_algolia_tests::server::Installation;
 use audit_algolia_tests::standin::id_hash;
 
 use super::freshness::{write_evenly, Commit};
 use super::report::{Reach, Report, Row};
 use super::spread::{percentile, short};
 use super::world::{values, World, COLUMNS, INDEX};
-use super::Scale;
+use super::Site;
 
 /// Sessions that keep a transaction or a snapshot open.
 const SESSIONS: usize = 4;
 const WORKERS: i64 = 2;
+/// Rows a second.
+const RATE: u64 = 1000;
 
 /// What goes on beside the traffic.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,9 @@ struct Finding {
     wal_per_row: f64,
 }
 
-pub(super) fn measure(installation: &Arc<Installation>, scale: &Scale, report: &mut Report) -> Result<()> {
-    let mut world = World::start(installation)?;
+pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
+    let scale = &site.scale;
+    let mut world = World::start(&site.installation)?;
     world.light.set_latency(20)?;
     world.set(&[("audit_algolia.workers", &WORKERS.to_string())], WORKERS)?;
     // The first requests open connections.
@@ -103,7 +104,7 @@ impl Phase {
         world.light.reset()?;
         let wal = world.wal()?;
         let sessions = self.begin(world)?;
-        let commits = write_evenly(world, length)?;
+        let commits = write_evenly(world, RATE, length)?;
         let dead_tuples = dead_tuples(&mut world.db)?;
         self.end(world)?;
         drop(sessions);
@@ -185,7 +186,7 @@ impl Finding {
 }
 
 /// As the statistics tell, which processes pass on about once a second.
-fn dead_tuples(db: &mut Client) -> Result<i64> {
+pub(super) fn dead_tuples(db: &mut Client) -> Result<i64> {
     let row = db.query_one(
         "SELECT n_dead_tup FROM pg_stat_all_tables WHERE relid = 'audit_algolia.queue'::regclass",
         &[],

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 
 /// Ticks a second in /proc: fixed by the kernel's interface on all platforms that have it.
 const TICKS: f64 = 100.0;
@@ -13,11 +13,22 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     ticks(&stat).map(|ticks| ticks / TICKS).context("an unknown form of /proc/PID/stat")
 }
 
-/// Processor seconds a process of a single thread has used so far, to the nanosecond.
+/// Processor seconds used so far, to the nanosecond, by the threads that a process still has.
 pub(super) fn fine_cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).context("no scheduler statistics")?;
-    let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    let mut nanos = 0.0;
+    for text in of_threads(pid, "schedstat")? {
+        nanos += text.split(' ').next().unwrap_or_default().parse::<f64>()?;
+    }
     Ok(nanos / 1e9)
+}
+
+/// A file of each thread. One that ends meanwhile has none.
+fn of_threads(pid: u32, file: &str) -> Result<Vec<String>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).context("no threads")?;
+    let texts = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join(file)).ok());
+    let texts: Vec<String> = texts.collect();
+    ensure!(!texts.is_empty(), "no {file} of process {pid}");
+    Ok(texts)
 }
 
 /// The sum of utime and stime. The name in parentheses may hold spaces.
@@ -66,6 +77,16 @@ pub(super) fn size(pid: u32) -> Result<Size> {
     Ok(Size { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")?, anonymous: megabytes("RssAnon:")? })
 }
 
+/// How often it has gone to sleep by itself, in all of its threads: each time, something woke it later.
+pub(super) fn sleeps(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for text in of_threads(pid, "status")? {
+        let count = field(&text, "voluntary_ctxt_switches:").context("no context switches in the status")?;
+        sum += count as u64;
+    }
+    Ok(sum)
+}
+
 fn field(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
@@ -84,5 +105,18 @@ mod tests {
     #[test]
     fn reads_a_line_of_the_memory_map() {
         assert_eq!(field("Rss:  12 kB\nPrivate_Dirty:   2048 kB\n", "Private_Dirty:"), Some(2048.0));
+    }
+
+    #[test]
+    fn switches_that_were_not_of_its_own_will_do_not_count() {
+        let status = "nonvoluntary_ctxt_switches:\t5\nvoluntary_ctxt_switches:\t7\n";
+        assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(7.0));
+    }
+
+    #[test]
+    fn a_process_that_runs_has_used_time() {
+        let own = std::process::id();
+        assert!(fine_cpu_seconds(own).unwrap() > 0.0);
+        assert!(sleeps(own).is_ok() && size(own).unwrap().anonymous > 0.0);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use super::chart::{svg, Group};
 use super::machine::Machine;
 use super::spread::{short, Spread};
 
@@ -36,7 +37,7 @@ impl Row {
 
     /// Something that could not be measured, and why.
     pub(super) fn not_measured(what: impl Into<String>, reason: impl Into<String>) -> Row {
-        Row { reason: Some(reason.into()), ..Row::new(what, "") }
+        Row { reason: Some(one_line(&reason.into())), ..Row::new(what, "") }
     }
 
     /// Against what it was compared with.
@@ -83,11 +84,17 @@ impl Row {
     fn cells(&self) -> [String; 5] {
         [
             self.what.clone(),
-            self.promise(),
-            self.measured.clone(),
             self.ratio.map(|ratio| format!("{ratio} ×")).unwrap_or_default(),
+            self.promise(),
             self.verdict(),
+            self.measured.clone(),
         ]
+    }
+
+    /// Of a line that nothing is promised of.
+    fn plain_cells(&self) -> Vec<String> {
+        let [what, ratio, _, verdict, measured] = self.cells();
+        vec![what, ratio, if measured.is_empty() { verdict } else { measured }]
     }
 }
 
@@ -98,6 +105,7 @@ pub(super) struct Report {
     notes: Vec<String>,
     rows: Vec<Row>,
     tables: Vec<Table>,
+    groups: Vec<Group>,
     data: Vec<Value>,
     seconds: f64,
 }
@@ -105,7 +113,7 @@ pub(super) struct Report {
 /// A table of its own, its first line the heads of the columns.
 struct Table {
     title: String,
-    legend: &'static str,
+    legend: String,
     lines: Vec<Vec<String>>,
 }
 
@@ -117,6 +125,7 @@ impl Report {
             notes: Vec::new(),
             rows: Vec::new(),
             tables: Vec::new(),
+            groups: Vec::new(),
             data: Vec::new(),
             seconds: 0.0,
         }
@@ -124,11 +133,16 @@ impl Report {
 
     /// Adds a line, and prints it so that one sees how it goes.
     pub(super) fn add(&mut self, row: Row) {
-        let [what, promise, measured, ratio, verdict] = row.cells();
+        let [what, ratio, promise, verdict, measured] = row.cells();
         let parts: Vec<String> =
-            [measured, ratio, promise, verdict].into_iter().filter(|part| !part.is_empty()).collect();
+            [ratio, promise, verdict, measured].into_iter().filter(|part| !part.is_empty()).collect();
         println!("  {what}: {}", parts.join(", "));
         self.rows.push(row);
+    }
+
+    /// Says what could not be measured, below the tables.
+    pub(super) fn missing(&mut self, what: &str, reason: &str) {
+        self.note(format!("Not measured: {what}: {}.", one_line(reason)));
     }
 
     /// Keeps what a figure was computed from.
@@ -137,9 +151,20 @@ impl Report {
     }
 
     /// Adds a table of its own, for figures that are compared with each other.
-    pub(super) fn table(&mut self, title: String, legend: &'static str, lines: Vec<Vec<String>>) {
+    pub(super) fn table(
+        &mut self,
+        title: impl Into<String>,
+        legend: impl Into<String>,
+        lines: Vec<Vec<String>>,
+    ) {
+        let (title, legend) = (title.into(), legend.into());
         println!("{title}\n\n{}", aligned(&lines));
         self.tables.push(Table { title, legend, lines });
+    }
+
+    /// Adds a group of bars to the chart.
+    pub(super) fn draw(&mut self, group: Group) {
+        self.groups.push(group);
     }
 
     /// Adds a sentence below the table.
@@ -154,21 +179,35 @@ impl Report {
         self.seconds = time.as_secs_f64();
     }
 
+    /// What is promised first, then what else there is, then the tables, then how it was measured.
     pub(super) fn markdown(&self) -> String {
-        let head = ["what", "reach", "measured", "ratio", "ok"].map(str::to_owned);
-        let all: Vec<Vec<String>> =
-            std::iter::once(head).chain(self.rows.iter().map(Row::cells)).map(Vec::from).collect();
+        let (promised, others): (Vec<&Row>, Vec<&Row>) =
+            self.rows.iter().partition(|row| row.reach.is_some());
         let mut text =
-            format!("# Measured ({}, {} s)\n\n{}\n\n", self.scale, short(self.seconds), self.machine);
-        text.push_str(&aligned(&all));
-        text.push_str("\nFigures are medians, with the range in parentheses.\n");
-        for note in &self.notes {
-            text.push_str(&format!("{note}\n"));
+            format!("# Measured ({}, {} s)\n\n{}\n", self.scale, short(self.seconds), self.machine);
+        if !promised.is_empty() {
+            let head = Vec::from(["what", "ratio", "reach", "ok", "measured"].map(str::to_owned));
+            let lines = promised.iter().map(|row| Vec::from(row.cells()));
+            text.push_str(&format!("\n{}", aligned(&std::iter::once(head).chain(lines).collect::<Vec<_>>())));
+        }
+        if !others.is_empty() {
+            let head = Vec::from(["what", "ratio", "measured"].map(str::to_owned));
+            let lines = others.iter().map(|row| row.plain_cells());
+            let lines: Vec<Vec<String>> = std::iter::once(head).chain(lines).collect();
+            text.push_str(&format!("\n## Further figures\n\n{}", aligned(&lines)));
         }
         for Table { title, legend, lines } in &self.tables {
             text.push_str(&format!("\n## {title}\n\n{}\n{legend}\n", aligned(lines)));
         }
+        text.push_str("\n## How it was measured\n\n- Figures are medians, with the range in parentheses.\n");
+        for note in &self.notes {
+            text.push_str(&format!("- {note}\n"));
+        }
         text
+    }
+
+    pub(super) fn chart(&self) -> String {
+        svg("audit_algolia and alternatives, side by side", &self.machine.in_short(), &self.groups)
     }
 
     pub(super) fn json(&self) -> Value {
@@ -191,6 +230,18 @@ impl Report {
             "tables": self.tables.iter().map(|one| json!({"title": one.title, "lines": one.lines})).collect::<Vec<_>>(),
         })
     }
+}
+
+/// The first line of an error, without what would break a table.
+fn one_line(text: &str) -> String {
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .replace('|', "/")
+        .trim_end_matches('.')
+        .chars()
+        .take(160)
+        .collect()
 }
 
 /// A table in Markdown with its columns aligned. The first line has the heads.
@@ -239,10 +290,12 @@ mod tests {
         assert_eq!(
             table,
             [
-                "| what    | reach   | measured | ratio              | ok                   |",
-                "| ------- | ------- | -------- | ------------------ | -------------------- |",
-                "| bulk    | ≤ 2.2 × | 3.3 µs   | 2.00 (2.00–2.00) × | ok                   |",
-                "| polling |         |          |                    | not measured: no pip |",
+                "| what | ratio  | reach   | ok | measured |",
+                "| ---- | ------ | ------- | -- | -------- |",
+                "| bulk | 2.00 × | ≤ 2.2 × | ok | 3.3 µs   |",
+                "| what    | ratio | measured             |",
+                "| ------- | ----- | -------------------- |",
+                "| polling |       | not measured: no pip |",
             ]
         );
     }

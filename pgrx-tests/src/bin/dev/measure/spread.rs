@@ -24,6 +24,9 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Spread { median, least, greatest } = *self;
+        if least == greatest {
+            return f.write_str(&short(median));
+        }
         write!(f, "{} ({}–{})", short(median), short(least), short(greatest))
     }
 }
@@ -69,6 +72,7 @@ mod tests {
     fn a_spread_tells_middle_and_range() {
         let spread = Spread::of(&[3.0, 1.0, 2.0]).unwrap();
         assert_eq!(spread.to_string(), "2.00 (1.00–3.00)");
+        assert_eq!(Spread::of(&[2.0]).unwrap().to_string(), "2.00");
     }
 
     #[test]

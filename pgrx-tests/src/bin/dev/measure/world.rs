@@ -16,7 +16,7 @@ use crate::interrupt;
 /// What differs from the defaults, besides the addresses.
 pub(super) const SETTINGS: [(&str, &str); 4] = [
     ("shared_buffers", "1GB"),
-    ("max_wal_size", "16GB"),
+    ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "1h"),
     ("synchronous_commit", "on"),
 ];
@@ -57,6 +57,56 @@ pub(super) fn values(number: &str) -> String {
     )
 }
 
+/// Texts of 4.7 kB that do not compress well, to be taken by their number.
+pub(super) const POOL: &str = "
+    CREATE TABLE pool AS
+        SELECT n, (SELECT string_agg(md5((n * 1000 + i)::text), ' ') FROM generate_series(1, 144) AS i) AS text
+        FROM generate_series(0, 63) AS n;
+    ALTER TABLE pool ADD PRIMARY KEY (n)";
+
+/// How long the records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Records {
+    /// Some 300 bytes.
+    Small,
+    /// Some 5 kB.
+    Large,
+}
+
+impl Records {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Records::Small => "300 bytes",
+            Records::Large => "5 KB",
+        }
+    }
+
+    pub(super) fn table(self) -> &'static str {
+        match self {
+            Records::Small => "audit_log",
+            Records::Large => "audit_large",
+        }
+    }
+
+    /// The table in which [`World::keep_records`] keeps them.
+    pub(super) fn kept(self) -> &'static str {
+        match self {
+            Records::Small => "kept_small",
+            Records::Large => "kept_large",
+        }
+    }
+
+    fn values(self, number: &str) -> String {
+        match self {
+            Records::Small => values(number),
+            Records::Large => {
+                let text = format!("(SELECT text FROM pool WHERE n = {number} % 64)");
+                values(number).replace("'opened from the dashboard'", &text)
+            }
+        }
+    }
+}
+
 /// The call that puts a table under watch.
 pub(super) fn watch(name: &str) -> String {
     format!(
@@ -76,6 +126,11 @@ pub(super) struct World {
 impl World {
     /// Starts both, with one worker, and watches the table `audit_log`.
     pub(super) fn start(installation: &Arc<Installation>) -> Result<World> {
+        World::start_with(installation, &[])
+    }
+
+    /// The same with more settings.
+    pub(super) fn start_with(installation: &Arc<Installation>, more: &[(&str, &str)]) -> Result<World> {
         let light = Light::start()?;
         let mut builder = Cluster::builder()
             .installation(Arc::clone(installation))
@@ -85,7 +140,7 @@ impl World {
             .setting("audit_algolia.pseudonym_key", PSEUDONYM_KEY)
             .setting("audit_algolia.hosts", &light.url)
             .setting("audit_algolia.workers", 1);
-        for (name, value) in SETTINGS {
+        for (name, value) in SETTINGS.iter().chain(more) {
             builder = builder.setting(name, value);
         }
         let cluster = builder.start()?;
@@ -108,17 +163,59 @@ impl World {
 
     /// Inserts rows in statements of a hundred thousand.
     pub(super) fn load(&mut self, rows: u64) -> Result<()> {
+        self.load_as(Records::Small, rows)
+    }
+
+    /// The same with records of one or the other length.
+    pub(super) fn load_as(&mut self, records: Records, rows: u64) -> Result<()> {
         let mut left = rows;
         while left > 0 {
             interrupt::check()?;
             let now = left.min(100_000);
+            let (table, values) = (records.table(), records.values("i"));
             self.db.batch_execute(&format!(
-                "INSERT INTO audit_log ({COLUMNS}) SELECT {} FROM generate_series(1, {now}) AS i",
-                values("i")
+                "INSERT INTO {table} ({COLUMNS}) SELECT {values} FROM generate_series(1, {now}) AS i"
             ))?;
             left -= now;
         }
         Ok(())
+    }
+
+    /// Before a round of measurements: drops what earlier ones have inserted, and writes all else to the disk.
+    pub(super) fn begin_round(&mut self) -> Result<()> {
+        for records in [Records::Small, Records::Large] {
+            let name = records.table();
+            let there = "SELECT to_regclass($1) IS NOT NULL";
+            if self.db.query_one(there, &[&name])?.get(0) {
+                self.db.batch_execute(&format!("TRUNCATE {name}"))?;
+            }
+        }
+        Ok(self.db.batch_execute("CHECKPOINT")?)
+    }
+
+    /// Makes the table of long records, and watches it.
+    pub(super) fn watch_large(&mut self) -> Result<()> {
+        let name = Records::Large.table();
+        let watch = watch(name).replace("facets", "object_prefix => 'l', facets");
+        Ok(self.db.batch_execute(&format!("{POOL}; {}; {watch}", table(name)))?)
+    }
+
+    /// Keeps finished records in a table of their own, numbered from 1, for those who are to send the same.
+    pub(super) fn keep_records(&mut self, records: Records, rows: u64) -> Result<()> {
+        if records == Records::Large {
+            self.watch_large()?;
+        }
+        let kept = records.kept();
+        self.pause()?;
+        self.load_as(records, rows)?;
+        self.db.batch_execute(&format!(
+            "CREATE TABLE {kept} AS SELECT row_number() OVER (ORDER BY id) AS n, * FROM audit_algolia.queue;
+             ALTER TABLE {kept} ADD PRIMARY KEY (n)"
+        ))?;
+        self.db.batch_execute(&format!("VACUUM (ANALYZE) {kept}"))?;
+        self.resume()?;
+        self.wait_until_empty()?;
+        self.light.reset()
     }
 
     /// Rows queued and on their way.

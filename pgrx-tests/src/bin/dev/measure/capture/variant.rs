@@ -1,0 +1,137 @@
+//! What capture is compared with: triggers in PL/pgSQL that build the same record and put it into a plain queue, and the
+//! triggers in C that PgQ brings.
+
+use super::super::world::PSEUDONYM_KEY;
+use super::shape::Shape;
+
+/// A way to capture, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Variant {
+    /// No trigger.
+    Bare,
+    /// The extension.
+    Ours,
+    /// A PL/pgSQL trigger for each row.
+    Row,
+    /// A PL/pgSQL trigger for each statement, over its transition table.
+    Statement,
+    /// PgQ's trigger that writes JSON.
+    Json,
+    /// PgQ's trigger that writes what URLs carry.
+    Url,
+}
+
+pub(super) const VARIANTS: [Variant; 6] =
+    [Variant::Bare, Variant::Ours, Variant::Row, Variant::Statement, Variant::Json, Variant::Url];
+
+impl Variant {
+    /// Its table.
+    pub(super) fn table(self, shape: Shape) -> String {
+        let end = match self {
+            Variant::Bare => "bare",
+            Variant::Ours => "ours",
+            Variant::Row => "row",
+            Variant::Statement => "statement",
+            Variant::Json => "json",
+            Variant::Url => "url",
+        };
+        format!("{}_{end}", shape.start())
+    }
+
+    /// How the report calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Variant::Bare => "no trigger",
+            Variant::Ours => "audit_algolia",
+            Variant::Row => "PL/pgSQL row trigger",
+            Variant::Statement => "PL/pgSQL statement trigger",
+            Variant::Json => "PgQ jsontriga",
+            Variant::Url => "PgQ logutriga",
+        }
+    }
+
+    pub(super) fn is_pgq(self) -> bool {
+        matches!(self, Variant::Json | Variant::Url)
+    }
+
+    /// Makes the table, and what captures its rows. `hmac` tells whether pgcrypto is there.
+    pub(super) fn set_up(self, shape: Shape, hmac: bool) -> String {
+        let name = self.table(shape);
+        let make = shape.table(&name);
+        match self {
+            Variant::Bare => make,
+            Variant::Ours => format!("{make}; {}", shape.watch(&name)),
+            Variant::Row => format!(
+                "{make};
+                 {queue};
+                 CREATE FUNCTION capture_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN
+                     INSERT INTO queue_{name} (source, record) VALUES (1, {record});
+                     RETURN NULL;
+                 END $$;
+                 CREATE TRIGGER capture AFTER INSERT ON {name} FOR EACH ROW EXECUTE FUNCTION capture_{name}()",
+                queue = queue(&name),
+                record = record(shape, "new", hmac),
+            ),
+            Variant::Statement => format!(
+                "{make};
+                 {queue};
+                 CREATE FUNCTION capture_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN
+                     INSERT INTO queue_{name} (source, record) SELECT 1, {record} FROM added AS a;
+                     RETURN NULL;
+                 END $$;
+                 CREATE TRIGGER capture AFTER INSERT ON {name} REFERENCING NEW TABLE AS added
+                     FOR EACH STATEMENT EXECUTE FUNCTION capture_{name}()",
+                queue = queue(&name),
+                record = record(shape, "a", hmac),
+            ),
+            Variant::Json | Variant::Url => format!(
+                "{make};
+                 SELECT pgq.create_queue('{name}');
+                 CREATE TRIGGER capture AFTER INSERT ON {name} FOR EACH ROW
+                     EXECUTE FUNCTION pgq.{function}('{name}', 'ignore={left_out}')",
+                function = if self == Variant::Json { "jsontriga" } else { "logutriga" },
+                left_out = shape.left_out().join(","),
+            ),
+        }
+    }
+}
+
+fn queue(name: &str) -> String {
+    format!(
+        "CREATE TABLE queue_{name} (
+             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source integer NOT NULL,
+             enqueued_at timestamptz NOT NULL DEFAULT statement_timestamp(), record text NOT NULL
+         )"
+    )
+}
+
+/// The record the extension builds, as an expression over a row.
+fn record(shape: Shape, row: &str, hmac: bool) -> String {
+    let pseudonym = if hmac {
+        format!("hmac({row}.user_id, '{PSEUDONYM_KEY}', 'sha256')")
+    } else {
+        format!("sha256(convert_to('{PSEUDONYM_KEY}' || {row}.user_id, 'UTF8'))")
+    };
+    let bucket = |form: &str| format!("to_char({row}.at AT TIME ZONE 'UTC', '{form}')");
+    let plain: String = shape
+        .plain()
+        .iter()
+        .map(|(name, kind)| match *kind {
+            "timestamptz" => format!("'{name}', extract(epoch FROM {row}.{name}), "),
+            _ => format!("'{name}', {row}.{name}, "),
+        })
+        .collect();
+    format!(
+        "jsonb_build_object(
+             'objectID', {row}.id::text,
+             'user_id', 'p_' || left(encode({pseudonym}, 'hex'), 26), {plain}
+             'at', extract(epoch FROM {row}.at), 'at_day', {day}, 'at_hour', {hour},
+             'at_weekday', {weekday}, 'at_hour_of_day', {hour_of_day})::text",
+        day = bucket("YYYY-MM-DD"),
+        hour = bucket("YYYY-MM-DD\"T\"HH24"),
+        weekday = bucket("Dy"),
+        hour_of_day = bucket("HH24"),
+    )
+}

@@ -1,0 +1,111 @@
+//! Runs a service: waits until it is ready, lets it work, and tells what it and those that work for it have used.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::super::process::{cpu_seconds, size};
+use crate::interrupt;
+
+/// Longer than this nothing takes.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a service has shown.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Served {
+    /// Rows a second.
+    pub(in super::super) rate: f64,
+    /// Processor seconds for a million rows, of the service and of the processes that work for it.
+    pub(in super::super) processor: f64,
+    /// Their memory at the end, in megabytes: what is theirs alone (RssAnon).
+    pub(in super::super) memory: f64,
+}
+
+/// Runs it to the end of so many rows. It prints the processes that work for it, waits for a line, and prints rows,
+/// seconds and what processes have come on top; then it waits for its input's end.
+pub(super) fn run(command: &mut Command, rows: u64) -> Result<Served> {
+    let mut service = Service::start(command)?;
+    let mut processes = vec![service.child.id()];
+    for word in service.line()?.split_whitespace() {
+        processes.push(word.parse()?);
+    }
+    let before = processor(&processes)?;
+    service.go()?;
+    let answer = service.line()?;
+    let mut words = answer.split_whitespace();
+    let mut number = || words.next().and_then(|word| word.parse::<f64>().ok());
+    let (Some(sent), Some(seconds)) = (number(), number()) else {
+        bail!("the service said {answer}");
+    };
+    ensure!(sent as u64 == rows, "the service sent {sent} of {rows} rows");
+    for word in words {
+        processes.push(word.parse()?);
+    }
+    let processor = (processor(&processes)? - before) * 1e6 / sent;
+    let sizes: Result<Vec<f64>> = processes.iter().map(|&process| Ok(size(process)?.anonymous)).collect();
+    service.end()?;
+    Ok(Served { rate: sent / seconds, processor, memory: sizes?.iter().sum() })
+}
+
+fn processor(processes: &[u32]) -> Result<f64> {
+    processes.iter().map(|&process| cpu_seconds(process)).sum()
+}
+
+/// It ends with this value.
+struct Service {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Service {
+    fn start(command: &mut Command) -> Result<Service> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().context("the service has no output")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Service { child, lines })
+    }
+
+    fn line(&self) -> Result<String> {
+        let started = Instant::now();
+        loop {
+            interrupt::check()?;
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => return Ok(line),
+                Err(RecvTimeoutError::Disconnected) => bail!("the service has failed"),
+                Err(RecvTimeoutError::Timeout) => {
+                    ensure!(started.elapsed() < PATIENCE, "the service says nothing");
+                }
+            }
+        }
+    }
+
+    fn go(&mut self) -> Result<()> {
+        let input = self.child.stdin.as_mut().context("the service has no input")?;
+        Ok(writeln!(input, "go")?)
+    }
+
+    fn end(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the service ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

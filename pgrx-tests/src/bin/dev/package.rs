@@ -1,0 +1,64 @@
+//! Debian's packages without installing them: downloaded and unpacked below a folder of ours. No system folder is
+//! written to, and none of their services is started.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::interrupt;
+use crate::provision::prepare_downloads;
+
+/// Longer than this is not worth waiting for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The folder that stands for the file system's root in the package, whose name and version the folder's name tells.
+pub(crate) fn unpacked(package: &str, folder: &Path) -> Result<PathBuf> {
+    let start = format!("{package}_");
+    let named = |ending: &str| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut fitting = entries.filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&start) && name.ends_with(ending)
+        });
+        fitting.next()
+    };
+    if let Some(root) = named(".root") {
+        return Ok(root);
+    }
+    prepare_downloads()?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut download = Command::new("apt-get");
+    quietly(download.current_dir(folder).args(["download", "-qq", package]))
+        .with_context(|| format!("apt-get does not get {package}"))?;
+    let archive = named(".deb").with_context(|| format!("apt-get left no {package}"))?;
+    let (new, root) = (archive.with_extension("new"), archive.with_extension("root"));
+    quietly(Command::new("dpkg-deb").arg("-x").args([&archive, &new]))
+        .with_context(|| format!("dpkg-deb does not unpack {package}"))?;
+    fs::rename(&new, &root)?;
+    fs::remove_file(&archive)?;
+    Ok(root)
+}
+
+/// Runs a command that says nothing unless it fails, and not for ever.
+pub(crate) fn quietly(command: &mut Command) -> Result<()> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            ensure!(status.success(), "{status}");
+            return Ok(());
+        }
+        let interrupted = interrupt::check();
+        if interrupted.is_err() || started.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            interrupted?;
+            bail!("not done after {PATIENCE:?}");
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
