@@ -127,6 +127,16 @@ create table audit_algolia.queue (
     autovacuum_vacuum_cost_delay = 0,
     vacuum_truncate = off
 );
+-- What its columns hold at one moment says nothing of the next, and need not lie about in statistics. The workers plan for
+-- a queue of any length.
+alter table audit_algolia.queue
+    alter column index_id set statistics 0,
+    alter column source set statistics 0,
+    alter column id set statistics 0,
+    alter column enqueued_at set statistics 0,
+    alter column action set statistics 0,
+    alter column record set statistics 0,
+    alter column object set statistics 0;
 -- The versions of one object, in order: of rows that mirror a table's.
 create index queue_object on audit_algolia.queue (index_id, object, id) where object is not null;
 comment on index audit_algolia.queue_object is 'Finds the newest version of an object, and those it supersedes.';
@@ -157,6 +167,13 @@ create table audit_algolia.dead_letter (
     object text collate "C",
     constraint dead_letter_pkey primary key (index_id, id)
 );
+alter table audit_algolia.dead_letter
+    alter column index_id set statistics 0,
+    alter column source set statistics 0,
+    alter column id set statistics 0,
+    alter column object_id set statistics 0,
+    alter column record set statistics 0,
+    alter column object set statistics 0;
 -- A dead letter goes when a newer version of its object arrives.
 create index dead_letter_object on audit_algolia.dead_letter (index_id, object, id) where object is not null;
 comment on index audit_algolia.dead_letter_object is 'Finds the dead letters that a newer version of their object supersedes.';

@@ -22,6 +22,7 @@ mod observe;
 mod openmetrics;
 mod order;
 mod outage;
+mod plans;
 mod private;
 mod processes;
 mod recount;

@@ -7,6 +7,7 @@
 mod claim;
 mod configure;
 mod flow;
+mod planning;
 mod rows;
 mod settle;
 mod statements;

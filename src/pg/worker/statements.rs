@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
 
+use super::planning::take_for_large;
 use crate::pg::process::in_transaction;
 
 /// The worker's prepared statements.
@@ -33,6 +34,8 @@ impl Statements {
         if !lock(queue) {
             return Ok(None);
         }
+        let dead_letters = table(c"dead_letter");
+        take_for_large([queue, dead_letters]);
         Spi::connect_mut(|client| {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             let settled = pgrx::oids_of![i32, Vec<String>, Vec<i64>];
@@ -64,7 +67,7 @@ impl Statements {
                     )?
                     .keep(),
                 queue,
-                dead_letters: table(c"dead_letter"),
+                dead_letters,
             }))
         })
     }
