@@ -74,6 +74,13 @@ impl BatchBuilder {
         BatchBuilder { max_rows, max_bytes, body: String::from(HEAD), items: Vec::new() }
     }
 
+    /// A builder without limits, with room for as many records, and bytes of them with what is around each.
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        let mut body = String::with_capacity(HEAD.len() + bytes + TAIL.len());
+        body.push_str(HEAD);
+        BatchBuilder { max_rows: usize::MAX, max_bytes: usize::MAX, body, items: Vec::with_capacity(rows) }
+    }
+
     /// Appends a record, a JSON object that is copied as it is. The first one is always taken,
     /// also when it is larger than a batch may be: Algolia decides about it.
     pub fn push(&mut self, action: Action, record: &str) -> Push {

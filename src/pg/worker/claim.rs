@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use pgrx::prelude::*;
 
-use super::rows::{newest_versions, read, Read, Record, Row, Version, What};
+use super::rows::{newest_versions, read, Read, Record, Row, Texts, Version, What};
 use super::statements::{lock, Statements};
 use crate::claims::Claim;
 use crate::delivery::batch::{Batch, BatchBuilder};
@@ -81,6 +81,7 @@ struct Taking {
     claimable: Claimable,
     limits: Limits,
     records: Vec<(i64, Record)>,
+    texts: Texts,
     /// The objects claimed, and of each a row that has led to it.
     objects: HashMap<String, i64>,
     hashes: HashSet<i64>,
@@ -112,13 +113,15 @@ pub(super) fn claim(
         if !lock(statements.queue) {
             return Ok(Catch::Gone);
         }
-        let Read { rows, exhausted } = read(index_id, claimable, statements, limits)?;
+        let mut texts = Texts::default();
+        let Read { rows, exhausted } = read(index_id, claimable, statements, limits, &mut texts)?;
         let mut taking = Taking {
             slot,
             lane,
             claimable,
             limits,
             records: Vec::with_capacity(rows.len()),
+            texts,
             objects: HashMap::new(),
             hashes: HashSet::new(),
             bytes: 0,
@@ -136,15 +139,14 @@ pub(super) fn claim(
         taking.take(rows, &mut ledger);
         if !taking.objects.is_empty() {
             drop(ledger);
-            let versions =
-                match newest_versions(index_id, taking.objects.keys().cloned().collect(), statements, limits)
-                {
-                    Ok(versions) => versions,
-                    Err(error) => {
-                        taking.give_up();
-                        return Err(error);
-                    }
-                };
+            let objects = taking.objects.keys().cloned().collect();
+            let versions = match newest_versions(index_id, objects, statements, limits, &mut taking.texts) {
+                Ok(versions) => versions,
+                Err(error) => {
+                    taking.give_up();
+                    return Err(error);
+                }
+            };
             match shmem::ledger() {
                 Some(locked) => ledger = locked,
                 None => return Ok(Catch::Nothing),
@@ -284,17 +286,21 @@ impl Taking {
         let Some(flight) = place else {
             return if self.crowded { Catch::Crowded } else { Catch::Nothing };
         };
-        let mut builder = BatchBuilder::new(self.records.len(), usize::MAX);
+        let mut builder = BatchBuilder::with_capacity(self.records.len(), self.bytes);
         let mut ids = Vec::with_capacity(self.records.len());
-        let mut objects = Vec::new();
+        let mut objects = Vec::with_capacity(self.records.len());
         let mut oversized = Vec::new();
-        for (id, Record { action, text, oversize, object }) in self.records {
-            match oversize {
-                Some(bytes) => oversized.push(Oversized { id, object_id: object_id(&text), object, bytes }),
+        for (id, record) in self.records {
+            let text = self.texts.of(&record);
+            match record.oversize {
+                Some(bytes) => {
+                    let object = record.object;
+                    oversized.push(Oversized { id, object_id: object_id(text), object, bytes });
+                }
                 None => {
-                    let _taken = builder.push(action, &text);
+                    let _taken = builder.push(record.action, text);
                     ids.push(id);
-                    objects.push(object);
+                    objects.push(record.object);
                 }
             }
         }

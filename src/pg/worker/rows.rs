@@ -1,5 +1,7 @@
 //! Rows of the queue as a claim reads them: records, and versions of objects.
 
+use std::ops::Range;
+
 use pgrx::prelude::*;
 use pgrx::spi::SpiCursor;
 
@@ -36,10 +38,31 @@ pub(super) enum What {
     Version(String),
 }
 
+/// The texts of a claim's records, one behind the other: an allocation for each would cost a tenth of the claim.
+#[derive(Default)]
+pub(super) struct Texts(String);
+
+impl Texts {
+    /// What the queue holds is ASCII wherever the database's encoding is not UTF-8.
+    fn keep(&mut self, text: &[u8]) -> Range<usize> {
+        let start = self.0.len();
+        match std::str::from_utf8(text) {
+            Ok(text) => self.0.push_str(text),
+            Err(_) => self.0.push_str(&String::from_utf8_lossy(text)),
+        }
+        start..self.0.len()
+    }
+
+    pub(super) fn of(&self, record: &Record) -> &str {
+        self.0.get(record.text.clone()).unwrap_or_default()
+    }
+}
+
 /// What is to be sent.
 pub(super) struct Record {
     pub(super) action: Action,
-    pub(super) text: String,
+    /// Where its text is.
+    text: Range<usize>,
     /// Its size, if it is larger than a record may be.
     pub(super) oversize: Option<usize>,
     /// Which object it is a version of.
@@ -47,10 +70,11 @@ pub(super) struct Record {
 }
 
 impl Record {
-    fn new(action: u8, text: String, object: Option<String>, limit: usize) -> Record {
+    fn new(action: u8, text: &[u8], object: Option<String>, limit: usize, texts: &mut Texts) -> Record {
+        let text = texts.keep(text);
         let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
         // A text is never shorter than the record it is, so that hardly any has to be measured.
-        let oversize = if text.len() > limit { Some(compact_len(&text)) } else { None };
+        let oversize = if text.len() > limit { texts.0.get(text.clone()).map(compact_len) } else { None };
         Record { action, text, oversize: oversize.filter(|size| *size > limit), object }
     }
 
@@ -69,6 +93,7 @@ pub(super) fn read(
     claimable: Claimable,
     statements: &Statements,
     limits: Limits,
+    texts: &mut Texts,
 ) -> spi::Result<Read> {
     let statement = match claimable.end {
         End::Newest => &statements.newest,
@@ -82,7 +107,7 @@ pub(super) fn read(
         let mut bytes = 0;
         loop {
             let wanted = CHUNK.min(limits.rows - rows.len() as i64);
-            let got = fetch(&mut cursor, wanted, limits.record_bytes, &mut rows, &mut bytes)?;
+            let got = fetch(&mut cursor, wanted, limits.record_bytes, texts, &mut rows, &mut bytes)?;
             let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
             if full || got < wanted {
                 return Ok(Read { rows, exhausted: got < wanted });
@@ -96,6 +121,7 @@ fn fetch(
     cursor: &mut SpiCursor,
     wanted: i64,
     record_bytes: usize,
+    texts: &mut Texts,
     rows: &mut Vec<Row>,
     bytes: &mut usize,
 ) -> spi::Result<i64> {
@@ -117,22 +143,16 @@ fn fetch(
             (id.value() as i64, action.value() as u8, text(2, record), text(3, object))
         };
         let what = match (object, record) {
-            (Some(object), _) => What::Version(owned(object)),
+            (Some(object), _) => What::Version(String::from_utf8_lossy(object).into_owned()),
             (None, Some(record)) => {
                 *bytes += record.len() + WRAPPING;
-                What::Record(Record::new(action, owned(record), None, record_bytes))
+                What::Record(Record::new(action, record, None, record_bytes, texts))
             }
             (None, None) => continue,
         };
         rows.push(Row { id, what });
     }
     Ok(i64::try_from(tuples.len()).unwrap_or(i64::MAX))
-}
-
-/// What the queue holds is ASCII wherever the database's encoding is not UTF-8.
-fn owned(text: &[u8]) -> String {
-    String::from_utf8(text.to_vec())
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The newest version of an object.
@@ -149,6 +169,7 @@ pub(super) fn newest_versions(
     objects: Vec<String>,
     statements: &Statements,
     limits: Limits,
+    texts: &mut Texts,
 ) -> spi::Result<Vec<Version>> {
     Spi::connect_mut(|client| {
         let mut versions = Vec::with_capacity(objects.len());
@@ -158,7 +179,7 @@ pub(super) fn newest_versions(
             let (object, id, action, text) =
                 (row.get(1)?, row.get(2)?, row.get::<i8>(3)?, row.get::<String>(4)?);
             if let (Some(id), Some(action), Some(text)) = (id, action, text) {
-                let record = Record::new(action as u8, text, object, limits.record_bytes);
+                let record = Record::new(action as u8, text.as_bytes(), object, limits.record_bytes, texts);
                 let since: Option<pgrx::datum::TimestampWithTimeZone> = row.get(5)?;
                 let since = since.map_or(0, pg_sys::TimestampTz::from);
                 versions.push(Version { id, record, since });
