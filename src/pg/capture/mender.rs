@@ -17,7 +17,7 @@ use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::pg::texts::{Bytes, Texts};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Change, Moment, Operation};
+use crate::record::{write_object, Change, Moment, Operation, Plan};
 use crate::rules::Mode;
 
 /// A change that was noted and not recorded.
@@ -40,6 +40,8 @@ pub(in crate::pg) enum Made {
     Busy,
     /// There is no telling what the row was: a record of its key alone.
     Lost(String),
+    /// The key is not, or not any more, that of the source: the same.
+    Unnamed(String),
 }
 
 /// Writes records of changes of one source.
@@ -75,14 +77,28 @@ impl Mender {
         })
     }
 
-    /// Whether a change has to be looked for in the table: not that of a deletion, which says nothing of a row that is
-    /// there again.
+    /// Whether a change has to be looked for in the table, and can be: not that of a deletion, which says nothing of a row
+    /// that is there again.
     pub(in crate::pg) fn looks_for(&self, change: &Uncaptured) -> bool {
-        self.rules.mode == Mode::Mirror || change.operation != Operation::Delete
+        let is_there = |name| self.columns.iter().any(|(_, column, _)| column == name);
+        (self.is_mirrored() || change.operation != Operation::Delete)
+            && change.key_columns.iter().all(is_there)
     }
 
-    pub(in crate::pg) fn is_mirrored(&self) -> bool {
+    /// Whether a change's key is that of the source: the table may be watched by other columns now.
+    fn names_object(&self, change: &Uncaptured) -> bool {
+        let own = &self.rules.object_id;
+        own.len() == change.key_columns.len() && own.iter().all(|name| change.key_columns.contains(name))
+    }
+
+    fn is_mirrored(&self) -> bool {
         self.rules.mode == Mode::Mirror
+    }
+
+    /// The deletion of a change's object, if its table is mirrored.
+    pub(in crate::pg) fn mirrored_object(&self, change: &Uncaptured) -> Outcome<Option<String>> {
+        let is_asked = self.is_mirrored() && self.names_object(change);
+        is_asked.then(|| self.deletion(change)).transpose()
     }
 
     /// How many records wait to be written, and the way back to so many.
@@ -138,6 +154,9 @@ impl Mender {
         if !self.is_asked_for(change) {
             return Ok(Made::LeftOut);
         }
+        if !self.names_object(change) {
+            return Ok(Made::Unnamed(self.former_object(change)?));
+        }
         if self.is_mirrored() {
             let record = self.deletion(change)?;
             self.writer.push_version_as(change.number, Action::DeleteObject, record.as_bytes());
@@ -157,12 +176,24 @@ impl Mender {
     }
 
     /// The record that deletes the object of a change's row.
-    pub(in crate::pg) fn deletion(&self, change: &Uncaptured) -> Outcome<String> {
+    fn deletion(&self, change: &Uncaptured) -> Outcome<String> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         let mut record = Vec::new();
         // SAFETY: the values were read as those of the table's columns.
         unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), &mut record)? };
+        Ok(storable(&record).into_owned())
+    }
+
+    /// A record of an object by the key as it was noted, whatever the columns are now.
+    fn former_object(&self, change: &Uncaptured) -> Outcome<String> {
+        let is_hidden = |name| self.rules.pseudonymize.contains(name);
+        let hidden = change.key_columns.iter().map(is_hidden).collect();
+        let plan = Plan::new(&self.rules.object_prefix, Vec::new(), hidden);
+        let key = change.key.0.iter().map(|text| Some(utf8(text)));
+        let mut record = Vec::new();
+        let written = write_object(&plan, key, self.pseudonymizer.as_deref(), &mut record);
+        written.map_err(|error| self.bound.explain(error))?;
         Ok(storable(&record).into_owned())
     }
 
@@ -181,6 +212,7 @@ impl Mender {
     /// # Safety
     /// The leaf has fetched and locked a row.
     unsafe fn write_version(&mut self, change: &Uncaptured, leaf: &Leaf) -> Outcome<Made> {
+        let object = self.mirrored_object(change)?;
         let Mender { pseudonymizer, calendar, record, writer, .. } = self;
         let pseudonymizer = pseudonymizer.as_deref();
         record.clear();
@@ -188,12 +220,21 @@ impl Mender {
         let action = unsafe {
             read(leaf.slot, leaf.bound.width);
             let value = |place| value_in(leaf.slot, place);
-            if leaf.accepts() {
-                leaf.bound.write(value, pseudonymizer, calendar, record)?;
-                Action::AddObject
-            } else {
-                leaf.bound.write_object(value, pseudonymizer, record)?;
-                Action::DeleteObject
+            leaf.bound.write_object(value, pseudonymizer, record)?;
+            match object {
+                // Keys can be equal without being the same text, and then make different objects. The lock on the row
+                // keeps all of them away; the row found is told of by its own change.
+                Some(object) if object != storable(record) => {
+                    record.clear();
+                    record.extend_from_slice(object.as_bytes());
+                    Action::DeleteObject
+                }
+                _ if leaf.accepts() => {
+                    record.clear();
+                    leaf.bound.write(value, pseudonymizer, calendar, record)?;
+                    Action::AddObject
+                }
+                _ => Action::DeleteObject,
             }
         };
         writer.push_version_as(change.number, action, record);

@@ -79,6 +79,21 @@ fn a_row_that_leaves_the_filter_when_it_is_mended_leaves_the_index() {
 }
 
 #[test]
+fn keys_that_are_equal_and_not_the_same_text_are_two_objects() {
+    let mut scene = shared("equal_keys");
+    scene.run("create table t (id numeric primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));
+    scene.run("insert into t values (1.0, 1), (2, 2), (3.0, 3)");
+    scene.stage.wait_for_records("equal_keys", 3);
+    scene.run("update t set id = 1.00, v = 0 where id = 1");
+    scene.run("begin; update t set v = 0 where id = 3; delete from t where id = 3; insert into t values (3.00, 33); commit");
+    scene.run("update t set v = 11 where id = 1");
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids(), ["1.00", "2", "3.00"]);
+    assert_holds(&mut scene);
+}
+
+#[test]
 fn a_repair_waits_for_whoever_is_changing_the_row() {
     let mut scene = shared("waits");
     scene.run(TABLE);

@@ -7,9 +7,10 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::walk::only;
-use super::{holds, Comparison};
+use super::Comparison;
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, Key, Writer};
+use crate::pg::holds;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::Outcome;
 use crate::record::Fingerprint;
