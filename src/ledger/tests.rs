@@ -8,7 +8,6 @@ mod leftovers;
 mod mends;
 mod refusals;
 mod repairs;
-mod repairs;
 mod room;
 mod roster;
 mod settings;
