@@ -198,18 +198,20 @@ fn make(
                 break;
             }
             attempt.set(Some(noted.ticket));
-            let before = mender.len();
             let fate = match guarded(|| make_one(group, &noted.change, &mut mender))? {
                 Ok(made) => Fate::of(made),
                 Err(failure) => {
-                    mender.truncate(before);
+                    mender.take_back();
                     Fate::Failed(Some(failure.kind()))
                 }
             };
+            // Outside of the subtransaction, and at once: should it fail, it is known by whose record.
+            mender.flush()?;
             fates.push((noted, fate));
         }
         attempt.set(None);
-        mender.close()
+        mender.close();
+        Ok(())
     })?;
     Ok(fates)
 }

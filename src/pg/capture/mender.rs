@@ -101,13 +101,9 @@ impl Mender {
         is_asked.then(|| self.deletion(change)).transpose()
     }
 
-    /// How many records wait to be written, and the way back to so many.
-    pub(in crate::pg) fn len(&self) -> usize {
-        self.writer.len()
-    }
-
-    pub(in crate::pg) fn truncate(&mut self, len: usize) {
-        self.writer.truncate(len);
+    /// Takes back what waits to be written.
+    pub(in crate::pg) fn take_back(&mut self) {
+        self.writer.truncate(0);
     }
 
     /// Queues what the table holds under the change's key: the row at `place` of a relation, which the active snapshot
@@ -197,11 +193,14 @@ impl Mender {
         Ok(storable(&record).into_owned())
     }
 
-    /// Writes what has been added, and closes the queue.
-    pub(in crate::pg) fn close(mut self) -> Outcome<()> {
-        self.writer.flush()?;
+    /// Writes what has been added.
+    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
+        self.writer.flush()
+    }
+
+    /// Closes the queue.
+    pub(in crate::pg) fn close(self) {
         self.writer.close();
-        Ok(())
     }
 
     /// Whether the rules, which may have changed, ask for a record of such a change.

@@ -89,3 +89,29 @@ fn repairs_that_somebody_has_locked_hold_up_no_others() {
     scene.wait_for_repairs();
     assert_eq!(scene.ids(), ["1", "2"]);
 }
+
+#[test]
+fn a_record_that_the_queue_refuses_postpones_one_repair_and_no_other() {
+    let stage = warning().start().unwrap();
+    let mut scene = Scene::new(&stage, "refused");
+    scene.run("create table t (id bigint primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t values (1, 0), (2, 0), (3, 0)");
+    scene.run(
+        "begin;
+         create function refuse() returns trigger language plpgsql as $$
+             begin if new.record like '%77%' then raise 'not this one'; end if; return new; end $$;
+         create trigger refuse before insert on audit_algolia.queue for each row execute function refuse();
+         update t set v = case id when 2 then 77 else 1 end;
+         commit",
+    );
+    stage.wait_for_records("refused", 2);
+    let noted = "select attempts, error from audit_algolia.repair";
+    wait_until("the cause", SOON, || {
+        let row = scene.db.query_one(noted, &[]).unwrap();
+        row.get::<_, i32>(0) >= 2 && row.get::<_, String>(1).contains("(P0001)")
+    });
+    scene.run("drop trigger refuse on audit_algolia.queue");
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids(), ["1", "2", "3"]);
+}
