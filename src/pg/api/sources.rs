@@ -23,7 +23,7 @@ impl Rules {
             failure(
                 PgSqlErrorCode::ERRCODE_WARNING,
                 format!(
-                    "{given_up} changes of table {} that waited to be repaired are given up, for their keys are to be pseudonymized",
+                    "repairs of table {} are given up, for their keys are to be pseudonymized: {given_up}",
                     table.name
                 ),
                 "Have audit_algolia.backfill() send all rows, if the index is to have theirs.",
