@@ -202,7 +202,8 @@ fn make(
                 Ok(made) => Fate::of(made),
                 Err(failure) => {
                     mender.take_back();
-                    Fate::Failed(Some(failure.kind()))
+                    let unreadable = mender.make_unreadable(&noted.change)?;
+                    unreadable.map_or_else(|| Fate::Failed(Some(failure.kind())), Fate::of)
                 }
             };
             // Outside of the subtransaction, and at once: should it fail, it is known by whose record.

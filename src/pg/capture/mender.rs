@@ -15,6 +15,7 @@ use super::rows::{read, value_in};
 use super::{utf8, Bound};
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::subtransaction::guarded;
 use crate::pg::texts::{Bytes, Texts};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{write_object, Change, Moment, Operation, Plan};
@@ -93,6 +94,16 @@ impl Mender {
 
     fn is_mirrored(&self) -> bool {
         self.rules.mode == Mode::Mirror
+    }
+
+    /// What becomes of a change whose key its columns cannot hold any more, for they have other types now; nothing if they
+    /// can.
+    pub(in crate::pg) fn make_unreadable(&self, change: &Uncaptured) -> Outcome<Option<Made>> {
+        match guarded(|| self.key_values(change))? {
+            Ok(_) => Ok(None),
+            Err(_) if !self.is_asked_for(change) => Ok(Some(Made::LeftOut)),
+            Err(_) => Ok(Some(Made::Unnamed(self.former_object(change)?))),
+        }
     }
 
     /// The deletion of a change's object, if its table is mirrored.

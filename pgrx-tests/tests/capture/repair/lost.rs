@@ -95,6 +95,21 @@ fn a_change_whose_key_column_is_gone_is_not_looked_for_for_ever() {
 }
 
 #[test]
+fn a_change_whose_key_column_has_another_type_is_not_looked_for_for_ever() {
+    let mut scene = shared("retyped_key");
+    scene.run("create table t (id text primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t values ('three', 0), ('7', 0)");
+    scene.wait_for_attempts();
+    scene.run("alter table t alter column id type bigint using case id when '7' then 7 else 3 end");
+    wait_until("the end", SOON, || scene.counts() == (1, 2, 1));
+    scene.run("update t set v = 1");
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids(), ["7"]);
+    scene.run("select audit_algolia.discard('retyped_key')");
+}
+
+#[test]
 fn with_the_table_its_repairs_go() {
     let mut scene = shared("dropped");
     scene.run(TABLE);
