@@ -1,8 +1,8 @@
-//! Objects that sessions are about to put right: held until their transactions end.
+//! Objects that sessions, and the process that makes repairs, are about to put right: held until their transactions end.
 //!
 //! Whoever queues a version from what the table holds now has not locked the row, or finds none to lock. Until that
 //! version can be seen no newer one must be delivered, and forgotten, for then the older one would be sent after it. So
-//! the session holds the object meanwhile; writers wait for nothing, and what they queue of it waits for its turn.
+//! the session holds the object meanwhile, however long its commit takes; writers wait for nothing, and what they queue of it waits for its turn.
 #![forbid(unsafe_code)]
 
 use super::{Ledger, Wakes};

@@ -5,7 +5,7 @@
 //! **quarantine**: it stays claimed, in nobody's name, for as long as such a request can be under way.
 #![forbid(unsafe_code)]
 
-use super::{Ledger, Micros, Wakes};
+use super::{Ledger, Micros};
 use crate::claims::Claim;
 use crate::regions::Regions;
 
@@ -55,38 +55,7 @@ pub fn object_hash(object: &str) -> i64 {
     hash as i64
 }
 
-/// An object that nobody may deliver a version of, held outside of any flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    database: u32,
-    lane: usize,
-    hash: i64,
-    owner: u32,
-}
-
 impl Ledger {
-    /// Holds an object of an index until `ends_at`, or until [`Ledger::let_go_of_object`]; nothing when somebody has it.
-    ///
-    /// Whoever finds that a row is not there, and is about to queue that, has no row to lock. Until it is queued no newer
-    /// version must be delivered, and forgotten, for then the older one would be sent after it.
-    pub fn hold_object(&mut self, database: u32, index_id: i32, hash: i64, ends_at: Micros) -> Option<Hold> {
-        let lane = self.find_lane(database, index_id)?;
-        let owner = self.quarantine(ends_at);
-        match self.objects.claim(owner, lane as u32, hash) {
-            Claim::Taken => Some(Hold { database, lane, hash, owner }),
-            _ => None,
-        }
-    }
-
-    /// Ends a hold; what waits for it is looked at again.
-    pub fn let_go_of_object(&mut self, hold: Hold) -> Wakes {
-        if self.objects.holder(hold.lane as u32, hold.hash) == Some(hold.owner) {
-            self.objects.release(hold.lane as u32, hold.hash);
-        }
-        self.recall(hold.lane);
-        self.wake_one(hold.database, &[])
-    }
-
     /// Claims an object for `worker`. When somebody else holds it, the version at `id`, which has led to it, is kept in
     /// mind until it may be free.
     pub fn claim_object(&mut self, worker: usize, lane: usize, hash: i64, id: i64) -> Claim {

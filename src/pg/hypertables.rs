@@ -20,3 +20,9 @@ pub(super) fn is_hypertable(table: pg_sys::Oid) -> Outcome<bool> {
         Ok(rows.first().get_one()?.unwrap_or_default())
     })
 }
+
+/// What a query puts before a watched table's name to read the rows whose changes are captured: those of its partitions or
+/// chunks are, and those of tables that inherit from it are not. To be asked like the above.
+pub(super) fn only(table: pg_sys::Oid, is_partitioned: bool) -> Outcome<&'static str> {
+    Ok(if is_partitioned || is_hypertable(table)? { "" } else { "only " })
+}

@@ -8,6 +8,7 @@ mod databases;
 mod failpoint;
 mod filter;
 mod guc;
+mod holds;
 mod hooks;
 mod hypertables;
 mod latest;

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use audit_algolia_tests::server::Installation;
-use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 use crate::changes::brief;
-use crate::play::{failure, settle, watch, ROLES};
+use crate::play::{failure, one, settle, watch, ROLES};
 
 /// A stage with TimescaleDB in it, if there is one to be had. If not, the output says so, also that of a run that passes.
 fn stage() -> Option<Stage> {
@@ -128,6 +129,50 @@ fn a_hypertable_is_captured_over_all_its_chunks() {
         db.batch_execute(&format!("select audit_algolia.unwatch('{name}')")).unwrap();
         work(&mut app, name);
         assert_eq!(told(&stage, &mut db, name), expected, "{name} is not watched any more");
+    }
+}
+
+/// What is read by the table's name lies in its chunks.
+#[test]
+fn a_hypertable_is_backfilled_repaired_and_compared_over_all_its_chunks() {
+    let Some(stage) = stage() else { return };
+    let mut db = stage.admin();
+    stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
+    for (name, rules) in [
+        ("by_time", "time_column => 'at', object_id => '{id}', columns => '{v, at}'"),
+        ("by_key", "columns => '{v}'"),
+        ("by_place", "object_id => '{id}', columns => '{v}'"),
+    ] {
+        table(&mut db, name);
+        convert(&mut db, name);
+        if name == "by_place" {
+            // Without any index of the table's to read it by.
+            db.batch_execute(&format!(
+                "alter table {name} drop constraint {name}_pkey cascade; drop index if exists {name}_at_idx"
+            ))
+            .unwrap();
+        }
+        db.batch_execute(&insert(name, 1, 5)).unwrap();
+        watch(
+            &mut db,
+            name,
+            name,
+            &format!("{rules}, backfill => true, filter => '100 / length(v) <> 1000'"),
+        );
+        stage.wait_for_records(name, 5);
+        db.batch_execute(&insert(name, 11, 13).replace("'a'", "''")).unwrap();
+        let repairs = format!("select repairs from audit_algolia.queue_stats() where index_name = '{name}'");
+        assert_eq!(one::<i64>(&mut db, &repairs), 3, "{name}");
+        db.batch_execute(&format!("update {name} set v = 'b' where v = ''")).unwrap();
+        wait_until("repairs", SOON, || one::<i64>(&mut db, &repairs) == 0);
+        stage.wait_for_records(name, 8);
+        let compared = db
+            .query_one(
+                &format!("select checked, missing, different from audit_algolia.reconcile('{name}')"),
+                &[],
+            )
+            .unwrap();
+        assert_eq!((compared.get(0), compared.get(1), compared.get(2)), (8_i64, 0_i64, 0_i64), "{name}");
     }
 }
 

@@ -6,11 +6,33 @@ use super::watch::Rules;
 use super::{my_database, no_such_index, Table};
 use crate::backfill::Seam;
 use crate::pg::report::{failure, Outcome};
-use crate::pg::shmem;
 use crate::pg::worker::unused::close_unused_lanes;
+use crate::pg::{shmem, xact};
 use crate::record::Operation;
 
 impl Rules {
+    /// Gives up repairs that were noted with a key that is to be a pseudonym from now on. The table is locked against
+    /// writers, who could note more of them.
+    fn give_up_secrets(&self, table: &Table, index_id: i32) -> Outcome<()> {
+        let given_up = Spi::connect_mut(|client| -> Outcome<usize> {
+            let arguments = [table.oid.into(), index_id.into(), self.pseudonymize.clone().into()];
+            Ok(client.update(include_str!("../../../sql/forget_repairs.sql"), None, &arguments)?.len())
+        })?;
+        if given_up > 0 {
+            xact::note_repairs(index_id, -(given_up as i64));
+            failure(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!(
+                    "repairs of table {} are given up, for their keys are to be pseudonymized: {given_up}",
+                    table.name
+                ),
+                "Have audit_algolia.backfill() send all rows, if the index is to have theirs.",
+            )
+            .warn();
+        }
+        Ok(())
+    }
+
     /// Stores the rules; returns the source's id.
     pub(super) fn store(&self, table: &Table, seam: &Seam) -> Outcome<i32> {
         let index_id = Spi::connect_mut(|client| {
@@ -26,6 +48,7 @@ impl Rules {
         };
         self.check_room(index_id)?;
         self.check_prefix(table, index_id)?;
+        self.give_up_secrets(table, index_id)?;
         let id = Spi::connect_mut(|client| {
             let rows = client.update(
                 include_str!("../../../sql/add_source.sql"),

@@ -8,6 +8,7 @@ use super::book::lock_named;
 use crate::delivery::culprit::object_id;
 use crate::ledger::Micros;
 use crate::pg::capture::{Made, Uncaptured};
+use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
 use crate::pg::texts::{Bytes, Texts};
 use crate::pg::worker::storable;
@@ -29,23 +30,29 @@ pub(super) struct Group {
 
 /// A repair as it is noted.
 pub(super) struct Noted {
-    id: i64,
+    pub(super) ticket: Ticket,
     pub(super) change: Uncaptured,
     error: String,
     enqueued_at: Option<TimestampWithTimeZone>,
-    attempts: i32,
+}
+
+/// Which repair it is, and how often it has been tried.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    id: i64,
+    pub(super) attempts: i32,
 }
 
 /// What became of a repair.
 pub(super) enum Fate {
     /// It has been made, or there is nothing to make.
     Ended,
-    /// It is tried again at once.
+    /// Somebody is changing the row, or delivering what was there before: it is tried again soon.
     Busy,
     /// It could not be made, for this reason.
     Failed(Option<String>),
-    /// It cannot be made any more; the record that is left of it.
-    Lost(String),
+    /// It cannot be made any more; the record that is left of it, and why.
+    Lost(String, &'static str),
 }
 
 impl Fate {
@@ -53,7 +60,8 @@ impl Fate {
         match made {
             Made::Queued | Made::LeftOut => Fate::Ended,
             Made::Busy => Fate::Busy,
-            Made::Lost(record) => Fate::Lost(record),
+            Made::Lost(record) => Fate::Lost(record, "only the key is known of the row now"),
+            Made::Unnamed(record) => Fate::Lost(record, "its key is not the one the table is watched by now"),
         }
     }
 }
@@ -97,7 +105,10 @@ pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>>
         for row in client.update(include_str!("../../../sql/due_repairs.sql"), None, &arguments)? {
             let names: Vec<Option<String>> = row.get(3)?.unwrap_or_default();
             due.push(Noted {
-                id: row.get(1)?.unwrap_or_default(),
+                ticket: Ticket {
+                    id: row.get(1)?.unwrap_or_default(),
+                    attempts: row.get(11)?.unwrap_or_default(),
+                },
                 change: Uncaptured {
                     operation: row
                         .get::<String>(2)?
@@ -112,7 +123,6 @@ pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>>
                 },
                 error: row.get(9)?.unwrap_or_default(),
                 enqueued_at: row.get(10)?,
-                attempts: row.get(11)?.unwrap_or_default(),
             });
         }
         Ok(due)
@@ -126,18 +136,17 @@ pub(super) fn settle(
     mut when: impl FnMut(&Fate, i32) -> Micros,
 ) -> Outcome<()> {
     let (mut ended, mut lost) = (Vec::new(), Vec::new());
-    let (mut ids, mut errors, mut times, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut errors, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for (noted, fate) in fates {
         match fate {
-            Fate::Ended => ended.push(noted.id),
-            Fate::Lost(record) => {
-                ended.push(noted.id);
-                lost.push((noted, record));
+            Fate::Ended => ended.push(noted.ticket.id),
+            Fate::Lost(record, why) => {
+                ended.push(noted.ticket.id);
+                lost.push((noted, record, why));
             }
             fate => {
-                ids.push(noted.id);
-                times.push(time(when(&fate, noted.attempts)));
-                counts.push(matches!(fate, Fate::Failed(_)));
+                ids.push(noted.ticket.id);
+                times.push(time(when(&fate, noted.ticket.attempts)));
                 errors.push(match fate {
                     Fate::Failed(why) => why,
                     _ => None,
@@ -145,16 +154,15 @@ pub(super) fn settle(
             }
         }
     }
+    if !ids.is_empty() {
+        write_postponed(ids, errors, times)?;
+    }
     Spi::connect_mut(|client| -> Outcome<()> {
-        if !ids.is_empty() {
-            let arguments = [ids.into(), errors.into(), times.into(), counts.into()];
-            client.update(include_str!("../../../sql/postpone_repairs.sql"), None, &arguments)?;
-        }
         if !ended.is_empty() {
             xact::note_repairs(group.index_id, -(ended.len() as i64));
             client.update(include_str!("../../../sql/end_repairs.sql"), None, &[ended.into()])?;
         }
-        for (noted, record) in &lost {
+        for (noted, record, why) in &lost {
             let arguments = [
                 group.index_id.into(),
                 group.source.into(),
@@ -162,8 +170,8 @@ pub(super) fn settle(
                 noted.enqueued_at.into(),
                 record.clone().into(),
                 object_id(record).map(|id| storable(&id)).into(),
-                noted.attempts.into(),
-                format!("not captured: {}; only the key is known of the row now", noted.error).into(),
+                noted.ticket.attempts.into(),
+                format!("not captured: {}; {why}", noted.error).into(),
             ];
             client.update(include_str!("../../../sql/bury_repair.sql"), None, &arguments)?;
         }
@@ -172,6 +180,23 @@ pub(super) fn settle(
         }
         Ok(())
     })
+}
+
+/// Postpones a repair whose attempt has taken the whole step along.
+pub(super) fn postpone(ticket: Ticket, error: String, until: Micros) -> Outcome<()> {
+    if !lock_notes() {
+        return Ok(());
+    }
+    as_user(home()?.owner, || write_postponed(vec![ticket.id], vec![Some(error)], vec![time(until)]))
+}
+
+fn write_postponed(
+    ids: Vec<i64>,
+    errors: Vec<Option<String>>,
+    times: Vec<Option<TimestampWithTimeZone>>,
+) -> Outcome<()> {
+    let arguments = [ids.into(), errors.into(), times.into()];
+    Ok(Spi::run_with_args(include_str!("../../../sql/postpone_repairs.sql"), &arguments)?)
 }
 
 fn time(micros: Micros) -> Option<TimestampWithTimeZone> {

@@ -4,40 +4,45 @@
 //! cannot be made holds up none but itself, and is tried again later and later. As a step of a backfill it waits for no
 //! lock.
 
-use std::collections::HashSet;
+use std::cell::Cell;
 
 use pgrx::prelude::*;
 
 use super::crew::transact;
-use super::notes::{self, lock_notes, Fate, Group, Noted};
+use super::notes::{self, lock_notes, Fate, Group, Noted, Ticket};
 use super::rows::{find, with_snapshot};
 use super::step::{as_reader, load, lock_table, now};
 use super::turns::Turns;
 use super::walk::by_key;
-use crate::ledger::{object_hash, Hold, Micros};
+use crate::ledger::Micros;
 use crate::pg::capture::{Bound, Made, Mender, Uncaptured};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
-use crate::pg::{failpoint, guc, shmem};
+use crate::pg::{failpoint, guc, holds, shmem};
 use crate::record::identity;
 
-/// Repairs made in one step at most.
-const STEP: i64 = 200;
-/// How soon to look again when somebody has locked something, and when something has gone wrong that may pass.
+/// Repairs made in one step at most: fewer than the server remembers subtransactions of one transaction without looking
+/// them up.
+const STEP: i64 = 50;
+/// A step that has taken so long makes no further ones: what is made is to be seen, and what is locked to be let go of.
+const LONGEST_STEP: Micros = 1_000_000;
+/// How soon to look again when somebody has locked something, at first and at last.
 const BUSY: Micros = 200_000;
+const LONGEST_BUSY: Micros = 2_000_000;
+/// How soon to look again when something has gone wrong before it was anybody's turn.
 const TROUBLE: Micros = 2_000_000;
 const LONGEST_TROUBLE: Micros = 60_000_000;
-/// Objects that are not in the table are held until a multiple of this: few holds end at times of their own.
-const HOLD: Micros = 20_000_000;
+/// Failures in a row after which the log is told of what may pass.
+const LASTING: u32 = 5;
 
 /// The repairs of a database.
 pub(super) struct Repairs {
     database: u32,
     /// Nothing is to be done before this time.
     due: Micros,
-    /// Steps in a row that have failed.
+    /// Steps in a row that have failed before it was anybody's turn.
     failures: u32,
     turns: Turns,
     dice: fastrand::Rng,
@@ -65,10 +70,9 @@ impl Repairs {
         if self.due > now() {
             return Some(self.due).filter(|due| *due != Micros::MAX);
         }
-        let mut holds = Holds::new(self.database);
-        let stepped = transact(|| step(&mut holds, &mut self.turns, &mut self.dice));
-        // What has been queued can be seen now.
-        drop(holds);
+        self.turns.end();
+        let attempt = Cell::new(None);
+        let stepped = transact(|| step(&mut self.turns, &mut self.dice, &attempt));
         self.due = match stepped {
             Ok(Stepped::Done(next)) => {
                 self.failures = 0;
@@ -80,74 +84,50 @@ impl Repairs {
             }
             Ok(Stepped::Busy) => now() + BUSY,
             Err(_) if !is_of_our_version() => Micros::MAX,
-            Err(failure) => self.fail(&failure),
+            Err(failure) => self.fail(&failure, attempt.get()),
         };
         Some(self.due).filter(|due| *due != Micros::MAX)
     }
 
-    fn fail(&mut self, failure: &Failure) -> Micros {
-        if !failure.may_pass() && self.failures == 0 {
-            let told = failure.kind();
+    /// A step has failed as a whole, in this attempt or outside of any. The repair that was being made is postponed by
+    /// itself, for it may be the only one that fails so; those of other tables wait for nothing. Returns when to go on.
+    fn fail(&mut self, failure: &Failure, attempt: Option<Ticket>) -> Micros {
+        let told = failure.kind();
+        if let Some(ticket) = attempt {
+            let until = now().saturating_add(pause(&mut self.dice, ticket.attempts));
+            // If that fails, too, it is tried again with the others.
+            let _ = transact(|| notes::postpone(ticket, told.clone(), until));
+        }
+        let dice = &mut self.dice;
+        let (failures, due) = match self.turns.fail(|vain| pause(dice, vain)) {
+            Some(failures) => (failures, 0),
+            None => {
+                self.failures = self.failures.saturating_add(1);
+                let pause = (TROUBLE << (self.failures - 1).min(5)).min(LONGEST_TROUBLE);
+                (self.failures, now() + pause)
+            }
+        };
+        let told_at = if failure.may_pass() { LASTING } else { 1 };
+        if failures == told_at {
             ereport!(
                 PgLogLevel::WARNING,
                 failure.code(),
                 format!("audit_algolia repairs have failed: {told}")
             );
         }
-        self.failures = self.failures.saturating_add(1);
-        now() + (TROUBLE << (self.failures - 1).min(5)).min(LONGEST_TROUBLE)
+        due
     }
 }
 
-/// Objects of mirrored rows that are not in the table. Until that is queued no newer version of them may be delivered,
-/// and forgotten: the older one would be sent after it. They are let go of when this is dropped.
-struct Holds {
-    database: u32,
-    holds: Vec<Hold>,
-    hashes: HashSet<(i32, i64)>,
-    ends_at: Micros,
+/// How long to wait after so many attempts.
+fn pause(dice: &mut fastrand::Rng, attempts: impl TryInto<u32>) -> Micros {
+    let delay = guc::backoff().delay(attempts.try_into().unwrap_or(0), dice.f64());
+    i64::try_from(delay.as_micros()).unwrap_or(Micros::MAX)
 }
 
-impl Holds {
-    fn new(database: u32) -> Holds {
-        let ends_at = (now() / HOLD + 2) * HOLD;
-        Holds { database, holds: Vec::new(), hashes: HashSet::new(), ends_at }
-    }
-
-    /// Whether an object is held now.
-    fn take(&mut self, index_id: i32, deletion: &str) -> bool {
-        let hash = object_hash(&identity(deletion));
-        if self.hashes.contains(&(index_id, hash)) {
-            return true;
-        }
-        let held = shmem::ledger()
-            .and_then(|mut ledger| ledger.hold_object(self.database, index_id, hash, self.ends_at));
-        match held {
-            Some(hold) => {
-                self.holds.push(hold);
-                self.hashes.insert((index_id, hash))
-            }
-            None => false,
-        }
-    }
-
-    /// Whether what is held will be for long enough to end a transaction.
-    fn last(&self) -> bool {
-        self.holds.is_empty() || now() + HOLD / 2 < self.ends_at
-    }
-}
-
-impl Drop for Holds {
-    fn drop(&mut self) {
-        for hold in self.holds.drain(..) {
-            let wakes = shmem::ledger().map(|mut ledger| ledger.let_go_of_object(hold));
-            shmem::wake(wakes.unwrap_or_default());
-        }
-    }
-}
-
-/// Makes a step, inside a transaction. On an error the transaction has to be aborted.
-fn step(holds: &mut Holds, turns: &mut Turns, dice: &mut fastrand::Rng) -> Outcome<Stepped> {
+/// Makes a step, inside a transaction. On an error the transaction has to be aborted; then `attempt` tells the repair that
+/// was being made.
+fn step(turns: &mut Turns, dice: &mut fastrand::Rng, attempt: &Cell<Option<Ticket>>) -> Outcome<Stepped> {
     if !lock_notes() {
         return Ok(Stepped::Busy);
     }
@@ -165,37 +145,36 @@ fn step(holds: &mut Holds, turns: &mut Turns, dice: &mut fastrand::Rng) -> Outco
         }
         (None, _) => {
             if !lock_table(group.table, owner)? {
-                return Ok(Stepped::Busy);
+                turns.fail(|vain| (BUSY << vain.min(5)).min(LONGEST_BUSY));
+                return Ok(Stepped::Done(turns.first(&groups)));
             }
-            make(group, due, holds)?
+            make(group, due, begun_at + LONGEST_STEP, attempt)?
         }
     };
-    if !holds.last() {
-        return Err(crate::pg::report::failure(
-            PgSqlErrorCode::ERRCODE_OPERATOR_INTERVENTION,
-            "repairs have taken too long",
-            "They are tried again.",
-        ));
-    }
     failpoint::reach("in repair");
-    let backoff = guc::backoff();
-    let mut pause = |attempts: u32| {
-        let delay = backoff.delay(attempts, dice.f64());
-        i64::try_from(delay.as_micros()).unwrap_or(LONGEST_TROUBLE)
-    };
-    let all_failed = fates.iter().all(|(_, fate)| matches!(fate, Fate::Failed(_)));
-    turns.take(group, all_failed && fates.len() as i64 >= STEP, &mut pause);
+    let is_any_made = fates.iter().any(|(_, fate)| matches!(fate, Fate::Ended | Fate::Lost(..)));
+    // None at all: somebody has locked what is due.
+    if !is_any_made && (fates.is_empty() || fates.len() as i64 >= STEP) {
+        turns.fail(|vain| pause(dice, vain));
+    } else {
+        turns.succeed();
+    }
     as_user(owner, || {
-        notes::settle(group, fates, |fate, attempts| match fate {
-            Fate::Busy => now() + BUSY,
-            _ => now().saturating_add(pause(u32::try_from(attempts).unwrap_or(0))),
+        notes::settle(group, fates, |fate, attempts| {
+            let pause = pause(dice, attempts);
+            now().saturating_add(if matches!(fate, Fate::Busy) { pause.min(LONGEST_BUSY) } else { pause })
         })?;
         Ok(Stepped::Done(turns.first(&notes::groups()?)))
     })
 }
 
-/// Makes repairs of one source: what became of each.
-fn make(group: &Group, due: Vec<Noted>, holds: &mut Holds) -> Outcome<Vec<(Noted, Fate)>> {
+/// Makes repairs of one source, the first and as many more as there is time for: what became of each.
+fn make(
+    group: &Group,
+    due: Vec<Noted>,
+    until: Micros,
+    attempt: &Cell<Option<Ticket>>,
+) -> Outcome<Vec<(Noted, Fate)>> {
     let owner = home()?.owner;
     // Rules that do not fit the table any more are no repair's own fault; all are tried again.
     let fitting = guarded(|| {
@@ -215,22 +194,30 @@ fn make(group: &Group, due: Vec<Noted>, holds: &mut Holds) -> Outcome<Vec<(Noted
     let mut fates = Vec::with_capacity(due.len());
     as_reader(reader, || {
         for noted in due {
-            let before = mender.len();
-            let fate = match guarded(|| make_one(group, &noted.change, &mut mender, holds))? {
+            if !fates.is_empty() && now() > until {
+                break;
+            }
+            attempt.set(Some(noted.ticket));
+            let fate = match guarded(|| make_one(group, &noted.change, &mut mender))? {
                 Ok(made) => Fate::of(made),
                 Err(failure) => {
-                    mender.truncate(before);
-                    Fate::Failed(Some(failure.kind()))
+                    mender.take_back();
+                    let unreadable = mender.make_unreadable(&noted.change)?;
+                    unreadable.map_or_else(|| Fate::Failed(Some(failure.kind())), Fate::of)
                 }
             };
+            // Outside of the subtransaction, and at once: should it fail, it is known by whose record.
+            mender.flush()?;
             fates.push((noted, fate));
         }
-        mender.close()
+        attempt.set(None);
+        mender.close();
+        Ok(())
     })?;
     Ok(fates)
 }
 
-fn make_one(group: &Group, change: &Uncaptured, mender: &mut Mender, holds: &mut Holds) -> Outcome<Made> {
+fn make_one(group: &Group, change: &Uncaptured, mender: &mut Mender) -> Outcome<Made> {
     if !mender.looks_for(change) {
         return mender.make_without(change);
     }
@@ -248,8 +235,10 @@ fn make_one(group: &Group, change: &Uncaptured, mender: &mut Mender, holds: &mut
     if let Some(made) = look(mender)? {
         return Ok(made);
     }
-    if mender.is_mirrored() {
-        if !holds.take(group.index_id, &mender.deletion(change)?) {
+    if let Some(object) = mender.mirrored_object(change)? {
+        // A row that comes back meanwhile could be delivered, and forgotten, before its absence is queued, which would be
+        // sent after it. So nobody delivers the object until that can be seen.
+        if !holds::hold(group.index_id, &identity(&object)) {
             return Ok(Made::Busy);
         }
         if let Some(made) = look(mender)? {

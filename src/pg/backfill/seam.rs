@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::backfill::Seam;
+use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::Outcome;
 
 /// What the current transaction itself has to do with the rows.
@@ -80,12 +81,13 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<S
     Ok(Seam { cluster: cluster(), rules, next, own: watching, running, files })
 }
 
-/// The table or its partitions, with their files.
+/// The table or its partitions or chunks, with their files.
 fn files_of(table: pg_sys::Oid) -> Outcome<Vec<(u32, u32)>> {
+    let arguments = [table.into(), is_hypertable(table)?.into()];
     Spi::connect_mut(|client| {
         let mut files = Vec::new();
         // Not a read-only query: it is to see what this transaction has done.
-        for row in client.update(include_str!("../../../sql/files_of.sql"), None, &[table.into()])? {
+        for row in client.update(include_str!("../../../sql/files_of.sql"), None, &arguments)? {
             if let (Some(oid), Some(file)) = (row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?) {
                 files.push((oid.to_u32(), file.to_u32()));
             }

@@ -6,38 +6,47 @@ use super::notes::Group;
 use super::step::now;
 use crate::ledger::Micros;
 
-/// How long the repairs of a table wait when many have failed and none was made.
+/// How long the repairs of a table wait at most when nothing came of a turn.
 const LONGEST_PAUSE: Micros = 10_000_000;
 
-/// Whose turn it is, by table and index: whoever had none for longest. Where many repairs fail and none is made, the cause
-/// is one for all of them, and the others are not tried at once.
+/// A table and an index.
+type Key = (u32, i32);
+
+/// Whose turn it is, by table and index: whoever had none for longest. Where nothing comes of a turn, the cause is likely
+/// one for all repairs of the group, and they are not tried again at once. It is known here alone: what a step writes down
+/// is undone when it fails.
 #[derive(Default)]
 pub(super) struct Turns {
     count: u64,
-    taken: HashMap<(u32, i32), Turn>,
+    taken: HashMap<Key, Turn>,
+    /// Who has it.
+    current: Option<Key>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Turn {
     last: u64,
-    /// Full steps in a row in which nothing was made.
+    /// Turns in a row of which nothing came.
     vain: u32,
     /// No step before this time.
     until: Micros,
 }
 
 impl Turns {
-    fn of(&self, group: &Group) -> Turn {
-        self.taken.get(&key_of(group)).copied().unwrap_or_default()
+    /// Nobody has it, until the next is asked for.
+    pub(super) fn end(&mut self) {
+        self.current = None;
     }
 
-    pub(super) fn next<'g>(&self, groups: &'g [Group], now: Micros) -> Option<&'g Group> {
+    /// Gives the turn to the next that is due, whatever comes of it.
+    pub(super) fn next<'g>(&mut self, groups: &'g [Group], now: Micros) -> Option<&'g Group> {
         let due = groups.iter().filter(|group| self.due(group) <= now);
-        due.min_by_key(|group| self.of(group).last)
-    }
-
-    fn due(&self, group: &Group) -> Micros {
-        group.due.max(self.of(group).until)
+        let group = due.min_by_key(|group| self.of(group).last)?;
+        let key = key_of(group);
+        self.count += 1;
+        self.taken.entry(key).or_default().last = self.count;
+        self.current = Some(key);
+        Some(group)
     }
 
     /// When the next is due.
@@ -45,20 +54,31 @@ impl Turns {
         groups.iter().map(|group| self.due(group)).min()
     }
 
-    /// A step has been taken; in vain, if nothing was made of as many as one can take.
-    pub(super) fn take(&mut self, group: &Group, in_vain: bool, pause: impl FnOnce(u32) -> Micros) {
-        self.count += 1;
-        let turn = self.taken.entry(key_of(group)).or_default();
-        turn.last = self.count;
-        if in_vain {
-            turn.until = now().saturating_add(pause(turn.vain).min(LONGEST_PAUSE));
-            turn.vain = turn.vain.saturating_add(1);
-        } else {
-            *turn = Turn { last: self.count, ..Turn::default() };
+    /// Something has come of the turn.
+    pub(super) fn succeed(&mut self) {
+        if let Some(turn) = self.current.and_then(|key| self.taken.get_mut(&key)) {
+            *turn = Turn { last: turn.last, ..Turn::default() };
         }
+    }
+
+    /// Nothing has come of the turn: the next is after a pause, which may depend on how often it was so before. Returns how
+    /// often it has been so by now; nothing when nobody had a turn.
+    pub(super) fn fail(&mut self, pause: impl FnOnce(u32) -> Micros) -> Option<u32> {
+        let turn = self.taken.get_mut(&self.current?)?;
+        turn.until = now().saturating_add(pause(turn.vain).min(LONGEST_PAUSE));
+        turn.vain = turn.vain.saturating_add(1);
+        Some(turn.vain)
+    }
+
+    fn of(&self, group: &Group) -> Turn {
+        self.taken.get(&key_of(group)).copied().unwrap_or_default()
+    }
+
+    fn due(&self, group: &Group) -> Micros {
+        group.due.max(self.of(group).until)
     }
 }
 
-fn key_of(group: &Group) -> (u32, i32) {
+fn key_of(group: &Group) -> Key {
     (group.table.to_u32(), group.index_id)
 }

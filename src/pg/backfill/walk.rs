@@ -53,6 +53,7 @@ impl Pass {
 /// How a table is read.
 pub(super) struct Walk {
     table: pg_sys::Oid,
+    has_chunks: bool,
     /// What to select from.
     from: String,
     /// The passes, one after the other.
@@ -74,6 +75,9 @@ struct Column {
     up_to: String,
     same: String,
 }
+
+/// A table to be read by place: its oid, name, file and blocks.
+type Stretch = (u32, String, String, i64);
 
 /// A query for a page of rows. Its first arguments are since, until, the cursor and the limit.
 pub(super) struct Query {
@@ -182,7 +186,7 @@ impl Walk {
             from = Some((file.to_owned(), place.to_owned()));
         }
         loop {
-            let Some((oid, name, file, size)) = leaf_from(self.table, leaf)? else { return Ok(None) };
+            let Some((oid, name, file, size)) = self.leaf_from(leaf)? else { return Ok(None) };
             // A file that was rewritten is read from its end.
             let at = from.take().filter(|(of, _)| leaf == Some(oid) && *of == file).map(|(_, place)| place);
             let top = at.clone().unwrap_or_else(|| format!("({size},0)"));
@@ -208,6 +212,26 @@ impl Walk {
             query.floor = Some(vec![Some(oid.to_string()), Some(file), Some(floor)]);
             return Ok(Some(query));
         }
+    }
+
+    fn leaf_from(&self, leaf: Option<u32>) -> Outcome<Option<Stretch>> {
+        let leaf = leaf.map(pg_sys::Oid::from);
+        Spi::connect(|client| {
+            let query = include_str!("../../../sql/leaf_blocks.sql");
+            let arguments = [self.table.into(), leaf.into(), self.has_chunks.into()];
+            let rows = client.select(query, Some(1), &arguments)?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let row = rows.first();
+            let oid = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
+            let name = spi::quote_qualified_identifier(
+                row.get::<String>(2)?.unwrap_or_default(),
+                row.get::<String>(3)?.unwrap_or_default(),
+            );
+            let file = row.get::<pg_sys::Oid>(4)?.unwrap_or(pg_sys::InvalidOid);
+            Ok(Some((oid.to_u32(), name, file.to_u32().to_string(), row.get::<i64>(5)?.unwrap_or_default())))
+        })
     }
 
     fn query(&self, from: &str, cursor: &str, conditions: &[String], order: &str) -> Query {
@@ -262,25 +286,4 @@ fn is_file(relation: &str, file: &str) -> bool {
     let Ok(oid) = relation.parse::<u32>() else { return false };
     let now = crate::pg::capture::file_of(pg_sys::Oid::from(oid));
     now.is_ok_and(|now| now.to_string() == file)
-}
-
-type Stretch = (u32, String, String, i64);
-
-fn leaf_from(table: pg_sys::Oid, leaf: Option<u32>) -> Outcome<Option<Stretch>> {
-    let leaf = leaf.map(pg_sys::Oid::from);
-    Spi::connect(|client| {
-        let query = include_str!("../../../sql/leaf_blocks.sql");
-        let rows = client.select(query, Some(1), &[table.into(), leaf.into()])?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let row = rows.first();
-        let oid = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
-        let name = spi::quote_qualified_identifier(
-            row.get::<String>(2)?.unwrap_or_default(),
-            row.get::<String>(3)?.unwrap_or_default(),
-        );
-        let file = row.get::<pg_sys::Oid>(4)?.unwrap_or(pg_sys::InvalidOid);
-        Ok(Some((oid.to_u32(), name, file.to_u32().to_string(), row.get::<i64>(5)?.unwrap_or_default())))
-    })
 }

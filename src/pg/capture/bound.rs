@@ -240,7 +240,7 @@ impl Bound {
         write_truncate(&self.plan, number, stamp, out);
     }
 
-    fn explain(&self, error: RecordError) -> Box<crate::pg::report::Failure> {
+    pub(super) fn explain(&self, error: RecordError) -> Box<crate::pg::report::Failure> {
         match error {
             RecordError::NullKey { part } => {
                 let name = self.key_names.get(part).map_or("", String::as_str);

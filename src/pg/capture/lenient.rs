@@ -5,7 +5,7 @@
 //! key; `pg/backfill/repair.rs` makes it. What could not be found again by its key, or cannot be noted, is no matter for
 //! a warning: then the statement fails, as it does under `error`.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 use pgrx::memcxt::PgMemoryContexts;
@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::context::Context;
-use super::queue::{clear, fresh_id};
+use super::queue::{clear, fresh_id, next_id};
 use super::repair::{Omitted, Target};
 use super::rows::{read, value_in, Reader, Slot, Versions};
 use super::Event;
@@ -31,8 +31,23 @@ const MOST: usize = 1000;
 const STRETCH: usize = 1024;
 
 thread_local! {
-    /// The statement of a transaction, by its start, whose writer has been warned of a source last.
-    static WARNED: Cell<Option<(u64, pg_sys::TimestampTz, i32)>> = const { Cell::new(None) };
+    /// The statement, by its transaction and start, whose writer has been warned last, and of which sources.
+    static WARNED: RefCell<((u64, pg_sys::TimestampTz), Vec<i32>)> = const { RefCell::new(((0, 0), Vec::new())) };
+}
+
+/// Whether a statement has not been warned of a source yet; now it is.
+fn is_news(statement: (u64, pg_sys::TimestampTz), source: i32) -> bool {
+    WARNED.with_borrow_mut(|(warned, sources)| {
+        if *warned != statement {
+            *warned = statement;
+            sources.clear();
+        }
+        let is_news = !sources.contains(&source);
+        if is_news {
+            sources.push(source);
+        }
+        is_news
+    })
 }
 
 /// Does `work` of capture in a subtransaction, see [`guarded`].
@@ -192,8 +207,12 @@ impl<'a> Omissions<'a> {
     }
 
     fn push(&mut self, operation: Operation, key: Texts, error: &Failure) -> Outcome<()> {
-        // Younger than the lock on the row, as that of a version is.
-        let number = fresh_id(home()?.block_sequence);
+        let sequence = home()?.block_sequence;
+        // As the record would have had it. That of a version is younger than the lock on the row.
+        let number = match &self.target {
+            Some(target) if target.mode == Mode::Mirror => fresh_id(sequence),
+            _ => next_id(sequence),
+        };
         self.changes.push(Omitted { operation, key, number, error: error.kind() });
         if self.changes.len() >= MOST {
             self.store()?;
@@ -217,14 +236,11 @@ impl<'a> Omissions<'a> {
         // SAFETY: the call is under way; the relation's name is a C string. The rest reads the state of the transaction.
         let (table, statement) = unsafe {
             let name = (*(*self.call.tg_relation).rd_rel).relname.data.as_ptr();
-            let statement = (
-                pg_sys::GetTopFullTransactionId().value,
-                pg_sys::GetCurrentStatementStartTimestamp(),
-                target.source,
-            );
+            let statement =
+                (pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentStatementStartTimestamp());
             (CStr::from_ptr(name).to_string_lossy(), statement)
         };
-        if self.event.is_row && WARNED.replace(Some(statement)) == Some(statement) {
+        if self.event.is_row && !is_news(statement, target.source) {
             return Ok(());
         }
         let changes = match (self.count, self.event.is_row) {
@@ -232,7 +248,7 @@ impl<'a> Omissions<'a> {
             (count, _) => format!("{count} changes"),
         };
         let detail = match self.event.is_row {
-            true => "Of further changes by the same statement nothing is said.",
+            true => "Of further changes for this index by the same statement nothing is said.",
             false => "What else the statement has changed is captured.",
         };
         let index = &target.index;

@@ -15,9 +15,10 @@ use super::rows::{read, value_in};
 use super::{utf8, Bound};
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::subtransaction::guarded;
 use crate::pg::texts::{Bytes, Texts};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Change, Moment, Operation};
+use crate::record::{write_object, Change, Moment, Operation, Plan};
 use crate::rules::Mode;
 
 /// A change that was noted and not recorded.
@@ -40,6 +41,8 @@ pub(in crate::pg) enum Made {
     Busy,
     /// There is no telling what the row was: a record of its key alone.
     Lost(String),
+    /// The key is not, or not any more, that of the source: the same.
+    Unnamed(String),
 }
 
 /// Writes records of changes of one source.
@@ -75,23 +78,43 @@ impl Mender {
         })
     }
 
-    /// Whether a change has to be looked for in the table: not that of a deletion, which says nothing of a row that is
-    /// there again.
+    /// Whether a change has to be looked for in the table, and can be: not that of a deletion, which says nothing of a row
+    /// that is there again.
     pub(in crate::pg) fn looks_for(&self, change: &Uncaptured) -> bool {
-        self.rules.mode == Mode::Mirror || change.operation != Operation::Delete
+        let is_there = |name| self.columns.iter().any(|(_, column, _)| column == name);
+        (self.is_mirrored() || change.operation != Operation::Delete)
+            && change.key_columns.iter().all(is_there)
     }
 
-    pub(in crate::pg) fn is_mirrored(&self) -> bool {
+    /// Whether a change's key is that of the source: the table may be watched by other columns now.
+    fn names_object(&self, change: &Uncaptured) -> bool {
+        let own = &self.rules.object_id;
+        own.len() == change.key_columns.len() && own.iter().all(|name| change.key_columns.contains(name))
+    }
+
+    fn is_mirrored(&self) -> bool {
         self.rules.mode == Mode::Mirror
     }
 
-    /// How many records wait to be written, and the way back to so many.
-    pub(in crate::pg) fn len(&self) -> usize {
-        self.writer.len()
+    /// What becomes of a change whose key its columns cannot hold any more, for they have other types now; nothing if they
+    /// can.
+    pub(in crate::pg) fn make_unreadable(&self, change: &Uncaptured) -> Outcome<Option<Made>> {
+        match guarded(|| self.key_values(change))? {
+            Ok(_) => Ok(None),
+            Err(_) if !self.is_asked_for(change) => Ok(Some(Made::LeftOut)),
+            Err(_) => Ok(Some(Made::Unnamed(self.former_object(change)?))),
+        }
     }
 
-    pub(in crate::pg) fn truncate(&mut self, len: usize) {
-        self.writer.truncate(len);
+    /// The deletion of a change's object, if its table is mirrored.
+    pub(in crate::pg) fn mirrored_object(&self, change: &Uncaptured) -> Outcome<Option<String>> {
+        let is_asked = self.is_mirrored() && self.names_object(change);
+        is_asked.then(|| self.deletion(change)).transpose()
+    }
+
+    /// Takes back what waits to be written.
+    pub(in crate::pg) fn take_back(&mut self) {
+        self.writer.truncate(0);
     }
 
     /// Queues what the table holds under the change's key: the row at `place` of a relation, which the active snapshot
@@ -138,6 +161,9 @@ impl Mender {
         if !self.is_asked_for(change) {
             return Ok(Made::LeftOut);
         }
+        if !self.names_object(change) {
+            return Ok(Made::Unnamed(self.former_object(change)?));
+        }
         if self.is_mirrored() {
             let record = self.deletion(change)?;
             self.writer.push_version_as(change.number, Action::DeleteObject, record.as_bytes());
@@ -157,7 +183,7 @@ impl Mender {
     }
 
     /// The record that deletes the object of a change's row.
-    pub(in crate::pg) fn deletion(&self, change: &Uncaptured) -> Outcome<String> {
+    fn deletion(&self, change: &Uncaptured) -> Outcome<String> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         let mut record = Vec::new();
@@ -166,11 +192,26 @@ impl Mender {
         Ok(storable(&record).into_owned())
     }
 
-    /// Writes what has been added, and closes the queue.
-    pub(in crate::pg) fn close(mut self) -> Outcome<()> {
-        self.writer.flush()?;
+    /// A record of an object by the key as it was noted, whatever the columns are now.
+    fn former_object(&self, change: &Uncaptured) -> Outcome<String> {
+        let is_hidden = |name| self.rules.pseudonymize.contains(name);
+        let hidden = change.key_columns.iter().map(is_hidden).collect();
+        let plan = Plan::new(&self.rules.object_prefix, Vec::new(), hidden);
+        let key = change.key.0.iter().map(|text| Some(utf8(text)));
+        let mut record = Vec::new();
+        let written = write_object(&plan, key, self.pseudonymizer.as_deref(), &mut record);
+        written.map_err(|error| self.bound.explain(error))?;
+        Ok(storable(&record).into_owned())
+    }
+
+    /// Writes what has been added.
+    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
+        self.writer.flush()
+    }
+
+    /// Closes the queue.
+    pub(in crate::pg) fn close(self) {
         self.writer.close();
-        Ok(())
     }
 
     /// Whether the rules, which may have changed, ask for a record of such a change.
@@ -181,6 +222,7 @@ impl Mender {
     /// # Safety
     /// The leaf has fetched and locked a row.
     unsafe fn write_version(&mut self, change: &Uncaptured, leaf: &Leaf) -> Outcome<Made> {
+        let object = self.mirrored_object(change)?;
         let Mender { pseudonymizer, calendar, record, writer, .. } = self;
         let pseudonymizer = pseudonymizer.as_deref();
         record.clear();
@@ -188,12 +230,21 @@ impl Mender {
         let action = unsafe {
             read(leaf.slot, leaf.bound.width);
             let value = |place| value_in(leaf.slot, place);
-            if leaf.accepts() {
-                leaf.bound.write(value, pseudonymizer, calendar, record)?;
-                Action::AddObject
-            } else {
-                leaf.bound.write_object(value, pseudonymizer, record)?;
-                Action::DeleteObject
+            leaf.bound.write_object(value, pseudonymizer, record)?;
+            match object {
+                // Keys can be equal without being the same text, and then make different objects. The lock on the row
+                // keeps all of them away; the row found is told of by its own change.
+                Some(object) if object != storable(record) => {
+                    record.clear();
+                    record.extend_from_slice(object.as_bytes());
+                    Action::DeleteObject
+                }
+                _ if leaf.accepts() => {
+                    record.clear();
+                    leaf.bound.write(value, pseudonymizer, calendar, record)?;
+                    Action::AddObject
+                }
+                _ => Action::DeleteObject,
             }
         };
         writer.push_version_as(change.number, action, record);

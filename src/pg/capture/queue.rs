@@ -71,7 +71,7 @@ pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
 /// Whoever changes a row has it, or its place in the unique index, to itself until the transaction ends; so it is enough
 /// that the block is younger than the locks, which the ids of a transaction's first statement need not be. All rows that
 /// a command changes are locked by the time its triggers fire, and nobody begins another command without counting up:
-/// the triggers of one command share a block.
+/// the triggers of one command share a block, if no subtransaction counts up between them, as each does under `warn`.
 pub(super) fn fresh_id(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: a transaction is under way, and it writes.
     let (transaction, command) =

@@ -12,7 +12,8 @@ const TABLE: &str = "create table t (id text primary key, v int)";
 
 #[test]
 fn a_crash_loses_no_repair_and_no_count() {
-    let stage = warning().start().unwrap();
+    // What was queued and not delivered before the crash waits as long as it may have been on its way.
+    let stage = warning().setting("audit_algolia.request_timeout", "1s").start().unwrap();
     let mut scene = Scene::new(&stage, "crash");
     scene.run(TABLE);
     scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));

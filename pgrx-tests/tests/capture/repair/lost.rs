@@ -50,6 +50,66 @@ fn of_rows_with_the_same_key_none_is_taken_for_another() {
 }
 
 #[test]
+fn a_key_that_leads_to_no_row_any_more_ends_as_a_dead_letter() {
+    for mode in ["append", "mirror"] {
+        let mut scene = shared(&format!("other_key_{mode}"));
+        scene.run("create table t (a bigint not null unique, b bigint not null unique, v int)");
+        let rules = format!("columns => '{{v}}', mode => '{mode}', {FILTER}, object_id =>");
+        scene.watch("t", &format!("{rules} '{{a}}'"));
+        // Of the first the row stays, of the second it goes.
+        scene.run("insert into t values (1, 10, 0), (2, 20, 0)");
+        scene.wait_for_attempts();
+        scene.run("select audit_algolia.unwatch('t'); delete from t where a = 2; update t set v = 1");
+        scene.watch("t", &format!("{rules} '{{b}}'"));
+        wait_until("the end", SOON, || {
+            let (waiting, _, dead) = scene.counts();
+            (waiting, dead) == (0, 1)
+        });
+        scene.stage.wait_for_records(&scene.name, 1);
+        assert_eq!(scene.ids(), ["10"], "{mode}");
+        let letter = scene
+            .db
+            .query_one(
+                "select object_id, record, error from audit_algolia.dead_letters where index_name = $1",
+                &[&scene.name],
+            )
+            .unwrap();
+        assert_eq!((letter.get(0), letter.get(1)), ("2".to_owned(), json!({"objectID": "2"})), "{mode}");
+        assert_eq!(
+            letter.get::<_, String>(2),
+            "not captured: division by zero (22012); its key is not the one the table is watched by now"
+        );
+    }
+}
+
+#[test]
+fn a_change_whose_key_column_is_gone_is_not_looked_for_for_ever() {
+    let mut scene = shared("renamed_key");
+    scene.run(TABLE);
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t values (1, 0)");
+    scene.run("select audit_algolia.unwatch('t'); alter table t rename column id to key");
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    wait_until("the end", SOON, || scene.counts() == (0, 1, 1));
+    scene.run("select audit_algolia.discard('renamed_key')");
+}
+
+#[test]
+fn a_change_whose_key_column_has_another_type_is_not_looked_for_for_ever() {
+    let mut scene = shared("retyped_key");
+    scene.run("create table t (id text primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t values ('three', 0), ('7', 0)");
+    scene.wait_for_attempts();
+    scene.run("alter table t alter column id type bigint using case id when '7' then 7 else 3 end");
+    wait_until("the end", SOON, || scene.counts() == (1, 2, 1));
+    scene.run("update t set v = 1");
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids(), ["7"]);
+    scene.run("select audit_algolia.discard('retyped_key')");
+}
+
+#[test]
 fn with_the_table_its_repairs_go() {
     let mut scene = shared("dropped");
     scene.run(TABLE);

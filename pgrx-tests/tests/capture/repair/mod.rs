@@ -5,6 +5,7 @@ mod lost;
 mod mirrored;
 mod passing;
 mod secrets;
+mod turns;
 mod written;
 
 use std::sync::{Arc, Mutex, OnceLock};

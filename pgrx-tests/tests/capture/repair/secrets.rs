@@ -60,6 +60,26 @@ fn without_a_key_for_pseudonyms_nothing_leaves_and_nobody_is_named() {
 }
 
 #[test]
+fn a_key_that_becomes_a_secret_is_not_kept_any_longer() {
+    let mut scene = shared("becomes_secret");
+    scene.run("create table t (id text primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run(&format!("insert into t values ('{RAW}', 0)"));
+    scene.run("select audit_algolia.unwatch('t')");
+    scene.warned();
+    scene.watch("t", &format!("columns => '{{v}}', pseudonymize => '{{id}}', {FILTER}"));
+    let warned = scene.warned();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert_eq!(
+        warned[0].message(),
+        "repairs of table becomes_secret.t are given up, for their keys are to be pseudonymized: 1"
+    );
+    assert!(!format!("{warned:?}").contains(RAW));
+    assert_eq!(one::<i64>(&mut scene.db, &noted("becomes_secret")), 0);
+    assert_eq!(scene.counts(), (0, 1, 0));
+}
+
+#[test]
 fn repairs_are_seen_and_changed_by_the_owner_alone() {
     let mut scene = shared("rights_of_repairs");
     scene.run(

@@ -153,6 +153,44 @@ fn changes_are_told_as_far_as_they_are_known() {
 }
 
 #[test]
+fn a_change_that_was_left_out_has_its_place_in_the_order_of_its_transaction() {
+    let mut scene = shared("in_order");
+    scene.run(TABLE);
+    scene.watch("t", &format!("columns => '{{v}}', operations => '{{insert, delete}}', {FILTER}"));
+    scene.run(
+        "begin; insert into t values (1, 1); insert into t values (2, 0); insert into t values (3, 3); commit",
+    );
+    scene.run("update t set v = 2 where id = 2");
+    scene.wait_for_repairs();
+    let mut told: Vec<(i64, String)> = scene
+        .ids()
+        .into_iter()
+        .map(|id| {
+            let (key, number) = id.split_once('@').unwrap();
+            (number.parse().unwrap(), key.to_owned())
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_statement_warns_once_of_each_source() {
+    let mut scene = shared("each_source");
+    scene.run(
+        "create table t (id bigint primary key, v int) partition by range (id);
+         create table low partition of t for values from (0) to (100)",
+    );
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    crate::play::watch(&mut scene.db, "t", "each_source_2", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t values (1, 0), (2, 0), (3, 0), (4, 4)");
+    assert_eq!(scene.warned().len(), 2);
+    scene.run("update t set v = 1");
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids().len(), 4);
+}
+
+#[test]
 fn a_source_that_is_made_anew_takes_over_what_the_one_before_could_not_do() {
     let mut scene = shared("taken_over");
     scene.run(TABLE);

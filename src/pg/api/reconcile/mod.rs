@@ -7,7 +7,6 @@
 //! counted has been confirmed (`suspects.rs`): nothing was waiting in the queue, everything delivered had been indexed,
 //! and the row was the same after Algolia had been asked as before.
 
-mod holds;
 mod inquiry;
 mod orphans;
 mod suspects;
@@ -20,6 +19,7 @@ use pgrx::prelude::*;
 
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::pg::capture::{Present, Writer};
+use crate::pg::holds;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};

@@ -6,9 +6,11 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{holds, Comparison};
+use super::walk::only;
+use super::Comparison;
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, Key, Writer};
+use crate::pg::holds;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::Outcome;
 use crate::record::Fingerprint;
@@ -216,10 +218,10 @@ impl Comparison<'_> {
 
     /// The rows' versions that are at these places now.
     fn alive(&self, places: Vec<String>) -> Outcome<HashSet<Place>> {
-        let only = if self.table.kind == "p" { "" } else { "only " };
         let query = format!(
-            "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {only}{} as t
+            "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t
              where t.ctid = any ($1::pg_catalog.tid[])",
+            only(self.table)?,
             self.table.name
         );
         let Some(places) = places.into_datum() else { return Ok(HashSet::new()) };

@@ -9,9 +9,10 @@ use super::suspects::{Expects, Place, Suspect};
 use super::{Comparison, Window};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
-use crate::pg::api::Table;
+use crate::pg::api::{as_owner, Table};
 use crate::pg::capture::{columns, identity_of, Bound, Key};
 use crate::pg::filter::Filter;
+use crate::pg::hypertables;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
@@ -55,7 +56,7 @@ impl Comparison<'_> {
     pub(super) fn walk(&mut self) -> Outcome<()> {
         let names = RefCell::new(names_of(&self.rules));
         let filter = filter_of(self.table, &self.rules, &names)?;
-        let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window);
+        let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window)?;
         let cursor = Cursor::open(&query, &arguments);
         let mut bound = None;
         let mut filter = filter;
@@ -106,13 +107,18 @@ impl Comparison<'_> {
     }
 }
 
+/// What a query puts before the table's name.
+pub(super) fn only(table: &Table) -> Outcome<&'static str> {
+    as_owner(|| hypertables::only(table.oid, table.kind == "p"))
+}
+
 /// The query for the rows of a window, with where each of them is behind the columns of `names`.
 fn query(
     table: &Table,
     rules: &SourceRules,
     names: &[String],
     window: Window,
-) -> (String, Vec<(pg_sys::Oid, pg_sys::Datum)>) {
+) -> Outcome<(String, Vec<(pg_sys::Oid, pg_sys::Datum)>)> {
     let list: Vec<String> = names.iter().map(|name| format!("t.{}", spi::quote_identifier(name))).collect();
     let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
     if let Some(time) = &rules.time_column {
@@ -126,14 +132,13 @@ fn query(
     }
     let conditions =
         if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
-    // Rows of tables that inherit are not the table's: what happens to them is not captured.
-    let only = if table.kind == "p" { "" } else { "only " };
     let query = format!(
-        "select {}, t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {only}{} as t{conditions}",
+        "select {}, t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t{conditions}",
         list.join(", "),
+        only(table)?,
         table.name,
     );
-    (query, arguments)
+    Ok((query, arguments))
 }
 
 impl Reader<'_> {

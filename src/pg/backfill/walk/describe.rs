@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{Column, Pass, Walk};
+use crate::pg::hypertables::{is_hypertable, only};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::rules::Mode;
@@ -29,9 +30,8 @@ impl Walk {
                 row.get::<String>(1)?.unwrap_or_default(),
                 row.get::<String>(2)?.unwrap_or_default(),
             );
-            let is_root = row.get::<bool>(3)?.unwrap_or_default();
             Ok((
-                if is_root { name } else { format!("only {name}") },
+                (row.get::<bool>(3)?.unwrap_or_default(), name),
                 row.get::<bool>(5)?.unwrap_or_default(),
                 row.get::<pg_sys::Oid>(6)?,
                 row.get::<bool>(7)?.unwrap_or_default(),
@@ -39,7 +39,14 @@ impl Walk {
                 row.get::<bool>(9)?.unwrap_or_default(),
             ))
         })?;
-        let (from, has_nullable_key, time_type, has_nullable_time, has_time_index, has_text_key) = found;
+        let (
+            (is_partitioned, name),
+            has_nullable_key,
+            time_type,
+            has_nullable_time,
+            has_time_index,
+            has_text_key,
+        ) = found;
         let time = rules.time_column.as_ref().map(spi::quote_identifier);
         let bounds = bounds(rules, time.as_deref(), time_type, since, until)?;
         let keys: Vec<String> = names.into_inner().into_iter().flatten().collect();
@@ -67,7 +74,8 @@ impl Walk {
             rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name))).collect();
         Ok(Walk {
             table: rules.relation,
-            from,
+            has_chunks: is_hypertable(rules.relation)?,
+            from: format!("{}{name}", only(rules.relation, is_partitioned)?),
             passes,
             time,
             keys: match by_time {
@@ -86,7 +94,7 @@ impl Walk {
 /// A query for the rows of a table that have a key, given as an array of texts; two of them are enough to tell that it is
 /// not unique. With the extension owner's rights.
 pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Outcome<String> {
-    let from = Spi::connect(|client| -> Outcome<Option<String>> {
+    let from = Spi::connect(|client| -> Outcome<Option<(bool, String)>> {
         let query = include_str!("../../../../sql/name_of_table.sql");
         let rows = client.select(query, Some(1), &[table.into()])?;
         if rows.is_empty() {
@@ -95,16 +103,17 @@ pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Out
         let row = rows.first();
         let text = |place| -> Outcome<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
         let name = spi::quote_qualified_identifier(text(1)?, text(2)?);
-        Ok(Some(if row.get(3)?.unwrap_or_default() { name } else { format!("only {name}") }))
+        Ok(Some((row.get::<bool>(3)?.unwrap_or_default(), name)))
     })?;
-    let from = from.ok_or_else(table_is_gone)?;
+    let (is_partitioned, name) = from.ok_or_else(table_is_gone)?;
+    let only = only(table, is_partitioned)?;
     let mut conditions = Vec::new();
     for (place, name) in key.iter().enumerate() {
         let Column { name, of_type, same, .. } = Column::of(table, name)?;
         conditions.push(format!("{name} operator({same}) ($1)[{}]::{of_type}", place + 1));
     }
     Ok(format!(
-        "select tableoid, ctid, null::text[], false from {from} where {} limit 2",
+        "select tableoid, ctid, null::text[], false from {only}{name} where {} limit 2",
         conditions.join(" and ")
     ))
 }

@@ -1,4 +1,4 @@
-//! The objects that this session's transaction puts right: none of them is delivered until it ends.
+//! The objects that this process's transaction puts right: none of them is delivered until it ends.
 
 use std::cell::Cell;
 
@@ -6,7 +6,6 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::ledger::{object_hash, Mend};
-use crate::pg::api::my_database;
 use crate::pg::report::{failure, reported};
 use crate::pg::shmem;
 
@@ -43,6 +42,11 @@ pub(super) fn are_all_taken() -> bool {
 
 fn begin(index_id: i32, object: &str) -> Option<Mend> {
     shmem::ledger()?.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
+}
+
+fn my_database() -> u32 {
+    // SAFETY: set before any session or worker runs code of ours.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 fn my_pid() -> i32 {
