@@ -18,6 +18,9 @@ use crate::interrupt;
 
 pub(super) use self::tell::rows_per_second;
 
+/// How often the worker's memory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// What one drain showed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Drain {
@@ -90,15 +93,19 @@ pub(super) fn drain_queue(world: &mut World, rows: u64, indices: &[String]) -> R
     let workers = world.workers()?;
     let cpu = |workers: &[u32]| workers.iter().map(|&pid| cpu_seconds(pid)).sum::<Result<f64>>();
     let (cpu_before, wal_before) = (cpu(&workers)?, world.wal()?);
-    let mut watched = Memory::default();
+    let (mut watched, mut looked) = (Memory::default(), None);
     let started = Instant::now();
     world.resume()?;
     while world.queued()? > 0 {
         interrupt::check()?;
         ensure!(started.elapsed() < Duration::from_secs(600), "the drain does not end");
-        if let Some(Ok(now)) = workers.first().map(|&pid| memory(pid)) {
-            watched.private_dirty = watched.private_dirty.max(now.private_dirty);
-            watched.anonymous = watched.anonymous.max(now.anonymous);
+        // The kernel walks all of a process's pages to tell, shared buffers too, and holds the process up meanwhile.
+        if looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
+            if let Some(Ok(now)) = workers.first().map(|&pid| memory(pid)) {
+                watched.private_dirty = watched.private_dirty.max(now.private_dirty);
+                watched.anonymous = watched.anonymous.max(now.anonymous);
+            }
         }
         sleep(Duration::from_millis(10));
     }
