@@ -13,7 +13,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::context::Context;
-use super::queue::{clear, fresh_id, next_id};
+use super::ids::{fresh_id, next_id};
+use super::queue::clear;
 use super::repair::{Omitted, Target};
 use super::rows::{read, value_in, Reader, Slot, Versions};
 use super::Event;

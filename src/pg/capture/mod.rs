@@ -10,6 +10,7 @@ mod column;
 mod context;
 mod decode;
 mod history;
+mod ids;
 mod key;
 mod leaf;
 mod lenient;
@@ -39,10 +40,11 @@ pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::{utf8, varlena_bytes};
 pub(super) use history::{History, Written};
+pub(super) use ids::next_id;
 pub(super) use leaf::file_of;
 pub(super) use mender::{Made, Mender, Uncaptured};
 pub(super) use present::{identity_of, identity_of_id, Key, Present};
-pub(super) use queue::{next_id, Writer};
+pub(super) use queue::Writer;
 pub(super) use source::register_invalidation;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
