@@ -88,12 +88,13 @@ fn several_tables_take_turns_and_one_that_cannot_go_on_holds_back_no_other() {
     keeper.batch_execute("commit").unwrap();
     db.batch_execute("select audit_algolia.watch('second', columns => '{note}', backfill => true)").unwrap();
     stage.wait_for_records("second", 3000);
+    let ended = "select count(*) from audit_algolia.backfill_progress where state = 'finished'";
+    wait_until("all three", LATER, || one::<i64>(&mut db, ended) == 3);
     keeper.batch_execute("begin; lock table second in access exclusive mode").unwrap();
     db.batch_execute(
         "select audit_algolia.backfill(source) from unnest('{first,second,third}'::regclass[]) as source",
     )
     .unwrap();
-    let ended = "select count(*) from audit_algolia.backfill_progress where state = 'finished'";
     wait_until("the other two", LATER, || one::<i64>(&mut db, ended) == 2);
     let waiting = "select state from audit_algolia.backfill_progress where source = 'second'::regclass";
     assert_eq!(one::<String>(&mut db, waiting), "waiting");
