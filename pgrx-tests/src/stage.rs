@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use postgres::types::FromSql;
 use postgres::Client;
 
 use crate::server::{Builder, Cluster};
@@ -14,6 +15,13 @@ pub const PSEUDONYM_KEY: &str = "stage-pseudonym-key-5f3a";
 
 /// How long a test waits for what should happen at once.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// The one value that a query returns.
+#[track_caller]
+#[allow(clippy::expect_used, reason = "a query that fails is a failed test")]
+pub fn one<T: for<'a> FromSql<'a>>(db: &mut Client, query: &str) -> T {
+    db.query_one(query, &[]).expect(query).get(0)
+}
 
 /// A server that delivers to a stand-in.
 pub struct Stage {
@@ -78,6 +86,16 @@ impl Stage {
     /// A session of the superuser in the database `postgres`.
     pub fn admin(&self) -> Client {
         self.cluster.client("postgres", "postgres")
+    }
+
+    /// The same, as soon as a server that starts or recovers takes one.
+    #[track_caller]
+    #[allow(clippy::panic, reason = "spares each test a Result that would only fail it")]
+    pub fn session(&self) -> Client {
+        match self.cluster.session(SOON) {
+            Ok(client) => client,
+            Err(error) => panic!("{error:#}"),
+        }
     }
 
     /// Waits until an index of the stand-in holds so many records.

@@ -23,7 +23,7 @@ pub use report::markdown;
 use crate::stage::Stage;
 use crate::standin::ErrorShape;
 use crate::wait::poll;
-use trouble::{session, TroubleMaker};
+use trouble::TroubleMaker;
 use writer::{Progress, Writer};
 
 /// How long a run waits for anything before it counts as stuck.
@@ -154,7 +154,7 @@ impl Outcome {
     /// Waits until the queue is empty and looks at what is where.
     fn compare(&mut self, stage: &Stage) -> Result<()> {
         let mended = Instant::now();
-        let mut db = session(&stage.cluster)?;
+        let mut db = stage.cluster.session(PATIENCE)?;
         let empty = poll(PATIENCE, || is_empty(&mut db).unwrap_or(false).then_some(()));
         self.recovery = mended.elapsed();
         let excuse = if empty.is_none() { Some(excuse(&mut db)?) } else { None };
@@ -230,7 +230,7 @@ fn stage(plan: &Plan) -> Result<Stage> {
         .setting("audit_algolia.retry_min", "10ms")
         .setting("audit_algolia.retry_max", "250ms")
         .start()?;
-    let mut db = session(&stage.cluster)?;
+    let mut db = stage.cluster.session(PATIENCE)?;
     db.batch_execute(
         "create table alpha (id bigint primary key, at timestamptz not null, note text not null);
          create table beta (like alpha including all);

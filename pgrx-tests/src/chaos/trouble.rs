@@ -12,7 +12,7 @@ use postgres::Client;
 use super::plan::{Answer, Trouble, TABLES};
 use super::writer::{is_end_of_session, Progress};
 use super::PATIENCE;
-use crate::server::{Cluster, StopMode};
+use crate::server::StopMode;
 use crate::stage::Stage;
 use crate::standin::{Fault, FaultBody, FaultRule, Times};
 use crate::wait::poll;
@@ -68,7 +68,7 @@ impl<'a> TroubleMaker<'a> {
             Trouble::Redrive => self.execute("select audit_algolia.redrive()"),
             Trouble::Set(name, value) => cluster.set(&[(name, value)]),
             Trouble::PinSnapshot => {
-                let mut db = session(cluster)?;
+                let mut db = cluster.session(PATIENCE)?;
                 // Should it break at once, nothing is pinned: the next trouble comes all the same.
                 let _ = db.batch_execute("begin isolation level repeatable read; select count(*) from alpha");
                 self.pinned = Some(db);
@@ -119,7 +119,7 @@ impl<'a> TroubleMaker<'a> {
 
     /// Does something that may be done twice; again if the session breaks, for the server may still be coming down.
     fn insist(&self, mut work: impl FnMut(&mut Client) -> Result<(), postgres::Error>) -> Result<()> {
-        let done = poll(PATIENCE, || match session(&self.stage.cluster) {
+        let done = poll(PATIENCE, || match self.stage.cluster.session(PATIENCE) {
             Ok(mut db) => match work(&mut db) {
                 Err(error) if db.is_closed() || error.code().is_some_and(is_end_of_session) => None,
                 result => Some(result.map_err(anyhow::Error::from)),
@@ -137,7 +137,7 @@ impl<'a> TroubleMaker<'a> {
     fn kill(&self, whom: &str) -> Result<()> {
         let find = format!("select pid from pg_stat_activity where {whom} limit 1");
         let mut found: Option<i32> = None;
-        let mut witness = session(&self.stage.cluster)?;
+        let mut witness = self.stage.cluster.session(PATIENCE)?;
         self.insist(|db| {
             found = db.query_opt(&find, &[])?.map(|row| row.get(0));
             Ok(())
@@ -163,19 +163,6 @@ const AFTERWARDS: [(&str, &str); 5] = [
 
 /// In this time the server notices that a process has died.
 const NOTICED: Duration = Duration::from_secs(10);
-
-/// A session of the superuser, as soon as there is one to be had.
-pub(super) fn session(cluster: &Cluster) -> Result<Client> {
-    let session = poll(PATIENCE, || {
-        let mut db = cluster.connect("postgres", "postgres").ok()?;
-        db.batch_execute("select 1").ok()?;
-        Some(db)
-    });
-    match session {
-        Some(db) => Ok(db),
-        None => bail!("no session within {PATIENCE:?}"),
-    }
-}
 
 fn fault(answer: Answer) -> Fault {
     let html = |code| Fault::Status {

@@ -110,7 +110,7 @@ impl Mirror {
         self.check(stage, table)
     }
 
-    /// Compares index and table when nothing waits any more. All that is late has been executed by then.
+    /// Compares index and table when nothing waits and nothing hangs any more.
     fn check(&self, stage: &Stage, table: &str) -> Result<()> {
         let empty = poll(PATIENCE, || {
             let mut db = session(&stage.cluster).ok()?;
@@ -123,7 +123,10 @@ impl Mirror {
         if empty.is_none() {
             bail!("the queue is not empty after {PATIENCE:?}: {}", remains(stage, table)?);
         }
-        std::thread::sleep(Duration::from_millis(LATE.end));
+        // What was sent again has arrived, and its first request may still be under way.
+        if poll(PATIENCE, || (stage.standin.in_hang_for(table) == 0).then_some(())).is_none() {
+            bail!("requests hang after {PATIENCE:?}");
+        }
         let mut db = session(&stage.cluster)?;
         let mut rows = BTreeMap::new();
         for row in db.query(&format!("select id, v from {table} where shown"), &[])? {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
-use postgres::{Client, NoTls};
 
 use super::account::Account;
 use super::builder::{standby_of, upgrade_of, write_settings, Builder, Settings};
@@ -81,38 +80,6 @@ impl Cluster {
             kept: AtomicBool::new(false),
             folder,
         }
-    }
-
-    /// A connection through the socket.
-    pub fn connect(&self, database: &str, user: &str) -> Result<Client> {
-        postgres::Config::new()
-            .host_path(self.socket_dir())
-            .port(self.port())
-            .dbname(database)
-            .user(user)
-            .connect_timeout(Duration::from_secs(10))
-            .connect(NoTls)
-            .with_context(|| format!("cannot connect to {database} as {user}"))
-    }
-
-    /// The same for tests: a cluster that cannot be reached is a failed one.
-    #[track_caller]
-    #[allow(clippy::panic, reason = "spares each test a Result that would only fail it")]
-    pub fn client(&self, database: &str, user: &str) -> Client {
-        match self.connect(database, user) {
-            Ok(client) => client,
-            Err(error) => panic!("{error:#}"),
-        }
-    }
-
-    /// A URL for programs that bring their own client.
-    pub fn connection_string(&self, database: &str, user: &str) -> String {
-        format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port())
-    }
-
-    /// The command with which a person looks into the database.
-    pub fn psql(&self, database: &str) -> String {
-        format!("{} -h 127.0.0.1 -p {} -U postgres {database}", self.bin("psql").display(), self.port())
     }
 
     /// Changes settings and has the server read them.

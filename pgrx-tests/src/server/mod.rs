@@ -5,6 +5,7 @@
 
 mod account;
 mod builder;
+mod client;
 mod cluster;
 mod extension;
 mod files;

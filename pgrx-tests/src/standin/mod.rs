@@ -148,6 +148,21 @@ impl Standin {
         self.shared.engine().journal.arrivals.clone()
     }
 
+    /// The numbers of the rows that an index was sent, request by request, each in its order.
+    #[track_caller]
+    #[allow(clippy::expect_used, reason = "a test whose rows have other names compares arrivals itself")]
+    pub fn batches(&self, index: &str) -> Vec<Vec<i64>> {
+        let mut batches: Vec<(usize, Vec<i64>)> = Vec::new();
+        for arrival in self.arrivals().iter().filter(|arrival| arrival.index == index) {
+            let id = arrival.object_id.parse().expect("the objectID is a number");
+            match batches.last_mut().filter(|(request, _)| *request == arrival.request) {
+                Some((_, ids)) => ids.push(id),
+                None => batches.push((arrival.request, vec![id])),
+            }
+        }
+        batches.into_iter().map(|(_, ids)| ids).collect()
+    }
+
     /// Every request since the start or the last reset.
     pub fn requests(&self) -> Vec<JournalEntry> {
         self.shared.engine().journal.entries.clone()
@@ -164,9 +179,14 @@ impl Standin {
         engine.journal.operations(index) + engine.light.counts(index).operations
     }
 
-    /// How many requests hang now.
+    /// How many requests hang now; those that are served late do until then.
     pub fn in_hang(&self) -> usize {
-        self.shared.hanging.load(Ordering::SeqCst)
+        self.shared.hanging().values().sum()
+    }
+
+    /// The same for an index: when none hangs, nothing it was sent is executed later.
+    pub fn in_hang_for(&self, index: &str) -> usize {
+        self.shared.hanging().get(index).copied().unwrap_or(0)
     }
 
     /// What light mode counted for an index.

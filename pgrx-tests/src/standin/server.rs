@@ -5,7 +5,6 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,18 +101,23 @@ impl Drop for Busy<'_> {
 }
 
 /// Counts a request as hanging until dropped, also when the client gives up first.
-struct Hanging<'a>(&'a AtomicUsize);
+struct Hanging {
+    shared: Arc<Shared>,
+    index: String,
+}
 
-impl<'a> Hanging<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Hanging(count)
+impl Hanging {
+    fn new(shared: &Arc<Shared>, index: &str) -> Self {
+        *shared.hanging().entry(index.to_owned()).or_default() += 1;
+        Hanging { shared: Arc::clone(shared), index: index.to_owned() }
     }
 }
 
-impl Drop for Hanging<'_> {
+impl Drop for Hanging {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        if let Some(count) = self.shared.hanging().get_mut(&self.index) {
+            *count -= 1;
+        }
     }
 }
 
@@ -150,10 +154,12 @@ async fn answer(
     let fault = shared.faults().take(connection.host, index, call);
     if let Some(Fault::ServeLate(time)) = fault {
         let mut release = received.release.clone();
-        tokio::spawn(serve_late(Arc::clone(shared), received, time));
-        hang(&connection, &mut release).await;
+        let index = index.to_owned();
+        let late = Hanging::new(shared, &index);
+        tokio::spawn(serve_late(late, received, time));
+        hang(&connection, &index, &mut release).await;
     }
-    if let Some(reply) = before(&connection, fault.as_ref(), &mut received.release).await {
+    if let Some(reply) = before(&connection, fault.as_ref(), index, &mut received.release).await {
         shared.engine().journal.answered(received.entry, reply.status);
         return Ok(wire::whole(reply, &received.envelope));
     }
@@ -170,7 +176,7 @@ async fn answer(
     };
     match &fault {
         Some(Fault::AcceptThenDrop) => connection.finish(End::Close).await,
-        Some(Fault::AcceptThenHang) => hang(&connection, &mut received.release).await,
+        Some(Fault::AcceptThenHang) => hang(&connection, index, &mut received.release).await,
         _ => {}
     }
     shared.engine().journal.answered(received.entry, reply.status);
@@ -227,12 +233,13 @@ async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Res
 async fn before(
     connection: &Connection,
     fault: Option<&Fault>,
+    index: &str,
     release: &mut watch::Receiver<u64>,
 ) -> Option<Reply> {
     match fault? {
-        Fault::Hang => hang(connection, release).await,
+        Fault::Hang => hang(connection, index, release).await,
         Fault::HangFor(time) => {
-            let _hanging = Hanging::new(&connection.shared.hanging);
+            let _hanging = Hanging::new(&connection.shared, index);
             let _ = tokio::time::timeout(*time, release.changed()).await;
             None
         }
@@ -248,19 +255,18 @@ async fn before(
 }
 
 /// Hangs until released, then closes the connection.
-async fn hang(connection: &Connection, release: &mut watch::Receiver<u64>) -> ! {
+async fn hang(connection: &Connection, index: &str, release: &mut watch::Receiver<u64>) -> ! {
     {
-        let _hanging = Hanging::new(&connection.shared.hanging);
+        let _hanging = Hanging::new(&connection.shared, index);
         let _ = release.changed().await;
     }
     connection.finish(End::Close).await
 }
 
 /// Serves a request when its client has probably left. It counts as hanging until then.
-async fn serve_late(shared: Arc<Shared>, received: Received, time: Duration) {
-    let _hanging = Hanging::new(&shared.hanging);
+async fn serve_late(hanging: Hanging, received: Received, time: Duration) {
     tokio::time::sleep(time).await;
-    served(&shared, &received, None);
+    served(&hanging.shared, &received, None);
 }
 
 fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply {

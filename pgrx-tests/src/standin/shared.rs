@@ -1,5 +1,6 @@
 //! Owns what all connections share, and the order of the checks that every request goes through.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +23,8 @@ pub(super) struct Shared {
     pub(super) indexing_delay: AtomicDuration,
     pub(super) max_record_bytes: AtomicUsize,
     pub(super) next_id: AtomicU64,
-    pub(super) hanging: AtomicUsize,
+    /// How many requests hang, by index.
+    hanging: Mutex<BTreeMap<String, usize>>,
     /// Changes whenever hanging requests are to be let go.
     pub(super) release: watch::Sender<u64>,
     engine: Mutex<Engine>,
@@ -51,7 +53,7 @@ impl Shared {
             indexing_delay: AtomicDuration::new(config.indexing_delay),
             max_record_bytes: AtomicUsize::new(config.max_record_bytes),
             next_id: AtomicU64::new(1),
-            hanging: AtomicUsize::new(0),
+            hanging: Mutex::default(),
             release: watch::Sender::new(0),
             engine: Mutex::default(),
             faults: Mutex::default(),
@@ -65,6 +67,10 @@ impl Shared {
 
     pub(super) fn faults(&self) -> MutexGuard<'_, FaultQueue> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn hanging(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of every request that hangs now.

@@ -1,8 +1,6 @@
 //! What goes wrong meanwhile: crashes, locks, tables and extensions that go, dumps, standbys. Nothing is lost, nothing is
 //! queued twice, nobody is kept waiting.
 
-use std::process::Command;
-
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::{eventually, wait_until};
@@ -35,7 +33,7 @@ fn after_an_immediate_stop_it_goes_on_where_it_was() {
         drop(db);
         stage.cluster.stop(StopMode::Immediate).unwrap();
         stage.cluster.start().unwrap();
-        db = session(&stage);
+        db = stage.session();
         let before = done(&mut db);
         assert!(before >= 500, "what was committed stays: {before}");
         wait_until("some more", LATER, || done(&mut db) > before);
@@ -69,7 +67,7 @@ fn whatever_ends_the_process_at_whatever_moment_each_row_is_queued_once() {
             wait_until(&format!("more after {action} {point}"), LATER, || progress() > Some(before));
         }
     }
-    let mut db = session(&stage);
+    let mut db = stage.session();
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for(&mut db, "finished");
     let queued = "select count(*) = 5000 and count(distinct record::jsonb->>'objectID') = 5000 from audit_algolia.queue";
@@ -193,17 +191,6 @@ fn what_becomes_of_the_table_is_told() {
     assert!(!faults.iter().any(|fault| log.contains(fault)), "{log}");
 }
 
-/// Runs one of the server's programs against a stage.
-#[track_caller]
-fn run(stage: &Stage, program: &str, arguments: &[&str]) {
-    let output = Command::new(stage.cluster.bin(program))
-        .args(["-h", "127.0.0.1", "-p", &stage.cluster.port().to_string(), "-U", "postgres"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn a_dump_takes_it_along_and_the_new_place_goes_on() {
     let stage = Stage::builder().start().unwrap();
@@ -213,8 +200,8 @@ fn a_dump_takes_it_along_and_the_new_place_goes_on() {
     let other = Stage::builder().start().unwrap();
     other.admin().batch_execute("drop extension audit_algolia; drop schema audit_algolia").unwrap();
     let file = stage.cluster.socket_dir().join("dump");
-    run(&stage, "pg_dump", &["-Fc", "-f", file.to_str().unwrap(), "-d", "postgres"]);
-    run(&other, "pg_restore", &["-j", "2", "-d", "postgres", file.to_str().unwrap()]);
+    stage.cluster.run("pg_dump", &["-Fc", "-f", file.to_str().unwrap(), "-d", "postgres"]).unwrap();
+    other.cluster.run("pg_restore", &["-j", "2", "-d", "postgres", file.to_str().unwrap()]).unwrap();
     let mut db = other.admin();
     assert!(done(&mut db) >= 1000);
     db.batch_execute("insert into log select n, 'live' from generate_series(5101, 5200) as n").unwrap();

@@ -68,20 +68,20 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
                 match writer.execute(insert, &[&id]) {
                     Ok(_) => last.store(id + 10, Ordering::Relaxed),
                     // The same again: whether they were committed is not known.
-                    Err(_) => writer = session(&stage),
+                    Err(_) => writer = stage.session(),
                 }
                 thread::sleep(Duration::from_millis(5));
             }
         });
         let mut crashed = false;
-        let mut db = session(&stage);
+        let mut db = stage.session();
         eventually("the end", Duration::from_secs(60 + rows as u64 / 2000), || {
             let row = db.query_one(
                 "select b.state, b.rows_done, s.queued from audit_algolia.backfill_progress as b, audit_algolia.queue_stats() as s",
                 &[],
             );
             let Ok(row) = row else {
-                db = session(&stage);
+                db = stage.session();
                 return None;
             };
             peaks.queued = peaks.queued.max(row.get(2));
@@ -92,7 +92,7 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
                 crashed = true;
                 stage.cluster.stop(StopMode::Immediate).unwrap();
                 stage.cluster.start().unwrap();
-                db = session(&stage);
+                db = stage.session();
             }
             (row.get::<_, &str>(0) == "finished").then_some(())
         });
@@ -100,7 +100,7 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
         stop.store(true, Ordering::Relaxed);
     });
     let read_in = started.elapsed();
-    let mut db = session(&stage);
+    let mut db = stage.session();
     wait_for_end(&mut db);
     let counts = stage.standin.light_counts("log");
     let live = last.load(Ordering::Relaxed) - LIVE;

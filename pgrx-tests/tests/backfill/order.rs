@@ -14,7 +14,7 @@ fn history_goes_newest_first_by_its_key() {
     fill(&mut db, 5000);
     watch(&mut db);
     wait_for_end(&mut db);
-    let batches = batches(&stage.standin, "log");
+    let batches = stage.standin.batches("log");
     // Within a request the newest comes last, and wins.
     let order: Vec<i64> = batches.iter().flat_map(|batch| batch.iter().rev().copied()).collect();
     assert_eq!(order, (1..=5000).rev().collect::<Vec<_>>());

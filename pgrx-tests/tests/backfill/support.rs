@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
+pub(crate) use audit_algolia_tests::stage::one;
+use audit_algolia_tests::stage::{Stage, StageBuilder};
 use audit_algolia_tests::standin::Standin;
-use audit_algolia_tests::wait::{eventually, wait_until};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 /// How long a test waits for a few ten thousand rows on a busy machine.
@@ -28,12 +29,6 @@ pub(crate) fn fill(db: &mut Client, rows: i64) {
 /// Watches `log`, and has what it holds delivered.
 pub(crate) fn watch(db: &mut Client) {
     db.batch_execute("select audit_algolia.watch('log', columns => '{note}', backfill => true)").unwrap();
-}
-
-/// A single value.
-#[track_caller]
-pub(crate) fn one<T: for<'a> postgres::types::FromSql<'a>>(db: &mut Client, query: &str) -> T {
-    db.query_one(query, &[]).unwrap().get(0)
 }
 
 /// The state of the only backfill.
@@ -81,19 +76,6 @@ pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<String> {
     arrivals.iter().filter(|a| a.index == index).map(|a| a.object_id.clone()).collect()
 }
 
-/// Request by request, each in its order.
-pub(crate) fn batches(standin: &Standin, index: &str) -> Vec<Vec<i64>> {
-    let mut batches: Vec<(usize, Vec<i64>)> = Vec::new();
-    for arrival in standin.arrivals().iter().filter(|a| a.index == index) {
-        let id = arrival.object_id.parse().unwrap();
-        match batches.last_mut().filter(|(request, _)| *request == arrival.request) {
-            Some((_, ids)) => ids.push(id),
-            None => batches.push((arrival.request, vec![id])),
-        }
-    }
-    batches.into_iter().map(|(_, ids)| ids).collect()
-}
-
 /// Asserts that an index was sent exactly these objects, each once.
 #[track_caller]
 pub(crate) fn assert_each_once<T: ToString>(
@@ -111,16 +93,6 @@ pub(crate) fn assert_each_once<T: ToString>(
     let wrong: Vec<(&String, &i64)> = times.iter().filter(|(_, missing)| **missing != 0).collect();
     let few = &wrong[..wrong.len().min(20)];
     assert!(wrong.is_empty(), "{} missing (positive) or sent too often (negative): {few:?}", wrong.len());
-}
-
-/// A new session, as soon as the server takes one again.
-#[track_caller]
-pub(crate) fn session(stage: &Stage) -> Client {
-    eventually("a session", SOON, || {
-        let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
-        db.batch_execute("select 1").ok()?;
-        Some(db)
-    })
 }
 
 /// The processes that send history.

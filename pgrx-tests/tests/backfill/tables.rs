@@ -135,7 +135,7 @@ fn without_a_fitting_index_a_table_is_read_from_its_end() {
     .unwrap();
     wait_for_end(&mut db);
     let order: Vec<i64> =
-        batches(&stage.standin, "log").into_iter().flat_map(|b| b.into_iter().rev()).collect();
+        stage.standin.batches("log").into_iter().flat_map(|b| b.into_iter().rev()).collect();
     assert_eq!(order, (1..=10_000).rev().collect::<Vec<_>>());
 }
 

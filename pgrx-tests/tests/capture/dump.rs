@@ -1,7 +1,5 @@
 //! A dump carries table, rules and undelivered rows into another cluster, where they are delivered.
 
-use std::process::Command;
-
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 
@@ -31,23 +29,12 @@ fn a_dump_carries_undelivered_rows_along() {
     admin
         .batch_execute("insert into s.\"T t\" select i, 'v' from generate_series(1, 2000) as i; insert into zz values (1); insert into c values (1, 'a'), (2, 'hidden'); update c set v = 'b' where id = 1; select audit_algolia.configure_index('t')")
         .unwrap();
-    let dump = Command::new(old.cluster.bin("pg_dump"))
-        .args(["-h", "127.0.0.1", "-p", &old.cluster.port().to_string(), "-U", "postgres", "postgres"])
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    let file = std::env::temp_dir().join(format!("audit_algolia-dump-{}.sql", std::process::id()));
-    std::fs::write(&file, &dump.stdout).unwrap();
     let new = Stage::builder().start().unwrap();
     new.admin().batch_execute("create database restored template template0").unwrap();
-    let restore = Command::new(new.cluster.bin("psql"))
-        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &new.cluster.port().to_string()])
-        .args(["-U", "postgres", "restored", "-f"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    std::fs::remove_file(&file).unwrap();
-    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+    let file = old.cluster.socket_dir().join("dump.sql");
+    let path = file.to_str().unwrap();
+    old.cluster.run("pg_dump", &["-f", path, "postgres"]).unwrap();
+    new.cluster.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", path, "restored"]).unwrap();
     new.wait_for_records("t", 2000);
     new.wait_for_records("zz", 1);
     wait_until("the settings", SOON, || new.standin.settings("t").is_some());

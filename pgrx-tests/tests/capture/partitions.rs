@@ -131,17 +131,13 @@ fn inheritance_children_are_watched_on_their_own() {
 fn whoever_watches_updates_of_a_partitioned_table_alone_is_warned() {
     let play = Play::new("half_moved", TABLES);
     let warnings = |operations: &str| {
-        let port = play.stage.cluster.port().to_string();
         let watch = format!(
             "select audit_algolia.watch('half_moved.t', 'half_moved', columns => '{{v}}', operations => '{operations}')"
         );
-        let output = std::process::Command::new(play.stage.cluster.bin("psql"))
-            .args(["-X", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "postgres", "-c", &watch])
-            .args(["-c", "select audit_algolia.unwatch('half_moved.t')"])
-            .output()
-            .unwrap();
+        let unwatch = "select audit_algolia.unwatch('half_moved.t')";
+        let output =
+            play.stage.cluster.run("psql", &["-X", "postgres", "-c", &watch, "-c", unwatch]).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
         assert_eq!(said.contains("add insert and delete to operations"), said.contains("WARNING"), "{said}");
         said.matches("updates that move rows between partitions").count()
     };

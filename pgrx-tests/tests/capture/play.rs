@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub(crate) use audit_algolia_tests::stage::one;
 use audit_algolia_tests::stage::Stage;
 use audit_algolia_tests::wait::wait_until;
 use postgres::error::DbError;
@@ -109,12 +110,6 @@ pub(crate) fn settle(admin: &mut Client, index: &str) {
     wait_until(&format!("an empty queue of {index}"), Duration::from_secs(120), || {
         !one::<bool>(admin, &waiting)
     });
-}
-
-/// The one value a query returns.
-#[track_caller]
-pub(crate) fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, query: &str) -> T {
-    client.query_one(query, &[]).unwrap().get(0)
 }
 
 /// The error a statement fails with.

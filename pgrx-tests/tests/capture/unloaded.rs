@@ -1,7 +1,5 @@
 //! A server that does not preload the library: everything is captured, nothing is delivered, and that is said.
 
-use std::process::Command;
-
 use audit_algolia_tests::server::StopMode;
 use audit_algolia_tests::stage::Stage;
 
@@ -10,27 +8,19 @@ use crate::play::{one, watch};
 #[test]
 fn rows_wait_until_the_library_is_preloaded() {
     let stage = Stage::builder().preload(false).start().unwrap();
-    let output = Command::new(stage.cluster.bin("psql"))
-        .args([
-            "-X",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &stage.cluster.port().to_string(),
-            "-U",
-            "postgres",
-            "postgres",
-        ])
-        .args(["-c", "create table t (id int primary key, v text)"])
-        .args(["-c", "create table u (id int primary key, v text)"])
-        .args(["-c", "drop extension audit_algolia"])
-        .args(["-c", "create extension audit_algolia"])
-        .args(["-c", "select audit_algolia.watch('t', columns => '{v}')"])
-        .args(["-c", "select audit_algolia.watch('u', columns => '{v}')"])
-        .args(["-c", "insert into t values (1, 'a')"])
-        .args(["-c", "insert into t select generate_series(2, 1000)"])
-        .output()
-        .unwrap();
+    let statements = [
+        "create table t (id int primary key, v text)",
+        "create table u (id int primary key, v text)",
+        "drop extension audit_algolia",
+        "create extension audit_algolia",
+        "select audit_algolia.watch('t', columns => '{v}')",
+        "select audit_algolia.watch('u', columns => '{v}')",
+        "insert into t values (1, 'a')",
+        "insert into t select generate_series(2, 1000)",
+    ];
+    let arguments: Vec<&str> =
+        ["-X", "postgres"].into_iter().chain(statements.iter().flat_map(|one| ["-c", *one])).collect();
+    let output = stage.cluster.run("psql", &arguments).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.matches("WARNING").count(), 1, "{said}");
     assert!(said.contains("audit_algolia is not preloaded"), "{said}");

@@ -2,8 +2,6 @@
 //! asked of the index with a search key.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
-use std::process::Command;
-
 use audit_algolia_tests::cargo::workspace;
 use audit_algolia_tests::stage::Stage;
 use audit_algolia_tests::standin::ApiKey;
@@ -53,16 +51,13 @@ fn run(stage: &Stage, user: &str, script: &str) -> String {
 
 #[track_caller]
 fn run_in(stage: &Stage, database: &str, user: &str, script: &str) -> String {
-    let output = Command::new(stage.cluster.bin("psql"))
-        .args(["-X", "-q", "-A", "-t", "-v", &format!("search_key={SEARCH_KEY}")])
-        .args(["-h", "127.0.0.1", "-p", &stage.cluster.port().to_string(), "-U", user])
-        .arg("-f")
-        .arg(workspace().join("sql/examples").join(script))
-        .arg(database)
-        .output()
-        .unwrap();
+    let key = format!("search_key={SEARCH_KEY}");
+    let file = workspace().join("sql/examples").join(script);
+    let file = file.to_str().unwrap();
+    let arguments = ["-X", "-q", "-A", "-t", "-v", &key, "-f", file, database];
+    let output = stage.cluster.run_as(user, "psql", &arguments).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{script}: {said}");
+    assert!(said.is_empty(), "{script}: {said}");
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -21,6 +21,6 @@ fn what_a_crash_can_still_take_back_is_not_sent() {
         let rows: i64 = one(&mut stage.admin(), "select count(*) from log");
         assert_eq!(rows, id, "the index has a row that the table has lost");
     }
-    wait_for_empty_queue(&mut stage.admin(), "log");
+    wait_for_empty_queue(&mut stage.admin());
     assert_holds(&stage.standin, "log", 1..=5);
 }

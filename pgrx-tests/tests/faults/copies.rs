@@ -1,22 +1,9 @@
 //! Dumps of each kind: the new cluster delivers what the old one has not, goes on capturing, and with newer ids.
 
-use std::process::{Command, Output};
-
 use audit_algolia_tests::server::Cluster;
 use audit_algolia_tests::stage::Stage;
 
 use crate::support::*;
-
-/// Runs one of PostgreSQL's client programs.
-fn run(cluster: &Cluster, program: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(cluster.bin(program))
-        .args(["-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", "postgres"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
 
 const RESTORED: &str = "restored";
 
@@ -46,7 +33,7 @@ fn assert_goes_on(old: &Stage, new: &Stage) {
     new.wait_for_records("log", 1600);
     assert!(last_block(&new.cluster) > before, "ids go on");
     let mut db = new.cluster.client(RESTORED, "postgres");
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_holds(&new.standin, "log", 1..=1600);
     assert_eq!(one::<String>(&mut db, "select state from audit_algolia.sources"), "watching");
     // The event triggers have come along, too.
@@ -59,10 +46,10 @@ fn a_custom_dump_is_restored_and_delivered() {
     let (old, new) = (old(), Stage::builder().start().unwrap());
     let file = new.cluster.data_dir().join("custom.dump");
     let path = file.to_str().unwrap();
-    run(&old.cluster, "pg_dump", &["-Fc", "-f", path, RESTORED]);
+    old.cluster.run("pg_dump", &["-Fc", "-f", path, RESTORED]).unwrap();
     new.admin().batch_execute("create role teller login").unwrap();
     new.admin().batch_execute("create database restored template template0").unwrap();
-    run(&new.cluster, "pg_restore", &["--exit-on-error", "-j", "2", "-d", RESTORED, path]);
+    new.cluster.run("pg_restore", &["--exit-on-error", "-j", "2", "-d", RESTORED, path]).unwrap();
     assert_goes_on(&old, &new);
 }
 
@@ -73,8 +60,8 @@ fn a_dump_of_the_whole_cluster_is_restored_and_delivered() {
     let path = file.to_str().unwrap();
     // It brings the extension of this database along as well.
     new.admin().batch_execute("drop extension audit_algolia; drop schema if exists audit_algolia").unwrap();
-    run(&old.cluster, "pg_dumpall", &["-f", path]);
-    let told = run(&new.cluster, "psql", &["-X", "-q", "-d", "template1", "-f", path]);
+    old.cluster.run("pg_dumpall", &["-f", path]).unwrap();
+    let told = new.cluster.run("psql", &["-X", "-q", "-d", "template1", "-f", path]).unwrap();
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
     let complaints: Vec<&str> = told.lines().filter(|line| line.contains("ERROR")).collect();
     assert!(

@@ -22,13 +22,13 @@ fn stage() -> Stage {
 
 /// Kills the process that the query finds, as soon as it finds one, and waits until the server has noticed.
 fn kill(stage: &Stage, query: &str) {
-    let mut witness = session(stage);
+    let mut witness = stage.session();
     let pid: i32 = eventually("a process to kill", SOON, || {
         witness.query_opt(query, &[]).unwrap().map(|row| row.get(0))
     });
     stage.cluster.kill_backend(pid, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || witness.batch_execute("select 1").is_err());
-    drop(session(stage));
+    drop(stage.session());
 }
 
 #[test]
@@ -37,7 +37,8 @@ fn whoever_is_killed_or_terminated_nothing_is_lost() {
     under_traffic(&stage.cluster, 0, |traffic: &Traffic| {
         for processes in ["= 'audit_algolia worker'", "= 'audit_algolia launcher'", "like 'audit_algolia %'"]
         {
-            session(&stage)
+            stage
+                .session()
                 .batch_execute(&format!(
                     "select pg_terminate_backend(pid) from pg_stat_activity where backend_type {processes}"
                 ))
@@ -77,7 +78,7 @@ fn a_worker_that_ends_between_any_two_steps_loses_nothing() {
         for point in points {
             // An error makes the next start of a worker wait; a kill, which restarts the server, does away with that.
             for action in ["error", "kill"] {
-                let mut witness = session(&stage);
+                let mut witness = stage.session();
                 std::fs::write(&file, format!("{point} {action}")).unwrap();
                 wait_until(&format!("somebody {point}"), SOON, || !file.exists());
                 if action == "kill" {
@@ -105,7 +106,7 @@ fn a_server_that_stops_while_requests_hang_stops_at_once_and_loses_nothing() {
     }
     // A smart stop waits for sessions, and for nothing of ours.
     stage.standin.fault(None, Fault::Hang, Times::Always);
-    let mut db = session(&stage);
+    let mut db = stage.session();
     db.batch_execute("insert into traffic select n, 'last' from generate_series(1, 500) as n").unwrap();
     wait_until("hanging requests", SOON, || stage.standin.in_hang() >= 2);
     drop(db);

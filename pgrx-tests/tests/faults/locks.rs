@@ -53,18 +53,18 @@ fn who_waits_for_a_lock_does_not_keep_the_server_from_stopping() {
         .unwrap();
     drop(staged(&stage, "log"));
     for (state, process, bring) in STATES {
-        let mut db = session(&stage);
+        let mut db = stage.session();
         wait_for_state(&mut db, "log", "idle");
-        let mut holder = session(&stage);
+        let mut holder = stage.session();
         bring(&stage, &mut db, &mut holder);
         wait_until_waiting(&mut db, process);
         let time = stage.cluster.stop(StopMode::Fast).unwrap();
         assert!(time < AT_ONCE, "{state}: {time:?}");
         stage.cluster.start().unwrap();
-        let mut db = session(&stage);
-        wait_for_empty_queue(&mut db, "log");
+        let mut db = stage.session();
+        wait_for_empty_queue(&mut db);
     }
-    let mut db = session(&stage);
+    let mut db = stage.session();
     let rows: i64 = one(&mut db, "select count(*) from log");
     assert_eq!(stage.standin.index("log").len() as i64, rows);
 }

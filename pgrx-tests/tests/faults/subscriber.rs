@@ -1,30 +1,18 @@
 //! Logical replication between two servers: the subscriber tells each change once, whatever happens to either of them.
 
-use std::process::Command;
-
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
-use audit_algolia_tests::wait::{eventually, wait_until};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 use crate::traffic::wait_for_empty_queues;
 
-/// A session of a server that may just be starting.
-fn session(cluster: &Cluster) -> Client {
-    eventually("a session", SOON, || cluster.connect("postgres", "postgres").ok())
-}
-
 /// Watches a table and does what the warning says.
 fn watch_what_is_applied(cluster: &Cluster, table: &str) {
     let psql = |statement: &str| {
-        let output = Command::new(cluster.bin("psql"))
-            .args(["-X", "-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", "postgres", "postgres"])
-            .args(["-v", "ON_ERROR_STOP=1", "-c", statement])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
+        let output =
+            cluster.run("psql", &["-X", "-v", "ON_ERROR_STOP=1", "-c", statement, "postgres"]).unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let said = psql(&format!(
         "select audit_algolia.watch('{table}', columns => '{{v}}', filter => 'v <> ''hidden''',
@@ -84,7 +72,7 @@ fn told(stage: &Stage, table: &str) -> Vec<String> {
 #[test]
 fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
     let publisher = Cluster::builder().preload(false).setting("wal_level", "logical").start().unwrap();
-    let mut db = session(&publisher);
+    let mut db = publisher.session(SOON).unwrap();
     for table in TABLES {
         db.batch_execute(&format!(
             "create table {table} (id bigint primary key, v text);
@@ -137,7 +125,8 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
         match round {
             1 | 2 => stage.cluster.restart(StopMode::Immediate).unwrap(),
             3 | 4 => {
-                session(&stage.cluster)
+                stage
+                    .session()
                     .batch_execute(
                         "select pg_terminate_backend(pid) from pg_stat_activity
                          where backend_type like 'logical replication%'",
@@ -146,7 +135,7 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
             }
             _ => {
                 publisher.restart(StopMode::Immediate).unwrap();
-                db = session(&publisher);
+                db = publisher.session(SOON).unwrap();
             }
         }
     }
@@ -165,7 +154,7 @@ fn a_subscriber_tells_each_change_once_whatever_happens_to_it() {
         stage.wait_for_records(table, expected.len());
         assert_eq!(told(&stage, table), expected);
     }
-    let mut subscriber = session(&stage.cluster);
+    let mut subscriber = stage.session();
     wait_for_empty_queues(&mut subscriber);
     subscriber.batch_execute("drop subscription s").unwrap();
 }

@@ -80,7 +80,7 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     stage.wait_for_records("upgraded log", 10);
     db.batch_execute("insert into log values (5000, repeat('too large', 1000))").unwrap();
     wait_until("a dead letter", SOON, || queue(&mut db, "upgraded log").dead == 1);
-    wait_for_empty_queue(&mut db, "upgraded log");
+    wait_for_empty_queue(&mut db);
 
     stage.standin.fault(None, Fault::error(503, "down"), Times::Always);
     insert(&mut db, "log", 11..=1500);

@@ -43,6 +43,6 @@ fn rows_of_a_table_that_is_emptied_arrive_all_the_same() {
     insert(&mut db, "log", 601..=610);
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     stage.wait_for_records("log", 510);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_holds(&stage.standin, "log", (1..=500).chain(601..=610));
 }

@@ -15,7 +15,7 @@ use crate::support::*;
 fn assert_sent_again_and_held_once(stage: &Stage, rows: i64) {
     stage.wait_for_records("log", rows as usize);
     let mut db = stage.admin();
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_holds(&stage.standin, "log", 1..=rows);
     assert!(sent(&stage.standin, "log").len() > rows as usize, "it was not sent again");
 }

@@ -23,7 +23,7 @@ fn small_commits_wait_for_each_other_when_they_may_linger() {
         insert(&mut db, "log", id..=id);
     }
     stage.wait_for_records("log", 9);
-    assert_eq!(batches(&stage.standin, "log").len(), 2);
+    assert_eq!(stage.standin.batches("log").len(), 2);
     // A full batch does not linger.
     let time = took(|| {
         insert(&mut db, "log", 101..=120);
@@ -55,7 +55,7 @@ fn a_request_holds_no_more_bytes_than_allowed_and_a_larger_record_travels_alone(
             request.decoded_bytes
         );
     }
-    let batches = batches(&stage.standin, "log");
+    let batches = stage.standin.batches("log");
     assert!(batches.iter().any(|batch| batch.len() >= 5), "{batches:?}");
 }
 

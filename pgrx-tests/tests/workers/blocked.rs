@@ -68,7 +68,7 @@ fn a_host_that_cannot_unzip_gets_plain_bodies_from_then_on() {
         insert(&mut db, "log", start..=start + 99);
         stage.wait_for_records("log", start as usize + 99);
     }
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     let seen: Vec<_> = stage
         .standin
         .requests()

@@ -123,7 +123,7 @@ fn settings_under_way_survive_whatever_ends_the_server_or_a_worker() {
         configure(&mut db);
         wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
         stage.cluster.restart(mode).unwrap();
-        db = session(&stage);
+        db = stage.session();
         wait_for_settings(&stage, &mut db);
         stage.standin.clear_faults();
         stage.standin.reset();
@@ -134,10 +134,10 @@ fn settings_under_way_survive_whatever_ends_the_server_or_a_worker() {
             let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
             std::fs::write(&file, format!("{point} {action}")).unwrap();
             wait_until("the call", SOON, || {
-                session(&stage).batch_execute("select audit_algolia.configure_index('log')").is_ok()
+                stage.session().batch_execute("select audit_algolia.configure_index('log')").is_ok()
             });
             wait_until(point, SOON, || !file.exists());
-            let mut db = session(&stage);
+            let mut db = stage.session();
             wait_for_settings(&stage, &mut db);
             stage.standin.reset();
         }
@@ -264,7 +264,7 @@ fn settings_wanted_by_a_prepared_transaction_are_sent_when_it_commits() {
             .unwrap();
         if restart {
             stage.cluster.restart(StopMode::Immediate).unwrap();
-            db = session(&stage);
+            db = stage.session();
         }
         stays_true("nothing is sent", Duration::from_millis(300), || stage.standin.request_count() == 0);
         db.batch_execute("commit prepared 'later'").unwrap();

@@ -89,14 +89,14 @@ fn four_workers_send_each_row_once() {
         });
         expected.extend(written);
         wait_until("all rows", 3 * SOON, || stage.standin.operations("log") >= expected.len() as u64);
-        wait_for_empty_queue(&mut db, "log");
+        wait_for_empty_queue(&mut db);
     }
     let rows = expected.len() as i64;
     assert_each_once(&stage.standin, "log", expected);
     let seen = queue(&mut db, "log");
     assert_eq!((seen.enqueued_total, seen.delivered_total), (rows, rows));
     assert_eq!((seen.failed_total, seen.retrying), (0, 0));
-    assert!(batches(&stage.standin, "log").iter().all(|batch| batch.len() <= 7));
+    assert!(stage.standin.batches("log").iter().all(|batch| batch.len() <= 7));
     assert_no_faults(&stage.cluster);
 }
 
@@ -138,7 +138,7 @@ fn more_rows_than_can_be_claimed_at_once_are_delivered_all_the_same() {
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=180_000);
     wait_until("all rows", 3 * SOON, || stage.standin.operations("log") >= 180_000);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(stage.standin.operations("log"), 180_000);
 }
 
@@ -159,11 +159,13 @@ fn rows_that_somebody_has_locked_hold_up_nothing_but_themselves() {
     insert(&mut db, "log", 101..=200);
     stage.wait_for_records("other", 100);
     stage.wait_for_records("log", 200);
-    wait_until("half of the batch settled", SOON, || queue(&mut db, "log").queued == 50);
+    wait_until("half of the batch settled", SOON, || {
+        queue(&mut db, "log").queued == 50 && queue(&mut db, "other").queued == 0
+    });
     let left = one::<i64>(&mut db, "select count(*) from audit_algolia.queue where id % 2 = 0");
     assert_eq!(left, 50);
     outsider.batch_execute("commit").unwrap();
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(queue(&mut db, "log").queued, 0);
     assert_holds(&stage.standin, "log", 1..=200);
 }

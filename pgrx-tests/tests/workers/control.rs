@@ -177,7 +177,7 @@ fn statistics_start_again_at_zero_and_what_is_queued_stays_counted() {
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     db.batch_execute("select audit_algolia.pause()").unwrap();
     wait_for_state(&mut db, "log", "paused");
     insert(&mut db, "log", 11..=17);
@@ -190,7 +190,7 @@ fn statistics_start_again_at_zero_and_what_is_queued_stays_counted() {
         one(&mut db, "select extract(epoch from stats_reset)::float8 from audit_algolia.queue_stats()");
     assert!(after > before);
     db.batch_execute("select audit_algolia.resume()").unwrap();
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(queue(&mut db, "log").delivered_total, 7);
 }
 

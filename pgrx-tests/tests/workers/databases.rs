@@ -72,7 +72,7 @@ fn a_served_database_is_copied_and_the_copy_is_served_too() {
     insert(&mut shop, "sales", 1..=10);
     stage.wait_for_records("sales", 10);
     // What has arrived and is not settled when the workers leave is sent again, by both.
-    wait_for_empty_queue(&mut shop, "sales");
+    wait_for_empty_queue(&mut shop);
     drop(shop);
     at_once(&mut db, "create database copy template shop");
     let time = took(|| {

@@ -127,13 +127,13 @@ fn a_gateway_that_refuses_everything_buries_next_to_nothing() {
     let requests = stage.standin.request_count();
     wait_until("more attempts", SOON, || stage.standin.request_count() > requests + 100);
     stage.standin.clear_faults();
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     let dead = dead(&mut db, "log");
     assert!(dead.len() <= 10, "{dead:?}");
     let back: i64 = one(&mut db, "select audit_algolia.redrive('log')");
     assert_eq!(back, dead.len() as i64);
     stage.wait_for_records("log", 1030);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn what_waits_for_another_attempt_is_shown_and_survives_its_worker() {
     stage.cluster.restart(StopMode::Fast).unwrap();
     let mut db = stage.admin();
     stage.wait_for_records("log", 100);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn the_dead_are_counted_again_after_a_crash() {
     let worker = workers(&mut db, "postgres")[0];
     stage.cluster.kill_backend(worker, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
-    let mut db = session(&stage);
+    let mut db = stage.session();
     // A burial the crash has undone is made again.
     wait_until("the dead", SOON, || queue(&mut db, "log").dead == 2 && dead(&mut db, "log") == [3, 4]);
     insert(&mut db, "log", 31..=31);

@@ -100,7 +100,7 @@ fn an_extension_made_anew_starts_with_empty_books() {
         stage.standin.reset();
         insert(&mut db, "log", 201..=250);
         stage.wait_for_records("log", 50);
-        wait_for_empty_queue(&mut db, "log");
+        wait_for_empty_queue(&mut db);
         wait_for_workers(&mut db, "postgres", 2);
         assert_each_once(&stage.standin, "log", 201..=250);
     }
@@ -152,7 +152,7 @@ fn an_extension_in_a_prepared_transaction_is_served_when_it_commits() {
     db.batch_execute("prepare transaction 'later'").unwrap();
     db.batch_execute("commit prepared 'later'").unwrap();
     stage.wait_for_records("log", 10);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     for (wish, state) in [("pause", "paused"), ("resume", "idle")] {
         db.batch_execute(&format!("begin; select audit_algolia.{wish}('log'); prepare transaction 'later'"))
             .unwrap();

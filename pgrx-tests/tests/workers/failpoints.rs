@@ -53,7 +53,7 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
     // An error makes the next start of a worker wait; a restart of the server by a kill does away with that.
     for point in points {
         for action in ["error", "kill"] {
-            let mut witness = session(&stage);
+            let mut witness = stage.session();
             order(&stage, point, action);
             // Whether the insert has committed when its session breaks is not known: so it is made until one is through.
             wait_until("an insert", SOON, || {
@@ -61,7 +61,7 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
                      select n, case when n = $1 then repeat('x', 2000) else 'note ' || n end
                      from generate_series($1::bigint, $1 + 99) as n
                      on conflict do nothing";
-                session(&stage).execute(insert, &[&next]).is_ok()
+                stage.session().execute(insert, &[&next]).is_ok()
             });
             poison.push(next);
             next += 100;
@@ -69,9 +69,9 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
             if action == "kill" {
                 wait_until("the crash", SOON, || witness.batch_execute("select 1").is_err());
             }
-            let mut db = session(&stage);
+            let mut db = stage.session();
             stage.wait_for_records("log", next as usize - 1 - poison.len());
-            wait_for_empty_queue(&mut db, "log");
+            wait_for_empty_queue(&mut db);
             assert_holds(&stage.standin, "log", (1..next).filter(|id| !poison.contains(id)));
             let dead: i64 = one(&mut db, "select count(*) from audit_algolia.dead_letters");
             assert_eq!(dead, poison.len() as i64, "{point} {action}");
@@ -89,16 +89,16 @@ fn a_writer_without_disk_hears_of_it_and_nothing_of_its_transaction_is_sent() {
         db.batch_execute("insert into log select n, 'lost' from generate_series(1, 500) as n").unwrap_err();
     assert_eq!(error.code().unwrap().code(), "53100");
     insert(&mut db, "log", 1001..=1010);
-    let mut witness = session(&stage);
+    let mut witness = stage.session();
     order(&stage, "in capture", "kill");
     assert!(db
         .batch_execute("insert into log select n, 'lost' from generate_series(2001, 2500) as n")
         .is_err());
     wait_until("the crash", SOON, || witness.batch_execute("select 1").is_err());
-    let mut db = session(&stage);
+    let mut db = stage.session();
     insert(&mut db, "log", 1011..=1020);
     stage.wait_for_records("log", 20);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_holds(&stage.standin, "log", 1001..=1020);
 }
 
@@ -113,7 +113,7 @@ fn a_count_that_is_cut_short_is_made_again() {
         order(&stage, "in count", action);
         stage.cluster.restart(StopMode::Fast).unwrap();
         wait_until_carried_out(&stage, "in count");
-        let mut db = session(&stage);
+        let mut db = stage.session();
         wait_until("a count", SOON, || {
             let log = stage.cluster.log();
             let counters =
@@ -122,10 +122,10 @@ fn a_count_that_is_cut_short_is_made_again() {
         });
         assert_eq!(queue(&mut db, "log").queued, 100);
     }
-    let mut db = session(&stage);
+    let mut db = stage.session();
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     stage.wait_for_records("log", 100);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_count_gives_way_to_whoever_wants_the_table_and_is_made_again() {
     let stopped: i32 = one(&mut db, COUNTER);
     std::thread::scope(|scope| {
         let locker = scope.spawn(|| {
-            let mut locker = session(&stage);
+            let mut locker = stage.session();
             locker.batch_execute("begin; lock table audit_algolia.queue").unwrap();
             locker
         });
@@ -190,6 +190,6 @@ fn rows_that_come_past_capture_in_a_prepared_transaction_are_found_when_it_is_co
     wait_until("the count", SOON, || queue(&mut db, "log").queued == 8);
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     stage.wait_for_records("log", 8);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(queue(&mut db, "log").queued, 0);
 }

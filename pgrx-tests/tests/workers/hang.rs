@@ -63,7 +63,7 @@ fn the_server_stops_and_starts_at_once_and_all_rows_arrive() {
     stage.wait_for_records("log", 510);
     assert_holds(&stage.standin, "log", 1..=510);
     assert!(!stage.cluster.log().contains("terminated by signal"));
-    wait_for_empty_queue(&mut stage.admin(), "log");
+    wait_for_empty_queue(&mut stage.admin());
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn new_hosts_are_tried_at_once_when_the_old_ones_hang() {
         stage.wait_for_records("log", 10);
     });
     assert!(time < Duration::from_secs(5), "{time:?}");
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_new_key_is_used_at_once_while_requests_with_the_old_one_hang() {
         let expected = if request.status.is_some() { "the-next-key" } else { ADMIN_KEY };
         assert_eq!(request.header("x-algolia-api-key"), Some(expected));
     }
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -144,5 +144,5 @@ fn delivery_that_is_switched_off_while_requests_hang_goes_on_when_it_is_switched
     stays_true("nothing sent", Duration::from_millis(300), || stage.standin.request_count() == before);
     stage.cluster.set(&[("audit_algolia.enabled", "on")]).unwrap();
     stage.wait_for_records("log", 20);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }

@@ -57,7 +57,7 @@ fn settings_made_for_everybody_do_not_reach_the_workers() {
     stage.standin.fault(None, Fault::error(503, "down"), Times::Count(3));
     insert(&mut db, "log", 1..=5000);
     stage.wait_for_records("log", 5000);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_holds(&stage.standin, "log", 1..=5000);
     // A lock that lasts is waited for, not given up.
     holder.batch_execute("begin; lock table audit_algolia.queue in share mode").unwrap();
@@ -93,7 +93,7 @@ fn a_rebuilt_or_locked_queue_is_waited_for() {
         next += 10;
     }
     stage.wait_for_records("log", next as usize - 1);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_holds(&stage.standin, "log", 1..next);
     assert_no_faults(&stage.cluster);
 }

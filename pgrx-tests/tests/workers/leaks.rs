@@ -1,8 +1,6 @@
 //! After a run in which everything went wrong that can, neither keys nor raw values are to be found in any place that
 //! somebody could look at.
 
-use std::process::Command;
-
 use audit_algolia_tests::stage::{Stage, PSEUDONYM_KEY, SOON};
 use audit_algolia_tests::standin::{Fault, FaultBody, Times, ADMIN_KEY};
 use audit_algolia_tests::wait::wait_until;
@@ -149,11 +147,7 @@ fn no_place_shows_a_key_or_a_raw_value() {
     assert_clean("preview()", &all(&mut db, "select audit_algolia.preview('log', 1000)"));
 
     // The source table's rows are its own; everything else of the database is in the dump.
-    let dump = Command::new(stage.cluster.bin("pg_dump"))
-        .args(["-h", "127.0.0.1", "-p", &stage.cluster.port().to_string(), "-U", "postgres"])
-        .args(["--exclude-table-data=public.log", "postgres"])
-        .output()
-        .unwrap();
+    let dump = stage.cluster.run("pg_dump", &["--exclude-table-data=public.log", "postgres"]).unwrap();
     let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
     assert!(dump.contains("audit_algolia.queue"), "{dump}");
     assert_clean("the dump", &dump);

@@ -93,7 +93,7 @@ fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
     )
     .unwrap();
     stage.wait_for_records("log", 3);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn objects_of_another_version_are_left_alone_until_they_are_updated() {
     let mut db = staged(&stage, "log");
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     let change = |db: &mut Client, version: &str| {
         let set = "update pg_extension set extversion = $1 where extname = 'audit_algolia'";
         db.execute(set, &[&version]).unwrap();
@@ -124,5 +124,5 @@ fn objects_of_another_version_are_left_alone_until_they_are_updated() {
     assert!(told(&stage) <= 4, "each worker tells it once");
     change(&mut db, env!("CARGO_PKG_VERSION"));
     stage.wait_for_records("log", 20);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }

@@ -65,7 +65,7 @@ fn an_idle_server_is_left_alone() {
     db.batch_execute("create database nobody_home").unwrap();
     insert(&mut db, "log", 1..=100);
     stage.wait_for_records("log", 100);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     wait_until("the counter to end", SOON, || {
         one::<i64>(
             &mut db,

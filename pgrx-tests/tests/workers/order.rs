@@ -49,7 +49,7 @@ fn the_tail_gets_its_share_of_the_batches() {
         insert(&mut db, &index, 1..=400);
         db.execute("select audit_algolia.resume($1)", &[&index]).unwrap();
         stage.wait_for_records(&index, 400);
-        let batches = batches(&stage.standin, &index);
+        let batches = stage.standin.batches(&index);
         assert_eq!(batches.len(), 40);
         assert_eq!(batches[0], (391..=400).collect::<Vec<_>>(), "newest first");
         let mut lowest = 401;

@@ -38,7 +38,7 @@ fn delivered_after_a_look_at_a_small_queue(watch: &str) {
     let before = read(&mut db);
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     stage.wait_for_records("log", ROWS as usize + 1);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     let deleted = "select n_tup_del from pg_stat_user_tables where relid = 'audit_algolia.queue'::regclass";
     wait_until("the statistics", SOON, || one::<i64>(&mut db, deleted) > ROWS);
     let entries = read(&mut db) - before;

@@ -91,7 +91,7 @@ fn a_private_authority_is_trusted_when_it_is_named_and_not_before() {
     let file = KeyFile::new(&stage, &pem, 0o644);
     stage.cluster.set(&[("audit_algolia.ca_file", file.path())]).unwrap();
     stage.wait_for_records("log", 10);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     insert(&mut db, "log", 11..=20);
     stage.wait_for_records("log", 20);
 }

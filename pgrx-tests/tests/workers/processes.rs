@@ -57,7 +57,7 @@ fn workers_terminated_with_requests_in_flight_lose_nothing() {
     stage.standin.clear_faults();
     stage.wait_for_records("log", 3000);
     assert_holds(&stage.standin, "log", 1..=3000);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -71,11 +71,11 @@ fn a_killed_worker_restarts_the_server_and_all_rows_arrive() {
     stage.cluster.kill_backend(victim, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
     stage.standin.clear_faults();
-    let mut db = session(&stage);
+    let mut db = stage.session();
     insert(&mut db, "log", 1001..=1100);
     stage.wait_for_records("log", 1100);
     assert_holds(&stage.standin, "log", 1..=1100);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn an_immediate_stop_with_requests_in_flight_loses_nothing() {
     stage.standin.clear_faults();
     stage.cluster.start().unwrap();
     stage.wait_for_records("log", 1000);
-    wait_for_empty_queue(&mut stage.admin(), "log");
+    wait_for_empty_queue(&mut stage.admin());
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_server_that_is_stopped_again_and_again_while_it_delivers_loses_nothing() {
     }
     stage.wait_for_records("log", 6000);
     assert_holds(&stage.standin, "log", 1..=6000);
-    wait_for_empty_queue(&mut stage.admin(), "log");
+    wait_for_empty_queue(&mut stage.admin());
     assert!(!stage.cluster.log().contains("terminated by signal"));
 }
 

@@ -90,5 +90,5 @@ fn a_count_is_exact_while_others_write_and_deliver() {
     wait_until("an exact count", SOON, || is_exact(&mut db));
     db.batch_execute("select audit_algolia.resume('log')").unwrap();
     wait_until("all rows", 3 * SOON, || queue(&mut db, "log").queued == 0);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
 }

@@ -32,12 +32,12 @@ fn what_is_put_back_is_delivered_newest_first_once_it_is_taken() {
     // Not mended yet: they die again.
     assert_eq!(call(&mut db, "redrive('log')"), 6);
     wait_until("the letters", SOON, || queue(&mut db, "log").dead_total == 12);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(queue(&mut db, "log").dead, 6);
     stage.standin.set_max_record_bytes(10_000);
     assert_eq!(call(&mut db, "redrive()"), 6);
     stage.wait_for_records("log", 6);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(sent(&stage.standin, "log"), [6, 5, 4, 3, 2, 1]);
     let seen = queue(&mut db, "log");
     assert_eq!((seen.dead, seen.enqueued_total, seen.delivered_total), (0, 6 + 12, 6));
@@ -137,7 +137,7 @@ fn letters_follow_transactions_savepoints_and_two_phase_commits() {
     assert_eq!(queue(&mut db, "log").dead, 6);
     db.batch_execute("commit prepared 'letters'").unwrap();
     stage.wait_for_records("log", 1);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     let seen = queue(&mut db, "log");
     assert_eq!((seen.dead, seen.enqueued_total), (4, 7));
     assert_eq!(dead(&mut db, "log"), [3, 4, 5, 6]);
@@ -177,7 +177,7 @@ fn dead_letters_outlive_the_watch_and_keep_their_index() {
     insert_with_poison(&mut db, "log", 11..=13, &[12]);
     stage.standin.set_max_record_bytes(1000);
     insert_with_poison(&mut db, "log", 21..=23, &[22]);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert!(dead(&mut db, "log").contains(&22));
 }
 
@@ -193,7 +193,7 @@ fn whoever_locks_the_dead_letters_holds_up_only_burials() {
     stage.wait_for_records("log", 19);
     wait_until("a settlement", SOON, || one::<i64>(&mut db, "select count(*) from audit_algolia.queue") == 1);
     locker.batch_execute("commit").unwrap();
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(dead(&mut db, "log"), [5]);
     assert_each_once(&stage.standin, "log", (1..=20).filter(|id| *id != 5));
 }

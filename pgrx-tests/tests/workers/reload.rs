@@ -22,7 +22,7 @@ fn the_number_of_workers_follows_a_reload() {
             assert_eq!(queue(&mut db, "log").queued, 100);
         } else {
             stage.wait_for_records("log", next as usize - 1);
-            wait_for_empty_queue(&mut db, "log");
+            wait_for_empty_queue(&mut db);
         }
     }
     assert_each_once(&stage.standin, "log", 1..next);
@@ -65,7 +65,7 @@ fn the_size_of_batches_follows_a_reload() {
     wait_until("the new size", SOON, || one::<String>(&mut db, "show audit_algolia.batch_rows") == "3");
     insert(&mut db, "log", 1..=30);
     stage.wait_for_records("log", 30);
-    assert!(batches(&stage.standin, "log").iter().all(|batch| batch.len() <= 3));
+    assert!(stage.standin.batches("log").iter().all(|batch| batch.len() <= 3));
 }
 
 #[test]

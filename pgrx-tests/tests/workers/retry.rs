@@ -53,7 +53,7 @@ fn whatever_goes_wrong_is_told_and_tried_again() {
         insert(&mut db, "log", next..=next + 9);
         next += 10;
         stage.wait_for_records("log", next as usize - 1);
-        wait_for_empty_queue(&mut db, "log");
+        wait_for_empty_queue(&mut db);
         let seen = queue(&mut db, "log");
         assert!(seen.last_error.contains(reason), "{name}: {}", seen.last_error);
         assert!(seen.failed_total > 0, "{name}");
@@ -146,7 +146,7 @@ fn the_second_host_takes_over_from_the_first() {
     stage.standin.fault(Some(0), Fault::error(503, "no"), Times::Always);
     insert(&mut db, "log", 1..=10);
     stage.wait_for_records("log", 10);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     assert_eq!(queue(&mut db, "log").failed_total, 0);
     let host: String = one(&mut db, "select host from audit_algolia.worker_stats() where rows_total > 0");
     assert!(stage.standin.base_urls()[1].ends_with(&host), "{host}");
@@ -218,7 +218,7 @@ fn random_faults_lose_nothing() {
     stage.wait_for_records("log", 4000);
     stage.standin.clear_faults();
     assert_holds(&stage.standin, "log", 1..=4000);
-    wait_for_empty_queue(&mut db, "log");
+    wait_for_empty_queue(&mut db);
     let seen = queue(&mut db, "log");
     assert_eq!((seen.enqueued_total, seen.delivered_total), (4000, 4000));
 }

@@ -28,5 +28,5 @@ fn a_standby_delivers_after_its_promotion() {
     });
     insert(&mut reader, "log", 101..=110);
     stage.wait_for_records("log", 110);
-    wait_for_empty_queue(&mut reader, "log");
+    wait_for_empty_queue(&mut reader);
 }

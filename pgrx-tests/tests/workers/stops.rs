@@ -75,7 +75,7 @@ fn a_fast_stop_is_fast_in_every_state() {
     drop(staged(&stage, "log"));
     let hosts = stage.standin.base_urls().join(",");
     for (state, bring) in STATES {
-        let mut db = session(&stage);
+        let mut db = stage.session();
         let holder = bring(&stage, &mut db);
         let time = stage.cluster.stop(StopMode::Fast).unwrap();
         assert!(time < AT_ONCE, "{state}: {time:?}");
@@ -84,7 +84,7 @@ fn a_fast_stop_is_fast_in_every_state() {
         stage.cluster.set(&[("audit_algolia.hosts", &hosts)]).unwrap();
     }
     stage.standin.clear_faults();
-    let mut db = session(&stage);
+    let mut db = stage.session();
     wait_until("an empty queue", SOON, || queue(&mut db, "log").queued == 0);
     let lost: i64 = one(&mut db, "select count(*) from log");
     assert_eq!(stage.standin.index("log").len() as i64 + queue(&mut db, "log").dead, lost);

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use audit_algolia_tests::server::Cluster;
+pub(crate) use audit_algolia_tests::stage::one;
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::Standin;
-use audit_algolia_tests::wait::{eventually, wait_until};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 /// What the server is to have done at once. A little more than the two seconds promised, for a machine that is busy
@@ -84,12 +85,6 @@ pub(crate) fn wait_for_state(db: &mut Client, index: &str, state: &str) {
     assert!(reached.is_ok(), "state is {last}, not {state}");
 }
 
-/// A single value.
-#[track_caller]
-pub(crate) fn one<T: for<'a> postgres::types::FromSql<'a>>(db: &mut Client, query: &str) -> T {
-    db.query_one(query, &[]).unwrap().get(0)
-}
-
 /// The processes of the delivery workers of a database.
 pub(crate) fn workers(db: &mut Client, database: &str) -> Vec<i32> {
     let rows = db.query(
@@ -105,13 +100,11 @@ pub(crate) fn wait_for_workers(db: &mut Client, database: &str, count: usize) {
     wait_until(&format!("{count} workers in {database}"), SOON, || workers(db, database).len() == count);
 }
 
-/// Waits until nothing is queued or on its way, also by the table itself.
+/// Waits until nothing is queued or on its way to any index, also by the table itself.
 #[track_caller]
-pub(crate) fn wait_for_empty_queue(db: &mut Client, index: &str) {
-    wait_until("an empty queue", SOON, || {
-        let seen = queue(db, index);
-        seen.queued == 0 && seen.in_flight == 0
-    });
+pub(crate) fn wait_for_empty_queue(db: &mut Client) {
+    let left = "select coalesce(sum(queued + in_flight), 0)::bigint from audit_algolia.queue_stats()";
+    wait_until("an empty queue", SOON, || one::<i64>(db, left) == 0);
     assert_eq!(one::<i64>(db, "select count(*) from audit_algolia.queue"), 0);
 }
 
@@ -123,19 +116,6 @@ pub(crate) fn sent(standin: &Standin, index: &str) -> Vec<i64> {
         .filter(|arrival| arrival.index == index)
         .map(|arrival| arrival.object_id.parse().unwrap())
         .collect()
-}
-
-/// The same, request by request.
-pub(crate) fn batches(standin: &Standin, index: &str) -> Vec<Vec<i64>> {
-    let mut batches: Vec<(usize, Vec<i64>)> = Vec::new();
-    for arrival in standin.arrivals().iter().filter(|a| a.index == index) {
-        let id = arrival.object_id.parse().unwrap();
-        match batches.last_mut().filter(|(request, _)| *request == arrival.request) {
-            Some((_, ids)) => ids.push(id),
-            None => batches.push((arrival.request, vec![id])),
-        }
-    }
-    batches.into_iter().map(|(_, ids)| ids).collect()
 }
 
 /// Asserts that the index was sent exactly the rows `ids`, each once.
@@ -176,16 +156,6 @@ pub(crate) fn staged(stage: &Stage, table: &str) -> Client {
     let mut db = stage.admin();
     watch(&mut db, table);
     db
-}
-
-/// A new session, as soon as the server takes one again.
-#[track_caller]
-pub(crate) fn session(stage: &Stage) -> Client {
-    eventually("a session", SOON, || {
-        let mut db = stage.cluster.connect("postgres", "postgres").ok()?;
-        db.batch_execute("select 1").ok()?;
-        Some(db)
-    })
 }
 
 /// A file that belongs to the server's account, removed with the cluster's folder.

@@ -1,7 +1,5 @@
 //! Repairs that wait survive crashes, dumps and databases of all encodings.
 
-use std::process::Command;
-
 use audit_algolia_tests::server::StopMode;
 use serde_json::json;
 
@@ -45,23 +43,12 @@ fn a_dump_carries_repairs_along() {
     scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
     scene.run("insert into t values ('a', 0), ('b', 0), ('c', 3)");
     scene.run("alter table t disable trigger all; update t set v = 5 where id = 'a'; alter table t enable trigger all");
-    let dump = Command::new(old.cluster.bin("pg_dump"))
-        .args(["-h", "127.0.0.1", "-p", &old.cluster.port().to_string(), "-U", "postgres", "postgres"])
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    let file = std::env::temp_dir().join(format!("audit_algolia-repairs-{}.sql", std::process::id()));
-    std::fs::write(&file, &dump.stdout).unwrap();
     let new = warning().start().unwrap();
     new.admin().batch_execute("create database restored template template0").unwrap();
-    let restore = Command::new(new.cluster.bin("psql"))
-        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &new.cluster.port().to_string()])
-        .args(["-U", "postgres", "restored", "-f"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    std::fs::remove_file(&file).unwrap();
-    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+    let file = old.cluster.socket_dir().join("dump.sql");
+    let path = file.to_str().unwrap();
+    old.cluster.run("pg_dump", &["-f", path, "postgres"]).unwrap();
+    new.cluster.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", path, "restored"]).unwrap();
     let mut db = new.cluster.client("restored", "postgres");
     new.wait_for_records("dumped", 2);
     assert_eq!(one::<i64>(&mut db, "select count(*) from audit_algolia.repair"), 1);
