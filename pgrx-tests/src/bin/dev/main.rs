@@ -7,6 +7,7 @@ mod package;
 mod provision;
 mod screen;
 mod verify;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -4,13 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 
-use crate::interrupt;
 use crate::provision::prepare_downloads;
+use crate::waiting::{self, OFTEN};
 
 /// Longer than this is not worth waiting for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,19 +45,12 @@ pub(crate) fn unpacked(package: &str, folder: &Path) -> Result<PathBuf> {
 /// Runs a command that says nothing unless it fails, and not for ever.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            ensure!(status.success(), "{status}");
-            return Ok(());
-        }
-        let interrupted = interrupt::check();
-        if interrupted.is_err() || started.elapsed() > PATIENCE {
-            let _ = child.kill();
-            let _ = child.wait();
-            interrupted?;
-            bail!("not done after {PATIENCE:?}");
-        }
-        sleep(Duration::from_millis(20));
+    if let Err(error) = waiting::until("its end", PATIENCE, OFTEN, || Ok(child.try_wait()?.is_some())) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
     }
+    let status = child.wait()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }

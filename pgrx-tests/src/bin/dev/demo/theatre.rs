@@ -1,7 +1,6 @@
 //! What the demo runs on: the cluster, the stand-in, and how a person goes on with them.
 
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
@@ -16,6 +15,7 @@ use super::search::{Search, SEARCH_KEY};
 use super::{TABLE, WATCH};
 use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
+use crate::waiting::{self, OFTEN};
 use crate::{interrupt, screen};
 
 /// How long a write takes at the stand-in: about what a service in the same region takes.
@@ -75,8 +75,9 @@ impl Theatre {
 
     /// The latest the server has logged.
     pub(super) fn log_tail(&self) -> String {
-        // A crash is logged by another process, a moment after the connection broke.
-        sleep(Duration::from_millis(300));
+        // A crash is logged by another process, some time after the connection broke.
+        let told = || !self.db.is_closed() || self.cluster.log().contains("terminated by signal");
+        let _ = waiting::until("the server's last words", Duration::from_secs(5), OFTEN, || Ok(told()));
         let log = self.cluster.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
@@ -90,12 +91,8 @@ impl Theatre {
     /// Has the extension declare the facets.
     fn configure_index(&mut self) -> Result<()> {
         self.db.execute("SELECT audit_algolia.configure_index($1)", &[&TABLE])?;
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while self.standin.settings(TABLE).is_none() {
-            interrupt::check()?;
-            ensure!(Instant::now() < deadline, "the index's settings did not arrive within 30 s");
-            sleep(Duration::from_millis(10));
-        }
+        let arrived = || Ok(self.standin.settings(TABLE).is_some());
+        waiting::until("arrival of the index's settings", Duration::from_secs(30), OFTEN, arrived)?;
         Ok(())
     }
 
@@ -117,13 +114,9 @@ impl Theatre {
         curl(&format!("{TABLE}/query"), r#"{"hitsPerPage": 0, "facets": ["changed_at_weekday"]}"#);
         curl(&format!("{TABLE}/query"), r#"{"hitsPerPage": 3, "filters": "urgency:critical"}"#);
         println!("\nCtrl-C here, or kill {}, ends and removes all of it.", std::process::id());
-        loop {
-            if interrupt::check().is_err() {
-                println!("\nended");
-                return Ok(());
-            }
-            sleep(Duration::from_millis(50));
-        }
+        while waiting::pass(Duration::from_secs(60)).is_ok() {}
+        println!("\nended");
+        Ok(())
     }
 }
 

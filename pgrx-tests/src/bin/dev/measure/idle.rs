@@ -1,9 +1,8 @@
 //! What it costs to have nothing to do: processor time, wake-ups and log of workers over twenty databases.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use postgres::Client;
 
 use super::process::{fine_cpu_seconds, size, sleeps};
@@ -12,6 +11,7 @@ use super::spread::short;
 use super::world::{table, values, wal, watch, World, COLUMNS};
 use super::Site;
 use crate::interrupt;
+use crate::waiting::{self, SELDOM};
 
 const DATABASES: usize = 20;
 const WORKERS: usize = 2;
@@ -47,10 +47,7 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     let before = processes(&mut world.db)?;
     let log = wal(&mut world.db)?;
     let started = Instant::now();
-    while started.elapsed() < site.scale.idle {
-        interrupt::check()?;
-        sleep(Duration::from_millis(100));
-    }
+    waiting::pass(site.scale.idle)?;
     let seconds = started.elapsed().as_secs_f64();
     let log = wal(&mut world.db)? - log;
     let after = processes(&mut world.db)?;
@@ -65,23 +62,14 @@ fn insert(db: &mut Client) -> Result<()> {
 
 /// Waits until all workers run, all rows have arrived, and a while longer.
 fn settle(world: &mut World) -> Result<()> {
-    let started = Instant::now();
     let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'audit_algolia worker'";
     let expected = (DATABASES * WORKERS) as i64;
     let rows = 100 * DATABASES as u64;
-    while world.db.query_one(workers, &[])?.get::<_, i64>(0) < expected
-        || world.light.count(super::world::INDEX)? < rows
-    {
-        interrupt::check()?;
-        ensure!(started.elapsed() < Duration::from_secs(120), "the workers of all databases do not get idle");
-        sleep(Duration::from_millis(100));
-    }
-    let started = Instant::now();
-    while started.elapsed() < CALM {
-        interrupt::check()?;
-        sleep(Duration::from_millis(100));
-    }
-    Ok(())
+    waiting::until("idleness of all workers", Duration::from_secs(120), SELDOM, || {
+        let running: i64 = world.db.query_one(workers, &[])?.get(0);
+        Ok(running >= expected && world.light.count(super::world::INDEX)? >= rows)
+    })?;
+    waiting::pass(CALM)
 }
 
 fn processes(db: &mut Client) -> Result<Vec<Process>> {

@@ -1,7 +1,6 @@
 //! Whether a worker stays as large as it is, over very many rows and over an outage.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 
@@ -10,7 +9,7 @@ use super::process::{size, Size};
 use super::report::{Reach, Report, Row};
 use super::world::World;
 use super::Site;
-use crate::interrupt;
+use crate::waiting::{self, OFTEN};
 
 /// What may come on top, in megabytes: the allocator gives back what it likes.
 const SLACK: f64 = 3.0;
@@ -55,13 +54,10 @@ fn outage(world: &mut World, attempts: i64) -> Result<()> {
     world.set(&quick, 1)?;
     world.set(&[("audit_algolia.hosts", "http://127.0.0.1:1")], 1)?;
     world.load(100_000)?;
-    let started = Instant::now();
     let failed = "SELECT sum(errors_total)::bigint FROM audit_algolia.worker_stats()";
-    while world.db.query_one(failed, &[])?.get::<_, i64>(0) < attempts {
-        interrupt::check()?;
-        ensure!(started.elapsed() < Duration::from_secs(300), "the attempts do not come to an end");
-        sleep(Duration::from_millis(20));
-    }
+    waiting::until(&format!("{attempts} attempts that fail"), Duration::from_secs(300), OFTEN, || {
+        Ok(world.db.query_one(failed, &[])?.get::<_, i64>(0) >= attempts)
+    })?;
     world.set(&[("audit_algolia.hosts", &url)], 1)?;
     world.wait_until_empty().map(drop)
 }

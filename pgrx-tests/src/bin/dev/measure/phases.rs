@@ -16,7 +16,7 @@ use super::Site;
 
 /// Sessions that keep a transaction or a snapshot open.
 const SESSIONS: usize = 4;
-const WORKERS: i64 = 2;
+const WORKERS: usize = 2;
 /// Rows a second.
 const RATE: u64 = 1000;
 

@@ -57,7 +57,7 @@ fn workers(world: &mut World, rows: u64, repeats: usize, report: &mut Report) ->
     for _ in 0..repeats {
         for step in WORKERS {
             interrupt::check()?;
-            world.set(&[("audit_algolia.workers", &step.to_string())], step as i64)?;
+            world.set(&[("audit_algolia.workers", &step.to_string())], step as usize)?;
             world.light.set_latency(0)?;
             let drained = drain(world, rows)?;
             near.push(step, drained.rate);

@@ -1,17 +1,18 @@
 //! The database that is measured: durable, preloaded, and with the table that everything is measured on.
 
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use postgres::Client;
 
 use audit_algolia_tests::server::{Cluster, Installation};
 use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
 
+use super::process::main_sleeps;
 use super::standin::Light;
 use crate::interrupt;
+use crate::waiting::{self, OFTEN};
 
 /// What differs from the defaults, besides the addresses.
 pub(super) const SETTINGS: [(&str, &str); 4] = [
@@ -228,26 +229,21 @@ impl World {
 
     /// Waits until nothing is queued; tells how long that took.
     pub(super) fn wait_until_empty(&mut self) -> Result<Duration> {
-        let started = Instant::now();
-        while self.queued()? > 0 {
-            interrupt::check()?;
-            ensure!(started.elapsed() < DEADLINE, "the queue was not empty after {DEADLINE:?}");
-            sleep(Duration::from_millis(3));
-        }
-        Ok(started.elapsed())
+        waiting::until("an empty queue", DEADLINE, Duration::from_millis(3), || Ok(self.queued()? == 0))
     }
 
-    /// Changes settings, and waits until as many workers run as there are to be.
-    pub(super) fn set(&mut self, changes: &[(&str, &str)], workers: i64) -> Result<()> {
+    /// Changes settings, and waits until as many workers run as there are to be, and those that did before have read them.
+    pub(super) fn set(&mut self, changes: &[(&str, &str)], workers: usize) -> Result<()> {
+        let before: Vec<(u32, u64)> =
+            self.workers()?.into_iter().filter_map(|pid| Some((pid, main_sleeps(pid).ok()?))).collect();
         self.cluster.set(changes)?;
-        let started = Instant::now();
-        while self.workers()?.len() as i64 != workers {
-            interrupt::check()?;
-            ensure!(started.elapsed() < Duration::from_secs(20), "{workers} workers were to run");
-            sleep(Duration::from_millis(20));
-        }
-        // A moment for all of them to have read the settings.
-        sleep(Duration::from_millis(200));
+        let limit = Duration::from_secs(20);
+        waiting::until(&format!("{workers} workers with new settings"), limit, OFTEN, || {
+            let now = self.workers()?;
+            // Woken by the signal, a worker reads the settings and only then sleeps again.
+            let has_read = |&(pid, count): &(u32, u64)| main_sleeps(pid).map_or(true, |now| now > count);
+            Ok(now.len() == workers && before.iter().filter(|(pid, _)| now.contains(pid)).all(has_read))
+        })?;
         Ok(())
     }
 

@@ -19,13 +19,13 @@ use crate::interrupt;
 enum Who {
     /// The extension, with so many workers.
     Ours {
-        workers: i64,
+        workers: usize,
         compression: bool,
     },
     Peer(Kind),
 }
 
-const OURS: [(i64, bool); 6] = [(1, true), (1, false), (2, true), (2, false), (4, true), (4, false)];
+const OURS: [(usize, bool); 6] = [(1, true), (1, false), (2, true), (2, false), (4, true), (4, false)];
 const PEERS: [Kind; 5] = [Kind::JavaScript, Kind::JavaScriptGzip, Kind::Python, Kind::Pgq, Kind::Wal2json];
 /// What all others are compared with.
 const BASE: Who = Who::Peer(Kind::JavaScript);

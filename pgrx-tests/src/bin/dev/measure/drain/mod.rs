@@ -4,7 +4,6 @@ mod bare;
 pub(super) mod matrix;
 mod tell;
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Result};
@@ -14,7 +13,7 @@ use super::process::{cpu_seconds, memory, size, Memory};
 use super::report::Report;
 use super::world::{Records, World, INDEX};
 use super::Site;
-use crate::interrupt;
+use crate::waiting::{self, OFTEN};
 
 pub(super) use self::tell::rows_per_second;
 
@@ -96,9 +95,7 @@ pub(super) fn drain_queue(world: &mut World, rows: u64, indices: &[String]) -> R
     let (mut watched, mut looked) = (Memory::default(), None);
     let started = Instant::now();
     world.resume()?;
-    while world.queued()? > 0 {
-        interrupt::check()?;
-        ensure!(started.elapsed() < Duration::from_secs(600), "the drain does not end");
+    waiting::until("the end of the drain", Duration::from_secs(600), OFTEN, || {
         // The kernel walks all of a process's pages to tell, shared buffers too, and holds the process up meanwhile.
         if looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_EVERY) {
             looked = Some(Instant::now());
@@ -107,8 +104,8 @@ pub(super) fn drain_queue(world: &mut World, rows: u64, indices: &[String]) -> R
                 watched.anonymous = watched.anonymous.max(now.anonymous);
             }
         }
-        sleep(Duration::from_millis(10));
-    }
+        Ok(world.queued()? == 0)
+    })?;
     let seconds = started.elapsed().as_secs_f64();
     let arrived: Result<Vec<u64>> = indices.iter().map(|index| world.light.count(index)).collect();
     let arrived: u64 = arrived?.iter().sum();

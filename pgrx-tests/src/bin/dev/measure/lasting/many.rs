@@ -1,6 +1,5 @@
 //! Very many rows in the queue: what it takes to count them, to claim of them, and to start with them.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Result};
@@ -13,6 +12,7 @@ use super::super::spread::{short, Spread};
 use super::super::world::{World, INDEX};
 use super::pin;
 use crate::interrupt;
+use crate::waiting::{self, OFTEN};
 
 const ASKED: usize = 10;
 const CLAIMS: [(&str, &str); 2] = [
@@ -72,16 +72,11 @@ fn start(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
     world.cluster.restart(StopMode::Fast)?;
     let started = Instant::now();
     world.db = world.cluster.connect("postgres", "postgres")?;
-    let wait = |done: &mut dyn FnMut() -> Result<bool>| -> Result<f64> {
-        while !done()? {
-            interrupt::check()?;
-            ensure!(started.elapsed() < Duration::from_secs(300), "the workers do not get going");
-            sleep(Duration::from_millis(2));
-        }
-        Ok(started.elapsed().as_secs_f64() * 1000.0)
-    };
-    let running = wait(&mut || Ok(!world.workers()?.is_empty()))?;
-    let counted = wait(&mut || Ok(world.queued()? >= rows))?;
+    let (patience, pause) = (Duration::from_secs(300), Duration::from_millis(2));
+    waiting::until("the start of a worker", patience, pause, || Ok(!world.workers()?.is_empty()))?;
+    let running = started.elapsed().as_secs_f64() * 1000.0;
+    waiting::until("the count of the queue", patience, pause, || Ok(world.queued()? >= rows))?;
+    let counted = started.elapsed().as_secs_f64() * 1000.0;
     report.add(Row::new(
         format!("start with {rows} rows queued: until the worker is there, until queue_stats() has counted"),
         format!("{} ms, {} ms", short(running), short(counted)),
@@ -91,16 +86,15 @@ fn start(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
     world.resume()?;
     let mut writer = Writer::new(world)?;
     let commit = writer.insert()?;
-    let resumed = Instant::now();
     let hash = audit_algolia_tests::standin::id_hash(&commit.id.to_string());
-    let arrived = loop {
-        interrupt::check()?;
-        ensure!(resumed.elapsed() < Duration::from_secs(60), "the row does not arrive");
-        if let Some((_, at)) = world.light.times(INDEX)?.into_iter().find(|(one, _)| *one == hash) {
-            break (at - commit.committed).max(0) as f64 / 1000.0;
+    let mut arrived = 0.0;
+    waiting::until("arrival of the row", Duration::from_secs(60), OFTEN, || {
+        let found = world.light.times(INDEX)?.into_iter().find(|(one, _)| *one == hash);
+        if let Some((_, at)) = found {
+            arrived = (at - commit.committed).max(0) as f64 / 1000.0;
         }
-        sleep(Duration::from_millis(20));
-    };
+        Ok(found.is_some())
+    })?;
     world.pause()?;
     report.add(Row::new(
         format!("a row committed just after delivery of {rows} rows was resumed: until its arrival"),

@@ -3,7 +3,6 @@
 
 mod many;
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -16,7 +15,7 @@ use super::report::{Reach, Report, Row};
 use super::spread::{short, Spread};
 use super::world::World;
 use super::Site;
-use crate::interrupt;
+use crate::waiting::{self, SELDOM};
 
 /// The deliveries are made in so many parts of the same size.
 const PARTS: u64 = 6;
@@ -106,11 +105,10 @@ fn vacuumed(world: &mut World) -> Result<Option<Duration>> {
     world.cluster.set(&[("autovacuum_naptime", "1s")])?;
     let started = Instant::now();
     let mut came = None;
-    while came.is_none() && started.elapsed() < VACUUM {
-        interrupt::check()?;
-        sleep(Duration::from_millis(50));
+    waiting::until("autovacuum", 2 * VACUUM, SELDOM, || {
         came = (dead_tuples(&mut world.db)? < 5_000).then(|| started.elapsed());
-    }
+        Ok(came.is_some() || started.elapsed() > VACUUM)
+    })?;
     if came.is_none() {
         world.db.batch_execute("VACUUM audit_algolia.queue")?;
     }

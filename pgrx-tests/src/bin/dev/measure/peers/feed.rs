@@ -1,11 +1,14 @@
 //! Puts kept records where a service takes them from.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{ensure, Result};
+use anyhow::Result;
 
 use super::super::world::{Records, World};
+use crate::waiting::{self, OFTEN};
+
+/// How long the server may take for what it does at once.
+const SOON: Duration = Duration::from_secs(20);
 
 /// A queue to poll: a key and the record.
 pub(super) fn queue(world: &mut World, records: Records, rows: u64) -> Result<()> {
@@ -38,11 +41,9 @@ pub(super) fn allow_wal2json(world: &mut World) -> Result<()> {
     if let Some(allowed) = world.db.query_one(current, &[&setting])?.get::<_, Option<String>>(0) {
         let allowed = format!("{allowed}, wal2json");
         world.cluster.set(&[(setting, &allowed)])?;
-        let started = Instant::now();
-        while world.db.query_one(current, &[&setting])?.get::<_, String>(0) != allowed {
-            ensure!(started.elapsed() < Duration::from_secs(20), "the server does not read its settings");
-            sleep(Duration::from_millis(20));
-        }
+        waiting::until("the new setting", SOON, OFTEN, || {
+            Ok(world.db.query_one(current, &[&setting])?.get::<_, String>(0) == allowed)
+        })?;
     }
     Ok(())
 }
@@ -62,13 +63,10 @@ pub(super) fn outbox(world: &mut World, records: Records, rows: u64) -> Result<(
 
 /// Its reader takes a moment to be gone.
 pub(super) fn drop_slot(world: &mut World) -> Result<()> {
-    let started = Instant::now();
     let drop =
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE active_pid IS NULL";
-    while world.db.query(drop, &[])?.is_empty() {
-        ensure!(started.elapsed() < Duration::from_secs(20), "the replication slot is still in use");
-        sleep(Duration::from_millis(20));
-    }
+    let dropped = || Ok(!world.db.query(drop, &[])?.is_empty());
+    waiting::until("end of the replication slot's use", SOON, OFTEN, dropped)?;
     Ok(())
 }
 
