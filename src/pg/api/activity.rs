@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{as_owner, caller};
+use super::{as_owner, caller, no_such_table, no_table};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::column_is_gone;
 use crate::rules::check_column;
@@ -83,13 +83,7 @@ struct Timed {
 
 impl Timed {
     fn of(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
-        let Some(oid) = source else {
-            return Err(failure(
-                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-                "the table must not be null",
-                "Name the table, for instance 'public.access_log'.",
-            ));
-        };
+        let oid = source.ok_or_else(no_table)?;
         let caller = caller();
         as_owner(|| {
             Spi::connect(|client| {
@@ -99,11 +93,7 @@ impl Timed {
                     &[oid.into(), caller.into()],
                 )?;
                 if rows.is_empty() {
-                    return Err(failure(
-                        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                        format!("table with oid {} does not exist", oid.to_u32()),
-                        "Name the table, for instance 'public.access_log'.",
-                    ));
+                    return Err(no_such_table(oid));
                 }
                 let row = rows.first();
                 let (schema, bare_name): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);

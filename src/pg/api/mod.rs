@@ -24,7 +24,7 @@ use pgrx::prelude::*;
 use super::hypertables::is_hypertable;
 use super::latest::first_row;
 use super::owner::{as_user, home};
-use super::report::{failure, Outcome};
+use super::report::{failure, Failure, Outcome};
 use super::shmem;
 
 /// Whose rights decide what may be done to a table. The functions that ask are no security definers: with those, all
@@ -83,16 +83,21 @@ struct Table {
     owner_oid: pg_sys::Oid,
 }
 
+fn no_table() -> Box<Failure> {
+    failure(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "the table must not be null", NAME_THE_TABLE)
+}
+
+fn no_such_table(oid: pg_sys::Oid) -> Box<Failure> {
+    let message = format!("table with oid {} does not exist", oid.to_u32());
+    failure(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, message, NAME_THE_TABLE)
+}
+
+const NAME_THE_TABLE: &str = "Name the table, for instance 'public.access_log'.";
+
 impl Table {
     /// Looks a table up and checks that `caller` owns it.
     fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
-        let Some(oid) = source else {
-            return Err(failure(
-                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-                "the table must not be null",
-                "Name the table, for instance 'public.access_log'.",
-            ));
-        };
+        let oid = source.ok_or_else(no_table)?;
         let (table, is_owner) = Spi::connect(|client| {
             let rows = client.select(
                 include_str!("../../../sql/describe_table.sql"),
@@ -100,11 +105,7 @@ impl Table {
                 &[oid.into(), caller.into()],
             )?;
             if rows.is_empty() {
-                return Err(failure(
-                    PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                    format!("table with oid {} does not exist", oid.to_u32()),
-                    "Name the table, for instance 'public.access_log'.",
-                ));
+                return Err(no_such_table(oid));
             }
             let row = rows.first();
             let texts = |ordinal| -> Outcome<Vec<String>> {

@@ -9,6 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{direct_function_call_as_datum, AnyElement};
 
+use super::sources::rules_of;
 use super::{as_owner, caller, Table};
 use crate::pg::capture::{columns, Bound};
 use crate::pg::filter::Filter;
@@ -50,15 +51,11 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
     let caller = caller();
     let (table, sources) = as_owner(|| {
         let table = Table::of(source, caller)?;
-        let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-        let mut sources = Vec::new();
-        for (id, _) in super::sources::sources_of(&table, None)? {
-            sources.extend(SourceRules::load(id, table.oid, &table.bare_name, &names)?);
-        }
+        let sources = rules_of(&table)?;
         Ok((table, sources))
     })?;
     let mut records = Vec::new();
-    for rules in sources {
+    for (_, rules) in sources {
         // With the caller's rights: row-level security and column privileges decide what is shown.
         records.extend(as_user(caller, || records_of(&table, &rules, i64::from(limit)))?);
     }

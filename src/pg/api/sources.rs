@@ -6,6 +6,7 @@ use super::watch::Rules;
 use super::{my_database, no_such_index, Table};
 use crate::backfill::Seam;
 use crate::pg::report::{failure, Outcome};
+use crate::pg::rules::SourceRules;
 use crate::pg::worker::unused::close_unused_lanes;
 use crate::pg::{shmem, xact};
 use crate::record::Operation;
@@ -158,4 +159,15 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
         }
         Ok(sources)
     })
+}
+
+/// The rules of a table's sources, by their ids; an error when there are none.
+pub(super) fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
+    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    let mut sources = Vec::new();
+    for (id, _) in sources_of(table, None)? {
+        let rules = SourceRules::load(id, table.oid, &table.bare_name, &names)?;
+        sources.extend(rules.map(|rules| (id, rules)));
+    }
+    Ok(sources)
 }

@@ -8,15 +8,13 @@
 use std::cell::RefCell;
 use std::ffi::CStr;
 
-use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::context::Context;
 use super::ids::{fresh_id, next_id};
-use super::queue::clear;
 use super::repair::{Omitted, Target};
-use super::rows::{read, value_in, Reader, Slot, Versions};
+use super::rows::{read, value_in, Slot, TableScan, TransitionTables, Versions, STRETCH};
 use super::Event;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, home, set_output_aside};
@@ -28,8 +26,6 @@ use crate::rules::Mode;
 
 /// Changes left out that are kept in memory.
 const MOST: usize = 1000;
-/// Rows that are looked at before memory is given back.
-const STRETCH: usize = 1024;
 
 thread_local! {
     /// The statement, by its transaction and start, whose writer has been warned last, and of which sources.
@@ -97,7 +93,7 @@ impl<'a> Omissions<'a> {
                 }
                 // Rows of chunks may be laid out in another way than those of the hypertable.
                 _ if as_user(home()?.owner, || is_hypertable((*relation).rd_id))? => return Err(error),
-                _ => self.all_of_tables(relation, context, &error)?,
+                _ => self.all_of_tables(context, &error)?,
             }
         }
         self.finish()
@@ -106,36 +102,19 @@ impl<'a> Omissions<'a> {
     /// Leaves out all rows of the call's transition tables.
     ///
     /// # Safety
-    /// The call is of a statement-level trigger, for `relation`.
-    unsafe fn all_of_tables(
-        &mut self,
-        relation: pg_sys::Relation,
-        context: &Context,
-        error: &Failure,
-    ) -> Outcome<()> {
-        // SAFETY: handed on to the caller; the rows are read as `Statement::all` reads them.
+    /// The call is of a statement-level trigger.
+    unsafe fn all_of_tables(&mut self, context: &Context, error: &Failure) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
         unsafe {
-            let old = Reader::open(self.call.tg_oldtable, relation, false);
-            let new = Reader::open(self.call.tg_newtable, relation, false);
-            let mut scratch = PgMemoryContexts::new("audit_algolia omissions");
-            let mut more = true;
-            while more {
-                old.clear();
-                new.clear();
-                scratch.reset();
-                more = scratch.switch_to(|_| -> Outcome<bool> {
-                    for _ in 0..STRETCH {
-                        let (has_old, has_new) = (old.next(), new.next());
-                        if !has_old && !has_new {
-                            return Ok(false);
-                        }
-                        self.add(context, Versions { old: old.slot, new: new.slot }, error)?;
-                    }
-                    Ok(true)
-                })?;
-            }
-            old.close();
-            new.close();
+            let tables = TransitionTables::open(self.call, false);
+            tables.in_stretches(|| {
+                for _ in 0..STRETCH {
+                    let Some(row) = tables.next() else { return Ok(false) };
+                    self.add(context, row, error)?;
+                }
+                Ok(true)
+            })?;
+            tables.close();
         }
         Ok(())
     }
@@ -150,25 +129,17 @@ impl<'a> Omissions<'a> {
         context: &Context,
         error: &Failure,
     ) -> Outcome<()> {
-        // SAFETY: handed on to the caller; as `Statement::empty` reads them.
+        // SAFETY: handed on to the caller.
         unsafe {
-            if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
-                return Ok(());
-            }
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-            let scan = pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut());
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            let mut scratch = PgMemoryContexts::new("audit_algolia omissions");
-            while pg_sys::table_scan_getnextslot(scan, forward, slot) {
-                let row = Versions { old: slot, new: std::ptr::null_mut() };
-                scratch.switch_to(|_| self.add(context, row, error))?;
-                clear(slot);
-                scratch.reset();
-            }
-            pg_sys::table_endscan(scan);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::UnregisterSnapshot(snapshot);
+            let Some(rows) = TableScan::open(relation) else { return Ok(()) };
+            rows.in_stretches(|| {
+                for _ in 0..STRETCH {
+                    let Some(slot) = rows.next() else { return Ok(false) };
+                    self.add(context, Versions { old: slot, new: std::ptr::null_mut() }, error)?;
+                }
+                Ok(true)
+            })?;
+            rows.close();
         }
         Ok(())
     }

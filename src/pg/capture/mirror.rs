@@ -8,14 +8,11 @@
 use pgrx::pg_sys;
 
 use super::key::is_current;
-use super::queue::{clear, Action};
-use super::rows::{read, Slot, Versions};
+use super::queue::Action;
+use super::rows::{read, Slot, TableScan, Versions, STRETCH};
 use super::statement::Statement;
 use super::value_in;
 use crate::pg::report::Outcome;
-
-/// Rows that are looked at before memory is given back.
-const STRETCH: usize = 1024;
 
 impl Statement<'_> {
     /// Queues what a change of one row means for the index.
@@ -128,52 +125,38 @@ impl Statement<'_> {
     /// # Safety
     /// `relation` is the table that is about to be emptied.
     pub(super) unsafe fn empty(&mut self, relation: pg_sys::Relation) -> Outcome<()> {
-        // SAFETY: handed on to the caller. Scan, slot and snapshot are given back below, or by the abort after an error.
+        // SAFETY: handed on to the caller.
         unsafe {
-            if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
-                return Ok(());
-            }
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-            let scan = pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut());
-            let mut scratch = pgrx::memcxt::PgMemoryContexts::new("audit_algolia truncate");
-            let mut more = true;
-            while more {
-                more = scratch.switch_to(|_| self.empty_stretch(scan, slot))?;
-                clear(slot);
-                scratch.reset();
-            }
-            pg_sys::table_endscan(scan);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::UnregisterSnapshot(snapshot);
+            let Some(rows) = TableScan::open(relation) else { return Ok(()) };
+            rows.in_stretches(|| self.empty_stretch(&rows))?;
+            rows.close();
         }
         Ok(())
     }
 
     /// # Safety
-    /// The scan and the slot are of the table that is about to be emptied.
-    unsafe fn empty_stretch(&mut self, scan: pg_sys::TableScanDesc, slot: Slot) -> Outcome<bool> {
+    /// The scan is of the table that is about to be emptied.
+    unsafe fn empty_stretch(&mut self, rows: &TableScan) -> Outcome<bool> {
         let mut more = true;
         for _ in 0..STRETCH {
+            let Some(slot) = rows.next() else {
+                more = false;
+                break;
+            };
+            let row = Versions { old: slot, new: std::ptr::null_mut() };
             // SAFETY: handed on to the caller.
-            unsafe {
-                more =
-                    pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
-                if !more {
-                    break;
-                }
-                let row = Versions { old: slot, new: std::ptr::null_mut() };
-                let is_due = self.attempt_row(row, |statement| {
+            let is_due = unsafe {
+                self.attempt_row(row, |statement| {
                     if !statement.belongs(slot) {
                         return Ok(false);
                     }
                     let mut object = Vec::new();
                     statement.object_of(slot, &mut object)?;
                     Ok(statement.writer.push_version(Action::DeleteObject, &object))
-                })?;
-                if is_due {
-                    break;
-                }
+                })?
+            };
+            if is_due {
+                break;
             }
         }
         self.writer.flush()?;

@@ -1,9 +1,14 @@
-//! Rows as triggers have them: in slots, and of a whole statement in transition tables.
+//! Rows as triggers have them: in slots, of a whole statement in transition tables, before TRUNCATE in the table.
 
+use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
-use super::queue;
+use super::queue::clear;
+use crate::pg::report::Outcome;
 use crate::record::Operation;
+
+/// Rows that are looked at before memory is given back.
+pub(super) const STRETCH: usize = 1024;
 
 pub(super) type Slot = *mut pg_sys::TupleTableSlot;
 
@@ -35,18 +40,147 @@ impl Versions {
     }
 }
 
+/// The transition tables of a statement. Of an update, the server puts the old and the new version of a row into their
+/// tables one right after the other, so that the nth of one belongs to the nth of the other.
+pub(super) struct TransitionTables {
+    old: Reader,
+    new: Reader,
+}
+
+impl TransitionTables {
+    /// Those of a statement-level trigger's call; `goes_back` if they are to be marked.
+    ///
+    /// # Safety
+    /// The call is under way, and ends after the tables are closed.
+    pub(super) unsafe fn open(call: &pg_sys::TriggerData, goes_back: bool) -> TransitionTables {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            TransitionTables {
+                old: Reader::open(call.tg_oldtable, call.tg_relation, goes_back),
+                new: Reader::open(call.tg_newtable, call.tg_relation, goes_back),
+            }
+        }
+    }
+
+    /// How many rows there are, read or not.
+    pub(super) fn count(&self) -> usize {
+        self.old.count().max(self.new.count())
+    }
+
+    /// The next row; it is there until the one after it is asked for.
+    pub(super) fn next(&self) -> Option<Versions> {
+        let (has_old, has_new) = (self.old.next(), self.new.next());
+        (has_old || has_new).then_some(Versions { old: self.old.slot, new: self.new.slot })
+    }
+
+    /// Keeps in mind which row comes next, for tables that are to be marked.
+    pub(super) fn mark(&self) {
+        self.old.mark();
+        self.new.mark();
+    }
+
+    /// Goes back to where `mark` was.
+    pub(super) fn go_back(&self) {
+        self.old.go_back();
+        self.new.go_back();
+    }
+
+    /// As [`in_stretches`].
+    pub(super) fn in_stretches(&self, work: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
+        let let_go = || {
+            self.old.clear();
+            self.new.clear();
+        };
+        in_stretches(work, let_go)
+    }
+
+    pub(super) fn close(self) {
+        self.old.close();
+        self.new.close();
+    }
+}
+
+/// All rows of a table, as the latest snapshot shows them.
+pub(super) struct TableScan {
+    scan: pg_sys::TableScanDesc,
+    snapshot: pg_sys::Snapshot,
+    slot: Slot,
+}
+
+impl TableScan {
+    /// None of what has no rows of its own, such as a partitioned table.
+    ///
+    /// # Safety
+    /// The relation is open and locked until the scan is closed.
+    pub(super) unsafe fn open(relation: pg_sys::Relation) -> Option<TableScan> {
+        // SAFETY: handed on to the caller. Scan, slot and snapshot are given back by `close`, or by the abort after an
+        // error.
+        unsafe {
+            if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
+                return None;
+            }
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            let scan = pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut());
+            Some(TableScan { scan, snapshot, slot })
+        }
+    }
+
+    /// The next row; it is there until the one after it is asked for.
+    pub(super) fn next(&self) -> Option<Slot> {
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        // SAFETY: made by `open` for one another.
+        unsafe { pg_sys::table_scan_getnextslot(self.scan, forward, self.slot) }.then_some(self.slot)
+    }
+
+    /// As [`in_stretches`].
+    pub(super) fn in_stretches(&self, work: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
+        // SAFETY: the slot was made by `open`.
+        in_stretches(work, || unsafe { clear(self.slot) })
+    }
+
+    pub(super) fn close(self) {
+        // SAFETY: made by `open`, used no more.
+        unsafe {
+            pg_sys::table_endscan(self.scan);
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::UnregisterSnapshot(self.snapshot);
+        }
+    }
+}
+
+/// Does `work` for as long as it says that there is more. What one piece of work allocates is given back with it, so that
+/// the memory of a statement over millions of rows stays flat. A row read from a tuplestore that has spilled is among
+/// that, and belongs to its slot, which has to let go of it first.
+fn in_stretches(mut work: impl FnMut() -> Outcome<bool>, let_go: impl Fn()) -> Outcome<()> {
+    let mut scratch = PgMemoryContexts::new("audit_algolia capture");
+    let mut more = true;
+    while more {
+        // SAFETY: what is allocated in the context is used by this piece of work alone, and by the slots, which let go of it.
+        let done = unsafe {
+            let done = scratch.switch_to(|_| work());
+            let_go();
+            scratch.reset();
+            done
+        };
+        more = done?;
+    }
+    Ok(())
+}
+
 /// Reads a transition table; of one that is not there, nothing.
-pub(super) struct Reader {
+struct Reader {
     store: *mut pg_sys::Tuplestorestate,
-    pub(super) slot: Slot,
+    slot: Slot,
     /// The read pointer it reads by, and one that keeps a place in mind, if that is wanted.
     pointers: Option<[i32; 2]>,
 }
 
 impl Reader {
     /// # Safety
-    /// `store` is null or a transition table of `relation`.
-    pub(super) unsafe fn open(
+    /// `store` is null or a transition table of `relation`, and outlives the reader. Nobody selects another read pointer
+    /// of it meanwhile.
+    unsafe fn open(
         store: *mut pg_sys::Tuplestorestate,
         relation: pg_sys::Relation,
         goes_back: bool,
@@ -68,58 +202,43 @@ impl Reader {
         }
     }
 
-    /// Keeps in mind which row comes next, for a reader that goes back.
-    ///
-    /// # Safety
-    /// As for `next`.
-    pub(super) unsafe fn mark(&self) {
+    fn mark(&self) {
         if let Some([reader, mark]) = self.pointers {
-            // SAFETY: handed on to the caller; both pointers are those of `open`.
+            // SAFETY: the store is there, as `open` asks for; both pointers were made by it.
             unsafe { pg_sys::tuplestore_copy_read_pointer(self.store, reader, mark) };
         }
     }
 
-    /// Goes back to where `mark` was.
-    ///
-    /// # Safety
-    /// As for `next`; there has been a mark.
-    pub(super) unsafe fn go_back(&self) {
+    fn go_back(&self) {
         if let Some([reader, mark]) = self.pointers {
             // SAFETY: as above.
             unsafe { pg_sys::tuplestore_copy_read_pointer(self.store, mark, reader) };
         }
     }
 
-    /// How many rows there are, read or not.
-    ///
-    /// # Safety
-    /// The transition table is still there.
-    pub(super) unsafe fn count(&self) -> usize {
+    fn count(&self) -> usize {
         if self.store.is_null() {
             return 0;
         }
-        // SAFETY: handed on to the caller.
+        // SAFETY: the store is there, as `open` asks for.
         usize::try_from(unsafe { pg_sys::tuplestore_tuple_count(self.store) }).unwrap_or(usize::MAX)
     }
 
     /// Whether there was another row, which is in the slot now.
-    ///
-    /// # Safety
-    /// The transition table is still there, and nobody has selected another read pointer since `open`.
-    pub(super) unsafe fn next(&self) -> bool {
-        // SAFETY: handed on to the caller.
+    fn next(&self) -> bool {
+        // SAFETY: the store is there and is read by the pointer of `open`, which asks for both.
         !self.store.is_null()
             && unsafe { pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) }
     }
 
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         if !self.slot.is_null() {
             // SAFETY: the slot was made by `open`.
-            unsafe { queue::clear(self.slot) };
+            unsafe { clear(self.slot) };
         }
     }
 
-    pub(super) fn close(self) {
+    fn close(self) {
         if !self.slot.is_null() {
             // SAFETY: the slot was made by `open`, and is used no more.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };

@@ -8,16 +8,13 @@ use pgrx::pg_sys;
 use super::context::Context;
 use super::lenient::Omissions;
 use super::queue::{Writer, FEW};
-use super::rows::{read, value_in, Reader, Slot, Versions};
+use super::rows::{read, value_in, Slot, TransitionTables, Versions, STRETCH};
 use super::{Event, Source};
 use crate::pg::filter::Evaluation;
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Change, Operation, Stamp};
-
-/// Rows that are looked at before memory is given back, should few of them be queued.
-const STRETCH: usize = 1024;
 
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
 pub(super) struct Statement<'a> {
@@ -116,40 +113,21 @@ impl Statement<'_> {
         self.writer.flush()
     }
 
-    /// All rows of a statement, from its transition tables. Of an update, the server puts the old and the new version of
-    /// a row into their tables one right after the other, so that the nth of one belongs to the nth of the other.
+    /// All rows of a statement, from its transition tables.
     ///
     /// # Safety
     /// `call` comes from a statement-level trigger with the transition tables of its operation.
     unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
-            let is_lenient = self.lenience.is_some();
-            let old = Reader::open(call.tg_oldtable, call.tg_relation, is_lenient);
-            let new = Reader::open(call.tg_newtable, call.tg_relation, is_lenient);
-            if old.count().max(new.count()) < FEW {
+            let tables = TransitionTables::open(call, self.lenience.is_some());
+            let outcome = if tables.count() < FEW {
                 // What they take lives until the trigger returns, like all its memory.
-                let outcome = self.stretch(&old, &new).map(drop);
-                old.close();
-                new.close();
-                return outcome;
-            }
-            let mut scratch = PgMemoryContexts::new("audit_algolia capture");
-            let outcome = (|| {
-                let mut more = true;
-                while more {
-                    // Values and texts of one stretch share a context that is reset with it, so that the memory of a
-                    // statement over millions of rows stays flat. A row read from a tuplestore that has spilled is in
-                    // it too, and belongs to the slot: the slot lets go of it first.
-                    old.clear();
-                    new.clear();
-                    scratch.reset();
-                    more = scratch.switch_to(|_| self.stretch(&old, &new))?;
-                }
-                Ok(())
-            })();
-            old.close();
-            new.close();
+                self.stretch(&tables).map(drop)
+            } else {
+                tables.in_stretches(|| self.stretch(&tables))
+            };
+            tables.close();
             outcome
         }
     }
@@ -158,19 +136,16 @@ impl Statement<'_> {
     /// the writer is to go on, they are captured once more, one by one: only the one that fails then is left out.
     ///
     /// # Safety
-    /// The readers belong to the transition tables of one statement.
-    unsafe fn stretch(&mut self, old: &Reader, new: &Reader) -> Outcome<bool> {
+    /// The tables hold rows of the relation the source is bound to.
+    unsafe fn stretch(&mut self, tables: &TransitionTables) -> Outcome<bool> {
+        tables.mark();
         // SAFETY: handed on to the caller.
         let more = unsafe {
-            old.mark();
-            new.mark();
-            let all = self.attempt(|statement| statement.rows(old, new, |statement, row| statement.row(row)));
-            match all? {
+            match self.attempt(|statement| statement.rows(tables, |statement, row| statement.row(row)))? {
                 Ok(more) => more,
                 Err(_) => {
-                    old.go_back();
-                    new.go_back();
-                    self.rows(old, new, |statement, row| {
+                    tables.go_back();
+                    self.rows(tables, |statement, row| {
                         statement.attempt_row(row, |statement| statement.row(row))
                     })?
                 }
@@ -181,22 +156,14 @@ impl Statement<'_> {
     }
 
     /// Does `work` for the rows of a stretch, until it says that a flush is due; returns whether there are more.
-    ///
-    /// # Safety
-    /// As for `stretch`.
-    unsafe fn rows(
+    fn rows(
         &mut self,
-        old: &Reader,
-        new: &Reader,
+        tables: &TransitionTables,
         mut work: impl FnMut(&mut Self, Versions) -> Outcome<bool>,
     ) -> Outcome<bool> {
         for _ in 0..STRETCH {
-            // SAFETY: handed on to the caller.
-            let (has_old, has_new) = unsafe { (old.next(), new.next()) };
-            if !has_old && !has_new {
-                return Ok(false);
-            }
-            if work(self, Versions { old: old.slot, new: new.slot })? {
+            let Some(row) = tables.next() else { return Ok(false) };
+            if work(self, row)? {
                 break;
             }
         }

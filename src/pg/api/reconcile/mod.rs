@@ -17,6 +17,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::sources::rules_of;
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::pg::capture::{Present, Writer};
 use crate::pg::holds;
@@ -114,13 +115,7 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
     let caller = caller();
     let (table, sources) = as_owner(|| {
         let table = Table::of(source, caller)?;
-        let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-        let mut sources = Vec::new();
-        for (id, _) in super::sources::sources_of(&table, None)? {
-            if let Some(rules) = SourceRules::load(id, table.oid, &table.bare_name, &names)? {
-                sources.push((id, rules));
-            }
-        }
+        let sources = rules_of(&table)?;
         Ok((table, sources))
     })?;
     let told = sources.iter().find(|(_, rules)| rules.are_changes());

@@ -138,18 +138,9 @@ impl Flow {
     /// Whatever goes wrong here, the settings are sent again, which changes nothing.
     fn forget_settings(&mut self, index_id: i32, version: i64) -> Sent {
         match configure::settle(index_id, version) {
-            Ok(Settled::Done) => {
-                if let Some(index) = self.indices.get(&index_id) {
-                    log!("audit_algolia has given index \"{}\" its settings", index.name);
-                }
-                Sent::Done { version }
-            }
-            Ok(Settled::Gone) => {
-                self.gone = true;
-                Sent::Done { version }
-            }
-            // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
-            Ok(Settled::Partly | Settled::Busy) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
+            Ok(settled) => self.after_settings(index_id, version, settled, |name| {
+                log!("audit_algolia has given index \"{name}\" its settings");
+            }),
             Err(error) => {
                 complain("audit_algolia could not forget settings and sends them again", &error.to_string());
                 Sent::Anew { at: now().saturating_add(PAUSE) }
@@ -162,22 +153,32 @@ impl Flow {
         self.note_settings_error(index_id, &reason);
         let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
         match configure::bury(index_id, version, attempts, status, &reason) {
-            Ok(Settled::Done) => {
-                if let Some(index) = self.indices.get(&index_id) {
-                    let name = &index.name;
-                    log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
-                }
-                Sent::Done { version }
-            }
-            Ok(Settled::Gone) => {
-                self.gone = true;
-                Sent::Done { version }
-            }
-            Ok(Settled::Partly | Settled::Busy) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
+            Ok(settled) => self.after_settings(index_id, version, settled, |name| {
+                log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
+            }),
             Err(error) => {
                 complain("audit_algolia could not bury refused settings", &error.to_string());
                 Sent::Again { at: now().saturating_add(PAUSE) }
             }
+        }
+    }
+
+    /// What comes next, after an attempt to take settings out of those that are wanted; `tell` is told the index's name if
+    /// that is done.
+    fn after_settings(&mut self, index_id: i32, version: i64, settled: Settled, tell: impl Fn(&str)) -> Sent {
+        match settled {
+            Settled::Done => {
+                if let Some(index) = self.indices.get(&index_id) {
+                    tell(&index.name);
+                }
+                Sent::Done { version }
+            }
+            Settled::Gone => {
+                self.gone = true;
+                Sent::Done { version }
+            }
+            // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
+            Settled::Partly | Settled::Busy => self.again(index_id, Duration::from_micros(PAUSE as u64)),
         }
     }
 

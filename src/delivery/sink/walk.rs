@@ -1,0 +1,249 @@
+//! The way of one delivery over the hosts: compressed once, tried at each in turn without a pause.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use super::Sink;
+use crate::delivery::classify::{sentence, shorten, Verdict};
+use crate::delivery::clock::Clock;
+use crate::delivery::culprit::Culprit;
+use crate::delivery::hosts::{Candidate, HostResult};
+use crate::delivery::outcome::Outcome;
+use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
+use crate::secret::Secret;
+
+/// Bodies below this many bytes are not worth compressing.
+const COMPRESS_FROM: usize = 1024;
+
+/// Most characters of what one host contributes to the reason of a delivery, and of the whole.
+const CAUSE_CHARS: usize = 120;
+const CAUSES_CHARS: usize = 500;
+
+/// One delivery, or one question, on its way over the hosts.
+pub(super) struct Delivery<'a> {
+    method: Method,
+    path: String,
+    body: &'a [u8],
+    response_limit: usize,
+    judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
+    /// It is a question.
+    pub(super) reads: bool,
+    request_id: String,
+    gzip: Option<Vec<u8>>,
+    pub(super) host: String,
+    pub(super) attempts: u32,
+    pub(super) wire_bytes: usize,
+    pub(super) may_come_late: bool,
+}
+
+impl<'a> Delivery<'a> {
+    /// One that delivers, and has not begun. `judge` says what a response means, `response_limit` how many bytes it may have.
+    pub(super) fn new(
+        method: Method,
+        path: String,
+        body: &'a [u8],
+        response_limit: usize,
+        judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
+    ) -> Delivery<'a> {
+        Delivery {
+            method,
+            path,
+            body,
+            response_limit,
+            judge,
+            reads: false,
+            request_id: String::new(),
+            gzip: None,
+            host: String::new(),
+            attempts: 0,
+            wire_bytes: 0,
+            may_come_late: false,
+        }
+    }
+}
+
+/// How the walk over the hosts goes on after one of them.
+enum Step {
+    Done(Outcome),
+    Next { cause: String },
+}
+
+impl<T: Transport> Sink<T> {
+    /// Tries each host in working order once.
+    pub(super) fn walk(&self, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Outcome {
+        let plan = {
+            let mut state = self.state();
+            delivery.request_id = request_id(&mut state.dice);
+            state.hosts(delivery.reads).plan(clock.instant())
+        };
+        delivery.gzip = self.compress(delivery.body);
+        let mut causes = Vec::with_capacity(plan.len());
+        for candidate in &plan {
+            match self.at_host(candidate, delivery, clock) {
+                Step::Done(outcome) => return outcome,
+                Step::Next { cause } => {
+                    causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
+                }
+            }
+        }
+        // What one host asks for itself is no reason to keep from the others.
+        let not_before = self.state().hosts(delivery.reads).wait(clock.instant());
+        Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
+    }
+
+    /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
+    fn at_host(&self, candidate: &Candidate, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Step {
+        let mut fresh_connection = false;
+        loop {
+            let answer = self.attempt(candidate, delivery, fresh_connection);
+            delivery.may_come_late |= match &answer {
+                Ok(response) => is_of_a_gateway(response.status),
+                Err(error) => error.may_be_executed(),
+            };
+            let (health, step) = match answer {
+                Ok(response) => match (delivery.judge)(&response, clock.system_time()) {
+                    Verdict::CompressionRefused { .. } if delivery.gzip.take().is_some() => {
+                        self.uncompressed.store(true, Ordering::Relaxed);
+                        continue;
+                    }
+                    verdict => settle(verdict),
+                },
+                // No fault of the host: it was asked for too much.
+                Err(TransportError::BodyTooLarge(reason)) if delivery.reads => {
+                    (HostResult::Answered, Step::Done(too_large(reason)))
+                }
+                Err(TransportError::Closed) => {
+                    let reason = TransportError::Closed.to_string();
+                    return Step::Done(Outcome::Retry { reason, not_before: None });
+                }
+                // A host that answered before may have closed a kept connection while nobody looked,
+                // which says nothing about its health.
+                Err(TransportError::Reset(_)) if candidate.answered_before && !fresh_connection => {
+                    fresh_connection = true;
+                    continue;
+                }
+                Err(error) => {
+                    let timeout =
+                        matches!(error, TransportError::Timeout(_) | TransportError::ConnectTimeout(_));
+                    let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
+                    let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
+                    (health, Step::Next { cause })
+                }
+            };
+            self.state().hosts(delivery.reads).mark(candidate, health, clock.instant());
+            return step;
+        }
+    }
+
+    fn attempt(
+        &self,
+        candidate: &Candidate,
+        delivery: &mut Delivery<'_>,
+        fresh_connection: bool,
+    ) -> Result<Response, TransportError> {
+        delivery.attempts += 1;
+        delivery.host = candidate.host.name().to_owned();
+        let mut headers = vec![
+            ("x-algolia-application-id", self.settings.application_id.as_str()),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+            ("accept-encoding", "gzip"),
+            ("user-agent", self.user_agent.as_str()),
+            ("request-id", delivery.request_id.as_str()),
+        ];
+        if delivery.gzip.is_some() {
+            headers.push(("content-encoding", "gzip"));
+        }
+        let body = delivery.gzip.as_deref().unwrap_or(delivery.body);
+        delivery.wire_bytes = body.len();
+        let mut response = self.transport.send(&Request {
+            method: delivery.method,
+            host: &candidate.host,
+            path: &delivery.path,
+            headers: &headers,
+            api_key: &self.settings.api_key,
+            body,
+            connect_timeout: candidate.connect_timeout,
+            request_timeout: candidate.request_timeout,
+            response_limit: delivery.response_limit,
+            fresh_connection,
+        })?;
+        self.redact(&mut response);
+        Ok(response)
+    }
+
+    /// Takes the key out of an answer that echoes it, before any part of the answer becomes a reason.
+    fn redact(&self, response: &mut Response) {
+        let key = &self.settings.api_key;
+        for header in [&mut response.content_type, &mut response.correlation_id].into_iter().flatten() {
+            *header = key.redact(header);
+        }
+        if (200..300).contains(&response.status) {
+            return;
+        }
+        let bytes = key.expose().as_bytes();
+        if response.body.windows(bytes.len().max(1)).any(|window| window == bytes) {
+            response.body = key.redact(&String::from_utf8_lossy(&response.body)).into_bytes();
+        }
+        // JSON can spell a character in several ways; written anew, it has one.
+        let spelled = serde_json::Value::from(key.expose()).to_string();
+        let spelled = Secret::new(spelled.get(1..spelled.len() - 1).unwrap_or_default());
+        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(&response.body) {
+            let json = json.to_string();
+            if json.contains(spelled.expose()) {
+                response.body = spelled.redact(&json).into_bytes();
+            }
+        }
+    }
+
+    /// The body with gzip, if that is wanted and worth it. Speed counts for more than the last bytes.
+    fn compress(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if body.len() < COMPRESS_FROM || self.uncompressed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let buffer = Vec::with_capacity(body.len() / 4);
+        let mut encoder = flate2::write::GzEncoder::new(buffer, flate2::Compression::fast());
+        // Writing to memory does not fail; if it did, the plain body would still be right.
+        encoder.write_all(body).ok()?;
+        encoder.finish().ok()
+    }
+}
+
+/// Whether a status says that somebody before the host has stopped waiting for it: the request may be there, and be
+/// executed yet. Any other answer is the last that is heard of a request, executed or not.
+fn is_of_a_gateway(status: u16) -> bool {
+    matches!(status, 499 | 502 | 504 | 520..=527)
+}
+
+fn too_large(reason: String) -> Outcome {
+    Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+}
+
+/// What a verdict means for its host and for the delivery.
+fn settle(verdict: Verdict) -> (HostResult, Step) {
+    let outcome = match verdict {
+        Verdict::NextHost { reason, not_before } => {
+            let health = not_before.map_or(HostResult::Failed, HostResult::Unwilling);
+            return (health, Step::Next { cause: reason });
+        }
+        Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
+        Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },
+        Verdict::Rejected { reason, status, culprit } => Outcome::Rejected { reason, status, culprit },
+        Verdict::Blocked { reason, hint, status } => Outcome::Blocked { reason, hint, status: Some(status) },
+        Verdict::TooLarge { reason } => too_large(reason),
+        Verdict::CompressionRefused { reason } => Outcome::Blocked {
+            reason,
+            hint: "Check audit_algolia.hosts and what stands before them.",
+            status: Some(415),
+        },
+    };
+    (HostResult::Answered, Step::Done(outcome))
+}
+
+/// An id by which Algolia's support finds the request: exactly eleven letters and digits, one per
+/// delivery and the same for all its attempts.
+fn request_id(dice: &mut fastrand::Rng) -> String {
+    (0..11).map(|_| dice.alphanumeric()).collect()
+}
