@@ -256,3 +256,39 @@ fn keys_that_two_rows_can_share_are_refused() {
     )
     .unwrap();
 }
+
+/// A function in SQL counts commands up before each of its statements, and not after the last: what the statement that
+/// calls it changes later is a command with the same number.
+#[test]
+fn a_change_that_waited_for_its_row_is_newer_than_what_a_function_of_the_same_statement_did_before() {
+    let (stage, mut db) = stage();
+    db.batch_execute(
+        "create function f() returns int language sql volatile as 'insert into t values (100, ''x'') returning 1';
+         insert into t values (7, 'o'), (8, 'o')",
+    )
+    .unwrap();
+    assert_holds(&stage, &mut db, "t", &[("7", "o"), ("8", "o")]);
+    db.batch_execute("select audit_algolia.pause()").unwrap();
+    let waiting = |db: &mut Client, count: i64| {
+        let query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'update t set v = %'";
+        wait_until("those who wait", SOON, || db.query_one(query, &[]).unwrap().get::<_, i64>(0) == count);
+    };
+    let mut holder = stage.admin();
+    holder.batch_execute("begin; select from t where id = 8 for update").unwrap();
+    std::thread::scope(|scope| {
+        let run = |statement: &'static str| {
+            let mut session = stage.admin();
+            session.batch_execute("set enable_seqscan = off").unwrap();
+            scope.spawn(move || session.batch_execute(statement).unwrap())
+        };
+        let first = run("update t set v = 'a' where id in (7, 8)");
+        waiting(&mut db, 1);
+        let second = run("update t set v = 'b' where id = 7 and (select f()) = 1");
+        waiting(&mut db, 2);
+        holder.batch_execute("commit").unwrap();
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+    db.batch_execute("select audit_algolia.resume()").unwrap();
+    assert_holds(&stage, &mut db, "t", &[("100", "x"), ("7", "b"), ("8", "a")]);
+}

@@ -21,10 +21,13 @@ struct Ids {
     end: i64,
 }
 
+/// Which command triggers are called for: the one that is counted now, and the one whose snapshot is active.
+type Command = (pg_sys::CommandId, Option<pg_sys::CommandId>);
+
 thread_local! {
     static IDS: Cell<Option<Ids>> = const { Cell::new(None) };
     /// Those of versions of objects, with the command they were taken in.
-    static FRESH_IDS: Cell<Option<(pg_sys::CommandId, Ids)>> = const { Cell::new(None) };
+    static FRESH_IDS: Cell<Option<(Command, Ids)>> = const { Cell::new(None) };
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
@@ -43,12 +46,16 @@ pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
 ///
 /// Whoever changes a row has it, or its place in the unique index, to itself until the transaction ends; so it is enough
 /// that the block is younger than the locks, which the ids of a transaction's first statement need not be. All rows that
-/// a command changes are locked by the time its triggers fire, and nobody begins another command without counting up:
-/// the triggers of one command share a block, if no subtransaction counts up between them, as each does under `warn`.
+/// a command changes are locked by the time its triggers fire, so those of one command can share a block, if no
+/// subtransaction counts up between them, as each does under `warn`. A command within another has a number of its own; but
+/// a function in SQL (`executor/functions.c`) counts up before each of its commands and not after the last, so that the
+/// outer one, whose rows may not be locked yet, goes on with its number. Their snapshots tell them apart.
 pub(super) fn fresh_id(sequence: pg_sys::Oid) -> i64 {
-    // SAFETY: a transaction is under way, and it writes.
-    let (transaction, command) =
-        unsafe { (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentCommandId(true)) };
+    // SAFETY: a transaction is under way, and it writes. An active snapshot is there to be read.
+    let (transaction, command) = unsafe {
+        let snapshot = pg_sys::ActiveSnapshotSet().then(|| (*pg_sys::GetActiveSnapshot()).curcid);
+        (pg_sys::GetTopTransactionId(), (pg_sys::GetCurrentCommandId(true), snapshot))
+    };
     let ids = match FRESH_IDS.get() {
         Some((of, ids))
             if of == command
