@@ -10,6 +10,7 @@
 
 mod attempts;
 mod backfill;
+mod blocks;
 mod clock;
 mod commit;
 mod databases;
@@ -32,6 +33,7 @@ mod view;
 mod worker;
 
 pub use backfill::Backfiller;
+pub use blocks::{Reserve, RESERVE};
 pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
 pub use databases::{Database, Extension, DATABASES};
 pub use doubt::Doubt;
@@ -84,6 +86,7 @@ pub struct Ledger {
     lanes: [Lane; LANES],
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
+    reserves: [Reserve; DATABASES],
     committing: [Announcement; COMMITTING],
     /// The latest place of the log at which the commit of queued rows ends.
     durable_until: u64,
@@ -145,6 +148,7 @@ impl Ledger {
                 lanes: [Lane::EMPTY; LANES],
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
+                reserves: [Reserve::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
                 durable_until: 0,
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };

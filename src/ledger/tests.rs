@@ -1,6 +1,7 @@
 //! The ledger without a server: claims, turns, failures and counts.
 
 mod backfill;
+mod blocks;
 mod clock;
 mod counts;
 mod doubt;

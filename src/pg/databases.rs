@@ -49,6 +49,12 @@ pub(super) fn all() -> Vec<Database> {
     list.unwrap_or_else(|never| match never {})
 }
 
+/// The one this process is connected to.
+pub(super) fn my_database() -> u32 {
+    // SAFETY: set when the process connected, and never changed.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
+}
+
 /// Whether the current user owns a database.
 pub(super) fn is_owner(database: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalogs, inside the statement's transaction.

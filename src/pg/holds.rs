@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::ledger::{object_hash, Mend};
+use crate::pg::databases::my_database;
 use crate::pg::report::{failure, reported};
 use crate::pg::shmem;
 
@@ -42,11 +43,6 @@ pub(super) fn are_all_taken() -> bool {
 
 fn begin(index_id: i32, object: &str) -> Option<Mend> {
     shmem::ledger()?.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
-}
-
-fn my_database() -> u32 {
-    // SAFETY: set before any session or worker runs code of ours.
-    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 fn my_pid() -> i32 {

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::databases::my_database;
 use super::{process, shmem, xact};
 use crate::ledger::Micros;
 use concern::{concern, Concern};
@@ -179,11 +180,6 @@ fn empty(oid: u32, is_drop: bool) {
         }
         process::wait(None, LOOK_EVERY_MS);
     }
-}
-
-fn my_database() -> u32 {
-    // SAFETY: set before any session runs a statement.
-    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 fn now() -> Micros {

@@ -252,7 +252,11 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.imported {
-                let wakes = shmem::ledger().map(|mut l| l.read_again(database));
+                let wakes = shmem::ledger().map(|mut ledger| {
+                    // A dump sets the sequence, too.
+                    ledger.forget_blocks(database);
+                    ledger.read_again(database)
+                });
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.launcher {

@@ -26,6 +26,7 @@ mod repair;
 mod replicas;
 mod rights;
 mod secrecy;
+mod sequences;
 mod settings;
 mod statements;
 mod transactions;

@@ -84,11 +84,11 @@ fn take(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Le
 }
 
 fn enqueue(index_id: i32, letters: Vec<Letter>) -> Outcome<()> {
-    let sequence = home()?.block_sequence;
+    let home = home()?;
     let count = letters.len() as i64;
     let id_of = |letter: &Letter| letter.version.as_ref().map(|(_, id)| *id);
     let ids: Vec<i64> =
-        letters.iter().map(|letter| id_of(letter).unwrap_or_else(|| next_id(sequence))).collect();
+        letters.iter().map(|letter| id_of(letter).unwrap_or_else(|| next_id(&home))).collect();
     let objects: Vec<Option<String>> =
         letters.iter().map(|letter| letter.version.as_ref().map(|(object, _)| object.clone())).collect();
     let mut spans = Regions::new();

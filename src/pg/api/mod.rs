@@ -21,6 +21,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::databases::my_database;
 use super::hypertables::is_hypertable;
 use super::latest::first_row;
 use super::owner::{as_user, home};
@@ -195,11 +196,6 @@ fn no_such_index(name: &str) -> Box<super::report::Failure> {
         format!("index \"{name}\" is not known"),
         "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
     )
-}
-
-fn my_database() -> u32 {
-    // SAFETY: set before any session or worker runs code of ours.
-    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 fn now() -> pg_sys::TimestampTz {

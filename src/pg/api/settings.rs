@@ -46,7 +46,7 @@ fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
 
 /// Stores settings that an index is to be given; the workers are told when the transaction commits.
 pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
-    let version = next_id(home()?.block_sequence);
+    let version = next_id(&home()?);
     Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
     xact::note_wish();
     Ok(())

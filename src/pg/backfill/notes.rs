@@ -39,7 +39,7 @@ pub(super) struct Noted {
 /// Which repair it is, and how often it has been tried.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {
-    id: i64,
+    number: i64,
     pub(super) attempts: i32,
 }
 
@@ -103,26 +103,24 @@ pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>>
         let arguments = [group.table.into(), group.index_id.into(), time(now).into(), limit.into()];
         let mut due = Vec::new();
         for row in client.update(include_str!("../../../sql/due_repairs.sql"), None, &arguments)? {
-            let names: Vec<Option<String>> = row.get(3)?.unwrap_or_default();
+            let names: Vec<Option<String>> = row.get(2)?.unwrap_or_default();
+            let number = row.get(4)?.unwrap_or_default();
             due.push(Noted {
-                ticket: Ticket {
-                    id: row.get(1)?.unwrap_or_default(),
-                    attempts: row.get(11)?.unwrap_or_default(),
-                },
+                ticket: Ticket { number, attempts: row.get(10)?.unwrap_or_default() },
                 change: Uncaptured {
                     operation: row
-                        .get::<String>(2)?
+                        .get::<String>(1)?
                         .and_then(|word| Operation::of(&word))
                         .unwrap_or(Operation::Insert),
                     key_columns: names.into_iter().flatten().collect(),
-                    key: row.get(4)?.unwrap_or(Texts(Vec::new())),
-                    number: row.get(5)?.unwrap_or_default(),
-                    changed_by: row.get::<Bytes>(6)?,
-                    changed_at: row.get::<TimestampWithTimeZone>(7)?.map(|time| time.into_inner()),
-                    transaction_id: row.get(8)?,
+                    key: row.get(3)?.unwrap_or(Texts(Vec::new())),
+                    number,
+                    changed_by: row.get::<Bytes>(5)?,
+                    changed_at: row.get::<TimestampWithTimeZone>(6)?.map(|time| time.into_inner()),
+                    transaction_id: row.get(7)?,
                 },
-                error: row.get(9)?.unwrap_or_default(),
-                enqueued_at: row.get(10)?,
+                error: row.get(8)?.unwrap_or_default(),
+                enqueued_at: row.get(9)?,
             });
         }
         Ok(due)
@@ -136,16 +134,16 @@ pub(super) fn settle(
     mut when: impl FnMut(&Fate, i32) -> Micros,
 ) -> Outcome<()> {
     let (mut ended, mut lost) = (Vec::new(), Vec::new());
-    let (mut ids, mut errors, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut numbers, mut errors, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for (noted, fate) in fates {
         match fate {
-            Fate::Ended => ended.push(noted.ticket.id),
+            Fate::Ended => ended.push(noted.ticket.number),
             Fate::Lost(record, why) => {
-                ended.push(noted.ticket.id);
+                ended.push(noted.ticket.number);
                 lost.push((noted, record, why));
             }
             fate => {
-                ids.push(noted.ticket.id);
+                numbers.push(noted.ticket.number);
                 times.push(time(when(&fate, noted.ticket.attempts)));
                 errors.push(match fate {
                     Fate::Failed(why) => why,
@@ -154,8 +152,8 @@ pub(super) fn settle(
             }
         }
     }
-    if !ids.is_empty() {
-        write_postponed(ids, errors, times)?;
+    if !numbers.is_empty() {
+        write_postponed(numbers, errors, times)?;
     }
     Spi::connect_mut(|client| -> Outcome<()> {
         if !ended.is_empty() {
@@ -187,15 +185,15 @@ pub(super) fn postpone(ticket: Ticket, error: String, until: Micros) -> Outcome<
     if !lock_notes() {
         return Ok(());
     }
-    as_user(home()?.owner, || write_postponed(vec![ticket.id], vec![Some(error)], vec![time(until)]))
+    as_user(home()?.owner, || write_postponed(vec![ticket.number], vec![Some(error)], vec![time(until)]))
 }
 
 fn write_postponed(
-    ids: Vec<i64>,
+    numbers: Vec<i64>,
     errors: Vec<Option<String>>,
     times: Vec<Option<TimestampWithTimeZone>>,
 ) -> Outcome<()> {
-    let arguments = [ids.into(), errors.into(), times.into()];
+    let arguments = [numbers.into(), errors.into(), times.into()];
     Ok(Spi::run_with_args(include_str!("../../../sql/postpone_repairs.sql"), &arguments)?)
 }
 

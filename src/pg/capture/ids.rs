@@ -2,9 +2,16 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::{direct_function_call, pg_sys};
 
-use crate::ledger::ID_BLOCK;
+use crate::ledger::{ID_BLOCK, RESERVE};
+use crate::pg::databases::my_database;
+use crate::pg::owner::{as_role, Home};
+use crate::pg::shmem;
+
+/// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
+const RESERVING: u16 = u16::MAX;
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
@@ -31,12 +38,21 @@ thread_local! {
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
-pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
+pub(in crate::pg) fn next_id(home: &Home) -> i64 {
+    next_of(home.block_sequence, || next_block(home))
+}
+
+/// The same for history, whose blocks are of a sequence of its own.
+pub(super) fn next_historic(sequence: pg_sys::Oid) -> i64 {
+    next_of(sequence, || next_value(sequence))
+}
+
+fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
     // SAFETY: a transaction is under way, and it writes.
     let transaction = unsafe { pg_sys::GetTopTransactionId() };
     let ids = match IDS.get() {
         Some(ids) if ids.transaction == transaction && ids.sequence == sequence && ids.next < ids.end => ids,
-        _ => next_block(sequence, transaction),
+        _ => Ids::of(block(), sequence, transaction),
     };
     IDS.set(Some(Ids { next: ids.next + 1, ..ids }));
     ids.next
@@ -50,7 +66,8 @@ pub(in crate::pg) fn next_id(sequence: pg_sys::Oid) -> i64 {
 /// subtransaction counts up between them, as each does under `warn`. A command within another has a number of its own; but
 /// a function in SQL (`executor/functions.c`) counts up before each of its commands and not after the last, so that the
 /// outer one, whose rows may not be locked yet, goes on with its number. Their snapshots tell them apart.
-pub(super) fn fresh_id(sequence: pg_sys::Oid) -> i64 {
+pub(super) fn fresh_id(home: &Home) -> i64 {
+    let sequence = home.block_sequence;
     // SAFETY: a transaction is under way, and it writes. An active snapshot is there to be read.
     let (transaction, command) = unsafe {
         let snapshot = pg_sys::ActiveSnapshotSet().then(|| (*pg_sys::GetActiveSnapshot()).curcid);
@@ -65,15 +82,66 @@ pub(super) fn fresh_id(sequence: pg_sys::Oid) -> i64 {
         {
             ids
         }
-        _ => next_block(sequence, transaction),
+        _ => Ids::of(next_block(home), sequence, transaction),
     };
     FRESH_IDS.set(Some((command, Ids { next: ids.next + 1, ..ids })));
     ids.next
 }
 
-fn next_block(sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> Ids {
+/// The next block of the queue's sequence. To take it by `nextval` would be seen: the writer's `lastval()` would tell of
+/// it. So blocks are put in reserve by `setval`, which tells nobody (`do_setval` in `commands/sequence.c`), and taken from
+/// there; only where the library was not preloaded is there no such place.
+fn next_block(home: &Home) -> i64 {
+    reserved_block(home).unwrap_or_else(|| next_value(home.block_sequence))
+}
+
+fn reserved_block(home: &Home) -> Option<i64> {
+    let (database, sequence) = (my_database(), home.block_sequence);
+    let take = || shmem::ledger()?.take_block(database, sequence.to_u32());
+    if !shmem::is_preloaded() {
+        return None;
+    }
+    if let Some(block) = take() {
+        return Some(block);
+    }
+    let lock = pg_sys::ExclusiveLock as i32;
+    // SAFETY: a transaction is under way. The lock is on a part of the sequence that nothing else names, and is given back
+    // below, or by the abort after an error.
+    unsafe { pg_sys::LockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
+    // Whoever had the lock before may have put blocks in reserve.
+    let block = take().or_else(|| {
+        let last = as_role(home.owner, || advance(sequence));
+        // The first is ours: others could take all of them before we do.
+        shmem::ledger()?.reserve_blocks(database, sequence.to_u32(), last + 2..last + 1 + RESERVE);
+        Some(last + 1)
+    });
+    // SAFETY: the counterpart of the above.
+    unsafe { pg_sys::UnlockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
+    block
+}
+
+/// Sets a sequence ahead by [`RESERVE`]; returns the last value it had handed out. For its owner, who alone may.
+fn advance(sequence: pg_sys::Oid) -> i64 {
+    // SAFETY: functions of the server's that take a sequence, and a number. One that has not been used has no last value.
+    unsafe {
+        let last = direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]);
+        let last = last.unwrap_or(0);
+        direct_function_call::<i64>(
+            pg_sys::setval_oid,
+            &[sequence.into_datum(), (last + RESERVE).into_datum()],
+        );
+        last
+    }
+}
+
+fn next_value(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema. The writer needs no
     // right on it, for it hands out nothing but numbers.
-    let block = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) };
-    Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) }
+}
+
+impl Ids {
+    fn of(block: i64, sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> Ids {
+        Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
+    }
 }

@@ -179,11 +179,11 @@ impl<'a> Omissions<'a> {
     }
 
     fn push(&mut self, operation: Operation, key: Texts, error: &Failure) -> Outcome<()> {
-        let sequence = home()?.block_sequence;
+        let home = home()?;
         // As the record would have had it. That of a version is younger than the lock on the row.
         let number = match &self.target {
-            Some(target) if target.mode == Mode::Mirror => fresh_id(sequence),
-            _ => next_id(sequence),
+            Some(target) if target.mode == Mode::Mirror => fresh_id(&home),
+            _ => next_id(&home),
         };
         self.changes.push(Omitted { operation, key, number, error: error.kind() });
         if self.changes.len() >= MOST {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::ids::{fresh_id, next_id};
+use super::ids::{fresh_id, next_historic, next_id};
 use crate::pg::filter::cells;
 use crate::pg::owner::{as_user, home, Home};
 use crate::pg::report::Outcome;
@@ -126,8 +126,8 @@ impl Writer {
     /// The id of a record that is to name it.
     pub(super) fn reserve(&self) -> i64 {
         match self.history {
-            None => next_id(self.home.block_sequence),
-            Some(sequence) => -1 - next_id(sequence),
+            None => next_id(&self.home),
+            Some(sequence) => -1 - next_historic(sequence),
         }
     }
 
@@ -144,7 +144,7 @@ impl Writer {
     /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
     pub(super) fn reserve_version(&self) -> i64 {
         match self.history {
-            None => fresh_id(self.home.block_sequence),
+            None => fresh_id(&self.home),
             Some(_) => self.reserve(),
         }
     }

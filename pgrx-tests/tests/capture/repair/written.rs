@@ -52,6 +52,18 @@ fn a_row_that_the_filter_turns_down_when_it_is_mended_is_not_sent() {
 }
 
 #[test]
+fn a_repair_leaves_the_writers_lastval_alone() {
+    let mut scene = shared("own_lastval");
+    scene.run("create table t (id bigserial primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
+    scene.run("insert into t (v) values (1), (0)");
+    assert_eq!(scene.counts(), (1, 1, 0));
+    assert_eq!(one::<i64>(&mut scene.db, "select lastval()"), 2);
+    scene.run("update t set v = 2");
+    scene.wait_for_repairs();
+}
+
+#[test]
 fn repairs_go_with_the_transaction_that_asked_for_them() {
     let mut scene = shared("with_transactions");
     scene.run(TABLE);
