@@ -52,7 +52,8 @@ unsafe extern "C-unwind" fn on_object_access(
     // SAFETY: the hook before ours is called as the server would have called it.
     unsafe {
         if let Some(previous) = PREVIOUS_ACCESS {
-            previous(access, class, object, sub, argument);
+            // It is not behind pgrx's guard, and may raise an error.
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, sub, argument));
         }
     }
     if class == pg_sys::ExtensionRelationId && matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {

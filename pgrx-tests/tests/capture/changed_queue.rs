@@ -1,6 +1,7 @@
 //! A queue that somebody has added something to: capture goes through the executor, with the owner's rights.
 
-use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 use crate::play::{failure, one, settle, texts, watch, ROLES};
@@ -105,4 +106,35 @@ fn a_trigger_on_the_queue_may_insert_into_another_watched_table() {
     settle(&mut admin, "log");
     assert_eq!(stage.standin.index("t").len(), 401);
     assert_eq!(stage.standin.index("log").len(), 401);
+}
+
+#[test]
+fn an_index_that_is_made_anew_while_a_statement_runs_is_found() {
+    let (stage, mut admin, mut app) = stage();
+    // The last that happens before capture, and nothing of it looks at a table.
+    admin
+        .batch_execute(
+            "create function waits() returns trigger language plpgsql as
+                 $$ begin perform pg_advisory_lock_shared(7); return null; end $$;
+             create trigger aaa after insert on t execute function waits()",
+        )
+        .unwrap();
+    app.batch_execute("insert into t values (1, 'a'); select pg_advisory_unlock_shared(7)").unwrap();
+    admin.batch_execute("select pg_advisory_lock(7)").unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            app.batch_execute("insert into t values (2, 'b')").unwrap();
+        });
+        let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+        wait_until("the writer", SOON, || one::<i64>(&mut admin, waits) == 1);
+        admin
+            .batch_execute(
+                "alter table audit_algolia.queue drop constraint queue_pkey;
+                 alter table audit_algolia.queue add constraint queue_pkey primary key (index_id, id);
+                 select pg_advisory_unlock(7)",
+            )
+            .unwrap();
+        writer.join().unwrap();
+    });
+    stage.wait_for_records("t", 2);
 }

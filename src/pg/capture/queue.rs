@@ -85,12 +85,21 @@ pub(in crate::pg) struct Writer {
 impl Writer {
     /// Opens the queue. Its locks are kept until the transaction ends.
     pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
+        let lock = pg_sys::RowExclusiveLock as i32;
+        let known = home()?;
+        // SAFETY: the relation was found by name a moment ago; opening raises an error if it is gone.
+        let heap = unsafe { pg_sys::table_open(known.queue, lock) };
+        // Having it locked, we have heard of what was done to it, and nobody else does anything to it any more: its indexes
+        // may have been made anew since we looked.
         let home = home()?;
-        // SAFETY: the relations were found by name a moment ago; opening raises an error if they are gone.
-        let (heap, pkey, now) = unsafe {
-            let lock = pg_sys::RowExclusiveLock as i32;
-            let heap = pg_sys::table_open(home.queue, lock);
-            (heap, pg_sys::index_open(home.queue_pkey, lock), pg_sys::GetCurrentStatementStartTimestamp())
+        if home.queue != known.queue {
+            // SAFETY: opened above.
+            unsafe { pg_sys::table_close(heap, lock) };
+            return Writer::open(index_id, source);
+        }
+        // SAFETY: as above; the index is one of the queue's.
+        let (pkey, now) = unsafe {
+            (pg_sys::index_open(home.queue_pkey, lock), pg_sys::GetCurrentStatementStartTimestamp())
         };
         // SAFETY: the relation is open.
         let is_plain = unsafe { is_plain(heap, [home.queue_pkey, home.queue_object]) };

@@ -47,7 +47,8 @@ unsafe extern "C-unwind" fn on_relation_info(
     // (optimizer/util/plancat.c).
     unsafe {
         if let Some(previous) = PREVIOUS {
-            previous(root, relation, is_parent, info);
+            // It is not behind pgrx's guard, and may raise an error.
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, relation, is_parent, info));
         }
         if TABLES.get().contains(&relation) {
             (*info).tuples = ROWS;

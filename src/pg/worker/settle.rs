@@ -33,7 +33,8 @@ pub(super) enum Settled {
     Done,
     /// Somebody has locked rows: the lists have those that are done.
     Partly,
-    /// Somebody has locked rows, or the dead letters: nothing is done.
+    /// Somebody has locked rows, or the dead letters: no row of the queue is deleted. Dead letters that have been superseded
+    /// may be, which they are all the same.
     Busy,
     /// The queue is no more: the extension has been dropped.
     Gone,
