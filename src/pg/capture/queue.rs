@@ -4,25 +4,25 @@
 //! What that way would look after (triggers, constraints, policies, other indexes) the queue does not have; when
 //! somebody has given it any, rows go through the executor after all, with the owner's rights.
 
+mod insert;
+
 use std::borrow::Cow;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::ids::{fresh_id, next_historic, next_id};
-use crate::pg::filter::cells;
-use crate::pg::owner::{as_user, home, Home};
+use crate::pg::owner::{home, Home};
 use crate::pg::report::Outcome;
 use crate::pg::{failpoint, xact};
 use crate::record::{escape_non_ascii, identity};
 use crate::regions::Regions;
+use insert::is_plain;
 
 /// Rows written by one multi-insert.
 const BATCH: usize = 128;
 /// Fewer rows than this are cheaper to insert one by one.
 pub(super) const FEW: usize = 4;
-/// Columns of the queue: index_id, source, id, enqueued_at, action, record, object.
-const WIDTH: usize = 7;
 
 /// What is to be done with a record, as `audit_algolia.queue.action` has it.
 #[derive(Clone, Copy)]
@@ -229,149 +229,6 @@ impl Writer {
             pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
         }
     }
-
-    /// A row's values, and which of them are null.
-    fn values(&self, row: &Row) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
-        let values = [
-            self.index_id.into(),
-            self.source.into(),
-            row.id.into(),
-            self.now.into(),
-            pg_sys::Datum::from(row.action as usize),
-            row.record,
-            row.object.unwrap_or_else(|| pg_sys::Datum::from(0usize)),
-        ];
-        (values, [false, false, false, false, false, false, row.object.is_none()])
-    }
-
-    /// # Safety
-    /// The queue is open, and the rows' texts are alive.
-    unsafe fn insert_singly(&self) {
-        // SAFETY: values and nulls have as many entries as the queue has columns, which is_plain has checked; no
-        // options and no bulk state, as the heap's documentation asks of callers like us.
-        unsafe {
-            let command = pg_sys::GetCurrentCommandId(true);
-            for row in &self.rows {
-                let (mut values, mut nulls) = self.values(row);
-                let tuple =
-                    pg_sys::heap_form_tuple((*self.heap).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-                pg_sys::heap_insert(self.heap, tuple, command, 0, std::ptr::null_mut());
-                self.insert_keys(row, &raw mut (*tuple).t_self);
-                pg_sys::heap_freetuple(tuple);
-            }
-        }
-    }
-
-    /// # Safety
-    /// The queue is open, and the rows' texts are alive.
-    unsafe fn insert_together(&mut self) {
-        // SAFETY: a slot has as many values and nulls as the queue has columns; slots are cleared before they are
-        // filled and after their tuples are written. They live in the writer's context, for the current one is reset
-        // after each batch.
-        unsafe {
-            let batch_context = pg_sys::MemoryContextSwitchTo(self.context);
-            while self.slots.len() < self.rows.len() {
-                self.slots.push(pg_sys::MakeSingleTupleTableSlot(
-                    (*self.heap).rd_att,
-                    &raw const pg_sys::TTSOpsHeapTuple,
-                ));
-            }
-            pg_sys::MemoryContextSwitchTo(batch_context);
-            for (row, slot) in self.rows.iter().zip(&self.slots) {
-                let (values, nulls) = self.values(row);
-                for (place, (value, is_null)) in values.into_iter().zip(nulls).enumerate() {
-                    *(**slot).tts_values.add(place) = value;
-                    *(**slot).tts_isnull.add(place) = is_null;
-                }
-                pg_sys::ExecStoreVirtualTuple(*slot);
-            }
-            pg_sys::heap_multi_insert(
-                self.heap,
-                self.slots.as_mut_ptr(),
-                self.rows.len() as i32,
-                pg_sys::GetCurrentCommandId(true),
-                0,
-                std::ptr::null_mut(),
-            );
-            for (row, slot) in self.rows.iter().zip(&self.slots) {
-                self.insert_keys(row, &raw mut (**slot).tts_tid);
-                clear(*slot);
-            }
-        }
-    }
-
-    /// # Safety
-    /// `place` is where the row was just written.
-    unsafe fn insert_keys(&self, row: &Row, place: pg_sys::ItemPointer) {
-        use pg_sys::IndexUniqueCheck::{UNIQUE_CHECK_NO, UNIQUE_CHECK_YES};
-        let (index_id, id) = (self.index_id.into(), row.id.into());
-        // SAFETY: the primary key is over exactly (index_id, id), the other index over (index_id, object, id) of rows
-        // that have an object.
-        unsafe {
-            self.insert_entry(self.pkey, &mut [index_id, id], UNIQUE_CHECK_YES, place);
-            if let (Some(objects), Some(object)) = (self.objects, row.object) {
-                self.insert_entry(objects, &mut [index_id, object, id], UNIQUE_CHECK_NO, place);
-            }
-        }
-    }
-
-    /// # Safety
-    /// The index is one of the queue's, a b-tree over columns with these values, none of them null, in the row at
-    /// `place`.
-    unsafe fn insert_entry<const N: usize>(
-        &self,
-        index: pg_sys::Relation,
-        key: &mut [pg_sys::Datum; N],
-        check: pg_sys::IndexUniqueCheck::Type,
-        place: pg_sys::ItemPointer,
-    ) {
-        let mut nulls = [false; N];
-        // SAFETY: handed on to the caller; a b-tree needs no IndexInfo.
-        unsafe {
-            pg_sys::index_insert(
-                index,
-                key.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-                place,
-                self.heap,
-                check,
-                #[cfg(not(feature = "pg13"))]
-                false,
-                std::ptr::null_mut(),
-            );
-        }
-    }
-
-    /// # Safety
-    /// The rows' texts are alive.
-    unsafe fn insert_by_executor(&self) -> Outcome<()> {
-        let ids: Vec<i64> = self.rows.iter().map(|row| row.id).collect();
-        let actions: Vec<String> =
-            self.rows.iter().map(|row| char::from(row.action as u8).to_string()).collect();
-        // SAFETY: each text was made from a str.
-        let text = |datum: pg_sys::Datum| unsafe { String::from_datum(datum, false) };
-        let records: Vec<Option<String>> = self.rows.iter().map(|row| text(row.record)).collect();
-        let objects: Vec<Option<String>> = self.rows.iter().map(|row| row.object.and_then(text)).collect();
-        as_user(self.home.owner, || {
-            Spi::connect_mut(|client| {
-                client.update(
-                    include_str!("../../../sql/enqueue.sql"),
-                    None,
-                    &[
-                        self.index_id.into(),
-                        self.source.into(),
-                        ids.into(),
-                        // SAFETY: the datum is a timestamptz.
-                        unsafe { pgrx::datum::DatumWithOid::new(self.now, pg_sys::TIMESTAMPTZOID) },
-                        actions.into(),
-                        records.into(),
-                        objects.into(),
-                    ],
-                )?;
-                Ok(())
-            })
-        })
-    }
 }
 
 /// # Safety
@@ -382,35 +239,5 @@ pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
         if let Some(clear) = (*(*slot).tts_ops).clear {
             pg_sys::ffi::pg_guard_ffi_boundary(|| clear(slot));
         }
-    }
-}
-
-/// Whether the queue is as the extension made it, so that writing to its heap passes nothing by.
-///
-/// # Safety
-/// `heap` is an open relation; `known` are the indexes it was made with.
-unsafe fn is_plain(heap: pg_sys::Relation, known: [pg_sys::Oid; 2]) -> bool {
-    // SAFETY: plain reads of the relation's cache entry, which stays as it is while the relation is locked and no
-    // invalidation is looked at.
-    unsafe {
-        let class = &*(*heap).rd_rel;
-        let constraints = (*(*heap).rd_att).constr;
-        // The server hands out copies of the list; its length can be read off the original once that is there.
-        if !(*heap).rd_indexvalid {
-            pg_sys::list_free(pg_sys::RelationGetIndexList(heap));
-        }
-        let indexes = (*heap).rd_indexlist;
-        let has = |oid: &pg_sys::Oid| cells(indexes).iter().any(|cell| cell.oid_value == *oid);
-        let only_known = cells(indexes).len() == known.len() && known.iter().all(has);
-        class.relkind == pg_sys::RELKIND_RELATION as i8
-            && class.relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as i8
-            && class.relam == pg_sys::HEAP_TABLE_AM_OID
-            && usize::try_from((*(*heap).rd_att).natts) == Ok(WIDTH)
-            && (*heap).trigdesc.is_null()
-            && (*heap).rd_rules.is_null()
-            && !class.relrowsecurity
-            && (constraints.is_null()
-                || ((*constraints).num_check == 0 && !(*constraints).has_generated_stored))
-            && only_known
     }
 }
