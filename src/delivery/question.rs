@@ -115,8 +115,14 @@ impl Question {
         }
     }
 
-    /// The answer when there is no such index: it comes into being with its first record.
-    pub(super) fn of_nothing(&self) -> Answer {
+    /// The answer to a question about something of which Algolia says that it does not exist. An index comes into being
+    /// with its first record. A task is not to be waited for any more, whatever it is that is not there.
+    pub(super) fn of_absence(&self, says: &str) -> Option<Answer> {
+        let is_index = says.starts_with("index ") && says.ends_with("does not exist");
+        (is_index || matches!(self, Question::Task { .. })).then(|| self.of_nothing())
+    }
+
+    fn of_nothing(&self) -> Answer {
         match self {
             Question::Objects { ids, .. } => Answer::Objects(vec![None; ids.len()]),
             Question::Page { .. } => Answer::Page { ids: Vec::new(), cursor: None },

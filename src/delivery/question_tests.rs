@@ -76,6 +76,23 @@ fn a_task_is_asked_for_without_a_body() {
 }
 
 #[test]
+fn what_does_not_exist_answers_some_questions() {
+    let task = Question::Task { index: "a".to_owned(), task: 7 };
+    for (says, is_index) in [
+        ("index a does not exist", true),
+        ("index does not exist", true),
+        ("objectid does not exist", false),
+        ("no route matched with those values", false),
+    ] {
+        let nothing = Answer::Page { ids: Vec::new(), cursor: None };
+        assert_eq!(page(None).of_absence(says), is_index.then_some(nothing), "{says}");
+        let none = Answer::Objects(vec![None, None]);
+        assert_eq!(objects(&["1", "2"]).of_absence(says), is_index.then_some(none), "{says}");
+        assert_eq!(task.of_absence(says), Some(Answer::Task { published: true }), "{says}");
+    }
+}
+
+#[test]
 fn questions_for_several_objects_can_be_cut() {
     let (one, other) = objects(&["1", "2", "3"]).halves().unwrap();
     assert_eq!((one, other), (objects(&["1"]), objects(&["2", "3"])));

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::delivery::batch::{Batch, Endpoint};
-use crate::delivery::classify::{classify, classify_read, classify_settings, MORE_RIGHTS_TO_READ};
+use crate::delivery::classify::{classify, classify_read, classify_settings, Material, MORE_RIGHTS_TO_READ};
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
 pub use crate::delivery::outcome::{Outcome, Report};
@@ -77,6 +77,11 @@ impl<T: Transport> Sink<T> {
         })
     }
 
+    /// Where it delivers to, see [`Settings::destination`].
+    pub fn destination(&self) -> u64 {
+        self.settings.destination()
+    }
+
     /// Ends the deliveries under way at once, without success.
     pub fn shutdown(&self) {
         self.transport.shutdown();
@@ -118,8 +123,11 @@ impl<T: Transport> Sink<T> {
     pub fn ask(&self, question: &Question, clock: &dyn Clock) -> Reply {
         let answer: RefCell<Option<Answer>> = RefCell::default();
         let judge = |response: &Response, now| {
-            classify_read(response, now, |body| {
-                let read = if body.is_empty() { Some(question.of_nothing()) } else { question.read(body) };
+            classify_read(response, now, |material| {
+                let read = match material {
+                    Material::Body(body) => question.read(body),
+                    Material::Absence(says) => question.of_absence(says),
+                };
                 read.map(|read| *answer.borrow_mut() = Some(read)).is_some()
             })
         };

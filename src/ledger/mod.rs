@@ -25,6 +25,7 @@ mod probation;
 mod room;
 mod roster;
 mod settings;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -11,6 +11,7 @@ mod repairs;
 mod room;
 mod roster;
 mod settings;
+mod tasks;
 
 use std::collections::HashMap;
 

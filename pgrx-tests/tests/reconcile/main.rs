@@ -9,4 +9,5 @@ mod input;
 mod mirror;
 mod motion;
 mod support;
+mod tasks;
 mod trouble;

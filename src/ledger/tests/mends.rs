@@ -1,4 +1,4 @@
-//! Objects held by sessions, and the tasks that tell when the index has what was delivered.
+//! Objects held by sessions.
 
 use super::*;
 
@@ -31,18 +31,4 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
         matches!(ledger.claim_object(0, lane, 77, 2048), Claim::HeldBy(1)),
         "the worker's is not let go of"
     );
-}
-
-#[test]
-fn the_latest_task_is_known_before_its_batch_has_landed() {
-    let mut ledger = ledger(1);
-    ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
-    next_span(&mut ledger, HUNGRY, 0).unwrap();
-    let lane = ledger.find_lane(DB, 1).unwrap();
-    let flight = fly(&mut ledger, 0, lane, &[2048], None);
-    ledger.note_task(0, flight, 12);
-    ledger.note_task(0, flight, 11);
-    assert_eq!(ledger.lane(lane).unwrap().last_task, 12);
-    ledger.settled(0, flight, &[2048], 0);
-    assert_eq!(ledger.lane(lane).unwrap().last_task, 12);
 }

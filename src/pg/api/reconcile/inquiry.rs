@@ -12,7 +12,7 @@ use crate::mailbox::{Found, BOX_BYTES};
 use crate::pg::api::my_database;
 use crate::pg::latest::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
-use crate::pg::shmem;
+use crate::pg::{failpoint, shmem};
 use crate::record::Fingerprint;
 
 /// Most objects asked for at a time.
@@ -26,6 +26,8 @@ const OUTAGE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
 /// How soon to look whether a task has been carried out; twice as long each time, up to a second.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a task is waited for. Algolia's own clients give up sooner; but a task that was lost is waited for by nobody else.
+const INDEXING: Duration = Duration::from_secs(600);
 
 /// A session's inquiries about one index.
 pub(super) struct Inquiry {
@@ -104,24 +106,32 @@ impl Inquiry {
 
     /// Waits until all that has been delivered so far can be found in the index.
     pub(super) fn wait_until_indexed(&self) -> Outcome<()> {
-        let task = {
-            let ledger = shmem::ledger();
-            let lane = ledger.as_ref().and_then(|l| l.lane(l.find_lane(my_database(), self.index_id)?));
-            lane.map_or(0, |lane| lane.last_task)
-        };
-        if task == 0 {
-            return Ok(());
-        }
+        let task = shmem::ledger().and_then(|ledger| ledger.last_task(my_database(), self.index_id));
+        let Some(task) = task else { return Ok(()) };
         let question = Question::Task { index: self.index.clone(), task };
-        let mut pause = LOOK;
+        let patience =
+            if failpoint::is_ordered("waiting for a task in vain") { Duration::ZERO } else { INDEXING };
+        let (started, mut pause) = (Instant::now(), LOOK);
         loop {
-            match self.reply(&question)? {
-                Ok(Answer::Task { published: false }) => drop(nap(pause)),
-                // A task that nobody knows, such as one of another application, is none to wait for.
-                _ => return Ok(()),
+            match self.ask(&question)? {
+                Answer::Task { published: true } => return Ok(()),
+                Answer::Task { published: false } if started.elapsed() < patience => drop(nap(pause)),
+                Answer::Task { published: false } => return Err(self.never_indexed(task)),
+                other => return Err(unexpected(&other)),
             }
             pause = (2 * pause).min(CALL_EVERY);
         }
+    }
+
+    fn never_indexed(&self, task: i64) -> Box<Failure> {
+        let minutes = INDEXING.as_secs() / 60;
+        failure(
+            PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
+            format!("index \"{}\" has not indexed within {minutes} minutes what was delivered", self.index),
+            "Call the function again when Algolia has caught up. If it has lost the task, the next record that is delivered \
+             to the index brings another.",
+        )
+        .with_detail(format!("Task {task} is not published. Nothing has been changed."))
     }
 
     fn ask(&self, question: &Question) -> Outcome<Answer> {
