@@ -13,6 +13,7 @@ fn page(cursor: Option<&str>) -> Question {
         prefix: "p:".to_owned(),
         filters: Some("\"ts\" >= 1".to_owned()),
         cursor: cursor.map(str::to_owned),
+        size: 500,
     }
 }
 
@@ -49,7 +50,7 @@ fn a_record_nested_deeply_is_read_all_the_same() {
 #[test]
 fn pages_follow_the_cursor_alone() {
     let first: serde_json::Value = serde_json::from_str(&page(None).body()).unwrap();
-    let wanted = json!({"hitsPerPage": 1000, "attributesToRetrieve": ["objectID"], "filters": "\"ts\" >= 1"});
+    let wanted = json!({"hitsPerPage": 500, "attributesToRetrieve": ["objectID"], "filters": "\"ts\" >= 1"});
     assert_eq!(first, wanted);
     assert_eq!(page(Some("c+=")).body(), r#"{"cursor":"c+="}"#);
     assert_eq!(page(None).path("a%2Fb"), "/1/indexes/a%2Fb/browse");

@@ -139,16 +139,18 @@ impl<T: Transport> Sink<T> {
         let outcome = unusable(question.index()).unwrap_or_else(|| self.walk(&mut delivery, clock));
         match (outcome, answer.take()) {
             (Outcome::Delivered { .. }, Some(answer)) => Ok(answer),
-            (Outcome::Rejected { status: 413, .. }, _) => self.ask_in_parts(question, clock),
+            (outcome @ Outcome::Rejected { status: 413, .. }, _) => match question.halves() {
+                Some(halves) => self.ask_in_parts(halves, clock),
+                None => {
+                    question.of_overflow().filter(|_| delivery.overflowed).ok_or_else(|| trouble(outcome))
+                }
+            },
             (outcome, _) => Err(trouble(outcome)),
         }
     }
 
-    /// Asks for less at a time. One record that is too long by itself is none of ours.
-    fn ask_in_parts(&self, question: &Question, clock: &dyn Clock) -> Reply {
-        let Some((one, other)) = question.halves() else {
-            return Ok(question.of_something_else());
-        };
+    /// Asks for less at a time.
+    fn ask_in_parts(&self, (one, other): (Question, Question), clock: &dyn Clock) -> Reply {
         match (self.ask(&one, clock)?, self.ask(&other, clock)?) {
             (Answer::Objects(mut one), Answer::Objects(other)) => {
                 one.extend(other);
@@ -191,6 +193,11 @@ fn trouble(outcome: Outcome) -> Trouble {
     let (kind, reason, hint) = match outcome {
         Outcome::Delivered { .. } => (TroubleKind::Passing, "internal error".to_owned(), ""),
         Outcome::Retry { reason, .. } => (TroubleKind::Passing, reason, ""),
+        Outcome::Rejected { reason, status: 413, .. } => (
+            TroubleKind::TooLong,
+            reason,
+            "Check audit_algolia.hosts and what stands before them; or compare less at a time, by since and until.",
+        ),
         Outcome::Rejected { reason, .. } => (TroubleKind::Refused, reason, "Check the name of the index."),
         Outcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {
             (TroubleKind::Rights, reason, hint)

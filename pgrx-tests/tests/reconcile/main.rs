@@ -5,6 +5,7 @@
 mod client;
 
 mod append;
+mod asking;
 mod input;
 mod mirror;
 mod motion;

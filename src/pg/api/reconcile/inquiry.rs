@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a task is waited for. Algolia's own clients give up sooner; but a task that was lost is waited for by nobody else.
 const INDEXING: Duration = Duration::from_secs(600);
 
+/// A page is too long; the error if it cannot be shorter.
+pub(super) struct TooLong(pub(super) Box<Failure>);
+
 /// A session's inquiries about one index.
 pub(super) struct Inquiry {
     index_id: i32,
@@ -92,15 +95,17 @@ impl Inquiry {
     /// The ids on a page of the index, and what leads to the next one.
     pub(super) fn page(
         &self,
-        prefix: &str,
-        filters: Option<&str>,
+        (prefix, filters): (&str, Option<&str>),
         cursor: Option<String>,
-    ) -> Outcome<(Vec<String>, Option<String>)> {
+        size: usize,
+    ) -> Outcome<Result<(Vec<String>, Option<String>), TooLong>> {
         let (index, prefix) = (self.index.clone(), prefix.to_owned());
-        let question = Question::Page { index, prefix, filters: filters.map(str::to_owned), cursor };
-        match self.ask(&question)? {
-            Answer::Page { ids, cursor } => Ok((ids, cursor)),
-            other => Err(unexpected(&other)),
+        let question = Question::Page { index, prefix, filters: filters.map(str::to_owned), cursor, size };
+        match self.reply(&question)? {
+            Ok(Answer::Page { ids, cursor }) => Ok(Ok((ids, cursor))),
+            Ok(other) => Err(unexpected(&other)),
+            Err(trouble) if trouble.kind == TroubleKind::TooLong => Ok(Err(TooLong(self.explain(trouble)))),
+            Err(trouble) => Err(self.explain(trouble)),
         }
     }
 
@@ -162,7 +167,9 @@ impl Inquiry {
                 "Call the function again when Algolia can be reached. Nothing has been changed.",
             ),
             TroubleKind::Rights => failure(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, hint),
-            TroubleKind::Refused => failure(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message, hint),
+            TroubleKind::TooLong | TroubleKind::Refused => {
+                failure(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message, hint)
+            }
             TroubleKind::NotConfigured => nobody_reads(&message, &hint),
         }
     }

@@ -1,0 +1,63 @@
+//! Answers that are too long.
+
+use audit_algolia_tests::stage::{Stage, StageBuilder};
+use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Times};
+use postgres::Client;
+use serde_json::json;
+
+use crate::support::{error, reconcile, try_reconcile, wait_for_empty_queue, well, write, Found};
+
+/// A stage with a hundred rows, delivered, of a mirrored table.
+fn stage(builder: StageBuilder) -> (Stage, Client) {
+    let stage = builder.start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id text primary key, v text);
+         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
+         insert into t select n, 'x' from generate_series(1, 100) as n",
+    )
+    .unwrap();
+    stage.wait_for_records("t", 100);
+    wait_for_empty_queue(&mut db);
+    (stage, db)
+}
+
+/// Writes so many records without a row to the index, whose ids are so long; they are behind all others.
+fn stray(stage: &Stage, count: usize, bytes: usize) {
+    let records: Vec<_> =
+        (0..count).map(|n| json!({"objectID": format!("x{n:0width$}", width = bytes - 1)})).collect();
+    write(stage, "t", "addObject", &records);
+}
+
+#[test]
+fn ids_too_long_for_one_answer_are_read_by_fewer_at_a_time() {
+    let (stage, mut db) = stage(Stage::builder());
+    stray(&stage, 1000, 6000);
+    let found = Found { checked: 100, orphaned: 1000, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t'"), found);
+}
+
+#[test]
+fn a_later_page_that_is_too_long_begins_the_search_anew() {
+    let (stage, mut db) = stage(Stage::builder());
+    // The first page has the rows' records and short ids: nothing of it is counted twice.
+    stray(&stage, 900, 10);
+    let long: Vec<_> = (0..1000).map(|n| json!({"objectID": format!("y{n:05999}")})).collect();
+    write(&stage, "t", "addObject", &long);
+    let found = Found { checked: 100, orphaned: 1900, repaired: 1900, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
+    wait_for_empty_queue(&mut db);
+    assert_eq!(reconcile(&mut db, "'t'"), well(100));
+}
+
+#[test]
+fn a_gateway_that_refuses_pages_is_an_error_and_no_end_of_the_index() {
+    let (stage, mut db) = stage(Stage::builder());
+    stray(&stage, 1, 10);
+    let fault =
+        Fault::Status { code: 413, body: FaultBody::Html("too large".to_owned()), headers: Vec::new() };
+    stage.standin.inject(FaultRule::new(fault, Times::Always).reads().index("t"));
+    let (code, message, hint) = error(try_reconcile(&mut db, "'t'"));
+    assert_eq!(code, "58000", "{message}");
+    assert!(message.contains("413") && hint.contains("audit_algolia.hosts"), "{message} {hint}");
+}
