@@ -133,6 +133,10 @@ pub fn classify_read(
         return Verdict::Delivered { task_id: None };
     }
     match refused(response, now) {
+        // "Method not allowed with this API key (nbObjects > hitsPerPage)": the key's maxHitsPerQuery allows fewer at a time.
+        Verdict::Blocked { reason, hint: MORE_RIGHTS, .. } if says.contains("hitsperpage") => {
+            Verdict::TooLarge { reason }
+        }
         Verdict::Blocked { reason, hint: MORE_RIGHTS | READABLE, status } => {
             Verdict::Blocked { reason, hint: MORE_RIGHTS_TO_READ, status }
         }

@@ -1,4 +1,4 @@
-//! Answers that are too long.
+//! Answers that are too long, and keys that allow little at a time.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder};
 use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Times};
@@ -60,4 +60,11 @@ fn a_gateway_that_refuses_pages_is_an_error_and_no_end_of_the_index() {
     let (code, message, hint) = error(try_reconcile(&mut db, "'t'"));
     assert_eq!(code, "58000", "{message}");
     assert!(message.contains("413") && hint.contains("audit_algolia.hosts"), "{message} {hint}");
+}
+
+#[test]
+fn a_key_that_allows_few_hits_reads_by_few() {
+    let (stage, mut db) = stage(Stage::builder().standin(|config| config.keys[0].max_hits = Some(7)));
+    stray(&stage, 30, 10);
+    assert_eq!(reconcile(&mut db, "'t'"), Found { checked: 100, orphaned: 30, ..Found::default() });
 }

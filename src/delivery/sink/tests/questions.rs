@@ -40,6 +40,19 @@ fn a_record_too_long_to_be_read_is_none_of_ours_and_hides_no_other() {
 }
 
 #[test]
+fn a_key_that_allows_few_hits_is_asked_for_few() {
+    let few = || {
+        let says = "Method not allowed with this API key (nbObjects > hitsPerPage)";
+        status(403, &serde_json::json!({"message": says, "status": 403}).to_string())
+    };
+    let prints = vec![print("1"), print("2"), print("3")];
+    let answers = vec![few(), found(&["1"]), found(&["2", "3"])];
+    assert_eq!(ask(&objects(&["1", "2", "3"]), answers), Ok(Told::Objects(prints)));
+    let refused = status(403, r#"{"message":"Method not allowed with this API key","status":403}"#);
+    assert_eq!(ask(&objects(&["1", "2"]), vec![refused]).unwrap_err().kind, TroubleKind::Rights);
+}
+
+#[test]
 fn what_a_gateway_finds_too_large_is_told() {
     let refused = || status(413, "<html>too large</html>");
     let answers = vec![refused(), found(&["1"]), refused()];
