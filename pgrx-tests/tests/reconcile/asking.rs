@@ -1,7 +1,10 @@
-//! Answers that are too long, and keys that allow little at a time.
+//! Answers that are too long, keys that allow little at a time, and sessions that wait for their turn.
 
-use audit_algolia_tests::stage::{Stage, StageBuilder};
+use std::sync::{Arc, Mutex};
+
+use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Times};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
@@ -67,4 +70,46 @@ fn a_key_that_allows_few_hits_reads_by_few() {
     let (stage, mut db) = stage(Stage::builder().standin(|config| config.keys[0].max_hits = Some(7)));
     stray(&stage, 30, 10);
     assert_eq!(reconcile(&mut db, "'t'"), Found { checked: 100, orphaned: 30, ..Found::default() });
+}
+
+#[test]
+fn another_worker_answers_when_one_has_its_hands_full() {
+    let (stage, mut db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
+    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Count(8)).reads());
+    db.batch_execute("set statement_timeout = '300ms'").unwrap();
+    wait_until("eight questions that nobody waits for", SOON, || {
+        drop(try_reconcile(&mut db, "'t'"));
+        stage.standin.in_hang() >= 8
+    });
+    db.batch_execute("set statement_timeout = '20s'").unwrap();
+    assert_eq!(reconcile(&mut db, "'t'"), well(100));
+}
+
+#[test]
+fn who_waits_long_for_a_turn_is_told() {
+    let (stage, _db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
+    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Always).reads());
+    let notices: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = notices.clone();
+    let mut config: postgres::Config =
+        stage.cluster.connection_string("postgres", "postgres").parse().unwrap();
+    config.notice_callback(move |notice| heard.lock().unwrap().push(notice.message().to_owned()));
+    let mut fifth = config.connect(postgres::NoTls).unwrap();
+    std::thread::scope(|scope| {
+        let mut askers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut db = stage.admin();
+                scope.spawn(move || reconcile(&mut db, "'t'"))
+            })
+            .collect();
+        wait_until("four questions", SOON, || stage.standin.in_hang() == 4);
+        askers.push(scope.spawn(move || reconcile(&mut fifth, "'t'")));
+        wait_until("a notice", SOON, || !notices.lock().unwrap().is_empty());
+        stage.standin.clear_faults();
+        for asker in askers {
+            assert_eq!(asker.join().unwrap(), well(100));
+        }
+    });
+    let notices = notices.lock().unwrap();
+    assert!(notices.len() == 1 && notices[0].contains("turn"), "{notices:?}");
 }
