@@ -12,7 +12,7 @@ use crate::delivery::question::{Question, Reply};
 use crate::ledger::{Stage, Wakes};
 use crate::mailbox::Found;
 use crate::pg::api::my_database;
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::shmem;
 
 /// Workers that were called are called again after so long; they may have died, or have been about to go.
@@ -44,6 +44,8 @@ impl Drop for Ticket {
 pub(super) struct Post {
     /// It has been said that there is a wait.
     told: Cell<bool>,
+    /// Whom to call first: all workers, once one alone has not come.
+    call: Cell<Call>,
 }
 
 impl Post {
@@ -85,7 +87,7 @@ impl Post {
     /// The whole answer; `Continue`: the question has to be put again.
     fn wait_for_answer(&self, ticket: &Ticket) -> Outcome<ControlFlow<Vec<u8>>> {
         let (mut answer, since, mut served_at, mut call) =
-            (Vec::new(), Instant::now(), Instant::now(), Some(Call::One));
+            (Vec::new(), Instant::now(), Instant::now(), Some(self.call.get()));
         loop {
             let Some(found) = shmem::mailbox().map(|mut mailbox| mailbox.look(ticket.0, &mut answer)) else {
                 return Ok(ControlFlow::Continue(()));
@@ -102,15 +104,15 @@ impl Post {
                 }
                 Found::Nothing => served_at = Instant::now(),
                 Found::Unread => {
-                    if call.is_some_and(call_workers) {
-                        served_at = Instant::now();
-                        self.tell_of_wait(since);
+                    if let Some(whom) = call {
+                        self.call.set(whom);
+                        if call_workers(whom) {
+                            served_at = Instant::now();
+                            self.tell_of_wait(since);
+                        }
                     }
                     if served_at.elapsed() > PATIENCE {
-                        return Err(nobody_reads(
-                        "no worker of audit_algolia serves this database, so nobody can read what Algolia has",
-                        "Check audit_algolia.workers and audit_algolia.databases, and that this server is no standby.",
-                    ));
+                        return Err(nobody_serves());
                     }
                 }
             }
@@ -121,20 +123,29 @@ impl Post {
 
     /// Says once that others are asking, when that takes long. It ends by itself: what hangs is given up after a while.
     fn tell_of_wait(&self, since: Instant) {
-        if since.elapsed() > PATIENCE && !self.told.replace(true) {
-            ereport!(
+        if since.elapsed() <= PATIENCE || self.told.replace(true) {
+            return;
+        }
+        ereport!(
             PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             "waiting for a turn to ask what Algolia has",
-            "As many questions of other calls are under way as there can be, or keep the workers of this database busy."
+            "Questions of other calls fill the mailbox, or keep the workers of this database busy."
         );
-        }
     }
 }
 
+fn nobody_serves() -> Box<Failure> {
+    nobody_reads(
+        "no worker of audit_algolia serves this database, so nobody can read what Algolia has",
+        "Check audit_algolia.workers and audit_algolia.databases, and that this server is no standby.",
+    )
+}
+
 /// Whom to call.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Call {
+    #[default]
     One,
     All,
 }
