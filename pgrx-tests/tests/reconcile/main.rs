@@ -9,6 +9,7 @@ mod asking;
 mod input;
 mod mirror;
 mod motion;
+mod room;
 mod support;
 mod tasks;
 mod trouble;
