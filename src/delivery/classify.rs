@@ -104,13 +104,24 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     Verdict::Rejected { reason, status, culprit: Culprit::Unknown }
 }
 
-/// Judges the response to a question. A 2xx counts only if `read` can make something of its body.
-///
-/// An index that does not exist holds nothing: `read` is given nothing then, and nothing else is.
-pub fn classify_read(response: &Response, now: SystemTime, read: impl FnOnce(&[u8]) -> bool) -> Verdict {
+/// What an answer to a question may consist of.
+#[derive(Clone, Copy, Debug)]
+pub enum Material<'a> {
+    /// The body of a success.
+    Body(&'a [u8]),
+    /// What Algolia says, in lower case, does not exist.
+    Absence(&'a str),
+}
+
+/// Judges the response to a question. It counts as an answer only if `read` can make one of it.
+pub fn classify_read(
+    response: &Response,
+    now: SystemTime,
+    read: impl FnOnce(Material<'_>) -> bool,
+) -> Verdict {
     let status = response.status;
     if (200..300).contains(&status) {
-        if !response.body.is_empty() && read(&response.body) {
+        if read(Material::Body(&response.body)) {
             return Verdict::Delivered { task_id: None };
         }
         let reason =
@@ -118,10 +129,14 @@ pub fn classify_read(response: &Response, now: SystemTime, read: impl FnOnce(&[u
         return Verdict::NextHost { reason, not_before: None };
     }
     let says = complaint(response).unwrap_or_default().to_ascii_lowercase();
-    if status == 404 && says.starts_with("index ") && says.ends_with("does not exist") && read(&[]) {
+    if status == 404 && !says.is_empty() && read(Material::Absence(&says)) {
         return Verdict::Delivered { task_id: None };
     }
     match refused(response, now) {
+        // "Method not allowed with this API key (nbObjects > hitsPerPage)": the key's maxHitsPerQuery allows fewer at a time.
+        Verdict::Blocked { reason, hint: MORE_RIGHTS, .. } if says.contains("hitsperpage") => {
+            Verdict::TooLarge { reason }
+        }
         Verdict::Blocked { reason, hint: MORE_RIGHTS | READABLE, status } => {
             Verdict::Blocked { reason, hint: MORE_RIGHTS_TO_READ, status }
         }
@@ -228,7 +243,7 @@ const READABLE: &str = "Let the API key write to this index.";
 
 /// The hint for a key that may not read records.
 pub(crate) const MORE_RIGHTS_TO_READ: &str =
-    "Give the API key the rights search and browse on the index, by which records are read back.";
+    "Give the API key the rights search and browse on the index besides addObject, by which records are read back.";
 
 fn hint(status: u16, message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();

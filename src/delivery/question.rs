@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use crate::delivery::transport::Method;
 use crate::record::Fingerprint;
 
-/// Records on one page of an index.
-const PAGE: usize = 1000;
+/// Most records on one page of an index.
+pub const PAGE: usize = 1000;
 
 /// Something to be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Question {
         filters: Option<String>,
         /// What the page before came with.
         cursor: Option<String>,
+        /// How many records a page has at most. A cursor remembers the first page's.
+        size: usize,
     },
     /// Whether what was sent to an index has been carried out up to a task.
     Task { index: String, task: i64 },
@@ -60,6 +62,8 @@ pub enum TroubleKind {
     Passing,
     /// The key may not read, or not this index.
     Rights,
+    /// The answer is too long, or the question: less may be asked at a time.
+    TooLong,
     /// Somebody has to change something else.
     Refused,
     /// Nothing is configured to ask with.
@@ -104,8 +108,8 @@ impl Question {
             }
             // All else is in the cursor.
             Question::Page { cursor: Some(cursor), .. } => json!({ "cursor": cursor }).to_string(),
-            Question::Page { filters, .. } => {
-                let mut body = json!({"hitsPerPage": PAGE, "attributesToRetrieve": ["objectID"]});
+            Question::Page { filters, size, .. } => {
+                let mut body = json!({"hitsPerPage": size, "attributesToRetrieve": ["objectID"]});
                 if let Some(filters) = filters {
                     body["filters"] = json!(filters);
                 }
@@ -115,8 +119,14 @@ impl Question {
         }
     }
 
-    /// The answer when there is no such index: it comes into being with its first record.
-    pub(super) fn of_nothing(&self) -> Answer {
+    /// The answer to a question about something of which Algolia says that it does not exist. An index comes into being
+    /// with its first record. A task is not to be waited for any more, whatever it is that is not there.
+    pub(super) fn of_absence(&self, says: &str) -> Option<Answer> {
+        let is_index = says.starts_with("index ") && says.ends_with("does not exist");
+        (is_index || matches!(self, Question::Task { .. })).then(|| self.of_nothing())
+    }
+
+    fn of_nothing(&self) -> Answer {
         match self {
             Question::Objects { ids, .. } => Answer::Objects(vec![None; ids.len()]),
             Question::Page { .. } => Answer::Page { ids: Vec::new(), cursor: None },
@@ -124,11 +134,14 @@ impl Question {
         }
     }
 
-    /// The answer when what there is cannot be what was sent.
-    pub(super) fn of_something_else(&self) -> Answer {
+    /// The answer when there is more than may be read of something that cannot be asked for in parts: one record as long
+    /// as that is none of ours.
+    pub(super) fn of_overflow(&self) -> Option<Answer> {
         match self {
-            Question::Objects { ids, .. } => Answer::Objects(vec![Some(Fingerprint::FOREIGN); ids.len()]),
-            other => other.of_nothing(),
+            Question::Objects { ids, .. } => {
+                Some(Answer::Objects(vec![Some(Fingerprint::FOREIGN); ids.len()]))
+            }
+            Question::Page { .. } | Question::Task { .. } => None,
         }
     }
 

@@ -13,6 +13,7 @@ fn page(cursor: Option<&str>) -> Question {
         prefix: "p:".to_owned(),
         filters: Some("\"ts\" >= 1".to_owned()),
         cursor: cursor.map(str::to_owned),
+        size: 500,
     }
 }
 
@@ -49,7 +50,7 @@ fn a_record_nested_deeply_is_read_all_the_same() {
 #[test]
 fn pages_follow_the_cursor_alone() {
     let first: serde_json::Value = serde_json::from_str(&page(None).body()).unwrap();
-    let wanted = json!({"hitsPerPage": 1000, "attributesToRetrieve": ["objectID"], "filters": "\"ts\" >= 1"});
+    let wanted = json!({"hitsPerPage": 500, "attributesToRetrieve": ["objectID"], "filters": "\"ts\" >= 1"});
     assert_eq!(first, wanted);
     assert_eq!(page(Some("c+=")).body(), r#"{"cursor":"c+="}"#);
     assert_eq!(page(None).path("a%2Fb"), "/1/indexes/a%2Fb/browse");
@@ -73,6 +74,23 @@ fn a_task_is_asked_for_without_a_body() {
     assert_eq!(question.read(br#"{"status":"published"}"#), Some(Answer::Task { published: true }));
     let pending = question.read(br#"{"status":"notPublished","pendingTask":true}"#);
     assert_eq!(pending, Some(Answer::Task { published: false }));
+}
+
+#[test]
+fn what_does_not_exist_answers_some_questions() {
+    let task = Question::Task { index: "a".to_owned(), task: 7 };
+    for (says, is_index) in [
+        ("index a does not exist", true),
+        ("index does not exist", true),
+        ("objectid does not exist", false),
+        ("no route matched with those values", false),
+    ] {
+        let nothing = Answer::Page { ids: Vec::new(), cursor: None };
+        assert_eq!(page(None).of_absence(says), is_index.then_some(nothing), "{says}");
+        let none = Answer::Objects(vec![None, None]);
+        assert_eq!(objects(&["1", "2"]).of_absence(says), is_index.then_some(none), "{says}");
+        assert_eq!(task.of_absence(says), Some(Answer::Task { published: true }), "{says}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the delivery needs to know, as one checked value.
 #![forbid(unsafe_code)]
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 pub use crate::delivery::host_url::{parse_hosts, HostUrl, HostsError};
@@ -79,6 +80,14 @@ impl Settings {
         of(self) == of(other) && self.api_key == other.api_key
     }
 
+    /// Where deliveries go, as a number other than 0: the tasks of one application mean nothing to another. Another key
+    /// leads to the same one.
+    pub fn destination(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.application_id, &self.hosts).hash(&mut hasher);
+        hasher.finish().max(1)
+    }
+
     /// The agent string, in the form of Algolia's clients:
     /// `Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)` and the suffix as one more segment.
     pub fn user_agent(&self) -> String {
@@ -122,6 +131,19 @@ mod tests {
         assert_eq!(settings.user_agent(), "Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)");
         settings.user_agent_suffix = "; my gateway (2)\r\nx-evil: 1".to_owned();
         assert!(settings.user_agent().ends_with("(15.18); my gateway (2)x-evil: 1"));
+    }
+
+    #[test]
+    fn another_application_or_host_is_another_destination_and_another_key_is_not() {
+        let with = |change: fn(&mut Settings)| {
+            let mut settings = for_tests();
+            change(&mut settings);
+            settings.destination()
+        };
+        let here = with(|_| ());
+        assert_eq!(with(|s| (s.api_key, s.compression) = (Secret::new("another"), false)), here);
+        assert_ne!(with(|s| s.application_id = "OTHER".into()), here);
+        assert_ne!(with(|s| s.hosts = parse_hosts("http://a:1").unwrap()), here);
     }
 
     #[test]

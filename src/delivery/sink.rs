@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::delivery::batch::{Batch, Endpoint};
-use crate::delivery::classify::{classify, classify_read, classify_settings, MORE_RIGHTS_TO_READ};
+use crate::delivery::classify::{classify, classify_read, classify_settings, Material, MORE_RIGHTS_TO_READ};
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
 pub use crate::delivery::outcome::{Outcome, Report};
@@ -77,6 +77,11 @@ impl<T: Transport> Sink<T> {
         })
     }
 
+    /// Where it delivers to, see [`Settings::destination`].
+    pub fn destination(&self) -> u64 {
+        self.settings.destination()
+    }
+
     /// Ends the deliveries under way at once, without success.
     pub fn shutdown(&self) {
         self.transport.shutdown();
@@ -118,8 +123,11 @@ impl<T: Transport> Sink<T> {
     pub fn ask(&self, question: &Question, clock: &dyn Clock) -> Reply {
         let answer: RefCell<Option<Answer>> = RefCell::default();
         let judge = |response: &Response, now| {
-            classify_read(response, now, |body| {
-                let read = if body.is_empty() { Some(question.of_nothing()) } else { question.read(body) };
+            classify_read(response, now, |material| {
+                let read = match material {
+                    Material::Body(body) => question.read(body),
+                    Material::Absence(says) => question.of_absence(says),
+                };
                 read.map(|read| *answer.borrow_mut() = Some(read)).is_some()
             })
         };
@@ -131,16 +139,18 @@ impl<T: Transport> Sink<T> {
         let outcome = unusable(question.index()).unwrap_or_else(|| self.walk(&mut delivery, clock));
         match (outcome, answer.take()) {
             (Outcome::Delivered { .. }, Some(answer)) => Ok(answer),
-            (Outcome::Rejected { status: 413, .. }, _) => self.ask_in_parts(question, clock),
+            (outcome @ Outcome::Rejected { status: 413, .. }, _) => match question.halves() {
+                Some(halves) => self.ask_in_parts(halves, clock),
+                None => {
+                    question.of_overflow().filter(|_| delivery.overflowed).ok_or_else(|| trouble(outcome))
+                }
+            },
             (outcome, _) => Err(trouble(outcome)),
         }
     }
 
-    /// Asks for less at a time. One record that is too long by itself is none of ours.
-    fn ask_in_parts(&self, question: &Question, clock: &dyn Clock) -> Reply {
-        let Some((one, other)) = question.halves() else {
-            return Ok(question.of_something_else());
-        };
+    /// Asks for less at a time.
+    fn ask_in_parts(&self, (one, other): (Question, Question), clock: &dyn Clock) -> Reply {
         match (self.ask(&one, clock)?, self.ask(&other, clock)?) {
             (Answer::Objects(mut one), Answer::Objects(other)) => {
                 one.extend(other);
@@ -183,6 +193,11 @@ fn trouble(outcome: Outcome) -> Trouble {
     let (kind, reason, hint) = match outcome {
         Outcome::Delivered { .. } => (TroubleKind::Passing, "internal error".to_owned(), ""),
         Outcome::Retry { reason, .. } => (TroubleKind::Passing, reason, ""),
+        Outcome::Rejected { reason, status: 413, .. } => (
+            TroubleKind::TooLong,
+            reason,
+            "Check audit_algolia.hosts and what stands before them; or compare less at a time, by since and until.",
+        ),
         Outcome::Rejected { reason, .. } => (TroubleKind::Refused, reason, "Check the name of the index."),
         Outcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {
             (TroubleKind::Rights, reason, hint)

@@ -48,6 +48,8 @@ pub struct Database {
     pub restart_at: Micros,
     /// The process that sends history.
     pub backfiller: Backfiller,
+    /// Where deliveries go, as a number; 0: there has been nowhere yet.
+    pub destination: u64,
 }
 
 impl Database {
@@ -67,6 +69,7 @@ impl Database {
         crashes: 0,
         restart_at: 0,
         backfiller: Backfiller::EMPTY,
+        destination: 0,
     };
 
     /// Whether somebody wants the database to itself.

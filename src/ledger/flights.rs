@@ -90,15 +90,6 @@ impl Ledger {
         self.lane(landed.lane as usize).map(|_| landed.lane as usize)
     }
 
-    /// What has arrived of a batch under way can be found in the index when this task has been carried out. Told before
-    /// its rows are deleted: whoever finds none of them in the queue knows of the task.
-    pub fn note_task(&mut self, worker: usize, flight: usize, task: i64) {
-        let lane = self.lane_of_flight(worker, flight).and_then(|lane| self.lane_at(lane));
-        if let Some(lane) = lane {
-            lane.last_task = lane.last_task.max(task);
-        }
-    }
-
     /// Where the lane of a batch under way is, if it has not been closed since.
     pub fn lane_of_flight(&self, worker: usize, flight: usize) -> Option<usize> {
         let lane = self.workers.get(worker)?.flights.get(flight)?.lane as usize;

@@ -95,8 +95,9 @@ pub struct Lane {
     pub dead_total: i64,
     pub repairs_total: i64,
     pub last_delivered_at: Micros,
-    /// The latest indexing task that an answer has named: when it is published, so is all that was delivered before.
-    pub last_task: i64,
+    /// The latest indexing task that an answer of the present destination has named: when it is published, so is all that
+    /// was delivered there before.
+    pub(super) last_task: i64,
     pub last_error: Text<400>,
     pub last_error_at: Micros,
     pub stats_reset: Micros,

@@ -22,16 +22,32 @@ fn owner(pid: i32) -> u32 {
     FIRST_SESSION + pid.unsigned_abs() % FIRST_SESSION
 }
 
+/// Why a session does not hold an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotHeld {
+    /// A version of it is on its way, or another session holds it.
+    Taken,
+    /// There is no room for it.
+    NoRoom,
+}
+
 impl Ledger {
-    /// Has a session hold an object of an index; nothing when a version of it is on its way, or there is no room.
-    pub fn begin_mend(&mut self, pid: i32, database: u32, index_id: i32, hash: i64) -> Option<Mend> {
+    /// Has a session hold an object of an index. However many sessions do so, and however long, half of the room is left
+    /// to the workers.
+    pub fn begin_mend(&mut self, pid: i32, database: u32, index_id: i32, hash: i64) -> Result<Mend, NotHeld> {
         // Without a lane nobody delivers, but one may be opened at any moment.
-        self.lane_mut(database, index_id)?;
-        let lane = self.find_lane(database, index_id)?;
+        self.lane_mut(database, index_id).ok_or(NotHeld::NoRoom)?;
+        let lane = self.find_lane(database, index_id).ok_or(NotHeld::NoRoom)?;
+        match self.objects.holder(lane as u32, hash) {
+            Some(holder) if holder == owner(pid) => return Ok(Mend { lane, hash }),
+            Some(_) => return Err(NotHeld::Taken),
+            None if self.objects.len() >= self.objects.capacity() / 2 => return Err(NotHeld::NoRoom),
+            None => (),
+        }
         match self.objects.claim(owner(pid), lane as u32, hash) {
-            Claim::Taken => Some(Mend { lane, hash }),
-            Claim::HeldBy(holder) if holder == owner(pid) => Some(Mend { lane, hash }),
-            Claim::HeldBy(_) | Claim::Full => None,
+            Claim::Taken => Ok(Mend { lane, hash }),
+            Claim::HeldBy(_) => Err(NotHeld::Taken),
+            Claim::Full => Err(NotHeld::NoRoom),
         }
     }
 

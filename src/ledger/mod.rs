@@ -26,6 +26,7 @@ mod probation;
 mod room;
 mod roster;
 mod settings;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -40,7 +41,7 @@ pub use doubt::Doubt;
 pub use extension::Duty;
 pub use flights::Landing;
 pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
-pub use mends::Mend;
+pub use mends::{Mend, NotHeld};
 pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};

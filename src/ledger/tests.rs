@@ -12,6 +12,7 @@ mod repairs;
 mod room;
 mod roster;
 mod settings;
+mod tasks;
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
 //! Points at which a test makes a process fail. Only the feature `failpoints` has them, which no release is built with.
 //!
 //! A file `audit_algolia.failpoint` in the data folder names a point and what happens there: `kill`, `stop` or `error`. Whoever
-//! gets there first removes the file, so that each order is carried out once.
+//! gets there first removes the file, so that each order is carried out once. Where something has to last too long for a
+//! test, the file says that it has.
 
 /// The process has come to a point.
 #[cfg(not(feature = "failpoints"))]
@@ -15,13 +16,10 @@ pub(super) fn reach(point: &str) {
     use nix::unistd::Pid;
     use pgrx::prelude::*;
 
-    // The data folder is every process's working directory.
-    const FILE: &str = "audit_algolia.failpoint";
-    let Ok(order) = std::fs::read_to_string(FILE) else { return };
-    let Some(action) = order.strip_prefix(point).and_then(|rest| rest.strip_prefix(' ')) else { return };
-    if std::fs::remove_file(FILE).is_err() {
+    let Some(action) = take_order(|order| order.strip_prefix(point)?.strip_prefix(' ').map(str::to_owned))
+    else {
         return;
-    }
+    };
     let signal = match action.trim() {
         "kill" => Some(Signal::SIGKILL),
         // Whoever gave the order has it go on.
@@ -37,4 +35,27 @@ pub(super) fn reach(point: &str) {
         PgSqlErrorCode::ERRCODE_DISK_FULL,
         format!("could not extend a file at failpoint {point}: No space left on device")
     );
+}
+
+/// Whether what is not to be waited for in a test is taken for over.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(super) fn is_ordered(_order: &str) -> bool {
+    false
+}
+
+/// Whether what is not to be waited for in a test is taken for over.
+#[cfg(feature = "failpoints")]
+pub(super) fn is_ordered(order: &str) -> bool {
+    take_order(|found| (found.trim() == order).then_some(())).is_some()
+}
+
+/// Takes the order that there is, if it is one that `read` wants.
+#[cfg(feature = "failpoints")]
+fn take_order<T>(read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    // The data folder is every process's working directory.
+    const FILE: &str = "audit_algolia.failpoint";
+    let order = read(&std::fs::read_to_string(FILE).ok()?)?;
+    std::fs::remove_file(FILE).ok()?;
+    Some(order)
 }

@@ -5,44 +5,47 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::ledger::{object_hash, Mend};
+use crate::ledger::{object_hash, Mend, NotHeld};
 use crate::pg::databases::my_database;
 use crate::pg::report::{failure, reported};
 use crate::pg::shmem;
 
-/// Most objects that a transaction can hold, a quarter of what there is room for.
+/// Most objects that a transaction can hold: half of what all together can, which is half of what there is room for.
 pub(super) const MOST: usize = crate::ledger::OBJECTS / 8;
 /// So many are let go of before others may have the ledger.
 const AT_A_TIME: usize = 1000;
 
 thread_local! {
     static HELD: Cell<Vec<Mend>> = const { Cell::new(Vec::new()) };
+    /// There was no room for an object.
+    static TURNED_AWAY: Cell<bool> = const { Cell::new(false) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Holds an object, told by what the queue knows it by; `false` when a version of it is on its way, or it is one too many.
+/// Holds an object, told by what the queue knows it by; `false` when a version of it is on its way, or there is no room.
 pub(super) fn hold(index_id: i32, object: &str) -> bool {
     if !REGISTERED.replace(true) {
         // SAFETY: a guarded function that lives as long as the library.
         unsafe { pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut()) };
     }
     let mut held = HELD.take();
-    let mend = (held.len() < MOST).then(|| begin(index_id, object)).flatten();
+    let mend = if held.len() < MOST { begin(index_id, object) } else { Err(NotHeld::NoRoom) };
     held.extend(mend);
     HELD.set(held);
-    mend.is_some()
+    if mend == Err(NotHeld::NoRoom) {
+        TURNED_AWAY.set(true);
+    }
+    mend.is_ok()
 }
 
-/// Whether the transaction can hold no more.
-pub(super) fn are_all_taken() -> bool {
-    let held = HELD.take();
-    let is_full = held.len() >= MOST;
-    HELD.set(held);
-    is_full
+/// Whether there was no room for an object in this transaction, since this was last asked.
+pub(super) fn were_too_many() -> bool {
+    TURNED_AWAY.take()
 }
 
-fn begin(index_id: i32, object: &str) -> Option<Mend> {
-    shmem::ledger()?.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
+fn begin(index_id: i32, object: &str) -> Result<Mend, NotHeld> {
+    let mut ledger = shmem::ledger().ok_or(NotHeld::NoRoom)?;
+    ledger.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
 }
 
 fn my_pid() -> i32 {
@@ -72,6 +75,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         }
         // What has been queued can be seen now, or never will be. Nothing here raises.
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT => {
+            TURNED_AWAY.set(false);
             for mends in HELD.take().chunks(AT_A_TIME) {
                 let wakes =
                     shmem::ledger().map(|mut ledger| ledger.end_mends(my_pid(), my_database(), mends));

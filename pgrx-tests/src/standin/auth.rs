@@ -19,6 +19,8 @@ pub(super) struct Caller {
     restricted_to: Option<Vec<String>>,
     /// From a secured key: filters that are added to every query.
     pub(super) filters: Option<String>,
+    /// The most hits and objects that one request may ask for.
+    pub(super) max_hits: Option<usize>,
 }
 
 impl Caller {
@@ -59,7 +61,13 @@ pub(super) fn identify(
 }
 
 fn plain(key: &ApiKey) -> Caller {
-    Caller { acl: key.acl.clone(), indexes: key.indexes.clone(), restricted_to: None, filters: None }
+    Caller {
+        acl: key.acl.clone(),
+        indexes: key.indexes.clone(),
+        restricted_to: None,
+        filters: None,
+        max_hits: key.max_hits,
+    }
 }
 
 /// A secured key is base64 of the hex HMAC-SHA-256 of its parameters under a parent key, then the parameters.

@@ -32,7 +32,8 @@ pub(super) fn browse(
     params.remove("cursor");
     let search = Search::new(&params, caller)?;
     let found = search.matches(index);
-    let per_page = search.number(index, "hitsPerPage", 1000).clamp(1, 1000);
+    let most = caller.max_hits.unwrap_or(1000).clamp(1, 1000);
+    let per_page = search.number(index, "hitsPerPage", 1000).clamp(1, most);
     // Records may have come or gone since the last page: go on behind its last record, if it is still there.
     let behind = after.and_then(|last: String| found.iter().position(|(id, _)| **id == last));
     let start = behind.map_or(at, |place| place + 1);

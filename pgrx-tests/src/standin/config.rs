@@ -30,13 +30,15 @@ pub struct ApiKey {
     pub acl: Vec<String>,
     /// Patterns of the indices it may touch, with `*` at the start, the end or both; empty means all.
     pub indexes: Vec<String>,
+    /// The most hits and objects that one request may ask for; nothing means no limit.
+    pub max_hits: Option<usize>,
 }
 
 impl ApiKey {
     /// A key with the given permissions on all indices.
     pub fn new(key: &str, acl: &[&str]) -> Self {
         let acl = acl.iter().map(|name| (*name).to_owned()).collect();
-        ApiKey { key: key.to_owned(), acl, indexes: Vec::new() }
+        ApiKey { key: key.to_owned(), acl, indexes: Vec::new(), max_hits: None }
     }
 
     /// The same key, restricted to the indices that match one of the patterns.

@@ -71,6 +71,9 @@ fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) 
     if wanted.len() > 1000 {
         return Err(Refusal::bad("Too many objects requested, the maximum is 1000"));
     }
+    if caller.max_hits.is_some_and(|most| wanted.len() > most) {
+        return Err(Refusal::new(403, "Method not allowed with this API key (nbObjects > hitsPerPage)"));
+    }
     let (mut results, mut message) = (Vec::with_capacity(wanted.len()), None);
     for item in wanted {
         let (name, id) = (text(item, "indexName")?, text(item, "objectID")?);

@@ -5,8 +5,11 @@
 mod client;
 
 mod append;
+mod asking;
 mod input;
 mod mirror;
 mod motion;
+mod room;
 mod support;
+mod tasks;
 mod trouble;

@@ -27,7 +27,7 @@ pub(super) fn explain(error: Error, request: &Request<'_>) -> TransportError {
             TransportError::BodyTooLarge(format!("answer is longer than {limit} bytes"))
         }
         Error::LargeResponseHeader(..) => {
-            TransportError::BodyTooLarge("header of the answer is too long".to_owned())
+            TransportError::Other("header of the answer is too long".to_owned())
         }
         Error::Decompress(..) => TransportError::Other("answer cannot be decompressed".to_owned()),
         Error::Protocol(_) => TransportError::Other("answer is not HTTP".to_owned()),

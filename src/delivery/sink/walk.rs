@@ -30,6 +30,8 @@ pub(super) struct Delivery<'a> {
     judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
     /// It is a question.
     pub(super) reads: bool,
+    /// There was more of an answer than may be read.
+    pub(super) overflowed: bool,
     request_id: String,
     gzip: Option<Vec<u8>>,
     pub(super) host: String,
@@ -54,6 +56,7 @@ impl<'a> Delivery<'a> {
             response_limit,
             judge,
             reads: false,
+            overflowed: false,
             request_id: String::new(),
             gzip: None,
             host: String::new(),
@@ -112,6 +115,7 @@ impl<T: Transport> Sink<T> {
                 },
                 // No fault of the host: it was asked for too much.
                 Err(TransportError::BodyTooLarge(reason)) if delivery.reads => {
+                    delivery.overflowed = true;
                     (HostResult::Answered, Step::Done(too_large(reason)))
                 }
                 Err(TransportError::Closed) => {

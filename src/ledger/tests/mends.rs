@@ -1,4 +1,4 @@
-//! Objects held by sessions, and the tasks that tell when the index has what was delivered.
+//! Objects held by sessions.
 
 use super::*;
 
@@ -10,8 +10,8 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
     let mend = ledger.begin_mend(PID, DB, 1, 77).expect("a lane is opened where there is none");
     let lane = ledger.find_lane(DB, 1).unwrap();
     ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
-    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), Some(mend), "once more by the same session");
-    assert_eq!(ledger.begin_mend(PID + 1, DB, 1, 77), None);
+    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), Ok(mend), "once more by the same session");
+    assert_eq!(ledger.begin_mend(PID + 1, DB, 1, 77), Err(NotHeld::Taken));
 
     let (_, span, ..) = next_span(&mut ledger, HUNGRY, 0).unwrap();
     assert!(matches!(ledger.claim_object(0, lane, 77, 2048), Claim::HeldBy(_)));
@@ -25,7 +25,7 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
     assert_eq!(wakes.iter().count(), 1);
     assert!(next_span(&mut ledger, HUNGRY, 0).is_some_and(|(_, span, ..)| span.lo <= 2048 && span.hi >= 2048));
     assert_eq!(ledger.claim_object(0, lane, 77, 2048), Claim::Taken);
-    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), None, "a version is on its way");
+    assert_eq!(ledger.begin_mend(PID, DB, 1, 77), Err(NotHeld::Taken), "a version is on its way");
     ledger.end_mends(PID, DB, &[mend]);
     assert!(
         matches!(ledger.claim_object(0, lane, 77, 2048), Claim::HeldBy(1)),
@@ -34,15 +34,18 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
 }
 
 #[test]
-fn the_latest_task_is_known_before_its_batch_has_landed() {
+fn sessions_leave_half_of_the_room_to_workers() {
     let mut ledger = ledger(1);
-    ledger.publish(7, DB, &[queued(1, 2048, 2048)], 0);
-    next_span(&mut ledger, HUNGRY, 0).unwrap();
+    let half = (OBJECTS / 4) as i64;
+    let mends: Vec<Mend> =
+        (0..half).map(|hash| ledger.begin_mend(PID + (hash % 4) as i32, DB, 1, hash).unwrap()).collect();
+    assert_eq!(ledger.begin_mend(PID, DB, 1, half), Err(NotHeld::NoRoom));
+    assert_eq!(ledger.begin_mend(PID, DB, 1, 0), Ok(mends[0]), "what it holds already");
     let lane = ledger.find_lane(DB, 1).unwrap();
-    let flight = fly(&mut ledger, 0, lane, &[2048], None);
-    ledger.note_task(0, flight, 12);
-    ledger.note_task(0, flight, 11);
-    assert_eq!(ledger.lane(lane).unwrap().last_task, 12);
-    ledger.settled(0, flight, &[2048], 0);
-    assert_eq!(ledger.lane(lane).unwrap().last_task, 12);
+    for hash in half..2 * half {
+        assert_eq!(ledger.claim_object(0, lane, hash, 2048), Claim::Taken);
+    }
+    assert_eq!(ledger.claim_object(0, lane, 2 * half, 2048), Claim::Full);
+    ledger.end_mends(PID, DB, &mends);
+    assert_eq!(ledger.begin_mend(PID, DB, 1, 2 * half), Err(NotHeld::NoRoom), "workers need it all");
 }

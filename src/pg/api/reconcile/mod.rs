@@ -138,10 +138,14 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
         total.orphaned += found.orphaned;
         total.repaired += found.repaired;
     }
-    if holds::are_all_taken() {
+    if holds::were_too_many() {
         failure(
             PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("one transaction can mend {} records of mirrored tables at most", holds::MOST),
+            format!(
+                "not all records could be mended: one transaction can mend {} of mirrored tables, and all together {}",
+                holds::MOST,
+                2 * holds::MOST
+            ),
             "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
         )
         .warn();

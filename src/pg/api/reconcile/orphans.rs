@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
+use super::inquiry::TooLong;
 use super::suspects::{Expects, Suspect};
 use super::{Comparison, Window};
+use crate::delivery::question::PAGE;
 use crate::pg::capture::{identity_of_id, Key};
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
@@ -49,8 +51,21 @@ impl Comparison<'_> {
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
         let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part));
         let (mut objects, mut suspects, mut cursor) = (Vec::new(), Vec::new(), None);
+        let (mut size, mut has_settled) = (PAGE, false);
         loop {
-            let (ids, next) = self.inquiry.page(&prefix, filters.as_deref(), cursor)?;
+            let (ids, next) = match self.inquiry.page((&prefix, filters.as_deref()), cursor, size)? {
+                Ok(page) => page,
+                // The cursor remembers how many ids a page has, so all begins anew: unless orphans have been counted,
+                // which would be counted twice.
+                Err(TooLong(error)) if size == 1 || has_settled => return Err(error),
+                Err(TooLong(_)) => {
+                    size /= 2;
+                    cursor = None;
+                    objects.clear();
+                    suspects.clear();
+                    continue;
+                }
+            };
             let ours = ids.into_iter().filter(|id| !neighbours.iter().any(|one| one.may_own(id, &prefix)));
             objects.extend(ours.map(|id| self.object(id, is_hidden)));
             let is_over = next.is_none();
@@ -65,6 +80,7 @@ impl Comparison<'_> {
             }
             if is_over || Suspect::are_many(&suspects) {
                 self.settle(std::mem::take(&mut suspects))?;
+                has_settled = true;
             }
             if is_over {
                 return Ok(());

@@ -31,7 +31,12 @@ impl Flow {
                     Sink::new(settings.clone(), client, self.dice.u64(..)).map_err(|error| error.to_string())
                 });
             match made {
-                Ok(sink) => self.sink = Some(Arc::new(sink)),
+                Ok(sink) => {
+                    if let Some(mut ledger) = shmem::ledger() {
+                        ledger.goes_to(self.database, sink.destination());
+                    }
+                    self.sink = Some(Arc::new(sink));
+                }
                 Err(reason) => ereport!(
                     PgLogLevel::WARNING,
                     PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,

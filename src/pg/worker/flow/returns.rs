@@ -136,7 +136,9 @@ impl Flow {
     fn note_tasks(&self, landed: &[Landed]) {
         if let Some(mut ledger) = shmem::ledger() {
             for batch in landed {
-                batch.task.into_iter().for_each(|task| ledger.note_task(self.slot, batch.flight, task));
+                if let Some(task) = batch.task {
+                    ledger.note_task(self.slot, batch.flight, task, batch.cargo.sink.destination());
+                }
             }
         }
     }

@@ -1,0 +1,115 @@
+//! Answers that are too long, keys that allow little at a time, and sessions that wait for their turn.
+
+use std::sync::{Arc, Mutex};
+
+use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
+use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Times};
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+use serde_json::json;
+
+use crate::support::{error, reconcile, try_reconcile, wait_for_empty_queue, well, write, Found};
+
+/// A stage with a hundred rows, delivered, of a mirrored table.
+fn stage(builder: StageBuilder) -> (Stage, Client) {
+    let stage = builder.start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id text primary key, v text);
+         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
+         insert into t select n, 'x' from generate_series(1, 100) as n",
+    )
+    .unwrap();
+    stage.wait_for_records("t", 100);
+    wait_for_empty_queue(&mut db);
+    (stage, db)
+}
+
+/// Writes so many records without a row to the index, whose ids are so long; they are behind all others.
+fn stray(stage: &Stage, count: usize, bytes: usize) {
+    let records: Vec<_> =
+        (0..count).map(|n| json!({"objectID": format!("x{n:0width$}", width = bytes - 1)})).collect();
+    write(stage, "t", "addObject", &records);
+}
+
+#[test]
+fn ids_too_long_for_one_answer_are_read_by_fewer_at_a_time() {
+    let (stage, mut db) = stage(Stage::builder());
+    stray(&stage, 1000, 6000);
+    let found = Found { checked: 100, orphaned: 1000, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t'"), found);
+}
+
+#[test]
+fn a_later_page_that_is_too_long_begins_the_search_anew() {
+    let (stage, mut db) = stage(Stage::builder());
+    // The first page has the rows' records and short ids: nothing of it is counted twice.
+    stray(&stage, 900, 10);
+    let long: Vec<_> = (0..1000).map(|n| json!({"objectID": format!("y{n:05999}")})).collect();
+    write(&stage, "t", "addObject", &long);
+    let found = Found { checked: 100, orphaned: 1900, repaired: 1900, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
+    wait_for_empty_queue(&mut db);
+    assert_eq!(reconcile(&mut db, "'t'"), well(100));
+}
+
+#[test]
+fn a_gateway_that_refuses_pages_is_an_error_and_no_end_of_the_index() {
+    let (stage, mut db) = stage(Stage::builder());
+    stray(&stage, 1, 10);
+    let fault =
+        Fault::Status { code: 413, body: FaultBody::Html("too large".to_owned()), headers: Vec::new() };
+    stage.standin.inject(FaultRule::new(fault, Times::Always).reads().index("t"));
+    let (code, message, hint) = error(try_reconcile(&mut db, "'t'"));
+    assert_eq!(code, "58000", "{message}");
+    assert!(message.contains("413") && hint.contains("audit_algolia.hosts"), "{message} {hint}");
+}
+
+#[test]
+fn a_key_that_allows_few_hits_reads_by_few() {
+    let (stage, mut db) = stage(Stage::builder().standin(|config| config.keys[0].max_hits = Some(7)));
+    stray(&stage, 30, 10);
+    assert_eq!(reconcile(&mut db, "'t'"), Found { checked: 100, orphaned: 30, ..Found::default() });
+}
+
+#[test]
+fn another_worker_answers_when_one_has_its_hands_full() {
+    let (stage, mut db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
+    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Count(8)).reads());
+    db.batch_execute("set statement_timeout = '300ms'").unwrap();
+    wait_until("eight questions that nobody waits for", SOON, || {
+        drop(try_reconcile(&mut db, "'t'"));
+        stage.standin.in_hang() >= 8
+    });
+    db.batch_execute("set statement_timeout = '20s'").unwrap();
+    assert_eq!(reconcile(&mut db, "'t'"), well(100));
+}
+
+#[test]
+fn who_waits_long_for_a_turn_is_told() {
+    let (stage, _db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
+    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Always).reads());
+    let notices: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = notices.clone();
+    let mut config: postgres::Config =
+        stage.cluster.connection_string("postgres", "postgres").parse().unwrap();
+    config.notice_callback(move |notice| heard.lock().unwrap().push(notice.message().to_owned()));
+    let mut fifth = config.connect(postgres::NoTls).unwrap();
+    std::thread::scope(|scope| {
+        let mut askers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut db = stage.admin();
+                scope.spawn(move || reconcile(&mut db, "'t'"))
+            })
+            .collect();
+        wait_until("four questions", SOON, || stage.standin.in_hang() == 4);
+        askers.push(scope.spawn(move || reconcile(&mut fifth, "'t'")));
+        wait_until("a notice", SOON, || !notices.lock().unwrap().is_empty());
+        stage.standin.clear_faults();
+        for asker in askers {
+            assert_eq!(asker.join().unwrap(), well(100));
+        }
+    });
+    let notices = notices.lock().unwrap();
+    assert!(notices.len() == 1 && notices[0].contains("turn"), "{notices:?}");
+}

@@ -1,0 +1,70 @@
+//! Questions: what is asked in parts, and what cannot be answered.
+
+use super::*;
+use crate::delivery::question::Answer as Told;
+use crate::record::Fingerprint;
+
+fn objects(ids: &[&str]) -> Question {
+    Question::Objects { index: "a".to_owned(), ids: ids.iter().map(|id| (*id).to_owned()).collect() }
+}
+
+fn page() -> Question {
+    Question::Page { index: "a".to_owned(), prefix: String::new(), filters: None, cursor: None, size: 1000 }
+}
+
+fn too_long() -> Answer {
+    Err(TransportError::BodyTooLarge("answer is longer than 9 bytes".into()))
+}
+
+fn found(ids: &[&str]) -> Answer {
+    let results: Vec<_> = ids.iter().map(|id| serde_json::json!({"objectID": id})).collect();
+    status(200, &serde_json::json!({ "results": results }).to_string())
+}
+
+fn print(id: &str) -> Option<Fingerprint> {
+    Some(Fingerprint::of(&serde_json::json!({"objectID": id}).to_string()))
+}
+
+fn ask(question: &Question, answers: Vec<Answer>) -> Reply {
+    let stage = stage(answers);
+    let reply = stage.sink.ask(question, &SystemClock);
+    assert!(stage.script.answers.lock().unwrap().is_empty(), "all is asked");
+    reply
+}
+
+#[test]
+fn a_record_too_long_to_be_read_is_none_of_ours_and_hides_no_other() {
+    let answers = vec![too_long(), found(&["1"]), too_long(), too_long(), found(&["3"])];
+    let prints = vec![print("1"), Some(Fingerprint::FOREIGN), print("3")];
+    assert_eq!(ask(&objects(&["1", "2", "3"]), answers), Ok(Told::Objects(prints)));
+}
+
+#[test]
+fn a_key_that_allows_few_hits_is_asked_for_few() {
+    let few = || {
+        let says = "Method not allowed with this API key (nbObjects > hitsPerPage)";
+        status(403, &serde_json::json!({"message": says, "status": 403}).to_string())
+    };
+    let prints = vec![print("1"), print("2"), print("3")];
+    let answers = vec![few(), found(&["1"]), found(&["2", "3"])];
+    assert_eq!(ask(&objects(&["1", "2", "3"]), answers), Ok(Told::Objects(prints)));
+    let refused = status(403, r#"{"message":"Method not allowed with this API key","status":403}"#);
+    assert_eq!(ask(&objects(&["1", "2"]), vec![refused]).unwrap_err().kind, TroubleKind::Rights);
+}
+
+#[test]
+fn what_a_gateway_finds_too_large_is_told() {
+    let refused = || status(413, "<html>too large</html>");
+    let answers = vec![refused(), found(&["1"]), refused()];
+    for (question, answers) in [
+        (objects(&["1", "2"]), answers),
+        (page(), vec![refused()]),
+        (page(), vec![too_long()]),
+        (Question::Task { index: "a".to_owned(), task: 7 }, vec![refused()]),
+        (Question::Task { index: "a".to_owned(), task: 7 }, vec![too_long()]),
+    ] {
+        let trouble = ask(&question, answers).unwrap_err();
+        assert_eq!(trouble.kind, TroubleKind::TooLong, "{question:?}");
+        assert!(trouble.reason.contains("413") || trouble.reason.contains("longer"), "{trouble:?}");
+    }
+}
