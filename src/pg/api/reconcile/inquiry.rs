@@ -28,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a task is waited for. Algolia's own clients give up sooner; but a task that was lost is waited for by nobody else.
 const INDEXING: Duration = Duration::from_secs(600);
 
+/// The ids on a page of an index, and what leads to the next one.
+type Page = (Vec<String>, Option<String>);
+
 /// A page is too long; the error if it cannot be shorter.
 pub(super) struct TooLong(pub(super) Box<Failure>);
 
@@ -98,7 +101,7 @@ impl Inquiry {
         (prefix, filters): (&str, Option<&str>),
         cursor: Option<String>,
         size: usize,
-    ) -> Outcome<Result<(Vec<String>, Option<String>), TooLong>> {
+    ) -> Outcome<Result<Page, TooLong>> {
         let (index, prefix) = (self.index.clone(), prefix.to_owned());
         let question = Question::Page { index, prefix, filters: filters.map(str::to_owned), cursor, size };
         match self.reply(&question)? {

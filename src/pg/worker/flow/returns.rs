@@ -1,11 +1,11 @@
 //! What becomes of a batch when its answer is there: deleted, buried, or given back with a reason.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgrx::prelude::*;
 
+use super::landed::{Landed, Reverse};
 use super::{complain, now, Cargo, Flow, Index, PAUSE};
 use crate::delivery::couriers::{Collected, Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
@@ -18,94 +18,6 @@ use crate::pg::{guc, shmem};
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
 /// Should the refused records be at fault after all, those that come later wait for them no longer than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
-
-/// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
-struct Landed {
-    flight: usize,
-    cargo: Cargo,
-    /// All rows of the batch have arrived.
-    whole: bool,
-    /// If not: those that have.
-    parts: Vec<i64>,
-    dead: Vec<Dead>,
-    /// Refused rows that are tried again, and when.
-    waiting: Vec<(i64, Micros)>,
-    /// What Algolia has said of the latest of the refused ones.
-    complaint: Option<String>,
-    setback: Option<Reverse>,
-    /// The indexing task of what has arrived.
-    task: Option<i64>,
-    /// How many older versions of its objects were deleted.
-    superseded: i64,
-    /// A request of the batch may still be executed: until when its objects are held. Their versions stay in the queue
-    /// until one has been delivered without doubt; should the server crash meanwhile, they tell of the doubt.
-    held_until: Option<Micros>,
-}
-
-/// Why rows are given back.
-struct Reverse {
-    kind: Setback,
-    reason: String,
-    at_least: Duration,
-}
-
-impl Landed {
-    fn delivered(&self) -> &[i64] {
-        if self.whole {
-            &self.cargo.ids
-        } else {
-            &self.parts
-        }
-    }
-
-    /// Of a batch that may be executed once more, versions do not count as delivered.
-    fn doubt_versions(&mut self) {
-        if self.held_until.is_none() {
-            return;
-        }
-        let delivered = std::mem::take(&mut self.whole).then(|| self.cargo.ids.clone());
-        let delivered: HashSet<i64> =
-            delivered.unwrap_or_else(|| std::mem::take(&mut self.parts)).into_iter().collect();
-        let rows = self.cargo.ids.iter().zip(&self.cargo.objects);
-        self.parts = rows
-            .filter(|(id, object)| object.is_none() && delivered.contains(id))
-            .map(|(id, _)| *id)
-            .collect();
-    }
-
-    /// What is to be deleted.
-    fn to_settle(&self, may_have_dead: bool) -> Delivered {
-        let mut settled = Delivered { index_id: self.cargo.index_id, ..Delivered::default() };
-        if self.cargo.objects.iter().all(Option::is_none) {
-            settled.ids = self.delivered().to_vec();
-            return settled;
-        }
-        let delivered: HashSet<i64> = self.delivered().iter().copied().collect();
-        for (id, object) in self.cargo.ids.iter().zip(&self.cargo.objects) {
-            match object {
-                _ if !delivered.contains(id) => (),
-                None => settled.ids.push(*id),
-                Some(object) => {
-                    settled.objects.push(object.clone());
-                    settled.versions.push(*id);
-                }
-            }
-        }
-        settled.may_have_dead = may_have_dead && !settled.versions.is_empty();
-        settled
-    }
-
-    /// Whether Algolia has judged records. Those that were too large have not been sent.
-    fn is_judged(&self) -> bool {
-        let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
-        are_refused || !self.delivered().is_empty()
-    }
-
-    /// How many rows were refused.
-    fn refused(&self) -> usize {
-        self.dead.len() + self.waiting.len()
-    }
-}
 
 impl Flow {
     pub(super) fn settle_returns(&mut self) {

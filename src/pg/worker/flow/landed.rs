@@ -1,0 +1,96 @@
+//! A batch that is back: which of its rows are done with, and which are given back.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Cargo;
+use crate::ledger::{Micros, Setback};
+use crate::pg::worker::settle::{Dead, Delivered};
+
+/// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
+pub(super) struct Landed {
+    pub(super) flight: usize,
+    pub(super) cargo: Cargo,
+    /// All rows of the batch have arrived.
+    pub(super) whole: bool,
+    /// If not: those that have.
+    pub(super) parts: Vec<i64>,
+    pub(super) dead: Vec<Dead>,
+    /// Refused rows that are tried again, and when.
+    pub(super) waiting: Vec<(i64, Micros)>,
+    /// What Algolia has said of the latest of the refused ones.
+    pub(super) complaint: Option<String>,
+    pub(super) setback: Option<Reverse>,
+    /// The indexing task of what has arrived.
+    pub(super) task: Option<i64>,
+    /// How many older versions of its objects were deleted.
+    pub(super) superseded: i64,
+    /// A request of the batch may still be executed: until when its objects are held. Their versions stay in the queue
+    /// until one has been delivered without doubt; should the server crash meanwhile, they tell of the doubt.
+    pub(super) held_until: Option<Micros>,
+}
+
+/// Why rows are given back.
+pub(super) struct Reverse {
+    pub(super) kind: Setback,
+    pub(super) reason: String,
+    pub(super) at_least: Duration,
+}
+
+impl Landed {
+    pub(super) fn delivered(&self) -> &[i64] {
+        if self.whole {
+            &self.cargo.ids
+        } else {
+            &self.parts
+        }
+    }
+
+    /// Of a batch that may be executed once more, versions do not count as delivered.
+    pub(super) fn doubt_versions(&mut self) {
+        if self.held_until.is_none() {
+            return;
+        }
+        let delivered = std::mem::take(&mut self.whole).then(|| self.cargo.ids.clone());
+        let delivered: HashSet<i64> =
+            delivered.unwrap_or_else(|| std::mem::take(&mut self.parts)).into_iter().collect();
+        let rows = self.cargo.ids.iter().zip(&self.cargo.objects);
+        self.parts = rows
+            .filter(|(id, object)| object.is_none() && delivered.contains(id))
+            .map(|(id, _)| *id)
+            .collect();
+    }
+
+    /// What is to be deleted.
+    pub(super) fn to_settle(&self, may_have_dead: bool) -> Delivered {
+        let mut settled = Delivered { index_id: self.cargo.index_id, ..Delivered::default() };
+        if self.cargo.objects.iter().all(Option::is_none) {
+            settled.ids = self.delivered().to_vec();
+            return settled;
+        }
+        let delivered: HashSet<i64> = self.delivered().iter().copied().collect();
+        for (id, object) in self.cargo.ids.iter().zip(&self.cargo.objects) {
+            match object {
+                _ if !delivered.contains(id) => (),
+                None => settled.ids.push(*id),
+                Some(object) => {
+                    settled.objects.push(object.clone());
+                    settled.versions.push(*id);
+                }
+            }
+        }
+        settled.may_have_dead = may_have_dead && !settled.versions.is_empty();
+        settled
+    }
+
+    /// Whether Algolia has judged records. Those that were too large have not been sent.
+    pub(super) fn is_judged(&self) -> bool {
+        let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
+        are_refused || !self.delivered().is_empty()
+    }
+
+    /// How many rows were refused.
+    pub(super) fn refused(&self) -> usize {
+        self.dead.len() + self.waiting.len()
+    }
+}
