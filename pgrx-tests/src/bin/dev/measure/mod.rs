@@ -19,6 +19,7 @@ mod scale;
 mod scaling;
 mod spread;
 mod standin;
+mod turns;
 mod world;
 
 use std::fs;

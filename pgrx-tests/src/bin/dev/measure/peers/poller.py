@@ -1,7 +1,7 @@
 """A polling service as one writes it: claims the newest thousand, sends them with Algolia's client, deletes them.
 
-Argument: the options as JSON. Prints the backend's process, waits for a line, works, and prints rows and seconds; ends
-with its input.
+Argument: the options as JSON. Works off what is there, prints the backend's process, waits for a line, works off what is
+there then, and prints rows and seconds; ends with its input.
 """
 
 import json
@@ -21,20 +21,28 @@ db = psycopg.connect(options["connection"])
 # Prepares the two statements at once, and not only when they come for the fifth time.
 db.prepare_threshold = 0
 db.execute("SET synchronous_commit = off")
+
+
+def work():
+    rows = 0
+    while True:
+        claimed = db.execute(
+            "SELECT id, record FROM polled_queue ORDER BY id DESC LIMIT 1000 FOR UPDATE SKIP LOCKED"
+        ).fetchall()
+        if claimed:
+            requests = [{"action": "addObject", "body": json.loads(record)} for _, record in claimed]
+            client.batch("polled", {"requests": requests})
+            db.execute("DELETE FROM polled_queue WHERE id = ANY(%s)", ([id for id, _ in claimed],))
+        db.commit()
+        if not claimed:
+            return rows
+        rows += len(claimed)
+
+
+work()
 print(db.info.backend_pid, flush=True)
 sys.stdin.readline()
-
-started, rows = time.monotonic(), 0
-while True:
-    claimed = db.execute(
-        "SELECT id, record FROM polled_queue ORDER BY id DESC LIMIT 1000 FOR UPDATE SKIP LOCKED"
-    ).fetchall()
-    if not claimed:
-        break
-    requests = [{"action": "addObject", "body": json.loads(record)} for _, record in claimed]
-    client.batch("polled", {"requests": requests})
-    db.execute("DELETE FROM polled_queue WHERE id = ANY(%s)", ([id for id, _ in claimed],))
-    db.commit()
-    rows += len(claimed)
+started = time.monotonic()
+rows = work()
 print(rows, time.monotonic() - started, flush=True)
 sys.stdin.readline()
