@@ -23,7 +23,7 @@ use super::world::{World, POOL};
 use super::Site;
 use crate::interrupt;
 
-/// Other processes' log is nobody's cost here, and neither are the pages that are logged as a whole after a checkpoint:
+/// What autovacuum logs is nobody's cost here, and neither are the pages that are logged as a whole after a checkpoint:
 /// there is none from one [`clear`] to the next.
 const SETTINGS: [(&str, &str); 2] = [("autovacuum", "off"), ("max_wal_size", "16GB")];
 
@@ -75,6 +75,10 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
             }
         }
     }
+    let settings = SETTINGS.map(|(name, value)| format!("{name} = {value}")).join(" and ");
+    report.note(format!(
+        "Capture is measured with {settings}; tables and queues are new for each shape of rows."
+    ));
     tell::tell(&costs, scale, &variants, report);
     Ok(())
 }

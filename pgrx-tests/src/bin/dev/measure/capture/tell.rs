@@ -119,10 +119,7 @@ fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
         || "pages logged as a whole after a checkpoint were not counted on this server".to_owned(),
         |most| format!("at most {} pages a row of it were logged as a whole after a checkpoint", short(most)),
     );
-    let legend = format!(
-        "Bytes a row of the table itself, and what capture adds to them. Tables and queues are new for all, and \
-         autovacuum is off; {images}.",
-    );
+    let legend = format!("Bytes a row of the table itself, and what capture adds to them; {images}.",);
     report.table(format!("WAL of {}", shape.name()), legend, lines);
 }
 
