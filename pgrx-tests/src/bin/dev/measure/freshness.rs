@@ -41,6 +41,10 @@ impl Delays {
         percentile(&self.from_commit, percent).unwrap_or(f64::NAN)
     }
 
+    fn since_start(&self, percent: f64) -> f64 {
+        percentile(&self.from_insert, percent).unwrap_or(f64::NAN)
+    }
+
     /// Rows that arrived before their commit had returned to the writer.
     fn ahead(&self) -> usize {
         self.from_commit.iter().filter(|delay| **delay == 0.0).count()
@@ -80,15 +84,17 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
         behind.from_commit.len(),
     ));
     for percent in [50.0, 99.0] {
-        let pair = (behind.at(percent), idle.at(percent));
-        report.add(
-            Row::new(
-                format!("freshness behind a backlog of {backlog} rows against idle, p{percent}"),
-                format!("{} ms against {} ms", short(pair.0), short(pair.1)),
-            )
-            .ratio(Spread::of(&[pair.0 / pair.1]))
-            .reach(Reach::RatioAtMost(3.0)),
+        let (late, soon) = (behind.at(percent), idle.at(percent));
+        // Idle rows may need no time at all: then this ratio is infinite, and that from the INSERT's start says more.
+        let against = |behind: f64, idle: f64| format!("{} ms against {} ms", short(behind), short(idle));
+        let measured = format!(
+            "{}; from the INSERT's start {}",
+            against(late, soon),
+            against(behind.since_start(percent), idle.since_start(percent))
         );
+        let name = format!("freshness behind a backlog of {backlog} rows against idle, p{percent}");
+        let ratio = if late == soon { 1.0 } else { late / soon };
+        report.add(Row::new(name, measured).ratio(Spread::of(&[ratio])).reach(Reach::RatioAtMost(3.0)));
     }
     let head = [
         "traffic",

@@ -116,8 +116,8 @@ fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
         lines.push(line);
     }
     let images = most_images.map_or_else(
-        || "pages logged as a whole after a checkpoint were not counted on this server".to_owned(),
-        |most| format!("at most {} pages a row of it were logged as a whole after a checkpoint", short(most)),
+        || "pages logged as a whole are not counted on this server".to_owned(),
+        |most| format!("at most {} pages a row were logged as a whole, as after a checkpoint", short(most)),
     );
     let legend = format!("Bytes a row of the table itself, and what capture adds to them; {images}.",);
     report.table(format!("WAL of {}", shape.name()), legend, lines);

@@ -184,8 +184,9 @@ fn tell(records: Records, shown: &HashMap<Field, Shown>, peers: &Peers, scale: &
     }
     report.table(
         format!("Drain, records of {}", records.name()),
-        "Ratios, which come first, are against the polling service on the JavaScript client at the same latency. \
-         CPU and memory are those of the drain without latency: of the workers with all their threads; of a service, its \
+        "Ratios, which come first, are against the polling service on the JavaScript client at the same latency. The \
+         services send one request at a time, a worker of ours four: the more latency, the more that tells. CPU and \
+         memory are those of the drain without latency: of the workers with all their threads; of a service, its \
          backend and what else works for it. Memory is RssAnon at the end, summed up.",
         lines,
     );

@@ -67,10 +67,10 @@ impl Peers {
     pub(super) fn polling(world: &mut World, report: &mut Report) -> Result<Peers> {
         world.db.batch_execute("CREATE TABLE polled_queue (id bigint PRIMARY KEY, record text NOT NULL)")?;
         report.note(
-            "The services keep their connections alive, use prepared statements and synchronous_commit = off, take a \
-             thousand records, send them in one request and delete them in the transaction that claimed them, one \
-             request at a time; the queue is vacuumed and analysed before each run, and neither their start nor their \
-             first 10,000 records, sent without latency, are counted.",
+            "The services keep their connections alive, use prepared statements and synchronous_commit = off, delete \
+             a thousand records, send them in one request and commit, one request at a time; the queue is vacuumed \
+             and analysed before each run, and neither their start nor their first 10,000 records, sent without \
+             latency, are counted.",
         );
         let reason = |error: anyhow::Error| format!("{error:#}");
         let unwanted = || "not asked for".to_owned();
