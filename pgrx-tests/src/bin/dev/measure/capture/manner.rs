@@ -98,18 +98,13 @@ impl Writers {
         self.clients.first_mut().ok_or_else(|| anyhow!("no session"))
     }
 
-    /// How many pages the server has logged as a whole so far: what all of its processes have told, these sessions at
-    /// once. None before PostgreSQL 15, where they cannot be made to.
-    pub(super) fn images(&mut self) -> Result<Option<f64>> {
-        let version = "SELECT current_setting('server_version_num')::integer";
-        if self.first()?.query_one(version, &[])?.get::<_, i32>(0) < 150_000 {
-            return Ok(None);
-        }
+    /// How many pages the server has logged as a whole so far. Its processes tell that about once a second; these sessions
+    /// do it now.
+    pub(super) fn images(&mut self) -> Result<f64> {
         for db in &mut self.clients {
             db.batch_execute("SELECT pg_stat_force_next_flush()")?;
         }
-        let images = self.first()?.query_one("SELECT wal_fpi::float8 FROM pg_stat_wal", &[])?;
-        Ok(Some(images.get(0)))
+        Ok(self.first()?.query_one("SELECT wal_fpi::float8 FROM pg_stat_wal", &[])?.get(0))
     }
 
     pub(super) fn insert(&mut self, manner: Manner, shape: Shape, table: &str, rows: u64) -> Result<()> {

@@ -32,13 +32,13 @@ pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &
 
 impl Costs {
     /// One of the costs of a case, of each repeat.
-    fn of(&self, case: Case, which: impl Fn(&Cost) -> Option<f64>) -> Vec<f64> {
-        self.0.get(&case).into_iter().flatten().filter_map(which).collect()
+    fn of(&self, case: Case, which: impl Fn(&Cost) -> f64) -> Vec<f64> {
+        self.0.get(&case).into_iter().flatten().map(which).collect()
     }
 
     /// Microseconds of a variant and of no trigger.
     fn beside(&self, shape: Shape, manner: Manner, variant: Variant) -> (Vec<f64>, Vec<f64>) {
-        let of = |variant| self.of((shape, manner, variant), |cost| Some(cost.micros));
+        let of = |variant| self.of((shape, manner, variant), |cost| cost.micros);
         (of(variant), of(Variant::Bare))
     }
 }
@@ -46,7 +46,7 @@ impl Costs {
 /// By processor time, which another load on the machine changes less than the clock's.
 fn processor(costs: &Costs, report: &mut Report) {
     for (manner, _) in PROMISES {
-        let of = |variant| costs.of((Shape::Narrow, manner, variant), |cost| Some(cost.processor));
+        let of = |variant| costs.of((Shape::Narrow, manner, variant), |cost| cost.processor);
         let (ours, bare) = (of(Variant::Ours), of(Variant::Bare));
         if let (Some(spread), Some(against)) = (Spread::of(&ours), Spread::of(&bare)) {
             let name = format!("capture, {}: processor time against no trigger", manner.name());
@@ -89,9 +89,9 @@ fn times(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report)
 
 fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
     let mut lines = vec![head("inserts", variants)];
-    let mut most_images: Option<f64> = None;
+    let mut most_images = 0.0_f64;
     for manner in MANNERS {
-        let of = |variant| costs.of((shape, manner, variant), |cost| Some(cost.wal));
+        let of = |variant| costs.of((shape, manner, variant), |cost| cost.wal);
         let bare = of(Variant::Bare);
         let mut line = vec![manner.name().to_owned()];
         for &variant in variants {
@@ -102,9 +102,7 @@ fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
                 &bytes,
             );
             let images = costs.of((shape, manner, variant), |cost| cost.images);
-            if let Some(images) = Spread::of(&images) {
-                most_images = Some(most_images.map_or(images.greatest, |most| most.max(images.greatest)));
-            }
+            most_images = images.into_iter().fold(most_images, f64::max);
             let beyond: Vec<f64> = bytes.iter().zip(&bare).map(|(all, bare)| all - bare).collect();
             let told = if variant == Variant::Bare { Spread::of(&bytes) } else { Spread::of(&beyond) };
             line.push(match told {
@@ -115,11 +113,11 @@ fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
         }
         lines.push(line);
     }
-    let images = most_images.map_or_else(
-        || "pages logged as a whole are not counted on this server".to_owned(),
-        |most| format!("at most {} pages a row were logged as a whole, as after a checkpoint", short(most)),
+    let legend = format!(
+        "Bytes a row of the table itself, and what capture adds to them. Pages that were logged as a whole, as they are \
+         after a checkpoint: at most {} a row.",
+        short(most_images)
     );
-    let legend = format!("Bytes a row of the table itself, and what capture adds to them; {images}.",);
     report.table(format!("WAL of {}", shape.name()), legend, lines);
 }
 
