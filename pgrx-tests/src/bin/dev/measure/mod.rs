@@ -1,7 +1,7 @@
 //! `cargo measure`: the project's numbers, each beside what it is compared with, in one run.
 //!
-//! Absolute times say more about a machine than about the extension. So every comparison alternates between its
-//! variants, takes medians, and is judged by a ratio against what the contract promises.
+//! Absolute times say more about a machine than about the extension. So what is compared takes turns at coming first where
+//! the order is ours to choose, is repeated for its medians, and is judged by a ratio against what the contract promises.
 
 mod capture;
 mod chart;
@@ -19,6 +19,7 @@ mod scale;
 mod scaling;
 mod spread;
 mod standin;
+mod turns;
 mod world;
 
 use std::fs;

@@ -34,6 +34,7 @@ impl fmt::Display for Spread {
 /// A number with three digits that count, and thousands apart.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
+        f64::INFINITY => "∞".to_owned(),
         large if large >= 1000.0 => crate::screen::grouped(value.round() as u64),
         large if large >= 100.0 => format!("{value:.0}"),
         large if large >= 10.0 => format!("{value:.1}"),
@@ -47,7 +48,8 @@ pub(super) fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let place = percent.clamp(0.0, 100.0) / 100.0 * (sorted.len().checked_sub(1)?) as f64;
     let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
-    Some(below + (above - below) * place.fract())
+    // Of an infinite value nothing can be taken away.
+    Some(if below == above { *below } else { below + (above - below) * place.fract() })
 }
 
 /// The middle of the ratios of pairs that were measured one right after the other.
@@ -65,6 +67,7 @@ mod tests {
         assert_eq!(percentile(&[4.0, 1.0, 2.0, 3.0], 50.0), Some(2.5));
         assert_eq!(percentile(&[3.0, 1.0, 2.0], 50.0), Some(2.0));
         assert_eq!(percentile(&[7.0], 99.0), Some(7.0));
+        assert_eq!(percentile(&[f64::INFINITY], 50.0), Some(f64::INFINITY));
         assert_eq!(percentile(&[], 50.0), None);
     }
 
@@ -73,6 +76,7 @@ mod tests {
         let spread = Spread::of(&[3.0, 1.0, 2.0]).unwrap();
         assert_eq!(spread.to_string(), "2.00 (1.00–3.00)");
         assert_eq!(Spread::of(&[2.0]).unwrap().to_string(), "2.00");
+        assert_eq!(Spread::of(&[2.0 / 0.0]).unwrap().to_string(), "∞");
     }
 
     #[test]

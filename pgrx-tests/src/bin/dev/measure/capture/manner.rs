@@ -98,6 +98,15 @@ impl Writers {
         self.clients.first_mut().ok_or_else(|| anyhow!("no session"))
     }
 
+    /// How many pages the server has logged as a whole so far. Its processes tell that about once a second; these sessions
+    /// do it now.
+    pub(super) fn images(&mut self) -> Result<f64> {
+        for db in &mut self.clients {
+            db.batch_execute("SELECT pg_stat_force_next_flush()")?;
+        }
+        Ok(self.first()?.query_one("SELECT wal_fpi::float8 FROM pg_stat_wal", &[])?.get(0))
+    }
+
     pub(super) fn insert(&mut self, manner: Manner, shape: Shape, table: &str, rows: u64) -> Result<()> {
         let (columns, values) = (shape.columns(), shape.values("i"));
         let prepared = format!("INSERT INTO {table} ({columns}) VALUES ({})", shape.values("$1::bigint"));

@@ -18,25 +18,36 @@ use self::variant::{Variant, VARIANTS};
 use super::process::fine_cpu_seconds;
 use super::report::Report;
 use super::spread::short;
+use super::turns::in_turn;
 use super::world::{World, POOL};
 use super::Site;
 use crate::interrupt;
 
+/// What autovacuum logs is nobody's cost here, and neither are the pages that are logged as a whole after a checkpoint:
+/// there is none from one [`clear`] to the next.
+const SETTINGS: [(&str, &str); 2] = [("autovacuum", "off"), ("max_wal_size", "16GB")];
+
 /// What was inserted, and how.
 type Case = (Shape, Manner, Variant);
 
-/// Of each case what each repeat has shown, a row.
-#[derive(Default)]
-struct Costs {
-    micros: HashMap<Case, Vec<f64>>,
-    /// Of the writer's process; of Bulk and Loop only.
-    processor: HashMap<Case, Vec<f64>>,
-    wal: HashMap<Case, Vec<f64>>,
+/// What a row has cost in one repeat of a case.
+struct Cost {
+    micros: f64,
+    /// Microseconds of the first writer's process: all there are, where it is the only one and seldom waits for a client.
+    processor: f64,
+    /// Bytes.
+    wal: f64,
+    /// Pages in the log as a whole.
+    images: f64,
 }
+
+/// Of each case what each repeat has shown.
+#[derive(Default)]
+struct Costs(HashMap<Case, Vec<Cost>>);
 
 pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     let scale = &site.scale;
-    let mut world = World::start(&site.installation)?;
+    let mut world = World::start_with(&site.installation, &SETTINGS)?;
     let (variants, hmac) = prepare(site, &mut world, report)?;
     let mut writers = Writers::new(&mut world, &SHAPES, scale)?;
     let backend = World::backend(writers.first()?)?;
@@ -49,43 +60,63 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     }
     let mut costs = Costs::default();
     for round in 0..scale.repeats {
-        clear(&mut world)?;
-        for (shape, manner) in SHAPES.into_iter().flat_map(|shape| MANNERS.map(|manner| (shape, manner))) {
-            for place in 0..variants.len() {
-                interrupt::check()?;
-                // Each variant comes first in its turn.
-                let Some(&variant) = variants.get((place + round) % variants.len()) else {
-                    continue;
-                };
+        for shape in SHAPES {
+            clear(&mut world)?;
+            for manner in MANNERS {
                 let rows = manner.rows(shape, scale);
-                let (before, cpu) = (world.wal()?, fine_cpu_seconds(backend)?);
-                let started = Instant::now();
-                writers.insert(manner, shape, &variant.table(shape), rows)?;
-                let micros = started.elapsed().as_secs_f64() * 1e6;
-                let cpu = (fine_cpu_seconds(backend)? - cpu) * 1e6;
-                let case = (shape, manner, variant);
-                costs.micros.entry(case).or_default().push(micros / rows as f64);
-                costs.wal.entry(case).or_default().push((world.wal()? - before) / rows as f64);
-                if matches!(manner, Manner::Bulk | Manner::Loop) {
-                    costs.processor.entry(case).or_default().push(cpu / rows as f64);
+                for variant in in_turn(&variants, round, scale.repeats) {
+                    interrupt::check()?;
+                    let cost = cost(&mut world, &mut writers, backend, (shape, manner, variant), rows)?;
+                    costs.0.entry((shape, manner, variant)).or_default().push(cost);
                 }
+            }
+            if round == 0 {
+                note_length(&mut world, shape, report)?;
             }
         }
     }
+    let settings = SETTINGS.map(|(name, value)| format!("{name} = {value}")).join(" and ");
+    report.note(format!(
+        "Capture is measured with {settings}; tables and queues are new for each shape of rows."
+    ));
     tell::tell(&costs, scale, &variants, report);
-    for shape in SHAPES {
-        let length = world.db.query_one(
-            "SELECT avg(length(record))::float8 FROM audit_algolia.queue AS q
-             WHERE q.source = (SELECT s.id FROM audit_algolia.source AS s WHERE s.relation = $1::text::regclass)",
-            &[&Variant::Ours.table(shape)],
-        )?;
-        report.note(format!("Records of {} have {} bytes.", shape.name(), short(length.get(0))));
-    }
     Ok(())
 }
 
-/// Empties tables and queues, ours once it is delivered, so that each round starts with new files: pages that are used
-/// again would go into the log as a whole after the checkpoint, and the disk holds no more than one round.
+/// Inserts so many rows; `backend` is the first writer's.
+fn cost(
+    world: &mut World,
+    writers: &mut Writers,
+    backend: u32,
+    (shape, manner, variant): Case,
+    rows: u64,
+) -> Result<Cost> {
+    let images = writers.images()?;
+    let (wal, processor) = (world.wal()?, fine_cpu_seconds(backend)?);
+    let started = Instant::now();
+    writers.insert(manner, shape, &variant.table(shape), rows)?;
+    let micros = started.elapsed().as_secs_f64() * 1e6;
+    let processor = (fine_cpu_seconds(backend)? - processor) * 1e6;
+    let wal = world.wal()? - wal;
+    let images = writers.images()? - images;
+    let rows = rows as f64;
+    Ok(Cost { micros: micros / rows, processor: processor / rows, wal: wal / rows, images: images / rows })
+}
+
+/// How long the records are that have been captured.
+fn note_length(world: &mut World, shape: Shape, report: &mut Report) -> Result<()> {
+    let length = world.db.query_one(
+        "SELECT avg(length(record))::float8 FROM audit_algolia.queue AS q
+         WHERE q.source = (SELECT s.id FROM audit_algolia.source AS s WHERE s.relation = $1::text::regclass)",
+        &[&Variant::Ours.table(shape)],
+    )?;
+    report.note(format!("Records of {} have {} bytes.", shape.name(), short(length.get(0))));
+    Ok(())
+}
+
+/// Empties tables and queues, ours once it is delivered, so that each shape starts with new files for all: no row comes
+/// into pages that rows of the other shape, or a round before, have left and that the log would hold as a whole after
+/// the checkpoint. The disk holds no more than one round of one shape.
 fn clear(world: &mut World) -> Result<()> {
     world.resume()?;
     world.wait_until_empty()?;
@@ -98,7 +129,9 @@ fn clear(world: &mut World) -> Result<()> {
         &[],
     )?;
     world.db.batch_execute(&format!("TRUNCATE audit_algolia.queue, {}", filled.get::<_, String>(0)))?;
-    Ok(world.db.batch_execute("CHECKPOINT")?)
+    world.db.batch_execute("CHECKPOINT")?;
+    // Or the pages that this has logged would be told in the middle of what follows.
+    Ok(world.db.batch_execute("SELECT pg_stat_force_next_flush()")?)
 }
 
 /// What the variants need. Tells which there are, and whether pgcrypto is there.

@@ -4,7 +4,7 @@ use super::super::chart::Group;
 use super::super::report::{Reach, Report, Row};
 use super::super::scale::Scale;
 use super::super::spread::{ratio, short, Spread};
-use super::{Costs, Manner, Shape, Variant, MANNERS, SHAPES};
+use super::{Case, Cost, Costs, Manner, Shape, Variant, MANNERS, SHAPES};
 
 /// What the contract promises of narrow rows.
 const PROMISES: [(Manner, f64); 2] = [(Manner::Bulk, 2.2), (Manner::Loop, 1.7)];
@@ -13,11 +13,11 @@ pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &
     for (manner, most) in PROMISES {
         let rows = manner.rows(Shape::Narrow, scale);
         let (ours, bare) = costs.beside(Shape::Narrow, manner, Variant::Ours);
-        if let (Some(spread), Some(against)) = (Spread::of(ours), Spread::of(bare)) {
+        if let (Some(spread), Some(against)) = (Spread::of(&ours), Spread::of(&bare)) {
             let measured = format!("{spread} µs a row, no trigger {against}");
             report.add(
                 Row::new(format!("capture, {}, {rows} rows: against no trigger", manner.name()), measured)
-                    .ratio(ratio(ours, bare))
+                    .ratio(ratio(&ours, &bare))
                     .reach(Reach::RatioAtMost(most)),
             );
         }
@@ -31,19 +31,23 @@ pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &
 }
 
 impl Costs {
+    /// One of the costs of a case, of each repeat.
+    fn of(&self, case: Case, which: impl Fn(&Cost) -> f64) -> Vec<f64> {
+        self.0.get(&case).into_iter().flatten().map(which).collect()
+    }
+
     /// Microseconds of a variant and of no trigger.
-    fn beside(&self, shape: Shape, manner: Manner, variant: Variant) -> (&[f64], &[f64]) {
-        let of = |variant| self.micros.get(&(shape, manner, variant)).map_or(&[][..], Vec::as_slice);
+    fn beside(&self, shape: Shape, manner: Manner, variant: Variant) -> (Vec<f64>, Vec<f64>) {
+        let of = |variant| self.of((shape, manner, variant), |cost| cost.micros);
         (of(variant), of(Variant::Bare))
     }
 }
 
 /// By processor time, which another load on the machine changes less than the clock's.
 fn processor(costs: &Costs, report: &mut Report) {
-    let of =
-        |manner, variant| costs.processor.get(&(Shape::Narrow, manner, variant)).cloned().unwrap_or_default();
     for (manner, _) in PROMISES {
-        let (ours, bare) = (of(manner, Variant::Ours), of(manner, Variant::Bare));
+        let of = |variant| costs.of((Shape::Narrow, manner, variant), |cost| cost.processor);
+        let (ours, bare) = (of(Variant::Ours), of(Variant::Bare));
         if let (Some(spread), Some(against)) = (Spread::of(&ours), Spread::of(&bare)) {
             let name = format!("capture, {}: processor time against no trigger", manner.name());
             report.keep(&name, "µs a row", &ours);
@@ -66,9 +70,9 @@ fn times(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report)
             report.keep(
                 &format!("capture, {}, {}: {}", shape.name(), manner.name(), variant.name()),
                 "µs a row",
-                micros,
+                &micros,
             );
-            line.push(match (ratio(micros, bare), Spread::of(micros)) {
+            line.push(match (ratio(&micros, &bare), Spread::of(&micros)) {
                 (_, Some(spread)) if variant == Variant::Bare => format!("{spread} µs"),
                 (Some(ratio), Some(spread)) => format!("{ratio} × · {} µs", short(spread.median)),
                 _ => "–".to_owned(),
@@ -85,8 +89,9 @@ fn times(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report)
 
 fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
     let mut lines = vec![head("inserts", variants)];
+    let mut most_images = 0.0_f64;
     for manner in MANNERS {
-        let of = |variant| costs.wal.get(&(shape, manner, variant)).cloned().unwrap_or_default();
+        let of = |variant| costs.of((shape, manner, variant), |cost| cost.wal);
         let bare = of(Variant::Bare);
         let mut line = vec![manner.name().to_owned()];
         for &variant in variants {
@@ -96,6 +101,8 @@ fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
                 "bytes a row",
                 &bytes,
             );
+            let images = costs.of((shape, manner, variant), |cost| cost.images);
+            most_images = images.into_iter().fold(most_images, f64::max);
             let beyond: Vec<f64> = bytes.iter().zip(&bare).map(|(all, bare)| all - bare).collect();
             let told = if variant == Variant::Bare { Spread::of(&bytes) } else { Spread::of(&beyond) };
             line.push(match told {
@@ -106,11 +113,12 @@ fn log(costs: &Costs, shape: Shape, variants: &[Variant], report: &mut Report) {
         }
         lines.push(line);
     }
-    report.table(
-        format!("WAL of {}", shape.name()),
-        "Bytes a row of the table itself, and what capture adds to them.",
-        lines,
+    let legend = format!(
+        "Bytes a row of the table itself, and what capture adds to them. Pages that were logged as a whole, as they are \
+         after a checkpoint: at most {} a row.",
+        short(most_images)
     );
+    report.table(format!("WAL of {}", shape.name()), legend, lines);
 }
 
 fn bars(costs: &Costs, variants: &[Variant], report: &mut Report) {
@@ -123,7 +131,7 @@ fn bars(costs: &Costs, variants: &[Variant], report: &mut Report) {
         let mut group = Group::new(title, "time against no trigger; less is better");
         for &variant in variants.iter().filter(|one| **one != Variant::Bare) {
             let (micros, bare) = costs.beside(shape, manner, variant);
-            let median = ratio(micros, bare).map(|ratio| ratio.median);
+            let median = ratio(&micros, &bare).map(|ratio| ratio.median);
             group.bar(variant.name(), median, variant == Variant::Ours);
         }
         report.draw(group);

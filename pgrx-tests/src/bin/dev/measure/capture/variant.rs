@@ -124,7 +124,7 @@ fn record(shape: Shape, row: &str, hmac: bool) -> String {
         })
         .collect();
     format!(
-        "jsonb_build_object(
+        "json_build_object(
              'objectID', {row}.id::text,
              'user_id', 'p_' || left(encode({pseudonym}, 'hex'), 26), {plain}
              'at', extract(epoch FROM {row}.at), 'at_day', {day}, 'at_hour', {hour},

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::super::chart::Group;
-use super::super::peers::{Kind, Peers};
+use super::super::peers::{Kind, Peers, WARM_UP};
 use super::super::report::Report;
 use super::super::scale::Scale;
 use super::super::spread::{ratio, short, Spread};
+use super::super::turns::in_turn;
 use super::super::world::{Records, World};
 use super::super::Site;
 use super::drain_as;
@@ -46,34 +47,38 @@ pub(in super::super) fn measure(site: &Site, report: &mut Report) -> Result<()> 
     let mut world = World::start(&site.installation)?;
     let sizes = scale.records.iter().copied();
     let most: Vec<(Records, u64)> =
-        sizes.clone().map(|records| (records, for_peers(records, 0, scale))).collect();
+        sizes.clone().map(|records| (records, for_peers(records, 0, scale).max(WARM_UP))).collect();
     for &(records, rows) in &most {
         world.keep_records(records, rows)?;
     }
     let mut peers = Peers::all(site, &mut world, &most, report)?;
     let mut shown: HashMap<Field, Shown> = HashMap::new();
-    for _ in 0..scale.fields {
+    let all: Vec<Who> = Who::all().collect();
+    for round in 0..scale.fields {
         let fields = sizes.clone().flat_map(|records| scale.latencies.iter().map(move |one| (records, *one)));
         for (records, latency) in fields {
             world.begin_round()?;
-            for kind in PEERS {
+            for who in in_turn(&all, round, scale.fields) {
                 interrupt::check()?;
-                let rows = for_peers(records, latency, scale);
-                if let Some(served) = peers.serve(kind, &mut world, (records, rows), latency)? {
-                    let shown = shown.entry((records, latency, Who::Peer(kind))).or_default();
-                    shown.push(served.rate, served.processor, served.memory);
-                }
-            }
-            for (workers, compression) in OURS {
-                interrupt::check()?;
-                let rows = for_ours(records, latency, scale);
-                world.light.set_latency(latency)?;
-                let (number, switch) = (workers.to_string(), if compression { "on" } else { "off" });
-                let settings = [("audit_algolia.workers", &*number), ("audit_algolia.compression", switch)];
-                world.set(&settings, workers)?;
-                let drain = drain_as(&mut world, records, rows)?;
-                let shown = shown.entry((records, latency, Who::Ours { workers, compression })).or_default();
-                shown.push(drain.rate, drain.processor, drain.memory);
+                let (rate, processor, memory) = match who {
+                    Who::Peer(kind) => {
+                        let rows = for_peers(records, latency, scale);
+                        let Some(served) = peers.serve(kind, &mut world, (records, rows), latency)? else {
+                            continue;
+                        };
+                        (served.rate, served.processor, served.memory)
+                    }
+                    Who::Ours { workers, compression } => {
+                        world.light.set_latency(latency)?;
+                        let (number, switch) = (workers.to_string(), if compression { "on" } else { "off" });
+                        let settings =
+                            [("audit_algolia.workers", &*number), ("audit_algolia.compression", switch)];
+                        world.set(&settings, workers)?;
+                        let drain = drain_as(&mut world, records, for_ours(records, latency, scale))?;
+                        (drain.rate, drain.processor, drain.memory)
+                    }
+                };
+                shown.entry((records, latency, who)).or_default().push(rate, processor, memory);
             }
         }
     }
@@ -179,8 +184,9 @@ fn tell(records: Records, shown: &HashMap<Field, Shown>, peers: &Peers, scale: &
     }
     report.table(
         format!("Drain, records of {}", records.name()),
-        "Ratios, which come first, are against the polling service on the JavaScript client at the same latency. \
-         CPU and memory are those of the drain without latency: of the workers with all their threads; of a service, its \
+        "Ratios, which come first, are against the polling service on the JavaScript client at the same latency. The \
+         services send one request at a time, a worker of ours four: the more latency, the more that tells. CPU and \
+         memory are those of the drain without latency: of the workers with all their threads; of a service, its \
          backend and what else works for it. Memory is RssAnon at the end, summed up.",
         lines,
     );

@@ -11,8 +11,10 @@ use anyhow::{ensure, Result};
 use super::peers::{Kind, Peers, Served};
 use super::process::{cpu_seconds, memory, size, Memory};
 use super::report::Report;
+use super::turns::in_turn;
 use super::world::{Records, World, INDEX};
 use super::Site;
+use crate::interrupt;
 use crate::waiting::{self, OFTEN};
 
 pub(super) use self::tell::rows_per_second;
@@ -35,6 +37,23 @@ pub(super) struct Drain {
     pub(super) memory: f64,
 }
 
+/// Who drains. The first drain of all is one with defaults alone.
+#[derive(Clone, Copy)]
+enum Who {
+    /// One worker.
+    One,
+    /// The bare loop.
+    Bare,
+    JavaScript,
+    Python,
+    /// Two workers.
+    Two,
+    /// One worker, a server 20 ms away.
+    Far,
+}
+
+const ALL: [Who; 6] = [Who::One, Who::Bare, Who::JavaScript, Who::Python, Who::Two, Who::Far];
+
 /// What the repeats have shown.
 #[derive(Default)]
 struct Found {
@@ -49,26 +68,35 @@ struct Found {
 pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     let scale = &site.scale;
     let mut world = World::start(&site.installation)?;
-    let rows = scale.drain;
+    let (rows, polled) = (scale.drain, (Records::Small, scale.polled));
     let mut peers = Peers::polling(&mut world, report)?;
     // The first time, memory and files are made; that is nobody's rate.
     world.keep_records(Records::Small, rows)?;
     bare::prepare(&mut world)?;
     let mut found = Found::default();
-    for _ in 0..scale.repeats {
-        world.begin_round()?;
-        world.light.set_latency(0)?;
-        world.set(&[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "4")], 1)?;
-        found.one.push(drain(&mut world, rows)?);
-        found.bare.push(bare::run(&mut world, rows)?);
-        let polled = (Records::Small, scale.polled);
-        found.javascript.extend(peers.serve(Kind::JavaScript, &mut world, polled, 0)?);
-        found.python.extend(peers.serve(Kind::Python, &mut world, polled, 0)?);
-        world.set(&[("audit_algolia.workers", "2")], 2)?;
-        found.two.push(drain(&mut world, rows)?);
-        world.light.set_latency(20)?;
-        world.set(&[("audit_algolia.workers", "1"), ("audit_algolia.in_flight", "16")], 1)?;
-        found.far.push(drain(&mut world, rows)?);
+    for round in 0..scale.repeats {
+        for who in in_turn(&ALL, round, scale.repeats) {
+            interrupt::check()?;
+            world.begin_round()?;
+            let latency = if matches!(who, Who::Far) { 20 } else { 0 };
+            world.light.set_latency(latency)?;
+            let mut drain = |workers: usize, in_flight: &str| {
+                let (world, number) = (&mut world, workers.to_string());
+                let settings = [("audit_algolia.workers", &*number), ("audit_algolia.in_flight", in_flight)];
+                world.set(&settings, workers)?;
+                drain(world, rows)
+            };
+            match who {
+                Who::One => found.one.push(drain(1, "4")?),
+                Who::Two => found.two.push(drain(2, "4")?),
+                Who::Far => found.far.push(drain(1, "16")?),
+                Who::Bare => found.bare.push(bare::run(&mut world, rows)?),
+                Who::JavaScript => {
+                    found.javascript.extend(peers.serve(Kind::JavaScript, &mut world, polled, 0)?)
+                }
+                Who::Python => found.python.extend(peers.serve(Kind::Python, &mut world, polled, 0)?),
+            }
+        }
     }
     tell::tell(report, rows, &found, &peers);
     Ok(())

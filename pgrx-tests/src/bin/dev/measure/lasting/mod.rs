@@ -76,13 +76,13 @@ fn pinned(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
     let vacuumed = vacuumed(world)?;
     moments.push(Moment::look(world, "and vacuumed", part)?);
     moments.push(Moment::look(world, "and once more", part)?);
-    if let [_, first, .., last, _, _, _] = moments.as_slice() {
+    if let [before, .., last, _, _, _] = moments.as_slice() {
         report.add(
             Row::new(
-                format!("pop with a snapshot pinned, after {rows} deliveries against the first"),
-                format!("{} against {}", rows_per_second(last.rate), rows_per_second(first.rate)),
+                format!("pop with a snapshot pinned, after {rows} deliveries against before it was"),
+                format!("{} against {}", rows_per_second(last.rate), rows_per_second(before.rate)),
             )
-            .ratio(Spread::of(&[first.rate / last.rate]))
+            .ratio(Spread::of(&[before.rate / last.rate]))
             .reach(Reach::RatioAtMost(2.0)),
         );
     }

@@ -5,13 +5,23 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::super::world::{Records, World};
+use super::Kind;
 use crate::waiting::{self, OFTEN};
 
 /// How long the server may take for what it does at once.
 const SOON: Duration = Duration::from_secs(20);
 
+/// Gives a service so many of the records, and nothing else.
+pub(super) fn feed(kind: Kind, world: &mut World, records: Records, rows: u64) -> Result<()> {
+    match kind {
+        Kind::JavaScript | Kind::JavaScriptGzip | Kind::Python => queue(world, records, rows),
+        Kind::Pgq => pgq(world, records, rows),
+        Kind::Wal2json => outbox(world, records, rows),
+    }
+}
+
 /// A queue to poll: a key and the record.
-pub(super) fn queue(world: &mut World, records: Records, rows: u64) -> Result<()> {
+fn queue(world: &mut World, records: Records, rows: u64) -> Result<()> {
     let kept = records.kept();
     world.db.batch_execute(&format!(
         "TRUNCATE polled_queue; INSERT INTO polled_queue SELECT n, record FROM {kept} WHERE n <= {rows}"
@@ -20,7 +30,7 @@ pub(super) fn queue(world: &mut World, records: Records, rows: u64) -> Result<()
 }
 
 /// A new queue of PgQ's, with a tick after each thousand events.
-pub(super) fn pgq(world: &mut World, records: Records, rows: u64) -> Result<()> {
+fn pgq(world: &mut World, records: Records, rows: u64) -> Result<()> {
     world.db.batch_execute(
         "SELECT pgq.drop_queue(queue_name, true) FROM pgq.get_queue_info();
          SELECT pgq.create_queue('measured'), pgq.register_consumer('measured', 'algolia')",
@@ -49,7 +59,8 @@ pub(super) fn allow_wal2json(world: &mut World) -> Result<()> {
 }
 
 /// An outbox, filled once somebody is going to read it from the log.
-pub(super) fn outbox(world: &mut World, records: Records, rows: u64) -> Result<()> {
+fn outbox(world: &mut World, records: Records, rows: u64) -> Result<()> {
+    drop_slot(world)?;
     world.db.batch_execute("TRUNCATE outbox")?;
     world.db.batch_execute("SELECT pg_create_logical_replication_slot('measured', 'wal2json')")?;
     let kept = records.kept();
@@ -61,11 +72,14 @@ pub(super) fn outbox(world: &mut World, records: Records, rows: u64) -> Result<(
     )
 }
 
-/// Its reader takes a moment to be gone.
+/// Ends what is kept for a reader, who takes a moment to be gone.
 pub(super) fn drop_slot(world: &mut World) -> Result<()> {
     let drop =
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE active_pid IS NULL";
-    let dropped = || Ok(!world.db.query(drop, &[])?.is_empty());
+    let dropped = || {
+        world.db.query(drop, &[])?;
+        Ok(world.db.query("SELECT FROM pg_replication_slots", &[])?.is_empty())
+    };
     waiting::until("end of the replication slot's use", SOON, OFTEN, dropped)?;
     Ok(())
 }

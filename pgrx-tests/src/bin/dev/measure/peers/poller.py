@@ -1,7 +1,7 @@
-"""A polling service as one writes it: claims the newest thousand, sends them with Algolia's client, deletes them.
+"""A polling service as one writes it: deletes the newest thousand, sends them with Algolia's client, and commits.
 
-Argument: the options as JSON. Prints the backend's process, waits for a line, works, and prints rows and seconds; ends
-with its input.
+Argument: the options as JSON. Works off what is there, prints the backend's process, waits for a line, works off what is
+there then, and prints rows and seconds; ends with its input.
 """
 
 import json
@@ -18,23 +18,34 @@ config = SearchConfig(options["app"], options["key"])
 config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=options["port"])])
 client = SearchClientSync.create_with_config(config)
 db = psycopg.connect(options["connection"])
-# Prepares the two statements at once, and not only when they come for the fifth time.
+# Prepares the statement at once, and not only when it comes for the fifth time.
 db.prepare_threshold = 0
 db.execute("SET synchronous_commit = off")
+
+TAKE = """
+    DELETE FROM polled_queue
+    WHERE ctid = ANY (ARRAY(SELECT ctid FROM polled_queue ORDER BY id DESC LIMIT 1000 FOR UPDATE SKIP LOCKED))
+    RETURNING record
+"""
+
+
+def work():
+    rows = 0
+    while True:
+        taken = db.execute(TAKE).fetchall()
+        if taken:
+            requests = [{"action": "addObject", "body": json.loads(record)} for (record,) in taken]
+            client.batch("polled", {"requests": requests})
+        db.commit()
+        if not taken:
+            return rows
+        rows += len(taken)
+
+
+work()
 print(db.info.backend_pid, flush=True)
 sys.stdin.readline()
-
-started, rows = time.monotonic(), 0
-while True:
-    claimed = db.execute(
-        "SELECT id, record FROM polled_queue ORDER BY id DESC LIMIT 1000 FOR UPDATE SKIP LOCKED"
-    ).fetchall()
-    if not claimed:
-        break
-    requests = [{"action": "addObject", "body": json.loads(record)} for _, record in claimed]
-    client.batch("polled", {"requests": requests})
-    db.execute("DELETE FROM polled_queue WHERE id = ANY(%s)", ([id for id, _ in claimed],))
-    db.commit()
-    rows += len(claimed)
+started = time.monotonic()
+rows = work()
 print(rows, time.monotonic() - started, flush=True)
 sys.stdin.readline()

@@ -28,14 +28,18 @@ export async function connect() {
 
 export const backend = async (db) => (await db.query('SELECT pg_backend_pid() AS pid')).rows[0].pid;
 
-// Prints the processes that work for it, waits for a line, works, and prints rows, seconds and what processes have come
-// on top; ends with its input.
-export async function serve(processes, work) {
+// Works off a first lot, while which code is compiled and plans are made, prints the processes that work for it, waits
+// for a line, works off the rows that are there then, and prints their number, seconds and what processes have come on
+// top; ends with its input. After each lot there is something to `leave`, perhaps.
+export async function serve(processes, work, leave = async () => {}) {
+  await work(options.warm_up);
+  await leave();
   console.log(processes.join(' '));
   await once(process.stdin, 'data');
   const started = performance.now();
-  const [rows, helpers] = await work();
+  const [rows, helpers] = await work(options.rows);
   const seconds = (performance.now() - started) / 1000;
   console.log([rows, seconds, ...helpers].join(' '));
   await once(process.stdin, 'end');
+  await leave();
 }

@@ -25,14 +25,16 @@ pub(in super::super) struct Served {
     pub(in super::super) memory: f64,
 }
 
-/// Runs it to the end of so many rows. It prints the processes that work for it, waits for a line, and prints rows,
-/// seconds and what processes have come on top; then it waits for its input's end.
-pub(super) fn run(command: &mut Command, rows: u64) -> Result<Served> {
+/// Runs it to the end of so many rows, which are fed once it has worked off what there is before. It prints the
+/// processes that work for it, waits for a line, and prints rows, seconds and what processes have come on top; then it
+/// waits for its input's end.
+pub(super) fn run(command: &mut Command, rows: u64, feed: impl FnOnce() -> Result<()>) -> Result<Served> {
     let mut service = Service::start(command)?;
     let mut processes = vec![service.child.id()];
     for word in service.line()?.split_whitespace() {
         processes.push(word.parse()?);
     }
+    feed()?;
     let before = processor(&processes)?;
     service.go()?;
     let answer = service.line()?;

@@ -2,6 +2,7 @@
 // thousand at a time are sent with Algolia's client.
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 
 import { connect, options, send, serve } from './service.mjs';
 
@@ -13,7 +14,7 @@ const RECEIVE = [
 
 const db = await connect();
 let receiver;
-await serve([], async () => {
+const work = async (wanted) => {
   receiver = spawn(options.receiver, RECEIVE, { stdio: ['ignore', 'pipe', 'inherit'] });
   receiver.stdout.setEncoding('utf8');
   const helpers = async () => {
@@ -26,15 +27,19 @@ await serve([], async () => {
     rest = lines.pop();
     for (const line of lines) {
       batch.push(JSON.parse(JSON.parse(line).columns[1].value));
-      if (batch.length === 1000 || rows + batch.length === options.rows) {
+      if (batch.length === 1000 || rows + batch.length === wanted) {
         await send(batch);
         rows += batch.length;
         batch = [];
       }
     }
-    if (rows >= options.rows) return [rows, await helpers()];
+    if (rows >= wanted) return [rows, await helpers()];
   }
   throw new Error('pg_recvlogical has ended');
+};
+await serve([], work, async () => {
+  const gone = once(receiver, 'exit');
+  receiver.kill();
+  await gone;
 });
-receiver.kill();
 await db.end();
