@@ -28,11 +28,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a task is waited for. Algolia's own clients give up sooner; but a task that was lost is waited for by nobody else.
 const INDEXING: Duration = Duration::from_secs(600);
 
-/// The ids on a page of an index, and what leads to the next one.
-type Page = (Vec<String>, Option<String>);
-
-/// A page is too long; the error if it cannot be shorter.
-pub(super) struct TooLong(pub(super) Box<Failure>);
+/// What came of asking for a page of an index.
+pub(super) enum Page {
+    /// The ids on it, and what leads to the next one.
+    Read { ids: Vec<String>, next: Option<String> },
+    /// It is too long; the error if it cannot be shorter.
+    TooLong(Box<Failure>),
+}
 
 /// A session's inquiries about one index.
 pub(super) struct Inquiry {
@@ -95,19 +97,19 @@ impl Inquiry {
         Ok(())
     }
 
-    /// The ids on a page of the index, and what leads to the next one.
+    /// A page of the index with so many ids.
     pub(super) fn page(
         &self,
         (prefix, filters): (&str, Option<&str>),
         cursor: Option<String>,
         size: usize,
-    ) -> Outcome<Result<Page, TooLong>> {
+    ) -> Outcome<Page> {
         let (index, prefix) = (self.index.clone(), prefix.to_owned());
         let question = Question::Page { index, prefix, filters: filters.map(str::to_owned), cursor, size };
         match self.reply(&question)? {
-            Ok(Answer::Page { ids, cursor }) => Ok(Ok((ids, cursor))),
+            Ok(Answer::Page { ids, cursor }) => Ok(Page::Read { ids, next: cursor }),
             Ok(other) => Err(unexpected(&other)),
-            Err(trouble) if trouble.kind == TroubleKind::TooLong => Ok(Err(TooLong(self.explain(trouble)))),
+            Err(trouble) if trouble.kind == TroubleKind::TooLong => Ok(Page::TooLong(self.explain(trouble))),
             Err(trouble) => Err(self.explain(trouble)),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
-use super::inquiry::TooLong;
+use super::inquiry::Page;
 use super::suspects::{Expects, Suspect};
 use super::{Comparison, Window};
 use crate::delivery::question::PAGE;
@@ -54,11 +54,11 @@ impl Comparison<'_> {
         let (mut size, mut has_settled) = (PAGE, false);
         loop {
             let (ids, next) = match self.inquiry.page((&prefix, filters.as_deref()), cursor, size)? {
-                Ok(page) => page,
+                Page::Read { ids, next } => (ids, next),
                 // The cursor remembers how many ids a page has, so all begins anew: unless orphans have been counted,
                 // which would be counted twice.
-                Err(TooLong(error)) if size == 1 || has_settled => return Err(error),
-                Err(TooLong(_)) => {
+                Page::TooLong(error) if size == 1 || has_settled => return Err(error),
+                Page::TooLong(_) => {
                     size /= 2;
                     cursor = None;
                     objects.clear();
