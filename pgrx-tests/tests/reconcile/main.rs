@@ -6,6 +6,7 @@ mod client;
 
 mod append;
 mod input;
+mod interleaving;
 mod mirror;
 mod motion;
 mod support;

@@ -2,6 +2,7 @@
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use nix::sys::signal::Signal;
 use postgres::Client;
 use serde_json::{json, Value};
 
@@ -68,4 +69,49 @@ pub(crate) fn error(result: Result<Found, postgres::Error>) -> (String, String, 
     let error = error.as_db_error().unwrap();
     let hint = error.hint().unwrap_or_default().to_owned();
     (error.code().code().to_owned(), error.message().to_owned(), hint)
+}
+
+/// Calls `reconcile` in a session that stands still where it comes to a failpoint (see `src/pg/failpoint.rs`), and has
+/// `meanwhile` done each time; it says whether the session is to stop there once more, should it come by.
+#[track_caller]
+pub(crate) fn reconcile_stopping(
+    stage: &Stage,
+    point: &str,
+    arguments: &str,
+    mut meanwhile: impl FnMut() -> bool,
+) -> Found {
+    let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
+    let mut db = stage.admin();
+    let pid: i32 = db.query_one("select pg_backend_pid()", &[]).unwrap().get(0);
+    let order = || std::fs::write(&file, format!("{point} stop")).unwrap();
+    order();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(move || reconcile(&mut db, arguments));
+        wait_until(&format!("a stop {point}"), SOON, || !file.exists() || call.is_finished());
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            assert!(!file.exists(), "it never came to {point}");
+            while meanwhile() {
+                order();
+                go_on(stage, pid, || !file.exists() || call.is_finished());
+                if call.is_finished() {
+                    break;
+                }
+            }
+        }));
+        let _ = std::fs::remove_file(&file);
+        go_on(stage, pid, || call.is_finished());
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+        call.join().unwrap()
+    })
+}
+
+/// Has a process go on until something is so; who stops itself may only be about to, and it may have ended.
+#[track_caller]
+fn go_on(stage: &Stage, pid: i32, is_so: impl Fn() -> bool) {
+    wait_until("the session that was stopped", SOON, || {
+        let _ = stage.cluster.kill_backend(pid, Signal::SIGCONT);
+        is_so()
+    });
 }

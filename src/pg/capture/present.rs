@@ -6,19 +6,27 @@
 //! then the row is looked for past all snapshots. If nobody is changing it, the version is true: who changes it later
 //! takes a higher id, since capture takes it behind the change. If somebody is, that change tells of the row itself, and
 //! nothing is queued.
+//!
+//! Partitions come and go. Where the rows are is found out behind the ids as well: a row of a partition that is attached
+//! later takes a higher id, too. One that is being attached cannot be seen, and may hold rows whose versions have lower
+//! ids; so while that may be, no object is deleted.
 
 mod leaf;
+mod tree;
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::queue::{storable, Action, Writer};
+use crate::pg::failpoint;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::identity;
 use leaf::{Leaf, Look};
+use tree::Tree;
 
 /// How the row of an object is found.
 pub(in crate::pg) enum Key {
@@ -32,29 +40,63 @@ pub(in crate::pg) enum Key {
 
 /// The tables in which the rows of a source are, opened.
 pub(in crate::pg) struct Present {
+    rules: Rc<SourceRules>,
+    tree: Tree,
     leaves: Vec<Leaf>,
 }
 
+/// What has been done to put objects right.
+pub(in crate::pg) struct Mended {
+    /// So many versions have been queued.
+    pub(in crate::pg) queued: i64,
+    /// Nothing was deleted, because somebody may be about to attach a partition.
+    pub(in crate::pg) is_unsettled: bool,
+}
+
+/// An object that is held, and the version that is to put it right.
+struct Held<'a> {
+    version: i64,
+    key: &'a Key,
+    id: &'a str,
+    object: String,
+}
+
 impl Present {
-    /// Opens `relations`: the watched table, or all of its partitions that have rows. Their locks are kept until the
-    /// transaction ends.
-    pub(in crate::pg) fn open(rules: &SourceRules, relations: &[pg_sys::Oid]) -> Outcome<Present> {
-        let mut leaves = Vec::new();
-        for oid in relations {
+    /// Opens the watched table, or all of its partitions that have rows.
+    pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<Present> {
+        let tree = Tree { table: rules.relation, is_partitioned };
+        let mut present = Present { rules, tree, leaves: Vec::new() };
+        present.follow()?;
+        Ok(present)
+    }
+
+    /// Opens what has come to hold rows since. Locks are kept until the transaction ends, so that nothing goes.
+    fn follow(&mut self) -> Outcome<()> {
+        let known: HashSet<u32> = self.leaves.iter().map(|leaf| leaf.oid().to_u32()).collect();
+        for oid in self.tree.leaves()? {
+            if known.contains(&oid.to_u32()) {
+                continue;
+            }
             // SAFETY: a relation that is opened is locked first, and stays so; one that is gone has no rows.
             unsafe {
-                let relation = pg_sys::try_relation_open(*oid, pg_sys::AccessShareLock as i32);
+                let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32);
                 if !relation.is_null() {
-                    leaves.push(Leaf::of(rules, relation)?);
+                    self.leaves.push(Leaf::of(&self.rules, relation)?);
                 }
             }
         }
-        Ok(Present { leaves })
+        Ok(())
     }
 
     /// Of each object whether it has no row now that belongs into the index, nor one that somebody is about to write or
     /// remove. An object is told by what the queue knows it by.
-    pub(in crate::pg) fn without_row(&self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
+    pub(in crate::pg) fn without_row(&mut self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
+        self.follow()?;
+        self.are_absent(objects)
+    }
+
+    /// The same of the tables that are open.
+    fn are_absent(&self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
         let hidden = objects.iter().filter(|(key, _)| matches!(key, Key::Hidden));
         let mut hidden: HashSet<&str> = hidden.map(|(_, object)| *object).collect();
         if !hidden.is_empty() {
@@ -92,62 +134,74 @@ impl Present {
         Ok(Look::Nothing)
     }
 
-    /// Queues what puts objects right, each told by its key and its id; returns how many it has queued rather than left
-    /// to whoever is changing the row, or is delivering it. `hold` has an object wait until the transaction ends.
+    /// Queues what puts objects right, each told by its key and its id; what somebody is changing, or is delivering, is
+    /// left to them. `hold` has an object wait until the transaction ends.
     pub(in crate::pg) fn mend(
-        &self,
+        &mut self,
         writer: &mut Writer,
         objects: &[(&Key, &str)],
         hold: impl Fn(&str) -> bool,
-    ) -> Outcome<i64> {
-        let mut mended = 0;
-        let mut hidden = Vec::new();
+    ) -> Outcome<Mended> {
+        if objects.is_empty() {
+            return Ok(Mended { queued: 0, is_unsettled: false });
+        }
+        failpoint::reach("before mend");
+        let held = objects.iter().filter_map(|(key, id)| {
+            let object = identity_of_id(id);
+            hold(&object).then(|| Held { version: writer.reserve_version(), key, id, object })
+        });
+        let held: Vec<Held> = held.collect();
+        // A row of a partition that is attached after this is told of under a higher id.
+        let is_settled = self.tree.is_settled()?;
+        self.follow()?;
+        let (mut queued, mut absent) = (0, Vec::new());
         let mut scratch = PgMemoryContexts::new("audit_algolia mend");
-        for (key, id) in objects {
+        for one in &held {
             pgrx::check_for_interrupts!();
-            if !hold(&identity_of_id(id)) {
-                continue;
-            }
-            let version = writer.reserve_version();
-            match key {
-                Key::Hidden => hidden.push((version, *id)),
-                // SAFETY: what was allocated for a version has been written when the next one begins.
-                _ => unsafe {
-                    let is_mended = scratch.switch_to(|_| self.mend_one(writer, version, key, id));
-                    scratch.reset();
-                    mended += i64::from(is_mended?);
-                },
+            // SAFETY: what was allocated for a version has been written when the next one begins.
+            let look = unsafe {
+                let look = scratch.switch_to(|_| self.mend_row(writer, one));
+                scratch.reset();
+                look?
+            };
+            match look {
+                Look::Row(_) => queued += 1,
+                Look::InChange => (),
+                Look::Nothing => absent.push(one),
             }
         }
-        let identities: Vec<String> = hidden.iter().map(|(_, id)| identity_of_id(id)).collect();
-        let objects: Vec<(&Key, &str)> =
-            identities.iter().map(|object| (&Key::Hidden, object.as_str())).collect();
-        for ((version, id), is_gone) in hidden.into_iter().zip(self.without_row(&objects)?) {
-            if is_gone {
+        let is_unsettled = !is_settled && !absent.is_empty();
+        if is_unsettled {
+            return Ok(Mended { queued, is_unsettled });
+        }
+        let objects: Vec<(&Key, &str)> = absent.iter().map(|one| (one.key, one.object.as_str())).collect();
+        for (one, is_absent) in absent.into_iter().zip(self.are_absent(&objects)?) {
+            if is_absent {
                 // SAFETY: as above.
                 unsafe {
-                    let queued = scratch.switch_to(|_| self.mend_one(writer, version, &Key::Impossible, id));
+                    let pushed = scratch.switch_to(|_| {
+                        let deletion = deletion(one.id);
+                        writer.push_version_as(one.version, Action::DeleteObject, deletion.as_bytes());
+                        writer.flush()
+                    });
                     scratch.reset();
-                    mended += i64::from(queued?);
+                    pushed?;
                 }
+                queued += 1;
             }
         }
-        Ok(mended)
+        Ok(Mended { queued, is_unsettled })
     }
 
-    fn mend_one(&self, writer: &mut Writer, version: i64, key: &Key, id: &str) -> Outcome<bool> {
-        let deletion = deletion(id);
-        let look = match key {
-            Key::Known(key) => self.look(key, &identity_of(&deletion))?,
-            Key::Hidden | Key::Impossible => Look::Nothing,
-        };
-        match look {
-            Look::InChange => return Ok(false),
-            Look::Nothing => writer.push_version_as(version, Action::DeleteObject, deletion.as_bytes()),
-            Look::Row(record) => writer.push_version_as(version, Action::AddObject, &record),
-        };
-        writer.flush()?;
-        Ok(true)
+    /// Queues the record of an object's row, if it is found by its key.
+    fn mend_row(&self, writer: &mut Writer, one: &Held) -> Outcome<Look> {
+        let Key::Known(key) = one.key else { return Ok(Look::Nothing) };
+        let look = self.look(key, &one.object)?;
+        if let Look::Row(record) = &look {
+            writer.push_version_as(one.version, Action::AddObject, record);
+            writer.flush()?;
+        }
+        Ok(look)
     }
 }
 

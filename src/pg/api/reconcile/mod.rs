@@ -12,6 +12,8 @@ mod orphans;
 mod suspects;
 mod walk;
 
+use std::rc::Rc;
+
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -92,7 +94,7 @@ impl Window {
 struct Comparison<'a> {
     table: &'a Table,
     id: i32,
-    rules: SourceRules,
+    rules: Rc<SourceRules>,
     inquiry: Inquiry,
     window: Window,
     /// Of a mirrored table, its rows as they are now.
@@ -212,13 +214,14 @@ fn compare_source(
         let index = inquiry::index_name(rules.index_id)?;
         Ok((Inquiry::new(rules.index_id, index)?, orphans::neighbours(rules.index_id, id)?))
     })?;
+    let rules = Rc::new(rules);
     // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.
     as_user(caller, || {
         set_output_aside();
         set_locally(c"row_security", c"off");
         let present = match rules.mode {
             Mode::Append => None,
-            Mode::Mirror => Some(Present::open(&rules, &walk::relations(table)?)?),
+            Mode::Mirror => Some(Present::open(rules.clone(), table.kind == "p")?),
         };
         let writer = if repair { Some(Writer::open(rules.index_id, id)?) } else { None };
         let is_mirrored = present.is_some();

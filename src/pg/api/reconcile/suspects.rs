@@ -12,7 +12,7 @@ use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, Key, Writer};
 use crate::pg::holds;
 use crate::pg::latest::{all_rows, Cursor};
-use crate::pg::report::Outcome;
+use crate::pg::report::{failure, Failure, Outcome};
 use crate::record::Fingerprint;
 
 /// Suspects are confirmed together when there are so many, or so many bytes of them.
@@ -101,11 +101,16 @@ impl Comparison<'_> {
         let Some(mut writer) = self.writer.take() else {
             return Ok(());
         };
-        self.tally.repaired += match &self.present {
+        self.tally.repaired += match &mut self.present {
             Some(present) => {
                 let objects: Vec<_> =
                     confirmed.iter().map(|(suspect, _)| (&suspect.key, suspect.id.as_str())).collect();
-                present.mend(&mut writer, &objects, |object| holds::hold(self.rules.index_id, object))?
+                let index_id = self.rules.index_id;
+                let mended = present.mend(&mut writer, &objects, |object| holds::hold(index_id, object))?;
+                if mended.is_unsettled {
+                    partitions_are_changing(&self.table.name).warn();
+                }
+                mended.queued
             }
             None => send_again(&mut writer, confirmed.iter().map(|(suspect, _)| suspect.record.as_slice()))?,
         };
@@ -119,7 +124,7 @@ impl Comparison<'_> {
     /// the index is asked. If a row is the same version afterwards, what it has been since before T, the index should
     /// hold it. If there was no row before and is none afterwards, one may have come and gone meanwhile; so that is
     /// looked at again, unless nothing has been queued.
-    fn confirmed(&self, mut suspects: Vec<Suspect>) -> Outcome<Vec<(Suspect, Option<Fingerprint>)>> {
+    fn confirmed(&mut self, mut suspects: Vec<Suspect>) -> Outcome<Vec<(Suspect, Option<Fingerprint>)>> {
         for round in 1.. {
             let enqueued = self.inquiry.enqueued();
             suspects = self.not_waiting(suspects)?;
@@ -198,7 +203,7 @@ impl Comparison<'_> {
     }
 
     /// Of each suspect whether its row is the version it was, or is still not there.
-    fn still_the_same<'s>(&self, suspects: impl Iterator<Item = &'s Suspect>) -> Outcome<Vec<bool>> {
+    fn still_the_same<'s>(&mut self, suspects: impl Iterator<Item = &'s Suspect>) -> Outcome<Vec<bool>> {
         let suspects: Vec<&Suspect> = suspects.collect();
         let places = suspects.iter().filter_map(|suspect| match &suspect.expects {
             Expects::Row { place, .. } => Some(place.ctid.clone()),
@@ -232,6 +237,17 @@ impl Comparison<'_> {
         })?;
         Ok(found.into_iter().collect())
     }
+}
+
+/// What is said when records without a row cannot be told from those of a partition that is on its way.
+fn partitions_are_changing(table: &str) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!(
+            "somebody may be attaching a partition to table {table}, so no orphaned record has been deleted"
+        ),
+        "Call audit_algolia.reconcile() again when no other session has locked the table.",
+    )
 }
 
 /// Queues records once more; returns how many.

@@ -10,6 +10,7 @@ use crate::pg::capture::key::KeyIndex;
 use crate::pg::capture::queue::storable;
 use crate::pg::capture::rows::{read, value_in, Slot};
 use crate::pg::capture::{attribute, columns, Bound};
+use crate::pg::failpoint;
 use crate::pg::filter::Filter;
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
@@ -54,6 +55,11 @@ impl Leaf {
             let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual);
             Ok(Leaf { relation, bound, key, filter, slot })
         }
+    }
+
+    pub(super) fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_id }
     }
 
     /// Closes it; the lock stays.
@@ -104,6 +110,7 @@ impl Leaf {
             let scan = pg_sys::table_beginscan(self.relation, &mut dirty, 0, std::ptr::null_mut());
             while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
                 pgrx::check_for_interrupts!();
+                failpoint::reach("in look");
                 let is_in_change = is_in_change(&dirty);
                 let found = scratch.switch_to(|_| self.object_in(slot, is_in_change, objects));
                 scratch.reset();
