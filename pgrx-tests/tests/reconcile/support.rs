@@ -84,34 +84,36 @@ pub(crate) fn reconcile_stopping(
     let mut db = stage.admin();
     let pid: i32 = db.query_one("select pg_backend_pid()", &[]).unwrap().get(0);
     let order = || std::fs::write(&file, format!("{point} stop")).unwrap();
+    let go_on = || stage.cluster.kill_backend(pid, Signal::SIGCONT).unwrap();
     order();
     std::thread::scope(|scope| {
         let call = scope.spawn(move || reconcile(&mut db, arguments));
-        wait_until(&format!("a stop {point}"), SOON, || !file.exists() || call.is_finished());
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            assert!(!file.exists(), "it never came to {point}");
-            while meanwhile() {
+        let is_stopped = || {
+            wait_until(&format!("a stop {point}"), SOON, || {
+                call.is_finished() || (!file.exists() && is_stopped(pid))
+            });
+            !call.is_finished()
+        };
+        assert!(is_stopped(), "it never came to {point}");
+        loop {
+            let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut meanwhile));
+            if let Ok(true) = again {
                 order();
-                go_on(stage, pid, || !file.exists() || call.is_finished());
-                if call.is_finished() {
-                    break;
-                }
             }
-        }));
-        let _ = std::fs::remove_file(&file);
-        go_on(stage, pid, || call.is_finished());
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
+            go_on();
+            match again {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(true) if is_stopped() => (),
+                Ok(_) => break,
+            }
         }
+        let _ = std::fs::remove_file(&file);
         call.join().unwrap()
     })
 }
 
-/// Has a process go on until something is so; who stops itself may only be about to, and it may have ended.
-#[track_caller]
-fn go_on(stage: &Stage, pid: i32, is_so: impl Fn() -> bool) {
-    wait_until("the session that was stopped", SOON, || {
-        let _ = stage.cluster.kill_backend(pid, Signal::SIGCONT);
-        is_so()
-    });
+/// Whether a process has stopped; who stops itself may only be about to.
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
 }

@@ -4,8 +4,16 @@
 //! No row is locked, so that no writer waits. The object is held instead, until the transaction ends: a version of a later
 //! change is not delivered before ours can be seen, and then goes instead of it. A version's id is taken **first**, and
 //! then the row is looked for past all snapshots. If nobody is changing it, the version is true: who changes it later
-//! takes a higher id, since capture takes it behind the change. If somebody is, that change tells of the row itself, and
-//! nothing is queued.
+//! takes a higher id, since capture takes it behind the change. If somebody is, nothing is queued: most changes tell of
+//! the row themselves, and of those that tell nothing, because nothing that the index holds has changed, the next
+//! comparison knows more.
+//!
+//! Such a look can miss a row: one that is moved meanwhile may be gone from its old place when the look comes there, and
+//! have come to a new one behind it. So that there is **no** row is believed only after a second look, by a snapshot that
+//! is taken then. A version with a lower id than ours was written before the first look began. Either it has been
+//! committed since, and then the snapshot shows the row, wherever it is now. Or its writer is still at it, and then the
+//! first look has seen so where it was written, which nobody else can have changed. What only the snapshot shows is left
+//! alone, like what is being changed.
 //!
 //! Partitions come and go. Where the rows are is found out behind the ids as well: a row of a partition that is attached
 //! later takes a higher id, too. One that is being attached cannot be seen, and may hold rows whose versions have lower
@@ -13,6 +21,7 @@
 
 mod leaf;
 mod tree;
+mod view;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -27,6 +36,7 @@ use crate::pg::rules::SourceRules;
 use crate::record::identity;
 use leaf::{Leaf, Look};
 use tree::Tree;
+use view::View;
 
 /// How the row of an object is found.
 pub(in crate::pg) enum Key {
@@ -97,36 +107,54 @@ impl Present {
 
     /// The same of the tables that are open.
     fn are_absent(&self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
-        let hidden = objects.iter().filter(|(key, _)| matches!(key, Key::Hidden));
-        let mut hidden: HashSet<&str> = hidden.map(|(_, object)| *object).collect();
+        let mut absent = vec![true; objects.len()];
+        let view = View::dirty();
+        self.leave_out_present(&view, objects, &mut absent)?;
+        view.close();
+        failpoint::reach("between looks");
+        if absent.contains(&true) {
+            let view = View::latest();
+            self.leave_out_present(&view, objects, &mut absent)?;
+            view.close();
+        }
+        Ok(absent)
+    }
+
+    /// Of objects that have been absent so far, those are so no more whose rows a view shows.
+    fn leave_out_present(&self, view: &View, objects: &[(&Key, &str)], absent: &mut [bool]) -> Outcome<()> {
+        let all = || objects.iter().zip(absent.iter());
+        let hidden = all().filter(|((key, _), absent)| **absent && matches!(key, Key::Hidden));
+        let mut hidden: HashSet<&str> = hidden.map(|((_, object), _)| *object).collect();
         if !hidden.is_empty() {
             for leaf in &self.leaves {
                 // SAFETY: the leaf is open.
-                unsafe { leaf.leave_out_present(&mut hidden) }?;
+                unsafe { leaf.leave_out_present(view, &mut hidden) }?;
             }
         }
         let mut scratch = PgMemoryContexts::new("audit_algolia look");
-        let without = objects.iter().map(|(key, object)| match key {
-            Key::Impossible => Ok(true),
-            Key::Hidden => Ok(hidden.contains(object)),
-            Key::Known(key) => {
-                pgrx::check_for_interrupts!();
-                // SAFETY: what is found is a Rust value.
-                unsafe {
-                    let look = scratch.switch_to(|_| self.look(key, object));
-                    scratch.reset();
-                    Ok(matches!(look?, Look::Nothing))
+        for ((key, object), absent) in objects.iter().zip(absent).filter(|(_, absent)| **absent) {
+            *absent = match key {
+                Key::Impossible => true,
+                Key::Hidden => hidden.contains(object),
+                Key::Known(key) => {
+                    pgrx::check_for_interrupts!();
+                    // SAFETY: what is found is a Rust value.
+                    unsafe {
+                        let look = scratch.switch_to(|_| self.look(view, key, object));
+                        scratch.reset();
+                        matches!(look?, Look::Nothing)
+                    }
                 }
-            }
-        });
-        without.collect()
+            };
+        }
+        Ok(())
     }
 
     /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
-    fn look(&self, key: &[String], object: &str) -> Outcome<Look> {
+    fn look(&self, view: &View, key: &[String], object: &str) -> Outcome<Look> {
         for leaf in &self.leaves {
             // SAFETY: the leaf is open.
-            match unsafe { leaf.look(key, object) }? {
+            match unsafe { leaf.look(view, key, object) }? {
                 Look::Nothing => (),
                 found => return Ok(found),
             }
@@ -154,13 +182,13 @@ impl Present {
         // A row of a partition that is attached after this is told of under a higher id.
         let is_settled = self.tree.is_settled()?;
         self.follow()?;
-        let (mut queued, mut absent) = (0, Vec::new());
+        let (view, mut queued, mut absent) = (View::dirty(), 0, Vec::new());
         let mut scratch = PgMemoryContexts::new("audit_algolia mend");
         for one in &held {
             pgrx::check_for_interrupts!();
             // SAFETY: what was allocated for a version has been written when the next one begins.
             let look = unsafe {
-                let look = scratch.switch_to(|_| self.mend_row(writer, one));
+                let look = scratch.switch_to(|_| self.mend_row(&view, writer, one));
                 scratch.reset();
                 look?
             };
@@ -170,6 +198,7 @@ impl Present {
                 Look::Nothing => absent.push(one),
             }
         }
+        view.close();
         let is_unsettled = !is_settled && !absent.is_empty();
         if is_unsettled {
             return Ok(Mended { queued, is_unsettled });
@@ -194,9 +223,9 @@ impl Present {
     }
 
     /// Queues the record of an object's row, if it is found by its key.
-    fn mend_row(&self, writer: &mut Writer, one: &Held) -> Outcome<Look> {
+    fn mend_row(&self, view: &View, writer: &mut Writer, one: &Held) -> Outcome<Look> {
         let Key::Known(key) = one.key else { return Ok(Look::Nothing) };
-        let look = self.look(key, &one.object)?;
+        let look = self.look(view, key, &one.object)?;
         if let Look::Row(record) = &look {
             writer.push_version_as(one.version, Action::AddObject, record);
             writer.flush()?;

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
+use super::view::View;
 use crate::pg::capture::key::KeyIndex;
 use crate::pg::capture::queue::storable;
 use crate::pg::capture::rows::{read, value_in, Slot};
@@ -75,7 +76,7 @@ impl Leaf {
     ///
     /// # Safety
     /// The relation is open. What is allocated lives in the current memory context.
-    pub(super) unsafe fn look(&self, key: &[String], object: &str) -> Outcome<Look> {
+    pub(super) unsafe fn look(&self, view: &View, key: &[String], object: &str) -> Outcome<Look> {
         // SAFETY: the slot is a virtual one for rows of the relation, and is filled as far as the key needs it.
         unsafe {
             for (place, text) in self.bound.key_places().into_iter().zip(key) {
@@ -86,11 +87,10 @@ impl Leaf {
                 *(*self.slot).tts_values.add(place) = value;
                 *(*self.slot).tts_isnull.add(place) = false;
             }
-            let mut dirty = dirty();
-            let Some(live) = self.key.find_row(self.relation, self.slot, &mut dirty) else {
+            let Some(live) = self.key.find_row(self.relation, self.slot, view.snapshot()) else {
                 return Ok(Look::Nothing);
             };
-            let look = if is_in_change(&dirty) { Ok(Look::InChange) } else { self.record_of(live, object) };
+            let look = if view.is_in_change() { Ok(Look::InChange) } else { self.record_of(live, object) };
             pg_sys::ExecDropSingleTupleTableSlot(live);
             look
         }
@@ -101,18 +101,16 @@ impl Leaf {
     ///
     /// # Safety
     /// The relation is open.
-    pub(super) unsafe fn leave_out_present(&self, objects: &mut HashSet<&str>) -> Outcome<()> {
+    pub(super) unsafe fn leave_out_present(&self, view: &View, objects: &mut HashSet<&str>) -> Outcome<()> {
         let mut scratch = PgMemoryContexts::new("audit_algolia scan");
         // SAFETY: scan and slot are given back below, or by the abort after an error; the snapshot outlives the scan.
         unsafe {
-            let mut dirty = dirty();
             let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
-            let scan = pg_sys::table_beginscan(self.relation, &mut dirty, 0, std::ptr::null_mut());
+            let scan = pg_sys::table_beginscan(self.relation, view.snapshot(), 0, std::ptr::null_mut());
             while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
                 pgrx::check_for_interrupts!();
                 failpoint::reach("in look");
-                let is_in_change = is_in_change(&dirty);
-                let found = scratch.switch_to(|_| self.object_in(slot, is_in_change, objects));
+                let found = scratch.switch_to(|_| self.object_in(slot, view.is_in_change(), objects));
                 scratch.reset();
                 if let Some(found) = found? {
                     objects.remove(found.as_str());
@@ -181,17 +179,6 @@ impl Leaf {
         let is_same = identity(&storable(&record)) == object;
         Ok(if is_same { Look::Row(record) } else { Look::Nothing })
     }
-}
-
-/// A snapshot that shows what has not been committed, too, and tells so of the row it was asked about last. It consists of
-/// nothing but its kind.
-fn dirty() -> pg_sys::SnapshotData {
-    pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() }
-}
-
-/// Whether another transaction was writing or removing the row that the snapshot was asked about last.
-fn is_in_change(dirty: &pg_sys::SnapshotData) -> bool {
-    [dirty.xmin, dirty.xmax].iter().any(|writer| *writer != pg_sys::InvalidTransactionId)
 }
 
 /// A value of a type from its output text; nothing when it is none. An index may hold ids that no row has ever made.
