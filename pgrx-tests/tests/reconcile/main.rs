@@ -7,6 +7,7 @@ mod client;
 mod append;
 mod input;
 mod interleaving;
+mod keys;
 mod mirror;
 mod motion;
 mod support;

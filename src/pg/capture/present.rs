@@ -31,6 +31,7 @@ use pgrx::pg_sys;
 
 use super::queue::{storable, Action, Writer};
 use crate::pg::failpoint;
+use crate::pg::owner::as_role;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::identity;
@@ -42,7 +43,8 @@ use view::View;
 pub(in crate::pg) enum Key {
     /// By these texts of its key's columns.
     Known(Vec<String>),
-    /// The id holds a pseudonym, which leads back to nothing: all rows have to be looked at.
+    /// The id does not lead back to its row, so that all rows have to be looked at: it holds a pseudonym, or what may not be
+    /// read as it was written.
     Hidden,
     /// No row makes such an id.
     Impossible,
@@ -152,14 +154,25 @@ impl Present {
 
     /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
     fn look(&self, view: &View, key: &[String], object: &str) -> Outcome<Look> {
+        let Some(first) = self.leaves.first() else { return Ok(Look::Nothing) };
+        // Reading a value that is made of others calls what the constraints of their domains call.
+        let key = match as_role(self.rules.owner, || first.key_values(key))? {
+            Ok(key) => key,
+            Err(known) => return Ok(known),
+        };
         for leaf in &self.leaves {
-            // SAFETY: the leaf is open.
-            match unsafe { leaf.look(view, key, object) }? {
+            // SAFETY: the leaf is open; partitions have the types of the table they are of.
+            match unsafe { leaf.look(view, &key, object) }? {
                 Look::Nothing => (),
                 found => return Ok(found),
             }
         }
         Ok(Look::Nothing)
+    }
+
+    /// Whether an id of the index leads back to its row by its key.
+    pub(in crate::pg) fn reads_all_keys(&self) -> bool {
+        self.leaves.first().is_none_or(Leaf::reads_all_keys)
     }
 
     /// Queues what puts objects right, each told by its key and its id; what somebody is changing, or is delivering, is

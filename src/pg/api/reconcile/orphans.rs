@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use super::suspects::{Expects, Suspect};
 use super::{Comparison, Window};
-use crate::pg::capture::{identity_of_id, Key};
+use crate::pg::capture::{identity_of_id, Key, Present};
 use crate::pg::failpoint;
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
@@ -49,7 +49,8 @@ impl Comparison<'_> {
     pub(super) fn find_orphans(&mut self, neighbours: &[Neighbour]) -> Outcome<()> {
         failpoint::reach("before orphans");
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
-        let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part));
+        let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part))
+            || !self.present.as_ref().is_some_and(Present::reads_all_keys);
         let (mut objects, mut suspects, mut cursor) = (Vec::new(), Vec::new(), None);
         loop {
             let (ids, next) = self.inquiry.page(&prefix, filters.as_deref(), cursor)?;
