@@ -131,3 +131,28 @@ fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
     wait_for_empty_queue(&mut db);
     assert_eq!(stage.standin.index("t")["11"]["v"], json!("theirs"));
 }
+
+#[test]
+fn changes_of_what_will_be_mended_are_delivered_while_the_rest_is_compared() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id int primary key, v text);
+         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
+         insert into t select n, 'x' from generate_series(1, 5) as n",
+    )
+    .unwrap();
+    stage.wait_for_records("t", 5);
+    wait_for_empty_queue(&mut db);
+    lose(&stage, "t", &["1", "2"]);
+    // The rows have been compared by then, and the index is about to be.
+    let found = reconcile_stopping(&stage, "before orphans", "'t', repair => true", || {
+        db.batch_execute("update t set v = 'new' where id = 1").unwrap();
+        wait_until("the change", SOON, || stage.standin.index("t").contains_key("1"));
+        false
+    });
+    assert_eq!(found, Found { checked: 5, missing: 2, repaired: 2, ..Found::default() });
+    wait_for_empty_queue(&mut db);
+    assert_eq!(stage.standin.index("t")["1"]["v"], json!("new"));
+    assert_eq!(reconcile(&mut db, "'t'"), well(5));
+}

@@ -8,6 +8,7 @@
 //! and the row was the same after Algolia had been asked as before.
 
 mod inquiry;
+mod mends;
 mod orphans;
 mod suspects;
 mod walk;
@@ -22,7 +23,6 @@ use pgrx::prelude::*;
 use super::sources::rules_of;
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::pg::capture::{Present, Writer};
-use crate::pg::holds;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};
@@ -30,6 +30,7 @@ use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
 use inquiry::Inquiry;
+use mends::{Mends, Unmended};
 
 /// What was found, and done about it.
 #[derive(Clone, Copy, Default)]
@@ -99,8 +100,10 @@ struct Comparison<'a> {
     window: Window,
     /// Of a mirrored table, its rows as they are now.
     present: Option<Present>,
-    /// Where mends go.
+    /// Where records are sent once more to, if that is wanted.
     writer: Option<Writer>,
+    /// The same of a mirrored table: what is to be mended in the end.
+    unmended: Option<Unmended>,
     tally: Tally,
 }
 
@@ -131,23 +134,17 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
             "Leave since and until out, or watch the table with its time_column.",
         ));
     }
-    let mut total = Tally::default();
+    let (mut total, mut mends) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
-        let found = compare_source(&table, caller, (id, rules), window, repair)?;
+        let (found, unmended) = compare_source(&table, caller, (id, rules), window, repair)?;
         total.checked += found.checked;
         total.missing += found.missing;
         total.different += found.different;
         total.orphaned += found.orphaned;
         total.repaired += found.repaired;
+        mends.extend(unmended);
     }
-    if holds::are_all_taken() {
-        failure(
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("one transaction can mend {} records of mirrored tables at most", holds::MOST),
-            "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
-        )
-        .warn();
-    }
+    total.repaired += mends::make(mends, caller)?;
     Ok(total)
 }
 
@@ -207,7 +204,7 @@ fn compare_source(
     (id, rules): (i32, SourceRules),
     window: Window,
     repair: bool,
-) -> Outcome<Tally> {
+) -> Outcome<(Tally, Option<Mends>)> {
     let (inquiry, neighbours) = as_owner(|| {
         heed_backfill(table, id, repair)?;
         heed_repairs(rules.index_id)?;
@@ -223,10 +220,12 @@ fn compare_source(
             Mode::Append => None,
             Mode::Mirror => Some(Present::open(rules.clone(), table.kind == "p")?),
         };
-        let writer = if repair { Some(Writer::open(rules.index_id, id)?) } else { None };
         let is_mirrored = present.is_some();
+        let writer = if repair && !is_mirrored { Some(Writer::open(rules.index_id, id)?) } else { None };
+        let unmended = (repair && is_mirrored).then(Unmended::default);
+        let tally = Tally::default();
         let mut comparison =
-            Comparison { table, id, rules, inquiry, window, present, writer, tally: Tally::default() };
+            Comparison { table, id, rules, inquiry, window, present, writer, unmended, tally };
         comparison.walk()?;
         if is_mirrored {
             comparison.find_orphans(&neighbours)?;
@@ -234,6 +233,14 @@ fn compare_source(
         if let Some(writer) = comparison.writer.take() {
             writer.close();
         }
-        Ok(comparison.tally)
+        let Comparison { rules, present, unmended, tally, .. } = comparison;
+        let mends = present.zip(unmended).map(|(present, unmended)| Mends {
+            source: id,
+            index_id: rules.index_id,
+            table: table.name.clone(),
+            present,
+            unmended,
+        });
+        Ok((tally, mends))
     })
 }

@@ -10,9 +10,8 @@ use super::walk::only;
 use super::Comparison;
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, Key, Writer};
-use crate::pg::holds;
 use crate::pg::latest::{all_rows, Cursor};
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::Outcome;
 use crate::record::Fingerprint;
 
 /// Suspects are confirmed together when there are so many, or so many bytes of them.
@@ -88,7 +87,8 @@ impl Suspect {
 }
 
 impl Comparison<'_> {
-    /// Counts those of the suspects that are confirmed, and mends them if that is wanted.
+    /// Counts those of the suspects that are confirmed, and sends them once more, or keeps them to be mended, if that is
+    /// wanted.
     pub(super) fn settle(&mut self, suspects: Vec<Suspect>) -> Outcome<()> {
         let confirmed = self.confirmed(suspects)?;
         for (suspect, found) in &confirmed {
@@ -98,23 +98,13 @@ impl Comparison<'_> {
                 (Expects::Nothing, _) => self.tally.orphaned += 1,
             }
         }
-        let Some(mut writer) = self.writer.take() else {
-            return Ok(());
-        };
-        self.tally.repaired += match &mut self.present {
-            Some(present) => {
-                let objects: Vec<_> =
-                    confirmed.iter().map(|(suspect, _)| (&suspect.key, suspect.id.as_str())).collect();
-                let index_id = self.rules.index_id;
-                let mended = present.mend(&mut writer, &objects, |object| holds::hold(index_id, object))?;
-                if mended.is_unsettled {
-                    partitions_are_changing(&self.table.name).warn();
-                }
-                mended.queued
-            }
-            None => send_again(&mut writer, confirmed.iter().map(|(suspect, _)| suspect.record.as_slice()))?,
-        };
-        self.writer = Some(writer);
+        if let Some(writer) = &mut self.writer {
+            let records = confirmed.iter().map(|(suspect, _)| suspect.record.as_slice());
+            self.tally.repaired += send_again(writer, records)?;
+        }
+        if let Some(unmended) = &mut self.unmended {
+            confirmed.into_iter().for_each(|(suspect, _)| unmended.keep(suspect.key, suspect.id));
+        }
         Ok(())
     }
 
@@ -237,17 +227,6 @@ impl Comparison<'_> {
         })?;
         Ok(found.into_iter().collect())
     }
-}
-
-/// What is said when records without a row cannot be told from those of a partition that is on its way.
-fn partitions_are_changing(table: &str) -> Box<Failure> {
-    failure(
-        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-        format!(
-            "somebody may be attaching a partition to table {table}, so no orphaned record has been deleted"
-        ),
-        "Call audit_algolia.reconcile() again when no other session has locked the table.",
-    )
 }
 
 /// Queues records once more; returns how many.
