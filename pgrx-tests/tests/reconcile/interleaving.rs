@@ -156,3 +156,34 @@ fn changes_of_what_will_be_mended_are_delivered_while_the_rest_is_compared() {
     assert_eq!(stage.standin.index("t")["1"]["v"], json!("new"));
     assert_eq!(reconcile(&mut db, "'t'"), well(5));
 }
+
+#[test]
+fn a_table_that_takes_anothers_name_meanwhile_is_not_taken_for_it() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id bigint primary key, v text); create table t_new (like t including all);
+         select audit_algolia.watch('t', columns => '{v}');
+         insert into t select n, 'x' from generate_series(1, 5) as n;
+         insert into t_new select n, 'secret' from generate_series(11, 13) as n",
+    )
+    .unwrap();
+    stage.wait_for_records("t", 5);
+    wait_for_empty_queue(&mut db);
+    let mut caller = stage.admin();
+    let pid: i32 = caller.query_one("select pg_backend_pid()", &[]).unwrap().get(0);
+    db.batch_execute("begin; alter table t rename to t_old; alter table t_new rename to t").unwrap();
+    let found = std::thread::scope(|scope| {
+        let call = scope.spawn(move || reconcile(&mut caller, "'t', repair => true"));
+        let mut witness = stage.admin();
+        wait_until("a lock to be waited for", SOON, || {
+            let query = "select wait_event_type = 'Lock' from pg_stat_activity where pid = $1";
+            witness.query_one(query, &[&pid]).unwrap().get::<_, Option<bool>>(0) == Some(true)
+        });
+        db.batch_execute("commit").unwrap();
+        call.join().unwrap()
+    });
+    assert_eq!(found, well(5));
+    wait_for_empty_queue(&mut db);
+    assert_eq!(stage.standin.index("t").len(), 5);
+}

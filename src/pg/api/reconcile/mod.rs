@@ -119,7 +119,7 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
     }
     let caller = caller();
     let (table, sources) = as_owner(|| {
-        let table = Table::of(source, caller)?;
+        let table = Table::to_read(source, caller)?;
         let sources = rules_of(&table)?;
         Ok((table, sources))
     })?;
