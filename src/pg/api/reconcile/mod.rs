@@ -22,6 +22,7 @@ use pgrx::prelude::*;
 
 use super::sources::rules_of;
 use super::{as_owner, caller, refuse_read_only, Table};
+use crate::hashes::Hashes;
 use crate::pg::capture::{Present, Writer};
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
@@ -100,6 +101,8 @@ struct Comparison<'a> {
     window: Window,
     /// Of a mirrored table, its rows as they are now.
     present: Option<Present>,
+    /// In append mode what waited when there were the first suspects.
+    backlog: Option<Hashes>,
     /// Where records are sent once more to, if that is wanted.
     writer: Option<Writer>,
     /// The same of a mirrored table: what is to be mended in the end.
@@ -225,7 +228,7 @@ fn compare_source(
         let unmended = (repair && is_mirrored).then(Unmended::default);
         let tally = Tally::default();
         let mut comparison =
-            Comparison { table, id, rules, inquiry, window, present, writer, unmended, tally };
+            Comparison { table, id, rules, inquiry, window, present, backlog: None, writer, unmended, tally };
         comparison.walk()?;
         if is_mirrored {
             comparison.find_orphans(&neighbours)?;
