@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod claims;
 pub mod delivery;
+pub mod hashes;
 pub mod index_settings;
 pub mod ledger;
 pub mod mailbox;

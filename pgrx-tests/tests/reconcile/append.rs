@@ -1,6 +1,6 @@
 //! Tables of which inserts are watched.
 
-use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::stage::{one, Stage};
 use audit_algolia_tests::standin::{Fault, FaultRule, Times};
 use postgres::Client;
 use serde_json::json;
@@ -210,4 +210,25 @@ fn ids_longer_than_a_question_may_be_are_asked_for_in_parts() {
     stage.wait_for_records("log", 12);
     wait_for_empty_queue(&mut db);
     assert_eq!(reconcile(&mut db, "'log'"), well(12));
+}
+
+#[test]
+fn a_backlog_is_read_once_however_many_of_its_rows_are_in_doubt() {
+    let (stage, mut db) = stage();
+    insert(&mut db, 1, 10);
+    wait_for_empty_queue(&mut db);
+    lose(&stage, "log", &["5"]);
+    db.batch_execute("select audit_algolia.pause()").unwrap();
+    insert(&mut db, 11, 12_000);
+    // A session that has not read the queue yet.
+    let mut db = stage.admin();
+    db.batch_execute("begin").unwrap();
+    assert_eq!(reconcile(&mut db, "'log'"), Found { checked: 12_000, missing: 1, ..Found::default() });
+    let scans: i64 = one(
+        &mut db,
+        "select coalesce(seq_scan, 0) + coalesce(idx_scan, 0) from pg_stat_xact_all_tables
+         where relid = 'audit_algolia.queue'::regclass",
+    );
+    assert_eq!(scans, 1);
+    db.batch_execute("commit").unwrap();
 }

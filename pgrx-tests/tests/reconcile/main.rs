@@ -7,6 +7,8 @@ mod client;
 mod append;
 mod asking;
 mod input;
+mod interleaving;
+mod keys;
 mod mirror;
 mod motion;
 mod room;

@@ -5,7 +5,7 @@ use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
-use crate::support::{error, lose, reconcile, try_reconcile, wait_for_empty_queue, well, write, Found};
+use crate::support::{lose, reconcile, wait_for_empty_queue, well, write, Found};
 
 /// A stage with ten rows of the table `t`, mirrored.
 fn stage() -> (Stage, Client) {
@@ -239,34 +239,4 @@ fn pseudonymized_keys_are_looked_for_in_the_whole_table() {
     let index = stage.standin.index("t");
     assert!(index.contains_key("other") && !index.contains_key(&format!("w:{pseudonym}")));
     assert_eq!(index.len(), 20);
-}
-
-#[test]
-fn a_key_that_cannot_be_read_for_want_of_memory_is_no_orphan() {
-    let stage = Stage::builder().start().unwrap();
-    let mut db = stage.admin();
-    db.batch_execute(
-        "create function is_fine(text) returns boolean language plpgsql as $$
-         begin
-             if current_setting('test.short', true) = 'on' then
-                 raise exception 'out of memory' using errcode = 'out_of_memory';
-             end if;
-             return $1 <> 'junk';
-         end $$;
-         create domain key as text check (is_fine(value));
-         create table t (id key primary key, v text);
-         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
-         insert into t select 'k' || n, 'x' from generate_series(1, 5) as n",
-    )
-    .unwrap();
-    stage.wait_for_records("t", 5);
-    wait_for_empty_queue(&mut db);
-    write(&stage, "t", "addObject", &[json!({"objectID": "junk"})]);
-    db.batch_execute("set test.short = 'on'").unwrap();
-    assert_eq!(error(try_reconcile(&mut db, "'t', repair => true")).0, "53200");
-    db.batch_execute("set test.short = 'off'").unwrap();
-    let found = Found { checked: 5, orphaned: 1, repaired: 1, ..Found::default() };
-    assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
-    wait_for_empty_queue(&mut db);
-    assert_eq!(stage.standin.index("t").len(), 5);
 }

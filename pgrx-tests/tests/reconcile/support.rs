@@ -2,6 +2,7 @@
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use nix::sys::signal::Signal;
 use postgres::Client;
 use serde_json::{json, Value};
 
@@ -68,4 +69,51 @@ pub(crate) fn error(result: Result<Found, postgres::Error>) -> (String, String, 
     let error = error.as_db_error().unwrap();
     let hint = error.hint().unwrap_or_default().to_owned();
     (error.code().code().to_owned(), error.message().to_owned(), hint)
+}
+
+/// Calls `reconcile` in a session that stands still where it comes to a failpoint (see `src/pg/failpoint.rs`), and has
+/// `meanwhile` done each time; it says whether the session is to stop there once more, should it come by.
+#[track_caller]
+pub(crate) fn reconcile_stopping(
+    stage: &Stage,
+    point: &str,
+    arguments: &str,
+    mut meanwhile: impl FnMut() -> bool,
+) -> Found {
+    let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
+    let mut db = stage.admin();
+    let pid: i32 = db.query_one("select pg_backend_pid()", &[]).unwrap().get(0);
+    let order = || std::fs::write(&file, format!("{point} stop")).unwrap();
+    let go_on = || stage.cluster.kill_backend(pid, Signal::SIGCONT).unwrap();
+    order();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(move || reconcile(&mut db, arguments));
+        let is_stopped = || {
+            wait_until(&format!("a stop {point}"), SOON, || {
+                call.is_finished() || (!file.exists() && is_stopped(pid))
+            });
+            !call.is_finished()
+        };
+        assert!(is_stopped(), "it never came to {point}");
+        loop {
+            let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut meanwhile));
+            if let Ok(true) = again {
+                order();
+            }
+            go_on();
+            match again {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(true) if is_stopped() => (),
+                Ok(_) => break,
+            }
+        }
+        let _ = std::fs::remove_file(&file);
+        call.join().unwrap()
+    })
+}
+
+/// Whether a process has stopped; who stops itself may only be about to.
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
 }

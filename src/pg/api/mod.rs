@@ -99,44 +99,32 @@ impl Table {
     /// Looks a table up and checks that `caller` owns it.
     fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
         let oid = source.ok_or_else(no_table)?;
-        let (table, is_owner) = Spi::connect(|client| {
-            let rows = client.select(
-                include_str!("../../../sql/describe_table.sql"),
-                Some(1),
-                &[oid.into(), caller.into()],
-            )?;
-            if rows.is_empty() {
-                return Err(no_such_table(oid));
-            }
-            let row = rows.first();
-            let texts = |ordinal| -> Outcome<Vec<String>> {
-                Ok(row
-                    .get::<Vec<Option<String>>>(ordinal)?
-                    .unwrap_or_default()
-                    .into_iter()
-                    .flatten()
-                    .collect())
+        let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller.into())];
+        let found = first_row(include_str!("../../../sql/describe_table.sql"), &arguments, |row| {
+            let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
+            let texts = |ordinal| -> Vec<String> {
+                row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default().into_iter().flatten().collect()
             };
-            let schema: String = row.get(4)?.unwrap_or_default();
-            let bare_name: String = row.get(5)?.unwrap_or_default();
+            let (schema, bare_name) = (text(4), text(5));
             let table = Table {
                 oid,
-                kind: row.get(1)?.unwrap_or_default(),
-                is_partition: row.get(2)?.unwrap_or_default(),
+                kind: text(1),
+                is_partition: row.get(2).unwrap_or_default(),
                 is_related: false,
                 is_hypertable: false,
-                is_temporary: row.get::<String>(3)?.as_deref() == Some("t"),
+                is_temporary: text(3) == "t",
                 name: spi::quote_qualified_identifier(&schema, &bare_name),
                 schema,
                 bare_name,
-                columns: texts(7)?,
-                primary_key: texts(8)?,
-                owner: row.get(9)?.unwrap_or_default(),
-                owner_oid: row.get(10)?.unwrap_or(pg_sys::InvalidOid),
-                virtual_columns: texts(11)?,
+                columns: texts(7),
+                primary_key: texts(8),
+                owner: text(9),
+                owner_oid: row.get(10).unwrap_or(pg_sys::InvalidOid),
+                virtual_columns: texts(11),
             };
-            Ok((table, row.get::<bool>(6)?.unwrap_or_default()))
+            Ok((table, row.get(6).unwrap_or(false)))
         })?;
+        let (table, is_owner) = found.ok_or_else(|| no_such_table(oid))?;
         if !is_owner {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -145,6 +133,16 @@ impl Table {
             ));
         }
         Ok(table)
+    }
+
+    /// The same of a table that is to be read by its name, which it keeps from here on: others cannot rename it, and put
+    /// another in its place, before the transaction ends.
+    fn to_read(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
+        let table = Table::of(source, caller)?;
+        // SAFETY: the lock on whatever has the oid is kept until the transaction ends.
+        unsafe { pg_sys::LockRelationOid(table.oid, pg_sys::AccessShareLock as i32) };
+        // Whoever has been waited for may have renamed it, dropped it or given it away.
+        Table::of(Some(table.oid), caller)
     }
 
     /// Locks the table as creating a trigger does, and looks only then at its relations to other tables: they may have

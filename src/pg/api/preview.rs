@@ -50,7 +50,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
     };
     let caller = caller();
     let (table, sources) = as_owner(|| {
-        let table = Table::of(source, caller)?;
+        let table = Table::to_read(source, caller)?;
         let sources = rules_of(&table)?;
         Ok((table, sources))
     })?;

@@ -1,6 +1,6 @@
 //! The columns of a relation: what they are, and how their values are read and compared.
 
-use std::ffi::CStr;
+use std::ffi::{c_char, CStr};
 
 use pgrx::pg_sys;
 
@@ -78,6 +78,34 @@ unsafe extern "C-unwind" {
     fn datumIsEqual(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
     /// The same, of the values as they are once fetched and decompressed.
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+}
+
+/// A value of a column's type from its output text, as the type below its domains reads it. What is stored was a value of
+/// the domain once; the domain's constraints may have come later, and call functions of whoever made them. A length goes
+/// with no text either: it was minded when the value was stored.
+///
+/// # Safety
+/// `text` is a C string in the database's encoding. Raises what the type's input function raises.
+pub(super) unsafe fn value_of_text(of: pg_sys::Oid, text: *mut c_char) -> pg_sys::Datum {
+    let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: look-ups in the system caches, then a call of the type's input function, which reads a C string. The value
+    // lives in the current memory context.
+    unsafe {
+        pg_sys::getTypeInputInfo(pg_sys::getBaseType(of), &mut function, &mut parameter);
+        pg_sys::OidInputFunctionCall(function, text, parameter, -1)
+    }
+}
+
+/// Whether a text that a column's type cannot read is none that it has ever written. That is not so of types that are made
+/// of others, among which may be domains, and of names of functions and operators, of which there may be several.
+pub(super) fn reads_what_it_wrote(of: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the system caches.
+    let (base, kind, element) = unsafe {
+        let base = pg_sys::getBaseType(of);
+        (base, pg_sys::get_typtype(base) as u8, pg_sys::get_element_type(base))
+    };
+    let is_whole = [pg_sys::TYPTYPE_BASE, pg_sys::TYPTYPE_ENUM].contains(&kind);
+    is_whole && element == pg_sys::InvalidOid && ![pg_sys::REGPROCOID, pg_sys::REGOPEROID].contains(&base)
 }
 
 /// A column of a row descriptor.

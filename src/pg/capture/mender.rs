@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::column::value_of_text;
 use super::leaf::{Leaf, Locked};
 use super::queue::{storable, Action, Writer};
 use super::rows::{read, value_in};
@@ -304,12 +305,8 @@ impl Mender {
                 continue;
             };
             let text = CString::new(text.as_slice()).unwrap_or_default();
-            let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-            // SAFETY: the type is that of a column; its input function reads a C string, which it was once written as.
-            let value = unsafe {
-                pg_sys::getTypeInputInfo(*of, &mut input, &mut parameter);
-                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, -1)
-            };
+            // SAFETY: the type is that of a column, and the text what one of its values was once written as.
+            let value = unsafe { value_of_text(*of, text.as_ptr().cast_mut()) };
             values.push((*place, value));
         }
         Ok(values)

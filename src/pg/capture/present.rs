@@ -4,27 +4,47 @@
 //! No row is locked, so that no writer waits. The object is held instead, until the transaction ends: a version of a later
 //! change is not delivered before ours can be seen, and then goes instead of it. A version's id is taken **first**, and
 //! then the row is looked for past all snapshots. If nobody is changing it, the version is true: who changes it later
-//! takes a higher id, since capture takes it behind the change. If somebody is, that change tells of the row itself, and
-//! nothing is queued.
+//! takes a higher id, since capture takes it behind the change. If somebody is, nothing is queued: most changes tell of
+//! the row themselves, and of those that tell nothing, because nothing that the index holds has changed, the next
+//! comparison knows more.
+//!
+//! Such a look can miss a row: one that is moved meanwhile may be gone from its old place when the look comes there, and
+//! have come to a new one behind it. So that there is **no** row is believed only after a second look, by a snapshot that
+//! is taken then. A version with a lower id than ours was written before the first look began. Either it has been
+//! committed since, and then the snapshot shows the row, wherever it is now. Or its writer is still at it, and then the
+//! first look has seen so where it was written, which nobody else can have changed. What only the snapshot shows is left
+//! alone, like what is being changed.
+//!
+//! Partitions come and go. Where the rows are is found out behind the ids as well: a row of a partition that is attached
+//! later takes a higher id, too. One that is being attached cannot be seen, and may hold rows whose versions have lower
+//! ids; so while that may be, no object is deleted.
 
 mod leaf;
+mod tree;
+mod view;
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::queue::{storable, Action, Writer};
+use crate::pg::failpoint;
+use crate::pg::owner::as_role;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::identity;
 use leaf::{Leaf, Look};
+use tree::Tree;
+use view::View;
 
 /// How the row of an object is found.
 pub(in crate::pg) enum Key {
     /// By these texts of its key's columns.
     Known(Vec<String>),
-    /// The id holds a pseudonym, which leads back to nothing: all rows have to be looked at.
+    /// The id does not lead back to its row, so that all rows have to be looked at: it holds a pseudonym, or what may not be
+    /// read as it was written.
     Hidden,
     /// No row makes such an id.
     Impossible,
@@ -32,59 +52,117 @@ pub(in crate::pg) enum Key {
 
 /// The tables in which the rows of a source are, opened.
 pub(in crate::pg) struct Present {
+    rules: Rc<SourceRules>,
+    tree: Tree,
     leaves: Vec<Leaf>,
 }
 
+/// What has been done to put objects right.
+pub(in crate::pg) struct Mended {
+    /// So many versions have been queued.
+    pub(in crate::pg) queued: i64,
+    /// Nothing was deleted, because somebody may be about to attach a partition.
+    pub(in crate::pg) is_unsettled: bool,
+}
+
+/// An object that is held, and the version that is to put it right.
+struct Held<'a> {
+    version: i64,
+    key: &'a Key,
+    id: &'a str,
+    object: String,
+}
+
 impl Present {
-    /// Opens `relations`: the watched table, or all of its partitions that have rows. Their locks are kept until the
-    /// transaction ends.
-    pub(in crate::pg) fn open(rules: &SourceRules, relations: &[pg_sys::Oid]) -> Outcome<Present> {
-        let mut leaves = Vec::new();
-        for oid in relations {
+    /// Opens the watched table, or all of its partitions that have rows.
+    pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<Present> {
+        let tree = Tree { table: rules.relation, is_partitioned };
+        let mut present = Present { rules, tree, leaves: Vec::new() };
+        present.follow()?;
+        Ok(present)
+    }
+
+    /// Opens what has come to hold rows since. Locks are kept until the transaction ends, so that nothing goes.
+    fn follow(&mut self) -> Outcome<()> {
+        let known: HashSet<u32> = self.leaves.iter().map(|leaf| leaf.oid().to_u32()).collect();
+        for oid in self.tree.leaves()? {
+            if known.contains(&oid.to_u32()) {
+                continue;
+            }
             // SAFETY: a relation that is opened is locked first, and stays so; one that is gone has no rows.
             unsafe {
-                let relation = pg_sys::try_relation_open(*oid, pg_sys::AccessShareLock as i32);
+                let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32);
                 if !relation.is_null() {
-                    leaves.push(Leaf::of(rules, relation)?);
+                    self.leaves.push(Leaf::of(&self.rules, relation)?);
                 }
             }
         }
-        Ok(Present { leaves })
+        Ok(())
     }
 
     /// Of each object whether it has no row now that belongs into the index, nor one that somebody is about to write or
     /// remove. An object is told by what the queue knows it by.
-    pub(in crate::pg) fn without_row(&self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
-        let hidden = objects.iter().filter(|(key, _)| matches!(key, Key::Hidden));
-        let mut hidden: HashSet<&str> = hidden.map(|(_, object)| *object).collect();
+    pub(in crate::pg) fn without_row(&mut self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
+        self.follow()?;
+        self.are_absent(objects)
+    }
+
+    /// The same of the tables that are open.
+    fn are_absent(&self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
+        let mut absent = vec![true; objects.len()];
+        let view = View::dirty();
+        self.leave_out_present(&view, objects, &mut absent)?;
+        view.close();
+        failpoint::reach("between looks");
+        if absent.contains(&true) {
+            let view = View::latest();
+            self.leave_out_present(&view, objects, &mut absent)?;
+            view.close();
+        }
+        Ok(absent)
+    }
+
+    /// Of objects that have been absent so far, those are so no more whose rows a view shows.
+    fn leave_out_present(&self, view: &View, objects: &[(&Key, &str)], absent: &mut [bool]) -> Outcome<()> {
+        let all = || objects.iter().zip(absent.iter());
+        let hidden = all().filter(|((key, _), absent)| **absent && matches!(key, Key::Hidden));
+        let mut hidden: HashSet<&str> = hidden.map(|((_, object), _)| *object).collect();
         if !hidden.is_empty() {
             for leaf in &self.leaves {
                 // SAFETY: the leaf is open.
-                unsafe { leaf.leave_out_present(&mut hidden) }?;
+                unsafe { leaf.leave_out_present(view, &mut hidden) }?;
             }
         }
         let mut scratch = PgMemoryContexts::new("audit_algolia look");
-        let without = objects.iter().map(|(key, object)| match key {
-            Key::Impossible => Ok(true),
-            Key::Hidden => Ok(hidden.contains(object)),
-            Key::Known(key) => {
-                pgrx::check_for_interrupts!();
-                // SAFETY: what is found is a Rust value.
-                unsafe {
-                    let look = scratch.switch_to(|_| self.look(key, object));
-                    scratch.reset();
-                    Ok(matches!(look?, Look::Nothing))
+        for ((key, object), absent) in objects.iter().zip(absent).filter(|(_, absent)| **absent) {
+            *absent = match key {
+                Key::Impossible => true,
+                Key::Hidden => hidden.contains(object),
+                Key::Known(key) => {
+                    pgrx::check_for_interrupts!();
+                    // SAFETY: what is found is a Rust value.
+                    unsafe {
+                        let look = scratch.switch_to(|_| self.look(view, key, object));
+                        scratch.reset();
+                        matches!(look?, Look::Nothing)
+                    }
                 }
-            }
-        });
-        without.collect()
+            };
+        }
+        Ok(())
     }
 
     /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
-    fn look(&self, key: &[String], object: &str) -> Outcome<Look> {
+    fn look(&self, view: &View, key: &[String], object: &str) -> Outcome<Look> {
+        let Some(first) = self.leaves.first() else { return Ok(Look::Nothing) };
+        // Reading a value that is made of others calls what the constraints of their domains call.
+        let key = match as_role(self.rules.owner, || first.key_values(key))? {
+            Ok(key) => key,
+            Err(known) => return Ok(known),
+        };
         for leaf in &self.leaves {
-            // SAFETY: the leaf is open.
-            match unsafe { leaf.look(key, object) }? {
+            // SAFETY: the leaf is open; partitions have the types of the table they are of.
+            match unsafe { leaf.look(view, &key, object) }? {
                 Look::Nothing => (),
                 found => return Ok(found),
             }
@@ -92,62 +170,80 @@ impl Present {
         Ok(Look::Nothing)
     }
 
-    /// Queues what puts objects right, each told by its key and its id; returns how many it has queued rather than left
-    /// to whoever is changing the row, or is delivering it. `hold` has an object wait until the transaction ends.
+    /// Whether an id of the index leads back to its row by its key.
+    pub(in crate::pg) fn reads_all_keys(&self) -> bool {
+        self.leaves.first().is_none_or(Leaf::reads_all_keys)
+    }
+
+    /// Queues what puts objects right, each told by its key and its id; what somebody is changing, or is delivering, is
+    /// left to them. `hold` has an object wait until the transaction ends.
     pub(in crate::pg) fn mend(
-        &self,
+        &mut self,
         writer: &mut Writer,
         objects: &[(&Key, &str)],
         hold: impl Fn(&str) -> bool,
-    ) -> Outcome<i64> {
-        let mut mended = 0;
-        let mut hidden = Vec::new();
+    ) -> Outcome<Mended> {
+        if objects.is_empty() {
+            return Ok(Mended { queued: 0, is_unsettled: false });
+        }
+        failpoint::reach("before mend");
+        let held = objects.iter().filter_map(|(key, id)| {
+            let object = identity_of_id(id);
+            hold(&object).then(|| Held { version: writer.reserve_version(), key, id, object })
+        });
+        let held: Vec<Held> = held.collect();
+        // A row of a partition that is attached after this is told of under a higher id.
+        let is_settled = self.tree.is_settled()?;
+        self.follow()?;
+        let (view, mut queued, mut absent) = (View::dirty(), 0, Vec::new());
         let mut scratch = PgMemoryContexts::new("audit_algolia mend");
-        for (key, id) in objects {
+        for one in &held {
             pgrx::check_for_interrupts!();
-            if !hold(&identity_of_id(id)) {
-                continue;
-            }
-            let version = writer.reserve_version();
-            match key {
-                Key::Hidden => hidden.push((version, *id)),
-                // SAFETY: what was allocated for a version has been written when the next one begins.
-                _ => unsafe {
-                    let is_mended = scratch.switch_to(|_| self.mend_one(writer, version, key, id));
-                    scratch.reset();
-                    mended += i64::from(is_mended?);
-                },
+            // SAFETY: what was allocated for a version has been written when the next one begins.
+            let look = unsafe {
+                let look = scratch.switch_to(|_| self.mend_row(&view, writer, one));
+                scratch.reset();
+                look?
+            };
+            match look {
+                Look::Row(_) => queued += 1,
+                Look::InChange => (),
+                Look::Nothing => absent.push(one),
             }
         }
-        let identities: Vec<String> = hidden.iter().map(|(_, id)| identity_of_id(id)).collect();
-        let objects: Vec<(&Key, &str)> =
-            identities.iter().map(|object| (&Key::Hidden, object.as_str())).collect();
-        for ((version, id), is_gone) in hidden.into_iter().zip(self.without_row(&objects)?) {
-            if is_gone {
+        view.close();
+        let is_unsettled = !is_settled && !absent.is_empty();
+        if is_unsettled {
+            return Ok(Mended { queued, is_unsettled });
+        }
+        let objects: Vec<(&Key, &str)> = absent.iter().map(|one| (one.key, one.object.as_str())).collect();
+        for (one, is_absent) in absent.into_iter().zip(self.are_absent(&objects)?) {
+            if is_absent {
                 // SAFETY: as above.
                 unsafe {
-                    let queued = scratch.switch_to(|_| self.mend_one(writer, version, &Key::Impossible, id));
+                    let pushed = scratch.switch_to(|_| {
+                        let deletion = deletion(one.id);
+                        writer.push_version_as(one.version, Action::DeleteObject, deletion.as_bytes());
+                        writer.flush()
+                    });
                     scratch.reset();
-                    mended += i64::from(queued?);
+                    pushed?;
                 }
+                queued += 1;
             }
         }
-        Ok(mended)
+        Ok(Mended { queued, is_unsettled })
     }
 
-    fn mend_one(&self, writer: &mut Writer, version: i64, key: &Key, id: &str) -> Outcome<bool> {
-        let deletion = deletion(id);
-        let look = match key {
-            Key::Known(key) => self.look(key, &identity_of(&deletion))?,
-            Key::Hidden | Key::Impossible => Look::Nothing,
-        };
-        match look {
-            Look::InChange => return Ok(false),
-            Look::Nothing => writer.push_version_as(version, Action::DeleteObject, deletion.as_bytes()),
-            Look::Row(record) => writer.push_version_as(version, Action::AddObject, &record),
-        };
-        writer.flush()?;
-        Ok(true)
+    /// Queues the record of an object's row, if it is found by its key.
+    fn mend_row(&self, view: &View, writer: &mut Writer, one: &Held) -> Outcome<Look> {
+        let Key::Known(key) = one.key else { return Ok(Look::Nothing) };
+        let look = self.look(view, key, &one.object)?;
+        if let Look::Row(record) = &look {
+            writer.push_version_as(one.version, Action::AddObject, record);
+            writer.flush()?;
+        }
+        Ok(look)
     }
 }
 

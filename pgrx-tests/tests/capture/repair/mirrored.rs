@@ -94,6 +94,21 @@ fn keys_that_are_equal_and_not_the_same_text_are_two_objects() {
 }
 
 #[test]
+fn a_key_that_its_domain_would_not_take_any_more_leads_to_its_row() {
+    let mut scene = shared("domain_key");
+    scene.run("create domain key as bigint");
+    scene.run("create table t (id key primary key, v int)");
+    scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));
+    scene.run("insert into t values (1, 1), (2, 2)");
+    scene.stage.wait_for_records("domain_key", 2);
+    scene.run("update t set v = 0 where id = 2");
+    scene.run("alter domain key add constraint later check (value <> 2) not valid");
+    scene.run("update t set v = 20 where id = 2");
+    scene.wait_for_repairs();
+    assert_holds(&mut scene);
+}
+
+#[test]
 fn a_repair_waits_for_whoever_is_changing_the_row() {
     let mut scene = shared("waits");
     scene.run(TABLE);

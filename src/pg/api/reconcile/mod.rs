@@ -8,9 +8,12 @@
 //! and the row was the same after Algolia had been asked as before.
 
 mod inquiry;
+mod mends;
 mod orphans;
 mod suspects;
 mod walk;
+
+use std::rc::Rc;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -19,8 +22,8 @@ use pgrx::prelude::*;
 
 use super::sources::rules_of;
 use super::{as_owner, caller, refuse_read_only, Table};
+use crate::hashes::Hashes;
 use crate::pg::capture::{Present, Writer};
-use crate::pg::holds;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};
@@ -28,6 +31,7 @@ use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
 use inquiry::Inquiry;
+use mends::{Mends, Unmended};
 
 /// What was found, and done about it.
 #[derive(Clone, Copy, Default)]
@@ -92,13 +96,17 @@ impl Window {
 struct Comparison<'a> {
     table: &'a Table,
     id: i32,
-    rules: SourceRules,
+    rules: Rc<SourceRules>,
     inquiry: Inquiry,
     window: Window,
     /// Of a mirrored table, its rows as they are now.
     present: Option<Present>,
-    /// Where mends go.
+    /// In append mode what waited when there were the first suspects.
+    backlog: Option<Hashes>,
+    /// Where records are sent once more to, if that is wanted.
     writer: Option<Writer>,
+    /// The same of a mirrored table: what is to be mended in the end.
+    unmended: Option<Unmended>,
     tally: Tally,
 }
 
@@ -114,7 +122,7 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
     }
     let caller = caller();
     let (table, sources) = as_owner(|| {
-        let table = Table::of(source, caller)?;
+        let table = Table::to_read(source, caller)?;
         let sources = rules_of(&table)?;
         Ok((table, sources))
     })?;
@@ -129,27 +137,17 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
             "Leave since and until out, or watch the table with its time_column.",
         ));
     }
-    let mut total = Tally::default();
+    let (mut total, mut mends) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
-        let found = compare_source(&table, caller, (id, rules), window, repair)?;
+        let (found, unmended) = compare_source(&table, caller, (id, rules), window, repair)?;
         total.checked += found.checked;
         total.missing += found.missing;
         total.different += found.different;
         total.orphaned += found.orphaned;
         total.repaired += found.repaired;
+        mends.extend(unmended);
     }
-    if holds::were_too_many() {
-        failure(
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!(
-                "not all records could be mended: one transaction can mend {} of mirrored tables, and all together {}",
-                holds::MOST,
-                2 * holds::MOST
-            ),
-            "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
-        )
-        .warn();
-    }
+    total.repaired += mends::make(mends, caller)?;
     Ok(total)
 }
 
@@ -209,25 +207,28 @@ fn compare_source(
     (id, rules): (i32, SourceRules),
     window: Window,
     repair: bool,
-) -> Outcome<Tally> {
+) -> Outcome<(Tally, Option<Mends>)> {
     let (inquiry, neighbours) = as_owner(|| {
         heed_backfill(table, id, repair)?;
         heed_repairs(rules.index_id)?;
         let index = inquiry::index_name(rules.index_id)?;
         Ok((Inquiry::new(rules.index_id, index)?, orphans::neighbours(rules.index_id, id)?))
     })?;
+    let rules = Rc::new(rules);
     // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.
     as_user(caller, || {
         set_output_aside();
         set_locally(c"row_security", c"off");
         let present = match rules.mode {
             Mode::Append => None,
-            Mode::Mirror => Some(Present::open(&rules, &walk::relations(table)?)?),
+            Mode::Mirror => Some(Present::open(rules.clone(), table.kind == "p")?),
         };
-        let writer = if repair { Some(Writer::open(rules.index_id, id)?) } else { None };
         let is_mirrored = present.is_some();
+        let writer = if repair && !is_mirrored { Some(Writer::open(rules.index_id, id)?) } else { None };
+        let unmended = (repair && is_mirrored).then(Unmended::default);
+        let tally = Tally::default();
         let mut comparison =
-            Comparison { table, id, rules, inquiry, window, present, writer, tally: Tally::default() };
+            Comparison { table, id, rules, inquiry, window, present, backlog: None, writer, unmended, tally };
         comparison.walk()?;
         if is_mirrored {
             comparison.find_orphans(&neighbours)?;
@@ -235,6 +236,14 @@ fn compare_source(
         if let Some(writer) = comparison.writer.take() {
             writer.close();
         }
-        Ok(comparison.tally)
+        let Comparison { rules, present, unmended, tally, .. } = comparison;
+        let mends = present.zip(unmended).map(|(present, unmended)| Mends {
+            source: id,
+            index_id: rules.index_id,
+            table: table.name.clone(),
+            present,
+            unmended,
+        });
+        Ok((tally, mends))
     })
 }

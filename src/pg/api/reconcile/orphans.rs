@@ -8,7 +8,8 @@ use super::inquiry::Page;
 use super::suspects::{Expects, Suspect};
 use super::{Comparison, Window};
 use crate::delivery::question::PAGE;
-use crate::pg::capture::{identity_of_id, Key};
+use crate::pg::capture::{identity_of_id, Key, Present};
+use crate::pg::failpoint;
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
 use crate::record::split_object_id;
@@ -48,8 +49,10 @@ impl Neighbour {
 impl Comparison<'_> {
     /// Goes through the index, and settles what has no row.
     pub(super) fn find_orphans(&mut self, neighbours: &[Neighbour]) -> Outcome<()> {
+        failpoint::reach("before orphans");
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
-        let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part));
+        let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part))
+            || !self.present.as_ref().is_some_and(Present::reads_all_keys);
         let (mut objects, mut suspects, mut cursor) = (Vec::new(), Vec::new(), None);
         let (mut size, mut has_settled) = (PAGE, false);
         loop {
@@ -103,8 +106,8 @@ impl Comparison<'_> {
     }
 
     /// The ids of those objects that have no row now, nor one that somebody is about to write or remove.
-    pub(super) fn without_row<'s>(&self, suspects: &[&'s Suspect]) -> Outcome<Vec<&'s str>> {
-        let Some(present) = &self.present else {
+    pub(super) fn without_row<'s>(&mut self, suspects: &[&'s Suspect]) -> Outcome<Vec<&'s str>> {
+        let Some(present) = &mut self.present else {
             return Ok(Vec::new());
         };
         let objects: Vec<_> =

@@ -8,11 +8,11 @@ use pgrx::prelude::*;
 
 use super::walk::only;
 use super::Comparison;
+use crate::hashes::{Collection, Hashes};
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, Key, Writer};
-use crate::pg::holds;
 use crate::pg::latest::{all_rows, Cursor};
-use crate::pg::report::Outcome;
+use crate::pg::report::{failure, Failure, Outcome};
 use crate::record::Fingerprint;
 
 /// Suspects are confirmed together when there are so many, or so many bytes of them.
@@ -20,6 +20,8 @@ const MANY: usize = 10_000;
 const MANY_BYTES: usize = 16 << 20;
 /// How often is looked again whether an object has no row, while rows of its index go on being queued.
 const ROUNDS: usize = 4;
+/// Records of a source in append mode that may wait, of which eight bytes each are kept.
+const MOST_WAITING: usize = 1 << 23;
 /// Rows of the queue read at a time.
 const FETCH: i64 = 1000;
 
@@ -88,7 +90,8 @@ impl Suspect {
 }
 
 impl Comparison<'_> {
-    /// Counts those of the suspects that are confirmed, and mends them if that is wanted.
+    /// Counts those of the suspects that are confirmed, and sends them once more, or keeps them to be mended, if that is
+    /// wanted.
     pub(super) fn settle(&mut self, suspects: Vec<Suspect>) -> Outcome<()> {
         let confirmed = self.confirmed(suspects)?;
         for (suspect, found) in &confirmed {
@@ -98,18 +101,13 @@ impl Comparison<'_> {
                 (Expects::Nothing, _) => self.tally.orphaned += 1,
             }
         }
-        let Some(mut writer) = self.writer.take() else {
-            return Ok(());
-        };
-        self.tally.repaired += match &self.present {
-            Some(present) => {
-                let objects: Vec<_> =
-                    confirmed.iter().map(|(suspect, _)| (&suspect.key, suspect.id.as_str())).collect();
-                present.mend(&mut writer, &objects, |object| holds::hold(self.rules.index_id, object))?
-            }
-            None => send_again(&mut writer, confirmed.iter().map(|(suspect, _)| suspect.record.as_slice()))?,
-        };
-        self.writer = Some(writer);
+        if let Some(writer) = &mut self.writer {
+            let records = confirmed.iter().map(|(suspect, _)| suspect.record.as_slice());
+            self.tally.repaired += send_again(writer, records)?;
+        }
+        if let Some(unmended) = &mut self.unmended {
+            confirmed.into_iter().for_each(|(suspect, _)| unmended.keep(suspect.key, suspect.id));
+        }
         Ok(())
     }
 
@@ -119,7 +117,7 @@ impl Comparison<'_> {
     /// the index is asked. If a row is the same version afterwards, what it has been since before T, the index should
     /// hold it. If there was no row before and is none afterwards, one may have come and gone meanwhile; so that is
     /// looked at again, unless nothing has been queued.
-    fn confirmed(&self, mut suspects: Vec<Suspect>) -> Outcome<Vec<(Suspect, Option<Fingerprint>)>> {
+    fn confirmed(&mut self, mut suspects: Vec<Suspect>) -> Outcome<Vec<(Suspect, Option<Fingerprint>)>> {
         for round in 1.. {
             let enqueued = self.inquiry.enqueued();
             suspects = self.not_waiting(suspects)?;
@@ -148,57 +146,68 @@ impl Comparison<'_> {
     }
 
     /// Leaves out what is yet to be delivered, or has been refused.
-    fn not_waiting(&self, mut suspects: Vec<Suspect>) -> Outcome<Vec<Suspect>> {
+    fn not_waiting(&mut self, mut suspects: Vec<Suspect>) -> Outcome<Vec<Suspect>> {
         let waiting = self.waiting(&suspects)?;
         suspects.retain(|suspect| !waiting.contains(&suspect.object));
         Ok(suspects)
     }
 
-    /// Which of the suspects' objects are in the queue or among the dead letters at this moment.
-    fn waiting(&self, suspects: &[Suspect]) -> Outcome<HashSet<String>> {
+    /// Which of the suspects' objects are in the queue or among the dead letters: at this moment, or in append mode when
+    /// this was asked first.
+    fn waiting(&mut self, suspects: &[Suspect]) -> Outcome<HashSet<String>> {
+        let objects = suspects.iter().map(|suspect| suspect.object.as_str());
         if suspects.is_empty() {
             return Ok(HashSet::new());
         }
-        let index_id = (pg_sys::INT4OID, pg_sys::Datum::from(self.rules.index_id));
-        as_owner(|| {
-            if self.present.is_some() {
-                let objects: Vec<&str> = suspects.iter().map(|suspect| suspect.object.as_str()).collect();
-                let Some(objects) = objects.into_datum() else { return Ok(HashSet::new()) };
-                let query = include_str!("../../../../sql/waiting_objects.sql");
-                let arguments = [index_id, (pg_sys::TEXTARRAYOID, objects)];
-                let found = all_rows(query, &arguments, |row| row.get::<String>(1))?;
-                return Ok(found.into_iter().flatten().collect());
-            }
-            // These have no index by object, and need none for anything else: they are read through, once for many.
-            let wanted: HashSet<&str> = suspects.iter().map(|suspect| suspect.object.as_str()).collect();
-            let arguments = [index_id, (pg_sys::INT4OID, pg_sys::Datum::from(self.id))];
-            let cursor = Cursor::open(include_str!("../../../../sql/waiting_records.sql"), &arguments);
-            let mut waiting = HashSet::new();
-            let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
-                for tuple in tuples {
-                    let mut is_null = true;
-                    // SAFETY: the query has one column, a text.
-                    let record = unsafe {
-                        let record = pg_sys::SPI_getbinval(*tuple, descriptor, 1, &mut is_null);
-                        String::from_datum(record, is_null)
-                    };
-                    let object = identity_of(&record.unwrap_or_default());
-                    if wanted.contains(object.as_str()) {
-                        waiting.insert(object);
-                    }
+        if self.present.is_some() {
+            let objects: Vec<&str> = objects.collect();
+            let index_id = self.rules.index_id;
+            let Some(objects) = objects.into_datum() else { return Ok(HashSet::new()) };
+            let arguments = [(pg_sys::INT4OID, index_id.into()), (pg_sys::TEXTARRAYOID, objects)];
+            let query = include_str!("../../../../sql/waiting_objects.sql");
+            let found = as_owner(|| all_rows(query, &arguments, |row| row.get::<String>(1)))?;
+            return Ok(found.into_iter().flatten().collect());
+        }
+        let backlog = match self.backlog.take() {
+            Some(backlog) => backlog,
+            None => as_owner(|| self.read_backlog())?,
+        };
+        let waiting = objects.filter(|object| backlog.contains(object)).map(str::to_owned).collect();
+        self.backlog = Some(backlog);
+        Ok(waiting)
+    }
+
+    /// All records of a source in append mode that wait or are dead. There is no index by object, and nothing else needs
+    /// one, so they are read through: once, however many suspects there will be. What a row of the walk has queued was
+    /// committed with it, before the walk began. So if it is not among them, it has been delivered by now; and who queues
+    /// it once more meanwhile replaces a record by the same.
+    fn read_backlog(&self) -> Outcome<Hashes> {
+        let arguments = [(pg_sys::INT4OID, self.rules.index_id.into()), (pg_sys::INT4OID, self.id.into())];
+        let cursor = Cursor::open(include_str!("../../../../sql/waiting_records.sql"), &arguments);
+        let mut backlog = Collection::new(MOST_WAITING);
+        let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
+            for tuple in tuples {
+                let mut is_null = true;
+                // SAFETY: the query has one column, a text.
+                let record = unsafe {
+                    let record = pg_sys::SPI_getbinval(*tuple, descriptor, 1, &mut is_null);
+                    String::from_datum(record, is_null)
+                };
+                if !backlog.add(&identity_of(&record.unwrap_or_default())) {
+                    return Err(too_many_wait(&self.table.name));
                 }
-                Ok(())
-            };
-            while cursor.fetch(FETCH, &mut read)?.is_some() {
-                pgrx::check_for_interrupts!();
             }
-            cursor.close();
-            Ok(waiting)
-        })
+            Ok(())
+        };
+        while cursor.fetch(FETCH, &mut read)?.is_some() {
+            pgrx::check_for_interrupts!();
+        }
+        cursor.close();
+        Ok(backlog.done())
     }
 
     /// Of each suspect whether its row is the version it was, or is still not there.
-    fn still_the_same<'s>(&self, suspects: impl Iterator<Item = &'s Suspect>) -> Outcome<Vec<bool>> {
+    fn still_the_same<'s>(&mut self, suspects: impl Iterator<Item = &'s Suspect>) -> Outcome<Vec<bool>> {
         let suspects: Vec<&Suspect> = suspects.collect();
         let places = suspects.iter().filter_map(|suspect| match &suspect.expects {
             Expects::Row { place, .. } => Some(place.ctid.clone()),
@@ -232,6 +241,14 @@ impl Comparison<'_> {
         })?;
         Ok(found.into_iter().collect())
     }
+}
+
+fn too_many_wait(table: &str) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("more than {MOST_WAITING} records of table {table} wait, which are too many to compare it"),
+        "Call audit_algolia.reconcile() again when fewer do; audit_algolia.queue_stats() counts them, and dead letters.",
+    )
 }
 
 /// Queues records once more; returns how many.

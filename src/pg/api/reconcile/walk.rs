@@ -13,7 +13,7 @@ use crate::pg::api::{as_owner, Table};
 use crate::pg::capture::{columns, identity_of, Bound, Key};
 use crate::pg::filter::Filter;
 use crate::pg::hypertables;
-use crate::pg::latest::{all_rows, Cursor};
+use crate::pg::latest::Cursor;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::Fingerprint;
@@ -25,16 +25,6 @@ const CHUNK: usize = 1000;
 const CHUNK_BYTES: usize = 2 << 20;
 /// Behind the columns of the rules and the filter: tableoid, ctid, xmin.
 const PLACE_COLUMNS: usize = 3;
-
-/// The tables that a source's rows are in.
-pub(super) fn relations(table: &Table) -> Outcome<Vec<pg_sys::Oid>> {
-    if table.kind != "p" {
-        return Ok(vec![table.oid]);
-    }
-    let arguments = [(pg_sys::REGCLASSOID, table.oid.into())];
-    let found = all_rows(include_str!("../../../../sql/find_leaf_oids.sql"), &arguments, |row| row.get(1))?;
-    Ok(found.into_iter().flatten().collect())
-}
 
 /// A row and what the index is to hold of it.
 pub(super) struct Expected {

@@ -145,21 +145,23 @@ impl Column {
         })?;
         let flags = pg_sys::TYPECACHE_LT_OPR | pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_BTREE_OPFAMILY;
         // SAFETY: the type is that of a column; what the cache returns is never freed.
-        let (before, same, up_to) = unsafe {
-            let entry = &*pg_sys::lookup_type_cache(of_type.ok_or_else(unordered)?, flags as i32);
+        // A value is written down as the type below its domains has it: their constraints may be younger than the row.
+        let (of_type, before, same, up_to) = unsafe {
+            let of_type = pg_sys::getBaseType(of_type.ok_or_else(unordered)?);
+            let entry = &*pg_sys::lookup_type_cache(of_type, flags as i32);
             if entry.lt_opr == pg_sys::InvalidOid || entry.btree_opf == pg_sys::InvalidOid {
                 return Err(unordered());
             }
-            let of_type = entry.btree_opintype;
+            let ordered = entry.btree_opintype;
             let strategy = pg_sys::BTLessEqualStrategyNumber as i16;
-            let up_to = pg_sys::get_opfamily_member(entry.btree_opf, of_type, of_type, strategy);
-            (entry.lt_opr, entry.eq_opr, up_to)
+            let up_to = pg_sys::get_opfamily_member(entry.btree_opf, ordered, ordered, strategy);
+            (of_type, entry.lt_opr, entry.eq_opr, up_to)
         };
         let found = Spi::connect(|client| -> Outcome<Option<Column>> {
             let rows = client.select(
                 include_str!("../../../../sql/describe_order.sql"),
                 Some(1),
-                &[table.into(), name.into(), before.into(), up_to.into(), same.into()],
+                &[of_type.into(), before.into(), up_to.into(), same.into()],
             )?;
             if rows.is_empty() {
                 return Ok(None);

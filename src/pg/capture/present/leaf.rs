@@ -6,10 +6,13 @@ use std::ffi::CString;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
+use super::view::View;
+use crate::pg::capture::column::{reads_what_it_wrote, value_of_text};
 use crate::pg::capture::key::KeyIndex;
 use crate::pg::capture::queue::storable;
 use crate::pg::capture::rows::{read, value_in, Slot};
 use crate::pg::capture::{attribute, columns, Bound};
+use crate::pg::failpoint;
 use crate::pg::filter::Filter;
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
@@ -20,7 +23,7 @@ use crate::record::identity;
 pub(super) enum Look {
     /// No row, or one that the filter keeps out.
     Nothing,
-    /// Somebody is changing it.
+    /// Somebody is changing it, or there is no telling.
     InChange,
     /// A row that belongs into the index; its record.
     Row(Vec<u8>),
@@ -56,6 +59,11 @@ impl Leaf {
         }
     }
 
+    pub(super) fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_id }
+    }
+
     /// Closes it; the lock stays.
     pub(super) fn close(&self) {
         // SAFETY: opened by whoever called `of`, and used no more.
@@ -65,26 +73,47 @@ impl Leaf {
         }
     }
 
-    /// Looks for the row whose key has these texts, and whose record the identity is of.
+    /// The types of the key's columns.
+    fn key_types(&self) -> impl Iterator<Item = pg_sys::Oid> + '_ {
+        // SAFETY: the relation is open; the rules were bound to its columns.
+        let of = |place| unsafe { (*attribute((*self.relation).rd_att, place)).atttypid };
+        self.bound.key_places().into_iter().map(of)
+    }
+
+    /// Whether each key that cannot be read is nobody's.
+    pub(super) fn reads_all_keys(&self) -> bool {
+        self.key_types().all(reads_what_it_wrote)
+    }
+
+    /// The values of a key from their texts, in the current memory context; else what is known without them.
+    pub(super) fn key_values(&self, key: &[String]) -> Outcome<Result<Vec<pg_sys::Datum>, Look>> {
+        let mut values = Vec::with_capacity(key.len());
+        for (of, text) in self.key_types().zip(key) {
+            match input(text, of)? {
+                Some(value) => values.push(value),
+                None if reads_what_it_wrote(of) => return Ok(Err(Look::Nothing)),
+                None => return Ok(Err(Look::InChange)),
+            }
+        }
+        Ok(Ok(values))
+    }
+
+    /// Looks for the row with this key whose record the identity is of.
     ///
     /// # Safety
-    /// The relation is open. What is allocated lives in the current memory context.
-    pub(super) unsafe fn look(&self, key: &[String], object: &str) -> Outcome<Look> {
+    /// The relation is open, and the values are of its key's columns. What is allocated lives in the current memory
+    /// context.
+    pub(super) unsafe fn look(&self, view: &View, key: &[pg_sys::Datum], object: &str) -> Outcome<Look> {
         // SAFETY: the slot is a virtual one for rows of the relation, and is filled as far as the key needs it.
         unsafe {
-            for (place, text) in self.bound.key_places().into_iter().zip(key) {
-                let attribute = attribute((*self.relation).rd_att, place);
-                let Some(value) = input(text, (*attribute).atttypid)? else {
-                    return Ok(Look::Nothing);
-                };
-                *(*self.slot).tts_values.add(place) = value;
+            for (place, value) in self.bound.key_places().into_iter().zip(key) {
+                *(*self.slot).tts_values.add(place) = *value;
                 *(*self.slot).tts_isnull.add(place) = false;
             }
-            let mut dirty = dirty();
-            let Some(live) = self.key.find_row(self.relation, self.slot, &mut dirty) else {
+            let Some(live) = self.key.find_row(self.relation, self.slot, view.snapshot()) else {
                 return Ok(Look::Nothing);
             };
-            let look = if is_in_change(&dirty) { Ok(Look::InChange) } else { self.record_of(live, object) };
+            let look = if view.is_in_change() { Ok(Look::InChange) } else { self.record_of(live, object) };
             pg_sys::ExecDropSingleTupleTableSlot(live);
             look
         }
@@ -95,17 +124,16 @@ impl Leaf {
     ///
     /// # Safety
     /// The relation is open.
-    pub(super) unsafe fn leave_out_present(&self, objects: &mut HashSet<&str>) -> Outcome<()> {
+    pub(super) unsafe fn leave_out_present(&self, view: &View, objects: &mut HashSet<&str>) -> Outcome<()> {
         let mut scratch = PgMemoryContexts::new("audit_algolia scan");
         // SAFETY: scan and slot are given back below, or by the abort after an error; the snapshot outlives the scan.
         unsafe {
-            let mut dirty = dirty();
             let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
-            let scan = pg_sys::table_beginscan(self.relation, &mut dirty, 0, std::ptr::null_mut());
+            let scan = pg_sys::table_beginscan(self.relation, view.snapshot(), 0, std::ptr::null_mut());
             while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
                 pgrx::check_for_interrupts!();
-                let is_in_change = is_in_change(&dirty);
-                let found = scratch.switch_to(|_| self.object_in(slot, is_in_change, objects));
+                failpoint::reach("in look");
+                let found = scratch.switch_to(|_| self.object_in(slot, view.is_in_change(), objects));
                 scratch.reset();
                 if let Some(found) = found? {
                     objects.remove(found.as_str());
@@ -176,30 +204,17 @@ impl Leaf {
     }
 }
 
-/// A snapshot that shows what has not been committed, too, and tells so of the row it was asked about last. It consists of
-/// nothing but its kind.
-fn dirty() -> pg_sys::SnapshotData {
-    pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() }
-}
-
-/// Whether another transaction was writing or removing the row that the snapshot was asked about last.
-fn is_in_change(dirty: &pg_sys::SnapshotData) -> bool {
-    [dirty.xmin, dirty.xmax].iter().any(|writer| *writer != pg_sys::InvalidTransactionId)
-}
-
 /// A value of a type from its output text; nothing when it is none. An index may hold ids that no row has ever made.
 /// A server that is short of something, or is to stop, says nothing of the text: that is an error.
 fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
     let Ok(text) = CString::new(text) else { return Ok(None) };
     let value = guarded(|| {
-        let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-        // SAFETY: look-ups in the system caches, then a call of the type's input function with a C string in the
-        // database's encoding. The value lives in the caller's memory context.
+        // SAFETY: the type is that of a column; the text is a C string, in the database's encoding once it is converted.
+        // The value lives in the caller's memory context.
         unsafe {
-            pg_sys::getTypeInputInfo(oid, &mut function, &mut parameter);
             let length = text.as_bytes().len() as i32;
             let local = pg_sys::pg_any_to_server(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
-            Ok(pg_sys::OidInputFunctionCall(function, local, parameter, -1))
+            Ok(value_of_text(oid, local))
         }
     });
     Ok(value?.ok())

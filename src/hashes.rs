@@ -1,0 +1,79 @@
+//! Many texts of which only has to be known whether one is among them: their hashes, collected once, and not more of them
+//! than memory is to be had for. Another text passes for one of them once in more billions than there can be texts.
+
+#![forbid(unsafe_code)]
+
+use std::hash::{BuildHasher, RandomState};
+
+/// Texts that are being collected.
+#[derive(Debug)]
+pub struct Collection {
+    most: usize,
+    hashes: Vec<u64>,
+    hasher: RandomState,
+}
+
+/// Texts that have been collected.
+#[derive(Debug)]
+pub struct Hashes {
+    sorted: Vec<u64>,
+    hasher: RandomState,
+}
+
+impl Collection {
+    /// Nothing yet, and no more than so many.
+    pub fn new(most: usize) -> Collection {
+        Collection { most, hashes: Vec::new(), hasher: RandomState::new() }
+    }
+
+    /// Adds a text; `false`: it is one too many.
+    #[must_use]
+    pub fn add(&mut self, text: &str) -> bool {
+        let has_room = self.hashes.len() < self.most;
+        if has_room {
+            self.hashes.push(self.hasher.hash_one(text));
+        }
+        has_room
+    }
+
+    /// That was all.
+    pub fn done(self) -> Hashes {
+        let Collection { mut hashes, hasher, .. } = self;
+        hashes.sort_unstable();
+        Hashes { sorted: hashes, hasher }
+    }
+}
+
+impl Hashes {
+    /// Whether a text is among them.
+    pub fn contains(&self, text: &str) -> bool {
+        self.sorted.binary_search(&self.hasher.hash_one(text)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_is_known_again_and_nothing_else_is() {
+        let mut collection = Collection::new(20_000);
+        for number in 0..10_000 {
+            assert!(collection.add(&number.to_string()));
+            assert!(collection.add("often"));
+        }
+        let hashes = collection.done();
+        assert!((0..10_000).all(|number| hashes.contains(&number.to_string())));
+        assert!(hashes.contains("often"));
+        assert!(!(10_000..50_000).any(|number| hashes.contains(&number.to_string())));
+        assert!(!Collection::new(1).done().contains("often"));
+    }
+
+    #[test]
+    fn one_too_many_is_refused() {
+        let mut collection = Collection::new(2);
+        assert!(collection.add("a") && collection.add("b") && !collection.add("c"));
+        let hashes = collection.done();
+        assert!(hashes.contains("b") && !hashes.contains("c"));
+    }
+}

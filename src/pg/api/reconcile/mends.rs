@@ -1,0 +1,93 @@
+//! Mends of mirrored tables: made when all has been compared. What is being mended is held until the transaction ends, and
+//! a change of it is not delivered before; so nothing is held for as long as a comparison takes.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::pg::capture::{Key, Present, Writer};
+use crate::pg::holds;
+use crate::pg::owner::{as_user, set_output_aside};
+use crate::pg::report::{failure, Failure, Outcome};
+
+/// Objects that are to be put right, each with how its row is found: no more than one transaction can hold.
+#[derive(Default)]
+pub(super) struct Unmended {
+    objects: Vec<(Key, String)>,
+    has_more: bool,
+}
+
+impl Unmended {
+    pub(super) fn keep(&mut self, key: Key, id: String) {
+        if self.objects.len() < holds::MOST {
+            self.objects.push((key, id));
+        } else {
+            self.has_more = true;
+        }
+    }
+}
+
+/// What is to be done about a source.
+pub(super) struct Mends {
+    pub(super) source: i32,
+    pub(super) index_id: i32,
+    /// The table's name.
+    pub(super) table: String,
+    pub(super) present: Present,
+    pub(super) unmended: Unmended,
+}
+
+/// Mends what has been found, by what the tables hold now; returns how much.
+pub(super) fn make(all: Vec<Mends>, caller: pg_sys::Oid) -> Outcome<i64> {
+    let (mut repaired, mut has_more) = (0, false);
+    for mends in all {
+        has_more |= mends.unmended.has_more;
+        repaired += as_user(caller, || {
+            set_output_aside();
+            mends.make()
+        })?;
+    }
+    if has_more || holds::were_too_many() {
+        too_many().warn();
+    }
+    Ok(repaired)
+}
+
+impl Mends {
+    fn make(mut self) -> Outcome<i64> {
+        if self.unmended.objects.is_empty() {
+            return Ok(0);
+        }
+        let mut writer = Writer::open(self.index_id, self.source)?;
+        let objects = self.unmended.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
+        let index_id = self.index_id;
+        let mended = self.present.mend(&mut writer, &objects, |object| holds::hold(index_id, object))?;
+        writer.close();
+        if mended.is_unsettled {
+            partitions_are_changing(&self.table).warn();
+        }
+        Ok(mended.queued)
+    }
+}
+
+fn too_many() -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!(
+            "not all records could be mended: one transaction can mend {} of mirrored tables, and all together {}",
+            holds::MOST,
+            2 * holds::MOST
+        ),
+        "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
+    )
+}
+
+/// What is said when records without a row cannot be told from those of a partition that is on its way.
+fn partitions_are_changing(table: &str) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!(
+            "somebody may be attaching a partition to table {table}, so no orphaned record has been deleted"
+        ),
+        "Call audit_algolia.reconcile() again when no other session has locked the table.",
+    )
+}

@@ -1,0 +1,50 @@
+//! The tables that a source's rows are in: the watched one, or its partitions, which come and go.
+
+use pgrx::pg_sys;
+
+use crate::pg::latest::all_rows;
+use crate::pg::report::Outcome;
+
+/// The watched table.
+#[derive(Clone, Copy)]
+pub(super) struct Tree {
+    pub(super) table: pg_sys::Oid,
+    pub(super) is_partitioned: bool,
+}
+
+impl Tree {
+    /// The tables with rows, as of this moment.
+    pub(super) fn leaves(self) -> Outcome<Vec<pg_sys::Oid>> {
+        match self.is_partitioned {
+            true => self.find(include_str!("../../../../sql/find_leaf_oids.sql")),
+            false => Ok(vec![self.table]),
+        }
+    }
+
+    /// Whether nobody is about to attach a partition: all rows that have been told of are in tables that can be seen, or
+    /// will be told of again. Who attaches one has a lock on its parent until the transaction ends. It is not waited for,
+    /// since they may be waiting for a table that we read.
+    pub(super) fn is_settled(self) -> Outcome<bool> {
+        if !self.is_partitioned {
+            return Ok(true);
+        }
+        let parents = self.find(include_str!("../../../../sql/find_parent_oids.sql"))?;
+        Ok(parents.into_iter().all(|parent| {
+            let lock = pg_sys::ShareUpdateExclusiveLock as i32;
+            // SAFETY: a lock by oid can be taken on whatever there is, or is not; it is given back at once.
+            unsafe {
+                let is_free = pg_sys::ConditionalLockRelationOid(parent, lock);
+                if is_free {
+                    pg_sys::UnlockRelationOid(parent, lock);
+                }
+                is_free
+            }
+        }))
+    }
+
+    fn find(self, query: &str) -> Outcome<Vec<pg_sys::Oid>> {
+        let arguments = [(pg_sys::REGCLASSOID, self.table.into())];
+        let found = all_rows(query, &arguments, |row| row.get(1))?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}

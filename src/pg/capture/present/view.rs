@@ -1,0 +1,52 @@
+//! How rows are looked at: as they are being changed, or as they were at one moment.
+
+use pgrx::pg_sys;
+
+/// A snapshot to look at rows by.
+pub(super) struct View {
+    snapshot: pg_sys::Snapshot,
+    is_dirty: bool,
+}
+
+impl View {
+    /// Shows what has not been committed, too, and tells so of the row it was asked about last. It is no picture of one
+    /// moment: a row that is moved meanwhile can be missed. It lives in the current memory context.
+    pub(super) fn dirty() -> View {
+        // SAFETY: such a snapshot consists of nothing but its kind, and what it tells; the memory is zeroed.
+        let snapshot = unsafe {
+            let size = std::mem::size_of::<pg_sys::SnapshotData>();
+            let snapshot = pg_sys::palloc0(size).cast::<pg_sys::SnapshotData>();
+            (*snapshot).snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+            snapshot
+        };
+        View { snapshot, is_dirty: true }
+    }
+
+    /// Shows all that has been committed by this moment, wherever it is moved later.
+    pub(super) fn latest() -> View {
+        // SAFETY: given back by `close`, or by the abort after an error.
+        let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) };
+        View { snapshot, is_dirty: false }
+    }
+
+    pub(super) fn snapshot(&self) -> pg_sys::Snapshot {
+        self.snapshot
+    }
+
+    /// Whether another transaction was writing or removing the row that was looked at last, as far as the view shows that.
+    pub(super) fn is_in_change(&self) -> bool {
+        // SAFETY: the snapshot lives until `close`.
+        let writers = unsafe { [(*self.snapshot).xmin, (*self.snapshot).xmax] };
+        self.is_dirty && writers.iter().any(|writer| *writer != pg_sys::InvalidTransactionId)
+    }
+
+    pub(super) fn close(self) {
+        // SAFETY: made by one of the above, and used no more.
+        unsafe {
+            match self.is_dirty {
+                true => pg_sys::pfree(self.snapshot.cast()),
+                false => pg_sys::UnregisterSnapshot(self.snapshot),
+            }
+        }
+    }
+}
