@@ -21,6 +21,22 @@ fn history_goes_newest_first_by_its_key() {
 }
 
 #[test]
+fn keys_that_their_domain_would_not_take_any_more_are_an_order_still() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create domain key as bigint;
+         create table log (id key primary key, note text);
+         insert into log select n, 'x' from generate_series(1, 5000) as n;
+         alter domain key add constraint later check (value < 0) not valid",
+    )
+    .unwrap();
+    watch(&mut db);
+    wait_for_end(&mut db);
+    assert_eq!(stage.standin.index("log").len(), 5000);
+}
+
+#[test]
 fn with_an_index_over_the_time_column_history_goes_by_time() {
     let stage = in_order().start().unwrap();
     let mut db = stage.admin();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{lose, reconcile, reconcile_stopping, wait_for_empty_queue, well, write, Found};
 
-/// A partitioned table with ten rows, mirrored, and a place for another partition.
+/// A partitioned table with ten rows, mirrored, and tables that are to be partitions of it, and of one of its partitions.
 fn partitioned() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();
@@ -16,7 +16,8 @@ fn partitioned() -> (Stage, Client) {
          create table t_0 partition of t for values from (0) to (10);
          select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
          insert into t select n, 'x' from generate_series(0, 9) as n;
-         create table t_1 (like t including all)",
+         create table t_2 partition of t for values from (20) to (40) partition by range (id);
+         create table t_1 (like t including all); create table t_21 (like t including all)",
     )
     .unwrap();
     stage.wait_for_records("t", 10);
@@ -24,9 +25,11 @@ fn partitioned() -> (Stage, Client) {
     (stage, db)
 }
 
-/// Attaches the partition, and fills it.
+/// Attach a partition, and fill it.
 const ATTACH: &str = "alter table t attach partition t_1 for values from (10) to (20);
                       insert into t values (11, 'theirs')";
+const ATTACH_BELOW: &str = "alter table t_2 attach partition t_21 for values from (20) to (30);
+                            insert into t values (21, 'theirs')";
 
 #[test]
 fn rows_of_a_partition_attached_meanwhile_are_no_orphans() {
@@ -62,21 +65,23 @@ fn an_orphan_whose_row_comes_with_a_partition_before_it_is_mended_stays() {
 #[test]
 fn while_somebody_is_attaching_a_partition_nothing_is_deleted() {
     let (stage, mut db) = partitioned();
-    write(&stage, "t", "addObject", &[json!({"objectID": "11", "v": "?"})]);
-    lose(&stage, "t", &["3"]);
-    db.batch_execute("begin").unwrap();
-    let found = reconcile_stopping(&stage, "before mend", "'t', repair => true", || {
-        db.batch_execute(ATTACH).unwrap();
-        false
-    });
-    assert_eq!(found, Found { checked: 10, missing: 1, orphaned: 1, repaired: 1, different: 0 });
-    db.batch_execute("commit").unwrap();
-    wait_for_empty_queue(&mut db);
-    assert_eq!(stage.standin.index("t")["11"]["v"], json!("theirs"));
-    assert_eq!(reconcile(&mut db, "'t'"), well(11));
+    for (attach, id, rows) in [(ATTACH, "11", 10), (ATTACH_BELOW, "21", 11)] {
+        write(&stage, "t", "addObject", &[json!({"objectID": id, "v": "?"})]);
+        lose(&stage, "t", &["3"]);
+        db.batch_execute("begin").unwrap();
+        let found = reconcile_stopping(&stage, "before mend", "'t', repair => true", || {
+            db.batch_execute(attach).unwrap();
+            false
+        });
+        assert_eq!(found, Found { checked: rows, missing: 1, orphaned: 1, repaired: 1, different: 0 });
+        db.batch_execute("commit").unwrap();
+        wait_for_empty_queue(&mut db);
+        assert_eq!(stage.standin.index("t")[id]["v"], json!("theirs"));
+        assert_eq!(reconcile(&mut db, "'t'"), well(rows + 1));
+    }
     // Once they are done, all is mended.
     write(&stage, "t", "addObject", &[json!({"objectID": "12", "v": "?"})]);
-    let found = Found { checked: 11, orphaned: 1, repaired: 1, ..Found::default() };
+    let found = Found { checked: 12, orphaned: 1, repaired: 1, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
 }
 

@@ -114,3 +114,26 @@ fn a_key_that_cannot_be_read_for_want_of_memory_is_no_orphan() {
     wait_for_empty_queue(&mut db);
     assert_eq!(stage.standin.index("t").len(), 5);
 }
+
+#[test]
+fn keys_of_types_with_a_length_lead_back_to_their_rows() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create domain code as char(4); create domain flags as bit(3);
+         create table t (a code, b flags, c varchar(3), d numeric(6, 2), v text, primary key (a, b, c, d));
+         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
+         insert into t select 'k' || n, n::bit(3), n, n, 'x' from generate_series(1, 7) as n",
+    )
+    .unwrap();
+    stage.wait_for_records("t", 7);
+    wait_for_empty_queue(&mut db);
+    assert_eq!(reconcile(&mut db, "'t', repair => true"), well(7));
+    let strays = ["k1:001:1:1.00", "k1  :0010:1:1.00", "k1  :001:1234:1.00", "k1  :001:1:1.001"];
+    write(&stage, "t", "addObject", &strays.map(|id| json!({ "objectID": id })));
+    lose(&stage, "t", &["k2  :010:2:2.00"]);
+    let found = Found { checked: 7, missing: 1, orphaned: 4, repaired: 5, different: 0 };
+    assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
+    wait_for_empty_queue(&mut db);
+    assert_eq!(reconcile(&mut db, "'t'"), well(7));
+}
