@@ -71,3 +71,21 @@ fn a_dump_of_the_whole_cluster_is_restored_and_delivered() {
     );
     assert_goes_on(&old, &new);
 }
+
+#[test]
+fn ids_go_on_above_those_of_rows_that_are_copied_into_the_queue() {
+    let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
+    let mut db = staged(&stage, "log");
+    insert(&mut db, "log", 1..=1);
+    let (file, block) =
+        (stage.cluster.data_dir().join("rows"), "select last_value from audit_algolia.queue_block");
+    let file = file.to_str().unwrap();
+    let block = one::<i64>(&mut db, block) + 5000;
+    db.batch_execute(&format!(
+        "copy (select index_id, source, {block} * 1024, enqueued_at, action, record, object from audit_algolia.queue) to '{file}';
+         begin; copy audit_algolia.queue from '{file}'; select setval('audit_algolia.queue_block', {block}); commit"
+    ))
+    .unwrap();
+    insert(&mut db, "log", 2..=2);
+    assert_eq!(one::<i64>(&mut db, "select max(id) from audit_algolia.queue"), (block + 1) * 1024);
+}

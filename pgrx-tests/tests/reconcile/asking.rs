@@ -8,21 +8,11 @@ use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
-use crate::support::{error, reconcile, try_reconcile, wait_for_empty_queue, well, write, Found};
+use crate::support::{error, mirrored, reconcile, try_reconcile, wait_for_empty_queue, well, write, Found};
 
 /// A stage with a hundred rows, delivered, of a mirrored table.
 fn stage(builder: StageBuilder) -> (Stage, Client) {
-    let stage = builder.start().unwrap();
-    let mut db = stage.admin();
-    db.batch_execute(
-        "create table t (id text primary key, v text);
-         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
-         insert into t select n, 'x' from generate_series(1, 100) as n",
-    )
-    .unwrap();
-    stage.wait_for_records("t", 100);
-    wait_for_empty_queue(&mut db);
-    (stage, db)
+    mirrored(builder, "text", 100)
 }
 
 /// Writes so many records without a row to the index, whose ids are so long; they are behind all others.

@@ -5,7 +5,9 @@ use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
-use crate::support::{lose, reconcile, reconcile_stopping, wait_for_empty_queue, well, write, Found};
+use crate::support::{
+    lose, mirrored, reconcile, reconcile_stopping, wait_for_empty_queue, well, write, Found,
+};
 
 /// A partitioned table with ten rows, mirrored, and tables that are to be partitions of it, and of one of its partitions.
 fn partitioned() -> (Stage, Client) {
@@ -112,16 +114,7 @@ fn a_row_that_is_moved_whenever_all_rows_are_looked_at_is_no_orphan() {
 
 #[test]
 fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
-    let stage = Stage::builder().start().unwrap();
-    let mut db = stage.admin();
-    db.batch_execute(
-        "create table t (id int primary key, v text);
-         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
-         insert into t select n, 'x' from generate_series(1, 5) as n",
-    )
-    .unwrap();
-    stage.wait_for_records("t", 5);
-    wait_for_empty_queue(&mut db);
+    let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     write(&stage, "t", "addObject", &[json!({"objectID": "11", "v": "?"})]);
     // It is looked for when it becomes a suspect, when it is confirmed, and when it is mended.
     let mut looks = 0;
@@ -139,16 +132,7 @@ fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
 
 #[test]
 fn changes_of_what_will_be_mended_are_delivered_while_the_rest_is_compared() {
-    let stage = Stage::builder().start().unwrap();
-    let mut db = stage.admin();
-    db.batch_execute(
-        "create table t (id int primary key, v text);
-         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
-         insert into t select n, 'x' from generate_series(1, 5) as n",
-    )
-    .unwrap();
-    stage.wait_for_records("t", 5);
-    wait_for_empty_queue(&mut db);
+    let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     lose(&stage, "t", &["1", "2"]);
     // The rows have been compared by then, and the index is about to be.
     let found = reconcile_stopping(&stage, "before orphans", "'t', repair => true", || {

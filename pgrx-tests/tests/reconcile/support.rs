@@ -1,6 +1,6 @@
 //! What the tests of `reconcile` share: the call, and an index that somebody else has written to.
 
-use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::wait::wait_until;
 use nix::sys::signal::Signal;
 use postgres::Client;
@@ -45,6 +45,21 @@ pub(crate) fn wait_for_empty_queue(db: &mut Client) {
     wait_until("an empty queue", SOON, || {
         db.query_one("select count(*) from audit_algolia.queue", &[]).unwrap().get::<_, i64>(0) == 0
     });
+}
+
+/// A stage with so many rows, delivered, of a mirrored table whose key has this type.
+pub(crate) fn mirrored(builder: StageBuilder, key: &str, rows: usize) -> (Stage, Client) {
+    let stage = builder.start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(&format!(
+        "create table t (id {key} primary key, v text);
+         select audit_algolia.watch('t', columns => '{{v}}', mode => 'mirror');
+         insert into t select n, 'x' from generate_series(1, {rows}) as n"
+    ))
+    .unwrap();
+    stage.wait_for_records("t", rows);
+    wait_for_empty_queue(&mut db);
+    (stage, db)
 }
 
 /// Writes records to an index past the extension.

@@ -7,21 +7,11 @@ use audit_algolia_tests::standin::{ApiKey, Fault, FaultRule, Times, ADMIN_KEY};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
-use crate::support::{error, lose, reconcile, try_reconcile, wait_for_empty_queue, well, Found};
+use crate::support::{error, lose, mirrored, reconcile, try_reconcile, wait_for_empty_queue, well, Found};
 
 /// A stage with a hundred rows, delivered, of a mirrored table.
 fn stage(builder: StageBuilder) -> (Stage, Client) {
-    let stage = builder.start().unwrap();
-    let mut db = stage.admin();
-    db.batch_execute(
-        "create table t (id int primary key, v text);
-         select audit_algolia.watch('t', columns => '{v}', mode => 'mirror');
-         insert into t select n, 'x' from generate_series(1, 100) as n",
-    )
-    .unwrap();
-    stage.wait_for_records("t", 100);
-    wait_for_empty_queue(&mut db);
-    (stage, db)
+    mirrored(builder, "int", 100)
 }
 
 fn pid(db: &mut Client) -> i32 {
