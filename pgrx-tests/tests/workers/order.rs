@@ -44,12 +44,16 @@ fn the_tail_gets_its_share_of_the_batches() {
         let index = format!("log_{share}");
         stage.cluster.set(&[("audit_algolia.tail_share", &share.to_string())]).unwrap();
         watch(&mut db, &index);
+        // A new index is looked through once. Where the tail is first, whatever arrives shows that this has been done.
+        insert(&mut db, &index, 0..=0);
+        stage.wait_for_records(&index, 1);
+        wait_for_empty_queue(&mut db);
         db.execute("select audit_algolia.pause($1)", &[&index]).unwrap();
         wait_for_state(&mut db, &index, "paused");
         insert(&mut db, &index, 1..=400);
         db.execute("select audit_algolia.resume($1)", &[&index]).unwrap();
-        stage.wait_for_records(&index, 400);
-        let batches = stage.standin.batches(&index);
+        stage.wait_for_records(&index, 401);
+        let batches = stage.standin.batches(&index).split_off(1);
         assert_eq!(batches.len(), 40);
         assert_eq!(batches[0], (391..=400).collect::<Vec<_>>(), "newest first");
         let mut lowest = 401;
@@ -63,7 +67,7 @@ fn the_tail_gets_its_share_of_the_batches() {
             }
         }
         assert!(from_the_tail.contains(&tail), "share {share}: {tail} batches");
-        assert_each_once(&stage.standin, &index, 1..=400);
+        assert_each_once(&stage.standin, &index, 0..=400);
     }
 }
 
