@@ -3,7 +3,8 @@
 //! `BACKFILL_ROWS=5000000 cargo test -p audit_algolia_tests --release --test backfill -- a_large_table --nocapture` tries
 //! it with more rows, and tells the figures.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::support::*;
 
 /// Live rows are numbered from here on.
 const LIVE: i64 = 1_000_000_000;
+/// How often some of them are written.
+const PACE: Duration = Duration::from_millis(5);
 /// Ten times what two workers with four requests each have on their way, and the step that goes beyond.
 const DEEPEST: i64 = 81_000;
 
@@ -56,21 +59,23 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
     )
     .unwrap();
     let started = Instant::now();
-    let (stop, last) = (AtomicBool::new(false), AtomicI64::new(LIVE));
+    let last = AtomicI64::new(LIVE);
     let mut peaks = Peaks::default();
+    let (stage, last_id) = (&stage, &last);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        // Dropped at the end, also at that of a test that fails.
+        let (_writing, stopped) = channel::<()>();
+        scope.spawn(move || {
             let mut writer = stage.admin();
-            while !stop.load(Ordering::Relaxed) {
-                let id = last.load(Ordering::Relaxed);
+            while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+                let id = last_id.load(Ordering::Relaxed);
                 let insert = "insert into log select n, 'user', 'live', now(), '' from generate_series($1::bigint, $1 + 9) as n
                     on conflict do nothing";
                 match writer.execute(insert, &[&id]) {
-                    Ok(_) => last.store(id + 10, Ordering::Relaxed),
+                    Ok(_) => last_id.store(id + 10, Ordering::Relaxed),
                     // The same again: whether they were committed is not known.
                     Err(_) => writer = stage.session(),
                 }
-                thread::sleep(Duration::from_millis(5));
             }
         });
         let mut crashed = false;
@@ -97,7 +102,6 @@ fn a_large_table_arrives_as_it_is_through_a_crash_and_under_live_traffic() {
             (row.get::<_, &str>(0) == "finished").then_some(())
         });
         assert!(crashed, "it was finished before the crash");
-        stop.store(true, Ordering::Relaxed);
     });
     let read_in = started.elapsed();
     let mut db = stage.session();

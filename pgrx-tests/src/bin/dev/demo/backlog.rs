@@ -1,7 +1,6 @@
 //! The history becomes a backlog, and drains while new rows are committed.
 
 use std::collections::BTreeSet;
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -13,13 +12,15 @@ use audit_algolia_tests::workload;
 use super::status;
 use super::theatre::Theatre;
 use super::TABLE;
-use crate::interrupt;
 use crate::screen::{grouped, table, Bar};
+use crate::waiting;
 
 /// After which part of the backlog, in percent, a row is committed.
 const LIVE_AT: [u64; 4] = [10, 30, 50, 70];
 /// For how long nothing may arrive before the demo gives up.
 const STALLED: Duration = Duration::from_secs(30);
+/// Nobody watches a drain for longer, however it goes on.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A row committed during the drain.
 struct Live {
@@ -63,8 +64,7 @@ pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
     let mut progress = (0, Instant::now());
     theatre.db.execute("SELECT audit_algolia.resume($1)", &[&TABLE])?;
     println!("SELECT audit_algolia.resume('{TABLE}');");
-    loop {
-        interrupt::check()?;
+    waiting::until("the end of the drain", LONGEST, Duration::from_millis(5), || {
         let queue = status::queue(&mut theatre.db)?;
         if let Some(percent) = LIVE_AT.get(live.len()) {
             if queue.delivered * 100 >= total * percent {
@@ -79,15 +79,14 @@ pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
         }
         let rate = queue.delivered as f64 / started.elapsed().as_secs_f64();
         bar.show(queue.delivered, &format!("{} rows/s", grouped(rate as u64)));
-        if live.len() == LIVE_AT.len() && queue.queued == 0 && queue.in_flight == 0 {
-            break;
-        }
         if queue.delivered > progress.0 {
             progress = (queue.delivered, Instant::now());
         }
-        ensure!(progress.1.elapsed() < STALLED, "nothing has been delivered for {STALLED:?}: {queue:?}");
-        sleep(Duration::from_millis(5));
-    }
+        let is_done = live.len() == LIVE_AT.len() && queue.queued == 0 && queue.in_flight == 0;
+        let is_stalled = !is_done && progress.1.elapsed() >= STALLED;
+        ensure!(!is_stalled, "nothing has been delivered for {STALLED:?}: {queue:?}");
+        Ok(is_done)
+    })?;
     bar.rest();
     let seconds = started.elapsed().as_secs_f64();
     tell(theatre, &live, total)?;
