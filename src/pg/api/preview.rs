@@ -9,8 +9,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{direct_function_call_as_datum, AnyElement};
 
-use super::sources::rules_of;
-use super::{as_owner, caller, Table};
+use super::sources::watched;
+use super::{caller, Table};
 use crate::pg::capture::{columns, Bound};
 use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};
@@ -49,11 +49,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
         ));
     };
     let caller = caller();
-    let (table, sources) = as_owner(|| {
-        let table = Table::to_read(source, caller)?;
-        let sources = rules_of(&table)?;
-        Ok((table, sources))
-    })?;
+    let (table, sources) = watched(source, caller)?;
     let mut records = Vec::new();
     for (_, rules) in sources {
         // With the caller's rights: row-level security and column privileges decide what is shown.

@@ -1,9 +1,10 @@
 //! The stored rules of `watch`: written, and found again by their table.
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::watch::Rules;
-use super::{my_database, no_such_index, Table};
+use super::{as_owner, my_database, no_such_index, Table};
 use crate::backfill::Seam;
 use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::SourceRules;
@@ -161,8 +162,19 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
     })
 }
 
-/// The rules of a table's sources, by their ids; an error when there are none.
-pub(super) fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
+/// A watched table that `caller` owns and that is to be read, and the rules of its sources by their ids.
+pub(super) fn watched(
+    source: Option<pg_sys::Oid>,
+    caller: pg_sys::Oid,
+) -> Outcome<(Table, Vec<(i32, SourceRules)>)> {
+    as_owner(|| {
+        let table = Table::to_read(source, caller)?;
+        let rules = rules_of(&table)?;
+        Ok((table, rules))
+    })
+}
+
+fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
     let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
     let mut sources = Vec::new();
     for (id, _) in sources_of(table, None)? {

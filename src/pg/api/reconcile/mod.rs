@@ -20,7 +20,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::sources::rules_of;
+use super::sources::watched;
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hashes::Hashes;
 use crate::pg::capture::{Present, Writer};
@@ -121,11 +121,7 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
         }
     }
     let caller = caller();
-    let (table, sources) = as_owner(|| {
-        let table = Table::to_read(source, caller)?;
-        let sources = rules_of(&table)?;
-        Ok((table, sources))
-    })?;
+    let (table, sources) = watched(source, caller)?;
     let told = sources.iter().find(|(_, rules)| rules.are_changes());
     if let Some((_, rules)) = told {
         return Err(changes_are_not_compared(&table, &rules.operations));
