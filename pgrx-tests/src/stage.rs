@@ -57,6 +57,13 @@ impl StageBuilder {
         self
     }
 
+    /// How many bytes of address space each process of the server may have.
+    #[must_use]
+    pub fn address_space(mut self, bytes: u64) -> Self {
+        self.cluster = self.cluster.address_space(bytes);
+        self
+    }
+
     /// Starts both, and creates the extension in the database `postgres`.
     ///
     /// # Errors

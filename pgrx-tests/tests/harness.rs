@@ -13,6 +13,7 @@ use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::wait::{eventually, wait_until};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use postgres::error::SqlState;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -49,6 +50,15 @@ fn takes_settings_at_the_start_and_while_it_runs() {
     assert_eq!((show("work_mem"), show("my.text")), ("5MB".into(), "it's".into()));
     cluster.set(&[("work_mem", "6MB")]).unwrap();
     wait_until("the new setting", SOON, || show("work_mem") == "6MB");
+}
+
+#[test]
+fn limits_the_address_space_of_each_process() {
+    let cluster = Cluster::builder().preload(false).address_space(600 << 20).start().unwrap();
+    let mut client = cluster.client("postgres", "postgres");
+    let error = client.batch_execute("SELECT length(repeat('x', 500000000))").unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::OUT_OF_MEMORY), "{error}");
+    client.batch_execute("SELECT length(repeat('x', 5000000))").unwrap();
 }
 
 #[test]

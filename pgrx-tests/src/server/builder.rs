@@ -24,6 +24,7 @@ pub struct Builder {
     installation: Option<Arc<Installation>>,
     preload: bool,
     durable: bool,
+    address_space: Option<u64>,
     settings: Settings,
 }
 
@@ -32,7 +33,13 @@ pub(super) type Settings = BTreeMap<String, String>;
 
 impl Builder {
     pub(super) fn new() -> Builder {
-        Builder { installation: None, preload: true, durable: false, settings: Settings::new() }
+        Builder {
+            installation: None,
+            preload: true,
+            durable: false,
+            address_space: None,
+            settings: Settings::new(),
+        }
     }
 
     /// Whether `shared_preload_libraries` names the extension; it does unless said otherwise.
@@ -46,6 +53,14 @@ impl Builder {
     #[must_use]
     pub fn durable(mut self, durable: bool) -> Builder {
         self.durable = durable;
+        self
+    }
+
+    /// How many bytes of address space each process of the server may have, shared memory included: where a server
+    /// without much memory is to be had. There is no limit unless said otherwise.
+    #[must_use]
+    pub fn address_space(mut self, bytes: u64) -> Builder {
+        self.address_space = Some(bytes);
         self
     }
 
@@ -71,7 +86,7 @@ impl Builder {
         let data = folder.path().join("data");
         let settings = base_settings(self.durable, self.preload).into_iter().chain(self.settings).collect();
         // From here on, the cluster's drop cleans up.
-        let cluster = Cluster::new(installation, account, folder, settings);
+        let cluster = Cluster::new(installation, account, folder, settings, self.address_space);
         copy_tree(&template(cluster.installation(), account)?, &data, Make::CopyFor(account))?;
         include_settings(&data)?;
         cluster.start_on_free_port()?;
@@ -86,7 +101,8 @@ pub(super) fn standby_of(primary: &Cluster) -> Result<Cluster> {
     let data = folder.path().join("data");
     let mut settings = primary.settings();
     settings.insert("cluster_name".into(), "standby".into());
-    let cluster = Cluster::new(primary.shared_installation(), account, folder, settings);
+    let installation = primary.shared_installation();
+    let cluster = Cluster::new(installation, account, folder, settings, primary.address_space());
     let output = account
         .command(&cluster.bin("pg_basebackup"))
         .args(["--write-recovery-conf", "--no-sync", "--checkpoint=fast", "--wal-method=stream"])
@@ -107,7 +123,7 @@ pub(super) fn upgrade_of(old: &Cluster) -> Result<Cluster> {
     let folder = Folder::new(account)?;
     let (data, work) = (folder.path().join("data"), folder.path().to_path_buf());
     let settings = old.settings();
-    let cluster = Cluster::new(installation, account, folder, settings.clone());
+    let cluster = Cluster::new(installation, account, folder, settings.clone(), old.address_space());
     copy_tree(&template(cluster.installation(), account)?, &data, Make::CopyFor(account))?;
     include_settings(&data)?;
     write_settings(account, &data, &settings)?;

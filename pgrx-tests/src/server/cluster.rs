@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct Cluster {
     installation: Arc<Installation>,
     account: Account,
     settings: Mutex<Settings>,
+    /// How many bytes of address space each process of the server may have; no limit when absent.
+    address_space: Option<u64>,
     port: AtomicU16,
     server: Mutex<Option<Child>>,
     kept: AtomicBool,
@@ -69,12 +71,14 @@ impl Cluster {
         account: Account,
         folder: Folder,
         settings: Settings,
+        address_space: Option<u64>,
     ) -> Cluster {
         let settings = Mutex::new(settings);
         Cluster {
             installation,
             account,
             settings,
+            address_space,
             port: AtomicU16::new(0),
             server: Mutex::new(None),
             kept: AtomicBool::new(false),
@@ -106,8 +110,7 @@ impl Cluster {
         write_settings(self.account, &self.data_dir(), &self.settings_guard())?;
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let mut child = self
-            .account
-            .command(&self.bin("postgres"))
+            .server_command()
             .arg("-D")
             .arg(self.data_dir())
             .stdin(Stdio::null())
@@ -211,6 +214,10 @@ impl Cluster {
         Arc::clone(&self.installation)
     }
 
+    pub(super) fn address_space(&self) -> Option<u64> {
+        self.address_space
+    }
+
     pub(super) fn settings(&self) -> Settings {
         self.settings_guard().clone()
     }
@@ -233,6 +240,15 @@ impl Cluster {
             }
         }
         result
+    }
+
+    /// The server's program. `prlimit` sets the limit and becomes the server, whose processes inherit it.
+    fn server_command(&self) -> Command {
+        let program = self.bin("postgres");
+        let Some(bytes) = self.address_space else { return self.account.command(&program) };
+        let mut command = self.account.command(Path::new("prlimit"));
+        command.arg(format!("--as={bytes}")).arg(program);
+        command
     }
 
     /// The last line of the server's own file tells it; quicker and more exact than to knock.
