@@ -1,4 +1,4 @@
-//! The README's table of settings says what the source says.
+//! The table in docs/settings.md says what the source says.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fs;
@@ -16,25 +16,23 @@ struct Setting {
 }
 
 #[test]
-fn the_readme_has_the_settings_of_the_source() {
+fn the_documentation_has_the_settings_of_the_source() {
     let (documented, defined) = (documented(), defined());
     assert!(defined.len() > 20, "found only {defined:#?}");
     for setting in &documented {
         let of_this_name = defined.iter().find(|other| other.name == setting.name);
-        assert_eq!(Some(setting), of_this_name, "left: README.md, right: src/pg/guc");
+        assert_eq!(Some(setting), of_this_name, "left: docs/settings.md, right: src/pg/guc");
     }
     for setting in &defined {
         let name = &setting.name;
-        assert!(documented.contains(setting), "README.md does not list {name}");
+        assert!(documented.contains(setting), "docs/settings.md does not list {name}");
     }
 }
 
-/// The rows of the table under the heading "Settings".
+/// The rows of the table.
 fn documented() -> Vec<Setting> {
-    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
-    let section = readme.split("\n## Settings\n").nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let page = fs::read_to_string(workspace().join("docs/settings.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').splitn(6, '|').map(str::trim).collect();
         let [name, default, range, context, unit, _meaning] = cells[..] else {

@@ -3,7 +3,7 @@
 --
 --     psql -f scan_ingest.sql
 --
--- For a superuser, or an owner of tables who was given watch and configure_index (README.md, "Security") and may create
+-- For a superuser, or an owner of tables who was given watch and configure_index (docs/security.md) and may create
 -- schemas, in a database with the extension, once application_id and api_key_file are set.
 -- Everything is in a schema of its own: DROP SCHEMA scan_ingest CASCADE removes it.
 

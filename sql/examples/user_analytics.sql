@@ -4,7 +4,7 @@
 --     psql -f user_analytics.sql
 --
 -- For a superuser, or an owner of tables who was given watch, configure_index, activity and, for partitions, capture
--- (README.md, "Security") and may create schemas, in a database with the extension, once application_id, api_key_file
+-- (docs/security.md) and may create schemas, in a database with the extension, once application_id, api_key_file
 -- and pseudonym_key_file are set. Everything is in a schema of its own: DROP SCHEMA user_analytics CASCADE removes it.
 
 \set ON_ERROR_STOP on
