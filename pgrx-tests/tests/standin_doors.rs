@@ -6,7 +6,7 @@ mod support;
 use std::io::Write;
 use std::time::Duration;
 
-use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, ADMIN_KEY};
+use audit_algolia_tests::standin::{ApiKey, Gzip, Standin, StandinConfig, ADMIN_KEY};
 use audit_algolia_tests::wait::wait_until;
 use data_encoding::BASE64;
 use flate2::{write::GzEncoder, Compression};
@@ -80,12 +80,12 @@ fn gzip_goes_both_ways_or_is_refused() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(body.as_bytes()).expect("memory");
     let packed = encoder.finish().expect("memory");
-    for (gzip, status) in [(true, 200), (false, 415)] {
+    for (gzip, status) in [(Gzip::Read, 200), (Gzip::Refused, 415)] {
         let standin = start(StandinConfig { gzip, ..StandinConfig::default() });
         let client = Client::of(&standin);
         let answer = client.raw("POST", "/1/indexes/t/batch", &packed, &[("content-encoding", "gzip")]);
         assert_eq!(answer.status, status);
-        if gzip {
+        if gzip == Gzip::Read {
             let entry = &standin.requests()[0];
             assert_eq!((entry.body_bytes, entry.decoded_bytes), (packed.len(), body.len()));
             assert_eq!((entry.body_text(), entry.status), (body.clone(), Some(200)));

@@ -9,9 +9,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::delivery::gzip::Gzip;
 use crate::delivery::host_url::HostUrl;
 
-/// How long a host that failed is left alone, and one that timed out stays behind the others.
+/// How long a host that failed is left alone, one that timed out stays behind the others, and one that refused gzip is sent
+/// none.
 const DOWN_FOR: Duration = Duration::from_secs(300);
 
 /// Timeouts grow with each timeout of the host up to this multiple of their setting.
@@ -43,6 +45,8 @@ struct Host {
     timed_out: u32,
     timed_out_at: Option<Instant>,
     answered: bool,
+    gzip: Gzip,
+    gzip_noted_at: Option<Instant>,
 }
 
 /// A host to try, and how long.
@@ -56,6 +60,8 @@ pub struct Candidate {
     pub request_timeout: Duration,
     /// Whether the host has answered before, so that a kept connection may be used.
     pub answered_before: bool,
+    /// Whether the host reads bodies with gzip.
+    pub gzip: Gzip,
     place: usize,
     timed_out: u32,
 }
@@ -104,14 +110,15 @@ impl Hosts {
             timed_out: 0,
             timed_out_at: None,
             answered: false,
+            gzip: Gzip::Untried,
+            gzip_noted_at: None,
         };
         Hosts { timeouts, hosts: list.into_iter().map(known).collect() }
     }
 
     /// The hosts to try now, each once, best first.
     pub fn plan(&mut self, now: Instant) -> Vec<Candidate> {
-        let within =
-            |since: Option<Instant>| since.is_some_and(|s| now.saturating_duration_since(s) < DOWN_FOR);
+        let within = |since| is_recent(since, now);
         if self.hosts.iter().all(|host| within(host.down_since)) {
             let none_is_willing = self.wait(now).is_some();
             for host in self.hosts.iter_mut().filter(|host| none_is_willing || host.wait(now).is_none()) {
@@ -123,7 +130,7 @@ impl Hosts {
             self.hosts.iter().enumerate().filter(|(_, host)| !within(host.down_since)).collect();
         // The sort is stable: hosts in equal health keep the order of the list.
         plan.sort_by_key(|(_, host)| if within(host.timed_out_at) { host.timed_out } else { 0 });
-        plan.into_iter().map(|(place, host)| self.candidate(place, host)).collect()
+        plan.into_iter().map(|(place, host)| self.candidate(place, host, now)).collect()
     }
 
     /// How long no host wants to be called; none if there is one that has not asked for it.
@@ -132,13 +139,17 @@ impl Hosts {
         self.hosts.iter().map(|host| host.wait(now)).min().flatten()
     }
 
-    fn candidate(&self, place: usize, host: &Host) -> Candidate {
+    fn candidate(&self, place: usize, host: &Host, now: Instant) -> Candidate {
         let growth = host.timed_out.saturating_add(1).min(MAX_GROWTH);
         Candidate {
             host: host.url.clone(),
             connect_timeout: self.timeouts.connect.saturating_mul(growth),
             request_timeout: self.timeouts.request.saturating_mul(growth),
             answered_before: host.answered,
+            gzip: match host.gzip {
+                Gzip::Refused if !is_recent(host.gzip_noted_at, now) => Gzip::Untried,
+                known => known,
+            },
             place,
             timed_out: host.timed_out,
         }
@@ -170,6 +181,17 @@ impl Hosts {
             HostResult::Failed | HostResult::Unwilling(_) => host.down_since = Some(now),
         }
     }
+
+    /// Notes whether a candidate of an earlier plan reads bodies with gzip.
+    pub fn note_gzip(&mut self, candidate: &Candidate, gzip: Gzip, now: Instant) {
+        if let Some(host) = self.hosts.get_mut(candidate.place) {
+            (host.gzip, host.gzip_noted_at) = (gzip, Some(now));
+        }
+    }
+}
+
+fn is_recent(moment: Option<Instant>, now: Instant) -> bool {
+    moment.is_some_and(|moment| now.saturating_duration_since(moment) < DOWN_FOR)
 }
 
 impl Host {
@@ -180,131 +202,5 @@ impl Host {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::delivery::host_url::parse_hosts;
-    use HostResult::*;
-
-    const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(2), request: Duration::from_secs(30) };
-
-    fn three() -> Hosts {
-        Hosts::explicit(parse_hosts("http://a,http://b,http://c").unwrap(), TIMEOUTS)
-    }
-
-    fn names(plan: &[Candidate]) -> Vec<&str> {
-        plan.iter().map(|candidate| candidate.host.name()).collect()
-    }
-
-    #[test]
-    fn the_application_has_four_hosts_and_the_seed_shuffles_the_last_three() {
-        let mut orders = std::collections::BTreeSet::new();
-        for seed in 0..100 {
-            let plan = Hosts::for_application("APP", seed, TIMEOUTS).plan(Instant::now());
-            assert_eq!(plan[0].host.as_str(), "https://APP.algolia.net");
-            let mut rest: Vec<_> = names(&plan)[1..].iter().map(|name| name.to_string()).collect();
-            orders.insert(rest.clone());
-            rest.sort();
-            assert_eq!(rest, ["APP-1.algolianet.com", "APP-2.algolianet.com", "APP-3.algolianet.com"]);
-        }
-        assert_eq!(orders.len(), 6);
-    }
-
-    #[test]
-    fn what_is_read_is_asked_of_the_nearest_host_first() {
-        let plan = Hosts::for_reading("APP", 1, TIMEOUTS).plan(Instant::now());
-        assert_eq!(plan[0].host.as_str(), "https://APP-dsn.algolia.net");
-        assert!(names(&plan)[1..].iter().all(|name| name.ends_with(".algolianet.com")));
-    }
-
-    #[test]
-    fn a_failed_host_is_left_alone_for_five_minutes() {
-        let (mut hosts, start) = (three(), Instant::now());
-        let plan = hosts.plan(start);
-        hosts.mark(&plan[0], Failed, start);
-        assert_eq!(names(&hosts.plan(start + DOWN_FOR - Duration::from_millis(1))), ["b", "c"]);
-        assert_eq!(names(&hosts.plan(start + DOWN_FOR)), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn a_success_brings_a_host_back_at_once() {
-        let (mut hosts, start) = (three(), Instant::now());
-        let plan = hosts.plan(start);
-        hosts.mark(&plan[0], Failed, start);
-        hosts.mark(&plan[0], Answered, start);
-        let plan = hosts.plan(start);
-        assert_eq!(names(&plan), ["a", "b", "c"]);
-        assert!(plan[0].answered_before && !plan[1].answered_before);
-    }
-
-    #[test]
-    fn when_all_are_down_all_are_tried() {
-        let (mut hosts, start) = (three(), Instant::now());
-        for candidate in hosts.plan(start) {
-            hosts.mark(&candidate, Failed, start);
-        }
-        assert_eq!(names(&hosts.plan(start)), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn a_host_that_asks_for_time_gets_it_as_long_as_another_does_not() {
-        let (mut hosts, start) = (three(), Instant::now());
-        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
-        let plan = hosts.plan(start);
-        hosts.mark(&plan[0], Unwilling(hour), start);
-        hosts.mark(&plan[1], Failed, start);
-        hosts.mark(&plan[2], Unwilling(minute), start);
-        assert_eq!(hosts.wait(start), None, "one has only failed");
-        assert_eq!(names(&hosts.plan(start)), ["b"]);
-        hosts.mark(&plan[1], Failed, start);
-        assert_eq!(names(&hosts.plan(start + minute)), ["b", "c"]);
-        assert_eq!(names(&hosts.plan(start + DOWN_FOR)), ["a", "b", "c"], "no memory is longer than that");
-    }
-
-    #[test]
-    fn when_all_ask_for_time_the_shortest_wish_counts() {
-        let (mut hosts, start) = (three(), Instant::now());
-        for (candidate, seconds) in hosts.plan(start).iter().zip([3600, 20, 90]) {
-            hosts.mark(candidate, Unwilling(Duration::from_secs(seconds)), start);
-        }
-        assert_eq!(hosts.wait(start + Duration::from_secs(5)), Some(Duration::from_secs(15)));
-        assert_eq!(hosts.wait(start + Duration::from_secs(20)), None);
-        assert_eq!(names(&hosts.plan(start)), ["a", "b", "c"], "trying beats waiting");
-    }
-
-    #[test]
-    fn timeouts_grow_with_each_timeout_and_return_to_the_setting_after_a_success() {
-        let (mut hosts, now) = (Hosts::explicit(parse_hosts("http://a").unwrap(), TIMEOUTS), Instant::now());
-        for seconds in [2, 4, 6, 8, 8] {
-            let plan = hosts.plan(now);
-            assert_eq!(plan[0].connect_timeout, Duration::from_secs(seconds));
-            assert_eq!(plan[0].request_timeout, Duration::from_secs(15 * seconds));
-            hosts.mark(&plan[0], TimedOut, now);
-        }
-        let plan = hosts.plan(now);
-        hosts.mark(&plan[0], Answered, now);
-        assert_eq!(hosts.plan(now)[0].connect_timeout, TIMEOUTS.connect);
-    }
-
-    #[test]
-    fn requests_that_time_out_together_count_once() {
-        let (mut hosts, now) = (three(), Instant::now());
-        let plan = hosts.plan(now);
-        for _ in 0..16 {
-            hosts.mark(&plan[0], TimedOut, now);
-        }
-        let again = hosts.plan(now);
-        assert_eq!(again[2].host.name(), "a");
-        assert_eq!(again[2].connect_timeout, Duration::from_secs(4));
-    }
-
-    #[test]
-    fn a_host_that_timed_out_comes_last_until_it_answers_or_time_passes() {
-        let (mut hosts, start) = (three(), Instant::now());
-        let plan = hosts.plan(start);
-        hosts.mark(&plan[0], TimedOut, start);
-        assert_eq!(names(&hosts.plan(start)), ["b", "c", "a"]);
-        assert_eq!(names(&hosts.plan(start + DOWN_FOR)), ["a", "b", "c"]);
-        hosts.mark(&plan[0], Answered, start);
-        assert_eq!(names(&hosts.plan(start)), ["a", "b", "c"]);
-    }
-}
+#[path = "hosts_tests.rs"]
+mod tests;

@@ -20,6 +20,7 @@ pub mod sink;
 
 pub mod backoff;
 pub mod classify;
+pub mod gzip;
 pub mod hosts;
 
 pub mod http;

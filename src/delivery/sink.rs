@@ -8,7 +8,6 @@
 mod walk;
 
 use std::cell::RefCell;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
@@ -34,8 +33,6 @@ pub struct Sink<T> {
     settings: Settings,
     user_agent: String,
     transport: T,
-    /// Set once a host refused gzip; it stays off until the settings are read again.
-    uncompressed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -70,7 +67,6 @@ impl<T: Transport> Sink<T> {
         };
         Ok(Sink {
             user_agent: settings.user_agent(),
-            uncompressed: AtomicBool::new(!settings.compression),
             state: Mutex::new(State { hosts, read_hosts, dice: fastrand::Rng::with_seed(seed) }),
             settings,
             transport,
@@ -102,6 +98,7 @@ impl<T: Transport> Sink<T> {
         let path = path(index_name, batch.endpoint());
         let limit = RESPONSE_ALLOWANCE.saturating_add(batch.bytes());
         let mut delivery = Delivery::new(method, path, batch.body(), limit, &judge);
+        delivery.divisible = batch.rows() > 1;
         let nothing = (batch.rows() == 0).then_some(Outcome::Delivered { task_id: None });
         let outcome =
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.walk(&mut delivery, clock));

@@ -62,6 +62,17 @@ pub enum ErrorShape {
     Vague,
 }
 
+/// What becomes of a request whose body has gzip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gzip {
+    /// It is read.
+    Read,
+    /// It is answered with a 415.
+    Refused,
+    /// The body is taken for what it looks like, as by a host that does not know the header.
+    Ignored,
+}
+
 /// What a stand-in is started with.
 #[derive(Clone, Debug)]
 pub struct StandinConfig {
@@ -81,8 +92,8 @@ pub struct StandinConfig {
     pub indexing_delay: Duration,
     /// Added to the answer of every write.
     pub latency: Duration,
-    /// Whether gzipped requests are accepted; otherwise they get a 415.
-    pub gzip: bool,
+    /// What becomes of requests with gzip.
+    pub gzip: Gzip,
     /// Whether counts are reported as exhaustive.
     pub exhaustive: bool,
     /// Closes a connection that has been idle for this long.
@@ -108,7 +119,7 @@ impl Default for StandinConfig {
             error_shape: ErrorShape::Classic,
             indexing_delay: Duration::ZERO,
             latency: Duration::ZERO,
-            gzip: true,
+            gzip: Gzip::Read,
             exhaustive: true,
             idle_close: None,
             pending_limit: None,

@@ -41,7 +41,7 @@ use std::time::Duration;
 use serde_json::{json, Map, Value};
 use tokio::runtime::{Builder, Runtime};
 
-pub use config::{ApiKey, ErrorShape, StandinConfig, ADMIN_KEY, ALL_ACLS, APP_ID};
+pub use config::{ApiKey, ErrorShape, Gzip, StandinConfig, ADMIN_KEY, ALL_ACLS, APP_ID};
 pub use fault::{Fault, FaultBody, FaultRule, IdPredicate, Times};
 pub use journal::{Arrival, JournalEntry};
 pub use light::{id_hash, LightCounts};

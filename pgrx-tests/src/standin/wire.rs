@@ -14,6 +14,7 @@ use hyper::header::{HeaderName, HeaderValue, CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
+use super::config::Gzip;
 use super::reply::{Refusal, Reply};
 use super::route::parse_query;
 
@@ -52,10 +53,11 @@ impl Body for ReplyBody {
 }
 
 /// The body of a request, unpacked when it says so and that is allowed.
-pub(super) fn unpack(headers: &HeaderMap, body: Bytes, gzip: bool) -> Result<Bytes, Refusal> {
+pub(super) fn unpack(headers: &HeaderMap, body: Bytes, gzip: Gzip) -> Result<Bytes, Refusal> {
     match header(headers, "content-encoding") {
         None | Some("identity") => Ok(body),
-        Some("gzip") if gzip => {
+        Some("gzip") if gzip == Gzip::Ignored => Ok(body),
+        Some("gzip") if gzip == Gzip::Read => {
             let mut out = Vec::with_capacity(body.len() * 4);
             MultiGzDecoder::new(body.as_ref())
                 .read_to_end(&mut out)

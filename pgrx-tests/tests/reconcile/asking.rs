@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
-use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Times};
+use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Gzip, Times};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
@@ -60,6 +60,12 @@ fn a_key_that_allows_few_hits_reads_by_few() {
     let (stage, mut db) = stage(Stage::builder().standin(|config| config.keys[0].max_hits = Some(7)));
     stray(&stage, 30, 10);
     assert_eq!(reconcile(&mut db, "'t'"), Found { checked: 100, orphaned: 30, ..Found::default() });
+}
+
+#[test]
+fn a_host_that_cannot_unzip_is_asked_nevertheless() {
+    let (_stage, mut db) = stage(Stage::builder().standin(|config| config.gzip = Gzip::Ignored));
+    assert_eq!(reconcile(&mut db, "'t'"), well(100));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use audit_algolia_tests::stage::{Stage, SOON};
-use audit_algolia_tests::standin::{Fault, Times};
+use audit_algolia_tests::standin::{Fault, Gzip, Times};
 use audit_algolia_tests::wait::wait_until;
 
 use crate::support::*;
@@ -58,24 +58,26 @@ fn a_refusal_is_told_with_its_remedy_and_ends_by_itself() {
 
 #[test]
 fn a_host_that_cannot_unzip_gets_plain_bodies_from_then_on() {
-    let stage = Stage::builder()
-        .setting("audit_algolia.workers", 1)
-        .standin(|standin| standin.gzip = false)
-        .start()
-        .unwrap();
-    let mut db = staged(&stage, "log");
-    for start in [1, 101, 201] {
-        insert(&mut db, "log", start..=start + 99);
-        stage.wait_for_records("log", start as usize + 99);
+    for (gzip, refusal) in [(Gzip::Refused, 415), (Gzip::Ignored, 400)] {
+        let stage = Stage::builder()
+            .setting("audit_algolia.workers", 1)
+            .standin(move |standin| standin.gzip = gzip)
+            .start()
+            .unwrap();
+        let mut db = staged(&stage, "log");
+        for start in [1, 101, 201] {
+            insert(&mut db, "log", start..=start + 99);
+            stage.wait_for_records("log", start as usize + 99);
+        }
+        wait_for_empty_queue(&mut db);
+        let seen: Vec<_> = stage
+            .standin
+            .requests()
+            .iter()
+            .map(|request| (request.status, request.header("content-encoding").map(str::to_owned)))
+            .collect();
+        assert_eq!(seen[0], (Some(refusal), Some("gzip".to_owned())));
+        assert!(seen.len() >= 4 && seen[1..].iter().all(|seen| *seen == (Some(200), None)), "{seen:?}");
+        assert_eq!(queue(&mut db, "log").failed_total, 0);
     }
-    wait_for_empty_queue(&mut db);
-    let seen: Vec<_> = stage
-        .standin
-        .requests()
-        .iter()
-        .map(|request| (request.status, request.header("content-encoding").map(str::to_owned)))
-        .collect();
-    assert_eq!(seen[0], (Some(415), Some("gzip".to_owned())));
-    assert!(seen.len() >= 4 && seen[1..].iter().all(|seen| *seen == (Some(200), None)), "{seen:?}");
-    assert_eq!(queue(&mut db, "log").failed_total, 0);
 }

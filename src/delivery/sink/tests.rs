@@ -2,6 +2,7 @@
 //! case of the common test suite of Algolia's clients, its name says so in that suite's words.
 #![forbid(unsafe_code)]
 
+mod gzip;
 mod questions;
 mod requests;
 mod retries;

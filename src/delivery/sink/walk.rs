@@ -1,21 +1,17 @@
 //! The way of one delivery over the hosts: compressed once, tried at each in turn without a pause.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::Sink;
 use crate::delivery::classify::{sentence, shorten, Verdict};
 use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
+use crate::delivery::gzip::{compress, lesson, may_be_unread, Gzip, Sent};
 use crate::delivery::hosts::{Candidate, HostResult};
 use crate::delivery::outcome::Outcome;
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::secret::Secret;
-
-/// Bodies below this many bytes are not worth compressing.
-const COMPRESS_FROM: usize = 1024;
 
 /// Most characters of what one host contributes to the reason of a delivery, and of the whole.
 const CAUSE_CHARS: usize = 120;
@@ -30,6 +26,8 @@ pub(super) struct Delivery<'a> {
     judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
     /// It is a question.
     pub(super) reads: bool,
+    /// If it is refused, parts of it are sent.
+    pub(super) divisible: bool,
     /// There was more of an answer than may be read.
     pub(super) overflowed: bool,
     request_id: String,
@@ -56,6 +54,7 @@ impl<'a> Delivery<'a> {
             response_limit,
             judge,
             reads: false,
+            divisible: false,
             overflowed: false,
             request_id: String::new(),
             gzip: None,
@@ -81,7 +80,9 @@ impl<T: Transport> Sink<T> {
             delivery.request_id = request_id(&mut state.dice);
             state.hosts(delivery.reads).plan(clock.instant())
         };
-        delivery.gzip = self.compress(delivery.body);
+        if self.settings.compression && plan.iter().any(|candidate| candidate.gzip != Gzip::Refused) {
+            delivery.gzip = compress(delivery.body);
+        }
         let mut causes = Vec::with_capacity(plan.len());
         for candidate in &plan {
             match self.at_host(candidate, delivery, clock) {
@@ -99,19 +100,23 @@ impl<T: Transport> Sink<T> {
     /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
     fn at_host(&self, candidate: &Candidate, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Step {
         let mut fresh_connection = false;
+        let mut sent = match delivery.gzip {
+            Some(_) if candidate.gzip != Gzip::Refused => Sent::Compressed,
+            _ => Sent::Plain,
+        };
         loop {
-            let answer = self.attempt(candidate, delivery, fresh_connection);
+            let answer = self.attempt(candidate, delivery, sent, fresh_connection);
             delivery.may_come_late |= match &answer {
                 Ok(response) => is_of_a_gateway(response.status),
                 Err(error) => error.may_be_executed(),
             };
             let (health, step) = match answer {
-                Ok(response) => match (delivery.judge)(&response, clock.system_time()) {
-                    Verdict::CompressionRefused { .. } if delivery.gzip.take().is_some() => {
-                        self.uncompressed.store(true, Ordering::Relaxed);
+                Ok(response) => match self.judge(&response, candidate, delivery, sent, clock) {
+                    Some(verdict) => settle(verdict),
+                    None => {
+                        sent = Sent::PlainInstead;
                         continue;
                     }
-                    verdict => settle(verdict),
                 },
                 // No fault of the host: it was asked for too much.
                 Err(TransportError::BodyTooLarge(reason)) if delivery.reads => {
@@ -141,10 +146,32 @@ impl<T: Transport> Sink<T> {
         }
     }
 
+    /// What a response means; nothing if the body is to be sent plain before that can be said.
+    fn judge(
+        &self,
+        response: &Response,
+        candidate: &Candidate,
+        delivery: &Delivery<'_>,
+        sent: Sent,
+        clock: &dyn Clock,
+    ) -> Option<Verdict> {
+        let verdict = (delivery.judge)(response, clock.system_time());
+        // What cannot be cut is not given up because of its compression.
+        let in_doubt = candidate.gzip != Gzip::Read || !delivery.divisible;
+        if sent == Sent::Compressed && in_doubt && may_be_unread(response.status, &verdict) {
+            return None;
+        }
+        if let Some(gzip) = lesson(sent, response.status, &verdict).filter(|gzip| *gzip != candidate.gzip) {
+            self.state().hosts(delivery.reads).note_gzip(candidate, gzip, clock.instant());
+        }
+        Some(verdict)
+    }
+
     fn attempt(
         &self,
         candidate: &Candidate,
         delivery: &mut Delivery<'_>,
+        sent: Sent,
         fresh_connection: bool,
     ) -> Result<Response, TransportError> {
         delivery.attempts += 1;
@@ -157,10 +184,11 @@ impl<T: Transport> Sink<T> {
             ("user-agent", self.user_agent.as_str()),
             ("request-id", delivery.request_id.as_str()),
         ];
-        if delivery.gzip.is_some() {
+        let gzip = delivery.gzip.as_deref().filter(|_| sent == Sent::Compressed);
+        if gzip.is_some() {
             headers.push(("content-encoding", "gzip"));
         }
-        let body = delivery.gzip.as_deref().unwrap_or(delivery.body);
+        let body = gzip.unwrap_or(delivery.body);
         delivery.wire_bytes = body.len();
         let mut response = self.transport.send(&Request {
             method: delivery.method,
@@ -200,18 +228,6 @@ impl<T: Transport> Sink<T> {
                 response.body = spelled.redact(&json).into_bytes();
             }
         }
-    }
-
-    /// The body with gzip, if that is wanted and worth it. Speed counts for more than the last bytes.
-    fn compress(&self, body: &[u8]) -> Option<Vec<u8>> {
-        if body.len() < COMPRESS_FROM || self.uncompressed.load(Ordering::Relaxed) {
-            return None;
-        }
-        let buffer = Vec::with_capacity(body.len() / 4);
-        let mut encoder = flate2::write::GzEncoder::new(buffer, flate2::Compression::fast());
-        // Writing to memory does not fail; if it did, the plain body would still be right.
-        encoder.write_all(body).ok()?;
-        encoder.finish().ok()
     }
 }
 

@@ -59,27 +59,6 @@ fn large_bodies_are_compressed_once_and_arrive_intact() {
 }
 
 #[test]
-fn gzip_is_given_up_for_good_when_it_is_refused() {
-    let refusal = || status(415, r#"{"message":"unrecognized Content-Encoding: gzip","status":415}"#);
-    let stage = stage(vec![refusal(), receipt(1), receipt(2), refusal()]);
-    let batch = batch_with(5000);
-    let report = stage.deliver(&batch);
-    assert_eq!((report.outcome, report.attempts, report.wire_bytes), (delivered(1), 2, batch.bytes()));
-    assert_eq!(stage.deliver(&batch).outcome, delivered(2));
-    assert!(matches!(stage.deliver(&batch).outcome, Outcome::Blocked { status: Some(415), .. }));
-    assert_eq!(stage.hosts(), ["a:1", "a:1", "a:1", "a:1"]);
-    let encodings =
-        stage.script.seen.lock().unwrap().iter().filter(|s| s.header("content-encoding").is_some()).count();
-    assert_eq!(encodings, 1);
-}
-
-#[test]
-fn compression_can_be_switched_off() {
-    let stage = stage_with(vec![receipt(1)], |s| s.compression = false);
-    assert_eq!(stage.deliver(&batch_with(5000)).wire_bytes, batch_with(5000).bytes());
-}
-
-#[test]
 fn a_key_that_an_answer_echoes_is_hidden() {
     let key = for_tests().api_key.expose().to_owned();
     let mut echo = status(403, &format!(r#"{{"message":"bad key {key}"}}"#)).unwrap();

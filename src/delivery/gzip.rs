@@ -1,0 +1,69 @@
+//! Which hosts read bodies with gzip, and what a refusal of such a body means.
+//!
+//! A host that cannot read gzip may answer 400 rather than 415, as it does when a record is at fault. The same body sent
+//! plain tells the two apart. It is sent where the last body with gzip was not read as far as is known; so records that
+//! are at fault at a host that reads gzip do not cost twice the requests.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+
+use crate::delivery::classify::Verdict;
+use crate::delivery::culprit::Culprit;
+
+/// Bodies below this many bytes are not worth compressing.
+const COMPRESS_FROM: usize = 1024;
+
+/// Whether a host reads bodies with gzip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gzip {
+    /// Nobody knows: it has been sent none, or has refused the last one for whatever reason.
+    #[default]
+    Untried,
+    Read,
+    Refused,
+}
+
+/// How a body was sent to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Plain,
+    Compressed,
+    /// Plain, after the same body with gzip had been refused.
+    PlainInstead,
+}
+
+/// The body with gzip, if that is worth it. Speed counts for more than the last bytes.
+pub fn compress(body: &[u8]) -> Option<Vec<u8>> {
+    if body.len() < COMPRESS_FROM {
+        return None;
+    }
+    let buffer = Vec::with_capacity(body.len() / 4);
+    let mut encoder = flate2::write::GzEncoder::new(buffer, flate2::Compression::fast());
+    // Writing to memory does not fail; if it did, the plain body would still be right.
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok()
+}
+
+/// Whether the body of a refused request may not have been read because of its compression.
+pub fn may_be_unread(status: u16, verdict: &Verdict) -> bool {
+    matches!(status, 400 | 415 | 422) && !was_read(verdict)
+}
+
+/// What an answer tells of the host.
+pub fn lesson(sent: Sent, status: u16, verdict: &Verdict) -> Option<Gzip> {
+    match sent {
+        Sent::Compressed if was_read(verdict) => Some(Gzip::Read),
+        Sent::Compressed if may_be_unread(status, verdict) => Some(Gzip::Untried),
+        Sent::PlainInstead if was_read(verdict) => Some(Gzip::Refused),
+        _ => None,
+    }
+}
+
+/// Who names a record has read the body. A place in it may be that of its first byte.
+fn was_read(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Delivered { .. } => true,
+        Verdict::Rejected { culprit, .. } => matches!(culprit, Culprit::ObjectId(_)),
+        _ => false,
+    }
+}
