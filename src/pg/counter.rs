@@ -14,6 +14,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::connection::connect;
 use super::process::{self, Scratch};
 use super::{failpoint, shmem};
 use crate::ledger::Count;
@@ -46,12 +47,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     if leave {
         return;
     }
-    // SAFETY: called once, at the start of a background worker that asked for a database connection.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0)
-    };
-    process::set(c"search_path", c"pg_catalog, pg_temp");
-    process::set_time_limits_aside();
+    connect(Some(database), &[]);
     process::report_activity(true, "counting the queue");
     // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
     // its own, and must not meet one of ours the other way round.

@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::connection::connect;
 use super::databases::{self, Database};
 use super::process;
 use super::worker::argument;
@@ -48,13 +49,9 @@ pub(super) fn register() {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::Datum) {
     process::obey_signals();
-    // SAFETY: called once, at the start of a background worker that asked for a database connection; null names mean
-    // the shared catalogs alone.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
-        pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
-    }
-    process::set_time_limits_aside();
+    connect(None, &[]);
+    // SAFETY: a guarded function that lives as long as the library.
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     if let Some(mut ledger) = shmem::ledger() {
         ledger.launcher_latch = shmem::my_latch();
         // SAFETY: reads the clock.

@@ -3,6 +3,7 @@
 mod api;
 mod backfill;
 mod capture;
+mod connection;
 mod counter;
 mod databases;
 mod failpoint;

@@ -193,24 +193,3 @@ pub(super) fn report_activity(busy: bool, what: &str) {
         unsafe { pg_sys::pgstat_report_activity(state, what.as_ptr()) };
     }
 }
-
-/// Sets a setting of this process for good.
-pub(super) fn set(name: &CStr, value: &CStr) {
-    // SAFETY: two C strings; background workers may set what a superuser may.
-    unsafe {
-        pg_sys::SetConfigOption(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        )
-    };
-}
-
-/// What the server's configuration says of the length of statements is meant for sessions: ours wait as long as it takes.
-pub(super) fn set_time_limits_aside() {
-    set(c"statement_timeout", c"0");
-    set(c"lock_timeout", c"0");
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    set(c"transaction_timeout", c"0");
-}

@@ -50,10 +50,7 @@ fn settings_made_for_everybody_do_not_reach_the_workers() {
         }
     }
     // Workers that begin under all that.
-    for pid in workers(&mut db, "postgres") {
-        db.execute("select pg_terminate_backend($1)", &[&pid]).unwrap();
-    }
-    wait_until("other workers", SOON, || workers(&mut db, "postgres").len() == 2);
+    replace_workers(&mut db, "postgres");
     stage.standin.fault(None, Fault::error(503, "down"), Times::Count(3));
     insert(&mut db, "log", 1..=5000);
     stage.wait_for_records("log", 5000);

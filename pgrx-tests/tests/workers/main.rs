@@ -15,6 +15,7 @@ mod fairness;
 mod hang;
 mod hostile;
 mod leaks;
+mod masters;
 mod memory;
 mod metrics;
 mod objects;

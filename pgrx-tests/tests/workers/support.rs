@@ -100,6 +100,19 @@ pub(crate) fn wait_for_workers(db: &mut Client, database: &str, count: usize) {
     wait_until(&format!("{count} workers in {database}"), SOON, || workers(db, database).len() == count);
 }
 
+/// Ends the workers of a database, and waits until others have taken their places.
+#[track_caller]
+pub(crate) fn replace_workers(db: &mut Client, database: &str) {
+    let before = workers(db, database);
+    for pid in &before {
+        db.execute("select pg_terminate_backend($1)", &[pid]).unwrap();
+    }
+    wait_until("other workers", SOON, || {
+        let after = workers(db, database);
+        after.len() == before.len() && after.iter().all(|pid| !before.contains(pid))
+    });
+}
+
 /// Waits until nothing is queued or on its way to any index, also by the table itself.
 #[track_caller]
 pub(crate) fn wait_for_empty_queue(db: &mut Client) {

@@ -18,6 +18,7 @@ mod walk;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::connection::connect;
 use super::process;
 use super::report::Outcome;
 use super::rules::SourceRules;
@@ -60,25 +61,10 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
     if !stays {
         return;
     }
-    // SAFETY: called once, at the start of a background worker that asked for a database connection; an invalid user
-    // means the bootstrap superuser.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
-        pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
-    }
-    worker::keep_to_ourselves();
-    for (name, value) in [
-        // Plans are made for each page, by the values at hand; which ways are open to them is set there.
-        (c"enable_seqscan", c"on"),
-        (c"enable_bitmapscan", c"on"),
-        (c"enable_sort", c"on"),
-        (c"plan_cache_mode", c"auto"),
-        (c"max_parallel_workers_per_gather", c"0"),
-        // A step that a crash undoes would be made again, and its rows sent twice.
-        (c"synchronous_commit", c"local"),
-    ] {
-        process::set(name, value);
-    }
+    // A step that a crash undoes would be made again, and its rows sent twice.
+    connect(Some(database), &[(c"synchronous_commit", c"local")]);
+    // SAFETY: as above.
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     if run(database) {
         leave(true, false);
     }
@@ -131,6 +117,7 @@ fn run(database: u32) -> bool {
 /// Tells that the process ends, whatever the reason; called twice at most, the second time for nothing.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     leave(false, code != 0);
 }
 

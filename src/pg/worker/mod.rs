@@ -13,9 +13,12 @@ mod settle;
 mod statements;
 pub(super) mod unused;
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::connection::connect;
 use super::process::{self, in_transaction};
 use super::{guc, shmem};
 use crate::ledger::{Duty, Exit};
@@ -25,6 +28,17 @@ pub(super) use statements::table;
 
 /// Where the launcher's argument keeps the slot and the launch.
 const SLOT_BITS: u32 = 8;
+
+/// What a worker sets for itself alone.
+const SETTINGS: &[(&CStr, &CStr)] = &[
+    // A settlement lost in a crash is made again: its rows are sent once more, with the same objectIDs.
+    (c"synchronous_commit", c"off"),
+    // The queue's size changes too quickly for statistics: the key is always the right way in.
+    (c"enable_seqscan", c"off"),
+    (c"enable_bitmapscan", c"off"),
+    (c"enable_sort", c"off"),
+    (c"plan_cache_mode", c"force_generic_plan"),
+];
 
 /// Packs a slot and the number of a launch into a background worker's argument.
 pub(super) fn argument(slot: usize, launch: u32) -> i64 {
@@ -49,14 +63,10 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     let Some(database) = report_for_duty(slot, launch) else {
         return;
     };
-    // SAFETY: called once, at the start of a background worker that asked for a database connection; an invalid
-    // user means the bootstrap superuser.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
-        // Registered after the connection's own, hence called before them: the ledger is tidied while locks work.
-        pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize));
-    }
-    keep_to_ourselves();
+    connect(Some(database), SETTINGS);
+    // SAFETY: a guarded function that lives as long as the library. Registered after the connection's own callbacks, hence
+    // called before them: the ledger is tidied while locks work.
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     if is_served() && is_on_duty(slot) {
         Flow::new(slot, database).run();
     }
@@ -68,7 +78,7 @@ pub(super) fn is_served() -> bool {
         // SAFETY: a look-up in the shared catalog, inside a transaction; the name, if there is one, is a C string.
         let name = unsafe {
             let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-            (!name.is_null()).then(|| std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned())
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
         };
         name.ok_or(())
     });
@@ -123,27 +133,6 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
         let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));
         latches.into_iter().flatten().for_each(shmem::wake_latch);
     }
-}
-
-/// Settings of the session that neither the server's configuration nor a role or database may spoil.
-pub(super) fn keep_to_ourselves() {
-    process::set(c"search_path", c"pg_catalog, pg_temp");
-    process::set_time_limits_aside();
-    process::set(c"idle_in_transaction_session_timeout", c"0");
-    process::set(c"default_transaction_isolation", c"read committed");
-    process::set(c"default_transaction_read_only", c"off");
-    process::set(c"default_transaction_deferrable", c"off");
-    // A settlement lost in a crash is made again: its rows are sent once more, with the same objectIDs.
-    process::set(c"synchronous_commit", c"off");
-    process::set(c"jit", c"off");
-    process::set(c"row_security", c"off");
-    process::set(c"session_replication_role", c"origin");
-    // The queue's size changes too quickly for statistics: the key is always the right way in.
-    process::set(c"enable_seqscan", c"off");
-    process::set(c"enable_bitmapscan", c"off");
-    process::set(c"enable_sort", c"off");
-    process::set(c"plan_cache_mode", c"force_generic_plan");
-    process::report_activity(false, "");
 }
 
 /// Looks which extension the database has, and tells the others. `false`: there is none, or another than the one this

@@ -1,0 +1,216 @@
+//! Settings that a database or a role has for its sessions, and that must not reach the background processes.
+
+use std::collections::BTreeMap;
+
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+use serde_json::Value;
+
+use crate::support::*;
+
+/// It is in each row, so it must not be in the log.
+const MARKER: &str = "marker-4c1d";
+
+/// Of each kind of value one whose text a setting changes.
+const COLUMNS: &str =
+    "id bigint primary key, v int, note text, at timestamptz, day date, span interval, bytes bytea, \
+    number double precision, amount numeric, kind regclass, document jsonb, list text[]";
+
+const ROWS: &str = "select n, case when n % 2 = 0 then 0 else n end, 'marker-4c1d ' || n, \
+    timestamptz '2026-05-04 03:02:01+02' + n * interval '1 day', date '2026-05-04', interval '1 day 2:03' * n, \
+    '\\xdeadbeef'::bytea, 1.0::float8 / (3 * n), n / 7.0, 'pg_catalog.pg_class'::regclass, \
+    jsonb_build_object('n', n), array['a b', null] from generate_series(1, 20) as n";
+
+/// What does not follow from the list of settings: values of settings that take a text, and settings that the list
+/// leaves out.
+const TEXTS: &[(&str, &str)] = &[
+    ("role", "app"),
+    ("session_authorization", "app"),
+    ("search_path", "evil, pg_catalog"),
+    ("datestyle", "'SQL, DMY'"),
+    ("timezone", "'Asia/Kolkata'"),
+    ("lc_messages", "'C.UTF-8'"),
+    ("lc_numeric", "'C.UTF-8'"),
+    ("lc_time", "'C.UTF-8'"),
+    ("default_tablespace", "pg_global"),
+    ("temp_tablespaces", "pg_global"),
+    ("backtrace_functions", "'ExecInsert,ExecDelete,SPI_execute_plan'"),
+    ("dynamic_library_path", "'/nowhere'"),
+    ("session_preload_libraries", "nowhere"),
+    ("local_preload_libraries", "nowhere"),
+    ("application_name", "'somebody'"),
+    ("audit_algolia.actor", "'somebody'"),
+    ("restrict_nonsystem_relation_kind", "'view, foreign-table'"),
+];
+
+/// What makes the server itself refuse to be combined with others.
+const NOT_TOGETHER: &[&str] = &["log_statement_stats"];
+
+/// All that can be set for a database, with a value it does not have: the `round`th.
+fn hostile(db: &mut Client, round: usize) -> Vec<(String, String)> {
+    let query = "select name, vartype, setting, min_val, max_val, enumvals from pg_settings
+        where context in ('user', 'superuser') and name <> all ($1)";
+    let mut all: Vec<(String, String)> = Vec::new();
+    for row in db.query(query, &[&NOT_TOGETHER]).unwrap() {
+        let (name, kind, now): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        let value = match kind.as_str() {
+            "bool" => Some(if now == "on" { "off" } else { "on" }.to_owned()),
+            "enum" => {
+                let others: Vec<String> = row.get(5);
+                let others: Vec<String> = others.into_iter().filter(|other| *other != now).collect();
+                others.get(round % others.len().max(1)).map(|other| format!("'{other}'"))
+            }
+            "integer" | "real" => {
+                Some(format!("'{}'", row.get::<_, String>(if round % 2 == 0 { 3 } else { 4 })))
+            }
+            _ => None,
+        };
+        all.extend(value.map(|value| (name, value)));
+    }
+    all.extend(TEXTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    all
+}
+
+/// A database with the extension, a table that is being watched, one that is to be, and one whose rows cannot be captured
+/// yet. Its session began before anything was set.
+fn prepared(stage: &Stage, database: &str) -> Client {
+    stage.admin().batch_execute(&format!("create database {database}")).unwrap();
+    let mut db = stage.cluster.client(database, "postgres");
+    db.batch_execute(&format!(
+        "create extension audit_algolia;
+         create schema evil;
+         create table evil.queue (like audit_algolia.queue);
+         create function evil.int8eq(bigint, bigint) returns boolean language sql as 'select false';
+         create operator evil.= (leftarg = bigint, rightarg = bigint, function = evil.int8eq);
+         create table live ({COLUMNS}); create table old ({COLUMNS}); create table flawed ({COLUMNS});
+         insert into old {ROWS}"
+    ))
+    .unwrap();
+    watch_as(&mut db, database, "live", "");
+    watch_as(&mut db, database, "flawed", ", filter => '100 / v is not null'");
+    db
+}
+
+fn watch_as(db: &mut Client, database: &str, table: &str, rules: &str) {
+    db.batch_execute(&format!(
+        "select audit_algolia.watch('{table}', '{database}_{table}',
+             columns => '{{note, at, day, span, bytes, number, amount, kind, document, list}}',
+             pseudonymize => '{{span, number, at}}', object_prefix => '' {rules})"
+    ))
+    .unwrap();
+}
+
+/// Whatever is set, rows are delivered, history is sent, repairs are made, all records are alike, and the log tells of no
+/// row and no trouble.
+fn works_under(stage: &Stage, db: &mut Client, database: &str, settings: &[(String, String)]) -> Vec<String> {
+    let mut refused = Vec::new();
+    wait_for_workers(db, database, 1);
+    for (name, value) in settings {
+        for whom in [format!("database {database}"), format!("role postgres in database {database}")] {
+            if db.batch_execute(&format!("alter {whom} set {name} = {value}")).is_err() {
+                refused.push(name.clone());
+            }
+        }
+    }
+    let mark = stage.cluster.log_mark();
+    replace_workers(db, database);
+    db.batch_execute(&format!("insert into live {ROWS}; insert into flawed {ROWS}")).unwrap();
+    watch_as(db, database, "old", ", backfill => true");
+    let records = |table: &str| -> BTreeMap<String, Value> {
+        stage.standin.index(&format!("{database}_{table}")).into_iter().collect()
+    };
+    wait_until("rows", SOON, || records("live").len() == 20);
+    wait_until("history", SOON, || records("old").len() == 20);
+    wait_until("those that can be captured", SOON, || records("flawed").len() == 10);
+    db.batch_execute("update flawed set v = 1").unwrap();
+    wait_until("repairs", SOON, || records("flawed").len() == 20);
+    assert_eq!(records("old"), records("live"));
+    assert_eq!(records("flawed"), records("live"));
+    wait_for_empty_queue(db);
+    let log = stage.cluster.log_since(mark);
+    assert!(!log.contains(MARKER), "the log tells of a row: {}", line_with(&log, MARKER));
+    let troubles: Vec<&str> = log
+        .lines()
+        .filter(|line| ["ERROR:", "FATAL:", "PANIC:"].iter().any(|trouble| line.contains(trouble)))
+        .filter(|line| !line.contains("due to administrator command"))
+        .collect();
+    assert!(troubles.is_empty(), "{}", troubles.join("\n"));
+    refused
+}
+
+fn line_with<'a>(log: &'a str, what: &str) -> &'a str {
+    log.lines().find(|line| line.contains(what)).unwrap_or_default()
+}
+
+fn stage() -> Stage {
+    let stage = Stage::builder()
+        .setting("audit_algolia.workers", 1)
+        .setting("audit_algolia.on_capture_error", "warn")
+        .setting("audit_algolia.retry_min", "20ms")
+        .setting("audit_algolia.retry_max", "100ms")
+        .setting("max_worker_processes", 20)
+        .start()
+        .unwrap();
+    stage.admin().batch_execute("create role app").unwrap();
+    stage
+}
+
+#[test]
+fn no_role_that_sessions_take_on_is_taken_on_by_the_processes() {
+    let stage = stage();
+    for name in ["role", "session_authorization"] {
+        let mut db = prepared(&stage, name);
+        works_under(&stage, &mut db, name, &[(name.to_owned(), "app".to_owned())]);
+    }
+}
+
+#[test]
+fn nothing_that_is_set_for_sessions_reaches_the_processes() {
+    let stage = stage();
+    for round in 0..4 {
+        let database = format!("round_{round}");
+        let mut db = prepared(&stage, &database);
+        let settings = hostile(&mut db, round);
+        assert!(settings.len() > 150, "{}", settings.len());
+        let refused = works_under(&stage, &mut db, &database, &settings);
+        assert!(refused.len() < 20, "{refused:?}");
+        println!("round {round}: {} settings, refused {refused:?}", settings.len());
+    }
+}
+
+#[test]
+fn the_launcher_does_not_wait_for_a_moment_without_writers() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_workers(&mut db, "postgres", 2);
+    // What a session sets for itself comes before what is set for everybody.
+    let own = "set default_transaction_read_only = off; set default_transaction_deferrable = off";
+    db.batch_execute(own).unwrap();
+    let mut writer = stage.admin();
+    writer.batch_execute(own).unwrap();
+    let everybody = [
+        ("default_transaction_isolation", "serializable"),
+        ("default_transaction_read_only", "on"),
+        ("default_transaction_deferrable", "on"),
+    ];
+    stage.cluster.set(&everybody).unwrap();
+    wait_until("the reload", SOON, || {
+        one::<String>(&mut writer, "show default_transaction_isolation") == "serializable"
+    });
+    writer.batch_execute("begin; insert into log values (1, 'open')").unwrap();
+    let before = workers(&mut db, "postgres");
+    db.batch_execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where backend_type like 'audit_algolia%'",
+    )
+    .unwrap();
+    let waits = "select count(*) from pg_stat_activity
+        where backend_type like 'audit_algolia%' and wait_event = 'SafeSnapshot'";
+    wait_until("other workers", SOON, || {
+        assert_eq!(one::<i64>(&mut db, waits), 0, "a process waits for the writer to end");
+        let after = workers(&mut db, "postgres");
+        after.len() == 2 && after.iter().all(|pid| !before.contains(pid))
+    });
+    writer.batch_execute("commit").unwrap();
+    stage.wait_for_records("log", 1);
+}

@@ -1,0 +1,97 @@
+//! How a background process connects: as the bootstrap superuser, with settings that neither the server's configuration
+//! nor a database nor a role has a say in.
+//!
+//! All is set before the process connects, as the server's own autovacuum does it: what is set then comes before what is
+//! set for a database or a role, which is read while it connects. Settings that change nothing of what a process of ours
+//! does stay as the administrator has made them, among them those that say what is logged, how much memory a query may
+//! take, what a page costs to read, and in which language the server speaks. Those that change the text of a value are
+//! set aside where rows are read, in [`super::owner::set_output_aside`].
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::process::report_activity;
+
+/// The settings of every process of ours.
+const SETTINGS: &[(&CStr, &CStr)] = &[
+    // Who it is, and what its queries mean.
+    (c"role", c"none"),
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"row_security", c"off"),
+    (c"session_replication_role", c"origin"),
+    (c"restrict_nonsystem_relation_kind", c""),
+    (c"standard_conforming_strings", c"on"),
+    // Limits are meant for sessions: ours wait for as long as it takes.
+    (c"statement_timeout", c"0"),
+    (c"lock_timeout", c"0"),
+    (c"idle_in_transaction_session_timeout", c"0"),
+    (c"transaction_timeout", c"0"),
+    // A transaction of ours writes, sees what has just been committed, and does not wait for a moment without writers.
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_deferrable", c"off"),
+    // Nobody watches a process of ours: it must not pass over damage, nor end because of an error it handles.
+    (c"zero_damaged_pages", c"off"),
+    (c"ignore_checksum_failure", c"off"),
+    (c"exit_on_error", c"off"),
+    // Autovacuum has to learn of the rows that are deleted.
+    (c"track_counts", c"on"),
+    // Plans are printed with the values they were made for.
+    (c"debug_print_parse", c"off"),
+    (c"debug_print_rewritten", c"off"),
+    (c"debug_print_plan", c"off"),
+    // The way by the key is open to each query, and none is worth a helper or a compiler.
+    (c"enable_indexscan", c"on"),
+    (c"enable_indexonlyscan", c"on"),
+    (c"enable_tidscan", c"on"),
+    (c"enable_nestloop", c"on"),
+    (c"enable_hashjoin", c"on"),
+    (c"enable_mergejoin", c"on"),
+    (c"enable_hashagg", c"on"),
+    (c"enable_seqscan", c"on"),
+    (c"enable_bitmapscan", c"on"),
+    (c"enable_sort", c"on"),
+    (c"plan_cache_mode", c"auto"),
+    (c"max_parallel_workers_per_gather", c"0"),
+    (c"jit", c"off"),
+];
+
+/// Connects this process to a database, or to the shared catalogs alone. `own` are settings of this kind of process, which
+/// come before those of all.
+pub(super) fn connect(database: Option<u32>, own: &[(&CStr, &CStr)]) {
+    for (name, value) in SETTINGS.iter().chain(own) {
+        set(name, value);
+    }
+    // SAFETY: called once, at the start of a background worker that asked for a database connection; null names mean the
+    // shared catalogs alone, an invalid user means the bootstrap superuser. That is also whom the process authenticated
+    // as, so it may be that user again, should a database have set session_authorization, which cannot be set before.
+    unsafe {
+        match database {
+            Some(database) => pg_sys::BackgroundWorkerInitializeConnectionByOid(
+                pg_sys::Oid::from(database),
+                pg_sys::InvalidOid,
+                0,
+            ),
+            None => pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0),
+        }
+        pg_sys::SetSessionAuthorization(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), true);
+    }
+    report_activity(false, "");
+}
+
+/// Sets a setting of this process for good. A server that does not have it is of another version, or has nothing to set.
+fn set(name: &CStr, value: &CStr) {
+    // SAFETY: C strings; background workers may set what a superuser may.
+    unsafe {
+        if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
+            return;
+        }
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        )
+    };
+}
