@@ -195,6 +195,7 @@ fn close_at_exit() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
+    shmem::let_go();
     // SAFETY: reads what is set when the session begins.
     let pid = unsafe { pg_sys::MyProcPid };
     if let Some(mut mailbox) = shmem::mailbox() {
