@@ -21,11 +21,18 @@ select
         select a.attname::text
         from pg_catalog.pg_attribute as a
         join pg_catalog.pg_type as t on t.oid = a.atttypid
+        left join pg_catalog.pg_type as e on e.oid = t.typelem and t.typcategory = 'A'
         where a.attrelid = s.relation
             and a.attnum > 0
             and not a.attisdropped
-            and pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null)
-                in ('smallint', 'integer', 'bigint', 'real', 'double precision', 'numeric')
+            -- Domains have the output functions of their base types.
+            and coalesce(e.typoutput, t.typoutput) in (
+                'pg_catalog.int2out'::pg_catalog.regproc, 'pg_catalog.int4out'::pg_catalog.regproc,
+                'pg_catalog.int8out'::pg_catalog.regproc, 'pg_catalog.float4out'::pg_catalog.regproc,
+                'pg_catalog.float8out'::pg_catalog.regproc, 'pg_catalog.numeric_out'::pg_catalog.regproc,
+                'pg_catalog.date_out'::pg_catalog.regproc, 'pg_catalog.timestamp_out'::pg_catalog.regproc,
+                'pg_catalog.timestamptz_out'::pg_catalog.regproc
+            )
         order by a.attnum
     ),
     s.relname::text

@@ -26,7 +26,7 @@ pub struct Facts {
     pub facets: Vec<String>,
     /// Its records tell of changes.
     pub are_changes: bool,
-    /// Columns whose values are numbers.
+    /// Columns whose values are numbers in the records, unless they are pseudonymized.
     pub numeric: Vec<String>,
 }
 
@@ -41,8 +41,12 @@ impl Facts {
         self.columns.iter().find(|column| column.name == *time).map(|column| column.attribute.as_str())
     }
 
+    /// Whether the attribute's values are numbers in the records: pseudonyms are texts.
     fn is_numeric(&self, attribute: &str) -> bool {
-        self.attributes_of(&self.numeric).any(|numeric| numeric == attribute)
+        let column = self.columns.iter().find(|column| column.attribute == attribute);
+        column.is_some_and(|column| {
+            self.numeric.contains(&column.name) && !self.pseudonymize.contains(&column.name)
+        })
     }
 }
 

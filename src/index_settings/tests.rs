@@ -44,6 +44,15 @@ fn a_log_is_ranked_by_time_and_counted_by_hour_and_event() {
 }
 
 #[test]
+fn pseudonyms_of_numbers_are_texts() {
+    let mut facts = access_log();
+    facts.pseudonymize = list(&["user_id", "report_id"]);
+    let settings = index_settings(&[facts]);
+    assert_eq!(settings["numericAttributesForFiltering"], json!(["at"]));
+    assert_eq!(settings["attributesForFaceting"][1], "searchable(report)");
+}
+
+#[test]
 fn changes_are_asked_for_by_row_by_who_and_by_when() {
     let permission = Facts {
         columns: columns(&["id", "document", "holder", "level"]),

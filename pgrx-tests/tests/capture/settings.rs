@@ -141,6 +141,42 @@ fn tables_that_share_an_index_are_all_provided_for() {
 }
 
 #[test]
+fn what_is_a_number_in_the_records_is_one_in_the_settings() {
+    let mut play = Play::new(
+        "settings_numbers",
+        "create domain score as numeric; create domain good_score as score check (value > 0);
+         create table visit (id int primary key, due date, seen timestamp, marks int[], score good_score, level int,
+             price money, name text)",
+    );
+    play.watch(
+        "visit",
+        r#"columns => '{due, seen, marks, score, level, price, name}', pseudonymize => '{level}',
+           facets => '{due, seen, marks, score, level, price, name}'"#,
+    );
+    play.run("insert into visit values (1, '2026-01-02', '2026-01-02 03:04', '{4, 5}', 6, 7, '8', 'n')");
+    let record = play.records().remove("1").unwrap();
+    let numbers: Vec<_> = ["due", "seen", "marks", "score", "level", "price", "name"]
+        .into_iter()
+        .filter(|name| record[name].is_number() || record[name][0].is_number())
+        .collect();
+    assert_eq!(numbers, ["due", "seen", "marks", "score"]);
+    let settings = settings(&mut play);
+    assert_eq!(settings["numericAttributesForFiltering"], json!(numbers));
+    assert_eq!(
+        settings["attributesForFaceting"],
+        json!([
+            "due",
+            "seen",
+            "marks",
+            "score",
+            "searchable(level)",
+            "searchable(price)",
+            "searchable(name)"
+        ])
+    );
+}
+
+#[test]
 fn who_owns_all_tables_of_an_index_may_ask_for_its_settings() {
     let mut play = Play::new("settings_rights", LOG);
     play.watch("log", LOG_RULES);
