@@ -14,6 +14,7 @@ pub mod batch;
 pub mod culprit;
 pub mod isolate;
 
+pub mod filters;
 pub mod outcome;
 pub mod question;
 pub mod sink;

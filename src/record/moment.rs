@@ -57,6 +57,13 @@ impl Moment {
         self.millis().map(|millis| millis.div_euclid(1000))
     }
 
+    /// The seconds as records have them; `None` for the infinities.
+    pub fn seconds(self) -> Option<String> {
+        let mut text = Vec::new();
+        self.millis().and_then(|_| self.append(&mut text).ok())?;
+        String::from_utf8(text).ok()
+    }
+
     /// Appends the seconds as a JSON number, without trailing zeros; `null` for the infinities.
     pub(super) fn append(self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         let Some(millis) = self.millis() else {

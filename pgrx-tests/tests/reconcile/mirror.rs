@@ -131,6 +131,20 @@ fn a_window_of_time_has_orphans_of_its_own() {
 }
 
 #[test]
+fn a_window_before_1970_is_one_of_the_records_times() {
+    let (stage, mut db) = stage();
+    let record = |id: &str, at: f64| json!({"objectID": id, "at": at});
+    let strays = [record("100", -0.9), record("101", -0.8), record("102", -0.301), record("103", -0.3)];
+    write(&stage, "t", "addObject", &strays);
+    let window = "since => '1969-12-31 23:59:59.2 UTC', until => '1969-12-31 23:59:59.7 UTC'";
+    let found = Found { orphaned: 2, repaired: 2, ..Found::default() };
+    assert_eq!(reconcile(&mut db, &format!("'t', repair => true, {window}")), found);
+    wait_for_empty_queue(&mut db);
+    let index = stage.standin.index("t");
+    assert_eq!(["100", "101", "102", "103"].map(|id| index.contains_key(id)), [true, false, false, true]);
+}
+
+#[test]
 fn sources_that_share_an_index_leave_each_others_records_alone() {
     let stage = Stage::builder().start().unwrap();
     let mut db = stage.admin();

@@ -7,11 +7,9 @@ use pgrx::prelude::*;
 
 use crate::pg::capture::utf8;
 use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::record::Moment;
 use crate::secret::Secret;
 use crate::secured_key::{Restrictions, SecuredKeyError};
-
-/// 2000-01-01, where the server's times begin, in Unix seconds.
-const EPOCH: i64 = 946_684_800;
 
 #[pg_extern(sql = false)]
 fn secured_key(
@@ -57,14 +55,13 @@ fn null(what: &str, hint: &str) -> Box<Failure> {
 
 /// The second a moment lies in.
 fn unix_seconds(moment: TimestampWithTimeZone) -> Outcome<i64> {
-    match pg_sys::TimestampTz::from(moment) {
-        i64::MIN | i64::MAX => Err(failure(
+    Moment::from_timestamp(pg_sys::TimestampTz::from(moment)).unix_seconds().ok_or_else(|| {
+        failure(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "valid_until must be a moment, not infinity",
             "Leave valid_until out for a key that does not expire.",
-        )),
-        micros => Ok(micros.div_euclid(1_000_000) + EPOCH),
-    }
+        )
+    })
 }
 
 impl From<SecuredKeyError> for Box<Failure> {

@@ -7,15 +7,13 @@ use pgrx::pg_sys;
 use super::inquiry::Page;
 use super::suspects::{Expects, Suspect};
 use super::{Comparison, Window};
+use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
 use crate::pg::capture::{identity_of_id, Key, Present};
 use crate::pg::failpoint;
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
 use crate::record::split_object_id;
-
-/// The seconds of Unix time at the server's epoch, 2000-01-01.
-const EPOCH: i64 = 946_684_800;
 
 /// Objects whose rows only a look at the whole table finds are looked for together, so many at a time.
 const AT_A_SCAN: usize = 100_000;
@@ -117,22 +115,11 @@ impl Comparison<'_> {
         Ok(without.map(|(suspect, _)| suspect.id.as_str()).collect())
     }
 
-    /// The window in Algolia's grammar. Times are kept to the millisecond there: at its edges it may take in one record
-    /// more, which is looked up like the others, or one less.
+    /// The window in Algolia's grammar. It may take in records beside the window, which are looked up like the others.
     fn time_filter(&self) -> Option<String> {
         let Window { since, until } = self.window;
         let time = self.rules.time_column.as_ref()?;
-        let attribute = &self.rules.columns.iter().find(|column| column.name == *time)?.attribute;
-        let attribute = attribute.replace('\\', "\\\\").replace('"', "\\\"");
-        let seconds = |micros: i64| {
-            let unix = micros.div_euclid(1_000_000).saturating_add(EPOCH);
-            format!("{unix}.{:06}", micros.rem_euclid(1_000_000))
-        };
-        let bounds = [(">=", since), ("<", until)];
-        let tests = bounds.iter().filter_map(|(operator, bound)| {
-            Some(format!("\"{attribute}\" {operator} {}", seconds((*bound)?)))
-        });
-        let tests: Vec<String> = tests.collect();
-        (!tests.is_empty()).then(|| tests.join(" AND "))
+        let column = self.rules.columns.iter().find(|column| column.name == *time)?;
+        between(&column.attribute, since, until)
     }
 }
