@@ -8,7 +8,7 @@
 mod columns;
 mod error;
 
-pub use columns::{parse_columns, Column};
+pub use columns::{check_attributes, parse_columns, Column};
 pub use error::{RuleError, RuleErrorKind};
 
 use crate::record::{Operation, BUCKET_SUFFIXES, CHANGE_ATTRIBUTES};

@@ -169,6 +169,7 @@ impl From<RuleError> for Box<Failure> {
             RuleErrorKind::InvalidParameter => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             RuleErrorKind::NullNotAllowed => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             RuleErrorKind::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
+            RuleErrorKind::InvalidName => PgSqlErrorCode::ERRCODE_INVALID_NAME,
         };
         Box::new(Failure {
             code,

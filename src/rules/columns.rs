@@ -10,6 +10,10 @@ const LIST: &str = "columns";
 const RESERVED_ATTRIBUTES: [&str; 7] =
     ["objectID", "_tags", "_geoloc", "_highlightResult", "_snippetResult", "_rankingInfo", "_distinctSeqID"];
 
+/// Characters by which Algolia tells attributes apart in its settings (`,`, `(`, `)`), names one within another (`.`), or
+/// ends a name in a filter. Of these only filters have quotes, and not in all their forms.
+const SPEAKING_CHARACTERS: [char; 9] = [',', '.', '(', ')', ':', '<', '>', '=', '!'];
+
 /// A column that may leave the database, and its name there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -42,6 +46,25 @@ pub fn parse_columns(entries: &[Option<&str>], table_columns: &[&str]) -> Result
         return Err(RuleError::NoColumns);
     }
     Ok(columns)
+}
+
+/// Checks that Algolia takes each attribute's name for what it is, in settings, in filters and in queries.
+pub fn check_attributes(columns: &[Column]) -> Result<(), RuleError> {
+    for Column { name, attribute } in columns {
+        let reason = if let Some(found) = attribute.chars().find(|c| SPEAKING_CHARACTERS.contains(c)) {
+            format!("contains \"{found}\", which Algolia gives a meaning of its own")
+        } else if attribute.starts_with('-') {
+            "begins with \"-\", by which Algolia leaves an attribute out".to_owned()
+        } else if attribute == "*" {
+            "stands for all attributes".to_owned()
+        } else if attribute.trim() != attribute {
+            "begins or ends with a space".to_owned()
+        } else {
+            continue;
+        };
+        return Err(RuleError::AttributeName { attribute: attribute.clone(), column: name.clone(), reason });
+    }
+    Ok(())
 }
 
 fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<Column, RuleError> {

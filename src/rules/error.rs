@@ -31,6 +31,8 @@ pub enum RuleError {
     DuplicateAttribute { attribute: String },
     #[error("attribute name \"{attribute}\" is reserved by Algolia")]
     ReservedAttribute { attribute: String, column: String },
+    #[error("attribute name \"{attribute}\" {reason}")]
+    AttributeName { attribute: String, column: String, reason: String },
     #[error("attribute \"{attribute}\" is also one of change records' own")]
     ChangeAttribute { attribute: String, column: String },
     #[error("attribute \"{column}\" is also the name of a key column")]
@@ -74,6 +76,7 @@ pub enum RuleErrorKind {
     InvalidParameter,
     NullNotAllowed,
     ReservedName,
+    InvalidName,
 }
 
 impl RuleError {
@@ -99,6 +102,7 @@ impl RuleError {
             | RuleError::BucketCollision { .. } => RuleErrorKind::DuplicateColumn,
             RuleError::NullArgument { .. } | RuleError::NullEntry { .. } => RuleErrorKind::NullNotAllowed,
             RuleError::ReservedAttribute { .. } => RuleErrorKind::ReservedName,
+            RuleError::AttributeName { .. } => RuleErrorKind::InvalidName,
             RuleError::EmptyEntry { .. }
             | RuleError::NoColumns
             | RuleError::NoKey
@@ -136,7 +140,9 @@ impl RuleError {
             RuleError::DuplicateAttribute { .. } => {
                 "Write 'column AS attribute' to give one of the columns another attribute.".to_owned()
             }
-            RuleError::ReservedAttribute { column, .. } | RuleError::ChangeAttribute { column, .. } => {
+            RuleError::ReservedAttribute { column, .. }
+            | RuleError::AttributeName { column, .. }
+            | RuleError::ChangeAttribute { column, .. } => {
                 format!("Write '\"{column}\" AS attribute' to give the column another attribute.")
             }
             RuleError::BucketCollision { .. } => {

@@ -38,12 +38,13 @@ fn tables_columns_and_indices_may_have_any_name() {
             ))
             .unwrap();
         let relation = format!("{schema}.{table}");
+        let attribute = name.replace('=', "_");
         // Control characters are refused in the name of an index.
         let index = format!("odd_{}", name.replace('\n', " "));
         play.admin
             .execute(
                 "select audit_algolia.watch($1::text::regclass, $2, columns => array[$3], object_prefix => $4)",
-                &[&relation, &index, name, name],
+                &[&relation, &index, &format!("{table} AS {}", quoted(&attribute)), name],
             )
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         play.run(&format!("insert into {schema}.{table} values (7, 'raw'); insert into {schema}.{table} select generate_series(8, 20)"));
@@ -51,7 +52,7 @@ fn tables_columns_and_indices_may_have_any_name() {
         let records = play.stage.standin.index(&index);
         assert_eq!(records.len(), 14, "{name}");
         let id = format!("{name}7");
-        assert_eq!(records[&id], json!({"objectID": id, *name: 7}), "{name}");
+        assert_eq!(records[&id], json!({"objectID": id, attribute: 7}), "{name}");
         let shown =
             play.admin.query("select audit_algolia.preview($1::text::regclass)", &[&relation]).unwrap();
         assert_eq!(shown.len(), 10);
@@ -59,6 +60,27 @@ fn tables_columns_and_indices_may_have_any_name() {
             .execute("select audit_algolia.unwatch($1::text::regclass, $2)", &[&relation, &index])
             .unwrap();
     }
+}
+
+#[test]
+fn an_attribute_that_algolia_would_misread_is_refused_with_its_column() {
+    let mut play =
+        Play::new("misread_names", "create table t (id int primary key, \"a.b\" text, \"f(x)\" text)");
+    for (columns, attribute) in [(r#"{id,a.b}"#, "a.b"), (r#"{f(x)}"#, "f(x)"), (r#"{id AS -id}"#, "-id")] {
+        let watch = "select audit_algolia.watch('t', 'misread_names', columns => $1::text::text[])";
+        let error = play.admin.execute(watch, &[&columns]).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "42602", "{}", error.message());
+        assert!(
+            error.message().starts_with(&format!("attribute name \"{attribute}\"")),
+            "{}",
+            error.message()
+        );
+        assert!(error.hint().unwrap().contains("AS attribute"));
+    }
+    play.watch("t", r#"columns => '{id, "\"a.b\" AS b", f(x) AS f}'"#);
+    play.run("insert into t values (1, 'x', 'y')");
+    assert_eq!(play.records()["1"], json!({"objectID": "1", "id": 1, "b": "x", "f": "y"}));
 }
 
 #[test]

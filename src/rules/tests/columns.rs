@@ -137,6 +137,32 @@ fn attributes_are_distinct_and_not_reserved() {
     check_column("id AS objectid", "id", "objectid");
 }
 
+#[test]
+fn attributes_that_algolia_would_read_as_something_else_are_refused() {
+    let check = |attribute: &str, reason: &str| {
+        let entry = format!("id AS \"{}\"", attribute.replace('"', "\"\""));
+        check_error(
+            check_attributes(&columns(&["user_id", &entry])),
+            &format!("attribute name \"{attribute}\" {reason}"),
+            "Write '\"id\" AS attribute' to give the column another attribute.",
+            RuleErrorKind::InvalidName,
+        );
+    };
+    for character in [',', '.', '(', ')', ':', '<', '>', '=', '!'] {
+        let reason = format!("contains \"{character}\", which Algolia gives a meaning of its own");
+        check(&format!("a{character}b"), &reason);
+        check(&format!("{character}"), &reason);
+    }
+    check("-a", "begins with \"-\", by which Algolia leaves an attribute out");
+    check("*", "stands for all attributes");
+    check(" a", "begins or ends with a space");
+    check("a\t", "begins or ends with a space");
+    for attribute in ["a-b", "a b", "5\"", "o'clock", "a*", "größe", "AND", "_a", "a\\b", "100%/?&#"] {
+        let entry = format!("id AS \"{}\"", attribute.replace('"', "\"\""));
+        assert_eq!(check_attributes(&columns(&[&entry])), Ok(()), "{attribute}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_column_can_be_named_in_quotes(name in ".+", attribute in ".+", spaces in "[ \t\n]{0,3}") {
