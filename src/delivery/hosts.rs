@@ -24,6 +24,8 @@ const MAX_GROWTH: u32 = 4;
 pub struct Timeouts {
     /// Bounds name lookup, and again the set-up of the connection.
     pub connect: Duration,
+    /// Bounds the wait for the beginning of an answer.
+    pub answer: Duration,
     /// Bounds the attempt as a whole.
     pub request: Duration,
 }
@@ -56,6 +58,8 @@ pub struct Candidate {
     pub host: HostUrl,
     /// Bounds name lookup, and again the set-up of the connection.
     pub connect_timeout: Duration,
+    /// Bounds the wait for the beginning of an answer.
+    pub answer_timeout: Duration,
     /// Bounds the attempt as a whole.
     pub request_timeout: Duration,
     /// Whether the host has answered before, so that a kept connection may be used.
@@ -144,6 +148,7 @@ impl Hosts {
         Candidate {
             host: host.url.clone(),
             connect_timeout: self.timeouts.connect.saturating_mul(growth),
+            answer_timeout: self.timeouts.answer.saturating_mul(growth),
             request_timeout: self.timeouts.request.saturating_mul(growth),
             answered_before: host.answered,
             gzip: match host.gzip {

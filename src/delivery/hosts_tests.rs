@@ -5,7 +5,11 @@ use super::*;
 use crate::delivery::host_url::parse_hosts;
 use HostResult::*;
 
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(2), request: Duration::from_secs(30) };
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    answer: Duration::from_secs(30),
+    request: Duration::from_secs(30),
+};
 
 fn three() -> Hosts {
     Hosts::explicit(parse_hosts("http://a,http://b,http://c").unwrap(), TIMEOUTS)

@@ -104,6 +104,7 @@ fn prepared<B>(builder: RequestBuilder<B>, request: &Request<'_>, key: HeaderVal
         .config()
         .timeout_resolve(Some(request.connect_timeout))
         .timeout_connect(Some(request.connect_timeout))
+        .timeout_recv_response(Some(request.answer_timeout))
         .timeout_global(Some(request.request_timeout));
     if request.fresh_connection {
         settings = settings.max_idle_age(Duration::ZERO);

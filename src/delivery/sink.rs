@@ -9,6 +9,7 @@ mod walk;
 
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
@@ -24,6 +25,10 @@ use walk::Delivery;
 
 /// A proper answer repeats the objectIDs of the batch and little else.
 const RESPONSE_ALLOWANCE: usize = 4 << 20;
+
+/// How long a host may take before it begins to answer a question, at first: as long as Algolia's clients wait. Nobody is
+/// harmed if it answers nevertheless, so the next host is asked sooner than with a delivery.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What stays as it is in a path segment: the unreserved characters of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -57,13 +62,15 @@ impl<T: Transport> Sink<T> {
     /// A sink for the settings. The seed decides the order of Algolia's fallback hosts and the request ids.
     pub fn new(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         settings.check()?;
-        let timeouts = Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
+        let request = settings.request_timeout;
+        let timeouts = Timeouts { connect: settings.connect_timeout, answer: request, request };
+        let read_timeouts = Timeouts { answer: request.min(READ_TIMEOUT), ..timeouts };
         let (hosts, read_hosts) = if settings.hosts.is_empty() {
             let id = &settings.application_id;
-            (Hosts::for_application(id, seed, timeouts), Hosts::for_reading(id, seed, timeouts))
+            (Hosts::for_application(id, seed, timeouts), Hosts::for_reading(id, seed, read_timeouts))
         } else {
-            let explicit = || Hosts::explicit(settings.hosts.clone(), timeouts);
-            (explicit(), explicit())
+            let explicit = |timeouts| Hosts::explicit(settings.hosts.clone(), timeouts);
+            (explicit(timeouts), explicit(read_timeouts))
         };
         Ok(Sink {
             user_agent: settings.user_agent(),

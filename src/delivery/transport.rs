@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Bounds name lookup, and again the set-up of the connection.
     pub connect_timeout: Duration,
+    /// Bounds the wait for the beginning of the answer, once all has been sent.
+    pub answer_timeout: Duration,
     /// Bounds the attempt as a whole.
     pub request_timeout: Duration,
     /// Most bytes of a response body, after decompression.

@@ -47,6 +47,8 @@ pub enum Fault {
     },
     /// Applies, then lets the body of the answer trickle over this time.
     SlowBody(Duration),
+    /// Applies and begins to answer; the body follows when released (see `Hang`).
+    StallBody,
     /// Applies, announces the whole answer, sends half of it and closes the connection.
     Truncate,
     /// Applies, then closes the connection without answering.
@@ -112,6 +114,7 @@ impl fmt::Debug for Fault {
             Fault::Reset => f.write_str("Reset"),
             Fault::Status { code, .. } => write!(f, "Status({code})"),
             Fault::SlowBody(time) => write!(f, "SlowBody({time:?})"),
+            Fault::StallBody => f.write_str("StallBody"),
             Fault::Truncate => f.write_str("Truncate"),
             Fault::AcceptThenDrop => f.write_str("AcceptThenDrop"),
             Fault::AcceptThenHang => f.write_str("AcceptThenHang"),

@@ -182,6 +182,10 @@ async fn answer(
     shared.engine().journal.answered(received.entry, reply.status);
     Ok(match fault {
         Some(Fault::SlowBody(time)) => wire::slow(reply, &received.envelope, time),
+        Some(Fault::StallBody) => {
+            let hanging = Hanging::new(shared, index);
+            wire::stalled(reply, &received.envelope, received.release, hanging)
+        }
         Some(Fault::Truncate) => wire::truncated(reply, &received.envelope),
         Some(Fault::EndlessBody) => wire::endless(&reply, &received.envelope, received.release),
         _ => wire::whole(reply, &received.envelope),

@@ -121,6 +121,27 @@ pub(super) fn slow(reply: Reply, envelope: &Envelope, time: Duration) -> Respons
     response
 }
 
+/// The answer's head; its body when `release` changes, and `while_it_hangs` until then or until the client hangs up.
+pub(super) fn stalled<T: Send + 'static>(
+    reply: Reply,
+    envelope: &Envelope,
+    mut release: watch::Receiver<u64>,
+    while_it_hangs: T,
+) -> Response<ReplyBody> {
+    let mut response = announced(&reply, envelope);
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = release.changed() => {}
+            () = sender.closed() => {}
+        }
+        drop(while_it_hangs);
+        let _ = sender.send(Ok(reply.body)).await;
+    });
+    *response.body_mut() = ReplyBody::Pieces(receiver);
+    response
+}
+
 /// The first half of the answer; then the connection breaks.
 pub(super) fn truncated(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
     let mut response = announced(&reply, envelope);

@@ -69,9 +69,18 @@ fn a_host_that_cannot_unzip_is_asked_nevertheless() {
 }
 
 #[test]
+fn a_host_that_does_not_answer_is_left_for_the_next_long_before_a_delivery_would() {
+    let builder = Stage::builder().setting("audit_algolia.request_timeout", "10min");
+    let (stage, mut db) = stage(builder.standin(|config| config.hosts = 2));
+    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Always).reads().host(0));
+    db.batch_execute("set statement_timeout = '2min'").unwrap();
+    assert_eq!(reconcile(&mut db, "'t'"), well(100));
+}
+
+#[test]
 fn another_worker_answers_when_one_has_its_hands_full() {
     let (stage, mut db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
-    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Count(8)).reads());
+    stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Count(8)).reads());
     db.batch_execute("set statement_timeout = '300ms'").unwrap();
     wait_until("eight questions that nobody waits for", SOON, || {
         drop(try_reconcile(&mut db, "'t'"));
@@ -84,7 +93,7 @@ fn another_worker_answers_when_one_has_its_hands_full() {
 #[test]
 fn who_waits_long_for_a_turn_is_told() {
     let (stage, _db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
-    stage.standin.inject(FaultRule::new(Fault::Hang, Times::Always).reads());
+    stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Always).reads());
     let notices: Arc<Mutex<Vec<String>>> = Arc::default();
     let heard = notices.clone();
     let mut config: postgres::Config =

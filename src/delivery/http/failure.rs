@@ -12,7 +12,8 @@ use crate::delivery::transport::{Request, TransportError};
 pub(super) fn explain(error: Error, request: &Request<'_>) -> TransportError {
     match error {
         Error::Timeout(Timeout::Resolve | Timeout::Connect) => no_connection_in_time(request),
-        Error::Timeout(_) => no_answer_in_time(request),
+        Error::Timeout(Timeout::RecvResponse) => no_answer_within(request.answer_timeout),
+        Error::Timeout(_) => no_answer_within(request.request_timeout),
         Error::HostNotFound => TransportError::Connect("host name not found".to_owned()),
         Error::ConnectionFailed => TransportError::Connect("no connection".to_owned()),
         Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {
@@ -39,7 +40,7 @@ pub(super) fn explain(error: Error, request: &Request<'_>) -> TransportError {
 
 fn explain_io(error: &io::Error, request: &Request<'_>) -> TransportError {
     match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => no_answer_in_time(request),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => no_answer_within(request.request_timeout),
         ErrorKind::ConnectionRefused => TransportError::Connect("connection refused".to_owned()),
         ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
@@ -84,8 +85,8 @@ fn no_connection_in_time(request: &Request<'_>) -> TransportError {
     TransportError::ConnectTimeout(format!("no connection within {}", seconds(request.connect_timeout)))
 }
 
-fn no_answer_in_time(request: &Request<'_>) -> TransportError {
-    TransportError::Timeout(format!("no answer within {}", seconds(request.request_timeout)))
+fn no_answer_within(time: Duration) -> TransportError {
+    TransportError::Timeout(format!("no answer within {}", seconds(time)))
 }
 
 /// `2 s`, `0.25 s`.

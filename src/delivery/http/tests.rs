@@ -76,6 +76,7 @@ fn post_with(
         body: b"[1]",
         connect_timeout: Duration::from_millis(500),
         request_timeout: Duration::from_secs(10),
+        answer_timeout: Duration::from_secs(10),
         response_limit: 1000,
         fresh_connection: false,
     };
@@ -168,6 +169,21 @@ fn a_host_that_hangs_times_out() {
     assert_eq!(error, TransportError::Timeout("no answer within 0.25 s".into()));
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(hold);
+}
+
+#[test]
+fn an_answer_has_to_begin_soon_and_may_take_longer_as_a_whole() {
+    let host = serve(|number, mut stream| {
+        read_request(&mut stream);
+        let waits = if number == 0 { [400, 0] } else { [0, 400] };
+        for (wait, part) in waits.into_iter().zip([&OK[..OK.len() - 1], &OK[OK.len() - 1..]]) {
+            thread::sleep(Duration::from_millis(wait));
+            let _ = stream.write_all(part);
+        }
+    });
+    let ask = || post_with(&client(), &host, |r| r.answer_timeout = Duration::from_millis(200));
+    assert_eq!(ask().unwrap_err(), TransportError::Timeout("no answer within 0.2 s".into()));
+    assert_eq!(ask().unwrap().body, b"{}");
 }
 
 #[test]

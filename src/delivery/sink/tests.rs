@@ -28,6 +28,7 @@ struct Seen {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     timeouts: (u64, u64),
+    answer_timeout: u64,
     fresh: bool,
 }
 
@@ -56,6 +57,7 @@ impl Transport for Script {
                 .collect(),
             body: request.body.to_vec(),
             timeouts: (request.connect_timeout.as_secs(), request.request_timeout.as_secs()),
+            answer_timeout: request.answer_timeout.as_secs(),
             fresh: request.fresh_connection,
         });
         self.answers.lock().unwrap().pop_front().expect("a request more than the script has answers")

@@ -198,6 +198,7 @@ impl<T: Transport> Sink<T> {
             api_key: &self.settings.api_key,
             body,
             connect_timeout: candidate.connect_timeout,
+            answer_timeout: candidate.answer_timeout,
             request_timeout: candidate.request_timeout,
             response_limit: delivery.response_limit,
             fresh_connection,

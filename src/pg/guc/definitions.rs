@@ -236,7 +236,8 @@ fn define_numbers() {
     number(
         c"audit_algolia.request_timeout",
         c"Sets how long one attempt waits for a host's answer.",
-        c"Grows with each time-out of the same host until it answers.",
+        c"Grows with each time-out of the same host until it answers. The answer to a question has to begin within 5 s, which \
+          grow likewise.",
         &REQUEST_TIMEOUT,
         1,
         3_600_000,

@@ -134,6 +134,7 @@ fn rustls_error(text: &str) -> String {
         body: &[],
         connect_timeout: Duration::ZERO,
         request_timeout: Duration::ZERO,
+        answer_timeout: Duration::ZERO,
         response_limit: 0,
         fresh_connection: false,
     };
