@@ -5,6 +5,7 @@
 
 pub mod backfill;
 pub mod claims;
+pub mod databases;
 pub mod delivery;
 pub mod hashes;
 pub mod index_settings;

@@ -116,7 +116,7 @@ fn a_renamed_database_is_served_under_its_new_name() {
 fn a_name_in_the_list_counts_at_the_moment_of_the_rename() {
     let stage = Stage::builder()
         .setting("max_worker_processes", 20)
-        .setting("audit_algolia.databases", "shop, \"my store\"")
+        .setting("audit_algolia.databases", "shop, \"my \"\"store\"\"\"")
         .start()
         .unwrap();
     let mut db = stage.admin();
@@ -129,8 +129,8 @@ fn a_name_in_the_list_counts_at_the_moment_of_the_rename() {
     drop(hidden);
     stays_true("nothing sent", Duration::from_millis(500), || stage.standin.index("sales").is_empty());
     wait_for_workers(&mut db, "hidden", 0);
-    at_once(&mut db, "alter database hidden rename to \"my store\"");
-    let time = took(|| wait_for_workers(&mut db, "my store", 2));
+    at_once(&mut db, "alter database hidden rename to \"my \"\"store\"\"\"");
+    let time = took(|| wait_for_workers(&mut db, "my \"store\"", 2));
     assert!(time < AT_ONCE, "{time:?}");
     stage.wait_for_records("sales", 10);
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::databases::Databases;
 use crate::delivery::http::check_certificates;
 use crate::delivery::settings::parse_hosts;
 
@@ -42,11 +43,10 @@ check_hook!(
 );
 check_hook!(hosts, |text: &str| parse_hosts(text).map(drop).map_err(|error| error.to_string()));
 check_hook!(databases, |text: &str| {
-    if text.trim() == "*" || !names(text).iter().any(|name| name.is_empty() || name == "*") {
-        Ok(())
-    } else {
-        Err("Give \"*\" or database names separated by commas.".to_owned())
-    }
+    match Databases::parse(text) {
+    Some(_) => Ok(()),
+    None => Err("Give \"*\", or database names separated by commas. A name with a comma, a space or a double quote stands in double quotes, in which a double quote is written twice.".to_owned()),
+}
 });
 check_hook!(ca_file, |text: &str| {
     if text.is_empty() {
@@ -68,6 +68,31 @@ check_hook!(header_text, |text: &str| {
         Err("The text goes into an HTTP header: printable ASCII alone.".to_owned())
     }
 });
+
+/// The longest name of whoever makes a change, in bytes: it goes into each of their change records, which have a bounded
+/// size, and anybody may set it.
+const LONGEST_ACTOR: usize = 1000;
+
+/// Who makes the changes of a session. A longer one is not repeated in the message, as the server would do it.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn actor(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes the address of the new value, a C string or null. Messages are handed over as in `refuse`.
+    unsafe {
+        let length = if (*value).is_null() { 0 } else { CStr::from_ptr(*value).to_bytes().len() };
+        if length <= LONGEST_ACTOR {
+            return true;
+        }
+        pg_sys::GUC_check_errmsg_string =
+            in_error_context("value for parameter \"audit_algolia.actor\" is too long");
+        pg_sys::GUC_check_errhint_string =
+            in_error_context("Set what tells the user from others, such as a login name or a number.");
+    }
+    refuse(&format!("It may have {LONGEST_ACTOR} bytes at most."))
+}
 
 /// The server's time zone of a name. The server keeps zones it has loaded for good.
 fn time_zone_of(name: &str) -> Option<*mut pg_sys::pg_tz> {
@@ -92,24 +117,6 @@ pub(in crate::pg) fn time_zone() -> Option<*mut pg_sys::pg_tz> {
     (!zone.is_null()).then_some(zone)
 }
 
-/// The names in a comma-separated list; double quotes protect a comma or a space.
-pub(super) fn names(list: &str) -> Vec<String> {
-    let mut names = vec![String::new()];
-    let mut quoted = false;
-    for c in list.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => names.push(String::new()),
-            _ => {
-                if let Some(name) = names.last_mut() {
-                    name.push(c);
-                }
-            }
-        }
-    }
-    names.into_iter().map(|name| name.trim().to_owned()).collect()
-}
-
 /// # Safety
 /// `value` is what the server passes to a check hook.
 pub(super) unsafe fn text_at(value: *mut *mut c_char) -> String {
@@ -125,13 +132,14 @@ pub(super) unsafe fn text_at(value: *mut *mut c_char) -> String {
 
 /// Refuses the value, with the reason as the message's DETAIL.
 pub(super) fn refuse(reason: &str) -> bool {
-    if let Ok(reason) = CString::new(reason.replace('\0', " ")) {
-        // SAFETY: check hooks run in the main thread; guc.c reads the global right after the hook and ErrorContext
-        // is where GUC_check_errdetail() itself would have put the text.
-        unsafe {
-            pg_sys::GUC_check_errdetail_string =
-                pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, reason.as_ptr());
-        }
-    }
+    // SAFETY: check hooks run in the main thread; guc.c reads the global right after the hook.
+    unsafe { pg_sys::GUC_check_errdetail_string = in_error_context(reason) };
     false
+}
+
+/// A text where GUC_check_errdetail() and the like would have put it.
+fn in_error_context(text: &str) -> *mut c_char {
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: the context lives as long as the process, and is emptied once the error has been reported.
+    unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
 }

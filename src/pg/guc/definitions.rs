@@ -158,10 +158,10 @@ fn define_strings() {
     string(
         c"audit_algolia.actor",
         c"Tells who makes the changes of this session or transaction.",
-        c"Set by the application; recorded with changes. Empty: the session's user.",
+        c"Set by the application; recorded with changes. At most 1000 bytes. Empty: the session's user.",
         &ACTOR,
         GucContext::Userset,
-        None,
+        Some(checks::actor),
         None,
     );
 }

@@ -14,6 +14,7 @@ use once_cell::sync::Lazy;
 use pgrx::pg_sys;
 use pgrx::GucSetting;
 
+use crate::databases::Databases;
 use crate::delivery::backoff::Backoff;
 use crate::delivery::settings::{parse_hosts, Settings};
 use crate::ledger::Appetite;
@@ -52,8 +53,7 @@ pub(super) fn workers() -> u32 {
 
 /// Whether the database of this name is served.
 pub(super) fn serves(database: &str) -> bool {
-    let list = text(&DATABASES);
-    list.trim() == "*" || checks::names(&list).iter().any(|name| name == database)
+    Databases::parse(&text(&DATABASES)).is_some_and(|databases| databases.include(database))
 }
 
 /// Whether there is somebody to deliver to.
