@@ -64,6 +64,13 @@ impl StageBuilder {
         self
     }
 
+    /// Has the server find a locale, such as `de_DE`, in UTF-8.
+    #[must_use]
+    pub fn locale(mut self, name: &str) -> Self {
+        self.cluster = self.cluster.locale(name);
+        self
+    }
+
     /// Starts both, and creates the extension in the database `postgres`.
     ///
     /// # Errors

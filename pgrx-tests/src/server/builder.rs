@@ -25,6 +25,7 @@ pub struct Builder {
     preload: bool,
     durable: bool,
     address_space: Option<u64>,
+    locales: Vec<String>,
     settings: Settings,
 }
 
@@ -38,6 +39,7 @@ impl Builder {
             preload: true,
             durable: false,
             address_space: None,
+            locales: Vec::new(),
             settings: Settings::new(),
         }
     }
@@ -64,6 +66,14 @@ impl Builder {
         self
     }
 
+    /// Has the server find a locale, such as `de_DE`, in UTF-8, whether the machine has it or not. It is compiled from the
+    /// sources in Debian's package `locales`; without them there is no such server.
+    #[must_use]
+    pub fn locale(mut self, name: &str) -> Builder {
+        self.locales.push(name.to_owned());
+        self
+    }
+
     /// One line of `postgresql.conf`.
     #[must_use]
     pub fn setting(mut self, name: &str, value: impl ToString) -> Builder {
@@ -87,11 +97,34 @@ impl Builder {
         let settings = base_settings(self.durable, self.preload).into_iter().chain(self.settings).collect();
         // From here on, the cluster's drop cleans up.
         let cluster = Cluster::new(installation, account, folder, settings, self.address_space);
+        for locale in &self.locales {
+            compile_locale(account, locale, &cluster.locales())?;
+        }
         copy_tree(&template(cluster.installation(), account)?, &data, Make::CopyFor(account))?;
         include_settings(&data)?;
         cluster.start_on_free_port()?;
         Ok(cluster)
     }
+}
+
+/// Makes a locale in UTF-8 below `folder`, by the name the C library looks for it under.
+fn compile_locale(account: Account, name: &str, folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        fs::create_dir(folder)?;
+        account.give(folder)?;
+    }
+    let output = account
+        .command(Path::new("localedef"))
+        .args(["-i", name, "-f", "UTF-8"])
+        .arg(folder.join(format!("{name}.UTF-8")))
+        .output()
+        .context("localedef could not be started")?;
+    ensure!(
+        output.status.success(),
+        "locale {name} could not be compiled, is Debian's package locales there? {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// A copy of `primary` that follows it.

@@ -242,12 +242,25 @@ impl Cluster {
         result
     }
 
+    /// Where locales are that were compiled for this cluster.
+    pub(super) fn locales(&self) -> PathBuf {
+        self.folder.path().join("locales")
+    }
+
     /// The server's program. `prlimit` sets the limit and becomes the server, whose processes inherit it.
     fn server_command(&self) -> Command {
         let program = self.bin("postgres");
-        let Some(bytes) = self.address_space else { return self.account.command(&program) };
-        let mut command = self.account.command(Path::new("prlimit"));
-        command.arg(format!("--as={bytes}")).arg(program);
+        let mut command = match self.address_space {
+            None => self.account.command(&program),
+            Some(bytes) => {
+                let mut command = self.account.command(Path::new("prlimit"));
+                command.arg(format!("--as={bytes}")).arg(program);
+                command
+            }
+        };
+        if self.locales().exists() {
+            command.env("LOCPATH", self.locales());
+        }
         command
     }
 
