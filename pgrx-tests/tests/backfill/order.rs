@@ -120,3 +120,34 @@ fn the_statistics_know_the_ends_of_history_and_of_live_rows() {
     wait_until("the second", LATER, || state(&mut db) == "finished");
     assert!(one::<bool>(&mut db, ends), "with younger history");
 }
+
+/// The last dates there are lie far behind the last timestamps.
+#[test]
+fn dates_beyond_all_timestamps_are_history_like_others() {
+    for of_type in ["date", "due"] {
+        let stage = in_order().start().unwrap();
+        let mut db = stage.admin();
+        // Without a key that rows are ordered by, by time; more rows than a step reads, so that a cursor holds such a date.
+        db.batch_execute(&format!(
+            "create domain due as date;
+             create table log (id int not null, day {of_type});
+             create index on log (day);
+             insert into log select n, date '5874897-12-31' - n from generate_series(1, 1500) as n;
+             insert into log
+                 values (0, 'infinity'), (1501, '-infinity'), (1502, '4713-01-01 BC'), (1503, '2026-11-20');
+             select audit_algolia.watch('log', columns => '{{id,day}}', object_id => '{{id}}', time_column => 'day',
+                 backfill => true)"
+        ))
+        .unwrap();
+        wait_for_end(&mut db);
+        let index = stage.standin.index("log");
+        assert_eq!(index.len(), 1504);
+        assert_eq!(index["1"]["day"], 185_331_706_992_000_i64 - 86_400);
+        assert_eq!(index["1503"]["day_day"], "2026-11-20");
+        // So is what is asked for by its time.
+        db.batch_execute("select audit_algolia.backfill('log', since => '2026-11-20', until => 'infinity')")
+            .unwrap();
+        wait_for_end(&mut db);
+        assert_eq!(one::<i64>(&mut db, "select rows_done from audit_algolia.backfill_progress"), 1501);
+    }
+}

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{Column, Pass, Walk};
-use crate::pg::hypertables::only;
+use crate::pg::hypertables::{is_hypertable, only};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::rules::Mode;
@@ -33,7 +33,8 @@ impl Walk {
             Ok((
                 (row.get::<bool>(3)?.unwrap_or_default(), name),
                 row.get::<bool>(5)?.unwrap_or_default(),
-                row.get::<pg_sys::Oid>(6)?,
+                // SAFETY: a look-up in the system caches of a type that has just been found there.
+                row.get::<pg_sys::Oid>(6)?.map(|of_type| unsafe { pg_sys::getBaseType(of_type) }),
                 row.get::<bool>(7)?.unwrap_or_default(),
                 row.get::<bool>(8)?.unwrap_or_default(),
                 row.get::<bool>(9)?.unwrap_or_default(),
@@ -74,9 +75,11 @@ impl Walk {
             rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name))).collect();
         Ok(Walk {
             table: rules.relation,
+            has_chunks: is_hypertable(rules.relation)?,
             from: format!("{}{name}", only(rules.relation, is_partitioned)?),
             passes,
             time,
+            time_type: time_type.and_then(name_of_time).unwrap_or("timestamptz"),
             keys: match by_time {
                 true => Vec::new(),
                 false if by_key => {
@@ -115,6 +118,16 @@ pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Out
         "select tableoid, ctid, null::text[], false from {only}{name} where {} limit 2",
         conditions.join(" and ")
     ))
+}
+
+/// A type of time columns that rows can be read in the order of.
+fn name_of_time(of_type: pg_sys::Oid) -> Option<&'static str> {
+    match of_type {
+        pg_sys::TIMESTAMPTZOID => Some("timestamptz"),
+        pg_sys::TIMESTAMPOID => Some("timestamp"),
+        pg_sys::DATEOID => Some("date"),
+        _ => None,
+    }
 }
 
 /// What a time column of a type is compared with.
