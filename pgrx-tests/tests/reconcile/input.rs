@@ -1,6 +1,7 @@
 //! Who may call, and with what.
 
-use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::stage::{one, Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 use crate::support::{error, lose, reconcile, try_reconcile, wait_for_empty_queue, well, Found};
@@ -168,4 +169,40 @@ fn what_the_transaction_has_not_committed_is_not_missed() {
     owner.batch_execute("begin; update t set v = 'new' where id = 1; insert into t values (11, 'x'); delete from t where id = 3").unwrap();
     assert_eq!(reconcile(&mut owner, "'t', repair => true"), well(10));
     owner.batch_execute("rollback").unwrap();
+}
+
+/// The history of a table beside its mirror cannot be told from its rows; the mirror can.
+#[test]
+fn a_source_that_cannot_be_compared_keeps_no_other_of_the_table_from_it() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table t (id int primary key, v text, at timestamptz default '2026-01-01');
+         insert into t (id, v) select n, 'x' from generate_series(1, 10) as n",
+    )
+    .unwrap();
+    db.batch_execute(
+        "select audit_algolia.watch('t', 'history', columns => '{v}', operations => '{update,delete}');
+         select audit_algolia.watch('t', 'mirror', columns => '{v,at}', mode => 'mirror', time_column => 'at');
+         select audit_algolia.watch('t', 'untimed', columns => '{v}', mode => 'mirror');
+         select audit_algolia.backfill('t')",
+    )
+    .unwrap();
+    for index in ["mirror", "untimed"] {
+        stage.wait_for_records(index, 10);
+    }
+    db.batch_execute("delete from t where id = 10").unwrap();
+    wait_for_empty_queue(&mut db);
+    lose(&stage, "mirror", &["1"]);
+    let found = Found { checked: 18, missing: 1, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t'"), found);
+    // Nor does one without a time, where a time is asked for.
+    let found = Found { checked: 9, missing: 1, repaired: 1, ..Found::default() };
+    assert_eq!(reconcile(&mut db, "'t', since => '2025-01-01', repair => true"), found);
+    wait_for_empty_queue(&mut db);
+    assert_eq!(stage.standin.index("history").len(), 1);
+    db.batch_execute("select audit_algolia.backfill('t', since => '2025-01-01')").unwrap();
+    let ends =
+        "select count(*) from audit_algolia.backfill_progress where state = 'finished' and since is not null";
+    wait_until("the backfill of the source with a time", SOON, || one::<i64>(&mut db, ends) == 1);
 }

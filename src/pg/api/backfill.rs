@@ -5,11 +5,11 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::sources::sources_of;
+use super::sources::{self, fitting, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::Seam;
 use crate::pg::backfill::{check, lock_against_writers, take, Own};
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::xact;
 use crate::rules::{check_backfill, check_rows_per_second, Mode};
@@ -35,9 +35,9 @@ fn backfill(
     reported(as_owner(|| {
         range.check()?;
         let table = Table::of(source, caller)?;
-        for (id, operations) in sources_of(&table, None)? {
-            check_backfill(&operations)?;
-            let is_mirrored = rules_of(id, &table)?.is_some_and(|rules| rules.mode == Mode::Mirror);
+        let sources = fitting(sources::rules_of(&table)?, |rules| range.obstacle(rules))?;
+        for (id, rules) in sources {
+            let is_mirrored = rules.mode == Mode::Mirror;
             if is_mirrored {
                 lock_against_writers(table.oid)?;
             }
@@ -56,6 +56,14 @@ fn backfill(
 }
 
 impl Range {
+    /// Why a source has no such history, if it has none.
+    fn obstacle(&self, rules: &SourceRules) -> Option<Box<Failure>> {
+        if let Err(error) = check_backfill(&rules.operations) {
+            return Some(error.into());
+        }
+        check(rules, self.since.is_some(), self.until.is_some()).err()
+    }
+
     fn check(&self) -> Outcome<()> {
         check_rows_per_second(self.rows_per_second)?;
         let is_empty = self.since.zip(self.until).is_some_and(|(since, until)| since >= until);

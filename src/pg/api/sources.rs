@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 use super::watch::Rules;
 use super::{as_owner, my_database, no_such_index, Table};
 use crate::backfill::Seam;
-use crate::pg::report::{failure, Outcome};
+use crate::pg::latest::first_row;
+use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::worker::unused::close_unused_lanes;
 use crate::pg::{shmem, xact};
@@ -174,7 +175,35 @@ pub(super) fn watched(
     })
 }
 
-fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
+/// Those of a table's sources to which nothing stands in the way of what is asked for; of the others a NOTICE tells why
+/// not. An error when there is no other.
+pub(super) fn fitting(
+    sources: Vec<(i32, SourceRules)>,
+    obstacle: impl Fn(&SourceRules) -> Option<Box<Failure>>,
+) -> Outcome<Vec<(i32, SourceRules)>> {
+    let (mut fitting, mut unfit) = (Vec::new(), Vec::new());
+    for (id, rules) in sources {
+        match obstacle(&rules) {
+            None => fitting.push((id, rules)),
+            Some(obstacle) => unfit.push((rules.index_id, obstacle)),
+        }
+    }
+    if fitting.is_empty() {
+        return unfit.into_iter().next().map_or(Ok(fitting), |(_, obstacle)| Err(obstacle));
+    }
+    for (index_id, obstacle) in unfit {
+        let query = include_str!("../../../sql/name_of_index.sql");
+        let name = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<String>(1)))?;
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("index \"{}\" is left out: {}", name.flatten().unwrap_or_default(), obstacle.message())
+        );
+    }
+    Ok(fitting)
+}
+
+pub(super) fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
     let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
     let mut sources = Vec::new();
     for (id, _) in sources_of(table, None)? {

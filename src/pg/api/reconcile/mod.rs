@@ -20,7 +20,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::sources::watched;
+use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hashes::Hashes;
 use crate::pg::capture::{Present, Writer};
@@ -122,17 +122,14 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
     }
     let caller = caller();
     let (table, sources) = watched(source, caller)?;
-    let told = sources.iter().find(|(_, rules)| rules.are_changes());
-    if let Some((_, rules)) = told {
-        return Err(changes_are_not_compared(&table, &rules.operations));
-    }
-    if window.is_bounded() && sources.iter().any(|(_, rules)| rules.time_column.is_none()) {
-        return Err(failure(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("table {} is watched without a time_column, so since and until mean nothing", table.name),
-            "Leave since and until out, or watch the table with its time_column.",
-        ));
-    }
+    let sources = as_owner(|| {
+        fitting(sources, |rules| {
+            if rules.are_changes() {
+                return Some(changes_are_not_compared(&table, &rules.operations));
+            }
+            (window.is_bounded() && rules.time_column.is_none()).then(|| no_time_column(&table))
+        })
+    })?;
     let (mut total, mut mends) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
         let (found, unmended) = compare_source(&table, caller, (id, rules), window, repair)?;
@@ -145,6 +142,14 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
     }
     total.repaired += mends::make(mends, caller)?;
     Ok(total)
+}
+
+fn no_time_column(table: &Table) -> Box<Failure> {
+    failure(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("table {} is watched without a time_column, so since and until mean nothing", table.name),
+        "Leave since and until out, or watch the table with its time_column.",
+    )
 }
 
 fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Failure> {
