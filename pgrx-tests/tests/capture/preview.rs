@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::play::{failure, Play};
+use crate::play::{failure, settle, Play};
 
 const TABLE: &str = "
     create table t (id bigint primary key, who text, at timestamptz, doc jsonb, secret text)";
@@ -159,5 +159,37 @@ fn whoever_acts_for_the_owner_sees_what_they_could_select_and_no_more() {
         assert_eq!(ids, [id]);
         client.batch_execute("set row_security = off").unwrap();
         assert_eq!(failure(client, "select audit_algolia.preview('acting.t')").code().code(), "42501");
+    }
+}
+
+/// What `json` takes and `jsonb` does not is sent, and so it is shown: as a text.
+#[test]
+fn preview_shows_what_jsonb_cannot_hold_as_the_text_that_is_sent() {
+    let mut play = Play::new("preview_texts", "create table t (id int primary key, doc json)");
+    play.watch("t", "columns => '{doc}'");
+    let docs =
+        [r#""\u0000""#, r#"{"a": "\ud800", "b": 1}"#, r#"["\udc00\ud800"]"#, r#""\ud83d\ude00 plain""#];
+    for (id, doc) in docs.iter().enumerate() {
+        play.app.execute("insert into t values ($1, $2::text::json)", &[&(id as i32), doc]).unwrap();
+    }
+    settle(&mut play.admin, "preview_texts");
+    let sent: String = play
+        .stage
+        .standin
+        .requests()
+        .iter()
+        .filter(|request| request.path.contains("preview_texts"))
+        .map(|request| request.body_text())
+        .collect();
+    let shown = shown(&mut play.admin, "select audit_algolia.preview('t')");
+    assert_eq!(shown.len(), docs.len());
+    for (shown, (id, doc)) in shown.iter().rev().zip(docs.iter().enumerate()) {
+        let record = format!(r#"{{"objectID":"{id}","doc":{}}}"#, doc.replace(": ", ":").replace(", ", ","));
+        assert!(sent.contains(&record), "{record}");
+        match shown {
+            Value::String(text) => assert_eq!(*text, record),
+            held => assert_eq!(*held, serde_json::from_str::<Value>(&record).unwrap()),
+        }
+        assert_eq!(shown.is_string(), id < 3, "{shown}");
     }
 }

@@ -16,6 +16,7 @@ use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::subtransaction::guarded;
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Change, Operation, Stamp};
 
@@ -24,11 +25,32 @@ fn preview(
     source: Option<pg_sys::Oid>,
     max_rows: Option<i32>,
 ) -> Result<SetOfIterator<'static, Option<AnyElement>>, ErrorReport> {
-    reported(records(source, max_rows)).map(|records| SetOfIterator::new(records.into_iter().map(jsonb)))
+    let shown = records(source, max_rows)
+        .and_then(|records| records.into_iter().map(shown).collect::<Outcome<Vec<Option<AnyElement>>>>());
+    reported(shown).map(SetOfIterator::new)
+}
+
+/// A record as jsonb; one that jsonb cannot hold, though it is sent, as a string with its text.
+fn shown(record: Vec<u8>) -> Outcome<Option<AnyElement>> {
+    match guarded(|| Ok(jsonb(&record)))? {
+        Ok(shown) => Ok(shown),
+        Err(failure) => {
+            ereport!(
+                PgLogLevel::NOTICE,
+                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                format!(
+                    "a record is shown as a string with its text, for jsonb cannot hold it: {}",
+                    failure.kind()
+                ),
+                "It is sent as it is."
+            );
+            Ok(jsonb(serde_json::Value::from(String::from_utf8_lossy(&record)).to_string().as_bytes()))
+        }
+    }
 }
 
 /// A record as the server itself reads it, so that numbers keep their digits.
-pub(super) fn jsonb(record: Vec<u8>) -> Option<AnyElement> {
+pub(super) fn jsonb(record: &[u8]) -> Option<AnyElement> {
     let text = CString::new(record).ok()?;
     // SAFETY: pg_any_to_server returns its argument or a C string in the current context, in the database's encoding;
     // jsonb_in takes a C string and returns a jsonb in that context, from which PostgreSQL copies it.

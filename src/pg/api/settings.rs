@@ -20,7 +20,7 @@ use crate::rules::{are_changes, parse_columns, Mode};
 fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, ErrorReport> {
     let caller = caller();
     let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
-    reported(settings).map(|settings| jsonb(settings.into_bytes()))
+    reported(settings).map(|settings| jsonb(settings.as_bytes()))
 }
 
 #[pg_extern(sql = false)]
