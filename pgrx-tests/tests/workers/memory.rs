@@ -1,5 +1,7 @@
 //! What a worker takes of the machine does not grow with what it has done.
 
+use std::collections::BTreeMap;
+
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
 use audit_algolia_tests::wait::wait_until;
@@ -49,4 +51,23 @@ fn a_worker_stays_as_small_as_it_was() {
     assert_eq!(workers(&mut db, "postgres"), [worker], "it is the same worker all the time");
     let tried = memory(worker);
     assert!(tried < delivered + 3_000, "after an outage: {delivered} kB, now {tried} kB");
+}
+
+/// What the server has in shared memory, by name, in bytes.
+fn shared(preload: bool) -> BTreeMap<String, i64> {
+    let stage = Stage::builder().preload(preload).start().unwrap();
+    let query = "select coalesce(name, 'free'), allocated_size from pg_shmem_allocations";
+    let rows = stage.admin().query(query, &[]).unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).filter(|(name, _)| name != "free").collect()
+}
+
+#[test]
+fn the_library_reserves_as_much_shared_memory_as_the_guide_says() {
+    let guide = include_str!("../../../docs/install.md");
+    let (_, told) = guide.split_once("The library reserves about ").unwrap();
+    let (told, _) = told.split_once(" MB of shared memory").unwrap();
+    let (with, without) = (shared(true), shared(false));
+    let ours: Vec<(&String, &i64)> = with.iter().filter(|(name, _)| !without.contains_key(*name)).collect();
+    let megabytes = ours.iter().map(|(_, size)| **size).sum::<i64>() as f64 / f64::from(1 << 20);
+    assert_eq!(told, megabytes.round().to_string(), "{ours:?}");
 }
