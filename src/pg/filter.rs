@@ -7,13 +7,14 @@
 mod parse;
 
 use std::ffi::{CStr, CString};
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::capture::utf8;
 use super::owner::{as_role, as_user, set_locally};
-use super::report::{explained, failure, Outcome};
+use super::report::{discreet, explained, failure, Failure, Outcome};
 use parse::{parse, Planned};
 
 pub(super) use parse::{cells, is_virtual};
@@ -25,6 +26,8 @@ pub(super) struct Filter {
     /// Its result may depend on the session's settings, which have to be set aside.
     pub(super) depends_on_settings: bool,
     context: pg_sys::MemoryContext,
+    /// Whose rows it looks at.
+    table: Rc<str>,
 }
 
 impl Drop for Filter {
@@ -39,6 +42,7 @@ pub(super) struct Evaluation {
     state: *mut pg_sys::ExprState,
     econtext: *mut pg_sys::ExprContext,
     owner: pg_sys::Oid,
+    table: Rc<str>,
 }
 
 impl Filter {
@@ -62,7 +66,7 @@ impl Filter {
                     let condition = unsafe { parse(text, relation) }?;
                     // SAFETY: as above; the condition was made a moment ago.
                     let planned = unsafe { Planned::of(condition, relation, &place) }?;
-                    Ok(Filter::keep(&planned, owner))
+                    Ok(Filter::keep(&planned, owner, &table))
                 },
                 &format!("the filter of watched table \"{table}\" does not fit it any more"),
                 "Call audit_algolia.unwatch() and then audit_algolia.watch() with a filter over the table's present columns.",
@@ -71,7 +75,7 @@ impl Filter {
     }
 
     /// Copies a plan to where it lives as long as the filter does.
-    fn keep(planned: &Planned, owner: pg_sys::Oid) -> Filter {
+    fn keep(planned: &Planned, owner: pg_sys::Oid, table: &str) -> Filter {
         // SAFETY: a context of our own below the one that lasts as long as the process; its name is a constant, as it
         // has to be. The expression is a node tree.
         unsafe {
@@ -85,7 +89,8 @@ impl Filter {
             let before = pg_sys::MemoryContextSwitchTo(context);
             let expression = pg_sys::copyObjectImpl(planned.expression.cast_const().cast()).cast();
             pg_sys::MemoryContextSwitchTo(before);
-            Filter { expression, owner, depends_on_settings: planned.depends_on_settings, context }
+            let depends_on_settings = planned.depends_on_settings;
+            Filter { expression, owner, depends_on_settings, context, table: table.into() }
         }
     }
 
@@ -98,6 +103,7 @@ impl Filter {
                 state: pg_sys::ExecInitExpr(self.expression, std::ptr::null_mut()),
                 econtext: pg_sys::CreateStandaloneExprContext(),
                 owner: self.owner,
+                table: self.table.clone(),
             }
         })
     }
@@ -117,12 +123,28 @@ impl Evaluation {
             };
             (*self.econtext).ecxt_scantuple = slot;
             let (state, econtext, mut is_null) = (self.state, self.econtext, false);
-            let before = pg_sys::MemoryContextSwitchTo((*econtext).ecxt_per_tuple_memory);
-            let result = pg_sys::ffi::pg_guard_ffi_boundary(|| evaluate(state, econtext, &mut is_null));
-            pg_sys::MemoryContextSwitchTo(before);
+            let result = discreet(
+                || {
+                    let before = pg_sys::MemoryContextSwitchTo((*econtext).ecxt_per_tuple_memory);
+                    let result =
+                        pg_sys::ffi::pg_guard_ffi_boundary(|| evaluate(state, econtext, &mut is_null));
+                    pg_sys::MemoryContextSwitchTo(before);
+                    result
+                },
+                |kind| self.failed(kind),
+            );
             pg_sys::MemoryContextReset((*econtext).ecxt_per_tuple_memory);
             !is_null && result.value() as u8 != 0
         })
+    }
+
+    /// The error of an evaluation, of which only its kind is told.
+    fn failed(&self, kind: &str) -> Box<Failure> {
+        failure(
+            PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+            format!("the filter of watched table \"{}\" failed: {kind}", self.table),
+            "What the server says may quote a row's values, so it is left out here. To see it, SELECT from the table WHERE the filter in audit_algolia.sources.",
+        )
     }
 
     pub(super) fn close(self) {
@@ -156,7 +178,7 @@ pub(super) unsafe fn canonical(
                 check_encoding(&kept)?;
                 // As it will be read from now on; this also looks at the owner's right to call its functions.
                 let planned = Planned::of(parse(&kept, relation)?, relation, &Some)?;
-                Filter::keep(&planned, owner).prepare().close();
+                Filter::keep(&planned, owner, "").prepare().close();
                 Ok(kept)
             },
             &format!("invalid filter for table \"{}\"", CStr::from_ptr(name).to_string_lossy()),

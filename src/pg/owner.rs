@@ -2,6 +2,7 @@
 //! directly, its queue.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -42,7 +43,7 @@ pub(super) fn home() -> Outcome<Home> {
     // SAFETY: look-ups in the system caches by constant names, inside a transaction.
     let found = unsafe {
         let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
-        let named = |name: &std::ffi::CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
+        let named = |name: &CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
         let queue = named(c"queue");
         let home = Home {
             queue,
@@ -115,12 +116,25 @@ pub(super) fn as_role<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
 }
 
 /// Sets a setting until the innermost nest level ends.
-pub(super) fn set_locally(name: &std::ffi::CStr, value: &std::ffi::CStr) {
-    // SAFETY: both are C strings; GUC_ACTION_SAVE ties the value to the nest level the caller has opened.
+pub(super) fn set_locally(name: &CStr, value: &CStr) {
+    // SAFETY: the value is a C string.
+    unsafe { set_to(name, value.as_ptr()) }
+}
+
+/// Gives a setting the value that the session has begun with, until the innermost nest level ends.
+fn reset_locally(name: &CStr) {
+    // SAFETY: without a value the server takes that of RESET.
+    unsafe { set_to(name, std::ptr::null()) }
+}
+
+/// # Safety
+/// `value` is a C string or null.
+unsafe fn set_to(name: &CStr, value: *const std::ffi::c_char) {
+    // SAFETY: handed on to the caller; GUC_ACTION_SAVE ties the value to the nest level the caller has opened.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
-            value.as_ptr(),
+            value,
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -133,6 +147,11 @@ pub(super) fn set_locally(name: &std::ffi::CStr, value: &std::ffi::CStr) {
 
 /// Sets the session's preferences for output aside, as a dump does, until the innermost nest level ends: an output
 /// text must not depend on who writes. The search_path decides whether names such as a regclass are qualified.
+///
+/// All of them but one are about form: whatever they are, the text means the same value. `lc_monetary` belongs to the
+/// value, for an amount of type money is stored as a number of the currency's least units: which currency, and how many
+/// of them make one, only the setting tells. So it is what the database, the server or the role has it set to, whatever
+/// the session has set since.
 pub(super) fn set_output_aside() {
     set_locally(c"search_path", c"pg_catalog, pg_temp");
     set_locally(c"quote_all_identifiers", c"off");
@@ -140,6 +159,6 @@ pub(super) fn set_output_aside() {
     set_locally(c"intervalstyle", c"postgres");
     set_locally(c"timezone", c"UTC");
     set_locally(c"bytea_output", c"hex");
-    set_locally(c"lc_monetary", c"C");
+    reset_locally(c"lc_monetary");
     set_locally(c"extra_float_digits", c"1");
 }

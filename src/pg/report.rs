@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel, ErrorReportable};
 use pgrx::prelude::*;
 
 use crate::rules::{RuleError, RuleErrorKind};
@@ -96,6 +96,18 @@ impl Failure {
         format!("{words} ({})", self.sqlstate())
     }
 
+    /// As [`Failure::summary`], as far as it cannot quote a row's values: of the server's errors, those that are about names
+    /// and rights are told in its words.
+    pub(super) fn discreet_summary(&self) -> String {
+        let is_about_names =
+            class(self.code) == class(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+        if self.is_ours || is_about_names {
+            self.summary()
+        } else {
+            self.kind()
+        }
+    }
+
     /// Message, detail and hint in one line.
     pub(super) fn summary(&self) -> String {
         let further = [&self.detail, &self.hint].into_iter().flatten();
@@ -131,15 +143,46 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
     })
 }
 
+/// Runs `work`, which reads a row's values or computes with them. What the server says of an error there may quote them,
+/// and what leaves the table is none of the log's business: so only the kind of error is told, with its SQLSTATE, in the
+/// words of `told`. An error about the state of the server or the transaction quotes nothing, and stays as it is. Either
+/// way the memory context is what it was before: one that `work` has switched to may go with what is unwound next.
+pub(super) fn discreet<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<Failure>) -> T {
+    // SAFETY: there is a current context whenever PostgreSQL calls.
+    let context = unsafe { pg_sys::CurrentMemoryContext };
+    // Like the server's own way for errors, it costs next to nothing where there is none.
+    let payload = match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => return done,
+        Err(payload) => payload,
+    };
+    // SAFETY: it was current when we were called, and whoever calls us may still use it.
+    unsafe { pg_sys::MemoryContextSwitchTo(context) };
+    let told = AssertUnwindSafe(told);
+    PgTryBuilder::new(AssertUnwindSafe(|| -> T { std::panic::resume_unwind(payload) }))
+        .catch_others(move |error| match error {
+            CaughtError::PostgresError(report) if !is_passing(report.sql_error_code()) => {
+                let mut failure = told(&Failure::of(&report).kind());
+                failure.code = report.sql_error_code();
+                Err(failure.into_report()).unwrap_or_report()
+            }
+            error => error.rethrow(),
+        })
+        .execute()
+}
+
 /// Runs `work`, and returns errors of the server as ours. The transaction has to be aborted with them.
 pub(super) fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     PgTryBuilder::new(AssertUnwindSafe(work)).catch_others(|error| Err(of(error))).execute()
 }
 
+/// The first two characters of an SQLSTATE, as the server packs them.
+fn class(code: PgSqlErrorCode) -> i32 {
+    code as i32 & 0xFFF
+}
+
 /// Whether an error is about the state the server or the transaction is in.
 pub(super) fn is_passing(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
-    let class = |code: PgSqlErrorCode| code as i32 & 0xFFF;
     let passing = [
         ERRCODE_TRANSACTION_ROLLBACK,
         ERRCODE_INSUFFICIENT_RESOURCES,

@@ -24,6 +24,7 @@ pub(super) fn append_object_id<'a>(
         return Err(RecordError::KeyCount { expected, found: parts.len() });
     }
     out.extend_from_slice(&plan.opening);
+    let key_at = out.len();
     for (index, (part, pseudonymize)) in parts.zip(&plan.key_pseudonymize).enumerate() {
         if index > 0 {
             out.push(b':');
@@ -37,6 +38,9 @@ pub(super) fn append_object_id<'a>(
     }
     if let Some(number) = number {
         append_number(number, out);
+    }
+    if out.len() == key_at && expected > 0 && !plan.has_prefix {
+        return Err(RecordError::EmptyKey);
     }
     out.push(b'"');
     Ok(())
@@ -91,6 +95,24 @@ mod tests {
     use crate::record::write_object;
     use proptest::prelude::*;
     use std::borrow::Cow;
+
+    #[test]
+    fn an_empty_object_id_is_refused_and_one_with_anything_in_it_is_not() {
+        let write = |prefix: &str, key: &[&str], number: Option<i64>| {
+            let (plan, mut out) = (Plan::new(prefix, Vec::new(), vec![false; key.len()]), b"before".to_vec());
+            let parts = key.iter().map(|part| Some(Cow::Borrowed(*part)));
+            append_object_id(&plan, parts, number, None, &mut out).map(|()| String::from_utf8(out).unwrap())
+        };
+        assert!(matches!(write("", &[""], None), Err(RecordError::EmptyKey)));
+        for (prefix, key, number, id) in [
+            ("p:", &[""][..], None, "p:"),
+            ("", &["", ""], None, ":"),
+            ("", &[" "], None, " "),
+            ("", &[""], Some(7), "@7"),
+        ] {
+            assert_eq!(write(prefix, key, number).unwrap(), format!(r#"before{{"objectID":"{id}""#));
+        }
+    }
 
     #[test]
     fn what_was_never_made_so_has_no_parts() {

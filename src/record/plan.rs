@@ -24,6 +24,8 @@ pub struct Field {
 pub struct Plan {
     /// `{"objectID":"` and the prefix, still inside the string.
     pub(super) opening: Vec<u8>,
+    /// Whether the objectID begins with anything before the key.
+    pub(super) has_prefix: bool,
     /// For each key column, whether its part appears as a pseudonym.
     pub(super) key_pseudonymize: Vec<bool>,
     pub(super) fields: Vec<PlannedField>,
@@ -49,7 +51,7 @@ impl Plan {
         // The closing quote comes after the key's parts.
         opening.pop();
         let fields = fields.into_iter().map(PlannedField::new).collect();
-        Plan { opening, key_pseudonymize, fields, tracked: Vec::new() }
+        Plan { opening, has_prefix: !prefix.is_empty(), key_pseudonymize, fields, tracked: Vec::new() }
     }
 
     /// Has changes of `fields` told too, which are no attributes of the row's: key columns that `columns` does not

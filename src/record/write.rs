@@ -18,6 +18,9 @@ pub enum RecordError {
         /// Which of the key columns, counted from 0.
         part: usize,
     },
+    /// Nothing that tells the object from others: Algolia would give it an id of its own.
+    #[error("the objectID is empty")]
+    EmptyKey,
     #[error("there is no key for pseudonyms")]
     PseudonymKeyMissing,
     #[error("the pseudonym of field {} needs the value's output text", field + 1)]

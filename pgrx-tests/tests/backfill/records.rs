@@ -133,7 +133,10 @@ fn a_row_without_a_key_is_told_of_at_the_end_unless_the_filter_is_against_it() {
     .unwrap();
     wait_for(&mut db, "failed");
     let told = trouble(&mut db);
-    assert!(told.contains("null value in column \"a\" cannot be part of an objectID"), "{told}");
+    assert!(
+        told.contains("null value in column \"a\" of table \"log\" cannot be part of an objectID"),
+        "{told}"
+    );
     stage.wait_for_records("log", 1500);
     db.batch_execute(
         "select audit_algolia.unwatch('log');

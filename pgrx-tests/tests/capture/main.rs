@@ -6,7 +6,6 @@ mod activity;
 mod changed_queue;
 mod changes;
 mod columns;
-mod ddl;
 mod dump;
 mod encodings;
 mod filters;
@@ -34,6 +33,7 @@ mod transactions;
 mod trees;
 mod types;
 mod unloaded;
+mod values;
 mod watching;
 
 #[path = "../support/mod.rs"]

@@ -5,8 +5,9 @@ use std::fs;
 use audit_algolia_tests::stage::PSEUDONYM_KEY;
 use audit_algolia_tests::standin::ADMIN_KEY;
 
-use crate::play::{failure, settle, watch};
-use audit_algolia_tests::stage::Stage;
+use crate::play::{failure, one, settle, watch};
+use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 
 /// Occurs nowhere else.
 const RAW: &str = "raw-value-7c1e9";
@@ -71,5 +72,87 @@ fn raw_values_reach_neither_queue_nor_wire_nor_log_nor_the_write_ahead_log_of_th
     let log = stage.cluster.log();
     for secret in [RAW, PSEUDONYM_KEY, ADMIN_KEY] {
         assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+/// What the server says of a value that it cannot take quotes the value, in the message, the detail, the hint or the
+/// context, as does a function of the user's.
+#[test]
+fn an_error_while_a_row_is_looked_at_is_told_without_its_values() {
+    let stage = Stage::builder()
+        .setting("log_error_verbosity", "verbose")
+        .setting("log_min_messages", "debug1")
+        .setting("audit_algolia.retry_min", "20ms")
+        .setting("audit_algolia.retry_max", "100ms")
+        .start()
+        .unwrap();
+    let mut db = stage.admin();
+    let raw = format!("('{}' || '{}')", &RAW[..6], &RAW[6..]);
+    db.batch_execute(
+        "create function fits(text) returns boolean language plpgsql stable as $$ begin
+             if $1 = 'well' then return true; end if;
+             raise exception 'no %', $1 using detail = $1, hint = $1, errcode = 'invalid_text_representation';
+         end $$;
+         create domain short as text check (length(value) < 9 or fits(value))",
+    )
+    .unwrap();
+    let filters = [
+        ("casts", "secret::int > 0", "22P02"),
+        ("texts", "secret::json ->> 0 is null", "22P02"),
+        ("called", "fits(secret)", "22P02"),
+        ("domains", "secret::short is not null", "22P02"),
+        ("numbers", "(secret || '')::numeric(2, 1) > 0", "22P02"),
+    ];
+    let mut told = Vec::new();
+    for (table, filter, code) in filters {
+        db.batch_execute(&format!("create table {table} (id int primary key, v text, secret text)")).unwrap();
+        let rules =
+            format!("columns => '{{v}}', mode => 'mirror', filter => '{}'", filter.replace('\'', "''"));
+        watch(&mut db, table, table, &rules);
+        let error = failure(&mut db, &format!("insert into {table} values (1, 'a', {raw})"));
+        let message =
+            format!("the filter of watched table \"{table}\" failed: invalid text representation ({code})");
+        assert_eq!((error.code().code(), error.message()), (code, message.as_str()));
+        assert!(
+            error.hint().is_some()
+                && error.where_().is_some_and(|place| place.contains("audit_algolia filter"))
+        );
+        told.push(format!("{error:?}"));
+        db.batch_execute(&format!(
+            "alter table {table} disable trigger user; insert into {table} values (1, 'a', {raw}); alter table {table} enable trigger user"
+        ))
+        .unwrap();
+        for call in ["preview", "reconcile"] {
+            let error = failure(&mut db, &format!("select audit_algolia.{call}('{table}')"));
+            assert_eq!((error.code().code(), error.message()), (code, message.as_str()), "{call}");
+            told.push(format!("{error:?}"));
+        }
+        db.batch_execute(&format!("select audit_algolia.backfill('{table}')")).unwrap();
+    }
+    let failed = "select count(*) from audit_algolia.backfill_progress where state = 'failed'";
+    wait_until("the end of all backfills", SOON, || one::<i64>(&mut db, failed) == filters.len() as i64);
+    // A writer who is to go on is warned, or the row could not be found again and the statement fails after all.
+    stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
+    wait_until("the setting", SOON, || {
+        one::<String>(&mut db, "show audit_algolia.on_capture_error") == "warn"
+    });
+    db.batch_execute(&format!("update called set v = 'b'; insert into casts values (2, 'b', {raw})"))
+        .unwrap();
+    db.batch_execute("create table hidden (id text primary key, secret text)").unwrap();
+    watch(&mut db, "hidden", "hidden", "columns => '{id}', pseudonymize => '{id}', filter => 'fits(id)'");
+    let error = failure(&mut db, &format!("insert into hidden values ({raw}, 'a')"));
+    assert_eq!(error.code().code(), "22P02", "{error:?}");
+    told.push(format!("{error:?}"));
+    let attempted = "select count(*) from audit_algolia.repair where attempts > 1";
+    wait_until("attempts of repairs", SOON, || one::<i64>(&mut db, attempted) == 2);
+    for kept in [
+        "select string_agg(r::text, ' ') from audit_algolia.repair as r",
+        "select string_agg(b::text, ' ') from audit_algolia.backfill_progress as b",
+    ] {
+        told.push(one(&mut db, kept));
+    }
+    told.push(stage.cluster.log());
+    for text in told {
+        assert!(!text.contains(RAW), "{}", text.lines().find(|line| line.contains(RAW)).unwrap_or_default());
     }
 }

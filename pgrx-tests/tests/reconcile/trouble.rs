@@ -177,3 +177,38 @@ fn without_anybody_to_ask_there_is_an_error() {
     stage.cluster.set(&[("audit_algolia.application_id", "")]).unwrap();
     assert!(hints(&stage).contains("audit_algolia.application_id"));
 }
+
+/// A row that has left the window is looked at only to tell whether its object is an orphan, in memory that goes with the
+/// error.
+#[test]
+fn a_filter_that_fails_in_the_last_look_ends_the_comparison_and_nothing_else() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create function quotient(int) returns int language plpgsql stable as 'begin return 100 / $1; end';
+         create table t (id int primary key, v int, at timestamptz default '2026-01-01');
+         select audit_algolia.watch('t', columns => '{at}', mode => 'mirror', time_column => 'at',
+             filter => 'public.quotient(v) > 0');
+         insert into t select n, 1 from generate_series(1, 50) as n",
+    )
+    .unwrap();
+    stage.wait_for_records("t", 50);
+    wait_for_empty_queue(&mut db);
+    db.batch_execute(
+        "alter table t disable trigger user; update t set v = 0, at = '2020-01-01' where id > 40; alter table t enable trigger user",
+    )
+    .unwrap();
+    for repair in [false, true, false, true] {
+        let arguments = format!("'t', since => '2025-01-01', repair => {repair}");
+        let (code, message, hint) = error(try_reconcile(&mut db, &arguments));
+        assert_eq!(code, "22012", "{message}");
+        assert_eq!(message, "the filter of watched table \"t\" failed: division by zero (22012)");
+        assert!(!hint.is_empty());
+    }
+    db.batch_execute(
+        "alter table t disable trigger user; update t set v = 1, at = '2026-01-01'; alter table t enable trigger user",
+    )
+    .unwrap();
+    wait_for_empty_queue(&mut db);
+    assert_eq!(reconcile(&mut db, "'t'"), well(50));
+}

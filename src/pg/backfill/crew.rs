@@ -192,7 +192,7 @@ impl Turn {
                 let told = transact(|| Ok(row_at_fault(failure, row)));
                 told.unwrap_or_else(|other| other).summary()
             }
-            None => failure.summary(),
+            None => failure.discreet_summary(),
         };
         ereport!(
             PgLogLevel::WARNING,

@@ -1,6 +1,7 @@
 //! A source's rules bound to the columns of the relation whose rows are at hand.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
@@ -9,7 +10,7 @@ use pgrx::prelude::*;
 use super::column::Tracked;
 use super::decode::{utf8, TextDecoder};
 use crate::pg::guc;
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{discreet, failure, Failure, Outcome};
 use crate::pg::rules::{column_is_gone, SourceRules};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{
@@ -27,6 +28,10 @@ pub(in crate::pg) struct Bound {
     /// How many of them are attributes.
     shown: usize,
     key_names: Vec<String>,
+    table: String,
+    /// Where the columns are that are read, and their names; and which of them is being read.
+    names: Vec<(usize, String)>,
+    reading: Cell<usize>,
     /// Columns that must be read off a row: all up to the last one used.
     pub(super) width: usize,
     /// Some value's output depends on the session's settings, which have to be set aside.
@@ -71,6 +76,7 @@ impl Bound {
             }
         }
         let key_pseudonymize = rules.object_id.iter().map(|name| is_pseudonymized(name)).collect();
+        let names = columns.iter().map(|(place, name, _)| (*place, name.clone())).collect();
         let used = keys.iter().map(|(place, _)| *place).chain(tracked.iter().map(|tracked| tracked.place));
         Ok(Bound {
             width: used.max().map_or(0, |last| last + 1),
@@ -81,6 +87,9 @@ impl Bound {
             keys,
             tracked,
             key_names: rules.object_id.clone(),
+            table: table.to_owned(),
+            names,
+            reading: Cell::new(0),
         })
     }
 
@@ -103,11 +112,12 @@ impl Bound {
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
-        write_record(&self.plan, keys, values, pseudonymizer, calendar, out)
+        self.discreet(|| write_record(&self.plan, keys, values, pseudonymizer, calendar, out))
             .map_err(|error| self.explain(error))
     }
 
-    /// Appends the record that deletes a row's object to `out`.
+    /// Appends the record that deletes a row's object to `out`; nothing, and `false`, of a row whose key makes no objectID:
+    /// as its record is refused, there is no such object.
     ///
     /// # Safety
     /// As for `write`.
@@ -116,10 +126,27 @@ impl Bound {
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         pseudonymizer: Option<&Pseudonymizer>,
         out: &mut Vec<u8>,
-    ) -> Outcome<()> {
+    ) -> Outcome<bool> {
         // SAFETY: handed on to the caller.
         let keys = unsafe { self.keys_of(&value) };
-        write_object(&self.plan, keys, pseudonymizer, out).map_err(|error| self.explain(error))
+        match self.discreet(|| write_object(&self.plan, keys, pseudonymizer, out)) {
+            Ok(()) => Ok(true),
+            Err(RecordError::EmptyKey) => Ok(false),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Does `work`, which reads values; of an error there, the column is told.
+    fn discreet<T>(&self, work: impl FnOnce() -> T) -> T {
+        discreet(work, |kind| {
+            let found = self.names.iter().find(|(place, _)| *place == self.reading.get());
+            let name = found.map_or("", |(_, name)| name.as_str());
+            failure(
+                PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+                format!("column \"{name}\" of watched table \"{}\" cannot be read: {kind}", self.table),
+                "What the server says may quote the row's values, so it is left out here. To see it, SELECT the column from the table.",
+            )
+        })
     }
 
     /// The output texts of the key columns.
@@ -129,7 +156,7 @@ impl Bound {
     pub(in crate::pg) unsafe fn key(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<String> {
         // SAFETY: handed on to the caller.
         let texts = unsafe { self.keys_of(&value) };
-        texts.into_iter().map(|text| text.unwrap_or_default().into_owned()).collect()
+        self.discreet(|| texts.map(|text| text.unwrap_or_default().into_owned()).collect())
     }
 
     /// Where the key columns are.
@@ -158,6 +185,7 @@ impl Bound {
         value: impl Fn(usize) -> Option<pg_sys::Datum> + 'a,
     ) -> impl ExactSizeIterator<Item = Option<Cow<'a, str>>> {
         self.keys.iter().map(move |(place, decoder)| {
+            self.reading.set(*place);
             // SAFETY: handed on to the caller.
             value(*place).map(|datum| unsafe { decoder.decode(datum) })
         })
@@ -169,8 +197,11 @@ impl Bound {
         &'a self,
         value: impl Fn(usize) -> Option<pg_sys::Datum> + 'a,
     ) -> impl ExactSizeIterator<Item = Value<'a>> {
-        // SAFETY: handed on to the caller.
-        self.tracked.iter().take(self.shown).map(move |t| unsafe { t.decode(value(t.place)) })
+        self.tracked.iter().take(self.shown).map(move |tracked| {
+            self.reading.set(tracked.place);
+            // SAFETY: handed on to the caller.
+            unsafe { tracked.decode(value(tracked.place)) }
+        })
     }
 
     /// The old values of what an update changed, each with its place among the tracked attributes.
@@ -182,17 +213,20 @@ impl Bound {
         old: impl Fn(usize) -> Option<pg_sys::Datum>,
         new: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> Vec<(usize, Value<'a>)> {
-        let mut previous = Vec::new();
-        for (place, tracked) in self.tracked.iter().enumerate() {
-            let before = old(tracked.place);
-            // SAFETY: handed on to the caller.
-            unsafe {
-                if tracked.differs(before, new(tracked.place)) {
-                    previous.push((place, tracked.decode(before)));
+        self.discreet(|| {
+            let mut previous = Vec::new();
+            for (place, tracked) in self.tracked.iter().enumerate() {
+                self.reading.set(tracked.place);
+                let before = old(tracked.place);
+                // SAFETY: handed on to the caller.
+                unsafe {
+                    if tracked.differs(before, new(tracked.place)) {
+                        previous.push((place, tracked.decode(before)));
+                    }
                 }
             }
-        }
-        previous
+            previous
+        })
     }
 
     /// Who makes the changes of this statement, when and in which transaction.
@@ -231,7 +265,7 @@ impl Bound {
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
-        write_change(&self.plan, change, keys, values, pseudonymizer, calendar, out)
+        self.discreet(|| write_change(&self.plan, change, keys, values, pseudonymizer, calendar, out))
             .map_err(|error| self.explain(error))
     }
 
@@ -240,16 +274,27 @@ impl Bound {
         write_truncate(&self.plan, number, stamp, out);
     }
 
-    pub(super) fn explain(&self, error: RecordError) -> Box<crate::pg::report::Failure> {
+    pub(super) fn explain(&self, error: RecordError) -> Box<Failure> {
+        let table = &self.table;
         match error {
             RecordError::NullKey { part } => {
                 let name = self.key_names.get(part).map_or("", String::as_str);
                 failure(
                     PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
-                    format!("null value in column \"{name}\" cannot be part of an objectID"),
+                    format!(
+                        "null value in column \"{name}\" of table \"{table}\" cannot be part of an objectID"
+                    ),
                     "Watch the table with object_id columns that are never null.",
                 )
             }
+            RecordError::EmptyKey => failure(
+                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+                format!(
+                    "empty value in column \"{}\" of table \"{table}\" cannot be an objectID",
+                    self.key_names.join("\", \"")
+                ),
+                "Watch the table with an object_prefix, or with object_id columns that are never empty.",
+            ),
             RecordError::PseudonymKeyMissing => crate::pg::rules::no_pseudonym_key(),
             other => failure(
                 PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,

@@ -155,6 +155,9 @@ impl<'a> Omissions<'a> {
         }
         let told = row.told();
         let Some(target) = &self.target else { return Err(Box::new(error.clone())) };
+        if error.is_ours() && error.code() == PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION {
+            return Err(unrepairable(error, "its key makes no objectID"));
+        }
         if target.is_hidden {
             return Err(unrepairable(error, "its key is pseudonymized"));
         }

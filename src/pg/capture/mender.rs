@@ -19,7 +19,7 @@ use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::pg::subtransaction::guarded;
 use crate::pg::texts::{Bytes, Texts};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{write_object, Change, Moment, Operation, Plan};
+use crate::record::{write_object, Change, Moment, Operation, Plan, RecordError};
 use crate::rules::Mode;
 
 /// A change that was noted and not recorded.
@@ -103,14 +103,16 @@ impl Mender {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
             Err(_) if !self.is_asked_for(change) => Ok(Some(Made::LeftOut)),
-            Err(_) => Ok(Some(Made::Unnamed(self.former_object(change)?))),
+            Err(_) => self.former_object(change).map(Some),
         }
     }
 
     /// The deletion of a change's object, if its table is mirrored.
     pub(in crate::pg) fn mirrored_object(&self, change: &Uncaptured) -> Outcome<Option<String>> {
-        let is_asked = self.is_mirrored() && self.names_object(change);
-        is_asked.then(|| self.deletion(change)).transpose()
+        match self.is_mirrored() && self.names_object(change) {
+            true => self.deletion(change),
+            false => Ok(None),
+        }
     }
 
     /// Takes back what waits to be written.
@@ -163,10 +165,10 @@ impl Mender {
             return Ok(Made::LeftOut);
         }
         if !self.names_object(change) {
-            return Ok(Made::Unnamed(self.former_object(change)?));
+            return self.former_object(change);
         }
         if self.is_mirrored() {
-            let record = self.deletion(change)?;
+            let Some(record) = self.deletion(change)? else { return Ok(Made::LeftOut) };
             self.writer.push_version_as(change.number, Action::DeleteObject, record.as_bytes());
             return Ok(Made::Queued);
         }
@@ -183,26 +185,30 @@ impl Mender {
         unsafe { self.write(change, &bound, value) }
     }
 
-    /// The record that deletes the object of a change's row.
-    fn deletion(&self, change: &Uncaptured) -> Outcome<String> {
+    /// The record that deletes the object of a change's row; nothing if its key makes no objectID.
+    fn deletion(&self, change: &Uncaptured) -> Outcome<Option<String>> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         let mut record = Vec::new();
         // SAFETY: the values were read as those of the table's columns.
-        unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), &mut record)? };
-        Ok(storable(&record).into_owned())
+        let is_object =
+            unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), &mut record)? };
+        Ok(is_object.then(|| storable(&record).into_owned()))
     }
 
     /// A record of an object by the key as it was noted, whatever the columns are now.
-    fn former_object(&self, change: &Uncaptured) -> Outcome<String> {
+    fn former_object(&self, change: &Uncaptured) -> Outcome<Made> {
         let is_hidden = |name| self.rules.pseudonymize.contains(name);
         let hidden = change.key_columns.iter().map(is_hidden).collect();
         let plan = Plan::new(&self.rules.object_prefix, Vec::new(), hidden);
         let key = change.key.0.iter().map(|text| Some(utf8(text)));
         let mut record = Vec::new();
         let written = write_object(&plan, key, self.pseudonymizer.as_deref(), &mut record);
-        written.map_err(|error| self.bound.explain(error))?;
-        Ok(storable(&record).into_owned())
+        match written {
+            Ok(()) => Ok(Made::Unnamed(storable(&record).into_owned())),
+            Err(RecordError::EmptyKey) => Ok(Made::LeftOut),
+            Err(error) => Err(self.bound.explain(error)),
+        }
     }
 
     /// Writes what has been added.
@@ -231,7 +237,10 @@ impl Mender {
         let action = unsafe {
             read(leaf.slot, leaf.bound.width);
             let value = |place| value_in(leaf.slot, place);
-            leaf.bound.write_object(value, pseudonymizer, record)?;
+            let is_object = leaf.bound.write_object(value, pseudonymizer, record)?;
+            if !is_object && !leaf.accepts() {
+                return Ok(Made::LeftOut);
+            }
             match object {
                 // Keys can be equal without being the same text, and then make different objects. The lock on the row
                 // keeps all of them away; the row found is told of by its own change.

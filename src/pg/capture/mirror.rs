@@ -48,7 +48,7 @@ impl Statement<'_> {
                 self.tell_present(relation, row.new, &new_object)?;
             } else if is {
                 self.upsert(row.new)?;
-            } else if stays {
+            } else if stays && !new_object.is_empty() {
                 self.writer.push_version(Action::DeleteObject, &new_object);
             }
             Ok(())
@@ -62,6 +62,10 @@ impl Statement<'_> {
     unsafe fn tell_present(&mut self, relation: pg_sys::Relation, slot: Slot, object: &[u8]) -> Outcome<()> {
         // SAFETY: handed on to the caller; the row found lives in the slot made for it.
         unsafe {
+            // Of a row whose key makes no objectID there is no object.
+            if object.is_empty() {
+                return Ok(());
+            }
             let live = match &self.source.key {
                 Some(key) => key.look_up(relation, slot),
                 None => None,
@@ -95,7 +99,7 @@ impl Statement<'_> {
         Ok(())
     }
 
-    /// Appends the deletion of a row's object to `out`.
+    /// Appends the deletion of a row's object to `out`, if there is such an object.
     ///
     /// # Safety
     /// As for `upsert`.
@@ -104,7 +108,7 @@ impl Statement<'_> {
         unsafe {
             read(slot, self.source.bound.width);
             let value = |place| value_in(slot, place);
-            self.source.bound.write_object(value, self.pseudonymizer.as_deref(), out)
+            self.source.bound.write_object(value, self.pseudonymizer.as_deref(), out).map(drop)
         }
     }
 
@@ -152,6 +156,9 @@ impl Statement<'_> {
                     }
                     let mut object = Vec::new();
                     statement.object_of(slot, &mut object)?;
+                    if object.is_empty() {
+                        return Ok(false);
+                    }
                     Ok(statement.writer.push_version(Action::DeleteObject, &object))
                 })?
             };

@@ -58,6 +58,7 @@ proptest! {
         key in prop::collection::vec(".*|[:\\\\a\"]*", 0..4),
         fields in prop::collection::btree_map(any::<String>(), (any_value(), any::<bool>()), 0..6),
     ) {
+        prop_assume!(key.is_empty() || !object_id(&prefix, &key).is_empty());
         let plan_fields: Vec<Field> = fields
             .iter()
             .map(|(name, (_, bucketed))| Field { bucketed: *bucketed, ..field(&format!("c{name}")) })

@@ -120,3 +120,24 @@ fn a_key_that_is_no_ascii_is_found_again_in_a_database_in_latin1() {
     let record: String = one(&mut db, "select min(record::text) from audit_algolia.dead_letters");
     assert!(record.contains("\\u00fc@") || record.contains("ü@"), "{record}");
 }
+
+/// No later attempt could make an objectID of it.
+#[test]
+fn a_key_that_makes_no_object_id_fails_the_statement_and_leaves_no_repair() {
+    let mut scene = shared("no_object_id");
+    scene.run(TABLE);
+    scene.watch("t", &format!("columns => '{{v}}', mode => 'mirror', {FILTER}"));
+    let error = failure(&mut scene.db, "insert into t values ('a', 1), ('', 1)");
+    assert_eq!(error.code().code(), "23502", "{error:?}");
+    assert!(error.detail().is_some_and(|detail| detail.contains("on_capture_error = warn does not help")));
+    assert_eq!(scene.counts(), (0, 0, 0));
+    // A repair for another reason ends when the row is gone: it never had an object.
+    scene.run("insert into t values ('', 0), ('b', 2)");
+    assert_eq!(scene.counts().0, 1);
+    scene.run(
+        "alter table t disable trigger user; delete from t where id = ''; alter table t enable trigger user",
+    );
+    scene.wait_for_repairs();
+    assert_eq!(scene.ids(), ["b"]);
+    assert_eq!(scene.counts().2, 0);
+}

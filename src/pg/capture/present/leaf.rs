@@ -161,7 +161,9 @@ impl Leaf {
         unsafe {
             read(slot, self.bound.width);
             let value = |place| value_in(slot, place);
-            self.bound.write_object(value, pseudonymizer.as_deref(), &mut object)?;
+            if !self.bound.write_object(value, pseudonymizer.as_deref(), &mut object)? {
+                return Ok(None);
+            }
         }
         let object = identity(&storable(&object)).into_owned();
         // SAFETY: handed on to the caller.
