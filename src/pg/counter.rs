@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 
 use super::connection::connect;
 use super::process::{self, Scratch};
-use super::{failpoint, shmem};
+use super::{failpoint, shmem, worker};
 use crate::ledger::Count;
 
 thread_local! {
@@ -119,11 +119,10 @@ fn count(database: u32, subject: &Subject) -> bool {
         pg_sys::StartTransactionCommand();
         pg_sys::XactIsoLevel = pg_sys::XACT_REPEATABLE_READ as i32;
     }
-    // SAFETY: a look-up in the catalogs, inside a transaction.
-    let present = unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) } != pg_sys::InvalidOid;
+    let table = worker::table(subject.table);
     let mut done = true;
     failpoint::reach("in count");
-    if present {
+    if process::wait_for_table(table, pg_sys::AccessShareLock) {
         let before = expected(database, subject);
         match (count_rows(subject), shmem::ledger()) {
             (Ok(Some(counted)), Some(mut ledger)) => ledger.correct(database, &before, &counted),
@@ -205,11 +204,9 @@ fn count_rows(subject: &Subject) -> spi::Result<Option<HashMap<i32, Count>>> {
 /// those who ask later. (The server's own `LockHasWaiters` is not made for locks as weak as the one we hold: these are
 /// not in the table where it looks.)
 fn is_wanted(table: &CStr) -> bool {
-    // SAFETY: look-ups in the catalogs, inside a transaction; what has been locked is unlocked. Our own lock on the table
-    // stays, so that its oid keeps its meaning.
+    let table = worker::table(table);
+    // SAFETY: what has been locked is unlocked. Our own lock on the table stays, so that its oid keeps its meaning.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
-        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
         let is_free = pg_sys::ConditionalLockRelationOid(table, pg_sys::RowShareLock as i32);
         if is_free {
             pg_sys::UnlockRelationOid(table, pg_sys::RowShareLock as i32);

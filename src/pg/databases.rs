@@ -77,32 +77,31 @@ pub(super) fn may_copy(database: pg_sys::Oid) -> bool {
                 pg_sys::SysCacheIdentifier::AUTHOID,
                 pg_sys::GetUserId(),
                 |role: &pg_sys::FormData_pg_authid| role.rolcreatedb,
-            );
+            ) == Some(true);
         let is_template = || {
             cached(pg_sys::SysCacheIdentifier::DATABASEOID, database, |row: &pg_sys::FormData_pg_database| {
                 row.datistemplate
-            })
+            }) == Some(true)
         };
         may_create && (is_owner(database) || is_template())
     }
 }
 
-/// What is said of a row of a system cache; `false` if it is not there.
+/// What is said of a row of a system cache, if it is there.
 ///
 /// # Safety
 /// To be called inside a transaction, with the type of the rows of the cache.
-unsafe fn cached<T>(
+pub(super) unsafe fn cached<T, R>(
     cache: pg_sys::SysCacheIdentifier::Type,
     oid: pg_sys::Oid,
-    said: impl FnOnce(&T) -> bool,
-) -> bool {
+    said: impl FnOnce(&T) -> R,
+) -> Option<R> {
     // SAFETY: by the caller's word; the row is read before it is released.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(cache as i32, oid.into());
-        let Some(row) = row::<T>(tuple) else { return false };
-        let answer = said(row);
+        let answer = said(row::<T>(tuple)?);
         pg_sys::ReleaseSysCache(tuple);
-        answer
+        Some(answer)
     }
 }
 

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::databases::cached;
 use super::report::{failure, Outcome};
 
 /// Where the extension's objects are in the current database.
@@ -66,21 +67,12 @@ pub(super) fn home() -> Outcome<Home> {
     Ok(home)
 }
 
-/// The owner of a relation; invalid when there is no such relation.
+/// The owner of a relation; invalid when there is no such relation. Waits for no lock on it.
 fn owner_of(relation: pg_sys::Oid) -> pg_sys::Oid {
-    if relation == pg_sys::InvalidOid {
-        return pg_sys::InvalidOid;
-    }
-    // SAFETY: opens an existing relation with the weakest lock and closes it at once.
-    unsafe {
-        let opened = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
-        if opened.is_null() {
-            return pg_sys::InvalidOid;
-        }
-        let owner = (*(*opened).rd_rel).relowner;
-        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
-        owner
-    }
+    let owner = |row: &pg_sys::FormData_pg_class| row.relowner;
+    // SAFETY: inside a transaction; rows of that cache are those of pg_class.
+    let owner = unsafe { cached(pg_sys::SysCacheIdentifier::RELOID, relation, owner) };
+    owner.unwrap_or(pg_sys::InvalidOid)
 }
 
 /// Runs `work` as `user`, with a search_path nobody can plant anything in. An error unwinds through here without

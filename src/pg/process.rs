@@ -97,13 +97,15 @@ pub(super) fn reload_if_asked() -> bool {
 /// Runs `work` in a transaction of its own: commits when it returns `Ok`, aborts when it returns `Err`. A PostgreSQL
 /// error passes through and ends the process, whose exit callback gives back what it held; pgrx's own
 /// `BackgroundWorker::transaction` would commit in the first case.
+///
+/// The transaction begins without a snapshot: `work` locks what it needs, and then calls [`take_snapshot`] if it makes
+/// queries.
 pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // SAFETY: called by a connected process outside of any transaction; each start has its commit or abort here.
     let context = unsafe {
         let context = pg_sys::CurrentMemoryContext;
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         context
     };
     let result = work();
@@ -111,7 +113,9 @@ pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Resul
     // only the main loop of ordinary sessions does it by itself.
     unsafe {
         if result.is_ok() {
-            pg_sys::PopActiveSnapshot();
+            if pg_sys::ActiveSnapshotSet() {
+                pg_sys::PopActiveSnapshot();
+            }
             pg_sys::CommitTransactionCommand();
         } else {
             pg_sys::AbortCurrentTransaction();
@@ -121,6 +125,32 @@ pub(super) fn in_transaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Resul
         pg_sys::MemoryContextSwitchTo(context);
     }
     result
+}
+
+/// Takes the snapshot for the queries of a transaction of ours. Whatever is waited for is waited for before: a snapshot
+/// keeps vacuum from removing rows, in all tables of the database.
+pub(super) fn take_snapshot() {
+    // SAFETY: called inside a transaction; it ends with the snapshot, see `in_transaction`.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+}
+
+/// Waits for a lock on a table, without a snapshot, and holds it until the transaction ends; `false` when the table is no
+/// more. To be called before anything else is done in the transaction.
+pub(super) fn wait_for_table(table: pg_sys::Oid, mode: u32) -> bool {
+    if table == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: what has been looked up in the catalogs may have left a snapshot of them, which nobody needs any more; then
+    // waits for whoever is dropping the table, and looks whether it is still there.
+    unsafe {
+        pg_sys::InvalidateCatalogSnapshot();
+        let opened = pg_sys::try_relation_open(table, mode as i32);
+        if opened.is_null() {
+            return false;
+        }
+        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+    }
+    true
 }
 
 /// As [`in_transaction`], but a lock that is not to be had makes it abort with `None`: how long it waits for one is for

@@ -35,3 +35,4 @@ mod secrets;
 mod standby;
 mod stops;
 mod support;
+mod waiting;

@@ -10,7 +10,7 @@ use super::rows::row_at_fault;
 use super::step::{now, step, Place, Stepped, Stride};
 use crate::backfill::Pace;
 use crate::ledger::Micros;
-use crate::pg::process::in_transaction;
+use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::report::{caught, Failure, Outcome};
 use crate::pg::worker::is_of_our_version;
 use crate::pg::{guc, shmem};
@@ -258,6 +258,10 @@ fn depth() -> i64 {
 pub(super) fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     // SAFETY: there is a current context whenever PostgreSQL calls.
     let context = unsafe { pg_sys::CurrentMemoryContext };
+    let work = || {
+        take_snapshot();
+        work()
+    };
     caught(|| in_transaction(work)).inspect_err(|_| {
         // SAFETY: called outside of any transaction or in the one that has failed; the context outlives it.
         unsafe {

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::settle::{storable, Settled};
 use super::statements::table;
-use crate::pg::process::in_transaction;
+use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::{failpoint, xact};
 
 /// What a look into the table came to.
@@ -32,7 +32,10 @@ fn with_table<T>(work: impl FnOnce() -> spi::Result<T>) -> spi::Result<Seen<T>> 
         match table(c"configuration") == oid {
             _ if !is_locked => Ok(Seen::Locked),
             false => Ok(Seen::Gone),
-            true => work().map(Seen::Found),
+            true => {
+                take_snapshot();
+                work().map(Seen::Found)
+            }
         }
     })
 }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
 
 use super::planning::take_for_large;
-use crate::pg::process::in_transaction;
+use crate::pg::process::{in_transaction, take_snapshot, wait_for_table};
 
 /// The worker's prepared statements.
 pub(super) struct Statements {
@@ -82,22 +82,15 @@ pub(in crate::pg) fn table(name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Keeps a table from being dropped for the rest of the transaction; `false` when it is no more. One that was made
-/// anew hands out the same ids for other rows. No transaction of a worker waits for a second table: whoever drops the
+/// Keeps a table from being dropped for the rest of the transaction, and takes the snapshot for its queries; `false` when
+/// the table is no more. One that was made anew hands out the same ids for other rows. No transaction of a worker waits for a second table: whoever drops the
 /// extension locks them in an order of their own.
 pub(super) fn lock(table: pg_sys::Oid) -> bool {
-    if table == pg_sys::InvalidOid {
-        return false;
+    let is_there = wait_for_table(table, pg_sys::RowExclusiveLock);
+    if is_there {
+        take_snapshot();
     }
-    // SAFETY: waits for whoever is dropping the table, then looks whether it is still there.
-    unsafe {
-        let opened = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
-        if opened.is_null() {
-            return false;
-        }
-        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
-    }
-    true
+    is_there
 }
 
 /// The indices of the database: id, name and whether delivery is paused. `None`: the extension has been dropped.
@@ -137,6 +130,7 @@ fn has(name: &CStr, query: &str) -> spi::Result<bool> {
 /// The version of the extension's SQL objects; `None`: it has been dropped.
 pub(super) fn extension_version() -> spi::Result<Option<String>> {
     in_transaction(|| {
+        take_snapshot();
         Spi::connect(|client| {
             let rows = client.select(include_str!("../../../sql/extension_version.sql"), Some(1), &[])?;
             if rows.is_empty() {

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::statements::table;
-use crate::pg::process::in_transaction;
+use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::shmem;
 
 /// Closes the lanes of a database's indices that have no source, no rows, no dead letters, and no settings and no repairs
@@ -35,6 +35,7 @@ pub(super) fn close_unused_lanes_at_once(database: u32) -> spi::Result<Vec<i32>>
         if !tables.into_iter().all(lock_at_once) {
             return Ok(Vec::new());
         }
+        take_snapshot();
         close_unused_lanes(database)
     })
 }
