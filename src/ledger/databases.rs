@@ -1,7 +1,7 @@
 //! The book of databases: which have the extension, and who wants one to itself.
 #![forbid(unsafe_code)]
 
-use super::{Backfiller, Ledger, Micros, Stage, Wakes};
+use super::{Backfiller, Ledger, Micros, Stage, Text, Wakes};
 
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
@@ -50,6 +50,9 @@ pub struct Database {
     pub backfiller: Backfiller,
     /// Where deliveries go, as a number; 0: there has been nowhere yet.
     pub destination: u64,
+    /// Why workers could not work, until one can.
+    pub trouble: Text<400>,
+    pub trouble_at: Micros,
 }
 
 impl Database {
@@ -70,6 +73,8 @@ impl Database {
         restart_at: 0,
         backfiller: Backfiller::EMPTY,
         destination: 0,
+        trouble: Text::EMPTY,
+        trouble_at: 0,
     };
 
     /// Whether somebody wants the database to itself.
@@ -116,6 +121,28 @@ impl Ledger {
             .iter()
             .filter(|entry| entry.oid != 0 && entry.extension == Extension::Absent)
             .map(|entry| entry.oid)
+    }
+
+    /// Notes why workers of a database cannot work.
+    pub fn note_trouble(&mut self, database: u32, trouble: &str, now: Micros) {
+        if let Some(entry) = self.database_mut(database) {
+            entry.trouble.set(trouble);
+            entry.trouble_at = now;
+        }
+    }
+
+    /// A worker of a database works: what has kept workers from it is over.
+    pub fn forget_trouble(&mut self, database: u32) {
+        if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == database) {
+            entry.trouble.clear();
+            entry.trouble_at = 0;
+        }
+    }
+
+    /// Why workers of a database could not work, and when that was noted; nothing if one has worked since.
+    pub fn trouble(&self, database: u32) -> Option<(&str, Micros)> {
+        let entry = self.databases.iter().find(|entry| entry.oid == database)?;
+        Some((entry.trouble.get()?, entry.trouble_at))
     }
 
     /// Asks all workers of a database to leave, and keeps new ones away until `until`.

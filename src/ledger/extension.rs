@@ -23,6 +23,7 @@ impl Ledger {
             Some(database) => {
                 database.extension = Extension::Unknown;
                 database.crashes = 0;
+                database.trouble.clear();
                 database.restart_at = 0;
             }
             None => self.overlooked = oid,

@@ -63,6 +63,7 @@ impl Ledger {
 
     /// Sets the totals of a database to zero.
     pub fn reset_stats(&mut self, database: u32, now: Micros) {
+        self.forget_trouble(database);
         let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
         for place in places {
             if let Some(lane) = self.lane_at(place) {

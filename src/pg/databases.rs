@@ -55,6 +55,18 @@ pub(super) fn my_database() -> u32 {
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
+/// Its name.
+pub(super) fn my_name() -> String {
+    // SAFETY: a look into the catalog, inside a transaction; the name, if there is one, is a C string.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        match name.is_null() {
+            true => String::new(),
+            false => super::capture::utf8(CStr::from_ptr(name).to_bytes()).into_owned(),
+        }
+    }
+}
+
 /// Whether the current user owns a database.
 pub(super) fn is_owner(database: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalogs, inside the statement's transaction.

@@ -27,6 +27,8 @@ const START_LIMIT: Micros = 20_000_000;
 
 const MORE_PROCESSES: &str =
     "Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.";
+const FEWER_WORKERS: &str =
+    "Lower audit_algolia.workers, or name fewer databases in audit_algolia.databases. It is tried again every 10 s.";
 
 /// Registers the launcher. Call it while the library is preloaded.
 pub(super) fn register() {
@@ -274,11 +276,9 @@ impl Launcher {
             ledger.enlist(database, number)
         };
         let Some((slot, launch)) = enlisted else {
-            self.slots.tell(
-                "audit_algolia has as many workers as it can keep track of",
-                name,
-                MORE_PROCESSES,
-            );
+            let message = "audit_algolia has as many workers as it can keep track of";
+            note_trouble(database, message, FEWER_WORKERS, now);
+            self.slots.tell(message, name, FEWER_WORKERS);
             return false;
         };
         if start("audit_algolia worker", "audit_algolia_worker_main", argument(slot, launch)) {
@@ -289,6 +289,7 @@ impl Launcher {
             ledger.give_up(slot, launch);
         }
         let message = "audit_algolia could not start a worker: no process slot is free";
+        note_trouble(database, message, MORE_PROCESSES, now);
         self.slots.tell(message, name, MORE_PROCESSES);
         false
     }
@@ -316,6 +317,15 @@ impl Shortage {
 
     fn end_round(&mut self) {
         self.told = std::mem::take(&mut self.met);
+    }
+}
+
+/// Notes why a database has no worker at all; that there could be more is no trouble of its rows.
+fn note_trouble(database: u32, message: &str, hint: &str, now: Micros) {
+    if let Some(mut ledger) = shmem::ledger() {
+        if ledger.running_workers(database) == 0 {
+            ledger.note_trouble(database, &format!("{message}. {hint}"), now);
+        }
     }
 }
 

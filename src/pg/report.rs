@@ -192,6 +192,15 @@ pub(super) fn is_passing(code: PgSqlErrorCode) -> bool {
     passing.into_iter().any(|passing| class(passing) == class(code))
 }
 
+/// What an error is about, in one line: the message and the SQLSTATE.
+pub(super) fn cause(error: &CaughtError) -> String {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic { ereport: report, .. }) = error;
+    let failure = Failure::of(report);
+    format!("{} ({})", failure.message(), failure.sqlstate())
+}
+
 fn of(error: CaughtError) -> Box<Failure> {
     match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Failure::of(&report),

@@ -26,6 +26,7 @@ mod outage;
 mod plans;
 mod private;
 mod processes;
+mod reasons;
 mod recount;
 mod redrive;
 mod refusals;

@@ -100,3 +100,18 @@ fn a_database_is_held_until_the_last_statement_has_ended() {
     ledger.hold(DB, 100);
     assert!(!ledger.is_held(DB, 100), "a statement that never ended is forgotten");
 }
+
+#[test]
+fn why_workers_cannot_work_is_known_until_one_can() {
+    let mut ledger = ledger(1);
+    assert_eq!(ledger.trouble(DB), None);
+    ledger.note_trouble(DB, "no slot", 5);
+    ledger.note_trouble(DB, "permission denied", 7);
+    assert_eq!(ledger.trouble(DB), Some(("permission denied", 7)));
+    assert_eq!(ledger.trouble(DB + 1), None);
+    ledger.forget_trouble(DB);
+    assert_eq!(ledger.trouble(DB), None);
+    ledger.note_trouble(DB, "no slot", 9);
+    ledger.extension_changed(DB);
+    assert_eq!(ledger.trouble(DB), None, "another extension has troubles of its own");
+}

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::stats::{queue_rows, worker_rows, QueueRow, WorkerRow, QUEUE_STATES, WORKER_STATES};
 use crate::metrics::{Exposition, Kind, Label};
+use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 
 #[pg_extern(sql = false)]
@@ -16,23 +17,11 @@ fn metrics() -> Result<String, ErrorReport> {
 
 fn exposition() -> Outcome<String> {
     let (queues, workers) = (queue_rows()?, worker_rows()?);
-    let database = database_name()?;
+    let database = my_name();
     let mut text = Exposition::default();
     queue_families(&mut text, &database, &queues);
     worker_families(&mut text, &database, &workers);
     Ok(text.finish())
-}
-
-fn database_name() -> Outcome<String> {
-    // SAFETY: a look into the catalog for the session's own database, inside a transaction; the name, if there is one,
-    // is a C string.
-    Ok(unsafe {
-        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-        match name.is_null() {
-            true => String::new(),
-            false => crate::pg::capture::utf8(std::ffi::CStr::from_ptr(name).to_bytes()).into_owned(),
-        }
-    })
 }
 
 /// A family that has a number for each row of the statistics.
@@ -154,7 +143,7 @@ const QUEUE: &[Family<QueueRow>] = &[
         name: "audit_algolia_last_error_timestamp_seconds",
         kind: Kind::Gauge,
         unit: "seconds",
-        help: "When the latest batch failed; queue_stats() says why.",
+        help: "When the latest batch, or a worker, failed; queue_stats() says why.",
         value: |row| Value::Time(row.15),
     },
     Family {

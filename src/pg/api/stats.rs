@@ -6,7 +6,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{indices, my_database, now};
-use crate::ledger::{Lane, Ledger, Stage};
+use crate::ledger::{Lane, Ledger, Micros, Stage};
+use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
 use crate::regions::Span;
@@ -77,12 +78,19 @@ struct Seen {
 pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     let (database, now) = (my_database(), now());
     let workers = shmem::ledger().map_or(0, |mut ledger| ledger.running_workers(database));
+    let trouble = shmem::ledger()
+        .and_then(|ledger| ledger.trouble(database).map(|(trouble, at)| (trouble.to_owned(), at)));
     let mut rows = Vec::new();
     for (index, name, paused) in indices()? {
         let seen = shmem::ledger().map(|ledger| see(&ledger, database, index));
         let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
         let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, live: None, history: None });
         let lane = seen.lane;
+        let (last_error, last_error_at) = match (&trouble, lane.last_error.get()) {
+            _ if state == NO_WORKER => no_worker(trouble.as_ref()),
+            (Some((trouble, at)), _) if *at >= lane.last_error_at => (Some(trouble.clone()), *at),
+            (_, error) => (error.map(str::to_owned), lane.last_error_at),
+        };
         // Until the tables have been counted since the server started, the exact number takes a look at them.
         let (queued, dead, repairs) = match lane.counted {
             true => (lane.queued, lane.dead, lane.repairs),
@@ -114,8 +122,8 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
             lane.dead_total,
             lane.delivered_per_second(now),
             timestamp(lane.last_delivered_at),
-            lane.last_error.get().map(str::to_owned),
-            timestamp(lane.last_error_at),
+            last_error,
+            timestamp(last_error_at),
             timestamp(lane.stats_reset),
             repairs.max(0),
             lane.repairs_total,
@@ -136,7 +144,9 @@ fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
 
 /// All that [`state`] can say.
 pub(super) const QUEUE_STATES: [&str; 8] =
-    ["delivering", "idle", "paused", "backing off", "blocked", "not configured", "no worker", "standby"];
+    ["delivering", "idle", "paused", "backing off", "blocked", "not configured", NO_WORKER, "standby"];
+
+const NO_WORKER: &str = "no worker";
 
 /// All that a worker's state can be.
 pub(super) const WORKER_STATES: [&str; 2] = ["delivering", "idle"];
@@ -147,14 +157,33 @@ fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::Timesta
     let is_standby = unsafe { pg_sys::RecoveryInProgress() };
     match lane {
         _ if is_standby => "standby",
-        None => "no worker",
+        None => NO_WORKER,
         _ if !guc::is_configured() => "not configured",
-        _ if workers == 0 => "no worker",
+        _ if workers == 0 => NO_WORKER,
         _ if paused || !guc::is_enabled() => "paused",
         Some(lane) if lane.blocked => "blocked",
         Some(lane) if lane.failures > 0 || lane.retry_at > now => "backing off",
         Some(lane) if lane.queued > 0 || lane.in_flight > 0 => "delivering",
         Some(_) => "idle",
+    }
+}
+
+/// Why no worker serves the database, as far as that is known, and since when.
+fn no_worker(trouble: Option<&(String, Micros)>) -> (Option<String>, Micros) {
+    let name = my_name();
+    let setting = if !shmem::is_preloaded() {
+        Some("audit_algolia is not in shared_preload_libraries. Add it and restart the server.".to_owned())
+    } else if guc::workers() == 0 {
+        Some("audit_algolia.workers is 0. Raise it and reload.".to_owned())
+    } else if !guc::serves(&name) {
+        Some(format!("audit_algolia.databases does not name database \"{name}\". Add it and reload."))
+    } else {
+        None
+    };
+    match (setting, trouble) {
+        (Some(setting), _) => (Some(setting), 0),
+        (None, Some((trouble, at))) => (Some(trouble.clone()), *at),
+        (None, None) => (None, 0),
     }
 }
 

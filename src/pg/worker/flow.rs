@@ -100,6 +100,8 @@ pub(super) struct Flow {
     foreign: Option<String>,
     /// Statistics of tables have not been told since the last transaction.
     untold: bool,
+    /// It has made a round from which the others know that workers can work.
+    is_well: bool,
     /// How soon rows are searched for that nobody knows the whereabouts of.
     search_after_ms: i64,
     dice: fastrand::Rng,
@@ -123,6 +125,7 @@ impl Flow {
             gone: false,
             foreign: None,
             untold: true,
+            is_well: false,
             search_after_ms: SEARCH_AFTER_MS,
             dice: fastrand::Rng::new(),
         }
@@ -154,6 +157,7 @@ impl Flow {
                 shmem::wake(wakes.unwrap_or_default());
             }
             let wake_at = scratch.round(|| self.round(orders.retire));
+            self.tell_whether_well();
             self.rest(wake_at, orders.retire);
         }
     }
@@ -169,6 +173,17 @@ impl Flow {
         };
         self.report_activity();
         wake_at
+    }
+
+    /// Has the reason forgotten why workers could not work, once a round has gone well.
+    fn tell_whether_well(&mut self) {
+        let is_well = self.foreign.is_none() && self.statements.is_some();
+        if is_well && !self.is_well {
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.forget_trouble(self.database);
+            }
+        }
+        self.is_well = is_well;
     }
 
     fn has_nothing_on_its_way(&self) -> bool {

@@ -13,14 +13,16 @@ mod settle;
 mod statements;
 pub(super) mod unused;
 
+use std::cell::Cell;
 use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::connection::connect;
 use super::process::{self, in_transaction};
-use super::{guc, shmem};
+use super::{guc, report, shmem};
 use crate::ledger::{Duty, Exit};
 use flow::Flow;
 pub(super) use settle::storable;
@@ -46,7 +48,8 @@ pub(super) fn argument(slot: usize, launch: u32) -> i64 {
 }
 
 thread_local! {
-    static SLOT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+    static SLOT: Cell<Option<usize>> = const { Cell::new(None) };
+    static NOTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Entry point of a delivery worker.
@@ -63,12 +66,33 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     let Some(database) = report_for_duty(slot, launch) else {
         return;
     };
-    connect(Some(database), SETTINGS);
-    // SAFETY: a guarded function that lives as long as the library. Registered after the connection's own callbacks, hence
-    // called before them: the ledger is tidied while locks work.
-    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
-    if is_served() && is_on_duty(slot) {
-        Flow::new(slot, database).run();
+    let work = || {
+        connect(Some(database), SETTINGS);
+        // SAFETY: a guarded function that lives as long as the library. Registered after the connection's own callbacks,
+        // hence called before them: the ledger is tidied while locks work.
+        unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
+        if is_served() && is_on_duty(slot) {
+            Flow::new(slot, database).run();
+        }
+    };
+    PgTryBuilder::new(AssertUnwindSafe(work))
+        .catch_others(|error| {
+            let why = report::cause(&error);
+            // The error may have left the ledger locked, which is waited for in vain.
+            shmem::let_go();
+            note_trouble(database, &format!("a worker has ended with an error: {why}"));
+            error.rethrow()
+        })
+        .execute();
+}
+
+/// Notes for `queue_stats()` why this worker cannot work; once, for what follows from it says less.
+fn note_trouble(database: u32, trouble: &str) {
+    if !NOTED.replace(true) {
+        if let Some(mut ledger) = shmem::ledger() {
+            // SAFETY: reads the clock.
+            ledger.note_trouble(database, trouble, unsafe { pg_sys::GetCurrentTimestamp() });
+        }
     }
 }
 
@@ -128,6 +152,11 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             _ if process::was_terminated() => Exit::Terminated,
             _ => Exit::Failed,
         };
+        let database = shmem::ledger().and_then(|ledger| ledger.workers.get(slot).map(|me| me.database));
+        if let (Exit::Failed, Some(database)) = (exit, database) {
+            // The server ends the process by itself where it takes an error for fatal.
+            note_trouble(database, "a worker has ended with a fatal error: see the server's log");
+        }
         let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, exit, guc::quarantine(), now));
         shmem::wake(wakes.unwrap_or_default());
         let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));

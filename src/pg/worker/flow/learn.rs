@@ -68,15 +68,20 @@ impl Flow {
             return;
         }
         if let Some(version) = &found {
+            let message = format!(
+                "audit_algolia delivers nothing: the library is version {library}, the extension {version}"
+            );
+            let hint = "Run ALTER EXTENSION audit_algolia UPDATE; if the library is the older one, install the new one \
+                        and restart the server. Rows wait.";
+            if let Some(mut ledger) = shmem::ledger() {
+                ledger.note_trouble(self.database, &format!("{message}. {hint}"), now());
+            }
             ErrorReport::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("audit_algolia delivers nothing: the library is version {library}, the extension {version}"),
+                message,
                 "audit_algolia worker",
             )
-            .set_hint(
-                "Run ALTER EXTENSION audit_algolia UPDATE; if the library is the older one, install the new one and \
-                 restart the server. Rows wait.",
-            )
+            .set_hint(hint)
             .report(PgLogLevel::WARNING);
             self.statements = None;
         }
