@@ -1,16 +1,20 @@
 -- Statement-level triggers of watched tables that do not see all rows they are meant to: rows come into a partition
 -- through its root, and out of an inheritance child through its parent, whose own triggers would see them in addition;
--- and a subscription fires triggers for rows alone.
-select s.id, n.nspname::text, c.relname::text, o.operation, t.tgenabled::text, c.oid
+-- and a subscription fires triggers for rows alone. $1 the tables to be looked at, with their parents.
+select s.id, c.oid, o.operation, t.tgenabled::text
 from audit_algolia.source as s
 cross join lateral pg_catalog.unnest(s.operations) as o (operation)
 join pg_catalog.pg_class as c on c.oid = s.relation
-join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_trigger as t
     on t.tgrelid = c.oid
     and t.tgname = pg_catalog.format('audit_algolia_%s_%s', s.id, o.operation)::pg_catalog.name
     and t.tgtype & 1 = 0
-where o.operation <> 'truncate'
+where s.relation in (
+        select pg_catalog.unnest($1::pg_catalog.oid[])
+        union all
+        select i.inhparent from pg_catalog.pg_inherits as i where i.inhrelid = any ($1)
+    )
+    and o.operation <> 'truncate'
     and (
         c.relispartition
         or t.tgenabled in ('A', 'R')

@@ -1,11 +1,8 @@
--- Forgets the rules of tables that the current statement has dropped, and how far their history has been queued. Their
--- indices stay known, for rows may still be queued.
+-- Forgets the rules of tables that the current statement has dropped, and how far their history has been queued: $1 the
+-- tables. Their indices stay known, for rows may still be queued.
 with gone as (
     delete from audit_algolia.source as s
-    using pg_catalog.pg_event_trigger_dropped_objects() as d
-    where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-        and d.objsubid = 0
-        and d.objid = s.relation
+    where s.relation::pg_catalog.oid = any ($1)
     returning s.id
 )
 delete from audit_algolia.backfill as b

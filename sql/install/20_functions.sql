@@ -232,10 +232,11 @@ create function audit_algolia.configure_index(index_name text)
 comment on function audit_algolia.configure_index(text) is
     'Has a worker give an index the settings that audit_algolia.index_settings() shows. Needs ownership of all tables that deliver to it.';
 
+-- These two are called after other people's statements, most of which concern no watched table. So they begin with nothing
+-- that costs, such as a change of user and settings, which they make themselves once they have something to do.
 create function audit_algolia.follow_partitions()
     returns event_trigger
-    language c security definer
-    set search_path = pg_catalog, pg_temp
+    language c
     as 'MODULE_PATHNAME', 'follow_partitions_wrapper';
 comment on function audit_algolia.follow_partitions() is
     'Event trigger function: gives a watched table that has become a partition, or whose triggers are to fire for a subscription, triggers that see each row.';
@@ -249,8 +250,7 @@ comment on event trigger audit_algolia_follow_partitions is
 
 create function audit_algolia.forget_dropped()
     returns event_trigger
-    language c security definer
-    set search_path = pg_catalog, pg_temp
+    language c
     as 'MODULE_PATHNAME', 'forget_dropped_wrapper';
 comment on function audit_algolia.forget_dropped() is
     'Event trigger function: forgets the rules of watched tables that have been dropped. Their queued rows are still delivered.';

@@ -29,6 +29,11 @@ impl Row {
     }
 }
 
+/// Oids as the argument of a query.
+pub(super) fn oids(tables: &[pg_sys::Oid]) -> (pg_sys::Oid, pg_sys::Datum) {
+    (pg_sys::OIDARRAYOID, tables.to_vec().into_datum().unwrap_or(pg_sys::Datum::null()))
+}
+
 /// Runs a query with arguments, each a type and a value, and `read` on its first row, if there is one.
 pub(super) fn first_row<T>(
     query: &str,

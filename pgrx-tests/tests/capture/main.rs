@@ -6,6 +6,7 @@ mod activity;
 mod changed_queue;
 mod changes;
 mod columns;
+mod ddl;
 mod dump;
 mod encodings;
 mod filters;

@@ -23,7 +23,7 @@ pub(crate) struct Play {
 /// The roles that own and write the watched tables.
 pub(crate) const ROLES: &str = "create role owner login; create role app login";
 
-fn stage() -> &'static Stage {
+pub(crate) fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     // It lives as long as the process; the harness ends its server then.
     STAGE.get_or_init(|| {
@@ -60,6 +60,13 @@ impl Play {
     /// Puts a table under watch, for the index with the test's name; `rules` are further arguments.
     pub(crate) fn watch(&mut self, table: &str, rules: &str) {
         watch(&mut self.admin, table, self.name, rules);
+    }
+
+    /// Another session of the tables' owner.
+    pub(crate) fn another_owner(&self) -> Client {
+        let mut client = self.stage.cluster.client("postgres", "owner");
+        client.batch_execute(&format!("set search_path = {}", self.name)).unwrap();
+        client
     }
 
     /// Has the application run SQL.

@@ -3,50 +3,102 @@
 //! those for rows alone. They get triggers that see each row. Watched tables with another owner. And watched tables that
 //! are no more.
 
+use std::cell::Cell;
+
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, drop_trigger, enable_trigger};
+use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger, name_of};
+use crate::pg::backfill::lock_at_once;
+use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::latest::{all_rows, oids};
+use crate::pg::owner::{as_user, home, Home};
+use crate::pg::partitions::leaves;
+use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
 use crate::rules::Mode;
 
-/// The event trigger's function, called after each statement that can make it necessary.
+/// The event trigger's function, called after each statement that can make it necessary. It runs with the rights of whoever
+/// has executed that, until something of ours is to be looked at.
 #[pg_extern(sql = false)]
-fn follow_partitions() -> Result<(), ErrorReport> {
-    reported(replace_triggers().and_then(|()| renew_rights()))
+fn follow_partitions(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // SAFETY: the function manager's own argument; the statement is the one that is being executed.
+    let concerns = unsafe { ddl::statement(call).is_some_and(|statement| ddl::is_of_interest(statement)) };
+    reported(if concerns { follow() } else { Ok(()) })
+}
+
+fn follow() -> Outcome<()> {
+    let Some(home) = found_home() else { return Ok(()) };
+    let effects = ddl::effects()?;
+    if effects.is_empty() {
+        return Ok(());
+    }
+    as_user(home.owner, || {
+        replace_triggers(&effects)?;
+        cover_leaves(&effects)?;
+        renew_rights(&effects)
+    })
+}
+
+thread_local! {
+    static IS_MISSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
+/// do to their tables must not fail for it.
+fn found_home() -> Option<Home> {
+    let found = home().ok();
+    if found.is_none() && !IS_MISSED.replace(true) {
+        failure(
+            PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+            "the schema audit_algolia is not there, and watched tables are not followed",
+            "If it was renamed: ALTER SCHEMA … RENAME TO audit_algolia. If the extension is not wanted: DROP EXTENSION audit_algolia.",
+        )
+        .warn();
+    }
+    found
 }
 
 /// The event trigger's function, called after each statement that has dropped something.
 #[pg_extern(sql = false)]
 fn forget_dropped() -> Result<(), ErrorReport> {
-    reported(Spi::run(include_str!("../../../sql/forget_dropped.sql")).map_err(Into::into))
+    reported(forget())
+}
+
+fn forget() -> Outcome<()> {
+    let dropped = ddl::dropped_tables()?;
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    let Some(home) = found_home() else { return Ok(()) };
+    as_user(home.owner, || {
+        let query = include_str!("../../../sql/forget_dropped.sql");
+        Ok(Spi::run_with_args(query, &[dropped.into()])?)
+    })
 }
 
 /// A trigger that sees too little.
 struct Blind {
     source: i32,
     relation: pg_sys::Oid,
-    table: String,
     operation: Operation,
     /// As `pg_trigger.tgenabled` has it.
     state: String,
 }
 
 /// Gives new owners the rights that the old ones were given by watch().
-fn renew_rights() -> Outcome<()> {
-    let lacking = Spi::connect(|client| -> Outcome<Vec<(pg_sys::Oid, String, bool)>> {
-        let mut lacking = Vec::new();
-        for row in client.select(include_str!("../../../sql/owners_without_rights.sql"), None, &[])? {
-            if let (Some(relation), Some(owner), Some(partitioned)) = (row.get(1)?, row.get(2)?, row.get(3)?)
-            {
-                lacking.push((relation, owner, partitioned));
-            }
-        }
-        Ok(lacking)
+fn renew_rights(effects: &Effects) -> Outcome<()> {
+    if effects.given.is_empty() {
+        return Ok(());
+    }
+    let query = include_str!("../../../sql/owners_without_rights.sql");
+    let lacking = all_rows(query, &[oids(&effects.given)], |row| {
+        let owner: String = row.get(2)?;
+        Some((row.get::<pg_sys::Oid>(1)?, owner, row.get::<bool>(3)?))
     })?;
-    for (relation, owner, partitioned) in lacking {
+    for (relation, owner, partitioned) in lacking.into_iter().flatten() {
         if partitioned || is_hypertable(relation)? {
             allow_triggers(&owner, !partitioned)?;
         }
@@ -54,57 +106,65 @@ fn renew_rights() -> Outcome<()> {
     Ok(())
 }
 
-fn replace_triggers() -> Outcome<()> {
-    let blind = Spi::connect(|client| -> Outcome<Vec<Blind>> {
-        let mut blind = Vec::new();
-        for row in client.select(include_str!("../../../sql/find_blind_triggers.sql"), None, &[])? {
-            let (id, operation) = (row.get(1)?, row.get::<String>(4)?);
-            let columns = (id, row.get(2)?, row.get(3)?, operation, row.get(5)?, row.get(6)?);
-            if let (Some(source), Some(schema), Some(name), Some(operation), Some(state), Some(relation)) =
-                columns
-            {
-                let (schema, name): (String, String) = (schema, name);
-                let table = spi::quote_qualified_identifier(schema, name);
-                blind.extend(Operation::of(&operation).map(|operation| Blind {
-                    source,
-                    relation,
-                    table,
-                    operation,
-                    state,
-                }));
-            }
-        }
-        Ok(blind)
+fn replace_triggers(effects: &Effects) -> Outcome<()> {
+    let tables: Vec<pg_sys::Oid> = effects.came.iter().chain(&effects.always).copied().collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let query = include_str!("../../../sql/find_blind_triggers.sql");
+    let blind = all_rows(query, &[oids(&tables)], |row| {
+        Some(Blind {
+            source: row.get(1)?,
+            relation: row.get(2)?,
+            operation: Operation::of(&row.get::<String>(3)?)?,
+            state: row.get(4)?,
+        })
     })?;
-    for Blind { source, relation, table, operation, state } in blind {
+    for Blind { source, relation, operation, state } in blind.into_iter().flatten() {
         // One that was watched before it became a hypertable. This may be a writer's session, whose insertion has made a
         // chunk: let capture() tell what to do.
         if is_hypertable(relation)? {
             continue;
         }
-        drop_trigger(&table, source, operation)?;
-        // Triggers for rows are all that a mirrored table has.
-        create_trigger(&table, source, Mode::Append, operation, true)?;
-        enable_trigger(&table, source, operation, &state)?;
+        if let Some(table) = locked(relation)? {
+            // Triggers for rows are all that a mirrored table has.
+            create_trigger(&table, source, Mode::Append, operation, true)?;
+            enable_trigger(&table, source, operation, &state)?;
+        }
     }
-    cover_leaves()
+    Ok(())
 }
 
 /// New partitions of mirrored tables have to tell of their rows before they are emptied.
-fn cover_leaves() -> Outcome<()> {
-    let deaf = Spi::connect(|client| -> Outcome<Vec<(i32, String)>> {
-        let mut deaf = Vec::new();
-        for row in client.select(include_str!("../../../sql/find_deaf_leaves.sql"), None, &[])? {
-            if let (Some(source), Some(schema), Some(name)) =
-                (row.get(1)?, row.get::<String>(2)?, row.get::<String>(3)?)
-            {
-                deaf.push((source, spi::quote_qualified_identifier(schema, name)));
+fn cover_leaves(effects: &Effects) -> Outcome<()> {
+    if effects.came.is_empty() {
+        return Ok(());
+    }
+    let mirrored = ddl::watched_above(&effects.came)?.into_iter().filter(|above| above.mode == Mode::Mirror);
+    for above in mirrored {
+        for leaf in leaves(above.member)?.into_iter().filter(|leaf| *leaf != above.watched) {
+            if let Some(table) = locked(leaf)? {
+                create_leaf_trigger(&table, above.source)?;
             }
         }
-        Ok(deaf)
-    })?;
-    for (source, leaf) in deaf {
-        create_leaf_trigger(&leaf, source)?;
     }
     Ok(())
+}
+
+/// The quoted name of a table that is to be given a trigger, locked for that. A partition that has come is locked by the
+/// statement that has made it one; but others may write to a table that only gets a child. They are not waited for, since
+/// they may be waiting for what the statement has locked; then it is said that the table lacks a trigger, and `sources`
+/// shows it.
+fn locked(relation: pg_sys::Oid) -> Outcome<Option<String>> {
+    let is_locked = lock_at_once(relation, pg_sys::ShareRowExclusiveLock);
+    let name = name_of(relation)?;
+    if let (false, Some(name)) = (is_locked, &name) {
+        failure(
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            format!("table {name} is in use and keeps triggers that do not fit its place among other tables"),
+            "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again: until then changes made through its parent or children are captured wrongly.",
+        )
+        .warn();
+    }
+    Ok(name.filter(|_| is_locked))
 }

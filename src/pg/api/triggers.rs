@@ -3,8 +3,10 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{first_row, Table};
+use super::Table;
 use crate::pg::capture::LEAF;
+use crate::pg::latest::{first_row, oids};
+use crate::pg::partitions;
 use crate::pg::report::{failure, Outcome};
 use crate::record::Operation;
 use crate::rules::Mode;
@@ -36,7 +38,7 @@ pub(super) fn create_trigger(
         Operation::Delete => "referencing old table as audit_algolia_old for each statement",
     };
     Spi::run(&format!(
-        "create trigger {} {time} {} on {table} {level} execute function audit_algolia.capture('{id}')",
+        "create or replace trigger {} {time} {} on {table} {level} execute function audit_algolia.capture('{id}')",
         trigger_name(id, operation),
         operation.word(),
     ))?;
@@ -47,7 +49,7 @@ pub(super) fn create_trigger(
 /// may outlive the watch over its table, or its table's being a partition.
 pub(super) fn create_leaf_trigger(leaf: &str, id: i32) -> Outcome<()> {
     Spi::run(&format!(
-        "create trigger {} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')",
+        "create or replace trigger {} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')",
         trigger_name(id, Operation::Truncate),
     ))?;
     Ok(())
@@ -55,15 +57,19 @@ pub(super) fn create_leaf_trigger(leaf: &str, id: i32) -> Outcome<()> {
 
 /// The partitions of a table that have rows of their own, by their quoted names.
 fn leaves(table: &Table) -> Outcome<Vec<String>> {
-    Spi::connect(|client| {
-        let mut leaves = Vec::new();
-        for row in client.select(include_str!("../../../sql/find_leaves.sql"), None, &[table.oid.into()])? {
-            if let (Some(schema), Some(name)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
-                leaves.push(spi::quote_qualified_identifier(schema, name));
-            }
-        }
-        Ok(leaves)
-    })
+    let leaves = partitions::leaves(table.oid)?.into_iter().filter(|leaf| *leaf != table.oid);
+    let names = leaves.map(name_of).collect::<Outcome<Vec<_>>>()?;
+    Ok(names.into_iter().flatten().collect())
+}
+
+/// The quoted name of a table; nothing when there is none any more.
+pub(super) fn name_of(table: pg_sys::Oid) -> Outcome<Option<String>> {
+    let arguments = [(pg_sys::OIDOID, table.into())];
+    let name = first_row(include_str!("../../../sql/name_of_table.sql"), &arguments, |row| {
+        let (schema, name): (Option<String>, Option<String>) = (row.get(1), row.get(2));
+        Ok(schema.zip(name).map(|(schema, name)| spi::quote_qualified_identifier(schema, name)))
+    })?;
+    Ok(name.flatten())
 }
 
 /// Takes the triggers of a source off the partitions of its table.
@@ -122,9 +128,10 @@ impl Table {
     /// What a subscription applies fires only triggers that are told so. We do not tell them by ourselves: the table may
     /// be watched on the publisher.
     fn warn_of_subscription(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
-        let oid = [(pg_sys::OIDOID, self.oid.into())];
-        let is_subscribed =
-            first_row(include_str!("../../../sql/is_subscribed.sql"), &oid, |row| Ok(row.get(1)))?;
+        let members: Vec<pg_sys::Oid> =
+            partitions::members(self.oid)?.iter().map(|member| member.oid).collect();
+        let query = include_str!("../../../sql/is_subscribed.sql");
+        let is_subscribed = first_row(query, &[oids(&members)], |row| Ok(row.get(1)))?;
         if is_subscribed.flatten().unwrap_or_default() {
             let always: Vec<String> = operations
                 .iter()

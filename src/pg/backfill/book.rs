@@ -27,7 +27,7 @@ pub(super) struct Task {
 
 /// Locks a table until the transaction ends, if that needs no waiting. No transaction of ours waits for a table: whoever
 /// drops the extension locks its tables, and those with its triggers, in an order of their own.
-pub(super) fn lock_at_once(table: pg_sys::Oid, mode: u32) -> bool {
+pub(in crate::pg) fn lock_at_once(table: pg_sys::Oid, mode: u32) -> bool {
     // SAFETY: a lock on an oid, whether or not there is such a table; it is looked up anew afterwards.
     table != pg_sys::InvalidOid && unsafe { pg_sys::ConditionalLockRelationOid(table, mode as i32) }
 }

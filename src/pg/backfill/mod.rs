@@ -27,6 +27,7 @@ use crew::Crew;
 use repair::Repairs;
 use step::now;
 
+pub(super) use book::lock_at_once;
 pub(super) use seam::{take, this_transaction, Own};
 pub(super) use tree::lock_against_writers;
 

@@ -1,10 +1,10 @@
 //! Taking the seam: which rows are history, by the transactions that are over at this moment.
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use crate::backfill::Seam;
-use crate::pg::hypertables::is_hypertable;
+use crate::pg::latest::{all_rows, oids};
+use crate::pg::partitions::leaves;
 use crate::pg::report::Outcome;
 
 /// What the current transaction itself has to do with the rows.
@@ -83,17 +83,10 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<S
 
 /// The table or its partitions or chunks, with their files.
 fn files_of(table: pg_sys::Oid) -> Outcome<Vec<(u32, u32)>> {
-    let arguments = [table.into(), is_hypertable(table)?.into()];
-    Spi::connect_mut(|client| {
-        let mut files = Vec::new();
-        // Not a read-only query: it is to see what this transaction has done.
-        for row in client.update(include_str!("../../../sql/files_of.sql"), None, &arguments)? {
-            if let (Some(oid), Some(file)) = (row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?) {
-                files.push((oid.to_u32(), file.to_u32()));
-            }
-        }
-        Ok(files)
-    })
+    let found = all_rows(include_str!("../../../sql/files_of.sql"), &[oids(&leaves(table)?)], |row| {
+        Some((row.get::<pg_sys::Oid>(1)?.to_u32(), row.get::<pg_sys::Oid>(2)?.to_u32()))
+    })?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Whether the current transaction may have written rows to a table: it has locked it as writers do, or has made it and

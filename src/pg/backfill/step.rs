@@ -13,13 +13,14 @@ use pgrx::prelude::*;
 use super::book::{self, lock_at_once, lock_queue, Book, Task};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
 use super::seam::{cluster, next_transaction, take, Own};
-use super::tree::{partitions, renew};
+use super::tree::renew;
 use super::walk::{table_is_gone, Pass, Query, Walk};
 use crate::backfill::{Seam, Verdict};
 use crate::ledger::Micros;
 use crate::pg::capture::{columns, History, Written};
 use crate::pg::failpoint;
 use crate::pg::owner::{as_user, home, set_output_aside};
+use crate::pg::partitions::partitions;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 

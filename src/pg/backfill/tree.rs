@@ -4,23 +4,9 @@
 //! sent they tell of all: a row that such an update has moved could evade the walk.
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
-use crate::pg::hypertables::is_hypertable;
+use crate::pg::partitions::partitions;
 use crate::pg::report::Outcome;
-
-/// The partitions, or chunks, of a table. To be asked with the rights of the extension's owner.
-pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
-    let has_chunks = is_hypertable(table)?;
-    Spi::connect_mut(|client| {
-        let mut partitions = Vec::new();
-        let query = include_str!("../../../sql/partition_tree.sql");
-        for row in client.update(query, None, &[table.into(), has_chunks.into()])? {
-            partitions.extend(row.get::<pg_sys::Oid>(1)?);
-        }
-        Ok(partitions)
-    })
-}
 
 /// Waits until nobody writes to a table, and keeps it so until the transaction ends, as `watch` does. What is committed
 /// then is known to whoever writes afterwards.

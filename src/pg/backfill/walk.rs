@@ -10,6 +10,8 @@ mod describe;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::pg::latest::first_row;
+use crate::pg::partitions::leaves;
 use crate::pg::report::Outcome;
 
 pub(super) use describe::{by_key, table_is_gone};
@@ -53,7 +55,6 @@ impl Pass {
 /// How a table is read.
 pub(super) struct Walk {
     table: pg_sys::Oid,
-    has_chunks: bool,
     /// What to select from.
     from: String,
     /// The passes, one after the other.
@@ -216,22 +217,16 @@ impl Walk {
     }
 
     fn leaf_from(&self, leaf: Option<u32>) -> Outcome<Option<Stretch>> {
-        let leaf = leaf.map(pg_sys::Oid::from);
-        Spi::connect(|client| {
-            let query = include_str!("../../../sql/leaf_blocks.sql");
-            let arguments = [self.table.into(), leaf.into(), self.has_chunks.into()];
-            let rows = client.select(query, Some(1), &arguments)?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            let row = rows.first();
-            let oid = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
-            let name = spi::quote_qualified_identifier(
-                row.get::<String>(2)?.unwrap_or_default(),
-                row.get::<String>(3)?.unwrap_or_default(),
-            );
-            let file = row.get::<pg_sys::Oid>(4)?.unwrap_or(pg_sys::InvalidOid);
-            Ok(Some((oid.to_u32(), name, file.to_u32().to_string(), row.get::<i64>(5)?.unwrap_or_default())))
+        // Those made last come first.
+        let wanted =
+            leaves(self.table)?.into_iter().filter(|oid| leaf.is_none_or(|leaf| oid.to_u32() <= leaf));
+        let Some(oid) = wanted.max_by_key(|oid| oid.to_u32()) else { return Ok(None) };
+        let query = include_str!("../../../sql/blocks_of.sql");
+        first_row(query, &[(pg_sys::OIDOID, oid.into())], |row| {
+            let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
+            let file: pg_sys::Oid = row.get(3).unwrap_or(pg_sys::InvalidOid);
+            let name = spi::quote_qualified_identifier(text(1), text(2));
+            Ok((oid.to_u32(), name, file.to_u32().to_string(), row.get(4).unwrap_or_default()))
         })
     }
 

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{Column, Pass, Walk};
-use crate::pg::hypertables::{is_hypertable, only};
+use crate::pg::hypertables::only;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::rules::Mode;
@@ -75,7 +75,6 @@ impl Walk {
             rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name))).collect();
         Ok(Walk {
             table: rules.relation,
-            has_chunks: is_hypertable(rules.relation)?,
             from: format!("{}{name}", only(rules.relation, is_partitioned)?),
             passes,
             time,

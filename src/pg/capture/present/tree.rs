@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::pg::latest::all_rows;
+use crate::pg::partitions::{self, Member};
 use crate::pg::report::Outcome;
 
 /// The watched table.
@@ -16,7 +16,7 @@ impl Tree {
     /// The tables with rows, as of this moment.
     pub(super) fn leaves(self) -> Outcome<Vec<pg_sys::Oid>> {
         match self.is_partitioned {
-            true => self.find(include_str!("../../../../sql/find_leaf_oids.sql")),
+            true => partitions::leaves(self.table),
             false => Ok(vec![self.table]),
         }
     }
@@ -28,8 +28,8 @@ impl Tree {
         if !self.is_partitioned {
             return Ok(true);
         }
-        let parents = self.find(include_str!("../../../../sql/find_parent_oids.sql"))?;
-        Ok(parents.into_iter().all(|parent| {
+        let parents = partitions::members(self.table)?.into_iter().filter(Member::is_partitioned);
+        Ok(parents.map(|parent| parent.oid).all(|parent| {
             let lock = pg_sys::ShareUpdateExclusiveLock as i32;
             // SAFETY: a lock by oid can be taken on whatever there is, or is not; it is given back at once.
             unsafe {
@@ -40,11 +40,5 @@ impl Tree {
                 is_free
             }
         }))
-    }
-
-    fn find(self, query: &str) -> Outcome<Vec<pg_sys::Oid>> {
-        let arguments = [(pg_sys::REGCLASSOID, self.table.into())];
-        let found = all_rows(query, &arguments, |row| row.get(1))?;
-        Ok(found.into_iter().flatten().collect())
     }
 }

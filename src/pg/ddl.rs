@@ -1,0 +1,201 @@
+//! What a statement that defines tables has done to the trees that tables are in, and which watched tables that concerns.
+//!
+//! Such statements are other people's, mostly about tables that nobody watches. So nothing here takes a lock on a table,
+//! and a statement that can concern no watched table is told by its own words, before any catalog is read.
+
+use pgrx::pg_sys;
+
+use super::filter::cells;
+use super::latest::{all_rows, oids};
+use super::report::Outcome;
+use crate::rules::Mode;
+
+/// What one statement has done.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Tables that have become partitions, or children, of others.
+    pub(super) came: Vec<pg_sys::Oid>,
+    /// Tables that are no partitions or children of a table any more, and that table.
+    pub(super) left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
+    /// Tables with another owner.
+    pub(super) given: Vec<pg_sys::Oid>,
+    /// Tables of which a trigger is to fire for a subscription, too.
+    pub(super) always: Vec<pg_sys::Oid>,
+}
+
+impl Effects {
+    pub(super) fn is_empty(&self) -> bool {
+        self.came.is_empty() && self.left.is_empty() && self.given.is_empty() && self.always.is_empty()
+    }
+}
+
+/// A source, and the table that was asked about: the watched one, or one below it.
+pub(super) struct Above {
+    pub(super) member: pg_sys::Oid,
+    pub(super) source: i32,
+    pub(super) watched: pg_sys::Oid,
+    pub(super) mode: Mode,
+}
+
+/// The statement that an event trigger's function is called for; nothing when it is called by somebody else.
+///
+/// # Safety
+/// `call` is what the function manager passes to a function.
+pub(super) unsafe fn statement(call: pg_sys::FunctionCallInfo) -> Option<*mut pg_sys::Node> {
+    // SAFETY: by the caller's word; the call of an event trigger is told by its context node.
+    unsafe {
+        let context = (*call).context.cast::<pg_sys::EventTriggerData>().as_ref()?;
+        (context.type_ == pg_sys::NodeTag::T_EventTriggerData).then_some(context.parsetree)
+    }
+}
+
+/// Whether a statement can have put a table into a tree or taken it out of one, or can have done anything else of which
+/// [`effects`] tells.
+///
+/// # Safety
+/// `node` is a valid statement or null.
+pub(super) unsafe fn is_of_interest(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: each cast follows the node's own tag. The statement of a foreign table begins with that of a table.
+    unsafe {
+        let Some(tag) = node.as_ref().map(|node| node.type_) else { return false };
+        match tag {
+            pg_sys::NodeTag::T_CreateStmt | pg_sys::NodeTag::T_CreateForeignTableStmt => {
+                !cells((*node.cast::<pg_sys::CreateStmt>()).inhRelations).is_empty()
+            }
+            pg_sys::NodeTag::T_AlterTableStmt => cells((*node.cast::<pg_sys::AlterTableStmt>()).cmds)
+                .iter()
+                .any(|cell| Part::of(cell.ptr_value.cast()).is_some()),
+            pg_sys::NodeTag::T_CreateSchemaStmt => {
+                !cells((*node.cast::<pg_sys::CreateSchemaStmt>()).schemaElts).is_empty()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A part of ALTER TABLE that is of interest, and the other table it names.
+enum Part {
+    Attach(*mut pg_sys::RangeVar),
+    Detach(*mut pg_sys::RangeVar),
+    Inherit,
+    Disinherit(*mut pg_sys::RangeVar),
+    Give,
+    Always,
+}
+
+impl Part {
+    /// # Safety
+    /// `node` is a part of ALTER TABLE, or null.
+    unsafe fn of(node: *mut pg_sys::Node) -> Option<Part> {
+        use pg_sys::AlterTableType as Kind;
+        // SAFETY: by the caller's word, the tag is looked at first; what a part is about has the type its kind says.
+        unsafe {
+            if node.as_ref()?.type_ != pg_sys::NodeTag::T_AlterTableCmd {
+                return None;
+            }
+            let part = &*node.cast::<pg_sys::AlterTableCmd>();
+            let partition = |part: &pg_sys::AlterTableCmd| (*part.def.cast::<pg_sys::PartitionCmd>()).name;
+            match part.subtype {
+                Kind::AT_AttachPartition => Some(Part::Attach(partition(part))),
+                Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
+                    Some(Part::Detach(partition(part)))
+                }
+                Kind::AT_AddInherit => Some(Part::Inherit),
+                Kind::AT_DropInherit => Some(Part::Disinherit(part.def.cast())),
+                Kind::AT_ChangeOwner => Some(Part::Give),
+                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => Some(Part::Always),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// The table that a statement has named, which it has found by the same name a moment ago.
+///
+/// # Safety
+/// `name` is a valid node.
+unsafe fn found(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's word; a look-up that locks nothing, and answers with no table if there is none.
+    let oid = unsafe {
+        pg_sys::RangeVarGetRelidExtended(
+            name,
+            pg_sys::NoLock as i32,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        )
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// What the statement has done that the event trigger at its end is called for. To be asked by its function alone.
+pub(super) fn effects() -> Outcome<Effects> {
+    let mut effects = Effects::default();
+    let commands = all_rows(include_str!("../../sql/ddl_commands.sql"), &[], |row| row.get(1))?;
+    for command in commands.into_iter().flatten() {
+        let command: pg_sys::Datum = command;
+        // SAFETY: the server hands out pointers to the commands it has collected, which live until the statement ends.
+        if let Some(command) = unsafe { command.cast_mut_ptr::<pg_sys::CollectedCommand>().as_ref() } {
+            // SAFETY: as above.
+            unsafe { effects.add(command) };
+        }
+    }
+    Ok(effects)
+}
+
+impl Effects {
+    /// # Safety
+    /// The server has collected the command.
+    unsafe fn add(&mut self, command: &pg_sys::CollectedCommand) {
+        // SAFETY: by the caller's word; the variant is told by the command's type.
+        unsafe {
+            match command.type_ {
+                pg_sys::CollectedCommandType::SCT_Simple if is_of_interest(command.parsetree) => {
+                    self.came.push(command.d.simple.address.objectId);
+                }
+                pg_sys::CollectedCommandType::SCT_AlterTable => {
+                    let altered = command.d.alterTable;
+                    for cell in cells(altered.subcmds) {
+                        let part = (*cell.ptr_value.cast::<pg_sys::CollectedATSubcmd>()).parsetree;
+                        let table = altered.objectId;
+                        match Part::of(part) {
+                            Some(Part::Attach(partition)) => self.came.extend(found(partition)),
+                            Some(Part::Detach(partition)) => {
+                                self.left.extend(found(partition).map(|partition| (partition, table)));
+                            }
+                            Some(Part::Inherit) => self.came.push(table),
+                            Some(Part::Disinherit(parent)) => {
+                                self.left.extend(found(parent).map(|parent| (table, parent)));
+                            }
+                            Some(Part::Give) => self.given.push(table),
+                            Some(Part::Always) => self.always.push(table),
+                            None => (),
+                        }
+                    }
+                }
+                _ => (),
+            }
+        }
+    }
+}
+
+/// The sources of tables, and of those that they are partitions or children of, on whatever level. To be asked with the
+/// rights of the extension's owner.
+pub(super) fn watched_above(tables: &[pg_sys::Oid]) -> Outcome<Vec<Above>> {
+    let found = all_rows(include_str!("../../sql/watched_above.sql"), &[oids(tables)], |row| {
+        Some(Above {
+            member: row.get(1)?,
+            source: row.get(2)?,
+            watched: row.get(3)?,
+            mode: row.get::<String>(4).and_then(|word| Mode::of(&word))?,
+        })
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The tables that the statement has dropped which the event trigger is called for. To be asked by its function alone.
+/// Temporary ones nobody watches.
+pub(super) fn dropped_tables() -> Outcome<Vec<pg_sys::Oid>> {
+    let found = all_rows(include_str!("../../sql/dropped_tables.sql"), &[], |row| row.get(1))?;
+    Ok(found.into_iter().flatten().collect())
+}

@@ -1,0 +1,49 @@
+//! A table with its partitions or chunks, as the catalogs have them at this moment.
+//!
+//! `pg_partition_tree()` would lock all of them until the transaction ends. Nothing here locks any: whoever needs a lock
+//! takes it one table at a time, if need be only where it is free, and looks the table up again.
+
+use pgrx::pg_sys;
+
+use super::hypertables::is_hypertable;
+use super::latest::all_rows;
+use super::report::Outcome;
+
+/// A table, or one of its partitions or chunks, on whatever level.
+#[derive(Clone, Copy)]
+pub(super) struct Member {
+    pub(super) oid: pg_sys::Oid,
+    kind: i8,
+}
+
+impl Member {
+    /// It has rows of its own, in this server.
+    pub(super) fn has_rows(&self) -> bool {
+        self.kind == pg_sys::RELKIND_RELATION as i8
+    }
+
+    /// It has partitions in place of rows.
+    pub(super) fn is_partitioned(&self) -> bool {
+        self.kind == pg_sys::RELKIND_PARTITIONED_TABLE as i8
+    }
+}
+
+/// The table and all that is below it. To be asked with the rights of the extension's owner.
+pub(super) fn members(table: pg_sys::Oid) -> Outcome<Vec<Member>> {
+    let has_chunks = is_hypertable(table)?;
+    let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::BOOLOID, has_chunks.into())];
+    let found = all_rows(include_str!("../../sql/members.sql"), &arguments, |row| {
+        Some(Member { oid: row.get(1)?, kind: row.get(2)? })
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Those of them that have rows: the table itself, or its partitions or chunks.
+pub(super) fn leaves(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
+    Ok(members(table)?.into_iter().filter(Member::has_rows).map(|member| member.oid).collect())
+}
+
+/// Partitions or chunks, on all levels.
+pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
+    Ok(members(table)?.into_iter().map(|member| member.oid).filter(|oid| *oid != table).collect())
+}
