@@ -6,7 +6,7 @@
 use pgrx::pg_sys;
 
 use super::filter::cells;
-use super::latest::{all_rows, oids};
+use super::latest::{all_rows, oids, Kept};
 use super::report::Outcome;
 use crate::rules::Mode;
 
@@ -193,9 +193,12 @@ pub(super) fn watched_above(tables: &[pg_sys::Oid]) -> Outcome<Vec<Above>> {
     Ok(found.into_iter().flatten().collect())
 }
 
+thread_local! {
+    static DROPPED: Kept = const { Kept::new(include_str!("../../sql/dropped_tables.sql")) };
+}
+
 /// The tables that the statement has dropped which the event trigger is called for. To be asked by its function alone.
 /// Temporary ones nobody watches.
-pub(super) fn dropped_tables() -> Outcome<Vec<pg_sys::Oid>> {
-    let found = all_rows(include_str!("../../sql/dropped_tables.sql"), &[], |row| row.get(1))?;
-    Ok(found.into_iter().flatten().collect())
+pub(super) fn dropped_tables() -> Vec<pg_sys::Oid> {
+    DROPPED.with(|query| query.all_rows(|row| row.get(1))).into_iter().flatten().collect()
 }

@@ -3,6 +3,7 @@
 //! Triggers are found in catalogs that are always read as they are now. What belongs to a trigger has to be read
 //! likewise: under the snapshot of an older REPEATABLE READ transaction it may not be there yet.
 
+use std::cell::Cell;
 use std::ffi::CString;
 
 use pgrx::pg_sys;
@@ -134,4 +135,39 @@ pub(super) fn all_rows<T>(
     while more(&mut all, &mut read)?.is_some() {}
     cursor.close();
     Ok(all)
+}
+
+/// A query without arguments that is planned once per session, for what is asked often and must cost next to nothing.
+pub(super) struct Kept {
+    query: &'static str,
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+impl Kept {
+    pub(super) const fn new(query: &'static str) -> Kept {
+        Kept { query, plan: Cell::new(std::ptr::null_mut()) }
+    }
+
+    /// All rows of its result, which is known to be small.
+    pub(super) fn all_rows<T>(&self, mut read: impl FnMut(&Row) -> T) -> Vec<T> {
+        // SAFETY: SPI is connected; the plan was kept for the rest of the session. As a read-only query it uses the
+        // snapshot pushed here, which an error pops, too.
+        Spi::connect(|_| unsafe {
+            if self.plan.get().is_null() {
+                let query = CString::new(self.query).unwrap_or_default();
+                let plan = pg_sys::SPI_prepare(query.as_ptr(), 0, std::ptr::null_mut());
+                pg_sys::SPI_keepplan(plan);
+                self.plan.set(plan);
+            }
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            pg_sys::SPI_execute_plan(self.plan.get(), std::ptr::null_mut(), std::ptr::null(), true, 0);
+            pg_sys::PopActiveSnapshot();
+            let (found, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+            let tuples = match count {
+                0 => &[],
+                _ => std::slice::from_raw_parts(found.vals, count),
+            };
+            tuples.iter().map(|tuple| read(&Row { tuple: *tuple, descriptor: found.tupdesc })).collect()
+        })
+    }
 }

@@ -68,7 +68,7 @@ fn forget_dropped() -> Result<(), ErrorReport> {
 }
 
 fn forget() -> Outcome<()> {
-    let dropped = ddl::dropped_tables()?;
+    let dropped = ddl::dropped_tables();
     if dropped.is_empty() {
         return Ok(());
     }
