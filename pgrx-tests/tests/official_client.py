@@ -13,7 +13,7 @@ client = SearchClientSync.create_with_config(config)
 INDEX = "official audit/log"
 
 response = client.set_settings(
-    INDEX, {"attributesForFaceting": ["action", "filterOnly(team)"], "customRanking": ["desc(ts)"]}
+    INDEX, {"attributesForFaceting": ["searchable(action)", "filterOnly(team)"], "customRanking": ["desc(ts)"]}
 )
 client.wait_for_task(INDEX, response.task_id)
 assert client.get_settings(INDEX).custom_ranking == ["desc(ts)"]
@@ -50,6 +50,13 @@ assert found.facets == {"action": {"login": 10, "delete": 10}}, found.facets
 
 several = client.search({"requests": [{"indexName": INDEX, "query": "logout"}, {"indexName": INDEX, "hitsPerPage": 0}]})
 assert [one.actual_instance.nb_hits for one in several.results] == [1, 30], several
+
+values = client.search_for_facet_values(INDEX, "action", {"facetQuery": "log", "maxFacetHits": 5})
+assert [(one.value, one.count) for one in values.facet_hits] == [("login", 14), ("logout", 1)], values
+values = client.search({"requests": [{"indexName": INDEX, "type": "facet", "facet": "action", "facetQuery": "del"}]})
+assert values.results[0].actual_instance.facet_hits[0].highlighted == "<em>del</em>ete", values
+marked = client.search_single_index(INDEX, {"query": "logout"}).hits[0]
+assert marked.highlight_result["action"].actual_instance.value == "<em>logout</em>", marked
 
 objects = client.get_objects(
     {"requests": [{"indexName": INDEX, "objectID": "r/0"}, {"indexName": INDEX, "objectID": "none"}]}

@@ -114,7 +114,8 @@ fn facets_count_what_was_declared_for_it() {
     let standin = start(StandinConfig::default());
     let client = Client::of(&standin);
     catalogue(&client);
-    let ask = json!({"facets": ["*"], "hitsPerPage": 2, "page": 1, "attributesToRetrieve": ["n", "secret"]});
+    let ask = json!({"facets": ["*"], "hitsPerPage": 2, "page": 1, "attributesToRetrieve": ["n", "secret"],
+        "attributesToHighlight": []});
     let answer = client.post("/1/indexes/t/query", &ask).json;
     assert_eq!(answer["facets"]["action"], json!({"delete": 6, "log in": 4}));
     assert_eq!(answer["facets"]["actor.id"], json!({"U0": 5, "U1": 5}));

@@ -4,15 +4,18 @@
 //! Each line of its input is a command: `count INDEX` is answered with the number of accepted operations,
 //! `times INDEX` with their number and then a line `HASH MICROSECONDS` for each (with `--light-times`),
 //! `latency MILLISECONDS` and `reset` with `ok`.
+//!
+//! `--key` may be given several times. `--key KEY` may do everything, `--key KEY:search,browse` what is listed, and
+//! `--key KEY:search:audit_*` that on some indices. Secured keys can be made from each that may not write.
 
 use std::io::{self, BufRead, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, ALL_ACLS};
+use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig};
 
-const USAGE: &str = "usage: standin [--port N] [--hosts N] [--app ID] [--key KEY] [--latency-ms N] \
-                     [--indexing-delay-ms N] [--light] [--light-times] [--detached]";
+const USAGE: &str = "usage: standin [--port N] [--hosts N] [--app ID] [--key KEY[:ACL,…[:INDEX,…]]]… \
+                     [--latency-ms N] [--indexing-delay-ms N] [--light] [--light-times] [--detached]";
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
@@ -31,7 +34,7 @@ fn fail(message: &str) -> ExitCode {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(StandinConfig, bool), String> {
     let mut config = StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() };
-    let mut detached = false;
+    let (mut detached, mut keys) = (false, Vec::new());
     while let Some(option) = arguments.next() {
         match option.as_str() {
             "--light" => {
@@ -57,11 +60,14 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(StandinConfig, 
             }
             "--hosts" => config.hosts = number()? as usize,
             "--app" => config.app_id = value,
-            "--key" => config.keys = vec![ApiKey::new(&value, &ALL_ACLS)],
+            "--key" => keys.push(ApiKey::parse(&value)?),
             "--latency-ms" => config.latency = Duration::from_millis(number()?),
             "--indexing-delay-ms" => config.indexing_delay = Duration::from_millis(number()?),
             _ => return Err(format!("unknown option {option}")),
         }
+    }
+    if !keys.is_empty() {
+        config.keys = keys;
     }
     Ok((config, detached))
 }

@@ -21,6 +21,23 @@ pub const ALL_ACLS: [&str; 10] = [
     "seeUnretrievableAttributes",
 ];
 
+/// The permissions of Algolia's that are for other services than the stand-in's.
+const OTHER_ACLS: [&str; 13] = [
+    "analytics",
+    "inference",
+    "personalization",
+    "recommendation",
+    "usage",
+    "nluWriteProject",
+    "nluReadProject",
+    "nluWriteEntity",
+    "nluReadEntity",
+    "nluWriteIntent",
+    "nluReadIntent",
+    "nluPrediction",
+    "nluReadAnswers",
+];
+
 /// One API key.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
@@ -39,6 +56,22 @@ impl ApiKey {
     pub fn new(key: &str, acl: &[&str]) -> Self {
         let acl = acl.iter().map(|name| (*name).to_owned()).collect();
         ApiKey { key: key.to_owned(), acl, indexes: Vec::new(), max_hits: None }
+    }
+
+    /// A key as a command line has it: `KEY` may do everything, `KEY:ACL,…` some things, `KEY:ACL,…:PATTERN,…` those on some
+    /// indices.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = text.splitn(3, ':');
+        let key = parts.next().unwrap_or_default();
+        if key.is_empty() {
+            return Err("a key must not be empty".to_owned());
+        }
+        let acl: Vec<&str> = parts.next().map_or(ALL_ACLS.to_vec(), |list| list.split(',').collect());
+        if let Some(unknown) = acl.iter().find(|acl| !ALL_ACLS.contains(acl) && !OTHER_ACLS.contains(acl)) {
+            return Err(format!("\"{unknown}\" is no right of a key; there are {}", ALL_ACLS.join(", ")));
+        }
+        let patterns: Vec<&str> = parts.next().map_or(Vec::new(), |list| list.split(',').collect());
+        Ok(ApiKey::new(key, &acl).on(&patterns))
     }
 
     /// The same key, restricted to the indices that match one of the patterns.

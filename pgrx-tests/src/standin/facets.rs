@@ -14,11 +14,11 @@ pub(super) fn add(answer: &mut Value, search: &Search<'_>, index: &Index, found:
     let Some(wanted) = search.list(index, "facets") else {
         return;
     };
-    let limit = search.number(index, "maxValuesPerFacet", 100).min(1000);
-    let by_name = index.settings.get("sortFacetValuesBy").and_then(Value::as_str) == Some("alpha");
+    let limit = search.number(index, "maxValuesPerFacet", 100);
+    let by_name = search.text(index, "sortFacetValuesBy") == Some("alpha");
     let (mut facets, mut stats, mut complete) = (Map::new(), Map::new(), true);
     for attribute in expand(&wanted, index) {
-        if facet_mode(&index.settings, &attribute).is_none_or(|mode| mode == "filterOnly") {
+        if facet_mode(&index.settings, &attribute).is_none_or(|mode| mode.contains("filterOnly")) {
             continue;
         }
         let mut counts = count(&attribute, found);
@@ -26,7 +26,7 @@ pub(super) fn add(answer: &mut Value, search: &Search<'_>, index: &Index, found:
             continue;
         }
         if !by_name {
-            counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            by_count(&mut counts);
         }
         complete &= counts.len() <= limit;
         let shown: Map<String, Value> =
@@ -59,8 +59,13 @@ fn expand(wanted: &[String], index: &Index) -> Vec<String> {
     entries.map(|entry| unwrap(entry).1.to_owned()).collect()
 }
 
+/// The most frequent first.
+pub(super) fn by_count(counts: &mut [(String, u64)]) {
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+}
+
 /// Records per value, by value.
-fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> {
+pub(super) fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for (_, record) in found {
         let distinct: BTreeSet<String> =

@@ -75,18 +75,21 @@ impl Test {
                     .any(|value| facet_text(value).is_some_and(|text| text.to_lowercase() == wanted));
                 declared && found != self.negated
             }
-            Kind::Number(comparison, wanted) => self.holds_for_number(record, settings, |thousandths| {
-                let wanted = to_thousandths(*wanted);
-                match comparison {
-                    Comparison::Less => thousandths < wanted,
-                    Comparison::LessOrEqual => thousandths <= wanted,
-                    Comparison::Equal => thousandths == wanted,
-                    Comparison::NotEqual => thousandths != wanted,
-                    Comparison::GreaterOrEqual => thousandths >= wanted,
-                    Comparison::Greater => thousandths > wanted,
-                }
-            }),
-            Kind::Range(low, high) => self.holds_for_number(record, settings, |thousandths| {
+            Kind::Number(comparison, wanted) => {
+                let is_equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
+                self.holds_for_number(record, settings, is_equality, |thousandths| {
+                    let wanted = to_thousandths(*wanted);
+                    match comparison {
+                        Comparison::Less => thousandths < wanted,
+                        Comparison::LessOrEqual => thousandths <= wanted,
+                        Comparison::Equal => thousandths == wanted,
+                        Comparison::NotEqual => thousandths != wanted,
+                        Comparison::GreaterOrEqual => thousandths >= wanted,
+                        Comparison::Greater => thousandths > wanted,
+                    }
+                })
+            }
+            Kind::Range(low, high) => self.holds_for_number(record, settings, false, |thousandths| {
                 to_thousandths(*low) <= thousandths && thousandths <= to_thousandths(*high)
             }),
         }
@@ -96,11 +99,14 @@ impl Test {
         &self,
         record: &Record,
         settings: &Map<String, Value>,
+        is_equality: bool,
         accepts: impl Fn(f64) -> bool,
     ) -> bool {
         let declared = match settings.get("numericAttributesForFiltering") {
             Some(Value::Array(list)) => {
-                list.iter().filter_map(Value::as_str).any(|entry| unwrap(entry).1 == self.attribute)
+                list.iter().filter_map(Value::as_str).map(unwrap).any(|(modifier, name)| {
+                    name == self.attribute && (is_equality || modifier != "equalOnly")
+                })
             }
             _ => true,
         };
@@ -127,10 +133,14 @@ pub(super) fn facet_mode(settings: &Map<String, Value>, attribute: &str) -> Opti
         .map(|found| found.0)
 }
 
-/// `filterOnly(x)` as (`filterOnly`, `x`).
+/// `filterOnly(x)` as (`filterOnly`, `x`); `afterDistinct(searchable(x))` as (`afterDistinct searchable`, `x`).
 pub(super) fn unwrap(entry: &str) -> (String, &str) {
-    match entry.split_once('(').and_then(|(modifier, rest)| Some((modifier, rest.strip_suffix(')')?))) {
-        Some((modifier, name)) => (modifier.trim().to_owned(), name.trim()),
+    match entry.split_once('(').and_then(|(modifier, rest)| Some((modifier.trim(), rest.strip_suffix(')')?)))
+    {
+        Some((modifier, rest)) => match unwrap(rest.trim()) {
+            (inner, name) if inner.is_empty() => (modifier.to_owned(), name),
+            (inner, name) => (format!("{modifier} {inner}"), name),
+        },
         None => (String::new(), entry.trim()),
     }
 }

@@ -7,24 +7,31 @@
 //! A request goes from `server` (connections, faults) through `shared` (credentials, permission) to `read` or
 //! `write` (endpoints), which work on the `engine` (indices, task queue, journal).
 
+mod answer;
 mod apply;
 mod auth;
 mod batch;
 mod browse;
 mod clock;
 mod config;
+mod cors;
 mod engine;
+mod facet_search;
 mod facets;
 mod fault;
 mod filter;
 mod filter_lists;
 mod filter_text;
+mod highlight;
 mod journal;
 mod light;
+mod parameters;
 mod query;
 mod read;
 mod reply;
 mod route;
+mod schema;
+mod searches;
 mod server;
 mod settings;
 mod shared;

@@ -1,4 +1,4 @@
-//! Owns searches: what a query asks for, which records match, in which order, and what the answer shows.
+//! Owns searches: what a query asks for, which records match, in which order, and what is shown of a record.
 
 use std::cmp::Ordering;
 
@@ -6,18 +6,18 @@ use serde_json::{json, Map, Value};
 
 use super::apply::{Index, Record};
 use super::auth::Caller;
-use super::facets;
 use super::filter::{unwrap, values, Condition, Test};
 use super::filter_lists::{facet_item, numeric_item, parse_list, tag_item};
 use super::filter_text::parse;
+use super::highlight::{highlights, Tags};
+use super::parameters::check_search;
 use super::reply::Refusal;
-use super::settings::check_search;
 
 /// A search, its parameters checked.
 pub(super) struct Search<'a> {
-    params: &'a Map<String, Value>,
+    pub(super) params: &'a Map<String, Value>,
     pub(super) condition: Condition,
-    words: Vec<String>,
+    pub(super) words: Vec<String>,
 }
 
 /// A record with its id.
@@ -44,6 +44,11 @@ impl<'a> Search<'a> {
         found.map_or(default, |number| number as usize)
     }
 
+    /// A text parameter of the query, else of the index's settings.
+    pub(super) fn text<'s>(&'s self, index: &'s Index, name: &str) -> Option<&'s str> {
+        self.params.get(name).or_else(|| index.settings.get(name)).and_then(Value::as_str)
+    }
+
     /// A list parameter of the query, else of the index's settings.
     pub(super) fn list(&self, index: &Index, name: &str) -> Option<Vec<String>> {
         match self.params.get(name).or_else(|| index.settings.get(name))? {
@@ -68,7 +73,7 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Every word must occur; the last one may be the beginning of a word.
+    /// Whether the query's words occur in what is searched.
     fn reads(&self, record: &Record, searchable: Option<&[String]>) -> bool {
         let mut have = Vec::new();
         match searchable {
@@ -79,10 +84,7 @@ impl<'a> Search<'a> {
                 .flat_map(|name| values(record, unwrap(name).1))
                 .for_each(|value| texts(value, &mut have)),
         }
-        let last = self.words.len().saturating_sub(1);
-        self.words.iter().enumerate().all(|(at, word)| {
-            have.iter().any(|own| own == word || (at == last && own.starts_with(word.as_str())))
-        })
+        has_words(&have, &self.words)
     }
 
     /// A record as the answer shows it.
@@ -91,40 +93,31 @@ impl<'a> Search<'a> {
         project(id, record, wanted.as_deref(), index, caller)
     }
 
-    /// The answer to a search.
-    pub(super) fn answer(&self, index: &Index, caller: &Caller, exact: bool) -> Result<Value, Refusal> {
-        let per_page = self.number(index, "hitsPerPage", 20);
-        if per_page > 1000 {
-            return Err(Refusal::bad(
-                "Invalid value for \"hitsPerPage\" parameter, expected integer between 0 and 1000",
-            ));
+    /// The same, with what the query found in it marked: in the attributes of `attributesToHighlight`, by default in all
+    /// that are searched.
+    pub(super) fn show_marked(&self, index: &Index, found: Found<'_>, caller: &Caller) -> Value {
+        let mut shown = self.show(index, found, caller);
+        let of = |name: &str| self.list(index, name);
+        let entries = of("attributesToHighlight").or_else(|| of("searchableAttributes"));
+        let entries = entries.unwrap_or_else(|| vec!["*".to_owned()]);
+        let (before, after) = self.tags(index);
+        let tags = Tags { before: &before, after: &after };
+        if let (Value::Object(shown), false) = (&mut shown, entries.is_empty()) {
+            let visible: Record = found
+                .1
+                .iter()
+                .filter(|(name, _)| !is_hidden(name, index, caller))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            shown.insert("_highlightResult".to_owned(), highlights(&visible, &entries, &self.words, &tags));
         }
-        let page = self.number(index, "page", 0);
-        let found = self.matches(index);
-        let reachable = found.len().min(self.number(index, "paginationLimitedTo", 1000));
-        let start = page.saturating_mul(per_page);
-        let hits: Vec<Value> = found
-            .iter()
-            .take(reachable)
-            .skip(start)
-            .take(per_page)
-            .map(|one| self.show(index, *one, caller))
-            .collect();
-        let pages = if per_page == 0 { 0 } else { reachable.div_ceil(per_page) };
-        let mut answer = json!({
-            "hits": hits,
-            "nbHits": found.len(),
-            "page": page,
-            "nbPages": pages,
-            "hitsPerPage": per_page,
-            "query": self.params.get("query").and_then(Value::as_str).unwrap_or_default(),
-            "params": encode(self.params),
-            "processingTimeMS": 1,
-            "exhaustiveNbHits": exact,
-            "exhaustive": {"nbHits": exact, "typo": exact},
-        });
-        facets::add(&mut answer, self, index, &found, exact);
-        Ok(answer)
+        shown
+    }
+
+    /// What stands before and behind a word that was found.
+    pub(super) fn tags(&self, index: &Index) -> (String, String) {
+        let tag = |name: &str, default: &str| self.text(index, name).unwrap_or(default).to_owned();
+        (tag("highlightPreTag", "<em>"), tag("highlightPostTag", "</em>"))
     }
 }
 
@@ -165,18 +158,21 @@ pub(super) fn project(
         |name: &str| wanted.is_some_and(|names| names.iter().any(|n| n.strip_prefix('-') == Some(name)));
     let listed =
         |name: &str| wanted.is_some_and(|names| names.iter().any(|n| n.split('.').next() == Some(name)));
-    let hidden = |name: &str| {
-        let list = index.settings.get("unretrievableAttributes").and_then(Value::as_array);
-        list.is_some_and(|list| list.iter().any(|n| n.as_str() == Some(name)))
-            && !caller.may("seeUnretrievableAttributes")
-    };
     let mut shown: Map<String, Value> = record
         .iter()
-        .filter(|(name, _)| (everything || listed(name)) && !excluded(name) && !hidden(name))
+        .filter(|(name, _)| {
+            (everything || listed(name)) && !excluded(name) && !is_hidden(name, index, caller)
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     shown.insert("objectID".to_owned(), json!(id));
     Value::Object(shown)
+}
+
+fn is_hidden(name: &str, index: &Index, caller: &Caller) -> bool {
+    let list = index.settings.get("unretrievableAttributes").and_then(Value::as_array);
+    list.is_some_and(|list| list.iter().any(|n| n.as_str() == Some(name)))
+        && !caller.may("seeUnretrievableAttributes")
 }
 
 /// Compares by custom ranking; records that lack the attribute come last.
@@ -209,19 +205,16 @@ fn texts(value: &Value, have: &mut Vec<String>) {
     }
 }
 
-fn words(text: &str) -> Vec<String> {
-    let parts = text.split(|c: char| !c.is_alphanumeric());
-    parts.filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
+/// Whether all wanted words are there; the last one may be the beginning of a word.
+pub(super) fn has_words(have: &[String], wanted: &[String]) -> bool {
+    let last = wanted.len().saturating_sub(1);
+    wanted.iter().enumerate().all(|(at, word)| {
+        have.iter().any(|own| own == word || (at == last && own.starts_with(word.as_str())))
+    })
 }
 
-/// The parameters as Algolia echoes them: readable, not meant to be parsed.
-fn encode(params: &Map<String, Value>) -> String {
-    let pairs: Vec<String> = params
-        .iter()
-        .map(|(name, value)| match value {
-            Value::String(text) => format!("{name}={text}"),
-            value => format!("{name}={value}"),
-        })
-        .collect();
-    pairs.join("&")
+/// The words of a text, in lower case.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let parts = text.split(|c: char| !c.is_alphanumeric());
+    parts.filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
 }

@@ -6,9 +6,12 @@ use super::apply::Index;
 use super::auth::Caller;
 use super::browse::browse;
 use super::engine::Engine;
-use super::query::{project, Search};
+use super::parameters::check_members;
+use super::query::project;
 use super::reply::{Refusal, Reply};
-use super::route::{parse_query, Call};
+use super::route::Call;
+use super::schema::Kind;
+use super::searches::{self, search_params};
 use super::settings::shown;
 use super::shared::{Incoming, Shared};
 use super::write::object;
@@ -38,35 +41,41 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
             let params = search_params(object(&incoming.body)?);
             browse(name, existing(&mut engine, name)?, params, caller)?
         }
-        Call::Query => {
-            let params = search_params(object(&incoming.body)?);
-            let search = Search::new(&params, caller)?;
-            search.answer(existing(&mut engine, name)?, caller, shared.config.exhaustive)?
-        }
-        Call::MultiQuery => {
-            many_queries(&mut engine, &object(&incoming.body)?, caller, shared.config.exhaustive)?
+        Call::Query | Call::MultiQuery | Call::FacetSearch => {
+            let body = object(&incoming.body)?;
+            searches::serve(&mut engine, route, body, caller, shared.config.exhaustive)?
         }
         _ => list(&mut engine, caller),
     };
     Ok(Reply::ok(&answer))
 }
 
-fn existing<'a>(engine: &'a mut Engine, name: &str) -> Result<&'a Index, Refusal> {
+pub(super) fn existing<'a>(engine: &'a mut Engine, name: &str) -> Result<&'a Index, Refusal> {
     engine.index(name).ok_or_else(|| Refusal::no_index(name))
 }
 
-fn requests(body: &Map<String, Value>) -> Result<&Vec<Value>, Refusal> {
+pub(super) fn requests(body: &Map<String, Value>) -> Result<&Vec<Value>, Refusal> {
     let requests = body.get("requests").and_then(Value::as_array);
     requests.ok_or_else(|| Refusal::bad("Missing mandatory attribute: requests"))
 }
 
-fn text<'a>(item: &'a Value, name: &str) -> Result<&'a str, Refusal> {
+pub(super) fn text<'a>(item: &'a Value, name: &str) -> Result<&'a str, Refusal> {
     let found = item.get(name).and_then(Value::as_str);
     found.ok_or_else(|| Refusal::bad(format!("Missing mandatory attribute: {name}")))
 }
 
+/// What is told of an object that is wanted.
+const WANTED: &[(&str, Kind)] =
+    &[("indexName", Kind::Text), ("objectID", Kind::Text), ("attributesToRetrieve", Kind::Texts)];
+
+/// The members of an object within a list.
+pub(super) fn members(item: &Value) -> Result<Map<String, Value>, Refusal> {
+    item.as_object().cloned().ok_or_else(|| Refusal::bad("requests must be an array of objects"))
+}
+
 /// Objects in the order asked for, `null` where there is none.
 fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) -> Result<Value, Refusal> {
+    check_members(body, &[("requests", Kind::Anything)])?;
     let wanted = requests(body)?;
     if wanted.len() > 1000 {
         return Err(Refusal::bad("Too many objects requested, the maximum is 1000"));
@@ -76,6 +85,7 @@ fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) 
     }
     let (mut results, mut message) = (Vec::with_capacity(wanted.len()), None);
     for item in wanted {
+        check_members(&members(item)?, WANTED)?;
         let (name, id) = (text(item, "indexName")?, text(item, "objectID")?);
         if !caller.sees(name) {
             return Err(Refusal::index_not_allowed());
@@ -98,55 +108,6 @@ fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) 
         answer["message"] = json!(message);
     }
     Ok(answer)
-}
-
-fn many_queries(
-    engine: &mut Engine,
-    body: &Map<String, Value>,
-    caller: &Caller,
-    exact: bool,
-) -> Result<Value, Refusal> {
-    let queries = requests(body)?;
-    if queries.len() > 50 {
-        return Err(Refusal::bad("Too many queries in multi query request"));
-    }
-    let mut results = Vec::with_capacity(queries.len());
-    for query in queries {
-        let name = text(query, "indexName")?;
-        if !caller.sees(name) {
-            return Err(Refusal::index_not_allowed());
-        }
-        let mut params = query.as_object().cloned().unwrap_or_default();
-        for own in ["indexName", "type"] {
-            params.remove(own);
-        }
-        let params = search_params(params);
-        let search = Search::new(&params, caller)?;
-        let mut answer = search.answer(existing(engine, name)?, caller, exact)?;
-        answer["index"] = json!(name);
-        results.push(answer);
-    }
-    Ok(json!({"results": results}))
-}
-
-/// Search parameters may come as members or as one string called `params`.
-fn search_params(mut body: Map<String, Value>) -> Map<String, Value> {
-    if let Some(Value::String(text)) = body.remove("params") {
-        body.extend(params_of(&text));
-    }
-    body
-}
-
-/// The parameters in a `params` string: numbers, flags and lists are JSON, texts are bare.
-pub(super) fn params_of(text: &str) -> Map<String, Value> {
-    parse_query(text)
-        .into_iter()
-        .map(|(name, value)| {
-            let is_text = matches!(name.as_str(), "query" | "filters" | "cursor");
-            let parsed = if is_text { None } else { serde_json::from_str(&value).ok() };
-            (name, parsed.unwrap_or(Value::String(value)))
-        })
-        .collect()
 }
 
 fn list(engine: &mut Engine, caller: &Caller) -> Value {

@@ -19,6 +19,7 @@ pub(super) enum Call {
     Browse,
     Query,
     MultiQuery,
+    FacetSearch,
     DeleteBy,
     Clear,
     DeleteIndex,
@@ -34,7 +35,8 @@ impl Call {
             Call::AddObject | Call::PutObject | Call::PartialUpdate => "addObject",
             Call::GetSettings => "settings",
             Call::SetSettings => "editSettings",
-            Call::GetObjects | Call::GetObject | Call::Query | Call::MultiQuery => "search",
+            Call::GetObjects | Call::GetObject => "search",
+            Call::Query | Call::MultiQuery | Call::FacetSearch => "search",
             Call::Browse => "browse",
             Call::DeleteObject => "deleteObject",
             Call::DeleteBy | Call::Clear | Call::DeleteIndex => "deleteIndex",
@@ -46,7 +48,7 @@ impl Call {
     pub(super) fn writes(self) -> bool {
         match self {
             Call::Task | Call::GetSettings | Call::GetObjects | Call::GetObject => false,
-            Call::Browse | Call::Query | Call::MultiQuery | Call::ListIndices => false,
+            Call::Browse | Call::Query | Call::MultiQuery | Call::FacetSearch | Call::ListIndices => false,
             Call::Batch | Call::MultiBatch | Call::SetSettings | Call::AddObject | Call::PutObject => true,
             Call::PartialUpdate | Call::DeleteObject | Call::DeleteBy | Call::Clear => true,
             Call::DeleteIndex | Call::Operation => true,
@@ -60,7 +62,7 @@ pub(super) struct Route {
     pub(super) call: Call,
     /// The index; `*` for the multi-index calls, empty for calls on the application.
     pub(super) index: String,
-    /// The objectID or the task id.
+    /// The objectID, the task id or the facet.
     pub(super) object: String,
     pub(super) params: BTreeMap<String, String>,
 }
@@ -92,6 +94,7 @@ pub(super) fn route(method: &str, path: &str, query: &str) -> Option<Route> {
         ("GET", ["indexes", index, "settings"]) => (Call::GetSettings, *index, ""),
         ("PUT", ["indexes", index, "settings"]) => (Call::SetSettings, *index, ""),
         ("GET", ["indexes", index, "task", id]) => (Call::Task, *index, *id),
+        ("POST", ["indexes", index, "facets", facet, "query"]) => (Call::FacetSearch, *index, *facet),
         ("POST", ["indexes", index, object, "partial"]) => (Call::PartialUpdate, *index, *object),
         ("GET", ["indexes", index, object]) => (Call::GetObject, *index, *object),
         ("PUT", ["indexes", index, object]) => (Call::PutObject, *index, *object),

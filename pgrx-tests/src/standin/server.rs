@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
+use super::cors;
 use super::fault::Fault;
 use super::journal::{EntryId, JournalEntry};
 use super::reply::{Refusal, Reply};
@@ -144,6 +145,9 @@ async fn answer(
     request: Request<IncomingBody>,
 ) -> Result<Response<ReplyBody>, io::Error> {
     let _busy = Busy::new(&connection.busy);
+    if cors::is_preflight(&request) {
+        return Ok(wire::whole(cors::preflight(request.headers()), &Envelope::default()));
+    }
     let shared = &connection.shared;
     let mut received = receive(&connection, request).await?;
     let (index, call) = match &received.route {
@@ -284,8 +288,12 @@ fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply 
         (None, _) => Err(Refusal::new(404, "Path not found")),
         (Some(route), Ok(body)) => {
             let incoming = Incoming { route, body, entry: received.entry, tampering };
-            let app_id = wire::header(&received.headers, "x-algolia-application-id");
-            let key = wire::header(&received.headers, "x-algolia-api-key");
+            // Pages send what a preflight would be asked for otherwise in the query string.
+            let credential = |name| {
+                let header = wire::header(&received.headers, name).filter(|value| !value.is_empty());
+                header.or_else(|| route.params.get(name).map(String::as_str))
+            };
+            let (app_id, key) = (credential("x-algolia-application-id"), credential("x-algolia-api-key"));
             shared.serve(incoming, app_id, key)
         }
     };

@@ -15,6 +15,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
 use super::config::Gzip;
+use super::cors;
 use super::reply::{Refusal, Reply};
 use super::route::parse_query;
 
@@ -85,6 +86,7 @@ pub(super) fn correlation(headers: &HeaderMap, query: &str, number: usize) -> St
 }
 
 /// What the answer on the wire carries besides the reply.
+#[derive(Default)]
 pub(super) struct Envelope {
     pub(super) correlation: String,
     pub(super) gzip: bool,
@@ -192,6 +194,7 @@ fn announced(reply: &Reply, envelope: &Envelope) -> Response<ReplyBody> {
 fn head(response: &mut Response<ReplyBody>, reply: &Reply, envelope: &Envelope) {
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
+    cors::open(headers);
     if !reply.body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     }

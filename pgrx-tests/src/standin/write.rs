@@ -11,10 +11,12 @@ use super::batch::{self, auto_id, check_size, object_id, Action, Found, Operatio
 use super::clock::iso_now;
 use super::filter_text::parse;
 use super::light;
+use super::parameters::{check_members, check_settings};
 use super::query::condition;
 use super::reply::{Refusal, Reply};
 use super::route::{valid_index_name, Call};
-use super::settings::check_settings;
+use super::schema::Kind;
+use super::searches::params_of;
 use super::shared::{Incoming, Shared};
 
 pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
@@ -141,7 +143,7 @@ fn one_object(shared: &Shared, incoming: &Incoming<'_>) -> Result<Reply, Refusal
 fn delete_by(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
     let mut params = object(&incoming.body)?;
     if let Some(Value::String(text)) = params.remove("params") {
-        params.extend(super::read::params_of(&text));
+        params.extend(params_of(&text));
     }
     const ALLOWED: [&str; 4] = ["filters", "facetFilters", "numericFilters", "tagFilters"];
     if let Some(name) = params.keys().find(|name| !ALLOWED.contains(&name.as_str())) {
@@ -159,8 +161,16 @@ fn delete_by(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Resul
     Ok(Reply::ok(&json!({"taskID": task, "updatedAt": iso_now()})))
 }
 
+/// What the body of an operation on an index may hold.
+const OPERATION: &[(&str, Kind)] = &[
+    ("operation", Kind::Word(&["copy", "move"])),
+    ("destination", Kind::Text),
+    ("scope", Kind::Either(&[Kind::Words(&["settings", "synonyms", "rules"]), Kind::Null])),
+];
+
 fn operation(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
     let body = object(&incoming.body)?;
+    check_members(&body, OPERATION)?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let from = incoming.route.index.clone();
     let to = text("destination").unwrap_or_default().to_owned();
