@@ -156,3 +156,39 @@ fn a_table_that_is_rewritten_meanwhile_loses_no_row() {
     let rows = one::<i64>(&mut db, "select rows_done from audit_algolia.backfill_progress");
     assert_eq!(rows, 3000);
 }
+
+/// Writers straight into a partition lock its root no more than readers do.
+#[test]
+fn rows_written_straight_into_a_partition_while_a_watch_waits_are_not_missed() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    for (table, rules) in [("log", "backfill => true"), ("mirrored", "mode => 'mirror', backfill => true")] {
+        db.batch_execute(&format!(
+            "create table {table} (id bigint primary key, note text) partition by range (id);
+             create table {table}_part partition of {table} for values from (0) to (100) partition by range (id);
+             create table {table}_low partition of {table}_part for values from (0) to (50);
+             create table {table}_high partition of {table}_part for values from (50) to (100)"
+        ))
+        .unwrap();
+        let (mut low, mut high) = (stage.admin(), stage.admin());
+        low.batch_execute(&format!("begin; insert into {table}_low values (1, 'early')")).unwrap();
+        high.batch_execute("begin").unwrap();
+        thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                stage.admin().batch_execute(&format!(
+                    "select audit_algolia.watch('{table}', columns => '{{note}}', {rules})"
+                ))
+            });
+            audit_algolia_tests::wait::wait_until("a watch that waits", LATER, || {
+                one(&mut db, "select exists (select from pg_locks where not granted)")
+            });
+            // Whoever is quicker than the watch at a partition may write to it all the same.
+            high.batch_execute(&format!("insert into {table}_high values (51, 'while it waits'); commit"))
+                .unwrap();
+            low.batch_execute("commit").unwrap();
+            watching.join().unwrap().unwrap();
+        });
+        db.batch_execute(&format!("insert into {table} values (2, 'after'), (52, 'after')")).unwrap();
+        stage.wait_for_records(table, 4);
+    }
+}

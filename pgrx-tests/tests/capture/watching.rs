@@ -150,3 +150,128 @@ fn dropping_the_extension_lets_writers_go_on() {
     writer.batch_execute("insert into t values (3); insert into t select generate_series(10, 500)").unwrap();
     stage.wait_for_records("t", 493);
 }
+
+/// Runs `call` in a session that has to wait while two tables change names, and returns what came of it.
+fn while_tables_change_names(play: &mut Play, call: &str) -> Result<(), postgres::Error> {
+    play.owner
+        .batch_execute("begin; lock t; alter table t rename to t_old; alter table t_new rename to t")
+        .unwrap();
+    let (stage, name) = (play.stage, play.name);
+    let mut waiting = stage.admin();
+    waiting.batch_execute(&format!("set search_path = {name}")).unwrap();
+    let pid: i32 = one(&mut waiting, "select pg_backend_pid()");
+    std::thread::scope(|scope| {
+        let called = scope.spawn(move || waiting.batch_execute(call));
+        audit_algolia_tests::wait::wait_until(
+            "a session that waits",
+            audit_algolia_tests::stage::SOON,
+            || {
+                let waits = format!("select exists (select from pg_locks where pid = {pid} and not granted)");
+                called.is_finished() || one(&mut play.admin, &waits)
+            },
+        );
+        play.owner.batch_execute("commit").unwrap();
+        called.join().unwrap()
+    })
+}
+
+#[test]
+fn a_watch_that_waited_is_over_the_table_that_was_meant_whatever_its_name_is_now() {
+    let mut play =
+        Play::new("renamed", "create table t (id int primary key); create table t_new (id int primary key)");
+    while_tables_change_names(&mut play, "select audit_algolia.watch('t', 'renamed', columns => '{id}')")
+        .unwrap();
+    assert_eq!(state(&mut play), [("t_old".to_owned(), "watching".to_owned())]);
+    play.run("insert into t values (1); insert into t_old values (2)");
+    assert_eq!(play.ids(), ["2"]);
+}
+
+#[test]
+fn an_unwatch_that_waited_frees_the_table_that_was_meant() {
+    let mut play = Play::new(
+        "renamed_back",
+        "create table t (id int primary key); create table t_new (id int primary key)",
+    );
+    play.watch("t", "columns => '{id}'");
+    crate::play::watch(
+        &mut play.admin,
+        "t_new",
+        "renamed_back",
+        "columns => '{id}', object_prefix => 'new:'",
+    );
+    while_tables_change_names(&mut play, "select audit_algolia.unwatch('t')").unwrap();
+    assert_eq!(state(&mut play), [("t".to_owned(), "watching".to_owned())]);
+    play.run("insert into t values (1); insert into t_old values (2)");
+    assert_eq!(play.ids(), ["new:1"]);
+}
+
+#[test]
+fn a_history_that_was_asked_for_meanwhile_is_that_of_the_table_that_was_meant() {
+    let mut play = Play::new(
+        "renamed_history",
+        "create table t (id int primary key); create table t_new (id int primary key)",
+    );
+    play.run("insert into t values (1); insert into t_new values (2)");
+    crate::play::watch(&mut play.admin, "t", "renamed_history", "columns => '{id}', mode => 'mirror'");
+    while_tables_change_names(&mut play, "select audit_algolia.backfill('t')").unwrap();
+    audit_algolia_tests::wait::wait_until("the rows", audit_algolia_tests::stage::SOON, || {
+        play.ids() == ["1"]
+    });
+}
+
+#[test]
+fn events_that_were_asked_for_meanwhile_are_those_of_the_table_that_was_meant() {
+    let table = "(id int primary key, user_id int, event text, at timestamptz default '2026-01-01 12:00Z')";
+    let mut play =
+        Play::new("renamed_events", &format!("create table t {table}; create table t_new {table}"));
+    play.watch("t", "columns => '{at}', time_column => 'at'");
+    play.run("insert into t values (1, 1, 'a'); insert into t_new values (1, 1, 'b')");
+    let call = "create table told as select action from audit_algolia.activity('t', '2026-01-01 12:30Z')";
+    while_tables_change_names(&mut play, call).unwrap();
+    let told: Vec<Option<String>> =
+        one(&mut play.admin, "select array_agg(action order by action) from renamed_events.told");
+    assert_eq!(told, [Some("a".to_owned()), None]);
+}
+
+/// Whose table it is counts when the lock is there.
+#[test]
+fn whoever_has_given_a_table_away_meanwhile_cannot_watch_it() {
+    let mut play = Play::new("given", "create table t (id int primary key)");
+    play.admin
+        .batch_execute(
+            "create role giver login; create role heir; grant usage, create on schema given to giver, heir;
+             grant usage on schema audit_algolia to giver;
+             grant execute on function audit_algolia.watch, audit_algolia.unwatch, audit_algolia.backfill to giver",
+        )
+        .unwrap();
+    let mut look = play.stage.admin();
+    for call in [
+        "select audit_algolia.watch('t', 'given', columns => '{id}')",
+        "select audit_algolia.unwatch('t')",
+        "select audit_algolia.backfill('t')",
+    ] {
+        play.admin.batch_execute("alter table t owner to giver").unwrap();
+        if !call.contains(".watch") && state(&mut play).is_empty() {
+            play.watch("t", "columns => '{id}', mode => 'mirror'");
+        }
+        let mut giver = play.stage.cluster.client("postgres", "giver");
+        giver.batch_execute("set search_path = given").unwrap();
+        let pid: i32 = one(&mut giver, "select pg_backend_pid()");
+        play.admin.batch_execute("begin; alter table t owner to heir").unwrap();
+        let error = std::thread::scope(|scope| {
+            let called = scope.spawn(move || failure(&mut giver, call));
+            audit_algolia_tests::wait::wait_until(
+                "a session that waits",
+                audit_algolia_tests::stage::SOON,
+                || {
+                    let waits =
+                        format!("select exists (select from pg_locks where pid = {pid} and not granted)");
+                    called.is_finished() || one(&mut look, &waits)
+                },
+            );
+            play.admin.batch_execute("commit").unwrap();
+            called.join().unwrap()
+        });
+        assert_eq!(error.code().code(), "42501", "{call}: {}", error.message());
+    }
+}

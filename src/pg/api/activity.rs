@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{as_owner, caller, no_such_table, no_table};
+use crate::pg::latest::{first_row, Row};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::column_is_gone;
 use crate::rules::check_column;
@@ -25,7 +26,7 @@ fn activity(
     ErrorReport,
 > {
     let rows = Window::new(at, span).and_then(|window| {
-        let table = Timed::of(source)?;
+        let table = Timed::locked(source)?;
         let actor = table.column("actor_column", actor_column.as_deref())?;
         let action = table.column("action_column", action_column.as_deref())?;
         table.count(&window, actor, action)
@@ -82,55 +83,58 @@ struct Timed {
 }
 
 impl Timed {
+    /// A table that the caller may read, and that keeps its name from here on.
+    fn locked(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
+        Timed::of(source)?;
+        let oid = source.ok_or_else(no_table)?;
+        // SAFETY: the lock is kept until the transaction ends, as that of the query that follows.
+        unsafe { pg_sys::LockRelationOid(oid, pg_sys::AccessShareLock as i32) };
+        // Whoever has been waited for may have renamed it, or put another in its place.
+        Timed::of(source)
+    }
+
     fn of(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
         let oid = source.ok_or_else(no_table)?;
-        let caller = caller();
-        as_owner(|| {
-            Spi::connect(|client| {
-                let rows = client.select(
-                    include_str!("../../../sql/find_time_column.sql"),
-                    Some(1),
-                    &[oid.into(), caller.into()],
-                )?;
-                if rows.is_empty() {
-                    return Err(no_such_table(oid));
-                }
-                let row = rows.first();
-                let (schema, bare_name): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
-                let (schema, bare_name) = (schema.unwrap_or_default(), bare_name.unwrap_or_default());
-                let name = spi::quote_qualified_identifier(&schema, &bare_name);
-                if row.get(1)? != Some(true) {
-                    return Err(failure(
-                        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                        format!("permission denied for table {name}"),
-                        "Its rows are counted with the caller's rights: GRANT SELECT on it.",
-                    ));
-                }
-                if row.get(4)? != Some(true) {
-                    return Err(failure(
-                        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-                        format!("table {name} is not watched"),
-                        "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
-                    ));
-                }
-                let Some(time_column) = row.get::<String>(5)? else {
-                    return Err(failure(
-                        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                        format!("table {name} is watched without a time column"),
-                        "Call audit_algolia.unwatch() and then audit_algolia.watch() with time_column => '…'.",
-                    ));
-                };
-                let Some(kind) = row.get::<pg_sys::Oid>(6)? else {
-                    return Err(column_is_gone(&time_column, &bare_name));
-                };
-                let columns = row.get::<Vec<Option<String>>>(7)?.unwrap_or_default();
-                Ok(Timed {
-                    bound: bound(kind).ok_or_else(|| no_time(&time_column, &name))?,
-                    time_column: spi::quote_identifier(time_column),
-                    columns: columns.into_iter().flatten().collect(),
-                    name,
-                })
-            })
+        let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller().into())];
+        let query = include_str!("../../../sql/find_time_column.sql");
+        let found = as_owner(|| first_row(query, &arguments, Timed::read))?;
+        found.ok_or_else(|| no_such_table(oid))
+    }
+
+    fn read(row: &Row) -> Outcome<Timed> {
+        let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
+        let (schema, bare_name) = (text(2), text(3));
+        let name = spi::quote_qualified_identifier(&schema, &bare_name);
+        if row.get(1) != Some(true) {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for table {name}"),
+                "Its rows are counted with the caller's rights: GRANT SELECT on it.",
+            ));
+        }
+        if row.get(4) != Some(true) {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                format!("table {name} is not watched"),
+                "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
+            ));
+        }
+        let Some(time_column) = row.get::<String>(5) else {
+            return Err(failure(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("table {name} is watched without a time column"),
+                "Call audit_algolia.unwatch() and then audit_algolia.watch() with time_column => '…'.",
+            ));
+        };
+        let Some(kind) = row.get::<pg_sys::Oid>(6) else {
+            return Err(column_is_gone(&time_column, &bare_name));
+        };
+        let columns = row.get::<Vec<Option<String>>>(7).unwrap_or_default();
+        Ok(Timed {
+            bound: bound(kind).ok_or_else(|| no_time(&time_column, &name))?,
+            time_column: spi::quote_identifier(time_column),
+            columns: columns.into_iter().flatten().collect(),
+            name,
         })
     }
 

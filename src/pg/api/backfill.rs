@@ -34,13 +34,16 @@ fn backfill(
     let range = Range { since, until, rows_per_second };
     reported(as_owner(|| {
         range.check()?;
-        let table = Table::of(source, caller)?;
+        let mut table = Table::of(source, caller)?;
+        let is_mirrored = |rules: &SourceRules| rules.mode == Mode::Mirror;
+        if sources::rules_of(&table)?.iter().any(|(_, rules)| is_mirrored(rules)) {
+            lock_against_writers(table.oid)?;
+            // Whoever has been waited for may have given it away.
+            table = Table::of(source, caller)?;
+        }
         let sources = fitting(sources::rules_of(&table)?, |rules| range.obstacle(rules))?;
         for (id, rules) in sources {
-            let is_mirrored = rules.mode == Mode::Mirror;
-            if is_mirrored {
-                lock_against_writers(table.oid)?;
-            }
+            let is_mirrored = is_mirrored(&rules);
             // What is asked for by its time is sent even if it has been before. Of a mirrored table not all that has
             // happened since the watch began has been told; from now on it is.
             let seam = match is_mirrored || range.since.is_some() || range.until.is_some() {

@@ -21,6 +21,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::backfill::lock_tree;
 use super::databases::my_database;
 use super::hypertables::is_hypertable;
 use super::latest::first_row;
@@ -145,32 +146,16 @@ impl Table {
         Table::of(Some(table.oid), caller)
     }
 
-    /// Locks the table as creating a trigger does, and looks only then at its relations to other tables: they may have
-    /// changed while we waited, and no snapshot of ours need show that yet.
-    fn lock(&mut self) -> Outcome<()> {
-        // SAFETY: opens the relation once it is locked, reads off the cache entry, which is up to date then, and keeps
-        // the lock until the transaction ends.
-        let is_partition = unsafe {
-            pg_sys::LockRelationOid(self.oid, pg_sys::ShareRowExclusiveLock as i32);
-            let opened = pg_sys::try_relation_open(self.oid, pg_sys::NoLock as i32);
-            opened.as_ref().map(|relation| {
-                let is_partition = (*relation.rd_rel).relispartition;
-                pg_sys::relation_close(opened, pg_sys::NoLock as i32);
-                is_partition
-            })
-        };
-        self.is_partition = is_partition.ok_or_else(|| {
-            failure(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                format!("table {} has been dropped", self.name),
-                "Name the table, for instance 'public.access_log'.",
-            )
-        })?;
+    /// Locks the table and all that rows of it can be written to, by their oids, and looks at it only then: whoever has
+    /// been waited for may have renamed it, dropped it, given it away, or brought it into relation to other tables.
+    fn locked(&self, mode: u32, caller: pg_sys::Oid) -> Outcome<Table> {
+        lock_tree(self.oid, mode)?;
+        let mut table = Table::of(Some(self.oid), caller)?;
         let oid = [(pg_sys::OIDOID, self.oid.into())];
         let is_related = first_row(include_str!("../../../sql/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
-        self.is_related = is_related.flatten().unwrap_or_default();
-        self.is_hypertable = is_hypertable(self.oid)?;
-        Ok(())
+        table.is_related = is_related.flatten().unwrap_or_default();
+        table.is_hypertable = is_hypertable(self.oid)?;
+        Ok(table)
     }
 }
 

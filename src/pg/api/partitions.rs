@@ -9,8 +9,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger, name_of};
-use crate::pg::backfill::lock_at_once;
+use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger};
+use crate::pg::backfill::{lock_at_once, name_of};
 use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids};
@@ -126,10 +126,10 @@ fn replace_triggers(effects: &Effects) -> Outcome<()> {
         if is_hypertable(relation)? {
             continue;
         }
-        if let Some(table) = locked(relation)? {
+        if locked(relation) {
             // Triggers for rows are all that a mirrored table has.
-            create_trigger(&table, source, Mode::Append, operation, true)?;
-            enable_trigger(&table, source, operation, &state)?;
+            create_trigger(relation, source, Mode::Append, operation, true)?;
+            enable_trigger(relation, source, operation, &state)?;
         }
     }
     Ok(())
@@ -143,28 +143,32 @@ fn cover_leaves(effects: &Effects) -> Outcome<()> {
     let mirrored = ddl::watched_above(&effects.came)?.into_iter().filter(|above| above.mode == Mode::Mirror);
     for above in mirrored {
         for leaf in leaves(above.member)?.into_iter().filter(|leaf| *leaf != above.watched) {
-            if let Some(table) = locked(leaf)? {
-                create_leaf_trigger(&table, above.source)?;
+            if locked(leaf) {
+                create_leaf_trigger(leaf, above.source)?;
             }
         }
     }
     Ok(())
 }
 
-/// The quoted name of a table that is to be given a trigger, locked for that. A partition that has come is locked by the
+/// Locks a table that is to be given a trigger; `false`: it cannot be, or is gone. A partition that has come is locked by the
 /// statement that has made it one; but others may write to a table that only gets a child. They are not waited for, since
 /// they may be waiting for what the statement has locked; then it is said that the table lacks a trigger, and `sources`
 /// shows it.
-fn locked(relation: pg_sys::Oid) -> Outcome<Option<String>> {
+fn locked(relation: pg_sys::Oid) -> bool {
     let is_locked = lock_at_once(relation, pg_sys::ShareRowExclusiveLock);
-    let name = name_of(relation)?;
-    if let (false, Some(name)) = (is_locked, &name) {
+    // SAFETY: a look-up in the catalogs, inside a transaction.
+    let is_there = unsafe { pg_sys::get_rel_relkind(relation) } != 0;
+    if !is_locked && is_there {
         failure(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
-            format!("table {name} is in use and keeps triggers that do not fit its place among other tables"),
+            format!(
+                "table {} is in use and keeps triggers that do not fit its place among other tables",
+                name_of(relation)
+            ),
             "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again: until then changes made through its parent or children are captured wrongly.",
         )
         .warn();
     }
-    Ok(name.filter(|_| is_locked))
+    is_locked && is_there
 }

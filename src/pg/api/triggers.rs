@@ -1,9 +1,12 @@
 //! The triggers of watched tables: one for each operation of a source, and at which level.
 
+use std::ffi::CString;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::Table;
+use crate::pg::backfill::name_of;
 use crate::pg::capture::LEAF;
 use crate::pg::latest::{first_row, oids};
 use crate::pg::partitions;
@@ -16,12 +19,35 @@ fn trigger_name(id: i32, operation: Operation) -> String {
     format!("audit_algolia_{id}_{}", operation.word())
 }
 
-/// Puts a trigger on a table, given by its quoted name. At statement level it sees all rows at once, which is quicker for
+/// Runs DDL for a relation, whose name at this moment it is given, and looks whether it has put a trigger there, or taken
+/// it away. A lock on a table keeps its name, and not that of its schema.
+fn run_on(
+    relation: pg_sys::Oid,
+    trigger: &str,
+    is_there: bool,
+    ddl: impl FnOnce(&str) -> String,
+) -> Outcome<()> {
+    let name = name_of(relation);
+    Spi::run(&ddl(&name))?;
+    let trigger = CString::new(trigger).unwrap_or_default();
+    // SAFETY: a look into the catalog for a trigger, inside a transaction.
+    let found = unsafe { pg_sys::get_trigger_oid(relation, trigger.as_ptr(), true) };
+    if (found != pg_sys::InvalidOid) == is_there {
+        return Ok(());
+    }
+    Err(failure(
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        format!("the schema of table {name} was renamed meanwhile"),
+        "Run the statement again.",
+    ))
+}
+
+/// Puts a trigger on a table. At statement level it sees all rows at once, which is quicker for
 /// many; the rows come in transition tables, which a trigger can have for one operation only. To mirror a table takes
 /// triggers that can look whether what they are told of a row is still so: those for rows; and for TRUNCATE one that
 /// comes before it, when the rows are still there.
 pub(super) fn create_trigger(
-    table: &str,
+    table: pg_sys::Oid,
     id: i32,
     mode: Mode,
     operation: Operation,
@@ -37,64 +63,54 @@ pub(super) fn create_trigger(
         }
         Operation::Delete => "referencing old table as audit_algolia_old for each statement",
     };
-    Spi::run(&format!(
-        "create or replace trigger {} {time} {} on {table} {level} execute function audit_algolia.capture('{id}')",
-        trigger_name(id, operation),
-        operation.word(),
-    ))?;
-    Ok(())
+    let (trigger, word) = (trigger_name(id, operation), operation.word());
+    run_on(table, &trigger, true, |table| {
+        format!(
+            "create or replace trigger {trigger} {time} {word} on {table} {level} execute function audit_algolia.capture('{id}')"
+        )
+    })
 }
 
 /// Has a partition of a mirrored table tell of its rows before it is emptied. The second argument says that the trigger
 /// may outlive the watch over its table, or its table's being a partition.
-pub(super) fn create_leaf_trigger(leaf: &str, id: i32) -> Outcome<()> {
-    Spi::run(&format!(
-        "create or replace trigger {} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')",
-        trigger_name(id, Operation::Truncate),
-    ))?;
-    Ok(())
+pub(super) fn create_leaf_trigger(leaf: pg_sys::Oid, id: i32) -> Outcome<()> {
+    let trigger = trigger_name(id, Operation::Truncate);
+    run_on(leaf, &trigger, true, |leaf| {
+        format!(
+            "create or replace trigger {trigger} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')"
+        )
+    })
 }
 
-/// The partitions of a table that have rows of their own, by their quoted names.
-fn leaves(table: &Table) -> Outcome<Vec<String>> {
-    let leaves = partitions::leaves(table.oid)?.into_iter().filter(|leaf| *leaf != table.oid);
-    let names = leaves.map(name_of).collect::<Outcome<Vec<_>>>()?;
-    Ok(names.into_iter().flatten().collect())
-}
-
-/// The quoted name of a table; nothing when there is none any more.
-pub(super) fn name_of(table: pg_sys::Oid) -> Outcome<Option<String>> {
-    let arguments = [(pg_sys::OIDOID, table.into())];
-    let name = first_row(include_str!("../../../sql/name_of_table.sql"), &arguments, |row| {
-        let (schema, name): (Option<String>, Option<String>) = (row.get(1), row.get(2));
-        Ok(schema.zip(name).map(|(schema, name)| spi::quote_qualified_identifier(schema, name)))
-    })?;
-    Ok(name.flatten())
+/// The partitions of a table that have rows of their own.
+fn leaves(table: &Table) -> Outcome<Vec<pg_sys::Oid>> {
+    let leaves = partitions::leaves(table.oid)?;
+    Ok(leaves.into_iter().filter(|leaf| *leaf != table.oid).collect())
 }
 
 /// Takes the triggers of a source off the partitions of its table.
 pub(super) fn drop_leaf_triggers(table: &Table, id: i32) -> Outcome<()> {
     for leaf in leaves(table)? {
-        drop_trigger(&leaf, id, Operation::Truncate)?;
+        drop_trigger(leaf, id, Operation::Truncate)?;
     }
     Ok(())
 }
 
-pub(super) fn drop_trigger(table: &str, id: i32, operation: Operation) -> Outcome<()> {
-    Spi::run(&format!("drop trigger if exists {} on {table}", trigger_name(id, operation)))?;
-    Ok(())
+pub(super) fn drop_trigger(table: pg_sys::Oid, id: i32, operation: Operation) -> Outcome<()> {
+    let trigger = trigger_name(id, operation);
+    run_on(table, &trigger, false, |table| format!("drop trigger if exists {trigger} on {table}"))
 }
 
 /// Gives a trigger the state that `pg_trigger.tgenabled` has for it.
-pub(super) fn enable_trigger(table: &str, id: i32, operation: Operation, state: &str) -> Outcome<()> {
+pub(super) fn enable_trigger(table: pg_sys::Oid, id: i32, operation: Operation, state: &str) -> Outcome<()> {
     let how = match state {
         "D" => "disable",
         "A" => "enable always",
         "R" => "enable replica",
         _ => return Ok(()),
     };
-    Spi::run(&format!("alter table {table} {how} trigger {}", trigger_name(id, operation)))?;
-    Ok(())
+    let trigger = trigger_name(id, operation);
+    run_on(table, &trigger, true, |table| format!("alter table {table} {how} trigger {trigger}"))
 }
 
 /// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the right
@@ -114,11 +130,11 @@ impl Table {
     pub(super) fn create_triggers(&self, id: i32, mode: Mode, operations: &[Operation]) -> Outcome<()> {
         self.allow_partitions()?;
         for operation in operations {
-            create_trigger(&self.name, id, mode, *operation, self.needs_row_trigger(*operation))?;
+            create_trigger(self.oid, id, mode, *operation, self.needs_row_trigger(*operation))?;
         }
         if mode == Mode::Mirror {
             for leaf in leaves(self)? {
-                create_leaf_trigger(&leaf, id)?;
+                create_leaf_trigger(leaf, id)?;
             }
         }
         self.warn_of_moves(operations);

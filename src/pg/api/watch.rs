@@ -60,11 +60,12 @@ fn watch(
     let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
     reported(as_owner(|| {
-        let mut table = Table::of(source, caller)?;
+        let table = Table::of(source, caller)?;
+        check_table(&table)?;
+        let table = table.locked(pg_sys::ShareRowExclusiveLock, caller)?;
         let mut rules = wish.check(&table)?;
-        table.lock()?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
-        // Nobody writes to the table now, and whoever does from the commit on is captured.
+        // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
         let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
         let id = rules.store(&table, &seam)?;
         table.create_triggers(id, rules.mode, &rules.operations)?;
@@ -117,7 +118,6 @@ fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a 
 
 impl Wish {
     fn check(self, table: &Table) -> Outcome<Rules> {
-        check_table(table)?;
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
         let mode = check_mode(self.mode.as_deref())?;
         let operations = mode.operations(operations)?;
@@ -281,14 +281,20 @@ fn check_table(table: &Table) -> Outcome<()> {
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
     let caller = caller();
     refuse_read_only(c"audit_algolia.unwatch()");
-    reported(as_owner(|| end_watch(&Table::of(source, caller)?, index_name)))
+    reported(as_owner(|| {
+        let table = Table::of(source, caller)?;
+        // A table that is not watched need not be locked.
+        sources_of(&table, index_name.as_deref())?;
+        // As dropping a trigger does.
+        end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller)?, index_name)
+    }))
 }
 
 fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
     let sources = sources_of(table, index_name.as_deref())?;
     for (id, operations) in sources {
         for operation in operations {
-            drop_trigger(&table.name, id, operation)?;
+            drop_trigger(table.oid, id, operation)?;
         }
         drop_leaf_triggers(table, id)?;
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;

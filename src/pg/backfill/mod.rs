@@ -28,8 +28,9 @@ use repair::Repairs;
 use step::now;
 
 pub(super) use book::lock_at_once;
+pub(super) use rows::name_of;
 pub(super) use seam::{take, this_transaction, Own};
-pub(super) use tree::lock_against_writers;
+pub(super) use tree::{lock_against_writers, lock_tree};
 
 /// How long the process sleeps when nobody wakes it and nothing is due.
 const NAP_MS: i64 = 60_000;

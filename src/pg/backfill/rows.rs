@@ -141,7 +141,7 @@ pub(super) fn place_of(row: &Found) -> (u32, u32, u16) {
 /// The error of a row that could not be queued. What the server says of it may quote the row's values, which must not get
 /// into a table or the log; so only its SQLSTATE is told, and where to look.
 pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
-    let table = name_of(relation);
+    let table = name_of(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
     let why =
         if error.is_ours() { error.message().to_owned() } else { format!("error {}", error.sqlstate()) };
@@ -155,14 +155,14 @@ pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32
     )
 }
 
-fn name_of(relation: u32) -> String {
+/// A relation's name at this moment, quoted and qualified.
+pub(in crate::pg) fn name_of(relation: pg_sys::Oid) -> String {
     // SAFETY: look-ups in the catalogs, inside a transaction; names are C strings, or null when there is none.
     unsafe {
-        let oid = pg_sys::Oid::from(relation);
-        let name = pg_sys::get_rel_name(oid);
-        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid));
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
         if name.is_null() || schema.is_null() {
-            return format!("relation {relation}");
+            return format!("relation {}", relation.to_u32());
         }
         let [schema, name] = [schema, name].map(|text| CStr::from_ptr(text).to_string_lossy().into_owned());
         spi::quote_qualified_identifier(schema, name)

@@ -5,19 +5,45 @@
 
 use pgrx::pg_sys;
 
+use crate::pg::hypertables::is_hypertable;
 use crate::pg::partitions::partitions;
 use crate::pg::report::Outcome;
+
+// SAFETY: declared as in the server's headers.
+unsafe extern "C-unwind" {
+    /// `catalog/pg_inherits.h`, which pgrx does not bind: a table and all that inherit from it, locked one after the
+    /// other.
+    fn find_all_inheritors(
+        parent: pg_sys::Oid,
+        mode: pg_sys::LOCKMODE,
+        parents: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+}
+
+/// Locks a table, and then all its partitions or chunks, to which rows can be written past it. It is the order in which
+/// the server's own commands lock them. To be asked with the rights of the extension's owner.
+pub(in crate::pg) fn lock_tree(table: pg_sys::Oid, mode: u32) -> Outcome<()> {
+    // SAFETY: waits for locks, inside a transaction. A table that is gone meanwhile is nobody's to write to.
+    let kind = unsafe {
+        pg_sys::LockRelationOid(table, mode as i32);
+        pg_sys::get_rel_relkind(table) as u8
+    };
+    // Other tables that inherit from it have rows of their own.
+    if kind == pg_sys::RELKIND_PARTITIONED_TABLE || is_hypertable(table)? {
+        // SAFETY: as above; nothing is attached to a table that is locked like this.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                find_all_inheritors(table, mode as i32, std::ptr::null_mut())
+            });
+        }
+    }
+    Ok(())
+}
 
 /// Waits until nobody writes to a table, and keeps it so until the transaction ends, as `watch` does. What is committed
 /// then is known to whoever writes afterwards.
 pub(in crate::pg) fn lock_against_writers(table: pg_sys::Oid) -> Outcome<()> {
-    // SAFETY: waits for locks, inside a transaction; a table that is gone meanwhile is nobody's to write to.
-    unsafe {
-        pg_sys::LockRelationOid(table, pg_sys::ShareRowExclusiveLock as i32);
-        for partition in partitions(table)? {
-            pg_sys::LockRelationOid(partition, pg_sys::ShareRowExclusiveLock as i32);
-        }
-    }
+    lock_tree(table, pg_sys::ShareRowExclusiveLock)?;
     renew(table)
 }
 
