@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod activity;
+mod cache;
 mod changed_queue;
 mod changes;
 mod columns;

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 
 use super::key::KeyIndex;
 use super::{columns, Bound, Event, LEAF};
+use crate::pg::failpoint;
 use crate::pg::filter::Filter;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{self, as_user, home};
@@ -47,6 +48,8 @@ thread_local! {
     /// By relation (a partition has columns of its own) and trigger (a new watch makes a new one).
     static SOURCES: RefCell<HashMap<(u32, u32), Rc<Source>>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// How often something has changed that a source may depend on.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The source a trigger belongs to, if it is in the cache.
@@ -87,6 +90,7 @@ pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
 pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
+    let changes = CHANGES.get();
     // SAFETY: relation and trigger are valid for the length of the call.
     let (key, arguments, descriptor) = unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
     // SAFETY: the relation is open.
@@ -121,6 +125,7 @@ pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outc
         // SAFETY: the relation is open, and locked by the statement that changes it.
         Some(text) => Some(unsafe { Filter::compile(text, call.tg_relation, rules.owner, Some) }?),
     };
+    failpoint::reach("in the load of a source");
     let key_index = match rules.mode {
         Mode::Append => None,
         // SAFETY: as above. A partitioned table has no rows to be found.
@@ -137,7 +142,10 @@ pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outc
         tells_all: rules.is_backfilled,
         key: key_index,
     });
-    SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
+    // What has changed since the load began may have been read before: this statement goes by it, the next one looks anew.
+    if CHANGES.get() == changes {
+        SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
+    }
     Ok(Some(source))
 }
 
@@ -171,6 +179,7 @@ pub(in crate::pg) fn register_invalidation() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
     let all = relation == pg_sys::InvalidOid;
     SOURCES.with_borrow_mut(|sources| {
         sources.retain(|(of, _), source| !all && *of != relation.to_u32() && source.watched != relation);
@@ -183,5 +192,6 @@ unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relatio
 /// A filter that was planned with a function in it may have to be planned anew.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_function_change(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
     SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.filter.is_none()));
 }
