@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::capture::utf8;
-use super::owner::{as_role, as_user, set_locally};
+use super::owner::{as_role, as_user, set_locally, set_output_aside};
 use super::report::{discreet, explained, failure, Failure, Outcome};
 use parse::{parse, Planned};
 
@@ -60,6 +60,7 @@ impl Filter {
         // SAFETY: the relation's name is a C string.
         let table = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy();
         as_user(owner, || {
+            set_literals_aside();
             explained(
                 || {
                     // SAFETY: handed on to the caller.
@@ -171,7 +172,7 @@ pub(super) unsafe fn canonical(
                 check_encoding(text)?;
                 set_locally(c"search_path", path);
                 let condition = parse(text, relation)?;
-                set_locally(c"search_path", c"pg_catalog, pg_temp");
+                set_literals_aside();
                 let context = pg_sys::deparse_context_for(name, (*relation).rd_id);
                 let kept = pg_sys::deparse_expression(condition, context, false, false);
                 let kept = utf8(CStr::from_ptr(kept).to_bytes()).into_owned();
@@ -185,6 +186,13 @@ pub(super) unsafe fn canonical(
             "A filter is one boolean expression over the table's columns, as in CREATE TRIGGER … WHEN but without NEW and OLD.",
         )
     })
+}
+
+/// Has values in a filter's text written and read alike, whoever has which settings, until the innermost nest level ends.
+/// What a user writes into a filter means what it means to that user; what is kept means the same to everybody.
+fn set_literals_aside() {
+    set_output_aside();
+    set_locally(c"array_nulls", c"on");
 }
 
 /// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.

@@ -19,7 +19,8 @@ fn what_changes_while_a_source_is_being_loaded_is_not_remembered_as_it_was() {
     watch(&mut admin, "t", "t", "columns => '{v}', mode => 'mirror', filter => 'is_wanted(v)'");
     let mut writer = stage.admin();
     let pid: i32 = one(&mut writer, "select pg_backend_pid()");
-    std::fs::write(stage.cluster.data_dir().join("audit_algolia.failpoint"), "in the load of a source stop").unwrap();
+    std::fs::write(stage.cluster.data_dir().join("audit_algolia.failpoint"), "in the load of a source stop")
+        .unwrap();
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| writer.batch_execute("insert into t values (1, 11)"));
         eventually("a writer that stands still", SOON, || {

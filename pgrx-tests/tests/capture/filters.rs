@@ -341,3 +341,36 @@ fn two_sources_of_a_table_have_their_own_filters() {
     let other = play.stage.standin.index("two_filters_b");
     assert_eq!(other.into_keys().collect::<Vec<_>>(), ["2"]);
 }
+
+#[test]
+fn a_value_in_a_filter_means_what_it_meant_when_it_was_written() {
+    let mut play = Play::new(
+        "literals",
+        "create table t (id bigint primary key, day date, span interval, at timestamptz, number double precision, list text[])",
+    );
+    play.admin
+        .batch_execute(
+            "set datestyle = 'SQL, DMY'; set intervalstyle = 'sql_standard'; set timezone = 'Asia/Kolkata';
+             set extra_float_digits = -10",
+        )
+        .unwrap();
+    // The first of February; a day and two hours ago; midnight in India.
+    play.watch(
+        "t",
+        "columns => '{id}', filter => $$day >= '01/02/2026' and span <= '-1 2:00' and at >= '02/02/2026'
+             and number > '0.123456789'::float8 and list = '{a,null}'$$",
+    );
+    play.run(
+        "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres';
+         set array_nulls = off;
+         insert into t values
+             (1, '2026-02-01', '-1 day -2 hours', '2026-02-01 18:30+00', 0.1234567891, array['a', null]),
+             (2, '2026-01-31', '-1 day -2 hours', '2026-02-01 18:30+00', 0.1234567891, array['a', null]),
+             (3, '2026-02-01', '-1 day -1 hours', '2026-02-01 18:30+00', 0.1234567891, array['a', null]),
+             (4, '2026-02-01', '-1 day -2 hours', '2026-02-01 18:29+00', 0.1234567891, array['a', null]),
+             (6, '2026-02-01', '-1 day -2 hours', '2026-02-01 18:30+00', 0.1234567891, array['a', 'null']),
+             (5, '2026-02-01', '-1 day -2 hours', '2026-02-01 18:30+00', 0.123456788, array['a', null])",
+    );
+    let records = play.records();
+    assert_eq!(records.keys().collect::<Vec<_>>(), ["1"]);
+}
