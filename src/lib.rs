@@ -11,6 +11,7 @@ pub mod hashes;
 pub mod index_settings;
 pub mod ledger;
 pub mod mailbox;
+pub mod memory;
 pub mod metrics;
 pub mod pseudonym;
 pub mod record;

@@ -2,7 +2,10 @@
 //! It remembers where each record went, so that an answer that names a place can be traced to a row.
 #![forbid(unsafe_code)]
 
+use std::collections::TryReserveError;
 use std::ops::Range;
+
+use crate::memory::reserve_exact;
 
 const HEAD: &str = r#"{"requests":["#;
 const TAIL: &str = "]}";
@@ -75,10 +78,16 @@ impl BatchBuilder {
     }
 
     /// A builder without limits, with room for as many records, and bytes of them with what is around each.
-    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
-        let mut body = String::with_capacity(HEAD.len() + bytes + TAIL.len());
-        body.push_str(HEAD);
-        BatchBuilder { max_rows: usize::MAX, max_bytes: usize::MAX, body, items: Vec::with_capacity(rows) }
+    ///
+    /// # Errors
+    /// When there is no memory for that.
+    pub fn with_room(rows: usize, bytes: usize) -> Result<Self, TryReserveError> {
+        let mut body = String::from(HEAD).into_bytes();
+        reserve_exact(&mut body, bytes.saturating_add(TAIL.len()))?;
+        let body = String::from_utf8(body).unwrap_or_default();
+        let mut items = Vec::new();
+        items.try_reserve_exact(rows)?;
+        Ok(BatchBuilder { max_rows: usize::MAX, max_bytes: usize::MAX, body, items })
     }
 
     /// Appends a record, a JSON object that is copied as it is. The first one is always taken,
@@ -166,9 +175,18 @@ impl Batch {
         self.items.partition_point(|item| item.start <= offset).checked_sub(1)
     }
 
+    /// How many bytes of the body some of the records are.
+    pub fn bytes_of(&self, rows: &[usize]) -> usize {
+        let items = rows.iter().filter_map(|&row| self.items.get(row));
+        items.map(|item| item.record.end - item.start + "},".len()).sum()
+    }
+
     /// A batch of some of the records, in the order given. Places that do not exist are left out.
-    pub fn subset(&self, rows: &[usize]) -> Batch {
-        let mut builder = BatchBuilder::new(usize::MAX, usize::MAX);
+    ///
+    /// # Errors
+    /// When there is no memory for that.
+    pub fn subset(&self, rows: &[usize]) -> Result<Batch, TryReserveError> {
+        let mut builder = BatchBuilder::with_room(rows.len(), self.bytes_of(rows))?;
         for item in rows.iter().filter_map(|&row| self.items.get(row)) {
             let start = builder.body.len() + usize::from(!builder.items.is_empty());
             if !builder.items.is_empty() {
@@ -179,7 +197,7 @@ impl Batch {
             builder.body.push('}');
             builder.items.push(Item { start, record: moved(item.record.start)..moved(item.record.end) });
         }
-        builder.finish()
+        Ok(builder.finish())
     }
 }
 
@@ -284,8 +302,9 @@ mod tests {
         ) {
             let records: Vec<_> = names.iter().map(|n| serde_json::json!({"objectID": n}).to_string()).collect();
             let chosen: Vec<_> = picks.iter().filter_map(|&row| records.get(row).cloned()).collect();
-            let (subset, built) = (batch_of(&records).subset(&picks), batch_of(&chosen));
+            let (subset, built) = (batch_of(&records).subset(&picks).unwrap(), batch_of(&chosen));
             prop_assert_eq!(text(&subset), text(&built));
+            prop_assert!(HEAD.len() + batch_of(&records).bytes_of(&picks) + TAIL.len() >= subset.bytes());
             for row in 0..chosen.len() {
                 prop_assert_eq!(subset.record(row), built.record(row));
             }

@@ -176,6 +176,7 @@ fn run<T: Transport>(errand: Errand<T>) -> Report {
         attempts: 1,
         wire_bytes: 0,
         may_come_late: true,
+        short_of_memory: false,
     })
 }
 

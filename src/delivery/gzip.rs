@@ -9,6 +9,7 @@ use std::io::Write;
 
 use crate::delivery::classify::Verdict;
 use crate::delivery::culprit::Culprit;
+use crate::memory::Buffer;
 
 /// Bodies below this many bytes are not worth compressing.
 const COMPRESS_FROM: usize = 1024;
@@ -37,11 +38,10 @@ pub fn compress(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() < COMPRESS_FROM {
         return None;
     }
-    let buffer = Vec::with_capacity(body.len() / 4);
-    let mut encoder = flate2::write::GzEncoder::new(buffer, flate2::Compression::fast());
-    // Writing to memory does not fail; if it did, the plain body would still be right.
+    let mut encoder = flate2::write::GzEncoder::new(Buffer::default(), flate2::Compression::fast());
+    // Where there is no memory for it, the plain body will do.
     encoder.write_all(body).ok()?;
-    encoder.finish().ok()
+    encoder.finish().ok().map(|Buffer(compressed)| compressed)
 }
 
 /// Whether the body of a refused request may not have been read because of its compression.

@@ -14,6 +14,9 @@ use crate::delivery::outcome::{Outcome, Refusal, Report};
 /// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
 const ROUNDS: usize = 50;
 
+/// More bytes than that are a large batch.
+const LARGE: usize = 1 << 20;
+
 /// When so many have been refused one by one, without being named and without any other being taken, the search looks for
 /// something that is taken rather than for more of them: it may be that everything is refused.
 const DOUBTFUL: usize = 10;
@@ -31,10 +34,16 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
     search.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
     let mut report = first;
     for _ in 1..ROUNDS {
-        let Some(rows) = search.parts.pop_front() else {
+        let Some(rows) = search.next_part(batch) else {
             break;
         };
-        let part = batch.subset(&rows);
+        let Ok(part) = batch.subset(&rows) else {
+            let reason = "not enough memory to send a part of a batch".to_owned();
+            report.outcome = Outcome::Retry { reason, not_before: None };
+            report.short_of_memory = true;
+            search.parts.push_front(rows);
+            return search.end(report);
+        };
         let Report { outcome, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
         report.may_come_late |= may_come_late;
         report.attempts = report.attempts.saturating_add(attempts);
@@ -113,6 +122,17 @@ impl Search {
         for part in parts.into_iter().rev().filter(|part| !part.is_empty()) {
             self.parts.push_front(part);
         }
+    }
+
+    /// The next part to send. Of a large batch it is half of the bytes at most, unless a single record has more: a copy of
+    /// it and that with gzip are in memory beside the whole.
+    fn next_part(&mut self, batch: &Batch) -> Option<Vec<usize>> {
+        let mut part = self.parts.pop_front()?;
+        while part.len() > 1 && batch.bytes() > LARGE && batch.bytes_of(&part) > batch.bytes() / 2 {
+            let rest = part.split_off(part.len() / 2);
+            self.parts.push_front(rest);
+        }
+        Some(part)
     }
 
     /// A part has arrived. If it is the first, whoever was refused before and not named is asked for once more: until then

@@ -100,6 +100,7 @@ fn report(outcome: Outcome) -> Report {
         attempts: 1,
         wire_bytes: 1,
         may_come_late: false,
+        short_of_memory: false,
     }
 }
 
@@ -258,7 +259,7 @@ proptest! {
         let whole = batch(rows);
         while !waiting.is_empty() {
             let before = waiting.len();
-            let report = isolate(&whole.subset(&waiting), |part| server.answer(part));
+            let report = isolate(&whole.subset(&waiting).unwrap(), |part| server.answer(part));
             prop_assert!(report.attempts as usize <= ROUNDS);
             let guilty: BTreeSet<usize> = refused(&report);
             dead.extend(guilty.iter().map(|place| waiting[*place]));
@@ -273,5 +274,29 @@ proptest! {
         let mut taken = server.taken();
         taken.sort_unstable();
         prop_assert_eq!(taken, (0..rows).filter(|row| !poison.contains(row)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_part_of_a_large_batch_is_half_of_it_at_most_unless_it_is_a_single_record() {
+    let mut builder = BatchBuilder::new(usize::MAX, usize::MAX);
+    for row in 0..20 {
+        let text = "x".repeat(if row == 7 { 3 << 20 } else { 100 << 10 });
+        let record = format!(r#"{{"objectID":"{row}","note":"{text}"}}"#);
+        assert_eq!(builder.push(Action::AddObject, &record), Push::Taken);
+    }
+    let batch = builder.finish();
+    for wording in WORDINGS {
+        let mut server = Server::new([0, 13], wording);
+        let mut parts = Vec::new();
+        let report = isolate(&batch, |part| {
+            parts.push((part.rows(), part.bytes()));
+            server.answer(part)
+        });
+        assert_eq!(refused(&report), BTreeSet::from([0, 13]), "{wording:?}");
+        assert_eq!(report.delivered.len(), 18, "{wording:?}");
+        let (whole, others) = parts.split_first().unwrap();
+        let is_small = |(rows, bytes): &(usize, usize)| *rows == 1 || *bytes <= whole.1 / 2 + 100;
+        assert!(others.iter().all(is_small), "{wording:?}: {parts:?}");
     }
 }

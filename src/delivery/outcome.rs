@@ -76,4 +76,6 @@ pub struct Report {
     pub wire_bytes: usize,
     /// Some request may still be executed, after whatever is sent next.
     pub may_come_late: bool,
+    /// There was no memory to go on with.
+    pub short_of_memory: bool,
 }

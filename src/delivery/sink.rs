@@ -119,6 +119,7 @@ impl<T: Transport> Sink<T> {
             attempts,
             wire_bytes,
             may_come_late,
+            short_of_memory: false,
         }
     }
 

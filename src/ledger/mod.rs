@@ -122,6 +122,8 @@ pub struct Appetite {
     /// Requests it may have in flight (`audit_algolia.in_flight`).
     pub slots: usize,
     pub batch_rows: i64,
+    /// The largest request body (`audit_algolia.batch_bytes`).
+    pub batch_bytes: i64,
     pub linger: Micros,
     /// Per cent.
     pub tail_share: u32,
@@ -131,8 +133,8 @@ pub struct Appetite {
 #[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Claim rows of this lane.
-    Claim { lane: usize, index_id: i32, claimable: Claimable },
+    /// Claim rows of this lane, so many bytes at most.
+    Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64 },
     /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
     /// them: its latch.
     Wait { until: Option<Micros>, wake: Option<u64> },
@@ -266,7 +268,7 @@ impl Ledger {
             return Next::Wait { until: None, wake: None };
         };
         let (database, start) = (me.database, me.next_lane as usize);
-        let room = Room::of(me, &self.lanes, appetite.slots);
+        let room = Room::of(me, &self.lanes, &appetite);
         for round in [Round::Tail, Round::Fresh, Round::Backlog] {
             for step in 0..LANES {
                 let place = (start + step) % LANES;
@@ -288,7 +290,8 @@ impl Ledger {
                     me.awake();
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
-                    return Next::Claim { lane: place, index_id: key.index_id, claimable };
+                    let bytes = room.bytes_for(place, claimable.fresh);
+                    return Next::Claim { lane: place, index_id: key.index_id, claimable, bytes };
                 }
             }
         }

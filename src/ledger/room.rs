@@ -4,9 +4,12 @@
 //! that has nothing on its way with this worker, every other one counts as a single request, however many it has. And
 //! an index in trouble, which sends one batch at a time to see whether it is over, counts for nothing but other such
 //! batches. So a worker may have more requests under way than slots, yet never more than twice as many.
+//!
+//! The same holds of bytes, which bound a worker's memory: the bodies of one index add up to `batch_bytes`, those of all
+//! to twice as many, and a single record that is larger than what is left goes beyond that.
 #![forbid(unsafe_code)]
 
-use super::{Lane, Worker, FLIGHTS, LANES};
+use super::{Appetite, Lane, Worker, FLIGHTS, LANES};
 
 /// The kinds of rows that may wait, or that a worker that sleeps would have room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +45,14 @@ pub(super) struct Room {
     /// Lanes in good health with something on its way.
     lanes: usize,
     carried: [bool; LANES],
+    /// The bytes of the bodies on their way, and of the largest that may be.
+    bytes: i64,
+    batch_bytes: i64,
 }
 
 impl Room {
-    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], slots: usize) -> Room {
+    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], appetite: &Appetite) -> Room {
+        let slots = appetite.slots;
         let mut room = Room {
             slots,
             reserved: usize::from(slots > 1),
@@ -55,9 +62,12 @@ impl Room {
             trouble: 0,
             lanes: 0,
             carried: [false; LANES],
+            bytes: 0,
+            batch_bytes: appetite.batch_bytes,
         };
         for flight in worker.flights.iter().filter(|flight| flight.rows > 0) {
             room.total += 1;
+            room.bytes = room.bytes.saturating_add(flight.bytes);
             let place = flight.lane as usize;
             if lanes.get(place).is_some_and(Lane::is_in_trouble) {
                 room.trouble += 1;
@@ -77,11 +87,42 @@ impl Room {
         if self.is_full() {
             return Kinds::default();
         }
-        Kinds {
+        let slots = Kinds {
             fresh: self.fresh + self.backlog < self.slots || (self.reserved > 0 && self.fresh == 0),
             backlog: self.fresh + self.backlog < self.slots && self.backlog < self.slots - self.reserved,
             trouble: self.trouble < self.slots,
+        };
+        Kinds {
+            fresh: slots.fresh && self.bytes < self.batch_bytes,
+            backlog: slots.backlog && self.bytes < self.batch_bytes - self.reserved_bytes(),
+            trouble: slots.trouble,
         }
+    }
+
+    /// As of the slots, a share of the bytes is kept for fresh rows.
+    fn reserved_bytes(&self) -> i64 {
+        if self.reserved > 0 {
+            self.batch_bytes / self.slots as i64
+        } else {
+            0
+        }
+    }
+
+    /// How many bytes the next batch of a lane may have. One with something on its way already gets what is left of its
+    /// share; another gets a part of what is left in all, so that there is always something left for the next.
+    pub(super) fn bytes_for(&self, place: usize, fresh: bool) -> i64 {
+        let kept = if fresh { 0 } else { self.reserved_bytes() };
+        let of_one = self.batch_bytes - kept - self.bytes;
+        let of_all = (self.most_bytes() - self.bytes) / if fresh { 2 } else { 4 };
+        let left = match self.carried.get(place) {
+            Some(false) => of_one.max(of_all),
+            _ => of_one,
+        };
+        left.clamp(1, self.batch_bytes.max(1))
+    }
+
+    fn most_bytes(&self) -> i64 {
+        self.batch_bytes.saturating_mul(2)
     }
 
     /// What there is room for if it comes from a lane that has nothing on its way here.
@@ -111,6 +152,6 @@ impl Room {
     }
 
     fn is_full(&self) -> bool {
-        self.total >= (2 * self.slots).min(FLIGHTS)
+        self.total >= (2 * self.slots).min(FLIGHTS) || self.bytes >= self.most_bytes()
     }
 }

@@ -39,7 +39,8 @@ fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
     Change { index_id, queued: hi - lo + 1, removed: 0, dead: 0, repairs: 0, spans }
 }
 
-const HUNGRY: Appetite = Appetite { slots: 4, batch_rows: 1000, linger: 0, tail_share: 0 };
+const HUNGRY: Appetite =
+    Appetite { slots: 4, batch_rows: 1000, batch_bytes: 8 << 20, linger: 0, tail_share: 0 };
 
 fn next_span(ledger: &mut Ledger, appetite: Appetite, now: Micros) -> Option<(i32, Span, End, bool)> {
     match ledger.next(0, appetite, now) {

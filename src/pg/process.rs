@@ -153,22 +153,32 @@ pub(super) fn wait_for_table(table: pg_sys::Oid, mode: u32) -> bool {
     true
 }
 
-/// As [`in_transaction`], but a lock that is not to be had makes it abort with `None`: how long it waits for one is for
-/// `work` to say, see [`limit_lock_waits`].
-pub(super) fn in_transaction_unless_locked<T, E>(
+/// What may keep a transaction from its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    /// A lock was not to be had; how long it is waited for is for the work to say, see [`limit_lock_waits`].
+    Locked,
+    /// There was no memory.
+    Short,
+}
+
+/// As [`in_transaction`], but a hindrance makes it abort, and is told.
+pub(super) fn in_transaction_unless_hindered<T, E>(
     work: impl FnOnce() -> Result<T, E>,
-) -> Result<Option<T>, E> {
+) -> Result<Result<T, Hindrance>, E> {
     // SAFETY: reads what is current.
     let context = unsafe { pg_sys::CurrentMemoryContext };
-    PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Some)))
-        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| {
-            // SAFETY: ends the transaction that the error has broken off, as the server's own main loop does.
-            unsafe {
-                pg_sys::AbortCurrentTransaction();
-                pg_sys::MemoryContextSwitchTo(context);
-            }
-            Ok(None)
-        })
+    let abort = move |hindrance| {
+        // SAFETY: ends the transaction that the error has broken off, as the server's own main loop does.
+        unsafe {
+            pg_sys::AbortCurrentTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+        }
+        Ok(Err(hindrance))
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Ok)))
+        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(Hindrance::Locked))
+        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(Hindrance::Short))
         .execute()
 }
 
@@ -221,5 +231,17 @@ pub(super) fn report_activity(busy: bool, what: &str) {
     if let Ok(what) = CString::new(what) {
         // SAFETY: the text is copied into shared memory.
         unsafe { pg_sys::pgstat_report_activity(state, what.as_ptr()) };
+    }
+}
+
+/// Has memory for large batches go back to the system as soon as it is free. By itself glibc keeps blocks of up to 32 MB
+/// for later, once one of them has been given back, for each thread apart.
+pub(super) fn give_large_blocks_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets two numbers of the allocator's, before there are other threads.
+    unsafe {
+        use nix::libc::{mallopt, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD};
+        mallopt(M_MMAP_THRESHOLD, 1 << 20);
+        mallopt(M_TRIM_THRESHOLD, 2 << 20);
     }
 }

@@ -49,6 +49,12 @@ pub fn identity(record: &str) -> Cow<'_, str> {
     bounded(rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest))
 }
 
+/// The objectID of a record of which only the beginning is there, if that holds it.
+pub fn leading_object_id(head: &str) -> Option<String> {
+    let rest = head.get(HEAD.len() - 1..).filter(|_| head.starts_with(HEAD))?;
+    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+}
+
 fn bounded(id: &str) -> Cow<'_, str> {
     if id.len() <= LONGEST {
         return Cow::Borrowed(id);
@@ -88,6 +94,18 @@ mod tests {
             let json: serde_json::Value = serde_json::from_str(&deletion).unwrap();
             let quoted: String = serde_json::from_str(&format!("\"{}\"", identity(&deletion))).unwrap();
             assert_eq!(json["objectID"], quoted);
+        }
+    }
+
+    #[test]
+    fn the_object_id_is_found_in_the_beginning_of_a_record() {
+        for key in ["42", "a\"b", "back\\", "ü"] {
+            let record = deletion(key).trim_end_matches('}').to_owned() + r#","note":"cut in the mid"#;
+            let whole: serde_json::Value = serde_json::from_str(&deletion(key)).unwrap();
+            assert_eq!(leading_object_id(&record).as_deref(), whole["objectID"].as_str());
+        }
+        for head in ["", "{", r#"{"objectID":"#, r#"{"objectID":"4"#, r#"{"note":"x"}"#] {
+            assert_eq!(leading_object_id(head), None, "{head}");
         }
     }
 

@@ -14,6 +14,7 @@ mod failpoints;
 mod fairness;
 mod hang;
 mod hostile;
+mod large;
 mod leaks;
 mod masters;
 mod memory;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 /// Lets worker 0 take what it is given until there is nothing more; returns the indices served.
 fn fill(ledger: &mut Ledger, appetite: Appetite) -> Vec<i32> {
     let mut served = Vec::new();
-    while let Next::Claim { lane, index_id, claimable } = ledger.next(0, appetite, 0) {
+    while let Next::Claim { lane, index_id, claimable, .. } = ledger.next(0, appetite, 0) {
         assert!(served.len() < 300, "there is no end to it");
         take(ledger, 0, lane, claimable);
         served.push(index_id);
@@ -203,5 +203,51 @@ proptest! {
                 prop_assert!(!waits || others >= slots.max(2) || full, "index {place} is held back: {others} others");
             }
         }
+    }
+}
+
+/// Takes batches as large as they may be until there is nothing more; returns the index and the bytes of each.
+fn fill_with_large(ledger: &mut Ledger, appetite: Appetite, rows_of: i64) -> Vec<(i32, i64)> {
+    let mut served = Vec::new();
+    while let Next::Claim { lane, index_id, claimable, bytes } = ledger.next(0, appetite, 0) {
+        assert!(served.len() < 300, "there is no end to it");
+        // The first row is taken however large it is.
+        let bytes = (bytes / rows_of).max(1) * rows_of;
+        let (lane, span) = (lane as u32, claimable.span);
+        let flight = Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0 };
+        ledger.claimed(0, Some(span), Some(flight)).unwrap();
+        ledger.claim_ended(0);
+        served.push((index_id, bytes));
+    }
+    served
+}
+
+#[test]
+fn bodies_on_their_way_add_up_to_two_batches_and_a_row_whatever_the_rows_are() {
+    for slots in [1, 4, 16] {
+        for rows_of in [300, 1 << 20, 5 << 20, 8 << 20, 500 << 20] {
+            let appetite = Appetite { slots, ..HUNGRY };
+            let mut ledger = backlogs(12);
+            let served = fill_with_large(&mut ledger, appetite, rows_of);
+            let total: i64 = served.iter().map(|(_, bytes)| bytes).sum();
+            assert!(total < 2 * HUNGRY.batch_bytes + rows_of, "{slots} slots, {rows_of} bytes: {served:?}");
+        }
+    }
+}
+
+#[test]
+fn large_bodies_of_an_index_leave_room_for_another_and_for_fresh_rows() {
+    let mut ledger = backlogs(1);
+    let served = fill_with_large(&mut ledger, HUNGRY, 300);
+    let backlog: i64 = served.iter().map(|(_, bytes)| bytes).sum();
+    assert!(backlog < HUNGRY.batch_bytes / 4 * 3 + 300, "{served:?}");
+    ledger.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    let fresh = fill_with_large(&mut ledger, HUNGRY, 300);
+    assert!(fresh.iter().all(|(index, bytes)| *index == 1 && *bytes >= 1 << 20), "{fresh:?}");
+    for index in 2..=4 {
+        ledger.open_lane(DB, index, false, 0);
+        ledger.publish(7, DB, &[queued(index, 8192, 8192)], 0);
+        let another = fill_with_large(&mut ledger, HUNGRY, 300);
+        assert!(another.iter().any(|(served, _)| *served == index), "index {index}: {another:?}");
     }
 }

@@ -71,11 +71,6 @@ pub(super) fn quarantine() -> i64 {
     i64::try_from(millis(&REQUEST_TIMEOUT).as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The longest request body, in bytes before compression.
-pub(super) fn batch_bytes() -> usize {
-    number(&BATCH_BYTES)
-}
-
 /// The largest record that is sent, in bytes of compact JSON.
 pub(super) fn max_record_bytes() -> usize {
     number(&MAX_RECORD_BYTES)
@@ -96,6 +91,7 @@ pub(super) fn appetite() -> Appetite {
     Appetite {
         slots: in_flight(),
         batch_rows: i64::from(BATCH_ROWS.get()),
+        batch_bytes: i64::from(BATCH_BYTES.get()),
         linger: i64::from(LINGER.get()) * 1000,
         tail_share: u32::try_from(TAIL_SHARE.get()).unwrap_or(0),
     }

@@ -6,6 +6,7 @@ mod landed;
 mod learn;
 mod questions;
 mod returns;
+mod thrift;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use pgrx::prelude::*;
 
 use configure::Wish;
 use questions::Asked;
+use thrift::Thrift;
 
 use super::claim::Oversized;
 use super::statements::Statements;
@@ -104,6 +106,7 @@ pub(super) struct Flow {
     is_well: bool,
     /// How soon rows are searched for that nobody knows the whereabouts of.
     search_after_ms: i64,
+    thrift: Thrift,
     dice: fastrand::Rng,
 }
 
@@ -127,6 +130,7 @@ impl Flow {
             untold: true,
             is_well: false,
             search_after_ms: SEARCH_AFTER_MS,
+            thrift: Thrift::default(),
             dice: fastrand::Rng::new(),
         }
     }

@@ -1,9 +1,13 @@
 //! Rows of the queue as a claim reads them: records, and versions of objects.
+//!
+//! Of a record only its length is looked at here. It is read when it is copied into the batch, one at a time: large ones
+//! must not pile up in memory, and too large ones are not read at all.
 
-use std::ops::Range;
+use std::marker::PhantomData;
 
 use pgrx::prelude::*;
-use pgrx::spi::SpiCursor;
+use pgrx::spi::{SpiClient, SpiCursor};
+use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_any_exhdr};
 
 use super::claim::Limits;
 use super::statements::Statements;
@@ -13,69 +17,106 @@ use crate::pg::capture::varlena_bytes;
 use crate::record::compact_len;
 use crate::regions::Span;
 
-/// Rows read at once: few enough that large records do not pile up in memory past `batch_bytes`.
+/// Rows read at once, and locked with the claim: not many more than are claimed.
 const CHUNK: i64 = 256;
-/// Columns of the claims' statements: id, action, record, object.
-const COLUMNS: usize = 4;
 /// What a record costs in a request body besides itself.
 const WRAPPING: usize = 48;
+/// The longest spelling that JSON has for a character of one byte, as in `\u0041`.
+const LONGEST_ESCAPE: usize = 6;
+/// The longest text that is read to measure the record in it.
+const MEASURED: usize = 1 << 20;
+/// So many bytes of a record are read to find its objectID, with which records begin.
+const HEAD: i32 = 8 << 10;
 
 /// Rows read off a span, and whether more may be left in it.
-pub(super) struct Read {
-    pub(super) rows: Vec<Row>,
+pub(super) struct Read<'conn> {
+    pub(super) rows: Vec<Row<'conn>>,
     pub(super) exhausted: bool,
 }
 
-pub(super) struct Row {
+pub(super) struct Row<'conn> {
     pub(super) id: i64,
-    pub(super) what: What,
+    pub(super) what: What<'conn>,
 }
 
 /// What a row of the queue holds.
-pub(super) enum What {
-    Record(Record),
+pub(super) enum What<'conn> {
+    Record(Record<'conn>),
     /// A version of an object, which may not be the newest.
     Version(String),
 }
 
-/// The texts of a claim's records, one behind the other: an allocation for each would cost a tenth of the claim.
-#[derive(Default)]
-pub(super) struct Texts(String);
+/// A text as it lies in a row of the queue: whole, compressed, or a pointer to where it is kept. Valid until SPI is left.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'conn> {
+    place: *mut pg_sys::varlena,
+    rows: PhantomData<&'conn ()>,
+}
 
-impl Texts {
-    /// What the queue holds is ASCII wherever the database's encoding is not UTF-8.
-    fn keep(&mut self, text: &[u8]) -> Range<usize> {
-        let start = self.0.len();
-        match std::str::from_utf8(text) {
-            Ok(text) => self.0.push_str(text),
-            Err(_) => self.0.push_str(&String::from_utf8_lossy(text)),
+impl Stored<'_> {
+    /// How long the text is, which does not take reading it.
+    fn len(self) -> usize {
+        // SAFETY: the rows are there until SPI is left, and the place is that of a text in one of them. A text that is
+        // not whole has a header that tells its length.
+        unsafe {
+            if varatt_is_4b_u(self.place) || (varatt_is_1b(self.place) && !varatt_is_1b_e(self.place)) {
+                varsize_any_exhdr(self.place)
+            } else {
+                pg_sys::toast_raw_datum_size(self.place.into()).saturating_sub(pg_sys::VARHDRSZ)
+            }
         }
-        start..self.0.len()
     }
 
-    pub(super) fn of(&self, record: &Record) -> &str {
-        self.0.get(record.text.clone()).unwrap_or_default()
+    /// Reads the text for as long as `work` needs it. What the queue holds is ASCII wherever the database's encoding is not
+    /// UTF-8.
+    pub(super) fn read<R>(self, work: impl FnOnce(&str) -> R) -> R {
+        // SAFETY: as above. A text that is not whole is made so in the current context, and nobody else knows of it.
+        unsafe {
+            let whole = pg_sys::pg_detoast_datum_packed(self.place);
+            let result = work(&String::from_utf8_lossy(varlena_bytes(whole.into())));
+            if whole != self.place {
+                pg_sys::pfree(whole.cast());
+            }
+            result
+        }
+    }
+
+    /// Its first bytes.
+    pub(super) fn head(self) -> String {
+        // SAFETY: as above; only the parts of the text that hold the slice are fetched.
+        unsafe {
+            let slice = pg_sys::pg_detoast_datum_slice(self.place, 0, HEAD);
+            let head = String::from_utf8_lossy(varlena_bytes(slice.into())).into_owned();
+            pg_sys::pfree(slice.cast());
+            head
+        }
     }
 }
 
 /// What is to be sent.
-pub(super) struct Record {
+pub(super) struct Record<'conn> {
     pub(super) action: Action,
-    /// Where its text is.
-    text: Range<usize>,
+    pub(super) text: Stored<'conn>,
+    /// The length of the text.
+    length: usize,
     /// Its size, if it is larger than a record may be.
     pub(super) oversize: Option<usize>,
     /// Which object it is a version of.
     pub(super) object: Option<String>,
 }
 
-impl Record {
-    fn new(action: u8, text: &[u8], object: Option<String>, limit: usize, texts: &mut Texts) -> Record {
-        let text = texts.keep(text);
+impl<'conn> Record<'conn> {
+    fn new(action: u8, text: Stored<'conn>, object: Option<String>, limit: usize) -> Record<'conn> {
         let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
-        // A text is never shorter than the record it is, so that hardly any has to be measured.
-        let oversize = if text.len() > limit { texts.0.get(text.clone()).map(compact_len) } else { None };
-        Record { action, text, oversize: oversize.filter(|size| *size > limit), object }
+        let length = text.len();
+        // A text is never shorter than the record it is, and has no more than so many bytes for one of the record's: what
+        // lies between is measured unless it is large. All else is told by its length.
+        let oversize = match length {
+            _ if length <= limit => None,
+            _ if length > limit.saturating_mul(LONGEST_ESCAPE).min(MEASURED) => Some(length),
+            _ => Some(text.read(compact_len)).filter(|size| *size > limit),
+        };
+        Record { action, text, length, oversize, object }
     }
 
     /// What it adds to a request's body.
@@ -83,37 +124,36 @@ impl Record {
         if self.oversize.is_some() {
             0
         } else {
-            self.text.len() + WRAPPING
+            self.length + WRAPPING
         }
     }
 }
 
-pub(super) fn read(
+/// Reads rows off a span, but not yet their records.
+pub(super) fn read<'conn>(
+    client: &mut SpiClient<'conn>,
     index_id: i32,
     claimable: Claimable,
     statements: &Statements,
     limits: Limits,
-    texts: &mut Texts,
-) -> spi::Result<Read> {
+) -> spi::Result<Read<'conn>> {
     let statement = match claimable.end {
         End::Newest => &statements.newest,
         End::Oldest => &statements.oldest,
     };
-    Spi::connect_mut(|client| {
-        let Span { lo, hi } = claimable.span;
-        let arguments = [index_id.into(), lo.into(), hi.into(), limits.rows.into()];
-        let mut cursor = client.try_open_cursor_mut(statement, &arguments)?;
-        let mut rows = Vec::with_capacity(usize::try_from(limits.rows).unwrap_or(0).min(1024));
-        let mut bytes = 0;
-        loop {
-            let wanted = CHUNK.min(limits.rows - rows.len() as i64);
-            let got = fetch(&mut cursor, wanted, limits.record_bytes, texts, &mut rows, &mut bytes)?;
-            let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
-            if full || got < wanted {
-                return Ok(Read { rows, exhausted: got < wanted });
-            }
+    let Span { lo, hi } = claimable.span;
+    let arguments = [index_id.into(), lo.into(), hi.into(), limits.rows.into()];
+    let mut cursor = client.try_open_cursor_mut(statement, &arguments)?;
+    let mut rows = Vec::with_capacity(usize::try_from(limits.rows).unwrap_or(0).min(1024));
+    let mut bytes = 0;
+    loop {
+        let wanted = CHUNK.min(limits.rows - rows.len() as i64);
+        let got = fetch(&mut cursor, wanted, limits.record_bytes, &mut rows, &mut bytes)?;
+        let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
+        if full || got < wanted {
+            return Ok(Read { rows, exhausted: got < wanted });
         }
-    })
+    }
 }
 
 /// Reads up to `wanted` more rows; returns how many there were.
@@ -121,72 +161,84 @@ fn fetch(
     cursor: &mut SpiCursor,
     wanted: i64,
     record_bytes: usize,
-    texts: &mut Texts,
-    rows: &mut Vec<Row>,
+    rows: &mut Vec<Row<'_>>,
     bytes: &mut usize,
 ) -> spi::Result<i64> {
-    let table = cursor.fetch(wanted)?;
-    // SAFETY: the fetch has just left its rows there, if it found any, all of them with the statement's columns; they
-    // live until SPI is left. One look at each row costs a third of asking pgrx for its values one by one.
-    let (tuples, descriptor) = match unsafe { pg_sys::SPI_tuptable.as_ref() } {
-        // SAFETY: as above.
-        Some(fetched) => (unsafe { std::slice::from_raw_parts(fetched.vals, table.len()) }, fetched.tupdesc),
-        None => return Ok(0),
-    };
-    for tuple in tuples {
-        let (mut values, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
-        // SAFETY: there is room for as many values as the statement has columns: the id, a "char" and two texts.
-        let (id, action, record, object) = unsafe {
-            pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-            let [id, action, record, object] = values;
-            let text = |place: usize, datum| (!nulls[place]).then(|| varlena_bytes(datum));
-            (id.value() as i64, action.value() as u8, text(2, record), text(3, object))
-        };
-        let what = match (object, record) {
-            (Some(object), _) => What::Version(String::from_utf8_lossy(object).into_owned()),
-            (None, Some(record)) => {
-                *bytes += record.len() + WRAPPING;
-                What::Record(Record::new(action, record, None, record_bytes, texts))
+    let found = cursor.fetch(wanted)?.len();
+    for [id, action, record, object] in fetched::<4>(found) {
+        let what = match (object.text(), record.text()) {
+            (Some(object), _) => What::Version(object.read(str::to_owned)),
+            (None, Some(text)) => {
+                let record = Record::new(action.value() as u8, text, None, record_bytes);
+                *bytes += record.size();
+                What::Record(record)
             }
             (None, None) => continue,
         };
-        rows.push(Row { id, what });
+        rows.push(Row { id: id.value() as i64, what });
     }
-    Ok(i64::try_from(tuples.len()).unwrap_or(i64::MAX))
+    Ok(i64::try_from(found).unwrap_or(i64::MAX))
+}
+
+/// A value of a row, if it is not null.
+#[derive(Clone, Copy)]
+struct Field(Option<pg_sys::Datum>);
+
+impl Field {
+    fn value(self) -> usize {
+        self.0.map_or(0, pg_sys::Datum::value)
+    }
+
+    /// The value of a column of type text.
+    fn text<'conn>(self) -> Option<Stored<'conn>> {
+        self.0.map(|datum| Stored { place: datum.cast_mut_ptr(), rows: PhantomData })
+    }
+}
+
+/// The rows that the latest query has left, `N` columns each. One look at each row costs a third of asking pgrx for its
+/// values one by one.
+fn fetched<const N: usize>(count: usize) -> impl Iterator<Item = [Field; N]> {
+    // SAFETY: the query has just left its rows there, if it found any; they live until SPI is left, whatever is asked next.
+    let (tuples, descriptor) = match unsafe { pg_sys::SPI_tuptable.as_ref() } {
+        // SAFETY: as above, all of them with the statement's columns.
+        Some(fetched) => (unsafe { std::slice::from_raw_parts(fetched.vals, count) }, fetched.tupdesc),
+        None => (&[][..], std::ptr::null_mut()),
+    };
+    tuples.iter().map(move |tuple| {
+        let (mut values, mut nulls) = ([pg_sys::Datum::null(); N], [true; N]);
+        // SAFETY: there is room for as many values as the statement has columns.
+        unsafe { pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+        std::array::from_fn(|place| Field((!nulls[place]).then_some(values[place])))
+    })
 }
 
 /// The newest version of an object.
-pub(super) struct Version {
+pub(super) struct Version<'conn> {
     pub(super) id: i64,
-    pub(super) record: Record,
+    pub(super) record: Record<'conn>,
     /// When the oldest version that waits was queued.
     pub(super) since: Micros,
 }
 
-/// Reads the newest versions of the objects claimed, under a snapshot taken now.
-pub(super) fn newest_versions(
+/// Finds the newest versions of the objects claimed, under a snapshot taken now.
+pub(super) fn newest_versions<'conn>(
+    client: &mut SpiClient<'conn>,
     index_id: i32,
     objects: Vec<String>,
     statements: &Statements,
     limits: Limits,
-    texts: &mut Texts,
-) -> spi::Result<Vec<Version>> {
-    Spi::connect_mut(|client| {
-        let mut versions = Vec::with_capacity(objects.len());
-        let arguments = [index_id.into(), objects.into()];
-        // An update, to SPI: a query that may write gets a snapshot of its own.
-        for row in client.update(&statements.versions, None, &arguments)? {
-            let (object, id, action, text) =
-                (row.get(1)?, row.get(2)?, row.get::<i8>(3)?, row.get::<String>(4)?);
-            if let (Some(id), Some(action), Some(text)) = (id, action, text) {
-                let record = Record::new(action as u8, text.as_bytes(), object, limits.record_bytes, texts);
-                let since: Option<pgrx::datum::TimestampWithTimeZone> = row.get(5)?;
-                let since = since.map_or(0, pg_sys::TimestampTz::from);
-                versions.push(Version { id, record, since });
-            }
-        }
-        // The newest first, should there not be room for all.
-        versions.sort_unstable_by_key(|version| std::cmp::Reverse(version.id));
-        Ok(versions)
-    })
+) -> spi::Result<Vec<Version<'conn>>> {
+    let arguments = [index_id.into(), objects.into()];
+    // An update, to SPI: a query that may write gets a snapshot of its own.
+    let found = client.update(&statements.versions, None, &arguments)?.len();
+    let mut versions = Vec::with_capacity(found);
+    for [object, id, action, text, since] in fetched::<5>(found) {
+        let (Some(object), Some(text)) = (object.text(), text.text()) else { continue };
+        let object = Some(object.read(str::to_owned));
+        let record = Record::new(action.value() as u8, text, object, limits.record_bytes);
+        versions.push(Version { id: id.value() as i64, record, since: since.value() as Micros });
+    }
+    // The newest first, should there not be room for all.
+    versions.sort_unstable_by_key(|version| std::cmp::Reverse(version.id));
+    Ok(versions)
 }

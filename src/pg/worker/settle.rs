@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
-use crate::pg::process::{in_transaction, in_transaction_unless_locked, limit_lock_waits};
+use crate::pg::process::{in_transaction, in_transaction_unless_hindered, limit_lock_waits, Hindrance};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 use crate::regions::Span;
@@ -36,6 +36,8 @@ pub(super) enum Settled {
     /// Somebody has locked rows, or the dead letters: no row of the queue is deleted. Dead letters that have been superseded
     /// may be, which they are all the same.
     Busy,
+    /// There was no memory for it: nothing has changed.
+    Short,
     /// The queue is no more: the extension has been dropped.
     Gone,
 }
@@ -59,7 +61,7 @@ pub(super) struct Delivered {
 /// that somebody is just putting back into the queue must not be overlooked in both places.
 pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
     failpoint::reach("before settlement");
-    let settled: spi::Result<Option<Settled>> = in_transaction_unless_locked(|| {
+    let settled: spi::Result<Result<Settled, Hindrance>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
@@ -106,8 +108,9 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
     });
     failpoint::reach("after settlement");
     match settled? {
-        Some(settled) => Ok(settled),
-        None => settle_unlocked(statements, delivered),
+        Ok(settled) => Ok(settled),
+        Err(Hindrance::Locked) => settle_unlocked(statements, delivered),
+        Err(Hindrance::Short) => Ok(Settled::Short),
     }
 }
 
@@ -143,9 +146,10 @@ fn lock_dead_letters(statements: &Statements) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(statements.dead_letters, pg_sys::RowExclusiveLock as i32) }
 }
 
-/// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted.
+/// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted. The server copies one
+/// record after the other; none comes into our hands.
 pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi::Result<Settled> {
-    let buried: spi::Result<Option<Settled>> = in_transaction_unless_locked(|| {
+    let buried: spi::Result<Result<Settled, Hindrance>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
@@ -183,7 +187,10 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
             Ok(Settled::Done)
         })
     });
-    Ok(buried?.unwrap_or(Settled::Busy))
+    Ok(buried?.unwrap_or_else(|hindrance| match hindrance {
+        Hindrance::Locked => Settled::Busy,
+        Hindrance::Short => Settled::Short,
+    }))
 }
 
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are

@@ -94,7 +94,7 @@ fn index_names_are_encoded_and_those_that_lead_elsewhere_are_not_sent() {
 #[test]
 fn an_empty_batch_needs_no_request() {
     let stage = stage(vec![]);
-    let report = stage.deliver(&batch().subset(&[]));
+    let report = stage.deliver(&batch().subset(&[]).unwrap());
     assert_eq!((report.outcome, report.attempts), (Outcome::Delivered { task_id: None }, 0));
 }
 

@@ -3,8 +3,8 @@
 use super::{complain, now, Cargo, Flow, CROWDED, PAUSE};
 use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
-use crate::ledger::{Micros, Next, Wakes};
-use crate::pg::worker::claim::{claim, Catch, Limits};
+use crate::ledger::{Landing, Micros, Next, Wakes};
+use crate::pg::worker::claim::{claim, Catch, Limits, Short};
 use crate::pg::{failpoint, guc, process, shmem};
 
 impl Flow {
@@ -15,8 +15,8 @@ impl Flow {
         }
         loop {
             let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(), now()));
-            let (lane, index_id, claimable) = match next {
-                Some(Next::Claim { lane, index_id, claimable }) => (lane, index_id, claimable),
+            let (lane, index_id, claimable, bytes) = match next {
+                Some(Next::Claim { lane, index_id, claimable, bytes }) => (lane, index_id, claimable, bytes),
                 Some(Next::Wait { until, wake }) => {
                     shmem::wake(Wakes::of(wake));
                     return until;
@@ -44,9 +44,10 @@ impl Flow {
             let sink = sink.clone();
             let limits = Limits {
                 rows: guc::appetite().batch_rows,
-                bytes: guc::batch_bytes(),
+                bytes: usize::try_from(bytes).unwrap_or(0),
                 record_bytes: guc::max_record_bytes(),
             };
+            let limits = self.thrift.limit(limits, now());
             process::report_activity(true, "claiming rows");
             self.untold = true;
             let caught = claim(self.slot, lane, index_id, claimable, statements, limits);
@@ -59,6 +60,11 @@ impl Flow {
                 Ok(Catch::Gone) => {
                     self.gone = true;
                     return None;
+                }
+                Ok(Catch::Short(short)) => {
+                    if let Some(wait) = self.claimed_too_much(index_id, short) {
+                        return wait;
+                    }
                 }
                 Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
                 Ok(Catch::Batch(claimed)) => {
@@ -88,6 +94,45 @@ impl Flow {
                     return Some(now().saturating_add(PAUSE));
                 }
             }
+        }
+    }
+
+    /// There was no memory for a batch: the next ones are smaller. A record for which there is none even by itself waits by
+    /// itself. Returns when to look again, unless that is at once; `None` stands for the next return.
+    fn claimed_too_much(&mut self, index_id: i32, short: Short) -> Option<Option<Micros>> {
+        let now = now();
+        self.thrift.save(now);
+        let (rows, bytes) = (short.ids.len(), short.bytes);
+        let reason = format!("not enough memory for a batch of {rows} rows with {bytes} bytes");
+        complain("audit_algolia could not claim rows", &reason);
+        // What is on its way gives memory back.
+        let is_alone = self.cargo.is_empty();
+        let kept = match short.ids[..] {
+            [id] if is_alone => self.wait_for_memory(index_id, id),
+            _ => None,
+        };
+        if let Some(mut ledger) = shmem::ledger() {
+            let versions: Vec<(i64, i64)> = short.objects.iter().map(|hash| (*hash, 0)).collect();
+            let kept_rows = usize::from(kept.is_some());
+            let landing = Landing { versions: &versions, kept: kept_rows, ..Landing::default() };
+            let place = short
+                .flight
+                .and_then(|flight| ledger.landed(self.slot, flight, short.ids.iter().copied(), landing, now));
+            if let Some((id, due)) = kept {
+                ledger.hold_back(self.database, index_id, id, due);
+            }
+            if let Some(lane) = place.and_then(|place| ledger.lane_at(place)) {
+                lane.refused(kept_rows as i64, &reason, now);
+            }
+            if let Some(me) = ledger.workers.get_mut(self.slot) {
+                me.errors_total += 1;
+                me.last_error.set(&reason);
+            }
+        }
+        match (is_alone, rows) {
+            (false, _) => Some(None),
+            (true, 0 | 1) if kept.is_none() => Some(Some(now.saturating_add(PAUSE))),
+            (true, _) => None,
         }
     }
 

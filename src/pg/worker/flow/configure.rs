@@ -178,7 +178,9 @@ impl Flow {
                 Sent::Done { version }
             }
             // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
-            Settled::Partly | Settled::Busy => self.again(index_id, Duration::from_micros(PAUSE as u64)),
+            Settled::Partly | Settled::Busy | Settled::Short => {
+                self.again(index_id, Duration::from_micros(PAUSE as u64))
+            }
         }
     }
 

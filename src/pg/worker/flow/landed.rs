@@ -18,6 +18,8 @@ pub(super) struct Landed {
     pub(super) dead: Vec<Dead>,
     /// Refused rows that are tried again, and when.
     pub(super) waiting: Vec<(i64, Micros)>,
+    /// Rows that are too large for the memory there is, and when they are tried again.
+    pub(super) short: Vec<(i64, Micros)>,
     /// What Algolia has said of the latest of the refused ones.
     pub(super) complaint: Option<String>,
     pub(super) setback: Option<Reverse>,
@@ -91,6 +93,6 @@ impl Landed {
 
     /// How many rows were refused.
     pub(super) fn refused(&self) -> usize {
-        self.dead.len() + self.waiting.len()
+        self.dead.len() + self.waiting.len() + self.short.len()
     }
 }

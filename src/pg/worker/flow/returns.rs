@@ -16,6 +16,8 @@ use crate::pg::{guc, shmem};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
+/// What keeps them from being deleted or buried.
+const SHORT: &str = "there is not enough memory";
 /// Should the refused records be at fault after all, those that come later wait for them no longer than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
@@ -57,7 +59,11 @@ impl Flow {
 
     /// Finds out what the rows of a batch came to.
     fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
-        let Report { outcome, delivered, last_task, refused, host, may_come_late, .. } = report;
+        let Report { outcome, delivered, last_task, refused, host, may_come_late, short_of_memory, .. } =
+            report;
+        if short_of_memory {
+            self.thrift.save(now());
+        }
         let has_versions = cargo.objects.iter().any(Option::is_some);
         let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
         let arrived = matches!(outcome, Outcome::Delivered { .. });
@@ -76,6 +82,7 @@ impl Flow {
             parts,
             dead: Vec::new(),
             waiting: Vec::new(),
+            short: Vec::new(),
             complaint: None,
             setback: None,
             task: match outcome {
@@ -179,6 +186,7 @@ impl Flow {
                 }
                 Ok(Settled::Partly) if settled.ids.len() == batch.delivered().len() => continue,
                 Ok(Settled::Partly | Settled::Busy) => LOCKED.to_owned(),
+                Ok(Settled::Short) => SHORT.to_owned(),
                 Ok(Settled::Gone) => String::new(),
                 Err(error) => error.to_string(),
             };
@@ -203,6 +211,7 @@ impl Flow {
         self.untold = true;
         let reason = match bury(statements, batch.cargo.index_id, &batch.dead) {
             Ok(Settled::Done) => return,
+            Ok(Settled::Short) => return self.bury_one_by_one(batch),
             Ok(Settled::Gone) => {
                 self.gone = true;
                 "the queue is no more".to_owned()
@@ -216,6 +225,39 @@ impl Flow {
         batch.dead.clear();
         batch.setback =
             Some(Reverse { kind: Setback::Retry, reason, at_least: Duration::from_micros(PAUSE as u64) });
+    }
+
+    /// There is no memory to bury them all at once. Those for which there is none even by themselves wait by themselves.
+    fn bury_one_by_one(&mut self, batch: &mut Landed) {
+        let Some(statements) = &self.statements else { return };
+        let (index_id, dead) = (batch.cargo.index_id, std::mem::take(&mut batch.dead));
+        let mut short = Vec::new();
+        for row in dead {
+            match bury(statements, index_id, std::slice::from_ref(&row)) {
+                Ok(Settled::Done) => batch.dead.push(row),
+                Ok(Settled::Gone) => self.gone = true,
+                Ok(Settled::Short) => {
+                    batch.complaint = Some(format!("{}, and {SHORT} to bury it", row.reason));
+                    short.push(row.id);
+                }
+                Ok(Settled::Partly | Settled::Busy) | Err(_) => {
+                    let (kind, reason) = (Setback::Retry, LOCKED.to_owned());
+                    let at_least = Duration::from_micros(PAUSE as u64);
+                    batch.setback = Some(Reverse { kind, reason, at_least });
+                }
+            }
+        }
+        for id in short {
+            batch.short.extend(self.wait_for_memory(index_id, id));
+        }
+    }
+
+    /// A record for which there is no memory is to wait by itself: until when, if that many can.
+    pub(super) fn wait_for_memory(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
+        let sentence = shmem::ledger()?.judge(self.slot, index_id, id, i32::MAX);
+        let Sentence::Waits(attempts) = sentence else { return None };
+        let failures = u32::try_from(attempts - 1).unwrap_or(0);
+        Some((id, later(now(), guc::backoff().delay(failures, self.dice.f64()))))
     }
 
     /// Gives up the claims of a batch; what has not been dealt with waits again.
@@ -234,7 +276,7 @@ impl Flow {
         let (mut recovered, mut deaths, mut place) = (false, None, None);
         if let Some(mut ledger) = shmem::ledger() {
             place = ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
-            for (id, due) in &batch.waiting {
+            for (id, due) in batch.waiting.iter().chain(&batch.short) {
                 ledger.hold_back(self.database, index_id, *id, *due);
             }
             if let Some(lane) = place.and_then(|place| ledger.lane_at(place)) {

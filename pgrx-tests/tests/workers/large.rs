@@ -1,0 +1,173 @@
+//! Large rows: a worker's memory is bounded by bytes, however many of them wait.
+
+use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
+use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
+
+use crate::support::*;
+
+const MB: i64 = 1 << 20;
+/// `audit_algolia.batch_bytes` unless said otherwise.
+const BATCH: i64 = 8 * MB;
+/// What a worker has besides its batches: threads with their stacks and buffers, plans, the shared pages it has touched.
+const OWN: i64 = 16 * MB;
+
+/// A stage with one worker, on a server whose shared memory hardly counts.
+fn stage() -> StageBuilder {
+    Stage::builder()
+        .standin(|standin| {
+            standin.light = true;
+            standin.max_record_bytes = usize::MAX;
+        })
+        .setting("shared_buffers", "4MB")
+        .setting("max_wal_size", "4GB")
+        .setting("audit_algolia.workers", 1)
+        .setting("audit_algolia.max_record_bytes", "64MB")
+}
+
+/// The most memory the process has had at a time.
+fn peak(pid: i32) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<i64>().unwrap() * 1024
+}
+
+/// Puts a text of so many bytes, which hardly any compression makes smaller, where the session finds it as `noise`.
+fn make_noise(db: &mut Client, bytes: i64) {
+    db.batch_execute("create temp table noise (text text)").unwrap();
+    db.batch_execute("alter table noise alter text set storage external").unwrap();
+    let noise = format!(
+        "insert into noise
+         select left(string_agg(encode(sha512(n::text::bytea), 'base64'), ''), {bytes})
+         from generate_series(1, {bytes} / 80) as n"
+    );
+    db.batch_execute(&noise).unwrap();
+}
+
+/// Inserts rows with the text, each in a statement of its own, while nothing is delivered; then has them delivered, and
+/// returns by how much the worker has grown at most.
+fn growth(stage: &Stage, db: &mut Client, ids: std::ops::RangeInclusive<i64>) -> i64 {
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    wait_for_state(db, "log", "paused");
+    for id in ids {
+        db.execute("insert into log select $1, text from noise", &[&id]).unwrap();
+    }
+    wait_until("a worker", SOON, || workers(db, "postgres").len() == 1);
+    let worker = workers(db, "postgres")[0];
+    let before = peak(worker);
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    wait_until("delivery", 6 * SOON, || one::<i64>(db, "select count(*) from audit_algolia.queue") == 0);
+    assert_eq!(workers(db, "postgres"), [worker], "{}", stage.cluster.log());
+    peak(worker) - before
+}
+
+#[test]
+fn a_worker_holds_a_few_batches_of_bytes_however_many_large_rows_wait() {
+    let stage = stage().start().unwrap();
+    let mut db = staged(&stage, "log");
+    make_noise(&mut db, 8 * MB);
+    let grown = growth(&stage, &mut db, 1..=30);
+    assert_eq!(stage.standin.light_counts("log").operations, 30);
+    let bound = 4 * BATCH + 2 * 8 * MB;
+    eprintln!("30 rows of 8 MB: {} MB, at most {} MB and {} MB", grown / MB, bound / MB, OWN / MB);
+    assert!(grown < bound + OWN, "{} MB", grown / MB);
+}
+
+#[test]
+fn a_worker_holds_a_few_batches_of_bytes_of_a_mirrored_table() {
+    let stage = stage().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table log (id bigint primary key, note text);
+         select audit_algolia.watch('log', columns => '{note}', mode => 'mirror')",
+    )
+    .unwrap();
+    make_noise(&mut db, 4 * MB);
+    let grown = growth(&stage, &mut db, 1..=60);
+    assert_eq!(stage.standin.light_counts("log").operations, 60);
+    let bound = 4 * BATCH + 2 * 4 * MB;
+    eprintln!("60 objects of 4 MB: {} MB, at most {} MB and {} MB", grown / MB, bound / MB, OWN / MB);
+    assert!(grown < bound + OWN, "{} MB", grown / MB);
+}
+
+#[test]
+fn a_record_that_is_too_large_is_judged_by_its_length_and_not_read() {
+    let stage = stage().setting("audit_algolia.max_record_bytes", "100kB").start().unwrap();
+    let mut db = staged(&stage, "log");
+    make_noise(&mut db, 16 * MB);
+    let grown = growth(&stage, &mut db, 1..=6);
+    assert_eq!(stage.standin.light_counts("log").operations, 0);
+    let whole = "select count(*) from audit_algolia.dead_letters
+                 where length(record ->> 'note') = 16 * 1024 * 1024 and object_id = record ->> 'objectID'
+                     and error like 'record has 1_______ bytes, more than audit_algolia.max_record_bytes = 102400 allows'";
+    assert_eq!(one::<i64>(&mut db, whole), 6);
+    // The server itself copies one record at a time into the dead letters, and tries to compress it meanwhile.
+    eprintln!("6 records of 16 MB too large: {} MB", grown / MB);
+    assert!(grown < 2 * 16 * MB + OWN, "{} MB", grown / MB);
+}
+
+/// Gives a process so many bytes of address space beyond what it has; `None`: as many as it likes.
+fn limit(db: &mut Client, pid: i32, more: Option<i64>) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let has: i64 = line.trim().trim_end_matches(" kB").parse::<i64>().unwrap() * 1024;
+    let limit = more.map_or("unlimited".to_owned(), |more| (has + more).to_string());
+    // As the server's user, whose process it is.
+    db.batch_execute(&format!("copy (select 1) to program 'prlimit --pid={pid} --as={limit}:unlimited'"))
+        .unwrap();
+}
+
+/// Two small rows, a large one, and a worker that has not memory enough for it.
+fn short(stage: &Stage, db: &mut Client, bytes: i64, memory: i64) -> i32 {
+    wait_until("a worker", SOON, || workers(db, "postgres").len() == 1);
+    insert(db, "log", 101..=101);
+    wait_until("delivery", SOON, || stage.standin.light_counts("log").operations == 1);
+    db.batch_execute("select audit_algolia.pause('log')").unwrap();
+    wait_for_state(db, "log", "paused");
+    insert(db, "log", 1..=2);
+    db.execute("insert into log select 3, repeat('x', $1::bigint::integer)", &[&bytes]).unwrap();
+    let worker = workers(db, "postgres")[0];
+    limit(db, worker, Some(memory));
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    worker
+}
+
+#[test]
+fn a_record_for_which_there_is_no_memory_waits_by_itself_and_ends_nobody() {
+    let stage = stage()
+        .setting("audit_algolia.max_record_bytes", "1GB")
+        .setting("audit_algolia.retry_max", "1s")
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    let worker = short(&stage, &mut db, 128 * MB, 96 * MB);
+    wait_until("the small rows", SOON, || stage.standin.light_counts("log").operations == 3);
+    wait_until("an explanation", SOON, || queue(&mut db, "log").last_error.contains("not enough memory"));
+    insert(&mut db, "log", 1001..=2000);
+    wait_until("later rows", SOON, || stage.standin.light_counts("log").operations == 1003);
+    wait_until("nothing but the large row", SOON, || queue(&mut db, "log").queued == 1);
+    limit(&mut db, worker, None);
+    wait_until("the large row", 2 * SOON, || queue(&mut db, "log").queued == 0);
+    assert_eq!(stage.standin.light_counts("log").operations, 1004);
+    assert_eq!(workers(&mut db, "postgres"), [worker], "{}", stage.cluster.log());
+    let log = stage.cluster.log();
+    assert!(!log.contains("terminated by signal") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_dead_letter_for_which_there_is_no_memory_waits_by_itself_and_ends_nobody() {
+    let stage = stage().setting("audit_algolia.retry_max", "1s").start().unwrap();
+    let mut db = staged(&stage, "log");
+    // As a text that cannot be compressed.
+    db.batch_execute("alter table audit_algolia.queue alter record set storage external").unwrap();
+    let worker = short(&stage, &mut db, 256 * MB, 96 * MB);
+    wait_until("the small rows", SOON, || stage.standin.light_counts("log").operations == 3);
+    wait_until("an explanation", SOON, || queue(&mut db, "log").last_error.contains("memory to bury it"));
+    insert(&mut db, "log", 1001..=2000);
+    wait_until("later rows", SOON, || stage.standin.light_counts("log").operations == 1003);
+    limit(&mut db, worker, None);
+    wait_until("the burial", 2 * SOON, || queue(&mut db, "log").dead == 1);
+    assert_eq!(workers(&mut db, "postgres"), [worker], "{}", stage.cluster.log());
+    let log = stage.cluster.log();
+    assert!(!log.contains("terminated by signal") && !log.contains("ERROR"), "{log}");
+}

@@ -1,0 +1,51 @@
+//! What a claim under way has entered into the ledger, should it come to nothing.
+
+use std::collections::HashSet;
+
+use crate::pg::shmem;
+
+/// The rows and objects that a claim has entered into the ledger so far.
+pub(super) struct Entered {
+    pub(super) slot: usize,
+    pub(super) lane: usize,
+    pub(super) ids: Vec<i64>,
+    /// The objects claimed, by their hashes.
+    pub(super) objects: HashSet<i64>,
+    /// The batch's place among the worker's flights, once it has one.
+    pub(super) flight: Option<usize>,
+    /// How many bytes of records have been taken.
+    pub(super) bytes: usize,
+}
+
+/// A batch for which there was no memory.
+pub(in crate::pg::worker) struct Short {
+    /// Its place among the worker's flights, if it has come so far.
+    pub(in crate::pg::worker) flight: Option<usize>,
+    pub(in crate::pg::worker) ids: Vec<i64>,
+    /// The objects claimed, by their hashes.
+    pub(in crate::pg::worker) objects: Vec<i64>,
+    pub(in crate::pg::worker) bytes: usize,
+}
+
+impl Entered {
+    pub(super) fn new(slot: usize, lane: usize) -> Entered {
+        Entered { slot, lane, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
+    }
+
+    /// Ends all claims. To be called when no transaction has the rows locked any more, unless the span is not given back.
+    pub(super) fn give_up(&self) {
+        if let Some(mut ledger) = shmem::ledger() {
+            ledger.unclaim(self.slot, self.ids.iter().copied());
+            ledger.release_objects(self.slot, self.lane, self.objects.iter().copied());
+        }
+    }
+
+    /// There was no memory for the batch. If it is a flight already, whoever is told lands it.
+    pub(super) fn short(self) -> Short {
+        if self.flight.is_none() {
+            self.give_up();
+        }
+        let objects = self.objects.into_iter().collect();
+        Short { flight: self.flight, ids: self.ids, objects, bytes: self.bytes }
+    }
+}

@@ -1,0 +1,232 @@
+//! One claim, step by step: rows are claimed, of objects the newest versions are found, records are copied into the batch.
+
+use std::collections::{HashMap, HashSet};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::entered::Entered;
+use super::{Catch, Claimed, Limits, Oversized};
+use crate::claims::Claim;
+use crate::delivery::batch::BatchBuilder;
+use crate::ledger::{object_hash, Claimable, Durable, End, Flight, Ledger, Micros};
+use crate::pg::shmem::{self, Locked};
+use crate::pg::worker::rows::{newest_versions, read, Read, Record, Row, Version, What};
+use crate::pg::worker::statements::Statements;
+use crate::pg::{failpoint, guc};
+use crate::record::leading_object_id;
+use crate::regions::Span;
+
+/// A claim under way.
+struct Taking<'a, 'conn> {
+    claimable: Claimable,
+    limits: Limits,
+    entered: &'a mut Entered,
+    records: Vec<(i64, Record<'conn>)>,
+    /// The objects claimed, and of each a row that has led to it.
+    objects: HashMap<String, i64>,
+    /// The last row dealt with.
+    last: Option<i64>,
+    /// Rows may be left in the span.
+    cut: bool,
+    crowded: bool,
+}
+
+/// Claims rows within a transaction; `None`: there is no memory for the batch.
+pub(super) fn take(
+    client: &mut SpiClient<'_>,
+    index_id: i32,
+    claimable: Claimable,
+    statements: &Statements,
+    limits: Limits,
+    entered: &mut Entered,
+) -> spi::Result<Option<Catch>> {
+    let Read { rows, exhausted } = read(client, index_id, claimable, statements, limits)?;
+    let records = Vec::with_capacity(rows.len());
+    let cut = !exhausted;
+    let mut taking = Taking {
+        claimable,
+        limits,
+        entered,
+        records,
+        objects: HashMap::new(),
+        last: None,
+        cut,
+        crowded: false,
+    };
+    let Some(mut ledger) = shmem::ledger() else {
+        return Ok(Some(Catch::Nothing));
+    };
+    if ledger.lane(taking.entered.lane).is_none_or(|lane| lane.paused) {
+        // Since the span was handed out: rows committed after the pause may be among these.
+        return Ok(Some(Catch::Nothing));
+    }
+    taking.take(rows, &mut ledger);
+    if !taking.objects.is_empty() {
+        drop(ledger);
+        let objects = taking.objects.keys().cloned().collect();
+        let versions = newest_versions(client, index_id, objects, statements, limits)?;
+        match shmem::ledger() {
+            Some(locked) => ledger = locked,
+            None => return Ok(Some(Catch::Nothing)),
+        }
+        taking.take_versions(versions, &mut ledger);
+    }
+    Ok(taking.finish(ledger))
+}
+
+impl<'conn> Taking<'_, 'conn> {
+    /// Claims rows, and the objects that rows are versions of.
+    fn take(&mut self, rows: Vec<Row<'conn>>, ledger: &mut Ledger) {
+        let (slot, lane) = (self.entered.slot, self.entered.lane);
+        for Row { id, what } in rows {
+            let claim = match &what {
+                What::Record(record) => {
+                    let size = record.size();
+                    if self.is_full_for(size) {
+                        self.cut = true;
+                        break;
+                    }
+                    let claim = ledger.claim(slot, id);
+                    if claim == Claim::Taken {
+                        self.entered.ids.push(id);
+                        self.entered.bytes += size;
+                    }
+                    claim
+                }
+                What::Version(object) => {
+                    let hash = object_hash(object);
+                    match self.entered.objects.contains(&hash) {
+                        true => Claim::Taken,
+                        false => ledger.claim_object(slot, lane, hash, id),
+                    }
+                }
+            };
+            if claim == Claim::Full {
+                self.cut = true;
+                self.crowded = true;
+                break;
+            }
+            self.last = Some(id);
+            match (claim, what) {
+                (Claim::Taken, What::Record(record)) => self.records.push((id, record)),
+                (Claim::Taken, What::Version(object)) => {
+                    self.entered.objects.insert(object_hash(&object));
+                    self.objects.entry(object).or_insert(id);
+                }
+                _ => (),
+            }
+        }
+    }
+
+    /// Whether a record of that size does not fit any more. The first one always does.
+    fn is_full_for(&self, size: usize) -> bool {
+        self.entered.bytes > 0 && self.entered.bytes + size > self.limits.bytes
+    }
+
+    /// Takes the newest versions of the objects claimed, as many as there is room for, and gives up the other objects.
+    fn take_versions(&mut self, versions: Vec<Version<'conn>>, ledger: &mut Ledger) {
+        let (slot, lane) = (self.entered.slot, self.entered.lane);
+        let (now, quarantine) = (now(), guc::quarantine());
+        let mut kept = HashSet::new();
+        for Version { id, record, since } in versions {
+            let Some(object) = &record.object else { continue };
+            let hash = object_hash(object);
+            if ledger.is_on_probation(slot, id) {
+                continue;
+            }
+            if let Some(ends_at) = ledger.held_since_start(since, quarantine, now) {
+                ledger.hold_claimed(slot, lane, (hash, id), ends_at);
+                self.entered.objects.remove(&hash);
+                continue;
+            }
+            let size = record.size();
+            if self.is_full_for(size) {
+                if let Some(id) = self.objects.get(object) {
+                    ledger.postpone(slot, lane, *id);
+                }
+                continue;
+            }
+            self.entered.ids.push(id);
+            self.entered.bytes += size;
+            kept.insert(hash);
+            self.records.push((id, record));
+        }
+        let free: Vec<i64> = self.entered.objects.difference(&kept).copied().collect();
+        if !free.is_empty() {
+            // Somebody may have been kept from an object that is free again without a flight's landing, as what has been
+            // postponed for want of room is.
+            ledger.release_objects(slot, lane, free);
+        }
+        self.entered.objects.retain(|hash| kept.contains(hash));
+    }
+
+    /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
+    fn finish(mut self, mut ledger: Locked<Ledger>) -> Option<Catch> {
+        let rest = self.cut.then(|| rest(self.claimable, self.last));
+        // Within a request the newest comes last.
+        self.records.sort_unstable_by_key(|(id, _)| *id);
+        let flight = match (self.records.first(), self.records.last()) {
+            (Some((lo, _)), Some((hi, _))) => Some(Flight {
+                rows: self.records.len() as i64,
+                bytes: self.entered.bytes as i64,
+                lane: self.entered.lane as u32,
+                fresh: self.claimable.fresh,
+                span: Span { lo: *lo, hi: *hi },
+                started_at: now(),
+            }),
+            _ => None,
+        };
+        self.entered.flight = ledger.claimed(self.entered.slot, rest, flight);
+        let durable = ledger.durable();
+        drop(ledger);
+        if self.entered.flight.is_none() && !self.records.is_empty() {
+            // The lane has been closed meanwhile.
+            self.entered.give_up();
+        }
+        failpoint::reach("in claim");
+        match self.entered.flight {
+            Some(flight) => self.batch(flight, durable).map(Catch::Batch),
+            None if self.crowded => Some(Catch::Crowded),
+            None => Some(Catch::Nothing),
+        }
+    }
+
+    /// Copies the records into a batch, one after the other; `None`: there is no memory for it.
+    fn batch(self, flight: usize, durable: Durable) -> Option<Claimed> {
+        let mut builder = BatchBuilder::with_room(self.records.len(), self.entered.bytes).ok()?;
+        let mut ids = Vec::with_capacity(self.records.len());
+        let mut objects = Vec::with_capacity(self.records.len());
+        let mut oversized = Vec::new();
+        for (id, Record { action, text, oversize, object, .. }) in self.records {
+            match oversize {
+                Some(bytes) => {
+                    let object_id = leading_object_id(&text.head());
+                    oversized.push(Oversized { id, object_id, object, bytes });
+                }
+                None => {
+                    let _taken = text.read(|text| builder.push(action, text));
+                    ids.push(id);
+                    objects.push(object);
+                }
+            }
+        }
+        Some(Claimed { flight, ids, objects, batch: builder.finish(), oversized, durable })
+    }
+}
+
+fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// What of the span lies beyond the last row dealt with.
+fn rest(claimable: Claimable, last: Option<i64>) -> Span {
+    let Span { lo, hi } = claimable.span;
+    match (claimable.end, last) {
+        (_, None) => Span { lo, hi },
+        (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
+        (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
+    }
+}
