@@ -29,10 +29,10 @@ create function audit_algolia.watch(
 comment on function audit_algolia.watch(regclass, text, text[], text[], text[], text, text[], text, text, text[], boolean, text) is
     'Puts a table under watch: from now on its committed changes are delivered to an Algolia index. Returns the source''s id. Needs ownership of the table.';
 
+-- Its search_path is the caller's, under which their triggers are dropped, for event triggers of theirs.
 create function audit_algolia.unwatch(source regclass, index_name text default null)
     returns void
     language c volatile
-    set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'unwatch_wrapper';
 comment on function audit_algolia.unwatch(regclass, text) is
     'Ends the watch over a table, for one index or (NULL) for all. Rows already queued are still delivered.';

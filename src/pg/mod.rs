@@ -7,6 +7,7 @@ mod connection;
 mod counter;
 mod databases;
 mod ddl;
+mod error_context;
 mod failpoint;
 mod filter;
 mod guc;
@@ -23,6 +24,7 @@ mod rules;
 mod shmem;
 mod subtransaction;
 mod texts;
+mod utility;
 mod worker;
 mod xact;
 

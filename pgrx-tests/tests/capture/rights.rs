@@ -79,12 +79,12 @@ fn nothing_is_granted_to_the_public() {
         .map(|row| row.get(0))
         .collect();
     assert_eq!(open, Vec::<String>::new());
-    // watch() has to know the caller's search_path, under which the names in a filter are meant; it pins its own. So do trigger
+    // watch() and unwatch() have to know the caller's search_path; they pin their own. So do trigger
     // functions, once they have something to do.
     let unpinned: i64 = one(
         &mut play.admin,
         "select count(*) from pg_proc where pronamespace = 'audit_algolia'::regnamespace
-             and (proname <> 'watch' and prorettype not in ('trigger'::regtype, 'event_trigger'::regtype) or prosecdef)
+             and (proname not in ('watch', 'unwatch') and prorettype not in ('trigger'::regtype, 'event_trigger'::regtype) or prosecdef)
              and not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false)",
     );
     assert_eq!(unpinned, 0);

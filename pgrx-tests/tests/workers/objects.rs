@@ -88,6 +88,30 @@ fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
     stage.wait_for_records("log", 1);
     db.batch_execute("set role writer; insert into log values (2, 'b'); reset role").unwrap();
     stage.wait_for_records("log", 2);
+    // Triggers are made with the rights of who asks for them; partitions of others get theirs from the extension's owner.
+    db.batch_execute(
+        "set role writer; select audit_algolia.unwatch('log'); select audit_algolia.watch('log', columns => '{note}');
+         reset role; create table parts (id int primary key) partition by list (id);
+         create table part partition of parts default; alter table parts owner to writer",
+    )
+    .unwrap();
+    let mirror = "set role writer; select audit_algolia.watch('parts', columns => '{id}', mode => 'mirror')";
+    let error = db.batch_execute(mirror).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "42501");
+    assert!(error.message().starts_with("role keeper, which owns extension audit_algolia and is no superuser any more, cannot change the triggers of table public.parts"), "{error}");
+    assert!(
+        error.hint().is_some_and(
+            |hint| hint.contains("GRANT TRIGGER ON public.parts, and on its partitions, TO keeper")
+        ),
+        "{error:?}"
+    );
+    db.batch_execute("reset role; grant trigger on parts, part to keeper").unwrap();
+    db.batch_execute(&format!("{mirror}; insert into parts values (1); reset role")).unwrap();
+    stage.wait_for_records("parts", 1);
+    db.batch_execute("select audit_algolia.unwatch('parts')").unwrap_err();
+    db.batch_execute("alter role keeper superuser; select audit_algolia.unwatch('parts'); alter role keeper nosuperuser; drop table parts")
+        .unwrap();
     db.batch_execute(
         "alter table log owner to postgres; drop owned by writer; drop role writer; insert into log values (3, 'c')",
     )

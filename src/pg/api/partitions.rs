@@ -128,7 +128,7 @@ fn replace_triggers(effects: &Effects) -> Outcome<()> {
         }
         if locked(relation) {
             // Triggers for rows are all that a mirrored table has.
-            create_trigger(relation, source, Mode::Append, operation, true)?;
+            create_trigger(None, relation, source, Mode::Append, operation, true)?;
             enable_trigger(relation, source, operation, &state)?;
         }
     }

@@ -1,6 +1,6 @@
 //! The triggers of watched tables: one for each operation of a source, and at which level.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -10,7 +10,8 @@ use crate::pg::backfill::name_of;
 use crate::pg::capture::LEAF;
 use crate::pg::latest::{first_row, oids};
 use crate::pg::partitions;
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{explained, failure, Outcome};
+use crate::pg::utility::{run_as_part, Caller};
 use crate::record::Operation;
 use crate::rules::Mode;
 
@@ -20,15 +21,21 @@ fn trigger_name(id: i32, operation: Operation) -> String {
 }
 
 /// Runs DDL for a relation, whose name at this moment it is given, and looks whether it has put a trigger there, or taken
-/// it away. A lock on a table keeps its name, and not that of its schema.
+/// it away. A lock on a table keeps its name, and not that of its schema. What somebody has asked for by one of our
+/// functions is their statement; anything else is a part of what they are doing, and is done with the rights of the
+/// extension's owner.
 fn run_on(
+    by: Option<&Caller>,
     relation: pg_sys::Oid,
     trigger: &str,
     is_there: bool,
     ddl: impl FnOnce(&str) -> String,
 ) -> Outcome<()> {
     let name = name_of(relation);
-    Spi::run(&ddl(&name))?;
+    match by {
+        Some(caller) => caller.run(&ddl(&name))?,
+        None => run_as_owner(&name, &ddl(&name))?,
+    }
     let trigger = CString::new(trigger).unwrap_or_default();
     // SAFETY: a look into the catalog for a trigger, inside a transaction.
     let found = unsafe { pg_sys::get_trigger_oid(relation, trigger.as_ptr(), true) };
@@ -42,11 +49,37 @@ fn run_on(
     ))
 }
 
+/// Runs a part of a statement. An owner who has lost their rights is told so, for whoever reads the error did not see
+/// them act.
+fn run_as_owner(table: &str, statement: &str) -> Outcome<()> {
+    // SAFETY: look-ups in the catalogs of who acts, whose name is a C string.
+    let (is_able, owner) = unsafe {
+        let user = pg_sys::GetUserId();
+        let name = CStr::from_ptr(pg_sys::GetUserNameFromId(user, false)).to_string_lossy().into_owned();
+        (pg_sys::superuser(), spi::quote_identifier(name))
+    };
+    if is_able {
+        run_as_part(statement);
+        return Ok(());
+    }
+    explained(
+        || {
+            run_as_part(statement);
+            Ok(())
+        },
+        &format!(
+            "role {owner}, which owns extension audit_algolia and is no superuser any more, cannot change the triggers of table {table}"
+        ),
+        &format!("ALTER ROLE {owner} SUPERUSER; or GRANT TRIGGER ON {table}, and on its partitions, TO {owner}, which is enough to put triggers there."),
+    )
+}
+
 /// Puts a trigger on a table. At statement level it sees all rows at once, which is quicker for
 /// many; the rows come in transition tables, which a trigger can have for one operation only. To mirror a table takes
 /// triggers that can look whether what they are told of a row is still so: those for rows; and for TRUNCATE one that
 /// comes before it, when the rows are still there.
 pub(super) fn create_trigger(
+    by: Option<&Caller>,
     table: pg_sys::Oid,
     id: i32,
     mode: Mode,
@@ -64,7 +97,7 @@ pub(super) fn create_trigger(
         Operation::Delete => "referencing old table as audit_algolia_old for each statement",
     };
     let (trigger, word) = (trigger_name(id, operation), operation.word());
-    run_on(table, &trigger, true, |table| {
+    run_on(by, table, &trigger, true, |table| {
         format!(
             "create or replace trigger {trigger} {time} {word} on {table} {level} execute function audit_algolia.capture('{id}')"
         )
@@ -75,7 +108,7 @@ pub(super) fn create_trigger(
 /// may outlive the watch over its table, or its table's being a partition.
 pub(super) fn create_leaf_trigger(leaf: pg_sys::Oid, id: i32) -> Outcome<()> {
     let trigger = trigger_name(id, Operation::Truncate);
-    run_on(leaf, &trigger, true, |leaf| {
+    run_on(None, leaf, &trigger, true, |leaf| {
         format!(
             "create or replace trigger {trigger} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')"
         )
@@ -91,14 +124,19 @@ fn leaves(table: &Table) -> Outcome<Vec<pg_sys::Oid>> {
 /// Takes the triggers of a source off the partitions of its table.
 pub(super) fn drop_leaf_triggers(table: &Table, id: i32) -> Outcome<()> {
     for leaf in leaves(table)? {
-        drop_trigger(leaf, id, Operation::Truncate)?;
+        drop_trigger(None, leaf, id, Operation::Truncate)?;
     }
     Ok(())
 }
 
-pub(super) fn drop_trigger(table: pg_sys::Oid, id: i32, operation: Operation) -> Outcome<()> {
+pub(super) fn drop_trigger(
+    by: Option<&Caller>,
+    table: pg_sys::Oid,
+    id: i32,
+    operation: Operation,
+) -> Outcome<()> {
     let trigger = trigger_name(id, operation);
-    run_on(table, &trigger, false, |table| format!("drop trigger if exists {trigger} on {table}"))
+    run_on(by, table, &trigger, false, |table| format!("drop trigger if exists {trigger} on {table}"))
 }
 
 /// Gives a trigger the state that `pg_trigger.tgenabled` has for it.
@@ -110,7 +148,7 @@ pub(super) fn enable_trigger(table: pg_sys::Oid, id: i32, operation: Operation, 
         _ => return Ok(()),
     };
     let trigger = trigger_name(id, operation);
-    run_on(table, &trigger, true, |table| format!("alter table {table} {how} trigger {trigger}"))
+    run_on(None, table, &trigger, true, |table| format!("alter table {table} {how} trigger {trigger}"))
 }
 
 /// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the right
@@ -119,18 +157,35 @@ pub(super) fn enable_trigger(table: pg_sys::Oid, id: i32, operation: Operation, 
 pub(super) fn allow_triggers(owner: &str, of_hypertable: bool) -> Outcome<()> {
     let owner = spi::quote_identifier(owner);
     if of_hypertable {
-        Spi::run(&format!("grant usage on schema audit_algolia to {owner}"))?;
+        run_as_part(&format!("grant usage on schema audit_algolia to {owner}"));
     }
-    Spi::run(&format!("grant execute on function audit_algolia.capture() to {owner}"))?;
+    run_as_part(&format!("grant execute on function audit_algolia.capture() to {owner}"));
     Ok(())
+}
+
+/// Lets a user put triggers on a table, as `watch()` does with their rights.
+fn allow_caller(user: pg_sys::Oid) -> Outcome<()> {
+    let arguments = [(pg_sys::OIDOID, user.into())];
+    let query = include_str!("../../../sql/may_capture.sql");
+    let lacking = first_row(query, &arguments, |row| Ok(row.get::<String>(1)))?.flatten();
+    lacking.map_or(Ok(()), |user| allow_triggers(&user, false))
 }
 
 impl Table {
     /// Puts the triggers of a source on the table.
-    pub(super) fn create_triggers(&self, id: i32, mode: Mode, operations: &[Operation]) -> Outcome<()> {
+    pub(super) fn create_triggers(
+        &self,
+        caller: &Caller,
+        id: i32,
+        mode: Mode,
+        operations: &[Operation],
+    ) -> Outcome<()> {
         self.allow_partitions()?;
+        allow_caller(caller.user)?;
+        // The server puts triggers for rows on partitions, too, which somebody else may own.
+        let by = self.may_put_triggers(caller.user)?.then_some(caller);
         for operation in operations {
-            create_trigger(self.oid, id, mode, *operation, self.needs_row_trigger(*operation))?;
+            create_trigger(by, self.oid, id, mode, *operation, self.needs_row_trigger(*operation))?;
         }
         if mode == Mode::Mirror {
             for leaf in leaves(self)? {
@@ -139,6 +194,15 @@ impl Table {
         }
         self.warn_of_moves(operations);
         self.warn_of_subscription(id, operations)
+    }
+
+    /// Whether a user may put triggers on the table and all its partitions.
+    fn may_put_triggers(&self, user: pg_sys::Oid) -> Outcome<bool> {
+        let tables: Vec<pg_sys::Oid> =
+            partitions::partitions(self.oid)?.into_iter().chain([self.oid]).collect();
+        let arguments = [(pg_sys::OIDOID, user.into()), oids(&tables)];
+        let query = include_str!("../../../sql/may_put_triggers.sql");
+        Ok(first_row(query, &arguments, |row| Ok(row.get(1)))?.flatten().unwrap_or_default())
     }
 
     /// What a subscription applies fires only triggers that are told so. We do not tell them by ourselves: the table may

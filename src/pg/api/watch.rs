@@ -9,13 +9,14 @@ use pgrx::prelude::*;
 use super::backfill::{start, Range};
 use super::sources::sources_of;
 use super::triggers::{drop_leaf_triggers, drop_trigger};
-use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
+use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, Own};
 use crate::pg::capture::utf8;
 use crate::pg::filter;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
+use crate::pg::utility::Caller;
 use crate::pg::{guc, xact};
 use crate::record::Operation;
 use crate::rules::{
@@ -56,19 +57,19 @@ fn watch(
         backfill,
         object_prefix,
     };
-    let caller = caller();
+    let caller = Caller::current();
     let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
     reported(as_owner(|| {
-        let table = Table::of(source, caller)?;
+        let table = Table::of(source, caller.user)?;
         check_table(&table)?;
-        let table = table.locked(pg_sys::ShareRowExclusiveLock, caller)?;
+        let table = table.locked(pg_sys::ShareRowExclusiveLock, caller.user)?;
         let mut rules = wish.check(&table)?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
         // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
         let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
         let id = rules.store(&table, &seam)?;
-        table.create_triggers(id, rules.mode, &rules.operations)?;
+        table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
         if rules.backfill {
             start(id, &table, Range::default(), Some(&seam))?;
         }
@@ -279,22 +280,22 @@ fn check_table(table: &Table) -> Outcome<()> {
 
 #[pg_extern(sql = false)]
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
-    let caller = caller();
+    let caller = Caller::current();
     refuse_read_only(c"audit_algolia.unwatch()");
     reported(as_owner(|| {
-        let table = Table::of(source, caller)?;
+        let table = Table::of(source, caller.user)?;
         // A table that is not watched need not be locked.
         sources_of(&table, index_name.as_deref())?;
         // As dropping a trigger does.
-        end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller)?, index_name)
+        end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller.user)?, index_name, &caller)
     }))
 }
 
-fn end_watch(table: &Table, index_name: Option<String>) -> Outcome<()> {
+fn end_watch(table: &Table, index_name: Option<String>, caller: &Caller) -> Outcome<()> {
     let sources = sources_of(table, index_name.as_deref())?;
     for (id, operations) in sources {
         for operation in operations {
-            drop_trigger(table.oid, id, operation)?;
+            drop_trigger(Some(caller), table.oid, id, operation)?;
         }
         drop_leaf_triggers(table, id)?;
         Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;

@@ -1,16 +1,12 @@
 //! The CONTEXT of errors that are raised while a row is captured: which source it was for.
 
 use std::ffi::{CStr, CString};
-use std::os::raw::{c_char, c_int, c_void};
+use std::os::raw::c_void;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-// SAFETY: declared as in the server's header; a format and its arguments as for printf.
-unsafe extern "C-unwind" {
-    /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
-    fn errcontext_msg(format: *const c_char, ...) -> c_int;
-}
+use crate::pg::error_context;
 
 /// What an error tells of the capture it happened in. It lies in PostgreSQL's memory, for the error is reported when
 /// the frames of ours that it went through are gone.
@@ -29,6 +25,7 @@ impl Context {
     /// # Safety
     /// `call` is what PostgreSQL passes to a trigger function.
     pub(super) unsafe fn enter(call: &pg_sys::TriggerData) -> Context {
+        error_context::forget();
         // SAFETY: the memory lives until the trigger returns, or its error has been reported.
         unsafe {
             let place: *mut Place = pg_sys::palloc0(size_of::<Place>()).cast();
@@ -59,6 +56,7 @@ unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
     // SAFETY: the argument is the place that `enter` made; relation and trigger are the server's own until the
     // transaction ends. The server copies the text.
     unsafe {
+        error_context::keep();
         let place = &*argument.cast::<Place>();
         let call = &*place.call;
         let table = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
@@ -66,8 +64,7 @@ unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
         let what = if place.in_filter { "filter" } else { "capture" };
         let text = format!("audit_algolia {what} of table \"{table}\", trigger {trigger}");
         if let Ok(text) = CString::new(text) {
-            let (format, text) = (c"%s".as_ptr(), text.as_ptr());
-            pg_sys::ffi::pg_guard_ffi_boundary(|| errcontext_msg(format, text));
+            error_context::tell(&text);
         }
     }
 }

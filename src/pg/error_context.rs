@@ -1,0 +1,106 @@
+//! The CONTEXT of errors that come through our functions: where within what we have called they were raised.
+//!
+//! An error of the server's passes our frames as a panic, which keeps its message, detail and hint, and is raised again
+//! behind them. Its CONTEXT, as far as it was told by frames within ours, would be lost. So a frame of ours keeps what it
+//! hears, and tells it when the same error comes by again.
+
+use std::cell::RefCell;
+use std::ffi::{c_char, c_int, c_void, CStr, CString};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+// SAFETY: declared as in the server's header; a format and its arguments as for printf.
+unsafe extern "C-unwind" {
+    /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
+    fn errcontext_msg(format: *const c_char, ...) -> c_int;
+}
+
+thread_local! {
+    /// The message of the last error, and its CONTEXT within our frames.
+    static HEARD: RefCell<Option<(CString, CString)>> = const { RefCell::new(None) };
+}
+
+/// Adds a line to the CONTEXT of the error being reported.
+///
+/// # Safety
+/// To be called by an error context callback alone.
+pub(super) unsafe fn tell(text: &CStr) {
+    let (format, text) = (c"%s".as_ptr(), text.as_ptr());
+    // SAFETY: by the caller's word; the server copies the text.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| errcontext_msg(format, text)) };
+}
+
+/// Forgets the last error, which has been dealt with.
+pub(super) fn forget() {
+    HEARD.with_borrow_mut(|heard| heard.take());
+}
+
+/// Keeps the CONTEXT of the error being reported, or tells it again, if it is the error that was kept.
+///
+/// # Safety
+/// To be called by an error context callback alone.
+pub(super) unsafe fn keep() {
+    // SAFETY: the server's own copy of the error being reported, which cannot be made in the context of errors and is given
+    // back at once. Its texts are C strings or null.
+    let (level, message, context) = unsafe {
+        if pg_sys::CurTransactionContext.is_null() {
+            return;
+        }
+        let before = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);
+        let error = pg_sys::CopyErrorData();
+        let text = |text: *mut c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_owned());
+        let copied = ((*error).elevel, text((*error).message), text((*error).context));
+        pg_sys::FreeErrorData(error);
+        pg_sys::MemoryContextSwitchTo(before);
+        copied
+    };
+    let Some(message) = message.filter(|_| level >= PgLogLevel::ERROR as i32) else { return };
+    let told = HEARD.with_borrow_mut(|heard| match (context, heard.as_ref()) {
+        (Some(context), _) => {
+            *heard = Some((message, context));
+            None
+        }
+        (None, Some((known, context))) if *known == message => Some(context.clone()),
+        _ => None,
+    });
+    if let Some(told) = told {
+        // SAFETY: handed on to the caller.
+        unsafe { tell(&told) };
+    }
+}
+
+/// A frame on the server's stack that does so. It lies in PostgreSQL's memory, for the error is reported when the frames of
+/// ours that it went through are gone.
+pub(super) struct Frame(*mut pg_sys::ErrorContextCallback);
+
+impl Frame {
+    /// After an error the server takes it off by itself.
+    pub(super) fn enter() -> Frame {
+        forget();
+        // SAFETY: the memory lives until the (sub)transaction ends, before which its error has been reported.
+        unsafe {
+            let size = size_of::<pg_sys::ErrorContextCallback>();
+            let frame = pg_sys::MemoryContextAllocZero(pg_sys::CurTransactionContext, size)
+                .cast::<pg_sys::ErrorContextCallback>();
+            (*frame).previous = pg_sys::error_context_stack;
+            (*frame).callback = Some(on_error);
+            pg_sys::error_context_stack = frame;
+            Frame(frame)
+        }
+    }
+
+    pub(super) fn leave(self) {
+        // SAFETY: what has been put on the stack since has been taken off again; the frame was made by `enter`.
+        unsafe {
+            pg_sys::error_context_stack = (*self.0).previous;
+            pg_sys::pfree(self.0.cast());
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_error(_argument: *mut c_void) {
+    // SAFETY: the server calls this with the error being reported.
+    unsafe { keep() };
+}

@@ -1,0 +1,91 @@
+//! DDL of ours: as a statement of the user's, who has asked for it, or as a part of what they are doing anyway.
+//!
+//! Event triggers that others have made are called for each statement of DDL, with the rights of whoever runs it and under
+//! their settings. Ours must be none that they have not seen before: one run as the extension's owner, under a pinned
+//! search_path, in a security-restricted operation.
+
+use std::ffi::{c_int, CStr, CString};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::error_context::Frame;
+use super::filter::cells;
+use super::owner::set_locally;
+use super::report::Outcome;
+
+/// Whoever has called one of our functions, and in which environment.
+pub(super) struct Caller {
+    pub(super) user: pg_sys::Oid,
+    context: c_int,
+    path: CString,
+}
+
+impl Caller {
+    /// To be asked before another role is taken on, by a function that pins no search_path.
+    pub(super) fn current() -> Caller {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: reads the state of the session; the setting's value is a C string, copied at once.
+        let path = unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            let path = pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
+            if path.is_null() { c"" } else { CStr::from_ptr(path) }.to_owned()
+        };
+        Caller { user, context, path }
+    }
+
+    /// Runs a statement as the caller would, with their rights and under their search_path. Names in it are to be
+    /// qualified.
+    pub(super) fn run(&self, statement: &str) -> Outcome<()> {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        let frame = Frame::enter();
+        // SAFETY: the pair is saved and set, and the settings' nest level opened and closed, as the server's own code does;
+        // after an error the abort of the (sub)transaction restores both.
+        let level = unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+            pg_sys::NewGUCNestLevel()
+        };
+        set_locally(c"search_path", &self.path);
+        let done = Spi::run(statement);
+        // SAFETY: the counterparts of the above.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, level);
+            pg_sys::SetUserIdAndSecContext(user, context);
+        }
+        frame.leave();
+        Ok(done?)
+    }
+}
+
+/// Runs a statement with the rights in force, as a part of the statement that is under way: as for the triggers that the
+/// server itself makes on partitions, no event trigger is called for it.
+pub(super) fn run_as_part(statement: &str) {
+    let text = CString::new(statement).unwrap_or_default();
+    // SAFETY: the server parses the text, which outlives what it makes of it, and executes the one statement in there, as
+    // its own code does with parts of statements. There is an active snapshot, for a function is being called.
+    unsafe {
+        #[cfg(not(feature = "pg13"))]
+        let parsed = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        #[cfg(feature = "pg13")]
+        let parsed = pg_sys::raw_parser(text.as_ptr());
+        for cell in cells(parsed) {
+            let planned = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
+            (*planned).type_ = pg_sys::NodeTag::T_PlannedStmt;
+            (*planned).commandType = pg_sys::CmdType::CMD_UTILITY;
+            (*planned).utilityStmt = (*cell.ptr_value.cast::<pg_sys::RawStmt>()).stmt;
+            (*planned).stmt_location = -1;
+            pg_sys::ProcessUtility(
+                planned,
+                text.as_ptr(),
+                false,
+                pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                pg_sys::None_Receiver,
+                std::ptr::null_mut(),
+            );
+            pg_sys::CommandCounterIncrement();
+        }
+    }
+}
