@@ -15,8 +15,9 @@ select
     s.mode,
     case
         when c.oid is null then 'table dropped'
-        when t.present < pg_catalog.cardinality(s.operations) then 'trigger missing'
+        when t.present < pg_catalog.cardinality(s.operations) or l.is_deaf then 'trigger missing'
         when t.disabled then 'trigger disabled'
+        when t.is_blind then 'trigger outdated'
         else 'watching'
     end as state,
     s.created_at
@@ -26,12 +27,83 @@ left join pg_catalog.pg_class as c on c.oid = s.relation
 cross join lateral (
     select
         pg_catalog.count(*) as present,
-        pg_catalog.bool_or(g.tgenabled = 'D') as disabled
+        pg_catalog.bool_or(g.tgenabled = 'D') as disabled,
+        -- As in find_blind_triggers.sql.
+        pg_catalog.bool_or(
+            g.tgtype & 1 = 0
+            and o.operation <> 'truncate'
+            and (
+                c.relispartition
+                or g.tgenabled in ('A', 'R')
+                or o.operation <> 'insert'
+                    and exists (select from pg_catalog.pg_inherits as h where c.oid in (h.inhrelid, h.inhparent))
+            )
+        ) as is_blind
     from pg_catalog.unnest(s.operations) as o (operation)
     join pg_catalog.pg_trigger as g
         on g.tgrelid = s.relation
         and g.tgname = pg_catalog.format('audit_algolia_%s_%s', s.id, o.operation)::pg_catalog.name
-) as t;
+) as t
+cross join lateral (
+    with recursive below (oid, kind) as (
+        select c.oid, c.relkind
+        where s.mode = 'mirror' and c.relkind = 'p'
+        union all
+        select p.oid, p.relkind
+        from below as b
+        join pg_catalog.pg_inherits as h on h.inhparent = b.oid and not h.inhdetachpending
+        join pg_catalog.pg_class as p on p.oid = h.inhrelid
+        where b.kind = 'p'
+    )
+    -- Partitions of mirrored tables that say nothing of TRUNCATE.
+    select exists (
+        select
+        from below as b
+        where b.kind = 'r'
+            and not exists (
+                select
+                from pg_catalog.pg_trigger as g
+                where g.tgrelid = b.oid
+                    and g.tgname = pg_catalog.format('audit_algolia_%s_truncate', s.id)::pg_catalog.name
+            )
+    ) as is_deaf
+) as l
+union all
+-- Tables that have come with triggers, but without the rules.
+select
+    a.id, a.relation, null, null, null, null, null, null, null, null,
+    pg_catalog.array_agg(a.operation order by a.operation), null, 'source missing', null
+from (
+    select
+        g.tgrelid::pg_catalog.regclass as relation,
+        case when b.arguments[1] ~ '^[0-9]{1,9}$' then b.arguments[1]::pg_catalog.int4 end as id,
+        case
+            when g.tgtype & 4 <> 0 then 'insert'
+            when g.tgtype & 8 <> 0 then 'delete'
+            when g.tgtype & 16 <> 0 then 'update'
+            else 'truncate'
+        end as operation
+    from pg_catalog.pg_trigger as g
+    -- Each argument ends with a zero byte.
+    cross join lateral (
+        select pg_catalog.string_to_array(pg_catalog.encode(g.tgargs, 'escape'), '\000') as arguments
+    ) as b
+    where g.tgfoid = 'audit_algolia.capture()'::pg_catalog.regprocedure
+        -- The copies that partitions and chunks have go by the one they were made of.
+        and g.tgparentid = 0
+        and b.arguments[2] is distinct from 'partition'
+) as a
+where not exists (
+    select
+    from audit_algolia.source as s
+    where s.id = a.id
+        and (
+            s.relation = a.relation
+            or s.relation in (select p.relid from pg_catalog.pg_partition_ancestors(a.relation) as p)
+            or s.relation in (select h.inhparent from pg_catalog.pg_inherits as h where h.inhrelid = a.relation)
+        )
+)
+group by a.id, a.relation;
 comment on view audit_algolia.sources is 'The watched tables, their rules and whether their triggers are in place.';
 comment on column audit_algolia.sources.id is 'Number of the source, as watch() returned it.';
 comment on column audit_algolia.sources.source is 'The watched table.';
@@ -45,7 +117,7 @@ comment on column audit_algolia.sources.facets is 'Attributes that can be filter
 comment on column audit_algolia.sources.filter is 'Condition a row must meet; NULL: every row.';
 comment on column audit_algolia.sources.operations is 'Operations that are captured.';
 comment on column audit_algolia.sources.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
-comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing or table dropped.';
+comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing, trigger outdated, source missing or table dropped.';
 comment on column audit_algolia.sources.created_at is 'When the table was put under watch.';
 
 create view audit_algolia.dead_letters as

@@ -9,6 +9,13 @@ revoke all on type
     audit_algolia.configuration, audit_algolia.backfill, audit_algolia.repair,
     audit_algolia.sources, audit_algolia.dead_letters, audit_algolia.backfill_progress
 from public;
+-- The server keeps such a change in mind as part of how the extension was made, for pg_dump, which knows of no such thing for
+-- row types and says so at each dump. They have nothing to be dumped: CREATE EXTENSION makes them like this.
+delete from pg_catalog.pg_init_privs as p
+using pg_catalog.pg_type as t
+where p.classoid operator(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
+    and p.objoid operator(pg_catalog.=) t.oid
+    and t.typnamespace operator(pg_catalog.=) 'audit_algolia'::pg_catalog.regnamespace::pg_catalog.oid;
 
 -- The extension's owner works in the schema also when somebody else has made it.
 grant usage on schema audit_algolia to current_user;

@@ -1,9 +1,12 @@
 //! A dump carries table, rules and undelivered rows into another cluster, where they are delivered.
 
+use std::sync::{Arc, Mutex};
+
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use postgres::error::DbError;
 
-use crate::play::{one, watch};
+use crate::play::{one, watch, Play};
 
 #[test]
 fn a_dump_carries_undelivered_rows_along() {
@@ -63,4 +66,92 @@ fn a_dump_carries_undelivered_rows_along() {
     restored.batch_execute("create table later (id int primary key)").unwrap();
     let id: i32 = one(&mut restored, "select audit_algolia.watch('later', columns => '{id}')");
     assert_eq!(id, 4);
+}
+
+/// Tables whose rules have stayed behind: nothing is captured of them, which is said, and nobody's statement fails for it.
+#[test]
+fn a_copy_of_the_schema_alone_can_be_written_to_and_watched_anew() {
+    let stage = Stage::builder().setting("audit_algolia.on_capture_error", "warn").start().unwrap();
+    let mut admin = stage.admin();
+    admin
+        .batch_execute(
+            "create table t (id int primary key, v text);
+             create table m (id int primary key, v text) partition by range (id);
+             create table low partition of m for values from (0) to (100);
+             create table high partition of m for values from (100) to (200);
+             create table u (id int primary key, v text)",
+        )
+        .unwrap();
+    admin.batch_execute("create database bare template template0").unwrap();
+    watch(&mut admin, "t", "t", "columns => '{v}', operations => '{insert, update, delete}'");
+    watch(&mut admin, "m", "m", "columns => '{v}', mode => 'mirror'");
+    watch(&mut admin, "u", "u", "columns => '{v}', operations => '{insert, truncate}'");
+    let file = stage.cluster.socket_dir().join("schema.sql");
+    let path = file.to_str().unwrap();
+    let said = stage.cluster.run("pg_dump", &["-s", "-f", path, "postgres"]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+    stage.cluster.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", path, "bare"]).unwrap();
+
+    let warnings: Arc<Mutex<Vec<DbError>>> = Arc::default();
+    let heard = warnings.clone();
+    let mut config: postgres::Config = stage.cluster.connection_string("bare", "postgres").parse().unwrap();
+    config.notice_callback(move |notice| heard.lock().unwrap().push(notice));
+    let mut bare = config.connect(postgres::NoTls).unwrap();
+    for setting in ["warn", "error"] {
+        stage.cluster.set(&[("audit_algolia.on_capture_error", setting)]).unwrap();
+        wait_until("the setting", SOON, || {
+            one::<String>(&mut bare, "select current_setting('audit_algolia.on_capture_error')") == setting
+        });
+        bare.batch_execute(
+            "insert into t values (1, 'a'), (2, 'b'); update t set v = 'c'; delete from t;
+             insert into m select i, 'm' from generate_series(1, 150) as i; update m set v = 'n'; truncate m;
+             insert into u values (1, 'u'); truncate u",
+        )
+        .unwrap();
+    }
+    let said: Vec<String> = warnings.lock().unwrap().iter().map(|said| said.message().to_owned()).collect();
+    assert_eq!(said.iter().filter(|said| said.contains("\"t\" are not captured")).count(), 1, "{said:?}");
+    assert_eq!(said.len(), 5, "for each table and partition once: {said:?}");
+    let states =
+        "select string_agg(source || ' ' || state || ' ' || operations::text, ', ' order by source::text)
+                  from audit_algolia.sources";
+    assert_eq!(
+        one::<String>(&mut bare, states),
+        "m source missing {delete,insert,truncate,update}, t source missing {delete,insert,update}, u source missing {insert,truncate}"
+    );
+
+    // The numbers that the triggers carry are given to other tables.
+    watch(&mut bare, "m", "m_anew", "columns => '{v}', mode => 'mirror'");
+    watch(&mut bare, "u", "u_anew", "columns => '{v}'");
+    watch(&mut bare, "t", "t_anew", "columns => '{v}'");
+    assert_eq!(
+        one::<String>(&mut bare, states),
+        "m watching {insert,update,delete,truncate}, t watching {insert}, u watching {insert}"
+    );
+    bare.batch_execute(
+        "insert into t values (1, 'a'); update t set v = 'b'; delete from t;
+         insert into m values (1, 'm'), (101, 'n'), (102, 'o'); truncate high;
+         insert into u values (1, 'u'); truncate u",
+    )
+    .unwrap();
+    stage.wait_for_records("t_anew", 1);
+    stage.wait_for_records("u_anew", 1);
+    wait_until("the mirror", SOON, || {
+        one(&mut bare, "select audit_algolia.flush()") && stage.standin.index("m_anew").len() == 1
+    });
+}
+
+#[test]
+fn unwatch_takes_triggers_off_that_have_come_without_their_rules() {
+    let mut play = Play::new("leftover", "create table t (id int primary key, v text)");
+    play.watch("t", "columns => '{v}', operations => '{insert, truncate}'");
+    // As a dump of the schema alone leaves a copy.
+    play.admin.batch_execute("delete from audit_algolia.source where relation = 't'::regclass").unwrap();
+    play.run("insert into t values (1, 'a')");
+    play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
+    let triggers: i64 = one(&mut play.admin, "select count(*) from pg_trigger where tgrelid = 't'::regclass");
+    assert_eq!(triggers, 0);
+    assert_eq!(play.arrivals(), 0);
+    let error = crate::play::failure(&mut play.admin, "select audit_algolia.unwatch('t')");
+    assert_eq!(error.code().code(), "42704");
 }

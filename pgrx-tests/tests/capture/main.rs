@@ -27,6 +27,7 @@ mod pseudonyms;
 mod records;
 mod repair;
 mod replicas;
+mod restored;
 mod rights;
 mod secrecy;
 mod sequences;

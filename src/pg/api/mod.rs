@@ -12,6 +12,7 @@ mod reconcile;
 mod secured_key;
 mod settings;
 mod sources;
+mod stale;
 mod stats;
 mod triggers;
 mod watch;

@@ -24,7 +24,7 @@ fn trigger_name(id: i32, operation: Operation) -> String {
 /// it away. A lock on a table keeps its name, and not that of its schema. What somebody has asked for by one of our
 /// functions is their statement; anything else is a part of what they are doing, and is done with the rights of the
 /// extension's owner.
-fn run_on(
+pub(super) fn run_on(
     by: Option<&Caller>,
     relation: pg_sys::Oid,
     trigger: &str,

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 use super::backfill::{start, Range};
 use super::sources::sources_of;
+use super::stale::{drop_stale_triggers, stale_triggers};
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, Own};
@@ -63,8 +64,15 @@ fn watch(
     reported(as_owner(|| {
         let table = Table::of(source, caller.user)?;
         check_table(&table)?;
-        let table = table.locked(pg_sys::ShareRowExclusiveLock, caller.user)?;
+        // To take a trigger off needs the strongest lock, which is not to be waited for with a weaker one in hand.
+        let mode = match stale_triggers(&table)?.is_empty() {
+            true => pg_sys::ShareRowExclusiveLock,
+            false => pg_sys::AccessExclusiveLock,
+        };
+        let table = table.locked(mode, caller.user)?;
         let mut rules = wish.check(&table)?;
+        // Before a source could be given the number that they name.
+        drop_stale_triggers(&table, &caller)?;
         rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
         // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
         let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
@@ -284,15 +292,20 @@ fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<()
     refuse_read_only(c"audit_algolia.unwatch()");
     reported(as_owner(|| {
         let table = Table::of(source, caller.user)?;
-        // A table that is not watched need not be locked.
-        sources_of(&table, index_name.as_deref())?;
+        // A table that has nothing of ours need not be locked.
+        if stale_triggers(&table)?.is_empty() {
+            sources_of(&table, index_name.as_deref())?;
+        }
         // As dropping a trigger does.
         end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller.user)?, index_name, &caller)
     }))
 }
 
 fn end_watch(table: &Table, index_name: Option<String>, caller: &Caller) -> Outcome<()> {
-    let sources = sources_of(table, index_name.as_deref())?;
+    let sources = match (drop_stale_triggers(table, caller)?, sources_of(table, index_name.as_deref())) {
+        (true, Err(failure)) if failure.code() == PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT => return Ok(()),
+        (_, sources) => sources?,
+    };
     for (id, operations) in sources {
         for operation in operations {
             drop_trigger(Some(caller), table.oid, id, operation)?;

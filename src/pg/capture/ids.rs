@@ -13,6 +13,9 @@ use crate::pg::shmem;
 /// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
 const RESERVING: u16 = u16::MAX;
 
+/// When the server's time begins, in milliseconds of Unix time.
+const EPOCH_MS: i64 = 946_684_800_000;
+
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
     /// `commands/sequence.h`, which pgrx does not bind: the next value, optionally without asking for rights.
@@ -120,12 +123,19 @@ fn reserved_block(home: &Home) -> Option<i64> {
     block
 }
 
-/// Sets a sequence ahead by [`RESERVE`]; returns the last value it had handed out. For its owner, who alone may.
+/// Sets a sequence ahead by [`RESERVE`]; returns the value that counts as the last it has handed out. For its owner, who alone
+/// may.
+///
+/// It is never behind the clock. Restoring a dump sets the sequence back to where it was when the dump was made, though rows
+/// may have been captured meanwhile: later changes must not have lower ids. And databases made from one template have the same
+/// sequence, but they should not number their changes alike.
 fn advance(sequence: pg_sys::Oid) -> i64 {
-    // SAFETY: functions of the server's that take a sequence, and a number. One that has not been used has no last value.
+    // SAFETY: reads the clock; functions of the server's that take a sequence, and a number. One that has not been used has no
+    // last value.
     unsafe {
+        let clock = pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_MS;
         let last = direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]);
-        let last = last.unwrap_or(0);
+        let last = last.unwrap_or(0).max(clock);
         direct_function_call::<i64>(
             pg_sys::setval_oid,
             &[sequence.into_datum(), (last + RESERVE).into_datum()],

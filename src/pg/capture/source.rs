@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::key::KeyIndex;
-use super::{columns, Bound, Event, LEAF};
+use super::{columns, not_ours, Bound, Event, LEAF};
 use crate::pg::failpoint;
 use crate::pg::filter::Filter;
 use crate::pg::hypertables::is_hypertable;
@@ -44,12 +44,55 @@ impl Source {
     }
 }
 
+/// A relation (a partition has columns of its own) and a trigger (a new watch makes a new one).
+type Key = (u32, u32);
+
 thread_local! {
-    /// By relation (a partition has columns of its own) and trigger (a new watch makes a new one).
-    static SOURCES: RefCell<HashMap<(u32, u32), Rc<Source>>> = RefCell::new(HashMap::new());
+    static SOURCES: RefCell<HashMap<Key, Rc<Source>>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     /// How often something has changed that a source may depend on.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
+    /// Triggers without a source, and the start of the statement that has found them so. The next one looks again: a source
+    /// that is copied into its table, as from a dump, tells nobody.
+    static ORPHANS: RefCell<(pg_sys::TimestampTz, Vec<Key>)> = const { RefCell::new((0, Vec::new())) };
+    /// Tables whose writer this session has warned of that.
+    static WARNED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether the statement under way has found that a trigger has no source.
+fn is_orphan(key: Key) -> bool {
+    // SAFETY: reads when the session's statement has begun.
+    let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    ORPHANS.with_borrow(|(of, orphans)| *of == begun_at && orphans.contains(&key))
+}
+
+/// Remembers that a trigger has no source, and says so once per session. Its table has come without the rules, as from a dump
+/// of the schema alone, or they are yet to come; that is no reason to fail a writer.
+fn note_orphan(key: Key, table: &str) {
+    // SAFETY: as above.
+    let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    ORPHANS.with_borrow_mut(|(of, orphans)| {
+        if *of != begun_at {
+            *of = begun_at;
+            orphans.clear();
+        }
+        orphans.push(key);
+    });
+    let is_news = WARNED.with_borrow_mut(|warned| {
+        let is_news = !warned.contains(&key.0);
+        if is_news {
+            warned.push(key.0);
+        }
+        is_news
+    });
+    if is_news {
+        failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("changes of table \"{table}\" are not captured: its trigger belongs to no source of audit_algolia"),
+            "Put the table under watch with audit_algolia.watch(), or call audit_algolia.unwatch(), which removes the trigger.",
+        )
+        .warn();
+    }
 }
 
 /// The source a trigger belongs to, if it is in the cache.
@@ -67,7 +110,7 @@ pub(super) unsafe fn known_source(call: &pg_sys::TriggerData) -> Option<Rc<Sourc
 ///
 /// # Safety
 /// As for `known_source`; both are valid for the length of the call.
-unsafe fn key_of(call: &pg_sys::TriggerData) -> (u32, u32) {
+unsafe fn key_of(call: &pg_sys::TriggerData) -> Key {
     // SAFETY: handed on to the caller.
     unsafe { ((*call.tg_relation).rd_id.to_u32(), (*call.tg_trigger).tgoid.to_u32()) }
 }
@@ -85,7 +128,7 @@ pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
     }
 }
 
-/// The source a trigger belongs to, from the extension's table; none when the trigger has rightly outlived it.
+/// The source a trigger belongs to, from the extension's table; none when the trigger has outlived it, or has come without.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
@@ -93,6 +136,9 @@ pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outc
     let changes = CHANGES.get();
     // SAFETY: relation and trigger are valid for the length of the call.
     let (key, arguments, descriptor) = unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
+    if is_orphan(key) {
+        return Ok(None);
+    }
     // SAFETY: the relation is open.
     let (columns, table) = unsafe {
         let name = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr());
@@ -103,21 +149,14 @@ pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outc
     if !event.is_row && event.operation != Operation::Truncate {
         refuse_hypertable(relation, &table)?;
     }
-    let id: Option<i32> = arguments.first().and_then(|argument| argument.parse().ok());
-    let may_be_orphaned = arguments.get(1).is_some_and(|argument| argument == LEAF);
-    let rules = match id {
-        None => None,
-        Some(id) => as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))?,
+    let Some(id) = arguments.first().and_then(|argument| argument.parse().ok()) else {
+        return Err(not_ours());
     };
-    let (Some(id), Some(rules)) = (id, rules) else {
-        if may_be_orphaned {
-            return Ok(None);
+    let Some(rules) = as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))? else {
+        if arguments.get(1).is_none_or(|argument| argument != LEAF) {
+            note_orphan(key, &table);
         }
-        return Err(failure(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the trigger on table \"{table}\" belongs to no source of audit_algolia"),
-            "Drop the trigger, or put the table under watch again with audit_algolia.watch().",
-        ));
+        return Ok(None);
     };
     let bound = Bound::new(&rules, &columns, &table)?;
     let filter = match &rules.filter {
@@ -181,6 +220,7 @@ pub(in crate::pg) fn register_invalidation() {
 unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     let all = relation == pg_sys::InvalidOid;
+    ORPHANS.with_borrow_mut(|(_, orphans)| orphans.clear());
     SOURCES.with_borrow_mut(|sources| {
         sources.retain(|(of, _), source| !all && *of != relation.to_u32() && source.watched != relation);
     });

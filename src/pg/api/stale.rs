@@ -1,0 +1,36 @@
+//! Triggers of ours that belong to no source of their table: they have come with it, as from a dump of the schema alone.
+//! They capture nothing (`capture/source.rs`), and go when the table comes under watch, or when somebody calls `unwatch`.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::triggers::run_on;
+use super::Table;
+use crate::pg::latest::{all_rows, oids};
+use crate::pg::partitions;
+use crate::pg::report::Outcome;
+use crate::pg::utility::Caller;
+
+/// A trigger, by its table and its name.
+type Trigger = (pg_sys::Oid, String);
+
+/// Those on a table and its partitions.
+pub(super) fn stale_triggers(table: &Table) -> Outcome<Vec<Trigger>> {
+    let members: Vec<_> = partitions::members(table.oid)?.iter().map(|member| member.oid).collect();
+    let found = all_rows(include_str!("../../../sql/stale_triggers.sql"), &[oids(&members)], |row| {
+        Some((row.get(1)?, row.get(2)?))
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Takes them off; whether there were any.
+pub(super) fn drop_stale_triggers(table: &Table, caller: &Caller) -> Outcome<bool> {
+    let stale = stale_triggers(table)?;
+    for (relation, trigger) in &stale {
+        let quoted = spi::quote_identifier(trigger);
+        // Partitions may belong to others.
+        let by = (*relation == table.oid).then_some(caller);
+        run_on(by, *relation, trigger, false, |table| format!("drop trigger if exists {quoted} on {table}"))?;
+    }
+    Ok(!stale.is_empty())
+}
