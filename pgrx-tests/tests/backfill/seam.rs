@@ -192,3 +192,25 @@ fn rows_written_straight_into_a_partition_while_a_watch_waits_are_not_missed() {
         stage.wait_for_records(table, 4);
     }
 }
+
+#[test]
+fn rows_from_before_a_watch_are_history_also_in_the_transaction_that_asks_for_both() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    for (index, rules, range) in [
+        ("mirror", "mode => 'mirror'", ""),
+        ("bounded", "time_column => 'at'", ", since => '2020-01-01'"),
+        ("unbounded", "time_column => 'at'", ""),
+    ] {
+        db.batch_execute(&format!(
+            "begin; create table {index} (id int primary key, at timestamptz default '2026-01-01');
+             insert into {index} select n from generate_series(1, 10) as n;
+             select audit_algolia.watch('{index}', columns => '{{id, at}}', {rules});
+             insert into {index} values (11);
+             select audit_algolia.backfill('{index}'{range});
+             insert into {index} values (12); commit"
+        ))
+        .unwrap();
+        stage.wait_for_records(index, 12);
+    }
+}

@@ -46,9 +46,10 @@ fn backfill(
             let is_mirrored = is_mirrored(&rules);
             // What is asked for by its time is sent even if it has been before. Of a mirrored table not all that has
             // happened since the watch began has been told; from now on it is.
+            let (seam, writer) = seam_of(id)?;
             let seam = match is_mirrored || range.since.is_some() || range.until.is_some() {
-                true => Some(take(table.oid, seam_of(id)?.1, Own::Captured)?),
-                false => seam_of(id)?.0,
+                true => Some(take(table.oid, writer, Own::since(writer))?),
+                false => seam,
             };
             start(id, &table, range, seam.as_ref())?;
         }

@@ -16,6 +16,18 @@ pub(in crate::pg) enum Own {
     Captured,
 }
 
+impl Own {
+    /// What it has to do with the rows of a source that is watched already, whose rules this (sub)transaction has written:
+    /// those from before the watch may be its own.
+    pub(in crate::pg) fn since(rules: u32) -> Own {
+        // SAFETY: reads the state of the session.
+        match unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(rules)) } {
+            true => Own::Uncaptured,
+            false => Own::Captured,
+        }
+    }
+}
+
 /// The next transaction to begin.
 pub(in crate::pg) fn next_transaction() -> i64 {
     // SAFETY: reads shared memory.
@@ -34,8 +46,8 @@ pub(in crate::pg) fn this_transaction() -> u32 {
     unsafe { pg_sys::GetCurrentTransactionId() }.into_inner()
 }
 
-/// Takes the seam of a table, of whose rules it is told who has written them. Transactions that have not ended must not have written to it uncaptured: either the caller
-/// has locked it against writers, or it has its triggers.
+/// Takes the seam of a table, of whose rules it is told who has written them. Transactions that have not ended must not have
+/// written to it uncaptured: either the caller has locked it against writers, or it has its triggers.
 pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<Seam> {
     let files = files_of(table)?;
     let is_captured = own == Own::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
