@@ -100,7 +100,7 @@ fn a_throttled_index_waits_as_asked_and_the_others_go_on() {
     watch(&mut db, "other");
     let date: String = one(
         &mut db,
-        "select to_char(clock_timestamp() at time zone 'utc' + '3 s', 'Dy, DD Mon YYYY HH24:MI:SS \"GMT\"')",
+        "select to_char(clock_timestamp() at time zone 'utc' + '8 s', 'Dy, DD Mon YYYY HH24:MI:SS \"GMT\"')",
     );
     let fault = Fault::Status {
         code: 429,
@@ -115,7 +115,7 @@ fn a_throttled_index_waits_as_asked_and_the_others_go_on() {
         insert(&mut db, "other", 1..=10);
         stage.wait_for_records("other", 10);
     });
-    assert!(time < Duration::from_millis(900), "{time:?}");
+    assert!(time < Duration::from_secs(5), "{time:?}");
     assert!(sent(&stage.standin, "log").is_empty());
     stage.wait_for_records("log", 10);
     let times: Vec<_> =
