@@ -20,7 +20,6 @@ select
         where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts
         order by k.place
     ),
-    pg_catalog.pg_get_userbyid(c.relowner)::text,
     c.relowner,
     array(
         select a.attname::text

@@ -1,6 +1,7 @@
 //! Statements that define tables: those about tables that nobody watches are left alone, and the others wait for nobody.
 
-use audit_algolia_tests::stage::one;
+use audit_algolia_tests::stage::{one, SOON};
+use audit_algolia_tests::wait::wait_until;
 
 use crate::play::{stage, Play};
 
@@ -96,4 +97,109 @@ fn tables_come_and_go_though_the_schema_was_renamed() {
     let states: i64 =
         one(&mut admin, "select count(*) from audit_algolia.sources where state = 'table dropped'");
     assert_eq!(states, 1);
+}
+
+/// The session's snapshot shows no source; that it attaches or inherits a watched table is looked at as things are now.
+#[test]
+fn a_table_watched_after_a_sessions_snapshot_is_followed_all_the_same() {
+    let mut play = Play::new(
+        "ddl_snapshot",
+        "create table t (id int primary key, v text) partition by range (id);
+         create table low (id int primary key, v text); create table high (id int primary key, v text);
+         create table parent (id int primary key, v text); create table child (id int primary key, v text);
+         create table mirrored (id int primary key, v text) partition by range (id);
+         create table leaf (id int primary key, v text)",
+    );
+    let mut other = play.another_owner();
+    other.batch_execute("begin isolation level repeatable read; select 1").unwrap();
+    const ALL: &str = "columns => '{v}', operations => '{insert, update, delete}'";
+    for table in ["low", "high", "parent", "child"] {
+        play.watch(table, &format!("{ALL}, object_prefix => '{table}:'"));
+    }
+    play.watch("mirrored", "columns => '{v}', mode => 'mirror', object_prefix => 'mirrored:'");
+    other
+        .batch_execute(
+            "alter table t attach partition low for values from (0) to (100);
+             alter table t attach partition high for values from (100) to (200);
+             alter table child inherit parent;
+             alter table mirrored attach partition leaf default;
+             commit",
+        )
+        .unwrap();
+    let states: String = one(
+        &mut play.admin,
+        "select string_agg(distinct state, ',') from audit_algolia.sources where index_name = 'ddl_snapshot'",
+    );
+    assert_eq!(states, "watching");
+    play.run(
+        "insert into t values (1, 'a'), (101, 'b'); update t set v = 'c' where id = 1;
+         insert into child values (1, 'child'); update parent set v = 'd';
+         insert into mirrored values (1, 'm')",
+    );
+    other.batch_execute("truncate leaf").unwrap();
+    let mut seen: Vec<String> = play
+        .records()
+        .values()
+        .map(|record| {
+            let id = record["objectID"].as_str().unwrap().split('@').next().unwrap().to_owned();
+            format!("{id} {} {}", record["op"].as_str().unwrap_or_default(), record["v"].as_str().unwrap())
+        })
+        .collect();
+    seen.sort();
+    let expected =
+        ["child:1 insert child", "child:1 update d", "high:101 insert b", "low:1 insert a", "low:1 update c"];
+    assert_eq!(seen, expected);
+}
+
+/// A table that gets a child has triggers to be exchanged, for which writers would have to be waited for. Whoever makes the
+/// child is told, and so is whoever looks.
+#[test]
+fn a_table_in_use_that_gets_a_child_is_told_to_have_outdated_triggers() {
+    let mut play = Play::new("ddl_in_use", "create table t (id int primary key, v text)");
+    play.watch("t", "columns => '{v}', operations => '{insert, update}'");
+    play.app.batch_execute("begin; insert into t values (1, 'a')").unwrap();
+    let mut other = play.another_owner();
+    other.batch_execute("set lock_timeout = '10 s'; create table child () inherits (t)").unwrap();
+    let state = "select state from audit_algolia.sources where index_name = 'ddl_in_use'";
+    assert_eq!(one::<String>(&mut play.admin, state), "trigger outdated");
+    play.app.batch_execute("commit").unwrap();
+    other.batch_execute("alter table child no inherit t; alter table child inherit t").unwrap();
+    assert_eq!(one::<String>(&mut play.admin, state), "watching");
+}
+
+/// Both owners are given the right to put triggers on partitions to come, which only one transaction can do at a time.
+#[test]
+fn partitioned_tables_of_two_owners_come_under_watch_at_once() {
+    let mut play = Play::new("ddl_owners", "");
+    let owned = |number: i32| {
+        format!(
+            "create role ddl_owner_{number}; create table t{number} (id int primary key) partition by list (id);
+             create table leaf{number} partition of t{number} default; alter table t{number} owner to ddl_owner_{number};"
+        )
+    };
+    play.admin.batch_execute(&[owned(1), owned(2), owned(3)].concat()).unwrap();
+    let watch = |number: i32| {
+        format!("select audit_algolia.watch('ddl_owners.t{number}', 'ddl_owners', columns => '{{id}}', object_prefix => '{number}:')")
+    };
+    play.admin.batch_execute(&watch(3)).unwrap();
+    play.admin.batch_execute(&format!("begin; {}", watch(1))).unwrap();
+    let mut second = play.stage.admin();
+    let pid: i32 = one(&mut second, "select pg_backend_pid()");
+    let statement = watch(2);
+    let waiter = std::thread::spawn(move || second.batch_execute(&statement));
+    let waits = format!("select exists (select from pg_locks where pid = {pid} and not granted)");
+    wait_until("the second to wait", SOON, || one(&mut play.admin, &waits));
+    // Who only gives a table away is not made to wait.
+    let mut third = play.stage.admin();
+    third.batch_execute("set lock_timeout = '10 s'; alter table ddl_owners.t3 owner to ddl_owner_1").unwrap();
+    play.admin.batch_execute("commit").unwrap();
+    waiter.join().unwrap().unwrap();
+    for number in [1, 2] {
+        play.admin
+            .batch_execute(&format!(
+                "grant create, usage on schema ddl_owners to ddl_owner_{number}; set role ddl_owner_{number};
+                 create table more{number} partition of t{number} for values in (1); reset role"
+            ))
+            .unwrap();
+    }
 }

@@ -213,3 +213,41 @@ fn check(
     assert_eq!(ids("failing"), ["1", "2"], "{way}");
     assert_eq!(ids("doomed"), ["1", "2"], "{way}");
 }
+
+/// Several jobs alter partitions side by side: none may wait for another's for our sake.
+#[test]
+fn partitions_of_a_mirrored_table_are_restored_by_several_jobs_without_a_deadlock() {
+    let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
+    let mut admin = stage.admin();
+    admin
+        .batch_execute(
+            "create table m (id int, part int, v text, primary key (id, part)) partition by list (part);
+             do $$ begin
+                 for part in 1..60 loop
+                     execute format('create table m%s partition of m (check (v <> ''x'')) for values in (%1$s)', part);
+                     execute format('create index on m%s (v)', part);
+                 end loop;
+             end $$",
+        )
+        .unwrap();
+    watch(&mut admin, "m", "m", "columns => '{v}', mode => 'mirror'");
+    admin
+        .batch_execute("insert into m select i, 1 + i % 60, 'v' from generate_series(1, 6000) as i")
+        .unwrap();
+    let dump = stage.cluster.socket_dir().join("parts");
+    let dump = dump.to_str().unwrap();
+    silently(&stage.cluster, "pg_dump", &["-Fd", "-j", "2", "-f", dump, "postgres"]);
+    for run in 1..=3 {
+        let database = format!("restored_{run}");
+        admin.batch_execute(&format!("create database {database} template template0")).unwrap();
+        silently(&stage.cluster, "pg_restore", &["-e", "-j", "4", "-d", &database, dump]);
+        let mut restored = stage.cluster.client(&database, "postgres");
+        for rows in ["m", "audit_algolia.queue"] {
+            assert_eq!(one::<i64>(&mut restored, &format!("select count(*) from {rows}")), 6000, "{run}");
+        }
+        let state = "select state from audit_algolia.sources";
+        assert_eq!(one::<String>(&mut restored, state), "watching", "{run}");
+        drop(restored);
+        admin.batch_execute(&format!("drop database {database}")).unwrap();
+    }
+}

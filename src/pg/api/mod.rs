@@ -82,8 +82,7 @@ struct Table {
     /// Those of the columns whose values are computed when they are read.
     virtual_columns: Vec<String>,
     primary_key: Vec<String>,
-    owner: String,
-    owner_oid: pg_sys::Oid,
+    owner: pg_sys::Oid,
 }
 
 fn no_table() -> Box<Failure> {
@@ -120,9 +119,8 @@ impl Table {
                 bare_name,
                 columns: texts(7),
                 primary_key: texts(8),
-                owner: text(9),
-                owner_oid: row.get(10).unwrap_or(pg_sys::InvalidOid),
-                virtual_columns: texts(11),
+                owner: row.get(9).unwrap_or(pg_sys::InvalidOid),
+                virtual_columns: texts(10),
             };
             Ok((table, row.get(6).unwrap_or(false)))
         })?;

@@ -93,14 +93,13 @@ fn renew_rights(effects: &Effects) -> Outcome<()> {
     if effects.given.is_empty() {
         return Ok(());
     }
-    let query = include_str!("../../../sql/owners_without_rights.sql");
-    let lacking = all_rows(query, &[oids(&effects.given)], |row| {
-        let owner: String = row.get(2)?;
-        Some((row.get::<pg_sys::Oid>(1)?, owner, row.get::<bool>(3)?))
+    let query = include_str!("../../../sql/owners_of.sql");
+    let owners = all_rows(query, &[oids(&effects.given)], |row| {
+        Some((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<bool>(3)?))
     })?;
-    for (relation, owner, partitioned) in lacking.into_iter().flatten() {
+    for (relation, owner, partitioned) in owners.into_iter().flatten() {
         if partitioned || is_hypertable(relation)? {
-            allow_triggers(&owner, !partitioned)?;
+            allow_triggers(owner, !partitioned, false)?;
         }
     }
     Ok(())

@@ -8,7 +8,9 @@ use pgrx::prelude::*;
 use super::Table;
 use crate::pg::backfill::name_of;
 use crate::pg::capture::LEAF;
+use crate::pg::databases::my_database;
 use crate::pg::latest::{first_row, oids};
+use crate::pg::owner::home;
 use crate::pg::partitions;
 use crate::pg::report::{explained, failure, Outcome};
 use crate::pg::utility::{run_as_part, Caller};
@@ -151,24 +153,62 @@ pub(super) fn enable_trigger(table: pg_sys::Oid, id: i32, operation: Operation, 
     run_on(None, table, &trigger, true, |table| format!("alter table {table} {how} trigger {trigger}"))
 }
 
-/// Lets the owner of a partitioned table go on making partitions: each gets a copy of the triggers, which takes the right
-/// to call their function. By itself that right is good for nothing: capture() looks whose trigger it is called by. To
-/// make a chunk, TimescaleDB names the function in a command, and so the owner has to see the schema.
-pub(super) fn allow_triggers(owner: &str, of_hypertable: bool) -> Outcome<()> {
-    let owner = spi::quote_identifier(owner);
-    if of_hypertable {
-        run_as_part(&format!("grant usage on schema audit_algolia to {owner}"));
+/// Which part of the queue is locked by whoever grants a right to call the trigger function. No column has this number.
+const GRANTING: u16 = u16::MAX - 1;
+
+/// Lets a user put triggers of ours on a table, as the owner of a partitioned table has to for each partition: it gets a copy
+/// of the triggers, which takes the right to call their function. By itself that right is good for nothing: capture() looks
+/// whose trigger it is called by. To make a chunk, TimescaleDB names the function in a command, and so the owner has to see the
+/// schema.
+///
+/// Two sessions that grant at once would fail, so one waits for the other, or says so where it must not wait.
+pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, waits: bool) -> Outcome<()> {
+    let arguments = [(pg_sys::OIDOID, user.into()), (pg_sys::BOOLOID, of_hypertable.into())];
+    let lacking = || {
+        first_row(include_str!("../../../sql/lacks_rights.sql"), &arguments, |row| {
+            Ok((row.get::<String>(1).unwrap_or_default(), row.get(2) == Some(true), row.get(3) == Some(true)))
+        })
+    };
+    let Some((user, ..)) = lacking()? else { return Ok(()) };
+    let user = spi::quote_identifier(user);
+    if !lock_rights(waits)? {
+        failure(
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            format!("{user} has not been allowed to make partitions of a watched table: others are being allowed at this moment"),
+            format!("GRANT EXECUTE ON FUNCTION audit_algolia.capture() TO {user}"),
+        )
+        .warn();
+        return Ok(());
     }
-    run_as_part(&format!("grant execute on function audit_algolia.capture() to {owner}"));
+    // Whoever has been waited for may have granted the same.
+    let Some((_, lacks_execute, lacks_usage)) = lacking()? else { return Ok(()) };
+    if lacks_usage {
+        run_as_part(&format!("grant usage on schema audit_algolia to {user}"));
+    }
+    if lacks_execute {
+        run_as_part(&format!("grant execute on function audit_algolia.capture() to {user}"));
+    }
     Ok(())
 }
 
-/// Lets a user put triggers on a table, as `watch()` does with their rights.
-fn allow_caller(user: pg_sys::Oid) -> Outcome<()> {
-    let arguments = [(pg_sys::OIDOID, user.into())];
-    let query = include_str!("../../../sql/may_capture.sql");
-    let lacking = first_row(query, &arguments, |row| Ok(row.get::<String>(1)))?.flatten();
-    lacking.map_or(Ok(()), |user| allow_triggers(&user, false))
+/// Has the rights of the trigger function to itself until the transaction ends; `false`: somebody else has.
+fn lock_rights(waits: bool) -> Outcome<bool> {
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: my_database(),
+        locktag_field2: pg_sys::RelationRelationId.to_u32(),
+        locktag_field3: home()?.queue.to_u32(),
+        locktag_field4: GRANTING,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    };
+    // SAFETY: a lock on an object, as `LockDatabaseObject` takes it, that ends with the transaction. What its last holder has
+    // done is looked at afterwards.
+    unsafe {
+        let lock = pg_sys::ExclusiveLock as i32;
+        let acquired = pg_sys::LockAcquire(&raw const tag, lock, false, !waits);
+        pg_sys::AcceptInvalidationMessages();
+        Ok(acquired != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL)
+    }
 }
 
 impl Table {
@@ -181,7 +221,7 @@ impl Table {
         operations: &[Operation],
     ) -> Outcome<()> {
         self.allow_partitions()?;
-        allow_caller(caller.user)?;
+        allow_triggers(caller.user, false, true)?;
         // The server puts triggers for rows on partitions, too, which somebody else may own.
         let by = self.may_put_triggers(caller.user)?.then_some(caller);
         for operation in operations {
@@ -255,7 +295,7 @@ impl Table {
 
     fn allow_partitions(&self) -> Outcome<()> {
         if self.is_hypertable || self.kind == "p" {
-            allow_triggers(&self.owner, self.is_hypertable)?;
+            allow_triggers(self.owner, self.is_hypertable, true)?;
         }
         Ok(())
     }

@@ -203,7 +203,7 @@ impl Table {
         // error.
         unsafe {
             let relation = pg_sys::relation_open(self.oid, pg_sys::NoLock as i32);
-            let kept = filter::canonical(text, relation, self.owner_oid, path);
+            let kept = filter::canonical(text, relation, self.owner, path);
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
             kept
         }

@@ -1,0 +1,10 @@
+-- Which rights a user lacks to put triggers of ours on a table: $1 the user, $2 whether it is a hypertable. Returns the user's
+-- name, whether they may not call the trigger function, and whether they may not see the schema; no row: they may.
+select r.rolname::text, l.execute, l.usage
+from pg_catalog.pg_roles as r
+cross join lateral (
+    select
+        not pg_catalog.has_function_privilege(r.oid, 'audit_algolia.capture()', 'execute') as execute,
+        $2 and not pg_catalog.has_schema_privilege(r.oid, 'audit_algolia', 'usage') as usage
+) as l
+where r.oid = $1 and (l.execute or l.usage)
