@@ -232,7 +232,7 @@ create function audit_algolia.configure_index(index_name text)
 comment on function audit_algolia.configure_index(text) is
     'Has a worker give an index the settings that audit_algolia.index_settings() shows. Needs ownership of all tables that deliver to it.';
 
--- These two are called after other people's statements, most of which concern no watched table. So they begin with nothing
+-- These three are called at other people's statements, most of which concern no watched table. So they begin with nothing
 -- that costs, such as a change of user and settings, which they make themselves once they have something to do.
 create function audit_algolia.follow_partitions()
     returns event_trigger
@@ -247,6 +247,20 @@ create event trigger audit_algolia_follow_partitions
     execute function audit_algolia.follow_partitions();
 comment on event trigger audit_algolia_follow_partitions is
     'Keeps rows from passing by the triggers of watched tables that become partitions or members of an inheritance tree.';
+
+create function audit_algolia.tell_departures()
+    returns event_trigger
+    language c
+    as 'MODULE_PATHNAME', 'tell_departures_wrapper';
+comment on function audit_algolia.tell_departures() is
+    'Event trigger function: queues the deletion of the rows of partitions that are about to be dropped from mirrored tables.';
+
+create event trigger audit_algolia_tell_departures
+    on ddl_command_start
+    when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+    execute function audit_algolia.tell_departures();
+comment on event trigger audit_algolia_tell_departures is
+    'Has the rows of partitions that are dropped leave the indices of mirrored tables.';
 
 create function audit_algolia.forget_dropped()
     returns event_trigger

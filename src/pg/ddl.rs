@@ -6,9 +6,8 @@
 use pgrx::pg_sys;
 
 use super::filter::cells;
-use super::latest::{all_rows, oids, Kept};
+use super::latest::{all_rows, Kept};
 use super::report::Outcome;
-use crate::rules::Mode;
 
 /// What one statement has done.
 #[derive(Default)]
@@ -27,14 +26,6 @@ impl Effects {
     pub(super) fn is_empty(&self) -> bool {
         self.came.is_empty() && self.left.is_empty() && self.given.is_empty() && self.always.is_empty()
     }
-}
-
-/// A source, and the table that was asked about: the watched one, or one below it.
-pub(super) struct Above {
-    pub(super) member: pg_sys::Oid,
-    pub(super) source: i32,
-    pub(super) watched: pg_sys::Oid,
-    pub(super) mode: Mode,
 }
 
 /// The statement that an event trigger's function is called for; nothing when it is called by somebody else.
@@ -179,18 +170,59 @@ impl Effects {
     }
 }
 
-/// The sources of tables, and of those that they are partitions or children of, on whatever level. To be asked with the
-/// rights of the extension's owner.
-pub(super) fn watched_above(tables: &[pg_sys::Oid]) -> Outcome<Vec<Above>> {
-    let found = all_rows(include_str!("../../sql/watched_above.sql"), &[oids(tables)], |row| {
-        Some(Above {
-            member: row.get(1)?,
-            source: row.get(2)?,
-            watched: row.get(3)?,
-            mode: row.get::<String>(4).and_then(|word| Mode::of(&word))?,
-        })
-    })?;
-    Ok(found.into_iter().flatten().collect())
+/// What a statement is about to drop.
+#[derive(Default)]
+pub(super) struct Dropping {
+    pub(super) tables: Vec<pg_sys::Oid>,
+    /// All tables in these.
+    pub(super) schemas: Vec<pg_sys::Oid>,
+    /// All tables of these.
+    pub(super) owners: Vec<pg_sys::Oid>,
+}
+
+impl Dropping {
+    /// What partitions may be among; nothing for other statements.
+    ///
+    /// # Safety
+    /// `node` is a valid statement or null.
+    pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Option<Dropping> {
+        use pg_sys::ObjectType::{OBJECT_SCHEMA, OBJECT_TABLE};
+        let mut dropping = Dropping::default();
+        // SAFETY: each cast follows the node's own tag, and what is dropped has the type the statement says; names are C
+        // strings, and look-ups lock nothing.
+        unsafe {
+            match node.as_ref()?.type_ {
+                pg_sys::NodeTag::T_DropStmt => {
+                    let drop = &*node.cast::<pg_sys::DropStmt>();
+                    match drop.removeType {
+                        OBJECT_TABLE => {
+                            let tables = cells(drop.objects).iter().filter_map(|cell| {
+                                found(pg_sys::makeRangeVarFromNameList(cell.ptr_value.cast()))
+                            });
+                            dropping.tables.extend(tables);
+                            if !dropping.tables.iter().any(|table| pg_sys::get_rel_relispartition(*table)) {
+                                return None;
+                            }
+                        }
+                        OBJECT_SCHEMA => dropping.schemas.extend(cells(drop.objects).iter().map(|cell| {
+                            let name = (*cell.ptr_value.cast::<pg_sys::String>()).sval;
+                            pg_sys::get_namespace_oid(name, true)
+                        })),
+                        _ => return None,
+                    }
+                }
+                pg_sys::NodeTag::T_DropOwnedStmt => {
+                    let drop = &*node.cast::<pg_sys::DropOwnedStmt>();
+                    let roles = cells(drop.roles).iter();
+                    dropping
+                        .owners
+                        .extend(roles.map(|role| pg_sys::get_rolespec_oid(role.ptr_value.cast(), true)));
+                }
+                _ => return None,
+            }
+        }
+        Some(dropping)
+    }
 }
 
 thread_local! {

@@ -47,3 +47,20 @@ pub(super) fn leaves(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
 pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().map(|member| member.oid).filter(|oid| *oid != table).collect())
 }
+
+/// A source that mirrors a partitioned table.
+pub(super) struct Mirrored {
+    pub(super) source: i32,
+    /// The table and its owner.
+    pub(super) watched: pg_sys::Oid,
+    pub(super) owner: pg_sys::Oid,
+}
+
+/// The mirrored sources whose rows are, or were, in a table or its partitions. To be asked like the above.
+pub(super) fn mirrored_above(table: pg_sys::Oid) -> Outcome<Vec<Mirrored>> {
+    let query = include_str!("../../sql/mirrored_above.sql");
+    let found = all_rows(query, &[(pg_sys::OIDOID, table.into())], |row| {
+        Some(Mirrored { source: row.get(1)?, watched: row.get(2)?, owner: row.get(3)? })
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}

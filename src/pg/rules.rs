@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::guc;
-use super::latest::first_row;
+use super::latest::{all_rows, first_row};
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour, Operation};
@@ -42,6 +42,26 @@ impl SourceRules {
     /// to pass its rows off as another's. `table_columns` are the names the stored column entries are read against,
     /// `table` is the name for messages.
     pub(super) fn load(
+        id: i32,
+        relation: pg_sys::Oid,
+        table: &str,
+        table_columns: &[&str],
+    ) -> Outcome<Option<SourceRules>> {
+        if let Some(rules) = SourceRules::find(id, relation, table, table_columns)? {
+            return Ok(Some(rules));
+        }
+        // Until it is detached for good, whoever writes straight into a partition changes rows that the source has told of.
+        let query = include_str!("../../sql/detached_from.sql");
+        let above = all_rows(query, &[(pg_sys::OIDOID, relation.into())], |row| row.get(1))?;
+        for table_above in above.into_iter().flatten() {
+            if let Some(rules) = SourceRules::find(id, table_above, table, table_columns)? {
+                return Ok(Some(rules));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find(
         id: i32,
         relation: pg_sys::Oid,
         table: &str,

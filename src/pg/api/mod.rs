@@ -4,6 +4,7 @@ mod activity;
 mod backfill;
 mod control;
 mod dead_letters;
+mod departures;
 mod flush;
 mod metrics;
 mod partitions;

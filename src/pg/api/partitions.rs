@@ -9,13 +9,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::departures::after_detach;
 use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger};
 use crate::pg::backfill::{lock_at_once, name_of};
 use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids};
 use crate::pg::owner::{as_user, home, Home};
-use crate::pg::partitions::leaves;
+use crate::pg::partitions::{leaves, mirrored_above, Mirrored};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
 use crate::rules::Mode;
@@ -39,7 +40,8 @@ fn follow() -> Outcome<()> {
         replace_triggers(&effects)?;
         cover_leaves(&effects)?;
         renew_rights(&effects)
-    })
+    })?;
+    after_detach(&effects, home.owner)
 }
 
 thread_local! {
@@ -48,7 +50,7 @@ thread_local! {
 
 /// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
 /// do to their tables must not fail for it.
-fn found_home() -> Option<Home> {
+pub(super) fn found_home() -> Option<Home> {
     let found = home().ok();
     if found.is_none() && !IS_MISSED.replace(true) {
         failure(
@@ -136,14 +138,13 @@ fn replace_triggers(effects: &Effects) -> Outcome<()> {
 
 /// New partitions of mirrored tables have to tell of their rows before they are emptied.
 fn cover_leaves(effects: &Effects) -> Outcome<()> {
-    if effects.came.is_empty() {
-        return Ok(());
-    }
-    let mirrored = ddl::watched_above(&effects.came)?.into_iter().filter(|above| above.mode == Mode::Mirror);
-    for above in mirrored {
-        for leaf in leaves(above.member)?.into_iter().filter(|leaf| *leaf != above.watched) {
-            if locked(leaf) {
-                create_leaf_trigger(leaf, above.source)?;
+    for member in &effects.came {
+        let above = mirrored_above(*member)?.into_iter().filter(|above| above.watched != *member);
+        for Mirrored { source, .. } in above {
+            for leaf in leaves(*member)? {
+                if locked(leaf) {
+                    create_leaf_trigger(leaf, source)?;
+                }
             }
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn attempted<T>(
 pub(super) struct Omissions<'a> {
     call: &'a pg_sys::TriggerData,
     event: Event,
+    member: pg_sys::Oid,
     /// Read when the first change is left out.
     target: Option<Target>,
     changes: Vec<Omitted>,
@@ -72,8 +73,9 @@ pub(super) struct Omissions<'a> {
 }
 
 impl<'a> Omissions<'a> {
-    pub(super) fn new(call: &'a pg_sys::TriggerData, event: Event) -> Omissions<'a> {
-        Omissions { call, event, target: None, changes: Vec::new(), count: 0, first: None }
+    /// `member` is the table by which the call's source is known.
+    pub(super) fn new(call: &'a pg_sys::TriggerData, event: Event, member: pg_sys::Oid) -> Omissions<'a> {
+        Omissions { call, event, member, target: None, changes: Vec::new(), count: 0, first: None }
     }
 
     /// Leaves out all changes of the call: its source could not be made ready. An error if there is no such source.
@@ -151,7 +153,7 @@ impl<'a> Omissions<'a> {
     pub(super) unsafe fn add(&mut self, context: &Context, row: Versions, error: &Failure) -> Outcome<()> {
         if self.target.is_none() {
             // SAFETY: the call is under way.
-            self.target = unsafe { Target::find(self.call)? };
+            self.target = unsafe { Target::find(self.call, self.member)? };
         }
         let told = row.told();
         let Some(target) = &self.target else { return Err(Box::new(error.clone())) };

@@ -9,6 +9,7 @@ mod bound;
 mod column;
 mod context;
 mod decode;
+mod departure;
 mod history;
 mod ids;
 mod key;
@@ -39,6 +40,7 @@ use source::{arguments, known_source, source_of, Source};
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
 pub(super) use decode::{utf8, varlena_bytes};
+pub(super) use departure::Departure;
 pub(super) use history::{History, Written};
 pub(super) use ids::next_id;
 pub(super) use leaf::file_of;
@@ -70,7 +72,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCa
     let outcome = unsafe {
         match (*fcinfo).context.cast::<pg_sys::TriggerData>().as_ref() {
             Some(call) if call.type_ == pg_sys::NodeTag::T_TriggerData => match Event::of(call) {
-                Some(event) => capture(call, event),
+                Some(event) => capture(call, event, (*call.tg_relation).rd_id),
                 None => Err(not_ours()),
             },
             _ => Err(not_ours()),
@@ -127,17 +129,20 @@ impl Event {
     }
 }
 
+/// Queues what a trigger is called for. `member` is the table by which its source is known, the trigger's own or, of rows that
+/// leave with theirs, the watched one.
+///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-unsafe fn capture(call: &pg_sys::TriggerData, event: Event) -> Outcome<()> {
+unsafe fn capture(call: &pg_sys::TriggerData, event: Event, member: pg_sys::Oid) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let omissions = guc::warns_on_capture_error().then(|| Omissions::new(call, event));
+        let omissions = guc::warns_on_capture_error().then(|| Omissions::new(call, event, member));
         let found = match known_source(call) {
             Some(source) => Ok(Some(source)),
-            None if omissions.is_none() => Ok(source_of(call, event)?),
-            None => attempted(&context, || source_of(call, event))?,
+            None if omissions.is_none() => Ok(source_of(call, event, member)?),
+            None => attempted(&context, || source_of(call, event, member))?,
         };
         let (source, omissions) = match (found, omissions) {
             (Ok(Some(source)), omissions) => (source, omissions),

@@ -41,20 +41,18 @@ pub(super) struct Omitted {
 }
 
 impl Target {
-    /// Finds out for whom the rows of a call are; nothing: for nobody, it seems.
+    /// Finds out for whom the rows of a call are, whose source is known by the table `member`; nothing: for nobody, it
+    /// seems.
     ///
     /// # Safety
     /// The call is under way.
-    pub(super) unsafe fn find(call: &pg_sys::TriggerData) -> Outcome<Option<Target>> {
+    pub(super) unsafe fn find(call: &pg_sys::TriggerData, member: pg_sys::Oid) -> Outcome<Option<Target>> {
         // SAFETY: handed on to the caller; the relation is open.
-        let (relation, columns, arguments) = unsafe {
-            let relation = call.tg_relation;
-            ((*relation).rd_id, columns((*relation).rd_att), arguments(call))
-        };
+        let (columns, arguments) = unsafe { (columns((*call.tg_relation).rd_att), arguments(call)) };
         let Some(source) = arguments.first().and_then(|argument| argument.parse::<i32>().ok()) else {
             return Ok(None);
         };
-        let ids = [(pg_sys::INT4OID, source.into()), (pg_sys::OIDOID, relation.into())];
+        let ids = [(pg_sys::INT4OID, source.into()), (pg_sys::OIDOID, member.into())];
         as_user(home()?.owner, || {
             first_row(include_str!("../../../sql/repair_target.sql"), &ids, |row| {
                 let texts = |ordinal| -> Vec<String> {

@@ -128,11 +128,16 @@ pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
     }
 }
 
-/// The source a trigger belongs to, from the extension's table; none when the trigger has outlived it, or has come without.
+/// The source a trigger belongs to, from the extension's table, known by the table `member`; none when the trigger has
+/// outlived it, or has come without.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
-pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outcome<Option<Rc<Source>>> {
+pub(super) unsafe fn source_of(
+    call: &pg_sys::TriggerData,
+    event: Event,
+    member: pg_sys::Oid,
+) -> Outcome<Option<Rc<Source>>> {
     let changes = CHANGES.get();
     // SAFETY: relation and trigger are valid for the length of the call.
     let (key, arguments, descriptor) = unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
@@ -152,7 +157,7 @@ pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outc
     let Some(id) = arguments.first().and_then(|argument| argument.parse().ok()) else {
         return Err(not_ours());
     };
-    let Some(rules) = as_user(home()?.owner, || SourceRules::load(id, relation, &table, &names))? else {
+    let Some(rules) = as_user(home()?.owner, || SourceRules::load(id, member, &table, &names))? else {
         if arguments.get(1).is_none_or(|argument| argument != LEAF) {
             note_orphan(key, &table);
         }
@@ -182,7 +187,8 @@ pub(super) unsafe fn source_of(call: &pg_sys::TriggerData, event: Event) -> Outc
         key: key_index,
     });
     // What has changed since the load began may have been read before: this statement goes by it, the next one looks anew.
-    if CHANGES.get() == changes {
+    // A departure has no trigger by which it would be found again.
+    if CHANGES.get() == changes && member == relation {
         SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     }
     Ok(Some(source))

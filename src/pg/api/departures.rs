@@ -1,0 +1,104 @@
+//! Partitions that leave mirrored tables: detached, or dropped. Their rows leave the index.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::caller;
+use super::partitions::found_home;
+use super::triggers::drop_trigger;
+use crate::pg::capture::Departure;
+use crate::pg::ddl::{self, Dropping, Effects};
+use crate::pg::latest::{all_rows, oids};
+use crate::pg::owner::as_user;
+use crate::pg::partitions::{leaves, mirrored_above};
+use crate::pg::report::{reported, Outcome};
+use crate::record::Operation;
+
+/// The event trigger's function, called before each statement that may drop partitions: after it their rows are gone.
+#[pg_extern(sql = false)]
+fn tell_departures(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // SAFETY: the function manager's own argument; the statement is the one that is about to be executed.
+    let dropping = unsafe { ddl::statement(call).and_then(|statement| Dropping::of(statement)) };
+    reported(dropping.map_or(Ok(()), |dropping| before_drop(&dropping)))
+}
+
+fn before_drop(dropping: &Dropping) -> Outcome<()> {
+    let Some(home) = found_home() else { return Ok(()) };
+    let caller = caller();
+    let mut locked: Vec<pg_sys::Oid> = Vec::new();
+    // Whoever was waited for may have changed what there is to be dropped.
+    loop {
+        let departing = as_user(home.owner, || departing(dropping, caller))?;
+        let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
+        let unlocked: Vec<_> = unlocked.map(|(departure, parent)| (departure.leaf, *parent)).collect();
+        if unlocked.is_empty() {
+            return departing.into_iter().try_for_each(|(departure, _)| departure.tell());
+        }
+        for (leaf, parent) in unlocked {
+            // As the statement itself does, and in the same order.
+            // SAFETY: locks on oids, whatever they are by now; the caller may drop the partition.
+            unsafe {
+                pg_sys::LockRelationOid(parent, pg_sys::AccessExclusiveLock as i32);
+                pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32);
+            }
+            locked.push(leaf);
+        }
+    }
+}
+
+/// The partitions that `caller` drops from mirrored tables, each with what it is a partition of.
+fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure, pg_sys::Oid)>> {
+    let arguments = [
+        oids(&dropping.tables),
+        oids(&dropping.schemas),
+        oids(&dropping.owners),
+        (pg_sys::OIDOID, caller.into()),
+    ];
+    let found = all_rows(include_str!("../../../sql/departing.sql"), &arguments, |row| {
+        let departure =
+            Departure { source: row.get(1)?, watched: row.get(2)?, owner: row.get(3)?, leaf: row.get(4)? };
+        Some((departure, row.get(5)?))
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Has the rows of partitions told of that a statement has detached. They are locked by it; of those detached CONCURRENTLY
+/// nobody else can make partitions of the same bounds before it is committed.
+pub(super) fn after_detach(effects: &Effects, owner: pg_sys::Oid) -> Outcome<()> {
+    for (partition, parent) in &effects.left {
+        let departures = as_user(owner, || departed(*partition, *parent))?;
+        for departure in departures {
+            departure.tell()?;
+            // The triggers that each partition has a copy of are gone by themselves. This one does no harm where the
+            // extension's owner may not take it away.
+            // SAFETY: a look at whose rights are in force.
+            as_user(owner, || match unsafe { pg_sys::superuser() } {
+                true => drop_trigger(None, departure.leaf, departure.source, Operation::Truncate),
+                false => Ok(()),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departure>> {
+    let mirrored = mirrored_above(parent)?;
+    if mirrored.is_empty() {
+        return Ok(Vec::new());
+    }
+    // SAFETY: a lock that the statement has, or was about to wait for when it took the triggers away.
+    unsafe { pg_sys::LockRelationOid(partition, pg_sys::AccessExclusiveLock as i32) };
+    let mut departures = Vec::new();
+    for leaf in leaves(partition)? {
+        // SAFETY: as above; whoever has a lock below a partition that is detached waits for nobody that it holds up.
+        unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
+        departures.extend(mirrored.iter().map(|above| Departure {
+            source: above.source,
+            watched: above.watched,
+            owner: above.owner,
+            leaf,
+        }));
+    }
+    Ok(departures)
+}

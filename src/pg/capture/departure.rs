@@ -1,0 +1,73 @@
+//! Rows that leave a mirrored table with the partition they are in: their objects are deleted.
+//!
+//! As before a TRUNCATE, and by the same code: a deletion is queued for each row, in the transaction that takes the
+//! partition away. That one has locked the partition against everybody, and what it is a partition of against others that
+//! take the same rows; so nobody changes such a row meanwhile, and who adds one with its key afterwards takes a higher id.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+use super::{capture, Event, LEAF};
+use crate::pg::owner::as_user;
+use crate::pg::report::Outcome;
+use crate::record::Operation;
+
+/// A partition that leaves the table of a source.
+pub(in crate::pg) struct Departure {
+    pub(in crate::pg) source: i32,
+    /// The watched table and its owner.
+    pub(in crate::pg) watched: pg_sys::Oid,
+    pub(in crate::pg) owner: pg_sys::Oid,
+    /// What has the rows.
+    pub(in crate::pg) leaf: pg_sys::Oid,
+}
+
+impl Departure {
+    /// Queues the deletions, with the rights of the watched table's owner. The partition is locked against everybody.
+    pub(in crate::pg) fn tell(&self) -> Outcome<()> {
+        // SAFETY: the relation is locked, and is closed again, by the abort after an error.
+        let relation = unsafe { pg_sys::try_relation_open(self.leaf, pg_sys::NoLock as i32) };
+        if relation.is_null() {
+            return Ok(());
+        }
+        let event = Event { operation: Operation::Truncate, is_row: false, is_before: true };
+        // SAFETY: the call is one of a trigger as `Event` describes it, whose relation is open.
+        unsafe {
+            let call = self.call(relation);
+            as_user(self.owner, || capture(call, event, self.watched))?;
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        }
+        Ok(())
+    }
+
+    /// What the function of the partition's trigger for TRUNCATE would be passed. It lies in PostgreSQL's memory, for an
+    /// error is told of when our frames are gone.
+    ///
+    /// # Safety
+    /// The relation is open.
+    unsafe fn call(&self, relation: pg_sys::Relation) -> &'static pg_sys::TriggerData {
+        // SAFETY: memory of the sizes asked for, zeroed; texts are copied into the current memory context, which outlives
+        // the event trigger's call.
+        unsafe {
+            let text = |text: &str| {
+                let text = CString::new(text).unwrap_or_default();
+                pg_guard_ffi_boundary(|| pg_sys::pstrdup(text.as_ptr()))
+            };
+            let arguments: *mut *mut std::os::raw::c_char = pg_sys::palloc0(2 * size_of::<usize>()).cast();
+            *arguments = text(&self.source.to_string());
+            *arguments.add(1) = text(LEAF);
+            let trigger: *mut pg_sys::Trigger = pg_sys::palloc0(size_of::<pg_sys::Trigger>()).cast();
+            (*trigger).tgname = text(&format!("audit_algolia_{}_truncate", self.source));
+            (*trigger).tgnargs = 2;
+            (*trigger).tgargs = arguments;
+            let call: *mut pg_sys::TriggerData = pg_sys::palloc0(size_of::<pg_sys::TriggerData>()).cast();
+            (*call).type_ = pg_sys::NodeTag::T_TriggerData;
+            (*call).tg_event = pg_sys::TRIGGER_EVENT_TRUNCATE | pg_sys::TRIGGER_EVENT_BEFORE;
+            (*call).tg_relation = relation;
+            (*call).tg_trigger = trigger;
+            &*call
+        }
+    }
+}
