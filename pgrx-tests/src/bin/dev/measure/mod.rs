@@ -5,6 +5,7 @@
 
 mod capture;
 mod chart;
+mod ddl;
 mod drain;
 mod freshness;
 mod idle;
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
     /// Takes about three minutes: fewer rows, fewer repeats, fewer fields of the tables
     #[arg(long)]
     quick: bool,
-    /// Measures one part only: capture, writer, drain, matrix, freshness, lasting, memory, phases, scaling or idle
+    /// Measures one part only: capture, writer, drain, matrix, freshness, lasting, memory, phases, scaling, idle or ddl
     #[arg(long, value_name = "PART")]
     only: Option<String>,
 }
@@ -60,7 +61,7 @@ struct Site {
 
 type Part = fn(&Site, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("capture", capture::measure),
     ("writer", capture::peak::measure),
     ("drain", drain::measure),
@@ -71,6 +72,7 @@ const PARTS: [(&str, Part); 10] = [
     ("phases", phases::measure),
     ("scaling", scaling::measure),
     ("idle", idle::measure),
+    ("ddl", ddl::measure),
 ];
 
 /// Measures, prints the tables and writes them to the target folder, with a chart. Tells whether all could be measured.
