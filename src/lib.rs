@@ -15,6 +15,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pseudonym;
 pub mod record;
+pub mod recorder;
 pub mod regions;
 pub mod rules;
 pub mod runs;

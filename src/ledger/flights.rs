@@ -55,6 +55,11 @@ impl Ledger {
         self.end_postponement(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
+        // Of a lane that has been read to its end, nothing is left.
+        let rest = if lane == 0 { Span { lo: 0, hi: -1 } } else { span };
+        if self.suspects_claimed(worker, rest) {
+            return;
+        }
         if let Some(lane) = lane.checked_sub(1).and_then(|lane| self.lanes.get_mut(lane)) {
             lane.give_back(span);
         }
@@ -131,6 +136,7 @@ impl Ledger {
     pub fn resign(&mut self, worker: usize, held_until: Micros) {
         self.hold_all_objects(worker, held_until);
         self.leave_probation(worker);
+        self.leave_suspects(worker);
         let Some(me) = self.workers.get_mut(worker) else {
             return;
         };

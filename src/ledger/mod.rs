@@ -26,6 +26,7 @@ mod probation;
 mod room;
 mod roster;
 mod settings;
+mod suspects;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;
 pub use roster::{Exit, Wakes};
 pub use settings::Sent;
+pub use suspects::{Suspect, Trial, CRASHES, SUSPECTS};
 pub use text::Text;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
@@ -93,6 +95,9 @@ pub struct Ledger {
     durable_until: u64,
     prepared: [Prepared; PREPARED],
     probation: [Probation; PROBATIONS],
+    suspects: [Suspect; SUSPECTS],
+    /// There are some.
+    has_suspects: bool,
     claims: ClaimTable<CLAIMS>,
     objects: ClaimTable<OBJECTS>,
     quarantines: [Quarantine; QUARANTINES],
@@ -125,6 +130,8 @@ pub struct Appetite {
     /// The largest request body (`audit_algolia.batch_bytes`).
     pub batch_bytes: i64,
     pub linger: Micros,
+    /// How long a request that nobody waits for any more may still be executed.
+    pub quarantine: Micros,
     /// Per cent.
     pub tail_share: u32,
 }
@@ -133,8 +140,8 @@ pub struct Appetite {
 #[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Claim rows of this lane, so many bytes at most.
-    Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64 },
+    /// Claim rows of this lane, so many bytes at most; `trial`: they may be why the server has crashed.
+    Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64, trial: Option<Trial> },
     /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
     /// them: its latch.
     Wait { until: Option<Micros>, wake: Option<u64> },
@@ -157,6 +164,8 @@ impl Ledger {
                 prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
                     PREPARED],
                 probation: [Probation::EMPTY; PROBATIONS],
+                suspects: [Suspect::EMPTY; SUSPECTS],
+                has_suspects: false,
                 claims: ClaimTable::new(),
                 objects: ClaimTable::new(),
                 quarantines: [Quarantine::EMPTY; QUARANTINES],
@@ -253,6 +262,7 @@ impl Ledger {
             }
         }
         self.forget_probation(database);
+        self.forget_suspects(database);
         for lane in closed {
             self.forget_objects(lane);
         }
@@ -269,6 +279,16 @@ impl Ledger {
         };
         let (database, start) = (me.database, me.next_lane as usize);
         let room = Room::of(me, &self.lanes, &appetite);
+        match self.next_suspects(worker, &appetite, now) {
+            Some(Next::Wait { until, .. }) => {
+                // There is nothing it has room for meanwhile.
+                self.workers.get_mut(worker).into_iter().for_each(Worker::awake);
+                let (_, left) = self.waiting(database, &room, &appetite, now);
+                return Next::Wait { until, wake: self.wake_another(database, worker, left) };
+            }
+            Some(claim) => return claim,
+            None => (),
+        }
         for round in [Round::Tail, Round::Fresh, Round::Backlog] {
             for step in 0..LANES {
                 let place = (start + step) % LANES;
@@ -285,13 +305,21 @@ impl Ledger {
                     Round::Backlog if fits.backlog => lane.take_backlog(share),
                     _ => None,
                 };
+                let claimable =
+                    claimable.and_then(|claimable| self.take_clear_of_suspects(place, key, claimable));
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
                     me.next_lane = ((place + 1) % LANES) as u32;
                     me.awake();
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
                     let bytes = room.bytes_for(place, claimable.fresh);
-                    return Next::Claim { lane: place, index_id: key.index_id, claimable, bytes };
+                    return Next::Claim {
+                        lane: place,
+                        index_id: key.index_id,
+                        claimable,
+                        bytes,
+                        trial: None,
+                    };
                 }
             }
         }
@@ -327,6 +355,7 @@ impl Ledger {
                 left.backlog |= is_left(true);
             }
         }
-        (until.into_iter().chain(self.next_parole()).chain(self.next_release()).min(), left)
+        let others = [self.next_parole(), self.next_release(), self.next_trial(database, now)];
+        (others.into_iter().flatten().chain(until).min(), left)
     }
 }

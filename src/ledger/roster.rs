@@ -240,7 +240,8 @@ impl Ledger {
         let Some(lane) = self.lane(place).filter(|lane| lane.queued > lane.in_flight) else {
             return false;
         };
-        let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty());
+        let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty())
+            || self.suspects_rows_of(key);
         let is_read = || {
             let reads = |worker: &Worker| {
                 worker.scanning_lane as usize == place + 1

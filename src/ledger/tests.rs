@@ -12,6 +12,7 @@ mod repairs;
 mod room;
 mod roster;
 mod settings;
+mod suspects;
 mod tasks;
 
 use std::collections::HashMap;
@@ -40,7 +41,7 @@ fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
 }
 
 const HUNGRY: Appetite =
-    Appetite { slots: 4, batch_rows: 1000, batch_bytes: 8 << 20, linger: 0, tail_share: 0 };
+    Appetite { slots: 4, batch_rows: 1000, batch_bytes: 8 << 20, linger: 0, quarantine: 30, tail_share: 0 };
 
 fn next_span(ledger: &mut Ledger, appetite: Appetite, now: Micros) -> Option<(i32, Span, End, bool)> {
     match ledger.next(0, appetite, now) {

@@ -4,6 +4,10 @@
 //! gets there first removes the file, so that each order is carried out once. Where something has to last too long for a
 //! test, the file says that it has.
 
+/// The data folder is every process's working directory.
+#[cfg(feature = "failpoints")]
+const FILE: &str = "audit_algolia.failpoint";
+
 /// The process has come to a point.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
@@ -37,6 +41,25 @@ pub(super) fn reach(point: &str) {
     );
 }
 
+/// The process has something in hand. An order that names a text is carried out whenever the text is in it: there, the
+/// process aborts.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(super) fn carry(_point: &str, _what: &[u8]) {}
+
+/// The process has something in hand. An order that names a text is carried out whenever the text is in it: there, the
+/// process aborts.
+#[cfg(feature = "failpoints")]
+pub(super) fn carry(point: &str, what: &[u8]) {
+    let order = std::fs::read_to_string(FILE).unwrap_or_default();
+    let text = order.strip_prefix(point).and_then(|rest| rest.trim().strip_suffix(" abort"));
+    if let Some(text) = text.map(str::as_bytes).filter(|text| !text.is_empty()) {
+        if what.windows(text.len()).any(|window| window == text) {
+            std::process::abort();
+        }
+    }
+}
+
 /// Whether what is not to be waited for in a test is taken for over.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
@@ -53,8 +76,6 @@ pub(super) fn is_ordered(order: &str) -> bool {
 /// Takes the order that there is, if it is one that `read` wants.
 #[cfg(feature = "failpoints")]
 fn take_order<T>(read: impl Fn(&str) -> Option<T>) -> Option<T> {
-    // The data folder is every process's working directory.
-    const FILE: &str = "audit_algolia.failpoint";
     let order = read(&std::fs::read_to_string(FILE).ok()?)?;
     std::fs::remove_file(FILE).ok()?;
     Some(order)

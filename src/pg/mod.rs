@@ -19,6 +19,7 @@ mod launcher;
 mod owner;
 mod partitions;
 mod process;
+mod recorder;
 mod report;
 mod rules;
 mod shmem;
@@ -49,6 +50,7 @@ pub extern "C-unwind" fn _PG_init() {
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     if preloading {
         shmem::request();
+        recorder::request();
         hooks::install();
         // pg_upgrade starts the old and the new server for its own purposes: nothing is delivered then.
         if !upgrading {

@@ -34,19 +34,28 @@ pub(super) fn was_terminated() -> bool {
 /// Installs PostgreSQL's own handlers, so that a query or a lock wait ends at once on SIGTERM, and lets signals in.
 /// pgrx's handlers only set flags that nobody would look at in the middle of a query.
 pub(super) fn obey_signals() {
-    #[cfg(not(feature = "pg18"))]
-    use pg_sys::pqsignal as install;
-    #[cfg(feature = "pg18")]
-    use pg_sys::pqsignal_be as install;
     // SAFETY: both handlers are the server's own, made for processes like ours; a background worker starts with
     // signals blocked until it has installed its handlers.
     unsafe {
-        install(pg_sys::SIGTERM as i32, Some(die_and_note));
-        install(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
+        install(pg_sys::SIGTERM as i32, die_and_note);
+        install(pg_sys::SIGHUP as i32, SignalHandlerForConfigReload);
         pg_sys::BackgroundWorkerUnblockSignals();
         // A reload between the fork and the handler has been missed: the settings are as old as the fork.
         pg_sys::ConfigReloadPending = 1;
     }
+}
+
+/// Installs a handler of a signal.
+///
+/// # Safety
+/// It is to do no more than a handler may.
+pub(super) unsafe fn install(signal: i32, handler: unsafe extern "C-unwind" fn(std::ffi::c_int)) {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal as install;
+    #[cfg(feature = "pg18")]
+    use pg_sys::pqsignal_be as install;
+    // SAFETY: handed on to the caller.
+    unsafe { install(signal, Some(handler)) };
 }
 
 /// Waits until the latch is set, `fd` is readable or `timeout_ms` has passed (negative: for ever); returns whether the

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::recorder;
 use crate::ledger::{Ledger, Wakes};
 use crate::mailbox::Mailbox;
 
@@ -97,6 +98,7 @@ unsafe extern "C-unwind" fn on_startup() {
             let locks = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
             (*shared).ledger.lock = &raw mut (*locks).lock;
             (*shared).mailbox.lock = &raw mut (*locks.add(1)).lock;
+            recorder::hand_over(&mut (*shared).ledger.content);
         }
         SHARED.store(shared, Ordering::Release);
     }

@@ -7,6 +7,7 @@ mod blocked;
 mod configure;
 mod contention;
 mod control;
+mod crashes;
 mod databases;
 mod dead_letters;
 mod extension;

@@ -209,7 +209,7 @@ proptest! {
 /// Takes batches as large as they may be until there is nothing more; returns the index and the bytes of each.
 fn fill_with_large(ledger: &mut Ledger, appetite: Appetite, rows_of: i64) -> Vec<(i32, i64)> {
     let mut served = Vec::new();
-    while let Next::Claim { lane, index_id, claimable, bytes } = ledger.next(0, appetite, 0) {
+    while let Next::Claim { lane, index_id, claimable, bytes, .. } = ledger.next(0, appetite, 0) {
         assert!(served.len() < 300, "there is no end to it");
         // The first row is taken however large it is.
         let bytes = (bytes / rows_of).max(1) * rows_of;

@@ -93,6 +93,7 @@ pub(super) fn appetite() -> Appetite {
         batch_rows: i64::from(BATCH_ROWS.get()),
         batch_bytes: i64::from(BATCH_BYTES.get()),
         linger: i64::from(LINGER.get()) * 1000,
+        quarantine: quarantine(),
         tail_share: u32::try_from(TAIL_SHARE.get()).unwrap_or(0),
     }
 }

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
 use crate::delivery::batch::Batch;
-use crate::ledger::{Claimable, Durable};
+use crate::ledger::{Claimable, Durable, Trial};
 use crate::pg::process::{in_transaction_unless_hindered, Hindrance};
 use crate::pg::{failpoint, shmem};
 use entered::Entered;
@@ -45,7 +45,7 @@ pub(super) struct Claimed {
     pub(super) objects: Vec<Option<String>>,
     pub(super) batch: Batch,
     /// Claimed with the others, and not part of the batch.
-    pub(super) oversized: Vec<Oversized>,
+    pub(super) unsent: Vec<Unsent>,
     /// How far the log must be on disk before the batch may leave.
     durable: Durable,
 }
@@ -65,14 +65,22 @@ impl Claimed {
     }
 }
 
-/// A record that is too large to be sent.
-pub(super) struct Oversized {
+/// A record that is not sent.
+pub(super) struct Unsent {
     pub(super) id: i64,
     pub(super) object_id: Option<String>,
     /// Which object it is a version of.
     pub(super) object: Option<String>,
-    /// As Algolia measures it.
-    pub(super) bytes: usize,
+    pub(super) why: Why,
+}
+
+/// Why a record is not sent.
+#[derive(Clone, Copy)]
+pub(super) enum Why {
+    /// It is too large: its bytes, as Algolia measures it.
+    TooLarge(usize),
+    /// So often the server has crashed while this record alone was on its way.
+    Crashes(u32),
 }
 
 /// Claims rows of the span the ledger has handed out. The claim is in the ledger before the claiming transaction
@@ -90,10 +98,11 @@ pub(super) fn claim(
     claimable: Claimable,
     statements: &Statements,
     limits: Limits,
+    trial: Option<Trial>,
 ) -> spi::Result<Catch> {
     failpoint::reach("before claim");
     let Some(limits) = bounded(slot, claimable, limits) else { return Ok(Catch::Crowded) };
-    let mut entered = Entered::new(slot, lane);
+    let mut entered = Entered::new(slot, lane, trial);
     let caught = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Some(Catch::Gone));

@@ -19,7 +19,7 @@ use configure::Wish;
 use questions::Asked;
 use thrift::Thrift;
 
-use super::claim::Oversized;
+use super::claim::Unsent;
 use super::statements::Statements;
 use crate::delivery::couriers::Couriers;
 use crate::delivery::http::HttpClient;
@@ -59,7 +59,7 @@ struct Cargo {
     /// Of each, which object it is a version of.
     objects: Vec<Option<String>>,
     /// Rows that were claimed with them and are not sent.
-    oversized: Vec<Oversized>,
+    unsent: Vec<Unsent>,
     started_at: Micros,
     /// By whom it was sent: what an old sink has to say means nothing for a new one.
     sink: Arc<Sink<HttpClient>>,
@@ -68,13 +68,13 @@ struct Cargo {
 impl Cargo {
     /// All the rows that are claimed for it.
     fn rows(&self) -> impl Iterator<Item = i64> + '_ {
-        self.ids.iter().copied().chain(self.oversized.iter().map(|row| row.id))
+        self.ids.iter().copied().chain(self.unsent.iter().map(|row| row.id))
     }
 
     /// The objects that are claimed for it: of each the hash and the row.
     fn versions(&self) -> Vec<(i64, i64)> {
-        let oversized = self.oversized.iter().map(|row| (row.id, &row.object));
-        let all = self.ids.iter().copied().zip(&self.objects).chain(oversized);
+        let unsent = self.unsent.iter().map(|row| (row.id, &row.object));
+        let all = self.ids.iter().copied().zip(&self.objects).chain(unsent);
         all.filter_map(|(id, object)| Some((object_hash(object.as_deref()?), id))).collect()
     }
 }

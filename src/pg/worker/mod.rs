@@ -22,7 +22,7 @@ use pgrx::prelude::*;
 
 use super::connection::connect;
 use super::process::{self, in_transaction};
-use super::{guc, report, shmem};
+use super::{guc, recorder, report, shmem};
 use crate::ledger::{Duty, Exit};
 use flow::Flow;
 pub(super) use settle::storable;
@@ -72,6 +72,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         // hence called before them: the ledger is tidied while locks work.
         unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
         process::give_large_blocks_back();
+        recorder::begin(slot);
         if is_served() && is_on_duty(slot) {
             Flow::new(slot, database).run();
         }
@@ -158,6 +159,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             // The server ends the process by itself where it takes an error for fatal.
             note_trouble(database, "a worker has ended with a fatal error: see the server's log");
         }
+        recorder::end(slot);
         let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, exit, guc::quarantine(), now));
         shmem::wake(wakes.unwrap_or_default());
         let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use crate::ledger::Trial;
 use crate::pg::shmem;
 
 /// The rows and objects that a claim has entered into the ledger so far.
 pub(super) struct Entered {
     pub(super) slot: usize,
     pub(super) lane: usize,
+    /// These rows may be why the server has crashed.
+    pub(super) trial: Option<Trial>,
     pub(super) ids: Vec<i64>,
     /// The objects claimed, by their hashes.
     pub(super) objects: HashSet<i64>,
@@ -28,8 +31,8 @@ pub(in crate::pg::worker) struct Short {
 }
 
 impl Entered {
-    pub(super) fn new(slot: usize, lane: usize) -> Entered {
-        Entered { slot, lane, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
+    pub(super) fn new(slot: usize, lane: usize, trial: Option<Trial>) -> Entered {
+        Entered { slot, lane, trial, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
     }
 
     /// Ends all claims. To be called when no transaction has the rows locked any more, unless the span is not given back.

@@ -7,15 +7,16 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::entered::Entered;
-use super::{Catch, Claimed, Limits, Oversized};
+use super::{Catch, Claimed, Limits, Unsent, Why};
 use crate::claims::Claim;
 use crate::delivery::batch::BatchBuilder;
-use crate::ledger::{object_hash, Claimable, Durable, End, Flight, Ledger, Micros};
+use crate::ledger::{object_hash, Claimable, Durable, End, Flight, LaneKey, Ledger, Micros, Trial, CRASHES};
 use crate::pg::shmem::{self, Locked};
 use crate::pg::worker::rows::{newest_versions, read, Read, Record, Row, Version, What};
 use crate::pg::worker::statements::Statements;
-use crate::pg::{failpoint, guc};
+use crate::pg::{failpoint, guc, recorder};
 use crate::record::leading_object_id;
+use crate::recorder::Trace;
 use crate::regions::Span;
 
 /// A claim under way.
@@ -133,7 +134,7 @@ impl<'conn> Taking<'_, 'conn> {
         for Version { id, record, since } in versions {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
-            if ledger.is_on_probation(slot, id) {
+            if ledger.is_on_probation(slot, id) || ledger.is_suspect(slot, lane, id) {
                 continue;
             }
             if let Some(ends_at) = ledger.held_since_start(since, quarantine, now) {
@@ -179,6 +180,9 @@ impl<'conn> Taking<'_, 'conn> {
             _ => None,
         };
         self.entered.flight = ledger.claimed(self.entered.slot, rest, flight);
+        if let (Some(place), Some(flight)) = (self.entered.flight, flight) {
+            self.record(place, &flight, ledger.lane_key(self.entered.lane));
+        }
         let durable = ledger.durable();
         drop(ledger);
         if self.entered.flight.is_none() && !self.records.is_empty() {
@@ -193,17 +197,42 @@ impl<'conn> Taking<'_, 'conn> {
         }
     }
 
+    /// Has it known what is on its way, should the server crash over it.
+    fn record(&self, place: usize, flight: &Flight, key: Option<LaneKey>) {
+        let Some(LaneKey { database, index_id }) = key else { return };
+        // Nothing else of this worker's is on its way then.
+        let crashes = match self.entered.trial {
+            Some(trial) if flight.rows == 1 => trial.crashes.saturating_add(1),
+            _ => 0,
+        };
+        let Flight { span, rows, .. } = *flight;
+        let has_versions = !self.entered.objects.is_empty();
+        let trace = Trace { database, index_id, span, rows, has_versions, crashes };
+        recorder::enter(self.entered.slot, place, trace);
+    }
+
+    /// Whether the server has crashed too often over this record, and why it is not sent if so. A newer version of its object
+    /// is another record.
+    fn is_given_up(&self, id: i64) -> Option<Why> {
+        let Trial { crashes, .. } = self.entered.trial?;
+        let Span { lo, hi } = self.claimable.span;
+        (crashes >= CRASHES && lo <= id && id <= hi).then_some(Why::Crashes(crashes))
+    }
+
     /// Copies the records into a batch, one after the other; `None`: there is no memory for it.
     fn batch(self, flight: usize, durable: Durable) -> Option<Claimed> {
         let mut builder = BatchBuilder::with_room(self.records.len(), self.entered.bytes).ok()?;
         let mut ids = Vec::with_capacity(self.records.len());
         let mut objects = Vec::with_capacity(self.records.len());
-        let mut oversized = Vec::new();
-        for (id, Record { action, text, oversize, object, .. }) in self.records {
-            match oversize {
-                Some(bytes) => {
+        let mut unsent = Vec::new();
+        let given_up: Vec<Option<Why>> = self.records.iter().map(|(id, _)| self.is_given_up(*id)).collect();
+        for ((id, Record { action, text, oversize, object, .. }), given_up) in
+            self.records.into_iter().zip(given_up)
+        {
+            match given_up.or(oversize.map(Why::TooLarge)) {
+                Some(why) => {
                     let object_id = leading_object_id(&text.head());
-                    oversized.push(Oversized { id, object_id, object, bytes });
+                    unsent.push(Unsent { id, object_id, object, why });
                 }
                 None => {
                     let _taken = text.read(|text| builder.push(action, text));
@@ -212,7 +241,7 @@ impl<'conn> Taking<'_, 'conn> {
                 }
             }
         }
-        Some(Claimed { flight, ids, objects, batch: builder.finish(), oversized, durable })
+        Some(Claimed { flight, ids, objects, batch: builder.finish(), unsent, durable })
     }
 }
 

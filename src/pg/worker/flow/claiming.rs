@@ -5,7 +5,7 @@ use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
 use crate::ledger::{Landing, Micros, Next, Wakes};
 use crate::pg::worker::claim::{claim, Catch, Limits, Short};
-use crate::pg::{failpoint, guc, process, shmem};
+use crate::pg::{failpoint, guc, process, recorder, shmem};
 
 impl Flow {
     /// Claims and sends batches while there is room; returns when to look again.
@@ -15,8 +15,10 @@ impl Flow {
         }
         loop {
             let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(), now()));
-            let (lane, index_id, claimable, bytes) = match next {
-                Some(Next::Claim { lane, index_id, claimable, bytes }) => (lane, index_id, claimable, bytes),
+            let (lane, index_id, claimable, bytes, trial) = match next {
+                Some(Next::Claim { lane, index_id, claimable, bytes, trial }) => {
+                    (lane, index_id, claimable, bytes, trial)
+                }
                 Some(Next::Wait { until, wake }) => {
                     shmem::wake(Wakes::of(wake));
                     return until;
@@ -43,14 +45,14 @@ impl Flow {
             };
             let sink = sink.clone();
             let limits = Limits {
-                rows: guc::appetite().batch_rows,
+                rows: trial.map_or(i64::MAX, |trial| trial.rows).min(guc::appetite().batch_rows),
                 bytes: usize::try_from(bytes).unwrap_or(0),
                 record_bytes: guc::max_record_bytes(),
             };
             let limits = self.thrift.limit(limits, now());
             process::report_activity(true, "claiming rows");
             self.untold = true;
-            let caught = claim(self.slot, lane, index_id, claimable, statements, limits);
+            let caught = claim(self.slot, lane, index_id, claimable, statements, limits, trial);
             // An error has undone the claim, and the whole span waits again.
             if let Some(mut ledger) = shmem::ledger() {
                 ledger.claim_ended(self.slot);
@@ -75,7 +77,7 @@ impl Flow {
                             index_id,
                             ids: claimed.ids,
                             objects: claimed.objects,
-                            oversized: claimed.oversized,
+                            unsent: claimed.unsent,
                             started_at: now(),
                             sink: sink.clone(),
                         },
@@ -115,9 +117,10 @@ impl Flow {
             let versions: Vec<(i64, i64)> = short.objects.iter().map(|hash| (*hash, 0)).collect();
             let kept_rows = usize::from(kept.is_some());
             let landing = Landing { versions: &versions, kept: kept_rows, ..Landing::default() };
-            let place = short
-                .flight
-                .and_then(|flight| ledger.landed(self.slot, flight, short.ids.iter().copied(), landing, now));
+            let place = short.flight.and_then(|flight| {
+                recorder::leave(self.slot, flight);
+                ledger.landed(self.slot, flight, short.ids.iter().copied(), landing, now)
+            });
             if let Some((id, due)) = kept {
                 ledger.hold_back(self.database, index_id, id, due);
             }
@@ -137,6 +140,7 @@ impl Flow {
     }
 
     pub(super) fn send(&mut self, errand: Errand<HttpClient>) -> std::io::Result<()> {
+        failpoint::carry("sending", errand.batch.body());
         if self.couriers.is_none() {
             self.couriers = Some(Couriers::new()?);
         }

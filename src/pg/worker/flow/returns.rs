@@ -11,8 +11,9 @@ use crate::delivery::couriers::{Collected, Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::ledger::{Landing, Micros, Sentence, Setback};
 use crate::pg::process;
+use crate::pg::worker::claim::Why;
 use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};
-use crate::pg::{guc, shmem};
+use crate::pg::{guc, recorder, shmem};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
@@ -116,14 +117,22 @@ impl Flow {
     /// Decides which of the refused rows die, and when the others are tried again.
     fn judge(&mut self, landed: &mut Landed, refused: Vec<Refusal>) {
         let limit = guc::max_record_bytes();
-        for row in &landed.cargo.oversized {
-            let reason = format!(
-                "record has {} bytes, more than audit_algolia.max_record_bytes = {limit} allows",
-                row.bytes
-            );
+        for row in &landed.cargo.unsent {
+            let (attempts, reason) = match row.why {
+                Why::TooLarge(bytes) => (
+                    0,
+                    format!(
+                        "record has {bytes} bytes, more than audit_algolia.max_record_bytes = {limit} allows"
+                    ),
+                ),
+                Why::Crashes(crashes) => (
+                    i32::try_from(crashes).unwrap_or(i32::MAX),
+                    format!("a worker has crashed {crashes} times while it delivered this record alone"),
+                ),
+            };
             landed.complaint = Some(reason.clone());
             let (id, object_id, object) = (row.id, row.object_id.clone(), row.object.clone());
-            landed.dead.push(Dead { id, object_id, object, attempts: 0, status: None, reason });
+            landed.dead.push(Dead { id, object_id, object, attempts, status: None, reason });
         }
         if refused.is_empty() {
             return;
@@ -274,6 +283,7 @@ impl Flow {
             held_until: batch.held_until,
         };
         let (mut recovered, mut deaths, mut place) = (false, None, None);
+        recorder::leave(slot, batch.flight);
         if let Some(mut ledger) = shmem::ledger() {
             place = ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
@@ -343,6 +353,7 @@ impl Flow {
     /// A batch was not sent at all.
     pub(super) fn give_up(&mut self, flight: usize, reason: &str) {
         if let Some(cargo) = self.cargo.remove(&flight) {
+            recorder::leave(self.slot, flight);
             let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
             let lane = shmem::ledger().and_then(|mut ledger| {
                 let versions = cargo.versions();

@@ -1,0 +1,97 @@
+//! The recorder's memory: asked for by the postmaster before it starts any process, and shared by all of them.
+//!
+//! The server knows nothing of it. So it keeps what is in it when the postmaster begins anew after a crash, other than
+//! the server's own shared memory.
+
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use nix::libc::{mmap, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE};
+use pgrx::pg_sys;
+
+use crate::ledger::Ledger;
+use crate::recorder::{Recorder, Trace};
+
+/// Set once in the postmaster and inherited by every process it forks.
+static RECORDER: AtomicPtr<Recorder> = AtomicPtr::new(null_mut());
+/// Where this process notes that it has been told to go.
+static TOLD_TO_GO: AtomicPtr<AtomicBool> = AtomicPtr::new(null_mut());
+
+// SAFETY: declared as in the server's headers.
+unsafe extern "C-unwind" {
+    fn SignalHandlerForCrashExit(signal: std::ffi::c_int);
+}
+
+/// Asks for the memory. Call it from `_PG_init` while libraries are preloaded. Without it nothing is suspected.
+pub(super) fn request() {
+    // SAFETY: new memory of the recorder's size, for which all zeroes is valid.
+    let memory = unsafe {
+        let (access, kind) = (PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS);
+        mmap(null_mut(), size_of::<Recorder>(), access, kind, -1, 0)
+    };
+    if memory != MAP_FAILED {
+        RECORDER.store(memory.cast(), Ordering::Release);
+    }
+}
+
+/// The server begins, for the first time or after a crash: tells the ledger what is suspected. To be called by the
+/// postmaster, which has no other process then.
+pub(super) fn hand_over(ledger: &mut Ledger) {
+    // SAFETY: the memory is as large as a recorder and stays; nobody else uses it now.
+    if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
+        recorder.take_suspects().into_iter().for_each(|trace| ledger.suspect(trace));
+    }
+}
+
+/// A worker begins in this slot. Should the postmaster tell it to go, since another process has crashed, that is noted.
+pub(super) fn begin(slot: usize) {
+    end(slot);
+    let recorder = RECORDER.load(Ordering::Acquire);
+    if recorder.is_null() {
+        return;
+    }
+    // SAFETY: as above. Whether a worker was told to go is for itself alone to note, by a handler that stores a value in
+    // memory that stays, and then does what the server's own does; until the handler is there, that is the server's own.
+    unsafe {
+        if let Some(told) = (*recorder).told_to_go.get(slot) {
+            told.store(false, Ordering::Relaxed);
+            TOLD_TO_GO.store(std::ptr::from_ref(told).cast_mut(), Ordering::Release);
+            super::process::install(pg_sys::SIGQUIT as i32, on_quit);
+        }
+    }
+}
+
+/// The server's handler of SIGQUIT, and a note of it.
+unsafe extern "C-unwind" fn on_quit(signal: std::ffi::c_int) {
+    // SAFETY: null, or the place of a value in memory that stays. The handler of the server's is called as it would be.
+    unsafe {
+        if let Some(told) = TOLD_TO_GO.load(Ordering::Acquire).as_ref() {
+            told.store(true, Ordering::Relaxed);
+        }
+        SignalHandlerForCrashExit(signal)
+    }
+}
+
+/// A batch of this worker's is on its way.
+pub(super) fn enter(slot: usize, flight: usize, trace: Trace) {
+    // SAFETY: as above; of the traces, those of a slot are changed by its worker alone.
+    if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
+        recorder.traces.enter(slot, flight, trace);
+    }
+}
+
+/// It is back.
+pub(super) fn leave(slot: usize, flight: usize) {
+    // SAFETY: as above.
+    if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
+        recorder.traces.leave(slot, flight);
+    }
+}
+
+/// The worker ends in order, or begins.
+pub(super) fn end(slot: usize) {
+    // SAFETY: as above.
+    if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
+        recorder.traces.clear(slot);
+    }
+}

@@ -1,0 +1,129 @@
+//! What each worker has on its way, in memory that a crash of the server does not clear.
+//!
+//! When a process dies by itself, the postmaster ends all others and begins with an empty ledger. What the dead worker had
+//! on its way may be why it has died, and would be claimed again just so. Here it is still known: those rows are tried
+//! again alone and in smaller batches, see `ledger/suspects.rs`. Workers that the postmaster has ended note that they were
+//! told to go: what they had on their way is suspected of nothing.
+//!
+//! As everything that is shared, it is valid as all zeroes.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::ledger::{FLIGHTS, WORKERS};
+use crate::regions::Span;
+
+/// One batch on its way. All zeroes is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Trace {
+    pub database: u32,
+    pub index_id: i32,
+    /// The lowest and the highest id.
+    pub span: Span,
+    /// How many rows; 0: there is no batch.
+    pub rows: i64,
+    /// Some are versions of objects, which are held for a while after a crash.
+    pub has_versions: bool,
+    /// Of a row that is tried alone: how often the server will have crashed over it if it does so now.
+    pub crashes: u32,
+}
+
+impl Trace {
+    const NONE: Trace = Trace {
+        database: 0,
+        index_id: 0,
+        span: Span { lo: 0, hi: 0 },
+        rows: 0,
+        has_versions: false,
+        crashes: 0,
+    };
+}
+
+/// The batches of all workers.
+#[repr(C)]
+pub struct Traces([[Trace; FLIGHTS]; WORKERS]);
+
+/// All that survives a crash.
+#[repr(C)]
+pub struct Recorder {
+    /// Of each worker, whether it has been told to go. Set by a signal's handler.
+    pub told_to_go: [AtomicBool; WORKERS],
+    pub traces: Traces,
+}
+
+impl Traces {
+    /// A batch is on its way.
+    pub fn enter(&mut self, worker: usize, flight: usize, trace: Trace) {
+        if let Some(place) = self.0.get_mut(worker).and_then(|flights| flights.get_mut(flight)) {
+            *place = trace;
+        }
+    }
+
+    /// A batch is back.
+    pub fn leave(&mut self, worker: usize, flight: usize) {
+        self.enter(worker, flight, Trace::NONE);
+    }
+
+    /// A worker begins, or ends in order.
+    pub fn clear(&mut self, worker: usize) {
+        if let Some(flights) = self.0.get_mut(worker) {
+            flights.iter_mut().filter(|trace| trace.rows != 0).for_each(|trace| *trace = Trace::NONE);
+        }
+    }
+}
+
+impl Recorder {
+    /// After a crash: the batches of workers that have died by themselves. Nothing is known any more then.
+    pub fn take_suspects(&mut self) -> Vec<Trace> {
+        let mut suspects = Vec::new();
+        for (flights, told) in self.traces.0.iter_mut().zip(&self.told_to_go) {
+            let is_innocent = told.swap(false, Ordering::Relaxed);
+            for trace in flights.iter_mut().filter(|trace| trace.rows != 0) {
+                if !is_innocent {
+                    suspects.push(*trace);
+                }
+                *trace = Trace::NONE;
+            }
+        }
+        suspects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorder() -> Box<Recorder> {
+        let told_to_go = [const { AtomicBool::new(false) }; WORKERS];
+        Box::new(Recorder { told_to_go, traces: Traces([[Trace::NONE; FLIGHTS]; WORKERS]) })
+    }
+
+    fn trace(lo: i64) -> Trace {
+        Trace {
+            database: 5,
+            index_id: 1,
+            span: Span { lo, hi: lo + 9 },
+            rows: 10,
+            has_versions: false,
+            crashes: 0,
+        }
+    }
+
+    #[test]
+    fn only_what_a_worker_had_on_its_way_that_died_by_itself_is_suspected() {
+        let mut recorder = recorder();
+        recorder.traces.enter(0, 0, trace(100));
+        recorder.traces.enter(1, 0, trace(200));
+        recorder.traces.enter(1, 7, trace(300));
+        recorder.traces.enter(1, 8, trace(400));
+        recorder.traces.leave(1, 7);
+        recorder.traces.enter(2, 0, trace(500));
+        recorder.traces.clear(2);
+        recorder.told_to_go[0].store(true, Ordering::Relaxed);
+        assert_eq!(recorder.take_suspects(), [trace(200), trace(400)]);
+        assert_eq!(recorder.take_suspects(), []);
+        recorder.traces.enter(0, 0, trace(600));
+        assert_eq!(recorder.take_suspects(), [trace(600)], "what it was told then is forgotten");
+    }
+}
