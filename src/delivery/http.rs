@@ -31,6 +31,9 @@ const INPUT_BUFFER: usize = 32 << 10;
 const OUTPUT_BUFFER: usize = 64 << 10;
 const MAX_RESPONSE_HEADER: usize = 16 << 10;
 
+/// So much of a refusal is read.
+const MAX_REFUSAL: usize = 256 << 10;
+
 /// Why no client can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -89,7 +92,11 @@ impl HttpClient {
             content_type: text(CONTENT_TYPE.as_str()),
             retry_after: text(RETRY_AFTER.as_str()),
             correlation_id: text("correlation-id"),
-            body: read_bounded(body, request.response_limit)?,
+            body: if head.status.is_success() {
+                read_bounded(body, request.response_limit)?
+            } else {
+                read_beginning(body, request.response_limit.min(MAX_REFUSAL))?
+            },
         })
     }
 }
@@ -145,6 +152,13 @@ fn read_bounded(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> 
     if bytes.len() > limit {
         return Err(ureq::Error::BodyExceedsLimit(bound));
     }
+    Ok(bytes)
+}
+
+/// Reads a refusal, of which the beginning says everything: a gateway may send the whole request back with it.
+fn read_beginning(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> {
+    let mut bytes = Vec::new();
+    body.into_reader().take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

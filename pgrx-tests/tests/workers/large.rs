@@ -113,8 +113,10 @@ fn limit(db: &mut Client, pid: i32, more: Option<i64>) {
     let has: i64 = line.trim().trim_end_matches(" kB").parse::<i64>().unwrap() * 1024;
     let limit = more.map_or("unlimited".to_owned(), |more| (has + more).to_string());
     // As the server's user, whose process it is.
-    db.batch_execute(&format!("copy (select 1) to program 'prlimit --pid={pid} --as={limit}:unlimited'"))
-        .unwrap();
+    db.batch_execute(&format!(
+        "copy (select 1) to program 'cat >/dev/null; prlimit --pid={pid} --as={limit}:unlimited'"
+    ))
+    .unwrap();
 }
 
 /// Two small rows, a large one, and a worker that has not memory enough for it.

@@ -45,6 +45,15 @@ fn an_answer_that_drips_is_given_up_as_a_whole_wherever_it_drips() {
 }
 
 #[test]
+fn of_an_endless_refusal_only_the_beginning_is_read() {
+    let start = b"HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n";
+    let host = drip(start, b"10\r\n<html>again and \r\n", Duration::ZERO);
+    let wide = |request: &mut Request<'_>| request.response_limit = usize::MAX;
+    let response = post_with(&client(), &host, wide).unwrap();
+    assert_eq!((response.status, response.body.len()), (403, 256 << 10));
+}
+
+#[test]
 fn an_endless_row_of_interim_answers_is_given_up() {
     for pause in [Duration::ZERO, Duration::from_millis(20)] {
         gives_up(&drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pause));
