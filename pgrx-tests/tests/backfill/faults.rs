@@ -3,7 +3,7 @@
 
 use audit_algolia_tests::server::{Cluster, StopMode};
 use audit_algolia_tests::stage::{Stage, SOON};
-use audit_algolia_tests::wait::{eventually, wait_until};
+use audit_algolia_tests::wait::{eventually, stays_true, wait_until};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -230,4 +230,45 @@ fn on_a_standby_it_sleeps_and_after_promotion_it_goes_on() {
     there.batch_execute("select audit_algolia.resume('log'); select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut there);
     stage.wait_for_records("log", 5000);
+}
+
+/// Somebody has one partition of a table to themselves: the history of another table is sent all the same, and the process
+/// waits for nothing, nor holds up the removal of dead rows.
+#[test]
+fn a_locked_partition_holds_up_no_other_tables_history() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table parts (id bigint primary key, note text) partition by range (id);
+         create table parts_1 partition of parts for values from (0) to (1000);
+         create table parts_2 partition of parts for values from (1000) to (2000);
+         create table bare (id bigint not null, note text) partition by range (id);
+         create table bare_1 partition of bare for values from (0) to (1000);
+         create table bare_2 partition of bare for values from (1000) to (2000);
+         insert into parts select n, 'p' from generate_series(1, 1500) as n;
+         insert into bare select n, 'b' from generate_series(1, 1500) as n;
+         select audit_algolia.watch('parts', columns => '{note}', mode => 'mirror');
+         select audit_algolia.watch('bare', columns => '{note}', object_id => '{id}')",
+    )
+    .unwrap();
+    fill(&mut db, 500);
+    let mut other = stage.admin();
+    other.batch_execute("begin; lock table only parts_1, only bare_1 in access exclusive mode").unwrap();
+    // As `backfill()` would have it, which would wait for the partition.
+    db.batch_execute(
+        "insert into audit_algolia.backfill (source, state, rows_done, rows_queued, requested_at, rate)
+         select id, 'waiting', 0, 0, now(), 0 from audit_algolia.source where relation in ('parts'::regclass, 'bare'::regclass)",
+    )
+    .unwrap();
+    watch(&mut db);
+    let finished = "select state from audit_algolia.backfill_progress where source = 'log'::regclass";
+    wait_until("the history of the other table", LATER, || one::<String>(&mut db, finished) == "finished");
+    let waits = "select exists (select from pg_stat_activity
+                 where backend_type = 'audit_algolia backfill' and wait_event_type = 'Lock')";
+    stays_true("a process that waits for no lock", Duration::from_secs(1), || !one::<bool>(&mut db, waits));
+    other.batch_execute("rollback").unwrap();
+    let all = "select bool_and(state = 'finished') from audit_algolia.backfill_progress";
+    wait_until("all history", LATER, || one(&mut db, all));
+    stage.wait_for_records("parts", 1500);
+    stage.wait_for_records("bare", 1500);
 }
