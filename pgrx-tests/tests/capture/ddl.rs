@@ -81,19 +81,23 @@ fn tables_come_and_go_though_the_schema_was_renamed() {
         .batch_execute(
             "create extension audit_algolia;
              create table t (id int primary key) partition by list (id);
-             select audit_algolia.watch('t', columns => '{id}');
-             alter schema audit_algolia rename to moved",
+             create table other partition of t for values in (1);
+             select audit_algolia.watch('t', columns => '{id}')",
         )
         .unwrap();
-    admin
+    // This session knows where everything is.
+    let mut writer = stage.cluster.client("ddl_renamed", "postgres");
+    writer.batch_execute("insert into t values (1)").unwrap();
+    admin.batch_execute("alter schema audit_algolia rename to moved").unwrap();
+    writer
         .batch_execute(
             "create table plain (id int); drop table plain;
              create table leaf partition of t default;
              alter table t owner to current_user; alter table t detach partition leaf;
-             drop table leaf; drop table t;
-             alter schema moved rename to audit_algolia",
+             drop table leaf; drop table t",
         )
         .unwrap();
+    admin.batch_execute("alter schema moved rename to audit_algolia").unwrap();
     let states: i64 =
         one(&mut admin, "select count(*) from audit_algolia.sources where state = 'table dropped'");
     assert_eq!(states, 1);

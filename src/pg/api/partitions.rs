@@ -15,7 +15,7 @@ use crate::pg::backfill::{lock_at_once, name_of};
 use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids};
-use crate::pg::owner::{as_user, home, Home};
+use crate::pg::owner::{as_user, forget_home, home, Home};
 use crate::pg::partitions::{leaves, mirrored_above, Mirrored};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
@@ -51,6 +51,8 @@ thread_local! {
 /// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
 /// do to their tables must not fail for it.
 pub(super) fn found_home() -> Option<Home> {
+    // A schema that is renamed does not tell those who have found their objects in it.
+    forget_home();
     let found = home().ok();
     if found.is_none() && !IS_MISSED.replace(true) {
         failure(
