@@ -156,8 +156,9 @@ impl<T: Transport> Sink<T> {
         clock: &dyn Clock,
     ) -> Option<Verdict> {
         let verdict = (delivery.judge)(response, clock.system_time());
-        // What cannot be cut is not given up because of its compression.
-        let in_doubt = candidate.gzip != Gzip::Read || !delivery.divisible;
+        // What is not going to be cut is not given up because of its compression.
+        let is_cut = delivery.divisible && matches!(verdict, Verdict::Rejected { .. });
+        let in_doubt = candidate.gzip != Gzip::Read || !is_cut;
         if sent == Sent::Compressed && in_doubt && may_be_unread(response.status, &verdict) {
             return None;
         }

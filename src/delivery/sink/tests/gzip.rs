@@ -137,6 +137,15 @@ fn a_host_that_has_stopped_to_read_gzip_is_found_out_at_the_second_refusal() {
 }
 
 #[test]
+fn a_host_that_says_that_it_has_stopped_to_read_gzip_is_sent_plain_bodies_at_once() {
+    let stage = stage(vec![receipt(1), unsupported(), receipt(2), receipt(3)]);
+    for task in 1..=3 {
+        assert_eq!(stage.deliver(&large()).outcome, delivered(task));
+    }
+    assert_eq!(compressed(&stage), [true, true, false, false]);
+}
+
+#[test]
 fn a_record_alone_is_not_blamed_before_it_has_been_sent_plain() {
     let stage = stage(vec![receipt(1), json("no"), json("no")]);
     stage.deliver(&large());
