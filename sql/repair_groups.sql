@@ -30,7 +30,7 @@ select
         when not exists (
             select
             from pg_catalog.pg_trigger as t
-            where t.tgrelid = c.oid and t.tgname like pg_catalog.format('audit\_algolia\_%s\_%%', s.id)
+            where t.tgrelid = c.oid and t.tgname like pg_catalog.format(E'audit\\_algolia\\_%s\\_%%', s.id)
         ) then 'the table''s triggers are missing'
     end
 from groups as g

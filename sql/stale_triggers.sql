@@ -4,7 +4,7 @@ select t.tgrelid, t.tgname::text
 from pg_catalog.pg_trigger as t
 -- Each argument ends with a zero byte.
 cross join lateral (
-    select pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) as id
+    select pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), E'\\000', 1) as id
 ) as a
 where t.tgrelid = any ($1)
     and t.tgfoid = 'audit_algolia.capture()'::pg_catalog.regprocedure

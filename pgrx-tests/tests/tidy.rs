@@ -128,6 +128,20 @@ fn sql_is_indented_with_spaces_and_opens_with_a_comment() {
     });
 }
 
+/// Sessions with `standard_conforming_strings` off run our queries, too.
+#[test]
+fn a_backslash_in_sql_means_the_same_in_all_sessions() {
+    let depends = |line: &str| {
+        let quoted = line.split('\'').enumerate().filter(|(place, _)| place % 2 == 1);
+        let before = |place: usize| line.split('\'').nth(place - 1).unwrap_or_default();
+        quoted.into_iter().any(|(place, text)| text.contains('\\') && !before(place).ends_with('E'))
+    };
+    none(files("sql", "sql"), "without E'…' a backslash depends on a setting", |path, text| {
+        !place(path).starts_with("sql/examples/")
+            && text.lines().filter(|line| !line.starts_with("--")).any(depends)
+    });
+}
+
 #[test]
 fn every_query_is_used() {
     let sources = sources();

@@ -86,7 +86,7 @@ from (
     from pg_catalog.pg_trigger as g
     -- Each argument ends with a zero byte.
     cross join lateral (
-        select pg_catalog.string_to_array(pg_catalog.encode(g.tgargs, 'escape'), '\000') as arguments
+        select pg_catalog.string_to_array(pg_catalog.encode(g.tgargs, 'escape'), E'\\000') as arguments
     ) as b
     where g.tgfoid = 'audit_algolia.capture()'::pg_catalog.regprocedure
         -- The copies that partitions and chunks have go by the one they were made of.

@@ -193,6 +193,7 @@ pub(super) unsafe fn canonical(
 fn set_literals_aside() {
     set_output_aside();
     set_locally(c"array_nulls", c"on");
+    set_locally(c"standard_conforming_strings", c"on");
 }
 
 /// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.

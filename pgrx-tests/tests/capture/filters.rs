@@ -374,3 +374,18 @@ fn a_value_in_a_filter_means_what_it_meant_when_it_was_written() {
     let records = play.records();
     assert_eq!(records.keys().collect::<Vec<_>>(), ["1"]);
 }
+
+#[test]
+fn a_backslash_in_a_filter_means_what_it_meant_when_it_was_written() {
+    for (name, watched, written) in [("backslash_on", "on", "off"), ("backslash_off", "off", "on")] {
+        let mut play = Play::new(name, "create table t (id bigint primary key, v text)");
+        play.admin.batch_execute(&format!("set standard_conforming_strings = {watched}")).unwrap();
+        play.watch("t", "columns => '{id}', filter => $$v = E'a\\\\b' or v = E'\\\\'$$");
+        play.run(&format!(
+            "set standard_conforming_strings = {written};
+             insert into t values (1, E'a\\\\b'), (2, E'a\\\\\\\\b'), (3, E'a\\b'), (4, E'\\\\')"
+        ));
+        assert_eq!(play.ids(), ["1", "4"], "watched with {watched}, written with {written}");
+        play.admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
+    }
+}
