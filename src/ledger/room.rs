@@ -11,6 +11,9 @@
 
 use super::{Appetite, Lane, Worker, FLIGHTS, LANES};
 
+/// Room for less than this share of `batch_bytes` is left alone: a request for a row or two is not worth its slot.
+const LEAST_SHARE: i64 = 32;
+
 /// The kinds of rows that may wait, or that a worker that sleeps would have room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -92,9 +95,11 @@ impl Room {
             backlog: self.fresh + self.backlog < self.slots && self.backlog < self.slots - self.reserved,
             trouble: self.trouble < self.slots,
         };
+        // What is left of the bytes has to be worth a request, or it would be claimed row by row.
+        let used = self.bytes.saturating_add(self.batch_bytes / LEAST_SHARE);
         Kinds {
-            fresh: slots.fresh && self.bytes < self.batch_bytes,
-            backlog: slots.backlog && self.bytes < self.batch_bytes - self.reserved_bytes(),
+            fresh: slots.fresh && used < self.batch_bytes,
+            backlog: slots.backlog && used < self.batch_bytes - self.reserved_bytes(),
             trouble: slots.trouble,
         }
     }

@@ -42,9 +42,11 @@ pub(super) fn forget() {
 /// To be called by an error context callback alone.
 pub(super) unsafe fn keep() {
     // SAFETY: the server's own copy of the error being reported, which cannot be made in the context of errors and is given
-    // back at once. Its texts are C strings or null.
+    // back at once. Its texts are C strings or null. Where there is no memory none is made: that would fail, too, be reported
+    // like this, and so on.
     let (level, message, context) = unsafe {
-        if pg_sys::CurTransactionContext.is_null() {
+        let code = PgSqlErrorCode::from(pg_sys::geterrcode());
+        if pg_sys::CurTransactionContext.is_null() || code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY {
             return;
         }
         let before = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);

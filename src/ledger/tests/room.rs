@@ -251,3 +251,25 @@ fn large_bodies_of_an_index_leave_room_for_another_and_for_fresh_rows() {
         assert!(another.iter().any(|(served, _)| *served == index), "index {index}: {another:?}");
     }
 }
+
+#[test]
+fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
+    for slots in [1, 4, 16] {
+        for rows_of in [300, 5_000, 70_000] {
+            let mut ledger = backlogs(1);
+            let appetite = Appetite { slots, ..HUNGRY };
+            // As many rows as a batch may have, and then what there is room for.
+            let mut served = Vec::new();
+            while let Next::Claim { lane, claimable, bytes, .. } = ledger.next(0, appetite, 0) {
+                let bytes = (bytes / rows_of).clamp(1, HUNGRY.batch_rows) * rows_of;
+                let (lane, span) = (lane as u32, claimable.span);
+                let flight = Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0 };
+                ledger.claimed(0, Some(span), Some(flight)).unwrap();
+                ledger.claim_ended(0);
+                served.push(bytes);
+            }
+            let least = (HUNGRY.batch_bytes / 32 - rows_of).min(HUNGRY.batch_rows * rows_of);
+            assert!(served.iter().all(|bytes| *bytes >= least), "{slots} slots, {rows_of} bytes: {served:?}");
+        }
+    }
+}
