@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::databases::my_database;
-use super::{process, shmem, xact};
+use super::{import, process, shmem, xact};
 use crate::ledger::Micros;
 use concern::{concern, Concern};
 
@@ -136,7 +136,10 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         Concern::Databases => xact::note_databases(),
         // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
         Concern::DropExtension => stop_backfill(my_database()),
-        Concern::Import => xact::note_import(),
+        Concern::Import => {
+            import::begin();
+            xact::note_import();
+        }
         Concern::Prepare(gid) => xact::note_prepare(gid),
         Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
         Concern::RollbackPrepared(gid) => return After::RollbackPrepared(gid),

@@ -14,6 +14,7 @@ mod guc;
 mod holds;
 mod hooks;
 mod hypertables;
+mod import;
 mod latest;
 mod launcher;
 mod owner;

@@ -9,9 +9,14 @@ use pgrx::prelude::*;
 use super::walk::Pass;
 use crate::backfill::{Rate, Seam};
 use crate::ledger::Micros;
+use crate::pg::import;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
 use crate::pg::worker::table;
+
+/// Why nothing is read meanwhile.
+pub(super) const IMPORTING: &str =
+    "a session that has copied rows into the extension's tables has not ended: it may be restoring a dump";
 
 /// A source whose history is to be sent.
 pub(super) struct Task {
@@ -56,6 +61,7 @@ pub(super) fn tasks(source: Option<i32>) -> Outcome<Option<Vec<Task>>> {
     if !lock_book() {
         return Ok(None);
     }
+    let importing = import::is_under_way();
     as_user(home()?.owner, || {
         Spi::connect_mut(|client| {
             let mut tasks = Vec::new();
@@ -63,6 +69,7 @@ pub(super) fn tasks(source: Option<i32>) -> Outcome<Option<Vec<Task>>> {
             for row in client.update(include_str!("../../../sql/backfills.sql"), None, &[source.into()])? {
                 if let (Some(source), Some(table), Some(index_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
                     let (rows_per_second, obstacle) = (row.get(4)?, row.get(6)?);
+                    let obstacle = if importing { Some(IMPORTING.to_owned()) } else { obstacle };
                     let rules =
                         row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
                     tasks.push(Task { source, table, index_id, rows_per_second, rules, obstacle });

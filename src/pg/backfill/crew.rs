@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::book::{self, Task};
+use super::book::{self, Task, IMPORTING};
 use super::rows::row_at_fault;
 use super::step::{now, step, Place, Stepped, Stride};
 use crate::backfill::Pace;
@@ -113,7 +113,7 @@ impl Turn {
     fn take(&mut self) {
         if let Some(obstacle) = self.task.obstacle.take() {
             self.note("waiting", Some(&obstacle));
-            self.due = now() + PATIENCE;
+            self.due = now() + if obstacle == IMPORTING { TROUBLE } else { PATIENCE };
             self.look_again();
             return;
         }

@@ -20,7 +20,7 @@ use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
-use crate::pg::{failpoint, guc, holds, shmem};
+use crate::pg::{failpoint, guc, holds, import, shmem};
 use crate::record::identity;
 
 /// Repairs made in one step at most: fewer than the server remembers subtransactions of one transaction without looking
@@ -128,7 +128,7 @@ fn pause(dice: &mut fastrand::Rng, attempts: impl TryInto<u32>) -> Micros {
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted; then `attempt` tells the repair that
 /// was being made.
 fn step(turns: &mut Turns, dice: &mut fastrand::Rng, attempt: &Cell<Option<Ticket>>) -> Outcome<Stepped> {
-    if !lock_notes() {
+    if import::is_under_way() || !lock_notes() {
         return Ok(Stepped::Busy);
     }
     let (owner, begun_at) = (home()?.owner, now());

@@ -1,0 +1,42 @@
+//! Sessions that copy rows into the extension's own tables, as restoring a dump does.
+//!
+//! What they bring may be about tables whose rows they have yet to bring: history to be read, changes to be looked up again.
+//! So none of that is done before they have ended. Each holds a lock that says so, and nobody waits for it.
+
+use pgrx::pg_sys;
+
+use super::databases::my_database;
+
+/// An object that nothing else names: of all extensions, none, and this part of it.
+fn tag() -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        locktag_field1: my_database(),
+        locktag_field2: pg_sys::ExtensionRelationId.to_u32(),
+        locktag_field3: 0,
+        locktag_field4: u16::MAX,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        // Locks of this kind may be kept beyond a transaction, whether it succeeds or fails; the end of the session ends them.
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+/// Tells, until this session ends, that it is importing.
+pub(super) fn begin() {
+    let tag = tag();
+    // SAFETY: a lock for the session, which others have at once with us; who looks for it gives it back at once.
+    unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ShareLock as i32, true, false) };
+}
+
+/// Whether somebody is, in this database.
+pub(super) fn is_under_way() -> bool {
+    let (tag, lock) = (tag(), pg_sys::ExclusiveLock as i32);
+    // SAFETY: a lock that is not waited for, inside a transaction, and given back at once.
+    unsafe {
+        let acquired = pg_sys::LockAcquire(&raw const tag, lock, false, true);
+        if acquired == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
+        }
+        pg_sys::LockRelease(&raw const tag, lock, false);
+        false
+    }
+}
