@@ -93,28 +93,26 @@ impl<const N: usize> ClaimTable<N> {
     /// Ends all claims of `owner` and returns how many there were. It looks at every place: it is meant for
     /// workers that leave.
     pub fn release_all(&mut self, owner: u32) -> usize {
+        self.release_where(|holder, _| holder == owner)
+    }
+
+    /// Ends all claims whose owner and database `ends` chooses, and returns how many there were. It looks at every place
+    /// once, and at none if there are no claims.
+    pub fn release_where(&mut self, ends: impl Fn(u32, u32) -> bool) -> usize {
         let mut released = 0;
-        for place in 0..N {
-            // A deletion may move another claim of the owner to the same place. It never moves one from
-            // behind `place` to before it, so none is missed. Each deletion empties a place: N are enough.
-            while released < N && owner != 0 && self.entry(place).owner == owner {
+        for place in 0..if self.is_empty() { 0 } else { N } {
+            // A deletion may move another such claim to the same place. It never moves one from behind `place` to
+            // before it, so none is missed. Each deletion empties a place: N are enough.
+            while released < N {
+                let entry = self.entry(place);
+                if entry.owner == 0 || !ends(entry.owner, entry.database) {
+                    break;
+                }
                 self.delete(place);
                 released += 1;
             }
         }
         released
-    }
-
-    /// Ends all claims in a database. It looks at every place.
-    pub fn release_database(&mut self, database: u32) {
-        let mut released = 0;
-        for place in 0..N {
-            // As for `release_all`.
-            while released < N && self.entry(place).owner != 0 && self.entry(place).database == database {
-                self.delete(place);
-                released += 1;
-            }
-        }
     }
 
     /// Hands all claims of `owner` to `other`, neither of them 0, and returns how many there were. It looks at every

@@ -4,7 +4,7 @@
 //! look began is newer than what was seen, and stays.
 #![forbid(unsafe_code)]
 
-use super::{Database, Lane, LaneKey, Ledger};
+use super::{Database, Lane, LaneKey, Ledger, Worker, LANES};
 
 impl Ledger {
     /// The indices of a database that have lanes.
@@ -15,11 +15,9 @@ impl Ledger {
     /// Closes the lanes of indices that had one before the look and were not `found` by it. A lane from which a worker
     /// holds something waits for the next look.
     pub fn close_lanes_of_missing(&mut self, database: u32, before: &[i32], found: &[i32]) {
-        for index_id in before.iter().filter(|index| !found.contains(index)) {
-            if let Some(place) = self.find_lane(database, *index_id).filter(|place| !self.is_in_use(*place)) {
-                self.close_lane(place);
-            }
-        }
+        let missing = before.iter().filter(|index| !found.contains(index));
+        let places: Vec<usize> = missing.filter_map(|index| self.find_lane(database, *index)).collect();
+        self.close_unless_in_use(&places);
     }
 
     /// The indices of a database that have lanes, and how many rows have been published for each.
@@ -30,18 +28,18 @@ impl Ledger {
 
     /// Closes the lanes of indices for which the look has found nothing, unless rows have been published since it began.
     pub fn close_lanes_of_unused(&mut self, database: u32, before: &[(i32, i64)], unused: &[i32]) {
-        for (index_id, published) in before.iter().filter(|(index, _)| unused.contains(index)) {
-            let Some(place) = self.find_lane(database, *index_id) else { continue };
-            let is_still = self
-                .lane(place)
+        let places: Vec<usize> = before
+            .iter()
+            .filter(|(index, _)| unused.contains(index))
+            .filter_map(|(index, published)| {
+                let place = self.find_lane(database, *index)?;
+                let lane = self.lane(place)?;
                 // One that is paused must not be opened again by a commit, which would know nothing of it.
-                .is_some_and(|lane| {
-                    lane.enqueued_total == *published && lane.fresh.is_empty() && !lane.paused
-                });
-            if is_still && !self.is_in_use(place) {
-                self.close_lane(place);
-            }
-        }
+                let is_still = lane.enqueued_total == *published && lane.fresh.is_empty() && !lane.paused;
+                is_still.then_some(place)
+            })
+            .collect();
+        self.close_unless_in_use(&places);
     }
 
     /// The databases that have an entry.
@@ -75,14 +73,26 @@ impl Ledger {
         })
     }
 
-    fn close_lane(&mut self, place: usize) {
-        if let (Some(key), Some(lane)) = (self.lane_keys.get_mut(place), self.lanes.get_mut(place)) {
-            *key = LaneKey { database: 0, index_id: 0 };
-            *lane = Lane::EMPTY;
+    /// Closes lanes. The objects claimed are looked through once for all of them: commits wait meanwhile.
+    fn close_unless_in_use(&mut self, places: &[usize]) {
+        let mut is_closed = [false; LANES];
+        for place in places.iter().copied() {
+            if self.is_in_use(place) {
+                continue;
+            }
+            if let (Some(key), Some(lane), Some(is_closed)) =
+                (self.lane_keys.get_mut(place), self.lanes.get_mut(place), is_closed.get_mut(place))
+            {
+                *key = LaneKey { database: 0, index_id: 0 };
+                *lane = Lane::EMPTY;
+                *is_closed = true;
+            }
         }
-        self.forget_objects(place);
+        let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();
+        self.forget_objects(was_closed);
         // What a worker did last is not to be shown as done for whoever gets the lane next.
-        for worker in self.workers.iter_mut().filter(|worker| worker.batch_lane as usize == place + 1) {
+        let did_last = |worker: &Worker| (worker.batch_lane as usize).checked_sub(1).is_some_and(was_closed);
+        for worker in self.workers.iter_mut().filter(|worker| did_last(worker)) {
             worker.batch_lane = 0;
         }
     }

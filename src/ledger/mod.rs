@@ -238,33 +238,39 @@ impl Ledger {
         self.lane_keys.iter().filter(|k| k.database == 0).count()
     }
 
-    /// Forgets all lanes of a database that no longer has the extension.
+    /// Forgets all lanes of a database that no longer has the extension. However many there are, each table of claims is
+    /// looked through once: commits wait meanwhile.
     pub fn close_lanes(&mut self, database: u32) {
-        let mut closed = Vec::new();
-        for (place, (key, lane)) in self.lane_keys.iter_mut().zip(self.lanes.iter_mut()).enumerate() {
+        let mut is_closed = [false; LANES];
+        for (is_closed, (key, lane)) in
+            is_closed.iter_mut().zip(self.lane_keys.iter_mut().zip(self.lanes.iter_mut()))
+        {
             if key.database == database {
-                closed.push(place);
+                *is_closed = true;
                 *key = LaneKey { database: 0, index_id: 0 };
                 *lane = Lane::EMPTY;
             }
         }
         // What its workers still hold belongs to lanes that are no more. Their batches keep their entries until
         // they return, so that no other batch is taken for one of them.
-        for (place, worker) in self.workers.iter_mut().enumerate() {
+        let mut lets_go = [false; WORKERS];
+        for (lets_go, worker) in lets_go.iter_mut().zip(self.workers.iter_mut()) {
             if worker.database == database && worker.stage == Stage::Running {
+                *lets_go = true;
                 worker.scanning_lane = 0;
                 worker.postponed = Postponed::EMPTY;
                 worker.batch_lane = 0;
                 for flight in &mut worker.flights {
                     flight.lane = NO_LANE;
                 }
-                self.claims.release_all(place as u32 + 1);
             }
         }
+        let holds = |owner: u32| (owner as usize).checked_sub(1).and_then(|worker| lets_go.get(worker));
+        self.claims.release_where(|owner, _| holds(owner).copied().unwrap_or_default());
         self.forget_probation(database);
         self.forget_suspects(database);
-        for lane in closed {
-            self.forget_objects(lane);
+        if is_closed.contains(&true) {
+            self.forget_objects(|lane| is_closed.get(lane).copied().unwrap_or_default());
         }
     }
 

@@ -202,7 +202,8 @@ impl Ledger {
             self.objects.release_all(FIRST_OWNER + place as u32);
         }
         self.quarantine_ends_at = next;
-        for lane in self.lanes.iter_mut().filter(|lane| !lane.deferred.is_empty()) {
+        // Also of lanes that have put nothing off: a claim under way may have met an object that was held until now.
+        for (lane, _) in self.lanes.iter_mut().zip(&self.lane_keys).filter(|(_, key)| key.database != 0) {
             lane.recall();
         }
     }
@@ -227,8 +228,8 @@ impl Ledger {
         (since <= self.opened_at && now < ends_at).then_some(ends_at)
     }
 
-    /// Gives the objects of a lane free that is no more.
-    pub(super) fn forget_objects(&mut self, lane: usize) {
-        self.objects.release_database(lane as u32);
+    /// Gives the objects of lanes free that are no more.
+    pub(super) fn forget_objects(&mut self, is_gone: impl Fn(usize) -> bool) {
+        self.objects.release_where(|_, lane| is_gone(lane as usize));
     }
 }

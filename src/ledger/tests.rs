@@ -7,6 +7,7 @@ mod counts;
 mod doubt;
 mod leftovers;
 mod mends;
+mod quarantines;
 mod refusals;
 mod repairs;
 mod room;

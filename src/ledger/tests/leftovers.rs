@@ -109,3 +109,25 @@ fn one_database_too_many_takes_the_entry_of_one_without_the_extension() {
     ledger.extension_changed(2);
     assert_eq!(ledger.overlooked, 2, "the launcher tells");
 }
+
+#[test]
+fn what_closed_lanes_and_their_workers_held_is_free_however_many_there_are() {
+    let mut ledger = ledger(2);
+    let (slot, launch) = ledger.enlist(DB + 1, 0).unwrap();
+    ledger.report_for_duty(slot, launch, 1, 1, 0);
+    for index in 1..=300 {
+        ledger.open_lane(DB, index, false, 0);
+    }
+    ledger.open_lane(DB + 1, 1, false, 0);
+    let other = ledger.find_lane(DB + 1, 1).unwrap();
+    for id in 0..3000 {
+        assert_eq!(ledger.claim((id % 2) as usize, id), Claim::Taken);
+        assert_eq!(ledger.claim_object((id % 2) as usize, (id % 300) as usize, id, id), Claim::Taken);
+    }
+    assert_eq!(ledger.claim(slot, 1), Claim::Taken);
+    assert_eq!(ledger.claim_object(slot, other, 1, 1), Claim::Taken);
+    ledger.close_lanes(DB);
+    assert_eq!((ledger.claims.len(), ledger.objects.len()), (1, 1), "another database keeps what it holds");
+    assert_eq!(ledger.claims.holder(DB + 1, 1), Some(slot as u32 + 1));
+    assert_eq!(ledger.objects.holder(other as u32, 1), Some(slot as u32 + 1));
+}
