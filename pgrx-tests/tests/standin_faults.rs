@@ -50,6 +50,30 @@ fn a_hang_lasts_until_it_is_cleared_and_applies_nothing() {
 }
 
 #[test]
+fn a_proxy_eats_what_contains_a_text_compressed_or_not() {
+    use std::io::Write;
+    let standin = start(StandinConfig::default());
+    let client = Client::of(&standin);
+    standin.inject(FaultRule::new(Fault::page(406), Times::Always).containing("poison"));
+    let zipped = |plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).expect("memory takes it");
+        encoder.finish().expect("memory takes it")
+    };
+    let gzip = [("content-encoding", "gzip")];
+    for (id, status) in [("harmless", 200), ("poison", 406), ("a poisonous one", 406)] {
+        let plain = body(&["other", id]);
+        let answer = client.attempt("POST", PATH, &plain, &[]).expect("an answer");
+        assert_eq!(answer.status, status, "{id}");
+        let answer = client.attempt("POST", PATH, &zipped(&plain), &gzip).expect("an answer");
+        assert_eq!(answer.status, status, "{id}, compressed");
+    }
+    let entries = standin.requests();
+    assert_eq!(entries.len(), 6);
+    assert_eq!(standin.index("t").len(), 2, "what was eaten is not applied");
+}
+
+#[test]
 fn a_hanging_request_whose_client_left_is_not_counted() {
     let (standin, client) = faulty(Fault::Hang);
     let impatient = client.with_timeout(Duration::from_millis(50));

@@ -32,6 +32,14 @@ pub enum Verdict {
         /// How long it asks not to be called.
         not_before: Option<Duration>,
     },
+    /// Somebody on the way to this host has refused the request: the answer is not Algolia's. The way to another host may
+    /// be free.
+    Gateway {
+        /// What was answered.
+        reason: String,
+        /// The HTTP status.
+        status: u16,
+    },
     /// The application is throttled. The same on every host.
     Retry {
         /// What was answered.
@@ -92,7 +100,7 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     }
     let verdict = refused(response, now);
     let hint = match &verdict {
-        Verdict::Blocked { .. } if matches!(status, 404 | 405) => {
+        Verdict::Blocked { .. } | Verdict::Gateway { .. } if matches!(status, 404 | 405) => {
             "Check whether what stands before Algolia lets settings pass."
         }
         Verdict::Blocked { hint, .. } if *hint == MORE_RIGHTS => {
@@ -100,7 +108,8 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
         }
         _ => return verdict,
     };
-    let reason = format!("{}; {hint}", describe(response, complaint(response).as_deref()));
+    let complaint = complaint(response).map(|complaint| complaint.message);
+    let reason = format!("{}; {hint}", describe(response, complaint.as_deref()));
     Verdict::Rejected { reason, status, culprit: Culprit::Unknown }
 }
 
@@ -128,7 +137,7 @@ pub fn classify_read(
             sentence(&format!("{}, but the answer is not the JSON asked for", describe(response, None)));
         return Verdict::NextHost { reason, not_before: None };
     }
-    let says = complaint(response).unwrap_or_default().to_ascii_lowercase();
+    let says = complaint(response).map_or(String::new(), |complaint| complaint.message.to_ascii_lowercase());
     if status == 404 && !says.is_empty() && read(Material::Absence(&says)) {
         return Verdict::Delivered { task_id: None };
     }
@@ -144,8 +153,10 @@ pub fn classify_read(
     }
 }
 
-fn complaint(response: &Response) -> Option<String> {
-    Complaint::read(&response.body).map(|complaint| complaint.message)
+/// What Algolia says; nothing if the answer is somebody else's, such as a page of a proxy.
+fn complaint(response: &Response) -> Option<Complaint> {
+    let kind = response.content_type.as_deref().unwrap_or("json").to_ascii_lowercase();
+    kind.contains("json").then(|| Complaint::read(&response.body)).flatten()
 }
 
 fn applied(response: &Response) -> Verdict {
@@ -168,7 +179,7 @@ fn applied(response: &Response) -> Verdict {
 
 fn refused(response: &Response, now: SystemTime) -> Verdict {
     let status = response.status;
-    let complaint = Complaint::read(&response.body);
+    let complaint = complaint(response);
     let message = complaint.as_ref().map(|c| c.message.as_str());
     let reason = describe(response, message);
     let not_before = response.retry_after.as_deref().and_then(|text| retry_after(text, now));
@@ -181,9 +192,10 @@ fn refused(response: &Response, now: SystemTime) -> Verdict {
         (413, _) => Verdict::TooLarge { reason },
         (415, _) => Verdict::CompressionRefused { reason },
         (429, _) => Verdict::Retry { reason, not_before },
-        (400..=499, _) => {
+        (407, _) | (400..=499, Some(_)) => {
             Verdict::Blocked { reason, hint: hint(status, message.unwrap_or_default()), status }
         }
+        (400..=499, None) => Verdict::Gateway { reason, status },
         _ => Verdict::NextHost { reason, not_before },
     }
 }
@@ -245,11 +257,14 @@ const READABLE: &str = "Let the API key write to this index.";
 pub(crate) const MORE_RIGHTS_TO_READ: &str =
     "Give the API key the rights search and browse on the index besides addObject, by which records are read back.";
 
+/// The hint for a refusal that is not Algolia's.
+pub(crate) const ASK_THE_GATEWAY: &str =
+    "The answer is not Algolia's: see why the gateway, proxy or firewall before it refuses the request.";
+
 fn hint(status: u16, message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();
     let says = |words: &str| message.contains(words);
     match status {
-        400 | 422 => "The answer is not Algolia's. Check audit_algolia.hosts and what stands before them.",
         402 => "The plan of the Algolia application does not include this. Check its billing page.",
         407 => "A proxy asks for credentials. Check the proxy in the server's environment.",
         404 | 405 => "Check audit_algolia.hosts and audit_algolia.application_id.",

@@ -41,6 +41,7 @@ fn reason(verdict: &Verdict) -> &str {
         Verdict::Delivered { .. } => "",
         Verdict::NextHost { reason, .. }
         | Verdict::Retry { reason, .. }
+        | Verdict::Gateway { reason, .. }
         | Verdict::Rejected { reason, .. }
         | Verdict::Blocked { reason, .. }
         | Verdict::TooLarge { reason }
@@ -134,12 +135,31 @@ fn no_record_dies_for_the_name_of_its_index() {
 
 #[test]
 fn no_record_dies_for_a_page_of_a_gateway() {
-    for status in [400, 422] {
-        match html(status) {
-            Verdict::Blocked { hint, .. } => assert!(hint.contains("not Algolia's")),
-            other => panic!("{other:?}"),
-        }
+    for status in [400, 401, 402, 403, 404, 405, 406, 410, 422, 451, 499] {
+        assert!(matches!(html(status), Verdict::Gateway { status: own, .. } if own == status), "{status}");
     }
+}
+
+#[test]
+fn what_is_not_the_json_of_algolia_is_a_gateways_word() {
+    let shape = r#"{"message":"Invalid Application-ID or API key","status":403}"#;
+    for (kind, body) in [
+        ("text/html", "<html>"),
+        ("application/json", ""),
+        ("application/json", "{}"),
+        ("application/json", r#"{"error":"forbidden"}"#),
+        ("text/plain", "Forbidden"),
+        ("text/html", shape),
+    ] {
+        let verdict = classify(&answer(403, kind, body), 2, now());
+        assert!(matches!(verdict, Verdict::Gateway { status: 403, .. }), "{kind} {body}: {verdict:?}");
+    }
+    for kind in ["application/json", "application/json; charset=UTF-8", "Application/JSON"] {
+        let verdict = classify(&answer(403, kind, shape), 2, now());
+        assert!(matches!(verdict, Verdict::Blocked { status: 403, .. }), "{kind}: {verdict:?}");
+    }
+    // A proxy that wants to be told who asks says so in its own words.
+    assert!(matches!(html(407), Verdict::Blocked { status: 407, hint, .. } if hint.contains("proxy")));
 }
 
 #[test]
@@ -177,7 +197,6 @@ fn refused_credentials_rights_and_quotas_block_with_a_hint() {
             other => panic!("{message}: {other:?}"),
         }
     }
-    assert!(matches!(html(403), Verdict::Blocked { .. }));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
-use crate::delivery::outcome::{Outcome, Report};
+use crate::delivery::outcome::{Outcome, Report, Suspicion};
 use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
@@ -172,6 +172,7 @@ fn run<T: Transport>(errand: Errand<T>) -> Report {
         delivered: Vec::new(),
         last_task: None,
         refused: Vec::new(),
+        suspicion: Suspicion::None,
         host: String::new(),
         attempts: 1,
         wire_bytes: 0,

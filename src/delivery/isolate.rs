@@ -44,10 +44,10 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
             search.parts.push_front(rows);
             return search.end(report);
         };
-        let Report { outcome, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
+        let Report { outcome, suspicion, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
         report.may_come_late |= may_come_late;
         report.attempts = report.attempts.saturating_add(attempts);
-        (report.host, report.wire_bytes) = (host, wire_bytes);
+        (report.suspicion, report.host, report.wire_bytes) = (suspicion, host, wire_bytes);
         match &outcome {
             Outcome::Delivered { task_id } => {
                 search.taken(rows);

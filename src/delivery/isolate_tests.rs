@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::delivery::batch::{Action, BatchBuilder, Push};
 use crate::delivery::classify::{classify, Verdict};
+use crate::delivery::outcome::Suspicion;
 use crate::delivery::transport::Response;
 
 /// How the server words its complaint about the first offender.
@@ -96,6 +97,7 @@ fn report(outcome: Outcome) -> Report {
         delivered,
         last_task: None,
         refused,
+        suspicion: Suspicion::None,
         host: "host".to_owned(),
         attempts: 1,
         wire_bytes: 1,

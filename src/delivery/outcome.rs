@@ -42,6 +42,31 @@ pub enum Outcome {
     },
 }
 
+/// Whether a delivery may have failed because of one of its records, which something on the way does not bear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suspicion {
+    /// No record has been seen by anybody, or Algolia asks for patience.
+    #[default]
+    None,
+    /// The connection broke, or no proper answer came: an outage looks the same.
+    Unanswered,
+    /// Somebody other than Algolia has refused the request, with this HTTP status, and so did everybody else who has seen
+    /// it.
+    Refused(u16),
+}
+
+impl Suspicion {
+    /// What two hosts make of it.
+    #[must_use]
+    pub fn and(self, other: Suspicion) -> Suspicion {
+        match (self, other) {
+            (Suspicion::None, other) | (other, Suspicion::None) => other,
+            (Suspicion::Refused(_), Suspicion::Refused(status)) => Suspicion::Refused(status),
+            _ => Suspicion::Unanswered,
+        }
+    }
+}
+
 /// A record that has been refused by itself, or that Algolia has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -68,6 +93,8 @@ pub struct Report {
     pub last_task: Option<i64>,
     /// The rows at fault.
     pub refused: Vec<Refusal>,
+    /// If it is to be tried again: whether a record may be at fault.
+    pub suspicion: Suspicion,
     /// The last host tried, with its port; empty if none was.
     pub host: String,
     /// How many requests were sent.

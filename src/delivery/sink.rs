@@ -14,9 +14,12 @@ use std::time::Duration;
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::delivery::batch::{Batch, Endpoint};
-use crate::delivery::classify::{classify, classify_read, classify_settings, Material, MORE_RIGHTS_TO_READ};
+use crate::delivery::classify::{
+    classify, classify_read, classify_settings, Material, ASK_THE_GATEWAY, MORE_RIGHTS_TO_READ,
+};
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
+use crate::delivery::outcome::Suspicion;
 pub use crate::delivery::outcome::{Outcome, Report};
 use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
 use crate::delivery::settings::{Settings, SettingsError};
@@ -109,12 +112,13 @@ impl<T: Transport> Sink<T> {
         let nothing = (batch.rows() == 0).then_some(Outcome::Delivered { task_id: None });
         let outcome =
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.walk(&mut delivery, clock));
-        let Delivery { host, attempts, wire_bytes, may_come_late, .. } = delivery;
+        let Delivery { host, attempts, wire_bytes, may_come_late, suspicion, .. } = delivery;
         Report {
             outcome,
             delivered: Vec::new(),
             last_task: None,
             refused: Vec::new(),
+            suspicion,
             host,
             attempts,
             wire_bytes,
@@ -150,6 +154,10 @@ impl<T: Transport> Sink<T> {
                     question.of_overflow().filter(|_| delivery.overflowed).ok_or_else(|| trouble(outcome))
                 }
             },
+            (Outcome::Retry { reason, .. }, _) if matches!(delivery.suspicion, Suspicion::Refused(_)) => {
+                let hint = ASK_THE_GATEWAY.to_owned();
+                Err(Trouble { kind: TroubleKind::Refused, reason, hint })
+            }
             (outcome, _) => Err(trouble(outcome)),
         }
     }

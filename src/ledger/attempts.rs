@@ -92,6 +92,15 @@ impl Lane {
         is_news
     }
 
+    /// Whether it is to be logged now that a record has been found to fail by itself.
+    pub fn tell_found(&mut self, now: Micros) -> bool {
+        let is_news = is_long_ago(self.told_found_at, now);
+        if is_news {
+            self.told_found_at = now;
+        }
+        is_news
+    }
+
     /// Whether a success is to be logged, since the last thing logged was a failure.
     pub fn tell_recovery(&mut self, now: Micros) -> bool {
         let is_news = self.told && is_long_ago(self.told_recovery_at, now);
@@ -119,10 +128,12 @@ impl Lane {
             &mut self.failed_at,
             &mut self.retry_at,
             &mut self.mended_at,
+            &mut self.arrived_at,
             &mut self.settings_due,
             &mut self.told_at,
             &mut self.told_blocked_at,
             &mut self.told_recovery_at,
+            &mut self.told_found_at,
             &mut self.told_deaths_at,
         ] {
             move_time(time, by);

@@ -36,10 +36,11 @@ impl Ledger {
                 move_time(time, by);
             }
         }
-        for entry in &mut self.probation {
+        for entry in self.on_trial_mut() {
             move_time(&mut entry.due, by);
+            move_time(&mut entry.held_until, by);
+            move_time(&mut entry.failed_at, by);
         }
-        move_time(&mut self.parole_at, by);
         for quarantine in &mut self.quarantines {
             move_time(&mut quarantine.ends_at, by);
         }

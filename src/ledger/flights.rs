@@ -1,7 +1,7 @@
 //! The life of a batch: claimed, under way, landed, or given up with its worker.
 #![forbid(unsafe_code)]
 
-use super::{Flight, Ledger, Micros, Worker};
+use super::{Failure, Flight, Ledger, Micros, Worker};
 use crate::claims::Claim;
 use crate::regions::Span;
 
@@ -20,6 +20,20 @@ pub struct Landing<'a> {
     pub versions: &'a [(i64, i64)],
     /// A request of the batch may still be executed: until when the objects are held.
     pub held_until: Option<Micros>,
+    /// The rows that wait again, if the batch has failed on the way or its rows are on probation.
+    pub left: &'a [i64],
+    /// It has failed on the way, by what may be about one of its rows.
+    pub failure: Option<Failure>,
+}
+
+/// Where the rows of a batch are to be found that wait again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    pub lane: usize,
+    /// They are on probation.
+    pub apart: bool,
+    /// The record that the batch is now known to have failed for.
+    pub found: Option<i64>,
 }
 
 impl Ledger {
@@ -47,6 +61,12 @@ impl Ledger {
             None => me.scanning_lane = 0,
         }
         self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
+        let apart = self.workers.get(worker).map_or(0, |me| me.scanning_apart);
+        if let (Some(flight), Some(apart)) = (flight, (apart as usize).checked_sub(1)) {
+            if let Some(entry) = self.probation.get_mut(apart) {
+                (entry.in_flight, entry.is_missing) = (flight.rows, false);
+            }
+        }
         place
     }
 
@@ -55,6 +75,11 @@ impl Ledger {
         self.end_postponement(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
+        if let Some(apart) = (std::mem::take(&mut me.scanning_apart) as usize).checked_sub(1) {
+            // Rows on probation wait in their entry.
+            self.end_claim_apart(worker, apart);
+            return;
+        }
         // Of a lane that has been read to its end, nothing is left.
         let rest = if lane == 0 { Span { lo: 0, hi: -1 } } else { span };
         if self.suspects_claimed(worker, rest) {
@@ -65,8 +90,8 @@ impl Ledger {
         }
     }
 
-    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where
-    /// its lane is, if that has not been closed since.
+    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where,
+    /// if its lane has not been closed since.
     pub fn landed(
         &mut self,
         worker: usize,
@@ -74,25 +99,36 @@ impl Ledger {
         ids: impl IntoIterator<Item = i64>,
         landing: Landing<'_>,
         now: Micros,
-    ) -> Option<usize> {
-        let landed = self.land(worker, flight, ids)?;
-        let dealt_with = landing.delivered.len() + landing.kept;
-        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
+    ) -> Option<Places> {
+        let apart = self.workers.get(worker)?.flights.get(flight)?.apart;
+        let (mut rows, ids) = (Vec::new(), ids.into_iter());
+        let landed = self.land(worker, flight, ids.inspect(|id| rows.extend((apart != 0).then_some(*id))))?;
+        let place = landed.lane as usize;
+        if let Some(lane) = self.lanes.get_mut(place) {
             if landing.judged {
                 lane.answered(landed.started_at);
             }
             if !landing.delivered.is_empty() {
                 lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
-            }
-            if (dealt_with as i64) < landed.rows {
-                lane.give_back(landed.span);
+                lane.arrived_at = lane.arrived_at.max(landed.started_at);
             }
         }
-        self.land_objects(worker, landed.lane as usize, landing);
-        if let Some(database) = self.workers.get(worker).map(|me| me.database) {
-            self.acquit(database, landing.delivered);
-        }
-        self.lane(landed.lane as usize).map(|_| landed.lane as usize)
+        self.note_versions(worker, place, landing);
+        let dealt_with = landing.delivered.len() + landing.kept;
+        let (apart, found) = match (apart as usize).checked_sub(1) {
+            Some(entry) => (true, self.apart_landed(entry, worker, &rows, landing, now)),
+            None if (dealt_with as i64) < landed.rows => {
+                let failure = landing.failure;
+                let apart = failure.is_some_and(|failure| self.set_apart(place, landing.left, failure, now));
+                if let (false, Some(lane)) = (apart, self.lanes.get_mut(place)) {
+                    lane.give_back(landed.span);
+                }
+                (apart, None)
+            }
+            None => (false, None),
+        };
+        self.land_objects(worker, place, landing);
+        self.lane(place).map(|_| Places { lane: place, apart, found })
     }
 
     /// Where the lane of a batch under way is, if it has not been closed since.
@@ -141,13 +177,17 @@ impl Ledger {
             return;
         };
         let (flights, postponed) = (me.flights, me.postponed);
+        let is_apart = me.scanning_apart != 0;
         let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
+        let scanning = scanning.filter(|_| !is_apart);
         *me = Worker::EMPTY;
         self.claims.release_all(worker as u32 + 1);
         for flight in flights.iter().filter(|f| f.rows > 0) {
             if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
                 lane.in_flight -= flight.rows;
-                lane.give_back(flight.span);
+                if flight.apart == 0 {
+                    lane.give_back(flight.span);
+                }
             }
         }
         if let Some(lane) = self.lanes.get_mut(postponed.lane as usize) {

@@ -31,6 +31,17 @@ pub struct Claimable {
     pub end: End,
     /// The span was committed since the last look: it may use the request slot kept for fresh rows.
     pub fresh: bool,
+    /// Only these rows of the span are meant.
+    pub apart: Option<Apart>,
+}
+
+/// Rows on probation that are to be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// Where their entry is.
+    pub place: usize,
+    /// No more than so many.
+    pub most: i64,
 }
 
 /// How a batch ended, as far as the lane is concerned.
@@ -80,6 +91,10 @@ pub struct Lane {
     pub retry_at: Micros,
     /// What made attempts fail before this time may have been mended.
     pub(super) mended_at: Micros,
+    /// When the latest of the attempts began that have delivered something.
+    pub(super) arrived_at: Micros,
+    /// Other rows have been claimed since some on probation were.
+    pub(super) is_turn_of_probation: bool,
     /// Rows given back by a failed attempt and not tried again since.
     pub retrying: i64,
     /// Committed, undelivered rows, those in flight included.
@@ -105,6 +120,8 @@ pub struct Lane {
     pub(super) told_at: Micros,
     pub(super) told_blocked_at: Micros,
     pub(super) told_recovery_at: Micros,
+    /// The same of a record that fails by itself.
+    pub(super) told_found_at: Micros,
     /// The same of records that were given up, and how many there have been since.
     pub(super) told_deaths_at: Micros,
     pub(super) untold_deaths: i64,
@@ -139,6 +156,8 @@ impl Lane {
         failed_at: 0,
         retry_at: 0,
         mended_at: 0,
+        arrived_at: 0,
+        is_turn_of_probation: false,
         retrying: 0,
         queued: 0,
         dead: 0,
@@ -157,6 +176,7 @@ impl Lane {
         told_at: 0,
         told_blocked_at: 0,
         told_recovery_at: 0,
+        told_found_at: 0,
         told_deaths_at: 0,
         untold_deaths: 0,
         told: false,
@@ -249,7 +269,7 @@ impl Lane {
         if self.fresh.is_empty() {
             self.fresh_rows = 0;
         }
-        Some(Claimable { span, end: End::Newest, fresh: true })
+        Some(Claimable { span, end: End::Newest, fresh: true, apart: None })
     }
 
     /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
@@ -276,14 +296,14 @@ impl Lane {
         self.credit_tail(tail_share);
         self.tail_credit = self.tail_credit.saturating_sub(100);
         let span = self.backlog.take_oldest_from(0)?;
-        Some(Claimable { span, end: End::Oldest, fresh: false })
+        Some(Claimable { span, end: End::Oldest, fresh: false, apart: None })
     }
 
     /// Takes the newest span of the backlog.
     pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
         self.credit_tail(tail_share);
         let span = self.backlog.take_newest()?;
-        Some(Claimable { span, end: End::Newest, fresh: false })
+        Some(Claimable { span, end: End::Newest, fresh: false, apart: None })
     }
 
     /// Gives back what a claim did not use up.

@@ -75,7 +75,7 @@ impl Ledger {
 
     /// Closes lanes. The objects claimed are looked through once for all of them: commits wait meanwhile.
     fn close_unless_in_use(&mut self, places: &[usize]) {
-        let mut is_closed = [false; LANES];
+        let (mut is_closed, mut keys) = ([false; LANES], Vec::new());
         for place in places.iter().copied() {
             if self.is_in_use(place) {
                 continue;
@@ -83,10 +83,17 @@ impl Ledger {
             if let (Some(key), Some(lane), Some(is_closed)) =
                 (self.lane_keys.get_mut(place), self.lanes.get_mut(place), is_closed.get_mut(place))
             {
-                *key = LaneKey { database: 0, index_id: 0 };
+                keys.push(std::mem::replace(key, LaneKey { database: 0, index_id: 0 }));
                 *lane = Lane::EMPTY;
                 *is_closed = true;
             }
+        }
+        let is_gone =
+            |database, index_id| keys.iter().any(|key| key.database == database && key.index_id == index_id);
+        let forgotten = self.forget_probation(is_gone);
+        if forgotten.contains(&true) {
+            let is_forgotten = |owner| forgotten.get(Ledger::probation_of(owner)?).copied();
+            self.claims.release_where(|owner, _| is_forgotten(owner).unwrap_or_default());
         }
         let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();
         self.forget_objects(was_closed);

@@ -8,6 +8,7 @@
 //! is a batch between its claim and its settlement.
 #![forbid(unsafe_code)]
 
+mod apart;
 mod attempts;
 mod backfill;
 mod blocks;
@@ -25,6 +26,7 @@ mod prepared;
 mod probation;
 mod room;
 mod roster;
+mod search;
 mod settings;
 mod suspects;
 mod tasks;
@@ -40,14 +42,15 @@ pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
 pub use databases::{Database, Extension, DATABASES};
 pub use doubt::Doubt;
 pub use extension::Duty;
-pub use flights::Landing;
-pub use lane::{Claimable, End, Lane, Micros, Setback, ID_BLOCK};
+pub use flights::{Landing, Places};
+pub use lane::{Apart, Claimable, End, Lane, Micros, Setback, ID_BLOCK};
 pub use mends::{Mend, NotHeld};
 pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
 pub use probation::{Probation, Sentence, PROBATIONS};
 pub use room::Kinds;
 pub use roster::{Exit, Wakes};
+pub use search::{Failure, Search};
 pub use settings::Sent;
 pub use suspects::{Suspect, Trial, CRASHES, SUSPECTS};
 pub use text::Text;
@@ -112,13 +115,13 @@ pub struct Ledger {
     pub launcher_pid: i32,
     /// A database that has changed and for which there was no entry; 0: none.
     pub overlooked: u32,
-    /// When the next record on probation may be claimed; 0 while none is held back.
-    parole_at: Micros,
     /// The latest time anybody has told.
     clock: Micros,
     launches: u32,
     /// Slots from this one on have never been taken.
     workers_ever_used: u32,
+    /// The same of entries of the probation.
+    probations_ever_used: u32,
 }
 
 /// What a worker can handle at the moment.
@@ -175,10 +178,10 @@ impl Ledger {
                 launcher_called: false,
                 launcher_pid: 0,
                 overlooked: 0,
-                parole_at: 0,
                 clock: 0,
                 launches: 0,
                 workers_ever_used: 0,
+                probations_ever_used: 0,
             })
         };
         std::thread::Builder::new().stack_size(256 << 20).spawn(build).unwrap().join().unwrap()
@@ -258,16 +261,21 @@ impl Ledger {
             if worker.database == database && worker.stage == Stage::Running {
                 *lets_go = true;
                 worker.scanning_lane = 0;
+                worker.scanning_apart = 0;
                 worker.postponed = Postponed::EMPTY;
                 worker.batch_lane = 0;
                 for flight in &mut worker.flights {
                     flight.lane = NO_LANE;
+                    flight.apart = 0;
                 }
             }
         }
-        let holds = |owner: u32| (owner as usize).checked_sub(1).and_then(|worker| lets_go.get(worker));
-        self.claims.release_where(|owner, _| holds(owner).copied().unwrap_or_default());
-        self.forget_probation(database);
+        let forgotten = self.forget_probation(|entry, _| entry == database);
+        self.claims.release_where(|owner, _| {
+            let of_worker = || (owner as usize).checked_sub(1).and_then(|worker| lets_go.get(worker));
+            let of_probation = || forgotten.get(Ledger::probation_of(owner)?);
+            of_worker().or_else(of_probation).copied().unwrap_or_default()
+        });
         self.forget_suspects(database);
         if is_closed.contains(&true) {
             self.forget_objects(|lane| is_closed.get(lane).copied().unwrap_or_default());
@@ -278,7 +286,6 @@ impl Ledger {
     /// chosen belongs to the worker until it gives the rest back with [`Ledger::claimed`].
     pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
         self.tick(now);
-        self.parole(now);
         self.end_quarantines(now);
         let Some(me) = self.workers.get(worker) else {
             return Next::Wait { until: None, wake: None };
@@ -294,6 +301,9 @@ impl Ledger {
             }
             Some(claim) => return claim,
             None => (),
+        }
+        if let Some(claim) = self.next_apart(worker, &room, true, now) {
+            return claim;
         }
         for round in [Round::Tail, Round::Fresh, Round::Backlog] {
             for step in 0..LANES {
@@ -311,6 +321,7 @@ impl Ledger {
                     Round::Backlog if fits.backlog => lane.take_backlog(share),
                     _ => None,
                 };
+                lane.is_turn_of_probation |= claimable.is_some();
                 let claimable =
                     claimable.and_then(|claimable| self.take_clear_of_suspects(place, key, claimable));
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
@@ -328,6 +339,9 @@ impl Ledger {
                     };
                 }
             }
+        }
+        if let Some(claim) = self.next_apart(worker, &room, false, now) {
+            return claim;
         }
         let (until, left) = self.waiting(database, &room, &appetite, now);
         if let Some(me) = self.workers.get_mut(worker) {
@@ -361,7 +375,10 @@ impl Ledger {
                 left.backlog |= is_left(true);
             }
         }
-        let others = [self.next_parole(), self.next_release(), self.next_trial(database, now)];
+        let parole = self.next_parole(database);
+        left.trouble |= parole.is_some_and(|at| at <= now);
+        let parole = parole.filter(|_| room.for_any().trouble);
+        let others = [parole, self.next_release(), self.next_trial(database, now)];
         (others.into_iter().flatten().chain(until).min(), left)
     }
 }

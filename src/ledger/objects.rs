@@ -123,7 +123,7 @@ impl Ledger {
         }
     }
 
-    /// Whether the version at a row of the queue waits for another attempt after it was refused.
+    /// Whether the version at a row of the queue is on probation.
     pub fn is_on_probation(&self, worker: usize, id: i64) -> bool {
         self.workers.get(worker).is_some_and(|me| self.claims.holder(me.database, id).is_some())
     }

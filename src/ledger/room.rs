@@ -3,7 +3,7 @@
 //! A worker has `in_flight` slots. One index alone may fill them all, and of several each has its share: to an index
 //! that has nothing on its way with this worker, every other one counts as a single request, however many it has. And
 //! an index in trouble, which sends one batch at a time to see whether it is over, counts for nothing but other such
-//! batches. So a worker may have more requests under way than slots, yet never more than twice as many.
+//! batches; so do rows on probation. So a worker may have more requests under way than slots, yet never more than twice as many.
 //!
 //! The same holds of bytes, which bound a worker's memory: the bodies of one index add up to `batch_bytes`, those of all
 //! to twice as many, and a single record that is larger than what is left goes beyond that.
@@ -72,7 +72,7 @@ impl Room {
             room.total += 1;
             room.bytes = room.bytes.saturating_add(flight.bytes);
             let place = flight.lane as usize;
-            if lanes.get(place).is_some_and(Lane::is_in_trouble) {
+            if flight.apart != 0 || lanes.get(place).is_some_and(Lane::is_in_trouble) {
                 room.trouble += 1;
                 continue;
             }

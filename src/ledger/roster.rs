@@ -251,13 +251,13 @@ impl Ledger {
         };
         !is_known
             && !is_read()
-            && lane.queued > lane.in_flight + self.on_probation(key.database, key.index_id)
+            && lane.queued > lane.in_flight + self.waiting_on_probation(key.database, key.index_id)
     }
 
     /// Whether more rows of a lane are held than counted.
     fn has_too_many(&self, place: usize, key: LaneKey) -> bool {
-        self.lane(place)
-            .is_some_and(|lane| lane.queued < lane.in_flight + self.on_probation(key.database, key.index_id))
+        let waiting = || self.waiting_on_probation(key.database, key.index_id);
+        self.lane(place).is_some_and(|lane| lane.queued < lane.in_flight + waiting())
     }
 
     /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells

@@ -241,7 +241,7 @@ impl Ledger {
         me.awake();
         (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
         self.suspects.get_mut(place)?.on_their_way = true;
-        let claimable = Claimable { span, end: End::Newest, fresh: false };
+        let claimable = Claimable { span, end: End::Newest, fresh: false, apart: None };
         let (bytes, trial) = (appetite.batch_bytes, Some(Trial { rows, crashes }));
         Some(Next::Claim { lane, index_id, claimable, bytes, trial })
     }

@@ -12,6 +12,7 @@ mod refusals;
 mod repairs;
 mod room;
 mod roster;
+mod search;
 mod settings;
 mod suspects;
 mod tasks;
@@ -66,8 +67,15 @@ fn fly(ledger: &mut Ledger, worker: usize, lane: usize, ids: &[i64], rest: Optio
         assert_eq!(ledger.claim(worker, *id), Claim::Taken);
     }
     let span = Span { lo: *ids.iter().min().unwrap(), hi: *ids.iter().max().unwrap() };
-    let flight =
-        Flight { rows: ids.len() as i64, bytes: 1, lane: lane as u32, fresh: false, span, started_at: 0 };
+    let flight = Flight {
+        rows: ids.len() as i64,
+        bytes: 1,
+        lane: lane as u32,
+        fresh: false,
+        span,
+        started_at: 0,
+        apart: 0,
+    };
     let place = ledger.claimed(worker, rest, Some(flight)).unwrap();
     ledger.claim_ended(worker);
     place
@@ -88,7 +96,7 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
 /// Puts batches of the backlog into a worker's hands.
 fn load(ledger: &mut Ledger, worker: usize, batches: usize) {
     let span = Span { lo: 0, hi: 0 };
-    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0 };
+    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0, apart: 0 };
     for _ in 0..batches {
         ledger.workers[worker].take_off(flight).unwrap();
     }
@@ -225,7 +233,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     next_span(&mut ledger, HUNGRY, 0).unwrap();
     assert_eq!(ledger.claim(0, 1030), Claim::Taken);
     let span = Span { lo: 1030, hi: 1030 };
-    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0 };
+    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, apart: 0 };
     ledger.claimed(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
     // The other rows may be locked still, and would be passed over.
     assert!(matches!(ledger.next(1, HUNGRY, 0), Next::Wait { .. }));

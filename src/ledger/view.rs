@@ -57,7 +57,7 @@ impl Ledger {
         });
         let announced =
             self.announced(database).filter(move |a| a.index_id == index_id).map(|_| (i64::MIN, i64::MAX));
-        let held_back = self.held_back(database, index_id).map(|id| (id, id));
+        let held_back = self.held_back(database, index_id).map(|s| (s.lo, s.hi));
         waiting.chain(held).chain(held_back).chain(announced)
     }
 

@@ -33,6 +33,8 @@ pub struct Flight {
     /// The lowest and highest id claimed.
     pub span: Span,
     pub started_at: Micros,
+    /// The entry of the rows, if they are on probation, plus one.
+    pub apart: u32,
 }
 
 /// A worker's slot. All zeroes is a free one.
@@ -77,6 +79,8 @@ pub struct Worker {
     /// The lane being read just now, plus one, and the span: given back when the worker dies in the middle.
     pub scanning_lane: u32,
     pub scanning: Span,
+    /// The entry whose rows they are, if they are on probation, plus one.
+    pub scanning_apart: u32,
     pub postponed: Postponed,
     pub flights: [Flight; FLIGHTS],
 }
@@ -109,6 +113,7 @@ impl Worker {
         last_error: Text::EMPTY,
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
+        scanning_apart: 0,
         postponed: Postponed::EMPTY,
         flights: [Flight {
             rows: 0,
@@ -117,6 +122,7 @@ impl Worker {
             fresh: false,
             span: Span { lo: 0, hi: 0 },
             started_at: 0,
+            apart: 0,
         }; FLIGHTS],
     };
 

@@ -81,6 +81,12 @@ impl Fault {
         Fault::Status { code: 429, body, headers }
     }
 
+    /// A page of whoever stands before Algolia, such as a web application firewall.
+    pub fn page(code: u16) -> Self {
+        let body = FaultBody::Html("<html><h1>This request was not let through</h1></html>".to_owned());
+        Fault::Status { code, body, headers: Vec::new() }
+    }
+
     /// 403: the application is suspended.
     pub fn blocked() -> Self {
         Fault::error(
@@ -145,6 +151,7 @@ pub struct FaultRule {
     left: Option<u64>,
     host: Option<usize>,
     index: Option<String>,
+    text: Option<String>,
     writes_only: bool,
     reads_only: bool,
     settings_only: bool,
@@ -165,6 +172,7 @@ impl FaultRule {
             left,
             host: None,
             index: None,
+            text: None,
             writes_only: false,
             reads_only: false,
             settings_only: false,
@@ -182,6 +190,12 @@ impl FaultRule {
     /// Only requests whose path names this index (`*` for the multi-index endpoints).
     pub fn index(mut self, index: &str) -> Self {
         self.index = Some(index.to_owned());
+        self
+    }
+
+    /// Only requests whose body, decompressed, contains this text: with it a fault is a proxy that does not bear a record.
+    pub fn containing(mut self, text: &str) -> Self {
+        self.text = Some(text.to_owned());
         self
     }
 
@@ -210,12 +224,14 @@ impl FaultRule {
         self
     }
 
-    fn matches(&mut self, host: usize, index: &str, call: Option<Call>) -> bool {
+    fn matches(&mut self, host: usize, index: &str, call: Option<Call>, body: &[u8]) -> bool {
+        let contains = |text: &str| std::str::from_utf8(body).is_ok_and(|body| body.contains(text));
         if self.host.is_some_and(|wanted| wanted != host)
             || self.index.as_deref().is_some_and(|wanted| wanted != index)
             || (self.writes_only && !call.is_some_and(Call::writes))
             || (self.reads_only && call.is_none_or(Call::writes))
             || (self.settings_only && call != Some(Call::SetSettings))
+            || self.text.as_deref().is_some_and(|text| !contains(text))
         {
             return false;
         }
@@ -239,8 +255,14 @@ impl FaultQueue {
     }
 
     /// The fault for one request; counts it.
-    pub(super) fn take(&mut self, host: usize, index: &str, call: Option<Call>) -> Option<Fault> {
-        let at = self.0.iter_mut().position(|rule| rule.matches(host, index, call))?;
+    pub(super) fn take(
+        &mut self,
+        host: usize,
+        index: &str,
+        call: Option<Call>,
+        body: &[u8],
+    ) -> Option<Fault> {
+        let at = self.0.iter_mut().position(|rule| rule.matches(host, index, call, body))?;
         let rule = self.0.get_mut(at)?;
         let fault = rule.fault.clone();
         if let Some(left) = &mut rule.left {

@@ -155,7 +155,8 @@ async fn answer(
         None => ("", None),
     };
     let writes = call.is_some_and(Call::writes);
-    let fault = shared.faults().take(connection.host, index, call);
+    let body = received.body.as_deref().unwrap_or_default();
+    let fault = shared.faults().take(connection.host, index, call, body);
     if let Some(Fault::ServeLate(time)) = fault {
         let mut release = received.release.clone();
         let index = index.to_owned();

@@ -38,4 +38,5 @@ mod secrets;
 mod standby;
 mod stops;
 mod support;
+mod unbearable;
 mod waiting;

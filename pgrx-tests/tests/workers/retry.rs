@@ -94,8 +94,9 @@ fn the_pause_between_attempts_lies_between_its_bounds() {
     wait_until("the backoff", SOON, || queue(&mut db, "log").state == "backing off");
     stage.wait_for_records("log", 10);
     let times: Vec<Instant> = stage.standin.requests().iter().map(|r| r.at).collect();
-    assert_eq!(times.len(), 9);
-    for pair in times.windows(2) {
+    // What has failed so often is tried in parts, so that the success is followed by the rest.
+    assert!((9..=10).contains(&times.len()), "{times:?}");
+    for pair in times[..9].windows(2) {
         let pause = pair[1] - pair[0];
         assert!(pause >= Duration::from_millis(99), "{pause:?}");
         assert!(pause <= Duration::from_millis(1400), "{pause:?}");

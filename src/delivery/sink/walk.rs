@@ -9,7 +9,7 @@ use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::gzip::{compress, lesson, may_be_unread, Gzip, Sent};
 use crate::delivery::hosts::{Candidate, HostResult};
-use crate::delivery::outcome::Outcome;
+use crate::delivery::outcome::{Outcome, Suspicion};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::secret::Secret;
 
@@ -36,6 +36,7 @@ pub(super) struct Delivery<'a> {
     pub(super) attempts: u32,
     pub(super) wire_bytes: usize,
     pub(super) may_come_late: bool,
+    pub(super) suspicion: Suspicion,
 }
 
 impl<'a> Delivery<'a> {
@@ -62,6 +63,7 @@ impl<'a> Delivery<'a> {
             attempts: 0,
             wire_bytes: 0,
             may_come_late: false,
+            suspicion: Suspicion::None,
         }
     }
 }
@@ -69,7 +71,7 @@ impl<'a> Delivery<'a> {
 /// How the walk over the hosts goes on after one of them.
 enum Step {
     Done(Outcome),
-    Next { cause: String },
+    Next { cause: String, suspicion: Suspicion },
 }
 
 impl<T: Transport> Sink<T> {
@@ -86,8 +88,12 @@ impl<T: Transport> Sink<T> {
         let mut causes = Vec::with_capacity(plan.len());
         for candidate in &plan {
             match self.at_host(candidate, delivery, clock) {
-                Step::Done(outcome) => return outcome,
-                Step::Next { cause } => {
+                Step::Done(outcome) => {
+                    delivery.suspicion = Suspicion::None;
+                    return outcome;
+                }
+                Step::Next { cause, suspicion } => {
+                    delivery.suspicion = delivery.suspicion.and(suspicion);
                     causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
                 }
             }
@@ -138,7 +144,12 @@ impl<T: Transport> Sink<T> {
                         matches!(error, TransportError::Timeout(_) | TransportError::ConnectTimeout(_));
                     let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
-                    (health, Step::Next { cause })
+                    // What has not been sent has been seen by nobody.
+                    let suspicion = match error.may_be_executed() {
+                        true => Suspicion::Unanswered,
+                        false => Suspicion::None,
+                    };
+                    (health, Step::Next { cause, suspicion })
                 }
             };
             self.state().hosts(delivery.reads).mark(candidate, health, clock.instant());
@@ -248,7 +259,11 @@ fn settle(verdict: Verdict) -> (HostResult, Step) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
             let health = not_before.map_or(HostResult::Failed, HostResult::Unwilling);
-            return (health, Step::Next { cause: reason });
+            return (health, Step::Next { cause: reason, suspicion: Suspicion::Unanswered });
+        }
+        Verdict::Gateway { reason, status } => {
+            let suspicion = Suspicion::Refused(status);
+            return (HostResult::Answered, Step::Next { cause: reason, suspicion });
         }
         Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },

@@ -35,8 +35,13 @@ fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     assert_eq!((entry.restart_at, entry.recount_at), (now + SECOND, now + SECOND));
     assert!(!ledger.is_sweep_due(DB, 600 * SECOND, now + 599 * SECOND));
     assert!(ledger.is_sweep_due(DB, 600 * SECOND, now + 600 * SECOND));
-    ledger.next(0, HUNGRY, now + SECOND);
-    assert_eq!(ledger.on_probation(DB, 1), 0);
+    let (slot, launch) = ledger.enlist(DB, 0).unwrap();
+    ledger.report_for_duty(slot, launch, 1, 1, now);
+    while next_span(&mut ledger, HUNGRY, now).is_some() {
+        ledger.claimed(0, None, None);
+        ledger.claim_ended(0);
+    }
+    assert_eq!(wait_until(&mut ledger, HUNGRY, now), Some(now + SECOND));
 }
 
 #[test]

@@ -44,14 +44,22 @@ fn claim_all(ledger: &mut Ledger, ids: &[i64], now: Micros) -> Vec<i64> {
     if next_span(ledger, HUNGRY, now).is_none() {
         return Vec::new();
     }
-    let taken: Vec<i64> = ids.iter().copied().filter(|id| ledger.claim(0, *id) == Claim::Taken).collect();
+    let apart = ledger.workers[0].scanning_apart;
+    let is_meant = |ledger: &mut Ledger, id: i64| match apart {
+        0 => ledger.claim(0, id) == Claim::Taken,
+        _ => ledger.is_of_probation(Apart { place: apart as usize - 1, most: 1 }, id),
+    };
+    let taken: Vec<i64> = ids.iter().copied().filter(|id| is_meant(ledger, *id)).collect();
     if taken.is_empty() {
         ledger.claimed(0, None, None);
+        ledger.claim_ended(0);
         return taken;
     }
     let span = Span { lo: taken[0], hi: taken[taken.len() - 1] };
-    let flight = Flight { rows: taken.len() as i64, bytes: 1, lane: 0, fresh: false, span, started_at: now };
+    let flight =
+        Flight { rows: taken.len() as i64, bytes: 1, lane: 0, fresh: false, span, started_at: now, apart };
     ledger.claimed(0, None, Some(flight)).unwrap();
+    ledger.claim_ended(0);
     taken
 }
 
@@ -80,7 +88,11 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
     ledger.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     claim_all(&mut ledger, &[1024], 0);
     assert_eq!(ledger.judge(0, 1, 1024, 3), Sentence::Waits(1));
-    ledger.settled(0, 0, &[1024], 0);
+    ledger.landed(0, 0, [1024], Landing { judged: true, kept: 1, ..Landing::default() }, 0);
+    ledger.hold_back(DB, 1, 1024, 10);
+    assert_eq!(claim_all(&mut ledger, &[1024], 10), [1024]);
+    ledger.settled(0, 0, &[1024], 10);
+    assert_eq!(ledger.on_probation(DB, 1), 0);
     assert_eq!(ledger.judge(0, 1, 1024, 3), Sentence::Waits(1));
 }
 
@@ -147,8 +159,15 @@ fn records_that_were_never_sent_do_not_end_a_pause() {
 fn fly_at(ledger: &mut Ledger, id: i64, now: Micros) -> usize {
     assert!(next_span(ledger, HUNGRY, now).is_some());
     assert_eq!(ledger.claim(0, id), Claim::Taken);
-    let flight =
-        Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span: Span { lo: id, hi: id }, started_at: now };
+    let flight = Flight {
+        rows: 1,
+        bytes: 1,
+        lane: 0,
+        fresh: false,
+        span: Span { lo: id, hi: id },
+        started_at: now,
+        apart: 0,
+    };
     let place = ledger.claimed(0, None, Some(flight)).unwrap();
     ledger.claim_ended(0);
     place

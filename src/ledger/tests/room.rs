@@ -23,6 +23,7 @@ fn take(ledger: &mut Ledger, worker: usize, lane: usize, claimable: Claimable) -
         fresh: claimable.fresh,
         span: claimable.span,
         started_at: 0,
+        apart: 0,
     };
     let place = ledger.claimed(worker, Some(claimable.span), Some(flight)).unwrap();
     ledger.claim_ended(worker);
@@ -182,7 +183,7 @@ proptest! {
                         // Half of the spans are used up by their claim.
                         let rest = (lane % 2 == 0).then_some(claimable.span);
                         let flight = Flight {
-                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0,
+                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0, apart: 0,
                         };
                         ledger.claimed(worker, rest, Some(flight));
                         ledger.claim_ended(worker);
@@ -214,7 +215,7 @@ fn fill_with_large(ledger: &mut Ledger, appetite: Appetite, rows_of: i64) -> Vec
         // The first row is taken however large it is.
         let bytes = (bytes / rows_of).max(1) * rows_of;
         let (lane, span) = (lane as u32, claimable.span);
-        let flight = Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0 };
+        let flight = Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, apart: 0 };
         ledger.claimed(0, Some(span), Some(flight)).unwrap();
         ledger.claim_ended(0);
         served.push((index_id, bytes));
@@ -263,7 +264,8 @@ fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
             while let Next::Claim { lane, claimable, bytes, .. } = ledger.next(0, appetite, 0) {
                 let bytes = (bytes / rows_of).clamp(1, HUNGRY.batch_rows) * rows_of;
                 let (lane, span) = (lane as u32, claimable.span);
-                let flight = Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0 };
+                let flight =
+                    Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, apart: 0 };
                 ledger.claimed(0, Some(span), Some(flight)).unwrap();
                 ledger.claim_ended(0);
                 served.push(bytes);

@@ -6,6 +6,7 @@ mod landed;
 mod learn;
 mod questions;
 mod returns;
+mod setbacks;
 mod thrift;
 
 use std::cell::RefCell;
@@ -61,6 +62,8 @@ struct Cargo {
     /// Rows that were claimed with them and are not sent.
     unsent: Vec<Unsent>,
     started_at: Micros,
+    /// They are on probation.
+    apart: bool,
     /// By whom it was sent: what an old sink has to say means nothing for a new one.
     sink: Arc<Sink<HttpClient>>,
 }

@@ -51,6 +51,31 @@ fn save_objects_reports_errors_without_retrying() {
     assert_eq!(stage.hosts(), ["a:1"]);
 }
 
+fn page(code: u16) -> Answer {
+    Ok(Response { content_type: Some("text/html".into()), ..status(code, "<html>no</html>")? })
+}
+
+#[test]
+fn a_gateways_refusal_is_taken_to_the_next_host_and_says_nothing_of_the_first() {
+    let stage = stage(vec![page(403), receipt(3), receipt(4)]);
+    assert_eq!(stage.deliver(&batch()).outcome, delivered(3));
+    assert_eq!(stage.deliver(&batch()).outcome, delivered(4));
+    assert_eq!(stage.hosts(), ["a:1", "b:2", "a:1"]);
+}
+
+#[test]
+fn it_is_told_what_may_be_about_a_record() {
+    let gone = || Err(TransportError::Connect("connection refused".into()));
+    let suspicion = |answers: Vec<Answer>| stage(answers).deliver(&batch()).suspicion;
+    assert_eq!(suspicion(vec![page(403), page(406), page(403)]), Suspicion::Refused(403));
+    assert_eq!(suspicion(vec![gone(), page(403), gone()]), Suspicion::Refused(403));
+    assert_eq!(suspicion(vec![page(403), reset(), page(403)]), Suspicion::Unanswered);
+    assert_eq!(suspicion(vec![status(503, ""), gone(), timeout()]), Suspicion::Unanswered);
+    assert_eq!(suspicion(vec![gone(), gone(), gone()]), Suspicion::None, "no record was on its way");
+    assert_eq!(suspicion(vec![page(403), status(429, "")]), Suspicion::None, "Algolia asks for patience");
+    assert_eq!(suspicion(vec![page(403), receipt(1)]), Suspicion::None);
+}
+
 #[test]
 fn an_html_error_is_too_many_requests_and_stays_at_its_host() {
     let mut page = status(429, "<html><h1>429</h1></html>").unwrap();

@@ -32,6 +32,8 @@ struct Taking<'a, 'conn> {
     /// Rows may be left in the span.
     cut: bool,
     crowded: bool,
+    /// Rows on probation whose objects are held.
+    held: bool,
 }
 
 /// Claims rows within a transaction; `None`: there is no memory for the batch.
@@ -55,6 +57,7 @@ pub(super) fn take(
         last: None,
         cut,
         crowded: false,
+        held: false,
     };
     let Some(mut ledger) = shmem::ledger() else {
         return Ok(Some(Catch::Nothing));
@@ -82,6 +85,14 @@ impl<'conn> Taking<'_, 'conn> {
     fn take(&mut self, rows: Vec<Row<'conn>>, ledger: &mut Ledger) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
         for Row { id, what } in rows {
+            if !self.is_meant(id, ledger) {
+                self.last = Some(id);
+                continue;
+            }
+            if self.is_enough() {
+                self.cut = true;
+                break;
+            }
             let claim = match &what {
                 What::Record(record) => {
                     let size = record.size();
@@ -89,7 +100,10 @@ impl<'conn> Taking<'_, 'conn> {
                         self.cut = true;
                         break;
                     }
-                    let claim = ledger.claim(slot, id);
+                    let claim = match self.claimable.apart {
+                        Some(_) => Claim::Taken,
+                        None => ledger.claim(slot, id),
+                    };
                     if claim == Claim::Taken {
                         self.entered.ids.push(id);
                         self.entered.bytes += size;
@@ -110,6 +124,7 @@ impl<'conn> Taking<'_, 'conn> {
                 break;
             }
             self.last = Some(id);
+            self.held |= matches!(claim, Claim::HeldBy(_)) && self.claimable.apart.is_some();
             match (claim, what) {
                 (Claim::Taken, What::Record(record)) => self.records.push((id, record)),
                 (Claim::Taken, What::Version(object)) => {
@@ -119,6 +134,17 @@ impl<'conn> Taking<'_, 'conn> {
                 _ => (),
             }
         }
+    }
+
+    /// Whether a row is one of those that are to be claimed.
+    fn is_meant(&self, id: i64, ledger: &Ledger) -> bool {
+        self.claimable.apart.is_none_or(|apart| ledger.is_of_probation(apart, id))
+    }
+
+    /// Whether as many rows have been claimed as are to be.
+    fn is_enough(&self) -> bool {
+        let taken = self.records.len() + self.entered.objects.len();
+        self.claimable.apart.is_some_and(|apart| taken as i64 >= apart.most)
     }
 
     /// Whether a record of that size does not fit any more. The first one always does.
@@ -134,11 +160,20 @@ impl<'conn> Taking<'_, 'conn> {
         for Version { id, record, since } in versions {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
-            if ledger.is_on_probation(slot, id) || ledger.is_suspect(slot, lane, id) {
-                continue;
+            match self.claimable.apart {
+                None if ledger.is_on_probation(slot, id) || ledger.is_suspect(slot, lane, id) => continue,
+                Some(apart) if !ledger.is_of_probation(apart, id) => {
+                    // A newer version has come, which is delivered like any other.
+                    if let Some(older) = self.objects.get(object) {
+                        ledger.forget_superseded(apart, *older);
+                    }
+                    continue;
+                }
+                _ => (),
             }
             if let Some(ends_at) = ledger.held_since_start(since, quarantine, now) {
                 ledger.hold_claimed(slot, lane, (hash, id), ends_at);
+                self.held = true;
                 self.entered.objects.remove(&hash);
                 continue;
             }
@@ -166,6 +201,13 @@ impl<'conn> Taking<'_, 'conn> {
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
     fn finish(mut self, mut ledger: Locked<Ledger>) -> Option<Catch> {
         let rest = self.cut.then(|| rest(self.claimable, self.last));
+        if let (Some(apart), true) = (self.claimable.apart, self.records.is_empty()) {
+            match self.held || self.crowded {
+                true => ledger.put_off(apart, now()),
+                false => ledger.nothing_found(apart, looked_through(self.claimable, rest), now()),
+            }
+        }
+        let rest = rest.filter(|_| self.claimable.apart.is_none());
         // Within a request the newest comes last.
         self.records.sort_unstable_by_key(|(id, _)| *id);
         let flight = match (self.records.first(), self.records.last()) {
@@ -176,6 +218,7 @@ impl<'conn> Taking<'_, 'conn> {
                 fresh: self.claimable.fresh,
                 span: Span { lo: *lo, hi: *hi },
                 started_at: now(),
+                apart: self.claimable.apart.map_or(0, |apart| apart.place as u32 + 1),
             }),
             _ => None,
         };
@@ -257,5 +300,15 @@ fn rest(claimable: Claimable, last: Option<i64>) -> Span {
         (_, None) => Span { lo, hi },
         (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
         (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
+    }
+}
+
+/// What of the span has been looked through, if so much of it is left.
+fn looked_through(claimable: Claimable, rest: Option<Span>) -> Span {
+    let Span { lo, hi } = claimable.span;
+    match (claimable.end, rest) {
+        (_, None) => Span { lo, hi },
+        (End::Newest, Some(rest)) => Span { lo: rest.hi.saturating_add(1), hi },
+        (End::Oldest, Some(rest)) => Span { lo, hi: rest.lo.saturating_sub(1) },
     }
 }

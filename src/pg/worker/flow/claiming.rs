@@ -79,6 +79,7 @@ impl Flow {
                             objects: claimed.objects,
                             unsent: claimed.unsent,
                             started_at: now(),
+                            apart: claimable.apart.is_some(),
                             sink: sink.clone(),
                         },
                     );
@@ -116,15 +117,16 @@ impl Flow {
         if let Some(mut ledger) = shmem::ledger() {
             let versions: Vec<(i64, i64)> = short.objects.iter().map(|hash| (*hash, 0)).collect();
             let kept_rows = usize::from(kept.is_some());
-            let landing = Landing { versions: &versions, kept: kept_rows, ..Landing::default() };
-            let place = short.flight.and_then(|flight| {
+            let left: Vec<i64> = short.ids.iter().copied().filter(|_| kept.is_none()).collect();
+            let landing = Landing { versions: &versions, kept: kept_rows, left: &left, ..Landing::default() };
+            let places = short.flight.and_then(|flight| {
                 recorder::leave(self.slot, flight);
                 ledger.landed(self.slot, flight, short.ids.iter().copied(), landing, now)
             });
             if let Some((id, due)) = kept {
                 ledger.hold_back(self.database, index_id, id, due);
             }
-            if let Some(lane) = place.and_then(|place| ledger.lane_at(place)) {
+            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
                 lane.refused(kept_rows as i64, &reason, now);
             }
             if let Some(me) = ledger.workers.get_mut(self.slot) {

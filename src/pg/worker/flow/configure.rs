@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::returns::later;
+use super::setbacks::later;
 use super::{complain, now, Flow, CROWDED, LOG_EVERY, PAUSE};
 use crate::delivery::batch::Batch;
 use crate::delivery::couriers::Errand;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Cargo;
+use crate::delivery::outcome::Suspicion;
 use crate::ledger::{Micros, Setback};
 use crate::pg::worker::settle::{Dead, Delivered};
 
@@ -23,6 +24,10 @@ pub(super) struct Landed {
     /// What Algolia has said of the latest of the refused ones.
     pub(super) complaint: Option<String>,
     pub(super) setback: Option<Reverse>,
+    /// It has failed on the way, and a record of it may be why.
+    pub(super) suspicion: Suspicion,
+    /// All of it is a record on probation that has failed on the way once more.
+    pub(super) alone: bool,
     /// The indexing task of what has arrived.
     pub(super) task: Option<i64>,
     /// How many older versions of its objects were deleted.
@@ -87,8 +92,20 @@ impl Landed {
 
     /// Whether Algolia has judged records. Those that were too large have not been sent.
     pub(super) fn is_judged(&self) -> bool {
+        if self.alone {
+            return false;
+        }
         let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
         are_refused || !self.delivered().is_empty()
+    }
+
+    /// The rows that wait again.
+    pub(super) fn left(&self) -> Vec<i64> {
+        let dealt_with = self.delivered().iter().copied();
+        let dealt_with = dealt_with.chain(self.dead.iter().map(|row| row.id));
+        let waiting = self.waiting.iter().chain(&self.short).map(|(id, _)| *id);
+        let dealt_with: HashSet<i64> = dealt_with.chain(waiting).collect();
+        self.cargo.rows().filter(|id| !dealt_with.contains(id)).collect()
     }
 
     /// How many rows were refused.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::landed::{Landed, Reverse};
+use super::setbacks::later;
 use super::{complain, now, Cargo, Flow, Index, PAUSE};
+use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
 use crate::delivery::couriers::{Collected, Couriers, Return};
-use crate::delivery::outcome::{Outcome, Refusal, Report};
-use crate::ledger::{Landing, Micros, Sentence, Setback};
+use crate::delivery::outcome::{Outcome, Refusal, Report, Suspicion};
+use crate::ledger::{Failure, Landing, Micros, Sentence, Setback};
 use crate::pg::process;
 use crate::pg::worker::claim::Why;
 use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};
@@ -19,8 +21,8 @@ use crate::pg::{guc, recorder, shmem};
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
 /// What keeps them from being deleted or buried.
 const SHORT: &str = "there is not enough memory";
-/// Should the refused records be at fault after all, those that come later wait for them no longer than this.
-const LONGEST_DOUBT: Duration = Duration::from_secs(10);
+/// Most characters of what was answered where a hint is to follow.
+const MOST_OF_A_REASON: usize = 220;
 
 impl Flow {
     pub(super) fn settle_returns(&mut self) {
@@ -60,8 +62,17 @@ impl Flow {
 
     /// Finds out what the rows of a batch came to.
     fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
-        let Report { outcome, delivered, last_task, refused, host, may_come_late, short_of_memory, .. } =
-            report;
+        let Report {
+            outcome,
+            delivered,
+            last_task,
+            refused,
+            suspicion,
+            host,
+            may_come_late,
+            short_of_memory,
+            ..
+        } = report;
         if short_of_memory {
             self.thrift.save(now());
         }
@@ -86,6 +97,8 @@ impl Flow {
             short: Vec::new(),
             complaint: None,
             setback: None,
+            suspicion: Suspicion::None,
+            alone: false,
             task: match outcome {
                 Outcome::Delivered { task_id } => task_id.max(last_task),
                 _ => last_task,
@@ -102,7 +115,16 @@ impl Flow {
             _ if outdated => None,
             Outcome::Delivered { .. } | Outcome::Rejected { .. } => None,
             Outcome::Retry { reason, not_before } => {
-                Some(Reverse { kind: Setback::Retry, reason, at_least: not_before.unwrap_or_default() })
+                let reason = match suspicion {
+                    Suspicion::Refused(_) => {
+                        format!("{}; {ASK_THE_GATEWAY}", shorten(&reason, MOST_OF_A_REASON))
+                    }
+                    _ => reason,
+                };
+                let at_least = not_before.unwrap_or_default();
+                landed.suspicion = suspicion;
+                self.judge_alone(&mut landed, &reason, at_least);
+                (!landed.alone).then_some(Reverse { kind: Setback::Retry, reason, at_least })
             }
             Outcome::Blocked { reason, hint, .. } => Some(Reverse {
                 kind: Setback::Blocked,
@@ -274,6 +296,12 @@ impl Flow {
         let now = now();
         let (slot, index_id) = (self.slot, batch.cargo.index_id);
         let versions = batch.cargo.versions();
+        let left = match batch.suspicion != Suspicion::None || batch.cargo.apart {
+            true => batch.left(),
+            false => Vec::new(),
+        };
+        let at_least = batch.setback.as_ref().map_or(Duration::ZERO, |setback| setback.at_least);
+        let failure = Failure { backoff: guc::backoff(), dice: self.dice.f64(), at_least };
         let landing = Landing {
             judged: batch.is_judged(),
             delivered: batch.delivered(),
@@ -281,15 +309,17 @@ impl Flow {
             kept: batch.refused(),
             versions: &versions,
             held_until: batch.held_until,
+            left: &left,
+            failure: (batch.suspicion != Suspicion::None).then_some(failure),
         };
-        let (mut recovered, mut deaths, mut place) = (false, None, None);
+        let (mut recovered, mut deaths, mut places) = (false, None, None);
         recorder::leave(slot, batch.flight);
         if let Some(mut ledger) = shmem::ledger() {
-            place = ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
+            places = ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
                 ledger.hold_back(self.database, index_id, *id, *due);
             }
-            if let Some(lane) = place.and_then(|place| ledger.lane_at(place)) {
+            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
                 if let Some(complaint) = &batch.complaint {
                     lane.refused(batch.refused() as i64, complaint, now);
                 }
@@ -305,35 +335,12 @@ impl Flow {
                 log!("audit_algolia has given up {dead} records for index \"{name}\", see audit_algolia.dead_letters: {complaint}");
             }
         }
-        if let Some(setback) = &batch.setback {
+        let Some(setback) = &batch.setback else { return };
+        if batch.suspicion != Suspicion::None && batch.cargo.apart {
+            self.note_apart(&batch.cargo, places, left.len(), setback, now);
+        } else {
             let rows = batch.cargo.rows().count().saturating_sub(batch.delivered().len() + batch.refused());
-            self.set_back(&batch.cargo, place, rows, setback, now);
-        }
-    }
-
-    /// Has the lane wait after a failure.
-    fn set_back(&mut self, cargo: &Cargo, lane: Option<usize>, rows: usize, setback: &Reverse, now: Micros) {
-        let dice = self.dice.f64();
-        let mut is_news = false;
-        if let Some(mut ledger) = shmem::ledger() {
-            if let Some(lane) = lane.and_then(|place| ledger.lane_at(place)) {
-                // What was under way together with an attempt that has failed already has no say in the pause.
-                let backoff = match (lane.knew_of(cargo.started_at), setback.kind) {
-                    (true, _) => Duration::ZERO,
-                    (false, Setback::Doubt) => guc::backoff().delay(lane.failures, dice).min(LONGEST_DOUBT),
-                    (false, _) => guc::backoff().delay(lane.failures, dice),
-                };
-                let times = (cargo.started_at, later(now, backoff.max(setback.at_least)));
-                lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);
-                is_news = lane.tell_trouble(setback.kind, now);
-            }
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
-                me.last_error.set(&setback.reason);
-            }
-        }
-        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
-            let reason = &setback.reason;
-            log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
+            self.set_back(&batch.cargo, places, rows, setback, now);
         }
     }
 
@@ -355,17 +362,13 @@ impl Flow {
         if let Some(cargo) = self.cargo.remove(&flight) {
             recorder::leave(self.slot, flight);
             let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
-            let lane = shmem::ledger().and_then(|mut ledger| {
-                let versions = cargo.versions();
-                let landing = Landing { versions: &versions, ..Landing::default() };
+            let places = shmem::ledger().and_then(|mut ledger| {
+                let (versions, left): (_, Vec<i64>) = (cargo.versions(), cargo.rows().collect());
+                let landing = Landing { versions: &versions, left: &left, ..Landing::default() };
                 ledger.landed(self.slot, flight, cargo.rows(), landing, 0)
             });
             let rows = cargo.rows().count();
-            self.set_back(&cargo, lane, rows, &Reverse { kind, reason, at_least }, now());
+            self.set_back(&cargo, places, rows, &Reverse { kind, reason, at_least }, now());
         }
     }
-}
-
-pub(super) fn later(now: Micros, delay: Duration) -> Micros {
-    now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,0 +1,120 @@
+//! Failures: how long the rows of an index wait after one, and who is told of it.
+
+use std::time::Duration;
+
+use pgrx::prelude::*;
+
+use super::landed::{Landed, Reverse};
+use super::{now, Cargo, Flow};
+use crate::delivery::outcome::Suspicion;
+use crate::ledger::{Micros, Places, Sentence, Setback};
+use crate::pg::worker::settle::Dead;
+use crate::pg::{guc, shmem};
+
+/// Should the refused records be at fault after all, those that come later wait for them no longer than this.
+const LONGEST_DOUBT: Duration = Duration::from_secs(10);
+
+impl Flow {
+    /// Decides when a record on probation that has failed on the way once more is tried again, or whether it dies.
+    pub(super) fn judge_alone(&mut self, landed: &mut Landed, reason: &str, at_least: Duration) {
+        let status = match landed.suspicion {
+            Suspicion::None => return,
+            Suspicion::Unanswered => None,
+            Suspicion::Refused(status) => Some(status),
+        };
+        let ([id], Some(mut ledger)) = (&landed.cargo.ids[..], shmem::ledger()) else { return };
+        let (id, now, backoff) = (*id, now(), guc::backoff());
+        let sentence =
+            ledger.judge_alone(self.slot, landed.flight, status.is_some(), guc::max_attempts(), now);
+        match sentence {
+            None => return,
+            Some(Sentence::Dies(attempts)) => {
+                let object = landed.cargo.objects.first().cloned().flatten();
+                let reason = reason.to_owned();
+                landed.dead.push(Dead { id, object_id: None, object, attempts, status, reason });
+            }
+            Some(Sentence::Waits(failures)) => {
+                let pause = backoff.delay(u32::try_from(failures).unwrap_or(0), self.dice.f64());
+                let due = later(now, pause.max(at_least));
+                landed.waiting.push((id, due.max(landed.held_until.unwrap_or_default())));
+            }
+        }
+        landed.alone = true;
+        landed.complaint = Some(by_itself(id, reason));
+    }
+
+    /// Rows on probation have failed on the way once more: nothing else of the index waits for that.
+    pub(super) fn note_apart(
+        &mut self,
+        cargo: &Cargo,
+        places: Option<Places>,
+        rows: usize,
+        setback: &Reverse,
+        now: Micros,
+    ) {
+        let found = places.and_then(|places| places.found);
+        let reason = found.map_or_else(|| setback.reason.clone(), |id| by_itself(id, &setback.reason));
+        let mut is_news = false;
+        if let Some(mut ledger) = shmem::ledger() {
+            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
+                lane.refused(rows as i64, &reason, now);
+                is_news = found.is_some() && lane.tell_found(now);
+            }
+            if let Some(me) = ledger.workers.get_mut(self.slot) {
+                me.last_error.set(&reason);
+            }
+        }
+        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
+            log!(
+                "audit_algolia cannot deliver a record to index \"{}\" and goes on with the others: {reason}",
+                index.name
+            );
+        }
+    }
+
+    /// Has the lane wait after a failure.
+    pub(super) fn set_back(
+        &mut self,
+        cargo: &Cargo,
+        places: Option<Places>,
+        rows: usize,
+        setback: &Reverse,
+        now: Micros,
+    ) {
+        let dice = self.dice.f64();
+        let mut is_news = false;
+        if let Some(mut ledger) = shmem::ledger() {
+            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
+                // What was under way together with an attempt that has failed already has no say in the pause.
+                let backoff = match (lane.knew_of(cargo.started_at), setback.kind) {
+                    (true, _) => Duration::ZERO,
+                    (false, Setback::Doubt) => guc::backoff().delay(lane.failures, dice).min(LONGEST_DOUBT),
+                    (false, _) => guc::backoff().delay(lane.failures, dice),
+                };
+                let times = (cargo.started_at, later(now, backoff.max(setback.at_least)));
+                lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);
+                if places.is_some_and(|places| places.apart) {
+                    // They are counted among those on probation.
+                    lane.retrying = lane.retrying.saturating_sub(rows as i64);
+                }
+                is_news = lane.tell_trouble(setback.kind, now);
+            }
+            if let Some(me) = ledger.workers.get_mut(self.slot) {
+                me.last_error.set(&setback.reason);
+            }
+        }
+        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
+            let reason = &setback.reason;
+            log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
+        }
+    }
+}
+
+/// What is told of a record that fails by itself. Whoever wants to see it finds it in the queue.
+fn by_itself(id: i64, reason: &str) -> String {
+    format!("row {id} of audit_algolia.queue, by itself: {reason}")
+}
+
+pub(super) fn later(now: Micros, delay: Duration) -> Micros {
+    now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX))
+}
