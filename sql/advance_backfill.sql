@@ -1,6 +1,6 @@
 -- Notes how far a backfill has come, in the transaction that queues the rows: $1 the source, $2 its state, $3 seam,
 -- $4 pass, $5 cursor, $6 rows there are, $7 rows done, $8 rows queued, $9 the rate, $10 now, $11 when
--- it began.
+-- it began, $12 what is read.
 update audit_algolia.backfill as b
 set state = $2,
     seam = $3,
@@ -15,3 +15,4 @@ set state = $2,
     ended_at = case when $2 = 'finished' then $10 end,
     last_error = null
 where b.source = $1
+    and b.relation = $12

@@ -1,13 +1,16 @@
--- The sources that have history to send, as long as there is a table it can be read from and the triggers that take over
--- from there: a dump that is being restored has them last. $1: one source, or NULL for all.
+-- The sources that have history to send, each with what is to be read, as long as there is a table it can be read from and
+-- the triggers that take over from there: a dump that is being restored has them last. $1: one source, or NULL for all,
+-- $2: what of it.
 select
     b.source,
     s.relation::pg_catalog.oid,
     s.index_id,
     b.rows_per_second,
     s.xmin::text::bigint,
+    b.relation::pg_catalog.oid,
     case
         when c.oid is null then 'the table is not there'
+        when p.oid is null then 'the partition is not there'
         when not exists (
             select
             from pg_catalog.pg_trigger as t
@@ -18,6 +21,7 @@ select
 from audit_algolia.backfill as b
 join audit_algolia.source as s on s.id = b.source
 left join pg_catalog.pg_class as c on c.oid = s.relation
+left join pg_catalog.pg_class as p on p.oid = b.relation
 where b.state in ('waiting', 'running', 'throttled')
-    and ($1 is null or b.source = $1)
-order by b.source
+    and ($1 is null or b.source = $1 and b.relation = $2)
+order by b.source, b.relation

@@ -1,10 +1,10 @@
 -- Forgets the rules of tables that the current statement has dropped, and how far their history has been queued: $1 the
--- tables. Their indices stay known, for rows may still be queued.
+-- tables, and partitions. Their indices stay known, for rows may still be queued.
 with gone as (
     delete from audit_algolia.source as s
     where s.relation::pg_catalog.oid = any ($1)
     returning s.id
 )
 delete from audit_algolia.backfill as b
-using gone as g
-where b.source = g.id
+where b.source in (select g.id from gone as g)
+    or b.relation::pg_catalog.oid = any ($1)

@@ -1,10 +1,11 @@
 -- Asks for a backfill, or for one to go on: $1 the source, $2 since, $3 until, $4 rows a second, $5 seam, $6 whether
--- the table is mirrored. One with the same bounds that was not finished goes on where it stopped, unless changes of a mirrored
--- table have gone untold since; nothing is returned when one with other bounds is under way.
+-- the table is mirrored, $7 the table or partition to be read. One with the same bounds that was not finished goes on where
+-- it stopped, unless changes of a mirrored table have gone untold since; nothing is returned when one with other bounds is
+-- under way.
 insert into audit_algolia.backfill as b
-    (source, state, since, until, rows_per_second, seam, rows_done, rows_queued, requested_at, rate)
-values ($1, 'waiting', $2, $3, $4, $5, 0, 0, pg_catalog.clock_timestamp(), 0)
-on conflict (source) do update
+    (source, relation, state, since, until, rows_per_second, seam, rows_done, rows_queued, requested_at, rate)
+values ($1, $7, 'waiting', $2, $3, $4, $5, 0, 0, pg_catalog.clock_timestamp(), 0)
+on conflict (source, relation) do update
 set (state, since, until, rows_per_second, seam, pass, cursor, rows_total, rows_done, rows_queued, requested_at,
     started_at, ended_at, rate, rate_at, last_error) = (
         select

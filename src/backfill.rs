@@ -75,6 +75,11 @@ impl Seam {
         }
     }
 
+    /// Whether it was taken after another of the same source, so that the rows it is about are to be judged by it.
+    pub fn succeeds(&self, other: &Seam) -> bool {
+        (self.cluster, self.rules) == (other.cluster, other.rules) && self.next >= other.next
+    }
+
     /// How far back, in transactions, versions may be anything but history, while `next` is the next one to begin.
     pub fn reach(&self, next: i64) -> i32 {
         let own = self.own.iter().map(|(own, _)| *own);

@@ -51,10 +51,11 @@ comment on column audit_algolia.source.created_at is 'When the table was put und
 comment on column audit_algolia.source.seam is
     'Which rows were there then: cluster, transaction that wrote this row, next transaction, the watching one and its command (0: none), how many were running, these, and the table''s files as pairs of oid and number.';
 
--- One row per source that has, or had, history to send. The process that does it updates the row with each step, in the
+-- One row per source that has, or had, history to send, and one for each partition that has been attached to its table. The process that does it updates the row with each step, in the
 -- transaction that queues the step''s records: hence the room in its page, and no index but the key.
 create table audit_algolia.backfill (
     source integer not null,
+    relation regclass not null,
     state text not null,
     since timestamptz,
     until timestamptz,
@@ -71,9 +72,9 @@ create table audit_algolia.backfill (
     rate double precision not null,
     rate_at timestamptz,
     last_error text,
-    constraint backfill_pkey primary key (source),
+    constraint backfill_pkey primary key (source, relation),
     constraint backfill_state_check
-        check (state in ('waiting', 'running', 'throttled', 'finished', 'cancelled', 'failed'))
+        check (state in ('waiting', 'running', 'throttled', 'finished', 'cancelled', 'failed', 'attached'))
 ) with (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0,
@@ -84,7 +85,10 @@ create table audit_algolia.backfill (
 comment on table audit_algolia.backfill is
     'How far the history of watched tables has been queued; made by audit_algolia.watch() and audit_algolia.backfill(), shown by audit_algolia.backfill_progress.';
 comment on column audit_algolia.backfill.source is 'The source whose history it is.';
-comment on column audit_algolia.backfill.state is 'waiting, running, throttled, finished, cancelled or failed.';
+comment on column audit_algolia.backfill.relation is
+    'What is to be read: the watched table, or a partition that has been attached since it is watched.';
+comment on column audit_algolia.backfill.state is
+    'waiting, running, throttled, finished, cancelled or failed; of a partition also attached: it is read with the table.';
 comment on column audit_algolia.backfill.since is 'Rows from this time on; NULL: from the beginning.';
 comment on column audit_algolia.backfill.until is 'Rows before this time; NULL: to the end.';
 comment on column audit_algolia.backfill.rows_per_second is 'Rows read a second at most; NULL: as fast as they are delivered.';

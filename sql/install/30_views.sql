@@ -181,9 +181,10 @@ select
     b.rows_per_second as rows_per_second_limit,
     b.rows_queued,
     b.requested_at,
-    b.ended_at
+    b.ended_at,
+    case when b.relation <> s.relation then b.relation end as partition
 from audit_algolia.backfill as b
-join audit_algolia.source as s on s.id = b.source
+join audit_algolia.source as s on s.id = b.source and b.state <> 'attached'
 join audit_algolia.index as i on i.id = s.index_id
 cross join lateral (
     select case
@@ -194,7 +195,7 @@ cross join lateral (
         else 0
     end as rows_per_second
 ) as r;
-comment on view audit_algolia.backfill_progress is 'One row per source whose history has been asked for, and how far it has been queued.';
+comment on view audit_algolia.backfill_progress is 'One row per source whose history has been asked for, and per partition that has been attached to a mirrored table, and how far it has been queued.';
 comment on column audit_algolia.backfill_progress.source is 'The watched table.';
 comment on column audit_algolia.backfill_progress.state is
     'waiting (has not begun), running, throttled (waits for delivery, or for its rows_per_second), finished, cancelled, failed.';
@@ -212,3 +213,5 @@ comment on column audit_algolia.backfill_progress.rows_per_second_limit is 'Rows
 comment on column audit_algolia.backfill_progress.rows_queued is 'Of the rows read, those that were queued.';
 comment on column audit_algolia.backfill_progress.requested_at is 'When it was asked for.';
 comment on column audit_algolia.backfill_progress.ended_at is 'When it was finished or cancelled, or failed.';
+comment on column audit_algolia.backfill_progress.partition is
+    'The partition that has been attached, until its rows have been queued; NULL: the whole table.';

@@ -154,3 +154,18 @@ fn a_rate_is_right_from_the_start_and_follows_changes() {
     assert!((100.0..105.0).contains(&burst.per_second), "{burst:?}");
     assert!((rate.per_second - 100.0).abs() < 5.0, "{rate:?}");
 }
+
+#[test]
+fn a_seam_succeeds_those_of_its_source_that_are_not_younger() {
+    let seam = Seam { cluster: 1, rules: 7, next: 100, own: None, running: Vec::new(), files: Vec::new() };
+    let other = |change: fn(&mut Seam)| {
+        let mut other = seam.clone();
+        change(&mut other);
+        other
+    };
+    assert!(seam.succeeds(&seam), "both by one transaction");
+    assert!(other(|seam| seam.next = 101).succeeds(&seam));
+    assert!(!seam.succeeds(&other(|seam| seam.next = 101)), "asked for later");
+    assert!(!seam.succeeds(&other(|seam| seam.cluster = 2)), "restored");
+    assert!(!seam.succeeds(&other(|seam| seam.rules = 8)), "restored");
+}

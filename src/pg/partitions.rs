@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use super::hypertables::is_hypertable;
 use super::latest::all_rows;
 use super::report::Outcome;
+use crate::rules::Mode;
 
 /// A table, or one of its partitions or chunks, on whatever level.
 #[derive(Clone, Copy)]
@@ -48,19 +49,27 @@ pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().map(|member| member.oid).filter(|oid| *oid != table).collect())
 }
 
-/// A source that mirrors a partitioned table.
-pub(super) struct Mirrored {
+/// A source of a partitioned table.
+pub(super) struct Above {
     pub(super) source: i32,
+    pub(super) mode: Mode,
     /// The table and its owner.
     pub(super) watched: pg_sys::Oid,
     pub(super) owner: pg_sys::Oid,
 }
 
-/// The mirrored sources whose rows are, or were, in a table or its partitions. To be asked like the above.
-pub(super) fn mirrored_above(table: pg_sys::Oid) -> Outcome<Vec<Mirrored>> {
-    let query = include_str!("../../sql/mirrored_above.sql");
+impl Above {
+    pub(super) fn is_mirrored(&self) -> bool {
+        self.mode == Mode::Mirror
+    }
+}
+
+/// The sources that have, or had, the rows of a table or its partitions. To be asked like the above.
+pub(super) fn sources_above(table: pg_sys::Oid) -> Outcome<Vec<Above>> {
+    let query = include_str!("../../sql/sources_above.sql");
     let found = all_rows(query, &[(pg_sys::OIDOID, table.into())], |row| {
-        Some(Mirrored { source: row.get(1)?, watched: row.get(2)?, owner: row.get(3)? })
+        let mode = row.get::<String>(2).and_then(|word| Mode::of(&word))?;
+        Some(Above { source: row.get(1)?, mode, watched: row.get(3)?, owner: row.get(4)? })
     })?;
     Ok(found.into_iter().flatten().collect())
 }

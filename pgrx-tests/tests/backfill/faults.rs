@@ -256,8 +256,8 @@ fn a_locked_partition_holds_up_no_other_tables_history() {
     other.batch_execute("begin; lock table only parts_1, only bare_1 in access exclusive mode").unwrap();
     // As `backfill()` would have it, which would wait for the partition.
     db.batch_execute(
-        "insert into audit_algolia.backfill (source, state, rows_done, rows_queued, requested_at, rate)
-         select id, 'waiting', 0, 0, now(), 0 from audit_algolia.source where relation in ('parts'::regclass, 'bare'::regclass)",
+        "insert into audit_algolia.backfill (source, relation, state, rows_done, rows_queued, requested_at, rate)
+         select id, relation, 'waiting', 0, 0, now(), 0 from audit_algolia.source where relation in ('parts'::regclass, 'bare'::regclass)",
     )
     .unwrap();
     watch(&mut db);

@@ -214,3 +214,45 @@ fn rows_from_before_a_watch_are_history_also_in_the_transaction_that_asks_for_bo
         stage.wait_for_records(index, 12);
     }
 }
+
+/// What a partition holds when it is attached has never been captured, however young it is; what comes into it later is.
+#[test]
+fn rows_of_a_partition_that_was_attached_since_the_watch_began_are_history() {
+    for operations in ["{insert}", "{insert, update, delete}"] {
+        let stage = Stage::builder().start().unwrap();
+        let mut db = stage.admin();
+        db.batch_execute(&format!(
+            "create table log (id bigint primary key, note text) partition by range (id);
+             create table log_1 partition of log for values from (0) to (100);
+             insert into log values (1, 'before');
+             select audit_algolia.watch('log', columns => '{{note}}', operations => '{operations}');
+             insert into log values (2, 'live');
+             create table log_2 (id bigint primary key, note text);
+             insert into log_2 values (101, 'attached');
+             begin;
+             insert into log_2 values (102, 'attached by the same transaction');
+             alter table log attach partition log_2 for values from (100) to (200);
+             insert into log values (103, 'live');
+             commit;
+             insert into log values (104, 'live');
+             create table log_3 partition of log for values from (200) to (300);
+             insert into log values (201, 'live')"
+        ))
+        .unwrap();
+        let live: Vec<i64> = vec![2, 103, 104, 201];
+        let key = |id: String| id.split('@').next().unwrap().parse::<i64>().unwrap();
+        let arrived = |stage: &Stage| {
+            let mut ids: Vec<i64> = sent(&stage.standin, "log").into_iter().map(key).collect();
+            ids.sort_unstable();
+            ids
+        };
+        audit_algolia_tests::wait::wait_until("live rows", LATER, || arrived(&stage) == live);
+        db.batch_execute("select audit_algolia.backfill('log')").unwrap();
+        wait_for_end(&mut db);
+        assert_eq!(arrived(&stage), [1, 2, 101, 102, 103, 104, 201], "{operations}");
+        // A second time it is sent once more, and nothing else.
+        db.batch_execute("select audit_algolia.backfill('log')").unwrap();
+        wait_for_end(&mut db);
+        assert_eq!(arrived(&stage), [1, 1, 2, 101, 101, 102, 102, 103, 104, 201], "{operations}");
+    }
+}

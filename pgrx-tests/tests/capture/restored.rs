@@ -65,8 +65,8 @@ fn original() -> Stage {
     // Asked for by hand, it does not begin here.
     admin
         .batch_execute(
-            "insert into audit_algolia.backfill (source, state, rows_done, rows_queued, requested_at, rate)
-             select id, 'waiting', 0, 0, now(), 0 from audit_algolia.sources where index_name = 'historic'",
+            "insert into audit_algolia.backfill (source, relation, state, rows_done, rows_queued, requested_at, rate)
+             select id, source, 'waiting', 0, 0, now(), 0 from audit_algolia.sources where index_name = 'historic'",
         )
         .unwrap();
     stage

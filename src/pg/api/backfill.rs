@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arrivals::restart;
 use super::sources::{self, fitting, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::Seam;
@@ -52,6 +53,11 @@ fn backfill(
                 false => seam,
             };
             start(id, &table, range, seam.as_ref())?;
+            if is_mirrored {
+                restart(id, table.oid, |partition, seam| {
+                    ask(id, partition, Range::default(), Some(seam), true).map(drop)
+                })?;
+            }
         }
         xact::note_stale();
         warn_unless_preloaded();
@@ -89,7 +95,25 @@ pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -
         check(rules, range.since.is_some(), range.until.is_some())?;
     }
     let is_mirrored = rules.is_some_and(|rules| rules.mode == Mode::Mirror);
-    let is_started = Spi::connect_mut(|client| -> Outcome<bool> {
+    match ask(id, table.oid, range, seam, is_mirrored)? {
+        true => Ok(()),
+        false => Err(failure(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            format!("a backfill of table {} with another range is under way", table.name),
+            "Let it finish, or call audit_algolia.cancel_backfill() first.",
+        )),
+    }
+}
+
+/// Has a table, or a partition, of a source read; `false`: it is being read, and in another range.
+fn ask(
+    id: i32,
+    relation: pg_sys::Oid,
+    range: Range,
+    seam: Option<&Seam>,
+    is_mirrored: bool,
+) -> Outcome<bool> {
+    Spi::connect_mut(|client| {
         let rows = client.update(
             include_str!("../../../sql/start_backfill.sql"),
             Some(1),
@@ -100,18 +124,11 @@ pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -
                 range.rows_per_second.into(),
                 seam.map(Seam::to_numbers).into(),
                 is_mirrored.into(),
+                relation.into(),
             ],
         )?;
         Ok(!rows.is_empty())
-    })?;
-    match is_started {
-        true => Ok(()),
-        false => Err(failure(
-            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-            format!("a backfill of table {} with another range is under way", table.name),
-            "Let it finish, or call audit_algolia.cancel_backfill() first.",
-        )),
-    }
+    })
 }
 
 fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
@@ -120,7 +137,7 @@ fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
 }
 
 /// Which rows were there when the table came under watch, if that is known.
-fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
+pub(super) fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
     Spi::connect(|client| {
         let rows = client.select(include_str!("../../../sql/seam_of.sql"), Some(1), &[id.into()])?;
         let (numbers, writer): (Option<Vec<Option<i64>>>, Option<i64>) = rows.first().get_two()?;

@@ -11,7 +11,7 @@ use crate::pg::capture::Departure;
 use crate::pg::ddl::{self, Dropping, Effects};
 use crate::pg::latest::{all_rows, oids};
 use crate::pg::owner::as_user;
-use crate::pg::partitions::{leaves, mirrored_above};
+use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{reported, Outcome};
 use crate::record::Operation;
 
@@ -83,8 +83,8 @@ pub(super) fn after_detach(effects: &Effects, owner: pg_sys::Oid) -> Outcome<()>
 }
 
 fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departure>> {
-    let mirrored = mirrored_above(parent)?;
-    if mirrored.is_empty() {
+    let sources = sources_above(parent)?;
+    if sources.is_empty() {
         return Ok(Vec::new());
     }
     // SAFETY: a lock that the statement has, or was about to wait for when it took the triggers away.
@@ -93,12 +93,12 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departur
     for leaf in leaves(partition)? {
         // SAFETY: as above; whoever has a lock below a partition that is detached waits for nobody that it holds up.
         unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
-        departures.extend(mirrored.iter().map(|above| Departure {
-            source: above.source,
-            watched: above.watched,
-            owner: above.owner,
-            leaf,
-        }));
+        for above in &sources {
+            let arguments = [above.source.into(), leaf.into()];
+            Spi::run_with_args(include_str!("../../../sql/end_arrival.sql"), &arguments)?;
+            let Above { source, watched, owner, .. } = *above;
+            departures.extend(above.is_mirrored().then_some(Departure { source, watched, owner, leaf }));
+        }
     }
     Ok(departures)
 }

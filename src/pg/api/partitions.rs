@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arrivals::note_arrivals;
 use super::departures::after_detach;
 use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger};
 use crate::pg::backfill::{lock_at_once, name_of};
@@ -16,7 +17,7 @@ use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids};
 use crate::pg::owner::{as_user, forget_home, home, Home};
-use crate::pg::partitions::{leaves, mirrored_above, Mirrored};
+use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
 use crate::rules::Mode;
@@ -39,6 +40,7 @@ fn follow() -> Outcome<()> {
     as_user(home.owner, || {
         replace_triggers(&effects)?;
         cover_leaves(&effects)?;
+        note_arrivals(&effects)?;
         renew_rights(&effects)
     })?;
     after_detach(&effects, home.owner)
@@ -141,11 +143,11 @@ fn replace_triggers(effects: &Effects) -> Outcome<()> {
 /// New partitions of mirrored tables have to tell of their rows before they are emptied.
 fn cover_leaves(effects: &Effects) -> Outcome<()> {
     for member in &effects.came {
-        let above = mirrored_above(*member)?.into_iter().filter(|above| above.watched != *member);
-        for Mirrored { source, .. } in above {
+        let above = sources_above(*member)?.into_iter().filter(|above| above.watched != *member);
+        for above in above.filter(Above::is_mirrored) {
             for leaf in leaves(*member)? {
                 if locked(leaf) {
-                    create_leaf_trigger(leaf, source)?;
+                    create_leaf_trigger(leaf, above.source)?;
                 }
             }
         }

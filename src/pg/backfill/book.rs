@@ -1,5 +1,6 @@
 //! What is written down of a backfill: how far it has come, and what keeps it.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 use pgrx::datum::TimestampWithTimeZone;
@@ -18,6 +19,9 @@ use crate::pg::worker::table;
 pub(super) const IMPORTING: &str =
     "a session that has copied rows into the extension's tables has not ended: it may be restoring a dump";
 
+/// Which backfill it is: of a source, and what of its table is read.
+pub(super) type Part = (i32, pg_sys::Oid);
+
 /// A source whose history is to be sent.
 pub(super) struct Task {
     pub(super) source: i32,
@@ -26,8 +30,21 @@ pub(super) struct Task {
     pub(super) rows_per_second: Option<i32>,
     /// The transaction that has written its rules.
     pub(super) rules: u32,
+    /// What is read: the table, or a partition that has been attached to it.
+    pub(super) relation: pg_sys::Oid,
     /// Why it cannot be yet.
     pub(super) obstacle: Option<String>,
+}
+
+impl Task {
+    pub(super) fn part(&self) -> Part {
+        (self.source, self.relation)
+    }
+
+    /// It is about a partition alone that has been attached to a mirrored table.
+    pub(super) fn is_arrival(&self) -> bool {
+        self.relation != self.table
+    }
 }
 
 /// Locks a table until the transaction ends, if that needs no waiting. No transaction of ours waits for a table: whoever
@@ -57,7 +74,7 @@ pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
 }
 
 /// The unfinished ones, all or one; nothing: somebody has locked a table.
-pub(super) fn tasks(source: Option<i32>) -> Outcome<Option<Vec<Task>>> {
+pub(super) fn tasks(part: Option<Part>) -> Outcome<Option<Vec<Task>>> {
     if !lock_book() {
         return Ok(None);
     }
@@ -65,14 +82,17 @@ pub(super) fn tasks(source: Option<i32>) -> Outcome<Option<Vec<Task>>> {
     as_user(home()?.owner, || {
         Spi::connect_mut(|client| {
             let mut tasks = Vec::new();
+            let (source, relation) = part.unzip();
+            let arguments = [source.into(), relation.into()];
             // Not a read-only query: it is to see what has been committed meanwhile.
-            for row in client.update(include_str!("../../../sql/backfills.sql"), None, &[source.into()])? {
-                if let (Some(source), Some(table), Some(index_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
-                    let (rows_per_second, obstacle) = (row.get(4)?, row.get(6)?);
+            for row in client.update(include_str!("../../../sql/backfills.sql"), None, &arguments)? {
+                let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(6)?);
+                if let (Some(source), Some(table), Some(index_id), Some(relation)) = columns {
+                    let (rows_per_second, obstacle) = (row.get(4)?, row.get(7)?);
                     let obstacle = if importing { Some(IMPORTING.to_owned()) } else { obstacle };
                     let rules =
                         row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
-                    tasks.push(Task { source, table, index_id, rows_per_second, rules, obstacle });
+                    tasks.push(Task { source, table, index_id, rows_per_second, rules, relation, obstacle });
                 }
             }
             Ok(Some(tasks))
@@ -93,13 +113,18 @@ pub(super) struct Book {
     pub(super) queued: i64,
     pub(super) started_at: Option<Micros>,
     pub(super) rate: Rate,
+    /// Partitions that have been attached since the seam was taken, each with its own.
+    pub(super) attached: HashMap<u32, Seam>,
 }
 
 /// Reads it and locks its row; nothing when it is locked by somebody else, or not to be gone on with.
-pub(super) fn lock(source: i32) -> Outcome<Option<Book>> {
+pub(super) fn lock(part: Part) -> Outcome<Option<Book>> {
     Spi::connect_mut(|client| {
-        let rows =
-            client.update(include_str!("../../../sql/lock_backfill.sql"), Some(1), &[source.into()])?;
+        let rows = client.update(
+            include_str!("../../../sql/lock_backfill.sql"),
+            Some(1),
+            &[part.0.into(), part.1.into()],
+        )?;
         if rows.is_empty() {
             return Ok(None);
         }
@@ -107,12 +132,10 @@ pub(super) fn lock(source: i32) -> Outcome<Option<Book>> {
         let micros = |place| -> Outcome<Option<Micros>> {
             Ok(row.get::<TimestampWithTimeZone>(place)?.map(|time| time.into_inner()))
         };
-        let seam: Option<Vec<Option<i64>>> = row.get(4)?;
-        let seam: Option<Vec<i64>> = seam.and_then(|numbers| numbers.into_iter().collect());
         Ok(Some(Book {
             since: row.get(2)?,
             until: row.get(3)?,
-            seam: seam.and_then(|numbers| Seam::from_numbers(&numbers)),
+            seam: seam_of(row.get(4)?),
             pass: row.get::<String>(5)?.and_then(|word| Pass::of(&word)),
             cursor: row.get(6)?.unwrap_or_default(),
             total: row.get(7)?,
@@ -120,18 +143,51 @@ pub(super) fn lock(source: i32) -> Outcome<Option<Book>> {
             queued: row.get(9)?.unwrap_or_default(),
             started_at: micros(10)?,
             rate: Rate { per_second: row.get(11)?.unwrap_or_default(), at: micros(12)?.unwrap_or_default() },
+            attached: HashMap::new(),
         }))
     })
 }
 
+fn seam_of(numbers: Option<Vec<Option<i64>>>) -> Option<Seam> {
+    let numbers: Vec<i64> = numbers?.into_iter().collect::<Option<_>>()?;
+    Seam::from_numbers(&numbers)
+}
+
+impl Book {
+    /// Reads the seams of partitions that have been attached since the book's own was taken.
+    pub(super) fn read_attached(&mut self, source: i32) -> Outcome<()> {
+        let Some(own) = &self.seam else { return Ok(()) };
+        self.attached = Spi::connect_mut(|client| -> Outcome<_> {
+            let mut attached = HashMap::new();
+            for row in client.update(include_str!("../../../sql/attached.sql"), None, &[source.into()])? {
+                let seam = seam_of(row.get(2)?).filter(|seam| seam.succeeds(own));
+                attached.extend(row.get::<pg_sys::Oid>(1)?.map(pg_sys::Oid::to_u32).zip(seam));
+            }
+            Ok(attached)
+        })?;
+        Ok(())
+    }
+
+    /// The seam that rows of a table, or partition, are judged by.
+    pub(super) fn seam_for(&self, relation: u32) -> Option<&Seam> {
+        self.attached.get(&relation).or(self.seam.as_ref())
+    }
+}
+
+/// Writes down that a partition has come, all of its rows have been queued.
+pub(super) fn end_arrival((source, relation): Part) -> Outcome<()> {
+    let query = include_str!("../../../sql/end_arrival.sql");
+    Ok(Spi::run_with_args(query, &[source.into(), relation.into()])?)
+}
+
 /// Writes it down, in the transaction that has queued the rows.
-pub(super) fn advance(source: i32, state: &str, book: &Book, now: Micros) -> Outcome<()> {
+pub(super) fn advance(part: Part, state: &str, book: &Book, now: Micros) -> Outcome<()> {
     let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
     let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
     Ok(Spi::run_with_args(
         include_str!("../../../sql/advance_backfill.sql"),
         &[
-            source.into(),
+            part.0.into(),
             state.into(),
             book.seam.as_ref().map(Seam::to_numbers).into(),
             book.pass.map(Pass::word).into(),
@@ -142,21 +198,22 @@ pub(super) fn advance(source: i32, state: &str, book: &Book, now: Micros) -> Out
             book.rate.per_second.into(),
             time(now).into(),
             book.started_at.and_then(time).into(),
+            part.1.into(),
         ],
     )?)
 }
 
 /// Writes down what keeps a backfill, or that nothing does; `false`: somebody has locked a table, or the row.
-pub(super) fn note(source: i32, state: &str, trouble: Option<&str>) -> Outcome<bool> {
+pub(super) fn note(part: Part, state: &str, trouble: Option<&str>) -> Outcome<bool> {
     if !lock_book() {
         return Ok(false);
     }
     as_user(home()?.owner, || {
-        if lock(source)?.is_none() {
+        if lock(part)?.is_none() {
             return Ok(false);
         }
         let query = include_str!("../../../sql/note_backfill.sql");
-        Spi::run_with_args(query, &[source.into(), state.into(), trouble.into()])?;
+        Spi::run_with_args(query, &[part.0.into(), state.into(), trouble.into(), part.1.into()])?;
         Ok(true)
     })
 }

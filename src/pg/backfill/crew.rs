@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::book::{self, Task, IMPORTING};
+use super::book::{self, Part, Task, IMPORTING};
 use super::rows::row_at_fault;
 use super::step::{now, step, Place, Stepped, Stride};
 use crate::backfill::Pace;
@@ -45,7 +45,7 @@ struct Turn {
 pub(super) struct Crew {
     database: u32,
     /// Read from the table; nothing: to be read.
-    turns: Option<HashMap<i32, Turn>>,
+    turns: Option<HashMap<Part, Turn>>,
 }
 
 impl Crew {
@@ -63,7 +63,7 @@ impl Crew {
         if self.turns.is_none() {
             match transact(|| book::tasks(None)) {
                 Ok(Some(tasks)) => {
-                    self.turns = Some(tasks.into_iter().map(|task| (task.source, Turn::new(task))).collect());
+                    self.turns = Some(tasks.into_iter().map(|task| (task.part(), Turn::new(task))).collect());
                 }
                 Ok(None) => return Some(now() + BUSY),
                 Err(_) if is_of_our_version() => return Some(now() + TROUBLE),
@@ -138,8 +138,8 @@ impl Turn {
             }
         };
         let stride = Stride { rows, blocks: self.blocks, place: &place, state: &state };
-        let source = self.task.source;
-        let stepped = transact(|| step(source, &stride));
+        let part = self.task.part();
+        let stepped = transact(|| step(part, &stride));
         self.due = match stepped {
             Ok(Stepped::Finished | Stepped::Ended) => Micros::MAX,
             Ok(Stepped::Busy) => now() + BUSY,
@@ -211,8 +211,8 @@ impl Turn {
         if self.noted.as_ref() == Some(&noted) {
             return true;
         }
-        let source = self.task.source;
-        let written = transact(|| book::note(source, state, trouble)).unwrap_or_default();
+        let part = self.task.part();
+        let written = transact(|| book::note(part, state, trouble)).unwrap_or_default();
         if written {
             self.noted = Some(noted);
         }
@@ -221,8 +221,8 @@ impl Turn {
 
     /// Looks whether what was in the way still is.
     fn look_again(&mut self) {
-        let source = self.task.source;
-        match transact(|| book::tasks(Some(source))) {
+        let part = self.task.part();
+        match transact(|| book::tasks(Some(part))) {
             Ok(None) => (),
             Ok(Some(mut tasks)) => match tasks.pop() {
                 Some(task) => {

@@ -10,7 +10,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::book::{self, lock_at_once, lock_queue, Book, Task};
+use super::book::{self, lock_at_once, lock_queue, Book, Part, Task};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
 use super::seam::{cluster, next_transaction, take, Own};
 use super::tree::renew;
@@ -65,21 +65,28 @@ pub(super) struct Stride<'a> {
 }
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
-pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
+pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
     let (owner, begun_at) = (home()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(Stepped::Busy) };
-    let Some(mut tasks) = book::tasks(Some(source))? else { return Ok(Stepped::Busy) };
+    let Some(mut tasks) = book::tasks(Some(part))? else { return Ok(Stepped::Busy) };
     let Some(mut task) = tasks.pop() else { return Ok(Stepped::Ended) };
     if let Some(obstacle) = task.obstacle.take() {
         return Ok(Stepped::Stuck(obstacle));
     }
-    if !lock_table(task.table, owner)? {
+    if !lock_task(&task, owner)? {
         return Ok(Stepped::Busy);
     }
-    let Some(mut book) = as_user(owner, || book::lock(source))? else { return Ok(Stepped::Busy) };
+    let source = task.source;
+    let Some(mut book) = as_user(owner, || book::lock(part))? else { return Ok(Stepped::Busy) };
     let (rules, ..) = as_user(owner, || load(source, task.table))?;
-    let walk = as_user(owner, || Walk::of(&rules, book.since.is_some(), book.until.is_some()))?;
+    let walk = as_user(owner, || match task.is_arrival() {
+        true => Ok(Walk::through(&rules, task.relation)),
+        false => Walk::of(&rules, book.since.is_some(), book.until.is_some()),
+    })?;
     begin(&mut book, &task, &rules, &walk)?;
+    as_user(owner, || book.read_attached(source))?;
+    // What has come is newer than all that was told of the table before, such as the deletion of a row with the same key.
+    let sequence = (!task.is_arrival()).then_some(sequence);
     let mut history = History::open(source, task.index_id, sequence)?;
     let before = (book.done, book.queued);
     let progress = as_reader(rules.owner, || match book.pass {
@@ -97,7 +104,10 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
     }
     let state = if finished { "finished" } else { (stride.state)(read) };
     as_user(owner, || {
-        book::advance(source, state, &book, now)?;
+        match finished && task.is_arrival() {
+            true => book::end_arrival(part)?,
+            false => book::advance(part, state, &book, now)?,
+        }
         // Triggers of a mirrored table need not tell of everything any more.
         if finished && rules.is_backfilled {
             renew(task.table)?;
@@ -105,6 +115,16 @@ pub(super) fn step(source: i32, stride: &Stride) -> Outcome<Stepped> {
         Outcome::Ok(())
     })?;
     Ok(if finished { Stepped::Finished } else { Stepped::Read(read) })
+}
+
+/// Locks what a task reads.
+fn lock_task(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
+    match task.is_arrival() {
+        true => {
+            Ok([task.table, task.relation].iter().all(|table| lock_at_once(*table, pg_sys::AccessShareLock)))
+        }
+        false => lock_table(task.table, owner),
+    }
 }
 
 /// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
@@ -147,7 +167,7 @@ fn begin(book: &mut Book, task: &Task, rules: &SourceRules, walk: &Walk) -> Outc
     if book.seam.as_ref().is_some_and(|seam| seam.cluster != cluster() || seam.rules != task.rules) {
         // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
         // captured.
-        book.seam = Some(take(task.table, task.rules, Own::Captured)?);
+        book.seam = Some(take(task.relation, task.rules, Own::Captured)?);
     }
     if book.pass.is_none_or(|pass| !walk.has(pass)) {
         book.pass = Some(walk.first_pass());
@@ -255,7 +275,7 @@ fn queue(
     history: &mut History,
 ) -> Outcome<bool> {
     let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
-    let verdict = book.seam.as_ref().map_or(Verdict::History, |seam| seam.judge(version, next));
+    let verdict = book.seam_for(version.relation).map_or(Verdict::History, |seam| seam.judge(version, next));
     // What has changed of a mirrored row since its backfill was asked for has been told.
     let is_told = verdict == Verdict::Changed && history.is_mirrored(row.relation);
     if verdict == Verdict::Captured || is_told || passes_over(verdict) {

@@ -42,10 +42,14 @@ pub(in crate::pg) enum Written {
 }
 
 impl History {
-    pub(in crate::pg) fn open(source: i32, index_id: i32, sequence: pg_sys::Oid) -> Outcome<History> {
+    /// The ids come from `sequence`; without one the rows are told of as if they had just been written.
+    pub(in crate::pg) fn open(source: i32, index_id: i32, sequence: Option<pg_sys::Oid>) -> Outcome<History> {
         Ok(History {
             source,
-            writer: Writer::open_for_history(index_id, source, sequence)?,
+            writer: match sequence {
+                Some(sequence) => Writer::open_for_history(index_id, source, sequence)?,
+                None => Writer::open(index_id, source)?,
+            },
             pseudonymizer: pseudonymizer(),
             calendar: ServerCalendar::current(),
             unknown: Stamp::unknown(),

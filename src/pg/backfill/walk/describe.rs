@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{Column, Pass, Walk};
+use crate::pg::backfill::name_of;
 use crate::pg::hypertables::only;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
@@ -71,8 +72,6 @@ impl Walk {
         if may_miss && rules.mode == Mode::Append {
             passes.push(Pass::Rest);
         }
-        let keyless: Vec<String> =
-            rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name))).collect();
         Ok(Walk {
             table: rules.relation,
             from: format!("{}{name}", only(rules.relation, is_partitioned)?),
@@ -86,10 +85,31 @@ impl Walk {
                 }
                 false => Vec::new(),
             },
-            keyless: format!("({})", keyless.join(" or ")),
+            keyless: keyless(rules),
             bounds,
         })
     }
+
+    /// How to read a partition alone that has been attached to a mirrored table: by place, since all is told that changes
+    /// meanwhile.
+    pub(in crate::pg::backfill) fn through(rules: &SourceRules, partition: pg_sys::Oid) -> Walk {
+        Walk {
+            table: partition,
+            from: format!("only {}", name_of(partition)),
+            passes: vec![Pass::Place],
+            time: None,
+            time_type: "",
+            keys: Vec::new(),
+            keyless: keyless(rules),
+            bounds: Vec::new(),
+        }
+    }
+}
+
+/// The condition that is true of rows without a key.
+fn keyless(rules: &SourceRules) -> String {
+    let columns = rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name)));
+    format!("({})", columns.collect::<Vec<_>>().join(" or "))
 }
 
 /// A query for the rows of a table that have a key, given as an array of texts; two of them are enough to tell that it is

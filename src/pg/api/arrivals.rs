@@ -1,0 +1,71 @@
+//! Partitions that are attached to watched tables with rows. Those have never been captured as rows of the table, whatever
+//! their transactions' numbers say. They come into a mirrored index in the background; to an index that is appended to
+//! they are history.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::backfill::seam_of;
+use crate::backfill::Seam;
+use crate::pg::backfill::{take, Own};
+use crate::pg::ddl::Effects;
+use crate::pg::partitions::{leaves, sources_above};
+use crate::pg::report::Outcome;
+use crate::pg::xact;
+
+/// Notes the partitions with rows that a statement has attached. It has locked them, so that nobody else writes to them
+/// before it is committed, and then is captured.
+pub(super) fn note_arrivals(effects: &Effects) -> Outcome<()> {
+    for member in &effects.came {
+        for above in sources_above(*member)?.into_iter().filter(|above| above.watched != *member) {
+            for leaf in leaves(*member)?.into_iter().filter(|leaf| has_blocks(*leaf)) {
+                let seam = take(leaf, seam_of(above.source)?.1, Own::Uncaptured)?;
+                let state = if above.is_mirrored() { "waiting" } else { "attached" };
+                note(above.source, leaf, state, &seam)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn note(source: i32, leaf: pg_sys::Oid, state: &str, seam: &Seam) -> Outcome<()> {
+    let arguments = [source.into(), leaf.into(), state.into(), seam.to_numbers().into()];
+    Spi::run_with_args(include_str!("../../../sql/note_arrival.sql"), &arguments)?;
+    // Whoever sends history looks when this is committed.
+    xact::note_stale();
+    Ok(())
+}
+
+/// Whether a table may have rows: one that has just been made as a partition has none.
+fn has_blocks(table: pg_sys::Oid) -> bool {
+    // SAFETY: the statement has the table locked; it is closed at once.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        blocks > 0
+    }
+}
+
+/// Has the partitions of a mirrored table read again that somebody, or an error, has kept from coming.
+pub(super) fn restart(
+    source: i32,
+    table: pg_sys::Oid,
+    start: impl Fn(pg_sys::Oid, &Seam) -> Outcome<()>,
+) -> Outcome<()> {
+    let stopped = Spi::connect(|client| -> Outcome<Vec<pg_sys::Oid>> {
+        let query = include_str!("../../../sql/stopped_arrivals.sql");
+        let mut stopped = Vec::new();
+        for row in client.select(query, None, &[source.into(), table.into()])? {
+            stopped.extend(row.get::<pg_sys::Oid>(1)?);
+        }
+        Ok(stopped)
+    })?;
+    for partition in stopped {
+        start(partition, &take(partition, seam_of(source)?.1, Own::Captured)?)?;
+    }
+    Ok(())
+}
