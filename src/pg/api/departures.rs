@@ -91,7 +91,9 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departur
     unsafe { pg_sys::LockRelationOid(partition, pg_sys::AccessExclusiveLock as i32) };
     let mut departures = Vec::new();
     for leaf in leaves(partition)? {
-        // SAFETY: as above; whoever has a lock below a partition that is detached waits for nobody that it holds up.
+        // The rows below are read and told, so nobody may change them until the statement commits. A writer that holds
+        // such a table and next waits for the root makes a deadlock with this, which the server resolves.
+        // SAFETY: a lock on a table by its oid; one that is gone has no rows.
         unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
         for above in &sources {
             let arguments = [above.source.into(), leaf.into()];
