@@ -29,7 +29,7 @@ impl Collection {
     /// Adds a text; `false`: it is one too many.
     #[must_use]
     pub fn add(&mut self, text: &str) -> bool {
-        let has_room = self.hashes.len() < self.most;
+        let has_room = self.hashes.len() < self.most && self.hashes.try_reserve(1).is_ok();
         if has_room {
             self.hashes.push(self.hasher.hash_one(text));
         }

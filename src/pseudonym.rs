@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::record::Buffer;
 use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -39,7 +40,7 @@ impl Pseudonymizer {
     }
 
     /// Appends the pseudonym of `value` (its output text) to `out`: [`PSEUDONYM_LEN`] bytes.
-    pub fn append(&self, value: &str, out: &mut Vec<u8>) {
+    pub fn append(&self, value: &str, out: &mut Buffer) {
         out.extend_from_slice(&self.render(value));
     }
 
@@ -83,9 +84,10 @@ mod tests {
         let pseudonymizer = Pseudonymizer::new(key).unwrap();
         assert_eq!(pseudonymizer.pseudonym(value), expected);
         assert!(is_pseudonym(expected) && !is_pseudonym(value) && !is_pseudonym(&expected.to_uppercase()));
-        let mut out = b"before".to_vec();
+        let mut out = Buffer::default();
+        out.extend_from_slice(b"before");
         pseudonymizer.append(value, &mut out);
-        assert_eq!(out, format!("before{expected}").into_bytes());
+        assert_eq!(*out, *format!("before{expected}").as_bytes());
     }
 
     /// The expected texts were computed with Python's hmac and base64 modules.

@@ -3,6 +3,7 @@
 pub mod cargo;
 pub mod chaos;
 pub mod history;
+pub mod memory;
 pub mod mirror;
 pub mod server;
 pub mod stage;

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel, ErrorReportable};
 use pgrx::prelude::*;
 
+use crate::record::Overflow;
 use crate::rules::{RuleError, RuleErrorKind};
 
 /// What the functions of the SQL interface fail with.
@@ -28,6 +29,23 @@ pub(super) fn failure(
     hint: impl Into<String>,
 ) -> Box<Failure> {
     Box::new(Failure { code, message: message.into(), detail: None, hint: Some(hint.into()), is_ours: true })
+}
+
+/// The error of a row whose record does not fit.
+pub(super) fn overflow(error: Overflow, table: &str) -> Box<Failure> {
+    match error {
+        Overflow::NoMemory { bytes } => failure(
+            PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+            format!("out of memory for the record of a row of table \"{table}\""),
+            "Watch the table without the column whose values are that large, or give the server more memory.",
+        )
+        .with_detail(format!("Failed on request of size {bytes}.")),
+        Overflow::TooLong { most } => failure(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("the record of a row of table \"{table}\" is longer than {most} bytes"),
+            "Watch the table without the column whose values are that large.",
+        ),
+    }
 }
 
 impl Failure {
@@ -71,7 +89,12 @@ impl Failure {
     /// Whether it may not happen again: the server was short of something, or was asked to stop, or others were in the way.
     pub(super) fn may_pass(&self) -> bool {
         let is_locked = self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
-        !self.is_ours && (is_passing(self.code) || is_locked)
+        self.wants_memory() || (!self.is_ours && (is_passing(self.code) || is_locked))
+    }
+
+    /// Whether there was no memory for something.
+    pub(super) fn wants_memory(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
     }
 
     /// Whether it is told in our words, which quote nobody's values.

@@ -52,8 +52,12 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T,
     }
 }
 
-/// Whether an error is about the state the server or the transaction is in, not about a row.
+/// Whether an error is about the state the server or the transaction is in, not about a row. There is no memory for a
+/// large row mostly, and what it took is given back.
 fn is_about_the_server(code: PgSqlErrorCode) -> bool {
+    if code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY {
+        return false;
+    }
     let damaged = [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED];
     super::report::is_passing(code) || damaged.contains(&code)
 }

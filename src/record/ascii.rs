@@ -4,13 +4,21 @@
 
 use std::borrow::Cow;
 
+use crate::record::Overflow;
+
+/// As in `\u00e9`.
+const ESCAPE_LEN: usize = 6;
+
 /// The record with every character beyond ASCII as a `\u` escape, which means the same and is text in every
 /// encoding a database can have. Such characters stand in a record only inside of strings.
-pub fn escape_non_ascii(record: &str) -> Cow<'_, str> {
+pub fn escape_non_ascii(record: &str) -> Result<Cow<'_, str>, Overflow> {
     if record.is_ascii() {
-        return Cow::Borrowed(record);
+        return Ok(Cow::Borrowed(record));
     }
-    let mut escaped = String::with_capacity(record.len() + record.len() / 2);
+    let len_of = |character: char| if character.is_ascii() { 1 } else { ESCAPE_LEN * character.len_utf16() };
+    let bytes = record.chars().map(len_of).sum();
+    let mut escaped = String::new();
+    escaped.try_reserve_exact(bytes).map_err(|_| Overflow::NoMemory { bytes })?;
     for character in record.chars() {
         if character.is_ascii() {
             escaped.push(character);
@@ -20,7 +28,7 @@ pub fn escape_non_ascii(record: &str) -> Cow<'_, str> {
             }
         }
     }
-    Cow::Owned(escaped)
+    Ok(Cow::Owned(escaped))
 }
 
 #[cfg(test)]
@@ -32,7 +40,7 @@ mod tests {
         #[test]
         fn an_escaped_record_means_the_same(text in "\\PC*", name in "\\PC*") {
             let record = serde_json::json!({ name: text });
-            let escaped = escape_non_ascii(&record.to_string()).into_owned();
+            let escaped = escape_non_ascii(&record.to_string()).unwrap().into_owned();
             prop_assert!(escaped.is_ascii());
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), record);
         }
@@ -40,6 +48,6 @@ mod tests {
 
     #[test]
     fn characters_beyond_the_first_plane_take_two_escapes() {
-        assert_eq!(escape_non_ascii("{\"a\":\"é😀\"}"), "{\"a\":\"\\u00e9\\ud83d\\ude00\"}");
+        assert_eq!(escape_non_ascii("{\"a\":\"é😀\"}").unwrap(), "{\"a\":\"\\u00e9\\ud83d\\ude00\"}");
     }
 }

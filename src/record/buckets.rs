@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::record::plan::field_key;
+use crate::record::Buffer;
 use std::cell::Cell;
 
 /// What is put behind the time column's attribute to name its buckets, in the order of a record.
@@ -59,7 +60,7 @@ struct Rendered {
     /// Minutes since the Unix epoch.
     minute: i64,
     /// `,"attribute_day":"…",…`
-    fragment: Vec<u8>,
+    fragment: Buffer,
 }
 
 impl Buckets {
@@ -69,7 +70,7 @@ impl Buckets {
     }
 
     /// Appends the buckets of the moment `unix_seconds` (seconds since the Unix epoch).
-    pub(super) fn append(&self, unix_seconds: i64, calendar: &mut impl Calendar, out: &mut Vec<u8>) {
+    pub(super) fn append(&self, unix_seconds: i64, calendar: &mut impl Calendar, out: &mut Buffer) {
         if unix_seconds < WHOLE_MINUTE_OFFSETS_SINCE {
             return self.render(calendar.hour_of(unix_seconds), out);
         }
@@ -89,7 +90,7 @@ impl Buckets {
         self.last.set(Some(rendered));
     }
 
-    fn render(&self, hour: CivilHour, out: &mut Vec<u8>) {
+    fn render(&self, hour: CivilHour, out: &mut Buffer) {
         let [day_key, hour_key, weekday_key, hour_of_day_key] = &self.keys;
         append_bucket(day_key, out, |out| append_day(hour, out));
         append_bucket(hour_key, out, |out| {
@@ -104,14 +105,14 @@ impl Buckets {
 }
 
 /// The buckets' texts hold nothing that JSON escapes.
-fn append_bucket(key: &[u8], out: &mut Vec<u8>, append_text: impl FnOnce(&mut Vec<u8>)) {
+fn append_bucket(key: &[u8], out: &mut Buffer, append_text: impl FnOnce(&mut Buffer)) {
     out.extend_from_slice(key);
     out.push(b'"');
     append_text(out);
     out.push(b'"');
 }
 
-fn append_day(hour: CivilHour, out: &mut Vec<u8>) {
+fn append_day(hour: CivilHour, out: &mut Buffer) {
     append_year(hour.year, out);
     out.push(b'-');
     append_digits(hour.month.into(), out);
@@ -121,7 +122,7 @@ fn append_day(hour: CivilHour, out: &mut Vec<u8>) {
 
 /// Four digits; outside of 0 to 9999 the expanded form of ISO 8601, with a sign and as many digits as it
 /// takes, four at least: `+12026`, `-0043` (44 BC).
-fn append_year(year: i32, out: &mut Vec<u8>) {
+fn append_year(year: i32, out: &mut Buffer) {
     if !(0..=9999).contains(&year) {
         out.push(if year < 0 { b'-' } else { b'+' });
     }
@@ -130,7 +131,7 @@ fn append_year(year: i32, out: &mut Vec<u8>) {
 }
 
 /// Two digits, or more when it takes more.
-fn append_digits(number: u32, out: &mut Vec<u8>) {
+fn append_digits(number: u32, out: &mut Buffer) {
     match number {
         0..=99 => out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]),
         _ => {

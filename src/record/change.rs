@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::pseudonym::{is_pseudonym, Pseudonymizer};
 use crate::record::object_id::append_object_id;
 use crate::record::write::{append_fields, append_plain_or_pseudonym};
-use crate::record::{Calendar, Moment, Plan, RecordError, Value};
+use crate::record::{Buffer, Calendar, Moment, Plan, RecordError, Value};
 
 /// The attributes that a change record has besides those of the row.
 pub const CHANGE_ATTRIBUTES: [&str; 6] =
@@ -46,7 +46,7 @@ impl Operation {
 /// Who made the changes of a statement, when, and in which transaction; already serialised.
 pub struct Stamp {
     /// `,"changed_by":…,"changed_at":…,"transaction_id":…}`
-    tail: Vec<u8>,
+    tail: Buffer,
 }
 
 impl Stamp {
@@ -58,7 +58,8 @@ impl Stamp {
         transaction_id: i64,
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Result<Stamp, RecordError> {
-        let mut tail = br#","changed_by":"#.to_vec();
+        let mut tail = Buffer::default();
+        tail.extend_from_slice(br#","changed_by":"#);
         let actor = Value::Text(changed_by.into());
         append_plain_or_pseudonym(&actor, plan.pseudonymizes(), 0, pseudonymizer, &mut tail)?;
         tail.extend_from_slice(br#","changed_at":"#);
@@ -66,6 +67,7 @@ impl Stamp {
         tail.extend_from_slice(br#","transaction_id":"#);
         Value::Int(transaction_id).append(&mut tail)?;
         tail.push(b'}');
+        tail.check()?;
         Ok(Stamp { tail })
     }
 
@@ -77,7 +79,7 @@ impl Stamp {
         transaction_id: Option<i64>,
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Result<Stamp, RecordError> {
-        let mut tail = Vec::new();
+        let mut tail = Buffer::default();
         if let Some(changed_by) = changed_by {
             tail.extend_from_slice(br#","changed_by":"#);
             let is_original = plan.pseudonymizes() && !is_pseudonym(changed_by);
@@ -93,12 +95,15 @@ impl Stamp {
             Value::Int(transaction_id).append(&mut tail)?;
         }
         tail.push(b'}');
+        tail.check()?;
         Ok(Stamp { tail })
     }
 
     /// Of a change that nobody has witnessed: who, when and in which transaction are left out.
     pub fn unknown() -> Stamp {
-        Stamp { tail: b"}".to_vec() }
+        let mut tail = Buffer::default();
+        tail.push(b'}');
+        Stamp { tail }
     }
 }
 
@@ -122,7 +127,7 @@ pub fn write_change<'a>(
     values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let start = out.len();
     let append = || {
@@ -133,7 +138,7 @@ pub fn write_change<'a>(
             append_previous(plan, change.previous, pseudonymizer, out)?;
         }
         out.extend_from_slice(&change.stamp.tail);
-        Ok(())
+        Ok(out.check()?)
     };
     let result = append();
     if result.is_err() {
@@ -143,21 +148,22 @@ pub fn write_change<'a>(
 }
 
 /// Appends the record of a TRUNCATE, which has no row: the prefix and the number make its objectID.
-pub fn write_truncate(plan: &Plan, number: i64, stamp: &Stamp, out: &mut Vec<u8>) {
+pub fn write_truncate(plan: &Plan, number: i64, stamp: &Stamp, out: &mut Buffer) -> Result<(), RecordError> {
     out.extend_from_slice(&plan.opening);
     append_number(number, out);
     out.push(b'"');
     append_operation(Operation::Truncate, out);
     out.extend_from_slice(&stamp.tail);
+    Ok(out.check()?)
 }
 
 /// Appends `@` and the change's number, within an objectID.
-pub(super) fn append_number(number: i64, out: &mut Vec<u8>) {
+pub(super) fn append_number(number: i64, out: &mut Buffer) {
     out.push(b'@');
     out.extend_from_slice(number.to_string().as_bytes());
 }
 
-fn append_operation(operation: Operation, out: &mut Vec<u8>) {
+fn append_operation(operation: Operation, out: &mut Buffer) {
     out.extend_from_slice(br#","op":""#);
     out.extend_from_slice(operation.word().as_bytes());
     out.push(b'"');
@@ -167,7 +173,7 @@ fn append_previous(
     plan: &Plan,
     previous: &[(usize, Value<'_>)],
     pseudonymizer: Option<&Pseudonymizer>,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let tracked = |place: &usize| plan.tracked(*place).ok_or(RecordError::NotTracked { place: *place });
     out.extend_from_slice(br#","changed":["#);

@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+use crate::record::Buffer;
+
 /// Appends the JSON text `json` without the whitespace between its tokens; everything else stays as it is.
 ///
 /// The output text of `jsonb` has a space behind each colon and comma. Leaving them out here costs one look
 /// at each byte, and saves carrying them through the queue, the WAL and the network.
-pub(super) fn append_compact(json: &str, out: &mut Vec<u8>) {
+pub(super) fn append_compact(json: &str, out: &mut Buffer) {
     for piece in pieces(json) {
         match piece {
             Piece::Structure(bytes) => {
@@ -129,9 +131,9 @@ mod tests {
     use serde_json::Value;
 
     fn check(json: &str, compact: &str, len: usize) {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         append_compact(json, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), compact);
+        assert_eq!(String::from_utf8(out.to_vec()).unwrap(), compact);
         assert_eq!(compact_len(json), len, "{json}");
         assert_eq!(compact_len(compact), len, "{compact}");
     }
@@ -208,9 +210,9 @@ mod tests {
             for form in [&compact, &pretty, &ascii(&compact), &ascii(&pretty)] {
                 prop_assert_eq!(compact_len(form), compact.len());
             }
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             append_compact(&pretty, &mut out);
-            prop_assert_eq!(String::from_utf8(out).unwrap(), compact);
+            prop_assert_eq!(String::from_utf8(out.to_vec()).unwrap(), compact);
         }
 
         #[test]

@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 /// 128 bits of SHA-256 over a record's content.
@@ -23,11 +26,12 @@ impl Fingerprint {
 
     /// The fingerprint of a JSON text.
     pub fn of(json: &str) -> Fingerprint {
-        let Ok(value) = serde_json::from_str::<Value>(json) else {
-            return Fingerprint::UNREADABLE;
-        };
         let mut hash = Sha256::new();
-        feed(&value, &mut hash);
+        let mut reader = serde_json::Deserializer::from_str(json);
+        let read = Feed(&mut hash).deserialize(&mut reader).and_then(|()| reader.end());
+        if read.is_err() {
+            return Fingerprint::UNREADABLE;
+        }
         let digest = hash.finalize();
         let half = |at: usize| {
             let bytes = digest.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
@@ -37,40 +41,92 @@ impl Fingerprint {
     }
 }
 
-/// Each value begins with its kind, and what has no fixed length tells it, so that different values never feed the same.
-fn feed(value: &Value, hash: &mut Sha256) {
-    match value {
-        Value::Null => hash.update(b"n"),
-        Value::Bool(false) => hash.update(b"f"),
-        Value::Bool(true) => hash.update(b"t"),
-        Value::Number(number) => {
-            hash.update(b"#");
-            // Adding zero makes of -0 the 0 it equals.
-            hash.update((number.as_f64().unwrap_or(f64::NAN) + 0.0).to_be_bytes());
-        }
-        Value::String(text) => feed_text(text, hash),
-        Value::Array(items) => {
-            hash.update(b"[");
-            items.iter().for_each(|item| feed(item, hash));
-            hash.update(b"]");
-        }
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_unstable_by_key(|(name, _)| *name);
-            hash.update(b"{");
-            for (name, value) in members {
-                feed_text(name, hash);
-                feed(value, hash);
-            }
-            hash.update(b"}");
-        }
+/// Feeds a hash with a value as it is read, so that a record is never held in parts. Each value begins with its kind, and
+/// what has no fixed length tells where it ends, so that different values never feed the same.
+struct Feed<'h>(&'h mut Sha256);
+
+impl Feed<'_> {
+    fn number(self, number: f64) {
+        self.0.update(b"#");
+        // Adding zero makes of -0 the 0 it equals.
+        self.0.update((number + 0.0).to_be_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.update(b"\"");
+        self.0.update((text.len() as u64).to_be_bytes());
+        self.0.update(text);
     }
 }
 
-fn feed_text(text: &str, hash: &mut Sha256) {
-    hash.update(b"\"");
-    hash.update((text.len() as u64).to_be_bytes());
-    hash.update(text);
+impl<'de> DeserializeSeed<'de> for Feed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Feed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.update(b"n");
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.update(if value { b"t" } else { b"f" });
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.number(number as f64);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.number(number as f64);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.number(number);
+        Ok(())
+    }
+
+    fn visit_str<E>(mut self, text: &str) -> Result<(), E> {
+        self.text(text);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.update(b"[");
+        while items.next_element_seed(Feed(self.0))?.is_some() {}
+        self.0.update(b"]");
+        Ok(())
+    }
+
+    /// Members are taken in the order of their names, and each value by its own hash. Of two with one name the last counts.
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut members: BTreeMap<String, [u8; 32]> = BTreeMap::new();
+        while let Some(name) = map.next_key()? {
+            let mut hash = Sha256::new();
+            map.next_value_seed(Feed(&mut hash))?;
+            members.insert(name, hash.finalize().into());
+        }
+        self.0.update(b"{");
+        for (name, value) in members {
+            self.text(&name);
+            self.0.update(value);
+        }
+        self.0.update(b"}");
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +148,8 @@ mod tests {
             (r#"{"a":0.30000000000000004440892098500626}"#, r#"{"a":0.30000000000000004}"#),
             (r#"{"a":"\u00e9\/"}"#, r#"{"a":"é/"}"#),
             (r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2,"x":1}}"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+            (r#"{"a":18446744073709551615}"#, r#"{"a":1.8446744073709552e19}"#),
         ] {
             assert!(same(one, other), "{one} {other}");
         }

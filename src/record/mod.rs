@@ -7,8 +7,10 @@
 
 mod ascii;
 mod buckets;
+mod buffer;
 mod change;
 mod compact;
+mod elements;
 mod fingerprint;
 mod moment;
 mod number;
@@ -20,8 +22,10 @@ mod write;
 
 pub use ascii::escape_non_ascii;
 pub use buckets::{Calendar, CivilHour, BUCKET_SUFFIXES};
+pub use buffer::{Buffer, Overflow};
 pub use change::{write_change, write_truncate, Change, Operation, Stamp, CHANGE_ATTRIBUTES};
 pub use compact::compact_len;
+pub use elements::Elements;
 pub use fingerprint::Fingerprint;
 pub use moment::Moment;
 pub use object::{identity, leading_object_id, write_object};

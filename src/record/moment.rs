@@ -4,6 +4,8 @@
 
 use std::io::Write;
 
+use crate::record::Buffer;
+
 /// Milliseconds from the Unix epoch to 2000-01-01, from which PostgreSQL counts.
 const EPOCH_2000_MILLIS: i64 = 946_684_800_000;
 const EPOCH_2000_DAYS: i64 = 10_957;
@@ -59,13 +61,13 @@ impl Moment {
 
     /// The seconds as records have them; `None` for the infinities.
     pub fn seconds(self) -> Option<String> {
-        let mut text = Vec::new();
+        let mut text = Buffer::default();
         self.millis().and_then(|_| self.append(&mut text).ok())?;
-        String::from_utf8(text).ok()
+        String::from_utf8(text.to_vec()).ok()
     }
 
     /// Appends the seconds as a JSON number, without trailing zeros; `null` for the infinities.
-    pub(super) fn append(self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    pub(super) fn append(self, out: &mut Buffer) -> serde_json::Result<()> {
         let Some(millis) = self.millis() else {
             out.extend_from_slice(b"null");
             return Ok(());
@@ -92,9 +94,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn written(moment: Moment) -> String {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         moment.append(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
-use crate::record::{Plan, RecordError};
+use crate::record::{Buffer, Plan, RecordError};
 
 /// What a record begins with.
 const HEAD: &str = r#"{"objectID":""#;
@@ -21,19 +21,19 @@ pub fn write_object<'a>(
     plan: &Plan,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     pseudonymizer: Option<&Pseudonymizer>,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let start = out.len();
-    match append_object_id(plan, key_parts, None, pseudonymizer, out) {
-        Ok(()) => {
-            out.push(b'}');
-            Ok(())
-        }
-        Err(error) => {
-            out.truncate(start);
-            Err(error)
-        }
+    let append = || {
+        append_object_id(plan, key_parts, None, pseudonymizer, out)?;
+        out.push(b'}');
+        Ok(out.check()?)
+    };
+    let result = append();
+    if result.is_err() {
+        out.truncate(start);
     }
+    result
 }
 
 /// What identifies the object of a record that one of our functions has written: its objectID as the record has it, or
@@ -75,9 +75,9 @@ mod tests {
     fn deletion(key: &str) -> String {
         let field = Field { attribute: "note".to_owned(), pseudonymize: false, bucketed: false };
         let plan = Plan::new("p:", vec![field], vec![false]);
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         write_object(&plan, [Some(key.into())].into_iter(), None, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]

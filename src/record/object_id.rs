@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::pseudonym::Pseudonymizer;
 use crate::record::change::append_number;
-use crate::record::{Plan, RecordError};
+use crate::record::{Buffer, Plan, RecordError};
 
 /// Appends `{"objectID":"…"`, which leaves the object open.
 pub(super) fn append_object_id<'a>(
@@ -17,7 +17,7 @@ pub(super) fn append_object_id<'a>(
     parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     number: Option<i64>,
     pseudonymizer: Option<&Pseudonymizer>,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let expected = plan.key_pseudonymize.len();
     if parts.len() != expected {
@@ -47,7 +47,7 @@ pub(super) fn append_object_id<'a>(
 }
 
 /// Keys are numbers and UUIDs nearly always: those are copied without a look at escaping.
-fn append_part(part: &str, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn append_part(part: &str, out: &mut Buffer) -> Result<(), RecordError> {
     if part.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b':' | b'\\')) {
         out.extend_from_slice(part.as_bytes());
         return Ok(());
@@ -66,7 +66,7 @@ fn append_part(part: &str, out: &mut Vec<u8>) -> Result<(), RecordError> {
 }
 
 /// Appends `text` as it stands between the quotes of a JSON string.
-fn append_string_contents(text: &str, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn append_string_contents(text: &str, out: &mut Buffer) -> Result<(), RecordError> {
     let opening_quote = out.len();
     serde_json::to_writer(&mut *out, text)?;
     out.pop();
@@ -99,9 +99,11 @@ mod tests {
     #[test]
     fn an_empty_object_id_is_refused_and_one_with_anything_in_it_is_not() {
         let write = |prefix: &str, key: &[&str], number: Option<i64>| {
-            let (plan, mut out) = (Plan::new(prefix, Vec::new(), vec![false; key.len()]), b"before".to_vec());
+            let (plan, mut out) = (Plan::new(prefix, Vec::new(), vec![false; key.len()]), Buffer::default());
+            out.extend_from_slice(b"before");
             let parts = key.iter().map(|part| Some(Cow::Borrowed(*part)));
-            append_object_id(&plan, parts, number, None, &mut out).map(|()| String::from_utf8(out).unwrap())
+            append_object_id(&plan, parts, number, None, &mut out)
+                .map(|()| String::from_utf8(out.to_vec()).unwrap())
         };
         assert!(matches!(write("", &[""], None), Err(RecordError::EmptyKey)));
         for (prefix, key, number, id) in [
@@ -127,7 +129,7 @@ mod tests {
         #[test]
         fn an_object_id_leads_back_to_its_key(key in prop::collection::vec("[a:\\\\\"é\n]{0,6}", 1..4)) {
             let plan = Plan::new("p:", Vec::new(), vec![false; key.len()]);
-            let mut record = Vec::new();
+            let mut record = Buffer::default();
             let parts: Vec<Option<&str>> = key.iter().map(|part| Some(part.as_str())).collect();
             write_object(&plan, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
             let record: serde_json::Value = serde_json::from_slice(&record).unwrap();

@@ -84,10 +84,10 @@ fn parts<'a>(key: &'a [Option<&'a str>]) -> impl ExactSizeIterator<Item = Option
 }
 
 fn written(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], clock: &mut Offset) -> String {
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     let values = values.iter().cloned();
     write_record(plan, parts(key), values, Some(&pseudonymizer()), clock, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out.to_vec()).unwrap()
 }
 
 /// The record of one attribute `a`, without its objectID.
@@ -165,9 +165,9 @@ fn values_have_their_json_form() {
 #[test]
 fn absent_values_are_null_in_arrays_and_left_out_of_objects() {
     let absent = || vec![Value::Null, Value::Time(Moment::Infinity), Value::Int(1)];
-    check_value(Value::Array(absent()), r#","a":[null,null,1]"#);
+    check_value(Elements::of(absent()), r#","a":[null,null,1]"#);
     check_value(
-        Value::Array(vec![Value::Array(vec![]), Value::Array(absent())]),
+        Elements::of(vec![Elements::of(vec![]), Elements::of(absent())]),
         r#","a":[[],[null,null,1]]"#,
     );
     let members = ["x", "y", "z \""].into_iter().map(Cow::from).zip(absent());
@@ -176,12 +176,13 @@ fn absent_values_are_null_in_arrays_and_left_out_of_objects() {
 
 /// Tries to write one record behind `before`, and sees that nothing is left of it.
 fn refused(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], key_set: bool) -> RecordError {
-    let mut out = b"before".to_vec();
+    let mut out = Buffer::default();
+    out.extend_from_slice(b"before");
     let pseudonymizer = key_set.then(pseudonymizer);
     let values = values.iter().cloned();
     let error = write_record(plan, parts(key), values, pseudonymizer.as_ref(), &mut Offset::new(0), &mut out)
         .expect_err("a record was written");
-    assert_eq!(out, b"before");
+    assert_eq!(&*out, b"before");
     error
 }
 

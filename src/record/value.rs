@@ -4,13 +4,13 @@
 
 use crate::record::compact::append_compact;
 use crate::record::number::{exact_number, MAX_SAFE_INTEGER};
-use crate::record::Moment;
+use crate::record::{Buffer, Elements, Moment};
 use data_encoding::BASE64;
 use serde::Serialize;
 use std::borrow::Cow;
 
 /// A value on its way into a record. Texts are borrowed from the row wherever that is possible.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Value<'a> {
     /// SQL's null. Attributes and members without a value are left out; in an array it is `null`.
     Null,
@@ -33,7 +33,7 @@ pub enum Value<'a> {
     /// Bytes: a string of base64, with padding.
     Bytes(Cow<'a, [u8]>),
     /// An array; one of several dimensions is an array of arrays.
-    Array(Vec<Value<'a>>),
+    Array(Elements<'a>),
     /// A composite: its fields' names and values.
     Object(Vec<(Cow<'a, str>, Value<'a>)>),
 }
@@ -45,7 +45,7 @@ impl Value<'_> {
     }
 
     /// Appends the value as JSON; `null` when it is absent.
-    pub(super) fn append(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    pub(super) fn append(&self, out: &mut Buffer) -> serde_json::Result<()> {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
             Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -57,18 +57,24 @@ impl Value<'_> {
                 Some(number) => out.extend_from_slice(number.as_bytes()),
                 None => serde_json::to_writer(out, text)?,
             },
-            Value::Text(text) => serde_json::to_writer(out, text)?,
-            Value::Json(text) => append_compact(text, out),
+            Value::Text(text) => {
+                out.expect(text.len());
+                serde_json::to_writer(out, text)?;
+            }
+            Value::Json(text) => {
+                out.expect(text.len());
+                append_compact(text, out);
+            }
             Value::Time(moment) => moment.append(out)?,
             Value::Bytes(bytes) => append_base64(bytes, out),
-            Value::Array(elements) => append_array(elements, out)?,
+            Value::Array(elements) => elements.append(out)?,
             Value::Object(members) => append_object(members, out)?,
         }
         Ok(())
     }
 }
 
-fn append_integer(number: i64, out: &mut Vec<u8>) -> serde_json::Result<()> {
+fn append_integer(number: i64, out: &mut Buffer) -> serde_json::Result<()> {
     if (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&number) {
         return serde_json::to_writer(out, &number);
     }
@@ -79,7 +85,7 @@ fn append_integer(number: i64, out: &mut Vec<u8>) -> serde_json::Result<()> {
 }
 
 /// `digits` is the number in its own width, which decides how many digits are written.
-fn append_float(number: f64, digits: &impl Serialize, out: &mut Vec<u8>) -> serde_json::Result<()> {
+fn append_float(number: f64, digits: &impl Serialize, out: &mut Buffer) -> serde_json::Result<()> {
     if number.is_finite() {
         return serde_json::to_writer(out, digits);
     }
@@ -92,27 +98,16 @@ fn append_float(number: f64, digits: &impl Serialize, out: &mut Vec<u8>) -> serd
     Ok(())
 }
 
-fn append_base64(bytes: &[u8], out: &mut Vec<u8>) {
+fn append_base64(bytes: &[u8], out: &mut Buffer) {
     out.push(b'"');
-    let start = out.len();
-    out.resize(start + BASE64.encode_len(bytes.len()), 0);
-    BASE64.encode_mut(bytes, &mut out[start..]);
-    out.push(b'"');
-}
-
-fn append_array(elements: &[Value<'_>], out: &mut Vec<u8>) -> serde_json::Result<()> {
-    out.push(b'[');
-    for (index, element) in elements.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        element.append(out)?;
+    let room = out.extend_with_zeroes(BASE64.encode_len(bytes.len()));
+    if !room.is_empty() {
+        BASE64.encode_mut(bytes, room);
     }
-    out.push(b']');
-    Ok(())
+    out.push(b'"');
 }
 
-fn append_object(members: &[(Cow<'_, str>, Value<'_>)], out: &mut Vec<u8>) -> serde_json::Result<()> {
+fn append_object(members: &[(Cow<'_, str>, Value<'_>)], out: &mut Buffer) -> serde_json::Result<()> {
     out.push(b'{');
     let present = members.iter().filter(|(_, value)| !value.is_absent());
     for (index, (name, value)) in present.enumerate() {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
 use crate::record::plan::PlannedField;
-use crate::record::{Calendar, Plan, Value};
+use crate::record::{Buffer, Calendar, Overflow, Plan, Value};
 use thiserror::Error;
 
 /// Why a row has no record. None of the messages shows a value.
@@ -36,6 +36,8 @@ pub enum RecordError {
     NotTracked { place: usize },
     #[error("could not write JSON")]
     Json(#[from] serde_json::Error),
+    #[error("the record does not fit: {0}")]
+    Overflow(#[from] Overflow),
 }
 
 /// Appends the record of one row to `out`.
@@ -49,7 +51,7 @@ pub fn write_record<'a>(
     values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let start = out.len();
     let result = append_record(plan, key_parts, values, pseudonymizer, clock, out);
@@ -65,12 +67,12 @@ fn append_record<'a>(
     values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     append_object_id(plan, key_parts, None, pseudonymizer, out)?;
     append_fields(plan, values, pseudonymizer, clock, out)?;
     out.push(b'}');
-    Ok(())
+    Ok(out.check()?)
 }
 
 /// Appends the attributes of a row, each with a comma before it.
@@ -79,7 +81,7 @@ pub(super) fn append_fields<'a>(
     values: impl ExactSizeIterator<Item = Value<'a>>,
     pseudonymizer: Option<&Pseudonymizer>,
     clock: &mut impl Calendar,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let expected = plan.fields.len();
     if values.len() != expected {
@@ -106,7 +108,7 @@ pub(super) fn append_plain_or_pseudonym(
     pseudonymize: bool,
     field: usize,
     pseudonymizer: Option<&Pseudonymizer>,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     if pseudonymize && !value.is_absent() {
         return append_pseudonym(field, value, pseudonymizer, out);
@@ -119,7 +121,7 @@ fn append_pseudonym(
     field: usize,
     value: &Value<'_>,
     pseudonymizer: Option<&Pseudonymizer>,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) -> Result<(), RecordError> {
     let Value::Text(text) = value else {
         return Err(RecordError::PseudonymNeedsText { field });
@@ -130,7 +132,7 @@ fn append_pseudonym(
     Ok(())
 }
 
-fn append_buckets(field: &PlannedField, value: &Value<'_>, clock: &mut impl Calendar, out: &mut Vec<u8>) {
+fn append_buckets(field: &PlannedField, value: &Value<'_>, clock: &mut impl Calendar, out: &mut Buffer) {
     if let (Some(buckets), Value::Time(moment)) = (&field.buckets, value) {
         if let Some(seconds) = moment.unix_seconds() {
             buckets.append(seconds, clock, out);

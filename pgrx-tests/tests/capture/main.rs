@@ -18,6 +18,7 @@ mod hypertables;
 mod input;
 mod isolation;
 mod keys;
+mod memory;
 mod names;
 mod pairs;
 mod partitions;
@@ -38,6 +39,7 @@ mod trees;
 mod types;
 mod unloaded;
 mod values;
+mod want_of_memory;
 mod watching;
 
 #[path = "../support/mod.rs"]

@@ -1,6 +1,5 @@
 //! `redrive` and `discard`: what a person does with dead letters.
 
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -12,8 +11,8 @@ use crate::pg::report::{reported, Outcome};
 use crate::pg::xact;
 use crate::regions::Regions;
 
-/// Dead letters put back at a time: few enough that large records do not pile up in memory.
-const CHUNK: i64 = 128;
+/// Dead letters put back at a time.
+const CHUNK: i64 = 1000;
 
 #[pg_extern(sql = false)]
 fn redrive(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
@@ -27,15 +26,14 @@ fn discard(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<
     reported(delete(index_name, ids))
 }
 
-/// A dead letter on its way back.
+/// A dead letter on its way back. Its record is not read: it may be large, and the server moves it by itself.
 struct Letter {
     index_id: i32,
-    source: i32,
-    enqueued_at: Option<TimestampWithTimeZone>,
-    action: String,
-    record: String,
-    /// Of a version of an object: which, and its id, which tells it from newer ones.
-    version: Option<(String, i64)>,
+    id: i64,
+    /// It is a version of an object, which its id tells from newer ones.
+    is_version: bool,
+    /// Of settings, what they are.
+    settings: Option<String>,
 }
 
 /// Puts dead letters back into the queue, the oldest first: they get new ids, so that the newest of them are delivered
@@ -45,73 +43,57 @@ fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcom
     check(index_name.as_deref())?;
     let mut total = 0;
     loop {
-        let letters = take(index_name.as_deref(), ids.as_deref())?;
+        let letters = lock(index_name.as_deref(), ids.as_deref())?;
         if letters.is_empty() {
             return Ok(total);
         }
         total += letters.len() as i64;
-        let (settings, mut rest): (Vec<_>, Vec<_>) =
-            letters.into_iter().partition(|letter| letter.action == "s");
-        for Letter { index_id, record, .. } in settings {
-            want(include_str!("../../../sql/want_settings_again.sql"), index_id, &record)?;
+        let (settings, rest): (Vec<_>, Vec<_>) =
+            letters.into_iter().partition(|letter| letter.settings.is_some());
+        for Letter { index_id, id, settings, .. } in settings {
+            want(
+                include_str!("../../../sql/want_settings_again.sql"),
+                index_id,
+                &settings.unwrap_or_default(),
+            )?;
+            let arguments = [index_id.into(), id.into()];
+            Spi::run_with_args(include_str!("../../../sql/drop_dead_letter.sql"), &arguments)?;
             xact::note_dead(index_id, -1);
         }
-        while let Some(index_id) = rest.first().map(|letter| letter.index_id) {
-            let others = rest.iter().position(|letter| letter.index_id != index_id).unwrap_or(rest.len());
-            let later = rest.split_off(others);
-            enqueue(index_id, rest)?;
-            rest = later;
+        for letters in rest.chunk_by(|one, other| one.index_id == other.index_id) {
+            requeue(letters)?;
         }
         pgrx::check_for_interrupts!();
     }
 }
 
-fn take(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Letter>> {
+fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Letter>> {
     Spi::connect_mut(|client| {
         let arguments = [index_name.into(), ids.map(<[_]>::to_vec).into(), CHUNK.into()];
         let rows = client.update(include_str!("../../../sql/redrive.sql"), None, &arguments)?;
         let mut letters = Vec::new();
         for row in rows {
-            if let (Some(index_id), Some(source), Some(action), Some(record)) =
-                (row.get(1)?, row.get(2)?, row.get(4)?, row.get(5)?)
-            {
-                let version = row.get::<String>(6)?.zip(row.get(7)?);
-                letters.push(Letter { index_id, source, enqueued_at: row.get(3)?, action, record, version });
+            if let (Some(index_id), Some(id), Some(is_version)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
+                letters.push(Letter { index_id, id, is_version, settings: row.get(4)? });
             }
         }
         Ok(letters)
     })
 }
 
-fn enqueue(index_id: i32, letters: Vec<Letter>) -> Outcome<()> {
-    let home = home()?;
-    let count = letters.len() as i64;
-    let id_of = |letter: &Letter| letter.version.as_ref().map(|(_, id)| *id);
-    let ids: Vec<i64> =
-        letters.iter().map(|letter| id_of(letter).unwrap_or_else(|| next_id(&home))).collect();
-    let objects: Vec<Option<String>> =
-        letters.iter().map(|letter| letter.version.as_ref().map(|(object, _)| object.clone())).collect();
+/// Moves letters of one index into its queue.
+fn requeue(letters: &[Letter]) -> Outcome<()> {
+    let Some(index_id) = letters.first().map(|letter| letter.index_id) else { return Ok(()) };
+    let (home, count) = (home()?, letters.len() as i64);
+    let old_ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+    let id_of = |letter: &Letter| if letter.is_version { letter.id } else { next_id(&home) };
+    let ids: Vec<i64> = letters.iter().map(id_of).collect();
     let mut spans = Regions::new();
     for id in &ids {
         spans.add(*id, *id);
     }
-    let sources: Vec<i32> = letters.iter().map(|letter| letter.source).collect();
-    let times: Vec<_> = letters.iter().map(|letter| letter.enqueued_at).collect();
-    let (actions, records): (Vec<String>, Vec<String>) =
-        letters.into_iter().map(|letter| (letter.action, letter.record)).unzip();
-    Spi::connect_mut(|client| -> Outcome<()> {
-        let arguments = [
-            index_id.into(),
-            sources.into(),
-            ids.into(),
-            times.into(),
-            actions.into(),
-            records.into(),
-            objects.into(),
-        ];
-        client.update(include_str!("../../../sql/requeue.sql"), None, &arguments)?;
-        Ok(())
-    })?;
+    let arguments = [index_id.into(), old_ids.into(), ids.into()];
+    Spi::run_with_args(include_str!("../../../sql/requeue.sql"), &arguments)?;
     xact::note_queued(index_id, count, &spans);
     xact::note_dead(index_id, -count);
     Ok(())

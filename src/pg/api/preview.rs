@@ -1,68 +1,131 @@
 //! `preview`: exactly what would leave the database, for rows that are there now.
 
 use std::cell::RefCell;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::rc::Rc;
 
+use pgrx::direct_function_call_as_datum;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{direct_function_call_as_datum, AnyElement};
 
 use super::sources::watched;
 use super::{caller, Table};
-use crate::pg::capture::{columns, Bound};
+use crate::pg::capture::{columns, record_buffer, Bound, Scratch};
 use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{failure, overflow, reported, Outcome};
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::pg::subtransaction::guarded;
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Change, Operation, Stamp};
+use crate::record::{Buffer, Change, Operation, Stamp};
 
+/// Rows may be many and large, so they go where the server keeps a set: in memory up to `work_mem`, then on disk.
 #[pg_extern(sql = false)]
 fn preview(
     source: Option<pg_sys::Oid>,
     max_rows: Option<i32>,
-) -> Result<SetOfIterator<'static, Option<AnyElement>>, ErrorReport> {
-    let shown = records(source, max_rows)
-        .and_then(|records| records.into_iter().map(shown).collect::<Outcome<Vec<Option<AnyElement>>>>());
-    reported(shown).map(SetOfIterator::new)
+    call: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    // SAFETY: the call is under way.
+    reported(unsafe { ResultSet::begin(call) }.and_then(|mut set| records(source, max_rows, &mut set)))
+}
+
+/// The set that a function returns.
+struct ResultSet {
+    store: *mut pg_sys::Tuplestorestate,
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl ResultSet {
+    /// # Safety
+    /// `call` is the call of a function that returns a set of jsonb.
+    unsafe fn begin(call: pg_sys::FunctionCallInfo) -> Outcome<ResultSet> {
+        // SAFETY: who takes a set says so in the call, and in which forms; set and descriptor are to live in the query's
+        // memory, and are the caller's from then on.
+        unsafe {
+            let info = (*call).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+            let modes = match info.as_ref() {
+                Some(info) if info.type_ == pg_sys::NodeTag::T_ReturnSetInfo => info.allowedModes as u32,
+                _ => 0,
+            };
+            if modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize == 0 {
+                return Err(failure(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    "audit_algolia.preview() was called where no set can be returned",
+                    "Call it in the list of a SELECT, or in FROM.",
+                ));
+            }
+            let before = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
+            let descriptor = pg_sys::CreateTemplateTupleDesc(1);
+            pg_sys::TupleDescInitEntry(descriptor, 1, c"preview".as_ptr(), pg_sys::JSONBOID, -1, 0);
+            let is_random = modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random != 0;
+            let store = pg_sys::tuplestore_begin_heap(is_random, false, pg_sys::work_mem);
+            pg_sys::MemoryContextSwitchTo(before);
+            (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+            (*info).setResult = store;
+            (*info).setDesc = descriptor;
+            Ok(ResultSet { store, descriptor })
+        }
+    }
+
+    fn add(&mut self, record: Buffer) -> Outcome<()> {
+        let text = c_string(&record);
+        // Reading it takes several copies; this is one less.
+        drop(record);
+        let value = shown(text)?;
+        let (mut values, mut nulls) = ([value.unwrap_or(pg_sys::Datum::from(0usize))], [value.is_none()]);
+        // SAFETY: made by `begin` for one another; the value is copied.
+        unsafe {
+            pg_sys::tuplestore_putvalues(
+                self.store,
+                self.descriptor,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+        }
+        Ok(())
+    }
 }
 
 /// A record as jsonb; one that jsonb cannot hold, though it is sent, as a string with its text.
-fn shown(record: Vec<u8>) -> Outcome<Option<AnyElement>> {
-    match guarded(|| Ok(jsonb(&record)))? {
-        Ok(shown) => Ok(shown),
-        Err(failure) => {
-            ereport!(
-                PgLogLevel::NOTICE,
-                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-                format!(
-                    "a record is shown as a string with its text, for jsonb cannot hold it: {}",
-                    failure.kind()
-                ),
-                "It is sent as it is."
-            );
-            Ok(jsonb(serde_json::Value::from(String::from_utf8_lossy(&record)).to_string().as_bytes()))
-        }
-    }
+fn shown(record: &CStr) -> Outcome<Option<pg_sys::Datum>> {
+    let failure = match guarded(|| Ok(jsonb(record)))? {
+        Ok(shown) => return Ok(shown),
+        Err(failure) if failure.may_pass() => return Err(failure),
+        Err(failure) => failure,
+    };
+    ereport!(
+        PgLogLevel::NOTICE,
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("a record is shown as a string with its text, for jsonb cannot hold it: {}", failure.kind()),
+        "It is sent as it is."
+    );
+    let mut text = Buffer::default();
+    // A text is always JSON as a string; whether it had a place is told behind it.
+    let _ = serde_json::to_writer(&mut text, record.to_str().unwrap_or_default());
+    text.check().map_err(|error| overflow(error, "a watched table"))?;
+    Ok(jsonb(c_string(&text)))
 }
 
-/// A record as the server itself reads it, so that numbers keep their digits.
-pub(super) fn jsonb(record: &[u8]) -> Option<AnyElement> {
-    let text = CString::new(record).ok()?;
+/// A record as the server itself reads it, so that numbers keep their digits; in the current memory context.
+pub(super) fn jsonb(record: &CStr) -> Option<pg_sys::Datum> {
     // SAFETY: pg_any_to_server returns its argument or a C string in the current context, in the database's encoding;
-    // jsonb_in takes a C string and returns a jsonb in that context, from which PostgreSQL copies it.
+    // jsonb_in takes a C string and returns a jsonb in that context.
     unsafe {
-        let length = i32::try_from(text.as_bytes().len()).ok()?;
-        let text = pg_sys::pg_any_to_server(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
-        let datum = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text))])?;
-        AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
+        let length = i32::try_from(record.to_bytes().len()).ok()?;
+        let text = pg_sys::pg_any_to_server(record.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
+        direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text))])
     }
 }
 
-fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Vec<u8>>> {
+/// A copy with a zero behind it, in the current memory context, which has to outlive `'a`.
+pub(super) fn c_string<'a>(record: &[u8]) -> &'a CStr {
+    // SAFETY: the copy ends with a zero.
+    unsafe { CStr::from_ptr(pg_sys::pnstrdup(record.as_ptr().cast(), record.len())) }
+}
+
+fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>, set: &mut ResultSet) -> Outcome<()> {
     let Some(limit) = max_rows.filter(|rows| *rows >= 0) else {
         return Err(failure(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -72,15 +135,14 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Outcome<Vec<Ve
     };
     let caller = caller();
     let (table, sources) = watched(source, caller)?;
-    let mut records = Vec::new();
     for (_, rules) in sources {
         // With the caller's rights: row-level security and column privileges decide what is shown.
-        records.extend(as_user(caller, || records_of(&table, &rules, i64::from(limit)))?);
+        as_user(caller, || show(&table, &rules, i64::from(limit), set))?;
     }
-    Ok(records)
+    Ok(())
 }
 
-fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec<u8>>> {
+fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> Outcome<()> {
     let names = RefCell::new(names_of(rules));
     let filter = filter_of(table, rules, &names)?;
     let list: Vec<String> = names.borrow().iter().map(spi::quote_identifier).collect();
@@ -93,21 +155,19 @@ fn records_of(table: &Table, rules: &SourceRules, limit: i64) -> Outcome<Vec<Vec
     let query =
         format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
     set_output_aside();
-    let mut records = Vec::new();
     Spi::connect(|client| {
         // How many rows it takes to have enough of those a filter lets through, only looking at them tells.
         let rows = filter.is_none().then_some(limit);
         let mut cursor = client.open_cursor(query.as_str(), &[rows.into()]);
-        let mut shown = usize::try_from(limit).unwrap_or(usize::MAX);
-        while shown > 0 {
+        let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
+        while left > 0 {
             cursor.fetch(FETCH)?;
             // SAFETY: the result of the fetch is the one SPI has now.
-            let page = unsafe { page(rules, table, filter.as_ref(), shown) }?;
-            let Some(page) = page else { break };
-            shown = shown.saturating_sub(page.len());
-            records.extend(page);
+            let shown = unsafe { show_page(rules, table, filter.as_ref(), left, set) }?;
+            let Some(shown) = shown else { break };
+            left = left.saturating_sub(shown);
         }
-        Ok(records)
+        Ok(())
     })
 }
 
@@ -152,17 +212,18 @@ pub(super) fn filter_of(
     }
 }
 
-/// The records of the rows SPI has fetched, up to `limit`; nothing when there are no rows any more.
+/// Shows the records of the rows SPI has fetched, up to `limit`; how many. Nothing when there are no rows any more.
 ///
 /// # Safety
 /// SPI holds the result of a query for the columns the rules name, and of those the filter was compiled for.
-unsafe fn page(
+unsafe fn show_page(
     rules: &SourceRules,
     table: &Table,
     filter: Option<&Filter>,
     limit: usize,
-) -> Outcome<Option<Vec<Vec<u8>>>> {
-    // SAFETY: handed on to the caller; tuples live until SPI is left, and the slot does not own them.
+    set: &mut ResultSet,
+) -> Outcome<Option<usize>> {
+    // SAFETY: handed on to the caller; tuples live until the next fetch, and the slot does not own them.
     unsafe {
         let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
         if count == 0 {
@@ -172,23 +233,30 @@ unsafe fn page(
         let writer = RowWriter::new(rules, &bound)?;
         let evaluation = filter.map(Filter::prepare);
         let slot = pg_sys::MakeSingleTupleTableSlot(fetched.tupdesc, &raw const pg_sys::TTSOpsHeapTuple);
-        let mut records = Vec::new();
+        let (mut shown, mut scratch) = (0, Scratch::new());
         for tuple in std::slice::from_raw_parts(fetched.vals, count) {
             pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
-            if records.len() < limit && evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
-                records.extend(writer.write(|place| {
+            if shown < limit && evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
+                let value = |place: usize| {
                     let mut is_null = false;
-                    let ordinal = place as i32 + 1;
-                    let value = pg_sys::SPI_getbinval(*tuple, fetched.tupdesc, ordinal, &mut is_null);
+                    let value =
+                        pg_sys::SPI_getbinval(*tuple, fetched.tupdesc, place as i32 + 1, &mut is_null);
                     (!is_null).then_some(value)
-                })?);
+                };
+                let record = scratch.within(|| writer.write(value))?;
+                scratch.give_back();
+                if let Some(record) = record {
+                    scratch.within(|| set.add(record))?;
+                    scratch.give_back();
+                    shown += 1;
+                }
             }
         }
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         if let Some(evaluation) = evaluation {
             evaluation.close();
         }
-        Ok(Some(records))
+        Ok(Some(shown))
     }
 }
 
@@ -223,8 +291,8 @@ impl<'a> RowWriter<'a> {
     pub(super) unsafe fn write(
         &self,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
-    ) -> Outcome<Option<Vec<u8>>> {
-        let (mut record, mut calendar) = (Vec::new(), ServerCalendar::current());
+    ) -> Outcome<Option<Buffer>> {
+        let (mut record, mut calendar) = (record_buffer(), ServerCalendar::current());
         let pseudonymizer = self.pseudonymizer.as_deref();
         // SAFETY: handed on to the caller.
         unsafe {

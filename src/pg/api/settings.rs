@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::AnyElement;
 
-use super::preview::jsonb;
+use super::preview::{c_string, jsonb};
 use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
 use crate::index_settings::Facts;
 use crate::pg::capture::next_id;
@@ -20,7 +20,11 @@ use crate::rules::{are_changes, parse_columns, Mode};
 fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, ErrorReport> {
     let caller = caller();
     let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
-    reported(settings).map(|settings| jsonb(settings.as_bytes()))
+    let element = |value| {
+        // SAFETY: the value is a jsonb, in the current memory context.
+        unsafe { AnyElement::from_polymorphic_datum(value, false, pg_sys::JSONBOID) }
+    };
+    reported(settings).map(|settings| jsonb(c_string(settings.as_bytes())).and_then(element))
 }
 
 #[pg_extern(sql = false)]
@@ -30,7 +34,11 @@ fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
     reported(as_owner(|| {
         let (index, settings) = wanted(index_name.as_deref(), caller)?;
         // Kept as records are: so that any encoding has a place for it.
-        want(include_str!("../../../sql/want_settings.sql"), index, &escape_non_ascii(&settings))?;
+        want(
+            include_str!("../../../sql/want_settings.sql"),
+            index,
+            &escape_non_ascii(&settings).unwrap_or_default(),
+        )?;
         let superseded = Spi::connect_mut(|client| {
             client
                 .update(include_str!("../../../sql/supersede_settings.sql"), None, &[index.into()])

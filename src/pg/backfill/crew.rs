@@ -25,6 +25,7 @@ const DEPTH: i64 = 10;
 /// How soon to look again when somebody has locked something, and when something has gone wrong that may pass.
 const BUSY: Micros = 200_000;
 const TROUBLE: Micros = 2_000_000;
+const LONGEST_TROUBLE: Micros = 60_000_000;
 /// How soon to look again whether a table has got its triggers, and whether the queue has gone down, should nobody tell.
 const PATIENCE: Micros = 10_000_000;
 
@@ -37,6 +38,8 @@ struct Turn {
     due: Micros,
     /// Rows of the next step at most: fewer when the one after them could not be queued.
     rows: i64,
+    /// Steps in a row that there was no memory for.
+    short: u32,
     /// What was last written down of its state and its trouble.
     noted: Option<(&'static str, Option<String>)>,
 }
@@ -101,7 +104,7 @@ impl Crew {
 impl Turn {
     fn new(task: Task) -> Turn {
         let pace = task.rows_per_second.map(|speed| Pace::new(speed, now()));
-        Turn { task, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, noted: None }
+        Turn { task, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, short: 0, noted: None }
     }
 
     /// Whether it waits for the queue to go down.
@@ -137,7 +140,8 @@ impl Turn {
                 "running"
             }
         };
-        let stride = Stride { rows, blocks: self.blocks, place: &place, state: &state };
+        let bytes = guc::batch_bytes();
+        let stride = Stride { rows, bytes, blocks: self.blocks, place: &place, state: &state };
         let part = self.task.part();
         let stepped = transact(|| step(part, &stride));
         self.due = match stepped {
@@ -152,6 +156,7 @@ impl Turn {
                 self.blocks = (self.blocks * rows / read.max(1)).clamp(self.blocks / 2, self.blocks * 2);
                 self.blocks = self.blocks.clamp(1, MOST_BLOCKS);
                 self.rows = STEP_ROWS;
+                self.short = 0;
                 if let Some(pace) = &mut self.pace {
                     pace.spend(read);
                 }
@@ -178,6 +183,9 @@ impl Turn {
             // The extension has been dropped meanwhile.
             return Micros::MAX;
         }
+        if failure.wants_memory() {
+            return self.comes_back_smaller(failure, place);
+        }
         if failure.may_pass() {
             self.note("running", Some(&failure.summary()));
             return now() + TROUBLE;
@@ -187,13 +195,7 @@ impl Turn {
             self.rows = place.before as i64;
             return 0;
         }
-        let told = match place.row {
-            Some(row) => {
-                let told = transact(|| Ok(row_at_fault(failure, row)));
-                told.unwrap_or_else(|other| other).summary()
-            }
-            None => failure.discreet_summary(),
-        };
+        let told = told_of(failure, place);
         ereport!(
             PgLogLevel::WARNING,
             failure.code(),
@@ -203,6 +205,16 @@ impl Turn {
             true => Micros::MAX,
             false => now() + TROUBLE,
         }
+    }
+
+    /// There was no memory for a step: it is tried again with the rows before the one that took it, or with that one alone,
+    /// later and later, for others may need the memory only for a while.
+    fn comes_back_smaller(&mut self, failure: &Failure, place: Place) -> Micros {
+        let told = told_of(failure, place);
+        self.note("running", Some(&told));
+        self.rows = (place.before as i64).max(1);
+        self.short = self.short.saturating_add(1);
+        now() + (TROUBLE << (self.short - 1).min(5)).min(LONGEST_TROUBLE)
     }
 
     /// Writes down what keeps it, unless that is written already. `false`: it could not be.
@@ -237,6 +249,13 @@ impl Turn {
             Err(_) => (),
         }
     }
+}
+
+/// What is said of a failure, and of which row if that is known.
+fn told_of(failure: &Failure, place: Place) -> String {
+    let Some(row) = place.row else { return failure.discreet_summary() };
+    let told = transact(|| Ok(row_at_fault(failure, row)));
+    told.unwrap_or_else(|other| other).summary()
 }
 
 /// Rows that wait in an index.

@@ -15,7 +15,7 @@ use super::step::{as_reader, load, lock_table, now};
 use super::turns::Turns;
 use super::walk::by_key;
 use crate::ledger::Micros;
-use crate::pg::capture::{Bound, Made, Mender, Uncaptured};
+use crate::pg::capture::{Bound, Made, Mender, Scratch, Uncaptured};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
@@ -191,21 +191,24 @@ fn make(
     };
     let reader = rules.owner;
     let mut mender = Mender::open(group.source, rules, columns, bound)?;
-    let mut fates = Vec::with_capacity(due.len());
+    let (mut fates, mut scratch) = (Vec::with_capacity(due.len()), Scratch::new());
     as_reader(reader, || {
         for noted in due {
             if !fates.is_empty() && now() > until {
                 break;
             }
             attempt.set(Some(noted.ticket));
-            let fate = match guarded(|| make_one(group, &noted.change, &mut mender))? {
-                Ok(made) => Fate::of(made),
-                Err(failure) => {
-                    mender.take_back();
-                    let unreadable = mender.make_unreadable(&noted.change)?;
-                    unreadable.map_or_else(|| Fate::Failed(Some(failure.kind())), Fate::of)
+            let fate = scratch.within(|| -> Outcome<Fate> {
+                match guarded(|| make_one(group, &noted.change, &mut mender))? {
+                    Ok(made) => Ok(Fate::of(made)),
+                    Err(failure) => {
+                        mender.take_back();
+                        let unreadable = mender.make_unreadable(&noted.change)?;
+                        Ok(unreadable.map_or_else(|| Fate::Failed(Some(failure.kind())), Fate::of))
+                    }
                 }
-            };
+            })?;
+            scratch.give_back();
             // Outside of the subtransaction, and at once: should it fail, it is known by whose record.
             mender.flush()?;
             fates.push((noted, fate));

@@ -57,6 +57,8 @@ pub(super) struct Place {
 pub(super) struct Stride<'a> {
     /// Rows at most.
     pub(super) rows: i64,
+    /// Bytes of their records, from which on there are no further rows.
+    pub(super) bytes: usize,
     /// Blocks at most, where the table is read by place.
     pub(super) blocks: i64,
     pub(super) place: &'a Cell<Place>,
@@ -232,6 +234,11 @@ fn page(
                     is_locked = before == 0;
                     is_full = true;
                     rows.truncate(before);
+                    break;
+                }
+                if history.bytes() >= stride.bytes {
+                    is_full = true;
+                    rows.truncate(before + 1);
                     break;
                 }
             }

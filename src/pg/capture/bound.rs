@@ -10,11 +10,11 @@ use pgrx::prelude::*;
 use super::column::Tracked;
 use super::decode::{utf8, TextDecoder};
 use crate::pg::guc;
-use crate::pg::report::{discreet, failure, Failure, Outcome};
+use crate::pg::report::{discreet, failure, overflow, Failure, Outcome};
 use crate::pg::rules::{column_is_gone, SourceRules};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{
-    write_change, write_object, write_record, write_truncate, Calendar, Change, Field, Moment, Plan,
+    write_change, write_object, write_record, write_truncate, Buffer, Calendar, Change, Field, Moment, Plan,
     RecordError, Stamp, Value,
 };
 use crate::rules::unlisted_keys;
@@ -108,7 +108,7 @@ impl Bound {
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         pseudonymizer: Option<&Pseudonymizer>,
         calendar: &mut impl Calendar,
-        out: &mut Vec<u8>,
+        out: &mut Buffer,
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
@@ -125,7 +125,7 @@ impl Bound {
         &self,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         pseudonymizer: Option<&Pseudonymizer>,
-        out: &mut Vec<u8>,
+        out: &mut Buffer,
     ) -> Outcome<bool> {
         // SAFETY: handed on to the caller.
         let keys = unsafe { self.keys_of(&value) };
@@ -261,7 +261,7 @@ impl Bound {
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         pseudonymizer: Option<&Pseudonymizer>,
         calendar: &mut impl Calendar,
-        out: &mut Vec<u8>,
+        out: &mut Buffer,
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
@@ -270,8 +270,8 @@ impl Bound {
     }
 
     /// Appends the record of a TRUNCATE to `out`.
-    pub(super) fn write_truncate(&self, number: i64, stamp: &Stamp, out: &mut Vec<u8>) {
-        write_truncate(&self.plan, number, stamp, out);
+    pub(super) fn write_truncate(&self, number: i64, stamp: &Stamp, out: &mut Buffer) -> Outcome<()> {
+        write_truncate(&self.plan, number, stamp, out).map_err(|error| self.explain(error))
     }
 
     pub(super) fn explain(&self, error: RecordError) -> Box<Failure> {
@@ -295,6 +295,7 @@ impl Bound {
                 ),
                 "Watch the table with an object_prefix, or with object_id columns that are never empty.",
             ),
+            RecordError::Overflow(error) => overflow(error, table),
             RecordError::PseudonymKeyMissing => crate::pg::rules::no_pseudonym_key(),
             other => failure(
                 PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,

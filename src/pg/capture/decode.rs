@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::record::{Moment, Value};
+use super::scratch::Scratch;
+use crate::record::{Elements, Moment, Value};
 
 /// How values of one type are read.
 pub(super) enum Decoder {
@@ -22,7 +24,7 @@ pub(super) enum Decoder {
     Bytes,
     /// By the output function, as a number where it can be one.
     Numeric(pg_sys::Oid),
-    Array(Box<Element>),
+    Array(Rc<Element>),
     Composite,
     /// By the output function, as a text; also jsonb's.
     Output(pg_sys::Oid),
@@ -92,7 +94,7 @@ impl Decoder {
             pg_sys::NUMERICOID => Decoder::Numeric(output_of(base)),
             // Of the vector types only the output text is meant to be read.
             pg_sys::INT2VECTOROID | pg_sys::OIDVECTOROID => Decoder::Output(output_of(base)),
-            _ if element != pg_sys::InvalidOid => Decoder::Array(Box::new(Element::of(element))),
+            _ if element != pg_sys::InvalidOid => Decoder::Array(Rc::new(Element::of(element))),
             // SAFETY: a look-up in the system caches.
             _ if unsafe { pg_sys::type_is_rowtype(base) } => Decoder::Composite,
             _ if is_steady(base) => Decoder::Steady(output_of(base)),
@@ -189,54 +191,55 @@ impl Element {
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut length, &mut by_value, &mut alignment) };
         Element { decoder: Decoder::of(oid), oid, length, by_value, alignment }
     }
+
+    /// Shows the elements of an array one by one. What it takes to read one is given back now and then: as many output
+    /// texts as there are elements take far more room than the array.
+    ///
+    /// # Safety
+    /// `array` is a plain array of the element's type.
+    unsafe fn walk(&self, array: *mut pg_sys::ArrayType, show: &mut dyn FnMut(&Value<'_>)) {
+        // SAFETY: handed on to the caller. The iterator hands out elements that lie in the array; nobody keeps what is
+        // shown.
+        unsafe {
+            let mut kind = pg_sys::ArrayMetaState {
+                element_type: self.oid,
+                typlen: self.length,
+                typbyval: self.by_value,
+                typalign: self.alignment,
+                ..Default::default()
+            };
+            let iterator = pg_sys::array_create_iterator(array, 0, &raw mut kind);
+            let (mut element, mut is_null) = (pg_sys::Datum::from(0usize), false);
+            let mut scratch = Scratch::new();
+            while pg_sys::array_iterate(iterator, &raw mut element, &raw mut is_null) {
+                match (is_null, self.by_value) {
+                    (true, _) => show(&Value::Null),
+                    (false, true) => show(&self.decoder.decode(element)),
+                    (false, false) => {
+                        scratch.within(|| show(&self.decoder.decode(element)));
+                        scratch.give_back_if_large();
+                    }
+                }
+            }
+            pg_sys::array_free_iterator(iterator);
+        }
+    }
 }
 
 /// # Safety
 /// `datum` is an array of the element's type.
-unsafe fn decode_array<'a>(element: &Element, datum: pg_sys::Datum) -> Value<'a> {
-    // SAFETY: deconstruct_array allocates the two lists in the current context and fills in their length; an
-    // array's dimensions follow its header.
-    let (dimensions, items) = unsafe {
+unsafe fn decode_array<'a>(element: &Rc<Element>, datum: pg_sys::Datum) -> Value<'a> {
+    // SAFETY: an array's dimensions follow its header.
+    let (array, dimensions) = unsafe {
         let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
-        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        pg_sys::deconstruct_array(
-            array,
-            element.oid,
-            i32::from(element.length),
-            element.by_value,
-            element.alignment,
-            &mut values,
-            &mut nulls,
-            &mut count,
-        );
         let rank = usize::try_from((*array).ndim).unwrap_or(0);
         let sizes: *const i32 = array.add(1).cast();
         let dimensions: Vec<usize> = (0..rank).map(|d| usize::try_from(*sizes.add(d)).unwrap_or(0)).collect();
-        let items: Vec<Value> = (0..usize::try_from(count).unwrap_or(0))
-            .map(|i| if *nulls.add(i) { Value::Null } else { element.decoder.decode(*values.add(i)) })
-            .collect();
-        (dimensions, items)
+        (array, dimensions)
     };
-    nest(dimensions.get(1..).unwrap_or(&[]), items)
-}
-
-/// Folds the flat elements of an array into an array of arrays.
-fn nest<'a>(inner: &[usize], items: Vec<Value<'a>>) -> Value<'a> {
-    match inner.split_first() {
-        None => Value::Array(items),
-        Some((_, deeper)) => {
-            let size: usize = inner.iter().product();
-            let mut items = items.into_iter();
-            let mut rows = Vec::new();
-            loop {
-                let row: Vec<Value> = items.by_ref().take(size).collect();
-                if row.is_empty() {
-                    return Value::Array(rows);
-                }
-                rows.push(nest(deeper, row));
-            }
-        }
-    }
+    let element = element.clone();
+    // SAFETY: the array lives as long as the value.
+    Value::Array(Elements::new(&dimensions, move |show| unsafe { element.walk(array, show) }))
 }
 
 /// # Safety
@@ -302,17 +305,40 @@ pub(in crate::pg) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     // SAFETY: pg_server_to_any returns its argument, or a C string in the current context.
     unsafe {
         if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {
-            return match std::str::from_utf8(bytes) {
-                Ok(text) => Cow::Borrowed(text),
-                Err(_) => String::from_utf8_lossy(bytes),
-            };
+            return lossy(bytes);
         }
         let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
         let converted =
             pg_sys::pg_server_to_any(bytes.as_ptr().cast(), length, pg_sys::pg_enc::PG_UTF8 as i32);
         if converted.cast_const().cast() == bytes.as_ptr() {
-            return String::from_utf8_lossy(bytes);
+            return lossy(bytes);
         }
-        Cow::Owned(CStr::from_ptr(converted).to_string_lossy().into_owned())
+        lossy(CStr::from_ptr(converted).to_bytes())
+    }
+}
+
+/// A text in which bytes that are none have been replaced; the copy that this takes is in the current memory context, where
+/// want of memory is an error.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    const MARK: &str = "\u{fffd}";
+    let parts = || {
+        bytes.utf8_chunks().flat_map(|chunk| {
+            let mark = if chunk.invalid().is_empty() { "" } else { MARK };
+            [chunk.valid(), mark]
+        })
+    };
+    let length = parts().map(str::len).sum();
+    // SAFETY: as many bytes are written as have been allocated, all of them of texts.
+    unsafe {
+        let start: *mut u8 = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, length).cast();
+        let mut place = start;
+        for part in parts() {
+            std::ptr::copy_nonoverlapping(part.as_ptr(), place, part.len());
+            place = place.add(part.len());
+        }
+        Cow::Borrowed(std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, length)))
     }
 }

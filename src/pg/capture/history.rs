@@ -9,13 +9,14 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::leaf::{gone, Leaf, Locked};
-use super::queue::{Action, Writer};
+use super::queue::{record_buffer, Action, Writer};
 use super::rows::{read, value_in};
+use super::scratch::Scratch;
 use crate::backfill::Version;
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Change, Operation, Stamp};
+use crate::record::{Buffer, Change, Operation, Stamp};
 
 /// The number of a change that was there before there were any: an object has one such record, however often it is made.
 const BEFORE_ALL: i64 = 0;
@@ -28,7 +29,10 @@ pub(in crate::pg) struct History {
     calendar: ServerCalendar,
     unknown: Stamp,
     leaves: HashMap<u32, Leaf>,
-    record: Vec<u8>,
+    record: Buffer,
+    /// For what it takes to read a row.
+    scratch: Scratch,
+    bytes: usize,
 }
 
 /// What became of a row that was to be written.
@@ -54,7 +58,9 @@ impl History {
             calendar: ServerCalendar::current(),
             unknown: Stamp::unknown(),
             leaves: HashMap::new(),
-            record: Vec::with_capacity(512),
+            record: record_buffer(),
+            scratch: Scratch::new(),
+            bytes: 0,
         })
     }
 
@@ -70,21 +76,43 @@ impl History {
     }
 
     /// Queues the row fetched last, unless the filter is against it.
-    /// The record's memory is that of the current context, which must live until the next `flush`.
     pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<Written> {
         let Some(leaf) = self.leaves.get(&relation.to_u32()) else { return Ok(Written::LeftOut) };
+        let is_mirrored = leaf.is_mirrored;
         // SAFETY: the slot holds a row of the relation that bound and filter were made for.
         unsafe {
             if !leaf.accepts() {
                 return Ok(Written::LeftOut);
             }
-            if leaf.is_mirrored {
+            if is_mirrored {
                 match leaf.lock() {
                     Locked::Mine => (),
                     Locked::Changed => return Ok(Written::LeftOut),
                     Locked::Others => return Ok(Written::Locked),
                 }
             }
+        }
+        let mut scratch = std::mem::replace(&mut self.scratch, Scratch::new());
+        let rendered = scratch.within(|| self.render(relation));
+        scratch.give_back_if_large();
+        self.scratch = scratch;
+        rendered?;
+        self.bytes += self.record.len();
+        let is_full = match is_mirrored {
+            true => self.writer.push_version(Action::AddObject, &mut self.record)?,
+            false => self.writer.push(&mut self.record)?,
+        };
+        if is_full {
+            self.writer.flush()?;
+        }
+        Ok(Written::Queued)
+    }
+
+    /// Makes the record of the row fetched last.
+    fn render(&mut self, relation: pg_sys::Oid) -> Outcome<()> {
+        let leaf = self.leaves.get(&relation.to_u32()).ok_or_else(|| gone("a partition"))?;
+        // SAFETY: as in `write`.
+        unsafe {
             read(leaf.slot, leaf.bound.width);
             let value = |place| value_in(leaf.slot, place);
             let (pseudonymizer, calendar) = (self.pseudonymizer.as_deref(), &mut self.calendar);
@@ -96,19 +124,16 @@ impl History {
                     previous: &[],
                     stamp: &self.unknown,
                 };
-                leaf.bound.write_change(&change, value, pseudonymizer, calendar, &mut self.record)?;
+                leaf.bound.write_change(&change, value, pseudonymizer, calendar, &mut self.record)
             } else {
-                leaf.bound.write(value, pseudonymizer, calendar, &mut self.record)?;
+                leaf.bound.write(value, pseudonymizer, calendar, &mut self.record)
             }
         }
-        let is_full = match leaf.is_mirrored {
-            true => self.writer.push_version(Action::AddObject, &self.record),
-            false => self.writer.push(&self.record),
-        };
-        if is_full {
-            self.writer.flush()?;
-        }
-        Ok(Written::Queued)
+    }
+
+    /// Bytes of the records that have been queued so far.
+    pub(in crate::pg) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether changes of the relation's rows since the watch began are told by its triggers as a whole.

@@ -14,7 +14,8 @@ use pgrx::prelude::*;
 use super::context::Context;
 use super::ids::{fresh_id, next_id};
 use super::repair::{Omitted, Target};
-use super::rows::{read, value_in, Slot, TableScan, TransitionTables, Versions, STRETCH};
+use super::rows::{read, value_in, Slot, TableScan, TransitionTables, Versions};
+use super::scratch::Scratch;
 use super::Event;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, home, set_output_aside};
@@ -26,6 +27,9 @@ use crate::rules::Mode;
 
 /// Changes left out that are kept in memory.
 const MOST: usize = 1000;
+/// The same by the bytes of their keys, and the longest key of which a change is noted.
+const MOST_BYTES: usize = 1 << 20;
+const LONGEST_KEY: usize = 1 << 20;
 
 thread_local! {
     /// The statement, by its transaction and start, whose writer has been warned last, and of which sources.
@@ -67,6 +71,8 @@ pub(super) struct Omissions<'a> {
     /// Read when the first change is left out.
     target: Option<Target>,
     changes: Vec<Omitted>,
+    /// Of their keys.
+    bytes: usize,
     count: u64,
     /// Why the first was.
     first: Option<String>,
@@ -75,7 +81,7 @@ pub(super) struct Omissions<'a> {
 impl<'a> Omissions<'a> {
     /// `member` is the table by which the call's source is known.
     pub(super) fn new(call: &'a pg_sys::TriggerData, event: Event, member: pg_sys::Oid) -> Omissions<'a> {
-        Omissions { call, event, member, target: None, changes: Vec::new(), count: 0, first: None }
+        Omissions { call, event, member, target: None, changes: Vec::new(), bytes: 0, count: 0, first: None }
     }
 
     /// Leaves out all changes of the call: its source could not be made ready. An error if there is no such source.
@@ -109,13 +115,11 @@ impl<'a> Omissions<'a> {
         // SAFETY: handed on to the caller.
         unsafe {
             let tables = TransitionTables::open(self.call, false);
-            tables.in_stretches(|| {
-                for _ in 0..STRETCH {
-                    let Some(row) = tables.next() else { return Ok(false) };
-                    self.add(context, row, error)?;
-                }
-                Ok(true)
-            })?;
+            let mut scratch = Scratch::new();
+            while let Some(row) = tables.next() {
+                scratch.within(|| self.add(context, row, error))?;
+                scratch.give_back_if_large();
+            }
             tables.close();
         }
         Ok(())
@@ -134,13 +138,12 @@ impl<'a> Omissions<'a> {
         // SAFETY: handed on to the caller.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
-            rows.in_stretches(|| {
-                for _ in 0..STRETCH {
-                    let Some(slot) = rows.next() else { return Ok(false) };
-                    self.add(context, Versions { old: slot, new: std::ptr::null_mut() }, error)?;
-                }
-                Ok(true)
-            })?;
+            let mut scratch = Scratch::new();
+            while let Some(slot) = rows.next() {
+                let row = Versions { old: slot, new: std::ptr::null_mut() };
+                scratch.within(|| self.add(context, row, error))?;
+                scratch.give_back_if_large();
+            }
             rows.close();
         }
         Ok(())
@@ -190,8 +193,9 @@ impl<'a> Omissions<'a> {
             Some(target) if target.mode == Mode::Mirror => fresh_id(&home),
             _ => next_id(&home),
         };
+        self.bytes += key.0.iter().map(Vec::len).sum::<usize>();
         self.changes.push(Omitted { operation, key, number, error: error.kind() });
-        if self.changes.len() >= MOST {
+        if self.changes.len() >= MOST || self.bytes >= MOST_BYTES {
             self.store()?;
         }
         Ok(())
@@ -200,6 +204,7 @@ impl<'a> Omissions<'a> {
     /// Notes repairs for the changes at hand.
     fn store(&mut self) -> Outcome<()> {
         let changes = std::mem::take(&mut self.changes);
+        self.bytes = 0;
         match &mut self.target {
             Some(target) if !changes.is_empty() => target.store(&changes),
             _ => Ok(()),
@@ -256,14 +261,17 @@ unsafe fn key_of(target: &Target, context: &Context, slot: Slot, error: &Failure
         read(slot, columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0));
         let text = |(place, output): &(usize, pg_sys::Oid)| {
             let datum = value_in(slot, *place)?;
-            Some(CStr::from_ptr(pg_sys::OidOutputFunctionCall(*output, datum)).to_bytes().to_vec())
+            Some(CStr::from_ptr(pg_sys::OidOutputFunctionCall(*output, datum)).to_bytes())
         };
-        let texts: Option<Vec<Vec<u8>>> = columns.iter().map(text).collect();
+        let texts: Option<Vec<&[u8]>> = columns.iter().map(text).collect();
         pg_sys::AtEOXact_GUC(false, level);
         Ok(texts)
     })?;
     match texts {
-        Ok(Some(texts)) => Ok(Texts(texts)),
+        Ok(Some(texts)) if texts.iter().map(|text| text.len()).sum::<usize>() > LONGEST_KEY => {
+            Err(unrepairable(error, "its key is too long"))
+        }
+        Ok(Some(texts)) => Ok(Texts(texts.into_iter().map(<[u8]>::to_vec).collect())),
         Ok(None) => Err(unrepairable(error, "a column of its key is null")),
         Err(_) => Err(unrepairable(error, "its key cannot be read")),
     }

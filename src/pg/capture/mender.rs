@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 use super::column::value_of_text;
 use super::leaf::{Leaf, Locked};
-use super::queue::{storable, Action, Writer};
+use super::queue::{record_buffer, storable, Action, Writer};
 use super::rows::{read, value_in};
 use super::{utf8, Bound};
 use crate::pg::report::Outcome;
@@ -19,7 +19,7 @@ use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::pg::subtransaction::guarded;
 use crate::pg::texts::{Bytes, Texts};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{write_object, Change, Moment, Operation, Plan, RecordError};
+use crate::record::{write_object, Buffer, Change, Moment, Operation, Plan, RecordError};
 use crate::rules::Mode;
 
 /// A change that was noted and not recorded.
@@ -56,7 +56,7 @@ pub(in crate::pg) struct Mender {
     /// The columns of the watched table, and its rules bound to them, for rows that are not there.
     columns: Vec<(usize, String, pg_sys::Oid)>,
     bound: Rc<Bound>,
-    record: Vec<u8>,
+    record: Buffer,
 }
 
 impl Mender {
@@ -68,14 +68,14 @@ impl Mender {
         bound: Bound,
     ) -> Outcome<Mender> {
         Ok(Mender {
-            writer: Writer::open(rules.index_id, source)?,
+            writer: Writer::open_for_many(rules.index_id, source)?,
             bound: Rc::new(bound),
             rules,
             source,
             pseudonymizer: pseudonymizer(),
             calendar: ServerCalendar::current(),
             columns,
-            record: Vec::with_capacity(512),
+            record: record_buffer(),
         })
     }
 
@@ -102,6 +102,7 @@ impl Mender {
     pub(in crate::pg) fn make_unreadable(&self, change: &Uncaptured) -> Outcome<Option<Made>> {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
+            Err(failure) if failure.may_pass() => Err(failure),
             Err(_) if !self.is_asked_for(change) => Ok(Some(Made::LeftOut)),
             Err(_) => self.former_object(change).map(Some),
         }
@@ -121,7 +122,7 @@ impl Mender {
     }
 
     /// Queues what the table holds under the change's key: the row at `place` of a relation, which the active snapshot
-    /// has just shown. The record's memory is that of the current context, which must live until the next `flush`.
+    /// has just shown.
     pub(in crate::pg) fn make(
         &mut self,
         change: &Uncaptured,
@@ -168,8 +169,11 @@ impl Mender {
             return self.former_object(change);
         }
         if self.is_mirrored() {
-            let Some(record) = self.deletion(change)? else { return Ok(Made::LeftOut) };
-            self.writer.push_version_as(change.number, Action::DeleteObject, record.as_bytes());
+            let mut record = record_buffer();
+            if !self.write_deletion(change, &mut record)? {
+                return Ok(Made::LeftOut);
+            }
+            self.writer.push_version_as(change.number, Action::DeleteObject, &mut record)?;
             return Ok(Made::Queued);
         }
         let values = self.key_values(change)?;
@@ -179,7 +183,7 @@ impl Mender {
         if self.rules.filter.is_some() || !self.rules.are_changes() {
             // SAFETY: the values were read as those of the table's columns.
             unsafe { self.render(change, &bound, value)? };
-            return Ok(Made::Lost(storable(&self.record).into_owned()));
+            return Ok(Made::Lost(storable(&self.record)?.into_owned()));
         }
         // SAFETY: as above.
         unsafe { self.write(change, &bound, value) }
@@ -187,13 +191,19 @@ impl Mender {
 
     /// The record that deletes the object of a change's row; nothing if its key makes no objectID.
     fn deletion(&self, change: &Uncaptured) -> Outcome<Option<String>> {
+        let mut record = record_buffer();
+        match self.write_deletion(change, &mut record)? {
+            true => Ok(Some(storable(&record)?.into_owned())),
+            false => Ok(None),
+        }
+    }
+
+    /// Appends it to `record`; `false` if there is none.
+    fn write_deletion(&self, change: &Uncaptured, record: &mut Buffer) -> Outcome<bool> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
-        let mut record = Vec::new();
         // SAFETY: the values were read as those of the table's columns.
-        let is_object =
-            unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), &mut record)? };
-        Ok(is_object.then(|| storable(&record).into_owned()))
+        unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), record) }
     }
 
     /// A record of an object by the key as it was noted, whatever the columns are now.
@@ -202,10 +212,10 @@ impl Mender {
         let hidden = change.key_columns.iter().map(is_hidden).collect();
         let plan = Plan::new(&self.rules.object_prefix, Vec::new(), hidden);
         let key = change.key.0.iter().map(|text| Some(utf8(text)));
-        let mut record = Vec::new();
+        let mut record = record_buffer();
         let written = write_object(&plan, key, self.pseudonymizer.as_deref(), &mut record);
         match written {
-            Ok(()) => Ok(Made::Unnamed(storable(&record).into_owned())),
+            Ok(()) => Ok(Made::Unnamed(storable(&record)?.into_owned())),
             Err(RecordError::EmptyKey) => Ok(Made::LeftOut),
             Err(error) => Err(self.bound.explain(error)),
         }
@@ -244,7 +254,7 @@ impl Mender {
             match object {
                 // Keys can be equal without being the same text, and then make different objects. The lock on the row
                 // keeps all of them away; the row found is told of by its own change.
-                Some(object) if object != storable(record) => {
+                Some(object) if object != storable(record)? => {
                     record.clear();
                     record.extend_from_slice(object.as_bytes());
                     Action::DeleteObject
@@ -257,7 +267,7 @@ impl Mender {
                 _ => Action::DeleteObject,
             }
         };
-        writer.push_version_as(change.number, action, record);
+        writer.push_version_as(change.number, action, record)?;
         Ok(Made::Queued)
     }
 
@@ -272,8 +282,8 @@ impl Mender {
         // SAFETY: handed on to the caller.
         unsafe { self.render(change, bound, value)? };
         match self.rules.are_changes() {
-            true => self.writer.push_as(change.number, &self.record),
-            false => self.writer.push(&self.record),
+            true => self.writer.push_as(change.number, &mut self.record)?,
+            false => self.writer.push(&mut self.record)?,
         };
         Ok(Made::Queued)
     }

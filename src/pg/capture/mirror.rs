@@ -8,11 +8,13 @@
 use pgrx::pg_sys;
 
 use super::key::is_current;
-use super::queue::Action;
+use super::queue::{record_buffer, Action};
 use super::rows::{read, Slot, TableScan, Versions, STRETCH};
+use super::scratch::{has_grown, Scratch};
 use super::statement::Statement;
 use super::value_in;
 use crate::pg::report::Outcome;
+use crate::record::Buffer;
 
 impl Statement<'_> {
     /// Queues what a change of one row means for the index.
@@ -26,30 +28,30 @@ impl Statement<'_> {
             if !was && !is {
                 return Ok(());
             }
-            let mut old_object = Vec::new();
-            let mut new_object = Vec::new();
+            let mut old_object = record_buffer();
+            let mut new_object = record_buffer();
             if !row.old.is_null() {
                 self.object_of(row.old, &mut old_object)?;
             }
             if !row.new.is_null() {
                 self.object_of(row.new, &mut new_object)?;
             }
-            let stays = old_object == new_object;
+            let stays = *old_object == *new_object;
             if was && is && stays && !self.source.tells_all && !self.differs(row) {
                 return Ok(());
             }
             if was && !stays {
-                self.tell_present(relation, row.old, &old_object)?;
+                self.tell_present(relation, row.old, &mut old_object)?;
             }
             if row.new.is_null() {
                 return Ok(());
             }
             if !is_current(relation, row.new) {
-                self.tell_present(relation, row.new, &new_object)?;
+                self.tell_present(relation, row.new, &mut new_object)?;
             } else if is {
                 self.upsert(row.new)?;
             } else if stays && !new_object.is_empty() {
-                self.writer.push_version(Action::DeleteObject, &new_object);
+                self.writer.push_version(Action::DeleteObject, &mut new_object)?;
             }
             Ok(())
         }
@@ -59,7 +61,12 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// As for `mirror`; `object` is the deletion of the row's object.
-    unsafe fn tell_present(&mut self, relation: pg_sys::Relation, slot: Slot, object: &[u8]) -> Outcome<()> {
+    unsafe fn tell_present(
+        &mut self,
+        relation: pg_sys::Relation,
+        slot: Slot,
+        object: &mut Buffer,
+    ) -> Outcome<()> {
         // SAFETY: handed on to the caller; the row found lives in the slot made for it.
         unsafe {
             // Of a row whose key makes no objectID there is no object.
@@ -74,9 +81,9 @@ impl Statement<'_> {
             if let Some(live) = live {
                 if self.belongs(live) {
                     // Keys can be equal without being the same text, and then make different objects.
-                    let mut found = Vec::new();
+                    let mut found = record_buffer();
                     self.object_of(live, &mut found)?;
-                    is_there = found == object;
+                    is_there = *found == **object;
                 }
                 if is_there {
                     self.upsert(live)?;
@@ -84,7 +91,7 @@ impl Statement<'_> {
                 pg_sys::ExecDropSingleTupleTableSlot(live);
             }
             if !is_there {
-                self.writer.push_version(Action::DeleteObject, object);
+                self.writer.push_version(Action::DeleteObject, object)?;
             }
             Ok(())
         }
@@ -95,7 +102,7 @@ impl Statement<'_> {
     unsafe fn upsert(&mut self, slot: Slot) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe { self.row_record(slot)? };
-        self.writer.push_version(Action::AddObject, &self.record);
+        self.writer.push_version(Action::AddObject, &mut self.record)?;
         Ok(())
     }
 
@@ -103,7 +110,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// As for `upsert`.
-    unsafe fn object_of(&self, slot: Slot, out: &mut Vec<u8>) -> Outcome<()> {
+    unsafe fn object_of(&self, slot: Slot, out: &mut Buffer) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             read(slot, self.source.bound.width);
@@ -132,7 +139,15 @@ impl Statement<'_> {
         // SAFETY: handed on to the caller.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
-            rows.in_stretches(|| self.empty_stretch(&rows))?;
+            let mut scratch = Scratch::new();
+            self.writer.expect_many();
+            let mut more = true;
+            while more {
+                more = scratch.within(|| self.empty_stretch(&rows))?;
+                rows.let_go();
+                scratch.give_back();
+                self.writer.flush()?;
+            }
             rows.close();
         }
         Ok(())
@@ -154,19 +169,18 @@ impl Statement<'_> {
                     if !statement.belongs(slot) {
                         return Ok(false);
                     }
-                    let mut object = Vec::new();
+                    let mut object = record_buffer();
                     statement.object_of(slot, &mut object)?;
                     if object.is_empty() {
                         return Ok(false);
                     }
-                    Ok(statement.writer.push_version(Action::DeleteObject, &object))
+                    statement.writer.push_version(Action::DeleteObject, &mut object)
                 })?
             };
-            if is_due {
+            if is_due || has_grown() {
                 break;
             }
         }
-        self.writer.flush()?;
         Ok(more)
     }
 }

@@ -21,6 +21,7 @@ mod present;
 mod queue;
 mod repair;
 mod rows;
+mod scratch;
 mod source;
 mod statement;
 
@@ -46,7 +47,8 @@ pub(super) use ids::next_id;
 pub(super) use leaf::file_of;
 pub(super) use mender::{Made, Mender, Uncaptured};
 pub(super) use present::{identity_of, identity_of_id, Key, Present};
-pub(super) use queue::Writer;
+pub(super) use queue::{ensure_room, record_buffer, Writer};
+pub(super) use scratch::Scratch;
 pub(super) use source::register_invalidation;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.

@@ -29,7 +29,7 @@ use std::rc::Rc;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
-use super::queue::{storable, Action, Writer};
+use super::queue::{record_buffer, storable, Action, Writer};
 use crate::pg::failpoint;
 use crate::pg::owner::as_role;
 use crate::pg::report::Outcome;
@@ -187,11 +187,13 @@ impl Present {
             return Ok(Mended { queued: 0, is_unsettled: false });
         }
         failpoint::reach("before mend");
-        let held = objects.iter().filter_map(|(key, id)| {
-            let object = identity_of_id(id);
-            hold(&object).then(|| Held { version: writer.reserve_version(), key, id, object })
-        });
-        let held: Vec<Held> = held.collect();
+        let mut held = Vec::new();
+        for (key, id) in objects {
+            let object = identity_of_id(id)?;
+            if hold(&object) {
+                held.push(Held { version: writer.reserve_version(), key, id, object });
+            }
+        }
         // A row of a partition that is attached after this is told of under a higher id.
         let is_settled = self.tree.is_settled()?;
         self.follow()?;
@@ -199,14 +201,18 @@ impl Present {
         let mut scratch = PgMemoryContexts::new("audit_algolia mend");
         for one in &held {
             pgrx::check_for_interrupts!();
-            // SAFETY: what was allocated for a version has been written when the next one begins.
+            // SAFETY: what is found is a Rust value.
             let look = unsafe {
-                let look = scratch.switch_to(|_| self.mend_row(&view, writer, one));
+                let look = scratch.switch_to(|_| self.find_row(&view, one));
                 scratch.reset();
                 look?
             };
             match look {
-                Look::Row(_) => queued += 1,
+                Look::Row(mut record) => {
+                    writer.push_version_as(one.version, Action::AddObject, &mut record)?;
+                    writer.flush()?;
+                    queued += 1;
+                }
                 Look::InChange => (),
                 Look::Nothing => absent.push(one),
             }
@@ -219,31 +225,22 @@ impl Present {
         let objects: Vec<(&Key, &str)> = absent.iter().map(|one| (one.key, one.object.as_str())).collect();
         for (one, is_absent) in absent.into_iter().zip(self.are_absent(&objects)?) {
             if is_absent {
-                // SAFETY: as above.
-                unsafe {
-                    let pushed = scratch.switch_to(|_| {
-                        let deletion = deletion(one.id);
-                        writer.push_version_as(one.version, Action::DeleteObject, deletion.as_bytes());
-                        writer.flush()
-                    });
-                    scratch.reset();
-                    pushed?;
-                }
+                let mut record = record_buffer();
+                record.extend_from_slice(deletion(one.id).as_bytes());
+                writer.push_version_as(one.version, Action::DeleteObject, &mut record)?;
+                writer.flush()?;
                 queued += 1;
             }
         }
         Ok(Mended { queued, is_unsettled })
     }
 
-    /// Queues the record of an object's row, if it is found by its key.
-    fn mend_row(&self, view: &View, writer: &mut Writer, one: &Held) -> Outcome<Look> {
-        let Key::Known(key) = one.key else { return Ok(Look::Nothing) };
-        let look = self.look(view, key, &one.object)?;
-        if let Look::Row(record) = &look {
-            writer.push_version_as(one.version, Action::AddObject, record);
-            writer.flush()?;
+    /// An object's row, if it is found by its key.
+    fn find_row(&self, view: &View, one: &Held) -> Outcome<Look> {
+        match one.key {
+            Key::Known(key) => self.look(view, key, &one.object),
+            _ => Ok(Look::Nothing),
         }
-        Ok(look)
     }
 }
 
@@ -265,11 +262,11 @@ fn deletion(id: &str) -> String {
 }
 
 /// By what the queue tells the object of a record from others.
-pub(in crate::pg) fn identity_of(record: &str) -> String {
-    identity(&storable(record.as_bytes())).into_owned()
+pub(in crate::pg) fn identity_of(record: &str) -> Outcome<String> {
+    Ok(identity(&storable(record.as_bytes())?).into_owned())
 }
 
 /// By what the queue tells an object from others, by its id.
-pub(in crate::pg) fn identity_of_id(id: &str) -> String {
+pub(in crate::pg) fn identity_of_id(id: &str) -> Outcome<String> {
     identity_of(&deletion(id))
 }

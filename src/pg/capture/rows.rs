@@ -1,14 +1,15 @@
 //! Rows as triggers have them: in slots, of a whole statement in transition tables, before TRUNCATE in the table.
 
-use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::queue::clear;
-use crate::pg::report::Outcome;
 use crate::record::Operation;
 
 /// Rows that are looked at before memory is given back.
 pub(super) const STRETCH: usize = 1024;
+
+/// The length of a row that has memory of its own.
+const LARGE: u32 = 64 << 10;
 
 pub(super) type Slot = *mut pg_sys::TupleTableSlot;
 
@@ -28,6 +29,15 @@ impl Versions {
             Operation::Update => Versions { old: call.tg_trigslot, new: call.tg_newslot },
             _ => Versions { old: call.tg_trigslot, new: none },
         }
+    }
+
+    /// Whether it takes memory of its own to read them: they are long, or parts of them are stored elsewhere.
+    ///
+    /// # Safety
+    /// Each slot is null or holds a row.
+    pub(super) unsafe fn are_large(self) -> bool {
+        // SAFETY: handed on to the caller.
+        unsafe { is_large(self.old) || is_large(self.new) }
     }
 
     /// The one the filter looks at, and the record holds.
@@ -85,13 +95,10 @@ impl TransitionTables {
         self.new.go_back();
     }
 
-    /// As [`in_stretches`].
-    pub(super) fn in_stretches(&self, work: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-        let let_go = || {
-            self.old.clear();
-            self.new.clear();
-        };
-        in_stretches(work, let_go)
+    /// Lets go of the row that was read last.
+    pub(super) fn let_go(&self) {
+        self.old.clear();
+        self.new.clear();
     }
 
     pub(super) fn close(self) {
@@ -133,10 +140,10 @@ impl TableScan {
         unsafe { pg_sys::table_scan_getnextslot(self.scan, forward, self.slot) }.then_some(self.slot)
     }
 
-    /// As [`in_stretches`].
-    pub(super) fn in_stretches(&self, work: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
+    /// Lets go of the row that was read last.
+    pub(super) fn let_go(&self) {
         // SAFETY: the slot was made by `open`.
-        in_stretches(work, || unsafe { clear(self.slot) })
+        unsafe { clear(self.slot) };
     }
 
     pub(super) fn close(self) {
@@ -147,25 +154,6 @@ impl TableScan {
             pg_sys::UnregisterSnapshot(self.snapshot);
         }
     }
-}
-
-/// Does `work` for as long as it says that there is more. What one piece of work allocates is given back with it, so that
-/// the memory of a statement over millions of rows stays flat. A row read from a tuplestore that has spilled is among
-/// that, and belongs to its slot, which has to let go of it first.
-fn in_stretches(mut work: impl FnMut() -> Outcome<bool>, let_go: impl Fn()) -> Outcome<()> {
-    let mut scratch = PgMemoryContexts::new("audit_algolia capture");
-    let mut more = true;
-    while more {
-        // SAFETY: what is allocated in the context is used by this piece of work alone, and by the slots, which let go of it.
-        let done = unsafe {
-            let done = scratch.switch_to(|_| work());
-            let_go();
-            scratch.reset();
-            done
-        };
-        more = done?;
-    }
-    Ok(())
 }
 
 /// Reads a transition table; of one that is not there, nothing.
@@ -243,6 +231,30 @@ impl Reader {
             // SAFETY: the slot was made by `open`, and is used no more.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
         }
+    }
+}
+
+/// # Safety
+/// The slot is null or holds a row.
+unsafe fn is_large(slot: Slot) -> bool {
+    // SAFETY: handed on to the caller; a slot's kind tells what it is.
+    unsafe {
+        if slot.is_null() {
+            return false;
+        }
+        let (length, flags) = if (*slot).tts_ops == &raw const pg_sys::TTSOpsMinimalTuple {
+            let tuple = &*(*slot.cast::<pg_sys::MinimalTupleTableSlot>()).mintuple;
+            (tuple.t_len, tuple.t_infomask)
+        } else if (*slot).tts_ops == &raw const pg_sys::TTSOpsVirtual {
+            return false;
+        } else {
+            let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+            if tuple.is_null() {
+                return false;
+            }
+            ((*tuple).t_len, (*(*tuple).t_data).t_infomask)
+        };
+        length >= LARGE || u32::from(flags) & pg_sys::HEAP_HASEXTERNAL != 0
     }
 }
 

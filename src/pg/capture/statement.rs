@@ -7,14 +7,15 @@ use pgrx::pg_sys;
 
 use super::context::Context;
 use super::lenient::Omissions;
-use super::queue::{Writer, FEW};
+use super::queue::{record_buffer, Writer, FEW};
 use super::rows::{read, value_in, Slot, TransitionTables, Versions, STRETCH};
+use super::scratch::{has_grown, Scratch};
 use super::{Event, Source};
 use crate::pg::filter::Evaluation;
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
-use crate::record::{Change, Operation, Stamp};
+use crate::record::{Buffer, Change, Operation, Stamp};
 
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
 pub(super) struct Statement<'a> {
@@ -27,7 +28,7 @@ pub(super) struct Statement<'a> {
     calendar: ServerCalendar,
     /// Made for the first record that needs it.
     stamp: Option<Stamp>,
-    pub(super) record: Vec<u8>,
+    pub(super) record: Buffer,
     /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
     /// after an error.
     pub(super) lenience: Option<(Omissions<'a>, PgMemoryContexts)>,
@@ -53,7 +54,7 @@ pub(super) unsafe fn capture(
         pseudonymizer: source.bound.pseudonymizes().then(pseudonymizer).flatten(),
         calendar: ServerCalendar::current(),
         stamp: None,
-        record: Vec::with_capacity(512),
+        record: record_buffer(),
         lenience: omissions.map(|omissions| (omissions, PgMemoryContexts::new("audit_algolia filter"))),
     };
     let tells_truncation = event.operation == Operation::Truncate && source.key.is_none();
@@ -105,15 +106,25 @@ impl Statement<'_> {
         let row = Versions::of(call, self.operation);
         // SAFETY: an after trigger has its rows in these slots; its own memory context lives until we return.
         unsafe {
-            self.attempt_row(row, |statement| match statement.source.key {
-                Some(_) => statement.mirror(call.tg_relation, row),
-                None => statement.row(row).map(drop),
-            })?;
+            let capture = |statement: &mut Self| {
+                statement.attempt_row(row, |statement| match statement.source.key {
+                    Some(_) => statement.mirror(call.tg_relation, row),
+                    None => statement.row(row).map(drop),
+                })
+            };
+            // What a large row has taken is given back before its record is written.
+            match row.are_large() {
+                true => Scratch::new().within(|| capture(self))?,
+                false => capture(self)?,
+            }
         }
         self.writer.flush()
     }
 
-    /// All rows of a statement, from its transition tables.
+    /// All rows of a statement, from its transition tables. What is taken to read them is given back whenever records
+    /// have been made of some, and before these are written, so that the memory of a statement over millions of rows, or
+    /// large ones, stays flat. A row read from a tuplestore that has spilled is among that, and belongs to its slot, which
+    /// has to let go of it first.
     ///
     /// # Safety
     /// `call` comes from a statement-level trigger with the transition tables of its operation.
@@ -121,15 +132,26 @@ impl Statement<'_> {
         // SAFETY: handed on to the caller.
         unsafe {
             let tables = TransitionTables::open(call, self.lenience.is_some());
-            let outcome = if tables.count() < FEW {
-                // What they take lives until the trigger returns, like all its memory.
-                self.stretch(&tables).map(drop)
-            } else {
-                tables.in_stretches(|| self.stretch(&tables))
-            };
+            // What a few ordinary rows take lives until the trigger returns, like all its memory.
+            let mut scratch = (tables.count() >= FEW).then(Scratch::new);
+            if scratch.is_some() {
+                self.writer.expect_many();
+            }
+            let mut more = true;
+            while more {
+                more = match &mut scratch {
+                    Some(scratch) => scratch.within(|| self.stretch(&tables))?,
+                    None => self.stretch(&tables)?,
+                };
+                tables.let_go();
+                if let Some(scratch) = &mut scratch {
+                    scratch.give_back();
+                }
+                self.writer.flush()?;
+            }
             tables.close();
-            outcome
         }
+        Ok(())
     }
 
     /// Captures rows until those queued are to be written; returns whether there are more. Should one of them fail, and
@@ -140,30 +162,38 @@ impl Statement<'_> {
     unsafe fn stretch(&mut self, tables: &TransitionTables) -> Outcome<bool> {
         tables.mark();
         // SAFETY: handed on to the caller.
-        let more = unsafe {
+        unsafe {
             match self.attempt(|statement| statement.rows(tables, |statement, row| statement.row(row)))? {
-                Ok(more) => more,
+                Ok(more) => Ok(more),
                 Err(_) => {
                     tables.go_back();
                     self.rows(tables, |statement, row| {
                         statement.attempt_row(row, |statement| statement.row(row))
-                    })?
+                    })
                 }
             }
-        };
-        self.writer.flush()?;
-        Ok(more)
+        }
     }
 
-    /// Does `work` for the rows of a stretch, until it says that a flush is due; returns whether there are more.
-    fn rows(
+    /// Does `work` for the rows of a stretch, until it says that a flush is due, or much memory has been taken; returns
+    /// whether there are more.
+    ///
+    /// # Safety
+    /// As for `stretch`.
+    unsafe fn rows(
         &mut self,
         tables: &TransitionTables,
         mut work: impl FnMut(&mut Self, Versions) -> Outcome<bool>,
     ) -> Outcome<bool> {
+        let are_few = tables.count() < FEW;
         for _ in 0..STRETCH {
             let Some(row) = tables.next() else { return Ok(false) };
-            if work(self, row)? {
+            // SAFETY: the tables hold their rows.
+            if are_few && unsafe { row.are_large() } {
+                Scratch::new().within(|| work(self, row))?;
+                break;
+            }
+            if work(self, row)? || has_grown() {
                 break;
             }
         }
@@ -184,7 +214,7 @@ impl Statement<'_> {
             }
             if !self.source.are_changes {
                 self.row_record(told)?;
-                return Ok(self.writer.push(&self.record));
+                return self.writer.push(&mut self.record);
             }
             read(told, bound.width);
             let value = |place| value_in(told, place);
@@ -207,7 +237,7 @@ impl Statement<'_> {
             };
             bound.write_change(&change, value, pseudonymizer, &mut self.calendar, &mut self.record)?;
             let number = change.number;
-            Ok(self.writer.push_as(number, &self.record))
+            self.writer.push_as(number, &mut self.record)
         }
     }
 
@@ -248,8 +278,8 @@ impl Statement<'_> {
         let pseudonymizer = self.pseudonymizer.as_deref();
         let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
         let number = self.writer.reserve();
-        self.source.bound.write_truncate(number, stamp, &mut self.record);
-        self.writer.push_as(number, &self.record);
+        self.source.bound.write_truncate(number, stamp, &mut self.record)?;
+        self.writer.push_as(number, &mut self.record)?;
         self.writer.flush()
     }
 }

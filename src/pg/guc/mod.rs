@@ -98,6 +98,11 @@ pub(super) fn appetite() -> Appetite {
     }
 }
 
+/// Bytes of records that are held or queued together.
+pub(super) fn batch_bytes() -> usize {
+    number(&BATCH_BYTES)
+}
+
 /// Waiting times between attempts.
 pub(super) fn backoff() -> Backoff {
     Backoff { min: millis(&RETRY_MIN), max: millis(&RETRY_MAX).max(millis(&RETRY_MIN)) }

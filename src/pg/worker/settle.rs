@@ -202,6 +202,6 @@ pub(in crate::pg) fn storable(text: &str) -> String {
     if in_utf8 {
         text
     } else {
-        escape_non_ascii(&text).into_owned()
+        escape_non_ascii(&text).unwrap_or_default().into_owned()
     }
 }

@@ -20,11 +20,11 @@ fn change<'a>(operation: Operation, previous: &'a [(usize, Value<'a>)], stamp: &
 }
 
 fn written_change(plan: &Plan, change: &Change<'_>, values: &[Value<'_>]) -> String {
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     let mut clock = Offset::new(0);
     let (key, values) = (parts(&[Some("42")]), values.iter().cloned());
     write_change(plan, change, key, values, Some(&pseudonymizer()), &mut clock, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out.to_vec()).unwrap()
 }
 
 #[test]
@@ -38,9 +38,9 @@ fn an_update_names_what_changed_and_keeps_what_it_was() {
         serde_json::from_str(&written_change(&plan, &change(Operation::Update, &previous, &stamp), &values))
             .unwrap();
     let pseudonym = |of: &str| {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         pseudonymizer().append(of, &mut out);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     };
     assert_eq!(
         record,
@@ -72,8 +72,8 @@ fn inserts_and_deletes_hold_the_row_alone() {
 #[test]
 fn a_truncate_has_no_row() {
     let plan = plan();
-    let mut out = Vec::new();
-    write_truncate(&plan, 9, &stamp(&plan), &mut out);
+    let mut out = Buffer::default();
+    write_truncate(&plan, 9, &stamp(&plan), &mut out).unwrap();
     let record: Json = serde_json::from_slice(&out).unwrap();
     assert_eq!(
         record,
@@ -91,12 +91,13 @@ fn a_change_that_cannot_be_written_leaves_nothing_behind() {
     let stamp = stamp(&plan);
     let values = [text("x"), Value::Null, Value::Null];
     let refused = |previous: &[(usize, Value<'_>)], key: Option<&str>| {
-        let mut out = b"before".to_vec();
+        let mut out = Buffer::default();
+        out.extend_from_slice(b"before");
         let change = change(Operation::Update, previous, &stamp);
         let (key, values) = ([key], values.iter().cloned());
         let error = write_change(&plan, &change, parts(&key), values, None, &mut Offset::new(0), &mut out)
             .expect_err("a record was written");
-        assert_eq!(out, b"before");
+        assert_eq!(&*out, b"before");
         error
     };
     assert!(matches!(refused(&[(4, Value::Null)], Some("1")), RecordError::NotTracked { place: 4 }));
@@ -124,8 +125,8 @@ fn a_change_that_was_noted_tells_who_made_it_as_far_as_that_is_known() {
     let plan = plan();
     let told = |changed_by: Option<&str>| {
         let stamp = Stamp::noted(&plan, changed_by, Some(AT), Some(77), Some(&pseudonymizer())).unwrap();
-        let mut out = Vec::new();
-        write_truncate(&plan, 5, &stamp, &mut out);
+        let mut out = Buffer::default();
+        write_truncate(&plan, 5, &stamp, &mut out).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&out).unwrap();
         record
     };
@@ -135,7 +136,7 @@ fn a_change_that_was_noted_tells_who_made_it_as_far_as_that_is_known() {
     let unknown = told(None);
     assert_eq!((unknown.get("changed_by"), &unknown["transaction_id"]), (None, &serde_json::json!(77)));
     let of_plan = Stamp::new(&plan, "alice", AT, 77, Some(&pseudonymizer())).unwrap();
-    let mut out = Vec::new();
-    write_truncate(&plan, 5, &of_plan, &mut out);
+    let mut out = Buffer::default();
+    write_truncate(&plan, 5, &of_plan, &mut out).unwrap();
     assert_eq!(told(Some("alice")), serde_json::from_slice::<serde_json::Value>(&out).unwrap());
 }

@@ -24,7 +24,7 @@ fn any_value() -> impl Strategy<Value = Value<'static>> {
     ];
     scalar.prop_recursive(3, 20, 4, |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Elements::of),
             prop::collection::btree_map(any::<String>(), inner, 0..4).prop_map(|members| {
                 Value::Object(members.into_iter().map(|(name, value)| (name.into(), value)).collect())
             }),

@@ -57,7 +57,7 @@ impl Mends {
         if self.unmended.objects.is_empty() {
             return Ok(0);
         }
-        let mut writer = Writer::open(self.index_id, self.source)?;
+        let mut writer = Writer::open_for_many(self.index_id, self.source)?;
         let objects = self.unmended.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
         let index_id = self.index_id;
         let mended = self.present.mend(&mut writer, &objects, |object| holds::hold(index_id, object))?;

@@ -225,7 +225,8 @@ fn compare_source(
             Mode::Mirror => Some(Present::open(rules.clone(), table.kind == "p")?),
         };
         let is_mirrored = present.is_some();
-        let writer = if repair && !is_mirrored { Some(Writer::open(rules.index_id, id)?) } else { None };
+        let writer =
+            if repair && !is_mirrored { Some(Writer::open_for_many(rules.index_id, id)?) } else { None };
         let unmended = (repair && is_mirrored).then(Unmended::default);
         let tally = Tally::default();
         let mut comparison =

@@ -13,10 +13,12 @@ use crate::pg::capture::{identity_of_id, Key, Present};
 use crate::pg::failpoint;
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
-use crate::record::split_object_id;
+use crate::record::{split_object_id, Buffer};
 
 /// Objects whose rows only a look at the whole table finds are looked for together, so many at a time.
 const AT_A_SCAN: usize = 100_000;
+/// The same by the bytes of their ids.
+const AT_A_SCAN_BYTES: usize = 4 << 20;
 
 /// Another source of the same index.
 pub(super) struct Neighbour {
@@ -68,9 +70,12 @@ impl Comparison<'_> {
                 }
             };
             let ours = ids.into_iter().filter(|id| !neighbours.iter().any(|one| one.may_own(id, &prefix)));
-            objects.extend(ours.map(|id| self.object(id, is_hidden)));
+            for id in ours {
+                objects.push(self.object(id, is_hidden)?);
+            }
+            let bytes: usize = objects.iter().map(|object| object.id.len()).sum();
             let is_over = next.is_none();
-            if !is_hidden || is_over || objects.len() >= AT_A_SCAN {
+            if !is_hidden || is_over || objects.len() >= AT_A_SCAN || bytes >= AT_A_SCAN_BYTES {
                 let without: HashSet<String> = self
                     .without_row(&objects.iter().collect::<Vec<_>>())?
                     .into_iter()
@@ -92,15 +97,15 @@ impl Comparison<'_> {
     }
 
     /// An object of the index, which is an orphan if it has no row.
-    fn object(&self, id: String, is_hidden: bool) -> Suspect {
+    fn object(&self, id: String, is_hidden: bool) -> Outcome<Suspect> {
         let rest = id.strip_prefix(self.rules.object_prefix.as_str()).unwrap_or_default();
         let key = match split_object_id(rest, self.rules.object_id.len()) {
             None => Key::Impossible,
             Some(_) if is_hidden => Key::Hidden,
             Some(parts) => Key::Known(parts),
         };
-        let object = identity_of_id(&id);
-        Suspect { id, object, key, expects: Expects::Nothing, record: Vec::new() }
+        let object = identity_of_id(&id)?;
+        Ok(Suspect { id, object, key, expects: Expects::Nothing, record: Buffer::default() })
     }
 
     /// The ids of those objects that have no row now, nor one that somebody is about to write or remove.

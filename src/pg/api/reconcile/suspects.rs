@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -10,20 +9,20 @@ use super::walk::only;
 use super::Comparison;
 use crate::hashes::{Collection, Hashes};
 use crate::pg::api::as_owner;
-use crate::pg::capture::{identity_of, Key, Writer};
+use crate::pg::capture::{identity_of, utf8, varlena_bytes, Key, Scratch, Writer};
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::{failure, Failure, Outcome};
-use crate::record::Fingerprint;
+use crate::record::{Buffer, Fingerprint};
 
 /// Suspects are confirmed together when there are so many, or so many bytes of them.
 const MANY: usize = 10_000;
-const MANY_BYTES: usize = 16 << 20;
+const MANY_BYTES: usize = 8 << 20;
 /// How often is looked again whether an object has no row, while rows of its index go on being queued.
 const ROUNDS: usize = 4;
 /// Records of a source in append mode that may wait, of which eight bytes each are kept.
 const MOST_WAITING: usize = 1 << 23;
 /// Rows of the queue read at a time.
-const FETCH: i64 = 1000;
+const FETCH: i64 = 200;
 
 /// An object that has to be looked at once more.
 pub(super) struct Suspect {
@@ -35,7 +34,7 @@ pub(super) struct Suspect {
     pub(super) key: Key,
     pub(super) expects: Expects,
     /// What is sent once more to mend it. Of a mirrored table that is found out when it is mended.
-    pub(super) record: Vec<u8>,
+    pub(super) record: Buffer,
 }
 
 /// What the index is to hold of an object.
@@ -93,7 +92,7 @@ impl Comparison<'_> {
     /// Counts those of the suspects that are confirmed, and sends them once more, or keeps them to be mended, if that is
     /// wanted.
     pub(super) fn settle(&mut self, suspects: Vec<Suspect>) -> Outcome<()> {
-        let confirmed = self.confirmed(suspects)?;
+        let mut confirmed = self.confirmed(suspects)?;
         for (suspect, found) in &confirmed {
             match (&suspect.expects, found) {
                 (Expects::Row { .. }, None) => self.tally.missing += 1,
@@ -102,7 +101,7 @@ impl Comparison<'_> {
             }
         }
         if let Some(writer) = &mut self.writer {
-            let records = confirmed.iter().map(|(suspect, _)| suspect.record.as_slice());
+            let records = confirmed.iter_mut().map(|(suspect, _)| &mut suspect.record);
             self.tally.repaired += send_again(writer, records)?;
         }
         if let Some(unmended) = &mut self.unmended {
@@ -186,14 +185,15 @@ impl Comparison<'_> {
         let cursor = Cursor::open(include_str!("../../../../sql/waiting_records.sql"), &arguments);
         let mut backlog = Collection::new(MOST_WAITING);
         let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
+            let mut scratch = Scratch::new();
             for tuple in tuples {
-                let mut is_null = true;
-                // SAFETY: the query has one column, a text.
-                let record = unsafe {
-                    let record = pg_sys::SPI_getbinval(*tuple, descriptor, 1, &mut is_null);
-                    String::from_datum(record, is_null)
-                };
-                if !backlog.add(&identity_of(&record.unwrap_or_default())) {
+                // SAFETY: the query has one column, a text, which is never null.
+                let object = scratch.within(|| unsafe {
+                    let record = pg_sys::SPI_getbinval(*tuple, descriptor, 1, &mut false);
+                    identity_of(&utf8(varlena_bytes(record)))
+                })?;
+                scratch.give_back_if_large();
+                if !backlog.add(&object) {
                     return Err(too_many_wait(&self.table.name));
                 }
             }
@@ -252,15 +252,11 @@ fn too_many_wait(table: &str) -> Box<Failure> {
 }
 
 /// Queues records once more; returns how many.
-fn send_again<'r>(writer: &mut Writer, records: impl Iterator<Item = &'r [u8]>) -> Outcome<i64> {
-    let mut scratch = PgMemoryContexts::new("audit_algolia reconcile");
+fn send_again<'r>(writer: &mut Writer, records: impl Iterator<Item = &'r mut Buffer>) -> Outcome<i64> {
     let mut sent = 0;
     for record in records {
-        // SAFETY: the copy of a record lives until the flush that is due, or the one below.
-        if unsafe { scratch.switch_to(|_| writer.push(record)) } {
+        if writer.push(record)? {
             writer.flush()?;
-            // SAFETY: what was in it has been written.
-            unsafe { scratch.reset() };
         }
         sent += 1;
     }

@@ -10,13 +10,13 @@ use super::{Comparison, Window};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
 use crate::pg::api::{as_owner, Table};
-use crate::pg::capture::{columns, identity_of, Bound, Key};
+use crate::pg::capture::{columns, ensure_room, identity_of, record_buffer, Bound, Key, Scratch};
 use crate::pg::filter::Filter;
 use crate::pg::hypertables;
 use crate::pg::latest::Cursor;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
-use crate::record::Fingerprint;
+use crate::record::{Buffer, Fingerprint};
 
 /// Rows fetched at a time.
 const FETCH: i64 = 100;
@@ -32,6 +32,14 @@ pub(super) struct Expected {
     bytes: usize,
 }
 
+/// What has been read of the table and is yet to be compared, and what is to be looked at once more.
+#[derive(Default)]
+struct Pending {
+    chunk: Vec<Suspect>,
+    bytes: usize,
+    suspects: Vec<Suspect>,
+}
+
 /// What it takes to make records of the rows of a query.
 struct Reader<'a> {
     rules: &'a SourceRules,
@@ -39,6 +47,8 @@ struct Reader<'a> {
     bound: Option<Bound>,
     table_name: &'a str,
     is_mirrored: bool,
+    /// Records are to be sent once more.
+    keeps_records: bool,
 }
 
 impl Comparison<'_> {
@@ -48,40 +58,47 @@ impl Comparison<'_> {
         let filter = filter_of(self.table, &self.rules, &names)?;
         let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window)?;
         let cursor = Cursor::open(&query, &arguments);
-        let mut bound = None;
-        let mut filter = filter;
-        let (mut chunk, mut bytes, mut suspects) = (Vec::new(), 0, Vec::new());
-        loop {
-            let mut reader = Reader {
-                rules: &self.rules,
-                filter: filter.take(),
-                bound: bound.take(),
-                table_name: &self.table.bare_name,
-                is_mirrored: self.present.is_some(),
-            };
+        let (rules, table, mut pending) = (self.rules.clone(), self.table, Pending::default());
+        let mut reader = Reader {
+            rules: &rules,
+            filter,
+            bound: None,
+            table_name: &table.bare_name,
+            is_mirrored: self.present.is_some(),
+            keeps_records: self.writer.is_some(),
+        };
+        // Rows are compared as they come: a page of them may be far more than is to be held at a time.
+        let mut compare = |row| self.compare_row(row, &mut pending);
+        let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
             // SAFETY: the rows are those of the query, as SPI has them.
-            let page =
-                cursor.fetch(FETCH, |descriptor, tuples| unsafe { reader.page(descriptor, tuples) })?;
-            (filter, bound) = (reader.filter, reader.bound);
-            let is_over = page.is_none();
-            for row in page.into_iter().flatten() {
-                bytes += row.bytes;
-                chunk.push(row.suspect);
-            }
-            if chunk.len() >= CHUNK || bytes >= CHUNK_BYTES || is_over {
-                self.tally.checked += chunk.len() as i64;
-                suspects.extend(self.unlike(std::mem::take(&mut chunk))?);
-                bytes = 0;
-                if is_over || Suspect::are_many(&suspects) {
-                    self.settle(std::mem::take(&mut suspects))?;
-                }
-            }
-            if is_over {
-                cursor.close();
-                return Ok(());
-            }
+            unsafe { reader.page(descriptor, tuples, &mut compare) }
+        };
+        while cursor.fetch(FETCH, &mut read)?.is_some() {
             pgrx::check_for_interrupts!();
         }
+        cursor.close();
+        self.compare_chunk(&mut pending)?;
+        self.settle(pending.suspects)
+    }
+
+    fn compare_row(&mut self, row: Expected, pending: &mut Pending) -> Outcome<()> {
+        pending.bytes += row.bytes;
+        pending.chunk.push(row.suspect);
+        if pending.chunk.len() >= CHUNK || pending.bytes >= CHUNK_BYTES {
+            self.compare_chunk(pending)?;
+        }
+        Ok(())
+    }
+
+    /// Asks what the index holds of rows; what is not as it is to be is a suspect.
+    fn compare_chunk(&mut self, pending: &mut Pending) -> Outcome<()> {
+        self.tally.checked += pending.chunk.len() as i64;
+        pending.suspects.extend(self.unlike(std::mem::take(&mut pending.chunk))?);
+        pending.bytes = 0;
+        if Suspect::are_many(&pending.suspects) {
+            self.settle(std::mem::take(&mut pending.suspects))?;
+        }
+        Ok(())
     }
 
     /// Those of the rows that the index does not hold as they are.
@@ -132,7 +149,7 @@ fn query(
 }
 
 impl Reader<'_> {
-    /// What the index is to hold of rows.
+    /// Tells `compare` what the index is to hold of rows.
     ///
     /// # Safety
     /// The rows are those of the query, with this descriptor.
@@ -140,7 +157,8 @@ impl Reader<'_> {
         &mut self,
         descriptor: pg_sys::TupleDesc,
         tuples: &[pg_sys::HeapTuple],
-    ) -> Outcome<Vec<Expected>> {
+        compare: &mut dyn FnMut(Expected) -> Outcome<()>,
+    ) -> Outcome<()> {
         // SAFETY: the descriptor is valid.
         let columns = unsafe { columns(descriptor) };
         let bound = match self.bound.take() {
@@ -149,7 +167,7 @@ impl Reader<'_> {
         };
         let writer = RowWriter::new(self.rules, &bound)?;
         let evaluation = self.filter.as_ref().map(Filter::prepare);
-        let mut rows = Vec::with_capacity(tuples.len());
+        let mut scratch = Scratch::new();
         // SAFETY: the slot is for rows of the descriptor, and does not own them; values are read off rows that SPI has.
         unsafe {
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
@@ -163,10 +181,14 @@ impl Reader<'_> {
                     let value = pg_sys::SPI_getbinval(*tuple, descriptor, place as i32 + 1, &mut is_null);
                     (!is_null).then_some(value)
                 };
-                if let Some(record) = writer.write(value)? {
+                let row = scratch.within(|| -> Outcome<_> {
+                    let Some(record) = writer.write(value)? else { return Ok(None) };
                     let key = if self.is_mirrored { Key::Known(bound.key(value)) } else { Key::Impossible };
-                    let place = Place::read(value, columns.len() - PLACE_COLUMNS);
-                    rows.push(expected(record, key, place));
+                    Ok(Some((record, key, Place::read(value, columns.len() - PLACE_COLUMNS))))
+                })?;
+                scratch.give_back_if_large();
+                if let Some((record, key, place)) = row {
+                    compare(expected(record, key, place, self.keeps_records)?)?;
                 }
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
@@ -176,15 +198,21 @@ impl Reader<'_> {
         }
         drop(writer);
         self.bound = Some(bound);
-        Ok(rows)
+        Ok(())
     }
 }
 
-/// A record is kept only where it is what would be sent once more; a mirrored row is read again then.
-fn expected(record: Vec<u8>, key: Key, place: Place) -> Expected {
-    let text = String::from_utf8_lossy(&record);
-    let (print, bytes) = (Fingerprint::of(&text), record.len());
-    let (id, object) = (object_id(&text).unwrap_or_default(), identity_of(&text));
-    let record = if matches!(key, Key::Known(_)) { Vec::new() } else { record };
-    Expected { suspect: Suspect { id, object, key, expects: Expects::Row { print, place }, record }, bytes }
+/// A record is kept only where it is what is sent once more; a mirrored row is read again then.
+fn expected(record: Buffer, key: Key, place: Place, keeps_record: bool) -> Outcome<Expected> {
+    let bytes = record.len();
+    // The text is read as JSON, where want of memory would be no error: as much as its parts may take is asked for first.
+    ensure_room(2 * bytes);
+    let text = std::str::from_utf8(&record).unwrap_or_default();
+    let (print, id, object) =
+        (Fingerprint::of(text), object_id(text).unwrap_or_default(), identity_of(text)?);
+    let record = if keeps_record { record } else { record_buffer() };
+    Ok(Expected {
+        suspect: Suspect { id, object, key, expects: Expects::Row { print, place }, record },
+        bytes,
+    })
 }

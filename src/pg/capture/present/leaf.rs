@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::view::View;
 use crate::pg::capture::column::{reads_what_it_wrote, value_of_text};
 use crate::pg::capture::key::KeyIndex;
-use crate::pg::capture::queue::storable;
+use crate::pg::capture::queue::{record_buffer, storable};
 use crate::pg::capture::rows::{read, value_in, Slot};
 use crate::pg::capture::{attribute, columns, Bound};
 use crate::pg::failpoint;
@@ -17,7 +17,7 @@ use crate::pg::filter::Filter;
 use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
 use crate::pg::subtransaction::guarded;
-use crate::record::identity;
+use crate::record::{identity, Buffer};
 
 /// What is in the table under a key.
 pub(super) enum Look {
@@ -26,7 +26,7 @@ pub(super) enum Look {
     /// Somebody is changing it, or there is no telling.
     InChange,
     /// A row that belongs into the index; its record.
-    Row(Vec<u8>),
+    Row(Buffer),
 }
 
 /// A table, or a partition of one.
@@ -156,7 +156,7 @@ impl Leaf {
         objects: &HashSet<&str>,
     ) -> Outcome<Option<String>> {
         let pseudonymizer = pseudonymizer();
-        let mut object = Vec::new();
+        let mut object = record_buffer();
         // SAFETY: handed on to the caller; as many values have been read as the rules need.
         unsafe {
             read(slot, self.bound.width);
@@ -165,7 +165,7 @@ impl Leaf {
                 return Ok(None);
             }
         }
-        let object = identity(&storable(&object)).into_owned();
+        let object = identity(&storable(&object)?).into_owned();
         // SAFETY: handed on to the caller.
         let is_there = objects.contains(object.as_str()) && (is_in_change || unsafe { self.belongs(slot) });
         Ok(is_there.then_some(object))
@@ -193,7 +193,7 @@ impl Leaf {
             return Ok(Look::Nothing);
         }
         let pseudonymizer = pseudonymizer();
-        let (mut record, mut calendar) = (Vec::new(), ServerCalendar::current());
+        let (mut record, mut calendar) = (record_buffer(), ServerCalendar::current());
         // SAFETY: handed on to the caller; as many values have been read as the rules need.
         unsafe {
             read(slot, self.bound.width);
@@ -201,7 +201,7 @@ impl Leaf {
             self.bound.write(value, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
         }
         // Keys can be equal without being the same text, and then make different objects.
-        let is_same = identity(&storable(&record)) == object;
+        let is_same = identity(&storable(&record)?) == object;
         Ok(if is_same { Look::Row(record) } else { Look::Nothing })
     }
 }
@@ -219,5 +219,8 @@ fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
             Ok(value_of_text(oid, local))
         }
     });
-    Ok(value?.ok())
+    match value? {
+        Err(failure) if failure.may_pass() => Err(failure),
+        value => Ok(value.ok()),
+    }
 }

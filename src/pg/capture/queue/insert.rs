@@ -1,5 +1,6 @@
 //! Rows into the queue's heap and indexes, or, should somebody have added something to the queue, through the executor.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -127,13 +128,20 @@ impl Writer {
     /// # Safety
     /// The rows' texts are alive.
     pub(super) unsafe fn insert_by_executor(&self) -> Outcome<()> {
-        let ids: Vec<i64> = self.rows.iter().map(|row| row.id).collect();
-        let actions: Vec<String> =
-            self.rows.iter().map(|row| char::from(row.action as u8).to_string()).collect();
+        // Of a long record there is to be no further copy than the executor makes.
+        let (long, short): (Vec<&Row>, Vec<&Row>) = self.rows.iter().partition(|row| row.kept.is_some());
+        for row in long {
+            self.insert_one_by_executor(row)?;
+        }
+        if short.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = short.iter().map(|row| row.id).collect();
+        let actions: Vec<String> = short.iter().map(|row| char::from(row.action as u8).to_string()).collect();
         // SAFETY: each text was made from a str.
         let text = |datum: pg_sys::Datum| unsafe { String::from_datum(datum, false) };
-        let records: Vec<Option<String>> = self.rows.iter().map(|row| text(row.record)).collect();
-        let objects: Vec<Option<String>> = self.rows.iter().map(|row| row.object.and_then(text)).collect();
+        let records: Vec<Option<String>> = short.iter().map(|row| text(row.record)).collect();
+        let objects: Vec<Option<String>> = short.iter().map(|row| row.object.and_then(text)).collect();
         as_user(self.home.owner, || {
             Spi::connect_mut(|client| {
                 client.update(
@@ -150,6 +158,27 @@ impl Writer {
                         objects.into(),
                     ],
                 )?;
+                Ok(())
+            })
+        })
+    }
+
+    fn insert_one_by_executor(&self, row: &Row) -> Outcome<()> {
+        as_user(self.home.owner, || {
+            Spi::connect_mut(|client| {
+                // SAFETY: the datums have the types of the queue's columns.
+                let of = |datum: pg_sys::Datum, oid| unsafe { DatumWithOid::new(datum, oid) };
+                let arguments = [
+                    self.index_id.into(),
+                    self.source.into(),
+                    row.id.into(),
+                    of(self.now.into(), pg_sys::TIMESTAMPTZOID),
+                    of(pg_sys::Datum::from(row.action as usize), pg_sys::CHAROID),
+                    of(row.record, pg_sys::TEXTOID),
+                    row.object
+                        .map_or_else(DatumWithOid::null::<String>, |object| of(object, pg_sys::TEXTOID)),
+                ];
+                client.update(include_str!("../../../../sql/enqueue_one.sql"), None, &arguments)?;
                 Ok(())
             })
         })

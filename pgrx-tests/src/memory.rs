@@ -1,0 +1,52 @@
+//! How much memory processes take, as the kernel counts it.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use postgres::Client;
+
+/// How often a process that may end is looked at.
+const OFTEN: Duration = Duration::from_millis(2);
+
+/// The most memory that a process has had so far (VmHWM), in bytes, shared memory it has looked at included.
+pub fn peak_of(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("no such process")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().context("no number")?;
+    Ok(kilobytes << 10)
+}
+
+/// The most memory that a session has had so far, in bytes.
+pub fn peak_of_session(db: &mut Client) -> Result<u64> {
+    let pid: i32 = db.query_one("select pg_backend_pid()", &[])?.get(0);
+    peak_of(u32::try_from(pid)?)
+}
+
+/// Runs `work`; with its result, the most memory that a process found by `find` has had meanwhile. There may be none for a
+/// while, or one after the other.
+pub fn peak_meanwhile<T>(
+    find: impl Fn() -> Option<u32> + Sync,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, u64)> {
+    let is_done = AtomicBool::new(false);
+    scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let (mut pid, mut peak) = (None, 0);
+            while !is_done.load(Ordering::Relaxed) {
+                match pid.and_then(|pid| peak_of(pid).ok()) {
+                    Some(now) => peak = peak.max(now),
+                    None => pid = find(),
+                }
+                sleep(OFTEN);
+            }
+            peak
+        });
+        let result = work();
+        is_done.store(true, Ordering::Relaxed);
+        let peak = watcher.join().map_err(|_| anyhow::anyhow!("the watcher has failed"))?;
+        Ok((result?, peak))
+    })
+}

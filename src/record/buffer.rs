@@ -1,0 +1,214 @@
+//! Where a record is written: bytes that grow with a user's data, and so may be more than there is memory for.
+//!
+//! A `Vec` ends the process when it cannot grow. A buffer remembers that it could not, takes nothing more, and says so when
+//! it is asked at the end: want of memory is an error of the row.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::ops::Deref;
+
+use thiserror::Error;
+
+/// The longest record: of what PostgreSQL allocates at a time, with room for the row around it.
+const LONGEST: usize = 0x3fff_ffff - (8 << 10);
+
+/// The room that a buffer begins with.
+const FIRST: usize = 512;
+/// Room for as much as this is made at once, if it is known beforehand, rather than by doubling.
+const LONG: usize = 64 << 10;
+
+/// Why a buffer does not hold what was written to it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Overflow {
+    #[error("there is no memory for {bytes} bytes")]
+    NoMemory { bytes: usize },
+    #[error("it is longer than {most} bytes")]
+    TooLong { most: usize },
+}
+
+/// Bytes that are appended to.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// `head` bytes for whoever keeps the buffer, then the content.
+    bytes: Vec<u8>,
+    head: usize,
+    most: usize,
+    overflow: Option<Overflow>,
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer::behind(0)
+    }
+}
+
+impl Buffer {
+    /// An empty buffer with so many bytes of something else before its content, a few at most.
+    pub fn behind(head: usize) -> Buffer {
+        Buffer { bytes: vec![0; head], head, most: LONGEST, overflow: None }
+    }
+
+    /// What is before the content, and the content.
+    pub fn whole_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Whether all that was written is there.
+    pub fn check(&self) -> Result<(), Overflow> {
+        self.overflow.map_or(Ok(()), Err)
+    }
+
+    #[inline]
+    pub fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    #[inline]
+    pub fn extend_from_slice(&mut self, more: &[u8]) {
+        if self.has_room(more.len()) {
+            self.bytes.extend_from_slice(more);
+        }
+    }
+
+    /// Appends so many zeroes, to be written over; none if there is no room for all of them.
+    pub fn extend_with_zeroes(&mut self, count: usize) -> &mut [u8] {
+        let start = self.bytes.len();
+        if self.has_room(count) {
+            self.bytes.resize(start + count, 0);
+        }
+        self.bytes.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Takes everything back that came behind the first `len` bytes, and with it whatever there was no room for.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(self.head + len);
+        self.overflow = None;
+    }
+
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Takes the last byte back.
+    pub fn pop(&mut self) -> Option<u8> {
+        if self.is_empty() {
+            return None;
+        }
+        self.bytes.pop()
+    }
+
+    /// Takes one byte out of the middle.
+    pub fn remove(&mut self, place: usize) {
+        if place < self.len() {
+            self.bytes.remove(self.head + place);
+        }
+    }
+
+    #[inline]
+    fn has_room(&mut self, more: usize) -> bool {
+        (more <= self.bytes.capacity() - self.bytes.len() && self.overflow.is_none()) || self.grows_by(more)
+    }
+
+    /// Makes room, for more than is asked for if that is to be had. After one piece that had no place nothing has, so
+    /// that nothing is missing in the middle.
+    #[cold]
+    fn grows_by(&mut self, more: usize) -> bool {
+        if self.overflow.is_some() {
+            return false;
+        }
+        let needed = self.len().saturating_add(more);
+        if needed > self.most {
+            self.overflow = Some(Overflow::TooLong { most: self.most });
+            return false;
+        }
+        let left = self.most - self.len();
+        let ample = self.bytes.capacity().max(FIRST);
+        // Less where there is little memory left, but not so little that each piece makes it grow again.
+        for more in [ample, ample / 8, ample / 64].map(|ample| ample.min(left).max(more)) {
+            if self.bytes.try_reserve_exact(more).is_ok() {
+                return true;
+            }
+        }
+        self.overflow = Some(Overflow::NoMemory { bytes: needed });
+        false
+    }
+
+    /// So many bytes are about to come, or somewhat more: a text that is written with some of its characters escaped.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        let bytes = bytes.saturating_add(bytes / 16);
+        if bytes >= LONG && bytes <= self.most - self.len() {
+            // Whether they find room is told when they have come.
+            let _ = self.bytes.try_reserve_exact(bytes);
+        }
+    }
+}
+
+/// The content.
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.head..).unwrap_or_default()
+    }
+}
+
+/// For `serde_json`, whose own errors have no say: what had no place is told by [`Buffer::check`].
+impl io::Write for Buffer {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_told_at_the_end() {
+        let mut buffer = Buffer { most: 8, ..Buffer::behind(4) };
+        buffer.extend_from_slice(b"12345678");
+        assert_eq!((buffer.check(), &*buffer), (Ok(()), &b"12345678"[..]));
+        buffer.push(b'9');
+        buffer.truncate(3);
+        assert_eq!((buffer.check(), &*buffer), (Ok(()), &b"123"[..]));
+        buffer.extend_from_slice(b"456789");
+        buffer.push(b'0');
+        assert_eq!(buffer.check(), Err(Overflow::TooLong { most: 8 }));
+        assert_eq!(&*buffer, b"123", "nothing is missing in the middle");
+        buffer.clear();
+        assert_eq!((buffer.check(), buffer.len()), (Ok(()), 0));
+    }
+
+    #[test]
+    fn want_of_memory_is_told_at_the_end() {
+        let mut buffer = Buffer { most: usize::MAX, ..Buffer::default() };
+        buffer.extend_from_slice(b"123");
+        assert!(buffer.extend_with_zeroes(usize::MAX / 4).is_empty());
+        assert!(matches!(buffer.check(), Err(Overflow::NoMemory { .. })));
+        assert_eq!(&*buffer, b"123");
+    }
+
+    #[test]
+    fn the_head_is_no_content() {
+        let mut buffer = Buffer::behind(4);
+        assert_eq!(buffer.pop(), None);
+        buffer.extend_from_slice(b"abc");
+        buffer.remove(1);
+        assert_eq!(&*buffer, b"ac");
+        assert_eq!(buffer.pop(), Some(b'c'));
+        assert_eq!(buffer.whole_mut(), [0, 0, 0, 0, b'a']);
+    }
+}
