@@ -5,14 +5,20 @@
 //! are at fault at a host that reads gzip do not cost twice the requests.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::cell::RefCell;
+
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::delivery::classify::Verdict;
 use crate::delivery::culprit::Culprit;
-use crate::memory::Buffer;
+use crate::memory::{reserve_exact, LARGE};
 
 /// Bodies below this many bytes are not worth compressing.
 const COMPRESS_FROM: usize = 1024;
+/// The window of gzip, as everybody reads it.
+const WINDOW_BITS: u8 = 15;
+/// What compression may add to a body that it cannot make smaller.
+const MORE: usize = 1024;
 
 /// Whether a host reads bodies with gzip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,15 +39,33 @@ pub enum Sent {
     PlainInstead,
 }
 
-/// The body with gzip, if that is worth it. Speed counts for more than the last bytes.
+thread_local! {
+    /// Some hundred kilobytes, which a thread that compresses keeps: taken for each body, they leave holes behind.
+    static DEFLATE: RefCell<Option<Compress>> = const { RefCell::new(None) };
+}
+
+/// The body with gzip, if that is worth it and there is memory for it; otherwise the plain body will do. Speed counts for
+/// more than the last bytes.
 pub fn compress(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() < COMPRESS_FROM {
         return None;
     }
-    let mut encoder = flate2::write::GzEncoder::new(Buffer::default(), flate2::Compression::fast());
-    // Where there is no memory for it, the plain body will do.
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok().map(|Buffer(compressed)| compressed)
+    DEFLATE.with_borrow_mut(|kept| {
+        let deflate = kept.get_or_insert_with(|| Compress::new_gzip(Compression::fast(), WINDOW_BITS));
+        deflate.reset();
+        let mut compressed = Vec::new();
+        // Of a large body as much as it can need, which is taken as it is written: growing would leave holes behind, too.
+        reserve_exact(&mut compressed, if body.len() < LARGE { body.len() / 4 } else { body.len() }).ok()?;
+        loop {
+            let rest = body.get(usize::try_from(deflate.total_in()).ok()?..)?;
+            match deflate.compress_vec(rest, &mut compressed, FlushCompress::Finish).ok()? {
+                Status::StreamEnd => return Some(compressed),
+                Status::Ok | Status::BufError => {
+                    reserve_exact(&mut compressed, body.len() / 4 + MORE).ok()?
+                }
+            }
+        }
+    })
 }
 
 /// Whether the body of a refused request may not have been read because of its compression.

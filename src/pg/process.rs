@@ -251,6 +251,6 @@ pub(super) fn give_large_blocks_back() {
     unsafe {
         use nix::libc::{mallopt, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD};
         mallopt(M_MMAP_THRESHOLD, 1 << 20);
-        mallopt(M_TRIM_THRESHOLD, 2 << 20);
+        mallopt(M_TRIM_THRESHOLD, 1 << 20);
     }
 }

@@ -1,5 +1,7 @@
 //! Large rows: a worker's memory is bounded by bytes, however many of them wait.
 
+use std::time::Duration;
+
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
@@ -18,6 +20,8 @@ fn stage() -> StageBuilder {
         .standin(|standin| {
             standin.light = true;
             standin.max_record_bytes = usize::MAX;
+            // So that as many requests are on their way at a time as may be.
+            standin.latency = Duration::from_millis(200);
         })
         .setting("shared_buffers", "4MB")
         .setting("max_wal_size", "4GB")
@@ -70,6 +74,18 @@ fn a_worker_holds_a_few_batches_of_bytes_however_many_large_rows_wait() {
     assert_eq!(stage.standin.light_counts("log").operations, 30);
     let bound = 4 * BATCH + 2 * 8 * MB;
     eprintln!("30 rows of 8 MB: {} MB, at most {} MB and {} MB", grown / MB, bound / MB, OWN / MB);
+    assert!(grown < bound + OWN, "{} MB", grown / MB);
+}
+
+#[test]
+fn a_worker_with_many_slots_holds_no_more_bytes() {
+    let stage = stage().setting("audit_algolia.in_flight", 16).start().unwrap();
+    let mut db = staged(&stage, "log");
+    make_noise(&mut db, MB);
+    let grown = growth(&stage, &mut db, 1..=100);
+    assert_eq!(stage.standin.light_counts("log").operations, 100);
+    let bound = 4 * BATCH + 2 * MB;
+    eprintln!("100 rows of 1 MB: {} MB, at most {} MB and {} MB", grown / MB, bound / MB, OWN / MB);
     assert!(grown < bound + OWN, "{} MB", grown / MB);
 }
 
