@@ -408,3 +408,63 @@ fn the_index_equals_the_table_however_partitions_come_and_go_meanwhile() {
     let expected = rows(&mut db);
     assert_holds(&stage, &expected.iter().map(String::as_str).collect::<Vec<_>>());
 }
+
+/// What cannot be followed is said, with what mends it.
+#[test]
+fn whoever_drops_a_partition_in_another_way_is_told_how_to_mend_the_index() {
+    let (stage, _) = stage();
+    let drop = "create extension citext; alter extension citext add table kept.b; drop extension citext";
+    let output = stage.cluster.run("psql", &["-X", "postgres", "-c", drop]).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("WARNING:  objects of partition kept.b stay in the index that mirrors table kept.t"),
+        "{said}"
+    );
+    assert!(said.contains("SELECT * FROM audit_algolia.reconcile('kept.t', repair => true)"), "{said}");
+    assert_holds(&stage, &["1 a", "101 b", "201 c"]);
+    let mut admin = stage.admin();
+    assert_eq!(
+        one::<i64>(&mut admin, "select orphaned from audit_algolia.reconcile('kept.t', repair => true)"),
+        1
+    );
+    assert_holds(&stage, &["1 a", "201 c"]);
+    let output = stage.cluster.run("psql", &["-X", "postgres", "-c", "drop table kept.a"]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_holds(&stage, &["201 c"]);
+}
+
+/// As any other change of rows that cannot be captured.
+#[test]
+fn rows_that_leave_and_cannot_be_told_of_are_an_error_or_a_warning() {
+    let (stage, mut db) = stage();
+    let mut admin = stage.admin();
+    admin.batch_execute("select audit_algolia.unwatch('t')").unwrap();
+    admin
+        .batch_execute(
+            "create function kept.holds(int) returns bool stable language sql as 'select true';
+             select audit_algolia.watch('t', columns => '{v}', mode => 'mirror', filter => 'holds(id)');
+             create or replace function kept.holds(int) returns bool stable language plpgsql as 'begin return 1 / 0 > 0; end'",
+        )
+        .unwrap();
+    for statement in ["alter table t detach partition a", "drop table b"] {
+        let error = db.batch_execute(statement).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "22012", "{error:?}");
+    }
+    assert_holds(&stage, &["1 a", "101 b", "201 c"]);
+    db.batch_execute("set audit_algolia.on_capture_error = warn").unwrap_err();
+    stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
+    wait_until("the setting", SOON, || {
+        one::<String>(&mut db, "show audit_algolia.on_capture_error") == "warn"
+    });
+    db.batch_execute("alter table t detach partition a; drop table b").unwrap();
+    assert_eq!(one::<i64>(&mut admin, "select count(*) from audit_algolia.repair"), 3);
+    admin
+        .batch_execute(
+            "create or replace function kept.holds(int) returns bool stable language sql as 'select true'",
+        )
+        .unwrap();
+    wait_until("the repairs", SOON, || {
+        one::<i64>(&mut admin, "select count(*) from audit_algolia.repair") == 0
+    });
+    assert_holds(&stage, &["201 c"]);
+}

@@ -1,5 +1,7 @@
 //! Partitions that leave mirrored tables: detached, or dropped. Their rows leave the index.
 
+use std::cell::RefCell;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -7,13 +9,19 @@ use pgrx::prelude::*;
 use super::caller;
 use super::partitions::found_home;
 use super::triggers::drop_trigger;
+use crate::pg::backfill::name_of;
 use crate::pg::capture::Departure;
 use crate::pg::ddl::{self, Dropping, Effects};
 use crate::pg::latest::{all_rows, oids};
 use crate::pg::owner::as_user;
 use crate::pg::partitions::{leaves, sources_above, Above};
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
+
+thread_local! {
+    /// In which transaction the rows of which partitions were told of before they were dropped.
+    static TOLD: RefCell<(pg_sys::TimestampTz, Vec<String>)> = const { RefCell::new((0, Vec::new())) };
+}
 
 /// The event trigger's function, called before each statement that may drop partitions: after it their rows are gone.
 #[pg_extern(sql = false)]
@@ -33,6 +41,9 @@ fn before_drop(dropping: &Dropping) -> Outcome<()> {
         let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
         let unlocked: Vec<_> = unlocked.map(|(departure, parent)| (departure.leaf, *parent)).collect();
         if unlocked.is_empty() {
+            let told = departing.iter().map(|(departure, _)| name_of(departure.leaf)).collect();
+            // SAFETY: reads the state of the transaction.
+            TOLD.set((unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }, told));
             return departing.into_iter().try_for_each(|(departure, _)| departure.tell());
         }
         for (leaf, parent) in unlocked {
@@ -61,6 +72,35 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure
         Some((departure, row.get(5)?))
     })?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// Tells of partitions that have been dropped in a way that nobody has been told of before, and of their mends. To be asked
+/// by the function of the event trigger for what has been dropped, with the rights of the extension's owner.
+pub(super) fn warn_of_untold() -> Outcome<()> {
+    let dropped = all_rows(include_str!("../../../sql/dropped_leaves.sql"), &[], |row| {
+        let (schema, name): (String, String) = (row.get(2)?, row.get(3)?);
+        Some((row.get::<String>(1)?, spi::quote_qualified_identifier(schema, name)))
+    })?;
+    // SAFETY: reads the state of the transaction.
+    let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    for (table, partition) in dropped.into_iter().flatten() {
+        if TOLD.with_borrow(|(at, told)| *at == now && told.contains(&partition)) {
+            continue;
+        }
+        failure(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("objects of partition {partition} stay in the index that mirrors table {table}"),
+            format!(
+                "SELECT * FROM audit_algolia.reconcile({}, repair => true) deletes them.",
+                spi::quote_literal(&table)
+            ),
+        )
+        .with_detail(
+            "The partition was dropped by a statement that is not DROP TABLE, DROP SCHEMA or DROP OWNED.",
+        )
+        .warn();
+    }
+    Ok(())
 }
 
 /// Has the rows of partitions told of that a statement has detached. They are locked by it; of those detached CONCURRENTLY

@@ -10,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::arrivals::note_arrivals;
-use super::departures::after_detach;
+use super::departures::{after_detach, warn_of_untold};
 use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger};
 use crate::pg::backfill::{lock_at_once, name_of};
 use crate::pg::ddl::{self, Effects};
@@ -81,7 +81,8 @@ fn forget() -> Outcome<()> {
     let Some(home) = found_home() else { return Ok(()) };
     as_user(home.owner, || {
         let query = include_str!("../../../sql/forget_dropped.sql");
-        Ok(Spi::run_with_args(query, &[dropped.into()])?)
+        Spi::run_with_args(query, &[dropped.into()])?;
+        warn_of_untold()
     })
 }
 
