@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use super::plan::{Action, End, Rows, Step, Work, CHANGING, TABLES};
+use super::plan::{Action, End, Rows, Size, Step, Work, CHANGING, TABLES};
 
 /// So many blocks of rows are kept in mind, to be changed later.
 const REMEMBERED: usize = 24;
@@ -24,10 +24,13 @@ impl Author {
     }
 
     pub(super) fn step(&mut self) -> Step {
+        if self.dice.u8(0..120) == 0 {
+            return Step { actions: vec![Action::Insert(self.rows(4, true))], end: End::Commit };
+        }
         let step = match self.dice.u8(0..10) {
-            0..=2 => Step { actions: vec![Action::Insert(self.rows(3))], end: End::Commit },
-            3 => Step { actions: vec![Action::Insert(self.rows(400))], end: self.end() },
-            4 => Step { actions: vec![Action::Copy(self.rows(300))], end: self.end() },
+            0..=2 => Step { actions: vec![Action::Insert(self.rows(3, false))], end: End::Commit },
+            3 => Step { actions: vec![Action::Insert(self.rows(400, false))], end: self.end() },
+            4 => Step { actions: vec![Action::Copy(self.rows(300, false))], end: self.end() },
             5..=6 => {
                 let parts = self.dice.usize(2..=4);
                 Step { actions: (0..parts).map(|_| self.write()).collect(), end: self.end() }
@@ -73,7 +76,7 @@ impl Author {
         if let (true, Some(change)) = (self.dice.u8(0..5) < 2, self.change()) {
             return change;
         }
-        let rows = self.rows(30);
+        let rows = self.rows(30, false);
         if self.dice.u8(0..5) == 0 {
             Action::Copy(rows)
         } else {
@@ -94,17 +97,21 @@ impl Author {
             _ => Work::Delete,
         };
         let poison = self.poison(first, count);
-        Some(Action::Change(Rows { first, count, poison, ..block }, work))
+        Some(Action::Change(Rows { first, count, poison, size: Size::Usual, ..block }, work))
     }
 
-    fn rows(&mut self, most: i64) -> Rows {
+    fn rows(&mut self, most: i64, huge: bool) -> Rows {
         let (first, count) = (self.next, self.dice.i64(1..=most));
         self.next += count;
         let table = self.dice.usize(0..TABLES.len());
         let changes = table >= CHANGING;
         // An update tells two notes, which must fit together.
-        let big = !changes && self.dice.u8(0..12) == 0;
-        let rows = Rows { table, first, count, poison: self.poison(first, count), big };
+        let size = match huge {
+            true => Size::Huge,
+            false if !changes && self.dice.u8(0..12) == 0 => Size::Big,
+            false => Size::Usual,
+        };
+        let rows = Rows { table, first, count, poison: self.poison(first, count), size };
         if changes {
             if self.changeable.len() == REMEMBERED {
                 self.changeable.remove(0);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::check::Records;
 use super::plan::{Rows, Work, CHANGING, TABLES};
-use super::writer::note;
+use super::writer::note_expression;
 
 /// Rows that the filter refuses are hidden, or have had no luck with their id. Neither column can leave.
 const FILTER: &str = "not hidden and luck <> 0";
@@ -19,8 +19,6 @@ pub(super) fn set_up() -> String {
     let mut script = format!(
         "create table delta ({columns});
          create table epsilon ({columns}) partition by range (id);
-         create table epsilon_low partition of epsilon for values from (minvalue) to (2500000000);
-         create table epsilon_high partition of epsilon for values from (2500000000) to (maxvalue);
          create table history (place bigint generated always as identity, source text, id bigint, op text,
              at timestamptz, note text, previous text, transaction bigint);
          create function write_history() returns trigger language plpgsql as $$
@@ -54,8 +52,8 @@ pub(super) fn statement(rows: &Rows, work: Work) -> String {
     let rewrite = |number: i64| match rows.poison {
         Some(id) => {
             format!(
-                "note = case when id = {id} then '{}' else 'note ' || id || ' {number}' end",
-                note(rows, id)
+                "note = case when id = {id} then {} else 'note ' || id || ' {number}' end",
+                note_expression(rows, id)
             )
         }
         None => format!("note = 'note ' || id || ' {number}'"),
@@ -73,9 +71,9 @@ pub(super) fn as_records(table: &str) -> String {
     format!(
         "select id || '@' || place,
              jsonb_strip_nulls(jsonb_build_object(
-                 'objectID', id || '@' || place, 'at', extract(epoch from at)::bigint, 'note', note, 'op', op,
+                 'objectID', id || '@' || place, 'at', extract(epoch from at)::bigint, 'note', brief(note), 'op', op,
                  'changed', case when op = 'update' then '[\"note\"]'::jsonb end,
-                 'previous', case when op = 'update' then jsonb_build_object('note', previous) end,
+                 'previous', case when op = 'update' then jsonb_build_object('note', brief(previous)) end,
                  'changed_by', 'postgres', 'transaction_id', transaction))
          from history where source = '{table}'"
     )

@@ -1,9 +1,12 @@
 //! Owns what a chaos run does, as far as a seed decides it: every transaction of every writer down to the ids of its
 //! rows, and which trouble comes after how many of them. When exactly things happen is up to the machine.
 
+mod trouble;
+
 use fastrand::Rng;
 
 use super::author::Author;
+pub use trouble::{Answer, Ddl, Eater, Trouble};
 
 /// Watched tables; each goes to an index of its name. `gamma` and `epsilon` are partitioned.
 pub const TABLES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
@@ -24,8 +27,17 @@ pub struct Rows {
     pub count: i64,
     /// The id of one that the index refuses.
     pub poison: Option<i64>,
-    /// Whether the others are nearly as large as the index takes them.
-    pub big: bool,
+    pub size: Size,
+}
+
+/// How large the notes of rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    Usual,
+    /// Nearly as large as the index takes them.
+    Big,
+    /// Some megabytes each, which nobody sends: all of them are poison.
+    Huge,
 }
 
 /// What a transaction does.
@@ -72,85 +84,6 @@ pub struct Step {
     pub end: End,
 }
 
-/// What goes wrong, or is done to the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// SIGKILL, which has the server restart itself.
-    KillWorker,
-    KillWriter,
-    TerminateWorkers,
-    TerminateLauncher,
-    TerminateWriters,
-    StopImmediately,
-    RestartFast,
-    Pause(usize),
-    Resume,
-    /// Dead letters try it again, and die again.
-    Redrive,
-    Set(&'static str, &'static str),
-    PinSnapshot,
-    Unpin,
-    Vacuum {
-        full: bool,
-    },
-    Reindex,
-    /// So many requests are answered like this.
-    Answer(Answer, u64),
-    /// So many of a hundred are, drawn by the number, until it is mended.
-    Flaky(Answer, u8, u64),
-    /// Algolia refuses everything until it is mended.
-    Suspend,
-    Mend,
-}
-
-/// What the stand-in does to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Unavailable,
-    InternalError,
-    TooManyRequests,
-    ComeBackLater,
-    Reset,
-    Hang,
-    HangThenServe,
-    Truncate,
-    AcceptThenDrop,
-    AcceptThenHang,
-    WrongObjectIds,
-    EndlessBody,
-    Html,
-    Redirect,
-}
-
-const ANSWERS: [Answer; 14] = [
-    Answer::Unavailable,
-    Answer::InternalError,
-    Answer::TooManyRequests,
-    Answer::ComeBackLater,
-    Answer::Reset,
-    Answer::Hang,
-    Answer::HangThenServe,
-    Answer::Truncate,
-    Answer::AcceptThenDrop,
-    Answer::AcceptThenHang,
-    Answer::WrongObjectIds,
-    Answer::EndlessBody,
-    Answer::Html,
-    Answer::Redirect,
-];
-
-/// Settings that are changed while everything runs.
-const SETTINGS: [(&str, &[&str]); 8] = [
-    ("audit_algolia.batch_rows", &["1", "7", "100", "1000"]),
-    ("audit_algolia.in_flight", &["1", "4", "16"]),
-    ("audit_algolia.workers", &["1", "2", "4"]),
-    ("audit_algolia.tail_share", &["0", "10", "50"]),
-    ("audit_algolia.linger", &["0", "20ms"]),
-    ("audit_algolia.compression", &["on", "off"]),
-    ("audit_algolia.batch_bytes", &["16kB", "8MB"]),
-    ("audit_algolia.max_attempts", &["0", "3"]),
-];
-
 /// The whole of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -177,35 +110,8 @@ impl Plan {
         let mut dice = Rng::with_seed(seeds.u64(..));
         let mut times: Vec<u64> = (0..(steps / 3).max(8)).map(|_| dice.u64(0..=total * 95 / 100)).collect();
         times.sort_unstable();
-        let troubles = times.into_iter().map(|at| (at, trouble(&mut dice))).collect();
+        let troubles = times.into_iter().map(|at| (at, trouble::draw(&mut dice))).collect();
         Plan { names_culprits, writers, troubles }
-    }
-}
-
-fn trouble(dice: &mut Rng) -> Trouble {
-    match dice.u8(0..44) {
-        0..=1 => Trouble::KillWorker,
-        2 => Trouble::KillWriter,
-        3..=4 => Trouble::TerminateWorkers,
-        5 => Trouble::TerminateLauncher,
-        6 => Trouble::TerminateWriters,
-        7..=8 => Trouble::StopImmediately,
-        9 => Trouble::RestartFast,
-        10..=11 => Trouble::Pause(dice.usize(0..TABLES.len())),
-        12..=14 => Trouble::Resume,
-        15..=18 => {
-            let (name, values) = SETTINGS[dice.usize(0..SETTINGS.len())];
-            Trouble::Set(name, values[dice.usize(0..values.len())])
-        }
-        19 => Trouble::PinSnapshot,
-        20 => Trouble::Unpin,
-        21..=22 => Trouble::Vacuum { full: dice.bool() },
-        23 => Trouble::Reindex,
-        24 => Trouble::Suspend,
-        25..=27 => Trouble::Mend,
-        28 => Trouble::Redrive,
-        29..=30 => Trouble::Flaky(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u8(5..=60), dice.u64(..)),
-        _ => Trouble::Answer(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u64(1..=6)),
     }
 }
 
@@ -213,6 +119,7 @@ fn trouble(dice: &mut Rng) -> Trouble {
 mod tests {
     use std::collections::HashSet;
 
+    use super::trouble::DDL;
     use super::*;
 
     #[test]
@@ -234,7 +141,16 @@ mod tests {
         let plan = Plan::new(3, 4, 1000);
         let kinds: HashSet<_> =
             plan.troubles.iter().map(|(_, trouble)| std::mem::discriminant(trouble)).collect();
-        assert_eq!(kinds.len(), 19);
+        assert_eq!(kinds.len(), 22);
+        let ddl: HashSet<_> = plan
+            .troubles
+            .iter()
+            .filter_map(|(_, trouble)| match trouble {
+                Trouble::Partition(ddl, _) => Some(*ddl),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ddl.len(), DDL.len());
     }
 
     #[test]
@@ -252,6 +168,14 @@ mod tests {
             })
             .collect();
         assert_eq!((ends.len(), actions.len(), works.len()), (4, 6, 4));
+        let sizes = |wanted: Size| {
+            let inserts = steps().flat_map(|step| &step.actions);
+            inserts.filter(|action| matches!(action, Action::Insert(rows) if rows.size == wanted)).count()
+        };
+        assert!(sizes(Size::Big) > 0);
+        // Each takes a moment.
+        let (huge, all) = (sizes(Size::Huge), steps().count());
+        assert!(huge > 0 && huge < all / 50, "{huge} of {all}");
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
 use nix::sys::signal::Signal;
 use postgres::error::SqlState;
 use postgres::Client;
 
-use super::plan::{Answer, Trouble, TABLES};
+use super::copy;
+use super::partitions::{self, HOMES};
+use super::plan::{Answer, Ddl, Eater, Trouble, TABLES};
 use super::writer::{is_end_of_session, Progress};
 use super::PATIENCE;
 use crate::server::StopMode;
@@ -21,13 +23,15 @@ pub(super) struct TroubleMaker<'a> {
     stage: &'a Stage,
     /// A session that keeps a snapshot.
     pinned: Option<Client>,
+    /// How often partitions were to be changed.
+    ddl: u64,
     /// How often each kind of trouble was made.
     pub(super) made: BTreeMap<&'static str, u64>,
 }
 
 impl<'a> TroubleMaker<'a> {
     pub(super) fn new(stage: &'a Stage) -> TroubleMaker<'a> {
-        TroubleMaker { stage, pinned: None, made: BTreeMap::new() }
+        TroubleMaker { stage, pinned: None, ddl: 0, made: BTreeMap::new() }
     }
 
     /// Makes all the troubles, each when so many transactions are over.
@@ -47,11 +51,19 @@ impl<'a> TroubleMaker<'a> {
         self.pinned = None;
         self.stage.standin.clear_faults();
         self.stage.cluster.set(&AFTERWARDS)?;
-        self.execute("select audit_algolia.resume()")
+        self.execute(&partitions::attach_all())?;
+        self.execute("select audit_algolia.resume()")?;
+        self.execute(REDRIVE_EATEN)
     }
 
     fn make(&mut self, trouble: &Trouble) -> Result<()> {
-        *self.made.entry(name(trouble)).or_default() += 1;
+        let name = match trouble {
+            Trouble::Partition(ddl, home) if !self.change_partition(*ddl, *home)? => {
+                "no lock for a partition"
+            }
+            _ => name(trouble),
+        };
+        *self.made.entry(name).or_default() += 1;
         let cluster = &self.stage.cluster;
         match trouble {
             Trouble::KillWorker => self.kill("backend_type = 'audit_algolia worker'"),
@@ -94,11 +106,51 @@ impl<'a> TroubleMaker<'a> {
                 self.stage.standin.fault(None, Fault::blocked(), Times::Always);
                 Ok(())
             }
+            Trouble::Eat(eater, number) => {
+                let fault = match eater {
+                    Eater::Reset => Fault::Reset,
+                    Eater::Page(status) => Fault::page(*status),
+                };
+                // A note is a word, the row's id, a space and more.
+                let rule = FaultRule::new(fault, Times::Always).containing(&format!("{number:03} "));
+                self.stage.standin.inject(rule.writes());
+                Ok(())
+            }
             Trouble::Mend => {
                 self.stage.standin.clear_faults();
                 Ok(())
             }
+            Trouble::Partition(..) => Ok(()),
+            Trouble::Restore => copy::restore(cluster),
         }
+    }
+
+    /// Whether there was a lock to be had for it. Most of the time a prepared transaction has locked the table, and
+    /// whoever waits for it keeps other writers waiting; so nobody waits for long.
+    fn change_partition(&mut self, ddl: Ddl, home: usize) -> Result<bool> {
+        self.ddl += 1;
+        let (home, root) = (&HOMES[home], partitions::root(&HOMES[home]));
+        let script = partitions::script(ddl, home, self.ddl);
+        let prepared = format!(
+            "select exists (select from pg_locks
+                 where relation = '{root}'::regclass and pid is null and database = (
+                     select oid from pg_database where datname = current_database()))"
+        );
+        let mut done = false;
+        let started = Instant::now();
+        while !done && started.elapsed() < LOCKED {
+            self.insist(|db| {
+                if db.query_one(&prepared, &[])?.get(0) {
+                    return Ok(());
+                }
+                db.batch_execute("set lock_timeout = '200ms'")?;
+                match db.batch_execute(&script) {
+                    Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
+                    result => result.map(|()| done = true),
+                }
+            })?;
+        }
+        Ok(done)
     }
 
     fn execute(&self, statement: &str) -> Result<()> {
@@ -161,6 +213,15 @@ const AFTERWARDS: [(&str, &str); 5] = [
     ("audit_algolia.request_timeout", "30s"),
 ];
 
+/// After what a gateway has said so often that `max_attempts` was reached, records are sent again when it is gone. Poison
+/// stays where it is.
+const REDRIVE_EATEN: &str = "
+    select audit_algolia.redrive(index_name, array_agg(id)) from audit_algolia.dead_letters
+    where error like '%not Algolia''s%' group by index_name";
+
+/// For so long a partition is waited for that is locked again and again.
+const LOCKED: Duration = Duration::from_secs(3);
+
 /// In this time the server notices that a process has died.
 const NOTICED: Duration = Duration::from_secs(10);
 
@@ -209,6 +270,14 @@ fn name(trouble: &Trouble) -> &'static str {
         Trouble::Answer(..) => "bad answers",
         Trouble::Flaky(..) => "flaky stand-in",
         Trouble::Suspend => "application blocked",
+        Trouble::Eat(..) => "record-eating proxy",
         Trouble::Mend => "stand-in mended",
+        Trouble::Partition(Ddl::Detach, _) => "partition detached",
+        Trouble::Partition(Ddl::Attach, _) => "partitions attached",
+        Trouble::Partition(Ddl::Reattach, _) => "partition detached and attached",
+        Trouble::Partition(Ddl::Fill, _) => "filled partition attached",
+        Trouble::Partition(Ddl::Drop, _) => "empty partition dropped",
+        Trouble::Partition(Ddl::Move, _) => "partition moved",
+        Trouble::Restore => "parallel restore",
     }
 }

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
 use anyhow::{bail, Result};
-use postgres::error::SqlState;
+use postgres::error::{DbError, SqlState};
 use postgres::Client;
 
 use super::changes;
-use super::plan::{Action, End, Rows, Step, TABLES};
+use super::plan::{Action, End, Rows, Size, Step, TABLES};
 use super::{MAX_RECORD_BYTES, PATIENCE};
 use crate::server::Cluster;
 use crate::wait::poll;
@@ -67,7 +67,8 @@ impl<'a> Writer<'a> {
             Ok(After::Leave) => {}
             Err(error) => {
                 self.progress.broken.fetch_add(1, Ordering::Relaxed);
-                if let Some(told) = error.as_db_error().filter(|told| !is_end_of_session(told.code())) {
+                let explained = |told: &DbError| is_end_of_session(told.code()) || finds_no_partition(told);
+                if let Some(told) = error.as_db_error().filter(|told| !explained(told)) {
                     if let Ok(mut surprises) = self.progress.surprises.lock() {
                         surprises.push(format!("{} {}", told.code().code(), told.message()));
                     }
@@ -160,7 +161,7 @@ fn insert(rows: &Rows) -> String {
     let mut text = format!("insert into {} (id, at, note) values ", TABLES[rows.table]);
     for id in rows.first..rows.first + rows.count {
         let comma = if id == rows.first { "" } else { ", " };
-        let _ = write!(text, "{comma}({id}, to_timestamp({}), '{}')", time(id), note(rows, id));
+        let _ = write!(text, "{comma}({id}, to_timestamp({}), {})", time(id), note_expression(rows, id));
     }
     text
 }
@@ -184,16 +185,31 @@ fn time(id: i64) -> i64 {
     id % 4 * DAY
 }
 
-/// The stand-in takes no record with a poisonous note. Some of them are too large for the extension already.
-pub(super) fn note(rows: &Rows, id: i64) -> String {
+/// What has a row's note in a statement. Huge ones are made by the server.
+pub(super) fn note_expression(rows: &Rows, id: i64) -> String {
+    if rows.size == Size::Huge {
+        format!("'poison {id} ' || repeat('x', {})", (1 + id % 4) * 1_000_000)
+    } else {
+        format!("'{}'", note(rows, id))
+    }
+}
+
+/// The stand-in takes no record with a poisonous note. Some of them are too large for the extension already, and some
+/// are nearly.
+fn note(rows: &Rows, id: i64) -> String {
     if rows.poison == Some(id) {
-        let factor = if id % 3 == 0 { 40 } else { 1 };
+        let factor = [40, 32, 1][(id % 3) as usize];
         format!("poison {id} {}", "x".repeat(factor * MAX_RECORD_BYTES))
-    } else if rows.big {
+    } else if rows.size == Size::Big {
         format!("note {id} {}", "y".repeat(MAX_RECORD_BYTES * 9 / 10))
     } else {
         format!("note {id} {}", "é".repeat((id % 50) as usize))
     }
+}
+
+/// Whether a row has come while its partition was detached.
+fn finds_no_partition(told: &DbError) -> bool {
+    *told.code() == SqlState::CHECK_VIOLATION && told.message().starts_with("no partition of relation")
 }
 
 /// What a session hears when the server, or somebody, ends it.

@@ -1,0 +1,157 @@
+//! Owns what a chaos run does to partitions while their tables are written to.
+//!
+//! Each script may be run again after a session has broken, whether or not it was carried out. Indices of these tables
+//! keep what was delivered, so a partition that goes and comes back changes nothing; and rows that were in a table before
+//! it was attached were never written to a watched table, so they are not delivered.
+
+use super::plan::Ddl;
+
+/// A partition that there is from the beginning.
+#[derive(Debug)]
+pub(super) struct Home {
+    root: &'static str,
+    key: &'static str,
+    name: &'static str,
+    bounds: &'static str,
+}
+
+/// All rows of the writers have a place in one of these, as long as it is attached.
+pub(super) const HOMES: [Home; 4] = [
+    Home {
+        root: "gamma",
+        key: "at",
+        name: "gamma_early",
+        bounds: "from (minvalue) to ('1970-01-02 12:00+00')",
+    },
+    Home {
+        root: "gamma",
+        key: "at",
+        name: "gamma_late",
+        bounds: "from ('1970-01-02 12:00+00') to ('1970-01-10 00:00+00')",
+    },
+    Home { root: "epsilon", key: "id", name: "epsilon_low", bounds: "from (0) to (2500000000)" },
+    Home { root: "epsilon", key: "id", name: "epsilon_high", bounds: "from (2500000000) to (maxvalue)" },
+];
+
+/// Which rows were written to a watched table.
+pub(super) const WRITTEN: &str = "note not like 'filled %'";
+
+/// Makes the homes.
+pub(super) fn set_up() -> String {
+    HOMES
+        .iter()
+        .map(|Home { root, name, bounds, .. }| {
+            format!("create table {name} partition of {root} for values {bounds};")
+        })
+        .collect()
+}
+
+/// Attaches what is detached.
+pub(super) fn attach_all() -> String {
+    block(&HOMES.iter().map(attach).collect::<String>())
+}
+
+/// What is done to a partition. `number` is another one each time.
+pub(super) fn script(ddl: Ddl, home: &Home, number: u64) -> String {
+    match ddl {
+        Ddl::Detach => block(&detach(home)),
+        Ddl::Attach => attach_all(),
+        Ddl::Reattach => block(&(detach(home) + &attach(home))),
+        Ddl::Fill => fill(home, number),
+        Ddl::Drop => {
+            let Home { root, name, .. } = home;
+            let (empty, bounds) = (format!("{name}_empty_{number}"), bounds(home, number));
+            format!(
+                "create table if not exists {empty} partition of {root} for values {bounds};
+                 drop table {empty}"
+            )
+        }
+        Ddl::Move => block(&moving(home)),
+    }
+}
+
+/// The table whose locks the script needs.
+pub(super) fn root(home: &Home) -> &'static str {
+    home.root
+}
+
+fn block(statements: &str) -> String {
+    format!("do $block$ declare above text; begin {statements} end $block$")
+}
+
+/// From whatever it is a partition of.
+fn detach(Home { name, .. }: &Home) -> String {
+    format!(
+        "select inhparent::regclass::text into above from pg_inherits where inhrelid = '{name}'::regclass;
+         if found then execute 'alter table ' || above || ' detach partition {name}'; end if;"
+    )
+}
+
+fn attach(Home { root, name, bounds, .. }: &Home) -> String {
+    format!(
+        "if not exists (select from pg_inherits where inhrelid = '{name}'::regclass) then
+             above := coalesce(to_regclass('{name}_box')::text, '{root}');
+             execute 'alter table ' || above || ' attach partition {name} for values ' || {};
+         end if;",
+        quoted(bounds)
+    )
+}
+
+/// Into a box between it and the root, or out of it.
+fn moving(home: &Home) -> String {
+    let Home { root, key, name, bounds } = home;
+    format!(
+        "{}
+         if to_regclass('{name}_box') is null then
+             create table {name}_box (like {root} including all) partition by range ({key});
+             alter table {name}_box attach partition {name} for values {bounds};
+             alter table {root} attach partition {name}_box for values {bounds};
+         else
+             alter table {root} detach partition {name}_box;
+             drop table {name}_box;
+             alter table {root} attach partition {name} for values {bounds};
+         end if;",
+        detach(home)
+    )
+}
+
+/// One row is written to it when it is a partition, so that it has to be told of.
+fn fill(home: &Home, number: u64) -> String {
+    let Home { root, name, .. } = home;
+    let (table, place) = (format!("{name}_filled_{number}"), place(number));
+    let values = |text: &str| format!("select {place} + i, {}, '{text} ' || i", moment(number));
+    block(&format!(
+        "if to_regclass('{table}') is null then
+             create table {table} (like {root} including all);
+             insert into {table} (id, at, note) {} from generate_series(1, 50) as i;
+             alter table {root} attach partition {table} for values {};
+             insert into {root} (id, at, note) {} from generate_series(100, 100) as i;
+         end if;",
+        values("filled"),
+        bounds(home, number),
+        values("note")
+    ))
+}
+
+/// Where no home is.
+fn bounds(home: &Home, number: u64) -> String {
+    if home.key == "at" {
+        format!("from ({}) to ({})", moment(number), moment(number + 1))
+    } else {
+        let first = place(number);
+        format!("from ({first}) to ({})", first + 1000)
+    }
+}
+
+/// Ids of writers are positive.
+fn place(number: u64) -> i64 {
+    -1000 * (number as i64 + 1)
+}
+
+fn moment(number: u64) -> String {
+    format!("to_timestamp({})", 86_400 * (100 + number))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,152 @@
+//! Owns the kinds of trouble, and how often each of them comes.
+
+use fastrand::Rng;
+
+use super::TABLES;
+use crate::chaos::partitions::HOMES;
+
+/// What goes wrong, or is done to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// SIGKILL, which has the server restart itself.
+    KillWorker,
+    KillWriter,
+    TerminateWorkers,
+    TerminateLauncher,
+    TerminateWriters,
+    StopImmediately,
+    RestartFast,
+    Pause(usize),
+    Resume,
+    /// Dead letters try it again, and die again.
+    Redrive,
+    Set(&'static str, &'static str),
+    PinSnapshot,
+    Unpin,
+    Vacuum {
+        full: bool,
+    },
+    Reindex,
+    /// So many requests are answered like this.
+    Answer(Answer, u64),
+    /// So many of a hundred are, drawn by the number, until it is mended.
+    Flaky(Answer, u8, u64),
+    /// Algolia refuses everything until it is mended.
+    Suspend,
+    /// A proxy lets no request through that contains the number, until it is mended.
+    Eat(Eater, u16),
+    Mend,
+    /// Something is done to one of the partitions that there are from the beginning.
+    Partition(Ddl, usize),
+    /// The database is dumped and restored under another name, in parallel.
+    Restore,
+}
+
+/// What is done to a partition while its table is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ddl {
+    Detach,
+    /// All that are detached are attached.
+    Attach,
+    /// Detached and attached in one transaction.
+    Reattach,
+    /// Another partition is attached, with rows in it.
+    Fill,
+    /// Another partition is made and dropped, empty.
+    Drop,
+    /// Goes below a partition that is partitioned itself, or comes back from there.
+    Move,
+}
+
+pub(super) const DDL: [Ddl; 6] = [Ddl::Detach, Ddl::Attach, Ddl::Reattach, Ddl::Fill, Ddl::Drop, Ddl::Move];
+
+/// How a proxy refuses a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eater {
+    Reset,
+    /// With a page of this status.
+    Page(u16),
+}
+
+const EATERS: [Eater; 5] =
+    [Eater::Reset, Eater::Page(400), Eater::Page(403), Eater::Page(406), Eater::Page(503)];
+
+/// What the stand-in does to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Unavailable,
+    InternalError,
+    TooManyRequests,
+    ComeBackLater,
+    Reset,
+    Hang,
+    HangThenServe,
+    Truncate,
+    AcceptThenDrop,
+    AcceptThenHang,
+    WrongObjectIds,
+    EndlessBody,
+    Html,
+    Redirect,
+}
+
+const ANSWERS: [Answer; 14] = [
+    Answer::Unavailable,
+    Answer::InternalError,
+    Answer::TooManyRequests,
+    Answer::ComeBackLater,
+    Answer::Reset,
+    Answer::Hang,
+    Answer::HangThenServe,
+    Answer::Truncate,
+    Answer::AcceptThenDrop,
+    Answer::AcceptThenHang,
+    Answer::WrongObjectIds,
+    Answer::EndlessBody,
+    Answer::Html,
+    Answer::Redirect,
+];
+
+/// Settings that are changed while everything runs.
+const SETTINGS: [(&str, &[&str]); 8] = [
+    ("audit_algolia.batch_rows", &["1", "7", "100", "1000"]),
+    ("audit_algolia.in_flight", &["1", "4", "16"]),
+    ("audit_algolia.workers", &["1", "2", "4"]),
+    ("audit_algolia.tail_share", &["0", "10", "50"]),
+    ("audit_algolia.linger", &["0", "20ms"]),
+    ("audit_algolia.compression", &["on", "off"]),
+    ("audit_algolia.batch_bytes", &["16kB", "8MB"]),
+    ("audit_algolia.max_attempts", &["0", "3"]),
+];
+
+/// The next trouble.
+pub(super) fn draw(dice: &mut Rng) -> Trouble {
+    match dice.u8(0..52) {
+        0..=1 => Trouble::KillWorker,
+        2 => Trouble::KillWriter,
+        3..=4 => Trouble::TerminateWorkers,
+        5 => Trouble::TerminateLauncher,
+        6 => Trouble::TerminateWriters,
+        7..=8 => Trouble::StopImmediately,
+        9 => Trouble::RestartFast,
+        10..=11 => Trouble::Pause(dice.usize(0..TABLES.len())),
+        12..=14 => Trouble::Resume,
+        15..=18 => {
+            let (name, values) = SETTINGS[dice.usize(0..SETTINGS.len())];
+            Trouble::Set(name, values[dice.usize(0..values.len())])
+        }
+        19 => Trouble::PinSnapshot,
+        20 => Trouble::Unpin,
+        21..=22 => Trouble::Vacuum { full: dice.bool() },
+        23 => Trouble::Reindex,
+        24 => Trouble::Suspend,
+        25..=27 => Trouble::Mend,
+        28 => Trouble::Redrive,
+        29..=30 => Trouble::Flaky(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u8(5..=60), dice.u64(..)),
+        31..=32 => Trouble::Eat(EATERS[dice.usize(0..EATERS.len())], dice.u16(0..1000)),
+        33 if dice.bool() => Trouble::Restore,
+        33..=38 => Trouble::Partition(DDL[dice.usize(0..DDL.len())], dice.usize(0..HOMES.len())),
+        39 => Trouble::Partition(Ddl::Attach, 0),
+        _ => Trouble::Answer(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u64(1..=6)),
+    }
+}
