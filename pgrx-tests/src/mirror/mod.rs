@@ -4,6 +4,7 @@
 //! One cluster serves many runs, each with a table of its own. A seed decides what is done ([`Plan`]) and what goes wrong;
 //! when it happens is the machine's.
 
+mod partitions;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -88,6 +89,8 @@ impl Mirror {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| -> Result<()> {
             let spoiler = scope.spawn(|| spoil(stage, table, seed, &ended));
+            let moves = plan.shape == Shape::Moving;
+            let mover = moves.then(|| scope.spawn(|| move_partitions(&stage.cluster, table, seed, &ended)));
             let writers: Vec<_> = plan
                 .writers
                 .iter()
@@ -105,6 +108,9 @@ impl Mirror {
             let results: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
             ended.store(true, Ordering::Relaxed);
             spoiler.join().map_err(|_| anyhow!("the spoiler panicked"))?;
+            if let Some(mover) = mover {
+                mover.join().map_err(|_| anyhow!("the mover panicked"))??;
+            }
             results.into_iter().try_for_each(|result| result.map_err(|_| anyhow!("a writer panicked"))?)
         })?;
         self.check(stage, table)
@@ -114,9 +120,10 @@ impl Mirror {
     fn check(&self, stage: &Stage, table: &str) -> Result<()> {
         let empty = poll(PATIENCE, || {
             let mut db = session(&stage.cluster).ok()?;
-            let query =
-                "select count(*) from audit_algolia.queue q join audit_algolia.index i on i.id = q.index_id
-                         where i.name = $1";
+            let query = "select (select count(*) from audit_algolia.queue q
+                     join audit_algolia.index i on i.id = q.index_id where i.name = $1)
+                 + (select count(*) from audit_algolia.backfill_progress
+                    where index_name = $1 and state <> 'finished')";
             let left: i64 = db.query_one(query, &[&table]).ok()?.get(0);
             (left == 0).then_some(())
         });
@@ -213,6 +220,7 @@ fn create(stage: &Stage, table: &str, shape: Shape) -> Result<()> {
                  create trigger zzz after delete on {table} for each row execute function {table}_again()"
             );
         }
+        Shape::Moving => statements += &partitions::create(table),
         Shape::Partitioned => {
             statements += &format!(
                 " partition by hash (id);
@@ -236,6 +244,22 @@ fn create(stage: &Stage, table: &str, shape: Shape) -> Result<()> {
         }
     });
     made.ok_or_else(|| anyhow!("could not make the table"))
+}
+
+/// Does something to the partitions of a table now and then, for as long as it is written to. At the end all are there.
+fn move_partitions(cluster: &Cluster, table: &str, seed: u64, ended: &AtomicBool) -> Result<()> {
+    let mut dice = Rng::with_seed(seed ^ 0xd1ce);
+    while !ended.load(Ordering::Relaxed) {
+        poll(Duration::from_millis(dice.u64(20..150)), || ended.load(Ordering::Relaxed).then_some(()));
+        let mut db = session(cluster)?;
+        for transaction in partitions::change(table, &mut dice) {
+            // What fails is rolled back, and the next one may be in vain.
+            let _ = db.batch_execute(&transaction);
+        }
+    }
+    let complete = partitions::complete(table);
+    let done = poll(PATIENCE, || session(cluster).ok()?.batch_execute(&complete).ok());
+    done.ok_or_else(|| anyhow!("the partitions of {table} could not be attached"))
 }
 
 /// Answers requests for an index badly now and then, for as long as its table is written to.

@@ -103,7 +103,11 @@ pub enum Shape {
     /// Triggers of its own change rows again, some before ours, some after it.
     Restless,
     Partitioned,
+    /// Its partitions come and go.
+    Moving,
 }
+
+const SHAPES: [Shape; 4] = [Shape::Plain, Shape::Restless, Shape::Partitioned, Shape::Moving];
 
 /// The writers' steps, and the shape of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +120,7 @@ impl Plan {
     /// The plan of a seed for so many writers with so many transactions each.
     pub fn new(seed: u64, writers: usize, steps: usize) -> Plan {
         let mut dice = Rng::with_seed(seed);
-        let shape = [Shape::Plain, Shape::Restless, Shape::Partitioned][dice.usize(0..3)];
+        let shape = SHAPES[dice.usize(0..SHAPES.len())];
         let writers = (0..writers).map(|_| (0..steps).map(|_| step(&mut dice)).collect()).collect();
         Plan { shape, writers }
     }
@@ -182,7 +186,7 @@ mod tests {
         for end in [End::Commit, End::Rollback, End::TwoPhase(true), End::TwoPhase(false)] {
             assert!(steps().any(|(_, other)| *other == end));
         }
-        for shape in [Shape::Plain, Shape::Restless, Shape::Partitioned] {
+        for shape in SHAPES {
             assert!(plans.iter().any(|plan| plan.shape == shape));
         }
     }

@@ -1,0 +1,98 @@
+//! Owns what a mirror run does to the partitions of a table while it is written to.
+
+use fastrand::Rng;
+
+use super::plan::KEYS;
+
+/// The partitions that there are at the beginning and at the end, and which ids they take.
+const PARTITIONS: [(&str, &str); 2] = [("low", "from (minvalue) to (4)"), ("high", "from (4) to (maxvalue)")];
+
+/// How the columns of a partitioned table go on.
+pub(super) fn create(table: &str) -> String {
+    let parts = PARTITIONS.iter().map(|(name, bounds)| {
+        format!("; create table {table}_{name} partition of {table} for values {bounds}")
+    });
+    format!(" partition by range (id){}", parts.collect::<String>())
+}
+
+/// Something that happens to a partition: a statement or more for each transaction. Some of it fails, for a partition
+/// may be away.
+pub(super) fn change(table: &str, dice: &mut Rng) -> Vec<String> {
+    let (name, bounds) = PARTITIONS[dice.usize(0..PARTITIONS.len())];
+    let part = format!("{table}_{name}");
+    let detach = detach(&part);
+    let attach = attach(table, name, bounds);
+    let (key, value) = (dice.i32(1..=KEYS), dice.i32(0..1_000_000));
+    let statements = match dice.u8(0..8) {
+        0 => vec![format!("truncate {part}")],
+        1 => vec![detach, attach],
+        2 => vec![detach, format!("delete from {part}"), attach],
+        // What is written to it while it is nobody's partition is found when it comes back.
+        3 => vec![
+            detach,
+            format!("update {part} set v = v + 1, shown = not shown where id <> {key}"),
+            format!("insert into {part} values ({}, {value}, true, '')", if name == "low" { 2 } else { 5 }),
+            attach,
+        ],
+        4 => vec![detach, format!("drop table {part}"), attach],
+        5 => vec![format!("drop table {part}"), attach],
+        6 => vec![
+            detach,
+            format!("drop table {part}"),
+            format!("create table {part} (note text not null, v int not null, id int primary key, shown bool not null)"),
+            format!("insert into {part} (id, v, shown, note) select i, {value}, i <> {key}, '' from generate_series({}) i",
+                if name == "low" { "1, 3" } else { "4, 6" }),
+            attach,
+        ],
+        _ => vec![detach, boxed(table, name, bounds), attach],
+    };
+    if dice.bool() {
+        statements
+    } else {
+        vec![format!("begin; {}; commit", statements.join("; "))]
+    }
+}
+
+/// Brings all partitions back.
+pub(super) fn complete(table: &str) -> String {
+    let parts: Vec<String> = PARTITIONS.iter().map(|(name, bounds)| attach(table, name, bounds)).collect();
+    parts.join("; ")
+}
+
+fn block(statements: &str) -> String {
+    format!("do $block$ declare above text; begin {statements} end $block$")
+}
+
+/// From whatever it is a partition of.
+fn detach(part: &str) -> String {
+    block(&format!(
+        "select inhparent::regclass::text into above from pg_inherits where inhrelid = '{part}'::regclass;
+         if found then execute 'alter table ' || above || ' detach partition {part}'; end if;"
+    ))
+}
+
+/// To the box if there is one, and to the table if not; a partition that is gone is made anew.
+fn attach(table: &str, name: &str, bounds: &str) -> String {
+    let part = format!("{table}_{name}");
+    block(&format!(
+        "above := coalesce(to_regclass('{part}_box')::text, '{table}');
+         if to_regclass('{part}') is null then
+             execute 'create table {part} partition of ' || above || ' for values {bounds}';
+         elsif not exists (select from pg_inherits where inhrelid = '{part}'::regclass) then
+             execute 'alter table ' || above || ' attach partition {part} for values {bounds}';
+         end if;"
+    ))
+}
+
+/// Puts an empty box in the place of a partition, or takes it away.
+fn boxed(table: &str, name: &str, bounds: &str) -> String {
+    let the_box = format!("{table}_{name}_box");
+    block(&format!(
+        "if to_regclass('{the_box}') is null then
+             create table {the_box} (like {table} including all) partition by range (id);
+             alter table {table} attach partition {the_box} for values {bounds};
+         else
+             drop table {the_box};
+         end if;"
+    ))
+}
