@@ -5,6 +5,7 @@
 mod asking;
 mod faults;
 mod large;
+mod memory;
 mod mirror;
 mod order;
 mod pace;

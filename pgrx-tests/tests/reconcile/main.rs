@@ -9,6 +9,7 @@ mod asking;
 mod input;
 mod interleaving;
 mod keys;
+mod memory;
 mod mirror;
 mod motion;
 mod room;

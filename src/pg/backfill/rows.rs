@@ -143,15 +143,18 @@ pub(super) fn place_of(row: &Found) -> (u32, u32, u16) {
 pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
     let table = name_of(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
-    let why =
-        if error.is_ours() { error.message().to_owned() } else { format!("error {}", error.sqlstate()) };
+    let mend = match error.wants_memory() {
+        true => "it is tried again by itself, later and later.",
+        false => "mend it, or the filter, and call audit_algolia.backfill() again.",
+    };
+    let why = match error.is_ours() || error.wants_memory() {
+        true => error.kind(),
+        false => format!("error {}", error.sqlstate()),
+    };
     failure(
         error.code(),
         format!("the row at {place} of {table} cannot be queued: {why}"),
-        format!(
-            "Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; mend it, or the filter, and call \
-             audit_algolia.backfill() again."
-        ),
+        format!("Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; {mend}"),
     )
 }
 
