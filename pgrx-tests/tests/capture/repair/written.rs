@@ -228,17 +228,17 @@ fn many_repairs_that_fail_hold_up_no_other_table() {
     scene.run(&format!("{TABLE}; create table other (id bigint primary key, v int)"));
     scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
     crate::play::watch(&mut scene.db, "other", "other", &format!("columns => '{{v}}', {FILTER}"));
-    scene.run("insert into t select n, 0 from generate_series(1, 5000) as n");
+    scene.run("insert into t select n, 0 from generate_series(1, 1500) as n");
     scene.run("insert into other values (1, 0); update other set v = 1");
     stage.wait_for_records("other", 1);
-    assert_eq!(scene.counts(), (5000, 5000, 0));
+    assert_eq!(scene.counts(), (1500, 1500, 0));
     // A step of them at a time is tried while none can be made.
     let tried =
         format!("select count(*) from audit_algolia.repair where attempts > 0 and {}", of("many_fail"));
-    assert!(one::<i64>(&mut scene.db, &tried) < 5000);
+    assert!(one::<i64>(&mut scene.db, &tried) < 1500);
     scene.run("update t set v = 1");
     scene.wait_for_repairs();
-    assert_eq!(scene.ids().len(), 5000);
+    assert_eq!(scene.ids().len(), 1500);
 }
 
 #[test]
