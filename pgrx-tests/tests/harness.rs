@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use audit_algolia_tests::server::{Cluster, StopMode};
+use audit_algolia_tests::server::{clusters_folder, Cluster, StopMode};
 use audit_algolia_tests::wait::{eventually, wait_until};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -101,6 +102,18 @@ fn clusters_run_side_by_side() {
         running.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_ne!(ports[0], ports[1]);
+}
+
+#[test]
+fn a_folder_that_an_earlier_process_of_this_number_has_left_is_in_nobodys_way() {
+    fs::create_dir_all(clusters_folder()).unwrap();
+    let left: Vec<PathBuf> =
+        (1..200).map(|n| clusters_folder().join(format!("{}-{n}", std::process::id()))).collect();
+    let made: Vec<&PathBuf> = left.iter().filter(|path| fs::create_dir(path).is_ok()).collect();
+    let cluster = plain();
+    assert!(cluster.pid().is_some());
+    assert!(made.iter().all(|path| path.is_dir() && !cluster.data_dir().starts_with(path)));
+    made.iter().for_each(|path| fs::remove_dir(path).unwrap());
 }
 
 #[test]

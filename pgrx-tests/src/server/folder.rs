@@ -5,7 +5,7 @@
 //! starts a cluster next sees that nobody holds the folder's lock, and does the same.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -62,9 +62,16 @@ impl Folder {
         // The server's working folder is compared with this path, so it must be the true one.
         let home = home.canonicalize()?;
         sweep(&home);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = home.join(format!("{}-{number}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        // A folder that was kept may have the name already, from an earlier process with this number.
+        let path = loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = home.join(format!("{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                made => made.with_context(|| format!("cannot make {}", path.display()))?,
+            }
+            break path;
+        };
         // Locked before it has its name: a sweep that found it in between would take the folder for an abandoned one.
         let unnamed = path.join("owner.new");
         let owned = lock(&unnamed, FlockArg::LockExclusive)?;
