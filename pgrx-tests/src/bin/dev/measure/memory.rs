@@ -1,4 +1,4 @@
-//! Whether a worker stays as large as it is, over very many rows and over an outage.
+//! Whether a worker stays as large as it is, over very many rows and over an outage; what large rows take.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::waiting::{self, OFTEN};
 const SLACK: f64 = 3.0;
 
 pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
+    super::large::measure(site, report)?;
     let mut world = World::start(&site.installation)?;
     let mut sizes = Vec::new();
     let mut delivered = 0;

@@ -9,6 +9,7 @@ mod ddl;
 mod drain;
 mod freshness;
 mod idle;
+mod large;
 mod lasting;
 mod machine;
 mod memory;

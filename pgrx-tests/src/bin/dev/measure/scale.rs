@@ -45,6 +45,8 @@ pub(super) struct Scale {
     pub(super) counted: u64,
     /// After so many rows a worker's memory is looked at.
     pub(super) looks: [u64; 3],
+    /// Rows of 8 MB.
+    pub(super) large: u64,
     /// So many attempts fail before its memory is looked at again.
     pub(super) attempts: i64,
     /// Rows of each drain, and of each capture, in the tables of growth.
@@ -77,6 +79,7 @@ pub(super) const QUICK: Scale = Scale {
     unvacuumed: 120_000,
     counted: 500_000,
     looks: [50_000, 100_000, 200_000],
+    large: 24,
     attempts: 200,
     grown: 20_000,
     phase: Duration::from_secs(2),
@@ -104,6 +107,7 @@ pub(super) const FULL: Scale = Scale {
     unvacuumed: 1_000_000,
     counted: 10_000_000,
     looks: [100_000, 500_000, 1_000_000],
+    large: 256,
     attempts: 2_000,
     grown: 200_000,
     phase: Duration::from_secs(20),
