@@ -145,7 +145,13 @@ impl Ledger {
                 self.leave_set(place);
             }
         }
-        if is_alone || self.probation.get(place).is_none_or(|entry| entry.database == 0) {
+        let entry = self.probation.get_mut(place).filter(|entry| entry.database != 0)?;
+        if is_alone {
+            // If it has failed it was to be given up, and could not be.
+            if let Some(failure) = landing.failure {
+                entry.failures = entry.failures.saturating_add(1);
+                entry.due = failure.ends_at(entry.failures, now);
+            }
             return None;
         }
         let found = self.apart_back(place, !landing.delivered.is_empty(), landing, now);

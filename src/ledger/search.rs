@@ -39,7 +39,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn ends_at(&self, failures: u32, now: Micros) -> Micros {
+    pub(super) fn ends_at(&self, failures: u32, now: Micros) -> Micros {
         let delay = self.backoff.delay(failures, self.dice).max(self.at_least).as_micros();
         now.saturating_add(Micros::try_from(delay).unwrap_or(Micros::MAX))
     }

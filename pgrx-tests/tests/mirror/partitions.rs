@@ -241,6 +241,24 @@ fn rows_of_a_partition_that_is_attached_come_into_the_index() {
     assert_holds(&stage, &["1 a", "101 b", "201 c", "301 d", "302 d"]);
 }
 
+/// Whoever attaches or takes away partitions may have begun before the table was watched, and sees nothing of that.
+#[test]
+fn partitions_come_and_go_in_transactions_older_than_the_watch() {
+    let (stage, mut db) = stage();
+    stage.admin().batch_execute("select audit_algolia.unwatch('t')").unwrap();
+    db.batch_execute("create table d (like b including all); insert into d values (300, 'd')").unwrap();
+    db.batch_execute("begin isolation level repeatable read; select from t").unwrap();
+    stage
+        .admin()
+        .batch_execute(
+            "select audit_algolia.watch('t', columns => '{v}', mode => 'mirror', filter => 'shown')",
+        )
+        .unwrap();
+    db.batch_execute("alter table t attach partition d for values from (300) to (400)").unwrap();
+    db.batch_execute("alter table t detach partition a; drop table b; commit").unwrap();
+    assert_holds(&stage, &["201 c", "300 d"]);
+}
+
 /// What was deleted from a table is a newer version than all history; what is attached is newer still.
 #[test]
 fn rows_that_are_attached_supersede_deletions_that_still_wait() {

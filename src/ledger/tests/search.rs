@@ -308,6 +308,32 @@ fn a_record_that_fails_by_itself_is_counted_only_if_others_arrive() {
 }
 
 #[test]
+fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the_pauses_allow() {
+    let mut world = World::new(1);
+    world.publish(1024..1064);
+    world.run(60 * SECOND, unless(1024));
+    world.now += 1000 * SECOND;
+    let before = world.requests.len();
+    let end = world.now + 100 * SECOND;
+    while world.now < end {
+        match world.claim(0) {
+            Ok(()) => {
+                let (flight, rows) = world.flights[0].remove(0);
+                assert_eq!(rows, [1024]);
+                let sentence = world.ledger.judge_alone(0, flight, true, 1, world.now);
+                assert!(matches!(sentence, Some(Sentence::Dies(_))), "{sentence:?}");
+                // Somebody has the dead letters locked.
+                let landing = Landing { left: &[1024], failure: Some(FAILURE), ..Landing::default() };
+                world.now += SECOND / 1000;
+                world.ledger.landed(0, flight, [1024], landing, world.now);
+            }
+            Err(at) => world.now = at.unwrap(),
+        }
+    }
+    assert!((1..20).contains(&(world.requests.len() - before)), "{}", world.requests.len() - before);
+}
+
+#[test]
 fn what_the_extension_leaves_behind_is_free() {
     let mut world = World::new(1);
     world.publish(1024..1064);

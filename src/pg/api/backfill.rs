@@ -10,6 +10,7 @@ use super::sources::{self, fitting, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::Seam;
 use crate::pg::backfill::{check, lock_against_writers, take, Own};
+use crate::pg::latest::first_row;
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::xact;
@@ -136,15 +137,17 @@ fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
     SourceRules::load(id, table.oid, &table.bare_name, &names)
 }
 
-/// Which rows were there when the table came under watch, if that is known.
+/// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
+/// partitions may have begun before that.
 pub(super) fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
-    Spi::connect(|client| {
-        let rows = client.select(include_str!("../../../sql/seam_of.sql"), Some(1), &[id.into()])?;
-        let (numbers, writer): (Option<Vec<Option<i64>>>, Option<i64>) = rows.first().get_two()?;
+    let query = include_str!("../../../sql/seam_of.sql");
+    let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {
+        let numbers: Option<Vec<Option<i64>>> = row.get(1);
         let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
-        let writer = writer.and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
+        let writer = row.get::<i64>(2).and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
         Ok((numbers.and_then(|numbers| Seam::from_numbers(&numbers)), writer))
-    })
+    })?;
+    Ok(found.unwrap_or_default())
 }
 
 #[pg_extern(sql = false)]
