@@ -5,6 +5,7 @@
 //! come back are suspected no longer, whatever Algolia says of them. A row that was alone each time is given up in the end.
 #![forbid(unsafe_code)]
 
+use super::clock::move_time;
 use super::{Appetite, Claimable, End, LaneKey, Ledger, Micros, Next, FLIGHTS};
 use crate::recorder::Trace;
 use crate::regions::Span;
@@ -265,6 +266,14 @@ impl Ledger {
         let is_later =
             |entry: &&Suspect| entry.database == database && entry.taken_by == 0 && entry.due > now;
         self.suspects.iter().filter(is_later).map(|entry| entry.due).min()
+    }
+
+    /// The clock was set back: what was to be later is still so much later.
+    pub(super) fn move_suspects_back(&mut self, by: Micros) {
+        for entry in &mut self.suspects {
+            move_time(&mut entry.due, by);
+            move_time(&mut entry.taken_at, by);
+        }
     }
 
     /// Forgets the suspects of a database whose extension is no more.

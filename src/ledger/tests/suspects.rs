@@ -53,6 +53,15 @@ fn suspects_are_left_out_of_all_other_claims() {
 }
 
 #[test]
+fn a_clock_set_back_keeps_no_suspects_waiting() {
+    let mut ledger = after_crash(1, &[trace(100, 115, 16)]);
+    let (before, now) = (100_000 * SECOND, 50_000 * SECOND);
+    ledger.tick(before);
+    assert_eq!(wait_for_trial(&mut ledger, before), Some(before + SECOND));
+    assert_eq!(wait_for_trial(&mut ledger, now), Some(now + SECOND));
+}
+
+#[test]
 fn suspects_are_tried_alone_in_parts_after_a_pause_and_then_are_none() {
     let mut ledger = after_crash(1, &[trace(100, 115, 16)]);
     assert_eq!(wait_for_trial(&mut ledger, 0), Some(SECOND));
