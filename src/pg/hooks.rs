@@ -66,6 +66,7 @@ unsafe extern "C-unwind" fn on_object_access(
 #[repr(C)]
 enum After {
     Nothing,
+    Import,
     CommitPrepared(u64),
     RollbackPrepared(u64),
 }
@@ -137,8 +138,8 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
         Concern::DropExtension => stop_backfill(my_database()),
         Concern::Import => {
-            import::begin();
             xact::note_import();
+            return After::Import;
         }
         Concern::Prepare(gid) => xact::note_prepare(gid),
         Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
@@ -151,6 +152,8 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
 unsafe extern "C-unwind" fn after_utility(after: After) {
     match after {
         After::Nothing => (),
+        // Nobody sees the rows before they are committed; and whoever may not copy them is no restore.
+        After::Import => import::begin(),
         After::CommitPrepared(gid) => {
             let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(gid, my_database(), now()));
             shmem::wake(wakes.unwrap_or_default());

@@ -272,3 +272,20 @@ fn a_locked_partition_holds_up_no_other_tables_history() {
     stage.wait_for_records("parts", 1500);
     stage.wait_for_records("bare", 1500);
 }
+
+/// Sessions that restore a dump are waited for; others only try to look like one.
+#[test]
+fn who_may_not_copy_into_the_queue_holds_up_no_history() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute("create role stranger login").unwrap();
+    let mut stranger = stage.cluster.client("postgres", "stranger");
+    let denied = stranger.batch_execute("copy audit_algolia.queue from stdin").unwrap_err();
+    assert_eq!(denied.code().unwrap().code(), "42501", "{denied:?}");
+    fill(&mut db, 50);
+    watch(&mut db);
+    db.batch_execute("select audit_algolia.backfill('log')").unwrap();
+    wait_for_end(&mut db);
+    stage.wait_for_records("log", 50);
+    drop(stranger);
+}
