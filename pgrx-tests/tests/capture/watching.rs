@@ -239,7 +239,7 @@ fn whoever_has_given_a_table_away_meanwhile_cannot_watch_it() {
     let mut play = Play::new("given", "create table t (id int primary key)");
     play.admin
         .batch_execute(
-            "create role giver login; create role heir; grant usage, create on schema given to giver, heir;
+            "create role giver login; create role given_heir; grant usage, create on schema given to giver, given_heir;
              grant usage on schema audit_algolia to giver;
              grant execute on function audit_algolia.watch, audit_algolia.unwatch, audit_algolia.backfill to giver",
         )
@@ -257,7 +257,7 @@ fn whoever_has_given_a_table_away_meanwhile_cannot_watch_it() {
         let mut giver = play.stage.cluster.client("postgres", "giver");
         giver.batch_execute("set search_path = given").unwrap();
         let pid: i32 = one(&mut giver, "select pg_backend_pid()");
-        play.admin.batch_execute("begin; alter table t owner to heir").unwrap();
+        play.admin.batch_execute("begin; alter table t owner to given_heir").unwrap();
         let error = std::thread::scope(|scope| {
             let called = scope.spawn(move || failure(&mut giver, call));
             audit_algolia_tests::wait::wait_until(
