@@ -31,7 +31,7 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_deferrable", c"off"),
-    // Nobody watches a process of ours: it must not pass over damage, nor end because of an error it handles.
+    // A background process must neither skip damaged pages nor exit because of an error that it handles.
     (c"zero_damaged_pages", c"off"),
     (c"ignore_checksum_failure", c"off"),
     (c"exit_on_error", c"off"),
@@ -41,7 +41,7 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"debug_print_parse", c"off"),
     (c"debug_print_rewritten", c"off"),
     (c"debug_print_plan", c"off"),
-    // The way by the key is open to each query, and none is worth a helper or a compiler.
+    // Index scans must be possible, and no query of ours is large enough for parallel workers or JIT compilation.
     (c"enable_indexscan", c"on"),
     (c"enable_indexonlyscan", c"on"),
     (c"enable_tidscan", c"on"),
