@@ -134,11 +134,16 @@ fn settings_under_way_survive_whatever_ends_the_server_or_a_worker() {
     for point in ["after sending settings", "before settlement"] {
         for action in ["error", "kill"] {
             let file = stage.cluster.data_dir().join("audit_algolia.failpoint");
+            let mut witness = stage.session();
             std::fs::write(&file, format!("{point} {action}")).unwrap();
             wait_until("the call", SOON, || {
                 stage.session().batch_execute("select audit_algolia.configure_index('log')").is_ok()
             });
             wait_until(point, SOON, || !file.exists());
+            if action == "kill" {
+                // The server ends all sessions when it notices; one begun before that would break.
+                wait_until("the restart", SOON, || witness.batch_execute("select 1").is_err());
+            }
             let mut db = stage.session();
             wait_for_settings(&stage, &mut db);
             stage.standin.reset();
