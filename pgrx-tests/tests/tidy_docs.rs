@@ -1,5 +1,5 @@
 //! The rules of the documentation that can be read off the files: links lead somewhere, each function is explained,
-//! pages stay short.
+//! the map names every folder, tables are whole, pages stay short.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
@@ -33,6 +33,11 @@ fn documents() -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The path from the workspace on.
+fn place(path: &Path) -> String {
+    path.strip_prefix(workspace()).unwrap().display().to_string()
 }
 
 fn read(path: &Path) -> String {
@@ -93,12 +98,54 @@ fn the_reference_explains_every_function() {
 }
 
 #[test]
-fn the_readme_lists_every_page_and_is_read_at_one_go() {
-    let readme = read(&workspace().join("README.md"));
-    for page in fs::read_dir(workspace().join("docs")).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = page.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(!name.ends_with(".md") || readme.contains(&format!("(docs/{name})")), "no link to {name}");
+fn the_entrance_pages_link_every_page_and_are_short() {
+    let [readme, architecture] = ["README.md", "ARCHITECTURE.md"].map(|name| read(&workspace().join(name)));
+    for (name, page) in [("README.md", &readme), ("ARCHITECTURE.md", &architecture)] {
+        let lines = page.lines().count();
+        assert!(lines <= ONE_READING, "{name} has {lines} lines");
     }
-    let lines = readme.lines().count();
-    assert!(lines <= ONE_READING, "README.md has {lines} lines");
+    let linked: BTreeSet<String> = links(&readme).into_iter().chain(links(&architecture)).collect();
+    for page in documents() {
+        let place = place(&page);
+        assert!(linked.contains(&place), "neither README.md nor ARCHITECTURE.md links {place}");
+    }
+}
+
+#[test]
+fn the_map_names_every_folder() {
+    let map = read(&workspace().join("ARCHITECTURE.md"));
+    let mut folders: Vec<PathBuf> = ["src", "pgrx-tests/src", "sql"].map(|top| workspace().join(top)).into();
+    let mut missing = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let place = place(&folder);
+        // One line of the map is about all folders of unit tests.
+        if !place.ends_with("/tests") && !map.contains(&format!("`{place}`")) {
+            missing.push(place);
+        }
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        folders.extend(entries.filter(|path| path.is_dir()));
+    }
+    assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:#?}");
+}
+
+/// A table ends at a blank line, so that a row behind one is a paragraph with bars unless it begins another table.
+#[test]
+fn no_blank_line_cuts_a_table_in_two() {
+    let is_row = |line: &str| line.trim_start().starts_with('|');
+    let is_separator =
+        |line: &str| is_row(line) && line.chars().all(|letter| matches!(letter, '|' | '-' | ':' | ' '));
+    let mut cut = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_row(line)) {
+            let begins =
+                at.checked_sub(1).and_then(|before| lines.get(before)).is_none_or(|line| !is_row(line));
+            let has_header = lines.get(at + 1).is_some_and(|next| is_separator(next));
+            if begins && !has_header {
+                cut.push(format!("{}:{}: {line}", place(&page), at + 1));
+            }
+        }
+    }
+    assert!(cut.is_empty(), "{cut:#?}");
 }
