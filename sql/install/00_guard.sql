@@ -1,5 +1,5 @@
--- The schema is made by CREATE EXTENSION. One that was there before is used as it is, so it must not belong to somebody
--- who could drop or replace what stands in it, nor hold anything that the statements below would take for their own.
+-- CREATE EXTENSION creates the schema, or uses an existing one as it is. An existing schema must not belong to somebody who
+-- could drop or replace objects in it, nor hold objects that the statements below would mistake for their own.
 do $guard$
 declare
     home pg_catalog.oid;
@@ -15,7 +15,7 @@ begin
     ) then
         raise exception 'schema "audit_algolia" belongs to role "%", who is no superuser', pg_catalog.pg_get_userbyid(keeper)
             using errcode = 'insufficient_privilege',
-                hint = 'Drop or rename that schema; CREATE EXTENSION makes its own.';
+                hint = 'Drop or rename that schema; CREATE EXTENSION creates its own.';
     end if;
     if exists (
         select from pg_catalog.pg_depend as d
@@ -26,8 +26,8 @@ begin
     ) then
         raise exception 'schema "audit_algolia" is not empty'
             using errcode = 'object_not_in_prerequisite_state',
-                detail = 'What is in it could be taken for the extension''s own.',
-                hint = 'Drop or rename that schema; CREATE EXTENSION makes its own.';
+                detail = 'Its objects could be mistaken for the extension''s.',
+                hint = 'Drop or rename that schema; CREATE EXTENSION creates its own.';
     end if;
 end
 $guard$;

@@ -55,7 +55,7 @@ cross join lateral (
         join pg_catalog.pg_class as p on p.oid = h.inhrelid
         where b.kind = 'p'
     )
-    -- Partitions of mirrored tables that say nothing of TRUNCATE.
+    -- Partitions of mirrored tables without a trigger for TRUNCATE.
     select exists (
         select
         from below as b
@@ -69,7 +69,7 @@ cross join lateral (
     ) as is_deaf
 ) as l
 union all
--- Tables that have come with triggers, but without the rules.
+-- Tables that were restored or copied with their triggers but without the rules.
 select
     a.id, a.relation, null, null, null, null, null, null, null, null,
     pg_catalog.array_agg(a.operation order by a.operation), null, 'source missing', null
@@ -89,7 +89,7 @@ from (
         select pg_catalog.string_to_array(pg_catalog.encode(g.tgargs, 'escape'), E'\\000') as arguments
     ) as b
     where g.tgfoid = 'audit_algolia.capture()'::pg_catalog.regprocedure
-        -- The copies that partitions and chunks have go by the one they were made of.
+        -- Triggers that partitions and chunks inherited belong to their parent's.
         and g.tgparentid = 0
         and b.arguments[2] is distinct from 'partition'
 ) as a
@@ -104,21 +104,21 @@ where not exists (
         )
 )
 group by a.id, a.relation;
-comment on view audit_algolia.sources is 'The watched tables, their rules and whether their triggers are in place.';
-comment on column audit_algolia.sources.id is 'Number of the source, as watch() returned it.';
+comment on view audit_algolia.sources is 'Watched tables, their rules, and whether their triggers are in place.';
+comment on column audit_algolia.sources.id is 'Number of the source, as returned by watch().';
 comment on column audit_algolia.sources.source is 'The watched table.';
-comment on column audit_algolia.sources.index_name is 'The Algolia index its records go to.';
+comment on column audit_algolia.sources.index_name is 'The Algolia index that its records go to.';
 comment on column audit_algolia.sources.columns is 'Allowed columns: col or col AS attribute.';
 comment on column audit_algolia.sources.pseudonymize is 'Columns whose values are replaced by keyed pseudonyms.';
-comment on column audit_algolia.sources.object_id is 'Key columns; joined they make the objectID.';
+comment on column audit_algolia.sources.object_id is 'Key columns, whose joined values make the objectID.';
 comment on column audit_algolia.sources.object_prefix is 'Put before each objectID.';
-comment on column audit_algolia.sources.time_column is 'The row''s own time: ranking and time buckets.';
+comment on column audit_algolia.sources.time_column is 'Column with the row''s own time, for ranking and time buckets.';
 comment on column audit_algolia.sources.facets is 'Attributes that can be filtered on and counted.';
-comment on column audit_algolia.sources.filter is 'Condition a row must meet; NULL: every row.';
+comment on column audit_algolia.sources.filter is 'Condition that a row must meet; NULL: every row.';
 comment on column audit_algolia.sources.operations is 'Operations that are captured.';
 comment on column audit_algolia.sources.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.sources.state is 'watching, trigger disabled, trigger missing, trigger outdated, source missing or table dropped.';
-comment on column audit_algolia.sources.created_at is 'When the table was put under watch.';
+comment on column audit_algolia.sources.created_at is 'When watch() was called.';
 
 create view audit_algolia.dead_letters as
 select
@@ -131,7 +131,7 @@ select
         when 's' then 'settings'
         else d.action::pg_catalog.text
     end as action,
-    -- Not jsonb, which has no place for every text that json can hold.
+    -- Not jsonb, which cannot hold every text that json can.
     d.record::pg_catalog.json as record,
     d.attempts,
     d.http_status,
@@ -141,17 +141,17 @@ select
 from audit_algolia.dead_letter as d
 join audit_algolia.index as i on i.id = d.index_id;
 comment on view audit_algolia.dead_letters is
-    'Records that were given up, with the reason. Mend it, then call audit_algolia.redrive() or audit_algolia.discard().';
-comment on column audit_algolia.dead_letters.id is 'What redrive() and discard() take.';
-comment on column audit_algolia.dead_letters.index_name is 'The Algolia index the record was for.';
+    'Records that were given up, with the reason. Fix the cause, then call audit_algolia.redrive() or audit_algolia.discard().';
+comment on column audit_algolia.dead_letters.id is 'Argument of redrive() and discard().';
+comment on column audit_algolia.dead_letters.index_name is 'The Algolia index of the record.';
 comment on column audit_algolia.dead_letters.object_id is 'The record''s objectID.';
-comment on column audit_algolia.dead_letters.action is 'What was to be done with it, in Algolia''s words; settings: the index was to be given them.';
-comment on column audit_algolia.dead_letters.record is 'The record as it was, or would have been, sent.';
-comment on column audit_algolia.dead_letters.attempts is 'How often it was refused; 0: it was too large to be sent. Of a change that was never captured: how often that was tried again.';
-comment on column audit_algolia.dead_letters.http_status is 'Algolia''s answer; NULL: it was not sent.';
-comment on column audit_algolia.dead_letters.error is 'Why it was refused.';
-comment on column audit_algolia.dead_letters.enqueued_at is 'When it was queued.';
-comment on column audit_algolia.dead_letters.died_at is 'When it was given up.';
+comment on column audit_algolia.dead_letters.action is 'Operation, in Algolia''s words: addObject or deleteObject; settings: settings of the index.';
+comment on column audit_algolia.dead_letters.record is 'The record as it was sent, or would have been.';
+comment on column audit_algolia.dead_letters.attempts is 'How often the record was refused; 0: it was too large to send. For a change that could not be captured: how often capture was retried.';
+comment on column audit_algolia.dead_letters.http_status is 'HTTP status of Algolia''s answer; NULL: the record was not sent.';
+comment on column audit_algolia.dead_letters.error is 'Why the record was refused.';
+comment on column audit_algolia.dead_letters.enqueued_at is 'When the record was queued.';
+comment on column audit_algolia.dead_letters.died_at is 'When the record was given up.';
 
 create view audit_algolia.backfill_progress as
 select
@@ -164,7 +164,7 @@ select
     b.rows_done,
     case
         when b.state = 'finished' then 100
-        -- An estimate may have been too low, and the last row is not read until it is.
+        -- An estimate may be too low, so only a finished backfill shows 100.
         when b.rows_total > 0 then least(99.9, pg_catalog.round(100.0 * b.rows_done / b.rows_total, 1))
     end::double precision as percent,
     r.rows_per_second,
@@ -189,29 +189,29 @@ join audit_algolia.index as i on i.id = s.index_id
 cross join lateral (
     select case
         when b.state in ('running', 'throttled') then
-            -- What has not moved for a while is slower than it was.
+            -- The rate decays while no step is made.
             b.rate * pg_catalog.exp(-greatest(
                 0, extract(epoch from pg_catalog.clock_timestamp() - b.rate_at)::double precision - 2) / 10)
         else 0
     end as rows_per_second
 ) as r;
-comment on view audit_algolia.backfill_progress is 'One row per source whose history has been asked for, and per partition that has been attached to a mirrored table, and how far it has been queued.';
+comment on view audit_algolia.backfill_progress is 'Progress of backfills: one row per source with a backfill, and per partition that was attached to a mirrored table.';
 comment on column audit_algolia.backfill_progress.source is 'The watched table.';
 comment on column audit_algolia.backfill_progress.state is
-    'waiting (has not begun), running, throttled (waits for delivery, or for its rows_per_second), finished, cancelled, failed.';
-comment on column audit_algolia.backfill_progress.rows_total is 'Rows there are to read: counted up to 100,000 where that is quick, else the planner''s estimate; exact when finished.';
-comment on column audit_algolia.backfill_progress.rows_done is 'Rows read, whether the filter let them through or not; without those captured since the table came under watch.';
-comment on column audit_algolia.backfill_progress.percent is 'rows_done of rows_total; 100 only when finished.';
-comment on column audit_algolia.backfill_progress.rows_per_second is 'Rows read a second, over the last seconds.';
-comment on column audit_algolia.backfill_progress.eta is 'When the last row will be queued at that speed.';
+    'waiting (not begun), running, throttled (waits for delivery or for rows_per_second), finished, cancelled or failed.';
+comment on column audit_algolia.backfill_progress.rows_total is 'Number of rows to read: counted up to 100,000 if that is quick, else the planner''s estimate; exact when finished.';
+comment on column audit_algolia.backfill_progress.rows_done is 'Rows read, whether or not the filter accepted them; without rows captured since watch().';
+comment on column audit_algolia.backfill_progress.percent is 'rows_done / rows_total; 100 only when finished.';
+comment on column audit_algolia.backfill_progress.rows_per_second is 'Rows read per second, over the last seconds.';
+comment on column audit_algolia.backfill_progress.eta is 'Estimated time at which the last row will be queued.';
 comment on column audit_algolia.backfill_progress.started_at is 'When the first row was read.';
-comment on column audit_algolia.backfill_progress.last_error is 'What keeps it from going on, or kept it last.';
-comment on column audit_algolia.backfill_progress.index_name is 'The Algolia index the records go to.';
-comment on column audit_algolia.backfill_progress.since is 'Rows from this time on; NULL: from the beginning.';
-comment on column audit_algolia.backfill_progress.until is 'Rows before this time; NULL: to the end.';
-comment on column audit_algolia.backfill_progress.rows_per_second_limit is 'Rows read a second at most; NULL: as fast as they are delivered.';
-comment on column audit_algolia.backfill_progress.rows_queued is 'Of the rows read, those that were queued.';
-comment on column audit_algolia.backfill_progress.requested_at is 'When it was asked for.';
-comment on column audit_algolia.backfill_progress.ended_at is 'When it was finished or cancelled, or failed.';
+comment on column audit_algolia.backfill_progress.last_error is 'Why the backfill cannot continue, or why it stopped last.';
+comment on column audit_algolia.backfill_progress.index_name is 'The Algolia index that the records go to.';
+comment on column audit_algolia.backfill_progress.since is 'Only rows at or after this time; NULL: no lower bound.';
+comment on column audit_algolia.backfill_progress.until is 'Only rows before this time; NULL: no upper bound.';
+comment on column audit_algolia.backfill_progress.rows_per_second_limit is 'Maximum number of rows read per second; NULL: as fast as they are delivered.';
+comment on column audit_algolia.backfill_progress.rows_queued is 'Rows read and queued, without those that the filter rejected.';
+comment on column audit_algolia.backfill_progress.requested_at is 'When the backfill was requested.';
+comment on column audit_algolia.backfill_progress.ended_at is 'When the backfill finished, was cancelled or failed.';
 comment on column audit_algolia.backfill_progress.partition is
-    'The partition that has been attached, until its rows have been queued; NULL: the whole table.';
+    'The attached partition, until its rows have been queued; NULL: the whole table.';
