@@ -10,6 +10,8 @@ use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::report::Outcome;
+
 // SAFETY: declared as in the server's header; a format and its arguments as for printf.
 unsafe extern "C-unwind" {
     /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
@@ -70,6 +72,25 @@ pub(super) unsafe fn keep() {
         // SAFETY: handed on to the caller.
         unsafe { tell(&told) };
     }
+}
+
+/// The error with this message is told by another from now on.
+pub(super) fn reword(message: &str, by: &str) {
+    HEARD.with_borrow_mut(|heard| {
+        let heard = heard.as_mut().filter(|(known, _)| known.to_bytes() == message.as_bytes());
+        if let (Some((known, _)), Ok(by)) = (heard, CString::new(by)) {
+            *known = by;
+        }
+    });
+}
+
+/// Runs `work` of one of our functions within a [`Frame`]. After an error it stays on the server's stack until the function
+/// has reported that, when the server takes it off.
+pub(super) fn keeping<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let frame = Frame::enter();
+    let done = work()?;
+    frame.leave();
+    Ok(done)
 }
 
 /// A frame on the server's stack that does so. It lies in PostgreSQL's memory, for the error is reported when the frames of

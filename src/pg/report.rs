@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel, ErrorReportable};
 use pgrx::prelude::*;
 
+use super::error_context;
 use crate::record::Overflow;
 use crate::rules::{RuleError, RuleErrorKind};
 
@@ -159,7 +160,9 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
         })
         .execute();
     caught.map_err(|mut failure| {
-        failure.message = format!("{prefix}: {}", failure.message);
+        let message = format!("{prefix}: {}", failure.message);
+        error_context::reword(&failure.message, &message);
+        failure.message = message;
         let hints: Vec<&str> = failure.hint.as_deref().into_iter().chain([hint]).collect();
         failure.hint = Some(hints.join(" "));
         failure

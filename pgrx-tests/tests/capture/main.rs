@@ -10,6 +10,7 @@ mod columns;
 mod ddl;
 mod dump;
 mod encodings;
+mod error_context;
 mod event_triggers;
 mod filters;
 mod history;

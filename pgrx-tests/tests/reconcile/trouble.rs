@@ -212,3 +212,19 @@ fn a_filter_that_fails_in_the_last_look_ends_the_comparison_and_nothing_else() {
     wait_for_empty_queue(&mut db);
     assert_eq!(reconcile(&mut db, "'t'"), well(50));
 }
+
+#[test]
+fn an_error_of_a_trigger_that_somebody_has_put_on_the_queue_tells_where_it_was_raised() {
+    let (stage, mut db) = stage(Stage::builder());
+    lose(&stage, "t", &["1"]);
+    db.batch_execute(
+        "create function fails() returns trigger language plpgsql as $$ begin raise exception 'full'; end $$;
+         create trigger fails before insert on audit_algolia.queue for each row execute function fails()",
+    )
+    .unwrap();
+    let error = try_reconcile(&mut db, "'t', repair => true").unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.message()), ("P0001", "full"));
+    let context = error.where_().unwrap_or_default();
+    assert_eq!(context.matches("fails() line 1 at RAISE").count(), 1, "{context}");
+}

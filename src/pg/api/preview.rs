@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 use super::sources::watched;
 use super::{caller, Table};
 use crate::pg::capture::{columns, record_buffer, Bound, Scratch};
+use crate::pg::error_context::keeping;
 use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, overflow, reported, Outcome};
@@ -27,8 +28,11 @@ fn preview(
     max_rows: Option<i32>,
     call: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
-    // SAFETY: the call is under way.
-    reported(unsafe { ResultSet::begin(call) }.and_then(|mut set| records(source, max_rows, &mut set)))
+    reported(keeping(|| {
+        // SAFETY: the call is under way.
+        let mut set = unsafe { ResultSet::begin(call) }?;
+        records(source, max_rows, &mut set)
+    }))
 }
 
 /// The set that a function returns.

@@ -13,6 +13,7 @@ use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, Own};
 use crate::pg::capture::utf8;
+use crate::pg::error_context::keeping;
 use crate::pg::filter;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{failure, reported, Outcome};
@@ -61,29 +62,31 @@ fn watch(
     let caller = Caller::current();
     let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
-    reported(as_owner(|| {
-        let table = Table::of(source, caller.user)?;
-        check_table(&table)?;
-        // To take a trigger off needs the strongest lock, which is not to be waited for with a weaker one in hand.
-        let mode = match stale_triggers(&table)?.is_empty() {
-            true => pg_sys::ShareRowExclusiveLock,
-            false => pg_sys::AccessExclusiveLock,
-        };
-        let table = table.locked(mode, caller.user)?;
-        let mut rules = wish.check(&table)?;
-        // Before a source could be given the number that they name.
-        drop_stale_triggers(&table, &caller)?;
-        rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
-        // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
-        let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
-        let id = rules.store(&table, &seam)?;
-        table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
-        if rules.backfill {
-            start(id, &table, Range::default(), Some(&seam))?;
-        }
-        xact::note_stale();
-        warn_unless_preloaded();
-        Ok(id)
+    reported(keeping(|| {
+        as_owner(|| {
+            let table = Table::of(source, caller.user)?;
+            check_table(&table)?;
+            // To take a trigger off needs the strongest lock, which is not to be waited for with a weaker one in hand.
+            let mode = match stale_triggers(&table)?.is_empty() {
+                true => pg_sys::ShareRowExclusiveLock,
+                false => pg_sys::AccessExclusiveLock,
+            };
+            let table = table.locked(mode, caller.user)?;
+            let mut rules = wish.check(&table)?;
+            // Before a source could be given the number that they name.
+            drop_stale_triggers(&table, &caller)?;
+            rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
+            // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
+            let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
+            let id = rules.store(&table, &seam)?;
+            table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
+            if rules.backfill {
+                start(id, &table, Range::default(), Some(&seam))?;
+            }
+            xact::note_stale();
+            warn_unless_preloaded();
+            Ok(id)
+        })
     }))
 }
 
@@ -290,14 +293,16 @@ fn check_table(table: &Table) -> Outcome<()> {
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
     let caller = Caller::current();
     refuse_read_only(c"audit_algolia.unwatch()");
-    reported(as_owner(|| {
-        let table = Table::of(source, caller.user)?;
-        // A table that has nothing of ours need not be locked.
-        if stale_triggers(&table)?.is_empty() {
-            sources_of(&table, index_name.as_deref())?;
-        }
-        // As dropping a trigger does.
-        end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller.user)?, index_name, &caller)
+    reported(keeping(|| {
+        as_owner(|| {
+            let table = Table::of(source, caller.user)?;
+            // A table that has nothing of ours need not be locked.
+            if stale_triggers(&table)?.is_empty() {
+                sources_of(&table, index_name.as_deref())?;
+            }
+            // As dropping a trigger does.
+            end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller.user)?, index_name, &caller)
+        })
     }))
 }
 

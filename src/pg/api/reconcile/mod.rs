@@ -24,6 +24,7 @@ use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hashes::Hashes;
 use crate::pg::capture::{Present, Writer};
+use crate::pg::error_context::keeping;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};
@@ -68,7 +69,7 @@ fn reconcile(
         refuse_read_only(c"audit_algolia.reconcile(repair => true)");
     }
     let window = Window { since: finite(since), until: finite(until) };
-    reported(compare(source, window, repair)).map(|found| {
+    reported(keeping(|| compare(source, window, repair))).map(|found| {
         let Tally { checked, missing, different, orphaned, repaired } = found;
         TableIterator::once((checked, missing, different, orphaned, repaired))
     })
