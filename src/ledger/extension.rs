@@ -96,6 +96,10 @@ impl Ledger {
             return false;
         };
         lane.paused = paused;
+        // A pause without a failure: somebody claimed rows of the index before it was in the table.
+        if lane.failures == 0 {
+            lane.retry_at = 0;
+        }
         if lane.stats_reset == 0 {
             lane.stats_reset = now;
         }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use audit_algolia_tests::server::Cluster;
 use audit_algolia_tests::stage::{one, Stage, SOON};
-use audit_algolia_tests::wait::wait_until;
+use audit_algolia_tests::wait::{stays_true, wait_until};
 use postgres::Client;
 use serde_json::Value;
 
@@ -260,4 +261,36 @@ fn partitions_of_a_mirrored_table_are_restored_by_several_jobs_without_a_deadloc
         drop(restored);
         admin.batch_execute(&format!("drop database {database}")).unwrap();
     }
+}
+
+/// Several jobs fill the extension's tables in any order.
+#[test]
+fn rows_and_settings_that_are_restored_before_their_index_wait_no_longer_than_for_it() {
+    let stage = Stage::builder().start().unwrap();
+    let mut admin = stage.admin();
+    admin.batch_execute("create table t (id int primary key, v text)").unwrap();
+    admin
+        .batch_execute(
+            "begin;
+             select audit_algolia.watch('t', 't', columns => '{v}', facets => '{v}'), audit_algolia.configure_index('t');
+             create table kept as select id, name, paused from audit_algolia.index;
+             delete from audit_algolia.index;
+             commit;
+             insert into t values (1, 'a')",
+        )
+        .unwrap();
+    stays_true("nothing is sent of an index without a name", Duration::from_secs(2), || {
+        stage.standin.index("t").is_empty()
+    });
+    let dump = stage.cluster.socket_dir().join("index.copy");
+    let dump = dump.to_str().unwrap();
+    admin
+        .batch_execute(&format!(
+            "copy kept to '{dump}'; copy audit_algolia.index (id, name, paused) from '{dump}'"
+        ))
+        .unwrap();
+    stage.wait_for_records("t", 1);
+    wait_until("the settings", SOON, || {
+        stage.standin.settings("t").is_some_and(|settings| settings.contains_key("attributesForFaceting"))
+    });
 }

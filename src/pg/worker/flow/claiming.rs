@@ -25,17 +25,14 @@ impl Flow {
                 }
                 None => return None,
             };
-            if !self.indices.contains_key(&index_id) {
-                self.read_indices();
-            }
-            let (Some(name), Some(statements), Some(sink)) =
-                (self.indices.get(&index_id).map(|index| index.name.clone()), &self.statements, &self.sink)
-            else {
-                // Rows of an index that is not in the table: nothing can be sent, nothing is lost.
+            let name = self.name_of(index_id);
+            let (Some(name), Some(statements), Some(sink)) = (name, &self.statements, &self.sink) else {
+                // Rows of an index that is not in the table, as while a dump is restored: nothing can be sent, nothing is
+                // lost. Whoever finds the index ends the pause.
                 if let Some(mut ledger) = shmem::ledger() {
                     ledger.claim_ended(self.slot);
                     if let (Some(lane), false) = (ledger.lane_at(lane), self.gone) {
-                        lane.retry_at = now().saturating_add(60 * PAUSE);
+                        lane.retry_at = now().saturating_add(PAUSE);
                     }
                 }
                 if self.gone {

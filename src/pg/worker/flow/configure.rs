@@ -74,9 +74,7 @@ impl Flow {
     /// Sends the settings of an index, of which the version `known` was known; `None`: they are on their way.
     fn send_settings_of(&mut self, index_id: i32, known: i64, sink: &Arc<Sink<HttpClient>>) -> Option<Sent> {
         let soon = || Some(Sent::Anew { at: now().saturating_add(PAUSE) });
-        let Some(index_name) = self.indices.get(&index_id).map(|index| index.name.clone()) else {
-            return Some(Sent::Anew { at: now().saturating_add(60 * PAUSE) });
-        };
+        let Some(index_name) = self.name_of(index_id) else { return soon() };
         let (version, settings) = match configure::read(index_id) {
             Ok(Seen::Found(Some(found))) => found,
             Ok(Seen::Found(None)) => return Some(Sent::Done { version: known }),

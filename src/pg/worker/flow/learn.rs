@@ -121,6 +121,14 @@ impl Flow {
         }
     }
 
+    /// The name of an index; the table is read again for one that is not known yet.
+    pub(super) fn name_of(&mut self, index_id: i32) -> Option<Arc<str>> {
+        if !self.indices.contains_key(&index_id) {
+            self.read_indices();
+        }
+        self.indices.get(&index_id).map(|index| index.name.clone())
+    }
+
     /// Reads which indices there are, opens their lanes and closes those of indices that are no more.
     pub(super) fn read_indices(&mut self) {
         self.check_version();
