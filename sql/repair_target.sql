@@ -1,9 +1,10 @@
 -- For whom the rows of a trigger are, whether or not the rules still fit the table: $1 the source's id, $2 the table at
 -- hand, as in source_rules.sql. Returns the index and its name, the watched table, the key columns, whether one of them
--- is pseudonymized, the mode, the operations, and whether any column is pseudonymized.
+-- is pseudonymized, the mode, the operations, and whether any column is pseudonymized. While a dump is restored the index
+-- may be missing, and its number stands for its name.
 select
     s.index_id,
-    i.name,
+    coalesce(i.name, s.index_id::pg_catalog.text),
     s.relation::pg_catalog.oid,
     s.object_id,
     s.object_id && s.pseudonymize,
@@ -11,7 +12,7 @@ select
     s.operations,
     s.pseudonymize <> '{}'
 from audit_algolia.source as s
-join audit_algolia.index as i on i.id = s.index_id
+left join audit_algolia.index as i on i.id = s.index_id
 where s.id = $1
     and (
         s.relation = $2

@@ -265,6 +265,32 @@ fn partitions_of_a_mirrored_table_are_restored_by_several_jobs_without_a_deadloc
 
 /// Several jobs fill the extension's tables in any order.
 #[test]
+fn a_change_that_cannot_be_captured_is_noted_before_its_index_is_there() {
+    let stage = Stage::builder()
+        .setting("audit_algolia.on_capture_error", "warn")
+        .setting("audit_algolia.retry_min", "20ms")
+        .setting("audit_algolia.retry_max", "100ms")
+        .start()
+        .unwrap();
+    let mut admin = stage.admin();
+    admin
+        .batch_execute(
+            "create table t (id int primary key, v int);
+             begin;
+             select audit_algolia.watch('t', 't', columns => '{v}', filter => '100 / v <> 1000');
+             create table kept as select id, name, paused from audit_algolia.index;
+             delete from audit_algolia.index;
+             commit;
+             insert into t values (1, 0);
+             insert into audit_algolia.index (id, name, paused) select id, name, paused from kept;
+             update t set v = 1",
+        )
+        .unwrap();
+    stage.wait_for_records("t", 1);
+}
+
+/// Likewise.
+#[test]
 fn rows_and_settings_that_are_restored_before_their_index_wait_no_longer_than_for_it() {
     let stage = Stage::builder().start().unwrap();
     let mut admin = stage.admin();
