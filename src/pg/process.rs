@@ -9,6 +9,8 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::report::cause;
+
 /// Somebody has asked for this process's end.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
 
@@ -163,12 +165,14 @@ pub(super) fn wait_for_table(table: pg_sys::Oid, mode: u32) -> bool {
 }
 
 /// What may keep a transaction from its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hindrance {
     /// A lock was not to be had; how long it is waited for is for the work to say, see [`limit_lock_waits`].
     Locked,
     /// There was no memory.
     Short,
+    /// The server cannot read what is on its disk: what it says of that.
+    Damaged(String),
 }
 
 /// As [`in_transaction`], but a hindrance makes it abort, and is told.
@@ -188,6 +192,12 @@ pub(super) fn in_transaction_unless_hindered<T, E>(
     PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Ok)))
         .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(Hindrance::Locked))
         .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(Hindrance::Short))
+        .catch_when(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, move |error| {
+            abort(Hindrance::Damaged(cause(&error)))
+        })
+        .catch_when(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, move |error| {
+            abort(Hindrance::Damaged(cause(&error)))
+        })
         .execute()
 }
 
@@ -243,14 +253,18 @@ pub(super) fn report_activity(busy: bool, what: &str) {
     }
 }
 
-/// Has memory for large batches go back to the system as soon as it is free. By itself glibc keeps blocks of up to 32 MB
-/// for later, once one of them has been given back, for each thread apart.
-pub(super) fn give_large_blocks_back() {
+/// Has the allocator keep little of what is free. By itself glibc keeps blocks of up to 32 MB for later, once one of them has
+/// been given back; memory for large batches is to go back to the system at once. And it gives almost every thread an arena
+/// of its own, which reserves 64 MB or more of address space, and keeps what its thread has freed: where address space is
+/// limited (`ulimit -v`), it is then wanting for small things that nobody asks for politely, which ends the process. All
+/// couriers together get on with one arena beside that of the main thread: they wait for the network most of the time.
+pub(super) fn limit_what_the_allocator_keeps() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets two numbers of the allocator's, before there are other threads.
+    // SAFETY: sets three numbers of the allocator's, before there are other threads.
     unsafe {
-        use nix::libc::{mallopt, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD};
+        use nix::libc::{mallopt, M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD};
         mallopt(M_MMAP_THRESHOLD, 1 << 20);
         mallopt(M_TRIM_THRESHOLD, 1 << 20);
+        mallopt(M_ARENA_MAX, 2);
     }
 }

@@ -132,6 +132,11 @@ impl Failure {
         }
     }
 
+    /// The message and the SQLSTATE, in one line.
+    pub(super) fn cause(&self) -> String {
+        format!("{} ({})", self.message, self.sqlstate())
+    }
+
     /// Message, detail and hint in one line.
     pub(super) fn summary(&self) -> String {
         let further = [&self.detail, &self.hint].into_iter().flatten();
@@ -223,8 +228,7 @@ pub(super) fn cause(error: &CaughtError) -> String {
     let (CaughtError::PostgresError(report)
     | CaughtError::ErrorReport(report)
     | CaughtError::RustPanic { ereport: report, .. }) = error;
-    let failure = Failure::of(report);
-    format!("{} ({})", failure.message(), failure.sqlstate())
+    Failure::of(report).cause()
 }
 
 fn of(error: CaughtError) -> Box<Failure> {

@@ -19,6 +19,20 @@ enum End<T> {
 /// Other errors are raised on: somebody wants the statement to end, the server is short of something or damaged, or
 /// transactions have got in each other's way.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T, Box<Failure>>> {
+    Ok(rolled_back_with(work, |code| !is_about_the_server(code)))
+}
+
+/// Runs `work`, which reads what may be damaged on disk, in a subtransaction. Damage is returned, all other errors are raised
+/// on.
+pub(super) fn unless_damaged<T>(work: impl FnOnce() -> T) -> Outcome<T> {
+    rolled_back_with(|| Ok(work()), is_damage)
+}
+
+/// Runs `work` in a subtransaction, and returns the errors that are its own.
+fn rolled_back_with<T>(
+    work: impl FnOnce() -> Outcome<T>,
+    is_its_own: fn(PgSqlErrorCode) -> bool,
+) -> Outcome<T> {
     // SAFETY: as PL/pgSQL does it for a block with exceptions. Inside, the caller's memory context is current, so that
     // results outlive the subtransaction; after it, context, resource owner and the stack of error contexts are as
     // before. It is rolled back before any error is raised on, for whoever catches that one rolls back one of their own.
@@ -30,7 +44,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T,
         let end = PgTryBuilder::new(AssertUnwindSafe(|| End::Done(work())))
             .catch_others(|error| match error {
                 CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                    if !is_about_the_server(report.sql_error_code()) =>
+                    if is_its_own(report.sql_error_code()) =>
                 {
                     End::Done(Err(Failure::of(&report)))
                 }
@@ -46,7 +60,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T,
         pg_sys::CurrentResourceOwner = owner;
         pg_sys::error_context_stack = frames;
         match end {
-            End::Done(done) => Ok(done),
+            End::Done(done) => done,
             End::Broken(error) => error.rethrow(),
         }
     }
@@ -58,6 +72,10 @@ fn is_about_the_server(code: PgSqlErrorCode) -> bool {
     if code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY {
         return false;
     }
-    let damaged = [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED];
-    super::report::is_passing(code) || damaged.contains(&code)
+    super::report::is_passing(code) || is_damage(code)
+}
+
+/// Whether something on disk cannot be read.
+fn is_damage(code: PgSqlErrorCode) -> bool {
+    [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED].contains(&code)
 }

@@ -122,6 +122,23 @@ fn a_record_that_is_too_large_is_judged_by_its_length_and_not_read() {
     assert!(grown < 2 * 16 * MB + OWN, "{} MB", grown / MB);
 }
 
+#[test]
+fn a_record_that_fits_is_delivered_however_much_longer_its_escapes_make_the_text() {
+    let stage = stage().setting("audit_algolia.max_record_bytes", "300kB").start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create table log (id bigint primary key, note json);
+         select audit_algolia.watch('log', columns => '{note}');
+         insert into log values
+             (1, ('\"' || repeat('\\u0041', 250000) || '\"')::json),
+             (2, ('\"' || repeat('\\u0041', 350000) || '\"')::json)",
+    )
+    .unwrap();
+    wait_until("judgement", 2 * SOON, || queue(&mut db, "log").queued == 0);
+    assert_eq!((stage.standin.light_counts("log").operations, queue(&mut db, "log").dead), (1, 1));
+    assert_eq!(one::<String>(&mut db, "select object_id from audit_algolia.dead_letters"), "2");
+}
+
 /// Gives a process so many bytes of address space beyond what it has; `None`: as many as it likes.
 fn limit(db: &mut Client, pid: i32, more: Option<i64>) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -8,6 +8,7 @@ mod configure;
 mod contention;
 mod control;
 mod crashes;
+mod damaged;
 mod databases;
 mod dead_letters;
 mod extension;

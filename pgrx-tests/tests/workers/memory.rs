@@ -1,6 +1,7 @@
 //! What a worker takes of the machine does not grow with what it has done.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::standin::{Fault, Times};
@@ -9,11 +10,16 @@ use postgres::Client;
 
 use crate::support::*;
 
+/// What the kernel says of a process, in kB.
+fn figure(pid: i32, name: &str) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// Memory of a process that is its own, in kB.
 fn memory(pid: i32) -> i64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    figure(pid, "RssAnon")
 }
 
 fn deliver(stage: &Stage, db: &mut Client, rows: std::ops::RangeInclusive<i64>) {
@@ -51,6 +57,36 @@ fn a_worker_stays_as_small_as_it_was() {
     assert_eq!(workers(&mut db, "postgres"), [worker], "it is the same worker all the time");
     let tried = memory(worker);
     assert!(tried < delivered + 3_000, "after an outage: {delivered} kB, now {tried} kB");
+}
+
+/// Where address space is limited, what the allocator reserves for threads is wanting for what they do.
+#[test]
+fn many_requests_on_their_way_reserve_little_address_space() {
+    const REQUESTS: usize = 16;
+    let stage = Stage::builder()
+        .standin(|standin| {
+            standin.light = true;
+            standin.latency = Duration::from_millis(300);
+        })
+        .setting("audit_algolia.workers", 1)
+        .setting("audit_algolia.in_flight", REQUESTS)
+        .setting("audit_algolia.batch_rows", 10)
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    wait_until("a worker", SOON, || workers(&mut db, "postgres").len() == 1);
+    let worker = workers(&mut db, "postgres")[0];
+    let before = figure(worker, "VmPeak");
+    deliver(&stage, &mut db, 1..=1000);
+    let threads = std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().count();
+    assert!(threads > REQUESTS, "one thread for each request, and the main one: {threads}");
+    let grown = (figure(worker, "VmPeak") - before) >> 10;
+    eprintln!(
+        "{REQUESTS} requests at a time: {grown} MB more of address space, {} MB in all",
+        (before >> 10) + grown
+    );
+    // Stacks of 2 MB, and one arena, which takes twice its 64 MB for a moment.
+    assert!(grown < 256, "{grown} MB");
 }
 
 /// What the server has in shared memory, by name, in bytes.

@@ -30,7 +30,7 @@ pub(super) enum Catch {
     Nothing,
     /// All workers together hold as many rows as the ledger can keep track of.
     Crowded,
-    /// There was no memory for the batch.
+    /// There was no memory for the batch, or rows of it are damaged.
     Short(Short),
     /// The queue is no more: the extension has been dropped.
     Gone,
@@ -75,12 +75,14 @@ pub(super) struct Unsent {
 }
 
 /// Why a record is not sent.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Why {
     /// It is too large: its bytes, as Algolia measures it.
     TooLarge(usize),
     /// So often the server has crashed while this record alone was on its way.
     Crashes(u32),
+    /// It is damaged, and cannot be read: what the server says of that.
+    Damaged(String),
 }
 
 /// Claims rows of the span the ledger has handed out. The claim is in the ledger before the claiming transaction
@@ -113,7 +115,8 @@ pub(super) fn claim(
     match caught {
         Ok(Ok(Some(catch))) => Ok(catch),
         Ok(Err(Hindrance::Locked)) => Ok(Catch::Nothing),
-        Ok(Ok(None) | Err(Hindrance::Short)) => Ok(Catch::Short(entered.short())),
+        Ok(Ok(None) | Err(Hindrance::Short)) => Ok(Catch::Short(entered.short(None))),
+        Ok(Err(Hindrance::Damaged(damage))) => Ok(Catch::Short(entered.short(Some(damage)))),
         Err(error) => {
             entered.give_up();
             Err(error)

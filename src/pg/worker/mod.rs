@@ -71,7 +71,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         // SAFETY: a guarded function that lives as long as the library. Registered after the connection's own callbacks,
         // hence called before them: the ledger is tidied while locks work.
         unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
-        process::give_large_blocks_back();
+        process::limit_what_the_allocator_keeps();
         recorder::begin(slot);
         if is_served() && is_on_duty(slot) {
             Flow::new(slot, database).run();

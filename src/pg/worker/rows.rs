@@ -1,7 +1,8 @@
 //! Rows of the queue as a claim reads them: records, and versions of objects.
 //!
 //! Of a record only its length is looked at here. It is read when it is copied into the batch, one at a time: large ones
-//! must not pile up in memory, and too large ones are not read at all.
+//! must not pile up in memory, and too large ones are not read at all. What of it cannot be read because it is damaged on disk
+//! is the record's own trouble.
 
 use std::marker::PhantomData;
 
@@ -14,6 +15,8 @@ use super::statements::Statements;
 use crate::delivery::batch::Action;
 use crate::ledger::{Claimable, End, Micros};
 use crate::pg::capture::varlena_bytes;
+use crate::pg::report::Outcome;
+use crate::pg::subtransaction::unless_damaged;
 use crate::record::compact_len;
 use crate::regions::Span;
 
@@ -23,8 +26,6 @@ const CHUNK: i64 = 256;
 const WRAPPING: usize = 48;
 /// The longest spelling that JSON has for a character of one byte, as in `\u0041`.
 const LONGEST_ESCAPE: usize = 6;
-/// The longest text that is read to measure the record in it.
-const MEASURED: usize = 1 << 20;
 /// So many bytes of a record are read to find its objectID, with which records begin.
 const HEAD: i32 = 8 << 10;
 
@@ -59,7 +60,7 @@ impl Stored<'_> {
         // SAFETY: the rows are there until SPI is left, and the place is that of a text in one of them. A text that is
         // not whole has a header that tells its length.
         unsafe {
-            if varatt_is_4b_u(self.place) || (varatt_is_1b(self.place) && !varatt_is_1b_e(self.place)) {
+            if self.is_whole() {
                 varsize_any_exhdr(self.place)
             } else {
                 pg_sys::toast_raw_datum_size(self.place.into()).saturating_sub(pg_sys::VARHDRSZ)
@@ -67,28 +68,74 @@ impl Stored<'_> {
         }
     }
 
+    /// Whether all of it is in the row, as it is.
+    fn is_whole(self) -> bool {
+        // SAFETY: as above; looks at the header.
+        unsafe { varatt_is_4b_u(self.place) || (varatt_is_1b(self.place) && !varatt_is_1b_e(self.place)) }
+    }
+
     /// Reads the text for as long as `work` needs it. What the queue holds is ASCII wherever the database's encoding is not
     /// UTF-8.
-    pub(super) fn read<R>(self, work: impl FnOnce(&str) -> R) -> R {
-        // SAFETY: as above. A text that is not whole is made so in the current context, and nobody else knows of it.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub(super) fn read<R>(self, work: impl FnOnce(&str) -> R) -> Outcome<R> {
+        let fetch = |place| {
+            // SAFETY: as above; makes a copy that is whole in the current context.
+            unsafe { pg_sys::pg_detoast_datum_packed(place) }
+        };
+        self.fetched(fetch, work)
+    }
+
+    /// The whole text, which an index holds: so it is short, and in its row. Should it be damaged, the row is.
+    fn in_row(self) -> String {
+        // SAFETY: as above; a text that is compressed is made whole in the current context.
         unsafe {
             let whole = pg_sys::pg_detoast_datum_packed(self.place);
-            let result = work(&String::from_utf8_lossy(varlena_bytes(whole.into())));
-            if whole != self.place {
-                pg_sys::pfree(whole.cast());
-            }
-            result
+            String::from_utf8_lossy(varlena_bytes(whole.into())).into_owned()
         }
     }
 
     /// Its first bytes.
-    pub(super) fn head(self) -> String {
-        // SAFETY: as above; only the parts of the text that hold the slice are fetched.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub(super) fn head(self) -> Outcome<String> {
+        let fetch = |place| {
+            // SAFETY: as above; only the parts of the text that hold the slice are fetched, into the current context.
+            unsafe { pg_sys::pg_detoast_datum_slice(place, 0, HEAD) }
+        };
+        self.fetched(fetch, str::to_owned)
+    }
+
+    /// Has `work` look at what `fetch` makes of the text, which is gone after that, also where making it has failed halfway.
+    fn fetched<R>(
+        self,
+        fetch: impl FnOnce(*mut pg_sys::varlena) -> *mut pg_sys::varlena,
+        work: impl FnOnce(&str) -> R,
+    ) -> Outcome<R> {
+        // SAFETY: the text is in a row that is there until SPI is left, or in a context that nobody else knows of. That is
+        // deleted when the text has been looked at, or with the transaction after any other error.
         unsafe {
-            let slice = pg_sys::pg_detoast_datum_slice(self.place, 0, HEAD);
-            let head = String::from_utf8_lossy(varlena_bytes(slice.into())).into_owned();
-            pg_sys::pfree(slice.cast());
-            head
+            if self.is_whole() {
+                return Ok(work(&String::from_utf8_lossy(varlena_bytes(self.place.into()))));
+            }
+            let scratch = pg_sys::AllocSetContextCreateExtended(
+                pg_sys::CurrentMemoryContext,
+                c"audit_algolia record".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+            );
+            let text = unless_damaged(|| {
+                let before = pg_sys::MemoryContextSwitchTo(scratch);
+                let text = fetch(self.place);
+                pg_sys::MemoryContextSwitchTo(before);
+                text
+            });
+            let result = text.map(|text| work(&String::from_utf8_lossy(varlena_bytes(text.into()))));
+            pg_sys::MemoryContextDelete(scratch);
+            result
         }
     }
 }
@@ -110,11 +157,11 @@ impl<'conn> Record<'conn> {
         let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
         let length = text.len();
         // A text is never shorter than the record it is, and has no more than so many bytes for one of the record's: what
-        // lies between is measured unless it is large. All else is told by its length.
+        // lies between is measured. All else is told by its length. One that is damaged is found out when it is to be sent.
         let oversize = match length {
             _ if length <= limit => None,
-            _ if length > limit.saturating_mul(LONGEST_ESCAPE).min(MEASURED) => Some(length),
-            _ => Some(text.read(compact_len)).filter(|size| *size > limit),
+            _ if length > limit.saturating_mul(LONGEST_ESCAPE) => Some(length),
+            _ => text.read(compact_len).ok().filter(|size| *size > limit),
         };
         Record { action, text, length, oversize, object }
     }
@@ -167,7 +214,7 @@ fn fetch(
     let found = cursor.fetch(wanted)?.len();
     for [id, action, record, object] in fetched::<4>(found) {
         let what = match (object.text(), record.text()) {
-            (Some(object), _) => What::Version(object.read(str::to_owned)),
+            (Some(object), _) => What::Version(object.in_row()),
             (None, Some(text)) => {
                 let record = Record::new(action.value() as u8, text, None, record_bytes);
                 *bytes += record.size();
@@ -234,7 +281,7 @@ pub(super) fn newest_versions<'conn>(
     let mut versions = Vec::with_capacity(found);
     for [object, id, action, text, since] in fetched::<5>(found) {
         let (Some(object), Some(text)) = (object.text(), text.text()) else { continue };
-        let object = Some(object.read(str::to_owned));
+        let object = Some(object.in_row());
         let record = Record::new(action.value() as u8, text, object, limits.record_bytes);
         versions.push(Version { id: id.value() as i64, record, since: since.value() as Micros });
     }

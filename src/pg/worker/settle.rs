@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
-use crate::pg::process::{in_transaction, in_transaction_unless_hindered, limit_lock_waits, Hindrance};
+use crate::pg::process::{in_transaction_unless_hindered, limit_lock_waits, Hindrance};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 use crate::regions::Span;
@@ -28,7 +28,7 @@ pub(super) struct Dead {
 const PATIENCE: &CStr = c"500ms";
 
 /// What came of a settlement.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Settled {
     Done,
     /// Somebody has locked rows: the lists have those that are done.
@@ -38,8 +38,20 @@ pub(super) enum Settled {
     Busy,
     /// There was no memory for it: nothing has changed.
     Short,
+    /// The server cannot read what is on its disk: nothing has changed, and this is what it says.
+    Damaged(String),
     /// The queue is no more: the extension has been dropped.
     Gone,
+}
+
+impl From<Hindrance> for Settled {
+    fn from(hindrance: Hindrance) -> Settled {
+        match hindrance {
+            Hindrance::Locked => Settled::Busy,
+            Hindrance::Short => Settled::Short,
+            Hindrance::Damaged(damage) => Settled::Damaged(damage),
+        }
+    }
 }
 
 /// What of a batch has arrived.
@@ -110,14 +122,14 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
     match settled? {
         Ok(settled) => Ok(settled),
         Err(Hindrance::Locked) => settle_unlocked(statements, delivered),
-        Err(Hindrance::Short) => Ok(Settled::Short),
+        Err(hindrance) => Ok(hindrance.into()),
     }
 }
 
 /// Deletes delivered rows that nobody has locked, and takes the others off the lists. An object's versions stay together:
 /// were the newest deleted without the older ones, one of those would be sent next.
 fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
-    in_transaction(|| {
+    let settled: spi::Result<Result<Settled, Hindrance>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
@@ -136,7 +148,8 @@ fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi:
             }
             Ok(Settled::Partly)
         })
-    })
+    });
+    Ok(settled?.unwrap_or_else(Settled::from))
 }
 
 /// Locks the dead letters without waiting. It is the second table, which is not waited for, see `lock`; being a member of
@@ -187,10 +200,7 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
             Ok(Settled::Done)
         })
     });
-    Ok(buried?.unwrap_or_else(|hindrance| match hindrance {
-        Hindrance::Locked => Settled::Busy,
-        Hindrance::Short => Settled::Short,
-    }))
+    Ok(buried?.unwrap_or_else(Settled::from))
 }
 
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are

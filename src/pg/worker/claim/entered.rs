@@ -20,7 +20,7 @@ pub(super) struct Entered {
     pub(super) bytes: usize,
 }
 
-/// A batch for which there was no memory.
+/// A batch that there was no memory for, or that cannot be read.
 pub(in crate::pg::worker) struct Short {
     /// Its place among the worker's flights, if it has come so far.
     pub(in crate::pg::worker) flight: Option<usize>,
@@ -28,6 +28,8 @@ pub(in crate::pg::worker) struct Short {
     /// The objects claimed, by their hashes.
     pub(in crate::pg::worker) objects: Vec<i64>,
     pub(in crate::pg::worker) bytes: usize,
+    /// What the server says of rows that are damaged; nothing: there was no memory.
+    pub(in crate::pg::worker) damage: Option<String>,
 }
 
 impl Entered {
@@ -43,12 +45,12 @@ impl Entered {
         }
     }
 
-    /// There was no memory for the batch. If it is a flight already, whoever is told lands it.
-    pub(super) fn short(self) -> Short {
+    /// There was no memory for the batch, or rows are damaged. If it is a flight already, whoever is told lands it.
+    pub(super) fn short(self, damage: Option<String>) -> Short {
         if self.flight.is_none() {
             self.give_up();
         }
         let objects = self.objects.into_iter().collect();
-        Short { flight: self.flight, ids: self.ids, objects, bytes: self.bytes }
+        Short { flight: self.flight, ids: self.ids, objects, bytes: self.bytes, damage }
     }
 }

@@ -272,16 +272,20 @@ impl<'conn> Taking<'_, 'conn> {
         for ((id, Record { action, text, oversize, object, .. }), given_up) in
             self.records.into_iter().zip(given_up)
         {
-            match given_up.or(oversize.map(Why::TooLarge)) {
-                Some(why) => {
-                    let object_id = leading_object_id(&text.head());
-                    unsent.push(Unsent { id, object_id, object, why });
-                }
-                None => {
-                    let _taken = text.read(|text| builder.push(action, text));
-                    ids.push(id);
-                    objects.push(object);
-                }
+            let mut why = given_up.or(oversize.map(Why::TooLarge));
+            let mut object_id = None;
+            let read = match why {
+                Some(_) => text.head().map(|head| object_id = leading_object_id(&head)),
+                None => text.read(|text| builder.push(action, text)).map(|_taken| ()),
+            };
+            if let Err(damage) = read {
+                why = Some(Why::Damaged(damage.cause()));
+            }
+            if let Some(why) = why {
+                unsent.push(Unsent { id, object_id, object, why });
+            } else {
+                ids.push(id);
+                objects.push(object);
             }
         }
         Some(Claimed { flight, ids, objects, batch: builder.finish(), unsent, durable })

@@ -97,18 +97,20 @@ impl Flow {
         }
     }
 
-    /// There was no memory for a batch: the next ones are smaller. A record for which there is none even by itself waits by
-    /// itself. Returns when to look again, unless that is at once; `None` stands for the next return.
+    /// There was no memory for a batch, or rows of it are damaged: the next ones are smaller. A record for which there is none
+    /// even by itself waits by itself. Returns when to look again, unless that is at once; `None` stands for the next return.
     fn claimed_too_much(&mut self, index_id: i32, short: Short) -> Option<Option<Micros>> {
         let now = now();
         self.thrift.save(now);
         let (rows, bytes) = (short.ids.len(), short.bytes);
-        let reason = format!("not enough memory for a batch of {rows} rows with {bytes} bytes");
+        let reason = short
+            .damage
+            .unwrap_or_else(|| format!("not enough memory for a batch of {rows} rows with {bytes} bytes"));
         complain("audit_algolia could not claim rows", &reason);
         // What is on its way gives memory back.
         let is_alone = self.cargo.is_empty();
         let kept = match short.ids[..] {
-            [id] if is_alone => self.wait_for_memory(index_id, id),
+            [id] if is_alone => self.wait_alone(index_id, id),
             _ => None,
         };
         if let Some(mut ledger) = shmem::ledger() {

@@ -176,7 +176,7 @@ impl Flow {
                 Sent::Done { version }
             }
             // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
-            Settled::Partly | Settled::Busy | Settled::Short => {
+            Settled::Partly | Settled::Busy | Settled::Short | Settled::Damaged(_) => {
                 self.again(index_id, Duration::from_micros(PAUSE as u64))
             }
         }

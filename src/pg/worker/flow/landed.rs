@@ -19,7 +19,7 @@ pub(super) struct Landed {
     pub(super) dead: Vec<Dead>,
     /// Refused rows that are tried again, and when.
     pub(super) waiting: Vec<(i64, Micros)>,
-    /// Rows that are too large for the memory there is, and when they are tried again.
+    /// Rows that are too large for the memory there is, or damaged, and when they are tried again.
     pub(super) short: Vec<(i64, Micros)>,
     /// What Algolia has said of the latest of the refused ones.
     pub(super) complaint: Option<String>,

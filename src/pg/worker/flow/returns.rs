@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::landed::{Landed, Reverse};
-use super::setbacks::later;
+use super::setbacks::{by_itself, later};
 use super::{complain, now, Cargo, Flow, Index, PAUSE};
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
 use crate::delivery::couriers::{Collected, Couriers, Return};
@@ -139,8 +139,13 @@ impl Flow {
     /// Decides which of the refused rows die, and when the others are tried again.
     fn judge(&mut self, landed: &mut Landed, refused: Vec<Refusal>) {
         let limit = guc::max_record_bytes();
+        let mut damaged = Vec::new();
         for row in &landed.cargo.unsent {
-            let (attempts, reason) = match row.why {
+            let (attempts, reason) = match &row.why {
+                Why::Damaged(damage) => {
+                    damaged.push((row.id, format!("its record cannot be read: {damage}")));
+                    continue;
+                }
                 Why::TooLarge(bytes) => (
                     0,
                     format!(
@@ -148,13 +153,16 @@ impl Flow {
                     ),
                 ),
                 Why::Crashes(crashes) => (
-                    i32::try_from(crashes).unwrap_or(i32::MAX),
+                    i32::try_from(*crashes).unwrap_or(i32::MAX),
                     format!("a worker has crashed {crashes} times while it delivered this record alone"),
                 ),
             };
             landed.complaint = Some(reason.clone());
             let (id, object_id, object) = (row.id, row.object_id.clone(), row.object.clone());
             landed.dead.push(Dead { id, object_id, object, attempts, status: None, reason });
+        }
+        for (id, reason) in damaged {
+            self.set_apart(landed, id, &reason);
         }
         if refused.is_empty() {
             return;
@@ -218,6 +226,7 @@ impl Flow {
                 Ok(Settled::Partly) if settled.ids.len() == batch.delivered().len() => continue,
                 Ok(Settled::Partly | Settled::Busy) => LOCKED.to_owned(),
                 Ok(Settled::Short) => SHORT.to_owned(),
+                Ok(Settled::Damaged(damage)) => damage.clone(),
                 Ok(Settled::Gone) => String::new(),
                 Err(error) => error.to_string(),
             };
@@ -242,7 +251,7 @@ impl Flow {
         self.untold = true;
         let reason = match bury(statements, batch.cargo.index_id, &batch.dead) {
             Ok(Settled::Done) => return,
-            Ok(Settled::Short) => return self.bury_one_by_one(batch),
+            Ok(Settled::Short | Settled::Damaged(_)) => return self.bury_one_by_one(batch),
             Ok(Settled::Gone) => {
                 self.gone = true;
                 "the queue is no more".to_owned()
@@ -258,7 +267,8 @@ impl Flow {
             Some(Reverse { kind: Setback::Retry, reason, at_least: Duration::from_micros(PAUSE as u64) });
     }
 
-    /// There is no memory to bury them all at once. Those for which there is none even by themselves wait by themselves.
+    /// There is no memory to bury them all at once, or one is damaged. Those that cannot be buried even by themselves wait by
+    /// themselves.
     fn bury_one_by_one(&mut self, batch: &mut Landed) {
         let Some(statements) = &self.statements else { return };
         let (index_id, dead) = (batch.cargo.index_id, std::mem::take(&mut batch.dead));
@@ -267,9 +277,9 @@ impl Flow {
             match bury(statements, index_id, std::slice::from_ref(&row)) {
                 Ok(Settled::Done) => batch.dead.push(row),
                 Ok(Settled::Gone) => self.gone = true,
-                Ok(Settled::Short) => {
-                    batch.complaint = Some(format!("{}, and {SHORT} to bury it", row.reason));
-                    short.push(row.id);
+                Ok(Settled::Short) => short.push((row.id, format!("{}, and {SHORT} to bury it", row.reason))),
+                Ok(Settled::Damaged(damage)) => {
+                    short.push((row.id, format!("{}, and it cannot be buried: {damage}", row.reason)));
                 }
                 Ok(Settled::Partly | Settled::Busy) | Err(_) => {
                     let (kind, reason) = (Setback::Retry, LOCKED.to_owned());
@@ -278,13 +288,29 @@ impl Flow {
                 }
             }
         }
-        for id in short {
-            batch.short.extend(self.wait_for_memory(index_id, id));
+        for (id, reason) in short {
+            self.set_apart(batch, id, &reason);
         }
     }
 
-    /// A record for which there is no memory is to wait by itself: until when, if that many can.
-    pub(super) fn wait_for_memory(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
+    /// A record that the server is not able to handle waits by itself. If more of them do than can, its index waits for a
+    /// moment, lest it be tried again and again.
+    fn set_apart(&mut self, batch: &mut Landed, id: i64, reason: &str) {
+        let reason = by_itself(id, reason);
+        complain("audit_algolia goes on without a record", &reason);
+        match self.wait_alone(batch.cargo.index_id, id) {
+            Some(waits) => batch.short.push(waits),
+            None => {
+                let (kind, reason) = (Setback::Retry, reason.clone());
+                let at_least = Duration::from_micros(PAUSE as u64);
+                batch.setback = Some(Reverse { kind, reason, at_least });
+            }
+        }
+        batch.complaint = Some(reason);
+    }
+
+    /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
+    pub(super) fn wait_alone(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
         let sentence = shmem::ledger()?.judge(self.slot, index_id, id, i32::MAX);
         let Sentence::Waits(attempts) = sentence else { return None };
         let failures = u32::try_from(attempts - 1).unwrap_or(0);

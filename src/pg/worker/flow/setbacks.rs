@@ -111,7 +111,7 @@ impl Flow {
 }
 
 /// What is told of a record that fails by itself. Whoever wants to see it finds it in the queue.
-fn by_itself(id: i64, reason: &str) -> String {
+pub(super) fn by_itself(id: i64, reason: &str) -> String {
     format!("row {id} of audit_algolia.queue, by itself: {reason}")
 }
 
