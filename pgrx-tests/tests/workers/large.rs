@@ -191,7 +191,11 @@ fn a_record_for_which_there_is_no_memory_waits_by_itself_and_ends_nobody() {
 
 #[test]
 fn a_dead_letter_for_which_there_is_no_memory_waits_by_itself_and_ends_nobody() {
-    let stage = stage().setting("audit_algolia.retry_max", "1s").start().unwrap();
+    let stage = stage()
+        .setting("audit_algolia.max_record_bytes", "100kB")
+        .setting("audit_algolia.retry_max", "1s")
+        .start()
+        .unwrap();
     let mut db = staged(&stage, "log");
     // As a text that cannot be compressed.
     db.batch_execute("alter table audit_algolia.queue alter record set storage external").unwrap();

@@ -146,7 +146,7 @@ pub(super) struct Record<'conn> {
     pub(super) text: Stored<'conn>,
     /// The length of the text.
     length: usize,
-    /// Its size, if it is larger than a record may be.
+    /// Its size, if it can be told by its length that it is larger than a record may be.
     pub(super) oversize: Option<usize>,
     /// Which object it is a version of.
     pub(super) object: Option<String>,
@@ -156,17 +156,17 @@ impl<'conn> Record<'conn> {
     fn new(action: u8, text: Stored<'conn>, object: Option<String>, limit: usize) -> Record<'conn> {
         let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
         let length = text.len();
-        // A text is never shorter than the record it is, and has no more than so many bytes for one of the record's: what
-        // lies between is measured. All else is told by its length. One that is damaged is found out when it is to be sent.
-        let oversize = match length {
-            _ if length <= limit => None,
-            _ if length > limit.saturating_mul(LONGEST_ESCAPE) => Some(length),
-            _ => text.read(compact_len).ok().filter(|size| *size > limit),
-        };
+        // A text has no more than so many bytes for one of the record's.
+        let oversize = (length > limit.saturating_mul(LONGEST_ESCAPE)).then_some(length);
         Record { action, text, length, oversize, object }
     }
 
-    /// What it adds to a request's body.
+    /// Its size, given its text, if it is larger than a record may be. A text is never shorter than the record it is.
+    pub(super) fn measure(text: &str, limit: usize) -> Option<usize> {
+        (text.len() > limit).then(|| compact_len(text)).filter(|size| *size > limit)
+    }
+
+    /// What it adds to a request's body, unless it turns out to be too large.
     pub(super) fn size(&self) -> usize {
         if self.oversize.is_some() {
             0

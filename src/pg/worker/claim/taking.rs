@@ -268,19 +268,30 @@ impl<'conn> Taking<'_, 'conn> {
         let mut ids = Vec::with_capacity(self.records.len());
         let mut objects = Vec::with_capacity(self.records.len());
         let mut unsent = Vec::new();
+        let limit = self.limits.record_bytes;
         let given_up: Vec<Option<Why>> = self.records.iter().map(|(id, _)| self.is_given_up(*id)).collect();
         for ((id, Record { action, text, oversize, object, .. }), given_up) in
             self.records.into_iter().zip(given_up)
         {
-            let mut why = given_up.or(oversize.map(Why::TooLarge));
+            let why = given_up.or(oversize.map(Why::TooLarge));
             let mut object_id = None;
             let read = match why {
-                Some(_) => text.head().map(|head| object_id = leading_object_id(&head)),
-                None => text.read(|text| builder.push(action, text)).map(|_taken| ()),
+                Some(_) => text.head().map(|head| {
+                    object_id = leading_object_id(&head);
+                    why
+                }),
+                None => text.read(|text| match Record::measure(text, limit) {
+                    Some(size) => {
+                        object_id = leading_object_id(text);
+                        Some(Why::TooLarge(size))
+                    }
+                    None => {
+                        let _taken = builder.push(action, text);
+                        None
+                    }
+                }),
             };
-            if let Err(damage) = read {
-                why = Some(Why::Damaged(damage.cause()));
-            }
+            let why = read.unwrap_or_else(|damage| Some(Why::Damaged(damage.cause())));
             if let Some(why) = why {
                 unsent.push(Unsent { id, object_id, object, why });
             } else {
