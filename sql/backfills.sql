@@ -10,7 +10,6 @@ select
     b.relation::pg_catalog.oid,
     case
         when c.oid is null then 'the table is not there'
-        when p.oid is null then 'the partition is not there'
         when not exists (
             select
             from pg_catalog.pg_trigger as t
@@ -21,7 +20,6 @@ select
 from audit_algolia.backfill as b
 join audit_algolia.source as s on s.id = b.source
 left join pg_catalog.pg_class as c on c.oid = s.relation
-left join pg_catalog.pg_class as p on p.oid = b.relation
 where b.state in ('waiting', 'running', 'throttled')
     and ($1 is null or b.source = $1 and b.relation = $2)
 order by b.source, b.relation

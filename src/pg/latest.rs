@@ -1,4 +1,4 @@
-//! Queries under a snapshot of this very moment, whatever the transaction's isolation.
+//! Queries and notes under a snapshot of this very moment, whatever the transaction's isolation.
 //!
 //! Triggers are found in catalogs that are always read as they are now. What belongs to a trigger has to be read
 //! likewise: under the snapshot of an older REPEATABLE READ transaction it may not be there yet.
@@ -10,6 +10,10 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::report::Outcome;
+use super::subtransaction::rolled_back_with;
+
+/// How often something is written anew that others have changed meanwhile.
+const ATTEMPTS: u32 = 100;
 
 /// One row of a result, while SPI has it.
 pub(super) struct Row {
@@ -65,6 +69,43 @@ pub(super) fn first_row<T>(
         };
         row.as_ref().map(read).transpose()
     })
+}
+
+/// Runs a statement that writes, of which the session's own statement knows nothing and must not fail: what has been committed
+/// since the transaction's snapshot is written over, as it is at READ COMMITTED, whoever has to be waited for.
+pub(super) fn write(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> Outcome<()> {
+    // SAFETY: reads the isolation of the current transaction.
+    if unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32 {
+        return execute(statement, arguments);
+    }
+    for _ in 1..ATTEMPTS {
+        let is_conflict = |code| code == PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE;
+        if rolled_back_with(|| execute(statement, arguments), is_conflict).is_ok() {
+            return Ok(());
+        }
+    }
+    execute(statement, arguments)
+}
+
+fn execute(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> Outcome<()> {
+    let statement = CString::new(statement).unwrap_or_default();
+    let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
+    // SAFETY: SPI is connected; there are as many types and values as the statement has arguments. The server copies the
+    // snapshot, and gives the plan back when SPI is left.
+    Spi::connect_mut(|_| unsafe {
+        let plan = pg_sys::SPI_prepare(statement.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        pg_sys::SPI_execute_snapshot(
+            plan,
+            values.as_mut_ptr(),
+            std::ptr::null(),
+            pg_sys::GetLatestSnapshot(),
+            std::ptr::null_mut(),
+            false,
+            true,
+            0,
+        );
+    });
+    Ok(())
 }
 
 /// A query under a snapshot of the moment it was opened, read piece by piece.

@@ -6,7 +6,7 @@
 use pgrx::pg_sys;
 
 use super::hypertables::is_hypertable;
-use super::latest::all_rows;
+use super::latest::{all_rows, first_row};
 use super::report::Outcome;
 use crate::rules::Mode;
 
@@ -47,6 +47,13 @@ pub(super) fn leaves(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
 /// Partitions or chunks, on all levels.
 pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().map(|member| member.oid).filter(|oid| *oid != table).collect())
+}
+
+/// Whether a table is a partition of another, on whatever level. To be asked like the above.
+pub(super) fn is_below(table: pg_sys::Oid, root: pg_sys::Oid) -> Outcome<bool> {
+    let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::OIDOID, root.into())];
+    let found = first_row(include_str!("../../sql/is_below.sql"), &arguments, |row| Ok(row.get(1)))?;
+    Ok(found.flatten().unwrap_or_default())
 }
 
 /// A source of a partitioned table.

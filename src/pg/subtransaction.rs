@@ -29,7 +29,7 @@ pub(super) fn unless_damaged<T>(work: impl FnOnce() -> T) -> Outcome<T> {
 }
 
 /// Runs `work` in a subtransaction, and returns the errors that are its own.
-fn rolled_back_with<T>(
+pub(super) fn rolled_back_with<T>(
     work: impl FnOnce() -> Outcome<T>,
     is_its_own: fn(PgSqlErrorCode) -> bool,
 ) -> Outcome<T> {

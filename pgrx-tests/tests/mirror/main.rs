@@ -4,3 +4,4 @@
 mod partitions;
 mod rows;
 mod seeds;
+mod snapshots;

@@ -10,7 +10,7 @@ const OWNER: &str = "create role keeper login; create schema kept authorization 
 
 /// The table `t`, mirrored, with the partitions `a` (below 100), `b` and `c` (both below `m`, up to 300), each with a row,
 /// and a partition with none.
-fn stage() -> (Stage, Client) {
+pub(crate) fn stage() -> (Stage, Client) {
     let stage = Stage::builder().start().unwrap();
     let mut admin = stage.admin();
     admin.batch_execute(OWNER).unwrap();
@@ -42,7 +42,7 @@ fn stage() -> (Stage, Client) {
 
 /// Waits until all has been done that there is to do, and asserts what the index holds: objectID and `v`.
 #[track_caller]
-fn assert_holds(stage: &Stage, expected: &[&str]) {
+pub(crate) fn assert_holds(stage: &Stage, expected: &[&str]) {
     let mut admin = stage.admin();
     wait_until("nothing left to do", SOON, || {
         one(

@@ -9,6 +9,7 @@ use super::backfill::seam_of;
 use crate::backfill::Seam;
 use crate::pg::backfill::{take, Own};
 use crate::pg::ddl::Effects;
+use crate::pg::latest::write;
 use crate::pg::partitions::{leaves, sources_above};
 use crate::pg::report::Outcome;
 use crate::pg::xact;
@@ -29,8 +30,14 @@ pub(super) fn note_arrivals(effects: &Effects) -> Outcome<()> {
 }
 
 fn note(source: i32, leaf: pg_sys::Oid, state: &str, seam: &Seam) -> Outcome<()> {
-    let arguments = [source.into(), leaf.into(), state.into(), seam.to_numbers().into()];
-    Spi::run_with_args(include_str!("../../../sql/note_arrival.sql"), &arguments)?;
+    let null = pg_sys::Datum::null();
+    let arguments = [
+        (pg_sys::INT4OID, source.into()),
+        (pg_sys::OIDOID, leaf.into()),
+        (pg_sys::TEXTOID, state.into_datum().unwrap_or(null)),
+        (pg_sys::INT8ARRAYOID, seam.to_numbers().into_datum().unwrap_or(null)),
+    ];
+    write(include_str!("../../../sql/note_arrival.sql"), &arguments)?;
     // Whoever sends history looks when this is committed.
     xact::note_stale();
     Ok(())

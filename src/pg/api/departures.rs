@@ -12,7 +12,7 @@ use super::triggers::drop_trigger;
 use crate::pg::backfill::name_of;
 use crate::pg::capture::Departure;
 use crate::pg::ddl::{self, Dropping, Effects};
-use crate::pg::latest::{all_rows, oids};
+use crate::pg::latest::{all_rows, oids, write};
 use crate::pg::owner::as_user;
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
@@ -136,8 +136,8 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departur
         // SAFETY: a lock on a table by its oid; one that is gone has no rows.
         unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
         for above in &sources {
-            let arguments = [above.source.into(), leaf.into()];
-            Spi::run_with_args(include_str!("../../../sql/end_arrival.sql"), &arguments)?;
+            let arguments = [(pg_sys::INT4OID, above.source.into()), (pg_sys::OIDOID, leaf.into())];
+            write(include_str!("../../../sql/end_arrival.sql"), &arguments)?;
             let Above { source, watched, owner, .. } = *above;
             departures.extend(above.is_mirrored().then_some(Departure { source, watched, owner, leaf }));
         }

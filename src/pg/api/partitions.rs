@@ -15,7 +15,7 @@ use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enabl
 use crate::pg::backfill::{lock_at_once, name_of};
 use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::latest::{all_rows, oids};
+use crate::pg::latest::{all_rows, oids, write};
 use crate::pg::owner::{as_user, forget_home, home, Home};
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
@@ -80,8 +80,7 @@ fn forget() -> Outcome<()> {
     }
     let Some(home) = found_home() else { return Ok(()) };
     as_user(home.owner, || {
-        let query = include_str!("../../../sql/forget_dropped.sql");
-        Spi::run_with_args(query, &[dropped.into()])?;
+        write(include_str!("../../../sql/forget_dropped.sql"), &[oids(&dropped)])?;
         warn_of_untold()
     })
 }

@@ -20,7 +20,7 @@ use crate::ledger::Micros;
 use crate::pg::capture::{columns, History, Written};
 use crate::pg::failpoint;
 use crate::pg::owner::{as_user, home, set_output_aside};
-use crate::pg::partitions::partitions;
+use crate::pg::partitions::{is_below, partitions};
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 
@@ -81,6 +81,17 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
     let source = task.source;
     let Some(mut book) = as_user(owner, || book::lock(part))? else { return Ok(Stepped::Busy) };
     let (rules, ..) = as_user(owner, || load(source, task.table))?;
+    if task.is_arrival() && !as_user(owner, || is_below(task.relation, task.table))? {
+        // Whoever has taken it away, or dropped it, may not have told.
+        as_user(owner, || {
+            book::end_arrival(part)?;
+            if rules.is_backfilled {
+                renew(task.table)?;
+            }
+            Outcome::Ok(())
+        })?;
+        return Ok(Stepped::Ended);
+    }
     let walk = as_user(owner, || match task.is_arrival() {
         true => Ok(Walk::through(&rules, task.relation)),
         false => Walk::of(&rules, book.since.is_some(), book.until.is_some()),
