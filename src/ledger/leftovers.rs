@@ -90,6 +90,7 @@ impl Ledger {
         }
         let is_gone =
             |database, index_id| keys.iter().any(|key| key.database == database && key.index_id == index_id);
+        self.forget_suspects(is_gone);
         let forgotten = self.forget_probation(is_gone);
         if forgotten.contains(&true) {
             let is_forgotten = |owner| forgotten.get(Ledger::probation_of(owner)?).copied();

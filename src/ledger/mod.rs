@@ -276,7 +276,7 @@ impl Ledger {
             let of_probation = || forgotten.get(Ledger::probation_of(owner)?);
             of_worker().or_else(of_probation).copied().unwrap_or_default()
         });
-        self.forget_suspects(database);
+        self.forget_suspects(|entry, _| entry == database);
         if is_closed.contains(&true) {
             self.forget_objects(|lane| is_closed.get(lane).copied().unwrap_or_default());
         }

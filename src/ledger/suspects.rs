@@ -46,6 +46,8 @@ pub struct Suspect {
     taken_at: Micros,
     /// Some of them have been claimed, and have not come back as far as is known.
     on_their_way: bool,
+    /// None of them could be claimed.
+    in_vain: bool,
 }
 
 /// How suspects are to be claimed.
@@ -71,6 +73,7 @@ impl Suspect {
         taken_by: 0,
         taken_at: 0,
         on_their_way: false,
+        in_vain: false,
     };
 
     fn is_of(&self, key: LaneKey) -> bool {
@@ -199,6 +202,10 @@ impl Ledger {
             self.has_suspects = self.suspects.iter().any(|entry| entry.database != 0);
             return None;
         }
+        if std::mem::take(&mut entry.in_vain) {
+            (entry.taken_by, entry.due) = (0, now.saturating_add(PAUSE));
+            return None;
+        }
         if !is_open {
             entry.taken_by = 0;
             return None;
@@ -250,14 +257,21 @@ impl Ledger {
     /// A claim of suspects is over, and this is left of their span. `false`: it was no such claim.
     pub(super) fn suspects_claimed(&mut self, worker: usize, rest: Span) -> bool {
         let place = self.taken_suspects(worker);
+        let me = self.workers.get(worker);
+        let is_busy = me.is_some_and(|me| me.flights.iter().any(|flight| flight.rows > 0));
         let entry = place.and_then(|place| self.suspects.get_mut(place)).filter(|entry| entry.on_their_way);
-        entry.map(|entry| entry.span = rest).is_some()
+        let Some(entry) = entry else { return false };
+        if entry.span == rest && !is_busy {
+            (entry.on_their_way, entry.in_vain) = (false, true);
+        }
+        entry.span = rest;
+        true
     }
 
     /// A worker ends: another tries the suspects it had taken.
     pub(super) fn leave_suspects(&mut self, worker: usize) {
         for entry in self.suspects.iter_mut().filter(|entry| entry.taken_by == worker as u32 + 1) {
-            (entry.taken_by, entry.on_their_way) = (0, false);
+            (entry.taken_by, entry.on_their_way, entry.in_vain) = (0, false, false);
         }
     }
 
@@ -276,11 +290,15 @@ impl Ledger {
         }
     }
 
-    /// Forgets the suspects of a database whose extension is no more.
-    pub(super) fn forget_suspects(&mut self, database: u32) {
-        for entry in self.suspects.iter_mut().filter(|entry| entry.database == database) {
+    /// Forgets the suspects of databases and indices that are no more.
+    pub(super) fn forget_suspects(&mut self, is_gone: impl Fn(u32, i32) -> bool) {
+        if !self.has_suspects {
+            return;
+        }
+        for entry in self.suspects.iter_mut().filter(|entry| is_gone(entry.database, entry.index_id)) {
             *entry = Suspect::EMPTY;
         }
+        self.has_suspects = self.suspects.iter().any(|entry| entry.database != 0);
     }
 }
 

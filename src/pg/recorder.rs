@@ -6,7 +6,10 @@
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use nix::libc::{mmap, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE};
+use nix::libc::{
+    mmap, raise, sigaction, siginfo_t, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, SA_RESETHAND,
+    SA_SIGINFO, SIGABRT,
+};
 use pgrx::pg_sys;
 
 use crate::ledger::Ledger;
@@ -57,7 +60,35 @@ pub(super) fn begin(slot: usize) {
             told.store(false, Ordering::Relaxed);
             TOLD_TO_GO.store(std::ptr::from_ref(told).cast_mut(), Ordering::Release);
             super::process::install(pg_sys::SIGQUIT as i32, on_quit);
+            notice_abort();
         }
+    }
+}
+
+/// With `send_abort_for_crash` (from PostgreSQL 16 on) the postmaster tells workers to go by the signal they would end by if
+/// they failed an assertion.
+fn notice_abort() {
+    // SAFETY: all zeroes is a valid action, whose handler gets what it is declared with. The server has none for this
+    // signal. Once it has been called the signal does again what it does by default.
+    unsafe {
+        let mut action: sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_abort as *const () as usize;
+        action.sa_flags = SA_SIGINFO | SA_RESETHAND;
+        sigaction(SIGABRT, &raw const action, null_mut());
+    }
+}
+
+/// Ends the process as the signal does by default, with a note if it is the postmaster that wants it.
+unsafe extern "C" fn on_abort(signal: std::ffi::c_int, about: *mut siginfo_t, _context: *mut std::ffi::c_void) {
+    // SAFETY: the kernel's description of the signal; null, or the place of a value in memory that stays. The process is ended
+    // when the handler returns, for until then the signal is blocked.
+    unsafe {
+        if (*about).si_pid() == pg_sys::PostmasterPid {
+            if let Some(told) = TOLD_TO_GO.load(Ordering::Acquire).as_ref() {
+                told.store(true, Ordering::Relaxed);
+            }
+        }
+        raise(signal);
     }
 }
 

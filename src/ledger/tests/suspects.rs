@@ -157,3 +157,35 @@ fn a_row_that_was_alone_in_crashes_waits_longer_each_time_it_is_to_be_buried() {
         [0, 2, 3, 4, 6, 12, u32::MAX].into_iter().map(|crashes| due(crashes).unwrap() / SECOND).collect();
     assert_eq!(dues, [1, 1, 1, 4, 64, 3600, 3600]);
 }
+
+#[test]
+fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
+    let mut ledger = after_crash(1, &[trace(100, 115, 16), Trace { index_id: 2, ..trace(100, 115, 16) }]);
+    ledger.open_lane(DB, 2, false, 0);
+    plain(&mut ledger, 0, 0);
+    ledger.close_lanes_of_missing(DB, &[1, 2], &[2]);
+    // Another index may get the same number, as one that is restored does.
+    ledger.open_lane(DB, 1, false, 0);
+    assert!(plain(&mut ledger, 0, 0).contains(&(i64::MIN, i64::MAX)));
+    assert!(trial(&mut ledger, 0, SECOND).is_some(), "those of the other index are not");
+    let mut ledger = after_crash(1, &[trace(100, 115, 16)]);
+    ledger.close_lanes_of_missing(DB, &[1], &[]);
+    ledger.open_lane(DB, 1, false, 0);
+    assert_eq!(wait_for_trial(&mut ledger, 0), None);
+}
+
+/// As when their objects are held by somebody.
+#[test]
+fn suspects_that_could_not_be_claimed_stay_suspected_and_are_tried_again_later() {
+    let mut ledger = after_crash(1, &[trace(100, 115, 16)]);
+    plain(&mut ledger, 0, 0);
+    let whole = Span { lo: 100, hi: 115 };
+    for second in 1..4 {
+        assert_eq!(trial(&mut ledger, 0, second * SECOND), Some((2, whole)));
+        ledger.claimed(0, Some(whole), None);
+        ledger.claim_ended(0);
+        ledger.publish(7, DB, &[queued(1, 5000, 5001)], second * SECOND);
+        assert_eq!(plain(&mut ledger, 0, second * SECOND).len(), 1, "all else goes out meanwhile");
+    }
+    assert_eq!(trial(&mut ledger, 0, 4 * SECOND), Some((2, whole)));
+}

@@ -34,6 +34,8 @@ struct Taking<'a, 'conn> {
     crowded: bool,
     /// Rows on probation whose objects are held.
     held: bool,
+    /// The highest of the suspects whose objects are held: it stays suspected, and is tried again.
+    put_back: Option<i64>,
 }
 
 /// Claims rows within a transaction; `None`: there is no memory for the batch.
@@ -58,6 +60,7 @@ pub(super) fn take(
         cut,
         crowded: false,
         held: false,
+        put_back: None,
     };
     let Some(mut ledger) = shmem::ledger() else {
         return Ok(Some(Catch::Nothing));
@@ -125,6 +128,9 @@ impl<'conn> Taking<'_, 'conn> {
             }
             self.last = Some(id);
             self.held |= matches!(claim, Claim::HeldBy(_)) && self.claimable.apart.is_some();
+            if matches!(claim, Claim::HeldBy(_)) {
+                self.put_back_suspect(id);
+            }
             match (claim, what) {
                 (Claim::Taken, What::Record(record)) => self.records.push((id, record)),
                 (Claim::Taken, What::Version(object)) => {
@@ -133,6 +139,13 @@ impl<'conn> Taking<'_, 'conn> {
                 }
                 _ => (),
             }
+        }
+    }
+
+    /// A suspect whose object is held is tried again, and not with all others once the object is free.
+    fn put_back_suspect(&mut self, id: i64) {
+        if self.entered.trial.is_some() {
+            self.put_back = self.put_back.max(Some(id));
         }
     }
 
@@ -175,6 +188,9 @@ impl<'conn> Taking<'_, 'conn> {
                 ledger.hold_claimed(slot, lane, (hash, id), ends_at);
                 self.held = true;
                 self.entered.objects.remove(&hash);
+                if let Some(leading) = self.objects.get(object).copied() {
+                    self.put_back_suspect(leading);
+                }
                 continue;
             }
             let size = record.size();
@@ -200,7 +216,12 @@ impl<'conn> Taking<'_, 'conn> {
 
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
     fn finish(mut self, mut ledger: Locked<Ledger>) -> Option<Catch> {
-        let rest = self.cut.then(|| rest(self.claimable, self.last));
+        let mut rest = self.cut.then(|| rest(self.claimable, self.last));
+        if let Some(id) = self.put_back {
+            // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.
+            let Span { lo, hi } = rest.unwrap_or(self.claimable.span);
+            rest = Some(Span { lo, hi: if rest.is_some() { hi.max(id) } else { id } });
+        }
         if let (Some(apart), true) = (self.claimable.apart, self.records.is_empty()) {
             match self.held || self.crowded {
                 true => ledger.put_off(apart, now()),
