@@ -7,8 +7,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use nix::libc::{
-    mmap, raise, sigaction, siginfo_t, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, SA_RESETHAND,
-    SA_SIGINFO, SIGABRT,
+    mmap, raise, sigaction, siginfo_t, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE,
+    SA_RESETHAND, SA_SIGINFO, SIGABRT,
 };
 use pgrx::pg_sys;
 
@@ -79,7 +79,11 @@ fn notice_abort() {
 }
 
 /// Ends the process as the signal does by default, with a note if it is the postmaster that wants it.
-unsafe extern "C" fn on_abort(signal: std::ffi::c_int, about: *mut siginfo_t, _context: *mut std::ffi::c_void) {
+unsafe extern "C" fn on_abort(
+    signal: std::ffi::c_int,
+    about: *mut siginfo_t,
+    _context: *mut std::ffi::c_void,
+) {
     // SAFETY: the kernel's description of the signal; null, or the place of a value in memory that stays. The process is ended
     // when the handler returns, for until then the signal is blocked.
     unsafe {

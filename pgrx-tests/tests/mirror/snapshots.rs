@@ -73,9 +73,11 @@ fn a_partition_of_which_something_is_being_noted_can_be_taken_away() {
     std::thread::scope(|scope| {
         let leaving = scope.spawn(|| db.batch_execute(&format!("{DETACH}; commit")));
         let mut looking = stage.admin();
-        audit_algolia_tests::wait::wait_until("a session that waits", audit_algolia_tests::stage::SOON, || {
-            one(&mut looking, &format!("select cardinality(pg_blocking_pids({pid})) > 0"))
-        });
+        audit_algolia_tests::wait::wait_until(
+            "a session that waits",
+            audit_algolia_tests::stage::SOON,
+            || one(&mut looking, &format!("select cardinality(pg_blocking_pids({pid})) > 0")),
+        );
         admin.batch_execute("commit").unwrap();
         leaving.join().unwrap().unwrap();
     });
