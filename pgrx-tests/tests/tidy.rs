@@ -147,11 +147,10 @@ fn every_query_is_used() {
     let sources = sources();
     let included: BTreeSet<&str> =
         between(&sources, "include_str!(\"", "\")").filter_map(|path| path.split("/sql/").nth(1)).collect();
-    let verbs = fs::read_dir(workspace().join("sql")).unwrap();
-    for path in verbs.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let is_step = name.starts_with("audit_algolia--");
-        assert!(is_step || included.contains(name.as_str()), "{name} is not used");
+    for path in files("sql", "sql") {
+        let name = place(&path).trim_start_matches("sql/").to_owned();
+        let is_for_users = ["install/", "examples/", "audit_algolia--"].iter().any(|start| name.starts_with(start));
+        assert!(is_for_users || included.contains(name.as_str()), "{name} is not used");
     }
 }
 

@@ -28,7 +28,7 @@ cross join lateral (
     select
         pg_catalog.count(*) as present,
         pg_catalog.bool_or(g.tgenabled = 'D') as disabled,
-        -- As in find_blind_triggers.sql.
+        -- As in find_outdated_triggers.sql.
         pg_catalog.bool_or(
             g.tgtype & 1 = 0
             and o.operation <> 'truncate'

@@ -92,21 +92,21 @@ struct Subject {
 
 const QUEUE: Subject = Subject {
     table: c"queue",
-    query: include_str!("../../sql/count.sql"),
+    query: include_str!("../../sql/counts/count.sql"),
     part: |count| count.queued,
     count: |queued| Count { queued, ..Count::default() },
 };
 
 const DEAD_LETTERS: Subject = Subject {
     table: c"dead_letter",
-    query: include_str!("../../sql/count_dead.sql"),
+    query: include_str!("../../sql/counts/count_dead.sql"),
     part: |count| count.dead,
     count: |dead| Count { dead, ..Count::default() },
 };
 
 const REPAIRS: Subject = Subject {
     table: c"repair",
-    query: include_str!("../../sql/count_repairs.sql"),
+    query: include_str!("../../sql/counts/count_repairs.sql"),
     part: |count| count.repairs,
     count: |repairs| Count { repairs, ..Count::default() },
 };

@@ -122,7 +122,7 @@ unsafe fn found(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
 /// What the statement has done that the event trigger at its end is called for. To be asked by its function alone.
 pub(super) fn effects() -> Outcome<Effects> {
     let mut effects = Effects::default();
-    let commands = all_rows(include_str!("../../sql/ddl_commands.sql"), &[], |row| row.get(1))?;
+    let commands = all_rows(include_str!("../../sql/ddl/ddl_commands.sql"), &[], |row| row.get(1))?;
     for command in commands.into_iter().flatten() {
         let command: pg_sys::Datum = command;
         // SAFETY: the server hands out pointers to the commands it has collected, which live until the statement ends.
@@ -226,7 +226,7 @@ impl Dropping {
 }
 
 thread_local! {
-    static DROPPED: Kept = const { Kept::new(include_str!("../../sql/dropped_tables.sql")) };
+    static DROPPED: Kept = const { Kept::new(include_str!("../../sql/ddl/dropped_tables.sql")) };
 }
 
 /// The tables that the statement has dropped which the event trigger is called for. To be asked by its function alone.

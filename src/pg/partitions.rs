@@ -33,7 +33,7 @@ impl Member {
 pub(super) fn members(table: pg_sys::Oid) -> Outcome<Vec<Member>> {
     let has_chunks = is_hypertable(table)?;
     let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::BOOLOID, has_chunks.into())];
-    let found = all_rows(include_str!("../../sql/members.sql"), &arguments, |row| {
+    let found = all_rows(include_str!("../../sql/ddl/members.sql"), &arguments, |row| {
         Some(Member { oid: row.get(1)?, kind: row.get(2)? })
     })?;
     Ok(found.into_iter().flatten().collect())
@@ -52,7 +52,7 @@ pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
 /// Whether a table is a partition of another, on whatever level. To be asked like the above.
 pub(super) fn is_below(table: pg_sys::Oid, root: pg_sys::Oid) -> Outcome<bool> {
     let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::OIDOID, root.into())];
-    let found = first_row(include_str!("../../sql/is_below.sql"), &arguments, |row| Ok(row.get(1)))?;
+    let found = first_row(include_str!("../../sql/ddl/is_below.sql"), &arguments, |row| Ok(row.get(1)))?;
     Ok(found.flatten().unwrap_or_default())
 }
 
@@ -73,7 +73,7 @@ impl Above {
 
 /// The sources that have, or had, the rows of a table or its partitions. To be asked like the above.
 pub(super) fn sources_above(table: pg_sys::Oid) -> Outcome<Vec<Above>> {
-    let query = include_str!("../../sql/sources_above.sql");
+    let query = include_str!("../../sql/ddl/sources_above.sql");
     let found = all_rows(query, &[(pg_sys::OIDOID, table.into())], |row| {
         let mode = row.get::<String>(2).and_then(|word| Mode::of(&word))?;
         Some(Above { source: row.get(1)?, mode, watched: row.get(3)?, owner: row.get(4)? })

@@ -51,7 +51,7 @@ impl SourceRules {
             return Ok(Some(rules));
         }
         // Until it is detached for good, whoever writes straight into a partition changes rows that the source has told of.
-        let query = include_str!("../../sql/detached_from.sql");
+        let query = include_str!("../../sql/capture/detached_from.sql");
         let above = all_rows(query, &[(pg_sys::OIDOID, relation.into())], |row| row.get(1))?;
         for table_above in above.into_iter().flatten() {
             if let Some(rules) = SourceRules::find(id, table_above, table, table_columns)? {
@@ -68,7 +68,7 @@ impl SourceRules {
         table_columns: &[&str],
     ) -> Outcome<Option<SourceRules>> {
         let arguments = [(pg_sys::INT4OID, id.into()), (pg_sys::OIDOID, relation.into())];
-        first_row(include_str!("../../sql/source_rules.sql"), &arguments, |row| {
+        first_row(include_str!("../../sql/capture/source_rules.sql"), &arguments, |row| {
             let texts = |ordinal| -> Vec<String> {
                 row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default().into_iter().flatten().collect()
             };

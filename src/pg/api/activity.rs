@@ -51,7 +51,7 @@ impl Window {
         };
         let (from, is_finite, is_forward) = Spi::connect(|client| -> Outcome<_> {
             let rows =
-                client.select(include_str!("../../../sql/window.sql"), Some(1), &[at.into(), span.into()])?;
+                client.select(include_str!("../../../sql/api/window.sql"), Some(1), &[at.into(), span.into()])?;
             let row = rows.first();
             Ok((row.get(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?))
         })?;
@@ -96,7 +96,7 @@ impl Timed {
     fn of(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
         let oid = source.ok_or_else(no_table)?;
         let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller().into())];
-        let query = include_str!("../../../sql/find_time_column.sql");
+        let query = include_str!("../../../sql/api/find_time_column.sql");
         let found = as_owner(|| first_row(query, &arguments, Timed::read))?;
         found.ok_or_else(|| no_such_table(oid))
     }

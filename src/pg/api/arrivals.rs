@@ -37,7 +37,7 @@ fn note(source: i32, leaf: pg_sys::Oid, state: &str, seam: &Seam) -> Outcome<()>
         (pg_sys::TEXTOID, state.into_datum().unwrap_or(null)),
         (pg_sys::INT8ARRAYOID, seam.to_numbers().into_datum().unwrap_or(null)),
     ];
-    write(include_str!("../../../sql/note_arrival.sql"), &arguments)?;
+    write(include_str!("../../../sql/ddl/note_arrival.sql"), &arguments)?;
     // Whoever sends history looks when this is committed.
     xact::note_stale();
     Ok(())
@@ -64,7 +64,7 @@ pub(super) fn restart(
     start: impl Fn(pg_sys::Oid, &Seam) -> Outcome<()>,
 ) -> Outcome<()> {
     let stopped = Spi::connect(|client| -> Outcome<Vec<pg_sys::Oid>> {
-        let query = include_str!("../../../sql/stopped_arrivals.sql");
+        let query = include_str!("../../../sql/ddl/stopped_arrivals.sql");
         let mut stopped = Vec::new();
         for row in client.select(query, None, &[source.into(), table.into()])? {
             stopped.extend(row.get::<pg_sys::Oid>(1)?);

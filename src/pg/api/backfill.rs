@@ -116,7 +116,7 @@ fn ask(
 ) -> Outcome<bool> {
     Spi::connect_mut(|client| {
         let rows = client.update(
-            include_str!("../../../sql/start_backfill.sql"),
+            include_str!("../../../sql/backfill/start_backfill.sql"),
             Some(1),
             &[
                 id.into(),
@@ -140,7 +140,7 @@ fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
 /// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
 /// partitions may have begun before that.
 pub(super) fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
-    let query = include_str!("../../../sql/seam_of.sql");
+    let query = include_str!("../../../sql/backfill/seam_of.sql");
     let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {
         let numbers: Option<Vec<Option<i64>>> = row.get(1);
         let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
@@ -157,7 +157,7 @@ fn cancel_backfill(source: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
     reported(as_owner(|| {
         let table = Table::of(source, caller)?;
         for (id, _) in sources_of(&table, None)? {
-            Spi::run_with_args(include_str!("../../../sql/cancel_backfill.sql"), &[id.into()])?;
+            Spi::run_with_args(include_str!("../../../sql/backfill/cancel_backfill.sql"), &[id.into()])?;
         }
         xact::note_stale();
         Ok(())

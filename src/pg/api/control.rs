@@ -33,7 +33,7 @@ fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
 fn set_paused(paused: bool, index_name: Option<String>) -> Outcome<Vec<i32>> {
     let indices = Spi::connect_mut(|client| -> Outcome<Vec<i32>> {
         let rows = client.update(
-            include_str!("../../../sql/set_paused.sql"),
+            include_str!("../../../sql/api/set_paused.sql"),
             None,
             &[paused.into(), index_name.clone().into()],
         )?;

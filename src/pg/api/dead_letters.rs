@@ -52,12 +52,12 @@ fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcom
             letters.into_iter().partition(|letter| letter.settings.is_some());
         for Letter { index_id, id, settings, .. } in settings {
             want(
-                include_str!("../../../sql/want_settings_again.sql"),
+                include_str!("../../../sql/api/want_settings_again.sql"),
                 index_id,
                 &settings.unwrap_or_default(),
             )?;
             let arguments = [index_id.into(), id.into()];
-            Spi::run_with_args(include_str!("../../../sql/drop_dead_letter.sql"), &arguments)?;
+            Spi::run_with_args(include_str!("../../../sql/api/drop_dead_letter.sql"), &arguments)?;
             xact::note_dead(index_id, -1);
         }
         for letters in rest.chunk_by(|one, other| one.index_id == other.index_id) {
@@ -70,7 +70,7 @@ fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcom
 fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Letter>> {
     Spi::connect_mut(|client| {
         let arguments = [index_name.into(), ids.map(<[_]>::to_vec).into(), CHUNK.into()];
-        let rows = client.update(include_str!("../../../sql/redrive.sql"), None, &arguments)?;
+        let rows = client.update(include_str!("../../../sql/api/redrive.sql"), None, &arguments)?;
         let mut letters = Vec::new();
         for row in rows {
             if let (Some(index_id), Some(id), Some(is_version)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
@@ -93,7 +93,7 @@ fn requeue(letters: &[Letter]) -> Outcome<()> {
         spans.add(*id, *id);
     }
     let arguments = [index_id.into(), old_ids.into(), ids.into()];
-    Spi::run_with_args(include_str!("../../../sql/requeue.sql"), &arguments)?;
+    Spi::run_with_args(include_str!("../../../sql/api/requeue.sql"), &arguments)?;
     xact::note_queued(index_id, count, &spans);
     xact::note_dead(index_id, -count);
     Ok(())
@@ -103,7 +103,7 @@ fn delete(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcome<
     check(index_name.as_deref())?;
     Spi::connect_mut(|client| {
         let arguments = [index_name.into(), ids.into()];
-        let rows = client.update(include_str!("../../../sql/discard.sql"), None, &arguments)?;
+        let rows = client.update(include_str!("../../../sql/api/discard.sql"), None, &arguments)?;
         let mut total = 0;
         for row in rows {
             if let (Some(index_id), Some(count)) = (row.get::<i32>(1)?, row.get::<i64>(2)?) {
@@ -119,7 +119,7 @@ fn delete(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcome<
 fn check(index_name: Option<&str>) -> Outcome<()> {
     let Some(name) = index_name else { return Ok(()) };
     let is_known = Spi::connect(|client| -> Outcome<bool> {
-        let rows = client.select(include_str!("../../../sql/find_index.sql"), Some(1), &[name.into()])?;
+        let rows = client.select(include_str!("../../../sql/api/find_index.sql"), Some(1), &[name.into()])?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     })?;
     if is_known {

@@ -66,7 +66,7 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure
         oids(&dropping.owners),
         (pg_sys::OIDOID, caller.into()),
     ];
-    let found = all_rows(include_str!("../../../sql/departing.sql"), &arguments, |row| {
+    let found = all_rows(include_str!("../../../sql/ddl/departing.sql"), &arguments, |row| {
         let departure =
             Departure { source: row.get(1)?, watched: row.get(2)?, owner: row.get(3)?, leaf: row.get(4)? };
         Some((departure, row.get(5)?))
@@ -77,7 +77,7 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure
 /// Tells of partitions that have been dropped in a way that nobody has been told of before, and of their mends. To be asked
 /// by the function of the event trigger for what has been dropped, with the rights of the extension's owner.
 pub(super) fn warn_of_untold() -> Outcome<()> {
-    let dropped = all_rows(include_str!("../../../sql/dropped_leaves.sql"), &[], |row| {
+    let dropped = all_rows(include_str!("../../../sql/ddl/dropped_leaves.sql"), &[], |row| {
         let (schema, name): (String, String) = (row.get(2)?, row.get(3)?);
         Some((row.get::<String>(1)?, spi::quote_qualified_identifier(schema, name)))
     })?;
@@ -137,7 +137,7 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departur
         unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
         for above in &sources {
             let arguments = [(pg_sys::INT4OID, above.source.into()), (pg_sys::OIDOID, leaf.into())];
-            write(include_str!("../../../sql/end_arrival.sql"), &arguments)?;
+            write(include_str!("../../../sql/backfill/end_arrival.sql"), &arguments)?;
             let Above { source, watched, owner, .. } = *above;
             departures.extend(above.is_mirrored().then_some(Departure { source, watched, owner, leaf }));
         }

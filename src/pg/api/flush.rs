@@ -55,7 +55,7 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
         }
         let mut still_wanted = Vec::new();
         for (index, version) in settings {
-            if is_true(include_str!("../../../sql/is_wanted.sql"), &[index.into(), version.into()])? {
+            if is_true(include_str!("../../../sql/worker/is_wanted.sql"), &[index.into(), version.into()])? {
                 still_wanted.push((index, version));
             }
         }
@@ -100,7 +100,7 @@ impl Waiting {
 /// The ids waiting in an index. What is queued later has higher ids, or, of history, lower ones.
 fn ends(index: i32) -> Outcome<Option<Span>> {
     Spi::connect(|client| {
-        let query = include_str!("../../../sql/ends.sql");
+        let query = include_str!("../../../sql/counts/ends.sql");
         let rows = client.select(query, Some(1), &[index.into(), i64::MIN.into()])?;
         let (lo, hi): (Option<i64>, Option<i64>) = rows.first().get_two()?;
         Ok(lo.zip(hi).map(|(lo, hi)| Span { lo, hi }))
@@ -111,7 +111,7 @@ fn ends(index: i32) -> Outcome<Option<Span>> {
 fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
     Spi::connect(|client| {
         let mut wanted = Vec::new();
-        for row in client.select(include_str!("../../../sql/wanted_settings.sql"), None, &[])? {
+        for row in client.select(include_str!("../../../sql/worker/wanted_settings.sql"), None, &[])? {
             if let (Some(index), Some(version)) = (row.get(1)?, row.get(2)?) {
                 wanted.push((index, version));
             }
@@ -122,7 +122,7 @@ fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
 
 /// Whether rows with these ids are still in the queue.
 fn is_waiting(index: i32, ends: Span) -> Outcome<bool> {
-    is_true(include_str!("../../../sql/waits_within.sql"), &[index.into(), ends.lo.into(), ends.hi.into()])
+    is_true(include_str!("../../../sql/counts/waits_within.sql"), &[index.into(), ends.lo.into(), ends.hi.into()])
 }
 
 /// What a query answers by a snapshot of this moment.

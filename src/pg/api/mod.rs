@@ -103,7 +103,7 @@ impl Table {
     fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
         let oid = source.ok_or_else(no_table)?;
         let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller.into())];
-        let found = first_row(include_str!("../../../sql/describe_table.sql"), &arguments, |row| {
+        let found = first_row(include_str!("../../../sql/api/describe_table.sql"), &arguments, |row| {
             let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
             let texts = |ordinal| -> Vec<String> {
                 row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default().into_iter().flatten().collect()
@@ -153,7 +153,7 @@ impl Table {
         lock_tree(self.oid, mode)?;
         let mut table = Table::of(Some(self.oid), caller)?;
         let oid = [(pg_sys::OIDOID, self.oid.into())];
-        let is_related = first_row(include_str!("../../../sql/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
+        let is_related = first_row(include_str!("../../../sql/api/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
         table.is_related = is_related.flatten().unwrap_or_default();
         table.is_hypertable = is_hypertable(self.oid)?;
         Ok(table)
@@ -164,7 +164,7 @@ impl Table {
 fn indices() -> Outcome<Vec<(i32, String, bool)>> {
     Spi::connect(|client| {
         let mut indices = Vec::new();
-        for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
+        for row in client.select(include_str!("../../../sql/worker/indices.sql"), None, &[])? {
             if let (Some(id), Some(name)) = (row.get(1)?, row.get(2)?) {
                 indices.push((id, name, row.get(3)?.unwrap_or_default()));
             }

@@ -80,7 +80,7 @@ fn forget() -> Outcome<()> {
     }
     let Some(home) = found_home() else { return Ok(()) };
     as_user(home.owner, || {
-        write(include_str!("../../../sql/forget_dropped.sql"), &[oids(&dropped)])?;
+        write(include_str!("../../../sql/ddl/forget_dropped.sql"), &[oids(&dropped)])?;
         warn_of_untold()
     })
 }
@@ -99,7 +99,7 @@ fn renew_rights(effects: &Effects) -> Outcome<()> {
     if effects.given.is_empty() {
         return Ok(());
     }
-    let query = include_str!("../../../sql/owners_of.sql");
+    let query = include_str!("../../../sql/ddl/owners_of.sql");
     let owners = all_rows(query, &[oids(&effects.given)], |row| {
         Some((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<bool>(3)?))
     })?;
@@ -116,7 +116,7 @@ fn replace_triggers(effects: &Effects) -> Outcome<()> {
     if tables.is_empty() {
         return Ok(());
     }
-    let query = include_str!("../../../sql/find_blind_triggers.sql");
+    let query = include_str!("../../../sql/ddl/find_outdated_triggers.sql");
     let blind = all_rows(query, &[oids(&tables)], |row| {
         Some(Blind {
             source: row.get(1)?,

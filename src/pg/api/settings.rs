@@ -35,13 +35,13 @@ fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
         let (index, settings) = wanted(index_name.as_deref(), caller)?;
         // Kept as records are: so that any encoding has a place for it.
         want(
-            include_str!("../../../sql/want_settings.sql"),
+            include_str!("../../../sql/api/want_settings.sql"),
             index,
             &escape_non_ascii(&settings).unwrap_or_default(),
         )?;
         let superseded = Spi::connect_mut(|client| {
             client
-                .update(include_str!("../../../sql/supersede_settings.sql"), None, &[index.into()])
+                .update(include_str!("../../../sql/api/supersede_settings.sql"), None, &[index.into()])
                 .map(|rows| rows.len())
         })?;
         if superseded > 0 {
@@ -72,7 +72,7 @@ fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String
     let (mut index, mut sources) = (None, Vec::new());
     Spi::connect(|client| -> Outcome<()> {
         let arguments = [name.into(), caller.into()];
-        for row in client.select(include_str!("../../../sql/index_sources.sql"), None, &arguments)? {
+        for row in client.select(include_str!("../../../sql/api/index_sources.sql"), None, &arguments)? {
             index = row.get::<i32>(1)?;
             if let Some(table) = row.get::<String>(13)? {
                 if row.get(3)? != Some(true) {

@@ -19,7 +19,7 @@ impl Rules {
     fn give_up_secrets(&self, table: &Table, index_id: i32) -> Outcome<()> {
         let given_up = Spi::connect_mut(|client| -> Outcome<usize> {
             let arguments = [table.oid.into(), index_id.into(), self.pseudonymize.clone().into()];
-            Ok(client.update(include_str!("../../../sql/forget_repairs.sql"), None, &arguments)?.len())
+            Ok(client.update(include_str!("../../../sql/api/forget_repairs.sql"), None, &arguments)?.len())
         })?;
         if given_up > 0 {
             xact::note_repairs(index_id, -(given_up as i64));
@@ -40,7 +40,7 @@ impl Rules {
     pub(super) fn store(&self, table: &Table, seam: &Seam) -> Outcome<i32> {
         let index_id = Spi::connect_mut(|client| {
             let rows = client.update(
-                include_str!("../../../sql/add_index.sql"),
+                include_str!("../../../sql/api/add_index.sql"),
                 Some(1),
                 &[self.index_name.clone().into()],
             )?;
@@ -54,7 +54,7 @@ impl Rules {
         self.give_up_secrets(table, index_id)?;
         let id = Spi::connect_mut(|client| {
             let rows = client.update(
-                include_str!("../../../sql/add_source.sql"),
+                include_str!("../../../sql/api/add_source.sql"),
                 Some(1),
                 &[
                     table.oid.into(),
@@ -113,7 +113,7 @@ impl Rules {
     fn check_prefix(&self, table: &Table, index_id: i32) -> Outcome<()> {
         let other: Option<String> = Spi::connect(|client| {
             let rows = client.select(
-                include_str!("../../../sql/find_prefix_clash.sql"),
+                include_str!("../../../sql/api/find_prefix_clash.sql"),
                 Some(1),
                 &[index_id.into(), self.object_prefix.clone().into(), table.oid.into()],
             )?;
@@ -141,7 +141,7 @@ impl Rules {
 pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, Vec<Operation>)>> {
     Spi::connect(|client| {
         let rows = client.select(
-            include_str!("../../../sql/find_sources.sql"),
+            include_str!("../../../sql/api/find_sources.sql"),
             None,
             &[table.oid.into(), index_name.into()],
         )?;
@@ -192,7 +192,7 @@ pub(super) fn fitting(
         return unfit.into_iter().next().map_or(Ok(fitting), |(_, obstacle)| Err(obstacle));
     }
     for (index_id, obstacle) in unfit {
-        let query = include_str!("../../../sql/name_of_index.sql");
+        let query = include_str!("../../../sql/reconcile/name_of_index.sql");
         let name = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<String>(1)))?;
         ereport!(
             PgLogLevel::NOTICE,

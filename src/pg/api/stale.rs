@@ -17,7 +17,7 @@ type Trigger = (pg_sys::Oid, String);
 /// Those on a table and its partitions.
 pub(super) fn stale_triggers(table: &Table) -> Outcome<Vec<Trigger>> {
     let members: Vec<_> = partitions::members(table.oid)?.iter().map(|member| member.oid).collect();
-    let found = all_rows(include_str!("../../../sql/stale_triggers.sql"), &[oids(&members)], |row| {
+    let found = all_rows(include_str!("../../../sql/ddl/stale_triggers.sql"), &[oids(&members)], |row| {
         Some((row.get(1)?, row.get(2)?))
     })?;
     Ok(found.into_iter().flatten().collect())

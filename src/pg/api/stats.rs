@@ -95,9 +95,9 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
         let (queued, dead, repairs) = match lane.counted {
             true => (lane.queued, lane.dead, lane.repairs),
             false => (
-                count(include_str!("../../../sql/count_index.sql"), index)?,
-                count(include_str!("../../../sql/count_dead_of_index.sql"), index)?,
-                count(include_str!("../../../sql/count_repairs_of_index.sql"), index)?,
+                count(include_str!("../../../sql/counts/count_index.sql"), index)?,
+                count(include_str!("../../../sql/counts/count_dead_of_index.sql"), index)?,
+                count(include_str!("../../../sql/counts/count_repairs_of_index.sql"), index)?,
             ),
         };
         let (live, history) = match lane.counted {
@@ -195,8 +195,8 @@ fn count(query: &str, index: i32) -> Outcome<i64> {
     })
 }
 
-const LOWEST: &str = include_str!("../../../sql/queued_lowest.sql");
-const HIGHEST: &str = include_str!("../../../sql/queued_highest.sql");
+const LOWEST: &str = include_str!("../../../sql/counts/queued_lowest.sql");
+const HIGHEST: &str = include_str!("../../../sql/counts/queued_highest.sql");
 
 /// The time of the row at one end of a span, which excludes rows long gone.
 fn at_end(query: &str, index: i32, span: Option<Span>) -> Outcome<Option<TimestampWithTimeZone>> {

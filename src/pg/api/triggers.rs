@@ -165,7 +165,7 @@ const GRANTING: u16 = u16::MAX - 1;
 pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, waits: bool) -> Outcome<()> {
     let arguments = [(pg_sys::OIDOID, user.into()), (pg_sys::BOOLOID, of_hypertable.into())];
     let lacking = || {
-        first_row(include_str!("../../../sql/lacks_rights.sql"), &arguments, |row| {
+        first_row(include_str!("../../../sql/api/lacks_rights.sql"), &arguments, |row| {
             Ok((row.get::<String>(1).unwrap_or_default(), row.get(2) == Some(true), row.get(3) == Some(true)))
         })
     };
@@ -241,7 +241,7 @@ impl Table {
         let tables: Vec<pg_sys::Oid> =
             partitions::partitions(self.oid)?.into_iter().chain([self.oid]).collect();
         let arguments = [(pg_sys::OIDOID, user.into()), oids(&tables)];
-        let query = include_str!("../../../sql/may_put_triggers.sql");
+        let query = include_str!("../../../sql/api/may_put_triggers.sql");
         Ok(first_row(query, &arguments, |row| Ok(row.get(1)))?.flatten().unwrap_or_default())
     }
 
@@ -250,7 +250,7 @@ impl Table {
     fn warn_of_subscription(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
         let members: Vec<pg_sys::Oid> =
             partitions::members(self.oid)?.iter().map(|member| member.oid).collect();
-        let query = include_str!("../../../sql/is_subscribed.sql");
+        let query = include_str!("../../../sql/api/is_subscribed.sql");
         let is_subscribed = first_row(query, &[oids(&members)], |row| Ok(row.get(1)))?;
         if is_subscribed.flatten().unwrap_or_default() {
             let always: Vec<String> = operations

@@ -245,7 +245,7 @@ fn check_mirrored(table: &Table) -> Outcome<()> {
 fn check_key(table: &Table, key: &[String]) -> Outcome<()> {
     let is_key = Spi::connect(|client| -> Outcome<bool> {
         let arguments = [table.oid.into(), key.to_vec().into()];
-        let rows = client.select(include_str!("../../../sql/find_key.sql"), Some(1), &arguments)?;
+        let rows = client.select(include_str!("../../../sql/api/find_key.sql"), Some(1), &arguments)?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     })?;
     if is_key {
@@ -316,7 +316,7 @@ fn end_watch(table: &Table, index_name: Option<String>, caller: &Caller) -> Outc
             drop_trigger(Some(caller), table.oid, id, operation)?;
         }
         drop_leaf_triggers(table, id)?;
-        Spi::run_with_args(include_str!("../../../sql/remove_source.sql"), &[id.into()])?;
+        Spi::run_with_args(include_str!("../../../sql/api/remove_source.sql"), &[id.into()])?;
     }
     xact::note_stale();
     Ok(())

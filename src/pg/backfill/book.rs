@@ -85,7 +85,7 @@ pub(super) fn tasks(part: Option<Part>) -> Outcome<Option<Vec<Task>>> {
             let (source, relation) = part.unzip();
             let arguments = [source.into(), relation.into()];
             // Not a read-only query: it is to see what has been committed meanwhile.
-            for row in client.update(include_str!("../../../sql/backfills.sql"), None, &arguments)? {
+            for row in client.update(include_str!("../../../sql/backfill/backfills.sql"), None, &arguments)? {
                 let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(6)?);
                 if let (Some(source), Some(table), Some(index_id), Some(relation)) = columns {
                     let (rows_per_second, obstacle) = (row.get(4)?, row.get(7)?);
@@ -121,7 +121,7 @@ pub(super) struct Book {
 pub(super) fn lock(part: Part) -> Outcome<Option<Book>> {
     Spi::connect_mut(|client| {
         let rows = client.update(
-            include_str!("../../../sql/lock_backfill.sql"),
+            include_str!("../../../sql/backfill/lock_backfill.sql"),
             Some(1),
             &[part.0.into(), part.1.into()],
         )?;
@@ -159,7 +159,7 @@ impl Book {
         let Some(own) = &self.seam else { return Ok(()) };
         self.attached = Spi::connect_mut(|client| -> Outcome<_> {
             let mut attached = HashMap::new();
-            for row in client.update(include_str!("../../../sql/attached.sql"), None, &[source.into()])? {
+            for row in client.update(include_str!("../../../sql/backfill/attached.sql"), None, &[source.into()])? {
                 let seam = seam_of(row.get(2)?).filter(|seam| seam.succeeds(own));
                 attached.extend(row.get::<pg_sys::Oid>(1)?.map(pg_sys::Oid::to_u32).zip(seam));
             }
@@ -176,7 +176,7 @@ impl Book {
 
 /// Writes down that a partition has come, all of its rows have been queued.
 pub(super) fn end_arrival((source, relation): Part) -> Outcome<()> {
-    let query = include_str!("../../../sql/end_arrival.sql");
+    let query = include_str!("../../../sql/backfill/end_arrival.sql");
     Ok(Spi::run_with_args(query, &[source.into(), relation.into()])?)
 }
 
@@ -185,7 +185,7 @@ pub(super) fn advance(part: Part, state: &str, book: &Book, now: Micros) -> Outc
     let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
     let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
     Ok(Spi::run_with_args(
-        include_str!("../../../sql/advance_backfill.sql"),
+        include_str!("../../../sql/backfill/advance_backfill.sql"),
         &[
             part.0.into(),
             state.into(),
@@ -212,7 +212,7 @@ pub(super) fn note(part: Part, state: &str, trouble: Option<&str>) -> Outcome<bo
         if lock(part)?.is_none() {
             return Ok(false);
         }
-        let query = include_str!("../../../sql/note_backfill.sql");
+        let query = include_str!("../../../sql/backfill/note_backfill.sql");
         Spi::run_with_args(query, &[part.0.into(), state.into(), trouble.into(), part.1.into()])?;
         Ok(true)
     })

@@ -83,7 +83,7 @@ pub(super) fn groups() -> Outcome<Vec<Group>> {
     Spi::connect_mut(|client| {
         let mut groups = Vec::new();
         // Not a read-only query: it is to see what has been committed meanwhile.
-        for row in client.update(include_str!("../../../sql/repair_groups.sql"), None, &[])? {
+        for row in client.update(include_str!("../../../sql/backfill/repair_groups.sql"), None, &[])? {
             groups.push(Group {
                 table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
                 index_id: row.get(2)?.unwrap_or_default(),
@@ -102,7 +102,7 @@ pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>>
     Spi::connect_mut(|client| {
         let arguments = [group.table.into(), group.index_id.into(), time(now).into(), limit.into()];
         let mut due = Vec::new();
-        for row in client.update(include_str!("../../../sql/due_repairs.sql"), None, &arguments)? {
+        for row in client.update(include_str!("../../../sql/backfill/due_repairs.sql"), None, &arguments)? {
             let names: Vec<Option<String>> = row.get(2)?.unwrap_or_default();
             let number = row.get(4)?.unwrap_or_default();
             due.push(Noted {
@@ -158,7 +158,7 @@ pub(super) fn settle(
     Spi::connect_mut(|client| -> Outcome<()> {
         if !ended.is_empty() {
             xact::note_repairs(group.index_id, -(ended.len() as i64));
-            client.update(include_str!("../../../sql/end_repairs.sql"), None, &[ended.into()])?;
+            client.update(include_str!("../../../sql/backfill/end_repairs.sql"), None, &[ended.into()])?;
         }
         for (noted, record, why) in &lost {
             let arguments = [
@@ -171,7 +171,7 @@ pub(super) fn settle(
                 noted.ticket.attempts.into(),
                 format!("not captured: {}; {why}", noted.error).into(),
             ];
-            client.update(include_str!("../../../sql/bury_repair.sql"), None, &arguments)?;
+            client.update(include_str!("../../../sql/backfill/bury_repair.sql"), None, &arguments)?;
         }
         if !lost.is_empty() {
             xact::note_dead(group.index_id, lost.len() as i64);
@@ -194,7 +194,7 @@ fn write_postponed(
     times: Vec<Option<TimestampWithTimeZone>>,
 ) -> Outcome<()> {
     let arguments = [numbers.into(), errors.into(), times.into()];
-    Ok(Spi::run_with_args(include_str!("../../../sql/postpone_repairs.sql"), &arguments)?)
+    Ok(Spi::run_with_args(include_str!("../../../sql/backfill/postpone_repairs.sql"), &arguments)?)
 }
 
 fn time(micros: Micros) -> Option<TimestampWithTimeZone> {

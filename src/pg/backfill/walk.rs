@@ -221,7 +221,7 @@ impl Walk {
         let wanted =
             leaves(self.table)?.into_iter().filter(|oid| leaf.is_none_or(|leaf| oid.to_u32() <= leaf));
         let Some(oid) = wanted.max_by_key(|oid| oid.to_u32()) else { return Ok(None) };
-        let query = include_str!("../../../sql/blocks_of.sql");
+        let query = include_str!("../../../sql/backfill/blocks_of.sql");
         first_row(query, &[(pg_sys::OIDOID, oid.into())], |row| {
             let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
             let file: pg_sys::Oid = row.get(3).unwrap_or(pg_sys::InvalidOid);

@@ -174,7 +174,7 @@ pub(super) enum Locked {
 
 /// The number of a relation's file.
 pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> Outcome<u32> {
-    let query = include_str!("../../../sql/file_of.sql");
+    let query = include_str!("../../../sql/capture/file_of.sql");
     let file = first_row(query, &[(pg_sys::OIDOID, oid.into())], |row| Ok(row.get::<pg_sys::Oid>(1)))?;
     Ok(file.flatten().unwrap_or(pg_sys::InvalidOid).to_u32())
 }

@@ -54,7 +54,7 @@ impl Target {
         };
         let ids = [(pg_sys::INT4OID, source.into()), (pg_sys::OIDOID, member.into())];
         as_user(home()?.owner, || {
-            first_row(include_str!("../../../sql/repair_target.sql"), &ids, |row| {
+            first_row(include_str!("../../../sql/capture/repair_target.sql"), &ids, |row| {
                 let texts = |ordinal| -> Vec<String> {
                     let texts = row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default();
                     texts.into_iter().flatten().collect()
@@ -110,7 +110,7 @@ impl Target {
         as_user(home()?.owner, || {
             Spi::connect_mut(|client| -> Outcome<()> {
                 let types = types.map(pgrx::PgOid::from);
-                let insert = client.prepare_mut(include_str!("../../../sql/add_repair.sql"), &types)?;
+                let insert = client.prepare_mut(include_str!("../../../sql/capture/add_repair.sql"), &types)?;
                 for change in changes {
                     let arguments = [
                         self.watched.into(),

@@ -45,7 +45,7 @@ pub(super) fn wanted() -> spi::Result<Seen<Vec<(i32, i64)>>> {
     with_table(|| {
         Spi::connect(|client| {
             let mut wanted = Vec::new();
-            for row in client.select(include_str!("../../../sql/wanted_settings.sql"), None, &[])? {
+            for row in client.select(include_str!("../../../sql/worker/wanted_settings.sql"), None, &[])? {
                 if let (Some(index_id), Some(version)) = (row.get(1)?, row.get(2)?) {
                     wanted.push((index_id, version));
                 }
@@ -59,7 +59,7 @@ pub(super) fn wanted() -> spi::Result<Seen<Vec<(i32, i64)>>> {
 pub(super) fn read(index_id: i32) -> spi::Result<Seen<Option<(i64, String)>>> {
     with_table(|| {
         Spi::connect(|client| {
-            let query = include_str!("../../../sql/read_settings.sql");
+            let query = include_str!("../../../sql/worker/read_settings.sql");
             let rows = client.select(query, Some(1), &[index_id.into()])?;
             if rows.is_empty() {
                 return Ok(None);
@@ -75,7 +75,7 @@ pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<Settled> {
     failpoint::reach("before settlement");
     let seen = with_table(|| {
         Spi::connect_mut(|client| {
-            let query = include_str!("../../../sql/settle_settings.sql");
+            let query = include_str!("../../../sql/worker/settle_settings.sql");
             client.update(query, None, &[index_id.into(), version.into()])?;
             spi::Result::Ok(())
         })?;
@@ -108,7 +108,7 @@ pub(super) fn bury(
                 i32::from(status).into(),
                 storable(reason).into(),
             ];
-            let query = include_str!("../../../sql/bury_settings.sql");
+            let query = include_str!("../../../sql/worker/bury_settings.sql");
             let buried = client.update(query, None, &arguments)?.len() as i64;
             xact::note_dead(index_id, buried);
             spi::Result::Ok(())
@@ -121,7 +121,7 @@ pub(super) fn bury(
 /// Whether this version is still there, since somebody has it locked.
 fn is_left(index_id: i32, version: i64) -> spi::Result<bool> {
     Spi::connect(|client| {
-        let query = include_str!("../../../sql/is_wanted.sql");
+        let query = include_str!("../../../sql/worker/is_wanted.sql");
         let rows = client.select(query, Some(1), &[index_id.into(), version.into()])?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     })

@@ -140,7 +140,7 @@ fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi:
                 batch.superseded = 0;
                 let arguments = [batch.index_id.into(), std::mem::take(&mut batch.ids).into()];
                 let rows =
-                    client.update(include_str!("../../../sql/settle_unlocked.sql"), None, &arguments)?;
+                    client.update(include_str!("../../../sql/worker/settle_unlocked.sql"), None, &arguments)?;
                 for row in rows {
                     batch.ids.extend(row.get::<i64>(1)?);
                 }

@@ -40,29 +40,29 @@ impl Statements {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             let settled = pgrx::oids_of![i32, Vec<String>, Vec<i64>];
             Ok(Some(Statements {
-                newest: client.prepare_mut(include_str!("../../../sql/claim_newest.sql"), &claim)?.keep(),
-                oldest: client.prepare_mut(include_str!("../../../sql/claim_oldest.sql"), &claim)?.keep(),
+                newest: client.prepare_mut(include_str!("../../../sql/worker/claim_newest.sql"), &claim)?.keep(),
+                oldest: client.prepare_mut(include_str!("../../../sql/worker/claim_oldest.sql"), &claim)?.keep(),
                 versions: client
                     .prepare_mut(
-                        include_str!("../../../sql/newest_versions.sql"),
+                        include_str!("../../../sql/worker/newest_versions.sql"),
                         &pgrx::oids_of![i32, Vec<String>],
                     )?
                     .keep(),
                 settle_versions: client
-                    .prepare_mut(include_str!("../../../sql/settle_versions.sql"), &settled)?
+                    .prepare_mut(include_str!("../../../sql/worker/settle_versions.sql"), &settled)?
                     .keep(),
                 supersede: client
-                    .prepare_mut(include_str!("../../../sql/supersede_dead.sql"), &settled)?
+                    .prepare_mut(include_str!("../../../sql/worker/supersede_dead.sql"), &settled)?
                     .keep(),
                 settle: client
-                    .prepare_mut(include_str!("../../../sql/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
+                    .prepare_mut(include_str!("../../../sql/worker/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
                     .keep(),
                 settle_run: client
-                    .prepare_mut(include_str!("../../../sql/settle_run.sql"), &pgrx::oids_of![i32, i64, i64])?
+                    .prepare_mut(include_str!("../../../sql/worker/settle_run.sql"), &pgrx::oids_of![i32, i64, i64])?
                     .keep(),
                 bury: client
                     .prepare_mut(
-                        include_str!("../../../sql/bury.sql"),
+                        include_str!("../../../sql/worker/bury.sql"),
                         &pgrx::oids_of![i32, Vec<i64>, Vec<String>, Vec<i32>, Vec<i32>, Vec<String>],
                     )?
                     .keep(),
@@ -101,7 +101,7 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
         }
         Spi::connect(|client| {
             let mut rows = Vec::new();
-            for row in client.select(include_str!("../../../sql/indices.sql"), None, &[])? {
+            for row in client.select(include_str!("../../../sql/worker/indices.sql"), None, &[])? {
                 if let (Some(id), Some(name)) = (row.get(1)?, row.get::<Vec<u8>>(4)?) {
                     let name = String::from_utf8_lossy(&name).into_owned();
                     rows.push((id, name, row.get(3)?.unwrap_or_default()));
@@ -114,8 +114,8 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
 
 /// Whether the database has history to send, or repairs to make.
 pub(super) fn has_backfills() -> spi::Result<bool> {
-    Ok(has(c"backfill", include_str!("../../../sql/has_backfills.sql"))?
-        || has(c"repair", include_str!("../../../sql/has_repairs.sql"))?)
+    Ok(has(c"backfill", include_str!("../../../sql/worker/has_backfills.sql"))?
+        || has(c"repair", include_str!("../../../sql/worker/has_repairs.sql"))?)
 }
 
 fn has(name: &CStr, query: &str) -> spi::Result<bool> {
@@ -132,7 +132,7 @@ pub(super) fn extension_version() -> spi::Result<Option<String>> {
     in_transaction(|| {
         take_snapshot();
         Spi::connect(|client| {
-            let rows = client.select(include_str!("../../../sql/extension_version.sql"), Some(1), &[])?;
+            let rows = client.select(include_str!("../../../sql/worker/extension_version.sql"), Some(1), &[])?;
             if rows.is_empty() {
                 Ok(None)
             } else {

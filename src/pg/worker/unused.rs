@@ -16,7 +16,7 @@ pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> 
     let before = shmem::ledger().map(|ledger| ledger.published(database)).unwrap_or_default();
     let unused = Spi::connect(|client| {
         let mut unused = Vec::new();
-        for row in client.select(include_str!("../../../sql/unused_indices.sql"), None, &[])? {
+        for row in client.select(include_str!("../../../sql/worker/unused_indices.sql"), None, &[])? {
             unused.extend(row.get::<i32>(1)?);
         }
         spi::Result::Ok(unused)

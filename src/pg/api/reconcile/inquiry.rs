@@ -46,7 +46,7 @@ pub(super) struct Inquiry {
 /// The name of an index; call it with the owner's rights.
 pub(super) fn index_name(index_id: i32) -> Outcome<String> {
     let arguments = [(pg_sys::INT4OID, index_id.into())];
-    let query = include_str!("../../../../sql/name_of_index.sql");
+    let query = include_str!("../../../../sql/reconcile/name_of_index.sql");
     Ok(first_row(query, &arguments, |row| Ok(row.get::<String>(1)))?.flatten().unwrap_or_default())
 }
 

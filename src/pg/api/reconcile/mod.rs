@@ -166,7 +166,7 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Fail
 /// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where mends would not be.
 fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
     let arguments = [(pg_sys::INT4OID, source.into())];
-    let query = include_str!("../../../../sql/is_backfilled.sql");
+    let query = include_str!("../../../../sql/reconcile/is_backfilled.sql");
     if first_row(query, &arguments, |row| Ok(row.get::<bool>(1)))?.flatten() != Some(true) {
         return Ok(());
     }
@@ -189,7 +189,7 @@ fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
 
 /// Of rows that could not be captured nothing waits in the queue.
 fn heed_repairs(index_id: i32) -> Outcome<()> {
-    let query = include_str!("../../../../sql/count_repairs_of_index.sql");
+    let query = include_str!("../../../../sql/counts/count_repairs_of_index.sql");
     let count = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<i64>(1)))?;
     let count = count.flatten().unwrap_or_default();
     if count > 0 {

@@ -29,7 +29,7 @@ pub(super) struct Neighbour {
 /// The other sources of an index; call it with the owner's rights.
 pub(super) fn neighbours(index_id: i32, source: i32) -> Outcome<Vec<Neighbour>> {
     let arguments = [(pg_sys::INT4OID, index_id.into()), (pg_sys::INT4OID, source.into())];
-    all_rows(include_str!("../../../../sql/neighbours.sql"), &arguments, |row| Neighbour {
+    all_rows(include_str!("../../../../sql/reconcile/neighbours.sql"), &arguments, |row| Neighbour {
         prefix: row.get(1).unwrap_or_default(),
         parts: usize::try_from(row.get::<i32>(2).unwrap_or_default()).unwrap_or_default(),
     })

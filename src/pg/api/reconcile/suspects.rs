@@ -163,7 +163,7 @@ impl Comparison<'_> {
             let index_id = self.rules.index_id;
             let Some(objects) = objects.into_datum() else { return Ok(HashSet::new()) };
             let arguments = [(pg_sys::INT4OID, index_id.into()), (pg_sys::TEXTARRAYOID, objects)];
-            let query = include_str!("../../../../sql/waiting_objects.sql");
+            let query = include_str!("../../../../sql/reconcile/waiting_objects.sql");
             let found = as_owner(|| all_rows(query, &arguments, |row| row.get::<String>(1)))?;
             return Ok(found.into_iter().flatten().collect());
         }
@@ -182,7 +182,7 @@ impl Comparison<'_> {
     /// it once more meanwhile replaces a record by the same.
     fn read_backlog(&self) -> Outcome<Hashes> {
         let arguments = [(pg_sys::INT4OID, self.rules.index_id.into()), (pg_sys::INT4OID, self.id.into())];
-        let cursor = Cursor::open(include_str!("../../../../sql/waiting_records.sql"), &arguments);
+        let cursor = Cursor::open(include_str!("../../../../sql/reconcile/waiting_records.sql"), &arguments);
         let mut backlog = Collection::new(MOST_WAITING);
         let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
             let mut scratch = Scratch::new();

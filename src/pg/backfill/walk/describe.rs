@@ -18,7 +18,7 @@ impl Walk {
         let names = RefCell::new(Vec::new());
         let found = Spi::connect_mut(|client| -> Outcome<_> {
             let rows = client.update(
-                include_str!("../../../../sql/describe_walk.sql"),
+                include_str!("../../../../sql/backfill/describe_walk.sql"),
                 Some(1),
                 &[rules.relation.into(), rules.object_id.clone().into(), rules.time_column.clone().into()],
             )?;
@@ -116,7 +116,7 @@ fn keyless(rules: &SourceRules) -> String {
 /// not unique. With the extension owner's rights.
 pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Outcome<String> {
     let from = Spi::connect(|client| -> Outcome<Option<(bool, String)>> {
-        let query = include_str!("../../../../sql/name_of_table.sql");
+        let query = include_str!("../../../../sql/backfill/name_of_table.sql");
         let rows = client.select(query, Some(1), &[table.into()])?;
         if rows.is_empty() {
             return Ok(None);
@@ -170,7 +170,7 @@ impl Column {
             )
         };
         let of_type = Spi::connect(|client| -> Outcome<Option<pg_sys::Oid>> {
-            let query = include_str!("../../../../sql/type_of_column.sql");
+            let query = include_str!("../../../../sql/backfill/type_of_column.sql");
             let rows = client.select(query, Some(1), &[table.into(), name.into()])?;
             Ok(if rows.is_empty() { None } else { rows.first().get_one()? })
         })?;
@@ -190,7 +190,7 @@ impl Column {
         };
         let found = Spi::connect(|client| -> Outcome<Option<Column>> {
             let rows = client.select(
-                include_str!("../../../../sql/describe_order.sql"),
+                include_str!("../../../../sql/backfill/describe_order.sql"),
                 Some(1),
                 &[of_type.into(), before.into(), up_to.into(), same.into()],
             )?;

@@ -145,7 +145,7 @@ impl Writer {
         as_user(self.home.owner, || {
             Spi::connect_mut(|client| {
                 client.update(
-                    include_str!("../../../../sql/enqueue.sql"),
+                    include_str!("../../../../sql/capture/enqueue.sql"),
                     None,
                     &[
                         self.index_id.into(),
@@ -178,7 +178,7 @@ impl Writer {
                     row.object
                         .map_or_else(DatumWithOid::null::<String>, |object| of(object, pg_sys::TEXTOID)),
                 ];
-                client.update(include_str!("../../../../sql/enqueue_one.sql"), None, &arguments)?;
+                client.update(include_str!("../../../../sql/capture/enqueue_one.sql"), None, &arguments)?;
                 Ok(())
             })
         })

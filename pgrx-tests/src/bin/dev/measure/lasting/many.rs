@@ -16,8 +16,8 @@ use crate::waiting::{self, OFTEN};
 
 const ASKED: usize = 10;
 const CLAIMS: [(&str, &str); 2] = [
-    ("newest", include_str!("../../../../../../sql/claim_newest.sql")),
-    ("oldest", include_str!("../../../../../../sql/claim_oldest.sql")),
+    ("newest", include_str!("../../../../../../sql/worker/claim_newest.sql")),
+    ("oldest", include_str!("../../../../../../sql/worker/claim_oldest.sql")),
 ];
 
 pub(super) fn measure(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
