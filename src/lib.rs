@@ -9,7 +9,6 @@ pub mod databases;
 pub mod delivery;
 pub mod hashes;
 pub mod index_settings;
-pub mod ledger;
 pub mod mailbox;
 pub mod memory;
 pub mod metrics;
@@ -21,6 +20,7 @@ pub mod rules;
 pub mod runs;
 pub mod secret;
 pub mod secured_key;
+pub mod shared_state;
 
 #[cfg(any(
     feature = "pg13",

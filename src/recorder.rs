@@ -1,8 +1,8 @@
 //! What each worker has on its way, in memory that a crash of the server does not clear.
 //!
-//! When a process dies by itself, the postmaster ends all others and begins with an empty ledger. What the dead worker had
+//! When a process dies by itself, the postmaster ends all others and begins with an empty shared state. What the dead worker had
 //! on its way may be why it has died, and would be claimed again just so. Here it is still known: those rows are tried
-//! again alone and in smaller batches, see `ledger/suspects.rs`. Workers that the postmaster has ended note that they were
+//! again alone and in smaller batches, see `shared_state/suspects.rs`. Workers that the postmaster has ended note that they were
 //! told to go: what they had on their way is suspected of nothing.
 //!
 //! As everything that is shared, it is valid as all zeroes.
@@ -10,8 +10,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ledger::{FLIGHTS, WORKERS};
 use crate::regions::Span;
+use crate::shared_state::{FLIGHTS, WORKERS};
 
 /// One batch on its way. All zeroes is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

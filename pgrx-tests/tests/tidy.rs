@@ -149,7 +149,8 @@ fn every_query_is_used() {
         between(&sources, "include_str!(\"", "\")").filter_map(|path| path.split("/sql/").nth(1)).collect();
     for path in files("sql", "sql") {
         let name = place(&path).trim_start_matches("sql/").to_owned();
-        let is_for_users = ["install/", "examples/", "audit_algolia--"].iter().any(|start| name.starts_with(start));
+        let is_for_users =
+            ["install/", "examples/", "audit_algolia--"].iter().any(|start| name.starts_with(start));
         assert!(is_for_users || included.contains(name.as_str()), "{name} is not used");
     }
 }

@@ -1,7 +1,7 @@
 //! A short-lived process that counts the queue of one database and puts the counters right, without keeping anybody
 //! from writing or delivering meanwhile.
 //!
-//! Snapshot and counters are taken in one moment, under the ledger's lock; what commits later is in neither, what
+//! Snapshot and counters are taken in one moment, under shared state's lock; what commits later is in neither, what
 //! committed just before without having been counted yet is known by its announcement. Hence the difference between
 //! the count and the counters at that moment is exactly the error, and adding it is right whenever it is done.
 //!
@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 use super::connection::connect;
 use super::process::{self, Scratch};
 use super::{failpoint, shmem, worker};
-use crate::ledger::Count;
+use crate::shared_state::Count;
 
 thread_local! {
     static DATABASE: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
@@ -32,10 +32,10 @@ thread_local! {
 pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Datum) {
     process::obey_signals();
     let database = argument.value() as u32;
-    let leave = shmem::ledger().is_none_or(|mut ledger| {
+    let leave = shmem::shared_state().is_none_or(|mut shared_state| {
         // SAFETY: set at the start of every process; reads the clock.
         let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
-        let entry = ledger.database_mut(database);
+        let entry = shared_state.database_mut(database);
         entry.is_none_or(|entry| {
             entry.counter = pid;
             entry.is_held(now)
@@ -53,8 +53,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     // its own, and must not meet one of ours the other way round.
     if Scratch::new().round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject)))
     {
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.counted(database);
+        if let Some(mut shared_state) = shmem::shared_state() {
+            shared_state.counted(database);
         }
         DATABASE.set(None);
         end(database, false);
@@ -73,7 +73,8 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
 fn end(database: u32, again: bool) {
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    let wakes = shmem::ledger().map(|mut ledger| ledger.counter_ended(database, again, now));
+    let wakes =
+        shmem::shared_state().map(|mut shared_state| shared_state.counter_ended(database, again, now));
     shmem::wake(wakes.unwrap_or_default());
 }
 
@@ -124,8 +125,8 @@ fn count(database: u32, subject: &Subject) -> bool {
     failpoint::reach("in count");
     if process::wait_for_table(table, pg_sys::AccessShareLock) {
         let before = expected(database, subject);
-        match (count_rows(subject), shmem::ledger()) {
-            (Ok(Some(counted)), Some(mut ledger)) => ledger.correct(database, &before, &counted),
+        match (count_rows(subject), shmem::shared_state()) {
+            (Ok(Some(counted)), Some(mut shared_state)) => shared_state.correct(database, &before, &counted),
             _ => done = false,
         }
     }
@@ -143,7 +144,7 @@ fn count(database: u32, subject: &Subject) -> bool {
 /// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
 /// not have yet. Takes the transaction's snapshot in the same moment.
 fn expected(database: u32, subject: &Subject) -> HashMap<i32, Count> {
-    let Some(ledger) = shmem::ledger() else {
+    let Some(shared_state) = shmem::shared_state() else {
         return HashMap::new();
     };
     // SAFETY: the first snapshot of a repeatable-read transaction is its only one; taking it waits for no lock of ours.
@@ -151,11 +152,11 @@ fn expected(database: u32, subject: &Subject) -> HashMap<i32, Count> {
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         pg_sys::GetActiveSnapshot()
     };
-    let mut expected: HashMap<i32, i64> = ledger
+    let mut expected: HashMap<i32, i64> = shared_state
         .lanes_of(database)
-        .filter_map(|(place, index)| Some((index, (subject.part)(ledger.lane(place)?.count()))))
+        .filter_map(|(place, index)| Some((index, (subject.part)(shared_state.lane(place)?.count()))))
         .collect();
-    for announcement in ledger.announced(database) {
+    for announcement in shared_state.announced(database) {
         let xid = pg_sys::TransactionId::from(announcement.xid);
         // SAFETY: reads the snapshot and the commit log.
         let is_visible =

@@ -5,14 +5,14 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::ledger::{object_hash, Mend, NotHeld};
 use crate::pg::databases::my_database;
 use crate::pg::report::{failure, reported};
 use crate::pg::shmem;
+use crate::shared_state::{object_hash, Mend, NotHeld};
 
 /// Most objects that a transaction can hold: half of what all together can, which is half of what there is room for.
-pub(super) const MOST: usize = crate::ledger::OBJECTS / 8;
-/// So many are let go of before others may have the ledger.
+pub(super) const MOST: usize = crate::shared_state::OBJECTS / 8;
+/// So many are let go of before others may have shared state.
 const AT_A_TIME: usize = 1000;
 
 thread_local! {
@@ -44,8 +44,8 @@ pub(super) fn were_too_many() -> bool {
 }
 
 fn begin(index_id: i32, object: &str) -> Result<Mend, NotHeld> {
-    let mut ledger = shmem::ledger().ok_or(NotHeld::NoRoom)?;
-    ledger.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
+    let mut shared_state = shmem::shared_state().ok_or(NotHeld::NoRoom)?;
+    shared_state.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
 }
 
 fn my_pid() -> i32 {
@@ -77,8 +77,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT => {
             TURNED_AWAY.set(false);
             for mends in HELD.take().chunks(AT_A_TIME) {
-                let wakes =
-                    shmem::ledger().map(|mut ledger| ledger.end_mends(my_pid(), my_database(), mends));
+                let wakes = shmem::shared_state()
+                    .map(|mut shared_state| shared_state.end_mends(my_pid(), my_database(), mends));
                 shmem::wake(wakes.unwrap_or_default());
             }
         }

@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 
 use super::databases::my_database;
 use super::{import, process, shmem, xact};
-use crate::ledger::Micros;
+use crate::shared_state::Micros;
 use concern::{concern, Concern};
 
 /// How long a statement waits for the workers to leave its database. Longer than they ever need; then the server
@@ -155,12 +155,13 @@ unsafe extern "C-unwind" fn after_utility(after: After) {
         // Nobody sees the rows before they are committed; and whoever may not copy them is no restore.
         After::Import => import::begin(),
         After::CommitPrepared(gid) => {
-            let wakes = shmem::ledger().map(|mut ledger| ledger.commit_prepared(gid, my_database(), now()));
+            let wakes = shmem::shared_state()
+                .map(|mut shared_state| shared_state.commit_prepared(gid, my_database(), now()));
             shmem::wake(wakes.unwrap_or_default());
         }
         After::RollbackPrepared(gid) => {
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.rollback_prepared(gid, my_database());
+            if let Some(mut shared_state) = shmem::shared_state() {
+                shared_state.rollback_prepared(gid, my_database());
             }
         }
     }
@@ -171,16 +172,18 @@ unsafe extern "C-unwind" fn after_utility(after: After) {
 fn empty(oid: u32, is_drop: bool) {
     xact::note_hold(oid, is_drop);
     let deadline = now() + PATIENCE;
-    let Some((wakes, counter)) = shmem::ledger().map(|mut ledger| {
-        let wakes = ledger.hold(oid, now() + HOLD);
-        (wakes, ledger.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter))
+    let Some((wakes, counter)) = shmem::shared_state().map(|mut shared_state| {
+        let wakes = shared_state.hold(oid, now() + HOLD);
+        (wakes, shared_state.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter))
     }) else {
         return;
     };
     shmem::wake(wakes);
     terminate(counter);
     let mut is_stopped = false;
-    while shmem::ledger().is_some_and(|mut ledger| ledger.is_occupied(oid)) && now() < deadline {
+    while shmem::shared_state().is_some_and(|mut shared_state| shared_state.is_occupied(oid))
+        && now() < deadline
+    {
         if !is_stopped && now() > deadline - PATIENCE + STEP_PATIENCE {
             is_stopped = true;
             stop_backfill(oid);
@@ -195,7 +198,7 @@ fn now() -> Micros {
 }
 
 fn stop_backfill(database: u32) {
-    terminate(shmem::ledger().map_or(0, |ledger| ledger.backfiller(database).pid));
+    terminate(shmem::shared_state().map_or(0, |shared_state| shared_state.backfiller(database).pid));
 }
 
 /// Sends SIGTERM to a process of ours, if there is one.

@@ -16,7 +16,8 @@ pub(super) fn is_hypertable(table: pg_sys::Oid) -> Outcome<bool> {
         return Ok(false);
     }
     Spi::connect(|client| {
-        let rows = client.select(include_str!("../../sql/capture/is_hypertable.sql"), Some(1), &[table.into()])?;
+        let rows =
+            client.select(include_str!("../../sql/capture/is_hypertable.sql"), Some(1), &[table.into()])?;
         Ok(rows.first().get_one()?.unwrap_or_default())
     })
 }

@@ -1,7 +1,7 @@
 //! The launcher: keeps the right number of delivery workers in each database that has the extension.
 //!
 //! It is connected to no database and reads only the shared catalog of databases. Which of them have the extension
-//! it learns from the first worker it sends there. Its book is the ledger, so that a launcher that is started again
+//! it learns from the first worker it sends there. Its book is shared state, so that a launcher that is started again
 //! finds the workers of the one before.
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use super::databases::{self, Database};
 use super::process;
 use super::worker::argument;
 use super::{guc, shmem};
-use crate::ledger::{Extension, Micros, Stage, DATABASES};
+use crate::shared_state::{Extension, Micros, Stage, DATABASES};
 
 /// How long the launcher sleeps when nobody wakes it.
 const NAP_MS: i64 = 60_000;
@@ -54,12 +54,12 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     connect(None, &[]);
     // SAFETY: a guarded function that lives as long as the library.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
-    if let Some(mut ledger) = shmem::ledger() {
-        ledger.launcher_latch = shmem::my_latch();
+    if let Some(mut shared_state) = shmem::shared_state() {
+        shared_state.launcher_latch = shmem::my_latch();
         // SAFETY: reads the clock.
-        ledger.open(unsafe { pg_sys::GetCurrentTimestamp() });
+        shared_state.open(unsafe { pg_sys::GetCurrentTimestamp() });
         // SAFETY: set at the start of every process.
-        ledger.launcher_pid = unsafe { pg_sys::MyProcPid };
+        shared_state.launcher_pid = unsafe { pg_sys::MyProcPid };
     }
     log!("audit_algolia launcher started");
     let mut launcher = Launcher::default();
@@ -70,7 +70,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
         // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
         // middle of the round has to be looked for.
         pgrx::check_for_interrupts!();
-        let is_called = shmem::ledger().is_some_and(|ledger| ledger.launcher_called);
+        let is_called = shmem::shared_state().is_some_and(|shared_state| shared_state.launcher_called);
         if !is_called && !process::is_reload_asked_for() {
             process::wait(None, timeout);
         }
@@ -80,9 +80,9 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
     shmem::let_go();
-    if let Some(mut ledger) = shmem::ledger() {
-        ledger.launcher_latch = 0;
-        ledger.launcher_pid = 0;
+    if let Some(mut shared_state) = shmem::shared_state() {
+        shared_state.launcher_latch = 0;
+        shared_state.launcher_pid = 0;
     }
 }
 
@@ -90,7 +90,7 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
 struct Launcher {
     /// Slots whose processes have been asked for: slot, launch, when.
     starting: Vec<(usize, u32, Micros)>,
-    /// Databases that had no extension when somebody last looked: the ledger may have given up their entries.
+    /// Databases that had no extension when somebody last looked: shared state may have given up their entries.
     without_extension: HashSet<u32>,
     slots: Shortage,
     entries: Shortage,
@@ -111,20 +111,20 @@ impl Launcher {
         let now = now();
         self.give_up_on_no_shows(now);
         let mut timeout = NAP_MS;
-        let before = shmem::ledger().map(|mut ledger| {
-            ledger.launcher_called = false;
-            ledger.tick(now);
-            ledger.known_databases()
+        let before = shmem::shared_state().map(|mut shared_state| {
+            shared_state.launcher_called = false;
+            shared_state.tick(now);
+            shared_state.known_databases()
         });
         let before = before.unwrap_or_default();
         let found = databases::all();
-        if let Some(mut ledger) = shmem::ledger() {
+        if let Some(mut shared_state) = shmem::shared_state() {
             let oids: Vec<u32> = found.iter().map(|database| database.oid).collect();
-            ledger.forget_missing_databases(&before, &oids);
-            let overlooked = std::mem::take(&mut ledger.overlooked);
+            shared_state.forget_missing_databases(&before, &oids);
+            let overlooked = std::mem::take(&mut shared_state.overlooked);
             self.without_extension
-                .retain(|oid| oids.contains(oid) && !ledger.knows(*oid) && *oid != overlooked);
-            self.without_extension.extend(ledger.without_extension());
+                .retain(|oid| oids.contains(oid) && !shared_state.knows(*oid) && *oid != overlooked);
+            self.without_extension.extend(shared_state.without_extension());
         }
         for Database { oid: database, name, is_open } in found {
             // One that has become a template is to be copied, and one that takes no connections to be left alone.
@@ -142,27 +142,27 @@ impl Launcher {
 
     /// A reserved slot whose process has not reported must not stay reserved for ever.
     fn give_up_on_no_shows(&mut self, now: Micros) {
-        let Some(mut ledger) = shmem::ledger() else { return };
+        let Some(mut shared_state) = shmem::shared_state() else { return };
         self.starting.retain(|(slot, launch, since)| {
-            let waiting = ledger
+            let waiting = shared_state
                 .workers
                 .get(*slot)
                 .is_some_and(|worker| worker.stage == Stage::Starting && worker.launch == *launch);
             // Or the clock was set back, and nobody knows.
             let overdue = !(0..=START_LIMIT).contains(&now.saturating_sub(*since));
             if waiting && overdue {
-                ledger.give_up(*slot, *launch);
+                shared_state.give_up(*slot, *launch);
             }
             waiting && !overdue
         });
         // Reserved by a launcher that is no more: nobody else would ever free it.
-        for slot in 0..crate::ledger::WORKERS {
-            let orphan = ledger.workers.get(slot).filter(|worker| {
+        for slot in 0..crate::shared_state::WORKERS {
+            let orphan = shared_state.workers.get(slot).filter(|worker| {
                 worker.stage == Stage::Starting
                     && !self.starting.iter().any(|(s, l, _)| *s == slot && *l == worker.launch)
             });
             if let Some(launch) = orphan.map(|worker| worker.launch) {
-                ledger.give_up(slot, launch);
+                shared_state.give_up(slot, launch);
             }
         }
     }
@@ -170,16 +170,16 @@ impl Launcher {
     /// Sees to the workers of one database; returns how long to sleep at most, in milliseconds.
     fn serve(&mut self, database: u32, name: &str, now: Micros) -> i64 {
         let (is_present, allowed, missing, recount, wait, mut nap) = {
-            let Some(mut ledger) = shmem::ledger() else {
+            let Some(mut shared_state) = shmem::shared_state() else {
                 return NAP_MS;
             };
-            if self.without_extension.contains(&database) && !ledger.knows(database) {
+            if self.without_extension.contains(&database) && !shared_state.knows(database) {
                 return NAP_MS;
             }
-            let running: Vec<u32> = ledger.workers_of(database).map(|worker| worker.number).collect();
-            let is_full = ledger.is_full();
-            let Some(entry) = ledger.database_mut(database) else {
-                drop(ledger);
+            let running: Vec<u32> = shared_state.workers_of(database).map(|worker| worker.number).collect();
+            let is_full = shared_state.is_full();
+            let Some(entry) = shared_state.database_mut(database) else {
+                drop(shared_state);
                 // If it is not full for good, the end of whoever is looking into a database wakes us.
                 if is_full {
                     self.entries.tell(
@@ -223,8 +223,8 @@ impl Launcher {
             (is_present, allowed, missing, recount, wait, count_in.min(NAP_MS))
         };
         if recount && !start("audit_algolia counter", "audit_algolia_counter_main", i64::from(database)) {
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.counter_ended(database, true, now);
+            if let Some(mut shared_state) = shmem::shared_state() {
+                shared_state.counter_ended(database, true, now);
             }
             nap = RETRY_MS;
         }
@@ -252,28 +252,30 @@ impl Launcher {
         if guc::workers() == 0 {
             return NAP_MS;
         }
-        let is_due = shmem::ledger().is_some_and(|mut ledger| ledger.awaits_backfiller(database, now));
+        let is_due = shmem::shared_state()
+            .is_some_and(|mut shared_state| shared_state.awaits_backfiller(database, now));
         if is_due && !start("audit_algolia backfill", "audit_algolia_backfill_main", i64::from(database)) {
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.no_room_for_backfiller(database, now.saturating_add(RETRY_MS * 1000));
+            if let Some(mut shared_state) = shmem::shared_state() {
+                shared_state.no_room_for_backfiller(database, now.saturating_add(RETRY_MS * 1000));
             }
             let message = "audit_algolia could not start its backfill: no process slot is free";
             self.slots.tell(message, name, MORE_PROCESSES);
         }
-        let starts_at = shmem::ledger().and_then(|ledger| ledger.backfiller(database).starts_at());
+        let starts_at =
+            shmem::shared_state().and_then(|shared_state| shared_state.backfiller(database).starts_at());
         starts_at.map_or(NAP_MS, |at| (at.saturating_sub(now).max(0) / 1000 + 1).min(NAP_MS))
     }
 
     fn start_worker(&mut self, database: u32, number: u32, name: &str, now: Micros) -> bool {
         let enlisted = {
-            let Some(mut ledger) = shmem::ledger() else {
+            let Some(mut shared_state) = shmem::shared_state() else {
                 return false;
             };
-            if ledger.is_held(database, now) {
+            if shared_state.is_held(database, now) {
                 // Since a moment ago; its end wakes the launcher.
                 return true;
             }
-            ledger.enlist(database, number)
+            shared_state.enlist(database, number)
         };
         let Some((slot, launch)) = enlisted else {
             let message = "audit_algolia has as many workers as it can keep track of";
@@ -285,8 +287,8 @@ impl Launcher {
             self.starting.push((slot, launch, now));
             return true;
         }
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.give_up(slot, launch);
+        if let Some(mut shared_state) = shmem::shared_state() {
+            shared_state.give_up(slot, launch);
         }
         let message = "audit_algolia could not start a worker: no process slot is free";
         note_trouble(database, message, MORE_PROCESSES, now);
@@ -296,7 +298,7 @@ impl Launcher {
 
     /// Has workers beyond the wanted number retire.
     fn dismiss(&mut self, database: u32, wanted: u32) {
-        let wakes = shmem::ledger().map(|mut ledger| ledger.dismiss(database, wanted));
+        let wakes = shmem::shared_state().map(|mut shared_state| shared_state.dismiss(database, wanted));
         shmem::wake(wakes.unwrap_or_default());
     }
 }
@@ -322,9 +324,9 @@ impl Shortage {
 
 /// Notes why a database has no worker at all; that there could be more is no trouble of its rows.
 fn note_trouble(database: u32, message: &str, hint: &str, now: Micros) {
-    if let Some(mut ledger) = shmem::ledger() {
-        if ledger.running_workers(database) == 0 {
-            ledger.note_trouble(database, &format!("{message}. {hint}"), now);
+    if let Some(mut shared_state) = shmem::shared_state() {
+        if shared_state.running_workers(database) == 0 {
+            shared_state.note_trouble(database, &format!("{message}. {hint}"), now);
         }
     }
 }

@@ -12,8 +12,8 @@ use nix::libc::{
 };
 use pgrx::pg_sys;
 
-use crate::ledger::Ledger;
 use crate::recorder::{Recorder, Trace};
+use crate::shared_state::SharedState;
 
 /// Set once in the postmaster and inherited by every process it forks.
 static RECORDER: AtomicPtr<Recorder> = AtomicPtr::new(null_mut());
@@ -37,12 +37,12 @@ pub(super) fn request() {
     }
 }
 
-/// The server begins, for the first time or after a crash: tells the ledger what is suspected. To be called by the
+/// The server begins, for the first time or after a crash: tells shared state what is suspected. To be called by the
 /// postmaster, which has no other process then.
-pub(super) fn hand_over(ledger: &mut Ledger) {
+pub(super) fn hand_over(shared_state: &mut SharedState) {
     // SAFETY: the memory is as large as a recorder and stays; nobody else uses it now.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
-        recorder.take_suspects().into_iter().for_each(|trace| ledger.suspect(trace));
+        recorder.take_suspects().into_iter().for_each(|trace| shared_state.suspect(trace));
     }
 }
 

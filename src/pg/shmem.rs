@@ -1,7 +1,7 @@
-//! The ledger and the mailbox in shared memory, each behind a lightweight lock.
+//! Shared state and the mailbox in shared memory, each behind a lightweight lock.
 //!
 //! The memory is asked for while the postmaster preloads the library. Where the library was not preloaded
-//! there is no ledger, and every caller gets `None`: capture works without it, delivery does not.
+//! there is no shared state, and every caller gets `None`: capture works without it, delivery does not.
 
 use std::mem::size_of;
 use std::ops::{Deref, DerefMut};
@@ -11,8 +11,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::recorder;
-use crate::ledger::{Ledger, Wakes};
 use crate::mailbox::Mailbox;
+use crate::shared_state::{SharedState, Wakes};
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
 const LOCKS: usize = 2;
@@ -27,8 +27,8 @@ struct Guarded<T> {
 /// What our piece of shared memory consists of.
 #[repr(C)]
 struct Shared {
-    ledger: Guarded<Ledger>,
-    /// Apart from the ledger, whose lock commits wait for.
+    shared_state: Guarded<SharedState>,
+    /// Apart from shared state, whose lock commits wait for.
     mailbox: Guarded<Mailbox>,
 }
 
@@ -84,7 +84,7 @@ unsafe extern "C-unwind" fn on_request() {
 unsafe extern "C-unwind" fn on_startup() {
     // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before
     // any other process can attach. ShmemInitStruct hands out memory of the size asked for, aligned to a
-    // cache line; all zeroes is a valid empty Ledger, and Mailbox, by their own contracts. The tranche has as many locks
+    // cache line; all zeroes is a valid empty Shared state, and Mailbox, by their own contracts. The tranche has as many locks
     // as were asked for.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
@@ -96,15 +96,15 @@ unsafe extern "C-unwind" fn on_startup() {
         if !found {
             std::ptr::write_bytes(shared, 0, 1);
             let locks = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
-            (*shared).ledger.lock = &raw mut (*locks).lock;
+            (*shared).shared_state.lock = &raw mut (*locks).lock;
             (*shared).mailbox.lock = &raw mut (*locks.add(1)).lock;
-            recorder::hand_over(&mut (*shared).ledger.content);
+            recorder::hand_over(&mut (*shared).shared_state.content);
         }
         SHARED.store(shared, Ordering::Release);
     }
 }
 
-/// Whether the library was preloaded, so that there is a ledger and workers can run.
+/// Whether the library was preloaded, so that there is shared state and workers can run.
 pub(super) fn is_preloaded() -> bool {
     !SHARED.load(Ordering::Acquire).is_null()
 }
@@ -114,14 +114,14 @@ pub(super) struct Locked<T> {
     shared: *mut Guarded<T>,
 }
 
-/// Locks the ledger; `None` when the library was not preloaded. Hold it briefly: commits wait for it.
-pub(super) fn ledger() -> Option<Locked<Ledger>> {
+/// Locks shared state; `None` when the library was not preloaded. Hold it briefly: commits wait for it.
+pub(super) fn shared_state() -> Option<Locked<SharedState>> {
     let shared = SHARED.load(Ordering::Acquire);
     // SAFETY: the place of a field; nothing is read.
-    (!shared.is_null()).then(|| locked(unsafe { &raw mut (*shared).ledger }))
+    (!shared.is_null()).then(|| locked(unsafe { &raw mut (*shared).shared_state }))
 }
 
-/// Locks the mailbox; `None` when the library was not preloaded. Nobody who holds it locks the ledger.
+/// Locks the mailbox; `None` when the library was not preloaded. Nobody who holds it locks shared state.
 pub(super) fn mailbox() -> Option<Locked<Mailbox>> {
     let shared = SHARED.load(Ordering::Acquire);
     // SAFETY: as above.
@@ -165,13 +165,13 @@ impl<T> Drop for Locked<T> {
 }
 
 /// Releases what an error has left locked. The first thing that an exit callback of ours does: outside of a transaction
-/// nobody has done it before, and the ledger would be waited for in vain.
+/// nobody has done it before, and shared state would be waited for in vain.
 pub(super) fn let_go() {
     // SAFETY: what the server does when it recovers from an error; harmless when nothing is locked.
     unsafe { pg_sys::LWLockReleaseAll() };
 }
 
-/// Sets the latches of the processes to wake. Call it without holding the ledger.
+/// Sets the latches of the processes to wake. Call it without holding shared state.
 pub(super) fn wake(wakes: Wakes) {
     for address in wakes.iter() {
         // SAFETY: the address was stored by a process of this server as that of its own latch, which lies in

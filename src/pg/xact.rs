@@ -1,4 +1,4 @@
-//! What the current transaction does to the queue, told to the ledger when it commits.
+//! What the current transaction does to the queue, told to shared state when it commits.
 //!
 //! PostgreSQL's own callbacks are registered once per process: pgrx's one-shot closures stay armed after
 //! PREPARE TRANSACTION and would fire at the next, unrelated commit. Nothing may raise in the COMMIT event.
@@ -9,8 +9,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::shmem;
-use crate::ledger::Change;
 use crate::regions::Regions;
+use crate::shared_state::Change;
 
 /// What one subtransaction did to one index.
 struct Note {
@@ -132,12 +132,12 @@ pub(super) fn note_hold(database: u32, is_drop: bool) {
 /// Lets our processes into databases again, or forgets those that are no more.
 fn unhold(held: Vec<(u32, bool)>, committed: bool) {
     for (database, is_drop) in held {
-        let wakes = shmem::ledger().map(|mut ledger| {
+        let wakes = shmem::shared_state().map(|mut shared_state| {
             if is_drop && committed {
-                ledger.forget_database(database);
-                ledger.wake_launcher()
+                shared_state.forget_database(database);
+                shared_state.wake_launcher()
             } else {
-                ledger.unhold(database)
+                shared_state.unhold(database)
             }
         });
         shmem::wake(wakes.unwrap_or_default());
@@ -217,7 +217,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
                 let is_lazy = commits_lazily();
-                let announced = shmem::ledger().map(|mut l| l.announce(xid, database, &changes, is_lazy));
+                let announced =
+                    shmem::shared_state().map(|mut l| l.announce(xid, database, &changes, is_lazy));
                 if is_lazy && announced == Some(false) {
                     // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is safe.
                     unsafe { pg_sys::ForceSyncCommit() };
@@ -228,12 +229,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             // Before rows of the same transaction are published.
             if !pending.pauses.is_empty() {
-                let wakes = shmem::ledger().map(|mut ledger| {
+                let wakes = shmem::shared_state().map(|mut shared_state| {
                     for (_, index, paused) in &pending.pauses {
-                        ledger.set_paused(database, *index, *paused);
+                        shared_state.set_paused(database, *index, *paused);
                     }
                     // What the workers have read may be outdated: they leave this alone then.
-                    ledger.mark_stale(database)
+                    shared_state.mark_stale(database)
                 });
                 shmem::wake(wakes.unwrap_or_default());
             }
@@ -243,32 +244,32 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let (now, place) =
                     unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
                 let queues = changes.iter().any(|change| change.queued > 0);
-                let wakes = shmem::ledger().map(|mut ledger| {
+                let wakes = shmem::shared_state().map(|mut shared_state| {
                     if queues {
-                        ledger.committed_at(place);
+                        shared_state.committed_at(place);
                     }
-                    ledger.publish(xid, database, &changes, now)
+                    shared_state.publish(xid, database, &changes, now)
                 });
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.imported {
-                let wakes = shmem::ledger().map(|mut ledger| {
+                let wakes = shmem::shared_state().map(|mut shared_state| {
                     // A dump sets the sequence, too.
-                    ledger.forget_blocks(database);
-                    ledger.read_again(database)
+                    shared_state.forget_blocks(database);
+                    shared_state.read_again(database)
                 });
                 shmem::wake(wakes.unwrap_or_default());
             }
             if pending.launcher {
-                let wakes = shmem::ledger().map(|mut l| l.extension_changed(database));
+                let wakes = shmem::shared_state().map(|mut l| l.extension_changed(database));
                 shmem::wake(wakes.unwrap_or_default());
             } else if pending.stale {
-                let wakes = shmem::ledger().map(|mut l| l.mark_stale(database));
+                let wakes = shmem::shared_state().map(|mut l| l.mark_stale(database));
                 shmem::wake(wakes.unwrap_or_default());
             }
             unhold(pending.held, true);
             if pending.databases {
-                let wakes = shmem::ledger().map(|mut ledger| ledger.wake_launcher());
+                let wakes = shmem::shared_state().map(|mut shared_state| shared_state.wake_launcher());
                 shmem::wake(wakes.unwrap_or_default());
             }
         }
@@ -276,22 +277,22 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             PREPARING.set(None);
             let pending = PENDING.take();
             if !pending.notes.is_empty() {
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.retract(xid);
+                if let Some(mut shared_state) = shmem::shared_state() {
+                    shared_state.retract(xid);
                 }
             }
             unhold(pending.held, false);
         }
-        // The rows become visible by COMMIT PREPARED, perhaps in another session: the ledger keeps them in mind.
+        // The rows become visible by COMMIT PREPARED, perhaps in another session: shared state keeps them in mind.
         XACT_EVENT_PREPARE => {
             let pending = PENDING.take();
             unhold(pending.held, false);
             let changes = merged(&pending.notes);
             // What has come past capture is not known: COMMIT PREPARED, which finds nothing then, has the queue read again.
             let gid = PREPARING.take().filter(|_| !pending.imported);
-            if let (Some(gid), Some(mut ledger)) = (gid, shmem::ledger()) {
+            if let (Some(gid), Some(mut shared_state)) = (gid, shmem::shared_state()) {
                 let stale = pending.stale || pending.launcher;
-                ledger.prepare(gid, xid, database, &changes, stale);
+                shared_state.prepare(gid, xid, database, &changes, stale);
             }
         }
         _ => (),

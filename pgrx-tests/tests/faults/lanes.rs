@@ -7,7 +7,7 @@ use postgres::Client;
 
 use crate::support::*;
 
-/// As many indices as can be delivered; see `LANES` in `src/ledger/mod.rs`.
+/// As many indices as can be delivered; see `LANES` in `src/shared_state/mod.rs`.
 const LANES: i64 = 512;
 
 /// Indices as they are left behind by tables that are no longer watched.

@@ -50,8 +50,11 @@ impl Window {
             ));
         };
         let (from, is_finite, is_forward) = Spi::connect(|client| -> Outcome<_> {
-            let rows =
-                client.select(include_str!("../../../sql/api/window.sql"), Some(1), &[at.into(), span.into()])?;
+            let rows = client.select(
+                include_str!("../../../sql/api/window.sql"),
+                Some(1),
+                &[at.into(), span.into()],
+            )?;
             let row = rows.first();
             Ok((row.get(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?))
         })?;

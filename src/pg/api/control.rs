@@ -19,9 +19,9 @@ fn pause(index_name: Option<String>) -> Result<(), ErrorReport> {
 fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.resume()");
     reported(set_paused(false, index_name).map(|indices| {
-        if let Some(mut ledger) = shmem::ledger() {
+        if let Some(mut shared_state) = shmem::shared_state() {
             for index in indices {
-                if let Some(lane) = ledger.lane_mut(my_database(), index) {
+                if let Some(lane) = shared_state.lane_mut(my_database(), index) {
                     lane.retry_now(now());
                 }
             }
@@ -57,8 +57,8 @@ fn set_paused(paused: bool, index_name: Option<String>) -> Outcome<Vec<i32>> {
 
 #[pg_extern(sql = false)]
 fn reset_stats() {
-    if let Some(mut ledger) = shmem::ledger() {
-        ledger.reset_stats(my_database(), now());
+    if let Some(mut shared_state) = shmem::shared_state() {
+        shared_state.reset_stats(my_database(), now());
     }
 }
 

@@ -79,10 +79,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether nothing of it is left. The ledger knows how far down there can be rows, save those that somebody has
+    /// Whether nothing of it is left. Shared state knows how far down there can be rows, save those that somebody has
     /// locked: so the last word has the whole stretch.
     fn are_gone(&mut self) -> Outcome<bool> {
-        let lowest = shmem::ledger().and_then(|ledger| ledger.lowest(my_database(), self.index));
+        let lowest =
+            shmem::shared_state().and_then(|shared_state| shared_state.lowest(my_database(), self.index));
         if let Some(lowest) = lowest {
             if is_waiting(self.index, Span { lo: lowest.max(self.ends.lo), ..self.ends })? {
                 return Ok(false);
@@ -122,7 +123,10 @@ fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
 
 /// Whether rows with these ids are still in the queue.
 fn is_waiting(index: i32, ends: Span) -> Outcome<bool> {
-    is_true(include_str!("../../../sql/counts/waits_within.sql"), &[index.into(), ends.lo.into(), ends.hi.into()])
+    is_true(
+        include_str!("../../../sql/counts/waits_within.sql"),
+        &[index.into(), ends.lo.into(), ends.hi.into()],
+    )
 }
 
 /// What a query answers by a snapshot of this moment.

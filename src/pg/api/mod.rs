@@ -153,7 +153,8 @@ impl Table {
         lock_tree(self.oid, mode)?;
         let mut table = Table::of(Some(self.oid), caller)?;
         let oid = [(pg_sys::OIDOID, self.oid.into())];
-        let is_related = first_row(include_str!("../../../sql/api/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
+        let is_related =
+            first_row(include_str!("../../../sql/api/is_related.sql"), &oid, |row| Ok(row.get(1)))?;
         table.is_related = is_related.flatten().unwrap_or_default();
         table.is_hypertable = is_hypertable(self.oid)?;
         Ok(table)

@@ -88,8 +88,8 @@ impl Rules {
 
     fn check_room(&self, index_id: i32) -> Outcome<()> {
         let is_full = || {
-            shmem::ledger().is_some_and(|ledger| {
-                ledger.find_lane(my_database(), index_id).is_none() && ledger.free_lanes() == 0
+            shmem::shared_state().is_some_and(|shared_state| {
+                shared_state.find_lane(my_database(), index_id).is_none() && shared_state.free_lanes() == 0
             })
         };
         if is_full() {
@@ -103,7 +103,7 @@ impl Rules {
             )
             .with_detail(format!(
                 "At most {} indices are served, over all databases.",
-                crate::ledger::LANES
+                crate::shared_state::LANES
             )));
         }
         Ok(())

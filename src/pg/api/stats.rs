@@ -1,4 +1,4 @@
-//! `queue_stats` and `worker_stats`: read from the ledger, in the time it takes to look at two rows per index.
+//! `queue_stats` and `worker_stats`: read from shared state, in the time it takes to look at two rows per index.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -6,11 +6,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{indices, my_database, now};
-use crate::ledger::{Lane, Ledger, Micros, Stage};
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
 use crate::regions::Span;
+use crate::shared_state::{Lane, Micros, SharedState, Stage};
 
 /// A row of `queue_stats`.
 pub(super) type QueueRow = (
@@ -67,7 +67,7 @@ fn queue_stats() -> Result<
     reported(queue_rows()).map(TableIterator::new)
 }
 
-/// What is copied out of the ledger for one index, so that it is not held while tables are read.
+/// What is copied out of shared state for one index, so that it is not held while tables are read.
 struct Seen {
     lane: Lane,
     on_probation: i64,
@@ -77,12 +77,13 @@ struct Seen {
 
 pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     let (database, now) = (my_database(), now());
-    let workers = shmem::ledger().map_or(0, |mut ledger| ledger.running_workers(database));
-    let trouble = shmem::ledger()
-        .and_then(|ledger| ledger.trouble(database).map(|(trouble, at)| (trouble.to_owned(), at)));
+    let workers = shmem::shared_state().map_or(0, |mut shared_state| shared_state.running_workers(database));
+    let trouble = shmem::shared_state().and_then(|shared_state| {
+        shared_state.trouble(database).map(|(trouble, at)| (trouble.to_owned(), at))
+    });
     let mut rows = Vec::new();
     for (index, name, paused) in indices()? {
-        let seen = shmem::ledger().map(|ledger| see(&ledger, database, index));
+        let seen = shmem::shared_state().map(|shared_state| see(&shared_state, database, index));
         let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
         let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, live: None, history: None });
         let lane = seen.lane;
@@ -132,13 +133,13 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     Ok(rows)
 }
 
-fn see(ledger: &Ledger, database: u32, index: i32) -> Seen {
-    let lane = ledger.find_lane(database, index).and_then(|place| ledger.lane(place));
+fn see(shared_state: &SharedState, database: u32, index: i32) -> Seen {
+    let lane = shared_state.find_lane(database, index).and_then(|place| shared_state.lane(place));
     Seen {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
-        on_probation: ledger.on_probation(database, index),
-        live: ledger.live_rows(database, index),
-        history: ledger.history(database, index),
+        on_probation: shared_state.on_probation(database, index),
+        live: shared_state.live_rows(database, index),
+        history: shared_state.history(database, index),
     }
 }
 
@@ -210,7 +211,7 @@ fn at_end(query: &str, index: i32, span: Option<Span>) -> Outcome<Option<Timesta
     })
 }
 
-/// A time of the ledger; 0 stands for never.
+/// A time of shared state; 0 stands for never.
 fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
     (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten()
 }
@@ -258,17 +259,17 @@ fn worker_stats() -> Result<
 
 pub(super) fn worker_rows() -> Outcome<Vec<WorkerRow>> {
     let indices = indices()?;
-    let Some(ledger) = shmem::ledger() else {
+    let Some(shared_state) = shmem::shared_state() else {
         return Ok(Vec::new());
     };
-    let rows = ledger
+    let rows = shared_state
         .workers
         .iter()
         .filter(|worker| worker.stage == Stage::Running && worker.database == my_database())
         .map(|worker| {
             let index = (worker.batch_lane as usize)
                 .checked_sub(1)
-                .and_then(|lane| ledger.lane_key(lane))
+                .and_then(|lane| shared_state.lane_key(lane))
                 .and_then(|key| indices.iter().find(|(id, _, _)| *id == key.index_id));
             (
                 worker.pid,

@@ -9,11 +9,11 @@ use pgrx::prelude::*;
 
 use super::walk::Pass;
 use crate::backfill::{Rate, Seam};
-use crate::ledger::Micros;
 use crate::pg::import;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
 use crate::pg::worker::table;
+use crate::shared_state::Micros;
 
 /// Why nothing is read meanwhile.
 pub(super) const IMPORTING: &str =
@@ -159,7 +159,9 @@ impl Book {
         let Some(own) = &self.seam else { return Ok(()) };
         self.attached = Spi::connect_mut(|client| -> Outcome<_> {
             let mut attached = HashMap::new();
-            for row in client.update(include_str!("../../../sql/backfill/attached.sql"), None, &[source.into()])? {
+            for row in
+                client.update(include_str!("../../../sql/backfill/attached.sql"), None, &[source.into()])?
+            {
                 let seam = seam_of(row.get(2)?).filter(|seam| seam.succeeds(own));
                 attached.extend(row.get::<pg_sys::Oid>(1)?.map(pg_sys::Oid::to_u32).zip(seam));
             }

@@ -9,11 +9,11 @@ use super::book::{self, Part, Task, IMPORTING};
 use super::rows::row_at_fault;
 use super::step::{now, step, Place, Stepped, Stride};
 use crate::backfill::Pace;
-use crate::ledger::Micros;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::report::{caught, Failure, Outcome};
 use crate::pg::worker::is_of_our_version;
 use crate::pg::{guc, shmem};
+use crate::shared_state::Micros;
 
 /// Rows read in one step at most.
 const STEP_ROWS: i64 = 1000;
@@ -77,8 +77,8 @@ impl Crew {
         let (database, depth) = (self.database, depth());
         let turns = self.turns.as_mut()?;
         // Whoever brings an index down to half of it wakes us. Asked for before we look, so that nobody does so unseen.
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.backfiller_waits(database, depth / 2);
+        if let Some(mut shared_state) = shmem::shared_state() {
+            shared_state.backfiller_waits(database, depth / 2);
         }
         for turn in turns.values_mut() {
             let queued = queued(database, turn.task.index_id);
@@ -260,8 +260,8 @@ fn told_of(failure: &Failure, place: Place) -> String {
 
 /// Rows that wait in an index.
 fn queued(database: u32, index_id: i32) -> i64 {
-    shmem::ledger().map_or(0, |ledger| {
-        let lane = ledger.find_lane(database, index_id).and_then(|place| ledger.lane(place));
+    shmem::shared_state().map_or(0, |shared_state| {
+        let lane = shared_state.find_lane(database, index_id).and_then(|place| shared_state.lane(place));
         lane.map_or(0, |lane| lane.queued)
     })
 }

@@ -55,8 +55,9 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
     let database = argument.value() as u32;
     // SAFETY: set at the start of every process.
     let pid = unsafe { pg_sys::MyProcPid };
-    let stays = shmem::ledger()
-        .is_some_and(|mut ledger| ledger.backfiller_came(database, pid, shmem::my_latch(), now()));
+    let stays = shmem::shared_state().is_some_and(|mut shared_state| {
+        shared_state.backfiller_came(database, pid, shmem::my_latch(), now())
+    });
     DATABASE.set(Some(database));
     // SAFETY: guarded functions that live as long as the library. The second is called first, while locks work.
     unsafe { pg_sys::on_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
@@ -84,9 +85,10 @@ fn run(database: u32) -> bool {
                 return true;
             }
         }
-        let Some((held, asked, is_new)) = shmem::ledger().map(|mut ledger| {
-            let (asked, is_new) = (ledger.backfiller_looks(database), ledger.repairer_looks(database));
-            (ledger.is_held(database, now()), asked, is_new)
+        let Some((held, asked, is_new)) = shmem::shared_state().map(|mut shared_state| {
+            let (asked, is_new) =
+                (shared_state.backfiller_looks(database), shared_state.repairer_looks(database));
+            (shared_state.is_held(database, now()), asked, is_new)
         }) else {
             return true;
         };
@@ -127,8 +129,8 @@ fn leave(done: bool, failed: bool) {
     if let Some(database) = DATABASE.take() {
         // SAFETY: set at the start of every process.
         let pid = unsafe { pg_sys::MyProcPid };
-        let wakes =
-            shmem::ledger().map(|mut ledger| ledger.backfiller_left(database, pid, done, failed, now()));
+        let wakes = shmem::shared_state()
+            .map(|mut shared_state| shared_state.backfiller_left(database, pid, done, failed, now()));
         shmem::wake(wakes.unwrap_or_default());
     }
 }

@@ -6,7 +6,6 @@ use pgrx::prelude::*;
 
 use super::book::lock_named;
 use crate::delivery::culprit::object_id;
-use crate::ledger::Micros;
 use crate::pg::capture::{Made, Uncaptured};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
@@ -14,6 +13,7 @@ use crate::pg::texts::{Bytes, Texts};
 use crate::pg::worker::storable;
 use crate::pg::xact;
 use crate::record::Operation;
+use crate::shared_state::Micros;
 
 /// Repairs of one table for one index.
 pub(super) struct Group {

@@ -14,7 +14,6 @@ use super::rows::{find, with_snapshot};
 use super::step::{as_reader, load, lock_table, now};
 use super::turns::Turns;
 use super::walk::by_key;
-use crate::ledger::Micros;
 use crate::pg::capture::{Bound, Made, Mender, Scratch, Uncaptured};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
@@ -22,6 +21,7 @@ use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
 use crate::pg::{failpoint, guc, holds, import, shmem};
 use crate::record::identity;
+use crate::shared_state::Micros;
 
 /// Repairs made in one step at most: fewer than the server remembers subtransactions of one transaction without looking
 /// them up.
@@ -77,7 +77,8 @@ impl Repairs {
             Ok(Stepped::Done(next)) => {
                 self.failures = 0;
                 if next.is_none() {
-                    let wakes = shmem::ledger().map(|mut ledger| ledger.repairs_are_done(self.database));
+                    let wakes = shmem::shared_state()
+                        .map(|mut shared_state| shared_state.repairs_are_done(self.database));
                     shmem::wake(wakes.unwrap_or_default());
                 }
                 next.unwrap_or(Micros::MAX)

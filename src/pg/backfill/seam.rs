@@ -95,9 +95,10 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<S
 
 /// The table or its partitions or chunks, with their files.
 fn files_of(table: pg_sys::Oid) -> Outcome<Vec<(u32, u32)>> {
-    let found = all_rows(include_str!("../../../sql/backfill/files_of.sql"), &[oids(&leaves(table)?)], |row| {
-        Some((row.get::<pg_sys::Oid>(1)?.to_u32(), row.get::<pg_sys::Oid>(2)?.to_u32()))
-    })?;
+    let found =
+        all_rows(include_str!("../../../sql/backfill/files_of.sql"), &[oids(&leaves(table)?)], |row| {
+            Some((row.get::<pg_sys::Oid>(1)?.to_u32(), row.get::<pg_sys::Oid>(2)?.to_u32()))
+        })?;
     Ok(found.into_iter().flatten().collect())
 }
 

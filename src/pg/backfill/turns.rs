@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::notes::Group;
 use super::step::now;
-use crate::ledger::Micros;
+use crate::shared_state::Micros;
 
 /// How long the repairs of a table wait at most when nothing came of a turn.
 const LONGEST_PAUSE: Micros = 10_000_000;

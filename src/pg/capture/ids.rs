@@ -5,10 +5,10 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 use pgrx::{direct_function_call, pg_sys};
 
-use crate::ledger::{ID_BLOCK, RESERVE};
 use crate::pg::databases::my_database;
 use crate::pg::owner::{as_role, Home};
 use crate::pg::shmem;
+use crate::shared_state::{ID_BLOCK, RESERVE};
 
 /// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
 const RESERVING: u16 = u16::MAX;
@@ -100,7 +100,7 @@ fn next_block(home: &Home) -> i64 {
 
 fn reserved_block(home: &Home) -> Option<i64> {
     let (database, sequence) = (my_database(), home.block_sequence);
-    let take = || shmem::ledger()?.take_block(database, sequence.to_u32());
+    let take = || shmem::shared_state()?.take_block(database, sequence.to_u32());
     if !shmem::is_preloaded() {
         return None;
     }
@@ -115,7 +115,7 @@ fn reserved_block(home: &Home) -> Option<i64> {
     let block = take().or_else(|| {
         let last = as_role(home.owner, || advance(sequence));
         // The first is ours: others could take all of them before we do.
-        shmem::ledger()?.reserve_blocks(database, sequence.to_u32(), last + 2..last + 1 + RESERVE);
+        shmem::shared_state()?.reserve_blocks(database, sequence.to_u32(), last + 2..last + 1 + RESERVE);
         Some(last + 1)
     });
     // SAFETY: the counterpart of the above.

@@ -110,7 +110,8 @@ impl Target {
         as_user(home()?.owner, || {
             Spi::connect_mut(|client| -> Outcome<()> {
                 let types = types.map(pgrx::PgOid::from);
-                let insert = client.prepare_mut(include_str!("../../../sql/capture/add_repair.sql"), &types)?;
+                let insert =
+                    client.prepare_mut(include_str!("../../../sql/capture/add_repair.sql"), &types)?;
                 for change in changes {
                     let arguments = [
                         self.watched.into(),

@@ -17,7 +17,7 @@ use pgrx::GucSetting;
 use crate::databases::Databases;
 use crate::delivery::backoff::Backoff;
 use crate::delivery::settings::{parse_hosts, Settings};
-use crate::ledger::Appetite;
+use crate::shared_state::Appetite;
 use definitions::*;
 
 pub(super) use checks::time_zone;

@@ -7,9 +7,9 @@ use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
 use crate::delivery::batch::Batch;
-use crate::ledger::{Claimable, Durable, Trial};
 use crate::pg::process::{in_transaction_unless_hindered, Hindrance};
 use crate::pg::{failpoint, shmem};
+use crate::shared_state::{Claimable, Durable, Trial};
 use entered::Entered;
 pub(super) use entered::Short;
 use taking::take;
@@ -28,7 +28,7 @@ pub(super) enum Catch {
     Batch(Claimed),
     /// Nothing of the span was left to claim.
     Nothing,
-    /// All workers together hold as many rows as the ledger can keep track of.
+    /// All workers together hold as many rows as shared state can keep track of.
     Crowded,
     /// There was no memory for the batch, or rows of it are damaged.
     Short(Short),
@@ -85,9 +85,9 @@ pub(super) enum Why {
     Damaged(String),
 }
 
-/// Claims rows of the span the ledger has handed out. The claim is in the ledger before the claiming transaction
+/// Claims rows of the span shared state has handed out. The claim is in shared state before the claiming transaction
 /// ends, so that no other worker can lock the rows before it could know that they are taken; and each row is
-/// checked against the ledger after it was locked, for it may have been taken before.
+/// checked against shared state after it was locked, for it may have been taken before.
 ///
 /// Of a version of an object it is the object that is claimed. Which version is the newest is read only then: until this
 /// batch has landed nobody else delivers or deletes one.
@@ -130,10 +130,10 @@ fn bounded(slot: usize, claimable: Claimable, limits: Limits) -> Option<Limits> 
         // Their rows are in the table already.
         return Some(limits);
     }
-    let mut ledger = shmem::ledger()?;
-    let left = ledger.claims_left();
+    let mut shared_state = shmem::shared_state()?;
+    let left = shared_state.claims_left();
     if left == 0 {
-        ledger.claimed(slot, Some(claimable.span), None);
+        shared_state.claimed(slot, Some(claimable.span), None);
         return None;
     }
     Some(Limits { rows: limits.rows.min(i64::try_from(left).unwrap_or(i64::MAX)), ..limits })

@@ -26,9 +26,9 @@ use crate::delivery::couriers::Couriers;
 use crate::delivery::http::HttpClient;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
-use crate::ledger::{object_hash, Micros};
 use crate::pg::process;
 use crate::pg::shmem;
+use crate::shared_state::{object_hash, Micros};
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
 const NAP_MS: i64 = 60_000;
@@ -160,7 +160,8 @@ impl Flow {
             }
             if orders.sweep {
                 self.read_indices();
-                let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, true));
+                let wakes =
+                    shmem::shared_state().map(|mut shared_state| shared_state.sweep(self.database, true));
                 shmem::wake(wakes.unwrap_or_default());
             }
             let wake_at = scratch.round(|| self.round(orders.retire));
@@ -186,8 +187,8 @@ impl Flow {
     fn tell_whether_well(&mut self) {
         let is_well = self.foreign.is_none() && self.statements.is_some();
         if is_well && !self.is_well {
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.forget_trouble(self.database);
+            if let Some(mut shared_state) = shmem::shared_state() {
+                shared_state.forget_trouble(self.database);
             }
         }
         self.is_well = is_well;
@@ -236,7 +237,7 @@ impl Flow {
         }
         let mut timeout =
             wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
-        let is_off = shmem::ledger().is_some_and(|ledger| ledger.is_off(self.database));
+        let is_off = shmem::shared_state().is_some_and(|shared_state| shared_state.is_off(self.database));
         self.search_after_ms = if is_off { self.search_after_ms } else { SEARCH_AFTER_MS };
         let searches = is_off && timeout >= self.search_after_ms;
         if searches {
@@ -252,24 +253,25 @@ impl Flow {
         }
         if slept && searches && timeout == self.search_after_ms {
             self.search_after_ms = (2 * self.search_after_ms).min(NAP_MS);
-            let wakes = shmem::ledger().map(|mut ledger| ledger.sweep(self.database, false));
+            let wakes =
+                shmem::shared_state().map(|mut shared_state| shared_state.sweep(self.database, false));
             shmem::wake(wakes.unwrap_or_default());
         }
     }
 
     /// Whether there are orders that have not been followed; to retire is one that takes a while.
     fn has_new_orders(&self, retiring: bool) -> bool {
-        let ledger = shmem::ledger();
-        let me = ledger.as_ref().and_then(|ledger| ledger.workers.get(self.slot));
+        let shared_state = shmem::shared_state();
+        let me = shared_state.as_ref().and_then(|shared_state| shared_state.workers.get(self.slot));
         me.is_none_or(|me| me.leave || me.stale || me.retire != retiring)
     }
 
     fn orders(&mut self) -> Orders {
-        let Some(mut ledger) = shmem::ledger() else {
+        let Some(mut shared_state) = shmem::shared_state() else {
             return Orders::LEAVE;
         };
-        let sweep = ledger.is_sweep_due(self.database, SWEEP_EVERY, now());
-        match ledger.workers.get_mut(self.slot) {
+        let sweep = shared_state.is_sweep_due(self.database, SWEEP_EVERY, now());
+        match shared_state.workers.get_mut(self.slot) {
             None => Orders::LEAVE,
             Some(me) => Orders { leave: me.leave, retire: me.retire, stale: me.stale, sweep },
         }

@@ -23,7 +23,7 @@ use pgrx::prelude::*;
 use super::connection::connect;
 use super::process::{self, in_transaction};
 use super::{guc, recorder, report, shmem};
-use crate::ledger::{Duty, Exit};
+use crate::shared_state::{Duty, Exit};
 use flow::Flow;
 pub(super) use settle::storable;
 pub(super) use statements::table;
@@ -69,7 +69,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     let work = || {
         connect(Some(database), SETTINGS);
         // SAFETY: a guarded function that lives as long as the library. Registered after the connection's own callbacks,
-        // hence called before them: the ledger is tidied while locks work.
+        // hence called before them: shared state is tidied while locks work.
         unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
         process::limit_what_the_allocator_keeps();
         recorder::begin(slot);
@@ -80,7 +80,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|error| {
             let why = report::cause(&error);
-            // The error may have left the ledger locked, which is waited for in vain.
+            // The error may have left shared state locked, which is waited for in vain.
             shmem::let_go();
             note_trouble(database, &format!("a worker has ended with an error: {why}"));
             error.rethrow()
@@ -91,9 +91,9 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
 /// Notes for `queue_stats()` why this worker cannot work; once, for what follows from it says less.
 fn note_trouble(database: u32, trouble: &str) {
     if !NOTED.replace(true) {
-        if let Some(mut ledger) = shmem::ledger() {
+        if let Some(mut shared_state) = shmem::shared_state() {
             // SAFETY: reads the clock.
-            ledger.note_trouble(database, trouble, unsafe { pg_sys::GetCurrentTimestamp() });
+            shared_state.note_trouble(database, trouble, unsafe { pg_sys::GetCurrentTimestamp() });
         }
     }
 }
@@ -121,14 +121,14 @@ pub(super) fn is_of_our_version() -> bool {
 fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
     // SAFETY: reads of process-wide state and of the clock.
     let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
-    let mut ledger = shmem::ledger()?;
-    if !ledger.report_for_duty(slot, launch, pid, shmem::my_latch(), now) {
+    let mut shared_state = shmem::shared_state()?;
+    if !shared_state.report_for_duty(slot, launch, pid, shmem::my_latch(), now) {
         return None;
     }
     SLOT.set(Some(slot));
-    let database = ledger.workers.get(slot)?.database;
-    let leave = ledger.workers.get(slot)?.leave;
-    drop(ledger);
+    let database = shared_state.workers.get(slot)?.database;
+    let leave = shared_state.workers.get(slot)?.leave;
+    drop(shared_state);
     // Should connecting fail, the process ends before the callback below is registered; this one covers that.
     // SAFETY: a guarded function that lives as long as the library.
     unsafe { pg_sys::on_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
@@ -154,13 +154,15 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             _ if process::was_terminated() => Exit::Terminated,
             _ => Exit::Failed,
         };
-        let database = shmem::ledger().and_then(|ledger| ledger.workers.get(slot).map(|me| me.database));
+        let database = shmem::shared_state()
+            .and_then(|shared_state| shared_state.workers.get(slot).map(|me| me.database));
         if let (Exit::Failed, Some(database)) = (exit, database) {
             // The server ends the process by itself where it takes an error for fatal.
             note_trouble(database, "a worker has ended with a fatal error: see the server's log");
         }
         recorder::end(slot);
-        let wakes = shmem::ledger().map(|mut ledger| ledger.leave(slot, exit, guc::quarantine(), now));
+        let wakes = shmem::shared_state()
+            .map(|mut shared_state| shared_state.leave(slot, exit, guc::quarantine(), now));
         shmem::wake(wakes.unwrap_or_default());
         let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));
         latches.into_iter().flatten().for_each(shmem::wake_latch);
@@ -171,16 +173,16 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
 /// worker has served, and the worker has to leave.
 fn is_on_duty(slot: usize) -> bool {
     loop {
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.look(slot);
+        if let Some(mut shared_state) = shmem::shared_state() {
+            shared_state.look(slot);
         }
         let found = in_transaction(|| {
             // SAFETY: a look-up in the catalogs, inside a transaction.
             Ok::<_, ()>(unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) })
         });
-        let Some((duty, wakes)) = shmem::ledger()
-            .map(|mut ledger| ledger.note_extension(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32()))
-        else {
+        let Some((duty, wakes)) = shmem::shared_state().map(|mut shared_state| {
+            shared_state.note_extension(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32())
+        }) else {
             return false;
         };
         shmem::wake(wakes);

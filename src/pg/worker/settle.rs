@@ -139,8 +139,11 @@ fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi:
                 batch.versions.clear();
                 batch.superseded = 0;
                 let arguments = [batch.index_id.into(), std::mem::take(&mut batch.ids).into()];
-                let rows =
-                    client.update(include_str!("../../../sql/worker/settle_unlocked.sql"), None, &arguments)?;
+                let rows = client.update(
+                    include_str!("../../../sql/worker/settle_unlocked.sql"),
+                    None,
+                    &arguments,
+                )?;
                 for row in rows {
                     batch.ids.extend(row.get::<i64>(1)?);
                 }

@@ -40,8 +40,12 @@ impl Statements {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             let settled = pgrx::oids_of![i32, Vec<String>, Vec<i64>];
             Ok(Some(Statements {
-                newest: client.prepare_mut(include_str!("../../../sql/worker/claim_newest.sql"), &claim)?.keep(),
-                oldest: client.prepare_mut(include_str!("../../../sql/worker/claim_oldest.sql"), &claim)?.keep(),
+                newest: client
+                    .prepare_mut(include_str!("../../../sql/worker/claim_newest.sql"), &claim)?
+                    .keep(),
+                oldest: client
+                    .prepare_mut(include_str!("../../../sql/worker/claim_oldest.sql"), &claim)?
+                    .keep(),
                 versions: client
                     .prepare_mut(
                         include_str!("../../../sql/worker/newest_versions.sql"),
@@ -55,10 +59,16 @@ impl Statements {
                     .prepare_mut(include_str!("../../../sql/worker/supersede_dead.sql"), &settled)?
                     .keep(),
                 settle: client
-                    .prepare_mut(include_str!("../../../sql/worker/settle.sql"), &pgrx::oids_of![i32, Vec<i64>])?
+                    .prepare_mut(
+                        include_str!("../../../sql/worker/settle.sql"),
+                        &pgrx::oids_of![i32, Vec<i64>],
+                    )?
                     .keep(),
                 settle_run: client
-                    .prepare_mut(include_str!("../../../sql/worker/settle_run.sql"), &pgrx::oids_of![i32, i64, i64])?
+                    .prepare_mut(
+                        include_str!("../../../sql/worker/settle_run.sql"),
+                        &pgrx::oids_of![i32, i64, i64],
+                    )?
                     .keep(),
                 bury: client
                     .prepare_mut(
@@ -132,7 +142,8 @@ pub(super) fn extension_version() -> spi::Result<Option<String>> {
     in_transaction(|| {
         take_snapshot();
         Spi::connect(|client| {
-            let rows = client.select(include_str!("../../../sql/worker/extension_version.sql"), Some(1), &[])?;
+            let rows =
+                client.select(include_str!("../../../sql/worker/extension_version.sql"), Some(1), &[])?;
             if rows.is_empty() {
                 Ok(None)
             } else {

@@ -13,7 +13,8 @@ use crate::pg::shmem;
 /// that wait; returns those indices.
 /// Call it inside a transaction.
 pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> {
-    let before = shmem::ledger().map(|ledger| ledger.published(database)).unwrap_or_default();
+    let before =
+        shmem::shared_state().map(|shared_state| shared_state.published(database)).unwrap_or_default();
     let unused = Spi::connect(|client| {
         let mut unused = Vec::new();
         for row in client.select(include_str!("../../../sql/worker/unused_indices.sql"), None, &[])? {
@@ -21,8 +22,8 @@ pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> 
         }
         spi::Result::Ok(unused)
     })?;
-    if let Some(mut ledger) = shmem::ledger() {
-        ledger.close_lanes_of_unused(database, &before, &unused);
+    if let Some(mut shared_state) = shmem::shared_state() {
+        shared_state.close_lanes_of_unused(database, &before, &unused);
     }
     Ok(unused)
 }

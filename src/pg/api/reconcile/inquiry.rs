@@ -63,8 +63,8 @@ impl Inquiry {
 
     /// How many rows have been queued for the index so far. What is delivered has been counted.
     pub(super) fn enqueued(&self) -> i64 {
-        let ledger = shmem::ledger();
-        let lane = ledger.as_ref().and_then(|l| l.lane(l.find_lane(my_database(), self.index_id)?));
+        let shared_state = shmem::shared_state();
+        let lane = shared_state.as_ref().and_then(|l| l.lane(l.find_lane(my_database(), self.index_id)?));
         lane.map_or(0, |lane| lane.enqueued_total)
     }
 
@@ -116,7 +116,8 @@ impl Inquiry {
 
     /// Waits until all that has been delivered so far can be found in the index.
     pub(super) fn wait_until_indexed(&self) -> Outcome<()> {
-        let task = shmem::ledger().and_then(|ledger| ledger.last_task(my_database(), self.index_id));
+        let task = shmem::shared_state()
+            .and_then(|shared_state| shared_state.last_task(my_database(), self.index_id));
         let Some(task) = task else { return Ok(()) };
         let question = Question::Task { index: self.index.clone(), task };
         let patience =

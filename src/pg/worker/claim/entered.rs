@@ -1,11 +1,11 @@
-//! What a claim under way has entered into the ledger, should it come to nothing.
+//! What a claim under way has entered into shared state, should it come to nothing.
 
 use std::collections::HashSet;
 
-use crate::ledger::Trial;
 use crate::pg::shmem;
+use crate::shared_state::Trial;
 
-/// The rows and objects that a claim has entered into the ledger so far.
+/// The rows and objects that a claim has entered into shared state so far.
 pub(super) struct Entered {
     pub(super) slot: usize,
     pub(super) lane: usize,
@@ -39,9 +39,9 @@ impl Entered {
 
     /// Ends all claims. To be called when no transaction has the rows locked any more, unless the span is not given back.
     pub(super) fn give_up(&self) {
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.unclaim(self.slot, self.ids.iter().copied());
-            ledger.release_objects(self.slot, self.lane, self.objects.iter().copied());
+        if let Some(mut shared_state) = shmem::shared_state() {
+            shared_state.unclaim(self.slot, self.ids.iter().copied());
+            shared_state.release_objects(self.slot, self.lane, self.objects.iter().copied());
         }
     }
 

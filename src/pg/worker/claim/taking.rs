@@ -10,7 +10,6 @@ use super::entered::Entered;
 use super::{Catch, Claimed, Limits, Unsent, Why};
 use crate::claims::Claim;
 use crate::delivery::batch::BatchBuilder;
-use crate::ledger::{object_hash, Claimable, Durable, End, Flight, LaneKey, Ledger, Micros, Trial, CRASHES};
 use crate::pg::shmem::{self, Locked};
 use crate::pg::worker::rows::{newest_versions, read, Read, Record, Row, Version, What};
 use crate::pg::worker::statements::Statements;
@@ -18,6 +17,9 @@ use crate::pg::{failpoint, guc, recorder};
 use crate::record::leading_object_id;
 use crate::recorder::Trace;
 use crate::regions::Span;
+use crate::shared_state::{
+    object_hash, Claimable, Durable, End, Flight, LaneKey, Micros, SharedState, Trial, CRASHES,
+};
 
 /// A claim under way.
 struct Taking<'a, 'conn> {
@@ -62,33 +64,33 @@ pub(super) fn take(
         held: false,
         put_back: None,
     };
-    let Some(mut ledger) = shmem::ledger() else {
+    let Some(mut shared_state) = shmem::shared_state() else {
         return Ok(Some(Catch::Nothing));
     };
-    if ledger.lane(taking.entered.lane).is_none_or(|lane| lane.paused) {
+    if shared_state.lane(taking.entered.lane).is_none_or(|lane| lane.paused) {
         // Since the span was handed out: rows committed after the pause may be among these.
         return Ok(Some(Catch::Nothing));
     }
-    taking.take(rows, &mut ledger);
+    taking.take(rows, &mut shared_state);
     if !taking.objects.is_empty() {
-        drop(ledger);
+        drop(shared_state);
         let objects = taking.objects.keys().cloned().collect();
         let versions = newest_versions(client, index_id, objects, statements, limits)?;
-        match shmem::ledger() {
-            Some(locked) => ledger = locked,
+        match shmem::shared_state() {
+            Some(locked) => shared_state = locked,
             None => return Ok(Some(Catch::Nothing)),
         }
-        taking.take_versions(versions, &mut ledger);
+        taking.take_versions(versions, &mut shared_state);
     }
-    Ok(taking.finish(ledger))
+    Ok(taking.finish(shared_state))
 }
 
 impl<'conn> Taking<'_, 'conn> {
     /// Claims rows, and the objects that rows are versions of.
-    fn take(&mut self, rows: Vec<Row<'conn>>, ledger: &mut Ledger) {
+    fn take(&mut self, rows: Vec<Row<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
         for Row { id, what } in rows {
-            if !self.is_meant(id, ledger) {
+            if !self.is_meant(id, shared_state) {
                 self.last = Some(id);
                 continue;
             }
@@ -105,7 +107,7 @@ impl<'conn> Taking<'_, 'conn> {
                     }
                     let claim = match self.claimable.apart {
                         Some(_) => Claim::Taken,
-                        None => ledger.claim(slot, id),
+                        None => shared_state.claim(slot, id),
                     };
                     if claim == Claim::Taken {
                         self.entered.ids.push(id);
@@ -117,7 +119,7 @@ impl<'conn> Taking<'_, 'conn> {
                     let hash = object_hash(object);
                     match self.entered.objects.contains(&hash) {
                         true => Claim::Taken,
-                        false => ledger.claim_object(slot, lane, hash, id),
+                        false => shared_state.claim_object(slot, lane, hash, id),
                     }
                 }
             };
@@ -150,8 +152,8 @@ impl<'conn> Taking<'_, 'conn> {
     }
 
     /// Whether a row is one of those that are to be claimed.
-    fn is_meant(&self, id: i64, ledger: &Ledger) -> bool {
-        self.claimable.apart.is_none_or(|apart| ledger.is_of_probation(apart, id))
+    fn is_meant(&self, id: i64, shared_state: &SharedState) -> bool {
+        self.claimable.apart.is_none_or(|apart| shared_state.is_of_probation(apart, id))
     }
 
     /// Whether as many rows have been claimed as are to be.
@@ -166,7 +168,7 @@ impl<'conn> Taking<'_, 'conn> {
     }
 
     /// Takes the newest versions of the objects claimed, as many as there is room for, and gives up the other objects.
-    fn take_versions(&mut self, versions: Vec<Version<'conn>>, ledger: &mut Ledger) {
+    fn take_versions(&mut self, versions: Vec<Version<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
         let (now, quarantine) = (now(), guc::quarantine());
         let mut kept = HashSet::new();
@@ -174,18 +176,20 @@ impl<'conn> Taking<'_, 'conn> {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
             match self.claimable.apart {
-                None if ledger.is_on_probation(slot, id) || ledger.is_suspect(slot, lane, id) => continue,
-                Some(apart) if !ledger.is_of_probation(apart, id) => {
+                None if shared_state.is_on_probation(slot, id) || shared_state.is_suspect(slot, lane, id) => {
+                    continue
+                }
+                Some(apart) if !shared_state.is_of_probation(apart, id) => {
                     // A newer version has come, which is delivered like any other.
                     if let Some(older) = self.objects.get(object) {
-                        ledger.forget_superseded(apart, *older);
+                        shared_state.forget_superseded(apart, *older);
                     }
                     continue;
                 }
                 _ => (),
             }
-            if let Some(ends_at) = ledger.held_since_start(since, quarantine, now) {
-                ledger.hold_claimed(slot, lane, (hash, id), ends_at);
+            if let Some(ends_at) = shared_state.held_since_start(since, quarantine, now) {
+                shared_state.hold_claimed(slot, lane, (hash, id), ends_at);
                 self.held = true;
                 self.entered.objects.remove(&hash);
                 if let Some(leading) = self.objects.get(object).copied() {
@@ -196,7 +200,7 @@ impl<'conn> Taking<'_, 'conn> {
             let size = record.size();
             if self.is_full_for(size) {
                 if let Some(id) = self.objects.get(object) {
-                    ledger.postpone(slot, lane, *id);
+                    shared_state.postpone(slot, lane, *id);
                 }
                 continue;
             }
@@ -209,13 +213,13 @@ impl<'conn> Taking<'_, 'conn> {
         if !free.is_empty() {
             // Somebody may have been kept from an object that is free again without a flight's landing, as what has been
             // postponed for want of room is.
-            ledger.release_objects(slot, lane, free);
+            shared_state.release_objects(slot, lane, free);
         }
         self.entered.objects.retain(|hash| kept.contains(hash));
     }
 
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
-    fn finish(mut self, mut ledger: Locked<Ledger>) -> Option<Catch> {
+    fn finish(mut self, mut shared_state: Locked<SharedState>) -> Option<Catch> {
         let mut rest = self.cut.then(|| rest(self.claimable, self.last));
         if let Some(id) = self.put_back {
             // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.
@@ -224,8 +228,8 @@ impl<'conn> Taking<'_, 'conn> {
         }
         if let (Some(apart), true) = (self.claimable.apart, self.records.is_empty()) {
             match self.held || self.crowded {
-                true => ledger.put_off(apart, now()),
-                false => ledger.nothing_found(apart, looked_through(self.claimable, rest), now()),
+                true => shared_state.put_off(apart, now()),
+                false => shared_state.nothing_found(apart, looked_through(self.claimable, rest), now()),
             }
         }
         let rest = rest.filter(|_| self.claimable.apart.is_none());
@@ -243,12 +247,12 @@ impl<'conn> Taking<'_, 'conn> {
             }),
             _ => None,
         };
-        self.entered.flight = ledger.claimed(self.entered.slot, rest, flight);
+        self.entered.flight = shared_state.claimed(self.entered.slot, rest, flight);
         if let (Some(place), Some(flight)) = (self.entered.flight, flight) {
-            self.record(place, &flight, ledger.lane_key(self.entered.lane));
+            self.record(place, &flight, shared_state.lane_key(self.entered.lane));
         }
-        let durable = ledger.durable();
-        drop(ledger);
+        let durable = shared_state.durable();
+        drop(shared_state);
         if self.entered.flight.is_none() && !self.records.is_empty() {
             // The lane has been closed meanwhile.
             self.entered.give_up();

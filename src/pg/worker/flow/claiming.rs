@@ -3,9 +3,9 @@
 use super::{complain, now, Cargo, Flow, CROWDED, PAUSE};
 use crate::delivery::couriers::{Couriers, Errand};
 use crate::delivery::http::HttpClient;
-use crate::ledger::{Landing, Micros, Next, Wakes};
 use crate::pg::worker::claim::{claim, Catch, Limits, Short};
 use crate::pg::{failpoint, guc, process, recorder, shmem};
+use crate::shared_state::{Landing, Micros, Next, Wakes};
 
 impl Flow {
     /// Claims and sends batches while there is room; returns when to look again.
@@ -14,7 +14,8 @@ impl Flow {
             return None;
         }
         loop {
-            let next = shmem::ledger().map(|mut ledger| ledger.next(self.slot, guc::appetite(), now()));
+            let next = shmem::shared_state()
+                .map(|mut shared_state| shared_state.next(self.slot, guc::appetite(), now()));
             let (lane, index_id, claimable, bytes, trial) = match next {
                 Some(Next::Claim { lane, index_id, claimable, bytes, trial }) => {
                     (lane, index_id, claimable, bytes, trial)
@@ -29,9 +30,9 @@ impl Flow {
             let (Some(name), Some(statements), Some(sink)) = (name, &self.statements, &self.sink) else {
                 // Rows of an index that is not in the table, as while a dump is restored: nothing can be sent, nothing is
                 // lost. Whoever finds the index ends the pause.
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.claim_ended(self.slot);
-                    if let (Some(lane), false) = (ledger.lane_at(lane), self.gone) {
+                if let Some(mut shared_state) = shmem::shared_state() {
+                    shared_state.claim_ended(self.slot);
+                    if let (Some(lane), false) = (shared_state.lane_at(lane), self.gone) {
                         lane.retry_at = now().saturating_add(PAUSE);
                     }
                 }
@@ -51,8 +52,8 @@ impl Flow {
             self.untold = true;
             let caught = claim(self.slot, lane, index_id, claimable, statements, limits, trial);
             // An error has undone the claim, and the whole span waits again.
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.claim_ended(self.slot);
+            if let Some(mut shared_state) = shmem::shared_state() {
+                shared_state.claim_ended(self.slot);
             }
             match caught {
                 Ok(Catch::Nothing) => (),
@@ -113,22 +114,22 @@ impl Flow {
             [id] if is_alone => self.wait_alone(index_id, id),
             _ => None,
         };
-        if let Some(mut ledger) = shmem::ledger() {
+        if let Some(mut shared_state) = shmem::shared_state() {
             let versions: Vec<(i64, i64)> = short.objects.iter().map(|hash| (*hash, 0)).collect();
             let kept_rows = usize::from(kept.is_some());
             let left: Vec<i64> = short.ids.iter().copied().filter(|_| kept.is_none()).collect();
             let landing = Landing { versions: &versions, kept: kept_rows, left: &left, ..Landing::default() };
             let places = short.flight.and_then(|flight| {
                 recorder::leave(self.slot, flight);
-                ledger.landed(self.slot, flight, short.ids.iter().copied(), landing, now)
+                shared_state.landed(self.slot, flight, short.ids.iter().copied(), landing, now)
             });
             if let Some((id, due)) = kept {
-                ledger.hold_back(self.database, index_id, id, due);
+                shared_state.hold_back(self.database, index_id, id, due);
             }
-            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
+            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 lane.refused(kept_rows as i64, &reason, now);
             }
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
+            if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.errors_total += 1;
                 me.last_error.set(&reason);
             }

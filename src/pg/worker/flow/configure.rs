@@ -14,10 +14,10 @@ use crate::delivery::couriers::Errand;
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::delivery::sink::Sink;
-use crate::ledger::{Micros, Sent, FLIGHTS};
 use crate::pg::worker::configure::{self, Seen};
 use crate::pg::worker::settle::Settled;
 use crate::pg::{failpoint, guc, shmem};
+use crate::shared_state::{Micros, Sent, FLIGHTS};
 
 /// The most indices whose settings one worker sends at a time: one that hangs is not to hold back the others.
 const MOST: usize = 4;
@@ -36,8 +36,8 @@ impl Flow {
         self.wishes_unread = matches!(seen, Ok(Seen::Locked) | Err(_));
         match seen {
             Ok(Seen::Found(wanted)) => {
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.want_settings(self.database, &wanted, now());
+                if let Some(mut shared_state) = shmem::shared_state() {
+                    shared_state.want_settings(self.database, &wanted, now());
                 }
             }
             Ok(Seen::Locked) => (),
@@ -57,10 +57,11 @@ impl Flow {
         }
         let unread = self.wishes_unread.then(|| now().saturating_add(PAUSE));
         while self.wishes.len() < MOST && !self.gone {
-            let next = shmem::ledger().and_then(|mut ledger| ledger.next_settings(self.slot, now()));
+            let next = shmem::shared_state()
+                .and_then(|mut shared_state| shared_state.next_settings(self.slot, now()));
             let Some((index_id, known)) = next else {
                 // What is due and cannot be had has to do with others, and with how much they have claimed.
-                let due = shmem::ledger().and_then(|ledger| ledger.settings_due(self.slot));
+                let due = shmem::shared_state().and_then(|shared_state| shared_state.settings_due(self.slot));
                 let due = due.map(|due| due.max(now().saturating_add(CROWDED)));
                 return due.into_iter().chain(unread).min();
             };
@@ -105,8 +106,8 @@ impl Flow {
     }
 
     fn settings_back(&self, index_id: i32, sent: Sent) {
-        if let Some(mut ledger) = shmem::ledger() {
-            ledger.settings_back(self.slot, index_id, sent);
+        if let Some(mut shared_state) = shmem::shared_state() {
+            shared_state.settings_back(self.slot, index_id, sent);
         }
     }
 
@@ -199,17 +200,19 @@ impl Flow {
     }
 
     fn settings_failures(&self, index_id: i32) -> u32 {
-        shmem::ledger().map_or(0, |ledger| ledger.settings_failures(self.database, index_id))
+        shmem::shared_state()
+            .map_or(0, |shared_state| shared_state.settings_failures(self.database, index_id))
     }
 
     /// Shows what went wrong in the statistics. No rows have failed.
     fn note_settings_error(&self, index_id: i32, reason: &str) {
-        let Some(mut ledger) = shmem::ledger() else { return };
-        let lane = ledger.find_lane(self.database, index_id).and_then(|place| ledger.lane_at(place));
+        let Some(mut shared_state) = shmem::shared_state() else { return };
+        let lane =
+            shared_state.find_lane(self.database, index_id).and_then(|place| shared_state.lane_at(place));
         if let Some(lane) = lane {
             lane.refused(0, reason, now());
         }
-        if let Some(me) = ledger.workers.get_mut(self.slot) {
+        if let Some(me) = shared_state.workers.get_mut(self.slot) {
             me.last_error.set(reason);
         }
     }

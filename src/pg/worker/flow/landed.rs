@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Cargo;
 use crate::delivery::outcome::Suspicion;
-use crate::ledger::{Micros, Setback};
 use crate::pg::worker::settle::{Dead, Delivered};
+use crate::shared_state::{Micros, Setback};
 
 /// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
 pub(super) struct Landed {

@@ -32,8 +32,8 @@ impl Flow {
                 });
             match made {
                 Ok(sink) => {
-                    if let Some(mut ledger) = shmem::ledger() {
-                        ledger.goes_to(self.database, sink.destination());
+                    if let Some(mut shared_state) = shmem::shared_state() {
+                        shared_state.goes_to(self.database, sink.destination());
                     }
                     self.sink = Some(Arc::new(sink));
                 }
@@ -45,8 +45,8 @@ impl Flow {
             }
             // A mended key or host is tried at once.
             if self.settings.is_some() {
-                if let Some(mut ledger) = shmem::ledger() {
-                    ledger.retry_all(self.database, now());
+                if let Some(mut shared_state) = shmem::shared_state() {
+                    shared_state.retry_all(self.database, now());
                 }
             }
         }
@@ -73,8 +73,8 @@ impl Flow {
             );
             let hint = "Run ALTER EXTENSION audit_algolia UPDATE; if the library is the older one, install the new one \
                         and restart the server. Rows wait.";
-            if let Some(mut ledger) = shmem::ledger() {
-                ledger.note_trouble(self.database, &format!("{message}. {hint}"), now());
+            if let Some(mut shared_state) = shmem::shared_state() {
+                shared_state.note_trouble(self.database, &format!("{message}. {hint}"), now());
             }
             ErrorReport::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -90,9 +90,9 @@ impl Flow {
 
     /// Opens a lane for each index. When there are more of those than lanes, the ones that nobody uses go without.
     fn open_lanes(&self, rows: &[(i32, String, bool)]) {
-        let is_short = shmem::ledger().is_some_and(|ledger| {
-            let known = ledger.indices_with_lanes(self.database);
-            rows.iter().filter(|(id, _, _)| !known.contains(id)).count() > ledger.free_lanes()
+        let is_short = shmem::shared_state().is_some_and(|shared_state| {
+            let known = shared_state.indices_with_lanes(self.database);
+            rows.iter().filter(|(id, _, _)| !known.contains(id)).count() > shared_state.free_lanes()
         });
         let mut unused = Vec::new();
         if is_short {
@@ -101,18 +101,18 @@ impl Flow {
                 Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
             }
         }
-        let Some(mut ledger) = shmem::ledger() else { return };
+        let Some(mut shared_state) = shmem::shared_state() else { return };
         let mut left_out = None;
         // Somebody may have paused or resumed an index since it was read: then that is in force already.
-        let is_outdated = ledger.workers.get(self.slot).is_none_or(|me| me.stale);
+        let is_outdated = shared_state.workers.get(self.slot).is_none_or(|me| me.stale);
         for (id, name, paused) in rows.iter().filter(|(id, _, _)| !unused.contains(id)) {
-            let known = ledger.find_lane(self.database, *id).and_then(|place| ledger.lane(place));
+            let known = shared_state.find_lane(self.database, *id).and_then(|place| shared_state.lane(place));
             let paused = known.map_or(*paused, |lane| if is_outdated { lane.paused } else { *paused });
-            if !ledger.open_lane(self.database, *id, paused, now()) {
+            if !shared_state.open_lane(self.database, *id, paused, now()) {
                 left_out = Some(name);
             }
         }
-        drop(ledger);
+        drop(shared_state);
         if let Some(name) = left_out {
             complain(
                 "audit_algolia serves as many indices as it can",
@@ -135,8 +135,9 @@ impl Flow {
         if self.foreign.is_some() {
             return;
         }
-        let before =
-            shmem::ledger().map(|ledger| ledger.indices_with_lanes(self.database)).unwrap_or_default();
+        let before = shmem::shared_state()
+            .map(|shared_state| shared_state.indices_with_lanes(self.database))
+            .unwrap_or_default();
         let prepared = if self.statements.is_none() {
             Statements::prepare().map(|statements| self.statements = statements)
         } else {
@@ -154,19 +155,21 @@ impl Flow {
                 return;
             }
         };
-        if let Some(mut ledger) = shmem::ledger() {
+        if let Some(mut shared_state) = shmem::shared_state() {
             let found: Vec<i32> = rows.iter().map(|(id, _, _)| *id).collect();
-            ledger.close_lanes_of_missing(self.database, &before, &found);
+            shared_state.close_lanes_of_missing(self.database, &before, &found);
         }
         self.open_lanes(&rows);
         self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
         self.read_wishes();
-        let wakes = shmem::ledger().map(|mut ledger| ledger.request_count_if_needed(self.database));
+        let wakes =
+            shmem::shared_state().map(|mut shared_state| shared_state.request_count_if_needed(self.database));
         shmem::wake(wakes.unwrap_or_default());
         match has_backfills() {
             Ok(false) => (),
             Ok(true) => {
-                let wakes = shmem::ledger().map(|mut ledger| ledger.request_backfill(self.database));
+                let wakes = shmem::shared_state()
+                    .map(|mut shared_state| shared_state.request_backfill(self.database));
                 shmem::wake(wakes.unwrap_or_default());
             }
             Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),

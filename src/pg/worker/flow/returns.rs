@@ -11,11 +11,11 @@ use super::{complain, now, Cargo, Flow, Index, PAUSE};
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
 use crate::delivery::couriers::{Collected, Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report, Suspicion};
-use crate::ledger::{Failure, Landing, Micros, Sentence, Setback};
 use crate::pg::process;
 use crate::pg::worker::claim::Why;
 use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};
 use crate::pg::{guc, recorder, shmem};
+use crate::shared_state::{Failure, Landing, Micros, Sentence, Setback};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
@@ -51,10 +51,10 @@ impl Flow {
 
     /// Tells by what it can be seen that the index has what was delivered.
     fn note_tasks(&self, landed: &[Landed]) {
-        if let Some(mut ledger) = shmem::ledger() {
+        if let Some(mut shared_state) = shmem::shared_state() {
             for batch in landed {
                 if let Some(task) = batch.task {
-                    ledger.note_task(self.slot, batch.flight, task, batch.cargo.sink.destination());
+                    shared_state.note_task(self.slot, batch.flight, task, batch.cargo.sink.destination());
                 }
             }
         }
@@ -168,13 +168,15 @@ impl Flow {
             return;
         }
         let (now, backoff, rows) = (now(), guc::backoff(), landed.cargo.ids.len());
-        let Some(mut ledger) = shmem::ledger() else { return };
+        let Some(mut shared_state) = shmem::shared_state() else { return };
         for Refusal { row, object_id, status, reason, proven } in refused {
             let Some(id) = landed.cargo.ids.get(row).copied() else { continue };
             let object = landed.cargo.objects.get(row).cloned().flatten();
             landed.complaint = Some(reason.clone());
-            match ledger.judge(self.slot, landed.cargo.index_id, id, guc::max_attempts()) {
-                Sentence::Dies(_) if !proven && !ledger.condemns(self.slot, landed.flight, rows, now) => {
+            match shared_state.judge(self.slot, landed.cargo.index_id, id, guc::max_attempts()) {
+                Sentence::Dies(_)
+                    if !proven && !shared_state.condemns(self.slot, landed.flight, rows, now) =>
+                {
                     let reason = format!("{reason} (names no record, and none of {rows} is taken)");
                     let at_least = Duration::ZERO;
                     landed.setback = Some(Reverse { kind: Setback::Doubt, reason, at_least });
@@ -200,11 +202,11 @@ impl Flow {
         process::report_activity(true, "deleting delivered rows");
         self.untold = true;
         let mut delivered: Vec<Delivered> = {
-            let ledger = shmem::ledger();
+            let shared_state = shmem::shared_state();
             let may_have_dead = |batch: &Landed| {
-                let lane = ledger
-                    .as_ref()
-                    .and_then(|ledger| ledger.lane(ledger.lane_of_flight(self.slot, batch.flight)?));
+                let lane = shared_state.as_ref().and_then(|shared_state| {
+                    shared_state.lane(shared_state.lane_of_flight(self.slot, batch.flight)?)
+                });
                 lane.is_none_or(|lane| lane.dead != 0 || !lane.counted)
             };
             landed.iter().map(|batch| batch.to_settle(may_have_dead(batch))).collect()
@@ -311,7 +313,7 @@ impl Flow {
 
     /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
     pub(super) fn wait_alone(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
-        let sentence = shmem::ledger()?.judge(self.slot, index_id, id, i32::MAX);
+        let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
         let Sentence::Waits(attempts) = sentence else { return None };
         let failures = u32::try_from(attempts - 1).unwrap_or(0);
         Some((id, later(now(), guc::backoff().delay(failures, self.dice.f64()))))
@@ -340,12 +342,12 @@ impl Flow {
         };
         let (mut recovered, mut deaths, mut places) = (false, None, None);
         recorder::leave(slot, batch.flight);
-        if let Some(mut ledger) = shmem::ledger() {
-            places = ledger.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
+        if let Some(mut shared_state) = shmem::shared_state() {
+            places = shared_state.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
-                ledger.hold_back(self.database, index_id, *id, *due);
+                shared_state.hold_back(self.database, index_id, *id, *due);
             }
-            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
+            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 if let Some(complaint) = &batch.complaint {
                     lane.refused(batch.refused() as i64, complaint, now);
                 }
@@ -371,8 +373,8 @@ impl Flow {
     }
 
     fn note_batch(&self, host: &str, rows: usize, well: bool) {
-        if let Some(mut ledger) = shmem::ledger() {
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
+        if let Some(mut shared_state) = shmem::shared_state() {
+            if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.host.set(host);
                 me.batches_total += 1;
                 me.rows_total += rows as i64;
@@ -388,10 +390,10 @@ impl Flow {
         if let Some(cargo) = self.cargo.remove(&flight) {
             recorder::leave(self.slot, flight);
             let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
-            let places = shmem::ledger().and_then(|mut ledger| {
+            let places = shmem::shared_state().and_then(|mut shared_state| {
                 let (versions, left): (_, Vec<i64>) = (cargo.versions(), cargo.rows().collect());
                 let landing = Landing { versions: &versions, left: &left, ..Landing::default() };
-                ledger.landed(self.slot, flight, cargo.rows(), landing, 0)
+                shared_state.landed(self.slot, flight, cargo.rows(), landing, 0)
             });
             let rows = cargo.rows().count();
             self.set_back(&cargo, places, rows, &Reverse { kind, reason, at_least }, now());

@@ -7,9 +7,9 @@ use pgrx::prelude::*;
 use super::landed::{Landed, Reverse};
 use super::{now, Cargo, Flow};
 use crate::delivery::outcome::Suspicion;
-use crate::ledger::{Micros, Places, Sentence, Setback};
 use crate::pg::worker::settle::Dead;
 use crate::pg::{guc, shmem};
+use crate::shared_state::{Micros, Places, Sentence, Setback};
 
 /// Should the refused records be at fault after all, those that come later wait for them no longer than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
@@ -22,10 +22,10 @@ impl Flow {
             Suspicion::Unanswered => None,
             Suspicion::Refused(status) => Some(status),
         };
-        let ([id], Some(mut ledger)) = (&landed.cargo.ids[..], shmem::ledger()) else { return };
+        let ([id], Some(mut shared_state)) = (&landed.cargo.ids[..], shmem::shared_state()) else { return };
         let (id, now, backoff) = (*id, now(), guc::backoff());
         let sentence =
-            ledger.judge_alone(self.slot, landed.flight, status.is_some(), guc::max_attempts(), now);
+            shared_state.judge_alone(self.slot, landed.flight, status.is_some(), guc::max_attempts(), now);
         match sentence {
             None => return,
             Some(Sentence::Dies(attempts)) => {
@@ -55,12 +55,12 @@ impl Flow {
         let found = places.and_then(|places| places.found);
         let reason = found.map_or_else(|| setback.reason.clone(), |id| by_itself(id, &setback.reason));
         let mut is_news = false;
-        if let Some(mut ledger) = shmem::ledger() {
-            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
+        if let Some(mut shared_state) = shmem::shared_state() {
+            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 lane.refused(rows as i64, &reason, now);
                 is_news = found.is_some() && lane.tell_found(now);
             }
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
+            if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.last_error.set(&reason);
             }
         }
@@ -83,8 +83,8 @@ impl Flow {
     ) {
         let dice = self.dice.f64();
         let mut is_news = false;
-        if let Some(mut ledger) = shmem::ledger() {
-            if let Some(lane) = places.and_then(|places| ledger.lane_at(places.lane)) {
+        if let Some(mut shared_state) = shmem::shared_state() {
+            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
                 let backoff = match (lane.knew_of(cargo.started_at), setback.kind) {
                     (true, _) => Duration::ZERO,
@@ -99,7 +99,7 @@ impl Flow {
                 }
                 is_news = lane.tell_trouble(setback.kind, now);
             }
-            if let Some(me) = ledger.workers.get_mut(self.slot) {
+            if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.last_error.set(&setback.reason);
             }
         }

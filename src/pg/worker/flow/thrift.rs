@@ -1,7 +1,7 @@
 //! How much less a worker claims after there was no memory for a batch.
 
-use crate::ledger::Micros;
 use crate::pg::worker::claim::Limits;
+use crate::shared_state::Micros;
 
 /// For so long batches stay small: memory that others have taken is not given back at once.
 const LASTS: Micros = 10_000_000;

@@ -9,11 +9,11 @@ use pgrx::prelude::*;
 
 use super::nobody_reads;
 use crate::delivery::question::{Question, Reply};
-use crate::ledger::{Stage, Wakes};
 use crate::mailbox::Found;
 use crate::pg::api::my_database;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::shmem;
+use crate::shared_state::{Stage, Wakes};
 
 /// Workers that were called are called again after so long; they may have died, or have been about to go.
 const CALL_EVERY: Duration = Duration::from_secs(1);
@@ -96,9 +96,9 @@ impl Post {
                 Found::Last => return Ok(ControlFlow::Break(answer)),
                 Found::Lost => return Ok(ControlFlow::Continue(())),
                 Found::Piece { worker } => {
-                    let ledger = shmem::ledger();
-                    let latch =
-                        ledger.and_then(|ledger| ledger.workers.get(worker).map(|worker| worker.latch));
+                    let shared_state = shmem::shared_state();
+                    let latch = shared_state
+                        .and_then(|shared_state| shared_state.workers.get(worker).map(|worker| worker.latch));
                     shmem::wake_latch(latch.unwrap_or_default());
                     served_at = Instant::now();
                 }
@@ -153,8 +153,8 @@ enum Call {
 /// Sets the latch of a worker that can take a question, or of all; returns whether there is one.
 fn call_workers(call: Call) -> bool {
     let mut wakes = Wakes::default();
-    if let Some(mut ledger) = shmem::ledger() {
-        let workers = ledger.workers_of(my_database());
+    if let Some(mut shared_state) = shmem::shared_state() {
+        let workers = shared_state.workers_of(my_database());
         let running = workers.filter(|one| one.stage == Stage::Running && !one.leave && !one.retire);
         let some = if call == Call::One { 1 } else { usize::MAX };
         running.take(some).for_each(|one| wakes.add(one.latch));

@@ -1,0 +1,208 @@
+//! Claims of rows on probation, and what becomes of them: see [`Probation`].
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use super::room::Room;
+use super::{Apart, Claimable, Landing, Micros, Next, Probation, SharedState, PROBATIONS};
+use crate::regions::Span;
+
+/// A claim lasts hardly longer.
+const ANOTHER_CLAIM: Micros = 50_000;
+
+impl SharedState {
+    /// Gives `worker` rows on probation whose time has come, if there are any it has room for. `first`: only those of
+    /// lanes in good health whose other rows have had their turn.
+    pub(super) fn next_apart(
+        &mut self,
+        worker: usize,
+        room: &Room,
+        first: bool,
+        now: Micros,
+    ) -> Option<Next> {
+        let database = self.workers.get(worker)?.database;
+        if !room.for_any().trouble {
+            return None;
+        }
+        let is_due = |(place, entry): &(usize, &Probation)| {
+            let lane = self.opens_apart_at(database, entry).filter(|(_, at)| *at <= now);
+            let turn = |lane: usize| {
+                self.lane(lane).is_some_and(|lane| {
+                    lane.is_open(now) && (!first || (lane.is_turn_of_probation && !lane.is_in_trouble()))
+                })
+            };
+            lane.filter(|(lane, _)| turn(*lane)).map(|(lane, _)| (entry.due, *place, lane))
+        };
+        let (_, place, lane) = self.on_trial().iter().enumerate().filter_map(|one| is_due(&one)).min()?;
+        let entry = self.probation.get_mut(place)?;
+        let (span, end) = entry.search.place(&entry.regions)?;
+        entry.worker = worker as u32 + 1;
+        entry.has_grown = false;
+        let apart = Some(Apart { place, most: entry.search.portion() });
+        let claimable = Claimable { span, end, fresh: false, apart };
+        let index_id = entry.index_id;
+        self.lanes.get_mut(lane)?.is_turn_of_probation = false;
+        let me = self.workers.get_mut(worker)?;
+        me.awake();
+        me.scanning_lane = lane as u32 + 1;
+        me.scanning = span;
+        me.scanning_apart = place as u32 + 1;
+        Some(Next::Claim { lane, index_id, claimable, bytes: room.bytes_for(lane, false), trial: None })
+    }
+
+    /// The lane of an entry of a database that waits, and when it may be claimed.
+    fn opens_apart_at(&self, database: u32, entry: &Probation) -> Option<(usize, Micros)> {
+        let waits = entry.database == database && entry.worker == 0 && entry.judged_by == 0 && entry.rows > 0;
+        let place = waits.then(|| self.lane_of_probation(entry)).flatten()?;
+        let lane = self.lane(place).filter(|lane| !lane.paused)?;
+        // What made it fail may have been mended, or an outage be over.
+        let news = match entry.is_alone || entry.search.is_no_outage() {
+            true => lane.mended_at,
+            false => lane.mended_at.max(lane.arrived_at),
+        };
+        let due = if news > entry.failed_at { news.min(entry.due) } else { entry.due };
+        Some((place, due.max(entry.held_until).max(lane.retry_at)))
+    }
+
+    /// When rows of a database on probation may next be claimed.
+    pub(super) fn next_parole(&self, database: u32) -> Option<Micros> {
+        let opens = self.on_trial().iter().filter_map(|entry| self.opens_apart_at(database, entry));
+        let waits =
+            |lane: usize| self.lane(lane).is_some_and(|lane| !(lane.is_in_trouble() && lane.in_flight > 0));
+        opens.filter(|(lane, _)| waits(*lane)).map(|(_, at)| at).min()
+    }
+
+    /// Whether a row belongs to the entry that is claimed from.
+    pub fn is_of_probation(&self, apart: Apart, id: i64) -> bool {
+        let entry = self.probation.get(apart.place);
+        entry.is_some_and(|entry| {
+            self.claims.holder(entry.database, id) == Some(Probation::owner(apart.place))
+        })
+    }
+
+    /// The version at a row on probation has been superseded: nobody will send it.
+    pub fn forget_superseded(&mut self, apart: Apart, id: i64) {
+        let Some(database) = self.probation.get(apart.place).map(|entry| entry.database) else { return };
+        if self.is_of_probation(apart, id) {
+            self.claims.release(database, id);
+            if let Some(entry) = self.probation.get_mut(apart.place) {
+                entry.rows = entry.rows.saturating_sub(1);
+            }
+        }
+    }
+
+    /// All that could be read of the span of an entry that was to be claimed was none of its rows. Once more, a moment
+    /// later: another claim may have had them locked. What is not to be found there then is gone, or locked by somebody.
+    pub fn nothing_found(&mut self, apart: Apart, span: Span, now: Micros) {
+        let Some(entry) = self.probation.get_mut(apart.place) else { return };
+        if entry.has_grown || (!std::mem::replace(&mut entry.is_missing, true) && entry.rows > 0) {
+            entry.held_until = now.saturating_add(ANOTHER_CLAIM);
+            return;
+        }
+        entry.regions.remove(span);
+        if entry.regions.is_empty() || entry.rows == 0 {
+            self.end_probation(apart.place);
+        }
+    }
+
+    /// Rows of an entry that was to be claimed cannot be sent now: their objects are held.
+    pub fn put_off(&mut self, apart: Apart, now: Micros) {
+        let released_at = self.next_release().unwrap_or(Micros::MAX);
+        if let Some(entry) = self.probation.get_mut(apart.place) {
+            entry.held_until = released_at.clamp(now.saturating_add(10_000), now.saturating_add(1_000_000));
+        }
+    }
+
+    /// A claim from an entry has ended without a flight.
+    pub(super) fn end_claim_apart(&mut self, worker: usize, place: usize) {
+        if let Some(entry) = self.probation.get_mut(place) {
+            if entry.worker == worker as u32 + 1 && entry.in_flight == 0 {
+                entry.worker = 0;
+            }
+        }
+    }
+
+    /// Rows of an entry are back. Those that wait again stay; a record that has just been judged is about to be held back.
+    /// Returns the record that was found among suspects, if one was.
+    pub(super) fn apart_landed(
+        &mut self,
+        place: usize,
+        worker: usize,
+        rows: &[i64],
+        landing: Landing<'_>,
+        now: Micros,
+    ) -> Option<i64> {
+        let entry = self.probation.get_mut(place).filter(|entry| entry.worker == worker as u32 + 1)?;
+        (entry.worker, entry.in_flight, entry.due) = (0, 0, now);
+        let (database, is_alone, is_judged) = (entry.database, entry.is_alone, entry.judged_by != 0);
+        if is_alone && is_judged {
+            return None;
+        }
+        let left: HashSet<i64> = landing.left.iter().copied().collect();
+        for id in rows.iter().filter(|id| !left.contains(id)) {
+            if self.claims.holder(database, *id) == Some(Probation::owner(place)) {
+                self.claims.release(database, *id);
+                self.leave_set(place);
+            }
+        }
+        let entry = self.probation.get_mut(place).filter(|entry| entry.database != 0)?;
+        if is_alone {
+            // If it has failed it was to be given up, and could not be.
+            if let Some(failure) = landing.failure {
+                entry.failures = entry.failures.saturating_add(1);
+                entry.due = failure.ends_at(entry.failures, now);
+            }
+            return None;
+        }
+        let found = self.apart_back(place, !landing.delivered.is_empty(), landing, now);
+        if let (Some(held_until), Some(entry)) = (landing.held_until, self.probation.get_mut(place)) {
+            if landing.left.len() as i64 >= entry.rows {
+                entry.held_until = held_until;
+            }
+        }
+        found
+    }
+
+    /// A worker ends: the records it has judged, and those it had in its hands, wait like the others on probation.
+    pub(super) fn leave_probation(&mut self, worker: usize) {
+        let mut unclaimed = [false; PROBATIONS];
+        for (entry, unclaimed) in self.on_trial_mut().iter_mut().zip(&mut unclaimed) {
+            if entry.judged_by == worker as u32 + 1 {
+                entry.judged_by = 0;
+                *unclaimed = entry.rows == 0;
+            }
+            if entry.worker == worker as u32 + 1 {
+                (entry.worker, entry.in_flight) = (0, 0);
+            }
+        }
+        // Refused for the first time, and not held back yet.
+        for (place, _) in unclaimed.iter().enumerate().filter(|(_, unclaimed)| **unclaimed) {
+            self.end_probation(place);
+        }
+    }
+
+    /// A batch of versions is back: what has arrived supersedes older versions that wait alone, and of those of it that are
+    /// about to wait it is noted which objects they are of.
+    pub(super) fn note_versions(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
+        let (true, Some(key)) = (!landing.versions.is_empty(), self.lane_key(lane)) else { return };
+        for place in 0..self.on_trial().len() {
+            let Some(entry) = self.probation.get_mut(place) else { return };
+            let own = entry.hull.hi;
+            if !entry.is_alone || !entry.is_of(key.database, key.index_id) {
+                continue;
+            }
+            let arrived = |id: &i64| landing.delivered.contains(id);
+            let is_superseded = landing.versions.iter().any(|(hash, id)| {
+                let is_older = entry.object == *hash && own < *id;
+                is_older && entry.worker == 0 && arrived(id)
+            });
+            let itself = landing.versions.iter().find(|(_, id)| *id == own);
+            if let (true, Some((hash, _))) = (entry.judged_by == worker as u32 + 1, itself) {
+                entry.object = *hash;
+            }
+            if is_superseded {
+                self.end_probation(place);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The process that sends history and makes repairs: at most one in a database, there while there is something for it to
+//! do.
+//!
+//! Whether there is, the tables tell; here is only whether somebody has to go and look.
+#![forbid(unsafe_code)]
+
+use super::{Change, Extension, Micros, SharedState, Wakes};
+
+/// A process that was asked for and has not come in this time never will.
+const START_LIMIT: Micros = 20_000_000;
+/// How long after a crash it is started again; twice as long each time, up to a minute.
+const RESTART_PAUSE: Micros = 1_000_000;
+const LONGEST_RESTART_PAUSE: Micros = 60_000_000;
+
+/// Who sends the history of a database. All zeroes: nobody, and nothing to do.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Backfiller {
+    /// Its process; 0 while there is none, -1 while one is awaited.
+    pub pid: i32,
+    /// There may be something to send, for which nobody has looked yet.
+    pub wanted: bool,
+    /// There are new repairs, for which nobody has looked yet.
+    pub repairs: bool,
+    /// Crashes, one after the other.
+    pub crashes: u32,
+    /// The address of its latch; 0 while there is no process.
+    pub latch: u64,
+    /// Since when a process is awaited, or is there.
+    pub since: Micros,
+    /// None is started before this time.
+    pub restart_at: Micros,
+    /// It wants to be woken when an index has no more than so many rows waiting; 0: it does not.
+    pub low_water: i64,
+}
+
+impl Backfiller {
+    /// None.
+    pub const EMPTY: Backfiller = Backfiller {
+        pid: 0,
+        wanted: false,
+        repairs: false,
+        crashes: 0,
+        latch: 0,
+        since: 0,
+        restart_at: 0,
+        low_water: 0,
+    };
+
+    /// When a process is to be started, if one is.
+    pub fn starts_at(&self) -> Option<Micros> {
+        match self.pid {
+            0 if self.wanted || self.repairs => Some(self.restart_at),
+            // It should have come long ago.
+            -1 => Some(self.since.saturating_add(START_LIMIT)),
+            _ => None,
+        }
+    }
+}
+
+impl SharedState {
+    /// Who sends the history of a database; a copy.
+    pub fn backfiller(&self, database: u32) -> Backfiller {
+        let entry = self.databases.iter().find(|entry| entry.oid == database);
+        entry.map_or(Backfiller::EMPTY, |entry| entry.backfiller)
+    }
+
+    /// Somebody has to look whether there is history to send: the process that is there, or one to be started.
+    pub fn request_backfill(&mut self, database: u32) -> Wakes {
+        let mut wakes = self.wake_launcher();
+        if let Some(entry) = self.database_mut(database) {
+            entry.backfiller.wanted = true;
+            if entry.backfiller.latch != 0 {
+                wakes = Wakes::of(Some(entry.backfiller.latch));
+            }
+        }
+        wakes
+    }
+
+    /// Rows could not be captured: whoever repairs them has to look, or is to be started.
+    pub fn request_repair(&mut self, database: u32) -> Wakes {
+        let mut wakes = self.wake_launcher();
+        if let Some(entry) = self.database_mut(database) {
+            entry.backfiller.repairs = true;
+            if entry.backfiller.latch != 0 {
+                wakes = Wakes::of(Some(entry.backfiller.latch));
+            }
+        }
+        wakes
+    }
+
+    /// There are no repairs any more. If the counters say otherwise, somebody has deleted some by hand: they are counted.
+    pub fn repairs_are_done(&mut self, database: u32) -> Wakes {
+        let lanes: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
+        let is_off =
+            lanes.iter().any(|place| self.lane(*place).is_some_and(|lane| lane.counted && lane.repairs > 0));
+        if !is_off {
+            return Wakes::default();
+        }
+        self.request_recount(database);
+        self.wake_launcher()
+    }
+
+    /// Whether a process is to be started now; the one who is told so does it.
+    pub fn awaits_backfiller(&mut self, database: u32, now: Micros) -> bool {
+        let Some(entry) = self.database_mut(database) else { return false };
+        let is_due = entry.backfiller.starts_at().is_some_and(|at| at <= now)
+            && entry.extension == Extension::Present
+            && !entry.is_held(now);
+        if is_due {
+            entry.backfiller = Backfiller { pid: -1, since: now, latch: 0, ..entry.backfiller };
+        }
+        is_due
+    }
+
+    /// The process could not be started: there was no room for it.
+    pub fn no_room_for_backfiller(&mut self, database: u32, until: Micros) {
+        if let Some(entry) = self.database_mut(database).filter(|entry| entry.backfiller.pid == -1) {
+            entry.backfiller.pid = 0;
+            entry.backfiller.restart_at = until;
+        }
+    }
+
+    /// The process has come; `false` when it is not to stay, because another is there or somebody wants the database.
+    pub fn backfiller_came(&mut self, database: u32, pid: i32, latch: u64, now: Micros) -> bool {
+        let Some(entry) = self.database_mut(database) else { return false };
+        if entry.backfiller.pid > 0 {
+            return false;
+        }
+        entry.backfiller = Backfiller { pid, latch, since: now, low_water: 0, ..entry.backfiller };
+        !entry.is_held(now)
+    }
+
+    /// The process is about to look what there is to do. What is asked for from now on, it is told of again.
+    pub fn backfiller_looks(&mut self, database: u32) -> bool {
+        let entry = self.database_mut(database);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.wanted))
+    }
+
+    /// Whether there are repairs that nobody has looked at yet; whoever asks is about to.
+    pub fn repairer_looks(&mut self, database: u32) -> bool {
+        let entry = self.database_mut(database);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.repairs))
+    }
+
+    /// The process wants to be woken when an index has no more than so many rows waiting.
+    pub fn backfiller_waits(&mut self, database: u32, low_water: i64) {
+        if let Some(entry) = self.database_mut(database) {
+            entry.backfiller.low_water = low_water;
+        }
+    }
+
+    /// The process `pid` has ended. If it was not `done`, another is started; after a crash only after a while.
+    pub fn backfiller_left(
+        &mut self,
+        database: u32,
+        pid: i32,
+        done: bool,
+        failed: bool,
+        now: Micros,
+    ) -> Wakes {
+        let wakes = self.wake_launcher();
+        let Some(entry) = self.database_mut(database) else { return wakes };
+        let gone = &mut entry.backfiller;
+        if gone.pid == pid {
+            let was_healthy = now.saturating_sub(gone.since) > LONGEST_RESTART_PAUSE;
+            let crashes = match (failed, was_healthy) {
+                (false, _) => 0,
+                (true, true) => 1,
+                (true, false) => gone.crashes.saturating_add(1),
+            };
+            let pause = match crashes {
+                0 => 0,
+                some => (RESTART_PAUSE << (some - 1).min(6)).min(LONGEST_RESTART_PAUSE),
+            };
+            *gone = Backfiller {
+                wanted: gone.wanted || !done,
+                repairs: gone.repairs,
+                crashes,
+                restart_at: now.saturating_add(pause),
+                ..Backfiller::EMPTY
+            };
+        }
+        wakes
+    }
+
+    /// Below how many waiting rows the process that sends history is to be woken. Whoever only adds rows wakes nobody.
+    pub(super) fn low_water(&self, database: u32, changes: &[Change]) -> i64 {
+        match changes.iter().any(|change| change.removed > 0) {
+            true => self.backfiller(database).low_water,
+            false => 0,
+        }
+    }
+}

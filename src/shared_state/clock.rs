@@ -1,0 +1,58 @@
+//! A wall clock that is set back must not make anybody wait for as long.
+//!
+//! Deadlines are times of the wall clock, which all processes share. Whoever uses it next after it was set back moves them
+//! all by as much, so that what was to be in ten seconds still is.
+#![forbid(unsafe_code)]
+
+use super::{Micros, SharedState};
+
+/// Processes that read the clock and then wait for shared state come a little late. A step no larger is no step.
+const LATE: Micros = 5_000_000;
+
+impl SharedState {
+    /// It is `now`.
+    pub fn tick(&mut self, now: Micros) {
+        let ahead = self.clock.saturating_sub(now);
+        if ahead > LATE {
+            self.move_back(ahead);
+        }
+        if !(0..=LATE).contains(&ahead) {
+            self.clock = now;
+        }
+    }
+
+    fn move_back(&mut self, by: Micros) {
+        for (lane, _) in self.lanes.iter_mut().zip(&self.lane_keys).filter(|(_, key)| key.database != 0) {
+            lane.move_back(by);
+        }
+        for entry in &mut self.databases {
+            for time in [
+                &mut entry.counter_since,
+                &mut entry.recount_at,
+                &mut entry.swept_at,
+                &mut entry.held_until,
+                &mut entry.restart_at,
+            ] {
+                move_time(time, by);
+            }
+        }
+        for entry in self.on_trial_mut() {
+            move_time(&mut entry.due, by);
+            move_time(&mut entry.held_until, by);
+            move_time(&mut entry.failed_at, by);
+        }
+        self.move_suspects_back(by);
+        for quarantine in &mut self.quarantines {
+            move_time(&mut quarantine.ends_at, by);
+        }
+        move_time(&mut self.quarantine_ends_at, by);
+        move_time(&mut self.opened_at, by);
+    }
+}
+
+/// A time of 0 is none.
+pub(super) fn move_time(time: &mut Micros, by: Micros) {
+    if *time != 0 {
+        *time = time.saturating_sub(by).max(1);
+    }
+}

@@ -1,0 +1,241 @@
+//! What one transaction changes in the queue, and the moment of doubt while it commits.
+//!
+//! Rows become visible a moment before the commit callback can count them. A recount that takes its
+//! snapshot in that moment would count such rows twice, so a transaction announces its changes before
+//! it commits and takes the announcement back when they are counted; the recount reads both together.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use super::{Micros, Prepared, SharedState, Wakes};
+use crate::regions::Regions;
+
+/// How long a count that was not finished is left alone; twice as long each time, up to a minute.
+const RECOUNT_PAUSE: Micros = 1_000_000;
+const LONGEST_RECOUNT_PAUSE: Micros = 60_000_000;
+
+/// Announcements of transactions that may be on their way at once; past that a recount is asked for.
+pub const COMMITTING: usize = 256;
+
+/// What a transaction did to one index of its database.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Change {
+    pub index_id: i32,
+    /// Rows added to the queue.
+    pub queued: i64,
+    /// Rows removed from the queue: delivered or dead.
+    pub removed: i64,
+    /// Rows that have become dead letters, less those that were put back or discarded.
+    pub dead: i64,
+    /// Repairs asked for by capture, less those that have been made.
+    pub repairs: i64,
+    /// Where the added rows are.
+    pub spans: Regions,
+}
+
+impl Change {
+    /// Nothing, to no index.
+    pub const EMPTY: Change =
+        Change { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: Regions::new() };
+
+    /// Adds another change of the same index.
+    pub fn add(&mut self, other: &Change) {
+        self.queued += other.queued;
+        self.removed += other.removed;
+        self.dead += other.dead;
+        self.repairs += other.repairs;
+        for span in other.spans.iter() {
+            self.spans.add(span.lo, span.hi);
+        }
+    }
+}
+
+/// A change announced by a transaction that is about to commit.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Announcement {
+    /// The top-level transaction; 0 marks a free entry.
+    pub xid: u32,
+    pub database: u32,
+    pub index_id: i32,
+    /// It queues rows and will not wait for the disk.
+    pub is_lazy: bool,
+    /// By how much queue, dead letters and repairs grow.
+    pub count: Count,
+}
+
+impl Announcement {
+    /// A free entry.
+    pub const EMPTY: Announcement = Announcement {
+        xid: 0,
+        database: 0,
+        index_id: 0,
+        is_lazy: false,
+        count: Count { queued: 0, dead: 0, repairs: 0 },
+    };
+
+    /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
+    pub(super) fn new(xid: u32, database: u32, change: &Change, is_lazy: bool) -> Announcement {
+        let count =
+            Count { queued: change.queued - change.removed, dead: change.dead, repairs: change.repairs };
+        let is_lazy = is_lazy && change.queued > 0;
+        Announcement { xid, database, index_id: change.index_id, is_lazy, count }
+    }
+}
+
+/// How far the log must be on disk before rows that are visible now may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// Up to this place.
+    Until(u64),
+    /// All of it: a commit may be visible that has not told its place yet.
+    All,
+}
+
+/// Rows of one index, as counted or as they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Count {
+    /// Waiting in the queue.
+    pub queued: i64,
+    /// Dead letters.
+    pub dead: i64,
+    /// Repairs that have not been made.
+    pub repairs: i64,
+}
+
+impl SharedState {
+    /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. `false`: there was
+    /// no room to announce all of them.
+    pub fn announce(&mut self, xid: u32, database: u32, changes: &[Change], is_lazy: bool) -> bool {
+        let mut complete = true;
+        for change in changes {
+            let entry = Announcement::new(xid, database, change, is_lazy);
+            // Where there is no room, `publish` notices: a count that is asked for now could be over by then.
+            match self.committing.iter_mut().find(|a| a.xid == 0) {
+                Some(free) => *free = entry,
+                None => complete = false,
+            }
+        }
+        complete
+    }
+
+    /// The commit of a transaction that has queued rows ends at this place of the log. To be told before it is published.
+    pub fn committed_at(&mut self, place: u64) {
+        self.durable_until = self.durable_until.max(place);
+    }
+
+    /// What of the log must be on disk so that no crash takes rows back that are visible now.
+    pub fn durable(&self) -> Durable {
+        if self.committing.iter().any(|a| a.xid != 0 && a.is_lazy) {
+            Durable::All
+        } else {
+            Durable::Until(self.durable_until)
+        }
+    }
+
+    /// The transaction `xid` has ended without changing anything, or has told what it changed. Returns how many
+    /// announcements are taken back.
+    pub fn retract(&mut self, xid: u32) -> usize {
+        let mine = self.committing.iter_mut().filter(|a| a.xid == xid);
+        mine.map(|entry| entry.xid = 0).count()
+    }
+
+    /// The transaction `xid` has committed: counts its changes, publishes where its rows are and
+    /// says whom to wake.
+    pub fn publish(&mut self, xid: u32, database: u32, changes: &[Change], now: Micros) -> Wakes {
+        let announced = self.retract(xid);
+        let wakes = self.enter(database, changes, now);
+        if announced < changes.len() {
+            // A count whose snapshot showed these rows did not know that they would be entered here.
+            self.request_recount(database);
+            return wakes.and(self.wake_launcher());
+        }
+        wakes
+    }
+
+    /// Enters what a committed transaction has changed.
+    pub(super) fn enter(&mut self, database: u32, changes: &[Change], now: Micros) -> Wakes {
+        let mut rows = 0;
+        let mut drained = false;
+        let low_water = self.low_water(database, changes);
+        for change in changes {
+            let Some(lane) = self.lane_mut(database, change.index_id) else {
+                continue;
+            };
+            let before = lane.queued;
+            lane.queued += change.queued - change.removed;
+            drained |= before > low_water && lane.queued <= low_water;
+            lane.enqueued_total += change.queued;
+            lane.dead += change.dead;
+            lane.dead_total += change.dead.max(0);
+            lane.repairs += change.repairs;
+            lane.repairs_total += change.repairs.max(0);
+            if change.queued > 0 {
+                lane.publish(&change.spans, change.queued, now);
+                // Nobody can do anything about the rows of a lane that is paused or backs off: who sleeps knows when the
+                // latter is over.
+                rows += if lane.paused || lane.retry_at > now { 0 } else { change.queued };
+            }
+        }
+        let mut wakes = if rows > 0 { self.wake_one(database, changes) } else { Wakes::default() };
+        if drained {
+            wakes.add(self.backfiller(database).latch);
+        }
+        if changes.iter().any(|change| change.repairs > 0) {
+            wakes = wakes.and(self.request_repair(database));
+        }
+        wakes
+    }
+
+    /// The announcements of one database and what they add, for a recount. A prepared transaction is one that may commit
+    /// at any time, and is as good as announced for as long as it is remembered.
+    pub fn announced(&self, database: u32) -> impl Iterator<Item = Announcement> + '_ {
+        let committing = self.committing.iter().filter(|a| a.xid != 0).copied();
+        let prepared = self.prepared.iter().filter(|p| p.change.index_id != 0).map(Prepared::announcement);
+        committing.chain(prepared).filter(move |a| a.database == database)
+    }
+
+    /// Puts the counters of a database right: for each index the rows counted, against what the count should have
+    /// been by the counters of the snapshot's moment.
+    pub fn correct(&mut self, database: u32, expected: &HashMap<i32, Count>, counted: &HashMap<i32, Count>) {
+        for index_id in expected.keys().chain(counted.keys().filter(|index| !expected.contains_key(index))) {
+            let of = |counts: &HashMap<i32, Count>| counts.get(index_id).copied().unwrap_or_default();
+            if let Some(lane) = self.lane_mut(database, *index_id) {
+                lane.queued += of(counted).queued - of(expected).queued;
+                lane.dead += of(counted).dead - of(expected).dead;
+                lane.repairs += of(counted).repairs - of(expected).repairs;
+            }
+        }
+    }
+
+    /// All tables of a database have been counted: what its lanes say is exact from now on.
+    pub fn counted(&mut self, database: u32) {
+        let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
+        for place in places {
+            if let Some(lane) = self.lane_at(place) {
+                lane.counted = true;
+            }
+        }
+    }
+
+    /// The process that counts has ended; `again`: before it was done.
+    pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> Wakes {
+        let mut wakes = Wakes::default();
+        let launcher = self.call_launcher();
+        if let Some(entry) = self.database_mut(database) {
+            entry.counter = 0;
+            entry.recount |= again;
+            if again {
+                let pause = (RECOUNT_PAUSE << entry.failed_counts.min(6)).min(LONGEST_RECOUNT_PAUSE);
+                entry.failed_counts = entry.failed_counts.saturating_add(1);
+                entry.recount_at = now.saturating_add(pause);
+            } else {
+                entry.failed_counts = 0;
+            }
+            wakes.add(launcher);
+        }
+        wakes
+    }
+}

@@ -1,0 +1,187 @@
+//! The book of databases: which have the extension, and who wants one to itself.
+#![forbid(unsafe_code)]
+
+use super::{Backfiller, Micros, SharedState, Stage, Text, Wakes};
+
+/// Databases the launcher can keep an eye on.
+pub const DATABASES: usize = 256;
+
+/// What is known about the extension in a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Extension {
+    /// Nobody has looked since the server started, or something has changed since.
+    #[default]
+    Unknown,
+    Absent,
+    Present,
+}
+
+/// A database of the server. All zeroes is a free entry.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Database {
+    /// The database's oid; 0 marks a free entry.
+    pub oid: u32,
+    pub extension: Extension,
+    /// The oid of the extension whose indices have lanes here; 0 when there is none or nobody has looked.
+    pub extension_oid: u32,
+    /// A count of the tables is wanted: the counters may be off.
+    pub recount: bool,
+    /// The process that counts; 0 while none does, -1 while one is awaited.
+    pub counter: i32,
+    /// Since when a counting process is awaited.
+    pub counter_since: Micros,
+    /// No count is started before this time.
+    pub recount_at: Micros,
+    /// Counts that were not finished, one after the other.
+    pub failed_counts: u32,
+    /// When the whole queue was last looked through.
+    pub swept_at: Micros,
+    /// Statements that want the database to themselves: no worker is started while there are any.
+    pub holders: u32,
+    /// The statements have been forgotten if they have not ended by then.
+    pub held_until: Micros,
+    /// Workers that ended in failure one after the other.
+    pub crashes: u32,
+    /// No worker is started before this time.
+    pub restart_at: Micros,
+    /// The process that sends history.
+    pub backfiller: Backfiller,
+    /// Where deliveries go, as a number; 0: there has been nowhere yet.
+    pub destination: u64,
+    /// Why workers could not work, until one can.
+    pub trouble: Text<400>,
+    pub trouble_at: Micros,
+}
+
+impl Database {
+    /// A free entry.
+    pub const EMPTY: Database = Database {
+        oid: 0,
+        extension: Extension::Unknown,
+        extension_oid: 0,
+        recount: false,
+        recount_at: 0,
+        failed_counts: 0,
+        swept_at: 0,
+        holders: 0,
+        counter: 0,
+        counter_since: 0,
+        held_until: 0,
+        crashes: 0,
+        restart_at: 0,
+        backfiller: Backfiller::EMPTY,
+        destination: 0,
+        trouble: Text::EMPTY,
+        trouble_at: 0,
+    };
+
+    /// Whether somebody wants the database to itself.
+    pub fn is_held(&self, now: Micros) -> bool {
+        self.holders > 0 && self.held_until > now
+    }
+}
+
+impl SharedState {
+    /// The entry of a database, made when it is new; `None` when the book is full of databases that have the extension,
+    /// or may have it.
+    pub fn database_mut(&mut self, oid: u32) -> Option<&mut Database> {
+        let known = self.databases.iter().position(|entry| entry.oid == oid);
+        let place = known
+            .or_else(|| self.databases.iter().position(|entry| entry.oid == 0))
+            .or_else(|| self.databases.iter().position(|entry| self.is_needless(entry)))?;
+        let entry = self.databases.get_mut(place)?;
+        if known.is_none() {
+            *entry = Database { oid, ..Database::EMPTY };
+        }
+        Some(entry)
+    }
+
+    /// Whether an entry says no more than that its database has no extension.
+    fn is_needless(&self, entry: &Database) -> bool {
+        let is_somebody_there =
+            self.workers.iter().any(|worker| worker.stage != Stage::Free && worker.database == entry.oid);
+        entry.extension == Extension::Absent && entry.holders == 0 && entry.counter == 0 && !is_somebody_there
+    }
+
+    /// Whether a database has an entry.
+    pub fn knows(&self, oid: u32) -> bool {
+        self.databases.iter().any(|entry| entry.oid == oid)
+    }
+
+    /// Whether the book is full for good: each entry is of a database that has the extension.
+    pub fn is_full(&self) -> bool {
+        self.databases.iter().all(|entry| entry.oid != 0 && entry.extension == Extension::Present)
+    }
+
+    /// The databases that have been found to have no extension.
+    pub fn without_extension(&self) -> impl Iterator<Item = u32> + '_ {
+        self.databases
+            .iter()
+            .filter(|entry| entry.oid != 0 && entry.extension == Extension::Absent)
+            .map(|entry| entry.oid)
+    }
+
+    /// Notes why workers of a database cannot work.
+    pub fn note_trouble(&mut self, database: u32, trouble: &str, now: Micros) {
+        if let Some(entry) = self.database_mut(database) {
+            entry.trouble.set(trouble);
+            entry.trouble_at = now;
+        }
+    }
+
+    /// A worker of a database works: what has kept workers from it is over.
+    pub fn forget_trouble(&mut self, database: u32) {
+        if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == database) {
+            entry.trouble.clear();
+            entry.trouble_at = 0;
+        }
+    }
+
+    /// Why workers of a database could not work, and when that was noted; nothing if one has worked since.
+    pub fn trouble(&self, database: u32) -> Option<(&str, Micros)> {
+        let entry = self.databases.iter().find(|entry| entry.oid == database)?;
+        Some((entry.trouble.get()?, entry.trouble_at))
+    }
+
+    /// Asks all workers of a database to leave, and keeps new ones away until `until`.
+    pub fn hold(&mut self, database: u32, until: Micros) -> Wakes {
+        if let Some(entry) = self.database_mut(database) {
+            entry.holders = entry.holders.saturating_add(1);
+            entry.held_until = until;
+        }
+        let mut wakes = Wakes::default();
+        wakes.add(self.backfiller(database).latch);
+        for worker in self.workers_of(database) {
+            worker.leave = true;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// Whether somebody wants the database to itself.
+    pub fn is_held(&self, database: u32, now: Micros) -> bool {
+        self.databases.iter().any(|entry| entry.oid == database && entry.is_held(now))
+    }
+
+    /// Whether a process of ours is in a database, or on its way there.
+    pub fn is_occupied(&mut self, database: u32) -> bool {
+        self.workers_of(database).next().is_some()
+            || self
+                .databases
+                .iter()
+                .any(|entry| entry.oid == database && (entry.counter != 0 || entry.backfiller.pid != 0))
+    }
+
+    /// Lets workers into a database again.
+    pub fn unhold(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        let launcher = self.call_launcher();
+        if let Some(entry) = self.database_mut(database) {
+            entry.holders = entry.holders.saturating_sub(1);
+            wakes.add(launcher);
+        }
+        wakes
+    }
+}

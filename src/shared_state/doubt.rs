@@ -1,0 +1,76 @@
+//! Whether records that were refused without being named are at fault, or something between them and the index.
+//!
+//! A gateway that answers every batch with `400 Bad Request`, or an index that takes no writes for a while, refuses one
+//! record like another. Only a delivery proves that a refusal was about the record. Without such a proof a few records
+//! may die, so that a poisonous one that is alone is not kept for ever; what goes beyond that waits for a delivery, after
+//! which as many may die as were under suspicion.
+#![forbid(unsafe_code)]
+
+use super::{Micros, SharedState};
+
+/// Records that may die without proof, one after the other, and the most that a batch of such may have.
+const LENIENCY: i64 = 10;
+
+/// For how long after a delivery those that were under suspicion may die.
+const CLEARANCE: Micros = 60_000_000;
+
+/// What a lane knows of refusals that named no record. All zeroes is a lane without any.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Doubt {
+    /// Records that have died without proof since the latest delivery.
+    unproven: i64,
+    /// Rows of the largest batch that has been spared since then.
+    suspects: i64,
+    /// So many of those that were spared may die: their index has taken others.
+    cleared: i64,
+    /// When that was found out.
+    cleared_at: Micros,
+}
+
+impl Doubt {
+    /// Nothing in doubt.
+    pub const NONE: Doubt = Doubt { unproven: 0, suspects: 0, cleared: 0, cleared_at: 0 };
+
+    /// A record was refused without being named, and nothing of its batch of `batch` rows was taken: may it die?
+    pub fn condemns(&mut self, batch: i64, now: Micros) -> bool {
+        let cleared = self.still_cleared(now);
+        let allowed = if batch <= LENIENCY { cleared.max(LENIENCY) } else { cleared };
+        let condemns = self.unproven < allowed;
+        if condemns {
+            self.unproven += 1;
+        } else {
+            self.suspects = self.suspects.max(batch);
+        }
+        condemns
+    }
+
+    /// `rows` rows have arrived.
+    pub(super) fn delivered(&mut self, rows: i64, now: Micros) {
+        let left = (self.still_cleared(now) - self.unproven).max(0);
+        // When no fewer have arrived than were under suspicion, it is most likely they.
+        *self = if self.suspects > rows {
+            Doubt { cleared: self.suspects.max(left), cleared_at: now, ..Doubt::NONE }
+        } else if self.suspects > 0 {
+            Doubt::NONE
+        } else {
+            Doubt { cleared: left, cleared_at: self.cleared_at, ..Doubt::NONE }
+        };
+    }
+
+    fn still_cleared(&self, now: Micros) -> i64 {
+        if (0..CLEARANCE).contains(&now.saturating_sub(self.cleared_at)) {
+            self.cleared
+        } else {
+            0
+        }
+    }
+}
+
+impl SharedState {
+    /// What [`Doubt::condemns`] says of a record of a flight of `rows` rows.
+    pub fn condemns(&mut self, worker: usize, flight: usize, rows: usize, now: Micros) -> bool {
+        let place = self.lane_of_flight(worker, flight);
+        place.and_then(|place| self.lane_at(place)).is_none_or(|lane| lane.doubt.condemns(rows as i64, now))
+    }
+}

@@ -1,0 +1,111 @@
+//! Which extension a database has, and whose books are kept for it.
+//!
+//! An extension that is dropped and made anew hands out the same numbers again, so that no worker may carry on with
+//! what it has learned of the one before.
+#![forbid(unsafe_code)]
+
+use super::{Extension, Micros, SharedState, Wakes};
+
+/// What a worker does after it has looked which extension its database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Something has changed while it looked.
+    LookAgain,
+    Serve,
+    Leave,
+}
+
+impl SharedState {
+    /// The extension has come or gone in a database: the launcher looks, and so do the workers. Both are told under one
+    /// lock: a worker that looked in between would leave the launcher waiting for an answer that has been given.
+    pub fn extension_changed(&mut self, oid: u32) -> Wakes {
+        match self.database_mut(oid) {
+            Some(database) => {
+                database.extension = Extension::Unknown;
+                database.crashes = 0;
+                database.trouble.clear();
+                database.restart_at = 0;
+            }
+            None => self.overlooked = oid,
+        }
+        self.mark_stale(oid).and(self.wake_launcher())
+    }
+
+    /// Tells all workers of a database that its indices, their names or its extension may have changed.
+    pub fn mark_stale(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        for worker in self.workers_of(database) {
+            worker.stale = true;
+            wakes.add(worker.latch);
+        }
+        wakes
+    }
+
+    /// A worker is about to look which extension its database has. What changes from now on is noticed.
+    pub fn look(&mut self, slot: usize) {
+        if let Some(me) = self.workers.get_mut(slot) {
+            me.stale = false;
+        }
+    }
+
+    /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
+    /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
+    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, Wakes) {
+        let mut wakes = Wakes::default();
+        let Some((database, served)) =
+            self.workers.get(slot).filter(|me| !me.stale).map(|me| (me.database, me.extension))
+        else {
+            return (Duty::LookAgain, wakes);
+        };
+        let outdated = served != 0 && served != found;
+        let launcher = self.launcher_latch;
+        let Some(entry) = self.database_mut(database) else {
+            return (Duty::Leave, wakes);
+        };
+        let extension = if found == 0 { Extension::Absent } else { Extension::Present };
+        let known = std::mem::replace(&mut entry.extension_oid, found);
+        let is_news = std::mem::replace(&mut entry.extension, extension) != extension;
+        if is_news {
+            self.launcher_called = true;
+            wakes.add(launcher);
+        }
+        if known != found && (known != 0 || found == 0) {
+            self.close_lanes(database);
+        }
+        if let Some(me) = self.workers.get_mut(slot) {
+            me.extension = found;
+        }
+        if found == 0 || outdated {
+            (Duty::Leave, wakes)
+        } else {
+            (Duty::Serve, wakes)
+        }
+    }
+
+    /// An index is paused or resumed.
+    pub fn set_paused(&mut self, database: u32, index_id: i32, paused: bool) {
+        if let Some(lane) = self.lane_mut(database, index_id) {
+            lane.paused = paused;
+        }
+    }
+
+    /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
+    /// rows may be left from before the server started. `false` when there is no lane left.
+    pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {
+        let Some(lane) = self.lane_mut(database, index_id) else {
+            return false;
+        };
+        lane.paused = paused;
+        // A pause without a failure: somebody claimed rows of the index before it was in the table.
+        if lane.failures == 0 {
+            lane.retry_at = 0;
+        }
+        if lane.stats_reset == 0 {
+            lane.stats_reset = now;
+        }
+        if !lane.swept {
+            lane.sweep();
+        }
+        true
+    }
+}

@@ -1,0 +1,202 @@
+//! The life of a batch: claimed, under way, landed, or given up with its worker.
+#![forbid(unsafe_code)]
+
+use super::{Failure, Flight, Micros, SharedState, Worker};
+use crate::claims::Claim;
+use crate::regions::Span;
+
+/// What became of the rows of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Landing<'a> {
+    /// Algolia has judged the records, whatever it said of each.
+    pub judged: bool,
+    /// Arrived, and deleted from the queue.
+    pub delivered: &'a [i64],
+    /// How many older versions were deleted with them.
+    pub superseded: i64,
+    /// How many are dead or on probation: not to be claimed by anybody now.
+    pub kept: usize,
+    /// The objects whose versions the batch holds, and of each the hash and the row.
+    pub versions: &'a [(i64, i64)],
+    /// A request of the batch may still be executed: until when the objects are held.
+    pub held_until: Option<Micros>,
+    /// The rows that wait again, if the batch has failed on the way or its rows are on probation.
+    pub left: &'a [i64],
+    /// It has failed on the way, by what may be about one of its rows.
+    pub failure: Option<Failure>,
+}
+
+/// Where the rows of a batch are to be found that wait again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    pub lane: usize,
+    /// They are on probation.
+    pub apart: bool,
+    /// The record that the batch is now known to have failed for.
+    pub found: Option<i64>,
+}
+
+impl SharedState {
+    /// Enters a row into the claim table; `false` when another worker holds it or the table is full.
+    pub fn claim(&mut self, worker: usize, id: i64) -> Claim {
+        let Some(me) = self.workers.get(worker) else {
+            return Claim::Full;
+        };
+        self.claims.claim(worker as u32 + 1, me.database, id)
+    }
+
+    /// Enters the rows claimed as a flight, while the claiming transaction is still under way. The `rest` of the span
+    /// stays with the worker until [`SharedState::claim_ended`]: rows that were read in vain are locked until then, and would
+    /// be passed over by whoever else is given them.
+    /// Returns the flight's place, or `None` when nothing was claimed.
+    pub fn claimed(&mut self, worker: usize, rest: Option<Span>, flight: Option<Flight>) -> Option<usize> {
+        let me = self.workers.get_mut(worker)?;
+        let lane = (me.scanning_lane as usize).checked_sub(1)?;
+        let place = match flight {
+            Some(flight) => Some(me.take_off(flight)?),
+            None => None,
+        };
+        match rest {
+            Some(rest) => me.scanning = rest,
+            None => me.scanning_lane = 0,
+        }
+        self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
+        let apart = self.workers.get(worker).map_or(0, |me| me.scanning_apart);
+        if let (Some(flight), Some(apart)) = (flight, (apart as usize).checked_sub(1)) {
+            if let Some(entry) = self.probation.get_mut(apart) {
+                (entry.in_flight, entry.is_missing) = (flight.rows, false);
+            }
+        }
+        place
+    }
+
+    /// The claiming transaction is over: what was not claimed of the span waits again.
+    pub fn claim_ended(&mut self, worker: usize) {
+        self.end_postponement(worker);
+        let Some(me) = self.workers.get_mut(worker) else { return };
+        let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
+        if let Some(apart) = (std::mem::take(&mut me.scanning_apart) as usize).checked_sub(1) {
+            // Rows on probation wait in their entry.
+            self.end_claim_apart(worker, apart);
+            return;
+        }
+        // Of a lane that has been read to its end, nothing is left.
+        let rest = if lane == 0 { Span { lo: 0, hi: -1 } } else { span };
+        if self.suspects_claimed(worker, rest) {
+            return;
+        }
+        if let Some(lane) = lane.checked_sub(1).and_then(|lane| self.lanes.get_mut(lane)) {
+            lane.give_back(span);
+        }
+    }
+
+    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where,
+    /// if its lane has not been closed since.
+    pub fn landed(
+        &mut self,
+        worker: usize,
+        flight: usize,
+        ids: impl IntoIterator<Item = i64>,
+        landing: Landing<'_>,
+        now: Micros,
+    ) -> Option<Places> {
+        let apart = self.workers.get(worker)?.flights.get(flight)?.apart;
+        let (mut rows, ids) = (Vec::new(), ids.into_iter());
+        let landed = self.land(worker, flight, ids.inspect(|id| rows.extend((apart != 0).then_some(*id))))?;
+        let place = landed.lane as usize;
+        if let Some(lane) = self.lanes.get_mut(place) {
+            if landing.judged {
+                lane.answered(landed.started_at);
+            }
+            if !landing.delivered.is_empty() {
+                lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
+                lane.arrived_at = lane.arrived_at.max(landed.started_at);
+            }
+        }
+        self.note_versions(worker, place, landing);
+        let dealt_with = landing.delivered.len() + landing.kept;
+        let (apart, found) = match (apart as usize).checked_sub(1) {
+            Some(entry) => (true, self.apart_landed(entry, worker, &rows, landing, now)),
+            None if (dealt_with as i64) < landed.rows => {
+                let failure = landing.failure;
+                let apart = failure.is_some_and(|failure| self.set_apart(place, landing.left, failure, now));
+                if let (false, Some(lane)) = (apart, self.lanes.get_mut(place)) {
+                    lane.give_back(landed.span);
+                }
+                (apart, None)
+            }
+            None => (false, None),
+        };
+        self.land_objects(worker, place, landing);
+        self.lane(place).map(|_| Places { lane: place, apart, found })
+    }
+
+    /// Where the lane of a batch under way is, if it has not been closed since.
+    pub fn lane_of_flight(&self, worker: usize, flight: usize) -> Option<usize> {
+        let lane = self.workers.get(worker)?.flights.get(flight)?.lane as usize;
+        self.lane(lane).map(|_| lane)
+    }
+
+    fn land_objects(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
+        match landing.held_until {
+            None => self.release_objects(worker, lane, landing.versions.iter().map(|(hash, _)| *hash)),
+            Some(ends_at) => {
+                self.recall(lane);
+                self.hold_objects(worker, lane, landing.versions.iter().copied(), ends_at);
+            }
+        }
+    }
+
+    /// A batch has been delivered as a whole and its rows are deleted.
+    pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
+        let landing = Landing { judged: true, delivered: ids, ..Landing::default() };
+        self.landed(worker, flight, ids.iter().copied(), landing, now);
+    }
+
+    /// A batch was not delivered: its rows wait again.
+    pub fn released(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) {
+        self.landed(worker, flight, ids, Landing::default(), 0);
+    }
+
+    fn land(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) -> Option<Flight> {
+        let landed = self.workers.get_mut(worker)?.land(flight)?;
+        self.unclaim(worker, ids);
+        if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
+            lane.in_flight -= landed.rows;
+        }
+        Some(landed)
+    }
+
+    /// A worker ends, whatever it was doing: everything it held waits again, objects until `held_until`, for its
+    /// requests may still be executed.
+    pub fn resign(&mut self, worker: usize, held_until: Micros) {
+        self.hold_all_objects(worker, held_until);
+        self.leave_probation(worker);
+        self.leave_suspects(worker);
+        let Some(me) = self.workers.get_mut(worker) else {
+            return;
+        };
+        let (flights, postponed) = (me.flights, me.postponed);
+        let is_apart = me.scanning_apart != 0;
+        let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
+        let scanning = scanning.filter(|_| !is_apart);
+        *me = Worker::EMPTY;
+        self.claims.release_all(worker as u32 + 1);
+        for flight in flights.iter().filter(|f| f.rows > 0) {
+            if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
+                lane.in_flight -= flight.rows;
+                if flight.apart == 0 {
+                    lane.give_back(flight.span);
+                }
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(postponed.lane as usize) {
+            postponed.rows.iter().for_each(|span| lane.give_back(span));
+        }
+        if let Some((lane, span)) = scanning {
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.give_back(span);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Room given back: lanes of indices, and entries of databases, that are no more.
+//!
+//! Whoever looks into a catalog first notes what shared state has, and hands both in: what has been entered since the
+//! look began is newer than what was seen, and stays.
+#![forbid(unsafe_code)]
+
+use super::{Database, Lane, LaneKey, SharedState, Worker, LANES};
+
+impl SharedState {
+    /// The indices of a database that have lanes.
+    pub fn indices_with_lanes(&self, database: u32) -> Vec<i32> {
+        self.lanes_of(database).map(|(_, index)| index).collect()
+    }
+
+    /// Closes the lanes of indices that had one before the look and were not `found` by it. A lane from which a worker
+    /// holds something waits for the next look.
+    pub fn close_lanes_of_missing(&mut self, database: u32, before: &[i32], found: &[i32]) {
+        let missing = before.iter().filter(|index| !found.contains(index));
+        let places: Vec<usize> = missing.filter_map(|index| self.find_lane(database, *index)).collect();
+        self.close_unless_in_use(&places);
+    }
+
+    /// The indices of a database that have lanes, and how many rows have been published for each.
+    pub fn published(&self, database: u32) -> Vec<(i32, i64)> {
+        let lanes = self.lanes_of(database);
+        lanes.filter_map(|(place, index)| Some((index, self.lane(place)?.enqueued_total))).collect()
+    }
+
+    /// Closes the lanes of indices for which the look has found nothing, unless rows have been published since it began.
+    pub fn close_lanes_of_unused(&mut self, database: u32, before: &[(i32, i64)], unused: &[i32]) {
+        let places: Vec<usize> = before
+            .iter()
+            .filter(|(index, _)| unused.contains(index))
+            .filter_map(|(index, published)| {
+                let place = self.find_lane(database, *index)?;
+                let lane = self.lane(place)?;
+                // One that is paused must not be opened again by a commit, which would know nothing of it.
+                let is_still = lane.enqueued_total == *published && lane.fresh.is_empty() && !lane.paused;
+                is_still.then_some(place)
+            })
+            .collect();
+        self.close_unless_in_use(&places);
+    }
+
+    /// The databases that have an entry.
+    pub fn known_databases(&self) -> Vec<u32> {
+        self.databases.iter().map(|entry| entry.oid).filter(|oid| *oid != 0).collect()
+    }
+
+    /// Forgets the databases that had an entry before the look and were not `found` by it.
+    pub fn forget_missing_databases(&mut self, before: &[u32], found: &[u32]) {
+        for oid in before.iter().filter(|oid| !found.contains(oid)) {
+            if !self.is_occupied(*oid) {
+                self.forget_database(*oid);
+            }
+        }
+    }
+
+    /// A database is no more: forgets all about it.
+    pub fn forget_database(&mut self, oid: u32) {
+        self.close_lanes(oid);
+        self.forget_blocks(oid);
+        for entry in self.databases.iter_mut().filter(|entry| entry.oid == oid) {
+            *entry = Database::EMPTY;
+        }
+    }
+
+    /// Whether a worker has something of this lane in its hands.
+    fn is_in_use(&self, place: usize) -> bool {
+        self.workers.iter().any(|worker| {
+            worker.scanning_lane as usize == place + 1
+                || worker.flights.iter().any(|flight| flight.rows > 0 && flight.lane as usize == place)
+        })
+    }
+
+    /// Closes lanes. The objects claimed are looked through once for all of them: commits wait meanwhile.
+    fn close_unless_in_use(&mut self, places: &[usize]) {
+        let (mut is_closed, mut keys) = ([false; LANES], Vec::new());
+        for place in places.iter().copied() {
+            if self.is_in_use(place) {
+                continue;
+            }
+            if let (Some(key), Some(lane), Some(is_closed)) =
+                (self.lane_keys.get_mut(place), self.lanes.get_mut(place), is_closed.get_mut(place))
+            {
+                keys.push(std::mem::replace(key, LaneKey { database: 0, index_id: 0 }));
+                *lane = Lane::EMPTY;
+                *is_closed = true;
+            }
+        }
+        let is_gone =
+            |database, index_id| keys.iter().any(|key| key.database == database && key.index_id == index_id);
+        self.forget_suspects(is_gone);
+        let forgotten = self.forget_probation(is_gone);
+        if forgotten.contains(&true) {
+            let is_forgotten = |owner| forgotten.get(SharedState::probation_of(owner)?).copied();
+            self.claims.release_where(|owner, _| is_forgotten(owner).unwrap_or_default());
+        }
+        let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();
+        self.forget_objects(was_closed);
+        // What a worker did last is not to be shown as done for whoever gets the lane next.
+        let did_last = |worker: &Worker| (worker.batch_lane as usize).checked_sub(1).is_some_and(was_closed);
+        for worker in self.workers.iter_mut().filter(|worker| did_last(worker)) {
+            worker.batch_lane = 0;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Transactions prepared for two-phase commit, until somebody commits them or rolls them back.
+//!
+//! That happens in another transaction and perhaps in another session, so what they queued is kept here under
+//! their global identifier. One that is not found was prepared before the server started, or there were too many:
+//! then the queue is read and counted again.
+#![forbid(unsafe_code)]
+
+use super::{Announcement, Change, Micros, SharedState, Wakes};
+
+/// Entries for prepared transactions; each takes one per index it has rows for, and one at least.
+pub const PREPARED: usize = 256;
+
+/// What a prepared transaction has queued for one index.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Prepared {
+    /// A hash of the global identifier; only meaningful while `database` is not 0.
+    pub gid: u64,
+    /// The database it was prepared in; 0 marks a free entry.
+    pub database: u32,
+    pub xid: u32,
+    /// It has made, dropped or paused something: launcher and workers have to look.
+    pub stale: bool,
+    /// With no index and no rows when it has queued nothing.
+    pub change: Change,
+}
+
+impl Prepared {
+    /// What a recount must know of it, for it may see the rows before they are published.
+    pub(super) fn announcement(&self) -> Announcement {
+        // COMMIT PREPARED waits for the disk.
+        Announcement::new(self.xid, self.database, &self.change, false)
+    }
+}
+
+impl SharedState {
+    /// The transaction `xid` has been prepared.
+    pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[Change], stale: bool) {
+        let free = self.prepared.iter().filter(|entry| entry.database == 0).count();
+        if free < changes.len().max(1) {
+            return;
+        }
+        let changes = if changes.is_empty() { &[Change::EMPTY] } else { changes };
+        let places = self.prepared.iter_mut().filter(|entry| entry.database == 0);
+        for (place, change) in places.zip(changes) {
+            *place = Prepared { gid, database, xid, stale, change: *change };
+        }
+    }
+
+    /// A prepared transaction has been committed: its rows are there now.
+    pub fn commit_prepared(&mut self, gid: u64, database: u32, now: Micros) -> Wakes {
+        let found = self.take_prepared(gid, database);
+        let Some(stale) = found.first().map(|entry| entry.stale) else {
+            return self.read_again(database);
+        };
+        let looking = if stale { self.extension_changed(database) } else { Wakes::default() };
+        let changes: Vec<Change> =
+            found.into_iter().map(|entry| entry.change).filter(|change| change.index_id != 0).collect();
+        looking.and(self.enter(database, &changes, now))
+    }
+
+    /// A prepared transaction has been rolled back.
+    pub fn rollback_prepared(&mut self, gid: u64, database: u32) {
+        self.take_prepared(gid, database);
+    }
+
+    fn take_prepared(&mut self, gid: u64, database: u32) -> Vec<Prepared> {
+        let mine = |entry: &&mut Prepared| entry.gid == gid && entry.database == database;
+        let taken = self.prepared.iter_mut().filter(mine).map(|entry| {
+            let found = *entry;
+            entry.database = 0;
+            found
+        });
+        taken.collect()
+    }
+
+    /// Rows have come into the queue from nobody knows where.
+    pub fn read_again(&mut self, database: u32) -> Wakes {
+        let _recount_follows = self.sweep(database, true);
+        self.request_recount(database);
+        self.extension_changed(database)
+    }
+}

@@ -1,0 +1,293 @@
+//! Rows on probation: they are delivered apart from the others of their index, and not before their time.
+//!
+//! There are two kinds: the suspects of an index, see [`Search`], and records that wait alone. Those have been
+//! found among suspects, or Algolia has refused them and they are to be tried again before they die
+//! (`audit_algolia.max_attempts`).
+//!
+//! Rows on probation have their places in the claim table in the name of their entry here, also while they are under way,
+//! so that nobody takes them who has not been given the entry by [`SharedState::next`]. All this is lost with the server's memory, which is no
+//! harm: they wait like any others then, and their attempts are counted anew.
+#![forbid(unsafe_code)]
+
+use super::{Micros, Search, SharedState};
+use crate::claims::Claim;
+use crate::regions::{Regions, Span};
+
+/// Sets of rows that can be on probation at once, over all databases. A refused record that is one too many dies without
+/// further attempts; suspects that are stay together.
+pub const PROBATIONS: usize = 256;
+
+/// In whose name the claims of the first entry are; those of the others follow. No worker has such a number.
+const FIRST_OWNER: u32 = 1 << 31;
+
+/// Rows on probation. All zeroes is a free entry.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Probation {
+    /// The database's oid; 0 marks a free entry.
+    pub database: u32,
+    pub index_id: i32,
+    /// Where its lane is, as long as that has not been closed.
+    lane: u32,
+    /// How many rows there are. Some may have been superseded since.
+    pub(super) rows: i64,
+    /// How many of them are under way.
+    pub(super) in_flight: i64,
+    /// Who has them in his hands, plus one.
+    pub(super) worker: u32,
+    /// The worker that has a refused record in its hands between judgement and [`SharedState::hold_back`], plus one.
+    pub(super) judged_by: u32,
+    /// Nobody may claim them before.
+    pub(super) due: Micros,
+    /// Nor before this, for the objects they are versions of are held.
+    pub(super) held_until: Micros,
+    pub(super) failed_at: Micros,
+    /// It is a record that waits alone.
+    pub(super) is_alone: bool,
+    /// How often that has been refused, and how often it has failed since it was found.
+    attempts: i32,
+    pub(super) failures: u32,
+    /// Rows have joined it since it was handed out.
+    pub(super) has_grown: bool,
+    /// Which object it is a version of, by its hash; 0: none, or not known.
+    pub(super) object: i64,
+    /// If they are suspects.
+    pub(super) search: Search,
+    /// None of them was found the last time they were looked for.
+    pub(super) is_missing: bool,
+    /// All of them are within this span.
+    pub(super) hull: Span,
+    /// Where they are looked for.
+    pub(super) regions: Regions,
+}
+
+/// What becomes of a refused record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sentence {
+    /// It dies, after so many attempts.
+    Dies(i32),
+    /// It has been tried so many times and is tried again.
+    Waits(i32),
+}
+
+impl Probation {
+    /// A free entry.
+    pub const EMPTY: Probation = Probation {
+        database: 0,
+        index_id: 0,
+        lane: 0,
+        rows: 0,
+        in_flight: 0,
+        worker: 0,
+        judged_by: 0,
+        due: 0,
+        held_until: 0,
+        failed_at: 0,
+        is_alone: false,
+        attempts: 0,
+        failures: 0,
+        has_grown: false,
+        object: 0,
+        search: Search::NEW,
+        is_missing: false,
+        hull: Span { lo: i64::MAX, hi: i64::MIN },
+        regions: Regions::new(),
+    };
+
+    /// In whose name the rows of an entry are claimed.
+    pub(super) fn owner(place: usize) -> u32 {
+        FIRST_OWNER + place as u32
+    }
+
+    pub(super) fn is_of(&self, database: u32, index_id: i32) -> bool {
+        self.database == database && self.index_id == index_id
+    }
+
+    /// Whether it is the entry of this record alone.
+    fn is_record(&self, database: u32, index_id: i32, id: i64) -> bool {
+        self.is_alone && self.is_of(database, index_id) && self.hull == Span { lo: id, hi: id }
+    }
+
+    /// A row is to be looked for.
+    pub(super) fn add(&mut self, id: i64) {
+        self.regions.add(id, id);
+        self.hull = Span { lo: self.hull.lo.min(id), hi: self.hull.hi.max(id) };
+    }
+}
+
+/// Entries.
+impl SharedState {
+    /// All entries that may be in use.
+    pub(super) fn on_trial(&self) -> &[Probation] {
+        self.probation.get(..self.probations_ever_used as usize).unwrap_or(&self.probation)
+    }
+
+    pub(super) fn on_trial_mut(&mut self) -> &mut [Probation] {
+        let used = (self.probations_ever_used as usize).min(PROBATIONS);
+        self.probation.get_mut(..used).unwrap_or_default()
+    }
+
+    /// Takes a free entry.
+    pub(super) fn open_probation(&mut self, database: u32, index_id: i32) -> Option<usize> {
+        let place = self.probation.iter().position(|entry| entry.database == 0)?;
+        self.probations_ever_used = self.probations_ever_used.max(place as u32 + 1);
+        let lane = self.find_lane(database, index_id).unwrap_or_default() as u32;
+        *self.probation.get_mut(place)? = Probation { database, index_id, lane, ..Probation::EMPTY };
+        Some(place)
+    }
+
+    /// Ends an entry. Rows that it still has, as those do that somebody else has locked, wait like any others.
+    pub(super) fn end_probation(&mut self, place: usize) {
+        let Some(entry) = self.probation.get_mut(place) else { return };
+        let Probation { database, index_id, hull, rows, .. } = std::mem::replace(entry, Probation::EMPTY);
+        if rows == 0 {
+            return;
+        }
+        if hull.lo < hull.hi {
+            self.claims.release_all(Probation::owner(place));
+        } else if self.claims.holder(database, hull.lo) == Some(Probation::owner(place)) {
+            self.claims.release(database, hull.lo);
+        }
+        if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
+            lane.give_back(hull);
+        }
+    }
+
+    /// A row is no longer one of a set's.
+    pub(super) fn leave_set(&mut self, place: usize) {
+        let Some(entry) = self.probation.get_mut(place) else { return };
+        entry.rows = entry.rows.saturating_sub(1);
+        if entry.rows == 0 && entry.in_flight == 0 {
+            *entry = Probation::EMPTY;
+        }
+    }
+
+    /// Where an entry's lane is.
+    pub(super) fn lane_of_probation(&self, entry: &Probation) -> Option<usize> {
+        let (database, index_id, place) = (entry.database, entry.index_id, entry.lane as usize);
+        let is_it = self.lane_key(place).is_some_and(|key| entry.is_of(key.database, key.index_id));
+        if is_it {
+            Some(place)
+        } else {
+            self.find_lane(database, index_id)
+        }
+    }
+
+    /// When an attempt began whose rows have arrived, the latest of the entry's index.
+    pub(super) fn arrived_at(&self, place: usize) -> Micros {
+        let lane = self.probation.get(place).and_then(|entry| self.lane_of_probation(entry));
+        lane.and_then(|lane| self.lane(lane)).map_or(0, |lane| lane.arrived_at)
+    }
+}
+
+/// Refused records.
+impl SharedState {
+    /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
+    pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> Sentence {
+        let Some(database) = self.workers.get(worker).map(|me| me.database) else {
+            return Sentence::Dies(1);
+        };
+        let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
+        let attempts = known.and_then(|place| self.probation.get(place)).map_or(0, |one| one.attempts) + 1;
+        if attempts >= max_attempts {
+            return Sentence::Dies(attempts);
+        }
+        let Some(place) = known.or_else(|| self.open_probation(database, index_id)) else {
+            return Sentence::Dies(attempts);
+        };
+        let clock = self.clock;
+        if let Some(entry) = self.probation.get_mut(place) {
+            entry.is_alone = true;
+            entry.add(id);
+            entry.attempts = attempts;
+            entry.failed_at = clock;
+            entry.judged_by = worker as u32 + 1;
+        }
+        Sentence::Waits(attempts)
+    }
+
+    /// A record that was sent alone has failed on the way once more: `None` if the flight is another. It waits again, the
+    /// longer the more often it has failed. If the answer was a refusal, and other rows of the index have arrived since
+    /// the failure before, that counts as one of the attempts it has (0: it has any number).
+    pub fn judge_alone(
+        &mut self,
+        worker: usize,
+        flight: usize,
+        refused: bool,
+        max_attempts: i32,
+        now: Micros,
+    ) -> Option<Sentence> {
+        let flight = self.workers.get(worker)?.flights.get(flight)?;
+        let place = (flight.apart as usize).checked_sub(1)?;
+        let arrived_at = self.arrived_at(place);
+        let entry = self.probation.get_mut(place).filter(|entry| entry.is_alone)?;
+        if refused && arrived_at > entry.failed_at {
+            entry.attempts = entry.attempts.saturating_add(1);
+        }
+        if refused && max_attempts > 0 && entry.attempts >= max_attempts {
+            return Some(Sentence::Dies(entry.attempts));
+        }
+        entry.failed_at = now;
+        entry.failures = entry.failures.saturating_add(1);
+        entry.judged_by = worker as u32 + 1;
+        Some(Sentence::Waits(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
+    }
+
+    /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.
+    pub fn hold_back(&mut self, database: u32, index_id: i32, id: i64, due: Micros) {
+        let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
+        let Some(place) = known else {
+            // Nobody knows of it any more, as after DROP EXTENSION: it waits like any other.
+            if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
+                lane.give_back(Span { lo: id, hi: id });
+            }
+            return;
+        };
+        let claimed = self.claims.claim(Probation::owner(place), database, id);
+        if let Some(entry) = self.probation.get_mut(place) {
+            (entry.rows, entry.due, entry.judged_by) = (1, due, 0);
+        }
+        if !matches!(claimed, Claim::Taken)
+            && self.claims.holder(database, id) != Some(Probation::owner(place))
+        {
+            self.end_probation(place);
+        }
+    }
+}
+
+/// What is known of them.
+impl SharedState {
+    /// Where the rows of an index on probation may be.
+    pub(super) fn held_back(&self, database: u32, index_id: i32) -> impl Iterator<Item = Span> + '_ {
+        let of_index = move |entry: &&Probation| entry.is_of(database, index_id) && entry.rows > 0;
+        self.on_trial().iter().filter(of_index).map(|entry| entry.hull)
+    }
+
+    /// Rows of an index that wait for another attempt, or are being tried.
+    pub fn on_probation(&self, database: u32, index_id: i32) -> i64 {
+        self.on_trial().iter().filter(|entry| entry.is_of(database, index_id)).map(|entry| entry.rows).sum()
+    }
+
+    /// Of these, the ones that are not under way.
+    pub(super) fn waiting_on_probation(&self, database: u32, index_id: i32) -> i64 {
+        let of_index = self.on_trial().iter().filter(|entry| entry.is_of(database, index_id));
+        of_index.map(|entry| entry.rows.saturating_sub(entry.in_flight)).sum()
+    }
+
+    /// Forgets rows whose lanes are no more. Their claims are to be ended.
+    pub(super) fn forget_probation(&mut self, is_gone: impl Fn(u32, i32) -> bool) -> [bool; PROBATIONS] {
+        let mut forgotten = [false; PROBATIONS];
+        for (entry, forgotten) in self.on_trial_mut().iter_mut().zip(&mut forgotten) {
+            if entry.database != 0 && is_gone(entry.database, entry.index_id) {
+                *forgotten = entry.rows > 0;
+                *entry = Probation::EMPTY;
+            }
+        }
+        forgotten
+    }
+
+    /// Which entry's rows are claimed in this name.
+    pub(super) fn probation_of(owner: u32) -> Option<usize> {
+        owner.checked_sub(FIRST_OWNER).map(|place| place as usize)
+    }
+}

@@ -1,0 +1,319 @@
+//! Who serves which database, and whom to wake.
+#![forbid(unsafe_code)]
+
+use super::{Change, Kinds, LaneKey, Micros, SharedState, Stage, Worker, WORKERS};
+
+/// How a worker's process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It had nothing to do any more.
+    Orderly,
+    /// Somebody has asked for it.
+    Terminated,
+    /// An error.
+    Failed,
+}
+
+/// Latches to set once shared state's lock is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wakes {
+    latches: [u64; WORKERS + 3],
+    count: usize,
+}
+
+impl Default for Wakes {
+    fn default() -> Wakes {
+        Wakes { latches: [0; WORKERS + 3], count: 0 }
+    }
+}
+
+impl Wakes {
+    /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
+    pub fn add(&mut self, latch: u64) {
+        if latch != 0 {
+            if let Some(free) = self.latches.get_mut(self.count) {
+                *free = latch;
+                self.count += 1;
+            }
+        }
+    }
+
+    /// One latch, or none.
+    pub fn of(latch: Option<u64>) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.add(latch.unwrap_or_default());
+        wakes
+    }
+
+    /// These and those.
+    pub fn and(mut self, others: Wakes) -> Wakes {
+        for latch in others.iter().filter(|latch| !self.iter().any(|mine| mine == *latch)).collect::<Vec<_>>()
+        {
+            self.add(latch);
+        }
+        self
+    }
+
+    /// The addresses to set.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.latches.iter().take(self.count).copied()
+    }
+}
+
+impl SharedState {
+    /// Notes that the launcher has to look again; the address of its latch.
+    pub(super) fn call_launcher(&mut self) -> u64 {
+        self.launcher_called = true;
+        self.launcher_latch
+    }
+
+    /// Has the launcher look at the databases.
+    pub fn wake_launcher(&mut self) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.add(self.call_launcher());
+        wakes
+    }
+
+    /// Asks for a count of the tables of a database.
+    pub fn request_recount(&mut self, oid: u32) {
+        if let Some(database) = self.database_mut(oid) {
+            database.recount = true;
+        }
+    }
+
+    /// Wakes one worker that has room for what has been queued. A busy one looks by itself as soon as it has room again.
+    pub fn wake_one(&mut self, database: u32, changes: &[Change]) -> Wakes {
+        let mut wakes = Wakes::default();
+        let mut wake = |worker: &mut Worker| {
+            worker.awake();
+            wakes.add(worker.latch);
+        };
+        if let Some(worker) = self.workers_of(database).find(|worker| worker.is_free()) {
+            wake(worker);
+            return wakes;
+        }
+        for change in changes.iter().filter(|change| change.queued > 0) {
+            let Some(lane) = self.find_lane(database, change.index_id) else { continue };
+            if let Some(worker) = self.workers_of(database).find(|worker| worker.has_room_for(lane)) {
+                wake(worker);
+                break;
+            }
+        }
+        wakes
+    }
+
+    /// Wakes a worker other than `worker` that has room for one of the kinds that are `left`. It is woken for nothing
+    /// else, so that workers never wake each other in circles.
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize, left: Kinds) -> Option<u64> {
+        if !left.any() {
+            return None;
+        }
+        let crew = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
+        let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
+        let fits = |other: &Worker| !other.retire && other.room.meet(left);
+        let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
+        other.awake();
+        Some(other.latch)
+    }
+
+    /// Workers of a database, running or about to.
+    pub fn workers_of(&mut self, database: u32) -> impl Iterator<Item = &mut Worker> {
+        // Commits come by here, so slots nobody has ever had are left alone: each is some pages of memory.
+        self.workers
+            .iter_mut()
+            .take(self.workers_ever_used as usize)
+            .filter(move |w| w.stage != Stage::Free && w.database == database)
+    }
+
+    /// Reserves a slot for a worker about to be started; returns the slot and the launch's number.
+    pub fn enlist(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
+        let slot = self.workers.iter().take(WORKERS).position(|w| w.stage == Stage::Free)?;
+        self.launches = self.launches.wrapping_add(1);
+        let launch = self.launches;
+        self.workers_ever_used = self.workers_ever_used.max(slot as u32 + 1);
+        let worker = self.workers.get_mut(slot)?;
+        *worker = Worker { stage: Stage::Starting, database, number, launch, ..Worker::EMPTY };
+        Some((slot, launch))
+    }
+
+    /// A started process takes the slot that was reserved for it; `false` when it was given up meanwhile.
+    pub fn report_for_duty(&mut self, slot: usize, launch: u32, pid: i32, latch: u64, now: Micros) -> bool {
+        match self.workers.get_mut(slot) {
+            Some(worker) if worker.stage == Stage::Starting && worker.launch == launch => {
+                worker.stage = Stage::Running;
+                worker.pid = pid;
+                worker.latch = latch;
+                worker.started_at = now;
+                worker.stale = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives up a slot whose process never came.
+    pub fn give_up(&mut self, slot: usize, launch: u32) {
+        if let Some(worker) = self.workers.get_mut(slot) {
+            if worker.stage == Stage::Starting && worker.launch == launch {
+                *worker = Worker::EMPTY;
+            }
+        }
+    }
+}
+
+impl SharedState {
+    /// A worker's process ends: what it held waits again. Another is started a second after somebody has terminated it,
+    /// at once after an orderly end. A failure delays the next start, doubling from a second
+    /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
+    /// whose database somebody has terminated sessions of, are one failure and not a loop. Its objects are held for
+    /// `quarantine`.
+    pub fn leave(&mut self, slot: usize, exit: Exit, quarantine: Micros, now: Micros) -> Wakes {
+        const SECOND: Micros = 1_000_000;
+        let mut wakes = Wakes::default();
+        let Some(worker) = self.workers.get(slot) else {
+            return wakes;
+        };
+        let (database, started_at) = (worker.database, worker.started_at);
+        let healthy = now.saturating_sub(started_at) > 60 * SECOND;
+        self.resign(slot, now.saturating_add(quarantine));
+        if let Some(entry) = self.database_mut(database) {
+            // It was there already when the start was put off that is still to come.
+            let counts_already = entry.crashes > 0 && started_at < entry.restart_at && now < entry.restart_at;
+            match exit {
+                Exit::Orderly => entry.crashes = 0,
+                // Whoever asked for it may do so again: the failures before count, this is none.
+                Exit::Terminated => entry.restart_at = entry.restart_at.max(now.saturating_add(SECOND)),
+                Exit::Failed if counts_already => (),
+                Exit::Failed => {
+                    entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
+                    let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
+                    entry.restart_at = now.saturating_add(delay);
+                }
+            }
+        }
+        wakes.add(self.call_launcher());
+        // Another worker takes over what this one held.
+        if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
+            other.awake();
+            wakes.add(other.latch);
+        }
+        wakes
+    }
+}
+
+impl SharedState {
+    /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
+    pub fn retry_all(&mut self, database: u32, now: Micros) {
+        for place in 0..super::LANES {
+            if self.lane_key(place).is_some_and(|key| key.database == database) {
+                if let Some(lane) = self.lane_at(place) {
+                    lane.retry_now(now);
+                }
+            }
+        }
+    }
+
+    /// Whether it is time to look through the whole queue; the one who is told so does it.
+    pub fn is_sweep_due(&mut self, database: u32, every: Micros, now: Micros) -> bool {
+        let Some(entry) = self.database_mut(database) else {
+            return false;
+        };
+        let is_due = entry.swept_at != 0 && now.saturating_sub(entry.swept_at) >= every;
+        if is_due || entry.swept_at == 0 {
+            entry.swept_at = now;
+        }
+        is_due
+    }
+
+    /// Whether the counters of a database are off: rows are counted while nobody knows where they are, or more are held
+    /// than counted.
+    pub fn is_off(&self, database: u32) -> bool {
+        self.lanes_of(database).any(|(place, index_id)| {
+            let key = LaneKey { database, index_id };
+            self.lane(place).is_some_and(|lane| lane.counted)
+                && (self.is_losing_rows(place, key) || self.has_too_many(place, key))
+        })
+    }
+
+    /// Whether more rows are counted in a lane than are to be found by what is known.
+    fn is_losing_rows(&self, place: usize, key: LaneKey) -> bool {
+        let Some(lane) = self.lane(place).filter(|lane| lane.queued > lane.in_flight) else {
+            return false;
+        };
+        let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty())
+            || self.suspects_rows_of(key);
+        let is_read = || {
+            let reads = |worker: &Worker| {
+                worker.scanning_lane as usize == place + 1
+                    || (worker.postponed.lane as usize == place && !worker.postponed.rows.is_empty())
+            };
+            self.workers.iter().any(reads)
+        };
+        !is_known
+            && !is_read()
+            && lane.queued > lane.in_flight + self.waiting_on_probation(key.database, key.index_id)
+    }
+
+    /// Whether more rows of a lane are held than counted.
+    fn has_too_many(&self, place: usize, key: LaneKey) -> bool {
+        let waiting = || self.waiting_on_probation(key.database, key.index_id);
+        self.lane(place).is_some_and(|lane| lane.queued < lane.in_flight + waiting())
+    }
+
+    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells
+    /// whether they have been removed by hand, or more have come than were counted: those nobody has announced, such as
+    /// rows written by hand, are taken off the counter when they are delivered all the same.
+    pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
+        let mut wakes = Wakes::default();
+        let mut any_off = false;
+        for place in 0..super::LANES {
+            if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
+                let (lost, has_too_many) = (self.is_losing_rows(place, key), self.has_too_many(place, key));
+                if let Some(lane) = self.lane_at(place) {
+                    any_off |= lost || has_too_many;
+                    if everything || lost {
+                        lane.sweep();
+                    }
+                }
+            }
+        }
+        if any_off {
+            self.request_recount(database);
+            wakes.add(self.call_launcher());
+        }
+        wakes
+    }
+
+    /// Asks for a count of the tables when a lane has none yet.
+    pub fn request_count_if_needed(&mut self, database: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        let uncounted = (0..super::LANES).any(|place| {
+            self.lane_key(place).is_some_and(|key| key.database == database)
+                && self.lane(place).is_some_and(|lane| !lane.counted)
+        });
+        if uncounted {
+            self.request_recount(database);
+            wakes.add(self.call_launcher());
+        }
+        wakes
+    }
+}
+
+impl SharedState {
+    /// Has the workers of a database whose number is `wanted` or more retire. One that stays has a look at what they may
+    /// have been woken for.
+    pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
+        let mut wakes = Wakes::default();
+        for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.retire) {
+            worker.retire = true;
+            wakes.add(worker.latch);
+        }
+        if wakes != Wakes::default() {
+            if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
+                other.awake();
+                wakes.add(other.latch);
+            }
+        }
+        wakes
+    }
+}

@@ -1,0 +1,99 @@
+//! Settings that indices are to be given: whose turn it is to send which, and when.
+//!
+//! A table has them, and is the truth; what is here only says that there is something to be looked at. Whoever sends
+//! the settings of an index holds a claim on them, so that two never overtake each other on their way.
+#![forbid(unsafe_code)]
+
+use super::{Lane, Micros, SharedState};
+use crate::claims::Claim;
+
+/// What came of settings that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// This version is dealt with.
+    Done { version: i64 },
+    /// They are tried again, after a failure.
+    Again { at: Micros },
+    /// They are to be read and sent anew, after no failure.
+    Anew { at: Micros },
+}
+
+/// Under which id the claim table has the settings of an index. No row of a queue has one of these.
+fn claim_id(index_id: i32) -> i64 {
+    i64::MIN.wrapping_add(i64::from(index_id as u32))
+}
+
+impl Lane {
+    /// When its settings are to be sent, if there are any.
+    fn settings_due(&self) -> Option<Micros> {
+        (self.settings_version != 0 && !self.paused).then_some(self.settings_due)
+    }
+}
+
+impl SharedState {
+    /// A worker has read the table: the indices of its database that are to be given settings, and which version.
+    pub fn want_settings(&mut self, database: u32, wanted: &[(i32, i64)], now: Micros) {
+        let lanes: Vec<(usize, i32)> = self.lanes_of(database).collect();
+        for (place, index_id) in lanes {
+            let version =
+                wanted.iter().find(|(index, _)| *index == index_id).map_or(0, |(_, version)| *version);
+            if let Some(lane) = self.lane_at(place).filter(|lane| lane.settings_version != version) {
+                lane.settings_version = version;
+                lane.settings_due = now;
+                lane.settings_failures = 0;
+            }
+        }
+    }
+
+    /// An index whose settings are due, and the version known of. They are the worker's until [`SharedState::settings_back`].
+    pub fn next_settings(&mut self, worker: usize, now: Micros) -> Option<(i32, i64)> {
+        let database = self.workers.get(worker)?.database;
+        let due: Vec<(i32, i64)> = self
+            .lanes_of(database)
+            .filter_map(|(place, index_id)| {
+                let lane = self.lane(place)?;
+                lane.settings_due().filter(|due| *due <= now)?;
+                Some((index_id, lane.settings_version))
+            })
+            .collect();
+        due.into_iter().find(|(index_id, _)| {
+            self.claims.claim(worker as u32 + 1, database, claim_id(*index_id)) == Claim::Taken
+        })
+    }
+
+    /// When a worker has settings to send next: those that nobody is sending.
+    pub fn settings_due(&self, worker: usize) -> Option<Micros> {
+        let database = self.workers.get(worker)?.database;
+        let free = self
+            .lanes_of(database)
+            .filter(|(_, index_id)| self.claims.holder(database, claim_id(*index_id)).is_none());
+        free.filter_map(|(place, _)| self.lane(place)?.settings_due()).min()
+    }
+
+    /// How often the settings of an index have failed in a row.
+    pub fn settings_failures(&self, database: u32, index_id: i32) -> u32 {
+        let lane = self.find_lane(database, index_id).and_then(|place| self.lane(place));
+        lane.map_or(0, |lane| lane.settings_failures)
+    }
+
+    /// Settings that were sent are back.
+    pub fn settings_back(&mut self, worker: usize, index_id: i32, sent: Sent) {
+        let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
+        if self.claims.holder(database, claim_id(index_id)) == Some(worker as u32 + 1) {
+            self.claims.release(database, claim_id(index_id));
+        }
+        let Some(lane) = self.find_lane(database, index_id).and_then(|place| self.lane_at(place)) else {
+            return;
+        };
+        match sent {
+            // Another version that has become known meanwhile keeps its turn.
+            Sent::Done { version } if lane.settings_version == version => lane.settings_version = 0,
+            Sent::Done { .. } => (),
+            Sent::Again { at } => {
+                lane.settings_due = at;
+                lane.settings_failures = lane.settings_failures.saturating_add(1);
+            }
+            Sent::Anew { at } => lane.settings_due = at,
+        }
+    }
+}

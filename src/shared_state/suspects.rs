@@ -1,0 +1,308 @@
+//! Rows over which the server may have crashed: what a worker had on its way that has died by itself.
+//!
+//! They are left out of other claims, and tried again after a pause in which all else goes out. They are tried alone, by a
+//! worker that has nothing else on its way, and in small batches: if the server crashes again, less is suspected. Rows that
+//! come back are suspected no longer, whatever Algolia says of them. A row that was alone each time is given up in the end.
+#![forbid(unsafe_code)]
+
+use super::clock::move_time;
+use super::{Appetite, Claimable, End, LaneKey, Micros, Next, SharedState, FLIGHTS};
+use crate::recorder::Trace;
+use crate::regions::Span;
+
+/// Batches that can be suspected at a time. What is too much is tried again like any other.
+pub const SUSPECTS: usize = FLIGHTS;
+/// A suspect batch is tried again in so many parts.
+const PARTS: i64 = 8;
+/// A row that was alone on its way in so many crashes is not sent any more.
+pub const CRASHES: u32 = 3;
+/// How long all else goes out before suspects are tried.
+const PAUSE: Micros = 1_000_000;
+/// Crashes over a row that is to be given up double the pause twice, up to this.
+const LONGEST_PAUSE: Micros = 3_600_000_000;
+/// How long a worker waits for what it has on its way, before it goes on with other rows.
+const PATIENCE: Micros = 10_000_000;
+
+/// Rows under suspicion. All zeroes is a free entry.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Suspect {
+    /// The database's oid; 0 marks a free entry.
+    database: u32,
+    index_id: i32,
+    /// Where they are; other rows may be there as well.
+    span: Span,
+    /// How many were on their way, and how many have come back since.
+    of: i64,
+    back: i64,
+    /// How many are tried at a time.
+    rows: i64,
+    crashes: u32,
+    has_versions: bool,
+    /// Not before this time; 0: nobody has looked since the crash.
+    due: Micros,
+    /// Who tries them, plus one, and since when.
+    taken_by: u32,
+    taken_at: Micros,
+    /// Some of them have been claimed, and have not come back as far as is known.
+    on_their_way: bool,
+    /// None of them could be claimed.
+    in_vain: bool,
+}
+
+/// How suspects are to be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    pub rows: i64,
+    /// How often the server has crashed over it, if it is a single row.
+    pub crashes: u32,
+}
+
+impl Suspect {
+    /// A free entry.
+    pub const EMPTY: Suspect = Suspect {
+        database: 0,
+        index_id: 0,
+        span: Span { lo: 0, hi: 0 },
+        of: 0,
+        back: 0,
+        rows: 0,
+        crashes: 0,
+        has_versions: false,
+        due: 0,
+        taken_by: 0,
+        taken_at: 0,
+        on_their_way: false,
+        in_vain: false,
+    };
+
+    fn is_of(&self, key: LaneKey) -> bool {
+        self.database == key.database && self.index_id == key.index_id
+    }
+}
+
+impl SharedState {
+    /// The server has crashed, and a worker that has died by itself had this on its way.
+    pub fn suspect(&mut self, trace: Trace) {
+        let Trace { database, index_id, span, rows, has_versions, crashes } = trace;
+        if let Some(free) = self.suspects.iter_mut().find(|entry| entry.database == 0) {
+            let parts = (rows / PARTS).max(1);
+            *free = Suspect {
+                database,
+                index_id,
+                span,
+                of: rows,
+                rows: parts,
+                crashes,
+                has_versions,
+                ..Suspect::EMPTY
+            };
+            self.has_suspects = true;
+        }
+    }
+
+    /// Whether rows of an index are suspected.
+    pub(super) fn suspects_rows_of(&self, key: LaneKey) -> bool {
+        self.has_suspects && self.suspects.iter().any(|entry| entry.is_of(key))
+    }
+
+    /// What of a span may be claimed with all others. Suspects are left out, and what lies behind them is given back.
+    pub(super) fn take_clear_of_suspects(
+        &mut self,
+        lane: usize,
+        key: LaneKey,
+        claimable: Claimable,
+    ) -> Option<Claimable> {
+        if !self.has_suspects {
+            return Some(claimable);
+        }
+        let Span { mut lo, mut hi } = claimable.span;
+        for _ in 0..SUSPECTS {
+            let meets = |entry: &&Suspect| entry.is_of(key) && entry.span.lo <= hi && entry.span.hi >= lo;
+            let met = self.suspects.iter().filter(meets).map(|entry| entry.span);
+            let nearest = match claimable.end {
+                End::Newest => met.max_by_key(|span| span.hi),
+                End::Oldest => met.min_by_key(|span| span.lo),
+            };
+            let Some(met) = nearest.filter(|_| lo <= hi) else { break };
+            let (below, above) = (met.lo.checked_sub(1)?, met.hi.checked_add(1)?);
+            let mut behind = None;
+            match claimable.end {
+                End::Newest if met.hi >= hi => hi = below,
+                End::Oldest if met.lo <= lo => lo = above,
+                End::Newest => (behind, lo) = (Some(Span { lo, hi: below }), above),
+                End::Oldest => (behind, hi) = (Some(Span { lo: above, hi }), below),
+            }
+            if let (Some(behind), Some(lane)) = (behind, self.lane_at(lane)) {
+                lane.give_back(behind);
+            }
+        }
+        (lo <= hi).then_some(Claimable { span: Span { lo, hi }, ..claimable })
+    }
+
+    /// Whether the row at `id`, which `worker` has come upon on its way from another, is left to who tries suspects.
+    pub fn is_suspect(&self, worker: usize, lane: usize, id: i64) -> bool {
+        let Some(key) = self.lane_key(lane).filter(|_| self.has_suspects) else { return false };
+        let mine = worker as u32 + 1;
+        let holds = |entry: &Suspect| entry.is_of(key) && entry.span.lo <= id && id <= entry.span.hi;
+        self.suspects.iter().any(|entry| holds(entry) && entry.taken_by != mine)
+    }
+
+    /// What a worker is to do about suspects, if it is to do nothing else.
+    pub(super) fn next_suspects(&mut self, worker: usize, appetite: &Appetite, now: Micros) -> Option<Next> {
+        if !self.has_suspects {
+            return None;
+        }
+        let me = self.workers.get(worker)?;
+        let (database, is_busy) = (me.database, me.flights.iter().any(|flight| flight.rows > 0));
+        let place = match self.taken_suspects(worker) {
+            Some(place) if is_busy => return self.wait_for_suspects(place, now),
+            Some(place) => self.go_on_with_suspects(place, appetite, now),
+            None => None,
+        };
+        let place = place.or_else(|| self.take_suspects((database, worker), appetite, now))?;
+        if is_busy {
+            return self.wait_for_suspects(place, now);
+        }
+        self.claim_suspects(worker, place, appetite)
+    }
+
+    fn taken_suspects(&self, worker: usize) -> Option<usize> {
+        self.suspects.iter().position(|entry| entry.database != 0 && entry.taken_by == worker as u32 + 1)
+    }
+
+    /// A worker that has something on its way waits for it: for suspects as long as it takes, for other rows a while.
+    fn wait_for_suspects(&mut self, place: usize, now: Micros) -> Option<Next> {
+        let entry = self.suspects.get_mut(place)?;
+        let until = entry.taken_at.saturating_add(PATIENCE);
+        if entry.on_their_way {
+            return Some(Next::Wait { until: None, wake: None });
+        }
+        if now < until {
+            return Some(Next::Wait { until: Some(until), wake: None });
+        }
+        (entry.taken_by, entry.due) = (0, now.saturating_add(PATIENCE));
+        None
+    }
+
+    /// A worker that has nothing on its way goes on with the suspects it has taken, unless there are none left or their
+    /// index waits.
+    fn go_on_with_suspects(&mut self, place: usize, appetite: &Appetite, now: Micros) -> Option<usize> {
+        let is_open = self.is_open_for(self.suspects.get(place)?, now);
+        let entry = self.suspects.get_mut(place)?;
+        if std::mem::take(&mut entry.on_their_way) {
+            entry.back = entry.back.saturating_add(entry.rows);
+            if entry.back >= entry.of.saturating_mul(2) {
+                // There are more rows here than have been on their way.
+                (entry.back, entry.rows) = (0, entry.rows.saturating_mul(2).min(appetite.batch_rows).max(1));
+            }
+        }
+        if entry.span.lo > entry.span.hi {
+            *entry = Suspect::EMPTY;
+            self.has_suspects = self.suspects.iter().any(|entry| entry.database != 0);
+            return None;
+        }
+        if std::mem::take(&mut entry.in_vain) {
+            (entry.taken_by, entry.due) = (0, now.saturating_add(PAUSE));
+            return None;
+        }
+        if !is_open {
+            entry.taken_by = 0;
+            return None;
+        }
+        Some(place)
+    }
+
+    /// Takes suspects of a database that are due, unless another worker has some: one at a time tries them.
+    fn take_suspects(
+        &mut self,
+        (database, worker): (u32, usize),
+        appetite: &Appetite,
+        now: Micros,
+    ) -> Option<usize> {
+        let held_until = self.opened_at.saturating_add(appetite.quarantine);
+        let of_database = |entry: &Suspect| entry.database == database;
+        if self.suspects.iter().any(|entry| of_database(entry) && entry.taken_by != 0) {
+            return None;
+        }
+        for entry in self.suspects.iter_mut().filter(|entry| of_database(entry) && entry.due == 0) {
+            // Objects are held until nothing can be under way any more that was sent before the crash.
+            let held_until = if entry.has_versions { held_until } else { now };
+            entry.due = now.max(held_until).saturating_add(pause_after(entry.crashes));
+        }
+        let is_due = |entry: &Suspect| of_database(entry) && entry.due <= now && self.is_open_for(entry, now);
+        let place = self.suspects.iter().position(is_due)?;
+        let entry = self.suspects.get_mut(place)?;
+        (entry.taken_by, entry.taken_at) = (worker as u32 + 1, now);
+        Some(place)
+    }
+
+    fn is_open_for(&self, entry: &Suspect, now: Micros) -> bool {
+        let lane = self.find_lane(entry.database, entry.index_id).and_then(|lane| self.lane(lane));
+        lane.is_some_and(|lane| lane.is_open(now))
+    }
+
+    fn claim_suspects(&mut self, worker: usize, place: usize, appetite: &Appetite) -> Option<Next> {
+        let Suspect { database, index_id, span, rows, crashes, .. } = *self.suspects.get(place)?;
+        let lane = self.find_lane(database, index_id)?;
+        let me = self.workers.get_mut(worker)?;
+        me.awake();
+        (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
+        self.suspects.get_mut(place)?.on_their_way = true;
+        let claimable = Claimable { span, end: End::Newest, fresh: false, apart: None };
+        let (bytes, trial) = (appetite.batch_bytes, Some(Trial { rows, crashes }));
+        Some(Next::Claim { lane, index_id, claimable, bytes, trial })
+    }
+
+    /// A claim of suspects is over, and this is left of their span. `false`: it was no such claim.
+    pub(super) fn suspects_claimed(&mut self, worker: usize, rest: Span) -> bool {
+        let place = self.taken_suspects(worker);
+        let me = self.workers.get(worker);
+        let is_busy = me.is_some_and(|me| me.flights.iter().any(|flight| flight.rows > 0));
+        let entry = place.and_then(|place| self.suspects.get_mut(place)).filter(|entry| entry.on_their_way);
+        let Some(entry) = entry else { return false };
+        if entry.span == rest && !is_busy {
+            (entry.on_their_way, entry.in_vain) = (false, true);
+        }
+        entry.span = rest;
+        true
+    }
+
+    /// A worker ends: another tries the suspects it had taken.
+    pub(super) fn leave_suspects(&mut self, worker: usize) {
+        for entry in self.suspects.iter_mut().filter(|entry| entry.taken_by == worker as u32 + 1) {
+            (entry.taken_by, entry.on_their_way, entry.in_vain) = (0, false, false);
+        }
+    }
+
+    /// When suspects of a database are to be tried next, if that is known.
+    pub(super) fn next_trial(&self, database: u32, now: Micros) -> Option<Micros> {
+        let is_later =
+            |entry: &&Suspect| entry.database == database && entry.taken_by == 0 && entry.due > now;
+        self.suspects.iter().filter(is_later).map(|entry| entry.due).min()
+    }
+
+    /// The clock was set back: what was to be later is still so much later.
+    pub(super) fn move_suspects_back(&mut self, by: Micros) {
+        for entry in &mut self.suspects {
+            move_time(&mut entry.due, by);
+            move_time(&mut entry.taken_at, by);
+        }
+    }
+
+    /// Forgets the suspects of databases and indices that are no more.
+    pub(super) fn forget_suspects(&mut self, is_gone: impl Fn(u32, i32) -> bool) {
+        if !self.has_suspects {
+            return;
+        }
+        for entry in self.suspects.iter_mut().filter(|entry| is_gone(entry.database, entry.index_id)) {
+            *entry = Suspect::EMPTY;
+        }
+        self.has_suspects = self.suspects.iter().any(|entry| entry.database != 0);
+    }
+}
+
+fn pause_after(crashes: u32) -> Micros {
+    let doublings = 2 * crashes.saturating_sub(CRASHES).min(10);
+    (PAUSE << doublings).min(LONGEST_PAUSE)
+}

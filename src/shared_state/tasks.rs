@@ -1,0 +1,38 @@
+//! By which of Algolia's tasks it can be seen that an index has what was delivered.
+#![forbid(unsafe_code)]
+
+use super::{LaneKey, SharedState, LANES};
+
+impl SharedState {
+    /// What is delivered from a database goes to `destination` from now on. Tasks of another one say nothing about it, and
+    /// its own may have lower numbers.
+    pub fn goes_to(&mut self, database: u32, destination: u64) {
+        let is_news = |entry: &&mut super::Database| entry.destination != destination;
+        let Some(entry) = self.database_mut(database).filter(is_news) else { return };
+        entry.destination = destination;
+        let lanes = self.lane_keys.iter().zip(&mut self.lanes).take(LANES);
+        for (_, lane) in lanes.filter(|(LaneKey { database: owner, .. }, _)| *owner == database) {
+            lane.last_task = 0;
+        }
+    }
+
+    /// What has arrived of a batch under way can be found in the index when this task has been carried out. Told before
+    /// its rows are deleted: whoever finds none of them in the queue knows of the task. A worker that has not learned yet
+    /// that everything goes elsewhere has nothing to tell.
+    pub fn note_task(&mut self, worker: usize, flight: usize, task: i64, destination: u64) {
+        let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
+        if !self.databases.iter().any(|one| one.oid == database && one.destination == destination) {
+            return;
+        }
+        let lane = self.lane_of_flight(worker, flight).and_then(|lane| self.lane_at(lane));
+        if let Some(lane) = lane {
+            lane.last_task = lane.last_task.max(task);
+        }
+    }
+
+    /// The latest task of an index; nothing when none is known.
+    pub fn last_task(&self, database: u32, index_id: i32) -> Option<i64> {
+        let lane = self.lane(self.find_lane(database, index_id)?)?;
+        (lane.last_task != 0).then_some(lane.last_task)
+    }
+}

@@ -1,0 +1,25 @@
+//! Repairs that wait: counted, and looked at by somebody.
+
+use super::*;
+
+#[test]
+fn repairs_are_counted_and_have_somebody_look() {
+    let mut shared_state = shared_state(1);
+    shared_state.launcher_latch = 900;
+    let change = |repairs| Change { index_id: 1, repairs, ..Change::EMPTY };
+    let wakes = shared_state.publish(7, DB, &[change(3)], 0);
+    assert_eq!(wakes.iter().collect::<Vec<_>>(), [900], "there is no process yet");
+    assert!(shared_state.backfiller(DB).starts_at().is_some());
+    assert!(shared_state.repairer_looks(DB) && !shared_state.repairer_looks(DB));
+    shared_state.publish(8, DB, &[change(-2)], 0);
+    assert!(!shared_state.repairer_looks(DB), "what has been made asks for nothing");
+    let lane = shared_state.lane_at(0).unwrap();
+    assert_eq!((lane.repairs, lane.repairs_total), (1, 3));
+    // Until they have been counted, the counter says nothing.
+    shared_state.database_mut(DB).unwrap().recount = false;
+    shared_state.repairs_are_done(DB);
+    assert!(!shared_state.database_mut(DB).unwrap().recount);
+    shared_state.lane_at(0).unwrap().counted = true;
+    shared_state.repairs_are_done(DB);
+    assert!(shared_state.database_mut(DB).unwrap().recount, "somebody has deleted one by hand");
+}
