@@ -1,6 +1,6 @@
 //! What a backfill decides without a server: which rows live capture has seen already, and how fast it may go.
 //!
-//! The *seam* is the moment a table came under watch. Rows from before it are history, for the backfill to send; those
+//! The *snapshot boundary* is the moment a table came under watch. Rows from before it are history, for the backfill to send; those
 //! inserted since are captured by the trigger. Which is which is told by the transaction that wrote a row. In doubt a
 //! row is sent: it has the objectID it would have had before, so that sending it again changes nothing in the index.
 
@@ -25,18 +25,18 @@ pub struct Version {
 /// What the backfill makes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// From before the seam, or in doubt: to be sent.
+    /// From before the snapshot boundary, or in unattributed_rejections: to be sent.
     History,
-    /// Updated since the seam. It may have been inserted before it.
+    /// Updated since the snapshot boundary. It may have been inserted before it.
     Changed,
-    /// Inserted since the seam, and captured then.
+    /// Inserted since the snapshot boundary, and captured then.
     Captured,
 }
 
 /// The moment a table came under watch, taken while nobody else could write to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seam {
-    /// Which cluster's transactions these are: a dump carries the seam where its numbers mean nothing.
+pub struct SnapshotBoundary {
+    /// Which cluster's transactions these are: a dump carries the snapshot boundary where its numbers mean nothing.
     pub cluster: i64,
     /// The transaction that has written the source's rules. Restored from a dump they are written by another, also in a
     /// copy of the cluster, which has the same identifier.
@@ -53,7 +53,7 @@ pub struct Seam {
     pub files: Vec<(u32, u32)>,
 }
 
-impl Seam {
+impl SnapshotBoundary {
     /// Judges a version, while `next` is the next transaction to begin.
     pub fn judge(&self, version: Version, next: i64) -> Verdict {
         let is_rewritten =
@@ -76,7 +76,7 @@ impl Seam {
     }
 
     /// Whether it was taken after another of the same source, so that the rows it is about are to be judged by it.
-    pub fn succeeds(&self, other: &Seam) -> bool {
+    pub fn succeeds(&self, other: &SnapshotBoundary) -> bool {
         (self.cluster, self.rules) == (other.cluster, other.rules) && self.next >= other.next
     }
 
@@ -99,15 +99,15 @@ impl Seam {
         numbers
     }
 
-    /// The other way round; nothing when the numbers are none of a seam.
-    pub fn from_numbers(numbers: &[i64]) -> Option<Seam> {
+    /// The other way round; nothing when the numbers are none of a snapshot boundary.
+    pub fn from_numbers(numbers: &[i64]) -> Option<SnapshotBoundary> {
         let (&[cluster, rules, next, own, command, running], rest) = numbers.split_first_chunk()?;
         let (running, files) = rest.split_at_checked(usize::try_from(running).ok()?)?;
         let pairs = files.chunks(2).map(|pair| match pair {
             [relation, file] => Some((u32::try_from(*relation).ok()?, u32::try_from(*file).ok()?)),
             _ => None,
         });
-        Some(Seam {
+        Some(SnapshotBoundary {
             cluster,
             rules: u32::try_from(rules).ok()?,
             next,

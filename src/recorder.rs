@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::regions::Span;
+use crate::id_ranges::Span;
 use crate::shared_state::{FLIGHTS, WORKERS};
 
 /// One batch on its way. All zeroes is none.

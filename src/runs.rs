@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::regions::Span;
+use crate::id_ranges::Span;
 
 /// A shorter run is deleted sooner id by id.
 const LONG: usize = 32;

@@ -1,19 +1,19 @@
--- Asks for a backfill, or for one to go on: $1 the source, $2 since, $3 until, $4 rows a second, $5 seam, $6 whether
+-- Asks for a backfill, or for one to go on: $1 the source, $2 since, $3 until, $4 rows a second, $5 snapshot boundary, $6 whether
 -- the table is mirrored, $7 the table or partition to be read. One with the same bounds that was not finished goes on where
 -- it stopped, unless changes of a mirrored table have gone untold since; nothing is returned when one with other bounds is
 -- under way.
 insert into audit_algolia.backfill as b
-    (source, relation, state, since, until, rows_per_second, seam, rows_done, rows_queued, requested_at, rate)
+    (source, relation, state, since, until, rows_per_second, snapshot_boundary, rows_done, rows_queued, requested_at, rate)
 values ($1, $7, 'waiting', $2, $3, $4, $5, 0, 0, pg_catalog.clock_timestamp(), 0)
 on conflict (source, relation) do update
-set (state, since, until, rows_per_second, seam, pass, cursor, rows_total, rows_done, rows_queued, requested_at,
+set (state, since, until, rows_per_second, snapshot_boundary, pass, cursor, rows_total, rows_done, rows_queued, requested_at,
     started_at, ended_at, rate, rate_at, last_error) = (
         select
             case when b.state in ('running', 'throttled') then b.state else 'waiting' end,
             $2,
             $3,
             $4,
-            case when g.goes_on then b.seam else excluded.seam end,
+            case when g.goes_on then b.snapshot_boundary else excluded.snapshot_boundary end,
             case when g.goes_on then b.pass end,
             case when g.goes_on then b.cursor end,
             case when g.goes_on then b.rows_total end,

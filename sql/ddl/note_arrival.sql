@@ -1,11 +1,11 @@
 -- Notes that a partition with rows has been attached to the table of a source: $1 the source, $2 the partition, $3 waiting,
--- if its rows are to be read at once, or attached, $4 its seam.
+-- if its rows are to be read at once, or attached, $4 its snapshot boundary.
 insert into audit_algolia.backfill as b
-    (source, relation, state, seam, rows_done, rows_queued, requested_at, rate)
+    (source, relation, state, snapshot_boundary, rows_done, rows_queued, requested_at, rate)
 values ($1, $2, $3, $4, 0, 0, pg_catalog.clock_timestamp(), 0)
 on conflict (source, relation) do update
 set state = excluded.state,
-    seam = excluded.seam,
+    snapshot_boundary = excluded.snapshot_boundary,
     pass = null,
     cursor = null,
     rows_total = null,

@@ -28,7 +28,7 @@ create table audit_algolia.source (
     operations text[] not null,
     mode text not null,
     created_at timestamptz not null default pg_catalog.now(),
-    seam bigint[],
+    snapshot_boundary bigint[],
     -- No foreign key: pg_restore with several jobs fills an extension's tables in any order.
     constraint source_pkey primary key (id)
 );
@@ -48,7 +48,7 @@ comment on column audit_algolia.source.filter is 'Condition that a row must meet
 comment on column audit_algolia.source.operations is 'Operations that are captured.';
 comment on column audit_algolia.source.mode is 'append: one record per change; mirror: the index holds the table''s rows.';
 comment on column audit_algolia.source.created_at is 'When watch() was called.';
-comment on column audit_algolia.source.seam is
+comment on column audit_algolia.source.snapshot_boundary is
     'Which rows existed when watch() was called: cluster identifier, transaction that wrote this row, next transaction id, watching transaction and its command (0: none), number of running transactions, their ids, and the table''s files as pairs of oid and file number.';
 
 -- One row per source that has, or had, history to send, and one per partition that was attached to its table. The backfill
@@ -61,7 +61,7 @@ create table audit_algolia.backfill (
     since timestamptz,
     until timestamptz,
     rows_per_second integer,
-    seam bigint[],
+    snapshot_boundary bigint[],
     pass text,
     cursor text[],
     rows_total bigint,
@@ -93,8 +93,8 @@ comment on column audit_algolia.backfill.state is
 comment on column audit_algolia.backfill.since is 'Only rows at or after this time; NULL: no lower bound.';
 comment on column audit_algolia.backfill.until is 'Only rows before this time; NULL: no upper bound.';
 comment on column audit_algolia.backfill.rows_per_second is 'Maximum number of rows read per second; NULL: as fast as they are delivered.';
-comment on column audit_algolia.backfill.seam is
-    'Rows inserted after this moment were captured and are skipped; format as in source.seam. NULL: no row is skipped.';
+comment on column audit_algolia.backfill.snapshot_boundary is
+    'Rows inserted after this moment were captured and are skipped; format as in source.snapshot boundary. NULL: no row is skipped.';
 comment on column audit_algolia.backfill.pass is
     'Current pass: time, key, place, untimed (rows without a time), or rest (rows that changed meanwhile).';
 comment on column audit_algolia.backfill.cursor is 'The last row read in this pass, as the text of each ordering column; NULL: none yet.';

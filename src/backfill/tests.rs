@@ -1,11 +1,11 @@
-//! The seam, the pace and the rate, without a server.
+//! The snapshot boundary, the pace and the rate, without a server.
 
 use super::*;
 
 const RELATION: u32 = 16400;
 
-fn seam() -> Seam {
-    Seam {
+fn snapshot_boundary() -> SnapshotBoundary {
+    SnapshotBoundary {
         cluster: 7,
         rules: 998,
         next: 1000,
@@ -22,70 +22,71 @@ fn version(xmin: u32) -> Version {
 #[test]
 fn what_was_there_at_the_seam_is_history() {
     for xmin in [1, 2, 3, 500, 989, 991, 999] {
-        assert_eq!(seam().judge(version(xmin), 2000), Verdict::History, "{xmin}");
+        assert_eq!(snapshot_boundary().judge(version(xmin), 2000), Verdict::History, "{xmin}");
         let updated = Version { updated: true, ..version(xmin) };
-        assert_eq!(seam().judge(updated, 2000), Verdict::History, "{xmin}");
+        assert_eq!(snapshot_boundary().judge(updated, 2000), Verdict::History, "{xmin}");
     }
 }
 
 #[test]
 fn what_was_inserted_since_is_captured() {
     for xmin in [990, 995, 1000, 1001, 1999] {
-        assert_eq!(seam().judge(version(xmin), 2000), Verdict::Captured, "{xmin}");
+        assert_eq!(snapshot_boundary().judge(version(xmin), 2000), Verdict::Captured, "{xmin}");
         let frozen = Version { frozen: true, ..version(xmin) };
-        assert_eq!(seam().judge(frozen, 2000), Verdict::Captured, "{xmin}, frozen");
+        assert_eq!(snapshot_boundary().judge(frozen, 2000), Verdict::Captured, "{xmin}, frozen");
         let updated = Version { updated: true, ..version(xmin) };
-        assert_eq!(seam().judge(updated, 2000), Verdict::Changed, "{xmin}, updated");
+        assert_eq!(snapshot_boundary().judge(updated, 2000), Verdict::Changed, "{xmin}, updated");
     }
 }
 
 #[test]
 fn of_the_watching_transaction_later_commands_are_captured_and_in_doubt_it_is_history() {
-    let seam = Seam { own: Some((980, 5)), ..seam() };
+    let snapshot_boundary = SnapshotBoundary { own: Some((980, 5)), ..snapshot_boundary() };
     let wrote = |command| Version { command, ..version(980) };
-    assert_eq!(seam.judge(wrote(Some(4)), 2000), Verdict::History);
-    assert_eq!(seam.judge(wrote(Some(5)), 2000), Verdict::History);
-    assert_eq!(seam.judge(wrote(Some(6)), 2000), Verdict::Captured);
-    assert_eq!(seam.judge(wrote(None), 2000), Verdict::History);
-    assert_eq!(seam.judge(Version { updated: true, ..wrote(Some(6)) }, 2000), Verdict::Changed);
-    assert_eq!(seam.judge(Version { file: 9, ..wrote(Some(6)) }, 2000), Verdict::History);
-    assert_eq!(seam.reach(2000), 1020);
+    assert_eq!(snapshot_boundary.judge(wrote(Some(4)), 2000), Verdict::History);
+    assert_eq!(snapshot_boundary.judge(wrote(Some(5)), 2000), Verdict::History);
+    assert_eq!(snapshot_boundary.judge(wrote(Some(6)), 2000), Verdict::Captured);
+    assert_eq!(snapshot_boundary.judge(wrote(None), 2000), Verdict::History);
+    assert_eq!(snapshot_boundary.judge(Version { updated: true, ..wrote(Some(6)) }, 2000), Verdict::Changed);
+    assert_eq!(snapshot_boundary.judge(Version { file: 9, ..wrote(Some(6)) }, 2000), Verdict::History);
+    assert_eq!(snapshot_boundary.reach(2000), 1020);
 }
 
 #[test]
 fn rows_of_a_rewritten_table_are_in_doubt_and_those_of_a_new_partition_are_not() {
     let rewritten = Version { file: 9, ..version(1500) };
-    assert_eq!(seam().judge(rewritten, 2000), Verdict::History);
+    assert_eq!(snapshot_boundary().judge(rewritten, 2000), Verdict::History);
     let new = Version { relation: 16600, file: 9, ..version(1500) };
-    assert_eq!(seam().judge(new, 2000), Verdict::Captured);
+    assert_eq!(snapshot_boundary().judge(new, 2000), Verdict::Captured);
 }
 
 #[test]
 fn numbers_that_have_come_round_are_told_apart_unless_they_are_frozen() {
     let round = 1_i64 << 32;
-    let seam = Seam { next: 3 * round + 1000, running: vec![3 * round - 5], ..seam() };
+    let snapshot_boundary =
+        SnapshotBoundary { next: 3 * round + 1000, running: vec![3 * round - 5], ..snapshot_boundary() };
     let next = 3 * round + 2000;
-    assert_eq!(seam.judge(version(1500), next), Verdict::Captured);
-    assert_eq!(seam.judge(version(u32::MAX - 4), next), Verdict::Captured, "it was running");
-    assert_eq!(seam.judge(version(900), next), Verdict::History);
+    assert_eq!(snapshot_boundary.judge(version(1500), next), Verdict::Captured);
+    assert_eq!(snapshot_boundary.judge(version(u32::MAX - 4), next), Verdict::Captured, "it was running");
+    assert_eq!(snapshot_boundary.judge(version(900), next), Verdict::History);
     // It looks newer than what is to come, so it is from the round before.
-    assert_eq!(seam.judge(version(2500), next), Verdict::History);
+    assert_eq!(snapshot_boundary.judge(version(2500), next), Verdict::History);
     let frozen = Version { frozen: true, ..version(1500) };
-    assert_eq!(seam.judge(frozen, next), Verdict::History, "perhaps from a round before");
+    assert_eq!(snapshot_boundary.judge(frozen, next), Verdict::History, "perhaps from a round before");
 }
 
 #[test]
 fn the_reach_covers_all_that_is_not_history() {
-    assert_eq!(seam().reach(2000), 1010);
-    assert_eq!(Seam { running: Vec::new(), ..seam() }.reach(1000), 0);
-    assert_eq!(seam().reach(i64::MAX), i32::MAX);
+    assert_eq!(snapshot_boundary().reach(2000), 1010);
+    assert_eq!(SnapshotBoundary { running: Vec::new(), ..snapshot_boundary() }.reach(1000), 0);
+    assert_eq!(snapshot_boundary().reach(i64::MAX), i32::MAX);
 }
 
 #[test]
 fn a_seam_survives_being_stored() {
-    for seam in [
-        seam(),
-        Seam {
+    for snapshot_boundary in [
+        snapshot_boundary(),
+        SnapshotBoundary {
             cluster: -1,
             rules: u32::MAX,
             next: 3,
@@ -94,7 +95,7 @@ fn a_seam_survives_being_stored() {
             files: Vec::new(),
         },
     ] {
-        assert_eq!(Seam::from_numbers(&seam.to_numbers()), Some(seam));
+        assert_eq!(SnapshotBoundary::from_numbers(&snapshot_boundary.to_numbers()), Some(snapshot_boundary));
     }
     let broken = [
         &[][..],
@@ -105,7 +106,7 @@ fn a_seam_survives_being_stored() {
         &[1, -9, 2, 0, 0, 0],
     ];
     for broken in broken {
-        assert_eq!(Seam::from_numbers(broken), None, "{broken:?}");
+        assert_eq!(SnapshotBoundary::from_numbers(broken), None, "{broken:?}");
     }
 }
 
@@ -157,15 +158,28 @@ fn a_rate_is_right_from_the_start_and_follows_changes() {
 
 #[test]
 fn a_seam_succeeds_those_of_its_source_that_are_not_younger() {
-    let seam = Seam { cluster: 1, rules: 7, next: 100, own: None, running: Vec::new(), files: Vec::new() };
-    let other = |change: fn(&mut Seam)| {
-        let mut other = seam.clone();
+    let snapshot_boundary = SnapshotBoundary {
+        cluster: 1,
+        rules: 7,
+        next: 100,
+        own: None,
+        running: Vec::new(),
+        files: Vec::new(),
+    };
+    let other = |change: fn(&mut SnapshotBoundary)| {
+        let mut other = snapshot_boundary.clone();
         change(&mut other);
         other
     };
-    assert!(seam.succeeds(&seam), "both by one transaction");
-    assert!(other(|seam| seam.next = 101).succeeds(&seam));
-    assert!(!seam.succeeds(&other(|seam| seam.next = 101)), "asked for later");
-    assert!(!seam.succeeds(&other(|seam| seam.cluster = 2)), "restored");
-    assert!(!seam.succeeds(&other(|seam| seam.rules = 8)), "restored");
+    assert!(snapshot_boundary.succeeds(&snapshot_boundary), "both by one transaction");
+    assert!(other(|snapshot_boundary| snapshot_boundary.next = 101).succeeds(&snapshot_boundary));
+    assert!(
+        !snapshot_boundary.succeeds(&other(|snapshot_boundary| snapshot_boundary.next = 101)),
+        "asked for later"
+    );
+    assert!(
+        !snapshot_boundary.succeeds(&other(|snapshot_boundary| snapshot_boundary.cluster = 2)),
+        "restored"
+    );
+    assert!(!snapshot_boundary.succeeds(&other(|snapshot_boundary| snapshot_boundary.rules = 8)), "restored");
 }

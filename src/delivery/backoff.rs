@@ -15,16 +15,16 @@ pub struct Backoff {
 impl Backoff {
     /// The delay after the given number of failures in a row.
     ///
-    /// The upper bound doubles with each failure, from twice `min` up to `max`, and the dice (0 to 1)
+    /// The upper bound doubles with each failure, from twice `min` up to `max`, and the rng (0 to 1)
     /// choose evenly between `min` and that bound. Spreading over the whole span, instead of a little
     /// around its end, keeps workers that failed together from coming back together.
-    pub fn delay(&self, failures: u32, dice: f64) -> Duration {
+    pub fn delay(&self, failures: u32, rng: f64) -> Duration {
         let floor = self.min.max(Duration::from_millis(1));
         let max = self.max.max(floor);
         let doubled = 1u32.checked_shl(failures).unwrap_or(u32::MAX);
         let ceiling = floor.checked_mul(doubled).unwrap_or(max).min(max);
-        let dice = if dice.is_finite() { dice.clamp(0.0, 1.0) } else { 0.0 };
-        floor + (ceiling - floor).mul_f64(dice).min(ceiling - floor)
+        let rng = if rng.is_finite() { rng.clamp(0.0, 1.0) } else { 0.0 };
+        floor + (ceiling - floor).mul_f64(rng).min(ceiling - floor)
     }
 }
 
@@ -53,10 +53,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_delay_is_never_zero_nor_longer_than_the_maximum(
-            min in 0u64..1_000_000, max in 0u64..u64::MAX, failures: u32, dice: f64,
+            min in 0u64..1_000_000, max in 0u64..u64::MAX, failures: u32, rng: f64,
         ) {
             let backoff = Backoff { min: Duration::from_millis(min), max: Duration::from_millis(max) };
-            let delay = backoff.delay(failures, dice);
+            let delay = backoff.delay(failures, rng);
             prop_assert!(delay >= Duration::from_millis(1).max(backoff.min));
             prop_assert!(delay <= backoff.max.max(backoff.min).max(Duration::from_millis(1)));
         }

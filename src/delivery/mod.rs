@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod couriers;
 pub mod host_url;
+pub mod sender_pool;
 pub mod settings;
 
 pub mod batch;

@@ -48,7 +48,7 @@ struct State {
     hosts: Hosts,
     /// What answers slowly to questions may well take records, and the other way round: each has a book of its own.
     read_hosts: Hosts,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 impl State {
@@ -77,7 +77,7 @@ impl<T: Transport> Sink<T> {
         };
         Ok(Sink {
             user_agent: settings.user_agent(),
-            state: Mutex::new(State { hosts, read_hosts, dice: fastrand::Rng::with_seed(seed) }),
+            state: Mutex::new(State { hosts, read_hosts, rng: fastrand::Rng::with_seed(seed) }),
             settings,
             transport,
         })

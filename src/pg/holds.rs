@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::pg::databases::my_database;
 use crate::pg::report::{failure, reported};
 use crate::pg::shmem;
-use crate::shared_state::{object_hash, Mend, NotHeld};
+use crate::shared_state::{object_hash, HeldObject, NotHeld};
 
 /// Most objects that a transaction can hold: half of what all together can, which is half of what there is room for.
 pub(super) const MOST: usize = crate::shared_state::OBJECTS / 8;
@@ -16,7 +16,7 @@ pub(super) const MOST: usize = crate::shared_state::OBJECTS / 8;
 const AT_A_TIME: usize = 1000;
 
 thread_local! {
-    static HELD: Cell<Vec<Mend>> = const { Cell::new(Vec::new()) };
+    static HELD: Cell<Vec<HeldObject>> = const { Cell::new(Vec::new()) };
     /// There was no room for an object.
     static TURNED_AWAY: Cell<bool> = const { Cell::new(false) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -43,7 +43,7 @@ pub(super) fn were_too_many() -> bool {
     TURNED_AWAY.take()
 }
 
-fn begin(index_id: i32, object: &str) -> Result<Mend, NotHeld> {
+fn begin(index_id: i32, object: &str) -> Result<HeldObject, NotHeld> {
     let mut shared_state = shmem::shared_state().ok_or(NotHeld::NoRoom)?;
     shared_state.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
 }

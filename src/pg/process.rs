@@ -166,7 +166,7 @@ pub(super) fn wait_for_table(table: pg_sys::Oid, mode: u32) -> bool {
 
 /// What may keep a transaction from its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Hindrance {
+pub(super) enum Obstacle {
     /// A lock was not to be had; how long it is waited for is for the work to say, see [`limit_lock_waits`].
     Locked,
     /// There was no memory.
@@ -178,7 +178,7 @@ pub(super) enum Hindrance {
 /// As [`in_transaction`], but a hindrance makes it abort, and is told.
 pub(super) fn in_transaction_unless_hindered<T, E>(
     work: impl FnOnce() -> Result<T, E>,
-) -> Result<Result<T, Hindrance>, E> {
+) -> Result<Result<T, Obstacle>, E> {
     // SAFETY: reads what is current.
     let context = unsafe { pg_sys::CurrentMemoryContext };
     let abort = move |hindrance| {
@@ -190,13 +190,13 @@ pub(super) fn in_transaction_unless_hindered<T, E>(
         Ok(Err(hindrance))
     };
     PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Ok)))
-        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(Hindrance::Locked))
-        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(Hindrance::Short))
+        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(Obstacle::Locked))
+        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(Obstacle::Short))
         .catch_when(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, move |error| {
-            abort(Hindrance::Damaged(cause(&error)))
+            abort(Obstacle::Damaged(cause(&error)))
         })
         .catch_when(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, move |error| {
-            abort(Hindrance::Damaged(cause(&error)))
+            abort(Obstacle::Damaged(cause(&error)))
         })
         .execute()
 }
@@ -257,7 +257,7 @@ pub(super) fn report_activity(busy: bool, what: &str) {
 /// been given back; memory for large batches is to go back to the system at once. And it gives almost every thread an arena
 /// of its own, which reserves 64 MB or more of address space, and keeps what its thread has freed: where address space is
 /// limited (`ulimit -v`), it is then wanting for small things that nobody asks for politely, which ends the process. All
-/// couriers together get on with one arena beside that of the main thread: they wait for the network most of the time.
+/// sender_pool together get on with one arena beside that of the main thread: they wait for the network most of the time.
 pub(super) fn limit_what_the_allocator_keeps() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets three numbers of the allocator's, before there are other threads.

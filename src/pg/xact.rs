@@ -9,13 +9,13 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::shmem;
-use crate::regions::Regions;
-use crate::shared_state::Change;
+use crate::id_ranges::IdRanges;
+use crate::shared_state::CommitDelta;
 
 /// What one subtransaction did to one index.
 struct Note {
     subtransaction: pg_sys::SubTransactionId,
-    change: Change,
+    change: CommitDelta,
 }
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ fn register() {
 }
 
 /// The current subtransaction has queued `rows` rows of an index at `spans`.
-pub(super) fn note_queued(index_id: i32, rows: i64, spans: &Regions) {
+pub(super) fn note_queued(index_id: i32, rows: i64, spans: &IdRanges) {
     change(index_id, |change| {
         change.queued += rows;
         for span in spans.iter() {
@@ -155,7 +155,7 @@ pub(super) fn has_queued() -> bool {
     PENDING.with_borrow(|pending| pending.wishes || pending.notes.iter().any(|n| n.change.queued > 0))
 }
 
-fn change(index_id: i32, apply: impl FnOnce(&mut Change)) {
+fn change(index_id: i32, apply: impl FnOnce(&mut CommitDelta)) {
     register();
     // SAFETY: reads the state of the current transaction; there is one, for rows are being written.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
@@ -175,12 +175,12 @@ impl Pending {
     }
 
     /// What a subtransaction, the innermost that has notes, did to an index.
-    fn note(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut Change {
+    fn note(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut CommitDelta {
         let first = self.first_note_of(subtransaction);
         let known = self.notes.iter().skip(first).position(|note| note.change.index_id == index_id);
         let place = known.map_or(self.notes.len(), |place| first + place);
         if place == self.notes.len() {
-            let change = Change { index_id, ..Change::EMPTY };
+            let change = CommitDelta { index_id, ..CommitDelta::EMPTY };
             self.notes.push(Note { subtransaction, change });
         }
         &mut self.notes[place].change
@@ -195,8 +195,8 @@ fn commits_lazily() -> bool {
 }
 
 /// The notes as changes, one per index.
-fn merged(notes: &[Note]) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
+fn merged(notes: &[Note]) -> Vec<CommitDelta> {
+    let mut changes: Vec<CommitDelta> = Vec::new();
     for note in notes {
         match changes.iter_mut().find(|c| c.index_id == note.change.index_id) {
             None => changes.push(note.change),

@@ -1,17 +1,17 @@
-//! Claims of rows on probation, and what becomes of them: see [`Probation`].
+//! Claims of rows held back, and what becomes of them: see [`HeldBack`].
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
 
 use super::room::Room;
-use super::{Apart, Claimable, Landing, Micros, Next, Probation, SharedState, PROBATIONS};
-use crate::regions::Span;
+use super::{Apart, Claimable, HeldBack, Landing, Micros, Next, SharedState, HELD_BACK};
+use crate::id_ranges::Span;
 
 /// A claim lasts hardly longer.
 const ANOTHER_CLAIM: Micros = 50_000;
 
 impl SharedState {
-    /// Gives `worker` rows on probation whose time has come, if there are any it has room for. `first`: only those of
+    /// Gives `worker` rows held back whose time has come, if there are any it has room for. `first`: only those of
     /// lanes in good health whose other rows have had their turn.
     pub(super) fn next_apart(
         &mut self,
@@ -24,24 +24,24 @@ impl SharedState {
         if !room.for_any().trouble {
             return None;
         }
-        let is_due = |(place, entry): &(usize, &Probation)| {
+        let is_due = |(place, entry): &(usize, &HeldBack)| {
             let lane = self.opens_apart_at(database, entry).filter(|(_, at)| *at <= now);
             let turn = |lane: usize| {
                 self.lane(lane).is_some_and(|lane| {
-                    lane.is_open(now) && (!first || (lane.is_turn_of_probation && !lane.is_in_trouble()))
+                    lane.is_open(now) && (!first || (lane.is_turn_of_held_back && !lane.is_in_trouble()))
                 })
             };
             lane.filter(|(lane, _)| turn(*lane)).map(|(lane, _)| (entry.due, *place, lane))
         };
         let (_, place, lane) = self.on_trial().iter().enumerate().filter_map(|one| is_due(&one)).min()?;
-        let entry = self.probation.get_mut(place)?;
-        let (span, end) = entry.search.place(&entry.regions)?;
+        let entry = self.held_back.get_mut(place)?;
+        let (span, end) = entry.search.place(&entry.id_ranges)?;
         entry.worker = worker as u32 + 1;
         entry.has_grown = false;
         let apart = Some(Apart { place, most: entry.search.portion() });
         let claimable = Claimable { span, end, fresh: false, apart };
         let index_id = entry.index_id;
-        self.lanes.get_mut(lane)?.is_turn_of_probation = false;
+        self.lanes.get_mut(lane)?.is_turn_of_held_back = false;
         let me = self.workers.get_mut(worker)?;
         me.awake();
         me.scanning_lane = lane as u32 + 1;
@@ -51,7 +51,7 @@ impl SharedState {
     }
 
     /// The lane of an entry of a database that waits, and when it may be claimed.
-    fn opens_apart_at(&self, database: u32, entry: &Probation) -> Option<(usize, Micros)> {
+    fn opens_apart_at(&self, database: u32, entry: &HeldBack) -> Option<(usize, Micros)> {
         let waits = entry.database == database && entry.worker == 0 && entry.judged_by == 0 && entry.rows > 0;
         let place = waits.then(|| self.lane_of_probation(entry)).flatten()?;
         let lane = self.lane(place).filter(|lane| !lane.paused)?;
@@ -64,8 +64,8 @@ impl SharedState {
         Some((place, due.max(entry.held_until).max(lane.retry_at)))
     }
 
-    /// When rows of a database on probation may next be claimed.
-    pub(super) fn next_parole(&self, database: u32) -> Option<Micros> {
+    /// When rows of a database held back may next be claimed.
+    pub(super) fn next_release_due(&self, database: u32) -> Option<Micros> {
         let opens = self.on_trial().iter().filter_map(|entry| self.opens_apart_at(database, entry));
         let waits =
             |lane: usize| self.lane(lane).is_some_and(|lane| !(lane.is_in_trouble() && lane.in_flight > 0));
@@ -74,18 +74,17 @@ impl SharedState {
 
     /// Whether a row belongs to the entry that is claimed from.
     pub fn is_of_probation(&self, apart: Apart, id: i64) -> bool {
-        let entry = self.probation.get(apart.place);
-        entry.is_some_and(|entry| {
-            self.claims.holder(entry.database, id) == Some(Probation::owner(apart.place))
-        })
+        let entry = self.held_back.get(apart.place);
+        entry
+            .is_some_and(|entry| self.claims.holder(entry.database, id) == Some(HeldBack::owner(apart.place)))
     }
 
-    /// The version at a row on probation has been superseded: nobody will send it.
+    /// The version at a row held back has been superseded: nobody will send it.
     pub fn forget_superseded(&mut self, apart: Apart, id: i64) {
-        let Some(database) = self.probation.get(apart.place).map(|entry| entry.database) else { return };
+        let Some(database) = self.held_back.get(apart.place).map(|entry| entry.database) else { return };
         if self.is_of_probation(apart, id) {
             self.claims.release(database, id);
-            if let Some(entry) = self.probation.get_mut(apart.place) {
+            if let Some(entry) = self.held_back.get_mut(apart.place) {
                 entry.rows = entry.rows.saturating_sub(1);
             }
         }
@@ -94,13 +93,13 @@ impl SharedState {
     /// All that could be read of the span of an entry that was to be claimed was none of its rows. Once more, a moment
     /// later: another claim may have had them locked. What is not to be found there then is gone, or locked by somebody.
     pub fn nothing_found(&mut self, apart: Apart, span: Span, now: Micros) {
-        let Some(entry) = self.probation.get_mut(apart.place) else { return };
+        let Some(entry) = self.held_back.get_mut(apart.place) else { return };
         if entry.has_grown || (!std::mem::replace(&mut entry.is_missing, true) && entry.rows > 0) {
             entry.held_until = now.saturating_add(ANOTHER_CLAIM);
             return;
         }
-        entry.regions.remove(span);
-        if entry.regions.is_empty() || entry.rows == 0 {
+        entry.id_ranges.remove(span);
+        if entry.id_ranges.is_empty() || entry.rows == 0 {
             self.end_probation(apart.place);
         }
     }
@@ -108,14 +107,14 @@ impl SharedState {
     /// Rows of an entry that was to be claimed cannot be sent now: their objects are held.
     pub fn put_off(&mut self, apart: Apart, now: Micros) {
         let released_at = self.next_release().unwrap_or(Micros::MAX);
-        if let Some(entry) = self.probation.get_mut(apart.place) {
+        if let Some(entry) = self.held_back.get_mut(apart.place) {
             entry.held_until = released_at.clamp(now.saturating_add(10_000), now.saturating_add(1_000_000));
         }
     }
 
     /// A claim from an entry has ended without a flight.
     pub(super) fn end_claim_apart(&mut self, worker: usize, place: usize) {
-        if let Some(entry) = self.probation.get_mut(place) {
+        if let Some(entry) = self.held_back.get_mut(place) {
             if entry.worker == worker as u32 + 1 && entry.in_flight == 0 {
                 entry.worker = 0;
             }
@@ -132,7 +131,7 @@ impl SharedState {
         landing: Landing<'_>,
         now: Micros,
     ) -> Option<i64> {
-        let entry = self.probation.get_mut(place).filter(|entry| entry.worker == worker as u32 + 1)?;
+        let entry = self.held_back.get_mut(place).filter(|entry| entry.worker == worker as u32 + 1)?;
         (entry.worker, entry.in_flight, entry.due) = (0, 0, now);
         let (database, is_alone, is_judged) = (entry.database, entry.is_alone, entry.judged_by != 0);
         if is_alone && is_judged {
@@ -140,12 +139,12 @@ impl SharedState {
         }
         let left: HashSet<i64> = landing.left.iter().copied().collect();
         for id in rows.iter().filter(|id| !left.contains(id)) {
-            if self.claims.holder(database, *id) == Some(Probation::owner(place)) {
+            if self.claims.holder(database, *id) == Some(HeldBack::owner(place)) {
                 self.claims.release(database, *id);
                 self.leave_set(place);
             }
         }
-        let entry = self.probation.get_mut(place).filter(|entry| entry.database != 0)?;
+        let entry = self.held_back.get_mut(place).filter(|entry| entry.database != 0)?;
         if is_alone {
             // If it has failed it was to be given up, and could not be.
             if let Some(failure) = landing.failure {
@@ -155,7 +154,7 @@ impl SharedState {
             return None;
         }
         let found = self.apart_back(place, !landing.delivered.is_empty(), landing, now);
-        if let (Some(held_until), Some(entry)) = (landing.held_until, self.probation.get_mut(place)) {
+        if let (Some(held_until), Some(entry)) = (landing.held_until, self.held_back.get_mut(place)) {
             if landing.left.len() as i64 >= entry.rows {
                 entry.held_until = held_until;
             }
@@ -163,9 +162,9 @@ impl SharedState {
         found
     }
 
-    /// A worker ends: the records it has judged, and those it had in its hands, wait like the others on probation.
+    /// A worker ends: the records it has judged, and those it had in its hands, wait like the others held back.
     pub(super) fn leave_probation(&mut self, worker: usize) {
-        let mut unclaimed = [false; PROBATIONS];
+        let mut unclaimed = [false; HELD_BACK];
         for (entry, unclaimed) in self.on_trial_mut().iter_mut().zip(&mut unclaimed) {
             if entry.judged_by == worker as u32 + 1 {
                 entry.judged_by = 0;
@@ -186,7 +185,7 @@ impl SharedState {
     pub(super) fn note_versions(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
         let (true, Some(key)) = (!landing.versions.is_empty(), self.lane_key(lane)) else { return };
         for place in 0..self.on_trial().len() {
-            let Some(entry) = self.probation.get_mut(place) else { return };
+            let Some(entry) = self.held_back.get_mut(place) else { return };
             let own = entry.hull.hi;
             if !entry.is_alone || !entry.is_of(key.database, key.index_id) {
                 continue;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::clock::move_time;
-use super::{Count, Lane, Micros, Setback};
+use super::{Count, Lane, LaneFailure, Micros};
 
 /// The time over which the delivery rate is averaged, in seconds.
 const RATE_WINDOW: f64 = 10.0;
@@ -25,7 +25,7 @@ impl Lane {
     /// `rows` rows have arrived.
     pub fn delivered(&mut self, rows: i64, now: Micros) {
         if rows > 0 {
-            self.doubt.delivered(rows, now);
+            self.unattributed_rejections.delivered(rows, now);
         }
         self.delivered_total = self.delivered_total.saturating_add(rows);
         self.last_delivered_at = now;
@@ -42,7 +42,7 @@ impl Lane {
     /// `rows` rows of an attempt that began at `started_at` have not arrived; nothing is tried before `retry_at`.
     pub fn set_back(
         &mut self,
-        setback: Setback,
+        setback: LaneFailure,
         rows: i64,
         reason: &str,
         (started_at, retry_at): (Micros, Micros),
@@ -60,7 +60,7 @@ impl Lane {
             self.retry_at = self.retry_at.max(retry_at);
         }
         self.failed_total = self.failed_total.saturating_add(rows);
-        self.blocked = setback == Setback::Blocked;
+        self.blocked = setback == LaneFailure::Blocked;
         self.last_error.set(reason);
         self.last_error_at = now;
     }
@@ -79,45 +79,45 @@ impl Lane {
 
     /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
     /// if it was backing off before.
-    pub fn tell_trouble(&mut self, setback: Setback, now: Micros) -> bool {
-        let told_at = match setback {
-            Setback::Retry | Setback::Doubt => &mut self.told_at,
-            Setback::Blocked => &mut self.told_blocked_at,
+    pub fn should_log_failure(&mut self, setback: LaneFailure, now: Micros) -> bool {
+        let failure_logged_at = match setback {
+            LaneFailure::Retry | LaneFailure::UnattributedRejections => &mut self.failure_logged_at,
+            LaneFailure::Blocked => &mut self.blocked_logged_at,
         };
-        let is_news = is_long_ago(*told_at, now);
+        let is_news = is_long_ago(*failure_logged_at, now);
         if is_news {
-            *told_at = now;
-            self.told = true;
+            *failure_logged_at = now;
+            self.is_failure_logged = true;
         }
         is_news
     }
 
     /// Whether it is to be logged now that a record has been found to fail by itself.
-    pub fn tell_found(&mut self, now: Micros) -> bool {
-        let is_news = is_long_ago(self.told_found_at, now);
+    pub fn should_log_isolated(&mut self, now: Micros) -> bool {
+        let is_news = is_long_ago(self.isolated_logged_at, now);
         if is_news {
-            self.told_found_at = now;
+            self.isolated_logged_at = now;
         }
         is_news
     }
 
     /// Whether a success is to be logged, since the last thing logged was a failure.
-    pub fn tell_recovery(&mut self, now: Micros) -> bool {
-        let is_news = self.told && is_long_ago(self.told_recovery_at, now);
+    pub fn should_log_recovery(&mut self, now: Micros) -> bool {
+        let is_news = self.is_failure_logged && is_long_ago(self.recovery_logged_at, now);
         if is_news {
-            self.told_recovery_at = now;
-            self.told = false;
+            self.recovery_logged_at = now;
+            self.is_failure_logged = false;
         }
         is_news
     }
 
     /// `dead` more records were given up: how many are to be logged now, if any.
-    pub fn tell_deaths(&mut self, dead: i64, now: Micros) -> Option<i64> {
-        self.untold_deaths = self.untold_deaths.saturating_add(dead);
-        let is_news = self.untold_deaths > 0 && is_long_ago(self.told_deaths_at, now);
+    pub fn dead_to_log(&mut self, dead: i64, now: Micros) -> Option<i64> {
+        self.dead_unlogged = self.dead_unlogged.saturating_add(dead);
+        let is_news = self.dead_unlogged > 0 && is_long_ago(self.dead_logged_at, now);
         is_news.then(|| {
-            self.told_deaths_at = now;
-            std::mem::take(&mut self.untold_deaths)
+            self.dead_logged_at = now;
+            std::mem::take(&mut self.dead_unlogged)
         })
     }
 
@@ -130,11 +130,11 @@ impl Lane {
             &mut self.mended_at,
             &mut self.arrived_at,
             &mut self.settings_due,
-            &mut self.told_at,
-            &mut self.told_blocked_at,
-            &mut self.told_recovery_at,
-            &mut self.told_found_at,
-            &mut self.told_deaths_at,
+            &mut self.failure_logged_at,
+            &mut self.blocked_logged_at,
+            &mut self.recovery_logged_at,
+            &mut self.isolated_logged_at,
+            &mut self.dead_logged_at,
         ] {
             move_time(time, by);
         }
@@ -180,6 +180,6 @@ impl Lane {
     }
 }
 
-fn is_long_ago(told_at: Micros, now: Micros) -> bool {
-    told_at == 0 || now.saturating_sub(told_at) >= TELL_EVERY
+fn is_long_ago(failure_logged_at: Micros, now: Micros) -> bool {
+    failure_logged_at == 0 || now.saturating_sub(failure_logged_at) >= TELL_EVERY
 }

@@ -4,7 +4,7 @@
 //! Whether there is, the tables tell; here is only whether somebody has to go and look.
 #![forbid(unsafe_code)]
 
-use super::{Change, Extension, Micros, SharedState, Wakes};
+use super::{CommitDelta, Extension, Micros, SharedState, Wakes};
 
 /// A process that was asked for and has not come in this time never will.
 const START_LIMIT: Micros = 20_000_000;
@@ -185,7 +185,7 @@ impl SharedState {
     }
 
     /// Below how many waiting rows the process that sends history is to be woken. Whoever only adds rows wakes nobody.
-    pub(super) fn low_water(&self, database: u32, changes: &[Change]) -> i64 {
+    pub(super) fn low_water(&self, database: u32, changes: &[CommitDelta]) -> i64 {
         match changes.iter().any(|change| change.removed > 0) {
             true => self.backfiller(database).low_water,
             false => 0,

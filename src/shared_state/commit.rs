@@ -1,4 +1,4 @@
-//! What one transaction changes in the queue, and the moment of doubt while it commits.
+//! What one transaction changes in the queue, and the moment of uncertainty while it commits.
 //!
 //! Rows become visible a moment before the commit callback can count them. A recount that takes its
 //! snapshot in that moment would count such rows twice, so a transaction announces its changes before
@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::{Micros, Prepared, SharedState, Wakes};
-use crate::regions::Regions;
+use crate::id_ranges::IdRanges;
 
 /// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
@@ -20,7 +20,7 @@ pub const COMMITTING: usize = 256;
 /// What a transaction did to one index of its database.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Change {
+pub struct CommitDelta {
     pub index_id: i32,
     /// Rows added to the queue.
     pub queued: i64,
@@ -31,16 +31,16 @@ pub struct Change {
     /// Repairs asked for by capture, less those that have been made.
     pub repairs: i64,
     /// Where the added rows are.
-    pub spans: Regions,
+    pub spans: IdRanges,
 }
 
-impl Change {
+impl CommitDelta {
     /// Nothing, to no index.
-    pub const EMPTY: Change =
-        Change { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: Regions::new() };
+    pub const EMPTY: CommitDelta =
+        CommitDelta { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: IdRanges::new() };
 
     /// Adds another change of the same index.
-    pub fn add(&mut self, other: &Change) {
+    pub fn add(&mut self, other: &CommitDelta) {
         self.queued += other.queued;
         self.removed += other.removed;
         self.dead += other.dead;
@@ -76,7 +76,7 @@ impl Announcement {
     };
 
     /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
-    pub(super) fn new(xid: u32, database: u32, change: &Change, is_lazy: bool) -> Announcement {
+    pub(super) fn new(xid: u32, database: u32, change: &CommitDelta, is_lazy: bool) -> Announcement {
         let count =
             Count { queued: change.queued - change.removed, dead: change.dead, repairs: change.repairs };
         let is_lazy = is_lazy && change.queued > 0;
@@ -108,7 +108,7 @@ pub struct Count {
 impl SharedState {
     /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. `false`: there was
     /// no room to announce all of them.
-    pub fn announce(&mut self, xid: u32, database: u32, changes: &[Change], is_lazy: bool) -> bool {
+    pub fn announce(&mut self, xid: u32, database: u32, changes: &[CommitDelta], is_lazy: bool) -> bool {
         let mut complete = true;
         for change in changes {
             let entry = Announcement::new(xid, database, change, is_lazy);
@@ -144,7 +144,7 @@ impl SharedState {
 
     /// The transaction `xid` has committed: counts its changes, publishes where its rows are and
     /// says whom to wake.
-    pub fn publish(&mut self, xid: u32, database: u32, changes: &[Change], now: Micros) -> Wakes {
+    pub fn publish(&mut self, xid: u32, database: u32, changes: &[CommitDelta], now: Micros) -> Wakes {
         let announced = self.retract(xid);
         let wakes = self.enter(database, changes, now);
         if announced < changes.len() {
@@ -156,7 +156,7 @@ impl SharedState {
     }
 
     /// Enters what a committed transaction has changed.
-    pub(super) fn enter(&mut self, database: u32, changes: &[Change], now: Micros) -> Wakes {
+    pub(super) fn enter(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> Wakes {
         let mut rows = 0;
         let mut drained = false;
         let low_water = self.low_water(database, changes);

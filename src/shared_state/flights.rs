@@ -3,7 +3,7 @@
 
 use super::{Failure, Flight, Micros, SharedState, Worker};
 use crate::claims::Claim;
-use crate::regions::Span;
+use crate::id_ranges::Span;
 
 /// What became of the rows of a batch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,13 +14,13 @@ pub struct Landing<'a> {
     pub delivered: &'a [i64],
     /// How many older versions were deleted with them.
     pub superseded: i64,
-    /// How many are dead or on probation: not to be claimed by anybody now.
+    /// How many are dead or held back: not to be claimed by anybody now.
     pub kept: usize,
     /// The objects whose versions the batch holds, and of each the hash and the row.
     pub versions: &'a [(i64, i64)],
     /// A request of the batch may still be executed: until when the objects are held.
     pub held_until: Option<Micros>,
-    /// The rows that wait again, if the batch has failed on the way or its rows are on probation.
+    /// The rows that wait again, if the batch has failed on the way or its rows are held back.
     pub left: &'a [i64],
     /// It has failed on the way, by what may be about one of its rows.
     pub failure: Option<Failure>,
@@ -30,7 +30,7 @@ pub struct Landing<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Places {
     pub lane: usize,
-    /// They are on probation.
+    /// They are held back.
     pub apart: bool,
     /// The record that the batch is now known to have failed for.
     pub found: Option<i64>,
@@ -63,7 +63,7 @@ impl SharedState {
         self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
         let apart = self.workers.get(worker).map_or(0, |me| me.scanning_apart);
         if let (Some(flight), Some(apart)) = (flight, (apart as usize).checked_sub(1)) {
-            if let Some(entry) = self.probation.get_mut(apart) {
+            if let Some(entry) = self.held_back.get_mut(apart) {
                 (entry.in_flight, entry.is_missing) = (flight.rows, false);
             }
         }
@@ -76,7 +76,7 @@ impl SharedState {
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
         if let Some(apart) = (std::mem::take(&mut me.scanning_apart) as usize).checked_sub(1) {
-            // Rows on probation wait in their entry.
+            // rows held back wait in their entry.
             self.end_claim_apart(worker, apart);
             return;
         }

@@ -1,8 +1,8 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Appetite, Doubt, Text};
-use crate::regions::{Regions, Span};
+use super::{Text, UnattributedRejections, WorkerLimits};
+use crate::id_ranges::{IdRanges, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
 /// granularity so that neighbouring transactions melt into one span.
@@ -35,7 +35,7 @@ pub struct Claimable {
     pub apart: Option<Apart>,
 }
 
-/// Rows on probation that are to be claimed.
+/// rows held back that are to be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Apart {
     /// Where their entry is.
@@ -46,11 +46,11 @@ pub struct Apart {
 
 /// How a batch ended, as far as the lane is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setback {
+pub enum LaneFailure {
     /// The attempt failed and is repeated after the backoff.
     Retry,
     /// All was refused, and it is not known what for; the next rows may show.
-    Doubt,
+    UnattributedRejections,
     /// Algolia refuses this client (credentials, rights, quota): only a person can mend it.
     Blocked,
 }
@@ -60,12 +60,12 @@ pub enum Setback {
 #[repr(C)]
 pub struct Lane {
     /// Spans published by commits since a worker last looked.
-    pub fresh: Regions,
+    pub fresh: IdRanges,
     /// Where older rows wait: what fresh claims left over, what was given back, what a sweep must read.
-    pub backlog: Regions,
+    pub backlog: IdRanges,
     /// Where versions of objects wait that somebody else holds: given back when a flight of the lane lands or a
     /// quarantine ends.
-    pub deferred: Regions,
+    pub deferred: IdRanges,
     /// How often that has been looked at again.
     pub recalls: u32,
     /// Rows published in `fresh`; only `linger` asks for it.
@@ -93,8 +93,8 @@ pub struct Lane {
     pub(super) mended_at: Micros,
     /// When the latest of the attempts began that have delivered something.
     pub(super) arrived_at: Micros,
-    /// Other rows have been claimed since some on probation were.
-    pub(super) is_turn_of_probation: bool,
+    /// Other rows have been claimed since some held back were.
+    pub(super) is_turn_of_held_back: bool,
     /// Rows given back by a failed attempt and not tried again since.
     pub retrying: i64,
     /// Committed, undelivered rows, those in flight included.
@@ -117,18 +117,18 @@ pub struct Lane {
     pub last_error_at: Micros,
     pub stats_reset: Micros,
     /// When these were last logged, 0: never. A failure, a refusal, a success after either.
-    pub(super) told_at: Micros,
-    pub(super) told_blocked_at: Micros,
-    pub(super) told_recovery_at: Micros,
+    pub(super) failure_logged_at: Micros,
+    pub(super) blocked_logged_at: Micros,
+    pub(super) recovery_logged_at: Micros,
     /// The same of a record that fails by itself.
-    pub(super) told_found_at: Micros,
+    pub(super) isolated_logged_at: Micros,
     /// The same of records that were given up, and how many there have been since.
-    pub(super) told_deaths_at: Micros,
-    pub(super) untold_deaths: i64,
+    pub(super) dead_logged_at: Micros,
+    pub(super) dead_unlogged: i64,
     /// A failure has been logged, and no success since.
-    pub(super) told: bool,
+    pub(super) is_failure_logged: bool,
     /// What to think of refusals that name no record.
-    pub doubt: Doubt,
+    pub unattributed_rejections: UnattributedRejections,
     pub(super) rate_rows: f64,
     pub(super) rate_at: Micros,
     /// The version of the settings the index is to be given, 0: none; not before when; and how often that has failed
@@ -141,9 +141,9 @@ pub struct Lane {
 impl Lane {
     /// A lane that has seen nothing.
     pub const EMPTY: Lane = Lane {
-        fresh: Regions::new(),
-        backlog: Regions::new(),
-        deferred: Regions::new(),
+        fresh: IdRanges::new(),
+        backlog: IdRanges::new(),
+        deferred: IdRanges::new(),
         recalls: 0,
         fresh_rows: 0,
         fresh_since: 0,
@@ -157,7 +157,7 @@ impl Lane {
         retry_at: 0,
         mended_at: 0,
         arrived_at: 0,
-        is_turn_of_probation: false,
+        is_turn_of_held_back: false,
         retrying: 0,
         queued: 0,
         dead: 0,
@@ -173,14 +173,14 @@ impl Lane {
         last_error: Text::EMPTY,
         last_error_at: 0,
         stats_reset: 0,
-        told_at: 0,
-        told_blocked_at: 0,
-        told_recovery_at: 0,
-        told_found_at: 0,
-        told_deaths_at: 0,
-        untold_deaths: 0,
-        told: false,
-        doubt: Doubt::NONE,
+        failure_logged_at: 0,
+        blocked_logged_at: 0,
+        recovery_logged_at: 0,
+        isolated_logged_at: 0,
+        dead_logged_at: 0,
+        dead_unlogged: 0,
+        is_failure_logged: false,
+        unattributed_rejections: UnattributedRejections::NONE,
         rate_rows: 0.0,
         rate_at: 0,
         settings_version: 0,
@@ -189,7 +189,7 @@ impl Lane {
     };
 
     /// A commit has made `rows` rows within `spans` visible.
-    pub fn publish(&mut self, spans: &Regions, rows: i64, now: Micros) {
+    pub fn publish(&mut self, spans: &IdRanges, rows: i64, now: Micros) {
         // History is never fresh: it waits behind all live rows, the newest of it first.
         for span in spans.iter().filter(|span| span.hi < 0) {
             self.backlog.add(span.lo, span.hi);
@@ -226,13 +226,13 @@ impl Lane {
 
     /// When rows that wait here may next be claimed: `None` when none wait or only a person can open the lane.
     /// `backlog`: whether rows of the backlog count as well as fresh ones.
-    pub fn opens_at(&self, appetite: &Appetite, backlog: bool) -> Option<Micros> {
+    pub fn opens_at(&self, worker_limits: &WorkerLimits, backlog: bool) -> Option<Micros> {
         if self.paused || (self.failures > 0 && self.in_flight > 0) {
             return None;
         }
         let waiting = match (self.fresh.is_empty(), backlog && !self.backlog.is_empty()) {
             (_, true) => Micros::MIN,
-            (false, false) => self.fresh_due(appetite),
+            (false, false) => self.fresh_due(worker_limits),
             (true, false) => return None,
         };
         Some(waiting.max(self.retry_at))
@@ -244,20 +244,20 @@ impl Lane {
         (!self.paused && alone && self.retry_at > now).then_some(self.retry_at)
     }
 
-    fn fresh_due(&self, appetite: &Appetite) -> Micros {
-        if appetite.linger == 0 || self.fresh_rows >= appetite.batch_rows {
+    fn fresh_due(&self, worker_limits: &WorkerLimits) -> Micros {
+        if worker_limits.linger == 0 || self.fresh_rows >= worker_limits.batch_rows {
             Micros::MIN
         } else {
-            self.fresh_since.saturating_add(appetite.linger)
+            self.fresh_since.saturating_add(worker_limits.linger)
         }
     }
 
     /// Takes the fresh rows' span when one is due.
-    pub fn take_fresh(&mut self, appetite: &Appetite, now: Micros) -> Option<Claimable> {
-        if self.fresh.is_empty() || self.fresh_due(appetite) > now {
+    pub fn take_fresh(&mut self, worker_limits: &WorkerLimits, now: Micros) -> Option<Claimable> {
+        if self.fresh.is_empty() || self.fresh_due(worker_limits) > now {
             return None;
         }
-        self.credit_tail(appetite.tail_share);
+        self.credit_tail(worker_limits.tail_share);
         let mut span = self.fresh.take_newest()?;
         while let Some(next) = self.fresh.newest() {
             if span.lo.saturating_sub(next.hi) > NEIGHBOURHOOD {

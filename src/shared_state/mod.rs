@@ -15,15 +15,14 @@ mod blocks;
 mod clock;
 mod commit;
 mod databases;
-mod doubt;
 mod extension;
 mod flights;
+mod held_back;
+mod held_objects;
 mod lane;
-mod leftovers;
-mod mends;
 mod objects;
 mod prepared;
-mod probation;
+mod reclaim;
 mod room;
 mod roster;
 mod search;
@@ -33,27 +32,28 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unattributed_rejections;
 mod view;
 mod worker;
 
 pub use backfill::Backfiller;
 pub use blocks::{Reserve, RESERVE};
-pub use commit::{Announcement, Change, Count, Durable, COMMITTING};
+pub use commit::{Announcement, CommitDelta, Count, Durable, COMMITTING};
 pub use databases::{Database, Extension, DATABASES};
-pub use doubt::Doubt;
 pub use extension::Duty;
 pub use flights::{Landing, Places};
-pub use lane::{Apart, Claimable, End, Lane, Micros, Setback, ID_BLOCK};
-pub use mends::{Mend, NotHeld};
+pub use held_back::{HeldBack, RejectAction, HELD_BACK};
+pub use held_objects::{HeldObject, NotHeld};
+pub use lane::{Apart, Claimable, End, Lane, LaneFailure, Micros, ID_BLOCK};
 pub use objects::{object_hash, Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use prepared::{Prepared, PREPARED};
-pub use probation::{Probation, Sentence, PROBATIONS};
-pub use room::Kinds;
+pub use room::ReadyWork;
 pub use roster::{Exit, Wakes};
 pub use search::{Failure, Search};
 pub use settings::Sent;
 pub use suspects::{Suspect, Trial, CRASHES, SUSPECTS};
 pub use text::Text;
+pub use unattributed_rejections::UnattributedRejections;
 pub use worker::{Flight, Stage, Worker, FLIGHTS};
 
 use crate::claims::ClaimTable;
@@ -97,7 +97,7 @@ pub struct SharedState {
     /// The latest place of the log at which the commit of queued rows ends.
     durable_until: u64,
     prepared: [Prepared; PREPARED],
-    probation: [Probation; PROBATIONS],
+    held_back: [HeldBack; HELD_BACK],
     suspects: [Suspect; SUSPECTS],
     /// There are some.
     has_suspects: bool,
@@ -120,13 +120,13 @@ pub struct SharedState {
     launches: u32,
     /// Slots from this one on have never been taken.
     workers_ever_used: u32,
-    /// The same of entries of the probation.
-    probations_ever_used: u32,
+    /// The same of entries of the table of rows held back.
+    held_back_ever_used: u32,
 }
 
 /// What a worker can handle at the moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Appetite {
+pub struct WorkerLimits {
     /// Requests it may have in flight (`audit_algolia.in_flight`).
     pub slots: usize,
     pub batch_rows: i64,
@@ -164,9 +164,9 @@ impl SharedState {
                 reserves: [Reserve::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
                 durable_until: 0,
-                prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: Change::EMPTY };
+                prepared: [Prepared { gid: 0, database: 0, xid: 0, stale: false, change: CommitDelta::EMPTY };
                     PREPARED],
-                probation: [Probation::EMPTY; PROBATIONS],
+                held_back: [HeldBack::EMPTY; HELD_BACK],
                 suspects: [Suspect::EMPTY; SUSPECTS],
                 has_suspects: false,
                 claims: ClaimTable::new(),
@@ -181,7 +181,7 @@ impl SharedState {
                 clock: 0,
                 launches: 0,
                 workers_ever_used: 0,
-                probations_ever_used: 0,
+                held_back_ever_used: 0,
             })
         };
         std::thread::Builder::new().stack_size(256 << 20).spawn(build).unwrap().join().unwrap()
@@ -270,11 +270,11 @@ impl SharedState {
                 }
             }
         }
-        let forgotten = self.forget_probation(|entry, _| entry == database);
+        let forgotten = self.forget_held_back(|entry, _| entry == database);
         self.claims.release_where(|owner, _| {
             let of_worker = || (owner as usize).checked_sub(1).and_then(|worker| lets_go.get(worker));
-            let of_probation = || forgotten.get(SharedState::probation_of(owner)?);
-            of_worker().or_else(of_probation).copied().unwrap_or_default()
+            let of_held_back = || forgotten.get(SharedState::held_back_of(owner)?);
+            of_worker().or_else(of_held_back).copied().unwrap_or_default()
         });
         self.forget_suspects(|entry, _| entry == database);
         if is_closed.contains(&true) {
@@ -284,19 +284,19 @@ impl SharedState {
 
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
     /// chosen belongs to the worker until it gives the rest back with [`SharedState::claimed`].
-    pub fn next(&mut self, worker: usize, appetite: Appetite, now: Micros) -> Next {
+    pub fn next(&mut self, worker: usize, worker_limits: WorkerLimits, now: Micros) -> Next {
         self.tick(now);
         self.end_quarantines(now);
         let Some(me) = self.workers.get(worker) else {
             return Next::Wait { until: None, wake: None };
         };
         let (database, start) = (me.database, me.next_lane as usize);
-        let room = Room::of(me, &self.lanes, &appetite);
-        match self.next_suspects(worker, &appetite, now) {
+        let room = Room::of(me, &self.lanes, &worker_limits);
+        match self.next_suspects(worker, &worker_limits, now) {
             Some(Next::Wait { until, .. }) => {
                 // There is nothing it has room for meanwhile.
                 self.workers.get_mut(worker).into_iter().for_each(Worker::awake);
-                let (_, left) = self.waiting(database, &room, &appetite, now);
+                let (_, left) = self.waiting(database, &room, &worker_limits, now);
                 return Next::Wait { until, wake: self.wake_another(database, worker, left) };
             }
             Some(claim) => return claim,
@@ -314,14 +314,14 @@ impl SharedState {
                 let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
                     continue;
                 };
-                let (fits, share) = (room.for_lane(place, lane), appetite.tail_share);
+                let (fits, share) = (room.for_lane(place, lane), worker_limits.tail_share);
                 let claimable = match round {
                     Round::Tail if fits.backlog && lane.is_tails_turn(share) => lane.take_tail(share),
-                    Round::Fresh if fits.fresh => lane.take_fresh(&appetite, now),
+                    Round::Fresh if fits.fresh => lane.take_fresh(&worker_limits, now),
                     Round::Backlog if fits.backlog => lane.take_backlog(share),
                     _ => None,
                 };
-                lane.is_turn_of_probation |= claimable.is_some();
+                lane.is_turn_of_held_back |= claimable.is_some();
                 let claimable =
                     claimable.and_then(|claimable| self.take_clear_of_suspects(place, key, claimable));
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
@@ -343,7 +343,7 @@ impl SharedState {
         if let Some(claim) = self.next_apart(worker, &room, false, now) {
             return claim;
         }
-        let (until, left) = self.waiting(database, &room, &appetite, now);
+        let (until, left) = self.waiting(database, &room, &worker_limits, now);
         if let Some(me) = self.workers.get_mut(worker) {
             me.room = room.for_any();
             me.room_for_newcomers = room.for_newcomers().fresh;
@@ -356,18 +356,18 @@ impl SharedState {
         &self,
         database: u32,
         room: &Room,
-        appetite: &Appetite,
+        worker_limits: &WorkerLimits,
         now: Micros,
-    ) -> (Option<Micros>, Kinds) {
-        let (mut until, mut left): (Option<Micros>, _) = (None, Kinds::default());
+    ) -> (Option<Micros>, ReadyWork) {
+        let (mut until, mut left): (Option<Micros>, _) = (None, ReadyWork::default());
         for (place, _) in self.lanes_of(database) {
             let Some(lane) = self.lanes.get(place) else { continue };
             let fits = room.for_lane(place, lane);
-            let opens_at = lane.opens_at(appetite, fits.backlog).or_else(|| lane.backs_off_until(now));
+            let opens_at = lane.opens_at(worker_limits, fits.backlog).or_else(|| lane.backs_off_until(now));
             if let (true, Some(at)) = (fits.fresh, opens_at) {
                 until = Some(until.map_or(at, |until| until.min(at)));
             }
-            let is_left = |backlog| lane.opens_at(appetite, backlog).is_some_and(|at| at <= now);
+            let is_left = |backlog| lane.opens_at(worker_limits, backlog).is_some_and(|at| at <= now);
             if lane.is_in_trouble() {
                 left.trouble |= is_left(true);
             } else {
@@ -375,10 +375,10 @@ impl SharedState {
                 left.backlog |= is_left(true);
             }
         }
-        let parole = self.next_parole(database);
-        left.trouble |= parole.is_some_and(|at| at <= now);
-        let parole = parole.filter(|_| room.for_any().trouble);
-        let others = [parole, self.next_release(), self.next_trial(database, now)];
+        let release_due = self.next_release_due(database);
+        left.trouble |= release_due.is_some_and(|at| at <= now);
+        let release_due = release_due.filter(|_| room.for_any().trouble);
+        let others = [release_due, self.next_release(), self.next_trial(database, now)];
         (others.into_iter().flatten().chain(until).min(), left)
     }
 }

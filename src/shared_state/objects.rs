@@ -7,7 +7,7 @@
 
 use super::{Micros, SharedState};
 use crate::claims::Claim;
-use crate::regions::Regions;
+use crate::id_ranges::IdRanges;
 
 /// Slots of the table of claimed objects; half of them can be used.
 pub const OBJECTS: usize = 1 << 18;
@@ -37,12 +37,12 @@ pub struct Postponed {
     pub lane: u32,
     /// How often the lane had been recalled when the first of them was met.
     pub recalls: u32,
-    pub rows: Regions,
+    pub rows: IdRanges,
 }
 
 impl Postponed {
     /// None.
-    pub const EMPTY: Postponed = Postponed { lane: 0, recalls: 0, rows: Regions::new() };
+    pub const EMPTY: Postponed = Postponed { lane: 0, recalls: 0, rows: IdRanges::new() };
 }
 
 /// An object of a lane as shared state knows it. Two with the same hash are claimed together, which makes one of them
@@ -123,7 +123,7 @@ impl SharedState {
         }
     }
 
-    /// Whether the version at a row of the queue is on probation.
+    /// Whether the version at a row of the queue is held back.
     pub fn is_on_probation(&self, worker: usize, id: i64) -> bool {
         self.workers.get(worker).is_some_and(|me| self.claims.holder(me.database, id).is_some())
     }

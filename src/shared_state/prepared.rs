@@ -5,7 +5,7 @@
 //! then the queue is read and counted again.
 #![forbid(unsafe_code)]
 
-use super::{Announcement, Change, Micros, SharedState, Wakes};
+use super::{Announcement, CommitDelta, Micros, SharedState, Wakes};
 
 /// Entries for prepared transactions; each takes one per index it has rows for, and one at least.
 pub const PREPARED: usize = 256;
@@ -22,7 +22,7 @@ pub struct Prepared {
     /// It has made, dropped or paused something: launcher and workers have to look.
     pub stale: bool,
     /// With no index and no rows when it has queued nothing.
-    pub change: Change,
+    pub change: CommitDelta,
 }
 
 impl Prepared {
@@ -35,12 +35,12 @@ impl Prepared {
 
 impl SharedState {
     /// The transaction `xid` has been prepared.
-    pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[Change], stale: bool) {
+    pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[CommitDelta], stale: bool) {
         let free = self.prepared.iter().filter(|entry| entry.database == 0).count();
         if free < changes.len().max(1) {
             return;
         }
-        let changes = if changes.is_empty() { &[Change::EMPTY] } else { changes };
+        let changes = if changes.is_empty() { &[CommitDelta::EMPTY] } else { changes };
         let places = self.prepared.iter_mut().filter(|entry| entry.database == 0);
         for (place, change) in places.zip(changes) {
             *place = Prepared { gid, database, xid, stale, change: *change };
@@ -54,7 +54,7 @@ impl SharedState {
             return self.read_again(database);
         };
         let looking = if stale { self.extension_changed(database) } else { Wakes::default() };
-        let changes: Vec<Change> =
+        let changes: Vec<CommitDelta> =
             found.into_iter().map(|entry| entry.change).filter(|change| change.index_id != 0).collect();
         looking.and(self.enter(database, &changes, now))
     }

@@ -3,13 +3,13 @@
 //! A worker has `in_flight` slots. One index alone may fill them all, and of several each has its share: to an index
 //! that has nothing on its way with this worker, every other one counts as a single request, however many it has. And
 //! an index in trouble, which sends one batch at a time to see whether it is over, counts for nothing but other such
-//! batches; so do rows on probation. So a worker may have more requests under way than slots, yet never more than twice as many.
+//! batches; so do rows held back. So a worker may have more requests under way than slots, yet never more than twice as many.
 //!
 //! The same holds of bytes, which bound a worker's memory: the bodies of one index add up to `batch_bytes`, those of all
 //! to twice as many, and a single record that is larger than what is left goes beyond that.
 #![forbid(unsafe_code)]
 
-use super::{Appetite, Lane, Worker, FLIGHTS, LANES};
+use super::{Lane, Worker, WorkerLimits, FLIGHTS, LANES};
 
 /// Room for less than this share of `batch_bytes` is left alone: a request for a row or two is not worth its slot.
 const LEAST_SHARE: i64 = 32;
@@ -17,16 +17,16 @@ const LEAST_SHARE: i64 = 32;
 /// The kinds of rows that may wait, or that a worker that sleeps would have room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Kinds {
+pub struct ReadyWork {
     pub fresh: bool,
     pub backlog: bool,
     /// Rows of an index in trouble.
     pub trouble: bool,
 }
 
-impl Kinds {
+impl ReadyWork {
     /// Whether the two have a kind in common.
-    pub fn meet(self, other: Kinds) -> bool {
+    pub fn meet(self, other: ReadyWork) -> bool {
         (self.fresh && other.fresh) || (self.backlog && other.backlog) || (self.trouble && other.trouble)
     }
 
@@ -54,8 +54,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], appetite: &Appetite) -> Room {
-        let slots = appetite.slots;
+    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], worker_limits: &WorkerLimits) -> Room {
+        let slots = worker_limits.slots;
         let mut room = Room {
             slots,
             reserved: usize::from(slots > 1),
@@ -66,7 +66,7 @@ impl Room {
             lanes: 0,
             carried: [false; LANES],
             bytes: 0,
-            batch_bytes: appetite.batch_bytes,
+            batch_bytes: worker_limits.batch_bytes,
         };
         for flight in worker.flights.iter().filter(|flight| flight.rows > 0) {
             room.total += 1;
@@ -86,18 +86,18 @@ impl Room {
     }
 
     /// What there is room for whichever lane it comes from.
-    pub(super) fn for_any(&self) -> Kinds {
+    pub(super) fn for_any(&self) -> ReadyWork {
         if self.is_full() {
-            return Kinds::default();
+            return ReadyWork::default();
         }
-        let slots = Kinds {
+        let slots = ReadyWork {
             fresh: self.fresh + self.backlog < self.slots || (self.reserved > 0 && self.fresh == 0),
             backlog: self.fresh + self.backlog < self.slots && self.backlog < self.slots - self.reserved,
             trouble: self.trouble < self.slots,
         };
         // What is left of the bytes has to be worth a request, or it would be claimed row by row.
         let used = self.bytes.saturating_add(self.batch_bytes / LEAST_SHARE);
-        Kinds {
+        ReadyWork {
             fresh: slots.fresh && used < self.batch_bytes,
             backlog: slots.backlog && used < self.batch_bytes - self.reserved_bytes(),
             trouble: slots.trouble,
@@ -131,12 +131,12 @@ impl Room {
     }
 
     /// What there is room for if it comes from a lane that has nothing on its way here.
-    pub(super) fn for_newcomers(&self) -> Kinds {
+    pub(super) fn for_newcomers(&self) -> ReadyWork {
         if self.is_full() {
-            return Kinds::default();
+            return ReadyWork::default();
         }
         let any = self.for_any();
-        Kinds {
+        ReadyWork {
             fresh: any.fresh || self.lanes < self.slots.max(2),
             backlog: any.backlog || self.lanes < (self.slots - self.reserved).max(2),
             trouble: any.trouble,
@@ -144,10 +144,10 @@ impl Room {
     }
 
     /// What there is room for if it comes from this lane.
-    pub(super) fn for_lane(&self, place: usize, lane: &Lane) -> Kinds {
+    pub(super) fn for_lane(&self, place: usize, lane: &Lane) -> ReadyWork {
         if lane.is_in_trouble() {
             let trouble = self.for_any().trouble;
-            return Kinds { fresh: trouble, backlog: trouble, trouble };
+            return ReadyWork { fresh: trouble, backlog: trouble, trouble };
         }
         if self.carried.get(place).copied().unwrap_or(true) {
             self.for_any()

@@ -1,7 +1,7 @@
 //! Who serves which database, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{Change, Kinds, LaneKey, Micros, SharedState, Stage, Worker, WORKERS};
+use super::{CommitDelta, LaneKey, Micros, ReadyWork, SharedState, Stage, Worker, WORKERS};
 
 /// How a worker's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl SharedState {
     }
 
     /// Wakes one worker that has room for what has been queued. A busy one looks by itself as soon as it has room again.
-    pub fn wake_one(&mut self, database: u32, changes: &[Change]) -> Wakes {
+    pub fn wake_one(&mut self, database: u32, changes: &[CommitDelta]) -> Wakes {
         let mut wakes = Wakes::default();
         let mut wake = |worker: &mut Worker| {
             worker.awake();
@@ -104,12 +104,12 @@ impl SharedState {
 
     /// Wakes a worker other than `worker` that has room for one of the kinds that are `left`. It is woken for nothing
     /// else, so that workers never wake each other in circles.
-    pub(super) fn wake_another(&mut self, database: u32, worker: usize, left: Kinds) -> Option<u64> {
+    pub(super) fn wake_another(&mut self, database: u32, worker: usize, left: ReadyWork) -> Option<u64> {
         if !left.any() {
             return None;
         }
-        let crew = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
-        let mut others = crew.filter(|(slot, other)| *slot != worker && other.database == database);
+        let scheduler = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
+        let mut others = scheduler.filter(|(slot, other)| *slot != worker && other.database == database);
         let fits = |other: &Worker| !other.retire && other.room.meet(left);
         let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
         other.awake();

@@ -14,10 +14,10 @@
 
 use std::time::Duration;
 
-use super::{End, Landing, Micros, Probation, SharedState};
+use super::{End, HeldBack, Landing, Micros, SharedState};
 use crate::claims::Claim;
 use crate::delivery::backoff::Backoff;
-use crate::regions::{Regions, Span};
+use crate::id_ranges::{IdRanges, Span};
 
 /// Most suspects of one index. Batches that fail beyond that are given back.
 const MOST: i64 = 1 << 14;
@@ -33,14 +33,14 @@ pub struct Failure {
     /// The bounds of the waiting time.
     pub backoff: Backoff,
     /// Between 0 and 1.
-    pub dice: f64,
+    pub rng: f64,
     /// What was asked for.
     pub at_least: Duration,
 }
 
 impl Failure {
     pub(super) fn ends_at(&self, failures: u32, now: Micros) -> Micros {
-        let delay = self.backoff.delay(failures, self.dice).max(self.at_least).as_micros();
+        let delay = self.backoff.delay(failures, self.rng).max(self.at_least).as_micros();
         now.saturating_add(Micros::try_from(delay).unwrap_or(Micros::MAX))
     }
 }
@@ -72,18 +72,18 @@ impl Search {
     }
 
     /// From where the next part is taken, and from which end of that.
-    pub(super) fn place(&self, regions: &Regions) -> Option<(Span, End)> {
+    pub(super) fn place(&self, id_ranges: &IdRanges) -> Option<(Span, End)> {
         if self.portion == 1 && !self.is_no_outage {
             // There may be more than one at fault, also at both ends: it is tried here and there.
-            let dice = (u64::from(self.streak)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
-            let places = regions.iter().count() as u64;
-            let Span { lo, hi } = regions.iter().nth(dice.checked_rem(places)? as usize)?;
+            let rng = (u64::from(self.streak)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+            let places = id_ranges.iter().count() as u64;
+            let Span { lo, hi } = id_ranges.iter().nth(rng.checked_rem(places)? as usize)?;
             let width = hi.abs_diff(lo).saturating_add(1);
-            return Some((Span { lo, hi: lo.saturating_add_unsigned(dice % width) }, End::Newest));
+            return Some((Span { lo, hi: lo.saturating_add_unsigned(rng % width) }, End::Newest));
         }
         match self.from_oldest {
-            true => Some((regions.oldest()?, End::Oldest)),
-            false => Some((regions.newest()?, End::Newest)),
+            true => Some((id_ranges.oldest()?, End::Oldest)),
+            false => Some((id_ranges.newest()?, End::Newest)),
         }
     }
 
@@ -134,12 +134,12 @@ impl SharedState {
         if self.claims.len() >= self.claims.capacity() / 2 {
             return false;
         }
-        let is_suspect = |entry: &Probation| entry.is_of(key.database, key.index_id) && !entry.is_alone;
+        let is_suspect = |entry: &HeldBack| entry.is_of(key.database, key.index_id) && !entry.is_alone;
         let known = self.on_trial().iter().position(is_suspect);
         let Some(place) = known.or_else(|| self.open_probation(key.database, key.index_id)) else {
             return false;
         };
-        let Some(entry) = self.probation.get_mut(place) else { return false };
+        let Some(entry) = self.held_back.get_mut(place) else { return false };
         if entry.rows + rows.len() as i64 > MOST {
             return false;
         }
@@ -151,13 +151,13 @@ impl SharedState {
         entry.has_grown = true;
         let mut all = true;
         for id in rows {
-            all &= self.claims.claim(Probation::owner(place), key.database, *id) == Claim::Taken;
-            if let (true, Some(entry)) = (all, self.probation.get_mut(place)) {
+            all &= self.claims.claim(HeldBack::owner(place), key.database, *id) == Claim::Taken;
+            if let (true, Some(entry)) = (all, self.held_back.get_mut(place)) {
                 entry.rows += 1;
                 entry.add(*id);
             }
         }
-        if known.is_none() && self.probation.get(place).is_some_and(|entry| entry.rows == 0) {
+        if known.is_none() && self.held_back.get(place).is_some_and(|entry| entry.rows == 0) {
             self.end_probation(place);
         }
         all
@@ -173,7 +173,7 @@ impl SharedState {
         now: Micros,
     ) -> Option<i64> {
         let arrived_at = self.arrived_at(place);
-        let entry = self.probation.get_mut(place)?;
+        let entry = self.held_back.get_mut(place)?;
         let Some(failure) = failure else {
             if arrived {
                 entry.search.arrived();
@@ -195,10 +195,10 @@ impl SharedState {
 
     /// Takes a record out of a set, to wait alone.
     fn isolate(&mut self, place: usize, id: i64, object: i64, failure: Failure, now: Micros) -> bool {
-        let Some(entry) = self.probation.get(place).copied() else { return false };
+        let Some(entry) = self.held_back.get(place).copied() else { return false };
         let Some(alone) = self.open_probation(entry.database, entry.index_id) else { return false };
-        self.claims.hand_over(entry.database, id, Probation::owner(alone));
-        if let Some(alone) = self.probation.get_mut(alone) {
+        self.claims.hand_over(entry.database, id, HeldBack::owner(alone));
+        if let Some(alone) = self.held_back.get_mut(alone) {
             alone.is_alone = true;
             alone.rows = 1;
             alone.add(id);

@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 use super::clock::move_time;
-use super::{Appetite, Claimable, End, LaneKey, Micros, Next, SharedState, FLIGHTS};
+use super::{Claimable, End, LaneKey, Micros, Next, SharedState, WorkerLimits, FLIGHTS};
+use crate::id_ranges::Span;
 use crate::recorder::Trace;
-use crate::regions::Span;
 
 /// Batches that can be suspected at a time. What is too much is tried again like any other.
 pub const SUSPECTS: usize = FLIGHTS;
@@ -149,7 +149,12 @@ impl SharedState {
     }
 
     /// What a worker is to do about suspects, if it is to do nothing else.
-    pub(super) fn next_suspects(&mut self, worker: usize, appetite: &Appetite, now: Micros) -> Option<Next> {
+    pub(super) fn next_suspects(
+        &mut self,
+        worker: usize,
+        worker_limits: &WorkerLimits,
+        now: Micros,
+    ) -> Option<Next> {
         if !self.has_suspects {
             return None;
         }
@@ -157,14 +162,14 @@ impl SharedState {
         let (database, is_busy) = (me.database, me.flights.iter().any(|flight| flight.rows > 0));
         let place = match self.taken_suspects(worker) {
             Some(place) if is_busy => return self.wait_for_suspects(place, now),
-            Some(place) => self.go_on_with_suspects(place, appetite, now),
+            Some(place) => self.go_on_with_suspects(place, worker_limits, now),
             None => None,
         };
-        let place = place.or_else(|| self.take_suspects((database, worker), appetite, now))?;
+        let place = place.or_else(|| self.take_suspects((database, worker), worker_limits, now))?;
         if is_busy {
             return self.wait_for_suspects(place, now);
         }
-        self.claim_suspects(worker, place, appetite)
+        self.claim_suspects(worker, place, worker_limits)
     }
 
     fn taken_suspects(&self, worker: usize) -> Option<usize> {
@@ -187,14 +192,20 @@ impl SharedState {
 
     /// A worker that has nothing on its way goes on with the suspects it has taken, unless there are none left or their
     /// index waits.
-    fn go_on_with_suspects(&mut self, place: usize, appetite: &Appetite, now: Micros) -> Option<usize> {
+    fn go_on_with_suspects(
+        &mut self,
+        place: usize,
+        worker_limits: &WorkerLimits,
+        now: Micros,
+    ) -> Option<usize> {
         let is_open = self.is_open_for(self.suspects.get(place)?, now);
         let entry = self.suspects.get_mut(place)?;
         if std::mem::take(&mut entry.on_their_way) {
             entry.back = entry.back.saturating_add(entry.rows);
             if entry.back >= entry.of.saturating_mul(2) {
                 // There are more rows here than have been on their way.
-                (entry.back, entry.rows) = (0, entry.rows.saturating_mul(2).min(appetite.batch_rows).max(1));
+                (entry.back, entry.rows) =
+                    (0, entry.rows.saturating_mul(2).min(worker_limits.batch_rows).max(1));
             }
         }
         if entry.span.lo > entry.span.hi {
@@ -217,10 +228,10 @@ impl SharedState {
     fn take_suspects(
         &mut self,
         (database, worker): (u32, usize),
-        appetite: &Appetite,
+        worker_limits: &WorkerLimits,
         now: Micros,
     ) -> Option<usize> {
-        let held_until = self.opened_at.saturating_add(appetite.quarantine);
+        let held_until = self.opened_at.saturating_add(worker_limits.quarantine);
         let of_database = |entry: &Suspect| entry.database == database;
         if self.suspects.iter().any(|entry| of_database(entry) && entry.taken_by != 0) {
             return None;
@@ -242,7 +253,7 @@ impl SharedState {
         lane.is_some_and(|lane| lane.is_open(now))
     }
 
-    fn claim_suspects(&mut self, worker: usize, place: usize, appetite: &Appetite) -> Option<Next> {
+    fn claim_suspects(&mut self, worker: usize, place: usize, worker_limits: &WorkerLimits) -> Option<Next> {
         let Suspect { database, index_id, span, rows, crashes, .. } = *self.suspects.get(place)?;
         let lane = self.find_lane(database, index_id)?;
         let me = self.workers.get_mut(worker)?;
@@ -250,7 +261,7 @@ impl SharedState {
         (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
         self.suspects.get_mut(place)?.on_their_way = true;
         let claimable = Claimable { span, end: End::Newest, fresh: false, apart: None };
-        let (bytes, trial) = (appetite.batch_bytes, Some(Trial { rows, crashes }));
+        let (bytes, trial) = (worker_limits.batch_bytes, Some(Trial { rows, crashes }));
         Some(Next::Claim { lane, index_id, claimable, bytes, trial })
     }
 

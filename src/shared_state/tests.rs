@@ -4,10 +4,9 @@ mod backfill;
 mod blocks;
 mod clock;
 mod counts;
-mod doubt;
-mod leftovers;
-mod mends;
+mod held_objects;
 mod quarantines;
+mod reclaim;
 mod refusals;
 mod repairs;
 mod room;
@@ -16,13 +15,14 @@ mod search;
 mod settings;
 mod suspects;
 mod tasks;
+mod unattributed_rejections;
 
 use std::collections::HashMap;
 
 use super::*;
 use crate::claims::Claim;
-use crate::regions::Regions;
-use crate::regions::Span;
+use crate::id_ranges::IdRanges;
+use crate::id_ranges::Span;
 
 const DB: u32 = 5;
 
@@ -36,21 +36,27 @@ fn shared_state(workers: usize) -> Box<SharedState> {
     shared_state
 }
 
-fn queued(index_id: i32, lo: i64, hi: i64) -> Change {
-    let mut spans = Regions::new();
+fn queued(index_id: i32, lo: i64, hi: i64) -> CommitDelta {
+    let mut spans = IdRanges::new();
     spans.add(lo, hi);
-    Change { index_id, queued: hi - lo + 1, removed: 0, dead: 0, repairs: 0, spans }
+    CommitDelta { index_id, queued: hi - lo + 1, removed: 0, dead: 0, repairs: 0, spans }
 }
 
-const HUNGRY: Appetite =
-    Appetite { slots: 4, batch_rows: 1000, batch_bytes: 8 << 20, linger: 0, quarantine: 30, tail_share: 0 };
+const HUNGRY: WorkerLimits = WorkerLimits {
+    slots: 4,
+    batch_rows: 1000,
+    batch_bytes: 8 << 20,
+    linger: 0,
+    quarantine: 30,
+    tail_share: 0,
+};
 
 fn next_span(
     shared_state: &mut SharedState,
-    appetite: Appetite,
+    worker_limits: WorkerLimits,
     now: Micros,
 ) -> Option<(i32, Span, End, bool)> {
-    match shared_state.next(0, appetite, now) {
+    match shared_state.next(0, worker_limits, now) {
         Next::Claim { index_id, claimable, .. } => {
             Some((index_id, claimable.span, claimable.end, claimable.fresh))
         }
@@ -58,8 +64,8 @@ fn next_span(
     }
 }
 
-fn wait_until(shared_state: &mut SharedState, appetite: Appetite, now: Micros) -> Option<Micros> {
-    match shared_state.next(0, appetite, now) {
+fn wait_until(shared_state: &mut SharedState, worker_limits: WorkerLimits, now: Micros) -> Option<Micros> {
+    match shared_state.next(0, worker_limits, now) {
         Next::Wait { until, .. } => until,
         claim => panic!("{claim:?}"),
     }
@@ -110,11 +116,11 @@ fn load(shared_state: &mut SharedState, worker: usize, batches: usize) {
 fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
-    let appetite = Appetite { tail_share: 10, ..HUNGRY };
+    let worker_limits = WorkerLimits { tail_share: 10, ..HUNGRY };
     let mut ends = Vec::new();
     for block in 1..=100 {
         shared_state.publish(7, DB, &[queued(1, block * 1024, block * 1024)], 0);
-        let (_, span, end, fresh) = next_span(&mut shared_state, appetite, 0).unwrap();
+        let (_, span, end, fresh) = next_span(&mut shared_state, worker_limits, 0).unwrap();
         assert!(fresh || end == End::Oldest);
         ends.push(end);
         shared_state.claimed(0, (!fresh).then_some(span), None);
@@ -141,10 +147,10 @@ fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
 fn the_tail_gets_its_share_of_the_backlog() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
-    let appetite = Appetite { tail_share: 10, ..HUNGRY };
+    let worker_limits = WorkerLimits { tail_share: 10, ..HUNGRY };
     let mut ends = Vec::new();
     for _ in 0..100 {
-        let (_, span, end, _) = next_span(&mut shared_state, appetite, 0).unwrap();
+        let (_, span, end, _) = next_span(&mut shared_state, worker_limits, 0).unwrap();
         ends.push(end);
         shared_state.claimed(0, Some(span), None);
         shared_state.claim_ended(0);
@@ -155,7 +161,7 @@ fn the_tail_gets_its_share_of_the_backlog() {
 #[test]
 fn linger_waits_for_more_rows_but_not_for_a_full_batch() {
     let mut shared_state = shared_state(1);
-    let patient = Appetite { linger: 500, batch_rows: 10, ..HUNGRY };
+    let patient = WorkerLimits { linger: 500, batch_rows: 10, ..HUNGRY };
     shared_state.publish(7, DB, &[queued(1, 1024, 1026)], 100);
     assert_eq!(wait_until(&mut shared_state, patient, 100), Some(600));
     shared_state.publish(8, DB, &[queued(1, 2048, 2060)], 200);
@@ -196,7 +202,7 @@ fn after_a_failure_one_batch_tries_first() {
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
     shared_state.released(0, flight, [1030]);
-    shared_state.lane_at(0).unwrap().set_back(Setback::Retry, 1, "503", (5, 1000), 10);
+    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Retry, 1, "503", (5, 1000), 10);
     assert_eq!(wait_until(&mut shared_state, HUNGRY, 999), Some(1000));
     next_span(&mut shared_state, HUNGRY, 1000).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Micros, SharedState, Stage};
-use crate::regions::Span;
+use crate::id_ranges::Span;
 
 impl SharedState {
     /// Processes that deliver for a database.

@@ -1,8 +1,8 @@
 //! One delivery worker as the other processes see it.
 #![forbid(unsafe_code)]
 
-use super::{Kinds, Micros, Postponed, Text};
-use crate::regions::Span;
+use super::{Micros, Postponed, ReadyWork, Text};
+use crate::id_ranges::Span;
 
 /// The most batches one worker has in its hands: `in_flight` requests (64 at most) and as many answers not yet settled.
 pub const FLIGHTS: usize = 128;
@@ -33,7 +33,7 @@ pub struct Flight {
     /// The lowest and highest id claimed.
     pub span: Span,
     pub started_at: Micros,
-    /// The entry of the rows, if they are on probation, plus one.
+    /// The entry of the rows, if they are held back, plus one.
     pub apart: u32,
 }
 
@@ -48,7 +48,7 @@ pub struct Worker {
     pub retire: bool,
     /// It waits for its latch and has room for rows of these kinds: a commit wakes it, or a colleague that has more
     /// than it can carry.
-    pub room: Kinds,
+    pub room: ReadyWork,
     /// It waits and has room for fresh rows of an index that has nothing on its way with it.
     pub room_for_newcomers: bool,
     /// Its database's name, indices or settings have changed since it last looked.
@@ -79,7 +79,7 @@ pub struct Worker {
     /// The lane being read just now, plus one, and the span: given back when the worker dies in the middle.
     pub scanning_lane: u32,
     pub scanning: Span,
-    /// The entry whose rows they are, if they are on probation, plus one.
+    /// The entry whose rows they are, if they are held back, plus one.
     pub scanning_apart: u32,
     pub postponed: Postponed,
     pub flights: [Flight; FLIGHTS],
@@ -91,7 +91,7 @@ impl Worker {
         stage: Stage::Free,
         leave: false,
         retire: false,
-        room: Kinds { fresh: false, backlog: false, trouble: false },
+        room: ReadyWork { fresh: false, backlog: false, trouble: false },
         room_for_newcomers: false,
         stale: false,
         pid: 0,
@@ -139,7 +139,7 @@ impl Worker {
 
     /// It is awake, or about to be: nobody needs to wake it.
     pub fn awake(&mut self) {
-        self.room = Kinds::default();
+        self.room = ReadyWork::default();
         self.room_for_newcomers = false;
     }
 

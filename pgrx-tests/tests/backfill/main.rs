@@ -10,6 +10,6 @@ mod mirror;
 mod order;
 mod pace;
 mod records;
-mod seam;
+mod snapshot_boundary;
 mod support;
 mod tables;

@@ -79,7 +79,7 @@ impl<T: Transport> Sink<T> {
     pub(super) fn walk(&self, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Outcome {
         let plan = {
             let mut state = self.state();
-            delivery.request_id = request_id(&mut state.dice);
+            delivery.request_id = request_id(&mut state.rng);
             state.hosts(delivery.reads).plan(clock.instant())
         };
         if self.settings.compression && plan.iter().any(|candidate| candidate.gzip != Gzip::Refused) {
@@ -281,6 +281,6 @@ fn settle(verdict: Verdict) -> (HostResult, Step) {
 
 /// An id by which Algolia's support finds the request: exactly eleven letters and digits, one per
 /// delivery and the same for all its attempts.
-fn request_id(dice: &mut fastrand::Rng) -> String {
-    (0..11).map(|_| dice.alphanumeric()).collect()
+fn request_id(rng: &mut fastrand::Rng) -> String {
+    (0..11).map(|_| rng.alphanumeric()).collect()
 }

@@ -25,7 +25,7 @@ fn activity(
     TableIterator<'static, (name!(action, Option<String>), name!(events, i64), name!(unique_actors, i64))>,
     ErrorReport,
 > {
-    let rows = Window::new(at, span).and_then(|window| {
+    let rows = Period::new(at, span).and_then(|window| {
         let table = Timed::locked(source)?;
         let actor = table.column("actor_column", actor_column.as_deref())?;
         let action = table.column("action_column", action_column.as_deref())?;
@@ -35,13 +35,13 @@ fn activity(
 }
 
 /// The moments after `from`, up to and with `to`.
-struct Window {
+struct Period {
     from: TimestampWithTimeZone,
     to: TimestampWithTimeZone,
 }
 
-impl Window {
-    fn new(at: Option<TimestampWithTimeZone>, span: Option<Interval>) -> Outcome<Window> {
+impl Period {
+    fn new(at: Option<TimestampWithTimeZone>, span: Option<Interval>) -> Outcome<Period> {
         let (Some(at), Some(span)) = (at, span) else {
             return Err(failure(
                 PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -59,7 +59,7 @@ impl Window {
             Ok((row.get(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?))
         })?;
         match (from, is_finite, is_forward) {
-            (Some(from), Some(true), Some(true)) => Ok(Window { from, to: at }),
+            (Some(from), Some(true), Some(true)) => Ok(Period { from, to: at }),
             (_, Some(true), _) => Err(failure(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "span must be an interval of zero or more",
@@ -154,7 +154,7 @@ impl Timed {
     /// Counts the rows in the window with the rights of the caller, whose policies apply, too. The condition is a plain
     /// one over the time column, with bounds that are constant when the query is planned: partitions beyond them are
     /// left alone, and an index serves.
-    fn count(&self, window: &Window, actor: &str, action: &str) -> Outcome<Rows> {
+    fn count(&self, window: &Period, actor: &str, action: &str) -> Outcome<Rows> {
         let Timed { name, time_column, bound, .. } = self;
         let (actor, action) = (spi::quote_identifier(actor), spi::quote_identifier(action));
         // Names are those of the catalogs, quoted. As texts the values can be told apart whatever their types, and

@@ -5,8 +5,8 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::backfill::seam_of;
-use crate::backfill::Seam;
+use super::backfill::snapshot_boundary_of;
+use crate::backfill::SnapshotBoundary;
 use crate::pg::backfill::{take, Own};
 use crate::pg::ddl::Effects;
 use crate::pg::latest::write;
@@ -20,22 +20,22 @@ pub(super) fn note_arrivals(effects: &Effects) -> Outcome<()> {
     for member in &effects.came {
         for above in sources_above(*member)?.into_iter().filter(|above| above.watched != *member) {
             for leaf in leaves(*member)?.into_iter().filter(|leaf| has_blocks(*leaf)) {
-                let seam = take(leaf, seam_of(above.source)?.1, Own::Uncaptured)?;
+                let snapshot_boundary = take(leaf, snapshot_boundary_of(above.source)?.1, Own::NotedChange)?;
                 let state = if above.is_mirrored() { "waiting" } else { "attached" };
-                note(above.source, leaf, state, &seam)?;
+                note(above.source, leaf, state, &snapshot_boundary)?;
             }
         }
     }
     Ok(())
 }
 
-fn note(source: i32, leaf: pg_sys::Oid, state: &str, seam: &Seam) -> Outcome<()> {
+fn note(source: i32, leaf: pg_sys::Oid, state: &str, snapshot_boundary: &SnapshotBoundary) -> Outcome<()> {
     let null = pg_sys::Datum::null();
     let arguments = [
         (pg_sys::INT4OID, source.into()),
         (pg_sys::OIDOID, leaf.into()),
         (pg_sys::TEXTOID, state.into_datum().unwrap_or(null)),
-        (pg_sys::INT8ARRAYOID, seam.to_numbers().into_datum().unwrap_or(null)),
+        (pg_sys::INT8ARRAYOID, snapshot_boundary.to_numbers().into_datum().unwrap_or(null)),
     ];
     write(include_str!("../../../sql/ddl/note_arrival.sql"), &arguments)?;
     // Whoever sends history looks when this is committed.
@@ -61,7 +61,7 @@ fn has_blocks(table: pg_sys::Oid) -> bool {
 pub(super) fn restart(
     source: i32,
     table: pg_sys::Oid,
-    start: impl Fn(pg_sys::Oid, &Seam) -> Outcome<()>,
+    start: impl Fn(pg_sys::Oid, &SnapshotBoundary) -> Outcome<()>,
 ) -> Outcome<()> {
     let stopped = Spi::connect(|client| -> Outcome<Vec<pg_sys::Oid>> {
         let query = include_str!("../../../sql/ddl/stopped_arrivals.sql");
@@ -72,7 +72,7 @@ pub(super) fn restart(
         Ok(stopped)
     })?;
     for partition in stopped {
-        start(partition, &take(partition, seam_of(source)?.1, Own::Captured)?)?;
+        start(partition, &take(partition, snapshot_boundary_of(source)?.1, Own::Captured)?)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::arrivals::restart;
 use super::sources::{self, fitting, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
-use crate::backfill::Seam;
+use crate::backfill::SnapshotBoundary;
 use crate::pg::backfill::{check, lock_against_writers, take, Own};
 use crate::pg::latest::first_row;
 use crate::pg::report::{failure, reported, Failure, Outcome};
@@ -48,15 +48,15 @@ fn backfill(
             let is_mirrored = is_mirrored(&rules);
             // What is asked for by its time is sent even if it has been before. Of a mirrored table not all that has
             // happened since the watch began has been told; from now on it is.
-            let (seam, writer) = seam_of(id)?;
-            let seam = match is_mirrored || range.since.is_some() || range.until.is_some() {
+            let (snapshot_boundary, writer) = snapshot_boundary_of(id)?;
+            let snapshot_boundary = match is_mirrored || range.since.is_some() || range.until.is_some() {
                 true => Some(take(table.oid, writer, Own::since(writer))?),
-                false => seam,
+                false => snapshot_boundary,
             };
-            start(id, &table, range, seam.as_ref())?;
+            start(id, &table, range, snapshot_boundary.as_ref())?;
             if is_mirrored {
-                restart(id, table.oid, |partition, seam| {
-                    ask(id, partition, Range::default(), Some(seam), true).map(drop)
+                restart(id, table.oid, |partition, snapshot_boundary| {
+                    ask(id, partition, Range::default(), Some(snapshot_boundary), true).map(drop)
                 })?;
             }
         }
@@ -90,13 +90,18 @@ impl Range {
 }
 
 /// Asks for the backfill of a source.
-pub(super) fn start(id: i32, table: &Table, range: Range, seam: Option<&Seam>) -> Outcome<()> {
+pub(super) fn start(
+    id: i32,
+    table: &Table,
+    range: Range,
+    snapshot_boundary: Option<&SnapshotBoundary>,
+) -> Outcome<()> {
     let rules = rules_of(id, table)?;
     if let Some(rules) = &rules {
         check(rules, range.since.is_some(), range.until.is_some())?;
     }
     let is_mirrored = rules.is_some_and(|rules| rules.mode == Mode::Mirror);
-    match ask(id, table.oid, range, seam, is_mirrored)? {
+    match ask(id, table.oid, range, snapshot_boundary, is_mirrored)? {
         true => Ok(()),
         false => Err(failure(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
@@ -111,7 +116,7 @@ fn ask(
     id: i32,
     relation: pg_sys::Oid,
     range: Range,
-    seam: Option<&Seam>,
+    snapshot_boundary: Option<&SnapshotBoundary>,
     is_mirrored: bool,
 ) -> Outcome<bool> {
     Spi::connect_mut(|client| {
@@ -123,7 +128,7 @@ fn ask(
                 range.since.into(),
                 range.until.into(),
                 range.rows_per_second.into(),
-                seam.map(Seam::to_numbers).into(),
+                snapshot_boundary.map(SnapshotBoundary::to_numbers).into(),
                 is_mirrored.into(),
                 relation.into(),
             ],
@@ -139,13 +144,13 @@ fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
 
 /// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
 /// partitions may have begun before that.
-pub(super) fn seam_of(id: i32) -> Outcome<(Option<Seam>, u32)> {
-    let query = include_str!("../../../sql/backfill/seam_of.sql");
+pub(super) fn snapshot_boundary_of(id: i32) -> Outcome<(Option<SnapshotBoundary>, u32)> {
+    let query = include_str!("../../../sql/backfill/snapshot_boundary_of.sql");
     let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {
         let numbers: Option<Vec<Option<i64>>> = row.get(1);
         let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
         let writer = row.get::<i64>(2).and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
-        Ok((numbers.and_then(|numbers| Seam::from_numbers(&numbers)), writer))
+        Ok((numbers.and_then(|numbers| SnapshotBoundary::from_numbers(&numbers)), writer))
     })?;
     Ok(found.unwrap_or_default())
 }

@@ -5,11 +5,11 @@ use pgrx::prelude::*;
 
 use super::settings::want;
 use super::{no_such_index, refuse_read_only};
+use crate::id_ranges::IdRanges;
 use crate::pg::capture::next_id;
 use crate::pg::owner::home;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::xact;
-use crate::regions::Regions;
 
 /// Dead letters put back at a time.
 const CHUNK: i64 = 1000;
@@ -88,7 +88,7 @@ fn requeue(letters: &[Letter]) -> Outcome<()> {
     let old_ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
     let id_of = |letter: &Letter| if letter.is_version { letter.id } else { next_id(&home) };
     let ids: Vec<i64> = letters.iter().map(id_of).collect();
-    let mut spans = Regions::new();
+    let mut spans = IdRanges::new();
     for id in &ids {
         spans.add(*id, *id);
     }

@@ -8,9 +8,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{indices, my_database};
+use crate::id_ranges::Span;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::{shmem, xact};
-use crate::regions::Span;
 
 /// How often the queue is looked at. Only while somebody waits in `flush` is there such a clock.
 const LOOK_EVERY_MS: i64 = 10;

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use super::watch::Rules;
 use super::{as_owner, my_database, no_such_index, Table};
-use crate::backfill::Seam;
+use crate::backfill::SnapshotBoundary;
 use crate::pg::latest::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
@@ -37,7 +37,7 @@ impl Rules {
     }
 
     /// Stores the rules; returns the source's id.
-    pub(super) fn store(&self, table: &Table, seam: &Seam) -> Outcome<i32> {
+    pub(super) fn store(&self, table: &Table, snapshot_boundary: &SnapshotBoundary) -> Outcome<i32> {
         let index_id = Spi::connect_mut(|client| {
             let rows = client.update(
                 include_str!("../../../sql/api/add_index.sql"),
@@ -68,7 +68,7 @@ impl Rules {
                     self.filter.clone().into(),
                     self.operations.iter().map(|o| o.word().to_owned()).collect::<Vec<_>>().into(),
                     self.mode.word().into(),
-                    seam.to_numbers().into(),
+                    snapshot_boundary.to_numbers().into(),
                 ],
             )?;
             if rows.is_empty() {

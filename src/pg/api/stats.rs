@@ -6,10 +6,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{indices, my_database, now};
+use crate::id_ranges::Span;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
-use crate::regions::Span;
 use crate::shared_state::{Lane, Micros, SharedState, Stage};
 
 /// A row of `queue_stats`.

@@ -46,7 +46,7 @@ fn watch(
     backfill: Option<bool>,
     object_prefix: Option<String>,
 ) -> Result<i32, ErrorReport> {
-    let wish = Wish {
+    let wish = WatchArguments {
         index_name,
         columns,
         pseudonymize,
@@ -77,11 +77,11 @@ fn watch(
             drop_stale_triggers(&table, &caller)?;
             rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
             // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
-            let seam = take(table.oid, this_transaction(), Own::Uncaptured)?;
-            let id = rules.store(&table, &seam)?;
+            let snapshot_boundary = take(table.oid, this_transaction(), Own::NotedChange)?;
+            let id = rules.store(&table, &snapshot_boundary)?;
             table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
             if rules.backfill {
-                start(id, &table, Range::default(), Some(&seam))?;
+                start(id, &table, Range::default(), Some(&snapshot_boundary))?;
             }
             xact::note_stale();
             warn_unless_preloaded();
@@ -91,7 +91,7 @@ fn watch(
 }
 
 /// The arguments of `watch`.
-struct Wish {
+struct WatchArguments {
     index_name: Option<String>,
     columns: List,
     pseudonymize: List,
@@ -128,7 +128,7 @@ fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a 
     }
 }
 
-impl Wish {
+impl WatchArguments {
     fn check(self, table: &Table) -> Outcome<Rules> {
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
         let mode = check_mode(self.mode.as_deref())?;

@@ -4,15 +4,15 @@
 //! It is there while a database has any of it to do. All it knows is in the tables `backfill` and `repair`, so that it
 //! can end at any moment; what another begins with is what this one has committed.
 
-mod book;
-mod crew;
-mod notes;
+mod progress;
 mod repair;
+mod repair_store;
+mod repair_turns;
 mod rows;
-mod seam;
+mod scheduler;
+mod snapshot_boundary;
 mod step;
 mod tree;
-mod turns;
 mod walk;
 
 use pgrx::pg_sys;
@@ -23,13 +23,13 @@ use super::process;
 use super::report::Outcome;
 use super::rules::SourceRules;
 use super::{failpoint, shmem, worker};
-use crew::Crew;
 use repair::Repairs;
+use scheduler::Scheduler;
 use step::now;
 
-pub(super) use book::lock_at_once;
+pub(super) use progress::lock_at_once;
 pub(super) use rows::name_of;
-pub(super) use seam::{take, this_transaction, Own};
+pub(super) use snapshot_boundary::{take, this_transaction, Own};
 pub(super) use tree::{lock_against_writers, lock_tree};
 
 /// How long the process sleeps when nobody wakes it and nothing is due.
@@ -75,7 +75,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
 
 /// Works until there is nothing left to do, or it is not wanted here; returns whether it is done.
 fn run(database: u32) -> bool {
-    let (mut crew, mut repairs) = (Crew::new(database), Repairs::new(database));
+    let (mut scheduler, mut repairs) = (Scheduler::new(database), Repairs::new(database));
     let mut scratch = process::Scratch::new();
     let mut look = true;
     loop {
@@ -97,7 +97,7 @@ fn run(database: u32) -> bool {
         }
         if asked {
             look = true;
-            crew.forget();
+            scheduler.forget();
         }
         if asked || is_new {
             repairs.look();
@@ -105,7 +105,7 @@ fn run(database: u32) -> bool {
         process::report_activity(true, "queueing history");
         failpoint::reach("before backfill");
         let repair_at = scratch.round(|| repairs.round());
-        let step_at = scratch.round(|| crew.round());
+        let step_at = scratch.round(|| scheduler.round());
         let Some(wake_at) = repair_at.into_iter().chain(step_at).min() else { return true };
         let nap = wake_at.saturating_sub(now()) / 1000 + 1;
         process::report_activity(false, "waiting to queue history");

@@ -8,13 +8,13 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
-use super::crew::transact;
-use super::notes::{self, lock_notes, Fate, Group, Noted, Ticket};
+use super::repair_store::{self, lock_notes, Fate, Group, Noted, RepairId};
+use super::repair_turns::Turns;
 use super::rows::{find, with_snapshot};
+use super::scheduler::transact;
 use super::step::{as_reader, load, lock_table, now};
-use super::turns::Turns;
 use super::walk::by_key;
-use crate::pg::capture::{Bound, Made, Mender, Scratch, Uncaptured};
+use crate::pg::capture::{Bound, Made, NotedChange, RepairWriter, Scratch};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
@@ -45,7 +45,7 @@ pub(super) struct Repairs {
     /// Steps in a row that have failed before it was anybody's turn.
     failures: u32,
     turns: Turns,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 /// What came of a step.
@@ -57,7 +57,7 @@ enum Stepped {
 
 impl Repairs {
     pub(super) fn new(database: u32) -> Repairs {
-        Repairs { database, due: 0, failures: 0, turns: Turns::default(), dice: fastrand::Rng::new() }
+        Repairs { database, due: 0, failures: 0, turns: Turns::default(), rng: fastrand::Rng::new() }
     }
 
     /// There are new ones.
@@ -72,7 +72,7 @@ impl Repairs {
         }
         self.turns.end();
         let attempt = Cell::new(None);
-        let stepped = transact(|| step(&mut self.turns, &mut self.dice, &attempt));
+        let stepped = transact(|| step(&mut self.turns, &mut self.rng, &attempt));
         self.due = match stepped {
             Ok(Stepped::Done(next)) => {
                 self.failures = 0;
@@ -92,15 +92,15 @@ impl Repairs {
 
     /// A step has failed as a whole, in this attempt or outside of any. The repair that was being made is postponed by
     /// itself, for it may be the only one that fails so; those of other tables wait for nothing. Returns when to go on.
-    fn fail(&mut self, failure: &Failure, attempt: Option<Ticket>) -> Micros {
+    fn fail(&mut self, failure: &Failure, attempt: Option<RepairId>) -> Micros {
         let told = failure.kind();
         if let Some(ticket) = attempt {
-            let until = now().saturating_add(pause(&mut self.dice, ticket.attempts));
+            let until = now().saturating_add(pause(&mut self.rng, ticket.attempts));
             // If that fails, too, it is tried again with the others.
-            let _ = transact(|| notes::postpone(ticket, told.clone(), until));
+            let _ = transact(|| repair_store::postpone(ticket, told.clone(), until));
         }
-        let dice = &mut self.dice;
-        let (failures, due) = match self.turns.fail(|vain| pause(dice, vain)) {
+        let rng = &mut self.rng;
+        let (failures, due) = match self.turns.fail(|vain| pause(rng, vain)) {
             Some(failures) => (failures, 0),
             None => {
                 self.failures = self.failures.saturating_add(1);
@@ -108,8 +108,8 @@ impl Repairs {
                 (self.failures, now() + pause)
             }
         };
-        let told_at = if failure.may_pass() { LASTING } else { 1 };
-        if failures == told_at {
+        let failure_logged_at = if failure.may_pass() { LASTING } else { 1 };
+        if failures == failure_logged_at {
             ereport!(
                 PgLogLevel::WARNING,
                 failure.code(),
@@ -121,23 +121,23 @@ impl Repairs {
 }
 
 /// How long to wait after so many attempts.
-fn pause(dice: &mut fastrand::Rng, attempts: impl TryInto<u32>) -> Micros {
-    let delay = guc::backoff().delay(attempts.try_into().unwrap_or(0), dice.f64());
+fn pause(rng: &mut fastrand::Rng, attempts: impl TryInto<u32>) -> Micros {
+    let delay = guc::backoff().delay(attempts.try_into().unwrap_or(0), rng.f64());
     i64::try_from(delay.as_micros()).unwrap_or(Micros::MAX)
 }
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted; then `attempt` tells the repair that
 /// was being made.
-fn step(turns: &mut Turns, dice: &mut fastrand::Rng, attempt: &Cell<Option<Ticket>>) -> Outcome<Stepped> {
+fn step(turns: &mut Turns, rng: &mut fastrand::Rng, attempt: &Cell<Option<RepairId>>) -> Outcome<Stepped> {
     if import::is_under_way() || !lock_notes() {
         return Ok(Stepped::Busy);
     }
     let (owner, begun_at) = (home()?.owner, now());
-    let groups = as_user(owner, notes::groups)?;
+    let groups = as_user(owner, repair_store::groups)?;
     let Some(group) = turns.next(&groups, begun_at) else {
         return Ok(Stepped::Done(turns.first(&groups)));
     };
-    let due = as_user(owner, || notes::due(group, begun_at, STEP))?;
+    let due = as_user(owner, || repair_store::due(group, begun_at, STEP))?;
     let fates = match (&group.obstacle, group.is_gone) {
         // With the table all its rows are gone, and nobody can ask for them any more.
         (_, true) => due.into_iter().map(|noted| (noted, Fate::Ended)).collect(),
@@ -156,16 +156,16 @@ fn step(turns: &mut Turns, dice: &mut fastrand::Rng, attempt: &Cell<Option<Ticke
     let is_any_made = fates.iter().any(|(_, fate)| matches!(fate, Fate::Ended | Fate::Lost(..)));
     // None at all: somebody has locked what is due.
     if !is_any_made && (fates.is_empty() || fates.len() as i64 >= STEP) {
-        turns.fail(|vain| pause(dice, vain));
+        turns.fail(|vain| pause(rng, vain));
     } else {
         turns.succeed();
     }
     as_user(owner, || {
-        notes::settle(group, fates, |fate, attempts| {
-            let pause = pause(dice, attempts);
+        repair_store::settle(group, fates, |fate, attempts| {
+            let pause = pause(rng, attempts);
             now().saturating_add(if matches!(fate, Fate::Busy) { pause.min(LONGEST_BUSY) } else { pause })
         })?;
-        Ok(Stepped::Done(turns.first(&notes::groups()?)))
+        Ok(Stepped::Done(turns.first(&repair_store::groups()?)))
     })
 }
 
@@ -174,7 +174,7 @@ fn make(
     group: &Group,
     due: Vec<Noted>,
     until: Micros,
-    attempt: &Cell<Option<Ticket>>,
+    attempt: &Cell<Option<RepairId>>,
 ) -> Outcome<Vec<(Noted, Fate)>> {
     let owner = home()?.owner;
     // Rules that do not fit the table any more are no repair's own fault; all are tried again.
@@ -191,7 +191,7 @@ fn make(
         }
     };
     let reader = rules.owner;
-    let mut mender = Mender::open(group.source, rules, columns, bound)?;
+    let mut repair_writer = RepairWriter::open(group.source, rules, columns, bound)?;
     let (mut fates, mut scratch) = (Vec::with_capacity(due.len()), Scratch::new());
     as_reader(reader, || {
         for noted in due {
@@ -200,54 +200,54 @@ fn make(
             }
             attempt.set(Some(noted.ticket));
             let fate = scratch.within(|| -> Outcome<Fate> {
-                match guarded(|| make_one(group, &noted.change, &mut mender))? {
+                match guarded(|| make_one(group, &noted.change, &mut repair_writer))? {
                     Ok(made) => Ok(Fate::of(made)),
                     Err(failure) => {
-                        mender.take_back();
-                        let unreadable = mender.make_unreadable(&noted.change)?;
+                        repair_writer.take_back();
+                        let unreadable = repair_writer.make_unreadable(&noted.change)?;
                         Ok(unreadable.map_or_else(|| Fate::Failed(Some(failure.kind())), Fate::of))
                     }
                 }
             })?;
             scratch.give_back();
             // Outside of the subtransaction, and at once: should it fail, it is known by whose record.
-            mender.flush()?;
+            repair_writer.flush()?;
             fates.push((noted, fate));
         }
         attempt.set(None);
-        mender.close();
+        repair_writer.close();
         Ok(())
     })?;
     Ok(fates)
 }
 
-fn make_one(group: &Group, change: &Uncaptured, mender: &mut Mender) -> Outcome<Made> {
-    if !mender.looks_for(change) {
-        return mender.make_without(change);
+fn make_one(group: &Group, change: &NotedChange, repair_writer: &mut RepairWriter) -> Outcome<Made> {
+    if !repair_writer.looks_for(change) {
+        return repair_writer.make_without(change);
     }
     let query = as_user(home()?.owner, || by_key(group.table, &change.key_columns))?;
     // Each look has a snapshot of its own, of the moment after what has been held or locked before.
-    let look = |mender: &mut Mender| {
+    let look = |repair_writer: &mut RepairWriter| {
         with_snapshot(|| {
             let found = find(&query, &change.key)?;
             match found.as_slice() {
-                [row] => mender.make(change, (row.relation, row.place)).map(Some),
+                [row] => repair_writer.make(change, (row.relation, row.place)).map(Some),
                 _ => Ok(None),
             }
         })
     };
-    if let Some(made) = look(mender)? {
+    if let Some(made) = look(repair_writer)? {
         return Ok(made);
     }
-    if let Some(object) = mender.mirrored_object(change)? {
+    if let Some(object) = repair_writer.mirrored_object(change)? {
         // A row that comes back meanwhile could be delivered, and forgotten, before its absence is queued, which would be
         // sent after it. So nobody delivers the object until that can be seen.
         if !holds::hold(group.index_id, &identity(&object)) {
             return Ok(Made::Busy);
         }
-        if let Some(made) = look(mender)? {
+        if let Some(made) = look(repair_writer)? {
             return Ok(made);
         }
     }
-    mender.make_without(change)
+    repair_writer.make_without(change)
 }

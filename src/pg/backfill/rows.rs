@@ -6,7 +6,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::book::Book;
+use super::progress::Progress;
 use crate::pg::owner::set_locally;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::texts::Texts;
@@ -30,24 +30,27 @@ pub(super) fn with_snapshot<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> 
 }
 
 /// Since and until as arguments, and which of them are null.
-pub(super) fn bounds(book: &Book) -> (Vec<pg_sys::Datum>, String) {
+pub(super) fn bounds(progress: &Progress) -> (Vec<pg_sys::Datum>, String) {
     let datum = |time: &Option<TimestampWithTimeZone>| {
         time.and_then(IntoDatum::into_datum).unwrap_or_else(|| pg_sys::Datum::from(0usize))
     };
     let null = |time: &Option<TimestampWithTimeZone>| if time.is_none() { 'n' } else { ' ' };
-    (vec![datum(&book.since), datum(&book.until)], [null(&book.since), null(&book.until)].iter().collect())
+    (
+        vec![datum(&progress.since), datum(&progress.until)],
+        [null(&progress.since), null(&progress.until)].iter().collect(),
+    )
 }
 
 /// Runs the query of a page under the active snapshot.
-pub(super) fn select(text: &str, book: &Book, limit: i64) -> Outcome<Vec<Found>> {
+pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec<Found>> {
     // An index's order saves sorting the table for each page.
     // SAFETY: the settings' nest level is closed below or by the abort.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
     for setting in [c"enable_seqscan", c"enable_bitmapscan", c"enable_sort"] {
         set_locally(setting, c"off");
     }
-    let (mut values, nulls) = bounds(book);
-    let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
+    let (mut values, nulls) = bounds(progress);
+    let cursor = (!progress.cursor.is_empty()).then(|| progress.cursor.clone());
     let nulls = format!("{nulls}{} ", if cursor.is_none() { 'n' } else { ' ' });
     let text = CString::new(text).unwrap_or_default();
     let nulls = CString::new(nulls).unwrap_or_default();

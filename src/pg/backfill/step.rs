@@ -10,12 +10,12 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::book::{self, lock_at_once, lock_queue, Book, Part, Task};
+use super::progress::{self, lock_at_once, lock_queue, Part, Progress, Task};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
-use super::seam::{cluster, next_transaction, take, Own};
+use super::snapshot_boundary::{cluster, next_transaction, take, Own};
 use super::tree::renew;
 use super::walk::{table_is_gone, Pass, Query, Walk};
-use crate::backfill::{Seam, Verdict};
+use crate::backfill::{SnapshotBoundary, Verdict};
 use crate::pg::capture::{columns, History, Written};
 use crate::pg::failpoint;
 use crate::pg::owner::{as_user, home, set_output_aside};
@@ -46,7 +46,7 @@ pub(super) enum Stepped {
 
 /// A step's place in a page, for telling which row was at fault.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct PagePosition {
     /// How many rows of the page came before it.
     pub(super) before: usize,
     /// The table or partition, and the row's place in it: block and offset.
@@ -61,7 +61,7 @@ pub(super) struct Stride<'a> {
     pub(super) bytes: usize,
     /// Blocks at most, where the table is read by place.
     pub(super) blocks: i64,
-    pub(super) place: &'a Cell<Place>,
+    pub(super) place: &'a Cell<PagePosition>,
     /// The state to leave it in, given the rows read.
     pub(super) state: &'a dyn Fn(i64) -> &'static str,
 }
@@ -70,7 +70,7 @@ pub(super) struct Stride<'a> {
 pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
     let (owner, begun_at) = (home()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(Stepped::Busy) };
-    let Some(mut tasks) = book::tasks(Some(part))? else { return Ok(Stepped::Busy) };
+    let Some(mut tasks) = progress::tasks(Some(part))? else { return Ok(Stepped::Busy) };
     let Some(mut task) = tasks.pop() else { return Ok(Stepped::Ended) };
     if let Some(obstacle) = task.obstacle.take() {
         return Ok(Stepped::Stuck(obstacle));
@@ -79,12 +79,12 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
         return Ok(Stepped::Busy);
     }
     let source = task.source;
-    let Some(mut book) = as_user(owner, || book::lock(part))? else { return Ok(Stepped::Busy) };
+    let Some(mut progress) = as_user(owner, || progress::lock(part))? else { return Ok(Stepped::Busy) };
     let (rules, ..) = as_user(owner, || load(source, task.table))?;
     if task.is_arrival() && !as_user(owner, || is_below(task.relation, task.table))? {
         // Whoever has taken it away, or dropped it, may not have told.
         as_user(owner, || {
-            book::end_arrival(part)?;
+            progress::end_arrival(part)?;
             if rules.is_backfilled {
                 renew(task.table)?;
             }
@@ -94,32 +94,34 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
     }
     let walk = as_user(owner, || match task.is_arrival() {
         true => Ok(Walk::through(&rules, task.relation)),
-        false => Walk::of(&rules, book.since.is_some(), book.until.is_some()),
+        false => Walk::of(&rules, progress.since.is_some(), progress.until.is_some()),
     })?;
-    begin(&mut book, &task, &rules, &walk)?;
-    as_user(owner, || book.read_attached(source))?;
+    begin(&mut progress, &task, &rules, &walk)?;
+    as_user(owner, || progress.read_attached(source))?;
     // What has come is newer than all that was told of the table before, such as the deletion of a row with the same key.
     let sequence = (!task.is_arrival()).then_some(sequence);
     let mut history = History::open(source, task.index_id, sequence)?;
-    let before = (book.done, book.queued);
-    let progress = as_reader(rules.owner, || match book.pass {
-        Some(Pass::Rest) => rest(&walk, &mut book, &mut history, stride.place).map(|read| Some((read, true))),
-        _ => page(&walk, &mut book, &mut history, stride),
+    let before = (progress.done, progress.queued);
+    let read = as_reader(rules.owner, || match progress.pass {
+        Some(Pass::Rest) => {
+            rest(&walk, &mut progress, &mut history, stride.place).map(|read| Some((read, true)))
+        }
+        _ => page(&walk, &mut progress, &mut history, stride),
     })?;
     history.close()?;
-    let Some((read, finished)) = progress else { return Ok(Stepped::Busy) };
+    let Some((read, finished)) = read else { return Ok(Stepped::Busy) };
     failpoint::reach("in backfill");
     let now = now();
-    let started_at = *book.started_at.get_or_insert(begun_at);
-    book.rate.add(book.done - before.0, started_at, now);
+    let started_at = *progress.started_at.get_or_insert(begun_at);
+    progress.rate.add(progress.done - before.0, started_at, now);
     if finished {
-        book.total = Some(book.done);
+        progress.total = Some(progress.done);
     }
     let state = if finished { "finished" } else { (stride.state)(read) };
     as_user(owner, || {
         match finished && task.is_arrival() {
-            true => book::end_arrival(part)?,
-            false => book::advance(part, state, &book, now)?,
+            true => progress::end_arrival(part)?,
+            false => progress::advance(part, state, &progress, now)?,
         }
         // Triggers of a mirrored table need not tell of everything any more.
         if finished && rules.is_backfilled {
@@ -176,18 +178,20 @@ pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Col
 }
 
 /// Sees to what the first step needs, and what has become invalid since the last.
-fn begin(book: &mut Book, task: &Task, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
-    if book.seam.as_ref().is_some_and(|seam| seam.cluster != cluster() || seam.rules != task.rules) {
+fn begin(progress: &mut Progress, task: &Task, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
+    if progress.snapshot_boundary.as_ref().is_some_and(|snapshot_boundary| {
+        snapshot_boundary.cluster != cluster() || snapshot_boundary.rules != task.rules
+    }) {
         // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
         // captured.
-        book.seam = Some(take(task.relation, task.rules, Own::Captured)?);
+        progress.snapshot_boundary = Some(take(task.relation, task.rules, Own::Captured)?);
     }
-    if book.pass.is_none_or(|pass| !walk.has(pass)) {
-        book.pass = Some(walk.first_pass());
-        book.cursor = Vec::new();
+    if progress.pass.is_none_or(|pass| !walk.has(pass)) {
+        progress.pass = Some(walk.first_pass());
+        progress.cursor = Vec::new();
     }
-    if book.total.is_none() {
-        book.total = Some(as_reader(rules.owner, || total(walk, book))?);
+    if progress.total.is_none() {
+        progress.total = Some(as_reader(rules.owner, || total(walk, progress))?);
     }
     Ok(())
 }
@@ -201,9 +205,9 @@ pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>
 }
 
 /// How many rows there are to read: exactly if they are few.
-fn total(walk: &Walk, book: &Book) -> Outcome<i64> {
+fn total(walk: &Walk, progress: &Progress) -> Outcome<i64> {
     Spi::connect_mut(|client| {
-        let arguments = [book.since.into(), book.until.into(), (COUNTED + 1).into()];
+        let arguments = [progress.since.into(), progress.until.into(), (COUNTED + 1).into()];
         let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
         let plan: String = plan.first().get_one()?.unwrap_or_default();
         // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
@@ -224,24 +228,24 @@ fn total(walk: &Walk, book: &Book) -> Outcome<i64> {
 /// locked; nothing is returned when that is the first one.
 fn page(
     walk: &Walk,
-    book: &mut Book,
+    progress: &mut Progress,
     history: &mut History,
     stride: &Stride,
 ) -> Outcome<Option<(i64, bool)>> {
-    let pass = book.pass.unwrap_or(Pass::Rest);
-    let query = walk.page(pass, &book.cursor, stride.blocks)?;
+    let pass = progress.pass.unwrap_or(Pass::Rest);
+    let query = walk.page(pass, &progress.cursor, stride.blocks)?;
     let next = next_transaction();
     let mut read = 0;
     let (mut ended, mut is_locked) = (true, false);
     if let Some(Query { text, floor }) = query {
         // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
         with_snapshot(|| -> Outcome<()> {
-            let mut rows = select(&text, book, stride.rows)?;
+            let mut rows = select(&text, progress, stride.rows)?;
             let mut is_full = rows.len() as i64 >= stride.rows;
             for (before, row) in rows.iter().enumerate() {
-                stride.place.set(Place { before, row: Some(place_of(row)) });
+                stride.place.set(PagePosition { before, row: Some(place_of(row)) });
                 let leaves = pass.leaves_changed();
-                if !queue(row, next, |verdict| verdict == Verdict::Changed && leaves, book, history)? {
+                if !queue(row, next, |verdict| verdict == Verdict::Changed && leaves, progress, history)? {
                     is_locked = before == 0;
                     is_full = true;
                     rows.truncate(before);
@@ -254,15 +258,15 @@ fn page(
                 }
             }
             history.flush()?;
-            stride.place.set(Place::default());
+            stride.place.set(PagePosition::default());
             read = rows.len() as i64;
             ended = !is_full && floor.is_none();
             let cursor = rows.last().and_then(|row| row.cursor.clone());
             match (is_full, floor) {
-                (false, Some(floor)) => book.cursor = floor,
+                (false, Some(floor)) => progress.cursor = floor,
                 _ => {
                     // By place the cursor tells the row only; a page that is full ends with it.
-                    book.cursor = cursor.unwrap_or_else(|| std::mem::take(&mut book.cursor));
+                    progress.cursor = cursor.unwrap_or_else(|| std::mem::take(&mut progress.cursor));
                 }
             }
             Ok(())
@@ -274,11 +278,11 @@ fn page(
     if !ended {
         return Ok(Some((read, false)));
     }
-    book.cursor = Vec::new();
+    progress.cursor = Vec::new();
     match walk.pass_after(pass) {
         None => Ok(Some((read, true))),
         Some(next) => {
-            book.pass = Some(next);
+            progress.pass = Some(next);
             Ok(Some((read, false)))
         }
     }
@@ -289,11 +293,13 @@ fn queue(
     row: &Found,
     next: i64,
     passes_over: impl Fn(Verdict) -> bool,
-    book: &mut Book,
+    progress: &mut Progress,
     history: &mut History,
 ) -> Outcome<bool> {
     let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
-    let verdict = book.seam_for(version.relation).map_or(Verdict::History, |seam| seam.judge(version, next));
+    let verdict = progress
+        .seam_for(version.relation)
+        .map_or(Verdict::History, |snapshot_boundary| snapshot_boundary.judge(version, next));
     // What has changed of a mirrored row since its backfill was asked for has been told.
     let is_told = verdict == Verdict::Changed && history.is_mirrored(row.relation);
     if verdict == Verdict::Captured || is_told || passes_over(verdict) {
@@ -301,21 +307,29 @@ fn queue(
     }
     match history.write(row.relation)? {
         Written::Locked => return Ok(false),
-        Written::Queued => book.queued += 1,
+        Written::Queued => progress.queued += 1,
         Written::LeftOut => (),
     }
-    book.done += 1;
+    progress.done += 1;
     Ok(true)
 }
 
 /// The last pass: one query under one snapshot, which no row evades, for those that the others have left.
-fn rest(walk: &Walk, book: &mut Book, history: &mut History, place: &Cell<Place>) -> Outcome<i64> {
+fn rest(
+    walk: &Walk,
+    progress: &mut Progress,
+    history: &mut History,
+    place: &Cell<PagePosition>,
+) -> Outcome<i64> {
     let next = next_transaction();
-    let reach = book.seam.as_ref().map_or(-1, |seam: &Seam| seam.reach(next));
+    let reach = progress
+        .snapshot_boundary
+        .as_ref()
+        .map_or(-1, |snapshot_boundary: &SnapshotBoundary| snapshot_boundary.reach(next));
     let text = CString::new(walk.rest()).unwrap_or_default();
     with_snapshot(|| {
         Spi::connect(|_| {
-            let (mut values, nulls) = bounds(book);
+            let (mut values, nulls) = bounds(progress);
             values.push(pg_sys::Datum::from(reach));
             let mut types = [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID];
             let nulls = CString::new(format!("{nulls} ")).unwrap_or_default();
@@ -351,17 +365,17 @@ fn rest(walk: &Walk, book: &mut Book, history: &mut History, place: &Cell<Place>
                 unsafe {
                     scratch.switch_to(|_| -> Outcome<()> {
                         for row in &rows {
-                            place.set(Place { before: 0, row: Some(place_of(row)) });
+                            place.set(PagePosition { before: 0, row: Some(place_of(row)) });
                             let is_old = |verdict| verdict == Verdict::History && !row.keyless;
                             // A mirrored row is none of these.
-                            queue(row, next, is_old, book, history)?;
+                            queue(row, next, is_old, progress, history)?;
                         }
                         history.flush()
                     })?;
                     scratch.reset();
                 }
             }
-            place.set(Place::default());
+            place.set(PagePosition::default());
             Ok(read)
         })
     })

@@ -22,7 +22,7 @@ pub(super) enum Pass {
     Time,
     Key,
     /// By place: all rows, or those without a time.
-    Place,
+    PagePosition,
     Untimed,
     /// What the others cannot have seen, in one query.
     Rest,
@@ -32,7 +32,7 @@ impl Pass {
     const ALL: [(Pass, &'static str); 5] = [
         (Pass::Time, "time"),
         (Pass::Key, "key"),
-        (Pass::Place, "place"),
+        (Pass::PagePosition, "place"),
         (Pass::Untimed, "untimed"),
         (Pass::Rest, "rest"),
     ];
@@ -46,9 +46,9 @@ impl Pass {
         Pass::ALL.iter().find(|(_, known)| *known == word).map(|(pass, _)| *pass)
     }
 
-    /// Whether rows that have changed since the seam are left to the last pass.
+    /// Whether rows that have changed since the snapshot boundary are left to the last pass.
     pub(super) fn leaves_changed(self) -> bool {
-        matches!(self, Pass::Time | Pass::Place | Pass::Untimed)
+        matches!(self, Pass::Time | Pass::PagePosition | Pass::Untimed)
     }
 }
 
@@ -109,7 +109,7 @@ impl Walk {
         match pass {
             Pass::Time => Ok(self.time_page(cursor)),
             Pass::Key => Ok(Some(self.key_page(cursor))),
-            Pass::Place => self.place_page(cursor, None, blocks),
+            Pass::PagePosition => self.place_page(cursor, None, blocks),
             Pass::Untimed => self.place_page(cursor, self.time.as_deref(), blocks),
             Pass::Rest => Ok(None),
         }
@@ -244,7 +244,7 @@ impl Walk {
     }
 
     /// All rows that the passes before cannot have seen, or have left: without a key, or (by their age in transactions,
-    /// $3) not surely from before the seam.
+    /// $3) not surely from before the snapshot boundary.
     pub(super) fn rest(&self) -> String {
         let mut conditions = self.bounds.clone();
         conditions.push("($1::timestamptz is null or true) and ($2::timestamptz is null or true)".to_owned());

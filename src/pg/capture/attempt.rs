@@ -1,6 +1,6 @@
 //! What capture does for some rows, or for one, as far as it succeeds.
 
-use super::lenient::attempted;
+use super::on_error_warn::attempted;
 use super::rows::Versions;
 use super::statement::Statement;
 use crate::pg::report::{Failure, Outcome};

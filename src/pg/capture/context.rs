@@ -10,10 +10,10 @@ use crate::pg::error_context;
 
 /// What an error tells of the capture it happened in. It lies in PostgreSQL's memory, for the error is reported when
 /// the frames of ours that it went through are gone.
-pub(super) struct Context(*mut Place);
+pub(super) struct Context(*mut ErrorLocation);
 
 #[repr(C)]
-struct Place {
+struct ErrorLocation {
     frame: pg_sys::ErrorContextCallback,
     call: *const pg_sys::TriggerData,
     in_filter: bool,
@@ -28,7 +28,7 @@ impl Context {
         error_context::forget();
         // SAFETY: the memory lives until the trigger returns, or its error has been reported.
         unsafe {
-            let place: *mut Place = pg_sys::palloc0(size_of::<Place>()).cast();
+            let place: *mut ErrorLocation = pg_sys::palloc0(size_of::<ErrorLocation>()).cast();
             (*place).frame.previous = pg_sys::error_context_stack;
             (*place).frame.callback = Some(tell);
             (*place).frame.arg = place.cast();
@@ -57,7 +57,7 @@ unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
     // transaction ends. The server copies the text.
     unsafe {
         error_context::keep();
-        let place = &*argument.cast::<Place>();
+        let place = &*argument.cast::<ErrorLocation>();
         let call = &*place.call;
         let table = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
         let trigger = CStr::from_ptr((*call.tg_trigger).tgname).to_string_lossy();

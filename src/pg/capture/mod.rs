@@ -8,18 +8,18 @@ mod attempt;
 mod bound;
 mod column;
 mod context;
+mod current_row;
 mod decode;
 mod departure;
 mod history;
 mod ids;
 mod key;
 mod leaf;
-mod lenient;
-mod mender;
 mod mirror;
-mod present;
+mod on_error_warn;
 mod queue;
 mod repair;
+mod repair_writer;
 mod rows;
 mod scratch;
 mod source;
@@ -34,20 +34,20 @@ use super::owner;
 use super::report::{failure, reported, Failure, Outcome};
 use crate::record::Operation;
 use context::Context;
-use lenient::{attempted, Omissions};
+use on_error_warn::{attempted, SkippedRows};
 use rows::value_in;
 use source::{arguments, known_source, source_of, Source};
 
 pub(super) use bound::Bound;
 pub(super) use column::{attribute, columns};
+pub(super) use current_row::{identity_of, identity_of_id, Key, Present};
 pub(super) use decode::{utf8, varlena_bytes};
 pub(super) use departure::Departure;
 pub(super) use history::{History, Written};
 pub(super) use ids::next_id;
 pub(super) use leaf::file_of;
-pub(super) use mender::{Made, Mender, Uncaptured};
-pub(super) use present::{identity_of, identity_of_id, Key, Present};
 pub(super) use queue::{ensure_room, record_buffer, Writer};
+pub(super) use repair_writer::{Made, NotedChange, RepairWriter};
 pub(super) use scratch::Scratch;
 pub(super) use source::register_invalidation;
 
@@ -140,7 +140,7 @@ unsafe fn capture(call: &pg_sys::TriggerData, event: Event, member: pg_sys::Oid)
     // SAFETY: handed on to the caller.
     unsafe {
         let context = Context::enter(call);
-        let omissions = guc::warns_on_capture_error().then(|| Omissions::new(call, event, member));
+        let omissions = guc::warns_on_capture_error().then(|| SkippedRows::new(call, event, member));
         let found = match known_source(call) {
             Some(source) => Ok(Some(source)),
             None if omissions.is_none() => Ok(source_of(call, event, member)?),

@@ -12,11 +12,11 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::ids::{fresh_id, next_historic, next_id};
+use crate::id_ranges::IdRanges;
 use crate::pg::owner::{home, Home};
 use crate::pg::report::{overflow, Outcome};
 use crate::pg::{failpoint, xact};
 use crate::record::{escape_non_ascii, identity, Buffer};
-use crate::regions::Regions;
 use insert::is_plain;
 
 /// Rows written by one multi-insert, and bytes of their records.
@@ -250,7 +250,7 @@ impl Writer {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let mut spans = Regions::new();
+        let mut spans = IdRanges::new();
         for row in &self.rows {
             spans.add(row.id, row.id);
         }

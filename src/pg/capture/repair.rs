@@ -33,7 +33,7 @@ pub(super) struct Target {
 }
 
 /// A change left out.
-pub(super) struct Omitted {
+pub(super) struct SkippedChange {
     pub(super) operation: Operation,
     pub(super) key: Texts,
     pub(super) number: i64,
@@ -84,7 +84,7 @@ impl Target {
     }
 
     /// Notes repairs.
-    pub(super) fn store(&self, changes: &[Omitted]) -> Outcome<()> {
+    pub(super) fn store(&self, changes: &[SkippedChange]) -> Outcome<()> {
         let types = [
             pg_sys::OIDOID,
             pg_sys::INT4OID,

@@ -41,7 +41,7 @@ impl Versions {
     }
 
     /// The one the filter looks at, and the record holds.
-    pub(super) fn told(self) -> Slot {
+    pub(super) fn current(self) -> Slot {
         if self.new.is_null() {
             self.old
         } else {

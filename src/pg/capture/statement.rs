@@ -6,7 +6,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::context::Context;
-use super::lenient::Omissions;
+use super::on_error_warn::SkippedRows;
 use super::queue::{record_buffer, Writer, FEW};
 use super::rows::{read, value_in, Slot, TransitionTables, Versions, STRETCH};
 use super::scratch::{has_grown, Scratch};
@@ -31,7 +31,7 @@ pub(super) struct Statement<'a> {
     pub(super) record: Buffer,
     /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
     /// after an error.
-    pub(super) lenience: Option<(Omissions<'a>, PgMemoryContexts)>,
+    pub(super) lenience: Option<(SkippedRows<'a>, PgMemoryContexts)>,
 }
 
 /// Queues what a trigger is called for.
@@ -43,7 +43,7 @@ pub(super) unsafe fn capture(
     event: Event,
     source: &Source,
     context: &Context,
-    omissions: Option<Omissions<'_>>,
+    omissions: Option<SkippedRows<'_>>,
 ) -> Outcome<()> {
     let mut statement = Statement {
         source,
@@ -205,7 +205,7 @@ impl Statement<'_> {
     /// # Safety
     /// The slots hold rows of the relation the source is bound to.
     unsafe fn row(&mut self, row: Versions) -> Outcome<bool> {
-        let told = row.told();
+        let told = row.current();
         let bound = &self.source.bound;
         // SAFETY: handed on to the caller.
         unsafe {

@@ -17,7 +17,7 @@ use pgrx::GucSetting;
 use crate::databases::Databases;
 use crate::delivery::backoff::Backoff;
 use crate::delivery::settings::{parse_hosts, Settings};
-use crate::shared_state::Appetite;
+use crate::shared_state::WorkerLimits;
 use definitions::*;
 
 pub(super) use checks::time_zone;
@@ -87,8 +87,8 @@ pub(super) fn in_flight() -> usize {
 }
 
 /// What a worker can take.
-pub(super) fn appetite() -> Appetite {
-    Appetite {
+pub(super) fn worker_limits() -> WorkerLimits {
+    WorkerLimits {
         slots: in_flight(),
         batch_rows: i64::from(BATCH_ROWS.get()),
         batch_bytes: i64::from(BATCH_BYTES.get()),

@@ -12,7 +12,7 @@ use crate::pg::filter::cells;
 
 /// What is done to a database.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum DatabaseChange {
     Drop,
     Rename,
     Move,
@@ -51,7 +51,7 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
         };
         match tag {
             pg_sys::NodeTag::T_DropdbStmt => {
-                database((*node.cast::<pg_sys::DropdbStmt>()).dbname, Change::Drop)
+                database((*node.cast::<pg_sys::DropdbStmt>()).dbname, DatabaseChange::Drop)
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let drop = &*node.cast::<pg_sys::DropStmt>();
@@ -67,7 +67,7 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*node.cast::<pg_sys::RenameStmt>();
                 if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
-                    database(rename.subname, Change::Rename)
+                    database(rename.subname, DatabaseChange::Rename)
                 } else {
                     Concern::None
                 }
@@ -75,7 +75,7 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
-                    Some(template) => database(template, Change::Copy),
+                    Some(template) => database(template, DatabaseChange::Copy),
                     None => Concern::Databases,
                 }
             }
@@ -83,7 +83,7 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
                 // Whether workers may be in it depends on the other options.
                 match option(alter.options, c"tablespace") {
-                    Some(_) => database(alter.dbname, Change::Move),
+                    Some(_) => database(alter.dbname, DatabaseChange::Move),
                     None => Concern::Databases,
                 }
             }
@@ -114,7 +114,7 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
 
 /// # Safety
 /// `name` is a C string or null.
-unsafe fn database(name: *const c_char, change: Change) -> Concern {
+unsafe fn database(name: *const c_char, change: DatabaseChange) -> Concern {
     if name.is_null() {
         return Concern::None;
     }
@@ -122,7 +122,7 @@ unsafe fn database(name: *const c_char, change: Change) -> Concern {
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
     // The server will refuse others, so our processes need not leave for them.
     let may = |oid| match change {
-        Change::Copy => databases::may_copy(oid),
+        DatabaseChange::Copy => databases::may_copy(oid),
         _ => databases::is_owner(oid),
     };
     if oid == pg_sys::InvalidOid || !may(oid) {
@@ -130,8 +130,8 @@ unsafe fn database(name: *const c_char, change: Change) -> Concern {
     } else {
         Concern::Database {
             oid: oid.to_u32(),
-            is_drop: change == Change::Drop,
-            is_rename: change == Change::Rename,
+            is_drop: change == DatabaseChange::Drop,
+            is_rename: change == DatabaseChange::Rename,
         }
     }
 }

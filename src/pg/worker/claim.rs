@@ -1,17 +1,17 @@
 //! The short transaction before a delivery: the claim takes the newest rows and makes a batch of them.
 
-mod entered;
+mod entries;
 mod taking;
 
 use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
 use crate::delivery::batch::Batch;
-use crate::pg::process::{in_transaction_unless_hindered, Hindrance};
+use crate::pg::process::{in_transaction_unless_hindered, Obstacle};
 use crate::pg::{failpoint, shmem};
 use crate::shared_state::{Claimable, Durable, Trial};
-use entered::Entered;
-pub(super) use entered::Short;
+use entries::ClaimEntries;
+pub(super) use entries::Short;
 use taking::take;
 
 /// What one request may carry.
@@ -24,7 +24,7 @@ pub(super) struct Limits {
 }
 
 /// What came of a claim.
-pub(super) enum Catch {
+pub(super) enum ClaimOutcome {
     Batch(Claimed),
     /// Nothing of the span was left to claim.
     Nothing,
@@ -101,22 +101,22 @@ pub(super) fn claim(
     statements: &Statements,
     limits: Limits,
     trial: Option<Trial>,
-) -> spi::Result<Catch> {
+) -> spi::Result<ClaimOutcome> {
     failpoint::reach("before claim");
-    let Some(limits) = bounded(slot, claimable, limits) else { return Ok(Catch::Crowded) };
-    let mut entered = Entered::new(slot, lane, trial);
+    let Some(limits) = bounded(slot, claimable, limits) else { return Ok(ClaimOutcome::Crowded) };
+    let mut entered = ClaimEntries::new(slot, lane, trial);
     let caught = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
-            return Ok(Some(Catch::Gone));
+            return Ok(Some(ClaimOutcome::Gone));
         }
         Spi::connect_mut(|client| take(client, index_id, claimable, statements, limits, &mut entered))
     });
     failpoint::reach("after claim");
     match caught {
         Ok(Ok(Some(catch))) => Ok(catch),
-        Ok(Err(Hindrance::Locked)) => Ok(Catch::Nothing),
-        Ok(Ok(None) | Err(Hindrance::Short)) => Ok(Catch::Short(entered.short(None))),
-        Ok(Err(Hindrance::Damaged(damage))) => Ok(Catch::Short(entered.short(Some(damage)))),
+        Ok(Err(Obstacle::Locked)) => Ok(ClaimOutcome::Nothing),
+        Ok(Ok(None) | Err(Obstacle::Short)) => Ok(ClaimOutcome::Short(entered.short(None))),
+        Ok(Err(Obstacle::Damaged(damage))) => Ok(ClaimOutcome::Short(entered.short(Some(damage)))),
         Err(error) => {
             entered.give_up();
             Err(error)

@@ -1,13 +1,13 @@
 //! The round a worker makes: settle what has returned, claim what there is room for, wait.
 
+mod batch_reduction;
 mod claiming;
 mod configure;
+mod failures;
 mod landed;
 mod learn;
 mod questions;
 mod returns;
-mod setbacks;
-mod thrift;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use configure::Wish;
+use batch_reduction::BatchReduction;
+use configure::SettingsInFlight;
 use questions::Asked;
-use thrift::Thrift;
 
 use super::claim::Unsent;
 use super::statements::Statements;
-use crate::delivery::couriers::Couriers;
 use crate::delivery::http::HttpClient;
+use crate::delivery::sender_pool::SenderPool;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
 use crate::pg::process;
@@ -53,7 +53,7 @@ struct Index {
 }
 
 /// A batch that is on its way.
-struct Cargo {
+struct InFlightBatch {
     index_id: i32,
     /// The rows of the batch, in its order.
     ids: Vec<i64>,
@@ -62,13 +62,13 @@ struct Cargo {
     /// Rows that were claimed with them and are not sent.
     unsent: Vec<Unsent>,
     started_at: Micros,
-    /// They are on probation.
+    /// They are held back.
     apart: bool,
     /// By whom it was sent: what an old sink has to say means nothing for a new one.
     sink: Arc<Sink<HttpClient>>,
 }
 
-impl Cargo {
+impl InFlightBatch {
     /// All the rows that are claimed for it.
     fn rows(&self) -> impl Iterator<Item = i64> + '_ {
         self.ids.iter().copied().chain(self.unsent.iter().map(|row| row.id))
@@ -86,17 +86,17 @@ impl Cargo {
 pub(super) struct Flow {
     slot: usize,
     database: u32,
-    couriers: Option<Couriers<HttpClient>>,
+    sender_pool: Option<SenderPool<HttpClient>>,
     sink: Option<Arc<Sink<HttpClient>>>,
     settings: Option<Settings>,
     statements: Option<Statements>,
     indices: HashMap<i32, Index>,
-    cargo: HashMap<usize, Cargo>,
-    wishes: HashMap<usize, Wish>,
+    in_flight: HashMap<usize, InFlightBatch>,
+    settings_in_flight: HashMap<usize, SettingsInFlight>,
     /// Questions of sessions that are being asked or answered, by their tickets.
     asked: HashMap<u64, Asked>,
     /// The table of settings could not be read when it was to be.
-    wishes_unread: bool,
+    wanted_settings_unread: bool,
     /// When it was last logged that an index could not be given its settings.
     settings_told: HashMap<i32, Micros>,
     /// The queue has vanished under our hands.
@@ -104,13 +104,13 @@ pub(super) struct Flow {
     /// The version of the extension's objects, if it is not the library's: their tables are left alone.
     foreign: Option<String>,
     /// Statistics of tables have not been told since the last transaction.
-    untold: bool,
+    stats_pending: bool,
     /// It has made a round from which the others know that workers can work.
     is_well: bool,
     /// How soon rows are searched for that nobody knows the whereabouts of.
     search_after_ms: i64,
-    thrift: Thrift,
-    dice: fastrand::Rng,
+    batch_reduction: BatchReduction,
+    rng: fastrand::Rng,
 }
 
 impl Flow {
@@ -118,23 +118,23 @@ impl Flow {
         Flow {
             slot,
             database,
-            couriers: None,
+            sender_pool: None,
             sink: None,
             settings: None,
             statements: None,
             indices: HashMap::new(),
-            cargo: HashMap::new(),
-            wishes: HashMap::new(),
+            in_flight: HashMap::new(),
+            settings_in_flight: HashMap::new(),
             asked: HashMap::new(),
-            wishes_unread: false,
+            wanted_settings_unread: false,
             settings_told: HashMap::new(),
             gone: false,
             foreign: None,
-            untold: true,
+            stats_pending: true,
             is_well: false,
             search_after_ms: SEARCH_AFTER_MS,
-            thrift: Thrift::default(),
-            dice: fastrand::Rng::new(),
+            batch_reduction: BatchReduction::default(),
+            rng: fastrand::Rng::new(),
         }
     }
 
@@ -195,18 +195,18 @@ impl Flow {
     }
 
     fn has_nothing_on_its_way(&self) -> bool {
-        self.cargo.is_empty() && self.wishes.is_empty() && self.asked.is_empty()
+        self.in_flight.is_empty() && self.settings_in_flight.is_empty() && self.asked.is_empty()
     }
 
     /// What is on its way is shown, not what was done last.
     fn report_activity(&self) {
         let mut rows: HashMap<i32, usize> = HashMap::new();
-        for cargo in self.cargo.values() {
-            *rows.entry(cargo.index_id).or_default() += cargo.ids.len();
+        for in_flight in self.in_flight.values() {
+            *rows.entry(in_flight.index_id).or_default() += in_flight.ids.len();
         }
         let name = |index: &i32| self.indices.get(index).map_or("", |known| &*known.name);
         match rows.iter().next() {
-            None if !self.wishes.is_empty() => {
+            None if !self.settings_in_flight.is_empty() => {
                 process::report_activity(true, "giving indices their settings")
             }
             None if !self.asked.is_empty() => process::report_activity(true, "reading what an index holds"),
@@ -243,12 +243,12 @@ impl Flow {
         if searches {
             timeout = self.search_after_ms;
         }
-        if self.untold {
+        if self.stats_pending {
             timeout = timeout.min(TELL_AFTER_MS);
         }
-        let slept = process::wait(self.couriers.as_ref().map(Couriers::bell), timeout);
-        if slept && self.untold {
-            self.untold = false;
+        let slept = process::wait(self.sender_pool.as_ref().map(SenderPool::bell), timeout);
+        if slept && self.stats_pending {
+            self.stats_pending = false;
             process::report_statistics();
         }
         if slept && searches && timeout == self.search_after_ms {

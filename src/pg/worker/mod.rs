@@ -1,6 +1,6 @@
 //! A delivery worker: claims the newest rows of its database, has them delivered, deletes what has arrived, waits.
 //!
-//! The main thread alone touches PostgreSQL; requests are made by a few couriers, threads that know neither
+//! The main thread alone touches PostgreSQL; requests are made by a few senders, threads that know neither
 //! PostgreSQL nor its settings. While the network is waited for no transaction is open. An unexpected error ends the
 //! process, not the work: the exit callback gives back what it held, and the launcher starts another.
 

@@ -13,11 +13,11 @@ use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_any_ex
 use super::claim::Limits;
 use super::statements::Statements;
 use crate::delivery::batch::Action;
+use crate::id_ranges::Span;
 use crate::pg::capture::varlena_bytes;
 use crate::pg::report::Outcome;
 use crate::pg::subtransaction::unless_damaged;
 use crate::record::compact_len;
-use crate::regions::Span;
 use crate::shared_state::{Claimable, End, Micros};
 
 /// Rows read at once, and locked with the claim: not many more than are claimed.

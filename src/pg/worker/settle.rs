@@ -6,10 +6,10 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
-use crate::pg::process::{in_transaction_unless_hindered, limit_lock_waits, Hindrance};
+use crate::id_ranges::Span;
+use crate::pg::process::{in_transaction_unless_hindered, limit_lock_waits, Obstacle};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
-use crate::regions::Span;
 use crate::runs::Runs;
 
 /// A record that is given up.
@@ -44,12 +44,12 @@ pub(super) enum Settled {
     Gone,
 }
 
-impl From<Hindrance> for Settled {
-    fn from(hindrance: Hindrance) -> Settled {
+impl From<Obstacle> for Settled {
+    fn from(hindrance: Obstacle) -> Settled {
         match hindrance {
-            Hindrance::Locked => Settled::Busy,
-            Hindrance::Short => Settled::Short,
-            Hindrance::Damaged(damage) => Settled::Damaged(damage),
+            Obstacle::Locked => Settled::Busy,
+            Obstacle::Short => Settled::Short,
+            Obstacle::Damaged(damage) => Settled::Damaged(damage),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) struct Delivered {
 /// that somebody is just putting back into the queue must not be overlooked in both places.
 pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
     failpoint::reach("before settlement");
-    let settled: spi::Result<Result<Settled, Hindrance>> = in_transaction_unless_hindered(|| {
+    let settled: spi::Result<Result<Settled, Obstacle>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
@@ -121,7 +121,7 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
     failpoint::reach("after settlement");
     match settled? {
         Ok(settled) => Ok(settled),
-        Err(Hindrance::Locked) => settle_unlocked(statements, delivered),
+        Err(Obstacle::Locked) => settle_unlocked(statements, delivered),
         Err(hindrance) => Ok(hindrance.into()),
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
 /// Deletes delivered rows that nobody has locked, and takes the others off the lists. An object's versions stay together:
 /// were the newest deleted without the older ones, one of those would be sent next.
 fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
-    let settled: spi::Result<Result<Settled, Hindrance>> = in_transaction_unless_hindered(|| {
+    let settled: spi::Result<Result<Settled, Obstacle>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }
@@ -165,7 +165,7 @@ fn lock_dead_letters(statements: &Statements) -> bool {
 /// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted. The server copies one
 /// record after the other; none comes into our hands.
 pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi::Result<Settled> {
-    let buried: spi::Result<Result<Settled, Hindrance>> = in_transaction_unless_hindered(|| {
+    let buried: spi::Result<Result<Settled, Obstacle>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Settled::Gone);
         }

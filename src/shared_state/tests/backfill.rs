@@ -4,20 +4,20 @@ use super::*;
 
 const SECOND: Micros = 1_000_000;
 
-fn removed(index_id: i32, rows: i64) -> Change {
-    Change { index_id, removed: rows, ..Change::EMPTY }
+fn removed(index_id: i32, rows: i64) -> CommitDelta {
+    CommitDelta { index_id, removed: rows, ..CommitDelta::EMPTY }
 }
 
 #[test]
 fn history_waits_behind_all_live_rows_and_goes_newest_first() {
     let mut shared_state = shared_state(1);
-    let appetite = Appetite { tail_share: 50, ..HUNGRY };
+    let worker_limits = WorkerLimits { tail_share: 50, ..HUNGRY };
     shared_state.publish(1, DB, &[queued(7, -1100, -1025)], 0);
     shared_state.publish(2, DB, &[queued(7, -2100, -2049)], 0);
     shared_state.publish(3, DB, &[queued(7, 1_048_576, 1_048_600)], 0);
     shared_state.lane_mut(DB, 7).unwrap().give_back(Span { lo: 2048, hi: 2050 });
     let mut given = Vec::new();
-    while let Some((_, span, end, fresh)) = next_span(&mut shared_state, appetite, 0) {
+    while let Some((_, span, end, fresh)) = next_span(&mut shared_state, worker_limits, 0) {
         given.push((span.lo, end, fresh));
         shared_state.claimed(0, None, None);
         shared_state.claim_ended(0);
@@ -32,30 +32,30 @@ fn history_waits_behind_all_live_rows_and_goes_newest_first() {
 #[test]
 fn the_tail_is_that_of_live_rows_also_after_a_sweep() {
     let mut shared_state = shared_state(1);
-    let appetite = Appetite { tail_share: 100, ..HUNGRY };
+    let worker_limits = WorkerLimits { tail_share: 100, ..HUNGRY };
     shared_state.lane_mut(DB, 7).unwrap().sweep();
-    let tail = next_span(&mut shared_state, appetite, 0);
+    let tail = next_span(&mut shared_state, worker_limits, 0);
     assert_eq!(tail, Some((7, Span { lo: 0, hi: i64::MAX }, End::Oldest, false)));
     shared_state.claimed(0, None, None);
     shared_state.claim_ended(0);
-    let history = next_span(&mut shared_state, appetite, 0);
+    let history = next_span(&mut shared_state, worker_limits, 0);
     assert_eq!(history, Some((7, Span { lo: i64::MIN, hi: -1 }, End::Newest, false)));
 }
 
 #[test]
 fn a_fresh_row_is_not_kept_waiting_by_history_that_lingers() {
     let mut shared_state = shared_state(1);
-    let appetite = Appetite { linger: 1000, ..HUNGRY };
+    let worker_limits = WorkerLimits { linger: 1000, ..HUNGRY };
     shared_state.publish(1, DB, &[queued(7, -5000, -1025)], 0);
     assert_eq!(
-        next_span(&mut shared_state, appetite, 0),
+        next_span(&mut shared_state, worker_limits, 0),
         Some((7, Span { lo: -5000, hi: -1025 }, End::Newest, false))
     );
     shared_state.claimed(0, None, None);
     shared_state.claim_ended(0);
     shared_state.publish(2, DB, &[queued(7, 1024, 1024)], 500);
     assert_eq!(
-        wait_until(&mut shared_state, appetite, 500),
+        wait_until(&mut shared_state, worker_limits, 500),
         Some(1500),
         "history is no reason to send a row early"
     );

@@ -18,7 +18,7 @@ fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
     shared_state.publish(12, DB, &[change], 0);
     assert_eq!(shared_state.durable(), Durable::Until(700));
     // One that takes rows away has nothing that could leave.
-    shared_state.announce(13, DB, &[Change { queued: 0, removed: 3, ..change }], true);
+    shared_state.announce(13, DB, &[CommitDelta { queued: 0, removed: 3, ..change }], true);
     assert_eq!(shared_state.durable(), Durable::Until(700));
     shared_state.announce(14, DB, &[change], true);
     shared_state.retract(14);
@@ -32,7 +32,7 @@ fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
 #[test]
 fn a_recount_is_exact_while_transactions_commit() {
     let mut shared_state = shared_state(0);
-    let (index, rows) = (1, |change: Change| change.queued);
+    let (index, rows) = (1, |change: CommitDelta| change.queued);
     // Ten rows from before the server started; nobody has counted them.
     let (early, late) = (queued(index, 1024, 1026), queued(index, 2048, 2052));
     shared_state.announce(11, DB, &[early], false);
@@ -186,7 +186,7 @@ fn a_commit_to_an_index_that_backs_off_wakes_nobody_before_its_time() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
     shared_state.lane_at(0).unwrap().backlog.clear();
-    shared_state.lane_at(0).unwrap().set_back(Setback::Retry, 0, "503", (0, 500), 1);
+    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Retry, 0, "503", (0, 500), 1);
     assert_eq!(wait_until(&mut shared_state, HUNGRY, 2), Some(500), "also if nothing waits yet");
     assert_eq!(shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 499).iter().count(), 0);
     assert_eq!(shared_state.publish(8, DB, &[queued(1, 2048, 2048)], 500).iter().count(), 1);

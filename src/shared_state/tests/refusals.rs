@@ -1,16 +1,16 @@
-//! Failures and refusals: pauses, probation, the dead.
+//! Failures and refusals: pauses, rows held back, the dead.
 
 use super::*;
 
 #[test]
 fn attempts_that_fail_together_count_as_one() {
     let mut lane = Lane::EMPTY;
-    lane.set_back(Setback::Retry, 5, "503", (10, 300), 200);
+    lane.set_back(LaneFailure::Retry, 5, "503", (10, 300), 200);
     assert!(lane.knew_of(20));
-    lane.set_back(Setback::Retry, 5, "503", (20, 210), 210);
+    lane.set_back(LaneFailure::Retry, 5, "503", (20, 210), 210);
     assert_eq!((lane.failures, lane.retrying, lane.retry_at), (1, 10, 300));
     assert!(!lane.knew_of(300));
-    lane.set_back(Setback::Retry, 5, "503", (300, 900), 400);
+    lane.set_back(LaneFailure::Retry, 5, "503", (300, 900), 400);
     assert_eq!((lane.failures, lane.retrying, lane.retry_at), (2, 5, 900));
 }
 
@@ -20,11 +20,11 @@ fn the_living_go_on_while_the_dead_are_buried() {
     shared_state.publish(7, DB, &[queued(1, 1024, 1028)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1024, 1025, 1026, 1027, 1028], None);
-    let spans = Regions::new();
+    let spans = IdRanges::new();
     shared_state.publish(
         8,
         DB,
-        &[Change { index_id: 1, queued: 0, removed: 4, dead: 1, repairs: 0, spans }],
+        &[CommitDelta { index_id: 1, queued: 0, removed: 4, dead: 1, repairs: 0, spans }],
         5,
     );
     shared_state.landed(
@@ -74,7 +74,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     shared_state.publish(7, DB, &[queued(1, 1024, 1025)], 0);
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut shared_state, &[1025], now), [1025]);
-        assert_eq!(shared_state.judge(0, 1, 1025, 3), Sentence::Waits(attempt));
+        assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::Waits(attempt));
         shared_state.landed(0, 0, [1025], Landing { judged: true, kept: 1, ..Landing::default() }, now);
         shared_state.hold_back(DB, 1, 1025, due);
         assert_eq!(shared_state.on_probation(DB, 1), 1);
@@ -87,8 +87,8 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
         assert_eq!(wait_until(&mut shared_state, HUNGRY, due - 1), Some(due));
     }
     assert_eq!(claim_all(&mut shared_state, &[1025], 250), [1025]);
-    assert_eq!(shared_state.judge(0, 1, 1025, 3), Sentence::Dies(3));
-    assert_eq!(shared_state.judge(0, 1, 1024, 0), Sentence::Dies(1));
+    assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::Dies(3));
+    assert_eq!(shared_state.judge(0, 1, 1024, 0), RejectAction::Dies(1));
 }
 
 #[test]
@@ -96,25 +96,25 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     claim_all(&mut shared_state, &[1024], 0);
-    assert_eq!(shared_state.judge(0, 1, 1024, 3), Sentence::Waits(1));
+    assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Waits(1));
     shared_state.landed(0, 0, [1024], Landing { judged: true, kept: 1, ..Landing::default() }, 0);
     shared_state.hold_back(DB, 1, 1024, 10);
     assert_eq!(claim_all(&mut shared_state, &[1024], 10), [1024]);
     shared_state.settled(0, 0, &[1024], 10);
     assert_eq!(shared_state.on_probation(DB, 1), 0);
-    assert_eq!(shared_state.judge(0, 1, 1024, 3), Sentence::Waits(1));
+    assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Waits(1));
 }
 
 #[test]
 fn one_record_too_many_on_probation_dies_and_the_others_are_kept() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
-    for id in 0..PROBATIONS as i64 {
-        assert_eq!(shared_state.judge(0, 1, id, 3), Sentence::Waits(1));
+    for id in 0..HELD_BACK as i64 {
+        assert_eq!(shared_state.judge(0, 1, id, 3), RejectAction::Waits(1));
         shared_state.hold_back(DB, 1, id, 100 + id);
     }
-    assert_eq!(shared_state.judge(0, 1, -1, 3), Sentence::Dies(1));
-    assert_eq!(shared_state.on_probation(DB, 1), PROBATIONS as i64);
+    assert_eq!(shared_state.judge(0, 1, -1, 3), RejectAction::Dies(1));
+    assert_eq!(shared_state.on_probation(DB, 1), HELD_BACK as i64);
     shared_state.close_lanes(DB);
     assert_eq!(shared_state.on_probation(DB, 1), 0);
     assert_eq!(shared_state.claim(0, 5), Claim::Taken, "their claims have ended with them");
@@ -128,7 +128,7 @@ fn a_success_that_began_before_a_failure_does_not_end_the_pause() {
     let first = fly_at(&mut shared_state, 1 << 40, 10);
     let second = fly_at(&mut shared_state, 1024, 11);
     shared_state.released(0, first, [1 << 40]);
-    shared_state.lane_at(0).unwrap().set_back(Setback::Retry, 1, "429", (10, 30_000), 20);
+    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Retry, 1, "429", (10, 30_000), 20);
     shared_state.settled(0, second, &[1024], 21);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.failures, lane.retry_at, lane.delivered_total), (1, 30_000, 1));
@@ -145,11 +145,11 @@ fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
     let flight = fly_at(&mut shared_state, 1024, 10);
     shared_state.lane_at(0).unwrap().retry_now(20);
     shared_state.released(0, flight, [1024]);
-    shared_state.lane_at(0).unwrap().set_back(Setback::Blocked, 1, "403", (10, 300_000), 30);
+    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (10, 300_000), 30);
     assert_eq!(shared_state.lane(0).unwrap().retry_at, 0);
     let probe = fly_at(&mut shared_state, 1024, 40);
     shared_state.released(0, probe, [1024]);
-    shared_state.lane_at(0).unwrap().set_back(Setback::Blocked, 1, "403", (40, 300_000), 50);
+    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (40, 300_000), 50);
     assert_eq!(shared_state.lane(0).unwrap().retry_at, 300_000);
 }
 
@@ -157,7 +157,7 @@ fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
 fn records_that_were_never_sent_do_not_end_a_pause() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
-    shared_state.lane_at(0).unwrap().set_back(Setback::Blocked, 1, "403", (0, 100), 20);
+    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (0, 100), 20);
     let flight = fly_at(&mut shared_state, 1024, 100);
     shared_state.landed(0, flight, [1024], Landing { kept: 1, ..Landing::default() }, 101);
     let lane = shared_state.lane(0).unwrap();
@@ -186,32 +186,32 @@ fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
 fn records_refused_together_do_not_take_each_others_places() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 2047)], 0);
-    for id in 0..PROBATIONS as i64 - 3 {
+    for id in 0..HELD_BACK as i64 - 3 {
         shared_state.judge(0, 1, id, 3);
         shared_state.hold_back(DB, 1, id, 100);
     }
     let batch: Vec<i64> = (1024..1034).collect();
-    let sentences: Vec<Sentence> = batch.iter().map(|id| shared_state.judge(0, 1, *id, 3)).collect();
-    assert_eq!(sentences[..3], [Sentence::Waits(1); 3]);
-    assert_eq!(sentences[3..], [Sentence::Dies(1); 7]);
+    let sentences: Vec<RejectAction> = batch.iter().map(|id| shared_state.judge(0, 1, *id, 3)).collect();
+    assert_eq!(sentences[..3], [RejectAction::Waits(1); 3]);
+    assert_eq!(sentences[3..], [RejectAction::Dies(1); 7]);
     for id in &batch[..3] {
         shared_state.hold_back(DB, 1, *id, 100);
     }
-    assert_eq!(shared_state.on_probation(DB, 1), PROBATIONS as i64);
+    assert_eq!(shared_state.on_probation(DB, 1), HELD_BACK as i64);
     assert_eq!(shared_state.lowest(DB, 1), Some(0), "what is held back waits, too");
 }
 
 #[test]
 fn a_record_judged_by_a_worker_that_dies_loses_its_place_to_others() {
     let mut shared_state = shared_state(1);
-    for id in 0..PROBATIONS as i64 {
+    for id in 0..HELD_BACK as i64 {
         shared_state.judge(0, 1, id, 3);
     }
-    assert_eq!(shared_state.judge(0, 1, 5000, 3), Sentence::Dies(1));
+    assert_eq!(shared_state.judge(0, 1, 5000, 3), RejectAction::Dies(1));
     shared_state.leave(0, Exit::Failed, 0, 0);
     let (slot, launch) = shared_state.enlist(DB, 0).unwrap();
     shared_state.report_for_duty(slot, launch, 1, 1, 0);
-    assert_eq!(shared_state.judge(slot, 1, 5000, 3), Sentence::Waits(1));
+    assert_eq!(shared_state.judge(slot, 1, 5000, 3), RejectAction::Waits(1));
 }
 
 #[test]
@@ -232,13 +232,13 @@ fn an_index_that_flaps_is_told_of_once_a_minute() {
     for second in 0..180 {
         let now = 1 + second * 1_000_000;
         for (count, is_news) in told.iter_mut().zip([
-            lane.tell_trouble(Setback::Retry, now),
-            lane.tell_recovery(now),
-            lane.tell_trouble(Setback::Blocked, now),
+            lane.should_log_failure(LaneFailure::Retry, now),
+            lane.should_log_recovery(now),
+            lane.should_log_failure(LaneFailure::Blocked, now),
         ]) {
             *count += u32::from(is_news);
         }
-        lane.tell_recovery(now);
+        lane.should_log_recovery(now);
     }
     assert_eq!(told, [3, 3, 3]);
 }

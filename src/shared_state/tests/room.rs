@@ -4,9 +4,9 @@ use super::*;
 use proptest::prelude::*;
 
 /// Lets worker 0 take what it is given until there is nothing more; returns the indices served.
-fn fill(shared_state: &mut SharedState, appetite: Appetite) -> Vec<i32> {
+fn fill(shared_state: &mut SharedState, worker_limits: WorkerLimits) -> Vec<i32> {
     let mut served = Vec::new();
-    while let Next::Claim { lane, index_id, claimable, .. } = shared_state.next(0, appetite, 0) {
+    while let Next::Claim { lane, index_id, claimable, .. } = shared_state.next(0, worker_limits, 0) {
         assert!(served.len() < 300, "there is no end to it");
         take(shared_state, 0, lane, claimable);
         served.push(index_id);
@@ -45,24 +45,28 @@ fn count(served: &[i32], index: i32) -> usize {
 #[test]
 fn one_index_alone_uses_every_slot_and_no_more() {
     for (slots, backlog) in [(1, 1), (2, 1), (4, 3), (16, 15), (64, 63)] {
-        let appetite = Appetite { slots, ..HUNGRY };
+        let worker_limits = WorkerLimits { slots, ..HUNGRY };
         let mut shared_state = backlogs(1);
-        assert_eq!(fill(&mut shared_state, appetite).len(), backlog, "{slots} slots");
+        assert_eq!(fill(&mut shared_state, worker_limits).len(), backlog, "{slots} slots");
         shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
-        assert_eq!(fill(&mut shared_state, appetite).len(), slots - backlog, "the slot kept for fresh rows");
+        assert_eq!(
+            fill(&mut shared_state, worker_limits).len(),
+            slots - backlog,
+            "the slot kept for fresh rows"
+        );
     }
 }
 
 #[test]
 fn an_index_that_fills_all_slots_leaves_room_for_another() {
     for slots in [1, 2, 4, 16] {
-        let appetite = Appetite { slots, ..HUNGRY };
+        let worker_limits = WorkerLimits { slots, ..HUNGRY };
         let mut shared_state = backlogs(1);
-        fill(&mut shared_state, appetite);
+        fill(&mut shared_state, worker_limits);
         shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
-        fill(&mut shared_state, appetite);
+        fill(&mut shared_state, worker_limits);
         shared_state.publish(7, DB, &[queued(2, 8192, 8192)], 0);
-        let next = next_span(&mut shared_state, appetite, 0);
+        let next = next_span(&mut shared_state, worker_limits, 0);
         assert!(matches!(next, Some((2, _, _, true))), "{slots} slots: {next:?}");
     }
 }
@@ -70,12 +74,12 @@ fn an_index_that_fills_all_slots_leaves_room_for_another() {
 #[test]
 fn a_backlog_found_late_is_not_held_back_either() {
     for slots in [1, 2, 4, 16] {
-        let appetite = Appetite { slots, ..HUNGRY };
+        let worker_limits = WorkerLimits { slots, ..HUNGRY };
         let mut shared_state = backlogs(1);
-        fill(&mut shared_state, appetite);
+        fill(&mut shared_state, worker_limits);
         shared_state.open_lane(DB, 2, false, 0);
         shared_state.open_lane(DB, 3, false, 0);
-        let served = fill(&mut shared_state, appetite);
+        let served = fill(&mut shared_state, worker_limits);
         assert!(served.contains(&2), "{slots} slots: {served:?}");
         assert!(slots <= 2 || served.contains(&3), "{slots} slots: {served:?}");
     }
@@ -91,7 +95,7 @@ fn indices_that_share_the_slots_from_the_start_do_not_exceed_them() {
 fn indices_in_trouble_take_no_slot_from_the_others() {
     let mut shared_state = backlogs(6);
     for place in 0..5 {
-        shared_state.lane_at(place).unwrap().set_back(Setback::Retry, 1, "503", (0, 0), 0);
+        shared_state.lane_at(place).unwrap().set_back(LaneFailure::Retry, 1, "503", (0, 0), 0);
     }
     let served = fill(&mut shared_state, HUNGRY);
     assert_eq!(count(&served, 6), 3, "all that a backlog may have: {served:?}");
@@ -151,7 +155,7 @@ proptest! {
         slots in 1usize..6,
         steps in prop::collection::vec((0u8..6, 0i32..4, 0usize..2), 1..80),
     ) {
-        let appetite = Appetite { slots, ..HUNGRY };
+        let worker_limits = WorkerLimits { slots, ..HUNGRY };
         let mut shared_state = backlogs(1);
         let mut rows = 4096;
         for (step, index, worker) in steps {
@@ -167,7 +171,7 @@ proptest! {
                     if let Some(flight) = flying {
                         let lane = shared_state.workers[worker].flights[flight].lane as usize;
                         shared_state.released(worker, flight, []);
-                        shared_state.lane_at(lane).unwrap().set_back(Setback::Retry, 1, "503", (0, 0), 0);
+                        shared_state.lane_at(lane).unwrap().set_back(LaneFailure::Retry, 1, "503", (0, 0), 0);
                     }
                 }
                 _ => {}
@@ -178,7 +182,7 @@ proptest! {
             while let Some(worker) = woken.pop() {
                 rounds += 1;
                 prop_assert!(rounds < 40, "workers wake each other in circles");
-                match shared_state.next(worker, appetite, 0) {
+                match shared_state.next(worker, worker_limits, 0) {
                     Next::Claim { lane, claimable, .. } => {
                         // Half of the spans are used up by their claim.
                         let rest = (lane % 2 == 0).then_some(claimable.span);
@@ -208,9 +212,13 @@ proptest! {
 }
 
 /// Takes batches as large as they may be until there is nothing more; returns the index and the bytes of each.
-fn fill_with_large(shared_state: &mut SharedState, appetite: Appetite, rows_of: i64) -> Vec<(i32, i64)> {
+fn fill_with_large(
+    shared_state: &mut SharedState,
+    worker_limits: WorkerLimits,
+    rows_of: i64,
+) -> Vec<(i32, i64)> {
     let mut served = Vec::new();
-    while let Next::Claim { lane, index_id, claimable, bytes, .. } = shared_state.next(0, appetite, 0) {
+    while let Next::Claim { lane, index_id, claimable, bytes, .. } = shared_state.next(0, worker_limits, 0) {
         assert!(served.len() < 300, "there is no end to it");
         // The first row is taken however large it is.
         let bytes = (bytes / rows_of).max(1) * rows_of;
@@ -227,9 +235,9 @@ fn fill_with_large(shared_state: &mut SharedState, appetite: Appetite, rows_of: 
 fn bodies_on_their_way_add_up_to_two_batches_and_a_row_whatever_the_rows_are() {
     for slots in [1, 4, 16] {
         for rows_of in [300, 1 << 20, 5 << 20, 8 << 20, 500 << 20] {
-            let appetite = Appetite { slots, ..HUNGRY };
+            let worker_limits = WorkerLimits { slots, ..HUNGRY };
             let mut shared_state = backlogs(12);
-            let served = fill_with_large(&mut shared_state, appetite, rows_of);
+            let served = fill_with_large(&mut shared_state, worker_limits, rows_of);
             let total: i64 = served.iter().map(|(_, bytes)| bytes).sum();
             assert!(total < 2 * HUNGRY.batch_bytes + rows_of, "{slots} slots, {rows_of} bytes: {served:?}");
         }
@@ -258,10 +266,10 @@ fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
     for slots in [1, 4, 16] {
         for rows_of in [300, 5_000, 70_000] {
             let mut shared_state = backlogs(1);
-            let appetite = Appetite { slots, ..HUNGRY };
+            let worker_limits = WorkerLimits { slots, ..HUNGRY };
             // As many rows as a batch may have, and then what there is room for.
             let mut served = Vec::new();
-            while let Next::Claim { lane, claimable, bytes, .. } = shared_state.next(0, appetite, 0) {
+            while let Next::Claim { lane, claimable, bytes, .. } = shared_state.next(0, worker_limits, 0) {
                 let bytes = (bytes / rows_of).clamp(1, HUNGRY.batch_rows) * rows_of;
                 let (lane, span) = (lane as u32, claimable.span);
                 let flight =

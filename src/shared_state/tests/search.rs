@@ -10,7 +10,7 @@ use crate::delivery::backoff::Backoff;
 
 const SECOND: Micros = 1_000_000;
 const PAUSES: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
-const FAILURE: Failure = Failure { backoff: PAUSES, dice: 1.0, at_least: Duration::ZERO };
+const FAILURE: Failure = Failure { backoff: PAUSES, rng: 1.0, at_least: Duration::ZERO };
 
 /// How a request of some rows ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ enum Way {
 struct World {
     shared_state: Box<SharedState>,
     queue: BTreeSet<i64>,
-    /// Rows that a claim of somebody else's passes over, if they are on probation.
+    /// Rows that a claim of somebody else's passes over, if they are held back.
     locked: BTreeSet<i64>,
     /// Of each worker: its flights and their rows.
     flights: Vec<Vec<(usize, Vec<i64>)>>,
@@ -149,7 +149,7 @@ impl World {
                 Landing { judged: true, delivered: &rows, ..Landing::default() }
             }
             Way::Fails => {
-                if let Some(Sentence::Waits(failures)) =
+                if let Some(RejectAction::Waits(failures)) =
                     self.shared_state.judge_alone(worker, flight, true, 0, now)
                 {
                     let pause = PAUSES.delay(failures as u32, 1.0).as_micros() as Micros;
@@ -165,7 +165,7 @@ impl World {
                 let judged: Vec<i64> = rows.iter().copied().take(3).collect();
                 let judged: Vec<i64> = judged
                     .into_iter()
-                    .filter(|id| self.shared_state.judge(worker, 1, *id, 1000) != Sentence::Dies(1))
+                    .filter(|id| self.shared_state.judge(worker, 1, *id, 1000) != RejectAction::Dies(1))
                     .collect();
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
                 let landing = Landing { judged: true, kept: judged.len(), left: &left, ..Landing::default() };
@@ -181,7 +181,7 @@ impl World {
         // What suspects come to is no news of the others.
         if way == Way::Waits || (way == Way::Fails && !is_apart) {
             let lane = self.shared_state.lane_at(0).unwrap();
-            lane.set_back(Setback::Retry, 0, "no", (started_at, now + SECOND / 5), now);
+            lane.set_back(LaneFailure::Retry, 0, "no", (started_at, now + SECOND / 5), now);
         }
     }
 
@@ -265,7 +265,7 @@ fn an_outage_is_asked_no_more_often_than_the_pauses_allow_and_ends_at_once() {
 }
 
 /// What the attempts at row 1024 come to that are due, everything else arriving.
-fn attempts(world: &mut World) -> Vec<Sentence> {
+fn attempts(world: &mut World) -> Vec<RejectAction> {
     let mut sentences = Vec::new();
     while world.claim(0).is_ok() {
         let (flight, rows) = world.flights[0][0].clone();
@@ -278,7 +278,7 @@ fn attempts(world: &mut World) -> Vec<Sentence> {
         world.flights[0].clear();
         let landing = Landing { kept: 1, ..Landing::default() };
         world.shared_state.landed(0, flight, [1024], landing, world.now);
-        if sentence != Sentence::Dies(3) {
+        if sentence != RejectAction::Dies(3) {
             world.shared_state.hold_back(DB, 1, 1024, world.now + SECOND);
         }
     }
@@ -299,9 +299,9 @@ fn a_record_that_fails_by_itself_is_counted_only_if_others_arrive() {
         world.now += 1000 * SECOND;
         sentences.extend(attempts(&mut world));
     }
-    let waits = |sentence: &Sentence| matches!(sentence, Sentence::Waits(_));
+    let waits = |sentence: &RejectAction| matches!(sentence, RejectAction::Waits(_));
     assert!(sentences.len() >= 11 && sentences[..10].iter().all(waits), "{sentences:?}");
-    while sentences.last() != Some(&Sentence::Dies(3)) {
+    while sentences.last() != Some(&RejectAction::Dies(3)) {
         world.publish([200_000 + world.now]);
         world.now += 1000 * SECOND;
         assert!(sentences.len() < 16, "{sentences:?}");
@@ -324,7 +324,7 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
                 let (flight, rows) = world.flights[0].remove(0);
                 assert_eq!(rows, [1024]);
                 let sentence = world.shared_state.judge_alone(0, flight, true, 1, world.now);
-                assert!(matches!(sentence, Some(Sentence::Dies(_))), "{sentence:?}");
+                assert!(matches!(sentence, Some(RejectAction::Dies(_))), "{sentence:?}");
                 // Somebody has the dead letters locked.
                 let landing = Landing { left: &[1024], failure: Some(FAILURE), ..Landing::default() };
                 world.now += SECOND / 1000;

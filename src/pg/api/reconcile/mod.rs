@@ -1,4 +1,4 @@
-//! `reconcile`: what an index holds, compared with what it is to hold; and the mends, queued as any other work.
+//! `reconcile`: what an index holds, compared with what it is to hold; and the corrections, queued as any other work.
 //!
 //! The session reads the table and the queue, and asks a worker what Algolia has. It never waits for the network itself,
 //! keeps a page of rows and a bounded number of suspects in memory, and obeys interrupts all along.
@@ -7,8 +7,8 @@
 //! counted has been confirmed (`suspects.rs`): nothing was waiting in the queue, everything delivered had been indexed,
 //! and the row was the same after Algolia had been asked as before.
 
+mod corrections;
 mod inquiry;
-mod mends;
 mod orphans;
 mod suspects;
 mod walk;
@@ -22,7 +22,7 @@ use pgrx::prelude::*;
 
 use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
-use crate::hashes::Hashes;
+use crate::hash_set::StringSet;
 use crate::pg::capture::{Present, Writer};
 use crate::pg::error_context::keeping;
 use crate::pg::latest::first_row;
@@ -31,8 +31,8 @@ use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
+use corrections::{Corrections, PendingCorrections};
 use inquiry::Inquiry;
-use mends::{Mends, Unmended};
 
 /// What was found, and done about it.
 #[derive(Clone, Copy, Default)]
@@ -68,7 +68,7 @@ fn reconcile(
     if repair {
         refuse_read_only(c"audit_algolia.reconcile(repair => true)");
     }
-    let window = Window { since: finite(since), until: finite(until) };
+    let window = TimeRange { since: finite(since), until: finite(until) };
     reported(keeping(|| compare(source, window, repair))).map(|found| {
         let Tally { checked, missing, different, orphaned, repaired } = found;
         TableIterator::once((checked, missing, different, orphaned, repaired))
@@ -77,7 +77,7 @@ fn reconcile(
 
 /// From when on and until when rows are compared, in microseconds since the server's epoch; the end is not part of it.
 #[derive(Clone, Copy)]
-struct Window {
+struct TimeRange {
     since: Option<i64>,
     until: Option<i64>,
 }
@@ -87,7 +87,7 @@ fn finite(moment: Option<TimestampWithTimeZone>) -> Option<i64> {
     moment.map(i64::from).filter(|micros| *micros != i64::MIN && *micros != i64::MAX)
 }
 
-impl Window {
+impl TimeRange {
     fn is_bounded(self) -> bool {
         self.since.is_some() || self.until.is_some()
     }
@@ -99,19 +99,19 @@ struct Comparison<'a> {
     id: i32,
     rules: Rc<SourceRules>,
     inquiry: Inquiry,
-    window: Window,
+    window: TimeRange,
     /// Of a mirrored table, its rows as they are now.
     present: Option<Present>,
     /// In append mode what waited when there were the first suspects.
-    backlog: Option<Hashes>,
+    backlog: Option<StringSet>,
     /// Where records are sent once more to, if that is wanted.
     writer: Option<Writer>,
     /// The same of a mirrored table: what is to be mended in the end.
-    unmended: Option<Unmended>,
+    unmended: Option<PendingCorrections>,
     tally: Tally,
 }
 
-fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome<Tally> {
+fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> Outcome<Tally> {
     if let (Some(since), Some(until)) = (window.since, window.until) {
         if since > until {
             return Err(failure(
@@ -131,7 +131,7 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
             (window.is_bounded() && rules.time_column.is_none()).then(|| no_time_column(&table))
         })
     })?;
-    let (mut total, mut mends) = (Tally::default(), Vec::new());
+    let (mut total, mut corrections) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
         let (found, unmended) = compare_source(&table, caller, (id, rules), window, repair)?;
         total.checked += found.checked;
@@ -139,9 +139,9 @@ fn compare(source: Option<pg_sys::Oid>, window: Window, repair: bool) -> Outcome
         total.different += found.different;
         total.orphaned += found.orphaned;
         total.repaired += found.repaired;
-        mends.extend(unmended);
+        corrections.extend(unmended);
     }
-    total.repaired += mends::make(mends, caller)?;
+    total.repaired += corrections::make(corrections, caller)?;
     Ok(total)
 }
 
@@ -163,7 +163,7 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Fail
     .with_detail(format!("It is watched in append mode for {}.", words.join(", ")))
 }
 
-/// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where mends would not be.
+/// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where corrections would not be.
 fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
     let arguments = [(pg_sys::INT4OID, source.into())];
     let query = include_str!("../../../../sql/reconcile/is_backfilled.sql");
@@ -207,9 +207,9 @@ fn compare_source(
     table: &Table,
     caller: pg_sys::Oid,
     (id, rules): (i32, SourceRules),
-    window: Window,
+    window: TimeRange,
     repair: bool,
-) -> Outcome<(Tally, Option<Mends>)> {
+) -> Outcome<(Tally, Option<Corrections>)> {
     let (inquiry, neighbours) = as_owner(|| {
         heed_backfill(table, id, repair)?;
         heed_repairs(rules.index_id)?;
@@ -228,7 +228,7 @@ fn compare_source(
         let is_mirrored = present.is_some();
         let writer =
             if repair && !is_mirrored { Some(Writer::open_for_many(rules.index_id, id)?) } else { None };
-        let unmended = (repair && is_mirrored).then(Unmended::default);
+        let unmended = (repair && is_mirrored).then(PendingCorrections::default);
         let tally = Tally::default();
         let mut comparison =
             Comparison { table, id, rules, inquiry, window, present, backlog: None, writer, unmended, tally };
@@ -240,13 +240,13 @@ fn compare_source(
             writer.close();
         }
         let Comparison { rules, present, unmended, tally, .. } = comparison;
-        let mends = present.zip(unmended).map(|(present, unmended)| Mends {
+        let corrections = present.zip(unmended).map(|(present, unmended)| Corrections {
             source: id,
             index_id: rules.index_id,
             table: table.name.clone(),
             present,
             unmended,
         });
-        Ok((tally, mends))
+        Ok((tally, corrections))
     })
 }

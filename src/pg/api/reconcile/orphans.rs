@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use super::inquiry::Page;
 use super::suspects::{Expects, Suspect};
-use super::{Comparison, Window};
+use super::{Comparison, TimeRange};
 use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
 use crate::pg::capture::{identity_of_id, Key, Present};
@@ -122,7 +122,7 @@ impl Comparison<'_> {
 
     /// The window in Algolia's grammar. It may take in records beside the window, which are looked up like the others.
     fn time_filter(&self) -> Option<String> {
-        let Window { since, until } = self.window;
+        let TimeRange { since, until } = self.window;
         let time = self.rules.time_column.as_ref()?;
         let column = self.rules.columns.iter().find(|column| column.name == *time)?;
         between(&column.attribute, since, until)

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::walk::only;
 use super::Comparison;
-use crate::hashes::{Collection, Hashes};
+use crate::hash_set::{Collection, StringSet};
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, utf8, varlena_bytes, Key, Scratch, Writer};
 use crate::pg::latest::{all_rows, Cursor};
@@ -40,29 +40,29 @@ pub(super) struct Suspect {
 /// What the index is to hold of an object.
 pub(super) enum Expects {
     /// The record of a row.
-    Row { print: Fingerprint, place: Place },
+    Row { print: Fingerprint, place: RowVersion },
     /// Nothing: it has no row.
     Nothing,
 }
 
 /// One version of a row, and where it is.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct RowVersion {
     table: u32,
     ctid: String,
     xmin: String,
 }
 
-impl Place {
+impl RowVersion {
     /// Reads tableoid, ctid and xmin, which are columns of a row from `first` on.
     ///
     /// # Safety
     /// `value` returns the columns' values.
-    pub(super) unsafe fn read(value: impl Fn(usize) -> Option<pg_sys::Datum>, first: usize) -> Place {
+    pub(super) unsafe fn read(value: impl Fn(usize) -> Option<pg_sys::Datum>, first: usize) -> RowVersion {
         // SAFETY: handed on to the caller; the columns have these types.
         unsafe {
             let text = |place| value(place).and_then(|datum| String::from_datum(datum, false));
-            Place {
+            RowVersion {
                 table: value(first)
                     .and_then(|oid| pg_sys::Oid::from_datum(oid, false))
                     .map_or(0, |oid| oid.to_u32()),
@@ -180,7 +180,7 @@ impl Comparison<'_> {
     /// one, so they are read through: once, however many suspects there will be. What a row of the walk has queued was
     /// committed with it, before the walk began. So if it is not among them, it has been delivered by now; and who queues
     /// it once more meanwhile replaces a record by the same.
-    fn read_backlog(&self) -> Outcome<Hashes> {
+    fn read_backlog(&self) -> Outcome<StringSet> {
         let arguments = [(pg_sys::INT4OID, self.rules.index_id.into()), (pg_sys::INT4OID, self.id.into())];
         let cursor = Cursor::open(include_str!("../../../../sql/reconcile/waiting_records.sql"), &arguments);
         let mut backlog = Collection::new(MOST_WAITING);
@@ -226,7 +226,7 @@ impl Comparison<'_> {
     }
 
     /// The rows' versions that are at these places now.
-    fn alive(&self, places: Vec<String>) -> Outcome<HashSet<Place>> {
+    fn alive(&self, places: Vec<String>) -> Outcome<HashSet<RowVersion>> {
         let query = format!(
             "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t
              where t.ctid = any ($1::pg_catalog.tid[])",
@@ -234,7 +234,7 @@ impl Comparison<'_> {
             self.table.name
         );
         let Some(places) = places.into_datum() else { return Ok(HashSet::new()) };
-        let found = all_rows(&query, &[(pg_sys::TEXTARRAYOID, places)], |row| Place {
+        let found = all_rows(&query, &[(pg_sys::TEXTARRAYOID, places)], |row| RowVersion {
             table: row.get::<pg_sys::Oid>(1).map_or(0, |oid| oid.to_u32()),
             ctid: row.get(2).unwrap_or_default(),
             xmin: row.get(3).unwrap_or_default(),

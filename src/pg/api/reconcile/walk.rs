@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::suspects::{Expects, Place, Suspect};
-use super::{Comparison, Window};
+use super::suspects::{Expects, RowVersion, Suspect};
+use super::{Comparison, TimeRange};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
 use crate::pg::api::{as_owner, Table};
@@ -124,7 +124,7 @@ fn query(
     table: &Table,
     rules: &SourceRules,
     names: &[String],
-    window: Window,
+    window: TimeRange,
 ) -> Outcome<(String, Vec<(pg_sys::Oid, pg_sys::Datum)>)> {
     let list: Vec<String> = names.iter().map(|name| format!("t.{}", spi::quote_identifier(name))).collect();
     let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
@@ -184,7 +184,7 @@ impl Reader<'_> {
                 let row = scratch.within(|| -> Outcome<_> {
                     let Some(record) = writer.write(value)? else { return Ok(None) };
                     let key = if self.is_mirrored { Key::Known(bound.key(value)) } else { Key::Impossible };
-                    Ok(Some((record, key, Place::read(value, columns.len() - PLACE_COLUMNS))))
+                    Ok(Some((record, key, RowVersion::read(value, columns.len() - PLACE_COLUMNS))))
                 })?;
                 scratch.give_back_if_large();
                 if let Some((record, key, place)) = row {
@@ -203,7 +203,7 @@ impl Reader<'_> {
 }
 
 /// A record is kept only where it is what is sent once more; a mirrored row is read again then.
-fn expected(record: Buffer, key: Key, place: Place, keeps_record: bool) -> Outcome<Expected> {
+fn expected(record: Buffer, key: Key, place: RowVersion, keeps_record: bool) -> Outcome<Expected> {
     let bytes = record.len();
     // The text is read as JSON, where want of memory would be no error: as much as its parts may take is asked for first.
     ensure_room(2 * bytes);

@@ -65,7 +65,7 @@ impl Walk {
             (true, _) if has_nullable_time && bounds.is_empty() => vec![Pass::Time, Pass::Untimed],
             (true, _) => vec![Pass::Time],
             (false, true) => vec![Pass::Key],
-            (false, false) => vec![Pass::Place],
+            (false, false) => vec![Pass::PagePosition],
         };
         // Of a mirrored table all is told that changes meanwhile.
         let may_miss = passes.first() != Some(&Pass::Key) || has_nullable_key;
@@ -96,7 +96,7 @@ impl Walk {
         Walk {
             table: partition,
             from: format!("only {}", name_of(partition)),
-            passes: vec![Pass::Place],
+            passes: vec![Pass::PagePosition],
             time: None,
             time_type: "",
             keys: Vec::new(),

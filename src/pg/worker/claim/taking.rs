@@ -6,17 +6,17 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::entered::Entered;
-use super::{Catch, Claimed, Limits, Unsent, Why};
+use super::entries::ClaimEntries;
+use super::{ClaimOutcome, Claimed, Limits, Unsent, Why};
 use crate::claims::Claim;
 use crate::delivery::batch::BatchBuilder;
+use crate::id_ranges::Span;
 use crate::pg::shmem::{self, Locked};
 use crate::pg::worker::rows::{newest_versions, read, Read, Record, Row, Version, What};
 use crate::pg::worker::statements::Statements;
 use crate::pg::{failpoint, guc, recorder};
 use crate::record::leading_object_id;
 use crate::recorder::Trace;
-use crate::regions::Span;
 use crate::shared_state::{
     object_hash, Claimable, Durable, End, Flight, LaneKey, Micros, SharedState, Trial, CRASHES,
 };
@@ -25,7 +25,7 @@ use crate::shared_state::{
 struct Taking<'a, 'conn> {
     claimable: Claimable,
     limits: Limits,
-    entered: &'a mut Entered,
+    entered: &'a mut ClaimEntries,
     records: Vec<(i64, Record<'conn>)>,
     /// The objects claimed, and of each a row that has led to it.
     objects: HashMap<String, i64>,
@@ -34,7 +34,7 @@ struct Taking<'a, 'conn> {
     /// Rows may be left in the span.
     cut: bool,
     crowded: bool,
-    /// Rows on probation whose objects are held.
+    /// rows held back whose objects are held.
     held: bool,
     /// The highest of the suspects whose objects are held: it stays suspected, and is tried again.
     put_back: Option<i64>,
@@ -47,8 +47,8 @@ pub(super) fn take(
     claimable: Claimable,
     statements: &Statements,
     limits: Limits,
-    entered: &mut Entered,
-) -> spi::Result<Option<Catch>> {
+    entered: &mut ClaimEntries,
+) -> spi::Result<Option<ClaimOutcome>> {
     let Read { rows, exhausted } = read(client, index_id, claimable, statements, limits)?;
     let records = Vec::with_capacity(rows.len());
     let cut = !exhausted;
@@ -65,11 +65,11 @@ pub(super) fn take(
         put_back: None,
     };
     let Some(mut shared_state) = shmem::shared_state() else {
-        return Ok(Some(Catch::Nothing));
+        return Ok(Some(ClaimOutcome::Nothing));
     };
     if shared_state.lane(taking.entered.lane).is_none_or(|lane| lane.paused) {
         // Since the span was handed out: rows committed after the pause may be among these.
-        return Ok(Some(Catch::Nothing));
+        return Ok(Some(ClaimOutcome::Nothing));
     }
     taking.take(rows, &mut shared_state);
     if !taking.objects.is_empty() {
@@ -78,7 +78,7 @@ pub(super) fn take(
         let versions = newest_versions(client, index_id, objects, statements, limits)?;
         match shmem::shared_state() {
             Some(locked) => shared_state = locked,
-            None => return Ok(Some(Catch::Nothing)),
+            None => return Ok(Some(ClaimOutcome::Nothing)),
         }
         taking.take_versions(versions, &mut shared_state);
     }
@@ -219,7 +219,7 @@ impl<'conn> Taking<'_, 'conn> {
     }
 
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
-    fn finish(mut self, mut shared_state: Locked<SharedState>) -> Option<Catch> {
+    fn finish(mut self, mut shared_state: Locked<SharedState>) -> Option<ClaimOutcome> {
         let mut rest = self.cut.then(|| rest(self.claimable, self.last));
         if let Some(id) = self.put_back {
             // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.
@@ -259,9 +259,9 @@ impl<'conn> Taking<'_, 'conn> {
         }
         failpoint::reach("in claim");
         match self.entered.flight {
-            Some(flight) => self.batch(flight, durable).map(Catch::Batch),
-            None if self.crowded => Some(Catch::Crowded),
-            None => Some(Catch::Nothing),
+            Some(flight) => self.batch(flight, durable).map(ClaimOutcome::Batch),
+            None if self.crowded => Some(ClaimOutcome::Crowded),
+            None => Some(ClaimOutcome::Nothing),
         }
     }
 

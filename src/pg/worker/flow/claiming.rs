@@ -1,9 +1,9 @@
 //! What a worker claims, and sends.
 
-use super::{complain, now, Cargo, Flow, CROWDED, PAUSE};
-use crate::delivery::couriers::{Couriers, Errand};
+use super::{complain, now, Flow, InFlightBatch, CROWDED, PAUSE};
 use crate::delivery::http::HttpClient;
-use crate::pg::worker::claim::{claim, Catch, Limits, Short};
+use crate::delivery::sender_pool::{SendJob, SenderPool};
+use crate::pg::worker::claim::{claim, ClaimOutcome, Limits, Short};
 use crate::pg::{failpoint, guc, process, recorder, shmem};
 use crate::shared_state::{Landing, Micros, Next, Wakes};
 
@@ -15,7 +15,7 @@ impl Flow {
         }
         loop {
             let next = shmem::shared_state()
-                .map(|mut shared_state| shared_state.next(self.slot, guc::appetite(), now()));
+                .map(|mut shared_state| shared_state.next(self.slot, guc::worker_limits(), now()));
             let (lane, index_id, claimable, bytes, trial) = match next {
                 Some(Next::Claim { lane, index_id, claimable, bytes, trial }) => {
                     (lane, index_id, claimable, bytes, trial)
@@ -43,35 +43,35 @@ impl Flow {
             };
             let sink = sink.clone();
             let limits = Limits {
-                rows: trial.map_or(i64::MAX, |trial| trial.rows).min(guc::appetite().batch_rows),
+                rows: trial.map_or(i64::MAX, |trial| trial.rows).min(guc::worker_limits().batch_rows),
                 bytes: usize::try_from(bytes).unwrap_or(0),
                 record_bytes: guc::max_record_bytes(),
             };
-            let limits = self.thrift.limit(limits, now());
+            let limits = self.batch_reduction.limit(limits, now());
             process::report_activity(true, "claiming rows");
-            self.untold = true;
+            self.stats_pending = true;
             let caught = claim(self.slot, lane, index_id, claimable, statements, limits, trial);
             // An error has undone the claim, and the whole span waits again.
             if let Some(mut shared_state) = shmem::shared_state() {
                 shared_state.claim_ended(self.slot);
             }
             match caught {
-                Ok(Catch::Nothing) => (),
-                Ok(Catch::Gone) => {
+                Ok(ClaimOutcome::Nothing) => (),
+                Ok(ClaimOutcome::Gone) => {
                     self.gone = true;
                     return None;
                 }
-                Ok(Catch::Short(short)) => {
+                Ok(ClaimOutcome::Short(short)) => {
                     if let Some(wait) = self.claimed_too_much(index_id, short) {
                         return wait;
                     }
                 }
-                Ok(Catch::Crowded) => return Some(now().saturating_add(CROWDED)),
-                Ok(Catch::Batch(claimed)) => {
+                Ok(ClaimOutcome::Crowded) => return Some(now().saturating_add(CROWDED)),
+                Ok(ClaimOutcome::Batch(claimed)) => {
                     claimed.make_durable();
-                    self.cargo.insert(
+                    self.in_flight.insert(
                         claimed.flight,
-                        Cargo {
+                        InFlightBatch {
                             index_id,
                             ids: claimed.ids,
                             objects: claimed.objects,
@@ -81,9 +81,9 @@ impl Flow {
                             sink: sink.clone(),
                         },
                     );
-                    let errand =
-                        Errand { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };
-                    let sent = self.send(errand);
+                    let job =
+                        SendJob { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };
+                    let sent = self.send(job);
                     failpoint::reach("after sending");
                     if let Err(error) = sent {
                         self.give_up(claimed.flight, &format!("no thread to send with: {error}"));
@@ -102,14 +102,14 @@ impl Flow {
     /// even by itself waits by itself. Returns when to look again, unless that is at once; `None` stands for the next return.
     fn claimed_too_much(&mut self, index_id: i32, short: Short) -> Option<Option<Micros>> {
         let now = now();
-        self.thrift.save(now);
+        self.batch_reduction.save(now);
         let (rows, bytes) = (short.ids.len(), short.bytes);
         let reason = short
             .damage
             .unwrap_or_else(|| format!("not enough memory for a batch of {rows} rows with {bytes} bytes"));
         complain("audit_algolia could not claim rows", &reason);
         // What is on its way gives memory back.
-        let is_alone = self.cargo.is_empty();
+        let is_alone = self.in_flight.is_empty();
         let kept = match short.ids[..] {
             [id] if is_alone => self.wait_alone(index_id, id),
             _ => None,
@@ -141,13 +141,13 @@ impl Flow {
         }
     }
 
-    pub(super) fn send(&mut self, errand: Errand<HttpClient>) -> std::io::Result<()> {
-        failpoint::carry("sending", errand.batch.body());
-        if self.couriers.is_none() {
-            self.couriers = Some(Couriers::new()?);
+    pub(super) fn send(&mut self, job: SendJob<HttpClient>) -> std::io::Result<()> {
+        failpoint::carry("sending", job.batch.body());
+        if self.sender_pool.is_none() {
+            self.sender_pool = Some(SenderPool::new()?);
         }
-        match &mut self.couriers {
-            Some(couriers) => couriers.send(errand),
+        match &mut self.sender_pool {
+            Some(sender_pool) => sender_pool.send(job),
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
     }

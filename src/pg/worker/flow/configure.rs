@@ -1,4 +1,4 @@
-//! Settings of indices on their way: read when they are due, sent by a courier as batches are, and settled.
+//! Settings of indices on their way: read when they are due, sent by a sender as batches are, and settled.
 //!
 //! Their troubles are their own. They wait for their next attempt by themselves, and never keep records waiting.
 
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::setbacks::later;
+use super::failures::later;
 use super::{complain, now, Flow, CROWDED, LOG_EVERY, PAUSE};
 use crate::delivery::batch::Batch;
-use crate::delivery::couriers::Errand;
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::{Outcome, Refusal, Report};
+use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::worker::configure::{self, Seen};
 use crate::pg::worker::settle::Settled;
@@ -23,7 +23,7 @@ use crate::shared_state::{Micros, Sent, FLIGHTS};
 const MOST: usize = 4;
 
 /// Settings that are on their way.
-pub(super) struct Wish {
+pub(super) struct SettingsInFlight {
     index_id: i32,
     version: i64,
     sink: Arc<Sink<HttpClient>>,
@@ -31,9 +31,9 @@ pub(super) struct Wish {
 
 impl Flow {
     /// Reads which indices are to be given settings.
-    pub(super) fn read_wishes(&mut self) {
+    pub(super) fn read_wanted_settings(&mut self) {
         let seen = configure::wanted();
-        self.wishes_unread = matches!(seen, Ok(Seen::Locked) | Err(_));
+        self.wanted_settings_unread = matches!(seen, Ok(Seen::Locked) | Err(_));
         match seen {
             Ok(Seen::Found(wanted)) => {
                 if let Some(mut shared_state) = shmem::shared_state() {
@@ -52,11 +52,11 @@ impl Flow {
             return None;
         }
         let sink = self.sink.clone()?;
-        if self.wishes_unread {
-            self.read_wishes();
+        if self.wanted_settings_unread {
+            self.read_wanted_settings();
         }
-        let unread = self.wishes_unread.then(|| now().saturating_add(PAUSE));
-        while self.wishes.len() < MOST && !self.gone {
+        let unread = self.wanted_settings_unread.then(|| now().saturating_add(PAUSE));
+        while self.settings_in_flight.len() < MOST && !self.gone {
             let next = shmem::shared_state()
                 .and_then(|mut shared_state| shared_state.next_settings(self.slot, now()));
             let Some((index_id, known)) = next else {
@@ -90,15 +90,16 @@ impl Flow {
             }
         };
         // The numbers of batches are below all of these.
-        let flight = (FLIGHTS..).find(|number| !self.wishes.contains_key(number)).unwrap_or(FLIGHTS);
-        self.wishes.insert(flight, Wish { index_id, version, sink: sink.clone() });
+        let flight =
+            (FLIGHTS..).find(|number| !self.settings_in_flight.contains_key(number)).unwrap_or(FLIGHTS);
+        self.settings_in_flight.insert(flight, SettingsInFlight { index_id, version, sink: sink.clone() });
         let batch = Batch::settings(settings);
-        let sent = self.send(Errand { flight, index_name, batch, sink: sink.clone() });
+        let sent = self.send(SendJob { flight, index_name, batch, sink: sink.clone() });
         failpoint::reach("after sending settings");
         match sent {
             Ok(()) => None,
             Err(error) => {
-                self.wishes.remove(&flight);
+                self.settings_in_flight.remove(&flight);
                 complain("audit_algolia could not send settings", &error.to_string());
                 soon()
             }
@@ -111,9 +112,12 @@ impl Flow {
         }
     }
 
-    /// An errand has ended that was no batch.
+    /// An job has ended that was no batch.
     pub(super) fn settle_settings(&mut self, flight: usize, report: Report) {
-        let Some(Wish { index_id, version, sink }) = self.wishes.remove(&flight) else { return };
+        let Some(SettingsInFlight { index_id, version, sink }) = self.settings_in_flight.remove(&flight)
+        else {
+            return;
+        };
         let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
         let sent = match (report.refused.into_iter().next(), report.outcome) {
             (None, Outcome::Delivered { .. }) => self.forget_settings(index_id, version),
@@ -196,7 +200,7 @@ impl Flow {
 
     fn again(&mut self, index_id: i32, at_least: Duration) -> Sent {
         let failures = self.settings_failures(index_id);
-        Sent::Again { at: later(now(), guc::backoff().delay(failures, self.dice.f64()).max(at_least)) }
+        Sent::Again { at: later(now(), guc::backoff().delay(failures, self.rng.f64()).max(at_least)) }
     }
 
     fn settings_failures(&self, index_id: i32) -> u32 {

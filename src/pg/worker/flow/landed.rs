@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::Cargo;
+use super::InFlightBatch;
 use crate::delivery::outcome::Suspicion;
 use crate::pg::worker::settle::{Dead, Delivered};
-use crate::shared_state::{Micros, Setback};
+use crate::shared_state::{LaneFailure, Micros};
 
 /// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
 pub(super) struct Landed {
     pub(super) flight: usize,
-    pub(super) cargo: Cargo,
+    pub(super) in_flight: InFlightBatch,
     /// All rows of the batch have arrived.
     pub(super) whole: bool,
     /// If not: those that have.
@@ -23,10 +23,10 @@ pub(super) struct Landed {
     pub(super) short: Vec<(i64, Micros)>,
     /// What Algolia has said of the latest of the refused ones.
     pub(super) complaint: Option<String>,
-    pub(super) setback: Option<Reverse>,
+    pub(super) setback: Option<GiveBackReason>,
     /// It has failed on the way, and a record of it may be why.
     pub(super) suspicion: Suspicion,
-    /// All of it is a record on probation that has failed on the way once more.
+    /// All of it is a record held back that has failed on the way once more.
     pub(super) alone: bool,
     /// The indexing task of what has arrived.
     pub(super) task: Option<i64>,
@@ -38,8 +38,8 @@ pub(super) struct Landed {
 }
 
 /// Why rows are given back.
-pub(super) struct Reverse {
-    pub(super) kind: Setback,
+pub(super) struct GiveBackReason {
+    pub(super) kind: LaneFailure,
     pub(super) reason: String,
     pub(super) at_least: Duration,
 }
@@ -47,7 +47,7 @@ pub(super) struct Reverse {
 impl Landed {
     pub(super) fn delivered(&self) -> &[i64] {
         if self.whole {
-            &self.cargo.ids
+            &self.in_flight.ids
         } else {
             &self.parts
         }
@@ -58,10 +58,10 @@ impl Landed {
         if self.held_until.is_none() {
             return;
         }
-        let delivered = std::mem::take(&mut self.whole).then(|| self.cargo.ids.clone());
+        let delivered = std::mem::take(&mut self.whole).then(|| self.in_flight.ids.clone());
         let delivered: HashSet<i64> =
             delivered.unwrap_or_else(|| std::mem::take(&mut self.parts)).into_iter().collect();
-        let rows = self.cargo.ids.iter().zip(&self.cargo.objects);
+        let rows = self.in_flight.ids.iter().zip(&self.in_flight.objects);
         self.parts = rows
             .filter(|(id, object)| object.is_none() && delivered.contains(id))
             .map(|(id, _)| *id)
@@ -70,13 +70,13 @@ impl Landed {
 
     /// What is to be deleted.
     pub(super) fn to_settle(&self, may_have_dead: bool) -> Delivered {
-        let mut settled = Delivered { index_id: self.cargo.index_id, ..Delivered::default() };
-        if self.cargo.objects.iter().all(Option::is_none) {
+        let mut settled = Delivered { index_id: self.in_flight.index_id, ..Delivered::default() };
+        if self.in_flight.objects.iter().all(Option::is_none) {
             settled.ids = self.delivered().to_vec();
             return settled;
         }
         let delivered: HashSet<i64> = self.delivered().iter().copied().collect();
-        for (id, object) in self.cargo.ids.iter().zip(&self.cargo.objects) {
+        for (id, object) in self.in_flight.ids.iter().zip(&self.in_flight.objects) {
             match object {
                 _ if !delivered.contains(id) => (),
                 None => settled.ids.push(*id),
@@ -105,7 +105,7 @@ impl Landed {
         let dealt_with = dealt_with.chain(self.dead.iter().map(|row| row.id));
         let waiting = self.waiting.iter().chain(&self.short).map(|(id, _)| *id);
         let dealt_with: HashSet<i64> = dealt_with.chain(waiting).collect();
-        self.cargo.rows().filter(|id| !dealt_with.contains(id)).collect()
+        self.in_flight.rows().filter(|id| !dealt_with.contains(id)).collect()
     }
 
     /// How many rows were refused.

@@ -28,7 +28,7 @@ impl Flow {
             let made = HttpClient::new(guc::in_flight(), settings.ca_pem.as_deref())
                 .map_err(|error| error.to_string())
                 .and_then(|client| {
-                    Sink::new(settings.clone(), client, self.dice.u64(..)).map_err(|error| error.to_string())
+                    Sink::new(settings.clone(), client, self.rng.u64(..)).map_err(|error| error.to_string())
                 });
             match made {
                 Ok(sink) => {
@@ -161,7 +161,7 @@ impl Flow {
         }
         self.open_lanes(&rows);
         self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
-        self.read_wishes();
+        self.read_wanted_settings();
         let wakes =
             shmem::shared_state().map(|mut shared_state| shared_state.request_count_if_needed(self.database));
         shmem::wake(wakes.unwrap_or_default());

@@ -1,12 +1,12 @@
-//! Questions of sessions, out of the mailbox: asked by a courier, answered piece by piece.
+//! Questions of sessions, out of the mailbox: asked by a sender, answered piece by piece.
 //!
 //! They take no room from the records that are delivered, for there are a few at most.
 
 use std::collections::hash_map::Entry;
 
 use super::Flow;
-use crate::delivery::couriers::Couriers;
 use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
+use crate::delivery::sender_pool::SenderPool;
 use crate::mailbox::Given;
 use crate::pg::shmem;
 
@@ -54,11 +54,11 @@ impl Flow {
             ));
         };
         let unsent = |error: std::io::Error| trouble(TroubleKind::Passing, &error.to_string(), "");
-        if self.couriers.is_none() {
-            self.couriers = Some(Couriers::new().map_err(unsent)?);
+        if self.sender_pool.is_none() {
+            self.sender_pool = Some(SenderPool::new().map_err(unsent)?);
         }
-        match &mut self.couriers {
-            Some(couriers) => couriers.ask(ticket, question, sink).map_err(unsent),
+        match &mut self.sender_pool {
+            Some(sender_pool) => sender_pool.ask(ticket, question, sink).map_err(unsent),
             None => Ok(()),
         }
     }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::landed::{Landed, Reverse};
-use super::setbacks::{by_itself, later};
-use super::{complain, now, Cargo, Flow, Index, PAUSE};
+use super::failures::{by_itself, later};
+use super::landed::{GiveBackReason, Landed};
+use super::{complain, now, Flow, InFlightBatch, Index, PAUSE};
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
-use crate::delivery::couriers::{Collected, Couriers, Return};
 use crate::delivery::outcome::{Outcome, Refusal, Report, Suspicion};
+use crate::delivery::sender_pool::{Collected, Return, SenderPool};
 use crate::pg::process;
 use crate::pg::worker::claim::Why;
 use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};
 use crate::pg::{guc, recorder, shmem};
-use crate::shared_state::{Failure, Landing, Micros, Sentence, Setback};
+use crate::shared_state::{Failure, Landing, LaneFailure, Micros, RejectAction};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
@@ -27,12 +27,12 @@ const MOST_OF_A_REASON: usize = 220;
 impl Flow {
     pub(super) fn settle_returns(&mut self) {
         let Collected { returns, replies } =
-            self.couriers.as_mut().map(Couriers::collect).unwrap_or_default();
+            self.sender_pool.as_mut().map(SenderPool::collect).unwrap_or_default();
         self.note_replies(replies);
         let mut landed = Vec::with_capacity(returns.len());
         for Return { flight, report } in returns {
-            match self.cargo.remove(&flight) {
-                Some(cargo) => landed.push(self.sort_out(flight, cargo, report)),
+            match self.in_flight.remove(&flight) {
+                Some(in_flight) => landed.push(self.sort_out(flight, in_flight, report)),
                 None => self.settle_settings(flight, report),
             }
         }
@@ -54,14 +54,14 @@ impl Flow {
         if let Some(mut shared_state) = shmem::shared_state() {
             for batch in landed {
                 if let Some(task) = batch.task {
-                    shared_state.note_task(self.slot, batch.flight, task, batch.cargo.sink.destination());
+                    shared_state.note_task(self.slot, batch.flight, task, batch.in_flight.sink.destination());
                 }
             }
         }
     }
 
     /// Finds out what the rows of a batch came to.
-    fn sort_out(&mut self, flight: usize, cargo: Cargo, report: Report) -> Landed {
+    fn sort_out(&mut self, flight: usize, in_flight: InFlightBatch, report: Report) -> Landed {
         let Report {
             outcome,
             delivered,
@@ -74,22 +74,22 @@ impl Flow {
             ..
         } = report;
         if short_of_memory {
-            self.thrift.save(now());
+            self.batch_reduction.save(now());
         }
-        let has_versions = cargo.objects.iter().any(Option::is_some);
+        let has_versions = in_flight.objects.iter().any(Option::is_some);
         let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
         let arrived = matches!(outcome, Outcome::Delivered { .. });
         let whole = arrived && refused.is_empty();
         let parts = if arrived && !whole {
             let is_refused = |place: &usize| refused.iter().any(|refusal| refusal.row == *place);
-            let rows = cargo.ids.iter().enumerate().filter(|(place, _)| !is_refused(place));
+            let rows = in_flight.ids.iter().enumerate().filter(|(place, _)| !is_refused(place));
             rows.map(|(_, id)| *id).collect()
         } else {
-            delivered.iter().filter_map(|place| cargo.ids.get(*place).copied()).collect()
+            delivered.iter().filter_map(|place| in_flight.ids.get(*place).copied()).collect()
         };
         let mut landed = Landed {
             flight,
-            cargo,
+            in_flight,
             whole,
             parts,
             dead: Vec::new(),
@@ -109,7 +109,7 @@ impl Flow {
         landed.doubt_versions();
         self.note_batch(&host, landed.delivered().len(), whole);
         // What an old sink has delivered is delivered; its complaints mean nothing for the new one.
-        let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &landed.cargo.sink));
+        let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &landed.in_flight.sink));
         self.judge(&mut landed, if outdated { Vec::new() } else { refused });
         let setback = match outcome {
             _ if outdated => None,
@@ -124,10 +124,10 @@ impl Flow {
                 let at_least = not_before.unwrap_or_default();
                 landed.suspicion = suspicion;
                 self.judge_alone(&mut landed, &reason, at_least);
-                (!landed.alone).then_some(Reverse { kind: Setback::Retry, reason, at_least })
+                (!landed.alone).then_some(GiveBackReason { kind: LaneFailure::Retry, reason, at_least })
             }
-            Outcome::Blocked { reason, hint, .. } => Some(Reverse {
-                kind: Setback::Blocked,
+            Outcome::Blocked { reason, hint, .. } => Some(GiveBackReason {
+                kind: LaneFailure::Blocked,
                 reason: format!("{reason}; {hint}"),
                 at_least: guc::backoff().max,
             }),
@@ -140,7 +140,7 @@ impl Flow {
     fn judge(&mut self, landed: &mut Landed, refused: Vec<Refusal>) {
         let limit = guc::max_record_bytes();
         let mut damaged = Vec::new();
-        for row in &landed.cargo.unsent {
+        for row in &landed.in_flight.unsent {
             let (attempts, reason) = match &row.why {
                 Why::Damaged(damage) => {
                     damaged.push((row.id, format!("its record cannot be read: {damage}")));
@@ -167,27 +167,28 @@ impl Flow {
         if refused.is_empty() {
             return;
         }
-        let (now, backoff, rows) = (now(), guc::backoff(), landed.cargo.ids.len());
+        let (now, backoff, rows) = (now(), guc::backoff(), landed.in_flight.ids.len());
         let Some(mut shared_state) = shmem::shared_state() else { return };
         for Refusal { row, object_id, status, reason, proven } in refused {
-            let Some(id) = landed.cargo.ids.get(row).copied() else { continue };
-            let object = landed.cargo.objects.get(row).cloned().flatten();
+            let Some(id) = landed.in_flight.ids.get(row).copied() else { continue };
+            let object = landed.in_flight.objects.get(row).cloned().flatten();
             landed.complaint = Some(reason.clone());
-            match shared_state.judge(self.slot, landed.cargo.index_id, id, guc::max_attempts()) {
-                Sentence::Dies(_)
-                    if !proven && !shared_state.condemns(self.slot, landed.flight, rows, now) =>
+            match shared_state.judge(self.slot, landed.in_flight.index_id, id, guc::max_attempts()) {
+                RejectAction::Dies(_)
+                    if !proven && !shared_state.may_dead_letter(self.slot, landed.flight, rows, now) =>
                 {
                     let reason = format!("{reason} (names no record, and none of {rows} is taken)");
                     let at_least = Duration::ZERO;
-                    landed.setback = Some(Reverse { kind: Setback::Doubt, reason, at_least });
+                    landed.setback =
+                        Some(GiveBackReason { kind: LaneFailure::UnattributedRejections, reason, at_least });
                 }
-                Sentence::Dies(attempts) => {
+                RejectAction::Dies(attempts) => {
                     let status = Some(status);
                     landed.dead.push(Dead { id, object_id, object, attempts, status, reason });
                 }
-                Sentence::Waits(attempts) => {
+                RejectAction::Waits(attempts) => {
                     let failures = u32::try_from(attempts - 1).unwrap_or(0);
-                    landed.waiting.push((id, later(now, backoff.delay(failures, self.dice.f64()))));
+                    landed.waiting.push((id, later(now, backoff.delay(failures, self.rng.f64()))));
                 }
             }
         }
@@ -200,7 +201,7 @@ impl Flow {
             return;
         }
         process::report_activity(true, "deleting delivered rows");
-        self.untold = true;
+        self.stats_pending = true;
         let mut delivered: Vec<Delivered> = {
             let shared_state = shmem::shared_state();
             let may_have_dead = |batch: &Landed| {
@@ -236,10 +237,11 @@ impl Flow {
             batch.parts = if matches!(outcome, Ok(Settled::Partly)) { settled.ids } else { Vec::new() };
             // Rows that stand by themselves are passed over for as long as they are locked. Everything else would be sent
             // again and again.
-            let is_passed_over = matches!(outcome, Ok(Settled::Partly)) && batch.cargo.versions().is_empty();
+            let is_passed_over =
+                matches!(outcome, Ok(Settled::Partly)) && batch.in_flight.versions().is_empty();
             if !is_passed_over && !self.gone {
                 let at_least = Duration::from_micros(PAUSE as u64);
-                batch.setback = Some(Reverse { kind: Setback::Retry, reason, at_least });
+                batch.setback = Some(GiveBackReason { kind: LaneFailure::Retry, reason, at_least });
             }
         }
     }
@@ -250,8 +252,8 @@ impl Flow {
             return;
         };
         process::report_activity(true, "burying refused records");
-        self.untold = true;
-        let reason = match bury(statements, batch.cargo.index_id, &batch.dead) {
+        self.stats_pending = true;
+        let reason = match bury(statements, batch.in_flight.index_id, &batch.dead) {
             Ok(Settled::Done) => return,
             Ok(Settled::Short | Settled::Damaged(_)) => return self.bury_one_by_one(batch),
             Ok(Settled::Gone) => {
@@ -265,15 +267,18 @@ impl Flow {
             }
         };
         batch.dead.clear();
-        batch.setback =
-            Some(Reverse { kind: Setback::Retry, reason, at_least: Duration::from_micros(PAUSE as u64) });
+        batch.setback = Some(GiveBackReason {
+            kind: LaneFailure::Retry,
+            reason,
+            at_least: Duration::from_micros(PAUSE as u64),
+        });
     }
 
     /// There is no memory to bury them all at once, or one is damaged. Those that cannot be buried even by themselves wait by
     /// themselves.
     fn bury_one_by_one(&mut self, batch: &mut Landed) {
         let Some(statements) = &self.statements else { return };
-        let (index_id, dead) = (batch.cargo.index_id, std::mem::take(&mut batch.dead));
+        let (index_id, dead) = (batch.in_flight.index_id, std::mem::take(&mut batch.dead));
         let mut short = Vec::new();
         for row in dead {
             match bury(statements, index_id, std::slice::from_ref(&row)) {
@@ -284,9 +289,9 @@ impl Flow {
                     short.push((row.id, format!("{}, and it cannot be buried: {damage}", row.reason)));
                 }
                 Ok(Settled::Partly | Settled::Busy) | Err(_) => {
-                    let (kind, reason) = (Setback::Retry, LOCKED.to_owned());
+                    let (kind, reason) = (LaneFailure::Retry, LOCKED.to_owned());
                     let at_least = Duration::from_micros(PAUSE as u64);
-                    batch.setback = Some(Reverse { kind, reason, at_least });
+                    batch.setback = Some(GiveBackReason { kind, reason, at_least });
                 }
             }
         }
@@ -300,12 +305,12 @@ impl Flow {
     fn set_apart(&mut self, batch: &mut Landed, id: i64, reason: &str) {
         let reason = by_itself(id, reason);
         complain("audit_algolia goes on without a record", &reason);
-        match self.wait_alone(batch.cargo.index_id, id) {
+        match self.wait_alone(batch.in_flight.index_id, id) {
             Some(waits) => batch.short.push(waits),
             None => {
-                let (kind, reason) = (Setback::Retry, reason.clone());
+                let (kind, reason) = (LaneFailure::Retry, reason.clone());
                 let at_least = Duration::from_micros(PAUSE as u64);
-                batch.setback = Some(Reverse { kind, reason, at_least });
+                batch.setback = Some(GiveBackReason { kind, reason, at_least });
             }
         }
         batch.complaint = Some(reason);
@@ -314,22 +319,22 @@ impl Flow {
     /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
     pub(super) fn wait_alone(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
         let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
-        let Sentence::Waits(attempts) = sentence else { return None };
+        let RejectAction::Waits(attempts) = sentence else { return None };
         let failures = u32::try_from(attempts - 1).unwrap_or(0);
-        Some((id, later(now(), guc::backoff().delay(failures, self.dice.f64()))))
+        Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
     }
 
     /// Gives up the claims of a batch; what has not been dealt with waits again.
     fn give_back(&mut self, batch: Landed) {
         let now = now();
-        let (slot, index_id) = (self.slot, batch.cargo.index_id);
-        let versions = batch.cargo.versions();
-        let left = match batch.suspicion != Suspicion::None || batch.cargo.apart {
+        let (slot, index_id) = (self.slot, batch.in_flight.index_id);
+        let versions = batch.in_flight.versions();
+        let left = match batch.suspicion != Suspicion::None || batch.in_flight.apart {
             true => batch.left(),
             false => Vec::new(),
         };
         let at_least = batch.setback.as_ref().map_or(Duration::ZERO, |setback| setback.at_least);
-        let failure = Failure { backoff: guc::backoff(), dice: self.dice.f64(), at_least };
+        let failure = Failure { backoff: guc::backoff(), rng: self.rng.f64(), at_least };
         let landing = Landing {
             judged: batch.is_judged(),
             delivered: batch.delivered(),
@@ -343,7 +348,7 @@ impl Flow {
         let (mut recovered, mut deaths, mut places) = (false, None, None);
         recorder::leave(slot, batch.flight);
         if let Some(mut shared_state) = shmem::shared_state() {
-            places = shared_state.landed(slot, batch.flight, batch.cargo.rows(), landing, now);
+            places = shared_state.landed(slot, batch.flight, batch.in_flight.rows(), landing, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
                 shared_state.hold_back(self.database, index_id, *id, *due);
             }
@@ -351,8 +356,8 @@ impl Flow {
                 if let Some(complaint) = &batch.complaint {
                     lane.refused(batch.refused() as i64, complaint, now);
                 }
-                recovered = !batch.delivered().is_empty() && lane.tell_recovery(now);
-                deaths = lane.tell_deaths(batch.dead.len() as i64, now);
+                recovered = !batch.delivered().is_empty() && lane.should_log_recovery(now);
+                deaths = lane.dead_to_log(batch.dead.len() as i64, now);
             }
         }
         if let Some(Index { name }) = self.indices.get(&index_id) {
@@ -364,11 +369,12 @@ impl Flow {
             }
         }
         let Some(setback) = &batch.setback else { return };
-        if batch.suspicion != Suspicion::None && batch.cargo.apart {
-            self.note_apart(&batch.cargo, places, left.len(), setback, now);
+        if batch.suspicion != Suspicion::None && batch.in_flight.apart {
+            self.note_apart(&batch.in_flight, places, left.len(), setback, now);
         } else {
-            let rows = batch.cargo.rows().count().saturating_sub(batch.delivered().len() + batch.refused());
-            self.set_back(&batch.cargo, places, rows, setback, now);
+            let rows =
+                batch.in_flight.rows().count().saturating_sub(batch.delivered().len() + batch.refused());
+            self.set_back(&batch.in_flight, places, rows, setback, now);
         }
     }
 
@@ -387,16 +393,16 @@ impl Flow {
 
     /// A batch was not sent at all.
     pub(super) fn give_up(&mut self, flight: usize, reason: &str) {
-        if let Some(cargo) = self.cargo.remove(&flight) {
+        if let Some(in_flight) = self.in_flight.remove(&flight) {
             recorder::leave(self.slot, flight);
-            let (kind, reason, at_least) = (Setback::Retry, reason.to_owned(), Duration::from_secs(1));
+            let (kind, reason, at_least) = (LaneFailure::Retry, reason.to_owned(), Duration::from_secs(1));
             let places = shmem::shared_state().and_then(|mut shared_state| {
-                let (versions, left): (_, Vec<i64>) = (cargo.versions(), cargo.rows().collect());
+                let (versions, left): (_, Vec<i64>) = (in_flight.versions(), in_flight.rows().collect());
                 let landing = Landing { versions: &versions, left: &left, ..Landing::default() };
-                shared_state.landed(self.slot, flight, cargo.rows(), landing, 0)
+                shared_state.landed(self.slot, flight, in_flight.rows(), landing, 0)
             });
-            let rows = cargo.rows().count();
-            self.set_back(&cargo, places, rows, &Reverse { kind, reason, at_least }, now());
+            let rows = in_flight.rows().count();
+            self.set_back(&in_flight, places, rows, &GiveBackReason { kind, reason, at_least }, now());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The threads that wait for the network, so that the worker's main thread never does.
 //!
-//! A courier takes one batch at a time to a sink and reports back. It knows nothing of PostgreSQL, and all signals are
+//! A sender takes one batch at a time to a sink and reports back. It knows nothing of PostgreSQL, and all signals are
 //! blocked in it: they belong to the main thread, whose handlers must not run anywhere else.
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
 
 /// A batch on its way out.
-pub struct Errand<T> {
+pub struct SendJob<T> {
     /// The caller's name for the batch.
     pub flight: usize,
     pub index_name: Arc<str>,
@@ -31,13 +31,13 @@ pub struct Errand<T> {
     pub sink: Arc<Sink<T>>,
 }
 
-/// What came of an errand.
+/// What came of an job.
 pub struct Return {
     pub flight: usize,
     pub report: Report,
 }
 
-/// What the couriers have brought.
+/// What the senders have brought.
 #[derive(Default)]
 pub struct Collected {
     pub returns: Vec<Return>,
@@ -45,9 +45,9 @@ pub struct Collected {
     pub replies: Vec<(u64, Reply)>,
 }
 
-/// What a courier is given.
+/// What a sender is given.
 enum Job<T> {
-    Deliver(Errand<T>),
+    Deliver(SendJob<T>),
     Ask { ticket: u64, question: Question, sink: Arc<Sink<T>> },
 }
 
@@ -56,9 +56,9 @@ enum Brought {
     Reply(u64, Reply),
 }
 
-/// Couriers and the two queues between them and the main thread.
-pub struct Couriers<T> {
-    errands: Sender<Job<T>>,
+/// SenderPool and the two queues between them and the main thread.
+pub struct SenderPool<T> {
+    jobs: Sender<Job<T>>,
     waiting: Arc<Mutex<Receiver<Job<T>>>>,
     returns: Receiver<Brought>,
     report_to: Sender<Brought>,
@@ -69,19 +69,19 @@ pub struct Couriers<T> {
     under_way: usize,
 }
 
-impl<T: Transport + 'static> Couriers<T> {
-    /// Couriers are hired as they are needed.
+impl<T: Transport + 'static> SenderPool<T> {
+    /// SenderPool are hired as they are needed.
     ///
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        let (errands, waiting) = channel();
+        let (jobs, waiting) = channel();
         let (report_to, returns) = channel();
         let (bell, ringer) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ringer.set_nonblocking(true)?;
-        Ok(Couriers {
-            errands,
+        Ok(SenderPool {
+            jobs,
             waiting: Arc::new(Mutex::new(waiting)),
             returns,
             report_to,
@@ -92,20 +92,20 @@ impl<T: Transport + 'static> Couriers<T> {
         })
     }
 
-    /// A descriptor that becomes readable when a courier has returned.
+    /// A descriptor that becomes readable when a sender has returned.
     pub fn bell(&self) -> RawFd {
         self.bell.as_raw_fd()
     }
 
-    /// Sends a courier out.
+    /// Sends a sender out.
     ///
     /// # Errors
-    /// When no thread can be started; the errand is lost then, and its batch has not been sent.
-    pub fn send(&mut self, errand: Errand<T>) -> io::Result<()> {
-        self.give(Job::Deliver(errand))
+    /// When no thread can be started; the job is lost then, and its batch has not been sent.
+    pub fn send(&mut self, job: SendJob<T>) -> io::Result<()> {
+        self.give(Job::Deliver(job))
     }
 
-    /// Sends a courier out with a question.
+    /// Sends a sender out with a question.
     ///
     /// # Errors
     /// When no thread can be started; the question has not been asked.
@@ -118,10 +118,10 @@ impl<T: Transport + 'static> Couriers<T> {
             self.hire()?;
         }
         self.under_way += 1;
-        self.errands.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        self.jobs.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 
-    /// The errands that have ended since the last call.
+    /// The jobs that have ended since the last call.
     pub fn collect(&mut self) -> Collected {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(read) if read > 0) {}
@@ -141,13 +141,11 @@ impl<T: Transport + 'static> Couriers<T> {
             (self.waiting.clone(), self.report_to.clone(), self.ringer.clone());
         // The mask is set before the thread starts and inherited by it, and by any thread it starts in turn.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
-        let hired = thread::Builder::new().name("courier".to_owned()).spawn(move || loop {
+        let hired = thread::Builder::new().name("sender".to_owned()).spawn(move || loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let brought = match next {
                 Err(_) => return,
-                Ok(Job::Deliver(errand)) => {
-                    Brought::Return(Return { flight: errand.flight, report: run(errand) })
-                }
+                Ok(Job::Deliver(job)) => Brought::Return(Return { flight: job.flight, report: run(job) }),
                 Ok(Job::Ask { ticket, question, sink }) => Brought::Reply(ticket, ask(&question, &sink)),
             };
             if report_to.send(brought).is_err() {
@@ -164,8 +162,8 @@ impl<T: Transport + 'static> Couriers<T> {
 }
 
 /// A fault in a library must not lose the batch: it counts as a failed attempt.
-fn run<T: Transport>(errand: Errand<T>) -> Report {
-    let Errand { index_name, batch, sink, .. } = errand;
+fn run<T: Transport>(job: SendJob<T>) -> Report {
+    let SendJob { index_name, batch, sink, .. } = job;
     let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
     catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
         outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },

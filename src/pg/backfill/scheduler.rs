@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::book::{self, Part, Task, IMPORTING};
+use super::progress::{self, Part, Task, IMPORTING};
 use super::rows::row_at_fault;
-use super::step::{now, step, Place, Stepped, Stride};
+use super::step::{now, step, PagePosition, Stepped, Stride};
 use crate::backfill::Pace;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::report::{caught, Failure, Outcome};
@@ -45,15 +45,15 @@ struct Turn {
 }
 
 /// The backfills of a database.
-pub(super) struct Crew {
+pub(super) struct Scheduler {
     database: u32,
     /// Read from the table; nothing: to be read.
     turns: Option<HashMap<Part, Turn>>,
 }
 
-impl Crew {
-    pub(super) fn new(database: u32) -> Crew {
-        Crew { database, turns: None }
+impl Scheduler {
+    pub(super) fn new(database: u32) -> Scheduler {
+        Scheduler { database, turns: None }
     }
 
     /// The table has changed.
@@ -64,7 +64,7 @@ impl Crew {
     /// A step of each that is due. Returns when the next is; nothing when there is nothing left to do.
     pub(super) fn round(&mut self) -> Option<Micros> {
         if self.turns.is_none() {
-            match transact(|| book::tasks(None)) {
+            match transact(|| progress::tasks(None)) {
                 Ok(Some(tasks)) => {
                     self.turns = Some(tasks.into_iter().map(|task| (task.part(), Turn::new(task))).collect());
                 }
@@ -127,7 +127,7 @@ impl Turn {
                 return;
             }
         };
-        let place = Cell::new(Place::default());
+        let place = Cell::new(PagePosition::default());
         let pace = self.pace;
         let state = |read: i64| {
             let waits = pace.is_some_and(|mut pace| {
@@ -178,7 +178,7 @@ impl Turn {
     }
 
     /// A step has failed: what is to be done about it, and when.
-    fn fail(&mut self, failure: &Failure, place: Place) -> Micros {
+    fn fail(&mut self, failure: &Failure, place: PagePosition) -> Micros {
         if !is_of_our_version() {
             // The extension has been dropped meanwhile.
             return Micros::MAX;
@@ -209,7 +209,7 @@ impl Turn {
 
     /// There was no memory for a step: it is tried again with the rows before the one that took it, or with that one alone,
     /// later and later, for others may need the memory only for a while.
-    fn comes_back_smaller(&mut self, failure: &Failure, place: Place) -> Micros {
+    fn comes_back_smaller(&mut self, failure: &Failure, place: PagePosition) -> Micros {
         let told = told_of(failure, place);
         self.note("running", Some(&told));
         self.rows = (place.before as i64).max(1);
@@ -224,7 +224,7 @@ impl Turn {
             return true;
         }
         let part = self.task.part();
-        let written = transact(|| book::note(part, state, trouble)).unwrap_or_default();
+        let written = transact(|| progress::note(part, state, trouble)).unwrap_or_default();
         if written {
             self.noted = Some(noted);
         }
@@ -234,7 +234,7 @@ impl Turn {
     /// Looks whether what was in the way still is.
     fn look_again(&mut self) {
         let part = self.task.part();
-        match transact(|| book::tasks(Some(part))) {
+        match transact(|| progress::tasks(Some(part))) {
             Ok(None) => (),
             Ok(Some(mut tasks)) => match tasks.pop() {
                 Some(task) => {
@@ -252,7 +252,7 @@ impl Turn {
 }
 
 /// What is said of a failure, and of which row if that is known.
-fn told_of(failure: &Failure, place: Place) -> String {
+fn told_of(failure: &Failure, place: PagePosition) -> String {
     let Some(row) = place.row else { return failure.discreet_summary() };
     let told = transact(|| Ok(row_at_fault(failure, row)));
     told.unwrap_or_else(|other| other).summary()
@@ -268,9 +268,9 @@ fn queued(database: u32, index_id: i32) -> i64 {
 
 /// How many rows may wait in an index for more to be read.
 fn depth() -> i64 {
-    let appetite = guc::appetite();
-    let on_the_way = appetite.slots as i64 * i64::from(guc::workers().max(1));
-    DEPTH.saturating_mul(appetite.batch_rows).saturating_mul(on_the_way)
+    let worker_limits = guc::worker_limits();
+    let on_the_way = worker_limits.slots as i64 * i64::from(guc::workers().max(1));
+    DEPTH.saturating_mul(worker_limits.batch_rows).saturating_mul(on_the_way)
 }
 
 /// Runs `work` in a transaction of its own; errors of the server abort it, too, and come back as ours.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::notes::Group;
+use super::repair_store::Group;
 use super::step::now;
 use crate::shared_state::Micros;
 

@@ -1,8 +1,8 @@
-//! Taking the seam: which rows are history, by the transactions that are over at this moment.
+//! Taking the snapshot boundary: which rows are history, by the transactions that are over at this moment.
 
 use pgrx::pg_sys;
 
-use crate::backfill::Seam;
+use crate::backfill::SnapshotBoundary;
 use crate::pg::latest::{all_rows, oids};
 use crate::pg::partitions::leaves;
 use crate::pg::report::Outcome;
@@ -11,7 +11,7 @@ use crate::pg::report::Outcome;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::pg) enum Own {
     /// Its rows so far have not been captured, if there are any.
-    Uncaptured,
+    NotedChange,
     /// All its rows are captured.
     Captured,
 }
@@ -22,7 +22,7 @@ impl Own {
     pub(in crate::pg) fn since(rules: u32) -> Own {
         // SAFETY: reads the state of the session.
         match unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(rules)) } {
-            true => Own::Uncaptured,
+            true => Own::NotedChange,
             false => Own::Captured,
         }
     }
@@ -46,9 +46,9 @@ pub(in crate::pg) fn this_transaction() -> u32 {
     unsafe { pg_sys::GetCurrentTransactionId() }.into_inner()
 }
 
-/// Takes the seam of a table, of whose rules it is told who has written them. Transactions that have not ended must not have
+/// Takes the snapshot boundary of a table, of whose rules it is told who has written them. Transactions that have not ended must not have
 /// written to it uncaptured: either the caller has locked it against writers, or it has its triggers.
-pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<Seam> {
+pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<SnapshotBoundary> {
     let files = files_of(table)?;
     let is_captured = own == Own::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
     // SAFETY: a snapshot of this moment, read at once; its arrays are as long as it says.
@@ -90,7 +90,7 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<S
     let mut running: Vec<i64> = running.into_iter().filter(|xid| *xid >= 3).map(widen).collect();
     running.sort_unstable();
     running.dedup();
-    Ok(Seam { cluster: cluster(), rules, next, own: watching, running, files })
+    Ok(SnapshotBoundary { cluster: cluster(), rules, next, own: watching, running, files })
 }
 
 /// The table or its partitions or chunks, with their files.

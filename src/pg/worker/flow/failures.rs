@@ -4,37 +4,39 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::landed::{Landed, Reverse};
-use super::{now, Cargo, Flow};
+use super::landed::{GiveBackReason, Landed};
+use super::{now, Flow, InFlightBatch};
 use crate::delivery::outcome::Suspicion;
 use crate::pg::worker::settle::Dead;
 use crate::pg::{guc, shmem};
-use crate::shared_state::{Micros, Places, Sentence, Setback};
+use crate::shared_state::{LaneFailure, Micros, Places, RejectAction};
 
 /// Should the refused records be at fault after all, those that come later wait for them no longer than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
 impl Flow {
-    /// Decides when a record on probation that has failed on the way once more is tried again, or whether it dies.
+    /// Decides when a record held back that has failed on the way once more is tried again, or whether it dies.
     pub(super) fn judge_alone(&mut self, landed: &mut Landed, reason: &str, at_least: Duration) {
         let status = match landed.suspicion {
             Suspicion::None => return,
             Suspicion::Unanswered => None,
             Suspicion::Refused(status) => Some(status),
         };
-        let ([id], Some(mut shared_state)) = (&landed.cargo.ids[..], shmem::shared_state()) else { return };
+        let ([id], Some(mut shared_state)) = (&landed.in_flight.ids[..], shmem::shared_state()) else {
+            return;
+        };
         let (id, now, backoff) = (*id, now(), guc::backoff());
         let sentence =
             shared_state.judge_alone(self.slot, landed.flight, status.is_some(), guc::max_attempts(), now);
         match sentence {
             None => return,
-            Some(Sentence::Dies(attempts)) => {
-                let object = landed.cargo.objects.first().cloned().flatten();
+            Some(RejectAction::Dies(attempts)) => {
+                let object = landed.in_flight.objects.first().cloned().flatten();
                 let reason = reason.to_owned();
                 landed.dead.push(Dead { id, object_id: None, object, attempts, status, reason });
             }
-            Some(Sentence::Waits(failures)) => {
-                let pause = backoff.delay(u32::try_from(failures).unwrap_or(0), self.dice.f64());
+            Some(RejectAction::Waits(failures)) => {
+                let pause = backoff.delay(u32::try_from(failures).unwrap_or(0), self.rng.f64());
                 let due = later(now, pause.max(at_least));
                 landed.waiting.push((id, due.max(landed.held_until.unwrap_or_default())));
             }
@@ -43,13 +45,13 @@ impl Flow {
         landed.complaint = Some(by_itself(id, reason));
     }
 
-    /// Rows on probation have failed on the way once more: nothing else of the index waits for that.
+    /// rows held back have failed on the way once more: nothing else of the index waits for that.
     pub(super) fn note_apart(
         &mut self,
-        cargo: &Cargo,
+        in_flight: &InFlightBatch,
         places: Option<Places>,
         rows: usize,
-        setback: &Reverse,
+        setback: &GiveBackReason,
         now: Micros,
     ) {
         let found = places.and_then(|places| places.found);
@@ -58,13 +60,13 @@ impl Flow {
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 lane.refused(rows as i64, &reason, now);
-                is_news = found.is_some() && lane.tell_found(now);
+                is_news = found.is_some() && lane.should_log_isolated(now);
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.last_error.set(&reason);
             }
         }
-        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
+        if let (true, Some(index)) = (is_news, self.indices.get(&in_flight.index_id)) {
             log!(
                 "audit_algolia cannot deliver a record to index \"{}\" and goes on with the others: {reason}",
                 index.name
@@ -75,35 +77,37 @@ impl Flow {
     /// Has the lane wait after a failure.
     pub(super) fn set_back(
         &mut self,
-        cargo: &Cargo,
+        in_flight: &InFlightBatch,
         places: Option<Places>,
         rows: usize,
-        setback: &Reverse,
+        setback: &GiveBackReason,
         now: Micros,
     ) {
-        let dice = self.dice.f64();
+        let rng = self.rng.f64();
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
-                let backoff = match (lane.knew_of(cargo.started_at), setback.kind) {
+                let backoff = match (lane.knew_of(in_flight.started_at), setback.kind) {
                     (true, _) => Duration::ZERO,
-                    (false, Setback::Doubt) => guc::backoff().delay(lane.failures, dice).min(LONGEST_DOUBT),
-                    (false, _) => guc::backoff().delay(lane.failures, dice),
+                    (false, LaneFailure::UnattributedRejections) => {
+                        guc::backoff().delay(lane.failures, rng).min(LONGEST_DOUBT)
+                    }
+                    (false, _) => guc::backoff().delay(lane.failures, rng),
                 };
-                let times = (cargo.started_at, later(now, backoff.max(setback.at_least)));
+                let times = (in_flight.started_at, later(now, backoff.max(setback.at_least)));
                 lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);
                 if places.is_some_and(|places| places.apart) {
-                    // They are counted among those on probation.
+                    // They are counted among those held back.
                     lane.retrying = lane.retrying.saturating_sub(rows as i64);
                 }
-                is_news = lane.tell_trouble(setback.kind, now);
+                is_news = lane.should_log_failure(setback.kind, now);
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.last_error.set(&setback.reason);
             }
         }
-        if let (true, Some(index)) = (is_news, self.indices.get(&cargo.index_id)) {
+        if let (true, Some(index)) = (is_news, self.indices.get(&in_flight.index_id)) {
             let reason = &setback.reason;
             log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
         }

@@ -15,7 +15,7 @@ pub struct Collection {
 
 /// Texts that have been collected.
 #[derive(Debug)]
-pub struct Hashes {
+pub struct StringSet {
     sorted: Vec<u64>,
     hasher: RandomState,
 }
@@ -37,14 +37,14 @@ impl Collection {
     }
 
     /// That was all.
-    pub fn done(self) -> Hashes {
+    pub fn done(self) -> StringSet {
         let Collection { mut hashes, hasher, .. } = self;
         hashes.sort_unstable();
-        Hashes { sorted: hashes, hasher }
+        StringSet { sorted: hashes, hasher }
     }
 }
 
-impl Hashes {
+impl StringSet {
     /// Whether a text is among them.
     pub fn contains(&self, text: &str) -> bool {
         self.sorted.binary_search(&self.hasher.hash_one(text)).is_ok()

@@ -4,9 +4,9 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::book::lock_named;
+use super::progress::lock_named;
 use crate::delivery::culprit::object_id;
-use crate::pg::capture::{Made, Uncaptured};
+use crate::pg::capture::{Made, NotedChange};
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
 use crate::pg::texts::{Bytes, Texts};
@@ -30,15 +30,15 @@ pub(super) struct Group {
 
 /// A repair as it is noted.
 pub(super) struct Noted {
-    pub(super) ticket: Ticket,
-    pub(super) change: Uncaptured,
+    pub(super) ticket: RepairId,
+    pub(super) change: NotedChange,
     error: String,
     enqueued_at: Option<TimestampWithTimeZone>,
 }
 
 /// Which repair it is, and how often it has been tried.
 #[derive(Clone, Copy)]
-pub(super) struct Ticket {
+pub(super) struct RepairId {
     number: i64,
     pub(super) attempts: i32,
 }
@@ -106,8 +106,8 @@ pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>>
             let names: Vec<Option<String>> = row.get(2)?.unwrap_or_default();
             let number = row.get(4)?.unwrap_or_default();
             due.push(Noted {
-                ticket: Ticket { number, attempts: row.get(10)?.unwrap_or_default() },
-                change: Uncaptured {
+                ticket: RepairId { number, attempts: row.get(10)?.unwrap_or_default() },
+                change: NotedChange {
                     operation: row
                         .get::<String>(1)?
                         .and_then(|word| Operation::of(&word))
@@ -181,7 +181,7 @@ pub(super) fn settle(
 }
 
 /// Postpones a repair whose attempt has taken the whole step along.
-pub(super) fn postpone(ticket: Ticket, error: String, until: Micros) -> Outcome<()> {
+pub(super) fn postpone(ticket: RepairId, error: String, until: Micros) -> Outcome<()> {
     if !lock_notes() {
         return Ok(());
     }

@@ -1,29 +1,29 @@
-//! Rows on probation: they are delivered apart from the others of their index, and not before their time.
+//! Rows held back: they are delivered apart from the others of their index, and not before their time.
 //!
 //! There are two kinds: the suspects of an index, see [`Search`], and records that wait alone. Those have been
 //! found among suspects, or Algolia has refused them and they are to be tried again before they die
 //! (`audit_algolia.max_attempts`).
 //!
-//! Rows on probation have their places in the claim table in the name of their entry here, also while they are under way,
+//! rows held back have their places in the claim table in the name of their entry here, also while they are under way,
 //! so that nobody takes them who has not been given the entry by [`SharedState::next`]. All this is lost with the server's memory, which is no
 //! harm: they wait like any others then, and their attempts are counted anew.
 #![forbid(unsafe_code)]
 
 use super::{Micros, Search, SharedState};
 use crate::claims::Claim;
-use crate::regions::{Regions, Span};
+use crate::id_ranges::{IdRanges, Span};
 
-/// Sets of rows that can be on probation at once, over all databases. A refused record that is one too many dies without
+/// Sets of rows that can be held back at once, over all databases. A refused record that is one too many dies without
 /// further attempts; suspects that are stay together.
-pub const PROBATIONS: usize = 256;
+pub const HELD_BACK: usize = 256;
 
 /// In whose name the claims of the first entry are; those of the others follow. No worker has such a number.
 const FIRST_OWNER: u32 = 1 << 31;
 
-/// Rows on probation. All zeroes is a free entry.
+/// rows held back. All zeroes is a free entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Probation {
+pub struct HeldBack {
     /// The database's oid; 0 marks a free entry.
     pub database: u32,
     pub index_id: i32,
@@ -58,21 +58,21 @@ pub struct Probation {
     /// All of them are within this span.
     pub(super) hull: Span,
     /// Where they are looked for.
-    pub(super) regions: Regions,
+    pub(super) id_ranges: IdRanges,
 }
 
 /// What becomes of a refused record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sentence {
+pub enum RejectAction {
     /// It dies, after so many attempts.
     Dies(i32),
     /// It has been tried so many times and is tried again.
     Waits(i32),
 }
 
-impl Probation {
+impl HeldBack {
     /// A free entry.
-    pub const EMPTY: Probation = Probation {
+    pub const EMPTY: HeldBack = HeldBack {
         database: 0,
         index_id: 0,
         lane: 0,
@@ -91,7 +91,7 @@ impl Probation {
         search: Search::NEW,
         is_missing: false,
         hull: Span { lo: i64::MAX, hi: i64::MIN },
-        regions: Regions::new(),
+        id_ranges: IdRanges::new(),
     };
 
     /// In whose name the rows of an entry are claimed.
@@ -110,7 +110,7 @@ impl Probation {
 
     /// A row is to be looked for.
     pub(super) fn add(&mut self, id: i64) {
-        self.regions.add(id, id);
+        self.id_ranges.add(id, id);
         self.hull = Span { lo: self.hull.lo.min(id), hi: self.hull.hi.max(id) };
     }
 }
@@ -118,34 +118,34 @@ impl Probation {
 /// Entries.
 impl SharedState {
     /// All entries that may be in use.
-    pub(super) fn on_trial(&self) -> &[Probation] {
-        self.probation.get(..self.probations_ever_used as usize).unwrap_or(&self.probation)
+    pub(super) fn on_trial(&self) -> &[HeldBack] {
+        self.held_back.get(..self.held_back_ever_used as usize).unwrap_or(&self.held_back)
     }
 
-    pub(super) fn on_trial_mut(&mut self) -> &mut [Probation] {
-        let used = (self.probations_ever_used as usize).min(PROBATIONS);
-        self.probation.get_mut(..used).unwrap_or_default()
+    pub(super) fn on_trial_mut(&mut self) -> &mut [HeldBack] {
+        let used = (self.held_back_ever_used as usize).min(HELD_BACK);
+        self.held_back.get_mut(..used).unwrap_or_default()
     }
 
     /// Takes a free entry.
     pub(super) fn open_probation(&mut self, database: u32, index_id: i32) -> Option<usize> {
-        let place = self.probation.iter().position(|entry| entry.database == 0)?;
-        self.probations_ever_used = self.probations_ever_used.max(place as u32 + 1);
+        let place = self.held_back.iter().position(|entry| entry.database == 0)?;
+        self.held_back_ever_used = self.held_back_ever_used.max(place as u32 + 1);
         let lane = self.find_lane(database, index_id).unwrap_or_default() as u32;
-        *self.probation.get_mut(place)? = Probation { database, index_id, lane, ..Probation::EMPTY };
+        *self.held_back.get_mut(place)? = HeldBack { database, index_id, lane, ..HeldBack::EMPTY };
         Some(place)
     }
 
     /// Ends an entry. Rows that it still has, as those do that somebody else has locked, wait like any others.
     pub(super) fn end_probation(&mut self, place: usize) {
-        let Some(entry) = self.probation.get_mut(place) else { return };
-        let Probation { database, index_id, hull, rows, .. } = std::mem::replace(entry, Probation::EMPTY);
+        let Some(entry) = self.held_back.get_mut(place) else { return };
+        let HeldBack { database, index_id, hull, rows, .. } = std::mem::replace(entry, HeldBack::EMPTY);
         if rows == 0 {
             return;
         }
         if hull.lo < hull.hi {
-            self.claims.release_all(Probation::owner(place));
-        } else if self.claims.holder(database, hull.lo) == Some(Probation::owner(place)) {
+            self.claims.release_all(HeldBack::owner(place));
+        } else if self.claims.holder(database, hull.lo) == Some(HeldBack::owner(place)) {
             self.claims.release(database, hull.lo);
         }
         if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
@@ -155,15 +155,15 @@ impl SharedState {
 
     /// A row is no longer one of a set's.
     pub(super) fn leave_set(&mut self, place: usize) {
-        let Some(entry) = self.probation.get_mut(place) else { return };
+        let Some(entry) = self.held_back.get_mut(place) else { return };
         entry.rows = entry.rows.saturating_sub(1);
         if entry.rows == 0 && entry.in_flight == 0 {
-            *entry = Probation::EMPTY;
+            *entry = HeldBack::EMPTY;
         }
     }
 
     /// Where an entry's lane is.
-    pub(super) fn lane_of_probation(&self, entry: &Probation) -> Option<usize> {
+    pub(super) fn lane_of_probation(&self, entry: &HeldBack) -> Option<usize> {
         let (database, index_id, place) = (entry.database, entry.index_id, entry.lane as usize);
         let is_it = self.lane_key(place).is_some_and(|key| entry.is_of(key.database, key.index_id));
         if is_it {
@@ -175,7 +175,7 @@ impl SharedState {
 
     /// When an attempt began whose rows have arrived, the latest of the entry's index.
     pub(super) fn arrived_at(&self, place: usize) -> Micros {
-        let lane = self.probation.get(place).and_then(|entry| self.lane_of_probation(entry));
+        let lane = self.held_back.get(place).and_then(|entry| self.lane_of_probation(entry));
         lane.and_then(|lane| self.lane(lane)).map_or(0, |lane| lane.arrived_at)
     }
 }
@@ -183,27 +183,27 @@ impl SharedState {
 /// Refused records.
 impl SharedState {
     /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
-    pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> Sentence {
+    pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> RejectAction {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else {
-            return Sentence::Dies(1);
+            return RejectAction::Dies(1);
         };
         let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
-        let attempts = known.and_then(|place| self.probation.get(place)).map_or(0, |one| one.attempts) + 1;
+        let attempts = known.and_then(|place| self.held_back.get(place)).map_or(0, |one| one.attempts) + 1;
         if attempts >= max_attempts {
-            return Sentence::Dies(attempts);
+            return RejectAction::Dies(attempts);
         }
         let Some(place) = known.or_else(|| self.open_probation(database, index_id)) else {
-            return Sentence::Dies(attempts);
+            return RejectAction::Dies(attempts);
         };
         let clock = self.clock;
-        if let Some(entry) = self.probation.get_mut(place) {
+        if let Some(entry) = self.held_back.get_mut(place) {
             entry.is_alone = true;
             entry.add(id);
             entry.attempts = attempts;
             entry.failed_at = clock;
             entry.judged_by = worker as u32 + 1;
         }
-        Sentence::Waits(attempts)
+        RejectAction::Waits(attempts)
     }
 
     /// A record that was sent alone has failed on the way once more: `None` if the flight is another. It waits again, the
@@ -216,21 +216,21 @@ impl SharedState {
         refused: bool,
         max_attempts: i32,
         now: Micros,
-    ) -> Option<Sentence> {
+    ) -> Option<RejectAction> {
         let flight = self.workers.get(worker)?.flights.get(flight)?;
         let place = (flight.apart as usize).checked_sub(1)?;
         let arrived_at = self.arrived_at(place);
-        let entry = self.probation.get_mut(place).filter(|entry| entry.is_alone)?;
+        let entry = self.held_back.get_mut(place).filter(|entry| entry.is_alone)?;
         if refused && arrived_at > entry.failed_at {
             entry.attempts = entry.attempts.saturating_add(1);
         }
         if refused && max_attempts > 0 && entry.attempts >= max_attempts {
-            return Some(Sentence::Dies(entry.attempts));
+            return Some(RejectAction::Dies(entry.attempts));
         }
         entry.failed_at = now;
         entry.failures = entry.failures.saturating_add(1);
         entry.judged_by = worker as u32 + 1;
-        Some(Sentence::Waits(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
+        Some(RejectAction::Waits(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
     }
 
     /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.
@@ -243,12 +243,12 @@ impl SharedState {
             }
             return;
         };
-        let claimed = self.claims.claim(Probation::owner(place), database, id);
-        if let Some(entry) = self.probation.get_mut(place) {
+        let claimed = self.claims.claim(HeldBack::owner(place), database, id);
+        if let Some(entry) = self.held_back.get_mut(place) {
             (entry.rows, entry.due, entry.judged_by) = (1, due, 0);
         }
         if !matches!(claimed, Claim::Taken)
-            && self.claims.holder(database, id) != Some(Probation::owner(place))
+            && self.claims.holder(database, id) != Some(HeldBack::owner(place))
         {
             self.end_probation(place);
         }
@@ -257,9 +257,9 @@ impl SharedState {
 
 /// What is known of them.
 impl SharedState {
-    /// Where the rows of an index on probation may be.
+    /// Where the rows of an index held back may be.
     pub(super) fn held_back(&self, database: u32, index_id: i32) -> impl Iterator<Item = Span> + '_ {
-        let of_index = move |entry: &&Probation| entry.is_of(database, index_id) && entry.rows > 0;
+        let of_index = move |entry: &&HeldBack| entry.is_of(database, index_id) && entry.rows > 0;
         self.on_trial().iter().filter(of_index).map(|entry| entry.hull)
     }
 
@@ -275,19 +275,19 @@ impl SharedState {
     }
 
     /// Forgets rows whose lanes are no more. Their claims are to be ended.
-    pub(super) fn forget_probation(&mut self, is_gone: impl Fn(u32, i32) -> bool) -> [bool; PROBATIONS] {
-        let mut forgotten = [false; PROBATIONS];
+    pub(super) fn forget_held_back(&mut self, is_gone: impl Fn(u32, i32) -> bool) -> [bool; HELD_BACK] {
+        let mut forgotten = [false; HELD_BACK];
         for (entry, forgotten) in self.on_trial_mut().iter_mut().zip(&mut forgotten) {
             if entry.database != 0 && is_gone(entry.database, entry.index_id) {
                 *forgotten = entry.rows > 0;
-                *entry = Probation::EMPTY;
+                *entry = HeldBack::EMPTY;
             }
         }
         forgotten
     }
 
     /// Which entry's rows are claimed in this name.
-    pub(super) fn probation_of(owner: u32) -> Option<usize> {
+    pub(super) fn held_back_of(owner: u32) -> Option<usize> {
         owner.checked_sub(FIRST_OWNER).map(|place| place as usize)
     }
 }

@@ -13,7 +13,7 @@ const FIRST_SESSION: u32 = 1 << 30;
 
 /// An object that a session holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mend {
+pub struct HeldObject {
     lane: usize,
     hash: i64,
 }
@@ -34,18 +34,24 @@ pub enum NotHeld {
 impl SharedState {
     /// Has a session hold an object of an index. However many sessions do so, and however long, half of the room is left
     /// to the workers.
-    pub fn begin_mend(&mut self, pid: i32, database: u32, index_id: i32, hash: i64) -> Result<Mend, NotHeld> {
+    pub fn begin_mend(
+        &mut self,
+        pid: i32,
+        database: u32,
+        index_id: i32,
+        hash: i64,
+    ) -> Result<HeldObject, NotHeld> {
         // Without a lane nobody delivers, but one may be opened at any moment.
         self.lane_mut(database, index_id).ok_or(NotHeld::NoRoom)?;
         let lane = self.find_lane(database, index_id).ok_or(NotHeld::NoRoom)?;
         match self.objects.holder(lane as u32, hash) {
-            Some(holder) if holder == owner(pid) => return Ok(Mend { lane, hash }),
+            Some(holder) if holder == owner(pid) => return Ok(HeldObject { lane, hash }),
             Some(_) => return Err(NotHeld::Taken),
             None if self.objects.len() >= self.objects.capacity() / 2 => return Err(NotHeld::NoRoom),
             None => (),
         }
         match self.objects.claim(owner(pid), lane as u32, hash) {
-            Claim::Taken => Ok(Mend { lane, hash }),
+            Claim::Taken => Ok(HeldObject { lane, hash }),
             Claim::HeldBy(_) => Err(NotHeld::Taken),
             Claim::Full => Err(NotHeld::NoRoom),
         }
@@ -53,9 +59,9 @@ impl SharedState {
 
     /// The session's transaction has ended, or has come so far that what it held can go: versions that wait for it are
     /// looked at again.
-    pub fn end_mends(&mut self, pid: i32, database: u32, mends: &[Mend]) -> Wakes {
+    pub fn end_mends(&mut self, pid: i32, database: u32, mends: &[HeldObject]) -> Wakes {
         let mut lanes = Vec::new();
-        for Mend { lane, hash } in mends {
+        for HeldObject { lane, hash } in mends {
             if self.objects.holder(*lane as u32, *hash) == Some(owner(pid)) {
                 self.objects.release(*lane as u32, *hash);
                 lanes.push(*lane);

@@ -1,4 +1,4 @@
-//! Mends of mirrored tables: made when all has been compared. What is being mended is held until the transaction ends, and
+//! Corrections of mirrored tables: made when all has been compared. What is being mended is held until the transaction ends, and
 //! a change of it is not delivered before; so nothing is held for as long as a comparison takes.
 
 use pgrx::pg_sys;
@@ -11,12 +11,12 @@ use crate::pg::report::{failure, Failure, Outcome};
 
 /// Objects that are to be put right, each with how its row is found: no more than one transaction can hold.
 #[derive(Default)]
-pub(super) struct Unmended {
+pub(super) struct PendingCorrections {
     objects: Vec<(Key, String)>,
     has_more: bool,
 }
 
-impl Unmended {
+impl PendingCorrections {
     pub(super) fn keep(&mut self, key: Key, id: String) {
         if self.objects.len() < holds::MOST {
             self.objects.push((key, id));
@@ -27,23 +27,23 @@ impl Unmended {
 }
 
 /// What is to be done about a source.
-pub(super) struct Mends {
+pub(super) struct Corrections {
     pub(super) source: i32,
     pub(super) index_id: i32,
     /// The table's name.
     pub(super) table: String,
     pub(super) present: Present,
-    pub(super) unmended: Unmended,
+    pub(super) unmended: PendingCorrections,
 }
 
-/// Mends what has been found, by what the tables hold now; returns how much.
-pub(super) fn make(all: Vec<Mends>, caller: pg_sys::Oid) -> Outcome<i64> {
+/// Corrections what has been found, by what the tables hold now; returns how much.
+pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
     let (mut repaired, mut has_more) = (0, false);
-    for mends in all {
-        has_more |= mends.unmended.has_more;
+    for corrections in all {
+        has_more |= corrections.unmended.has_more;
         repaired += as_user(caller, || {
             set_output_aside();
-            mends.make()
+            corrections.make()
         })?;
     }
     if has_more || holds::were_too_many() {
@@ -52,7 +52,7 @@ pub(super) fn make(all: Vec<Mends>, caller: pg_sys::Oid) -> Outcome<i64> {
     Ok(repaired)
 }
 
-impl Mends {
+impl Corrections {
     fn make(mut self) -> Outcome<i64> {
         if self.unmended.objects.is_empty() {
             return Ok(0);

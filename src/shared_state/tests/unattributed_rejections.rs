@@ -6,7 +6,7 @@ const MINUTE: Micros = 60_000_000;
 
 /// How many of `records`, refused in batches of `batch`, may die.
 fn deaths(lane: &mut Lane, records: usize, batch: i64, now: Micros) -> usize {
-    (0..records).filter(|_| lane.doubt.condemns(batch, now)).count()
+    (0..records).filter(|_| lane.unattributed_rejections.may_dead_letter(batch, now)).count()
 }
 
 #[test]

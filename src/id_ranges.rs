@@ -23,16 +23,16 @@ pub struct Span {
 /// Newer rows have higher ids, so the newest interval is the highest one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Regions {
+pub struct IdRanges {
     len: usize,
     /// The first `len` are in use.
     spans: [Span; MAX_SPANS],
 }
 
-impl Regions {
+impl IdRanges {
     /// The empty set.
-    pub const fn new() -> Regions {
-        Regions { len: 0, spans: [Span { lo: 0, hi: 0 }; MAX_SPANS] }
+    pub const fn new() -> IdRanges {
+        IdRanges { len: 0, spans: [Span { lo: 0, hi: 0 }; MAX_SPANS] }
     }
 
     /// Adds the ids from `lo` to `hi`, both included; none when `lo` is greater than `hi`.
@@ -154,9 +154,9 @@ impl Regions {
     }
 }
 
-impl Default for Regions {
-    fn default() -> Regions {
-        Regions::new()
+impl Default for IdRanges {
+    fn default() -> IdRanges {
+        IdRanges::new()
     }
 }
 
@@ -194,16 +194,16 @@ impl Builder {
         }
     }
 
-    fn finish(mut self) -> Regions {
+    fn finish(mut self) -> IdRanges {
         if self.len > MAX_SPANS {
             self.join_nearest();
         }
-        let mut regions = Regions::new();
-        regions.len = self.len;
-        for (place, span) in regions.spans.iter_mut().zip(&self.spans[..self.len]) {
+        let mut id_ranges = IdRanges::new();
+        id_ranges.len = self.len;
+        for (place, span) in id_ranges.spans.iter_mut().zip(&self.spans[..self.len]) {
             *place = *span;
         }
-        regions
+        id_ranges
     }
 
     /// Joins the two neighbours with the smallest gap; of equal ones the oldest, whose turn is last.

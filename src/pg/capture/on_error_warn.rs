@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 
 use super::context::Context;
 use super::ids::{fresh_id, next_id};
-use super::repair::{Omitted, Target};
+use super::repair::{SkippedChange, Target};
 use super::rows::{read, value_in, Slot, TableScan, TransitionTables, Versions};
 use super::scratch::Scratch;
 use super::Event;
@@ -64,13 +64,13 @@ pub(super) fn attempted<T>(
 }
 
 /// The changes of one call of a trigger that are left out.
-pub(super) struct Omissions<'a> {
+pub(super) struct SkippedRows<'a> {
     call: &'a pg_sys::TriggerData,
     event: Event,
     member: pg_sys::Oid,
     /// Read when the first change is left out.
     target: Option<Target>,
-    changes: Vec<Omitted>,
+    changes: Vec<SkippedChange>,
     /// Of their keys.
     bytes: usize,
     count: u64,
@@ -78,10 +78,19 @@ pub(super) struct Omissions<'a> {
     first: Option<String>,
 }
 
-impl<'a> Omissions<'a> {
+impl<'a> SkippedRows<'a> {
     /// `member` is the table by which the call's source is known.
-    pub(super) fn new(call: &'a pg_sys::TriggerData, event: Event, member: pg_sys::Oid) -> Omissions<'a> {
-        Omissions { call, event, member, target: None, changes: Vec::new(), bytes: 0, count: 0, first: None }
+    pub(super) fn new(call: &'a pg_sys::TriggerData, event: Event, member: pg_sys::Oid) -> SkippedRows<'a> {
+        SkippedRows {
+            call,
+            event,
+            member,
+            target: None,
+            changes: Vec::new(),
+            bytes: 0,
+            count: 0,
+            first: None,
+        }
     }
 
     /// Leaves out all changes of the call: its source could not be made ready. An error if there is no such source.
@@ -158,7 +167,7 @@ impl<'a> Omissions<'a> {
             // SAFETY: the call is under way.
             self.target = unsafe { Target::find(self.call, self.member)? };
         }
-        let told = row.told();
+        let told = row.current();
         let Some(target) = &self.target else { return Err(Box::new(error.clone())) };
         if error.is_ours() && error.code() == PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION {
             return Err(unrepairable(error, "its key makes no objectID"));
@@ -194,7 +203,7 @@ impl<'a> Omissions<'a> {
             _ => next_id(&home),
         };
         self.bytes += key.0.iter().map(Vec::len).sum::<usize>();
-        self.changes.push(Omitted { operation, key, number, error: error.kind() });
+        self.changes.push(SkippedChange { operation, key, number, error: error.kind() });
         if self.changes.len() >= MOST || self.bytes >= MOST_BYTES {
             self.store()?;
         }
@@ -237,7 +246,7 @@ impl<'a> Omissions<'a> {
         failure(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{changes} of table \"{table}\" could not be captured for index \"{index}\": {why}"),
-            "Mend the cause: it is tried again until it works, see the table audit_algolia.repair.",
+            "HeldObject the cause: it is tried again until it works, see the table audit_algolia.repair.",
         )
         .with_detail(detail)
         .warn();

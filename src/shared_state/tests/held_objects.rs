@@ -38,7 +38,7 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
 fn sessions_leave_half_of_the_room_to_workers() {
     let mut shared_state = shared_state(1);
     let half = (OBJECTS / 4) as i64;
-    let mends: Vec<Mend> = (0..half)
+    let mends: Vec<HeldObject> = (0..half)
         .map(|hash| shared_state.begin_mend(PID + (hash % 4) as i32, DB, 1, hash).unwrap())
         .collect();
     assert_eq!(shared_state.begin_mend(PID, DB, 1, half), Err(NotHeld::NoRoom));

@@ -6,7 +6,7 @@ use crate::pg::shmem;
 use crate::shared_state::Trial;
 
 /// The rows and objects that a claim has entered into shared state so far.
-pub(super) struct Entered {
+pub(super) struct ClaimEntries {
     pub(super) slot: usize,
     pub(super) lane: usize,
     /// These rows may be why the server has crashed.
@@ -32,9 +32,9 @@ pub(in crate::pg::worker) struct Short {
     pub(in crate::pg::worker) damage: Option<String>,
 }
 
-impl Entered {
-    pub(super) fn new(slot: usize, lane: usize, trial: Option<Trial>) -> Entered {
-        Entered { slot, lane, trial, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
+impl ClaimEntries {
+    pub(super) fn new(slot: usize, lane: usize, trial: Option<Trial>) -> ClaimEntries {
+        ClaimEntries { slot, lane, trial, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
     }
 
     /// Ends all claims. To be called when no transaction has the rows locked any more, unless the span is not given back.

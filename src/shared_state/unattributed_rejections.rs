@@ -17,7 +17,7 @@ const CLEARANCE: Micros = 60_000_000;
 /// What a lane knows of refusals that named no record. All zeroes is a lane without any.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Doubt {
+pub struct UnattributedRejections {
     /// Records that have died without proof since the latest delivery.
     unproven: i64,
     /// Rows of the largest batch that has been spared since then.
@@ -28,21 +28,22 @@ pub struct Doubt {
     cleared_at: Micros,
 }
 
-impl Doubt {
-    /// Nothing in doubt.
-    pub const NONE: Doubt = Doubt { unproven: 0, suspects: 0, cleared: 0, cleared_at: 0 };
+impl UnattributedRejections {
+    /// No such refusal so far.
+    pub const NONE: UnattributedRejections =
+        UnattributedRejections { unproven: 0, suspects: 0, cleared: 0, cleared_at: 0 };
 
     /// A record was refused without being named, and nothing of its batch of `batch` rows was taken: may it die?
-    pub fn condemns(&mut self, batch: i64, now: Micros) -> bool {
+    pub fn may_dead_letter(&mut self, batch: i64, now: Micros) -> bool {
         let cleared = self.still_cleared(now);
         let allowed = if batch <= LENIENCY { cleared.max(LENIENCY) } else { cleared };
-        let condemns = self.unproven < allowed;
-        if condemns {
+        let may_dead_letter = self.unproven < allowed;
+        if may_dead_letter {
             self.unproven += 1;
         } else {
             self.suspects = self.suspects.max(batch);
         }
-        condemns
+        may_dead_letter
     }
 
     /// `rows` rows have arrived.
@@ -50,11 +51,19 @@ impl Doubt {
         let left = (self.still_cleared(now) - self.unproven).max(0);
         // When no fewer have arrived than were under suspicion, it is most likely they.
         *self = if self.suspects > rows {
-            Doubt { cleared: self.suspects.max(left), cleared_at: now, ..Doubt::NONE }
+            UnattributedRejections {
+                cleared: self.suspects.max(left),
+                cleared_at: now,
+                ..UnattributedRejections::NONE
+            }
         } else if self.suspects > 0 {
-            Doubt::NONE
+            UnattributedRejections::NONE
         } else {
-            Doubt { cleared: left, cleared_at: self.cleared_at, ..Doubt::NONE }
+            UnattributedRejections {
+                cleared: left,
+                cleared_at: self.cleared_at,
+                ..UnattributedRejections::NONE
+            }
         };
     }
 
@@ -68,9 +77,11 @@ impl Doubt {
 }
 
 impl SharedState {
-    /// What [`Doubt::condemns`] says of a record of a flight of `rows` rows.
-    pub fn condemns(&mut self, worker: usize, flight: usize, rows: usize, now: Micros) -> bool {
+    /// What [`UnattributedRejections::may_dead_letter`] says of a record of a flight of `rows` rows.
+    pub fn may_dead_letter(&mut self, worker: usize, flight: usize, rows: usize, now: Micros) -> bool {
         let place = self.lane_of_flight(worker, flight);
-        place.and_then(|place| self.lane_at(place)).is_none_or(|lane| lane.doubt.condemns(rows as i64, now))
+        place
+            .and_then(|place| self.lane_at(place))
+            .is_none_or(|lane| lane.unattributed_rejections.may_dead_letter(rows as i64, now))
     }
 }

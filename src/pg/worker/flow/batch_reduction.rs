@@ -8,12 +8,12 @@ const LASTS: Micros = 10_000_000;
 
 /// Halves batches for a while.
 #[derive(Default)]
-pub(super) struct Thrift {
+pub(super) struct BatchReduction {
     halvings: u32,
     until: Micros,
 }
 
-impl Thrift {
+impl BatchReduction {
     /// There was no memory: half as much is claimed from now on.
     pub(super) fn save(&mut self, now: Micros) {
         self.halvings = self.halvings.saturating_add(1).min(30);

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::walk::Pass;
-use crate::backfill::{Rate, Seam};
+use crate::backfill::{Rate, SnapshotBoundary};
 use crate::pg::import;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
@@ -61,7 +61,7 @@ pub(super) fn lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
     (lock_at_once(oid, mode) && table(name) == oid).then_some(oid)
 }
 
-/// Locks the book and the rules, if that needs no waiting.
+/// Locks the backfill's row and the rules, if that needs no waiting.
 fn lock_book() -> bool {
     lock_named(c"backfill", pg_sys::RowExclusiveLock).is_some()
         && lock_named(c"source", pg_sys::AccessShareLock).is_some()
@@ -102,10 +102,10 @@ pub(super) fn tasks(part: Option<Part>) -> Outcome<Option<Vec<Task>>> {
 
 /// How far a backfill has come.
 #[derive(Clone)]
-pub(super) struct Book {
+pub(super) struct Progress {
     pub(super) since: Option<TimestampWithTimeZone>,
     pub(super) until: Option<TimestampWithTimeZone>,
-    pub(super) seam: Option<Seam>,
+    pub(super) snapshot_boundary: Option<SnapshotBoundary>,
     pub(super) pass: Option<Pass>,
     pub(super) cursor: Vec<Option<String>>,
     pub(super) total: Option<i64>,
@@ -113,12 +113,12 @@ pub(super) struct Book {
     pub(super) queued: i64,
     pub(super) started_at: Option<Micros>,
     pub(super) rate: Rate,
-    /// Partitions that have been attached since the seam was taken, each with its own.
-    pub(super) attached: HashMap<u32, Seam>,
+    /// Partitions that have been attached since the snapshot boundary was taken, each with its own.
+    pub(super) attached: HashMap<u32, SnapshotBoundary>,
 }
 
 /// Reads it and locks its row; nothing when it is locked by somebody else, or not to be gone on with.
-pub(super) fn lock(part: Part) -> Outcome<Option<Book>> {
+pub(super) fn lock(part: Part) -> Outcome<Option<Progress>> {
     Spi::connect_mut(|client| {
         let rows = client.update(
             include_str!("../../../sql/backfill/lock_backfill.sql"),
@@ -132,10 +132,10 @@ pub(super) fn lock(part: Part) -> Outcome<Option<Book>> {
         let micros = |place| -> Outcome<Option<Micros>> {
             Ok(row.get::<TimestampWithTimeZone>(place)?.map(|time| time.into_inner()))
         };
-        Ok(Some(Book {
+        Ok(Some(Progress {
             since: row.get(2)?,
             until: row.get(3)?,
-            seam: seam_of(row.get(4)?),
+            snapshot_boundary: snapshot_boundary_of(row.get(4)?),
             pass: row.get::<String>(5)?.and_then(|word| Pass::of(&word)),
             cursor: row.get(6)?.unwrap_or_default(),
             total: row.get(7)?,
@@ -148,31 +148,32 @@ pub(super) fn lock(part: Part) -> Outcome<Option<Book>> {
     })
 }
 
-fn seam_of(numbers: Option<Vec<Option<i64>>>) -> Option<Seam> {
+fn snapshot_boundary_of(numbers: Option<Vec<Option<i64>>>) -> Option<SnapshotBoundary> {
     let numbers: Vec<i64> = numbers?.into_iter().collect::<Option<_>>()?;
-    Seam::from_numbers(&numbers)
+    SnapshotBoundary::from_numbers(&numbers)
 }
 
-impl Book {
-    /// Reads the seams of partitions that have been attached since the book's own was taken.
+impl Progress {
+    /// Reads the snapshot boundaries of partitions attached since the backfill's own was taken.
     pub(super) fn read_attached(&mut self, source: i32) -> Outcome<()> {
-        let Some(own) = &self.seam else { return Ok(()) };
+        let Some(own) = &self.snapshot_boundary else { return Ok(()) };
         self.attached = Spi::connect_mut(|client| -> Outcome<_> {
             let mut attached = HashMap::new();
             for row in
                 client.update(include_str!("../../../sql/backfill/attached.sql"), None, &[source.into()])?
             {
-                let seam = seam_of(row.get(2)?).filter(|seam| seam.succeeds(own));
-                attached.extend(row.get::<pg_sys::Oid>(1)?.map(pg_sys::Oid::to_u32).zip(seam));
+                let snapshot_boundary = snapshot_boundary_of(row.get(2)?)
+                    .filter(|snapshot_boundary| snapshot_boundary.succeeds(own));
+                attached.extend(row.get::<pg_sys::Oid>(1)?.map(pg_sys::Oid::to_u32).zip(snapshot_boundary));
             }
             Ok(attached)
         })?;
         Ok(())
     }
 
-    /// The seam that rows of a table, or partition, are judged by.
-    pub(super) fn seam_for(&self, relation: u32) -> Option<&Seam> {
-        self.attached.get(&relation).or(self.seam.as_ref())
+    /// The snapshot boundary that rows of a table, or partition, are judged by.
+    pub(super) fn seam_for(&self, relation: u32) -> Option<&SnapshotBoundary> {
+        self.attached.get(&relation).or(self.snapshot_boundary.as_ref())
     }
 }
 
@@ -183,23 +184,23 @@ pub(super) fn end_arrival((source, relation): Part) -> Outcome<()> {
 }
 
 /// Writes it down, in the transaction that has queued the rows.
-pub(super) fn advance(part: Part, state: &str, book: &Book, now: Micros) -> Outcome<()> {
-    let cursor = (!book.cursor.is_empty()).then(|| book.cursor.clone());
+pub(super) fn advance(part: Part, state: &str, progress: &Progress, now: Micros) -> Outcome<()> {
+    let cursor = (!progress.cursor.is_empty()).then(|| progress.cursor.clone());
     let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
     Ok(Spi::run_with_args(
         include_str!("../../../sql/backfill/advance_backfill.sql"),
         &[
             part.0.into(),
             state.into(),
-            book.seam.as_ref().map(Seam::to_numbers).into(),
-            book.pass.map(Pass::word).into(),
+            progress.snapshot_boundary.as_ref().map(SnapshotBoundary::to_numbers).into(),
+            progress.pass.map(Pass::word).into(),
             cursor.into(),
-            book.total.into(),
-            book.done.into(),
-            book.queued.into(),
-            book.rate.per_second.into(),
+            progress.total.into(),
+            progress.done.into(),
+            progress.queued.into(),
+            progress.rate.per_second.into(),
             time(now).into(),
-            book.started_at.and_then(time).into(),
+            progress.started_at.and_then(time).into(),
             part.1.into(),
         ],
     )?)

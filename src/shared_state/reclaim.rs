@@ -91,9 +91,9 @@ impl SharedState {
         let is_gone =
             |database, index_id| keys.iter().any(|key| key.database == database && key.index_id == index_id);
         self.forget_suspects(is_gone);
-        let forgotten = self.forget_probation(is_gone);
+        let forgotten = self.forget_held_back(is_gone);
         if forgotten.contains(&true) {
-            let is_forgotten = |owner| forgotten.get(SharedState::probation_of(owner)?).copied();
+            let is_forgotten = |owner| forgotten.get(SharedState::held_back_of(owner)?).copied();
             self.claims.release_where(|owner, _| is_forgotten(owner).unwrap_or_default());
         }
         let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();

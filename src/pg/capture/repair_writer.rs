@@ -23,7 +23,7 @@ use crate::record::{write_object, Buffer, Change, Moment, Operation, Plan, Recor
 use crate::rules::Mode;
 
 /// A change that was noted and not recorded.
-pub(in crate::pg) struct Uncaptured {
+pub(in crate::pg) struct NotedChange {
     pub(in crate::pg) operation: Operation,
     pub(in crate::pg) key_columns: Vec<String>,
     pub(in crate::pg) key: Texts,
@@ -47,7 +47,7 @@ pub(in crate::pg) enum Made {
 }
 
 /// Writes records of changes of one source.
-pub(in crate::pg) struct Mender {
+pub(in crate::pg) struct RepairWriter {
     rules: SourceRules,
     source: i32,
     writer: Writer,
@@ -59,15 +59,15 @@ pub(in crate::pg) struct Mender {
     record: Buffer,
 }
 
-impl Mender {
+impl RepairWriter {
     /// `columns` are those of the watched table, and `bound` are the rules bound to them.
     pub(in crate::pg) fn open(
         source: i32,
         rules: SourceRules,
         columns: Vec<(usize, String, pg_sys::Oid)>,
         bound: Bound,
-    ) -> Outcome<Mender> {
-        Ok(Mender {
+    ) -> Outcome<RepairWriter> {
+        Ok(RepairWriter {
             writer: Writer::open_for_many(rules.index_id, source)?,
             bound: Rc::new(bound),
             rules,
@@ -81,14 +81,14 @@ impl Mender {
 
     /// Whether a change has to be looked for in the table, and can be: not that of a deletion, which says nothing of a row
     /// that is there again.
-    pub(in crate::pg) fn looks_for(&self, change: &Uncaptured) -> bool {
+    pub(in crate::pg) fn looks_for(&self, change: &NotedChange) -> bool {
         let is_there = |name| self.columns.iter().any(|(_, column, _)| column == name);
         (self.is_mirrored() || change.operation != Operation::Delete)
             && change.key_columns.iter().all(is_there)
     }
 
     /// Whether a change's key is that of the source: the table may be watched by other columns now.
-    fn names_object(&self, change: &Uncaptured) -> bool {
+    fn names_object(&self, change: &NotedChange) -> bool {
         let own = &self.rules.object_id;
         own.len() == change.key_columns.len() && own.iter().all(|name| change.key_columns.contains(name))
     }
@@ -99,7 +99,7 @@ impl Mender {
 
     /// What becomes of a change whose key its columns cannot hold any more, for they have other types now; nothing if they
     /// can.
-    pub(in crate::pg) fn make_unreadable(&self, change: &Uncaptured) -> Outcome<Option<Made>> {
+    pub(in crate::pg) fn make_unreadable(&self, change: &NotedChange) -> Outcome<Option<Made>> {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
             Err(failure) if failure.may_pass() => Err(failure),
@@ -109,7 +109,7 @@ impl Mender {
     }
 
     /// The deletion of a change's object, if its table is mirrored.
-    pub(in crate::pg) fn mirrored_object(&self, change: &Uncaptured) -> Outcome<Option<String>> {
+    pub(in crate::pg) fn mirrored_object(&self, change: &NotedChange) -> Outcome<Option<String>> {
         match self.is_mirrored() && self.names_object(change) {
             true => self.deletion(change),
             false => Ok(None),
@@ -125,7 +125,7 @@ impl Mender {
     /// has just shown.
     pub(in crate::pg) fn make(
         &mut self,
-        change: &Uncaptured,
+        change: &NotedChange,
         (relation, place): (pg_sys::Oid, pg_sys::ItemPointerData),
     ) -> Outcome<Made> {
         if !self.is_asked_for(change) {
@@ -143,7 +143,7 @@ impl Mender {
 
     /// # Safety
     /// The leaf has fetched a row.
-    unsafe fn make_of(&mut self, change: &Uncaptured, leaf: &Leaf) -> Outcome<Made> {
+    unsafe fn make_of(&mut self, change: &NotedChange, leaf: &Leaf) -> Outcome<Made> {
         // SAFETY: handed on to the caller; bound and filter were made for the leaf's relation.
         unsafe {
             if leaf.is_mirrored {
@@ -161,7 +161,7 @@ impl Mender {
     }
 
     /// Queues that the table holds nothing under the change's key, or what is known of the change nevertheless.
-    pub(in crate::pg) fn make_without(&mut self, change: &Uncaptured) -> Outcome<Made> {
+    pub(in crate::pg) fn make_without(&mut self, change: &NotedChange) -> Outcome<Made> {
         if !self.is_asked_for(change) {
             return Ok(Made::LeftOut);
         }
@@ -190,7 +190,7 @@ impl Mender {
     }
 
     /// The record that deletes the object of a change's row; nothing if its key makes no objectID.
-    fn deletion(&self, change: &Uncaptured) -> Outcome<Option<String>> {
+    fn deletion(&self, change: &NotedChange) -> Outcome<Option<String>> {
         let mut record = record_buffer();
         match self.write_deletion(change, &mut record)? {
             true => Ok(Some(storable(&record)?.into_owned())),
@@ -199,7 +199,7 @@ impl Mender {
     }
 
     /// Appends it to `record`; `false` if there is none.
-    fn write_deletion(&self, change: &Uncaptured, record: &mut Buffer) -> Outcome<bool> {
+    fn write_deletion(&self, change: &NotedChange, record: &mut Buffer) -> Outcome<bool> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         // SAFETY: the values were read as those of the table's columns.
@@ -207,7 +207,7 @@ impl Mender {
     }
 
     /// A record of an object by the key as it was noted, whatever the columns are now.
-    fn former_object(&self, change: &Uncaptured) -> Outcome<Made> {
+    fn former_object(&self, change: &NotedChange) -> Outcome<Made> {
         let is_hidden = |name| self.rules.pseudonymize.contains(name);
         let hidden = change.key_columns.iter().map(is_hidden).collect();
         let plan = Plan::new(&self.rules.object_prefix, Vec::new(), hidden);
@@ -232,15 +232,15 @@ impl Mender {
     }
 
     /// Whether the rules, which may have changed, ask for a record of such a change.
-    fn is_asked_for(&self, change: &Uncaptured) -> bool {
+    fn is_asked_for(&self, change: &NotedChange) -> bool {
         self.is_mirrored() || self.rules.operations.contains(&change.operation)
     }
 
     /// # Safety
     /// The leaf has fetched and locked a row.
-    unsafe fn write_version(&mut self, change: &Uncaptured, leaf: &Leaf) -> Outcome<Made> {
+    unsafe fn write_version(&mut self, change: &NotedChange, leaf: &Leaf) -> Outcome<Made> {
         let object = self.mirrored_object(change)?;
-        let Mender { pseudonymizer, calendar, record, writer, .. } = self;
+        let RepairWriter { pseudonymizer, calendar, record, writer, .. } = self;
         let pseudonymizer = pseudonymizer.as_deref();
         record.clear();
         // SAFETY: handed on to the caller.
@@ -275,7 +275,7 @@ impl Mender {
     /// As for [`Bound::write`].
     unsafe fn write(
         &mut self,
-        change: &Uncaptured,
+        change: &NotedChange,
         bound: &Bound,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> Outcome<Made> {
@@ -294,11 +294,11 @@ impl Mender {
     /// As for [`Bound::write`].
     unsafe fn render(
         &mut self,
-        change: &Uncaptured,
+        change: &NotedChange,
         bound: &Bound,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> Outcome<()> {
-        let Mender { pseudonymizer, calendar, record, rules, .. } = self;
+        let RepairWriter { pseudonymizer, calendar, record, rules, .. } = self;
         let pseudonymizer = pseudonymizer.as_deref();
         record.clear();
         // SAFETY: handed on to the caller.
@@ -317,7 +317,7 @@ impl Mender {
     }
 
     /// The key's values, by the places of their columns.
-    fn key_values(&self, change: &Uncaptured) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
+    fn key_values(&self, change: &NotedChange) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
         let mut values = Vec::new();
         for (name, text) in change.key_columns.iter().zip(&change.key.0) {
             let Some((place, _, of)) = self.columns.iter().find(|(_, column, _)| column == name) else {
