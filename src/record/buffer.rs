@@ -46,7 +46,11 @@ impl Default for Buffer {
 impl Buffer {
     /// An empty buffer with so many bytes of something else before its content, a few at most.
     pub fn behind(head: usize) -> Buffer {
-        Buffer { bytes: vec![0; head], head, most: LONGEST, overflow: None }
+        // Who keeps something there is about to write: one allocation for both, for there is such a buffer for each row
+        // that is inserted by itself.
+        let mut bytes = if head == 0 { Vec::new() } else { Vec::with_capacity(head + FIRST) };
+        bytes.resize(head, 0);
+        Buffer { bytes, head, most: LONGEST, overflow: None }
     }
 
     /// What is before the content, and the content.
@@ -66,7 +70,18 @@ impl Buffer {
 
     #[inline]
     pub fn extend_from_slice(&mut self, more: &[u8]) {
-        if self.has_room(more.len()) {
+        if self.is_ready_for(more.len()) {
+            // The compiler sees that there is room, and leaves out a second look.
+            self.bytes.extend_from_slice(more);
+        } else {
+            self.extend_beyond_room(more);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn extend_beyond_room(&mut self, more: &[u8]) {
+        if self.grows_by(more.len()) {
             self.bytes.extend_from_slice(more);
         }
     }
@@ -74,7 +89,7 @@ impl Buffer {
     /// Appends so many zeroes, to be written over; none if there is no room for all of them.
     pub fn extend_with_zeroes(&mut self, count: usize) -> &mut [u8] {
         let start = self.bytes.len();
-        if self.has_room(count) {
+        if self.is_ready_for(count) || self.grows_by(count) {
             self.bytes.resize(start + count, 0);
         }
         self.bytes.get_mut(start..).unwrap_or_default()
@@ -105,9 +120,10 @@ impl Buffer {
         }
     }
 
+    /// Whether there is room already.
     #[inline]
-    fn has_room(&mut self, more: usize) -> bool {
-        (more <= self.bytes.capacity() - self.bytes.len() && self.overflow.is_none()) || self.grows_by(more)
+    fn is_ready_for(&self, more: usize) -> bool {
+        more <= self.bytes.capacity() - self.bytes.len() && self.overflow.is_none()
     }
 
     /// Makes room, for more than is asked for if that is to be had. After one piece that had no place nothing has, so
@@ -178,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_at_the_end() {
-        let mut buffer = Buffer { most: 8, ..Buffer::behind(4) };
+        let mut buffer = Buffer { bytes: vec![0; 4], most: 8, ..Buffer::behind(4) };
         buffer.extend_from_slice(b"12345678");
         assert_eq!((buffer.check(), &*buffer), (Ok(()), &b"12345678"[..]));
         buffer.push(b'9');
