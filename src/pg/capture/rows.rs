@@ -55,6 +55,8 @@ impl Versions {
 pub(super) struct TransitionTables {
     old: Reader,
     new: Reader,
+    /// How many rows there are, read or not.
+    pub(super) count: usize,
 }
 
 impl TransitionTables {
@@ -64,17 +66,14 @@ impl TransitionTables {
     /// The call is under way, and ends after the tables are closed.
     pub(super) unsafe fn open(call: &pg_sys::TriggerData, goes_back: bool) -> TransitionTables {
         // SAFETY: handed on to the caller.
-        unsafe {
-            TransitionTables {
-                old: Reader::open(call.tg_oldtable, call.tg_relation, goes_back),
-                new: Reader::open(call.tg_newtable, call.tg_relation, goes_back),
-            }
-        }
-    }
-
-    /// How many rows there are, read or not.
-    pub(super) fn count(&self) -> usize {
-        self.old.count().max(self.new.count())
+        let (old, new) = unsafe {
+            (
+                Reader::open(call.tg_oldtable, call.tg_relation, goes_back),
+                Reader::open(call.tg_newtable, call.tg_relation, goes_back),
+            )
+        };
+        let count = old.count().max(new.count());
+        TransitionTables { old, new, count }
     }
 
     /// The next row; it is there until the one after it is asked for.

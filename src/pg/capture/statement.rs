@@ -133,7 +133,7 @@ impl Statement<'_> {
         unsafe {
             let tables = TransitionTables::open(call, self.lenience.is_some());
             // What a few ordinary rows take lives until the trigger returns, like all its memory.
-            let mut scratch = (tables.count() >= FEW).then(Scratch::new);
+            let mut scratch = (tables.count >= FEW).then(Scratch::new);
             if scratch.is_some() {
                 self.writer.expect_many();
             }
@@ -185,7 +185,7 @@ impl Statement<'_> {
         tables: &TransitionTables,
         mut work: impl FnMut(&mut Self, Versions) -> Outcome<bool>,
     ) -> Outcome<bool> {
-        let are_few = tables.count() < FEW;
+        let are_few = tables.count < FEW;
         for _ in 0..STRETCH {
             let Some(row) = tables.next() else { return Ok(false) };
             // SAFETY: the tables hold their rows.
