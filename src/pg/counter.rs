@@ -14,6 +14,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::clock::now;
 use super::connection::connect;
 use super::process::{self, Scratch};
 use super::{failpoint, shmem, worker};
@@ -33,12 +34,12 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::obey_signals();
     let database = argument.value() as u32;
     let leave = shmem::shared_state().is_none_or(|mut shared_state| {
-        // SAFETY: set at the start of every process; reads the clock.
-        let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
+        // SAFETY: set at the start of every process.
+        let pid = unsafe { pg_sys::MyProcPid };
         let entry = shared_state.database_mut(database);
         entry.is_none_or(|entry| {
             entry.counter = pid;
-            entry.is_held(now)
+            entry.is_held(now())
         })
     });
     DATABASE.set(Some(database));
@@ -71,11 +72,7 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
 }
 
 fn end(database: u32, again: bool) {
-    // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    let wakes =
-        shmem::shared_state().map(|mut shared_state| shared_state.counter_ended(database, again, now));
-    shmem::wake(wakes.unwrap_or_default());
+    shmem::change_and_wake(|shared_state| shared_state.counter_ended(database, again, now()));
 }
 
 /// How many rows are read between two looks at who is waiting.

@@ -77,9 +77,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT => {
             TURNED_AWAY.set(false);
             for mends in HELD.take().chunks(AT_A_TIME) {
-                let wakes = shmem::shared_state()
-                    .map(|mut shared_state| shared_state.end_mends(my_pid(), my_database(), mends));
-                shmem::wake(wakes.unwrap_or_default());
+                shmem::change_and_wake(|shared_state| shared_state.end_mends(my_pid(), my_database(), mends));
             }
         }
         _ => (),

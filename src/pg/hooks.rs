@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::clock::now;
 use super::databases::my_database;
 use super::{import, process, shmem, xact};
 use crate::shared_state::Micros;
@@ -155,9 +156,7 @@ unsafe extern "C-unwind" fn after_utility(after: After) {
         // Nobody sees the rows before they are committed; and whoever may not copy them is no restore.
         After::Import => import::begin(),
         After::CommitPrepared(gid) => {
-            let wakes = shmem::shared_state()
-                .map(|mut shared_state| shared_state.commit_prepared(gid, my_database(), now()));
-            shmem::wake(wakes.unwrap_or_default());
+            shmem::change_and_wake(|shared_state| shared_state.commit_prepared(gid, my_database(), now()));
         }
         After::RollbackPrepared(gid) => {
             if let Some(mut shared_state) = shmem::shared_state() {
@@ -190,11 +189,6 @@ fn empty(oid: u32, is_drop: bool) {
         }
         process::wait(None, LOOK_EVERY_MS);
     }
-}
-
-fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 fn stop_backfill(database: u32) {

@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::clock::now;
 use super::connection::connect;
 use super::databases::{self, Database};
 use super::process;
@@ -56,8 +57,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     if let Some(mut shared_state) = shmem::shared_state() {
         shared_state.launcher_latch = shmem::my_latch();
-        // SAFETY: reads the clock.
-        shared_state.open(unsafe { pg_sys::GetCurrentTimestamp() });
+        shared_state.open(now());
         // SAFETY: set at the start of every process.
         shared_state.launcher_pid = unsafe { pg_sys::MyProcPid };
     }
@@ -298,8 +298,7 @@ impl Launcher {
 
     /// Has workers beyond the wanted number retire.
     fn dismiss(&mut self, database: u32, wanted: u32) {
-        let wakes = shmem::shared_state().map(|mut shared_state| shared_state.dismiss(database, wanted));
-        shmem::wake(wakes.unwrap_or_default());
+        shmem::change_and_wake(|shared_state| shared_state.dismiss(database, wanted));
     }
 }
 
@@ -345,9 +344,4 @@ fn start(kind: &str, function: &str, argument: i64) -> bool {
         .set_restart_time(None)
         .load_dynamic()
         .is_ok()
-}
-
-fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod backfill;
 mod capture;
+mod clock;
 mod connection;
 mod counter;
 mod databases;

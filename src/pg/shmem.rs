@@ -171,6 +171,12 @@ pub(super) fn let_go() {
     unsafe { pg_sys::LWLockReleaseAll() };
 }
 
+/// Changes shared state, and then wakes whom that concerns. Nothing happens when the library was not preloaded.
+pub(super) fn change_and_wake(change: impl FnOnce(&mut SharedState) -> Wakes) {
+    let wakes = shared_state().map(|mut shared_state| change(&mut shared_state));
+    wake(wakes.unwrap_or_default());
+}
+
 /// Sets the latches of the processes to wake. Call it without holding shared state.
 pub(super) fn wake(wakes: Wakes) {
     for address in wakes.iter() {

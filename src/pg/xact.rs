@@ -132,7 +132,7 @@ pub(super) fn note_hold(database: u32, is_drop: bool) {
 /// Lets our processes into databases again, or forgets those that are no more.
 fn unhold(held: Vec<(u32, bool)>, committed: bool) {
     for (database, is_drop) in held {
-        let wakes = shmem::shared_state().map(|mut shared_state| {
+        shmem::change_and_wake(|shared_state| {
             if is_drop && committed {
                 shared_state.forget_database(database);
                 shared_state.wake_launcher()
@@ -140,7 +140,6 @@ fn unhold(held: Vec<(u32, bool)>, committed: bool) {
                 shared_state.unhold(database)
             }
         });
-        shmem::wake(wakes.unwrap_or_default());
     }
 }
 
@@ -229,14 +228,13 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let pending = PENDING.take();
             // Before rows of the same transaction are published.
             if !pending.pauses.is_empty() {
-                let wakes = shmem::shared_state().map(|mut shared_state| {
+                shmem::change_and_wake(|shared_state| {
                     for (_, index, paused) in &pending.pauses {
                         shared_state.set_paused(database, *index, *paused);
                     }
                     // What the workers have read may be outdated: they leave this alone then.
                     shared_state.mark_stale(database)
                 });
-                shmem::wake(wakes.unwrap_or_default());
             }
             if !pending.notes.is_empty() {
                 let changes = merged(&pending.notes);
@@ -244,33 +242,28 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let (now, place) =
                     unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
                 let queues = changes.iter().any(|change| change.queued > 0);
-                let wakes = shmem::shared_state().map(|mut shared_state| {
+                shmem::change_and_wake(|shared_state| {
                     if queues {
                         shared_state.committed_at(place);
                     }
                     shared_state.publish(xid, database, &changes, now)
                 });
-                shmem::wake(wakes.unwrap_or_default());
             }
             if pending.imported {
-                let wakes = shmem::shared_state().map(|mut shared_state| {
+                shmem::change_and_wake(|shared_state| {
                     // A dump sets the sequence, too.
                     shared_state.forget_blocks(database);
                     shared_state.read_again(database)
                 });
-                shmem::wake(wakes.unwrap_or_default());
             }
             if pending.launcher {
-                let wakes = shmem::shared_state().map(|mut l| l.extension_changed(database));
-                shmem::wake(wakes.unwrap_or_default());
+                shmem::change_and_wake(|shared_state| shared_state.extension_changed(database));
             } else if pending.stale {
-                let wakes = shmem::shared_state().map(|mut l| l.mark_stale(database));
-                shmem::wake(wakes.unwrap_or_default());
+                shmem::change_and_wake(|shared_state| shared_state.mark_stale(database));
             }
             unhold(pending.held, true);
             if pending.databases {
-                let wakes = shmem::shared_state().map(|mut shared_state| shared_state.wake_launcher());
-                shmem::wake(wakes.unwrap_or_default());
+                shmem::change_and_wake(|shared_state| shared_state.wake_launcher());
             }
         }
         XACT_EVENT_ABORT => {

@@ -182,8 +182,3 @@ fn no_such_index(name: &str) -> Box<super::report::Failure> {
         "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
     )
 }
-
-fn now() -> pg_sys::TimestampTz {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
-}

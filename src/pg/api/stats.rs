@@ -5,8 +5,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{indices, my_database, now};
+use super::{indices, my_database};
 use crate::id_ranges::Span;
+use crate::pg::clock::now;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};

@@ -18,6 +18,7 @@ mod walk;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::clock::now;
 use super::connection::connect;
 use super::process;
 use super::report::Outcome;
@@ -25,7 +26,6 @@ use super::rules::SourceRules;
 use super::{failpoint, shmem, worker};
 use repair::Repairs;
 use scheduler::Scheduler;
-use step::now;
 
 pub(super) use progress::lock_at_once;
 pub(super) use rows::name_of;
@@ -129,8 +129,8 @@ fn leave(done: bool, failed: bool) {
     if let Some(database) = DATABASE.take() {
         // SAFETY: set at the start of every process.
         let pid = unsafe { pg_sys::MyProcPid };
-        let wakes = shmem::shared_state()
-            .map(|mut shared_state| shared_state.backfiller_left(database, pid, done, failed, now()));
-        shmem::wake(wakes.unwrap_or_default());
+        shmem::change_and_wake(|shared_state| {
+            shared_state.backfiller_left(database, pid, done, failed, now())
+        });
     }
 }

@@ -12,9 +12,10 @@ use super::repair_store::{self, lock_notes, Fate, Group, Noted, RepairId};
 use super::repair_turns::Turns;
 use super::rows::{find, with_snapshot};
 use super::scheduler::transact;
-use super::step::{as_reader, load, lock_table, now};
+use super::step::{as_reader, load, lock_table};
 use super::walk::by_key;
 use crate::pg::capture::{Bound, Made, NotedChange, RepairWriter, Scratch};
+use crate::pg::clock::now;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
@@ -77,9 +78,7 @@ impl Repairs {
             Ok(Stepped::Done(next)) => {
                 self.failures = 0;
                 if next.is_none() {
-                    let wakes = shmem::shared_state()
-                        .map(|mut shared_state| shared_state.repairs_are_done(self.database));
-                    shmem::wake(wakes.unwrap_or_default());
+                    shmem::change_and_wake(|shared_state| shared_state.repairs_are_done(self.database));
                 }
                 next.unwrap_or(Micros::MAX)
             }

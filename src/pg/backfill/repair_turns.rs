@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::repair_store::Group;
-use super::step::now;
+use crate::pg::clock::now;
 use crate::shared_state::Micros;
 
 /// How long the repairs of a table wait at most when nothing came of a turn.

@@ -7,8 +7,9 @@ use pgrx::prelude::*;
 
 use super::progress::{self, Part, Task, IMPORTING};
 use super::rows::row_at_fault;
-use super::step::{now, step, PagePosition, Stepped, Stride};
+use super::step::{step, PagePosition, Stepped, Stride};
 use crate::backfill::Pace;
+use crate::pg::clock::now;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::report::{caught, Failure, Outcome};
 use crate::pg::worker::is_of_our_version;

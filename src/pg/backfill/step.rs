@@ -17,12 +17,12 @@ use super::tree::renew;
 use super::walk::{table_is_gone, Pass, Query, Walk};
 use crate::backfill::{SnapshotBoundary, Verdict};
 use crate::pg::capture::{columns, History, Written};
+use crate::pg::clock::now;
 use crate::pg::failpoint;
 use crate::pg::owner::{as_user, home, set_output_aside};
 use crate::pg::partitions::{is_below, partitions};
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
-use crate::shared_state::Micros;
 
 /// Rows are counted up to this many, and where that costs no more than this by the planner's reckoning (some tenths of
 /// a second); else its estimate is told.
@@ -379,9 +379,4 @@ fn rest(
             Ok(read)
         })
     })
-}
-
-pub(super) fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }

@@ -13,7 +13,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use batch_reduction::BatchReduction;
@@ -26,6 +25,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::SenderPool;
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
+use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::shmem;
 use crate::shared_state::{object_hash, Micros};
@@ -160,9 +160,7 @@ impl Flow {
             }
             if orders.sweep {
                 self.read_indices();
-                let wakes =
-                    shmem::shared_state().map(|mut shared_state| shared_state.sweep(self.database, true));
-                shmem::wake(wakes.unwrap_or_default());
+                shmem::change_and_wake(|shared_state| shared_state.sweep(self.database, true));
             }
             let wake_at = scratch.round(|| self.round(orders.retire));
             self.tell_whether_well();
@@ -253,9 +251,7 @@ impl Flow {
         }
         if slept && searches && timeout == self.search_after_ms {
             self.search_after_ms = (2 * self.search_after_ms).min(NAP_MS);
-            let wakes =
-                shmem::shared_state().map(|mut shared_state| shared_state.sweep(self.database, false));
-            shmem::wake(wakes.unwrap_or_default());
+            shmem::change_and_wake(|shared_state| shared_state.sweep(self.database, false));
         }
     }
 
@@ -287,11 +283,6 @@ struct Orders {
 
 impl Orders {
     const LEAVE: Orders = Orders { leave: true, retire: false, stale: false, sweep: false };
-}
-
-fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 /// Says what went wrong on our side; the same thing again only after a while.

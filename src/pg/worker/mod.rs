@@ -20,6 +20,7 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::clock::now;
 use super::connection::connect;
 use super::process::{self, in_transaction};
 use super::{guc, recorder, report, shmem};
@@ -92,8 +93,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
 fn note_trouble(database: u32, trouble: &str) {
     if !NOTED.replace(true) {
         if let Some(mut shared_state) = shmem::shared_state() {
-            // SAFETY: reads the clock.
-            shared_state.note_trouble(database, trouble, unsafe { pg_sys::GetCurrentTimestamp() });
+            shared_state.note_trouble(database, trouble, now());
         }
     }
 }
@@ -119,10 +119,10 @@ pub(super) fn is_of_our_version() -> bool {
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
 /// to itself meanwhile: nothing to do.
 fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
-    // SAFETY: reads of process-wide state and of the clock.
-    let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
+    // SAFETY: set at the start of every process.
+    let pid = unsafe { pg_sys::MyProcPid };
     let mut shared_state = shmem::shared_state()?;
-    if !shared_state.report_for_duty(slot, launch, pid, shmem::my_latch(), now) {
+    if !shared_state.report_for_duty(slot, launch, pid, shmem::my_latch(), now()) {
         return None;
     }
     SLOT.set(Some(slot));
@@ -143,12 +143,8 @@ fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
     shmem::let_go();
     if let Some(slot) = SLOT.take() {
-        // SAFETY: what the server itself does first when a session ends, harmless without a transaction; then reads
-        // the clock.
-        let now = unsafe {
-            pg_sys::AbortOutOfAnyTransaction();
-            pg_sys::GetCurrentTimestamp()
-        };
+        // SAFETY: what the server itself does first when a session ends, harmless without a transaction.
+        unsafe { pg_sys::AbortOutOfAnyTransaction() };
         let exit = match code {
             0 => Exit::Orderly,
             _ if process::was_terminated() => Exit::Terminated,
@@ -161,9 +157,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             note_trouble(database, "a worker has ended with a fatal error: see the server's log");
         }
         recorder::end(slot);
-        let wakes = shmem::shared_state()
-            .map(|mut shared_state| shared_state.leave(slot, exit, guc::quarantine(), now));
-        shmem::wake(wakes.unwrap_or_default());
+        shmem::change_and_wake(|shared_state| shared_state.leave(slot, exit, guc::quarantine(), now()));
         let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));
         latches.into_iter().flatten().for_each(shmem::wake_latch);
     }

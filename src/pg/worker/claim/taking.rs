@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -11,6 +10,7 @@ use super::{ClaimOutcome, Claimed, Limits, Unsent, Why};
 use crate::claims::Claim;
 use crate::delivery::batch::BatchBuilder;
 use crate::id_ranges::Span;
+use crate::pg::clock::now;
 use crate::pg::shmem::{self, Locked};
 use crate::pg::worker::rows::{newest_versions, read, Read, Record, Row, Version, What};
 use crate::pg::worker::statements::Statements;
@@ -18,7 +18,7 @@ use crate::pg::{failpoint, guc, recorder};
 use crate::record::leading_object_id;
 use crate::recorder::Trace;
 use crate::shared_state::{
-    object_hash, Claimable, Durable, End, Flight, LaneKey, Micros, SharedState, Trial, CRASHES,
+    object_hash, Claimable, Durable, End, Flight, LaneKey, SharedState, Trial, CRASHES,
 };
 
 /// A claim under way.
@@ -326,11 +326,6 @@ impl<'conn> Taking<'_, 'conn> {
         }
         Some(Claimed { flight, ids, objects, batch: builder.finish(), unsent, durable })
     }
-}
-
-fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 /// What of the span lies beyond the last row dealt with.

@@ -1,8 +1,9 @@
 //! What a worker claims, and sends.
 
-use super::{complain, now, Flow, InFlightBatch, CROWDED, PAUSE};
+use super::{complain, Flow, InFlightBatch, CROWDED, PAUSE};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::{SendJob, SenderPool};
+use crate::pg::clock::now;
 use crate::pg::worker::claim::{claim, ClaimOutcome, Limits, Short};
 use crate::pg::{failpoint, guc, process, recorder, shmem};
 use crate::shared_state::{Landing, Micros, Next, Wakes};

@@ -8,12 +8,13 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::failures::later;
-use super::{complain, now, Flow, CROWDED, LOG_EVERY, PAUSE};
+use super::{complain, Flow, CROWDED, LOG_EVERY, PAUSE};
 use crate::delivery::batch::Batch;
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::{Outcome, Refusal, Report};
 use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
+use crate::pg::clock::now;
 use crate::pg::worker::configure::{self, Seen};
 use crate::pg::worker::settle::Settled;
 use crate::pg::{failpoint, guc, shmem};

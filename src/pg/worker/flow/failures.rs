@@ -5,8 +5,9 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::landed::{GiveBackReason, Landed};
-use super::{now, Flow, InFlightBatch};
+use super::{Flow, InFlightBatch};
 use crate::delivery::outcome::Suspicion;
+use crate::pg::clock::now;
 use crate::pg::worker::settle::Dead;
 use crate::pg::{guc, shmem};
 use crate::shared_state::{LaneFailure, Micros, Places, RejectAction};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{complain, now, Flow, Index};
+use super::{complain, Flow, Index};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
+use crate::pg::clock::now;
 use crate::pg::worker::statements::{extension_version, has_backfills, indices, Statements};
 use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
@@ -162,15 +163,11 @@ impl Flow {
         self.open_lanes(&rows);
         self.indices = rows.into_iter().map(|(id, name, _)| (id, Index { name: name.into() })).collect();
         self.read_wanted_settings();
-        let wakes =
-            shmem::shared_state().map(|mut shared_state| shared_state.request_count_if_needed(self.database));
-        shmem::wake(wakes.unwrap_or_default());
+        shmem::change_and_wake(|shared_state| shared_state.request_count_if_needed(self.database));
         match has_backfills() {
             Ok(false) => (),
             Ok(true) => {
-                let wakes = shmem::shared_state()
-                    .map(|mut shared_state| shared_state.request_backfill(self.database));
-                shmem::wake(wakes.unwrap_or_default());
+                shmem::change_and_wake(|shared_state| shared_state.request_backfill(self.database));
             }
             Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
         }

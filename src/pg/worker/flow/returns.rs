@@ -7,10 +7,11 @@ use pgrx::prelude::*;
 
 use super::failures::{by_itself, later};
 use super::landed::{GiveBackReason, Landed};
-use super::{complain, now, Flow, InFlightBatch, Index, PAUSE};
+use super::{complain, Flow, InFlightBatch, Index, PAUSE};
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
 use crate::delivery::outcome::{Outcome, Refusal, Report, Suspicion};
 use crate::delivery::sender_pool::{Collected, Return, SenderPool};
+use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::worker::claim::Why;
 use crate::pg::worker::settle::{bury, settle, Dead, Delivered, Settled};

@@ -1,0 +1,11 @@
+//! The clock as the server reads it.
+
+use pgrx::pg_sys;
+
+use crate::shared_state::Micros;
+
+/// The time now.
+pub(super) fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
