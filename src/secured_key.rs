@@ -141,7 +141,7 @@ mod tests {
             ("validUntil", "2524604400"),
             ("restrictIndices", "Movies,cts_e2e_settings"),
             ("restrictSources", "192.168.1.0/24"),
-            ("filters", "category:Progress OR category:Ebook AND _tags:published"),
+            ("filters", "category:Book OR category:Ebook AND _tags:published"),
             ("userToken", "user123"),
             ("query", "batman"),
             ("typoTolerance", "strict"),
