@@ -1,7 +1,7 @@
 //! What attempts to deliver a lane's rows came to: how long it waits, what is logged of it and how often, and the numbers.
 #![forbid(unsafe_code)]
 
-use super::clock::move_time;
+use super::time::move_time;
 use super::{Count, Lane, LaneFailure, Micros};
 
 /// The time over which the delivery rate is averaged, in seconds.

@@ -6,27 +6,10 @@
 
 use std::ops::Range;
 
-use super::{SharedState, DATABASES};
+use super::{Reserve, SharedState, DATABASES};
 
 /// How many blocks are put in reserve at once: as many values as PostgreSQL logs ahead of a sequence (`SEQ_LOG_VALS`).
 pub const RESERVE: i64 = 32;
-
-/// What a database has in reserve. All zeroes is a free entry.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Reserve {
-    /// The database's oid; 0 marks a free entry.
-    database: u32,
-    /// The sequence; that of an extension made anew is another.
-    sequence: u32,
-    next: i64,
-    end: i64,
-}
-
-impl Reserve {
-    /// A free entry.
-    pub const EMPTY: Reserve = Reserve { database: 0, sequence: 0, next: 0, end: 0 };
-}
 
 impl SharedState {
     /// The next block of a sequence; `None` when there is none in reserve.

@@ -4,7 +4,8 @@
 //! all by as much, so that what was to be in ten seconds still is.
 #![forbid(unsafe_code)]
 
-use super::{Micros, SharedState};
+use super::time::{move_time, Micros};
+use super::SharedState;
 
 /// Processes that read the clock and then wait for shared state come a little late. A step no larger is no step.
 const LATE: Micros = 5_000_000;
@@ -47,12 +48,5 @@ impl SharedState {
         }
         move_time(&mut self.quarantine_ends_at, by);
         move_time(&mut self.opened_at, by);
-    }
-}
-
-/// A time of 0 is none.
-pub(super) fn move_time(time: &mut Micros, by: Micros) {
-    if *time != 0 {
-        *time = time.saturating_sub(by).max(1);
     }
 }

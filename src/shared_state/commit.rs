@@ -7,103 +7,11 @@
 
 use std::collections::HashMap;
 
-use super::{Micros, Prepared, SharedState, Wakes};
-use crate::id_ranges::IdRanges;
+use super::{Announcement, CommitDelta, Count, Durable, Micros, Prepared, SharedState, Wakes};
 
 /// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
 const LONGEST_RECOUNT_PAUSE: Micros = 60_000_000;
-
-/// Announcements of transactions that may be on their way at once; past that a recount is asked for.
-pub const COMMITTING: usize = 256;
-
-/// What a transaction did to one index of its database.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct CommitDelta {
-    pub index_id: i32,
-    /// Rows added to the queue.
-    pub queued: i64,
-    /// Rows removed from the queue: delivered or dead.
-    pub removed: i64,
-    /// Rows that have become dead letters, less those that were put back or discarded.
-    pub dead: i64,
-    /// Repairs asked for by capture, less those that have been made.
-    pub repairs: i64,
-    /// Where the added rows are.
-    pub spans: IdRanges,
-}
-
-impl CommitDelta {
-    /// Nothing, to no index.
-    pub const EMPTY: CommitDelta =
-        CommitDelta { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: IdRanges::new() };
-
-    /// Adds another change of the same index.
-    pub fn add(&mut self, other: &CommitDelta) {
-        self.queued += other.queued;
-        self.removed += other.removed;
-        self.dead += other.dead;
-        self.repairs += other.repairs;
-        for span in other.spans.iter() {
-            self.spans.add(span.lo, span.hi);
-        }
-    }
-}
-
-/// A change announced by a transaction that is about to commit.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Announcement {
-    /// The top-level transaction; 0 marks a free entry.
-    pub xid: u32,
-    pub database: u32,
-    pub index_id: i32,
-    /// It queues rows and will not wait for the disk.
-    pub is_lazy: bool,
-    /// By how much queue, dead letters and repairs grow.
-    pub count: Count,
-}
-
-impl Announcement {
-    /// A free entry.
-    pub const EMPTY: Announcement = Announcement {
-        xid: 0,
-        database: 0,
-        index_id: 0,
-        is_lazy: false,
-        count: Count { queued: 0, dead: 0, repairs: 0 },
-    };
-
-    /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
-    pub(super) fn new(xid: u32, database: u32, change: &CommitDelta, is_lazy: bool) -> Announcement {
-        let count =
-            Count { queued: change.queued - change.removed, dead: change.dead, repairs: change.repairs };
-        let is_lazy = is_lazy && change.queued > 0;
-        Announcement { xid, database, index_id: change.index_id, is_lazy, count }
-    }
-}
-
-/// How far the log must be on disk before rows that are visible now may leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durable {
-    /// Up to this place.
-    Until(u64),
-    /// All of it: a commit may be visible that has not told its place yet.
-    All,
-}
-
-/// Rows of one index, as counted or as they should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Count {
-    /// Waiting in the queue.
-    pub queued: i64,
-    /// Dead letters.
-    pub dead: i64,
-    /// Repairs that have not been made.
-    pub repairs: i64,
-}
 
 impl SharedState {
     /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. `false`: there was

@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Text, UnattributedRejections, WorkerLimits};
+use super::{Claimable, End, Micros, Text, UnattributedRejections, WorkerLimits};
 use crate::id_ranges::{IdRanges, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -12,38 +12,6 @@ pub const ID_BLOCK: i64 = 1024;
 /// them holds rows in flight at most, and walking a few of those is cheaper than a second query.
 const NEIGHBOURHOOD: i64 = 64 * ID_BLOCK;
 
-/// Microseconds since the server's epoch, as PostgreSQL's `timestamptz` counts them.
-pub type Micros = i64;
-
-/// Which end of the queue a batch is taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The newest rows, the rule.
-    Newest,
-    /// The oldest rows, the share that keeps the tail moving (`audit_algolia.tail_share`).
-    Oldest,
-}
-
-/// What a worker is to claim next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimable {
-    pub span: Span,
-    pub end: End,
-    /// The span was committed since the last look: it may use the request slot kept for fresh rows.
-    pub fresh: bool,
-    /// Only these rows of the span are meant.
-    pub apart: Option<Apart>,
-}
-
-/// rows held back that are to be claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Apart {
-    /// Where their entry is.
-    pub place: usize,
-    /// No more than so many.
-    pub most: i64,
-}
-
 /// How a batch ended, as far as the lane is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneFailure {
@@ -53,6 +21,14 @@ pub enum LaneFailure {
     UnattributedRejections,
     /// Algolia refuses this client (credentials, rights, quota): only a person can mend it.
     Blocked,
+}
+
+/// Which database and index a lane is for; `database` 0 marks a free lane.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct LaneKey {
+    pub database: u32,
+    pub index_id: i32,
 }
 
 /// One index of one database. All zeroes is a lane that has seen nothing.

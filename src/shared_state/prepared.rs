@@ -5,33 +5,7 @@
 //! then the queue is read and counted again.
 #![forbid(unsafe_code)]
 
-use super::{Announcement, CommitDelta, Micros, SharedState, Wakes};
-
-/// Entries for prepared transactions; each takes one per index it has rows for, and one at least.
-pub const PREPARED: usize = 256;
-
-/// What a prepared transaction has queued for one index.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Prepared {
-    /// A hash of the global identifier; only meaningful while `database` is not 0.
-    pub gid: u64,
-    /// The database it was prepared in; 0 marks a free entry.
-    pub database: u32,
-    pub xid: u32,
-    /// It has made, dropped or paused something: launcher and workers have to look.
-    pub stale: bool,
-    /// With no index and no rows when it has queued nothing.
-    pub change: CommitDelta,
-}
-
-impl Prepared {
-    /// What a recount must know of it, for it may see the rows before they are published.
-    pub(super) fn announcement(&self) -> Announcement {
-        // COMMIT PREPARED waits for the disk.
-        Announcement::new(self.xid, self.database, &self.change, false)
-    }
-}
+use super::{CommitDelta, Micros, Prepared, SharedState, Wakes};
 
 impl SharedState {
     /// The transaction `xid` has been prepared.

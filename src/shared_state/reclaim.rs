@@ -4,9 +4,53 @@
 //! look began is newer than what was seen, and stays.
 #![forbid(unsafe_code)]
 
-use super::{Database, Lane, LaneKey, SharedState, Worker, LANES};
+use super::{Database, HeldBack, Lane, LaneKey, Postponed, SharedState, Stage, Worker, LANES, WORKERS};
+
+/// The lane of a batch whose lane has been closed.
+const NO_LANE: u32 = LANES as u32;
 
 impl SharedState {
+    /// Forgets all lanes of a database that no longer has the extension. However many there are, each table of claims is
+    /// looked through once: commits wait meanwhile.
+    pub fn close_lanes(&mut self, database: u32) {
+        let mut is_closed = [false; LANES];
+        for (is_closed, (key, lane)) in
+            is_closed.iter_mut().zip(self.lane_keys.iter_mut().zip(self.lanes.iter_mut()))
+        {
+            if key.database == database {
+                *is_closed = true;
+                *key = LaneKey { database: 0, index_id: 0 };
+                *lane = Lane::EMPTY;
+            }
+        }
+        // What its workers still hold belongs to lanes that are no more. Their batches keep their entries until
+        // they return, so that no other batch is taken for one of them.
+        let mut lets_go = [false; WORKERS];
+        for (lets_go, worker) in lets_go.iter_mut().zip(self.workers.iter_mut()) {
+            if worker.database == database && worker.stage == Stage::Running {
+                *lets_go = true;
+                worker.scanning_lane = 0;
+                worker.scanning_apart = 0;
+                worker.postponed = Postponed::EMPTY;
+                worker.batch_lane = 0;
+                for flight in &mut worker.flights {
+                    flight.lane = NO_LANE;
+                    flight.apart = 0;
+                }
+            }
+        }
+        let forgotten = self.forget_held_back(|entry, _| entry == database);
+        self.claims.release_where(|owner, _| {
+            let of_worker = || (owner as usize).checked_sub(1).and_then(|worker| lets_go.get(worker));
+            let of_held_back = || forgotten.get(HeldBack::of_owner(owner)?);
+            of_worker().or_else(of_held_back).copied().unwrap_or_default()
+        });
+        self.forget_suspects(|entry, _| entry == database);
+        if is_closed.contains(&true) {
+            self.forget_objects(|lane| is_closed.get(lane).copied().unwrap_or_default());
+        }
+    }
+
     /// The indices of a database that have lanes.
     pub fn indices_with_lanes(&self, database: u32) -> Vec<i32> {
         self.lanes_of(database).map(|(_, index)| index).collect()
@@ -93,7 +137,7 @@ impl SharedState {
         self.forget_suspects(is_gone);
         let forgotten = self.forget_held_back(is_gone);
         if forgotten.contains(&true) {
-            let is_forgotten = |owner| forgotten.get(SharedState::held_back_of(owner)?).copied();
+            let is_forgotten = |owner| forgotten.get(HeldBack::of_owner(owner)?).copied();
             self.claims.release_where(|owner, _| is_forgotten(owner).unwrap_or_default());
         }
         let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();

@@ -9,32 +9,10 @@
 //! to twice as many, and a single record that is larger than what is left goes beyond that.
 #![forbid(unsafe_code)]
 
-use super::{Lane, Worker, WorkerLimits, FLIGHTS, LANES};
+use super::{Lane, ReadyWork, Worker, WorkerLimits, FLIGHTS, LANES};
 
 /// Room for less than this share of `batch_bytes` is left alone: a request for a row or two is not worth its slot.
 const LEAST_SHARE: i64 = 32;
-
-/// The kinds of rows that may wait, or that a worker that sleeps would have room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct ReadyWork {
-    pub fresh: bool,
-    pub backlog: bool,
-    /// Rows of an index in trouble.
-    pub trouble: bool,
-}
-
-impl ReadyWork {
-    /// Whether the two have a kind in common.
-    pub fn meet(self, other: ReadyWork) -> bool {
-        (self.fresh && other.fresh) || (self.backlog && other.backlog) || (self.trouble && other.trouble)
-    }
-
-    /// Whether there is any.
-    pub fn any(self) -> bool {
-        self.fresh || self.backlog || self.trouble
-    }
-}
 
 /// What a worker has in its hands, counted once for a look over all lanes.
 pub(super) struct Room {

@@ -1,7 +1,7 @@
 //! Who serves which database, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{CommitDelta, LaneKey, Micros, ReadyWork, SharedState, Stage, Worker, WORKERS};
+use super::{CommitDelta, Micros, ReadyWork, SharedState, Stage, Wakes, Worker, WORKERS};
 
 /// How a worker's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,52 +12,6 @@ pub enum Exit {
     Terminated,
     /// An error.
     Failed,
-}
-
-/// Latches to set once shared state's lock is released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wakes {
-    latches: [u64; WORKERS + 3],
-    count: usize,
-}
-
-impl Default for Wakes {
-    fn default() -> Wakes {
-        Wakes { latches: [0; WORKERS + 3], count: 0 }
-    }
-}
-
-impl Wakes {
-    /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
-    pub fn add(&mut self, latch: u64) {
-        if latch != 0 {
-            if let Some(free) = self.latches.get_mut(self.count) {
-                *free = latch;
-                self.count += 1;
-            }
-        }
-    }
-
-    /// One latch, or none.
-    pub fn of(latch: Option<u64>) -> Wakes {
-        let mut wakes = Wakes::default();
-        wakes.add(latch.unwrap_or_default());
-        wakes
-    }
-
-    /// These and those.
-    pub fn and(mut self, others: Wakes) -> Wakes {
-        for latch in others.iter().filter(|latch| !self.iter().any(|mine| mine == *latch)).collect::<Vec<_>>()
-        {
-            self.add(latch);
-        }
-        self
-    }
-
-    /// The addresses to set.
-    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.latches.iter().take(self.count).copied()
-    }
 }
 
 impl SharedState {
@@ -196,104 +150,6 @@ impl SharedState {
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
             other.awake();
             wakes.add(other.latch);
-        }
-        wakes
-    }
-}
-
-impl SharedState {
-    /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
-    pub fn retry_all(&mut self, database: u32, now: Micros) {
-        for place in 0..super::LANES {
-            if self.lane_key(place).is_some_and(|key| key.database == database) {
-                if let Some(lane) = self.lane_at(place) {
-                    lane.retry_now(now);
-                }
-            }
-        }
-    }
-
-    /// Whether it is time to look through the whole queue; the one who is told so does it.
-    pub fn is_sweep_due(&mut self, database: u32, every: Micros, now: Micros) -> bool {
-        let Some(entry) = self.database_mut(database) else {
-            return false;
-        };
-        let is_due = entry.swept_at != 0 && now.saturating_sub(entry.swept_at) >= every;
-        if is_due || entry.swept_at == 0 {
-            entry.swept_at = now;
-        }
-        is_due
-    }
-
-    /// Whether the counters of a database are off: rows are counted while nobody knows where they are, or more are held
-    /// than counted.
-    pub fn is_off(&self, database: u32) -> bool {
-        self.lanes_of(database).any(|(place, index_id)| {
-            let key = LaneKey { database, index_id };
-            self.lane(place).is_some_and(|lane| lane.counted)
-                && (self.is_losing_rows(place, key) || self.has_too_many(place, key))
-        })
-    }
-
-    /// Whether more rows are counted in a lane than are to be found by what is known.
-    fn is_losing_rows(&self, place: usize, key: LaneKey) -> bool {
-        let Some(lane) = self.lane(place).filter(|lane| lane.queued > lane.in_flight) else {
-            return false;
-        };
-        let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty())
-            || self.suspects_rows_of(key);
-        let is_read = || {
-            let reads = |worker: &Worker| {
-                worker.scanning_lane as usize == place + 1
-                    || (worker.postponed.lane as usize == place && !worker.postponed.rows.is_empty())
-            };
-            self.workers.iter().any(reads)
-        };
-        !is_known
-            && !is_read()
-            && lane.queued > lane.in_flight + self.waiting_on_probation(key.database, key.index_id)
-    }
-
-    /// Whether more rows of a lane are held than counted.
-    fn has_too_many(&self, place: usize, key: LaneKey) -> bool {
-        let waiting = || self.waiting_on_probation(key.database, key.index_id);
-        self.lane(place).is_some_and(|lane| lane.queued < lane.in_flight + waiting())
-    }
-
-    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells
-    /// whether they have been removed by hand, or more have come than were counted: those nobody has announced, such as
-    /// rows written by hand, are taken off the counter when they are delivered all the same.
-    pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
-        let mut wakes = Wakes::default();
-        let mut any_off = false;
-        for place in 0..super::LANES {
-            if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
-                let (lost, has_too_many) = (self.is_losing_rows(place, key), self.has_too_many(place, key));
-                if let Some(lane) = self.lane_at(place) {
-                    any_off |= lost || has_too_many;
-                    if everything || lost {
-                        lane.sweep();
-                    }
-                }
-            }
-        }
-        if any_off {
-            self.request_recount(database);
-            wakes.add(self.call_launcher());
-        }
-        wakes
-    }
-
-    /// Asks for a count of the tables when a lane has none yet.
-    pub fn request_count_if_needed(&mut self, database: u32) -> Wakes {
-        let mut wakes = Wakes::default();
-        let uncounted = (0..super::LANES).any(|place| {
-            self.lane_key(place).is_some_and(|key| key.database == database)
-                && self.lane(place).is_some_and(|lane| !lane.counted)
-        });
-        if uncounted {
-            self.request_recount(database);
-            wakes.add(self.call_launcher());
         }
         wakes
     }

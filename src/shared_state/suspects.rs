@@ -5,81 +5,21 @@
 //! come back are suspected no longer, whatever Algolia says of them. A row that was alone each time is given up in the end.
 #![forbid(unsafe_code)]
 
-use super::clock::move_time;
-use super::{Claimable, End, LaneKey, Micros, Next, SharedState, WorkerLimits, FLIGHTS};
+use super::time::move_time;
+use super::{
+    Claimable, End, LaneKey, Micros, Next, SharedState, Suspect, Trial, WorkerLimits, CRASHES, SUSPECTS,
+};
 use crate::id_ranges::Span;
 use crate::recorder::Trace;
 
-/// Batches that can be suspected at a time. What is too much is tried again like any other.
-pub const SUSPECTS: usize = FLIGHTS;
 /// A suspect batch is tried again in so many parts.
 const PARTS: i64 = 8;
-/// A row that was alone on its way in so many crashes is not sent any more.
-pub const CRASHES: u32 = 3;
 /// How long all else goes out before suspects are tried.
 const PAUSE: Micros = 1_000_000;
 /// Crashes over a row that is to be given up double the pause twice, up to this.
 const LONGEST_PAUSE: Micros = 3_600_000_000;
 /// How long a worker waits for what it has on its way, before it goes on with other rows.
 const PATIENCE: Micros = 10_000_000;
-
-/// Rows under suspicion. All zeroes is a free entry.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Suspect {
-    /// The database's oid; 0 marks a free entry.
-    database: u32,
-    index_id: i32,
-    /// Where they are; other rows may be there as well.
-    span: Span,
-    /// How many were on their way, and how many have come back since.
-    of: i64,
-    back: i64,
-    /// How many are tried at a time.
-    rows: i64,
-    crashes: u32,
-    has_versions: bool,
-    /// Not before this time; 0: nobody has looked since the crash.
-    due: Micros,
-    /// Who tries them, plus one, and since when.
-    taken_by: u32,
-    taken_at: Micros,
-    /// Some of them have been claimed, and have not come back as far as is known.
-    on_their_way: bool,
-    /// None of them could be claimed.
-    in_vain: bool,
-}
-
-/// How suspects are to be claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trial {
-    pub rows: i64,
-    /// How often the server has crashed over it, if it is a single row.
-    pub crashes: u32,
-}
-
-impl Suspect {
-    /// A free entry.
-    pub const EMPTY: Suspect = Suspect {
-        database: 0,
-        index_id: 0,
-        span: Span { lo: 0, hi: 0 },
-        of: 0,
-        back: 0,
-        rows: 0,
-        crashes: 0,
-        has_versions: false,
-        due: 0,
-        taken_by: 0,
-        taken_at: 0,
-        on_their_way: false,
-        in_vain: false,
-    };
-
-    fn is_of(&self, key: LaneKey) -> bool {
-        self.database == key.database && self.index_id == key.index_id
-    }
-}
 
 impl SharedState {
     /// The server has crashed, and a worker that has died by itself had this on its way.

@@ -6,7 +6,7 @@
 //! which as many may die as were under suspicion.
 #![forbid(unsafe_code)]
 
-use super::{Micros, SharedState};
+use super::Micros;
 
 /// Records that may die without proof, one after the other, and the most that a batch of such may have.
 const LENIENCY: i64 = 10;
@@ -73,15 +73,5 @@ impl UnattributedRejections {
         } else {
             0
         }
-    }
-}
-
-impl SharedState {
-    /// What [`UnattributedRejections::may_dead_letter`] says of a record of a flight of `rows` rows.
-    pub fn may_dead_letter(&mut self, worker: usize, flight: usize, rows: usize, now: Micros) -> bool {
-        let place = self.lane_of_flight(worker, flight);
-        place
-            .and_then(|place| self.lane_at(place))
-            .is_none_or(|lane| lane.unattributed_rejections.may_dead_letter(rows as i64, now))
     }
 }

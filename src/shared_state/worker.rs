@@ -4,6 +4,9 @@
 use super::{Micros, Postponed, ReadyWork, Text};
 use crate::id_ranges::Span;
 
+/// Delivery workers, over all databases of the server.
+pub const WORKERS: usize = 64;
+
 /// The most batches one worker has in its hands: `in_flight` requests (64 at most) and as many answers not yet settled.
 pub const FLIGHTS: usize = 128;
 

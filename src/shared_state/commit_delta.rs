@@ -1,0 +1,59 @@
+//! What one transaction changes in the queue.
+#![forbid(unsafe_code)]
+
+use crate::id_ranges::IdRanges;
+
+/// What a transaction did to one index of its database.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct CommitDelta {
+    pub index_id: i32,
+    /// Rows added to the queue.
+    pub queued: i64,
+    /// Rows removed from the queue: delivered or dead.
+    pub removed: i64,
+    /// Rows that have become dead letters, less those that were put back or discarded.
+    pub dead: i64,
+    /// Repairs asked for by capture, less those that have been made.
+    pub repairs: i64,
+    /// Where the added rows are.
+    pub spans: IdRanges,
+}
+
+impl CommitDelta {
+    /// Nothing, to no index.
+    pub const EMPTY: CommitDelta =
+        CommitDelta { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: IdRanges::new() };
+
+    /// Adds another change of the same index.
+    pub fn add(&mut self, other: &CommitDelta) {
+        self.queued += other.queued;
+        self.removed += other.removed;
+        self.dead += other.dead;
+        self.repairs += other.repairs;
+        for span in other.spans.iter() {
+            self.spans.add(span.lo, span.hi);
+        }
+    }
+}
+
+/// Rows of one index, as counted or as they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Count {
+    /// Waiting in the queue.
+    pub queued: i64,
+    /// Dead letters.
+    pub dead: i64,
+    /// Repairs that have not been made.
+    pub repairs: i64,
+}
+
+/// How far the log must be on disk before rows that are visible now may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// Up to this place.
+    Until(u64),
+    /// All of it: a commit may be visible that has not told its place yet.
+    All,
+}

@@ -1,0 +1,186 @@
+//! The table of rows held back: its entries, who is in them, and what becomes of refused records. See [`HeldBack`].
+#![forbid(unsafe_code)]
+
+use super::{HeldBack, Micros, RejectAction, SharedState, HELD_BACK};
+use crate::claims::Claim;
+use crate::id_ranges::Span;
+
+/// Entries.
+impl SharedState {
+    /// All entries that may be in use.
+    pub(super) fn on_trial(&self) -> &[HeldBack] {
+        self.held_back.get(..self.held_back_ever_used as usize).unwrap_or(&self.held_back)
+    }
+
+    pub(super) fn on_trial_mut(&mut self) -> &mut [HeldBack] {
+        let used = (self.held_back_ever_used as usize).min(HELD_BACK);
+        self.held_back.get_mut(..used).unwrap_or_default()
+    }
+
+    /// Takes a free entry.
+    pub(super) fn open_probation(&mut self, database: u32, index_id: i32) -> Option<usize> {
+        let place = self.held_back.iter().position(|entry| entry.database == 0)?;
+        self.held_back_ever_used = self.held_back_ever_used.max(place as u32 + 1);
+        let lane = self.find_lane(database, index_id).unwrap_or_default() as u32;
+        *self.held_back.get_mut(place)? = HeldBack { database, index_id, lane, ..HeldBack::EMPTY };
+        Some(place)
+    }
+
+    /// Ends an entry. Rows that it still has, as those do that somebody else has locked, wait like any others.
+    pub(super) fn end_probation(&mut self, place: usize) {
+        let Some(entry) = self.held_back.get_mut(place) else { return };
+        let HeldBack { database, index_id, hull, rows, .. } = std::mem::replace(entry, HeldBack::EMPTY);
+        if rows == 0 {
+            return;
+        }
+        if hull.lo < hull.hi {
+            self.claims.release_all(HeldBack::owner(place));
+        } else if self.claims.holder(database, hull.lo) == Some(HeldBack::owner(place)) {
+            self.claims.release(database, hull.lo);
+        }
+        if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
+            lane.give_back(hull);
+        }
+    }
+
+    /// A row is no longer one of a set's.
+    pub(super) fn leave_set(&mut self, place: usize) {
+        let Some(entry) = self.held_back.get_mut(place) else { return };
+        entry.rows = entry.rows.saturating_sub(1);
+        if entry.rows == 0 && entry.in_flight == 0 {
+            *entry = HeldBack::EMPTY;
+        }
+    }
+
+    /// Where an entry's lane is.
+    pub(super) fn lane_of_probation(&self, entry: &HeldBack) -> Option<usize> {
+        let (database, index_id, place) = (entry.database, entry.index_id, entry.lane as usize);
+        let is_it = self.lane_key(place).is_some_and(|key| entry.is_of(key.database, key.index_id));
+        if is_it {
+            Some(place)
+        } else {
+            self.find_lane(database, index_id)
+        }
+    }
+
+    /// When an attempt began whose rows have arrived, the latest of the entry's index.
+    pub(super) fn arrived_at(&self, place: usize) -> Micros {
+        let lane = self.held_back.get(place).and_then(|entry| self.lane_of_probation(entry));
+        lane.and_then(|lane| self.lane(lane)).map_or(0, |lane| lane.arrived_at)
+    }
+}
+
+/// Refused records.
+impl SharedState {
+    /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
+    pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> RejectAction {
+        let Some(database) = self.workers.get(worker).map(|me| me.database) else {
+            return RejectAction::Dies(1);
+        };
+        let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
+        let attempts = known.and_then(|place| self.held_back.get(place)).map_or(0, |one| one.attempts) + 1;
+        if attempts >= max_attempts {
+            return RejectAction::Dies(attempts);
+        }
+        let Some(place) = known.or_else(|| self.open_probation(database, index_id)) else {
+            return RejectAction::Dies(attempts);
+        };
+        let clock = self.clock;
+        if let Some(entry) = self.held_back.get_mut(place) {
+            entry.is_alone = true;
+            entry.add(id);
+            entry.attempts = attempts;
+            entry.failed_at = clock;
+            entry.judged_by = worker as u32 + 1;
+        }
+        RejectAction::Waits(attempts)
+    }
+
+    /// What [`UnattributedRejections::may_dead_letter`] says of a record of a flight of `rows` rows.
+    pub fn may_dead_letter(&mut self, worker: usize, flight: usize, rows: usize, now: Micros) -> bool {
+        let place = self.lane_of_flight(worker, flight);
+        place
+            .and_then(|place| self.lane_at(place))
+            .is_none_or(|lane| lane.unattributed_rejections.may_dead_letter(rows as i64, now))
+    }
+
+    /// A record that was sent alone has failed on the way once more: `None` if the flight is another. It waits again, the
+    /// longer the more often it has failed. If the answer was a refusal, and other rows of the index have arrived since
+    /// the failure before, that counts as one of the attempts it has (0: it has any number).
+    pub fn judge_alone(
+        &mut self,
+        worker: usize,
+        flight: usize,
+        refused: bool,
+        max_attempts: i32,
+        now: Micros,
+    ) -> Option<RejectAction> {
+        let flight = self.workers.get(worker)?.flights.get(flight)?;
+        let place = (flight.apart as usize).checked_sub(1)?;
+        let arrived_at = self.arrived_at(place);
+        let entry = self.held_back.get_mut(place).filter(|entry| entry.is_alone)?;
+        if refused && arrived_at > entry.failed_at {
+            entry.attempts = entry.attempts.saturating_add(1);
+        }
+        if refused && max_attempts > 0 && entry.attempts >= max_attempts {
+            return Some(RejectAction::Dies(entry.attempts));
+        }
+        entry.failed_at = now;
+        entry.failures = entry.failures.saturating_add(1);
+        entry.judged_by = worker as u32 + 1;
+        Some(RejectAction::Waits(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
+    }
+
+    /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.
+    pub fn hold_back(&mut self, database: u32, index_id: i32, id: i64, due: Micros) {
+        let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
+        let Some(place) = known else {
+            // Nobody knows of it any more, as after DROP EXTENSION: it waits like any other.
+            if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
+                lane.give_back(Span { lo: id, hi: id });
+            }
+            return;
+        };
+        let claimed = self.claims.claim(HeldBack::owner(place), database, id);
+        if let Some(entry) = self.held_back.get_mut(place) {
+            (entry.rows, entry.due, entry.judged_by) = (1, due, 0);
+        }
+        if !matches!(claimed, Claim::Taken)
+            && self.claims.holder(database, id) != Some(HeldBack::owner(place))
+        {
+            self.end_probation(place);
+        }
+    }
+}
+
+/// What is known of them.
+impl SharedState {
+    /// Where the rows of an index held back may be.
+    pub(super) fn held_back(&self, database: u32, index_id: i32) -> impl Iterator<Item = Span> + '_ {
+        let of_index = move |entry: &&HeldBack| entry.is_of(database, index_id) && entry.rows > 0;
+        self.on_trial().iter().filter(of_index).map(|entry| entry.hull)
+    }
+
+    /// Rows of an index that wait for another attempt, or are being tried.
+    pub fn on_probation(&self, database: u32, index_id: i32) -> i64 {
+        self.on_trial().iter().filter(|entry| entry.is_of(database, index_id)).map(|entry| entry.rows).sum()
+    }
+
+    /// Of these, the ones that are not under way.
+    pub(super) fn waiting_on_probation(&self, database: u32, index_id: i32) -> i64 {
+        let of_index = self.on_trial().iter().filter(|entry| entry.is_of(database, index_id));
+        of_index.map(|entry| entry.rows.saturating_sub(entry.in_flight)).sum()
+    }
+
+    /// Forgets rows whose lanes are no more. Their claims are to be ended.
+    pub(super) fn forget_held_back(&mut self, is_gone: impl Fn(u32, i32) -> bool) -> [bool; HELD_BACK] {
+        let mut forgotten = [false; HELD_BACK];
+        for (entry, forgotten) in self.on_trial_mut().iter_mut().zip(&mut forgotten) {
+            if entry.database != 0 && is_gone(entry.database, entry.index_id) {
+                *forgotten = entry.rows > 0;
+                *entry = HeldBack::EMPTY;
+            }
+        }
+        forgotten
+    }
+}

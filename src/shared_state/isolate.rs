@@ -1,0 +1,94 @@
+//! Sets rows apart whose batch has failed on the way, and takes out of them the record at fault: see [`Search`].
+#![forbid(unsafe_code)]
+
+use super::{Failure, HeldBack, Landing, Micros, Search, SharedState};
+use crate::claims::Claim;
+
+/// Most suspects of one index. Batches that fail beyond that are given back.
+const MOST: i64 = 1 << 14;
+
+impl SharedState {
+    /// Sets the rows of a batch apart that has failed on the way. `false`: there is no room for that, or for all of them;
+    /// they are to be given back.
+    pub(super) fn set_apart(&mut self, lane: usize, rows: &[i64], failure: Failure, now: Micros) -> bool {
+        let Some(key) = self.lane_key(lane).filter(|key| key.database != 0) else { return false };
+        if self.claims.len() >= self.claims.capacity() / 2 {
+            return false;
+        }
+        let is_suspect = |entry: &HeldBack| entry.is_of(key.database, key.index_id) && !entry.is_alone;
+        let known = self.on_trial().iter().position(is_suspect);
+        let Some(place) = known.or_else(|| self.open_probation(key.database, key.index_id)) else {
+            return false;
+        };
+        let Some(entry) = self.held_back.get_mut(place) else { return false };
+        if entry.rows + rows.len() as i64 > MOST {
+            return false;
+        }
+        if known.is_none() {
+            entry.due = failure.ends_at(0, now);
+            entry.search = Search { streak: 1, ..Search::NEW };
+        }
+        entry.failed_at = now;
+        entry.has_grown = true;
+        let mut all = true;
+        for id in rows {
+            all &= self.claims.claim(HeldBack::owner(place), key.database, *id) == Claim::Taken;
+            if let (true, Some(entry)) = (all, self.held_back.get_mut(place)) {
+                entry.rows += 1;
+                entry.add(*id);
+            }
+        }
+        if known.is_none() && self.held_back.get(place).is_some_and(|entry| entry.rows == 0) {
+            self.end_probation(place);
+        }
+        all
+    }
+
+    /// A part of a lane's suspects is back: some rows have `arrived`, and those `left` stay in the set. Returns the record
+    /// that was found, if one was.
+    pub(super) fn apart_back(
+        &mut self,
+        place: usize,
+        arrived: bool,
+        Landing { left, failure, versions, .. }: Landing<'_>,
+        now: Micros,
+    ) -> Option<i64> {
+        let arrived_at = self.arrived_at(place);
+        let entry = self.held_back.get_mut(place)?;
+        let Some(failure) = failure else {
+            if arrived {
+                entry.search.arrived();
+            }
+            entry.due = now;
+            return None;
+        };
+        let others_arrive = arrived || arrived_at > entry.failed_at;
+        let is_smallest = entry.search.failed(left.len() as i64, others_arrive);
+        let is_no_outage = entry.search.is_no_outage;
+        entry.failed_at = now;
+        entry.due = failure.ends_at(entry.search.failures(), now);
+        let [found] = left else { return None };
+        // While nothing arrives, each of them would be found.
+        let is_found = is_smallest && is_no_outage;
+        let object = versions.iter().find(|(_, id)| id == found).map_or(0, |(hash, _)| *hash);
+        (is_found && self.isolate(place, *found, object, failure, now)).then_some(*found)
+    }
+
+    /// Takes a record out of a set, to wait alone.
+    fn isolate(&mut self, place: usize, id: i64, object: i64, failure: Failure, now: Micros) -> bool {
+        let Some(entry) = self.held_back.get(place).copied() else { return false };
+        let Some(alone) = self.open_probation(entry.database, entry.index_id) else { return false };
+        self.claims.hand_over(entry.database, id, HeldBack::owner(alone));
+        if let Some(alone) = self.held_back.get_mut(alone) {
+            alone.is_alone = true;
+            alone.rows = 1;
+            alone.add(id);
+            alone.object = object;
+            alone.failures = 1;
+            alone.failed_at = now;
+            alone.due = failure.ends_at(1, now);
+        }
+        self.leave_set(place);
+        true
+    }
+}

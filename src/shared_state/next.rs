@@ -1,0 +1,126 @@
+//! What a worker claims next: fresh rows before the backlog, each lane in its turn.
+#![forbid(unsafe_code)]
+
+use super::room::Room;
+use super::{Claimable, Micros, ReadyWork, SharedState, Trial, Worker, WorkerLimits, LANES};
+
+/// What a worker is to do next.
+#[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Claim rows of this lane, so many bytes at most; `trial`: they may be why the server has crashed.
+    Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64, trial: Option<Trial> },
+    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
+    /// them: its latch.
+    Wait { until: Option<Micros>, wake: Option<u64> },
+}
+
+/// The order in which a worker looks for something to claim: in each round it passes all lanes.
+enum Round {
+    /// Lanes whose oldest rows have their turn.
+    Tail,
+    Fresh,
+    Backlog,
+}
+
+impl SharedState {
+    /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
+    /// chosen belongs to the worker until it gives the rest back with [`SharedState::claimed`].
+    pub fn next(&mut self, worker: usize, worker_limits: WorkerLimits, now: Micros) -> Next {
+        self.tick(now);
+        self.end_quarantines(now);
+        let Some(me) = self.workers.get(worker) else {
+            return Next::Wait { until: None, wake: None };
+        };
+        let (database, start) = (me.database, me.next_lane as usize);
+        let room = Room::of(me, &self.lanes, &worker_limits);
+        match self.next_suspects(worker, &worker_limits, now) {
+            Some(Next::Wait { until, .. }) => {
+                // There is nothing it has room for meanwhile.
+                self.workers.get_mut(worker).into_iter().for_each(Worker::awake);
+                let (_, left) = self.waiting(database, &room, &worker_limits, now);
+                return Next::Wait { until, wake: self.wake_another(database, worker, left) };
+            }
+            Some(claim) => return claim,
+            None => (),
+        }
+        if let Some(claim) = self.next_apart(worker, &room, true, now) {
+            return claim;
+        }
+        for round in [Round::Tail, Round::Fresh, Round::Backlog] {
+            for step in 0..LANES {
+                let place = (start + step) % LANES;
+                let Some(key) = self.lane_keys.get(place).filter(|k| k.database == database).copied() else {
+                    continue;
+                };
+                let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
+                    continue;
+                };
+                let (fits, share) = (room.for_lane(place, lane), worker_limits.tail_share);
+                let claimable = match round {
+                    Round::Tail if fits.backlog && lane.is_tails_turn(share) => lane.take_tail(share),
+                    Round::Fresh if fits.fresh => lane.take_fresh(&worker_limits, now),
+                    Round::Backlog if fits.backlog => lane.take_backlog(share),
+                    _ => None,
+                };
+                lane.is_turn_of_held_back |= claimable.is_some();
+                let claimable =
+                    claimable.and_then(|claimable| self.take_clear_of_suspects(place, key, claimable));
+                if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
+                    me.next_lane = ((place + 1) % LANES) as u32;
+                    me.awake();
+                    me.scanning_lane = place as u32 + 1;
+                    me.scanning = claimable.span;
+                    let bytes = room.bytes_for(place, claimable.fresh);
+                    return Next::Claim {
+                        lane: place,
+                        index_id: key.index_id,
+                        claimable,
+                        bytes,
+                        trial: None,
+                    };
+                }
+            }
+        }
+        if let Some(claim) = self.next_apart(worker, &room, false, now) {
+            return claim;
+        }
+        let (until, left) = self.waiting(database, &room, &worker_limits, now);
+        if let Some(me) = self.workers.get_mut(worker) {
+            me.room = room.for_any();
+            me.room_for_newcomers = room.for_newcomers().fresh;
+        }
+        Next::Wait { until, wake: self.wake_another(database, worker, left) }
+    }
+
+    /// When a worker with that room has something to claim, and what others could claim now.
+    fn waiting(
+        &self,
+        database: u32,
+        room: &Room,
+        worker_limits: &WorkerLimits,
+        now: Micros,
+    ) -> (Option<Micros>, ReadyWork) {
+        let (mut until, mut left): (Option<Micros>, _) = (None, ReadyWork::default());
+        for (place, _) in self.lanes_of(database) {
+            let Some(lane) = self.lanes.get(place) else { continue };
+            let fits = room.for_lane(place, lane);
+            let opens_at = lane.opens_at(worker_limits, fits.backlog).or_else(|| lane.backs_off_until(now));
+            if let (true, Some(at)) = (fits.fresh, opens_at) {
+                until = Some(until.map_or(at, |until| until.min(at)));
+            }
+            let is_left = |backlog| lane.opens_at(worker_limits, backlog).is_some_and(|at| at <= now);
+            if lane.is_in_trouble() {
+                left.trouble |= is_left(true);
+            } else {
+                left.fresh |= is_left(false);
+                left.backlog |= is_left(true);
+            }
+        }
+        let release_due = self.next_release_due(database);
+        left.trouble |= release_due.is_some_and(|at| at <= now);
+        let release_due = release_due.filter(|_| room.for_any().trouble);
+        let others = [release_due, self.next_release(), self.next_trial(database, now)];
+        (others.into_iter().flatten().chain(until).min(), left)
+    }
+}

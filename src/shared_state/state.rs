@@ -1,0 +1,150 @@
+//! The whole of the shared state, and its lanes by their places.
+#![forbid(unsafe_code)]
+
+use super::{
+    Announcement, Database, HeldBack, Lane, LaneKey, Micros, Prepared, Quarantine, Reserve, Suspect, Worker,
+    COMMITTING, DATABASES, HELD_BACK, OBJECTS, PREPARED, QUARANTINES, SUSPECTS, WORKERS,
+};
+use crate::claims::ClaimTable;
+
+/// Indices, over all databases of the server, that can be delivered.
+pub const LANES: usize = 512;
+
+/// Slots of the claim table; half of them can be used, by all workers together.
+pub const CLAIMS: usize = 1 << 18;
+
+/// Everything shared. All zeroes is the state of a server that has just started.
+#[repr(C)]
+pub struct SharedState {
+    pub(super) lane_keys: [LaneKey; LANES],
+    pub(super) lanes: [Lane; LANES],
+    pub workers: [Worker; WORKERS],
+    pub databases: [Database; DATABASES],
+    pub(super) reserves: [Reserve; DATABASES],
+    pub(super) committing: [Announcement; COMMITTING],
+    /// The latest place of the log at which the commit of queued rows ends.
+    pub(super) durable_until: u64,
+    pub(super) prepared: [Prepared; PREPARED],
+    pub(super) held_back: [HeldBack; HELD_BACK],
+    pub(super) suspects: [Suspect; SUSPECTS],
+    /// There are some.
+    pub(super) has_suspects: bool,
+    pub(super) claims: ClaimTable<CLAIMS>,
+    pub(super) objects: ClaimTable<OBJECTS>,
+    pub(super) quarantines: [Quarantine; QUARANTINES],
+    /// When the next quarantine ends; 0 while there is none.
+    pub(super) quarantine_ends_at: Micros,
+    /// Since when there has been a launcher.
+    pub(super) opened_at: Micros,
+    /// The address of the launcher's latch; 0 while there is none.
+    pub launcher_latch: u64,
+    /// It has been called since it last began to look.
+    pub launcher_called: bool,
+    pub launcher_pid: i32,
+    /// A database that has changed and for which there was no entry; 0: none.
+    pub overlooked: u32,
+    /// The latest time anybody has told.
+    pub(super) clock: Micros,
+    pub(super) launches: u32,
+    /// Slots from this one on have never been taken.
+    pub(super) workers_ever_used: u32,
+    /// The same of entries of the table of rows held back.
+    pub(super) held_back_ever_used: u32,
+}
+
+impl SharedState {
+    /// An empty shared state on the heap, for tests. Shared memory gets its zeroes from the server.
+    #[cfg(test)]
+    pub(super) fn boxed() -> Box<SharedState> {
+        // Built in a thread with a stack of its own: the claim table alone is larger than a test's.
+        let build = || {
+            Box::new(SharedState {
+                lane_keys: [LaneKey { database: 0, index_id: 0 }; LANES],
+                lanes: [Lane::EMPTY; LANES],
+                workers: [Worker::EMPTY; WORKERS],
+                databases: [Database::EMPTY; DATABASES],
+                reserves: [Reserve::EMPTY; DATABASES],
+                committing: [Announcement::EMPTY; COMMITTING],
+                durable_until: 0,
+                prepared: [Prepared {
+                    gid: 0,
+                    database: 0,
+                    xid: 0,
+                    stale: false,
+                    change: super::CommitDelta::EMPTY,
+                }; PREPARED],
+                held_back: [HeldBack::EMPTY; HELD_BACK],
+                suspects: [Suspect::EMPTY; SUSPECTS],
+                has_suspects: false,
+                claims: ClaimTable::new(),
+                objects: ClaimTable::new(),
+                quarantines: [Quarantine::EMPTY; QUARANTINES],
+                quarantine_ends_at: 0,
+                opened_at: 0,
+                launcher_latch: 0,
+                launcher_called: false,
+                launcher_pid: 0,
+                overlooked: 0,
+                clock: 0,
+                launches: 0,
+                workers_ever_used: 0,
+                held_back_ever_used: 0,
+            })
+        };
+        std::thread::Builder::new().stack_size(256 << 20).spawn(build).unwrap().join().unwrap()
+    }
+
+    /// The lane of an index, made when it is new; `None` when all lanes are taken.
+    pub fn lane_mut(&mut self, database: u32, index_id: i32) -> Option<&mut Lane> {
+        let lane = match self.find_lane(database, index_id) {
+            Some(lane) => lane,
+            None => {
+                let free = self.lane_keys.iter().position(|k| k.database == 0)?;
+                *self.lane_keys.get_mut(free)? = LaneKey { database, index_id };
+                // Whoever had it before may have left something behind.
+                *self.lanes.get_mut(free)? = Lane::EMPTY;
+                free
+            }
+        };
+        self.lanes.get_mut(lane)
+    }
+
+    /// Where the lane of an index is.
+    pub fn find_lane(&self, database: u32, index_id: i32) -> Option<usize> {
+        self.lane_keys.iter().position(|k| k.database == database && k.index_id == index_id)
+    }
+
+    /// A lane by its place.
+    pub fn lane(&self, lane: usize) -> Option<&Lane> {
+        self.lanes.get(lane)
+    }
+
+    /// A lane by its place, to change it.
+    pub fn lane_at(&mut self, lane: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(lane)
+    }
+
+    /// Which index a lane is for.
+    pub fn lane_key(&self, lane: usize) -> Option<LaneKey> {
+        self.lane_keys.get(lane).copied()
+    }
+
+    /// The places of a database's lanes.
+    pub fn lanes_of(&self, database: u32) -> impl Iterator<Item = (usize, i32)> + '_ {
+        self.lane_keys
+            .iter()
+            .enumerate()
+            .filter(move |(_, k)| k.database == database)
+            .map(|(place, k)| (place, k.index_id))
+    }
+
+    /// How many more rows can be claimed before some have been dealt with.
+    pub fn claims_left(&self) -> usize {
+        self.claims.capacity().saturating_sub(self.claims.len())
+    }
+
+    /// Lanes nobody has taken.
+    pub fn free_lanes(&self) -> usize {
+        self.lane_keys.iter().filter(|k| k.database == 0).count()
+    }
+}

@@ -1,0 +1,69 @@
+//! Rows over which the server may have crashed.
+#![forbid(unsafe_code)]
+
+use super::{LaneKey, Micros, FLIGHTS};
+use crate::id_ranges::Span;
+
+/// Batches that can be suspected at a time. What is too much is tried again like any other.
+pub const SUSPECTS: usize = FLIGHTS;
+
+/// A row that was alone on its way in so many crashes is not sent any more.
+pub const CRASHES: u32 = 3;
+
+/// Rows under suspicion. All zeroes is a free entry.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Suspect {
+    /// The database's oid; 0 marks a free entry.
+    pub(super) database: u32,
+    pub(super) index_id: i32,
+    /// Where they are; other rows may be there as well.
+    pub(super) span: Span,
+    /// How many were on their way, and how many have come back since.
+    pub(super) of: i64,
+    pub(super) back: i64,
+    /// How many are tried at a time.
+    pub(super) rows: i64,
+    pub(super) crashes: u32,
+    pub(super) has_versions: bool,
+    /// Not before this time; 0: nobody has looked since the crash.
+    pub(super) due: Micros,
+    /// Who tries them, plus one, and since when.
+    pub(super) taken_by: u32,
+    pub(super) taken_at: Micros,
+    /// Some of them have been claimed, and have not come back as far as is known.
+    pub(super) on_their_way: bool,
+    /// None of them could be claimed.
+    pub(super) in_vain: bool,
+}
+
+/// How suspects are to be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    pub rows: i64,
+    /// How often the server has crashed over it, if it is a single row.
+    pub crashes: u32,
+}
+
+impl Suspect {
+    /// A free entry.
+    pub const EMPTY: Suspect = Suspect {
+        database: 0,
+        index_id: 0,
+        span: Span { lo: 0, hi: 0 },
+        of: 0,
+        back: 0,
+        rows: 0,
+        crashes: 0,
+        has_versions: false,
+        due: 0,
+        taken_by: 0,
+        taken_at: 0,
+        on_their_way: false,
+        in_vain: false,
+    };
+
+    pub(super) fn is_of(&self, key: LaneKey) -> bool {
+        self.database == key.database && self.index_id == key.index_id
+    }
+}

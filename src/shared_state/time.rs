@@ -1,0 +1,12 @@
+//! Times of the wall clock.
+#![forbid(unsafe_code)]
+
+/// Microseconds since the server's epoch, as PostgreSQL's `timestamptz` counts them.
+pub type Micros = i64;
+
+/// A time of 0 is none.
+pub(super) fn move_time(time: &mut Micros, by: Micros) {
+    if *time != 0 {
+        *time = time.saturating_sub(by).max(1);
+    }
+}

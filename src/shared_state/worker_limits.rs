@@ -1,0 +1,19 @@
+//! What a worker can handle at the moment, by its settings.
+#![forbid(unsafe_code)]
+
+use super::Micros;
+
+/// What a worker can handle at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerLimits {
+    /// Requests it may have in flight (`audit_algolia.in_flight`).
+    pub slots: usize,
+    pub batch_rows: i64,
+    /// The largest request body (`audit_algolia.batch_bytes`).
+    pub batch_bytes: i64,
+    pub linger: Micros,
+    /// How long a request that nobody waits for any more may still be executed.
+    pub quarantine: Micros,
+    /// Per cent.
+    pub tail_share: u32,
+}
