@@ -1,7 +1,7 @@
 //! audit_algolia keeps an Algolia index in step with PostgreSQL audit tables, from inside the database.
 //!
 //! The core (`delivery`, `record`, …) is plain Rust and builds without PostgreSQL; the shell (`pg`)
-//! is the only part that names pgrx and comes with one of the features `pg13` … `pg18`.
+//! is the only part that names pgrx and comes with one of the features `pg15` … `pg18`.
 
 pub mod backfill;
 pub mod claims;
@@ -22,12 +22,5 @@ pub mod secret;
 pub mod secured_key;
 pub mod shared_state;
 
-#[cfg(any(
-    feature = "pg13",
-    feature = "pg14",
-    feature = "pg15",
-    feature = "pg16",
-    feature = "pg17",
-    feature = "pg18"
-))]
+#[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
 mod pg;

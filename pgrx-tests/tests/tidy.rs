@@ -278,3 +278,33 @@ fn everything_unsafe_is_argued() {
         })
     });
 }
+
+#[test]
+fn no_message_names_a_type_of_the_code() {
+    let code = sources();
+    let words = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect()
+    };
+    let types: BTreeSet<String> = ["struct ", "enum ", "trait "]
+        .into_iter()
+        .flat_map(|keyword| code.split(keyword).skip(1))
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next())
+        .filter(|name| name.chars().filter(char::is_ascii_uppercase).count() > 1)
+        .map(str::to_owned)
+        .collect();
+    assert!(types.contains("SharedState"), "{types:?}");
+    let shipped = files("src", "rs").into_iter().filter(|path| !is_test(path)).chain(files("sql", "sql"));
+    none(shipped, "a message speaks the user's language", |path, text| {
+        let is_sql = path.extension().is_some_and(|found| found == "sql");
+        let mut texts = shown_by(text, is_sql);
+        texts.any(|text| words(text).intersection(&types).next().is_some())
+    });
+}
+
+/// The texts that a file shows to a user: what is quoted in code, and all of SQL.
+fn shown_by(text: &str, is_sql: bool) -> Box<dyn Iterator<Item = &str> + '_> {
+    match is_sql {
+        true => Box::new(text.lines()),
+        false => Box::new(code(text).flat_map(|line| line.split('"').skip(1).step_by(2))),
+    }
+}

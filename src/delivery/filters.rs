@@ -34,10 +34,11 @@ fn name(attribute: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::EPOCH_2000_MILLIS;
 
     /// Microseconds since 2000-01-01 of a moment in Unix microseconds.
     fn at(unix: i64) -> Option<i64> {
-        Some(unix - 946_684_800_000_000)
+        Some(unix - EPOCH_2000_MILLIS * 1000)
     }
 
     #[test]

@@ -16,8 +16,10 @@ use pgrx::prelude::*;
 
 use super::clock::now;
 use super::connection::connect;
+use super::locks::is_free;
+use super::owner::table;
 use super::process::{self, Scratch};
-use super::{failpoint, shmem, worker};
+use super::{failpoint, shmem};
 use crate::shared_state::Count;
 
 thread_local! {
@@ -117,10 +119,10 @@ fn count(database: u32, subject: &Subject) -> bool {
         pg_sys::StartTransactionCommand();
         pg_sys::XactIsoLevel = pg_sys::XACT_REPEATABLE_READ as i32;
     }
-    let table = worker::table(subject.table);
+    let oid = table(subject.table);
     let mut done = true;
     failpoint::reach("in count");
-    if process::wait_for_table(table, pg_sys::AccessShareLock) {
+    if process::wait_for_table(oid, pg_sys::AccessShareLock) {
         let before = expected(database, subject);
         match (count_rows(subject), shmem::shared_state()) {
             (Ok(Some(counted)), Some(mut shared_state)) => shared_state.correct(database, &before, &counted),
@@ -201,14 +203,7 @@ fn count_rows(subject: &Subject) -> spi::Result<Option<HashMap<i32, Count>>> {
 /// A lock of another kind, that conflicts with theirs, is asked for without waiting: whoever waits for a lock comes before
 /// those who ask later. (The server's own `LockHasWaiters` is not made for locks as weak as the one we hold: these are
 /// not in the table where it looks.)
-fn is_wanted(table: &CStr) -> bool {
-    let table = worker::table(table);
-    // SAFETY: what has been locked is unlocked. Our own lock on the table stays, so that its oid keeps its meaning.
-    unsafe {
-        let is_free = pg_sys::ConditionalLockRelationOid(table, pg_sys::RowShareLock as i32);
-        if is_free {
-            pg_sys::UnlockRelationOid(table, pg_sys::RowShareLock as i32);
-        }
-        !is_free
-    }
+fn is_wanted(name: &CStr) -> bool {
+    // Our own lock on the table stays, so that its oid keeps its meaning.
+    !is_free(table(name), pg_sys::RowShareLock)
 }

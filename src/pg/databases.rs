@@ -62,7 +62,7 @@ pub(super) fn my_name() -> String {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
         match name.is_null() {
             true => String::new(),
-            false => super::capture::utf8(CStr::from_ptr(name).to_bytes()).into_owned(),
+            false => super::encoding::utf8(CStr::from_ptr(name).to_bytes()).into_owned(),
         }
     }
 }
@@ -72,9 +72,9 @@ pub(super) fn is_owner(database: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalogs, inside the statement's transaction.
     unsafe {
         let user = pg_sys::GetUserId();
-        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+        #[cfg(feature = "pg15")]
         return pg_sys::pg_database_ownercheck(database, user);
-        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+        #[cfg(not(feature = "pg15"))]
         return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user);
     }
 }

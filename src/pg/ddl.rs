@@ -5,8 +5,8 @@
 
 use pgrx::pg_sys;
 
-use super::filter::cells;
 use super::latest::{all_rows, Kept};
+use super::list::cells;
 use super::report::Outcome;
 
 /// What one statement has done.

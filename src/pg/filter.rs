@@ -12,12 +12,11 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::capture::utf8;
+use super::encoding::{is_utf8, utf8};
+use super::list::cells;
 use super::owner::{as_role, as_user, set_locally, set_output_aside};
 use super::report::{discreet, explained, failure, Failure, Outcome};
 use parse::{parse, Planned};
-
-pub(super) use parse::{cells, is_virtual};
 
 /// A planned condition over the columns of one relation.
 pub(super) struct Filter {
@@ -198,9 +197,7 @@ fn set_literals_aside() {
 
 /// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.
 fn check_encoding(text: &str) -> Outcome<()> {
-    // SAFETY: reads what is set when the session begins.
-    let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
-    if is_utf8 || text.is_ascii() {
+    if is_utf8() || text.is_ascii() {
         return Ok(());
     }
     Err(failure(
@@ -215,7 +212,7 @@ pub(super) fn search_path() -> CString {
     // SAFETY: looks up schemas; their names, and the quoted ones, are C strings in the current context, or null for
     // one that is gone.
     let names: Vec<Vec<u8>> = unsafe {
-        parse::cells(pg_sys::fetch_search_path(false))
+        cells(pg_sys::fetch_search_path(false))
             .iter()
             .map(|cell| pg_sys::get_namespace_name(cell.oid_value))
             .filter(|name| !name.is_null())

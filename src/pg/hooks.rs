@@ -82,7 +82,7 @@ const STEP_PATIENCE: Micros = 500_000;
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
-    #[cfg(not(feature = "pg13"))] read_only_tree: bool,
+    read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
     parameters: pg_sys::ParamListInfo,
     environment: *mut pg_sys::QueryEnvironment,
@@ -95,7 +95,7 @@ unsafe extern "C-unwind" fn on_utility(
         fn standard_ProcessUtility(
             statement: *mut pg_sys::PlannedStmt,
             text: *const c_char,
-            #[cfg(not(feature = "pg13"))] read_only_tree: bool,
+            read_only_tree: bool,
             context: pg_sys::ProcessUtilityContext::Type,
             parameters: pg_sys::ParamListInfo,
             environment: *mut pg_sys::QueryEnvironment,
@@ -108,17 +108,7 @@ unsafe extern "C-unwind" fn on_utility(
     unsafe {
         let after = before_utility(statement);
         let go_on = PREVIOUS_UTILITY.unwrap_or(standard_ProcessUtility);
-        go_on(
-            statement,
-            text,
-            #[cfg(not(feature = "pg13"))]
-            read_only_tree,
-            context,
-            parameters,
-            environment,
-            destination,
-            completion,
-        );
+        go_on(statement, text, read_only_tree, context, parameters, environment, destination, completion);
         after_utility(after);
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Home {
 
 thread_local! {
     static HOME: Cell<Option<Home>> = const { Cell::new(None) };
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Forgets where the objects are; they may have been made anew.
@@ -29,9 +30,21 @@ pub(super) fn forget_home() {
     HOME.set(None);
 }
 
-/// Whether `relation` is where the queue was last seen, or nobody has looked.
-pub(super) fn is_home(relation: pg_sys::Oid) -> bool {
-    HOME.get().is_some_and(|home| home.queue == relation)
+/// Has them forgotten when the queue changes.
+fn watch_home() {
+    if !WATCHED.replace(true) {
+        // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize));
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    if relation == pg_sys::InvalidOid || HOME.get().is_some_and(|home| home.queue == relation) {
+        forget_home();
+    }
 }
 
 /// Finds the extension's objects.
@@ -40,31 +53,33 @@ pub(super) fn home() -> Outcome<Home> {
         return Ok(home);
     }
     // Before the look, or a change right after it would go unnoticed for as long as the session lasts.
-    super::capture::register_invalidation();
-    // SAFETY: look-ups in the system caches by constant names, inside a transaction.
-    let found = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
-        let named = |name: &CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
-        let queue = named(c"queue");
-        let home = Home {
-            queue,
-            queue_pkey: named(c"queue_pkey"),
-            queue_object: named(c"queue_object"),
-            block_sequence: named(c"queue_block"),
-            owner: owner_of(queue),
-        };
-        let all = [home.queue, home.queue_pkey, home.block_sequence, home.owner];
-        all.iter().all(|oid| *oid != pg_sys::InvalidOid).then_some(home)
+    watch_home();
+    let queue = table(c"queue");
+    let home = Home {
+        queue,
+        queue_pkey: table(c"queue_pkey"),
+        queue_object: table(c"queue_object"),
+        block_sequence: table(c"queue_block"),
+        owner: owner_of(queue),
     };
-    let home = found.ok_or_else(|| {
-        failure(
+    if [home.queue, home.queue_pkey, home.block_sequence, home.owner].contains(&pg_sys::InvalidOid) {
+        return Err(failure(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             "the queue of audit_algolia is not there",
             "Create the extension in this database with CREATE EXTENSION audit_algolia, or drop the trigger.",
-        )
-    })?;
+        ));
+    }
     HOME.set(Some(home));
     Ok(home)
+}
+
+/// A table, index or sequence of the extension; invalid when it is not there.
+pub(super) fn table(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: look-ups in the catalogs, inside a transaction.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    }
 }
 
 /// The owner of a relation; invalid when there is no such relation. Waits for no lock on it.

@@ -37,46 +37,28 @@ static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Asks for the memory. Call it from `_PG_init` while libraries are preloaded.
 pub(super) fn request() {
-    #[cfg(any(feature = "pg13", feature = "pg14"))]
-    // SAFETY: the postmaster preloads libraries before it sizes shared memory, single-threaded.
-    unsafe {
-        reserve()
-    };
     // SAFETY: hooks are plain globals of the postmaster, which loads libraries single-threaded.
     unsafe {
-        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
-        {
-            PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-            pg_sys::shmem_request_hook = Some(on_request);
-        }
+        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(on_request);
         PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
         pg_sys::shmem_startup_hook = Some(on_startup);
     }
 }
 
-#[cfg(not(any(feature = "pg13", feature = "pg14")))]
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
-/// # Safety
-/// To be called at the one point where the server accepts requests for shared memory.
-unsafe fn reserve() {
-    // SAFETY: the caller vouches for the time; the name outlives the server.
-    unsafe {
-        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), LOCKS as i32);
-    }
-}
-
-#[cfg(not(any(feature = "pg13", feature = "pg14")))]
 #[pg_guard]
 unsafe extern "C-unwind" fn on_request() {
-    // SAFETY: the hook before ours is called as the server would have called it; we are in the request hook.
+    // SAFETY: the hook before ours is called as the server would have called it; we are in the request hook, where the
+    // server accepts requests for shared memory. The name outlives the server.
     unsafe {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        reserve();
+        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), LOCKS as i32);
     }
 }
 

@@ -3,8 +3,6 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::capture::varlena_bytes;
-
 /// A text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) Vec<u8>);
@@ -97,5 +95,18 @@ impl IntoDatum for Texts {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::TEXTARRAYOID
+    }
+}
+
+/// The bytes of a value of variable length.
+///
+/// # Safety
+/// `datum` is a varlena.
+pub(super) unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: detoasting returns a plain varlena, in the row itself or in the current context.
+    unsafe {
+        let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let length = pgrx::varlena::varsize_any_exhdr(plain);
+        std::slice::from_raw_parts(pgrx::varlena::vardata_any(plain).cast(), length)
     }
 }

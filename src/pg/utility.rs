@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::error_context::Frame;
-use super::filter::cells;
+use super::list::cells;
 use super::owner::set_locally;
 use super::report::Outcome;
 
@@ -65,10 +65,7 @@ pub(super) fn run_as_part(statement: &str) {
     // SAFETY: the server parses the text, which outlives what it makes of it, and executes the one statement in there, as
     // its own code does with parts of statements. There is an active snapshot, for a function is being called.
     unsafe {
-        #[cfg(not(feature = "pg13"))]
         let parsed = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        #[cfg(feature = "pg13")]
-        let parsed = pg_sys::raw_parser(text.as_ptr());
         for cell in cells(parsed) {
             let planned = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
             (*planned).type_ = pg_sys::NodeTag::T_PlannedStmt;

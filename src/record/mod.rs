@@ -27,7 +27,7 @@ pub use change::{write_change, write_truncate, Change, Operation, Stamp, CHANGE_
 pub use compact::compact_len;
 pub use elements::Elements;
 pub use fingerprint::Fingerprint;
-pub use moment::Moment;
+pub use moment::{Moment, EPOCH_2000_MILLIS};
 pub use object::{identity, leading_object_id, write_object};
 pub use object_id::split_object_id;
 pub use plan::{Field, Plan};

@@ -7,7 +7,7 @@ use std::io::Write;
 use crate::record::Buffer;
 
 /// Milliseconds from the Unix epoch to 2000-01-01, from which PostgreSQL counts.
-const EPOCH_2000_MILLIS: i64 = 946_684_800_000;
+pub const EPOCH_2000_MILLIS: i64 = 946_684_800_000;
 const EPOCH_2000_DAYS: i64 = 10_957;
 const DAY_MILLIS: i64 = 86_400_000;
 

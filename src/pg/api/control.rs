@@ -4,8 +4,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{my_database, no_such_index, refuse_read_only};
-use crate::pg::capture::utf8;
 use crate::pg::clock::now;
+use crate::pg::encoding::utf8;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::rules::{no_pseudonym_key, pseudonymizer};
 use crate::pg::{shmem, xact};

@@ -9,6 +9,7 @@ use super::stats::{queue_rows, worker_rows, QueueRow, WorkerRow, QUEUE_STATES, W
 use crate::metrics::{Exposition, Kind, Label};
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
+use crate::record::EPOCH_2000_MILLIS;
 
 #[pg_extern(sql = false)]
 fn metrics() -> Result<String, ErrorReport> {
@@ -253,6 +254,5 @@ fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<Label<'a>> {
 
 /// To the millisecond: a double holds no more than microseconds of our time, and nobody scrapes that often.
 fn unix_seconds(time: TimestampWithTimeZone) -> f64 {
-    const EPOCH_MS: i64 = 946_684_800_000;
-    (pg_sys::TimestampTz::from(time).div_euclid(1000) + EPOCH_MS) as f64 / 1000.0
+    (pg_sys::TimestampTz::from(time).div_euclid(1000) + EPOCH_2000_MILLIS) as f64 / 1000.0
 }

@@ -12,10 +12,11 @@ use pgrx::prelude::*;
 use super::arrivals::note_arrivals;
 use super::departures::{after_detach, warn_of_untold};
 use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger};
-use crate::pg::backfill::{lock_at_once, name_of};
+use crate::pg::backfill::name_of;
 use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids, write};
+use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, forget_home, home, Home};
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
@@ -160,7 +161,7 @@ fn cover_leaves(effects: &Effects) -> Outcome<()> {
 /// they may be waiting for what the statement has locked; then it is said that the table lacks a trigger, and `sources`
 /// shows it.
 fn locked(relation: pg_sys::Oid) -> bool {
-    let is_locked = lock_at_once(relation, pg_sys::ShareRowExclusiveLock);
+    let is_locked = try_lock(relation, pg_sys::ShareRowExclusiveLock);
     // SAFETY: a look-up in the catalogs, inside a transaction.
     let is_there = unsafe { pg_sys::get_rel_relkind(relation) } != 0;
     if !is_locked && is_there {

@@ -11,7 +11,8 @@ use pgrx::prelude::*;
 
 use super::sources::watched;
 use super::{caller, Table};
-use crate::pg::capture::{columns, record_buffer, Bound, Scratch};
+use crate::pg::capture::{record_buffer, Bound, Scratch};
+use crate::pg::descriptor::columns;
 use crate::pg::error_context::keeping;
 use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};

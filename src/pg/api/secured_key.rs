@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::pg::capture::utf8;
+use crate::pg::encoding::utf8;
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::record::Moment;
 use crate::secret::Secret;

@@ -12,7 +12,7 @@ use super::stale::{drop_stale_triggers, stale_triggers};
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, Own};
-use crate::pg::capture::utf8;
+use crate::pg::encoding::utf8;
 use crate::pg::error_context::keeping;
 use crate::pg::filter;
 use crate::pg::hypertables::is_hypertable;

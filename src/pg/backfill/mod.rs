@@ -27,7 +27,6 @@ use super::{failpoint, shmem, worker};
 use repair::Repairs;
 use scheduler::Scheduler;
 
-pub(super) use progress::lock_at_once;
 pub(super) use rows::name_of;
 pub(super) use snapshot_boundary::{take, this_transaction, Own};
 pub(super) use tree::{lock_against_writers, lock_tree};

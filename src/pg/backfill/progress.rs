@@ -1,7 +1,6 @@
 //! What is written down of a backfill: how far it has come, and what keeps it.
 
 use std::collections::HashMap;
-use std::ffi::CStr;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -10,9 +9,9 @@ use pgrx::prelude::*;
 use super::walk::Pass;
 use crate::backfill::{Rate, SnapshotBoundary};
 use crate::pg::import;
+use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
-use crate::pg::worker::table;
 use crate::shared_state::Micros;
 
 /// Why nothing is read meanwhile.
@@ -47,30 +46,16 @@ impl Task {
     }
 }
 
-/// Locks a table until the transaction ends, if that needs no waiting. No transaction of ours waits for a table: whoever
-/// drops the extension locks its tables, and those with its triggers, in an order of their own.
-pub(in crate::pg) fn lock_at_once(table: pg_sys::Oid, mode: u32) -> bool {
-    // SAFETY: a lock on an oid, whether or not there is such a table; it is looked up anew afterwards.
-    table != pg_sys::InvalidOid && unsafe { pg_sys::ConditionalLockRelationOid(table, mode as i32) }
-}
-
-/// The same for one of the extension's; returns its oid.
-pub(super) fn lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
-    let oid = table(name);
-    // It may have been dropped before the lock was there.
-    (lock_at_once(oid, mode) && table(name) == oid).then_some(oid)
-}
-
 /// Locks the backfill's row and the rules, if that needs no waiting.
 fn lock_book() -> bool {
-    lock_named(c"backfill", pg_sys::RowExclusiveLock).is_some()
-        && lock_named(c"source", pg_sys::AccessShareLock).is_some()
+    try_lock_named(c"backfill", pg_sys::RowExclusiveLock).is_some()
+        && try_lock_named(c"source", pg_sys::AccessShareLock).is_some()
 }
 
 /// Locks the queue, and the sequence of history's ids, which is returned.
 pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
-    let is_locked = lock_named(c"queue", pg_sys::RowExclusiveLock).is_some();
-    Ok(if is_locked { lock_named(c"backfill_block", pg_sys::RowExclusiveLock) } else { None })
+    let is_locked = try_lock_named(c"queue", pg_sys::RowExclusiveLock).is_some();
+    Ok(if is_locked { try_lock_named(c"backfill_block", pg_sys::RowExclusiveLock) } else { None })
 }
 
 /// The unfinished ones, all or one; nothing: somebody has locked a table.

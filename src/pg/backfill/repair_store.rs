@@ -4,9 +4,9 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::progress::lock_named;
 use crate::delivery::culprit::object_id;
 use crate::pg::capture::{Made, NotedChange};
+use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
 use crate::pg::texts::{Bytes, Texts};
@@ -75,7 +75,7 @@ pub(super) fn lock_notes() -> bool {
         (c"queue_block", pg_sys::RowExclusiveLock),
         (c"dead_letter", pg_sys::RowExclusiveLock),
     ];
-    tables.into_iter().all(|(name, mode)| lock_named(name, mode).is_some())
+    tables.into_iter().all(|(name, mode)| try_lock_named(name, mode).is_some())
 }
 
 /// The tables and indices that have repairs.

@@ -10,15 +10,17 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::progress::{self, lock_at_once, lock_queue, Part, Progress, Task};
+use super::progress::{self, lock_queue, Part, Progress, Task};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
 use super::snapshot_boundary::{cluster, next_transaction, take, Own};
 use super::tree::renew;
 use super::walk::{table_is_gone, Pass, Query, Walk};
 use crate::backfill::{SnapshotBoundary, Verdict};
-use crate::pg::capture::{columns, History, Written};
+use crate::pg::capture::{History, Written};
 use crate::pg::clock::now;
+use crate::pg::descriptor::columns;
 use crate::pg::failpoint;
+use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, home, set_output_aside};
 use crate::pg::partitions::{is_below, partitions};
 use crate::pg::report::Outcome;
@@ -135,16 +137,14 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
 /// Locks what a task reads.
 fn lock_task(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
     match task.is_arrival() {
-        true => {
-            Ok([task.table, task.relation].iter().all(|table| lock_at_once(*table, pg_sys::AccessShareLock)))
-        }
+        true => Ok([task.table, task.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),
         false => lock_table(task.table, owner),
     }
 }
 
 /// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
 pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool> {
-    if !lock_at_once(table, pg_sys::AccessShareLock) {
+    if !try_lock(table, pg_sys::AccessShareLock) {
         return Ok(false);
     }
     let tree = as_user(owner, || partitions(table))?;
@@ -156,7 +156,7 @@ pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool
         }
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
     }
-    Ok(tree.into_iter().all(|table| lock_at_once(table, pg_sys::AccessShareLock)))
+    Ok(tree.into_iter().all(|table| try_lock(table, pg_sys::AccessShareLock)))
 }
 
 /// A relation's columns: where they are, their names and types.

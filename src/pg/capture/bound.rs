@@ -8,7 +8,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::column::Tracked;
-use super::decode::{utf8, TextDecoder};
+use super::decode::TextDecoder;
+use crate::pg::encoding::utf8;
 use crate::pg::guc;
 use crate::pg::report::{discreet, failure, overflow, Failure, Outcome};
 use crate::pg::rules::{column_is_gone, SourceRules};

@@ -1,11 +1,10 @@
-//! The columns of a relation: what they are, and how their values are read and compared.
+//! How the values of a column are read and compared.
 
-use std::ffi::{c_char, CStr};
+use std::ffi::c_char;
 
 use pgrx::pg_sys;
 
 use super::decode::{Decoder, TextDecoder};
-use crate::pg::filter::is_virtual;
 use crate::record::Value;
 
 /// One column, as it is read and compared.
@@ -106,45 +105,4 @@ pub(super) fn reads_what_it_wrote(of: pg_sys::Oid) -> bool {
     };
     let is_whole = [pg_sys::TYPTYPE_BASE, pg_sys::TYPTYPE_ENUM].contains(&kind);
     is_whole && element == pg_sys::InvalidOid && ![pg_sys::REGPROCOID, pg_sys::REGOPEROID].contains(&base)
-}
-
-/// A column of a row descriptor.
-///
-/// # Safety
-/// `descriptor` is valid and `place` is less than its `natts`.
-pub(in crate::pg) unsafe fn attribute(
-    descriptor: pg_sys::TupleDesc,
-    place: usize,
-) -> pg_sys::Form_pg_attribute {
-    // SAFETY: handed on to the caller. Up to 17 the attributes follow the descriptor; from 18 on they follow an
-    // array of as many compact ones.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        let first = (*descriptor).attrs.as_mut_ptr();
-        #[cfg(feature = "pg18")]
-        let first: pg_sys::Form_pg_attribute = (*descriptor)
-            .compact_attrs
-            .as_mut_ptr()
-            .add(usize::try_from((*descriptor).natts).unwrap_or(0))
-            .cast();
-        first.add(place)
-    }
-}
-
-/// Place, name and type of each column that is there for triggers to see.
-///
-/// # Safety
-/// `descriptor` is valid.
-pub(in crate::pg) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String, pg_sys::Oid)> {
-    // SAFETY: handed on to the caller; names are C strings.
-    unsafe {
-        (0..usize::try_from((*descriptor).natts).unwrap_or(0))
-            .map(|place| (place, attribute(descriptor, place)))
-            .filter(|(_, attribute)| !(**attribute).attisdropped && !is_virtual(*attribute))
-            .map(|(place, attribute)| {
-                let name = CStr::from_ptr((*attribute).attname.data.as_ptr());
-                (place, name.to_string_lossy().into_owned(), (*attribute).atttypid)
-            })
-            .collect()
-    }
 }

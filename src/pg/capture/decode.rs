@@ -7,6 +7,9 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::scratch::Scratch;
+use crate::pg::descriptor::attribute;
+use crate::pg::encoding::utf8;
+use crate::pg::texts::varlena_bytes;
 use crate::record::{Elements, Moment, Value};
 
 /// How values of one type are read.
@@ -261,27 +264,16 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
         pg_sys::heap_deform_tuple(&mut tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
         let mut members = Vec::with_capacity(width);
         for (place, (value, null)) in values.into_iter().zip(nulls).enumerate() {
-            let attribute = super::column::attribute(descriptor, place);
-            if !(*attribute).attisdropped && !null {
-                let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
-                members.push((Cow::Owned(name), Decoder::of((*attribute).atttypid).decode(value)));
+            let column = attribute(descriptor, place);
+            if !(*column).attisdropped && !null {
+                let name = CStr::from_ptr((*column).attname.data.as_ptr()).to_string_lossy().into_owned();
+                members.push((Cow::Owned(name), Decoder::of((*column).atttypid).decode(value)));
             }
         }
         if (*descriptor).tdrefcount >= 0 {
             pg_sys::DecrTupleDescRefCount(descriptor);
         }
         Value::Object(members)
-    }
-}
-
-/// # Safety
-/// `datum` is a varlena.
-pub(in crate::pg) unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: detoasting returns a plain varlena, in the row itself or in the current context.
-    unsafe {
-        let plain = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-        let length = pgrx::varlena::varsize_any_exhdr(plain);
-        std::slice::from_raw_parts(pgrx::varlena::vardata_any(plain).cast(), length)
     }
 }
 
@@ -297,48 +289,4 @@ unsafe fn varlena_text<'a>(datum: pg_sys::Datum) -> Cow<'a, str> {
 unsafe fn output_text<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> Cow<'a, str> {
     // SAFETY: output functions return a C string in the current context.
     utf8(unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(function, datum)) }.to_bytes())
-}
-
-/// Text of the database as UTF-8. Converts from the database's encoding, and raises PostgreSQL's own error for
-/// bytes that are no text in it.
-pub(in crate::pg) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
-    // SAFETY: pg_server_to_any returns its argument, or a C string in the current context.
-    unsafe {
-        if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {
-            return lossy(bytes);
-        }
-        let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
-        let converted =
-            pg_sys::pg_server_to_any(bytes.as_ptr().cast(), length, pg_sys::pg_enc::PG_UTF8 as i32);
-        if converted.cast_const().cast() == bytes.as_ptr() {
-            return lossy(bytes);
-        }
-        lossy(CStr::from_ptr(converted).to_bytes())
-    }
-}
-
-/// A text in which bytes that are none have been replaced; the copy that this takes is in the current memory context, where
-/// want of memory is an error.
-fn lossy(bytes: &[u8]) -> Cow<'_, str> {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return Cow::Borrowed(text);
-    }
-    const MARK: &str = "\u{fffd}";
-    let parts = || {
-        bytes.utf8_chunks().flat_map(|chunk| {
-            let mark = if chunk.invalid().is_empty() { "" } else { MARK };
-            [chunk.valid(), mark]
-        })
-    };
-    let length = parts().map(str::len).sum();
-    // SAFETY: as many bytes are written as have been allocated, all of them of texts.
-    unsafe {
-        let start: *mut u8 = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, length).cast();
-        let mut place = start;
-        for part in parts() {
-            std::ptr::copy_nonoverlapping(part.as_ptr(), place, part.len());
-            place = place.add(part.len());
-        }
-        Cow::Borrowed(std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, length)))
-    }
 }

@@ -8,13 +8,11 @@ use pgrx::{direct_function_call, pg_sys};
 use crate::pg::databases::my_database;
 use crate::pg::owner::{as_role, Home};
 use crate::pg::shmem;
+use crate::record::EPOCH_2000_MILLIS;
 use crate::shared_state::{ID_BLOCK, RESERVE};
 
 /// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
 const RESERVING: u16 = u16::MAX;
-
-/// When the server's time begins, in milliseconds of Unix time.
-const EPOCH_MS: i64 = 946_684_800_000;
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
@@ -133,7 +131,7 @@ fn advance(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: reads the clock; functions of the server's that take a sequence, and a number. One that has not been used has no
     // last value.
     unsafe {
-        let clock = pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_MS;
+        let clock = pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_2000_MILLIS;
         let last = direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]);
         let last = last.unwrap_or(0).max(clock);
         direct_function_call::<i64>(

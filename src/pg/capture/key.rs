@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::rows::Slot;
-use crate::pg::filter::cells;
+use crate::pg::list::cells;
 use crate::pg::report::{failure, Outcome};
 
 /// A unique index over exactly the key's columns.

@@ -7,8 +7,9 @@ use pgrx::prelude::*;
 
 use super::queue::clear;
 use super::rows::Slot;
-use super::{columns, Bound};
+use super::Bound;
 use crate::backfill::Version;
+use crate::pg::descriptor::columns;
 use crate::pg::filter::{Evaluation, Filter};
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, home};

@@ -39,9 +39,7 @@ use rows::value_in;
 use source::{arguments, known_source, source_of, Source};
 
 pub(super) use bound::Bound;
-pub(super) use column::{attribute, columns};
 pub(super) use current_row::{identity_of, identity_of_id, Key, Present};
-pub(super) use decode::{utf8, varlena_bytes};
 pub(super) use departure::Departure;
 pub(super) use history::{History, Written};
 pub(super) use ids::next_id;
@@ -49,7 +47,6 @@ pub(super) use leaf::file_of;
 pub(super) use queue::{ensure_room, record_buffer, Writer};
 pub(super) use repair_writer::{Made, NotedChange, RepairWriter};
 pub(super) use scratch::Scratch;
-pub(super) use source::register_invalidation;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
 pub(super) const LEAF: &str = "partition";

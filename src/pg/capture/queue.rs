@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 
 use super::ids::{fresh_id, next_historic, next_id};
 use crate::id_ranges::IdRanges;
+use crate::pg::encoding::is_utf8;
 use crate::pg::owner::{home, Home};
 use crate::pg::report::{overflow, Outcome};
 use crate::pg::{failpoint, xact};
@@ -38,12 +39,6 @@ pub(in crate::pg) fn record_buffer() -> Buffer {
 pub(super) enum Action {
     AddObject = b'a',
     DeleteObject = b'd',
-}
-
-/// Whether the database keeps its texts in UTF-8.
-fn is_utf8() -> bool {
-    // SAFETY: reads what is set when the session begins.
-    unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
 }
 
 /// A record as the queue keeps it. Records are made of strings, so they are valid; should one not be, it must not become

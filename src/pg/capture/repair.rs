@@ -4,9 +4,11 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::arguments;
 use super::bound::actor;
-use super::decode::{output_of, utf8};
-use super::{arguments, columns};
+use super::decode::output_of;
+use crate::pg::descriptor::columns;
+use crate::pg::encoding::utf8;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;

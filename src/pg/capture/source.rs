@@ -10,11 +10,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::key::KeyIndex;
-use super::{columns, not_ours, Bound, Event, LEAF};
+use super::{not_ours, Bound, Event, LEAF};
+use crate::pg::descriptor::columns;
 use crate::pg::failpoint;
 use crate::pg::filter::Filter;
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::owner::{self, as_user, home};
+use crate::pg::owner::{as_user, home};
 use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
@@ -206,9 +207,8 @@ fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Has the caches emptied when a relation changes: its columns, its triggers, or the queue itself; and of filters when
-/// a function does.
-pub(in crate::pg) fn register_invalidation() {
+/// Has the cache emptied when a relation changes, its columns or its triggers; and of filters when a function does.
+fn register_invalidation() {
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
         unsafe {
@@ -230,9 +230,6 @@ unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relatio
     SOURCES.with_borrow_mut(|sources| {
         sources.retain(|(of, _), source| !all && *of != relation.to_u32() && source.watched != relation);
     });
-    if all || owner::is_home(relation) {
-        owner::forget_home();
-    }
 }
 
 /// A filter that was planned with a function in it may have to be planned anew.

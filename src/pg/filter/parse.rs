@@ -5,7 +5,8 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::capture::attribute;
+use crate::pg::descriptor::{attribute, is_virtual};
+use crate::pg::list::cells;
 use crate::pg::report::{failure, Outcome};
 
 /// A condition as the executor takes it, in the current memory context.
@@ -14,40 +15,17 @@ pub(super) struct Planned {
     pub(super) depends_on_settings: bool,
 }
 
-/// The cells of a list of the server's.
-///
-/// # Safety
-/// `list` is null or a valid list that outlives the result.
-pub(in crate::pg) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::ListCell] {
-    // SAFETY: a list has `length` cells in one piece.
-    unsafe {
-        match list.as_ref() {
-            None => &[],
-            Some(list) => {
-                std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
-            }
-        }
-    }
-}
-
 /// Parses a filter under the search_path in force. What SQL's grammar and types forbid in a trigger's WHEN is an error
 /// of the server's: subqueries, aggregates, window functions, functions that return sets, what is not boolean.
 ///
 /// # Safety
 /// `relation` is open and locked.
 pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> Outcome<*mut pg_sys::Node> {
-    #[cfg(not(feature = "pg13"))]
     let source = CString::new(text).unwrap_or_default();
-    // PostgreSQL 13 has no mode for expressions.
-    #[cfg(feature = "pg13")]
-    let source = CString::new(format!("SELECT {text}")).unwrap_or_default();
     // SAFETY: these are the steps by which the server itself makes the expression of a trigger's WHEN; the text
     // outlives them.
     unsafe {
-        #[cfg(not(feature = "pg13"))]
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR);
-        #[cfg(feature = "pg13")]
-        let statements = pg_sys::raw_parser(source.as_ptr());
         let expression = single_expression(statements).ok_or_else(|| {
             failure(
                 PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
@@ -174,16 +152,6 @@ impl Planned {
             })
         }
     }
-}
-
-/// Whether triggers do not see a column's values, because reading computes them.
-///
-/// # Safety
-/// `attribute` is valid.
-pub(in crate::pg) unsafe fn is_virtual(attribute: pg_sys::Form_pg_attribute) -> bool {
-    const VIRTUAL: u8 = b'v';
-    // SAFETY: handed on to the caller.
-    unsafe { (*attribute).attgenerated as u8 == VIRTUAL }
 }
 
 /// The error of a variable that is no column of the table's own.

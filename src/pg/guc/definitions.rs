@@ -71,16 +71,8 @@ pub(in crate::pg) fn define() {
         GucContext::Sighup,
         GucFlags::empty(),
     );
-    #[cfg(any(feature = "pg13", feature = "pg14"))]
     // SAFETY: the prefix is a static C string.
-    unsafe {
-        pg_sys::EmitWarningsOnPlaceholders(c"audit_algolia".as_ptr())
-    };
-    #[cfg(not(any(feature = "pg13", feature = "pg14")))]
-    // SAFETY: the prefix is a static C string.
-    unsafe {
-        pg_sys::MarkGUCPrefixReserved(c"audit_algolia".as_ptr())
-    };
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"audit_algolia".as_ptr()) };
 }
 
 fn define_strings() {

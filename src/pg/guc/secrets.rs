@@ -256,9 +256,9 @@ unsafe fn keep(secret: &str, extra: *mut *mut c_void) -> bool {
     // SAFETY: extras are freed with free() up to 15 and with guc_free() from 16 on; we allocate alike, and
     // write no further than the size asked for.
     unsafe {
-        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+        #[cfg(feature = "pg15")]
         let memory: *mut u8 = malloc(size).cast();
-        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+        #[cfg(not(feature = "pg15"))]
         let memory: *mut u8 = pg_sys::guc_malloc(pg_sys::LOG as i32, size).cast();
         if memory.is_null() {
             return false;
@@ -271,7 +271,7 @@ unsafe fn keep(secret: &str, extra: *mut *mut c_void) -> bool {
 }
 
 // SAFETY: declared as in the C library's header.
-#[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 extern "C" {
     fn malloc(size: usize) -> *mut c_void;
 }

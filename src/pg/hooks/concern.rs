@@ -8,7 +8,7 @@ use std::os::raw::c_char;
 use pgrx::pg_sys;
 
 use crate::pg::databases;
-use crate::pg::filter::cells;
+use crate::pg::list::cells;
 
 /// What is done to a database.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,9 +162,6 @@ unsafe fn names(node: *mut pg_sys::Node, name: &CStr) -> bool {
         if node.is_null() {
             return false;
         }
-        #[cfg(any(feature = "pg13", feature = "pg14"))]
-        let text = (*node.cast::<pg_sys::Value>()).val.str_;
-        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
         let text = (*node.cast::<pg_sys::String>()).sval;
         !text.is_null() && CStr::from_ptr(text) == name
     }

@@ -7,7 +7,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::settle::{storable, Settled};
-use super::statements::table;
+use crate::pg::locks::{try_lock, try_lock_named};
+use crate::pg::owner::table;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::{failpoint, xact};
 
@@ -27,8 +28,7 @@ fn with_table<T>(work: impl FnOnce() -> spi::Result<T>) -> spi::Result<Seen<T>> 
         if oid == pg_sys::InvalidOid {
             return Ok(Seen::Gone);
         }
-        // SAFETY: does not wait; a table dropped in the meantime is no longer found under its name.
-        let is_locked = unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::RowExclusiveLock as i32) };
+        let is_locked = try_lock(oid, pg_sys::RowExclusiveLock);
         match table(c"configuration") == oid {
             _ if !is_locked => Ok(Seen::Locked),
             false => Ok(Seen::Gone),
@@ -93,11 +93,7 @@ pub(super) fn bury(
     reason: &str,
 ) -> spi::Result<Settled> {
     let seen = with_table(|| {
-        // SAFETY: the table is a member of the extension whose other table is locked.
-        let is_free = unsafe {
-            pg_sys::ConditionalLockRelationOid(table(c"dead_letter"), pg_sys::RowExclusiveLock as i32)
-        };
-        if !is_free {
+        if try_lock_named(c"dead_letter", pg_sys::RowExclusiveLock).is_none() {
             return Ok(true);
         }
         Spi::connect_mut(|client| {

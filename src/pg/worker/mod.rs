@@ -27,7 +27,6 @@ use super::{guc, recorder, report, shmem};
 use crate::shared_state::{Duty, Exit};
 use flow::Flow;
 pub(super) use settle::storable;
-pub(super) use statements::table;
 
 /// Where the launcher's argument keeps the slot and the launch.
 const SLOT_BITS: u32 = 8;

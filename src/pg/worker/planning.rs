@@ -10,7 +10,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::filter::cells;
+use crate::pg::list::cells;
 
 /// As many rows and pages as make reading all of them out of the question.
 const ROWS: f64 = 10_000_000.0;

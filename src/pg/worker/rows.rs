@@ -14,9 +14,9 @@ use super::claim::Limits;
 use super::statements::Statements;
 use crate::delivery::batch::Action;
 use crate::id_ranges::Span;
-use crate::pg::capture::varlena_bytes;
 use crate::pg::report::Outcome;
 use crate::pg::subtransaction::unless_damaged;
+use crate::pg::texts::varlena_bytes;
 use crate::record::compact_len;
 use crate::shared_state::{Claimable, End, Micros};
 

@@ -7,6 +7,8 @@ use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
 use crate::id_ranges::Span;
+use crate::pg::encoding::is_utf8;
+use crate::pg::locks::try_lock;
 use crate::pg::process::{in_transaction_unless_hindered, limit_lock_waits, Obstacle};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
@@ -158,8 +160,7 @@ fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi:
 /// Locks the dead letters without waiting. It is the second table, which is not waited for, see `lock`; being a member of
 /// the extension that has the queue, it is there for as long as the queue is locked.
 fn lock_dead_letters(statements: &Statements) -> bool {
-    // SAFETY: the oid was found together with the queue's.
-    unsafe { pg_sys::ConditionalLockRelationOid(statements.dead_letters, pg_sys::RowExclusiveLock as i32) }
+    try_lock(statements.dead_letters, pg_sys::RowExclusiveLock)
 }
 
 /// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted. The server copies one
@@ -209,10 +210,8 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are
 /// kept likewise.
 pub(in crate::pg) fn storable(text: &str) -> String {
-    // SAFETY: reads what is set when the process is connected.
-    let in_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
     let text = text.replace('\0', " ");
-    if in_utf8 {
+    if is_utf8() {
         text
     } else {
         escape_non_ascii(&text).unwrap_or_default().into_owned()

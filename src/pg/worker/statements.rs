@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
 
 use super::planning::take_for_large;
+use crate::pg::owner::table;
 use crate::pg::process::{in_transaction, take_snapshot, wait_for_table};
 
 /// The worker's prepared statements.
@@ -80,15 +81,6 @@ impl Statements {
                 dead_letters,
             }))
         })
-    }
-}
-
-/// A table of the extension; invalid when it is not there.
-pub(in crate::pg) fn table(name: &CStr) -> pg_sys::Oid {
-    // SAFETY: look-ups in the catalogs, inside a transaction.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"audit_algolia".as_ptr(), true);
-        pg_sys::get_relname_relid(name.as_ptr(), schema)
     }
 }
 

@@ -1,11 +1,9 @@
 //! Indices that nobody uses any more: when there are more indices than lanes, theirs serve others.
 
-use std::ffi::CStr;
-
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::statements::table;
+use crate::pg::locks::try_lock_named;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::shmem;
 
@@ -33,20 +31,10 @@ pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> 
 pub(super) fn close_unused_lanes_at_once(database: u32) -> spi::Result<Vec<i32>> {
     in_transaction(|| {
         let tables = [c"index", c"source", c"queue", c"dead_letter", c"configuration", c"repair"];
-        if !tables.into_iter().all(lock_at_once) {
+        if !tables.into_iter().all(|name| try_lock_named(name, pg_sys::AccessShareLock).is_some()) {
             return Ok(Vec::new());
         }
         take_snapshot();
         close_unused_lanes(database)
     })
-}
-
-/// Locks a table for reading until the transaction ends, if that needs no waiting; `false`: it does, or the table is no
-/// more.
-fn lock_at_once(name: &CStr) -> bool {
-    let oid = table(name);
-    // SAFETY: does not wait; a table dropped in the meantime is no longer found under its name.
-    oid != pg_sys::InvalidOid
-        && unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::AccessShareLock as i32) }
-        && table(name) == oid
 }

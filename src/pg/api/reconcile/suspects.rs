@@ -9,9 +9,11 @@ use super::walk::only;
 use super::Comparison;
 use crate::hash_set::{Collection, StringSet};
 use crate::pg::api::as_owner;
-use crate::pg::capture::{identity_of, utf8, varlena_bytes, Key, Scratch, Writer};
+use crate::pg::capture::{identity_of, Key, Scratch, Writer};
+use crate::pg::encoding::utf8;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::texts::varlena_bytes;
 use crate::record::{Buffer, Fingerprint};
 
 /// Suspects are confirmed together when there are so many, or so many bytes of them.

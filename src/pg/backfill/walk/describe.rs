@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::{Column, Pass, Walk};
 use crate::pg::backfill::name_of;
+use crate::pg::encoding::is_utf8;
 use crate::pg::hypertables::only;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
@@ -53,12 +54,10 @@ impl Walk {
         let bounds = bounds(rules, time.as_deref(), time_type, since, until)?;
         let keys: Vec<String> = names.into_inner().into_iter().flatten().collect();
         let is_hidden = keys.iter().any(|key| rules.pseudonymize.contains(key));
-        // Texts of our own tables pass as UTF-8.
-        // SAFETY: reads what is set when the session begins.
-        let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
         // All rows of a day are equal by date: there the key tells better which are newer.
         let is_fine = time_type.is_some_and(|t| t == pg_sys::TIMESTAMPTZOID || t == pg_sys::TIMESTAMPOID);
-        let by_key = !keys.is_empty() && !is_hidden && (is_utf8 || !has_text_key);
+        // Texts of our own tables, which a cursor is one of, pass as UTF-8.
+        let by_key = !keys.is_empty() && !is_hidden && (is_utf8() || !has_text_key);
         let by_time =
             has_time_index && (is_fine || (!by_key && bound_of(time_type.unwrap_or_default()).is_some()));
         let mut passes = match (by_time, by_key) {

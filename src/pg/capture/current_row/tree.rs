@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use crate::pg::locks::is_free;
 use crate::pg::partitions::{self, Member};
 use crate::pg::report::Outcome;
 
@@ -29,16 +30,6 @@ impl Tree {
             return Ok(true);
         }
         let parents = partitions::members(self.table)?.into_iter().filter(Member::is_partitioned);
-        Ok(parents.map(|parent| parent.oid).all(|parent| {
-            let lock = pg_sys::ShareUpdateExclusiveLock as i32;
-            // SAFETY: a lock by oid can be taken on whatever there is, or is not; it is given back at once.
-            unsafe {
-                let is_free = pg_sys::ConditionalLockRelationOid(parent, lock);
-                if is_free {
-                    pg_sys::UnlockRelationOid(parent, lock);
-                }
-                is_free
-            }
-        }))
+        Ok(parents.map(|parent| parent.oid).all(|parent| is_free(parent, pg_sys::ShareUpdateExclusiveLock)))
     }
 }

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{clear, Row, Writer};
-use crate::pg::filter::cells;
+use crate::pg::list::cells;
 use crate::pg::owner::as_user;
 use crate::pg::report::Outcome;
 
@@ -118,7 +118,6 @@ impl Writer {
                 place,
                 self.heap,
                 check,
-                #[cfg(not(feature = "pg13"))]
                 false,
                 std::ptr::null_mut(),
             );

@@ -1,0 +1,53 @@
+//! The columns that a row descriptor describes.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+/// Place, name and type of each column that is there for triggers to see.
+///
+/// # Safety
+/// `descriptor` is valid.
+pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String, pg_sys::Oid)> {
+    // SAFETY: handed on to the caller; names are C strings.
+    unsafe {
+        (0..usize::try_from((*descriptor).natts).unwrap_or(0))
+            .map(|place| (place, attribute(descriptor, place)))
+            .filter(|(_, attribute)| !(**attribute).attisdropped && !is_virtual(*attribute))
+            .map(|(place, attribute)| {
+                let name = CStr::from_ptr((*attribute).attname.data.as_ptr());
+                (place, name.to_string_lossy().into_owned(), (*attribute).atttypid)
+            })
+            .collect()
+    }
+}
+
+/// A column of a row descriptor.
+///
+/// # Safety
+/// `descriptor` is valid and `place` is less than its `natts`.
+pub(super) unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> pg_sys::Form_pg_attribute {
+    // SAFETY: handed on to the caller. Up to 17 the attributes follow the descriptor; from 18 on they follow an
+    // array of as many compact ones.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        let first = (*descriptor).attrs.as_mut_ptr();
+        #[cfg(feature = "pg18")]
+        let first: pg_sys::Form_pg_attribute = (*descriptor)
+            .compact_attrs
+            .as_mut_ptr()
+            .add(usize::try_from((*descriptor).natts).unwrap_or(0))
+            .cast();
+        first.add(place)
+    }
+}
+
+/// Whether triggers do not see a column's values, because reading computes them.
+///
+/// # Safety
+/// `attribute` is valid.
+pub(super) unsafe fn is_virtual(attribute: pg_sys::Form_pg_attribute) -> bool {
+    const VIRTUAL: u8 = b'v';
+    // SAFETY: handed on to the caller.
+    unsafe { (*attribute).attgenerated as u8 == VIRTUAL }
+}

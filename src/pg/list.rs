@@ -1,0 +1,19 @@
+//! The server's linked lists, read as slices.
+
+use pgrx::pg_sys;
+
+/// The cells of a list of the server's.
+///
+/// # Safety
+/// `list` is null or a valid list that outlives the result.
+pub(super) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::ListCell] {
+    // SAFETY: a list has `length` cells in one piece.
+    unsafe {
+        match list.as_ref() {
+            None => &[],
+            Some(list) => {
+                std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
+            }
+        }
+    }
+}

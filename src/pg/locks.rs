@@ -1,0 +1,33 @@
+//! Locks on tables that are taken only if that needs no waiting.
+//!
+//! No background transaction of ours waits for a second table: whoever drops the extension locks its tables, and those
+//! with its triggers, in an order of their own.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::owner::table;
+
+/// Locks a table until the transaction ends, if that needs no waiting.
+pub(super) fn try_lock(table: pg_sys::Oid, mode: u32) -> bool {
+    // SAFETY: a lock on an oid, whether or not there is such a table; it is looked up anew afterwards.
+    table != pg_sys::InvalidOid && unsafe { pg_sys::ConditionalLockRelationOid(table, mode as i32) }
+}
+
+/// The same for one of the extension's; returns its oid.
+pub(super) fn try_lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
+    let oid = table(name);
+    // It may have been dropped before the lock was there.
+    (try_lock(oid, mode) && table(name) == oid).then_some(oid)
+}
+
+/// Whether a table could be locked at this moment without waiting. A lock on it that the transaction has already stays.
+pub(super) fn is_free(table: pg_sys::Oid, mode: u32) -> bool {
+    let is_free = try_lock(table, mode);
+    if is_free {
+        // SAFETY: the counterpart of the above.
+        unsafe { pg_sys::UnlockRelationOid(table, mode as i32) };
+    }
+    is_free
+}
