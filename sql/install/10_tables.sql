@@ -94,7 +94,7 @@ comment on column audit_algolia.backfill.since is 'Only rows at or after this ti
 comment on column audit_algolia.backfill.until is 'Only rows before this time; NULL: no upper bound.';
 comment on column audit_algolia.backfill.rows_per_second is 'Maximum number of rows read per second; NULL: as fast as they are delivered.';
 comment on column audit_algolia.backfill.snapshot_boundary is
-    'Rows inserted after this moment were captured and are skipped; format as in source.snapshot boundary. NULL: no row is skipped.';
+    'Rows inserted after this moment were captured and are skipped; format as in source.snapshot_boundary. NULL: no row is skipped.';
 comment on column audit_algolia.backfill.pass is
     'Current pass: time, key, place, untimed (rows without a time), or rest (rows that changed meanwhile).';
 comment on column audit_algolia.backfill.cursor is 'The last row read in this pass, as the text of each ordering column; NULL: none yet.';

@@ -56,7 +56,7 @@ enum Brought {
     Reply(u64, Reply),
 }
 
-/// SenderPool and the two queues between them and the main thread.
+/// The senders, and the two queues between them and the main thread.
 pub struct SenderPool<T> {
     jobs: Sender<Job<T>>,
     waiting: Arc<Mutex<Receiver<Job<T>>>>,
@@ -70,7 +70,7 @@ pub struct SenderPool<T> {
 }
 
 impl<T: Transport + 'static> SenderPool<T> {
-    /// SenderPool are hired as they are needed.
+    /// Senders are started as they are needed.
     ///
     /// # Errors
     /// When the process has no file descriptors left.

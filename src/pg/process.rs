@@ -175,19 +175,19 @@ pub(super) enum Obstacle {
     Damaged(String),
 }
 
-/// As [`in_transaction`], but a hindrance makes it abort, and is told.
+/// As [`in_transaction`], but an obstacle makes it abort, and is told.
 pub(super) fn in_transaction_unless_hindered<T, E>(
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<Result<T, Obstacle>, E> {
     // SAFETY: reads what is current.
     let context = unsafe { pg_sys::CurrentMemoryContext };
-    let abort = move |hindrance| {
+    let abort = move |obstacle| {
         // SAFETY: ends the transaction that the error has broken off, as the server's own main loop does.
         unsafe {
             pg_sys::AbortCurrentTransaction();
             pg_sys::MemoryContextSwitchTo(context);
         }
-        Ok(Err(hindrance))
+        Ok(Err(obstacle))
     };
     PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Ok)))
         .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(Obstacle::Locked))
@@ -256,8 +256,8 @@ pub(super) fn report_activity(busy: bool, what: &str) {
 /// Has the allocator keep little of what is free. By itself glibc keeps blocks of up to 32 MB for later, once one of them has
 /// been given back; memory for large batches is to go back to the system at once. And it gives almost every thread an arena
 /// of its own, which reserves 64 MB or more of address space, and keeps what its thread has freed: where address space is
-/// limited (`ulimit -v`), it is then wanting for small things that nobody asks for politely, which ends the process. All
-/// sender_pool together get on with one arena beside that of the main thread: they wait for the network most of the time.
+/// limited (`ulimit -v`), it is then wanting for small things that nobody asks for politely, which ends the process.
+/// Two arenas do for all of its threads: senders wait for the network most of the time.
 pub(super) fn limit_what_the_allocator_keeps() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets three numbers of the allocator's, before there are other threads.

@@ -22,10 +22,10 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T,
     Ok(rolled_back_with(work, |code| !is_about_the_server(code)))
 }
 
-/// Runs `work`, which reads what may be damaged on disk, in a subtransaction. Damage is returned, all other errors are raised
-/// on.
-pub(super) fn unless_damaged<T>(work: impl FnOnce() -> T) -> Outcome<T> {
-    rolled_back_with(|| Ok(work()), is_damage)
+/// Runs `work`, which does nothing but read what may be damaged on disk, in a subtransaction. That it cannot be read is
+/// returned, all other errors are raised on.
+pub(super) fn unless_unreadable<T>(work: impl FnOnce() -> T) -> Outcome<T> {
+    rolled_back_with(|| Ok(work()), is_unreadable)
 }
 
 /// Runs `work` in a subtransaction, and returns the errors that are its own.
@@ -75,7 +75,14 @@ fn is_about_the_server(code: PgSqlErrorCode) -> bool {
     super::report::is_passing(code) || is_damage(code)
 }
 
-/// Whether something on disk cannot be read.
+/// Whether what was to be read cannot be. Not all of that the server tells as damage: a disk or a file that fails has codes of
+/// its own, and a length or a compression that makes no sense is an internal error.
+fn is_unreadable(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    is_damage(code) || [ERRCODE_IO_ERROR, ERRCODE_UNDEFINED_FILE, ERRCODE_INTERNAL_ERROR].contains(&code)
+}
+
+/// Whether the server tells of damage on disk.
 fn is_damage(code: PgSqlErrorCode) -> bool {
     [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED].contains(&code)
 }

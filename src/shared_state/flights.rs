@@ -76,7 +76,7 @@ impl SharedState {
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
         if let Some(apart) = (std::mem::take(&mut me.scanning_apart) as usize).checked_sub(1) {
-            // rows held back wait in their entry.
+            // Rows held back wait in their entry.
             self.end_claim_apart(worker, apart);
             return;
         }

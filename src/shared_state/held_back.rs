@@ -4,7 +4,7 @@
 //! found among suspects, or Algolia has refused them and they are to be tried again before they die
 //! (`audit_algolia.max_attempts`).
 //!
-//! rows held back have their places in the claim table in the name of their entry here, also while they are under way,
+//! Rows held back have their places in the claim table in the name of their entry here, also while they are under way,
 //! so that nobody takes them who has not been given the entry by [`SharedState::next`]. All this is lost with the server's memory, which is no
 //! harm: they wait like any others then, and their attempts are counted anew.
 #![forbid(unsafe_code)]
@@ -19,7 +19,7 @@ pub const HELD_BACK: usize = 256;
 /// In whose name the claims of the first entry are; those of the others follow. No worker has such a number.
 const FIRST_OWNER: u32 = 1 << 31;
 
-/// rows held back. All zeroes is a free entry.
+/// Rows held back. All zeroes is a free entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct HeldBack {

@@ -1,6 +1,7 @@
 //! Partitions come and go in transactions whose snapshot is older than what has been noted of them.
 
-use audit_algolia_tests::stage::{one, Stage};
+use audit_algolia_tests::stage::{one, Stage, SOON};
+use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
 use crate::partitions::{assert_holds, stage};
@@ -13,6 +14,13 @@ const ATTACH: &str = "alter table t attach partition d for values from (300) to 
 fn stage_without_workers() -> (Stage, Client) {
     let (stage, mut db) = stage();
     set_workers(&stage, "0");
+    // When the last of them has gone, the launcher has seen to it that no other comes.
+    let mut admin = stage.admin();
+    wait_until("all processes to leave", SOON, || {
+        let query = "select count(*) = 0 from pg_stat_activity
+            where backend_type in ('audit_algolia worker', 'audit_algolia backfill')";
+        one(&mut admin, query)
+    });
     db.batch_execute("create table d (like a including all); insert into d values (300, 'd')").unwrap();
     (stage, db)
 }
@@ -73,11 +81,9 @@ fn a_partition_of_which_something_is_being_noted_can_be_taken_away() {
     std::thread::scope(|scope| {
         let leaving = scope.spawn(|| db.batch_execute(&format!("{DETACH}; commit")));
         let mut looking = stage.admin();
-        audit_algolia_tests::wait::wait_until(
-            "a session that waits",
-            audit_algolia_tests::stage::SOON,
-            || one(&mut looking, &format!("select cardinality(pg_blocking_pids({pid})) > 0")),
-        );
+        wait_until("a session that waits", SOON, || {
+            one(&mut looking, &format!("select cardinality(pg_blocking_pids({pid})) > 0"))
+        });
         admin.batch_execute("commit").unwrap();
         leaving.join().unwrap().unwrap();
     });

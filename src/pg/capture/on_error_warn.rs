@@ -246,7 +246,7 @@ impl<'a> SkippedRows<'a> {
         failure(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{changes} of table \"{table}\" could not be captured for index \"{index}\": {why}"),
-            "Mend the cause: it is tried again until it works, see the table audit_algolia.repair.",
+            "Remove the cause: it is tried again until it works, see the table audit_algolia.repair.",
         )
         .with_detail(detail)
         .warn();

@@ -15,7 +15,7 @@ use super::statements::Statements;
 use crate::delivery::batch::Action;
 use crate::id_ranges::Span;
 use crate::pg::report::Outcome;
-use crate::pg::subtransaction::unless_damaged;
+use crate::pg::subtransaction::unless_unreadable;
 use crate::pg::texts::varlena_bytes;
 use crate::record::compact_len;
 use crate::shared_state::{Claimable, End, Micros};
@@ -127,7 +127,7 @@ impl Stored<'_> {
                 pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
                 pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
             );
-            let text = unless_damaged(|| {
+            let text = unless_unreadable(|| {
                 let before = pg_sys::MemoryContextSwitchTo(scratch);
                 let text = fetch(self.place);
                 pg_sys::MemoryContextSwitchTo(before);

@@ -34,7 +34,7 @@ struct Taking<'a, 'conn> {
     /// Rows may be left in the span.
     cut: bool,
     crowded: bool,
-    /// rows held back whose objects are held.
+    /// Rows held back whose objects are held.
     held: bool,
     /// The highest of the suspects whose objects are held: it stays suspected, and is tried again.
     put_back: Option<i64>,

@@ -1,12 +1,15 @@
 //! What a worker claims, and sends.
 
+use std::time::Duration;
+
+use super::failures::later;
 use super::{complain, Flow, InFlightBatch, CROWDED, PAUSE};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::pg::clock::now;
 use crate::pg::worker::claim::{claim, ClaimOutcome, Limits, Short};
 use crate::pg::{failpoint, guc, process, recorder, shmem};
-use crate::shared_state::{Landing, Micros, Next, Wakes};
+use crate::shared_state::{Landing, LaneFailure, Micros, Next, Wakes};
 
 impl Flow {
     /// Claims and sends batches while there is room; returns when to look again.
@@ -34,7 +37,7 @@ impl Flow {
                 if let Some(mut shared_state) = shmem::shared_state() {
                     shared_state.claim_ended(self.slot);
                     if let (Some(lane), false) = (shared_state.lane_at(lane), self.gone) {
-                        lane.retry_at = now().saturating_add(PAUSE);
+                        lane.retry_at = now().saturating_add(10 * PAUSE);
                     }
                 }
                 if self.gone {
@@ -100,11 +103,14 @@ impl Flow {
     }
 
     /// There was no memory for a batch, or rows of it are damaged: the next ones are smaller. A record for which there is none
-    /// even by itself waits by itself. Returns when to look again, unless that is at once; `None` stands for the next return.
+    /// even by itself waits by itself. Where damage has kept rows from being found at all, as that of a page of the queue or of
+    /// its index does, their index backs off, and no other. Returns when to look again, unless that is at once; `None` stands for the next return.
     fn claimed_too_much(&mut self, index_id: i32, short: Short) -> Option<Option<Micros>> {
         let now = now();
         self.batch_reduction.save(now);
         let (rows, bytes) = (short.ids.len(), short.bytes);
+        let is_unreadable = short.damage.is_some() && short.flight.is_none();
+        let rng = self.rng.f64();
         let reason = short
             .damage
             .unwrap_or_else(|| format!("not enough memory for a batch of {rows} rows with {bytes} bytes"));
@@ -127,8 +133,18 @@ impl Flow {
             if let Some((id, due)) = kept {
                 shared_state.hold_back(self.database, index_id, id, due);
             }
-            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
-                lane.refused(kept_rows as i64, &reason, now);
+            let lane = match places {
+                None if is_unreadable => shared_state.find_lane(self.database, index_id),
+                places => places.map(|places| places.lane),
+            };
+            match lane.and_then(|lane| shared_state.lane_at(lane)) {
+                Some(lane) if is_unreadable => {
+                    let pause =
+                        guc::backoff().delay(lane.failures, rng).max(Duration::from_micros(PAUSE as u64));
+                    lane.set_back(LaneFailure::Retry, 0, &reason, (now, later(now, pause)), now);
+                }
+                Some(lane) => lane.refused(kept_rows as i64, &reason, now),
+                None => (),
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {
                 me.errors_total += 1;
@@ -136,6 +152,7 @@ impl Flow {
             }
         }
         match (is_alone, rows) {
+            _ if is_unreadable => None,
             (false, _) => Some(None),
             (true, 0 | 1) if kept.is_none() => Some(Some(now.saturating_add(PAUSE))),
             (true, _) => None,

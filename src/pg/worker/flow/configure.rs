@@ -76,7 +76,9 @@ impl Flow {
     /// Sends the settings of an index, of which the version `known` was known; `None`: they are on their way.
     fn send_settings_of(&mut self, index_id: i32, known: i64, sink: &Arc<Sink<HttpClient>>) -> Option<Sent> {
         let soon = || Some(Sent::Anew { at: now().saturating_add(PAUSE) });
-        let Some(index_name) = self.name_of(index_id) else { return soon() };
+        let Some(index_name) = self.name_of(index_id) else {
+            return Some(Sent::Anew { at: now().saturating_add(10 * PAUSE) });
+        };
         let (version, settings) = match configure::read(index_id) {
             Ok(Seen::Found(Some(found))) => found,
             Ok(Seen::Found(None)) => return Some(Sent::Done { version: known }),
@@ -113,7 +115,7 @@ impl Flow {
         }
     }
 
-    /// An job has ended that was no batch.
+    /// A job has ended that was no batch.
     pub(super) fn settle_settings(&mut self, flight: usize, report: Report) {
         let Some(SettingsInFlight { index_id, version, sink }) = self.settings_in_flight.remove(&flight)
         else {

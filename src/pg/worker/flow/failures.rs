@@ -46,7 +46,7 @@ impl Flow {
         landed.complaint = Some(by_itself(id, reason));
     }
 
-    /// rows held back have failed on the way once more: nothing else of the index waits for that.
+    /// Rows held back have failed on the way once more: nothing else of the index waits for that.
     pub(super) fn note_apart(
         &mut self,
         in_flight: &InFlightBatch,
