@@ -23,7 +23,7 @@ pub struct Claimable {
     pub apart: Option<Apart>,
 }
 
-/// rows held back that are to be claimed.
+/// Rows held back that are to be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Apart {
     /// Where their entry is.
