@@ -28,25 +28,39 @@ pub fn peak_of_session(db: &mut Client) -> Result<u64> {
 /// Runs `work`; with its result, the most memory that a process found by `find` has had meanwhile. There may be none for a
 /// while, or one after the other.
 pub fn peak_meanwhile<T>(
-    find: impl Fn() -> Option<u32> + Sync,
+    find: impl Fn() -> Option<u32> + Send,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<(T, u64)> {
+    let mut pid = None;
+    let look = move || match pid.and_then(|pid| peak_of(pid).ok()) {
+        Some(peak) => peak,
+        None => {
+            pid = find();
+            0
+        }
+    };
+    most_meanwhile(look, work)
+}
+
+/// Runs `work`; with its result, the most that `look` has seen meanwhile.
+pub fn most_meanwhile<T, N: Copy + Default + PartialOrd + Send>(
+    mut look: impl FnMut() -> N + Send,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, N)> {
     let is_done = AtomicBool::new(false);
     scope(|scope| {
         let watcher = scope.spawn(|| {
-            let (mut pid, mut peak) = (None, 0);
+            let mut most = N::default();
             while !is_done.load(Ordering::Relaxed) {
-                match pid.and_then(|pid| peak_of(pid).ok()) {
-                    Some(now) => peak = peak.max(now),
-                    None => pid = find(),
-                }
+                let now = look();
+                most = if now > most { now } else { most };
                 sleep(OFTEN);
             }
-            peak
+            most
         });
         let result = work();
         is_done.store(true, Ordering::Relaxed);
-        let peak = watcher.join().map_err(|_| anyhow::anyhow!("the watcher has failed"))?;
-        Ok((result?, peak))
+        let most = watcher.join().map_err(|_| anyhow::anyhow!("the watcher has failed"))?;
+        Ok((result?, most))
     })
 }

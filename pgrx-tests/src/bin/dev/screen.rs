@@ -124,70 +124,55 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
 }
 
 fn table_text(head: &[&str], rows: &[Vec<String>]) -> String {
-    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
-    let columns: Vec<(usize, bool)> = head
-        .iter()
-        .enumerate()
-        .map(|(at, title)| {
-            let cells = || rows.iter().map(|row| cell(row, at));
-            let width = cells().map(|text| text.chars().count()).max().unwrap_or(0);
-            let number = |text: String| {
-                text.starts_with(|first: char| first.is_ascii_digit())
-                    && text.chars().all(|one| one.is_ascii_digit() || ",.".contains(one))
-            };
-            (width.max(title.chars().count()), cells().all(number))
-        })
-        .collect();
-    let line = |cells: Vec<String>| {
-        let cells = cells.into_iter().zip(&columns).map(|(text, (width, number))| {
-            if *number {
-                format!("{text:>width$}")
-            } else {
-                format!("{text:<width$}")
-            }
-        });
-        let joined = cells.collect::<Vec<_>>().join("  ");
-        format!("  {}\n", joined.trim_end())
+    let head: Vec<String> = head.iter().map(|&title| title.to_owned()).collect();
+    let is_number = |text: &String| {
+        text.starts_with(|first: char| first.is_ascii_digit())
+            && text.chars().all(|one| one.is_ascii_digit() || ",.".contains(one))
     };
-    let mut text = line(head.iter().map(|&title| title.to_owned()).collect());
-    text.push_str(&line(columns.iter().map(|(width, _)| "─".repeat(*width)).collect()));
-    for row in rows {
-        text.push_str(&line((0..head.len()).map(|at| cell(row, at)).collect()));
-    }
-    text
+    let numbers = |column: usize| rows.iter().filter_map(|row| row.get(column)).all(is_number);
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows.iter().cloned()).collect();
+    let mut lines = padded(&lines, numbers);
+    let rules = lines[0].iter().map(|cell| "─".repeat(cell.chars().count())).collect();
+    lines.insert(1, rules);
+    lines.iter().map(|cells| format!("  {}\n", cells.join("  ").trim_end())).collect()
+}
+
+/// The cells of lines, each as wide as its column; some columns are aligned to the right.
+pub(crate) fn padded(lines: &[Vec<String>], is_right: impl Fn(usize) -> bool) -> Vec<Vec<String>> {
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let pad = |(column, cell): (usize, &String)| match (width(column), is_right(column)) {
+        (width, true) => format!("{cell:>width$}"),
+        (width, false) => format!("{cell:<width$}"),
+    };
+    lines.iter().map(|line| line.iter().enumerate().map(pad).collect()).collect()
 }
 
 /// A number with its thousands apart.
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
+    match number / 1000 {
+        0 => number.to_string(),
+        more => format!("{},{:03}", grouped(more), number % 1000),
     }
-    out
 }
 
 /// Wraps a text between words, so that each line with its indent fits.
 pub(crate) fn wrapped(text: &str, indent: usize) -> String {
-    let room = WIDTH.saturating_sub(indent);
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let used = lines.last().map_or(0, |line| line.chars().count());
-        if used > 0 && used + 1 + word.chars().count() > room {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
     let margin = " ".repeat(indent);
-    lines.iter().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")
+    let (mut out, mut used) = (margin.clone(), 0);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && indent + used + 1 + length > WIDTH {
+            out.push_str(&format!("\n{margin}"));
+            used = 0;
+        }
+        let gap = if used > 0 { " " } else { "" };
+        out.push_str(&format!("{gap}{word}"));
+        used += gap.len() + length;
+    }
+    out
 }
 
 fn flush() {

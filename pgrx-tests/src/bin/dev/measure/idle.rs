@@ -7,9 +7,10 @@ use postgres::Client;
 
 use super::process::{fine_cpu_seconds, size, sleeps};
 use super::report::Report;
+use super::rows::{insert, table, watch, INDEX};
 use super::spread::short;
-use super::world::{table, values, wal, watch, World, COLUMNS};
-use super::Site;
+use super::testbed::Testbed;
+use super::Setup;
 use crate::interrupt;
 use crate::waiting::{self, SELDOM};
 
@@ -26,48 +27,43 @@ struct Process {
     sleeps: u64,
 }
 
-pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     // What autovacuum writes about twenty new databases would drown what is looked for.
     let settings = [("max_worker_processes", "64"), ("autovacuum", "off")];
-    let mut world = World::start_with(&site.installation, &settings)?;
+    let mut testbed = Testbed::start(&setup.installation, &settings)?;
+    let insert = insert("audit_log", 100);
     for number in 1..DATABASES {
         interrupt::check()?;
         let name = format!("idle_{number}");
-        world.db.batch_execute(&format!("CREATE DATABASE {name}"))?;
-        let mut db = world.cluster.connect(&name, "postgres")?;
+        testbed.execute(&format!("CREATE DATABASE {name}"))?;
+        let mut db = testbed.cluster.connect(&name, "postgres")?;
         db.batch_execute("CREATE EXTENSION audit_algolia")?;
         db.batch_execute(&format!("{}; {}", table("audit_log"), watch("audit_log")))?;
-        insert(&mut db)?;
+        db.batch_execute(&insert)?;
     }
-    insert(&mut world.db)?;
-    world.cluster.set(&[("audit_algolia.workers", &WORKERS.to_string())])?;
-    settle(&mut world)?;
-    world.db.batch_execute("CHECKPOINT")?;
+    testbed.execute(&insert)?;
+    testbed.cluster.set(&[("audit_algolia.workers", &WORKERS.to_string())])?;
+    settle(&mut testbed)?;
+    testbed.execute("CHECKPOINT")?;
 
-    let before = processes(&mut world.db)?;
-    let log = wal(&mut world.db)?;
+    let before = processes(&mut testbed.db)?;
+    let wal = testbed.wal()?;
     let started = Instant::now();
-    waiting::pass(site.scale.idle)?;
+    waiting::pass(setup.scale.idle)?;
     let seconds = started.elapsed().as_secs_f64();
-    let log = wal(&mut world.db)? - log;
-    let after = processes(&mut world.db)?;
-    tell(report, &before, &after, log, seconds)
-}
-
-fn insert(db: &mut Client) -> Result<()> {
-    let insert =
-        format!("INSERT INTO audit_log ({COLUMNS}) SELECT {} FROM generate_series(1, 100) AS i", values("i"));
-    Ok(db.batch_execute(&insert)?)
+    let wal = testbed.wal()? - wal;
+    let after = processes(&mut testbed.db)?;
+    tell(report, &before, &after, wal, seconds)
 }
 
 /// Waits until all workers run, all rows have arrived, and a while longer.
-fn settle(world: &mut World) -> Result<()> {
+fn settle(testbed: &mut Testbed) -> Result<()> {
     let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'audit_algolia worker'";
     let expected = (DATABASES * WORKERS) as i64;
     let rows = 100 * DATABASES as u64;
     waiting::until("idleness of all workers", Duration::from_secs(120), SELDOM, || {
-        let running: i64 = world.db.query_one(workers, &[])?.get(0);
-        Ok(running >= expected && world.light.count(super::world::INDEX)? >= rows)
+        let running: i64 = testbed.db.query_one(workers, &[])?.get(0);
+        Ok(running >= expected && testbed.standin.count(INDEX)? >= rows)
     })?;
     waiting::pass(CALM)
 }
@@ -88,7 +84,7 @@ fn tell(report: &mut Report, before: &[Process], after: &[Process], log: f64, se
     kinds.dedup();
     let head =
         ["processes", "count", "CPU ms a minute each", "wake-ups a minute each", "memory MB each (RssAnon)"];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let mut lines = Vec::new();
     let minute = 60.0 / seconds;
     let (mut cpu_of_all, mut wakes_of_all) = (0.0, 0.0);
     for kind in kinds {
@@ -120,6 +116,6 @@ fn tell(report: &mut Report, before: &[Process], after: &[Process], log: f64, se
          thread went to sleep by itself.",
         CALM.as_secs(),
     );
-    report.table(format!("Idle: {DATABASES} databases, {WORKERS} workers each"), legend, lines);
+    report.table(format!("Idle: {DATABASES} databases, {WORKERS} workers each"), legend, &head, lines);
     Ok(())
 }

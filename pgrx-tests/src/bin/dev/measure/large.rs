@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use audit_algolia_tests::memory::{peak_meanwhile, peak_of, peak_of_session};
 
-use super::report::{Reach, Report, Row};
-use super::world::World;
-use super::Site;
+use super::report::{Report, Row, Target};
+use super::testbed::Testbed;
+use super::Setup;
 use crate::waiting::{self, OFTEN};
 
 const MEGABYTE: f64 = (1 << 20) as f64;
@@ -25,23 +25,23 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The ways of watching a table, and the name of each one's table.
 const MODES: [(&str, &str); 2] = [("append", "appended"), ("mirror", "mirrored")];
 
-pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let more = [
         // Shared memory that a process has looked at counts as its own.
         ("shared_buffers", "4MB"),
         ("audit_algolia.on_capture_error", "warn"),
         ("audit_algolia.max_record_bytes", "64MB"),
     ];
-    let mut world = World::start_with(&site.installation, &more)?;
-    let rows = site.scale.large;
+    let mut testbed = Testbed::start(&setup.installation, &more)?;
+    let rows = setup.scale.large;
     for (mode, table) in MODES {
-        write(&mut world, report, (mode, table), rows)?;
-        deliver(&mut world, report, mode)?;
-        reconcile(&mut world, report, (mode, table), rows)?;
-        repair(&mut world, report, (mode, table), rows)?;
-        world.db.batch_execute(&format!("DROP TABLE {table}, {table}_plain"))?;
-        backfill(&mut world, report, (mode, table), rows)?;
-        world.db.batch_execute(&format!("DROP TABLE {table}"))?;
+        write(&mut testbed, report, (mode, table), rows)?;
+        deliver(&mut testbed, report, mode)?;
+        reconcile(&mut testbed, report, (mode, table), rows)?;
+        repair(&mut testbed, report, (mode, table), rows)?;
+        testbed.execute(&format!("DROP TABLE {table}, {table}_plain"))?;
+        backfill(&mut testbed, report, (mode, table), rows)?;
+        testbed.execute(&format!("DROP TABLE {table}"))?;
     }
     Ok(())
 }
@@ -52,23 +52,23 @@ fn tell(report: &mut Report, what: String, taken: u64, plain: u64, most: f64) {
     report.keep(&what, "MB: VmHWM beyond a plain session", &[beyond]);
     let figures =
         format!("{:.0} MB, a plain session {:.0}", taken as f64 / MEGABYTE, plain as f64 / MEGABYTE);
-    report.add(Row::new(what, figures).reach(Reach::AtMost(most, "MB beyond a plain session", beyond)));
+    report.add(Row::new(what, figures).target(Target::AtMost(most, "MB beyond a plain session", beyond)));
 }
 
-fn plain(world: &World) -> Result<u64> {
-    peak_of_session(&mut world.cluster.connect("postgres", "postgres")?)
+fn plain(testbed: &Testbed) -> Result<u64> {
+    peak_of_session(&mut testbed.connect()?)
 }
 
 /// A writer's session, beside one that does the same to a table that is not watched.
-fn write(world: &mut World, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
-    world.db.batch_execute(&format!(
+fn write(testbed: &mut Testbed, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
+    testbed.execute(&format!(
         "CREATE TABLE {table} (id bigint PRIMARY KEY, n int, v text);
          CREATE TABLE {table}_plain (LIKE {table} INCLUDING ALL);
          SELECT audit_algolia.watch('{table}', columns => '{{v}}', mode => '{mode}', filter => '100 / n <> 1000');
          SELECT audit_algolia.pause()"
     ))?;
     let peak = |name: &str| {
-        let mut session = world.cluster.connect("postgres", "postgres")?;
+        let mut session = testbed.connect()?;
         session.batch_execute(&format!(
             "INSERT INTO {name} SELECT i, 1, {TEXT} FROM generate_series(1, {rows}) AS i"
         ))?;
@@ -80,20 +80,25 @@ fn write(world: &mut World, report: &mut Report, (mode, table): (&str, &str), ro
 }
 
 /// The worker that delivers them.
-fn deliver(world: &mut World, report: &mut Report, mode: &str) -> Result<()> {
-    let plain = plain(world)?;
-    world.resume()?;
-    world.wait_until_empty()?;
-    let worker = world.workers()?.first().copied().context("no worker")?;
+fn deliver(testbed: &mut Testbed, report: &mut Report, mode: &str) -> Result<()> {
+    let plain = plain(testbed)?;
+    testbed.resume()?;
+    testbed.wait_until_empty()?;
+    let worker = testbed.worker()?;
     tell(report, format!("memory of a worker, rows of 8 MB, {mode}"), peak_of(worker)?, plain, MOST + OWN);
     Ok(())
 }
 
 /// A session that compares, and sends what is missing: all, for the server that is delivered to keeps nothing.
-fn reconcile(world: &mut World, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
-    world.pause()?;
-    let plain = plain(world)?;
-    let mut session = world.cluster.connect("postgres", "postgres")?;
+fn reconcile(
+    testbed: &mut Testbed,
+    report: &mut Report,
+    (mode, table): (&str, &str),
+    rows: u64,
+) -> Result<()> {
+    testbed.pause()?;
+    let plain = plain(testbed)?;
+    let mut session = testbed.connect()?;
     let query = format!("SELECT checked FROM audit_algolia.reconcile('{table}', repair => true)");
     match session.query_one(&query, &[]) {
         Ok(row) => ensure!(row.get::<_, i64>(0) == rows as i64, "not all rows were compared"),
@@ -113,58 +118,63 @@ fn reconcile(world: &mut World, report: &mut Report, (mode, table): (&str, &str)
 }
 
 /// The process that makes repairs.
-fn repair(world: &mut World, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
-    world.db.batch_execute(&format!("TRUNCATE {table}; TRUNCATE audit_algolia.queue"))?;
-    world.db.batch_execute(&format!(
+fn repair(testbed: &mut Testbed, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
+    testbed.execute(&format!("TRUNCATE {table}; TRUNCATE audit_algolia.queue"))?;
+    testbed.execute(&format!(
         "INSERT INTO {table} SELECT i, 0, {TEXT} FROM generate_series(1, {rows}) AS i;
          ALTER TABLE {table} DISABLE TRIGGER ALL"
     ))?;
     let (taken, plain) = (
-        meanwhile(world, |world| {
-            world.db.batch_execute(&format!("UPDATE {table} SET n = 1"))?;
-            until_none(world, "repairs", "SELECT count(*) FROM audit_algolia.repair")
+        meanwhile(testbed, |testbed| {
+            testbed.execute(&format!("UPDATE {table} SET n = 1"))?;
+            until_none(testbed, "repairs", "SELECT count(*) FROM audit_algolia.repair")
         })?,
-        plain(world)?,
+        plain(testbed)?,
     );
     tell(report, format!("memory of repairs, rows of 8 MB, {mode}"), taken, plain, MOST);
     Ok(())
 }
 
 /// The process that sends history.
-fn backfill(world: &mut World, report: &mut Report, (mode, table): (&str, &str), rows: u64) -> Result<()> {
-    world.db.batch_execute(&format!(
+fn backfill(
+    testbed: &mut Testbed,
+    report: &mut Report,
+    (mode, table): (&str, &str),
+    rows: u64,
+) -> Result<()> {
+    testbed.execute(&format!(
         "TRUNCATE audit_algolia.queue;
          CREATE TABLE {table} (id bigint PRIMARY KEY, v text);
          INSERT INTO {table} SELECT i, {TEXT} FROM generate_series(1, {rows}) AS i"
     ))?;
     let (taken, plain) = (
-        meanwhile(world, |world| {
-            world.db.batch_execute(&format!(
+        meanwhile(testbed, |testbed| {
+            testbed.execute(&format!(
                 "SELECT audit_algolia.watch('{table}', columns => '{{v}}', mode => '{mode}', backfill => true)"
             ))?;
             let left = format!("SELECT {rows} - count(*) FROM audit_algolia.queue");
-            until_none(world, "history", &left)
+            until_none(testbed, "history", &left)
         })?,
-        plain(world)?,
+        plain(testbed)?,
     );
     tell(report, format!("memory of a backfill, rows of 8 MB, {mode}"), taken, plain, MOST);
     Ok(())
 }
 
 /// What the process of history and repairs takes during `work`.
-fn meanwhile(world: &mut World, work: impl FnOnce(&mut World) -> Result<()>) -> Result<u64> {
-    let address = world.cluster.connection_string("postgres", "postgres");
+fn meanwhile(testbed: &mut Testbed, work: impl FnOnce(&mut Testbed) -> Result<()>) -> Result<u64> {
+    let address = testbed.cluster.connection_string("postgres", "postgres");
     let find = || {
         let mut session = postgres::Client::connect(&address, postgres::NoTls).ok()?;
         let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'audit_algolia backfill'";
         u32::try_from(session.query_opt(query, &[]).ok()??.get::<_, i32>(0)).ok()
     };
-    let ((), peak) = peak_meanwhile(find, || work(world))?;
+    let ((), peak) = peak_meanwhile(find, || work(testbed))?;
     ensure!(peak > 0, "no process was seen");
     Ok(peak)
 }
 
-fn until_none(world: &mut World, what: &str, count: &str) -> Result<()> {
-    waiting::until(what, PATIENCE, OFTEN, || Ok(world.db.query_one(count, &[])?.get::<_, i64>(0) == 0))
+fn until_none(testbed: &mut Testbed, what: &str, count: &str) -> Result<()> {
+    waiting::until(what, PATIENCE, OFTEN, || Ok(testbed.db.query_one(count, &[])?.get::<_, i64>(0) == 0))
         .map(drop)
 }

@@ -49,7 +49,7 @@ impl Machine {
         json!({
             "cores": self.cores, "processor": self.processor, "memory_gb": self.memory_gb,
             "kernel": self.kernel, "load_before": self.load, "postgresql": self.server,
-            "settings": super::world::SETTINGS.iter().map(|(name, value)| json!({"name": name, "value": value}))
+            "settings": super::testbed::SETTINGS.iter().map(|(name, value)| json!({"name": name, "value": value}))
                 .collect::<Vec<_>>(),
         })
     }
@@ -58,7 +58,7 @@ impl Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings: Vec<String> =
-            super::world::SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+            super::testbed::SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         writeln!(
             f,
             "PostgreSQL {}, release build, on {} cores ({}), {:.0} GB, Linux {}; load before: {}.",

@@ -5,6 +5,8 @@
 
 mod capture;
 mod chart;
+mod commits;
+mod contender;
 mod ddl;
 mod drain;
 mod freshness;
@@ -12,17 +14,19 @@ mod idle;
 mod large;
 mod lasting;
 mod machine;
+mod matrix;
 mod memory;
 mod peers;
 mod phases;
 mod process;
 mod report;
+mod rows;
+mod samples;
 mod scale;
 mod scaling;
 mod spread;
-mod standin;
-mod turns;
-mod world;
+mod standin_process;
+mod testbed;
 
 use std::fs;
 use std::path::Path;
@@ -54,19 +58,19 @@ pub(crate) struct Arguments {
 }
 
 /// Where and how much is measured.
-struct Site {
+struct Setup {
     installation: Arc<Installation>,
     packages: Packages,
     scale: Scale,
 }
 
-type Part = fn(&Site, &mut Report) -> Result<()>;
+type Part = fn(&Setup, &mut Report) -> Result<()>;
 
 const PARTS: [(&str, Part); 11] = [
     ("capture", capture::measure),
     ("writer", capture::peak::measure),
     ("drain", drain::measure),
-    ("matrix", drain::matrix::measure),
+    ("matrix", matrix::measure),
     ("freshness", freshness::measure),
     ("lasting", lasting::measure),
     ("memory", memory::measure),
@@ -95,16 +99,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     println!("{machine}");
     let started = Instant::now();
     let mut report = Report::new(machine, if arguments.quick { "quick" } else { "full" });
-    let site = Site { installation: Arc::new(installation), packages, scale };
+    let setup = Setup { installation: Arc::new(installation), packages, scale };
     let folder = cargo::target_dir().join("measure");
     let mut complete = true;
     for (name, part) in PARTS.iter().filter(|(name, _)| wanted(name)) {
         println!("measuring {name} …");
         let begun = Instant::now();
-        if let Err(error) = part(&site, &mut report) {
+        if let Err(error) = part(&setup, &mut report) {
             // What the other parts have found is not given up for it.
             interrupt::check()?;
-            report.add(Row::not_measured(format!("all of {name}"), format!("{error:#}")));
+            report.add(Row::not_measured(format!("all of {name}"), &format!("{error:#}")));
             complete = false;
         }
         println!("{name} took {:.0} s", begun.elapsed().as_secs_f64());

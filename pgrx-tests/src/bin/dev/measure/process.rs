@@ -1,16 +1,28 @@
 //! What a process has used: processor time and memory of its own, as the kernel counts them.
 
 use std::fs;
+use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
 
 /// Ticks a second in /proc: fixed by the kernel's interface on all platforms that have it.
 const TICKS: f64 = 100.0;
 
-/// Processor seconds used so far, in user and system mode.
-pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("no processor times")?;
-    ticks(&stat).map(|ticks| ticks / TICKS).context("an unknown form of /proc/PID/stat")
+/// Processor seconds that processes have used so far, in user and system mode.
+pub(super) fn cpu_seconds(processes: &[u32]) -> Result<f64> {
+    let seconds = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("no processor times")?;
+        ticks(&stat).map(|ticks| ticks / TICKS).context("an unknown form of /proc/PID/stat")
+    };
+    processes.iter().map(seconds).sum()
+}
+
+/// Seconds by the clock that some work takes, and of processor time of a process.
+pub(super) fn seconds_of(pid: u32, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+    let (started, before) = (Instant::now(), fine_cpu_seconds(pid)?);
+    work()?;
+    let elapsed = started.elapsed().as_secs_f64();
+    Ok((elapsed, fine_cpu_seconds(pid)? - before))
 }
 
 /// Processor seconds used so far, to the nanosecond, by the threads that a process still has.
@@ -75,6 +87,11 @@ pub(super) fn size(pid: u32) -> Result<Size> {
         anyhow::Ok(kilobytes / 1024.0)
     };
     Ok(Size { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")?, anonymous: megabytes("RssAnon:")? })
+}
+
+/// Memory that is the processes' alone, in megabytes (RssAnon).
+pub(super) fn own_memory(processes: &[u32]) -> Result<f64> {
+    processes.iter().map(|&pid| Ok(size(pid)?.anonymous)).sum()
 }
 
 /// How often it has gone to sleep by itself, in all of its threads: each time, something woke it later.

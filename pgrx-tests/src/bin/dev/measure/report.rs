@@ -6,21 +6,24 @@ use serde_json::{json, Value};
 
 use super::chart::{svg, Group};
 use super::machine::Machine;
-use super::spread::{short, Spread};
+use super::spread::{ratio, short, Spread};
+use crate::screen::padded;
 
 /// One line of the table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Row {
     what: String,
     measured: String,
-    reach: Option<Reach>,
+    target: Option<Target>,
     ratio: Option<Spread>,
     reason: Option<String>,
+    /// What the figure was computed from, and its unit.
+    values: Option<(&'static str, Vec<f64>)>,
 }
 
 /// What the contract promises of a figure.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Reach {
+pub(super) enum Target {
     /// The ratio must not be greater.
     RatioAtMost(f64),
     /// The ratio must not be less.
@@ -32,34 +35,65 @@ pub(super) enum Reach {
 impl Row {
     /// A figure that is told, and not judged.
     pub(super) fn new(what: impl Into<String>, measured: impl Into<String>) -> Row {
-        Row { what: what.into(), measured: measured.into(), reach: None, ratio: None, reason: None }
+        Row { what: what.into(), measured: measured.into(), ..Row::default() }
     }
 
     /// Something that could not be measured, and why.
-    pub(super) fn not_measured(what: impl Into<String>, reason: impl Into<String>) -> Row {
-        Row { reason: Some(one_line(&reason.into())), ..Row::new(what, "") }
+    pub(super) fn not_measured(what: impl Into<String>, reason: &str) -> Row {
+        Row { reason: Some(one_line(reason)), ..Row::new(what, "") }
+    }
+
+    /// The middle and the range of what repeats have shown.
+    pub(super) fn of(what: impl Into<String>, unit: &'static str, values: &[f64]) -> Row {
+        let Some(spread) = Spread::of(values) else {
+            return Row::not_measured(what, "no run");
+        };
+        Row { values: Some((unit, values.to_vec())), ..Row::new(what, format!("{spread} {unit}")) }
+    }
+
+    /// Beside what somebody else has shown; if that is nothing, there is nothing to tell.
+    #[must_use]
+    pub(super) fn beside(self, whom: &str, others: &[f64]) -> Row {
+        match Spread::of(others).filter(|_| self.reason.is_none()) {
+            Some(spread) => Row { measured: format!("{}, {whom} {spread}", self.measured), ..self },
+            None => Row::not_measured(self.what, self.reason.as_deref().unwrap_or("no run")),
+        }
+    }
+
+    /// The same, with the ratio of each pair.
+    #[must_use]
+    pub(super) fn against(self, whom: &str, others: &[f64]) -> Row {
+        let ratio = self.values.as_ref().and_then(|(_, values)| ratio(values, others));
+        Row { ratio, ..self.beside(whom, others) }
     }
 
     /// Against what it was compared with.
     #[must_use]
-    pub(super) fn ratio(mut self, ratio: Option<Spread>) -> Row {
-        self.ratio = ratio;
-        self
+    pub(super) fn ratio(self, ratio: Option<Spread>) -> Row {
+        Row { ratio, ..self }
     }
 
     #[must_use]
-    pub(super) fn reach(mut self, reach: Reach) -> Row {
-        self.reach = Some(reach);
-        self
+    pub(super) fn target(self, target: Target) -> Row {
+        Row { target: Some(target), ..self }
+    }
+
+    /// Names what keeps it from being measured, if anything does.
+    #[must_use]
+    pub(super) fn unless(self, reason: Option<&str>) -> Row {
+        match reason {
+            Some(reason) => Row { target: self.target, ..Row::not_measured(self.what, reason) },
+            None => self,
+        }
     }
 
     /// Whether it keeps the promise, where there is one.
     fn is_kept(&self) -> Option<bool> {
         let ratio = self.ratio.map(|ratio| ratio.median);
-        match self.reach? {
-            Reach::RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
-            Reach::RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
-            Reach::AtMost(most, _, value) => Some(value <= most),
+        match self.target? {
+            Target::RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
+            Target::RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
+            Target::AtMost(most, _, value) => Some(value <= most),
         }
     }
 
@@ -73,11 +107,11 @@ impl Row {
     }
 
     fn promise(&self) -> String {
-        match self.reach {
+        match self.target {
             None => String::new(),
-            Some(Reach::RatioAtMost(most)) => format!("≤ {most} ×"),
-            Some(Reach::RatioAtLeast(least)) => format!("≥ {least} ×"),
-            Some(Reach::AtMost(most, unit, _)) => format!("≤ {most} {unit}"),
+            Some(Target::RatioAtMost(most)) => format!("≤ {most} ×"),
+            Some(Target::RatioAtLeast(least)) => format!("≥ {least} ×"),
+            Some(Target::AtMost(most, unit, _)) => format!("≤ {most} {unit}"),
         }
     }
 
@@ -99,6 +133,7 @@ impl Row {
 }
 
 /// All lines, and where they come from.
+#[derive(Default)]
 pub(super) struct Report {
     machine: Machine,
     scale: &'static str,
@@ -119,16 +154,7 @@ struct Table {
 
 impl Report {
     pub(super) fn new(machine: Machine, scale: &'static str) -> Report {
-        Report {
-            machine,
-            scale,
-            notes: Vec::new(),
-            rows: Vec::new(),
-            tables: Vec::new(),
-            groups: Vec::new(),
-            data: Vec::new(),
-            seconds: 0.0,
-        }
+        Report { machine, scale, ..Report::default() }
     }
 
     /// Adds a line, and prints it so that one sees how it goes.
@@ -137,6 +163,9 @@ impl Report {
         let parts: Vec<String> =
             [ratio, promise, verdict, measured].into_iter().filter(|part| !part.is_empty()).collect();
         println!("  {what}: {}", parts.join(", "));
+        if let Some((unit, values)) = &row.values {
+            self.keep(&what, unit, values);
+        }
         self.rows.push(row);
     }
 
@@ -155,10 +184,12 @@ impl Report {
         &mut self,
         title: impl Into<String>,
         legend: impl Into<String>,
+        head: &[&str],
         lines: Vec<Vec<String>>,
     ) {
         let (title, legend) = (title.into(), legend.into());
-        println!("{title}\n\n{}", aligned(&lines));
+        let lines = with_head(head, lines);
+        println!("{title}\n\n{}", markdown_table(&lines));
         self.tables.push(Table { title, legend, lines });
     }
 
@@ -182,22 +213,21 @@ impl Report {
     /// What is promised first, then what else there is, then the tables, then how it was measured.
     pub(super) fn markdown(&self) -> String {
         let (promised, others): (Vec<&Row>, Vec<&Row>) =
-            self.rows.iter().partition(|row| row.reach.is_some());
+            self.rows.iter().partition(|row| row.target.is_some());
         let mut text =
             format!("# Measured ({}, {} s)\n\n{}\n", self.scale, short(self.seconds), self.machine);
         if !promised.is_empty() {
-            let head = Vec::from(["what", "ratio", "reach", "ok", "measured"].map(str::to_owned));
-            let lines = promised.iter().map(|row| Vec::from(row.cells()));
-            text.push_str(&format!("\n{}", aligned(&std::iter::once(head).chain(lines).collect::<Vec<_>>())));
+            let lines = promised.iter().map(|row| row.cells().to_vec()).collect();
+            let lines = with_head(&["what", "ratio", "reach", "ok", "measured"], lines);
+            text.push_str(&format!("\n{}", markdown_table(&lines)));
         }
         if !others.is_empty() {
-            let head = Vec::from(["what", "ratio", "measured"].map(str::to_owned));
-            let lines = others.iter().map(|row| row.plain_cells());
-            let lines: Vec<Vec<String>> = std::iter::once(head).chain(lines).collect();
-            text.push_str(&format!("\n## Further figures\n\n{}", aligned(&lines)));
+            let lines = others.iter().map(|row| row.plain_cells()).collect();
+            let lines = with_head(&["what", "ratio", "measured"], lines);
+            text.push_str(&format!("\n## Further figures\n\n{}", markdown_table(&lines)));
         }
         for Table { title, legend, lines } in &self.tables {
-            text.push_str(&format!("\n## {title}\n\n{}\n{legend}\n", aligned(lines)));
+            text.push_str(&format!("\n## {title}\n\n{}\n{legend}\n", markdown_table(lines)));
         }
         text.push_str("\n## How it was measured\n\n- Figures are medians, with the range in parentheses.\n");
         for note in &self.notes {
@@ -234,33 +264,23 @@ impl Report {
 
 /// The first line of an error, without what would break a table.
 fn one_line(text: &str) -> String {
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .replace('|', "/")
-        .trim_end_matches('.')
-        .chars()
-        .take(160)
-        .collect()
+    let line = text.lines().next().unwrap_or_default().replace('|', "/");
+    line.trim_end_matches('.').chars().take(160).collect()
+}
+
+fn with_head(head: &[&str], mut lines: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    lines.insert(0, head.iter().map(|&name| name.to_owned()).collect());
+    lines
 }
 
 /// A table in Markdown with its columns aligned. The first line has the heads.
-fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let width =
-        |at: usize| lines.iter().filter_map(|cells| cells.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for (at, cells) in lines.iter().enumerate() {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(&format!("| {} |\n", padded.join(" | ")));
-        if at == 0 {
-            let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-            text.push_str(&format!("| {} |\n", rules.join(" | ")));
-        }
+fn markdown_table(lines: &[Vec<String>]) -> String {
+    let mut lines = padded(lines, |_| false);
+    if let Some(head) = lines.first() {
+        let rules = head.iter().map(|cell| "-".repeat(cell.chars().count())).collect();
+        lines.insert(1, rules);
     }
-    text
+    lines.iter().map(|cells| format!("| {} |\n", cells.join(" | "))).collect()
 }
 
 #[cfg(test)]
@@ -273,9 +293,9 @@ mod tests {
 
     #[test]
     fn promises_are_judged_by_the_median() {
-        let most = Row::new("a", "1").ratio(spread(2.1)).reach(Reach::RatioAtMost(2.2));
-        let least = Row::new("a", "1").ratio(spread(0.7)).reach(Reach::RatioAtLeast(0.8));
-        let figure = Row::new("a", "3").reach(Reach::AtMost(2.0, "ms", 3.0));
+        let most = Row::new("a", "1").ratio(spread(2.1)).target(Target::RatioAtMost(2.2));
+        let least = Row::new("a", "1").ratio(spread(0.7)).target(Target::RatioAtLeast(0.8));
+        let figure = Row::new("a", "3").target(Target::AtMost(2.0, "ms", 3.0));
         assert_eq!([&most, &least, &figure].map(Row::is_kept), [Some(true), Some(false), Some(false)]);
         assert_eq!(Row::new("a", "1").is_kept(), None);
     }
@@ -283,7 +303,7 @@ mod tests {
     #[test]
     fn the_table_is_markdown() {
         let mut report = Report::new(Machine::default(), "quick");
-        report.add(Row::new("bulk", "3.3 µs").ratio(spread(2.0)).reach(Reach::RatioAtMost(2.2)));
+        report.add(Row::new("bulk", "3.3 µs").ratio(spread(2.0)).target(Target::RatioAtMost(2.2)));
         report.add(Row::not_measured("polling", "no pip"));
         let text = report.markdown();
         let table: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();

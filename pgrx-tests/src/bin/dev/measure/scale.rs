@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::Records;
+use super::rows::Records;
 
 /// Rows, repeats and times. Those of a quick run show that everything works, and roughly how it stands.
 #[derive(Clone, Copy)]

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::drain::{drain, drain_queue};
 use super::report::Report;
-use super::spread::{ratio, short, Spread};
-use super::world::{table, values, watch, World, COLUMNS, INDEX};
-use super::Site;
+use super::rows::{insert, table, watch_as, Records, INDEX};
+use super::samples::Samples;
+use super::spread::compared;
+use super::testbed::{Drained, Testbed};
+use super::Setup;
 use crate::interrupt;
 
 const WORKERS: [u64; 4] = [1, 2, 4, 8];
@@ -16,152 +17,126 @@ const INDICES: [u64; 4] = [1, 5, 20, 50];
 const TABLES: [u64; 4] = [1, 10, 40, 100];
 const BATCHES: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 
-/// What grows with it: a name, and what was measured at each step, smallest first.
-struct Growth {
-    name: &'static str,
-    unit: &'static str,
-    steps: Vec<(u64, Vec<f64>)>,
+/// A column of a table: what it tells of a step, its unit, and how it comes of a sample.
+type Column<S> = (&'static str, &'static str, fn(&S) -> f64);
+
+/// What is measured at each step, smallest first.
+struct Growth<'a, S> {
+    of: &'static str,
+    steps: &'a [u64],
+    columns: &'a [Column<S>],
+    /// Whether what a step has made stays: then it comes only when the smaller ones are through. Else each round has all.
+    stays: bool,
 }
 
-impl Growth {
-    fn new(name: &'static str, unit: &'static str, steps: &[u64]) -> Growth {
-        Growth { name, unit, steps: steps.iter().map(|&step| (step, Vec::new())).collect() }
-    }
+const RATE: Column<Drained> = ("drain, no latency", "rows/s", |one| one.rate);
+const PROCESSOR: Column<Drained> = ("CPU, no latency", "s per million rows", |one| one.processor);
+const MEMORY: Column<Drained> = ("memory of all workers (RssAnon)", "MB", |one| one.memory);
 
-    fn push(&mut self, step: u64, value: f64) {
-        if let Some((_, values)) = self.steps.iter_mut().find(|(one, _)| *one == step) {
-            values.push(value);
-        }
-    }
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
+    workers(setup, report)?;
+    batches(setup, report)?;
+    spread_over("indices", &INDICES, setup, report)?;
+    spread_over("watched tables", &TABLES, setup, report)
 }
 
-pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
-    let rows = site.scale.grown;
-    let repeats = site.scale.fields;
-    workers(
-        &mut World::start_with(&site.installation, &[("max_worker_processes", "32")])?,
-        rows,
-        repeats,
+fn workers(setup: &Setup, report: &mut Report) -> Result<()> {
+    let mut testbed = Testbed::start(&setup.installation, &[("max_worker_processes", "32")])?;
+    type Pair = (Drained, Drained);
+    let columns: [Column<Pair>; 4] = [
+        (RATE.0, RATE.1, |(near, _)| near.rate),
+        ("drain at 50 ms", "rows/s", |(_, far)| far.rate),
+        (PROCESSOR.0, PROCESSOR.1, |(near, _)| near.processor),
+        (MEMORY.0, MEMORY.1, |(near, _)| near.memory),
+    ];
+    Growth { of: "workers", steps: &WORKERS, columns: &columns, stays: false }.measure(
+        setup,
         report,
-    )?;
-    batches(&mut World::start(&site.installation)?, rows, repeats, report)?;
-    spread_over(Over::Indices, &mut World::start(&site.installation)?, rows, repeats, report)?;
-    spread_over(Over::Tables, &mut World::start(&site.installation)?, rows, repeats, report)
+        |step, rows| {
+            testbed.set_workers(step as usize)?;
+            testbed.standin.set_latency(0)?;
+            let near = testbed.drain(Records::Small, rows)?;
+            testbed.standin.set_latency(50)?;
+            Ok((near, testbed.drain(Records::Small, rows)?))
+        },
+    )
 }
 
-fn workers(world: &mut World, rows: u64, repeats: usize, report: &mut Report) -> Result<()> {
-    let mut near = Growth::new("drain, no latency", "rows/s", &WORKERS);
-    let mut far = Growth::new("drain at 50 ms", "rows/s", &WORKERS);
-    let mut processor = Growth::new("CPU, no latency", "s per million rows", &WORKERS);
-    let mut memory = Growth::new("memory of all (RssAnon)", "MB", &WORKERS);
-    for _ in 0..repeats {
-        for step in WORKERS {
-            interrupt::check()?;
-            world.set(&[("audit_algolia.workers", &step.to_string())], step as usize)?;
-            world.light.set_latency(0)?;
-            let drained = drain(world, rows)?;
-            near.push(step, drained.rate);
-            processor.push(step, drained.processor);
-            memory.push(step, drained.memory);
-            world.light.set_latency(50)?;
-            far.push(step, drain(world, rows)?.rate);
-        }
-    }
-    tell(report, "workers", rows, &[near, far, processor, memory]);
-    Ok(())
-}
-
-fn batches(world: &mut World, rows: u64, repeats: usize, report: &mut Report) -> Result<()> {
-    let mut near = Growth::new("drain, no latency", "rows/s", &BATCHES);
-    let mut processor = Growth::new("CPU, no latency", "s per million rows", &BATCHES);
-    let mut memory = Growth::new("memory of the worker (RssAnon)", "MB", &BATCHES);
-    for _ in 0..repeats {
-        // The largest last: a worker keeps some of the memory it once needed.
-        for step in BATCHES {
-            interrupt::check()?;
-            world.set(&[("audit_algolia.batch_rows", &step.to_string())], 1)?;
-            let drained = drain(world, rows.min(step * 2_000))?;
-            near.push(step, drained.rate);
-            processor.push(step, drained.processor);
-            memory.push(step, drained.memory);
-        }
-    }
-    tell(report, "rows of a request (batch_rows)", rows, &[near, processor, memory]);
-    Ok(())
-}
-
-/// What the rows are spread over.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
-    Indices,
-    Tables,
+fn batches(setup: &Setup, report: &mut Report) -> Result<()> {
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
+    let columns = [RATE, PROCESSOR, MEMORY];
+    let growth =
+        Growth { of: "rows of a request (batch_rows)", steps: &BATCHES, columns: &columns, stays: false };
+    // The largest last: a worker keeps some of the memory it once needed.
+    growth.measure(setup, report, |step, rows| {
+        testbed.set(&[("audit_algolia.batch_rows", &step.to_string())], 1)?;
+        testbed.drain(Records::Small, rows.min(step * 2_000))
+    })
 }
 
 /// Captures and drains the same number of rows over more and more indices or tables, a statement for each.
-fn spread_over(over: Over, world: &mut World, rows: u64, repeats: usize, report: &mut Report) -> Result<()> {
-    let steps = if over == Over::Indices { INDICES } else { TABLES };
-    let mut capture = Growth::new("capture", "µs a row", &steps);
-    let mut drained = Growth::new("drain, no latency", "rows/s", &steps);
-    let mut processor = Growth::new("CPU, no latency", "s per million rows", &steps);
+fn spread_over(of: &'static str, steps: &[u64], setup: &Setup, report: &mut Report) -> Result<()> {
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
+    let own_index = of == "indices";
+    let name = |number: u64| format!("spread_{number}");
+    let index = |number| if own_index { name(number) } else { INDEX.to_owned() };
+    let columns: [Column<(f64, Drained)>; 3] = [
+        ("capture", "µs a row", |(micros, _)| *micros),
+        (RATE.0, RATE.1, |(_, drained)| drained.rate),
+        (PROCESSOR.0, PROCESSOR.1, |(_, drained)| drained.processor),
+    ];
     let mut made = 0;
-    for step in steps {
+    Growth { of, steps, columns: &columns, stays: true }.measure(setup, report, |step, rows| {
         for number in made..step {
-            let name = format!("spread_{number}");
-            let index = if over == Over::Indices { name.clone() } else { INDEX.to_owned() };
-            let watch = watch(&name)
-                .replace(INDEX, &index)
-                .replace("facets", &format!("object_prefix => '{number}:', facets"));
-            world.db.batch_execute(&format!("{}; {watch}", table(&name)))?;
+            let prefix = format!("object_prefix => '{number}:',");
+            let watch = watch_as(&name(number), &index(number), &prefix);
+            testbed.execute(&format!("{}; {watch}", table(&name(number))))?;
         }
-        made = step;
-        for _ in 0..repeats {
-            interrupt::check()?;
-            world.pause()?;
-            let started = Instant::now();
-            for number in 0..step {
-                world.db.batch_execute(&format!(
-                    "INSERT INTO spread_{number} ({COLUMNS}) SELECT {} FROM generate_series(1, {}) AS i",
-                    values("i"),
-                    rows / step
-                ))?;
-            }
-            let captured = rows / step * step;
-            capture.push(step, started.elapsed().as_secs_f64() * 1e6 / captured as f64);
-            let indices: Vec<String> = match over {
-                Over::Indices => (0..step).map(|number| format!("spread_{number}")).collect(),
-                Over::Tables => vec![INDEX.to_owned()],
-            };
-            let found = drain_queue(world, captured, &indices)?;
-            drained.push(step, found.rate);
-            processor.push(step, found.processor);
+        made = made.max(step);
+        testbed.pause()?;
+        let started = Instant::now();
+        for number in 0..step {
+            testbed.execute(&insert(&name(number), rows / step))?;
         }
-    }
-    let what = if over == Over::Indices { "indices" } else { "watched tables" };
-    tell(report, what, rows, &[capture, drained, processor]);
-    Ok(())
+        let captured = rows / step * step;
+        let micros = started.elapsed().as_secs_f64() * 1e6 / captured as f64;
+        let indices: Vec<String> = (0..if own_index { step } else { 1 }).map(index).collect();
+        Ok((micros, testbed.drain_queue(captured, &indices)?))
+    })
 }
 
-fn tell(report: &mut Report, what: &str, rows: u64, growths: &[Growth]) {
-    let mut head = vec![what.to_owned()];
-    head.extend(growths.iter().map(|growth| format!("{}, {}", growth.name, growth.unit)));
-    let mut lines = vec![head];
-    let steps: Vec<u64> =
-        growths.iter().take(1).flat_map(|one| one.steps.iter().map(|(step, _)| *step)).collect();
-    for step in steps {
-        let mut line = vec![step.to_string()];
-        for growth in growths {
-            let of =
-                |step| growth.steps.iter().find(|(one, _)| *one == step).map(|(_, values)| values.as_slice());
-            let values = of(step).unwrap_or_default();
-            let base = growth.steps.first().map(|(_, values)| values.as_slice()).unwrap_or_default();
-            report.keep(&format!("{} over {step} {what}", growth.name), growth.unit, values);
-            line.push(match (ratio(values, base), Spread::of(values)) {
-                (Some(ratio), Some(spread)) => format!("{} × · {spread}", short(ratio.median)),
-                _ => "–".to_owned(),
-            });
+impl<S> Growth<'_, S> {
+    /// Measures each step so many times, and tells each column beside the first step's.
+    fn measure(
+        self,
+        setup: &Setup,
+        report: &mut Report,
+        mut sample: impl FnMut(u64, u64) -> Result<S>,
+    ) -> Result<()> {
+        let Growth { of, steps, columns, stays } = self;
+        let (rows, rounds, mut samples) = (setup.scale.grown, setup.scale.fields, Samples::new());
+        let mut order = steps.repeat(rounds);
+        if stays {
+            order.sort_unstable();
         }
-        lines.push(line);
+        for step in order {
+            interrupt::check()?;
+            samples.push(step, sample(step, rows)?);
+        }
+        let head: Vec<String> = columns.iter().map(|(name, unit, _)| format!("{name}, {unit}")).collect();
+        let head: Vec<&str> = std::iter::once(of).chain(head.iter().map(String::as_str)).collect();
+        let mut lines = Vec::new();
+        for &step in steps {
+            let mut line = vec![step.to_string()];
+            for (name, unit, figure) in columns {
+                let values = samples.of(step, figure);
+                report.keep(&format!("{name} over {step} {of}"), unit, &values);
+                line.push(compared(&values, &samples.of(steps[0], figure)));
+            }
+            lines.push(line);
+        }
+        let legend = format!("{rows} rows at each step; ratios are against the first line.");
+        report.table(format!("Growth with {of}"), legend, &head, lines);
+        Ok(())
     }
-    let legend = format!("{rows} rows at each step; ratios are against the first line.");
-    report.table(format!("Growth with {what}"), legend, lines);
 }

@@ -52,10 +52,28 @@ pub(super) fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     Some(if below == above { *below } else { below + (above - below) * place.fract() })
 }
 
+/// What comes of pairs that were measured one right after the other.
+pub(super) fn pairwise(values: &[f64], against: &[f64], of: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    values.iter().zip(against).map(|(&a, &b)| of(a, b)).collect()
+}
+
 /// The middle of the ratios of pairs that were measured one right after the other.
 pub(super) fn ratio(values: &[f64], against: &[f64]) -> Option<Spread> {
-    let ratios: Vec<f64> = values.iter().zip(against).map(|(a, b)| a / b).collect();
-    Spread::of(&ratios)
+    Spread::of(&pairwise(values, against, |a, b| a / b))
+}
+
+/// What somebody has shown, as a field of a table: first its ratio to what it is compared with.
+pub(super) fn compared(values: &[f64], against: &[f64]) -> String {
+    match (ratio(values, against), Spread::of(values)) {
+        (Some(ratio), Some(spread)) => format!("{} × · {spread}", short(ratio.median)),
+        (None, Some(spread)) => spread.to_string(),
+        _ => "–".to_owned(),
+    }
+}
+
+/// The middle as a field of a table.
+pub(super) fn middle(values: &[f64]) -> String {
+    percentile(values, 50.0).map_or_else(|| "–".to_owned(), short)
 }
 
 #[cfg(test)]

@@ -1,36 +1,31 @@
 //! What capture costs a writer: the same inserts with no trigger, with ours, and with other people's triggers.
 //! Delivery is paused, so that nothing else is measured.
 
-mod manner;
+mod insert;
 pub(super) mod peak;
+mod report;
 mod shape;
-mod tell;
 mod variant;
 
-use std::collections::HashMap;
-use std::time::Instant;
-
 use anyhow::Result;
+use strum::VariantArray;
 
-use self::manner::{Manner, Writers, MANNERS};
+use self::insert::{Method, Writers};
 use self::shape::{Shape, SHAPES};
 use self::variant::{Variant, VARIANTS};
-use super::process::fine_cpu_seconds;
+use super::process::seconds_of;
 use super::report::Report;
+use super::rows::POOL;
+use super::samples::Samples;
 use super::spread::short;
-use super::turns::in_turn;
-use super::world::{World, POOL};
-use super::Site;
-use crate::interrupt;
+use super::testbed::{backend, Testbed};
+use super::Setup;
 
 /// What autovacuum logs is nobody's cost here, and neither are the pages that are logged as a whole after a checkpoint:
 /// there is none from one [`clear`] to the next.
 const SETTINGS: [(&str, &str); 2] = [("autovacuum", "off"), ("max_wal_size", "16GB")];
 
-/// What was inserted, and how.
-type Case = (Shape, Manner, Variant);
-
-/// What a row has cost in one repeat of a case.
+/// What a row has cost in one repeat.
 struct Cost {
     micros: f64,
     /// Microseconds of the first writer's process: all there are, where it is the only one and seldom waits for a client.
@@ -41,37 +36,37 @@ struct Cost {
     images: f64,
 }
 
-/// Of each case what each repeat has shown.
-#[derive(Default)]
-struct Costs(HashMap<Case, Vec<Cost>>);
+type Costs = Samples<(Shape, Method, Variant), Cost>;
 
-pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
-    let scale = &site.scale;
-    let mut world = World::start_with(&site.installation, &SETTINGS)?;
-    let (variants, hmac) = prepare(site, &mut world, report)?;
-    let mut writers = Writers::new(&mut world, &SHAPES, scale)?;
-    let backend = World::backend(writers.first()?)?;
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
+    let scale = &setup.scale;
+    let mut testbed = Testbed::start(&setup.installation, &SETTINGS)?;
+    let (variants, hmac) = prepare(setup, &mut testbed, report)?;
+    let mut writers = Writers::new(&mut testbed, &SHAPES, scale)?;
     for shape in SHAPES {
         for variant in &variants {
-            world.db.batch_execute(&variant.set_up(shape, hmac))?;
+            testbed.execute(&variant.set_up(shape, hmac))?;
             // Caches are filled, plans are made.
-            writers.insert(Manner::Loop, shape, &variant.table(shape), 500)?;
+            writers.insert(Method::Loop, shape, &variant.table(shape), 500)?;
         }
     }
-    let mut costs = Costs::default();
+    let mut costs = Costs::new();
     for round in 0..scale.repeats {
         for shape in SHAPES {
-            clear(&mut world)?;
-            for manner in MANNERS {
-                let rows = manner.rows(shape, scale);
-                for variant in in_turn(&variants, round, scale.repeats) {
-                    interrupt::check()?;
-                    let cost = cost(&mut world, &mut writers, backend, (shape, manner, variant), rows)?;
-                    costs.0.entry((shape, manner, variant)).or_default().push(cost);
-                }
+            clear(&mut testbed)?;
+            for &method in Method::VARIANTS {
+                let rows = method.rows(shape, scale);
+                let cases: Vec<_> = variants.iter().map(|&variant| (shape, method, variant)).collect();
+                costs.round(&cases, (round, scale.repeats), |(_, _, variant)| {
+                    let table = variant.table(shape);
+                    cost(&mut testbed, &mut writers, rows, |writers| {
+                        writers.insert(method, shape, &table, rows)
+                    })
+                    .map(Some)
+                })?;
             }
             if round == 0 {
-                note_length(&mut world, shape, report)?;
+                note_length(&mut testbed, shape, report)?;
             }
         }
     }
@@ -79,33 +74,32 @@ pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
     report.note(format!(
         "Capture is measured with {settings}; tables and queues are new for each shape of rows."
     ));
-    tell::tell(&costs, scale, &variants, report);
+    report::tell(&costs, scale, &variants, report);
     Ok(())
 }
 
-/// Inserts so many rows; `backend` is the first writer's.
+/// What it costs, by the row, to insert so many rows.
 fn cost(
-    world: &mut World,
+    testbed: &mut Testbed,
     writers: &mut Writers,
-    backend: u32,
-    (shape, manner, variant): Case,
     rows: u64,
+    insert: impl FnOnce(&mut Writers) -> Result<()>,
 ) -> Result<Cost> {
-    let images = writers.images()?;
-    let (wal, processor) = (world.wal()?, fine_cpu_seconds(backend)?);
-    let started = Instant::now();
-    writers.insert(manner, shape, &variant.table(shape), rows)?;
-    let micros = started.elapsed().as_secs_f64() * 1e6;
-    let processor = (fine_cpu_seconds(backend)? - processor) * 1e6;
-    let wal = world.wal()? - wal;
-    let images = writers.images()? - images;
+    let (images, wal) = (writers.images()?, testbed.wal()?);
+    let (elapsed, cpu) = seconds_of(backend(writers.first()?)?, || insert(writers))?;
+    let (wal, images) = (testbed.wal()? - wal, writers.images()? - images);
     let rows = rows as f64;
-    Ok(Cost { micros: micros / rows, processor: processor / rows, wal: wal / rows, images: images / rows })
+    Ok(Cost {
+        micros: elapsed * 1e6 / rows,
+        processor: cpu * 1e6 / rows,
+        wal: wal / rows,
+        images: images / rows,
+    })
 }
 
 /// How long the records are that have been captured.
-fn note_length(world: &mut World, shape: Shape, report: &mut Report) -> Result<()> {
-    let length = world.db.query_one(
+fn note_length(testbed: &mut Testbed, shape: Shape, report: &mut Report) -> Result<()> {
+    let length = testbed.db.query_one(
         "SELECT avg(length(record))::float8 FROM audit_algolia.queue AS q
          WHERE q.source = (SELECT s.id FROM audit_algolia.source AS s WHERE s.relation = $1::text::regclass)",
         &[&Variant::Ours.table(shape)],
@@ -117,35 +111,35 @@ fn note_length(world: &mut World, shape: Shape, report: &mut Report) -> Result<(
 /// Empties tables and queues, ours once it is delivered, so that each shape starts with new files for all: no row comes
 /// into pages that rows of the other shape, or a round before, have left and that the log would hold as a whole after
 /// the checkpoint. The disk holds no more than one round of one shape.
-fn clear(world: &mut World) -> Result<()> {
-    world.resume()?;
-    world.wait_until_empty()?;
-    world.pause()?;
-    let filled = world.db.query_one(
+fn clear(testbed: &mut Testbed) -> Result<()> {
+    testbed.resume()?;
+    testbed.wait_until_empty()?;
+    testbed.pause()?;
+    let filled = testbed.db.query_one(
         "SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.relkind = 'r' AND (n.nspname = 'public' AND c.relname <> 'pool'
                 OR n.nspname = 'pgq' AND c.relname ~ '^event_[0-9]+_[0-9]+$')",
         &[],
     )?;
-    world.db.batch_execute(&format!("TRUNCATE audit_algolia.queue, {}", filled.get::<_, String>(0)))?;
-    world.db.batch_execute("CHECKPOINT")?;
+    testbed.execute(&format!("TRUNCATE audit_algolia.queue, {}", filled.get::<_, String>(0)))?;
+    testbed.execute("CHECKPOINT")?;
     // Or the pages that this has logged would be told in the middle of what follows.
-    Ok(world.db.batch_execute("SELECT pg_stat_force_next_flush()")?)
+    testbed.execute("SELECT pg_stat_force_next_flush()")
 }
 
 /// What the variants need. Tells which there are, and whether pgcrypto is there.
-fn prepare(site: &Site, world: &mut World, report: &mut Report) -> Result<(Vec<Variant>, bool)> {
-    world.pause()?;
-    world.db.batch_execute(POOL)?;
-    let hmac = world.db.batch_execute("CREATE EXTENSION pgcrypto").is_ok();
+fn prepare(setup: &Setup, testbed: &mut Testbed, report: &mut Report) -> Result<(Vec<Variant>, bool)> {
+    testbed.pause()?;
+    testbed.execute(POOL)?;
+    let hmac = testbed.execute("CREATE EXTENSION pgcrypto").is_ok();
     report.note(if hmac {
         "The PL/pgSQL triggers make their pseudonyms with pgcrypto's hmac."
     } else {
         "pgcrypto is missing here: the PL/pgSQL triggers make their pseudonyms with a plain sha256."
     });
-    let pgq = match &site.packages.pgq {
-        Ok(_) => world.db.batch_execute("CREATE EXTENSION pgq").map_err(|error| error.to_string()),
+    let pgq = match &setup.packages.pgq {
+        Ok(_) => testbed.execute("CREATE EXTENSION pgq").map_err(|error| error.to_string()),
         Err(reason) => Err(reason.clone()),
     };
     match &pgq {

@@ -1,16 +1,13 @@
 //! How much memory a writer needs whose statement captures very many rows.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
-use std::time::Duration;
-
 use anyhow::Result;
+use audit_algolia_tests::memory::most_meanwhile;
 
 use super::super::process::size;
 use super::super::report::Report;
 use super::super::spread::short;
-use super::super::world::World;
-use super::super::Site;
+use super::super::testbed::{backend, Testbed};
+use super::super::Setup;
 use super::shape::Shape;
 use super::variant::Variant;
 use crate::interrupt;
@@ -19,18 +16,21 @@ use crate::interrupt;
 const VARIANTS: [Variant; 5] =
     [Variant::Bare, Variant::Ours, Variant::Row, Variant::Statement, Variant::Json];
 
-pub(in super::super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
-    let rows = site.scale.writer;
-    let mut world = World::start(&site.installation)?;
-    let (there, hmac) = super::prepare(site, &mut world, report)?;
-    let head = ["one statement with", "peak MB", "MB beyond no trigger"];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    let mut bare = None;
+pub(in super::super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
+    let rows = setup.scale.writer;
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
+    let (there, hmac) = super::prepare(setup, &mut testbed, report)?;
+    let (mut lines, mut bare) = (Vec::new(), None);
     for variant in VARIANTS.into_iter().filter(|one| there.contains(one)) {
         interrupt::check()?;
-        world.db.batch_execute(&variant.set_up(Shape::Narrow, hmac))?;
-        let peak = peak(&world, &variant.table(Shape::Narrow), rows)?;
-        world.db.batch_execute(&format!("TRUNCATE {}", variant.table(Shape::Narrow)))?;
+        testbed.execute(&variant.set_up(Shape::Narrow, hmac))?;
+        let table = variant.table(Shape::Narrow);
+        let mut db = testbed.connect()?;
+        let process = backend(&mut db)?;
+        let insert = Shape::Narrow.insert(&table, ("1", &rows.to_string()));
+        let look = || size(process).map_or(0.0, |size| size.anonymous);
+        let ((), peak) = most_meanwhile(look, || Ok(db.batch_execute(&insert)?))?;
+        testbed.execute(&format!("TRUNCATE {table}"))?;
         let beyond = peak - *bare.get_or_insert(peak);
         report.keep(&format!("peak memory of a writer: {}", variant.name()), "MB (RssAnon)", &[peak]);
         lines.push(vec![variant.name().to_owned(), short(peak), short(beyond)]);
@@ -38,33 +38,8 @@ pub(in super::super) fn measure(site: &Site, report: &mut Report) -> Result<()> 
     report.table(
         format!("Peak memory of a writer that inserts {rows} narrow rows in one statement"),
         "The most the session's process had for itself (RssAnon, looked at every 2 ms).",
+        &["one statement with", "peak MB", "MB beyond no trigger"],
         lines,
     );
     Ok(())
-}
-
-/// The most memory of its own that a new session has during the statement, in megabytes.
-fn peak(world: &World, table: &str, rows: u64) -> Result<f64> {
-    let mut db = world.cluster.connect("postgres", "postgres")?;
-    let backend = World::backend(&mut db)?;
-    let (columns, values) = (Shape::Narrow.columns(), Shape::Narrow.values("i"));
-    let statement =
-        format!("INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series(1, {rows}) AS i");
-    let done = AtomicBool::new(false);
-    scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut peak = 0.0_f64;
-            while !done.load(Ordering::Relaxed) {
-                if let Ok(now) = size(backend) {
-                    peak = peak.max(now.anonymous);
-                }
-                sleep(Duration::from_millis(2));
-            }
-            peak
-        });
-        let result = db.batch_execute(&statement);
-        done.store(true, Ordering::Relaxed);
-        result?;
-        watcher.join().map_err(|_| anyhow::anyhow!("the watcher has failed"))
-    })
 }

@@ -1,7 +1,7 @@
 //! What the rows look like whose capture is measured: a narrow table as the others are, and a wide one with texts that
 //! are kept out of line.
 
-use super::super::world::{self, INDEX};
+use super::super::rows::{self, INDEX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
@@ -34,19 +34,19 @@ impl Shape {
 
     pub(super) fn table(self, name: &str) -> String {
         let more: String = self.more().iter().map(|(name, kind, _)| format!(", {name} {kind}")).collect();
-        let table = world::table(name);
+        let table = rows::table(name);
         table.replace("secret text", &format!("secret text{more}"))
     }
 
     /// The columns that [`Shape::values`] fills.
     pub(super) fn columns(self) -> String {
         let more: String = self.more().iter().map(|(name, ..)| format!(", {name}")).collect();
-        format!("{}{more}", world::COLUMNS)
+        format!("{}{more}", rows::COLUMNS)
     }
 
     /// One row's values, as an expression of its number.
     pub(super) fn values(self, number: &str) -> String {
-        let mut values = world::values(number);
+        let mut values = rows::values(number);
         for (name, kind, _) in self.more() {
             values.push_str(", ");
             values.push_str(&match kind {
@@ -81,12 +81,14 @@ impl Shape {
     pub(super) fn watch(self, name: &str) -> String {
         let more: String =
             self.more().iter().filter(|one| one.2).map(|(name, ..)| format!(", {name}")).collect();
-        format!(
-            "SELECT audit_algolia.watch('{name}', '{INDEX}', object_prefix => '{}',
-                 columns => '{{user_id, report_id, event, at, detail{more}}}', pseudonymize => '{{user_id}}',
-                 time_column => 'at', facets => '{{event, report_id, user_id}}')",
-            self.start()
-        )
+        let prefix = format!("object_prefix => '{}',", self.start());
+        rows::watch_as(name, INDEX, &prefix).replace("at, detail", &format!("at, detail{more}"))
+    }
+
+    /// The statement that inserts rows of these numbers.
+    pub(super) fn insert(self, table: &str, (first, last): (&str, &str)) -> String {
+        let (columns, values) = (self.columns(), self.values("i"));
+        format!("INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series({first}, {last}) AS i")
     }
 
     fn more(self) -> Vec<Column> {

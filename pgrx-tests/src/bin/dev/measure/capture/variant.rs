@@ -1,7 +1,7 @@
 //! What capture is compared with: triggers in PL/pgSQL that build the same record and put it into a plain queue, and the
 //! triggers in C that PgQ brings.
 
-use super::super::world::PSEUDONYM_KEY;
+use super::super::rows::PSEUDONYM_KEY;
 use super::shape::Shape;
 
 /// A way to capture, or none.
@@ -27,15 +27,7 @@ pub(super) const VARIANTS: [Variant; 6] =
 impl Variant {
     /// Its table.
     pub(super) fn table(self, shape: Shape) -> String {
-        let end = match self {
-            Variant::Bare => "bare",
-            Variant::Ours => "ours",
-            Variant::Row => "row",
-            Variant::Statement => "statement",
-            Variant::Json => "json",
-            Variant::Url => "url",
-        };
-        format!("{}_{end}", shape.start())
+        format!("{}_{self:?}", shape.start()).to_lowercase()
     }
 
     /// How the report calls it.
@@ -58,52 +50,42 @@ impl Variant {
     pub(super) fn set_up(self, shape: Shape, hmac: bool) -> String {
         let name = self.table(shape);
         let make = shape.table(&name);
-        match self {
-            Variant::Bare => make,
-            Variant::Ours => format!("{make}; {}", shape.watch(&name)),
-            Variant::Row => format!(
-                "{make};
-                 {queue};
-                 CREATE FUNCTION capture_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
-                 BEGIN
-                     INSERT INTO queue_{name} (source, record) VALUES (1, {record});
-                     RETURN NULL;
-                 END $$;
-                 CREATE TRIGGER capture AFTER INSERT ON {name} FOR EACH ROW EXECUTE FUNCTION capture_{name}()",
-                queue = queue(&name),
-                record = record(shape, "new", hmac),
-            ),
-            Variant::Statement => format!(
-                "{make};
-                 {queue};
-                 CREATE FUNCTION capture_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
-                 BEGIN
-                     INSERT INTO queue_{name} (source, record) SELECT 1, {record} FROM added AS a;
-                     RETURN NULL;
-                 END $$;
-                 CREATE TRIGGER capture AFTER INSERT ON {name} REFERENCING NEW TABLE AS added
-                     FOR EACH STATEMENT EXECUTE FUNCTION capture_{name}()",
-                queue = queue(&name),
-                record = record(shape, "a", hmac),
-            ),
+        let capture = match self {
+            Variant::Bare => String::new(),
+            Variant::Ours => shape.watch(&name),
+            Variant::Row => {
+                let values = format!("VALUES (1, {})", record(shape, "new", hmac));
+                plpgsql(&name, &values, "FOR EACH ROW")
+            }
+            Variant::Statement => {
+                let select = format!("SELECT 1, {} FROM added AS a", record(shape, "a", hmac));
+                plpgsql(&name, &select, "REFERENCING NEW TABLE AS added FOR EACH STATEMENT")
+            }
             Variant::Json | Variant::Url => format!(
-                "{make};
-                 SELECT pgq.create_queue('{name}');
+                "SELECT pgq.create_queue('{name}');
                  CREATE TRIGGER capture AFTER INSERT ON {name} FOR EACH ROW
                      EXECUTE FUNCTION pgq.{function}('{name}', 'ignore={left_out}')",
                 function = if self == Variant::Json { "jsontriga" } else { "logutriga" },
                 left_out = shape.left_out().join(","),
             ),
-        }
+        };
+        format!("{make}; {capture}")
     }
 }
 
-fn queue(name: &str) -> String {
+/// A plain queue, and a trigger that puts `records` into it.
+fn plpgsql(name: &str, records: &str, each: &str) -> String {
     format!(
         "CREATE TABLE queue_{name} (
              id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source integer NOT NULL,
              enqueued_at timestamptz NOT NULL DEFAULT statement_timestamp(), record text NOT NULL
-         )"
+         );
+         CREATE FUNCTION capture_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             INSERT INTO queue_{name} (source, record) {records};
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER capture AFTER INSERT ON {name} {each} EXECUTE FUNCTION capture_{name}()"
     )
 }
 

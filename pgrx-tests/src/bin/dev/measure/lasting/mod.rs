@@ -6,15 +6,13 @@ mod many;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use postgres::Client;
 
-use super::drain::{drain, rows_per_second};
 use super::freshness::idle;
-use super::phases::dead_tuples;
-use super::report::{Reach, Report, Row};
+use super::report::{Report, Row, Target};
+use super::rows::Records;
 use super::spread::{short, Spread};
-use super::world::World;
-use super::Site;
+use super::testbed::Testbed;
+use super::Setup;
 use crate::waiting::{self, SELDOM};
 
 /// The deliveries are made in so many parts of the same size.
@@ -23,69 +21,82 @@ const COMMITS: usize = 100;
 /// So long autovacuum is waited for, with a nap of a second.
 const VACUUM: Duration = Duration::from_secs(60);
 
-pub(super) fn measure(site: &Site, report: &mut Report) -> Result<()> {
-    let mut world = World::start(&site.installation)?;
+const HEAD: [&str; 7] =
+    ["moment", "rows/s", "ms for 1,000 rows", "freshness p50 ms", "p99 ms", "queue on disk MB", "dead rows"];
+
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
     // Nobody's rate: memory and files are made.
-    drain(&mut world, site.scale.pinned / PARTS)?;
-    pinned(&mut world, site.scale.pinned, report)?;
-    unvacuumed(&mut world, site.scale.unvacuumed, report)?;
-    many::measure(&mut world, site.scale.counted, report)
+    testbed.drain(Records::Small, setup.scale.pinned / PARTS)?;
+    pinned(&mut testbed, setup.scale.pinned, report)?;
+    unvacuumed(&mut testbed, setup.scale.unvacuumed, report)?;
+    many::measure(&mut testbed, setup.scale.counted, report)
 }
 
-/// A session that holds a snapshot, as a long report does.
-fn pin(world: &World) -> Result<Client> {
-    let mut db = world.cluster.connect("postgres", "postgres")?;
-    db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")?;
-    Ok(db)
+/// How things stand at moments one after the other.
+struct Moments {
+    /// Rows of the drain at each.
+    part: u64,
+    /// Of each its name and the figures that [`HEAD`] names.
+    moments: Vec<(String, [f64; 6])>,
 }
 
-/// How things stand at one moment.
-struct Moment {
-    name: String,
-    rate: f64,
-    fresh: (f64, f64),
-    queue: f64,
-    dead: i64,
-}
+impl Moments {
+    fn new(rows: u64) -> Moments {
+        Moments { part: rows / PARTS, moments: Vec::new() }
+    }
 
-impl Moment {
-    fn look(world: &mut World, name: impl Into<String>, rows: u64) -> Result<Moment> {
-        let rate = drain(world, rows)?.rate;
-        let delays = idle(world, COMMITS)?;
+    fn look(&mut self, testbed: &mut Testbed, name: impl Into<String>) -> Result<()> {
+        let rate = testbed.drain(Records::Small, self.part)?.rate;
+        let delays = idle(testbed, COMMITS)?;
         let size = "SELECT pg_total_relation_size('audit_algolia.queue')::float8 / 1024 / 1024";
-        Ok(Moment {
-            name: name.into(),
-            rate,
-            fresh: (delays.at(50.0), delays.at(99.0)),
-            queue: world.db.query_one(size, &[])?.get(0),
-            dead: dead_tuples(&mut world.db)?,
-        })
+        let size: f64 = testbed.db.query_one(size, &[])?.get(0);
+        let dead = testbed.dead_rows()? as f64;
+        let figures = [rate, 1e6 / rate, delays.at(50.0), delays.at(99.0), size, dead];
+        self.moments.push((name.into(), figures));
+        Ok(())
+    }
+
+    /// The same after each of the parts.
+    fn look_after_parts(&mut self, testbed: &mut Testbed, what: &str) -> Result<()> {
+        (1..=PARTS).try_for_each(|at| self.look(testbed, format!("{what}{} delivered", at * self.part)))
+    }
+
+    /// How much less the rate is at one moment than at the first.
+    fn slower(&self, what: String, at: usize) -> Row {
+        let rate = |at: usize| self.moments.get(at).map_or(f64::NAN, |(_, figures)| figures[0]);
+        let (first, later) = (rate(0), rate(at));
+        let measured = format!("{} rows/s against {} rows/s", short(later), short(first));
+        Row::new(what, measured).ratio(Spread::of(&[first / later]))
+    }
+
+    fn tell(self, report: &mut Report, title: &str) {
+        let mut lines = Vec::new();
+        for (name, figures) in self.moments {
+            report.keep(&format!("{title}: {name}"), &HEAD[1..].join(", "), &figures);
+            lines.push(std::iter::once(name).chain(figures.map(short)).collect());
+        }
+        let legend = format!(
+            "Each moment is a drain of {} rows and then {COMMITS} single commits; the queue's size is that of heap and \
+             index after both, dead rows are what the statistics tell.",
+            self.part
+        );
+        report.table(title, legend, &HEAD, lines);
     }
 }
 
-fn pinned(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
-    let part = rows / PARTS;
-    let mut moments = vec![Moment::look(world, "before", part)?];
-    let snapshot = pin(world)?;
-    for at in 1..=PARTS {
-        let name = format!("pinned, {} delivered", at * part);
-        moments.push(Moment::look(world, name, part)?);
-    }
+fn pinned(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
+    let mut moments = Moments::new(rows);
+    moments.look(testbed, "before")?;
+    let snapshot = testbed.pin_snapshot()?;
+    moments.look_after_parts(testbed, "pinned, ")?;
     drop(snapshot);
-    moments.push(Moment::look(world, "snapshot gone", part)?);
-    let vacuumed = vacuumed(world)?;
-    moments.push(Moment::look(world, "and vacuumed", part)?);
-    moments.push(Moment::look(world, "and once more", part)?);
-    if let [before, .., last, _, _, _] = moments.as_slice() {
-        report.add(
-            Row::new(
-                format!("pop with a snapshot pinned, after {rows} deliveries against before it was"),
-                format!("{} against {}", rows_per_second(last.rate), rows_per_second(before.rate)),
-            )
-            .ratio(Spread::of(&[before.rate / last.rate]))
-            .reach(Reach::RatioAtMost(2.0)),
-        );
-    }
+    moments.look(testbed, "snapshot gone")?;
+    let vacuumed = vacuumed(testbed)?;
+    moments.look(testbed, "and vacuumed")?;
+    moments.look(testbed, "and once more")?;
+    let name = format!("pop with a snapshot pinned, after {rows} deliveries against before it was");
+    report.add(moments.slower(name, PARTS as usize).target(Target::RatioAtMost(2.0)));
     report.add(match vacuumed {
         Some(time) => Row::new(
             "from the end of the snapshot until autovacuum has removed the dead rows",
@@ -93,69 +104,36 @@ fn pinned(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
         ),
         None => Row::not_measured(
             "autovacuum after the end of the snapshot",
-            format!("it had not come after {} s; VACUUM by hand", VACUUM.as_secs()),
+            &format!("it had not come after {} s; VACUUM by hand", VACUUM.as_secs()),
         ),
     });
-    tell(report, format!("{rows} deliveries with a snapshot pinned"), part, &moments);
+    moments.tell(report, &format!("{rows} deliveries with a snapshot pinned"));
     Ok(())
 }
 
 /// Waits for autovacuum, and vacuums itself should that not come.
-fn vacuumed(world: &mut World) -> Result<Option<Duration>> {
-    world.cluster.set(&[("autovacuum_naptime", "1s")])?;
+fn vacuumed(testbed: &mut Testbed) -> Result<Option<Duration>> {
+    testbed.cluster.set(&[("autovacuum_naptime", "1s")])?;
     let started = Instant::now();
     let mut came = None;
     waiting::until("autovacuum", 2 * VACUUM, SELDOM, || {
-        came = (dead_tuples(&mut world.db)? < 5_000).then(|| started.elapsed());
+        came = (testbed.dead_rows()? < 5_000).then(|| started.elapsed());
         Ok(came.is_some() || started.elapsed() > VACUUM)
     })?;
     if came.is_none() {
-        world.db.batch_execute("VACUUM audit_algolia.queue")?;
+        testbed.execute("VACUUM audit_algolia.queue")?;
     }
-    world.cluster.set(&[("autovacuum_naptime", "1min")])?;
+    testbed.cluster.set(&[("autovacuum_naptime", "1min")])?;
     Ok(came)
 }
 
-fn unvacuumed(world: &mut World, rows: u64, report: &mut Report) -> Result<()> {
-    world.cluster.set(&[("autovacuum", "off")])?;
-    let part = rows / PARTS;
-    let mut moments = Vec::new();
-    for at in 1..=PARTS {
-        moments.push(Moment::look(world, format!("{} delivered", at * part), part)?);
-    }
-    world.cluster.set(&[("autovacuum", "on")])?;
-    if let (Some(first), Some(last)) = (moments.first(), moments.last()) {
-        report.add(
-            Row::new(
-                format!("pop without autovacuum, after {rows} deliveries against the first"),
-                format!("{} against {}", rows_per_second(last.rate), rows_per_second(first.rate)),
-            )
-            .ratio(Spread::of(&[first.rate / last.rate])),
-        );
-    }
-    tell(report, format!("{rows} deliveries while autovacuum is off"), part, &moments);
+fn unvacuumed(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
+    testbed.cluster.set(&[("autovacuum", "off")])?;
+    let mut moments = Moments::new(rows);
+    moments.look_after_parts(testbed, "")?;
+    testbed.cluster.set(&[("autovacuum", "on")])?;
+    let name = format!("pop without autovacuum, after {rows} deliveries against the first");
+    report.add(moments.slower(name, PARTS as usize - 1));
+    moments.tell(report, &format!("{rows} deliveries while autovacuum is off"));
     Ok(())
-}
-
-fn tell(report: &mut Report, title: String, part: u64, moments: &[Moment]) {
-    let head = [
-        "moment",
-        "rows/s",
-        "ms for 1,000 rows",
-        "freshness p50 ms",
-        "p99 ms",
-        "queue on disk MB",
-        "dead rows",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for Moment { name, rate, fresh: (p50, p99), queue, dead } in moments {
-        report.keep(&format!("{title}: {name}"), "rows/s, p50 ms, p99 ms, MB", &[*rate, *p50, *p99, *queue]);
-        let figures = [*rate, 1e6 / rate, *p50, *p99, *queue, *dead as f64].map(short);
-        lines.push(std::iter::once(name.clone()).chain(figures).collect());
-    }
-    let legend = format!(
-        "Each moment is a drain of {part} rows and then {COMMITS} single commits; the queue's size is that of heap and \
-         index after both, dead rows are what the statistics tell."
-    );
-    report.table(title, legend, lines);
 }

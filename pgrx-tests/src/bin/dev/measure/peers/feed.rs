@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::super::world::{Records, World};
+use super::super::rows::Records;
+use super::super::testbed::Testbed;
 use super::Kind;
 use crate::waiting::{self, OFTEN};
 
@@ -12,32 +13,32 @@ use crate::waiting::{self, OFTEN};
 const SOON: Duration = Duration::from_secs(20);
 
 /// Gives a service so many of the records, and nothing else.
-pub(super) fn feed(kind: Kind, world: &mut World, records: Records, rows: u64) -> Result<()> {
+pub(super) fn feed(kind: Kind, testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     match kind {
-        Kind::JavaScript | Kind::JavaScriptGzip | Kind::Python => queue(world, records, rows),
-        Kind::Pgq => pgq(world, records, rows),
-        Kind::Wal2json => outbox(world, records, rows),
+        Kind::JavaScript | Kind::JavaScriptGzip | Kind::Python => queue(testbed, records, rows),
+        Kind::Pgq => pgq(testbed, records, rows),
+        Kind::Wal2json => outbox(testbed, records, rows),
     }
 }
 
 /// A queue to poll: a key and the record.
-fn queue(world: &mut World, records: Records, rows: u64) -> Result<()> {
+fn queue(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
     let kept = records.kept();
-    world.db.batch_execute(&format!(
+    testbed.execute(&format!(
         "TRUNCATE polled_queue; INSERT INTO polled_queue SELECT n, record FROM {kept} WHERE n <= {rows}"
     ))?;
-    Ok(world.db.batch_execute("VACUUM (ANALYZE) polled_queue")?)
+    testbed.execute("VACUUM (ANALYZE) polled_queue")
 }
 
 /// A new queue of PgQ's, with a tick after each thousand events.
-fn pgq(world: &mut World, records: Records, rows: u64) -> Result<()> {
-    world.db.batch_execute(
+fn pgq(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
+    testbed.execute(
         "SELECT pgq.drop_queue(queue_name, true) FROM pgq.get_queue_info();
          SELECT pgq.create_queue('measured'), pgq.register_consumer('measured', 'algolia')",
     )?;
     let kept = records.kept();
     thousands(
-        world,
+        testbed,
         rows,
         &format!("PERFORM pgq.insert_event('measured', 'insert', record) FROM {kept} WHERE n > place AND n <= place + 1000"),
         "PERFORM pgq.ticker('measured')",
@@ -45,27 +46,27 @@ fn pgq(world: &mut World, records: Records, rows: u64) -> Result<()> {
 }
 
 /// Newer servers decode only with what a setting names.
-pub(super) fn allow_wal2json(world: &mut World) -> Result<()> {
+pub(super) fn allow_wal2json(testbed: &mut Testbed) -> Result<()> {
     let setting = "output_plugin_libraries";
     let current = "SELECT current_setting($1, true)";
-    if let Some(allowed) = world.db.query_one(current, &[&setting])?.get::<_, Option<String>>(0) {
+    if let Some(allowed) = testbed.db.query_one(current, &[&setting])?.get::<_, Option<String>>(0) {
         let allowed = format!("{allowed}, wal2json");
-        world.cluster.set(&[(setting, &allowed)])?;
+        testbed.cluster.set(&[(setting, &allowed)])?;
         waiting::until("the new setting", SOON, OFTEN, || {
-            Ok(world.db.query_one(current, &[&setting])?.get::<_, String>(0) == allowed)
+            Ok(testbed.db.query_one(current, &[&setting])?.get::<_, String>(0) == allowed)
         })?;
     }
     Ok(())
 }
 
 /// An outbox, filled once somebody is going to read it from the log.
-fn outbox(world: &mut World, records: Records, rows: u64) -> Result<()> {
-    drop_slot(world)?;
-    world.db.batch_execute("TRUNCATE outbox")?;
-    world.db.batch_execute("SELECT pg_create_logical_replication_slot('measured', 'wal2json')")?;
+fn outbox(testbed: &mut Testbed, records: Records, rows: u64) -> Result<()> {
+    drop_slot(testbed)?;
+    testbed.execute("TRUNCATE outbox")?;
+    testbed.execute("SELECT pg_create_logical_replication_slot('measured', 'wal2json')")?;
     let kept = records.kept();
     thousands(
-        world,
+        testbed,
         rows,
         &format!("INSERT INTO outbox SELECT n, record FROM {kept} WHERE n > place AND n <= place + 1000"),
         "NULL",
@@ -73,20 +74,20 @@ fn outbox(world: &mut World, records: Records, rows: u64) -> Result<()> {
 }
 
 /// Ends what is kept for a reader, who takes a moment to be gone.
-pub(super) fn drop_slot(world: &mut World) -> Result<()> {
+pub(super) fn drop_slot(testbed: &mut Testbed) -> Result<()> {
     let drop =
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE active_pid IS NULL";
     let dropped = || {
-        world.db.query(drop, &[])?;
-        Ok(world.db.query("SELECT FROM pg_replication_slots", &[])?.is_empty())
+        testbed.db.query(drop, &[])?;
+        Ok(testbed.db.query("SELECT FROM pg_replication_slots", &[])?.is_empty())
     };
     waiting::until("end of the replication slot's use", SOON, OFTEN, dropped)?;
     Ok(())
 }
 
 /// A statement for each thousand rows, and another after its commit.
-fn thousands(world: &mut World, rows: u64, first: &str, then: &str) -> Result<()> {
-    Ok(world.db.batch_execute(&format!(
+fn thousands(testbed: &mut Testbed, rows: u64, first: &str, then: &str) -> Result<()> {
+    testbed.execute(&format!(
         "DO $$ BEGIN
              FOR place IN 0..{last} BY 1000 LOOP
                  {first};
@@ -96,5 +97,5 @@ fn thousands(world: &mut World, rows: u64, first: &str, then: &str) -> Result<()
              END LOOP;
          END $$",
         last = rows.saturating_sub(1),
-    ))?)
+    ))
 }

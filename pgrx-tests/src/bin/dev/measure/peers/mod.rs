@@ -15,10 +15,10 @@ use audit_algolia_tests::server::PgConfig;
 use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
 
 use self::install::{Node, Python};
-pub(super) use self::service::Served;
 use super::report::Report;
-use super::world::{Records, World};
-use super::Site;
+use super::rows::Records;
+use super::testbed::{Drained, Testbed};
+use super::Setup;
 use crate::package::unpacked;
 
 /// The index they send to.
@@ -54,25 +54,29 @@ impl Kind {
     }
 }
 
+/// An error as what is told of something that is not measured.
+fn reason(error: anyhow::Error) -> String {
+    format!("{error:#}")
+}
+
 /// Those that can be had here; else why not.
 pub(super) struct Peers {
     node: Result<Node, String>,
     python: Result<Python, String>,
     pgq: Result<(), String>,
-    logical: Result<World, String>,
+    logical: Result<Testbed, String>,
 }
 
 impl Peers {
-    /// The two services that poll a queue in `world`.
-    pub(super) fn polling(world: &mut World, report: &mut Report) -> Result<Peers> {
-        world.db.batch_execute("CREATE TABLE polled_queue (id bigint PRIMARY KEY, record text NOT NULL)")?;
+    /// The two services that poll a queue in `testbed`.
+    pub(super) fn polling(testbed: &mut Testbed, report: &mut Report) -> Result<Peers> {
+        testbed.execute("CREATE TABLE polled_queue (id bigint PRIMARY KEY, record text NOT NULL)")?;
         report.note(
             "The services keep their connections alive, use prepared statements and synchronous_commit = off, delete \
              a thousand records, send them in one request and commit, one request at a time; the queue is vacuumed \
              and analysed before each run, and neither their start nor their first 10,000 records, sent without \
              latency, are counted.",
         );
-        let reason = |error: anyhow::Error| format!("{error:#}");
         let unwanted = || "not asked for".to_owned();
         Ok(Peers {
             node: Node::install().map_err(reason),
@@ -84,31 +88,34 @@ impl Peers {
 
     /// All of them; `most` is the most records that are drained at once.
     pub(super) fn all(
-        site: &Site,
-        world: &mut World,
+        setup: &Setup,
+        testbed: &mut Testbed,
         most: &[(Records, u64)],
         report: &mut Report,
     ) -> Result<Peers> {
-        let peers = Peers::polling(world, report)?;
-        let mut pgq = site.packages.pgq.clone().map(drop);
+        let peers = Peers::polling(testbed, report)?;
+        let mut pgq = setup.packages.pgq.clone().map(drop);
         if pgq.is_ok() {
-            pgq = world.db.batch_execute("CREATE EXTENSION pgq").map_err(|error| error.to_string());
+            pgq = testbed.execute("CREATE EXTENSION pgq").map_err(reason);
         }
         report.note(
             "PgQ's events are the finished records, ticked every thousand; a batch is finished once it is sent.",
         );
-        let start = || -> Result<World> {
-            let mut world = World::start_with(&site.installation, &[("wal_level", "logical")])?;
-            feed::allow_wal2json(&mut world)?;
-            world.db.batch_execute("CREATE TABLE outbox (id bigint PRIMARY KEY, record text NOT NULL)")?;
+        let start = || -> Result<Testbed> {
+            let mut testbed = Testbed::start(&setup.installation, &[("wal_level", "logical")])?;
+            feed::allow_wal2json(&mut testbed)?;
+            testbed.execute("CREATE TABLE outbox (id bigint PRIMARY KEY, record text NOT NULL)")?;
             for (records, rows) in most {
-                world.keep_records(*records, *rows)?;
+                testbed.keep_records(*records, *rows)?;
             }
-            Ok(world)
+            Ok(testbed)
         };
-        let logical = site.packages.wal2json.clone().and_then(|_| {
-            ensure_module(site)?;
-            start().map_err(|error| format!("{error:#}"))
+        let logical = setup.packages.wal2json.clone().and_then(|_| {
+            if setup.installation.has_module("wal2json") {
+                start().map_err(reason)
+            } else {
+                Err("its package has no module for this server".to_owned())
+            }
         });
         report.note(
             "wal2json reads an outbox that holds the finished records, in a cluster of its own with wal_level = logical. \
@@ -130,23 +137,23 @@ impl Peers {
         reason.map(String::as_str)
     }
 
-    /// Has one of them deliver so many of the records that `world` has kept. None if it is not there.
+    /// Has one of them deliver so many of the records that `testbed` has kept. None if it is not there.
     pub(super) fn serve(
         &mut self,
         kind: Kind,
-        world: &mut World,
+        testbed: &mut Testbed,
         (records, rows): (Records, u64),
         latency: u64,
-    ) -> Result<Option<Served>> {
+    ) -> Result<Option<Drained>> {
         if self.reason(kind).is_some() {
             return Ok(None);
         }
-        let world = match (kind, &mut self.logical) {
+        let testbed = match (kind, &mut self.logical) {
             (Kind::Wal2json, Ok(logical)) => logical,
-            _ => world,
+            _ => testbed,
         };
-        feed::feed(kind, world, records, WARM_UP)?;
-        world.light.set_latency(0)?;
+        feed::feed(kind, testbed, records, WARM_UP)?;
+        testbed.standin.set_latency(0)?;
         let mut command = match (kind, &self.node, &self.python) {
             (Kind::Python, _, Ok(python)) => python.command(),
             (Kind::Pgq, Ok(node), _) => node.command("pgq.mjs"),
@@ -154,34 +161,26 @@ impl Peers {
             (_, Ok(node), _) => node.command("poller.mjs"),
             _ => return Ok(None),
         };
-        let served = service::run(command.arg(options(kind, world, rows)), rows, || {
-            feed::feed(kind, world, records, rows)?;
-            world.light.set_latency(latency)?;
-            world.light.reset()
+        let served = service::run(command.arg(options(kind, testbed, rows)), rows, || {
+            feed::feed(kind, testbed, records, rows)?;
+            testbed.standin.set_latency(latency)?;
+            testbed.standin.reset()
         })?;
-        let arrived = world.light.count(INDEX)?;
+        let arrived = testbed.standin.count(INDEX)?;
         ensure!(arrived == rows, "of {rows} rows {} sent {arrived}", kind.name());
         if kind == Kind::Wal2json {
-            feed::drop_slot(world)?;
+            feed::drop_slot(testbed)?;
         }
         Ok(Some(served))
     }
 }
 
-fn ensure_module(site: &Site) -> Result<(), String> {
-    if site.installation.has_module("wal2json") {
-        Ok(())
-    } else {
-        Err("its package has no module for this server".to_owned())
-    }
-}
-
-fn options(kind: Kind, world: &World, rows: u64) -> String {
-    let port = world.light.url.rsplit(':').next().unwrap_or_default();
+fn options(kind: Kind, testbed: &Testbed, rows: u64) -> String {
+    let port = testbed.standin.url.rsplit(':').next().unwrap_or_default();
     let options = json!({
-        "connection": world.cluster.connection_string("postgres", "postgres"),
+        "connection": testbed.cluster.connection_string("postgres", "postgres"),
         "port": port.parse::<u16>().unwrap_or_default(), "app": APP_ID, "key": ADMIN_KEY, "rows": rows, "warm_up": WARM_UP,
-        "gzip": kind == Kind::JavaScriptGzip, "receiver": world.cluster.bin("pg_recvlogical"),
+        "gzip": kind == Kind::JavaScriptGzip, "receiver": testbed.cluster.bin("pg_recvlogical"),
     });
     options.to_string()
 }
@@ -205,12 +204,12 @@ impl Packages {
     pub(super) fn fetch(pg: &PgConfig) -> Packages {
         let folder = cargo::target_dir().join("measure/debian");
         let fetch = |module: &str, package: &str| {
-            let modules = pg.folder("pkglibdir").map_err(|error| format!("{error:#}"))?;
+            let modules = pg.folder("pkglibdir").map_err(reason)?;
             if modules.join(format!("{module}.so")).is_file() {
                 return Ok(None);
             }
             let package = format!("postgresql-{}-{package}", pg.major());
-            unpacked(&package, &folder).map(Some).map_err(|error| format!("{error:#}"))
+            unpacked(&package, &folder).map(Some).map_err(reason)
         };
         Packages { pgq: fetch("pgq_triggers", "pgq3"), wal2json: fetch("wal2json", "wal2json") }
     }

@@ -8,34 +8,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::super::process::{cpu_seconds, size};
+use super::super::process::{cpu_seconds, own_memory};
+use super::super::testbed::Drained;
 use crate::interrupt;
 
 /// Longer than this nothing takes.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a service has shown.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Served {
-    /// Rows a second.
-    pub(in super::super) rate: f64,
-    /// Processor seconds for a million rows, of the service and of the processes that work for it.
-    pub(in super::super) processor: f64,
-    /// Their memory at the end, in megabytes: what is theirs alone (RssAnon).
-    pub(in super::super) memory: f64,
-}
-
 /// Runs it to the end of so many rows, which are fed once it has worked off what there is before. It prints the
 /// processes that work for it, waits for a line, and prints rows, seconds and what processes have come on top; then it
 /// waits for its input's end.
-pub(super) fn run(command: &mut Command, rows: u64, feed: impl FnOnce() -> Result<()>) -> Result<Served> {
+pub(super) fn run(command: &mut Command, rows: u64, feed: impl FnOnce() -> Result<()>) -> Result<Drained> {
     let mut service = Service::start(command)?;
     let mut processes = vec![service.child.id()];
     for word in service.line()?.split_whitespace() {
         processes.push(word.parse()?);
     }
     feed()?;
-    let before = processor(&processes)?;
+    let before = cpu_seconds(&processes)?;
     service.go()?;
     let answer = service.line()?;
     let mut words = answer.split_whitespace();
@@ -47,14 +37,10 @@ pub(super) fn run(command: &mut Command, rows: u64, feed: impl FnOnce() -> Resul
     for word in words {
         processes.push(word.parse()?);
     }
-    let processor = (processor(&processes)? - before) * 1e6 / sent;
-    let sizes: Result<Vec<f64>> = processes.iter().map(|&process| Ok(size(process)?.anonymous)).collect();
+    let processor = (cpu_seconds(&processes)? - before) * 1e6 / sent;
+    let memory = own_memory(&processes)?;
     service.end()?;
-    Ok(Served { rate: sent / seconds, processor, memory: sizes?.iter().sum() })
-}
-
-fn processor(processes: &[u32]) -> Result<f64> {
-    processes.iter().map(|&process| cpu_seconds(process)).sum()
+    Ok(Drained { rate: sent / seconds, processor, memory, ..Drained::default() })
 }
 
 /// It ends with this value.

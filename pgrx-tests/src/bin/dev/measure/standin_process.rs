@@ -8,15 +8,15 @@ use anyhow::{ensure, Context, Result};
 use audit_algolia_tests::cargo;
 
 /// A stand-in in light mode. It ends when its input is closed, hence also when this process does.
-pub(super) struct Light {
+pub(super) struct StandinProcess {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     pub(super) url: String,
 }
 
-impl Light {
-    pub(super) fn start() -> Result<Light> {
+impl StandinProcess {
+    pub(super) fn start() -> Result<StandinProcess> {
         let mut child = Command::new(cargo::target_dir().join("release/standin"))
             .args(["--light", "--light-times"])
             .stdin(Stdio::piped())
@@ -25,7 +25,7 @@ impl Light {
             .context("the stand-in could not be started")?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("the stand-in has no output")?;
-        let mut light = Light { child, input, output: BufReader::new(output), url: String::new() };
+        let mut light = StandinProcess { child, input, output: BufReader::new(output), url: String::new() };
         light.url = light.line()?;
         ensure!(light.url.starts_with("http"), "the stand-in said {}", light.url);
         Ok(light)
@@ -72,7 +72,7 @@ impl Light {
     }
 }
 
-impl Drop for Light {
+impl Drop for StandinProcess {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();

@@ -7,62 +7,49 @@ use anyhow::{anyhow, Result};
 use postgres::Client;
 
 use super::super::scale::Scale;
-use super::super::world::World;
+use super::super::testbed::Testbed;
 use super::shape::Shape;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Manner {
-    /// One statement.
+/// How rows are inserted, by the name that the report has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(const_into_str)]
+pub(super) enum Method {
+    #[strum(serialize = "bulk insert, one statement")]
     Bulk,
-    /// COPY from a client.
+    /// From a client.
+    #[strum(serialize = "COPY")]
     Copy,
-    /// Statements of a hundred rows, each a transaction.
+    /// Each a transaction.
+    #[strum(serialize = "statements of 100 rows")]
     Hundreds,
-    /// A loop in the server.
+    #[strum(serialize = "single inserts, loop in the server")]
     Loop,
-    /// One client, one transaction, a prepared statement.
+    /// With a prepared statement, as the two that follow.
+    #[strum(serialize = "single inserts, one client, one transaction")]
     Transaction,
-    /// One client, each row a transaction.
+    #[strum(serialize = "single inserts, one client, a commit each")]
     One,
-    /// Four clients, each row a transaction.
+    #[strum(serialize = "single inserts, 4 clients, a commit each")]
     Four,
 }
 
-pub(super) const MANNERS: [Manner; 7] = [
-    Manner::Bulk,
-    Manner::Copy,
-    Manner::Hundreds,
-    Manner::Loop,
-    Manner::Transaction,
-    Manner::One,
-    Manner::Four,
-];
-
-impl Manner {
+impl Method {
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Manner::Bulk => "bulk insert, one statement",
-            Manner::Copy => "COPY",
-            Manner::Hundreds => "statements of 100 rows",
-            Manner::Loop => "single inserts, loop in the server",
-            Manner::Transaction => "single inserts, one client, one transaction",
-            Manner::One => "single inserts, one client, a commit each",
-            Manner::Four => "single inserts, 4 clients, a commit each",
-        }
+        self.into_str()
     }
 
     /// How many rows it inserts: fewer of the wide ones.
     pub(super) fn rows(self, shape: Shape, scale: &Scale) -> u64 {
         let rows = match self {
-            Manner::Bulk | Manner::Copy => scale.bulk,
-            Manner::Hundreds => scale.hundreds,
-            Manner::Loop => scale.singles,
-            Manner::Transaction => scale.client,
-            Manner::One => scale.commits,
-            Manner::Four => scale.commits * CLIENTS as u64,
+            Method::Bulk | Method::Copy => scale.bulk,
+            Method::Hundreds => scale.hundreds,
+            Method::Loop => scale.singles,
+            Method::Transaction => scale.client,
+            Method::One => scale.commits,
+            Method::Four => scale.commits * CLIENTS as u64,
         };
         match (shape, self) {
-            (Shape::Narrow, _) | (_, Manner::One | Manner::Four) => rows,
+            (Shape::Narrow, _) | (_, Method::One | Method::Four) => rows,
             (Shape::Wide, _) => (rows / 4000).max(1) * 100,
         }
     }
@@ -77,20 +64,17 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    pub(super) fn new(world: &mut World, shapes: &[Shape], scale: &Scale) -> Result<Writers> {
-        let mut clients = Vec::new();
-        for _ in 0..CLIENTS {
-            clients.push(world.cluster.connect("postgres", "postgres")?);
-        }
+    pub(super) fn new(testbed: &mut Testbed, shapes: &[Shape], scale: &Scale) -> Result<Writers> {
+        let clients: Result<Vec<Client>> = (0..CLIENTS).map(|_| testbed.connect()).collect();
         let mut copied = Vec::new();
         for &shape in shapes {
-            let rows = Manner::Copy.rows(shape, scale);
+            let rows = Method::Copy.rows(shape, scale);
             let rows = format!("SELECT {} FROM generate_series(1, {rows}) AS i", shape.values("i"));
             let mut data = Vec::new();
-            world.db.copy_out(&format!("COPY ({rows}) TO STDOUT"))?.read_to_end(&mut data)?;
+            testbed.db.copy_out(&format!("COPY ({rows}) TO STDOUT"))?.read_to_end(&mut data)?;
             copied.push((shape, data));
         }
-        Ok(Writers { clients, copied })
+        Ok(Writers { clients: clients?, copied })
     }
 
     /// The session that does all but what takes several.
@@ -107,35 +91,33 @@ impl Writers {
         Ok(self.first()?.query_one("SELECT wal_fpi::float8 FROM pg_stat_wal", &[])?.get(0))
     }
 
-    pub(super) fn insert(&mut self, manner: Manner, shape: Shape, table: &str, rows: u64) -> Result<()> {
-        let (columns, values) = (shape.columns(), shape.values("i"));
+    pub(super) fn insert(&mut self, method: Method, shape: Shape, table: &str, rows: u64) -> Result<()> {
+        let columns = shape.columns();
         let prepared = format!("INSERT INTO {table} ({columns}) VALUES ({})", shape.values("$1::bigint"));
-        let several = |from: &str, to: &str| {
-            format!("INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series({from}, {to}) AS i")
-        };
-        match manner {
-            Manner::Bulk => self.first()?.batch_execute(&several("1", &rows.to_string()))?,
-            Manner::Copy => {
+        match method {
+            Method::Bulk => self.first()?.batch_execute(&shape.insert(table, ("1", &rows.to_string())))?,
+            Method::Copy => {
                 let data = self.copied.iter().find(|(of, _)| *of == shape).map(|(_, data)| data.clone());
                 let mut into = self.first()?.copy_in(&format!("COPY {table} ({columns}) FROM STDIN"))?;
                 into.write_all(&data.unwrap_or_default())?;
                 into.finish()?;
             }
-            Manner::Hundreds => {
+            Method::Hundreds => {
                 let db = self.first()?;
-                let statement = db.prepare(&several("$1::bigint", "$1::bigint + 99"))?;
+                let statement = db.prepare(&shape.insert(table, ("$1::bigint", "$1::bigint + 99")))?;
                 for start in (0..rows as i64).step_by(100) {
                     db.execute(&statement, &[&start])?;
                 }
             }
-            Manner::Loop => self.first()?.batch_execute(&format!(
+            Method::Loop => self.first()?.batch_execute(&format!(
                 "DO $$ BEGIN
                      FOR i IN 1..{rows} LOOP
-                         INSERT INTO {table} ({columns}) VALUES ({values});
+                         INSERT INTO {table} ({columns}) VALUES ({});
                      END LOOP;
-                 END $$"
+                 END $$",
+                shape.values("i")
             ))?,
-            Manner::Transaction => {
+            Method::Transaction => {
                 let mut transaction = self.first()?.transaction()?;
                 let statement = transaction.prepare(&prepared)?;
                 for i in 1..=rows as i64 {
@@ -143,8 +125,8 @@ impl Writers {
                 }
                 transaction.commit()?;
             }
-            Manner::One => commit_each(self.first()?, &prepared, rows)?,
-            Manner::Four => thread::scope(|scope| {
+            Method::One => commit_each(self.first()?, &prepared, rows)?,
+            Method::Four => thread::scope(|scope| {
                 let (prepared, each) = (prepared.as_str(), rows / CLIENTS as u64);
                 let threads: Vec<_> = self
                     .clients

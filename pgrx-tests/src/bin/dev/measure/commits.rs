@@ -1,0 +1,119 @@
+//! Rows that are committed one by one, and how long each takes to arrive.
+//!
+//! Writer and stand-in read the same clock. The time counts from the moment at which the commit has returned to
+//! the writer; a row that arrived before that counts as zero. The time from the INSERT's start is told beside it.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{anyhow, Result};
+use postgres::{Client, Statement};
+
+use audit_algolia_tests::standin::id_hash;
+
+use super::rows::{values, COLUMNS, INDEX};
+use super::spread::percentile;
+use super::testbed::Testbed;
+use crate::interrupt;
+use crate::waiting;
+
+/// Sessions that write a stream.
+const WRITERS: u64 = 4;
+
+/// A row that was committed, and when, in microseconds since 1970.
+pub(super) struct Commit {
+    id: i64,
+    begun: i64,
+    committed: i64,
+}
+
+/// Milliseconds from commit and from the INSERT's start to arrival, of the rows that have arrived.
+#[derive(Default)]
+pub(super) struct Delays {
+    pub(super) from_commit: Vec<f64>,
+    pub(super) from_insert: Vec<f64>,
+}
+
+impl Delays {
+    /// Looks which of the rows have arrived by now. One that came several times counts from the first.
+    pub(super) fn until_now(testbed: &mut Testbed, commits: &[Commit]) -> Result<Delays> {
+        let mut arrived: HashMap<u64, i64> = HashMap::new();
+        for (hash, at) in testbed.standin.times(INDEX)? {
+            let first = arrived.entry(hash).or_insert(at);
+            *first = at.min(*first);
+        }
+        let mut delays = Delays::default();
+        for commit in commits {
+            if let Some(at) = arrived.get(&id_hash(&commit.id.to_string())) {
+                delays.from_commit.push((at - commit.committed).max(0) as f64 / 1000.0);
+                delays.from_insert.push((at - commit.begun) as f64 / 1000.0);
+            }
+        }
+        Ok(delays)
+    }
+
+    pub(super) fn at(&self, percent: f64) -> f64 {
+        percentile(&self.from_commit, percent).unwrap_or(f64::NAN)
+    }
+
+    pub(super) fn since_start(&self, percent: f64) -> f64 {
+        percentile(&self.from_insert, percent).unwrap_or(f64::NAN)
+    }
+
+    /// Rows that arrived before their commit had returned to the writer.
+    pub(super) fn ahead(&self) -> usize {
+        self.from_commit.iter().filter(|delay| **delay == 0.0).count()
+    }
+}
+
+/// A session that inserts a row at a time.
+pub(super) struct Writer {
+    db: Client,
+    statement: Statement,
+}
+
+impl Writer {
+    pub(super) fn new(testbed: &Testbed) -> Result<Writer> {
+        let mut db = testbed.connect()?;
+        let values = values("$1::bigint");
+        let statement =
+            db.prepare(&format!("INSERT INTO audit_log ({COLUMNS}) VALUES ({values}) RETURNING id"))?;
+        Ok(Writer { db, statement })
+    }
+
+    pub(super) fn insert(&mut self) -> Result<Commit> {
+        let begun = micros();
+        let id = self.db.query_one(&self.statement, &[&7_i64])?.get(0);
+        Ok(Commit { id, begun, committed: micros() })
+    }
+}
+
+/// Several writers at an even pace, so many rows a second if the machine lets them.
+pub(super) fn write_evenly(testbed: &Testbed, rate: u64, length: Duration) -> Result<Vec<Commit>> {
+    let writers: Result<Vec<Writer>> = (0..WRITERS).map(|_| Writer::new(testbed)).collect();
+    let started = Instant::now();
+    let write = |mut writer: Writer| -> Result<Vec<Commit>> {
+        let mut commits = Vec::new();
+        while started.elapsed() < length {
+            interrupt::check()?;
+            let due = Duration::from_secs_f64(commits.len() as f64 * WRITERS as f64 / rate as f64);
+            waiting::pass(due.saturating_sub(started.elapsed()))?;
+            commits.push(writer.insert()?);
+        }
+        Ok(commits)
+    };
+    let writers = writers?;
+    thread::scope(|scope| {
+        let threads: Vec<_> = writers.into_iter().map(|writer| scope.spawn(move || write(writer))).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| anyhow!("a writer has failed"))??);
+        }
+        Ok(all)
+    })
+}
+
+fn micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}

@@ -1,0 +1,153 @@
+//! How quickly a backlog drains: one worker, two, behind latency; beside a bare loop in SQL and polling services.
+
+use anyhow::Result;
+
+use super::chart::Group;
+use super::contender::{prepare_bare_loop, Contender};
+use super::peers::{Kind, Peers};
+use super::report::{Report, Row, Target};
+use super::rows::Records;
+use super::samples::Samples;
+use super::spread::{percentile, ratio, short};
+use super::testbed::{Drained, Testbed};
+use super::Setup;
+
+const ONE: Case = (Contender::ours(1, true), 0);
+const TWO: Case = (Contender::ours(2, true), 0);
+const FAR: Case = (Contender::Ours { workers: 1, in_flight: 16, compression: true }, 20);
+const BARE: Case = (Contender::BareLoop, 0);
+const JAVASCRIPT: Case = (Contender::Peer(Kind::JavaScript), 0);
+const PYTHON: Case = (Contender::Peer(Kind::Python), 0);
+
+/// Who drains, and after how many milliseconds the server answers.
+type Case = (Contender, u64);
+
+/// The first drain of all is one with defaults alone.
+const CASES: [Case; 6] = [ONE, BARE, JAVASCRIPT, PYTHON, TWO, FAR];
+
+/// Rows a second that requests in flight allow at 20 ms.
+const BOUND: f64 = 16.0 * 1000.0 / 0.020;
+
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
+    let scale = &setup.scale;
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
+    let mut peers = Peers::polling(&mut testbed, report)?;
+    // The first time, memory and files are made; that is nobody's rate.
+    testbed.keep_records(Records::Small, scale.drain)?;
+    prepare_bare_loop(&mut testbed)?;
+    let found = Samples::alternate(&CASES, scale.repeats, |(who, latency): Case| {
+        testbed.begin_round()?;
+        testbed.standin.set_latency(latency)?;
+        let rows = if matches!(who, Contender::Peer(_)) { scale.polled } else { scale.drain };
+        who.drain(&mut testbed, &mut peers, (Records::Small, rows), latency)
+    })?;
+    compare(report, &found, &peers);
+    alone(report, &found, scale.drain);
+    memory(report, found.all(ONE));
+    Ok(())
+}
+
+/// Against the services and the bare loop.
+fn compare(report: &mut Report, found: &Samples<Case, Drained>, peers: &Peers) {
+    let rate = |case| found.of(case, |one| one.rate);
+    let processor = |case| found.of(case, |one| one.processor);
+    let (own, own_processor) = (rate(ONE), processor(ONE));
+    for (case, what, also, whom, targets) in [
+        (
+            JAVASCRIPT,
+            "polling service on Algolia's JavaScript client",
+            " and its backend",
+            "the service",
+            (Some(4.0), Some(0.3)),
+        ),
+        (
+            PYTHON,
+            "polling service on Algolia's Python client",
+            " and its backend",
+            "the service",
+            (None, None),
+        ),
+        (BARE, "bare DELETE … RETURNING loop", "", "the loop", (Some(1.2), None)),
+    ] {
+        let reason = case.0.reason(peers);
+        let (rates, costs) = (rate(case), processor(case));
+        report.keep(&case.0.name(), "rows/s", &rates);
+        report.keep(&case.0.name(), "s per million rows", &costs);
+        let mut speed = Row::of(format!("drain against a {what}"), "rows/s", &own).against(whom, &rates);
+        let time = format!("processor time of a drain against a {what}{also}");
+        let mut time = Row::of(time, "s per million rows", &own_processor).against(whom, &costs);
+        if let Some(least) = targets.0 {
+            speed = speed.target(Target::RatioAtLeast(least));
+        }
+        if let Some(most) = targets.1 {
+            time = time.target(Target::RatioAtMost(most));
+        }
+        report.add(speed.unless(reason));
+        report.add(time.unless(reason));
+    }
+    let bars = |title: &str, hint, cases: &[Case], figure: fn(&Drained) -> f64| {
+        let mut group = Group::new(title, hint);
+        for &case in cases {
+            let median = ratio(&found.of(case, figure), &found.of(JAVASCRIPT, figure)).map(|one| one.median);
+            let name = if case == ONE { "audit_algolia".to_owned() } else { case.0.name() };
+            group.bar(name, median, case == ONE);
+        }
+        group
+    };
+    report.draw(bars(
+        "Drain without latency, one worker",
+        "rows/s against the service; more is better",
+        &[ONE, BARE, JAVASCRIPT, PYTHON],
+        |one| one.rate,
+    ));
+    report.draw(bars(
+        "Processor time of that drain",
+        "against the service; less is better",
+        &[ONE, JAVASCRIPT, PYTHON],
+        |one| one.processor,
+    ));
+}
+
+/// The workers' own figures.
+fn alone(report: &mut Report, found: &Samples<Case, Drained>, rows: u64) {
+    let rate = |case| found.of(case, |one| one.rate);
+    // Where the processor is the limit, latency must not make it any slower.
+    let reachable: Vec<f64> = rate(ONE).into_iter().map(|near| near.min(BOUND)).collect();
+    let name = format!("drain of {rows} rows");
+    let far =
+        format!("{name}, 20 ms, one worker, in_flight 16: against the lesser of the bound and no latency");
+    report.add(
+        Row::of(far, "rows/s", &rate(FAR))
+            .against("the lesser", &reachable)
+            .target(Target::RatioAtLeast(0.8)),
+    );
+    report.add(Row::of(format!("{name}, no latency, one worker"), "rows/s", &rate(ONE)));
+    report.add(Row::of(format!("{name}, no latency, two workers"), "rows/s", &rate(TWO)));
+    report.note(
+        "At 20 ms the bound is 16 × 1,000 rows / 20 ms = 800,000 rows/s; where the processor is the limit, the drain \
+         without latency is less.",
+    );
+    for (case, name) in [(ONE, "no latency"), (FAR, "20 ms")] {
+        let name = format!("processor time of the worker, {name}");
+        report.add(Row::of(name, "s per million rows", &found.of(case, |one| one.processor)));
+    }
+    let wal = found.of(ONE, |one| one.wal);
+    let median = percentile(&wal, 50.0).unwrap_or(f64::NAN);
+    let row = Row::of("WAL of delivery, beyond the insert", "bytes a row", &wal);
+    report.add(row.target(Target::AtMost(130.0, "bytes a row", median)));
+}
+
+/// A worker keeps what it needed with sixteen requests in flight: only the first drain is one with defaults alone.
+fn memory(report: &mut Report, drains: &[Drained]) {
+    let (Some(first), Some(last)) = (drains.first(), drains.last()) else {
+        return;
+    };
+    for (name, value) in
+        [("private and dirty", first.beyond.private_dirty), ("anonymous", first.beyond.anonymous)]
+    {
+        let row = Row::of(format!("worker's memory beyond a plain backend, {name}"), "MB", &[value]);
+        report.add(row.target(Target::AtMost(16.0, "MB", value)));
+    }
+    let text = format!("{} MB", short(last.beyond.anonymous));
+    report.add(Row::new("the same once it had 16 requests in flight, anonymous", text));
+}
