@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod history;
 pub mod memory;
 pub mod mirror;
+mod partition_sql;
 pub mod server;
 pub mod stage;
 pub mod standin;

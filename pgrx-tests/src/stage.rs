@@ -29,45 +29,14 @@ pub struct Stage {
     pub standin: Standin,
 }
 
-/// Settings of a stage, to be changed before it starts.
-pub struct StageBuilder {
-    standin: StandinConfig,
-    cluster: Builder,
-}
+/// A stage to be: settings can be changed before it starts.
+pub type StageBuilder = Builder<StandinConfig>;
 
 impl StageBuilder {
     /// Changes the stand-in's configuration.
     #[must_use]
     pub fn standin(mut self, change: impl FnOnce(&mut StandinConfig)) -> Self {
-        change(&mut self.standin);
-        self
-    }
-
-    /// Sets a setting of the server.
-    #[must_use]
-    pub fn setting(mut self, name: &str, value: impl ToString) -> Self {
-        self.cluster = self.cluster.setting(name, value);
-        self
-    }
-
-    /// Whether the library is preloaded; it is unless told otherwise.
-    #[must_use]
-    pub fn preload(mut self, preload: bool) -> Self {
-        self.cluster = self.cluster.preload(preload);
-        self
-    }
-
-    /// How many bytes of address space each process of the server may have.
-    #[must_use]
-    pub fn address_space(mut self, bytes: u64) -> Self {
-        self.cluster = self.cluster.address_space(bytes);
-        self
-    }
-
-    /// Has the server find a locale, such as `de_DE`, in UTF-8.
-    #[must_use]
-    pub fn locale(mut self, name: &str) -> Self {
-        self.cluster = self.cluster.locale(name);
+        change(&mut self.beside);
         self
     }
 
@@ -76,14 +45,13 @@ impl StageBuilder {
     /// # Errors
     /// When the server or the stand-in does not start.
     pub fn start(self) -> Result<Stage> {
-        let standin = Standin::start(self.standin)?;
+        let standin = Standin::start(self.beside.clone())?;
         let cluster = self
-            .cluster
             .setting("audit_algolia.application_id", APP_ID)
             .setting("audit_algolia.api_key", ADMIN_KEY)
             .setting("audit_algolia.pseudonym_key", PSEUDONYM_KEY)
             .setting("audit_algolia.hosts", standin.base_urls().join(","))
-            .start()?;
+            .start_cluster()?;
         let stage = Stage { cluster, standin };
         stage.cluster.connect("postgres", "postgres")?.batch_execute("create extension audit_algolia")?;
         Ok(stage)
@@ -93,8 +61,7 @@ impl StageBuilder {
 impl Stage {
     /// A stage whose settings can still be changed.
     pub fn builder() -> StageBuilder {
-        let standin = StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() };
-        StageBuilder { standin, cluster: Cluster::builder() }
+        Builder::new(StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() })
     }
 
     /// A session of the superuser in the database `postgres`.

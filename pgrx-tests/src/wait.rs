@@ -3,6 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// How long a run of random work waits for anything before it counts as stuck.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until `predicate` holds, and panics with `what` and the time waited at the deadline.

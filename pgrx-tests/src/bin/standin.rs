@@ -4,82 +4,70 @@
 //! Each line of its input is a command: `count INDEX` is answered with the number of accepted operations,
 //! `times INDEX` with their number and then a line `HASH MICROSECONDS` for each (with `--light-times`),
 //! `latency MILLISECONDS` and `reset` with `ok`.
-//!
-//! `--key` may be given several times. `--key KEY` may do everything, `--key KEY:search,browse` what is listed, and
-//! `--key KEY:search:audit_*` that on some indices. Secured keys can be made from each that may not write.
 
 use std::io::{self, BufRead, BufWriter, Write};
-use std::process::ExitCode;
 use std::time::Duration;
 
-use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig};
+use clap::Parser;
 
-const USAGE: &str = "usage: standin [--port N] [--hosts N] [--app ID] [--key KEY[:ACL,…[:INDEX,…]]]… \
-                     [--latency-ms N] [--indexing-delay-ms N] [--light] [--light-times] [--detached]";
+use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, APP_ID};
 
-fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)) {
-        Ok((config, detached)) => match run(config, detached) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("standin: {error}")),
-        },
-        Err(message) => fail(&format!("standin: {message}\n{USAGE}")),
-    }
+#[derive(Parser)]
+#[command(about = "Runs the stand-in Algolia on its own")]
+struct Arguments {
+    /// The port of the first address; any free one if it is 0
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// How many addresses to listen on
+    #[arg(long, default_value_t = 1)]
+    hosts: usize,
+    /// The application id
+    #[arg(long, default_value = APP_ID)]
+    app: String,
+    /// May be given several times. KEY may do everything, KEY:search,browse what is listed, and KEY:search:audit_* that on
+    /// some indices. Secured keys can be made from each that may not write
+    #[arg(long, value_name = "KEY[:ACL,…[:INDEX,…]]", value_parser = ApiKey::parse)]
+    key: Vec<ApiKey>,
+    /// Milliseconds that are added to the answer of every write
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// Milliseconds for which tasks stay unpublished
+    #[arg(long, default_value_t = 0)]
+    indexing_delay_ms: u64,
+    /// Counts ids, and keeps no contents
+    #[arg(long)]
+    light: bool,
+    /// Keeps the arrival time of every id
+    #[arg(long)]
+    light_times: bool,
+    /// Standard input does not matter; only a signal stops it
+    #[arg(long)]
+    detached: bool,
 }
 
-fn fail(message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{message}");
-    ExitCode::FAILURE
-}
-
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(StandinConfig, bool), String> {
-    let mut config = StandinConfig { max_record_bytes: 100_000, ..StandinConfig::default() };
-    let (mut detached, mut keys) = (false, Vec::new());
-    while let Some(option) = arguments.next() {
-        match option.as_str() {
-            "--light" => {
-                config.light = true;
-                continue;
-            }
-            "--light-times" => {
-                config.light_times = true;
-                continue;
-            }
-            // Standard input does not matter; only a signal stops it.
-            "--detached" => {
-                detached = true;
-                continue;
-            }
-            _ => {}
-        }
-        let value = arguments.next().ok_or_else(|| format!("{option} takes a value"))?;
-        let number = || value.parse::<u64>().map_err(|_| format!("{option} takes a number"));
-        match option.as_str() {
-            "--port" => {
-                config.ports = vec![value.parse().map_err(|_| format!("{option} takes a port"))?];
-            }
-            "--hosts" => config.hosts = number()? as usize,
-            "--app" => config.app_id = value,
-            "--key" => keys.push(ApiKey::parse(&value)?),
-            "--latency-ms" => config.latency = Duration::from_millis(number()?),
-            "--indexing-delay-ms" => config.indexing_delay = Duration::from_millis(number()?),
-            _ => return Err(format!("unknown option {option}")),
-        }
+fn main() -> io::Result<()> {
+    let arguments = Arguments::parse();
+    let mut config = StandinConfig {
+        ports: vec![arguments.port],
+        hosts: arguments.hosts,
+        app_id: arguments.app,
+        max_record_bytes: 100_000,
+        latency: Duration::from_millis(arguments.latency_ms),
+        indexing_delay: Duration::from_millis(arguments.indexing_delay_ms),
+        light: arguments.light,
+        light_times: arguments.light_times,
+        ..StandinConfig::default()
+    };
+    if !arguments.key.is_empty() {
+        config.keys = arguments.key;
     }
-    if !keys.is_empty() {
-        config.keys = keys;
-    }
-    Ok((config, detached))
-}
-
-fn run(config: StandinConfig, detached: bool) -> io::Result<()> {
     let standin = Standin::start(config)?;
     let mut out = io::stdout().lock();
     for url in standin.base_urls() {
         writeln!(out, "{url}")?;
     }
     out.flush()?;
-    if detached {
+    if arguments.detached {
         loop {
             std::thread::park();
         }

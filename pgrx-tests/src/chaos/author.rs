@@ -2,7 +2,8 @@
 
 use fastrand::Rng;
 
-use super::plan::{Action, End, Rows, Size, Step, Work, CHANGING, TABLES};
+use super::plan::{Action, End, Rows, Size, Step, Work};
+use super::tables::{CHANGING, TABLES};
 
 /// So many blocks of rows are kept in mind, to be changed later.
 const REMEMBERED: usize = 24;

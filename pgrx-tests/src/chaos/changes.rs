@@ -3,11 +3,16 @@
 //! What has to be told is written down by a trigger in PL/pgSQL, in the same transactions. A record's number is up to the
 //! extension, so records are compared without it: by the row, the transaction and the notes before and after.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::check::Records;
-use super::plan::{Rows, Work, CHANGING, TABLES};
-use super::writer::note_expression;
+use super::notes::note_expression;
+use super::plan::{Rows, Work};
+use super::tables::{CHANGING, TABLES};
+
+/// Records by objectID.
+pub(super) type Records = BTreeMap<String, Value>;
 
 /// Rows that the filter refuses are hidden, or have had no luck with their id. Neither column can leave.
 const FILTER: &str = "not hidden and luck <> 0";

@@ -1,15 +1,15 @@
 //! Owns the judgement at the end of a chaos run: what committed is in the index or, if it is poison, in the dead letters;
 //! and nothing else is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{ensure, Result};
 use postgres::Client;
 use serde_json::Value;
 
-use super::changes;
+use super::changes::{self, Records};
 use super::partitions;
-use super::plan::{CHANGING, TABLES};
+use super::tables::{CHANGING, TABLES};
 use crate::standin::Standin;
 
 /// Huge notes are compared by their beginning, their length and a digest, for nobody wants them in memory all at once.
@@ -23,9 +23,6 @@ pub(super) const BRIEF: &str = "
             || case when record -> 'previous' is null then '{}'
                 else jsonb_build_object('previous', jsonb_build_object('note', brief(record #>> '{previous,note}'))) end
         end $$;";
-
-/// Records by objectID.
-pub(super) type Records = BTreeMap<String, Value>;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]

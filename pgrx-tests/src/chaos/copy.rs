@@ -6,9 +6,9 @@ use std::fs;
 use anyhow::{ensure, Result};
 use postgres::Client;
 
-use super::plan::TABLES;
-use super::PATIENCE;
+use super::tables::TABLES;
 use crate::server::Cluster;
+use crate::wait::PATIENCE;
 
 /// The tables that have to hold as many rows in the copy.
 const COUNTED: [&str; 3] = ["history", "audit_algolia.queue", "audit_algolia.dead_letters"];

@@ -6,33 +6,31 @@ mod author;
 mod changes;
 mod check;
 mod copy;
+mod notes;
+mod outcome;
 mod partitions;
 mod plan;
-mod report;
+mod tables;
 mod trouble;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
 use postgres::Client;
 
 pub use check::Verdict;
-pub use plan::{Action, Answer, Ddl, Eater, End, Plan, Rows, Size, Step, Trouble, Work, CHANGING, TABLES};
-pub use report::markdown;
+pub use outcome::{markdown, Chaos, Outcome};
+pub use partitions::Ddl;
+pub use plan::{Action, Answer, Eater, End, Plan, Rows, Size, Step, Trouble, Work};
+pub use tables::{CHANGING, TABLES};
 
 use crate::stage::Stage;
 use crate::standin::ErrorShape;
-use crate::wait::poll;
+use crate::wait::{poll, PATIENCE};
+use tables::MAX_RECORD_BYTES;
 use trouble::TroubleMaker;
 use writer::{Progress, Writer};
-
-/// How long a run waits for anything before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The stand-in takes records of so many bytes.
-const MAX_RECORD_BYTES: usize = 3000;
 
 /// So much address space each process of the server may have: one that keeps all the rows it has to do with in memory
 /// comes to its end. A worker with 16 batches in flight takes 1.3 GB, nearly all of it reserved for the heaps of its
@@ -42,27 +40,6 @@ const ADDRESS_SPACE: u64 = 1536 << 20;
 /// What no server's log may say.
 const FATAL_WORDS: [&str; 5] =
     ["PANIC", "TRAP:", "panicked at", "terminated by signal 11", "terminated by signal 6"];
-
-/// What a run is. The seed tells the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chaos {
-    pub seed: u64,
-    pub writers: usize,
-    /// Transactions of each writer.
-    pub steps: usize,
-}
-
-/// What came of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    pub chaos: Chaos,
-    pub broken_sessions: u64,
-    pub troubles: BTreeMap<&'static str, u64>,
-    pub took: Duration,
-    /// From the end of all trouble until the queue was empty.
-    pub recovery: Duration,
-    pub verdict: Verdict,
-}
 
 impl Chaos {
     /// A run among the tests.
@@ -77,14 +54,7 @@ impl Chaos {
 
     /// Makes the run in a cluster of its own. What goes wrong is in the verdict; the cluster's folder stays then.
     pub fn run(&self) -> Outcome {
-        let mut outcome = Outcome {
-            chaos: *self,
-            broken_sessions: 0,
-            troubles: BTreeMap::new(),
-            took: Duration::ZERO,
-            recovery: Duration::ZERO,
-            verdict: Verdict::default(),
-        };
+        let mut outcome = Outcome { chaos: *self, ..Outcome::default() };
         let plan = Plan::new(self.seed, self.writers, self.steps);
         match stage(&plan) {
             Ok(stage) => outcome.play(&plan, &stage),
@@ -124,16 +94,6 @@ pub fn soak(first_seed: u64, length: Duration, mut report: impl FnMut(&Outcome))
 }
 
 impl Outcome {
-    /// Whether nothing is wrong.
-    pub fn passed(&self) -> bool {
-        self.verdict.faults.is_empty()
-    }
-
-    /// Transactions that were tried.
-    pub fn transactions(&self) -> u64 {
-        (self.chaos.writers * self.chaos.steps) as u64
-    }
-
     fn play(&mut self, plan: &Plan, stage: &Stage) {
         let started = Instant::now();
         let progress = Progress::default();

@@ -4,12 +4,29 @@
 //! keep what was delivered, so a partition that goes and comes back changes nothing; and rows that were in a table before
 //! it was attached were never written to a watched table, so they are not delivered.
 
-use super::plan::Ddl;
+use crate::partition_sql::{attach, block, detach};
+
+/// What is done to a partition while its table is written to. The report calls it by the variant's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(const_into_str, serialize_all = "title_case", prefix = "Partition: ")]
+pub enum Ddl {
+    Detach,
+    /// All that are detached are attached.
+    Attach,
+    /// Detached and attached in one transaction.
+    Reattach,
+    /// Another partition is attached, with rows in it.
+    Fill,
+    /// Another partition is made and dropped, empty.
+    Drop,
+    /// Goes below a partition that is partitioned itself, or comes back from there.
+    Move,
+}
 
 /// A partition that there is from the beginning.
 #[derive(Debug)]
 pub(super) struct Home {
-    root: &'static str,
+    pub(super) root: &'static str,
     key: &'static str,
     name: &'static str,
     bounds: &'static str,
@@ -17,21 +34,15 @@ pub(super) struct Home {
 
 /// All rows of the writers have a place in one of these, as long as it is attached.
 pub(super) const HOMES: [Home; 4] = [
-    Home {
-        root: "gamma",
-        key: "at",
-        name: "gamma_early",
-        bounds: "from (minvalue) to ('1970-01-02 12:00+00')",
-    },
-    Home {
-        root: "gamma",
-        key: "at",
-        name: "gamma_late",
-        bounds: "from ('1970-01-02 12:00+00') to ('1970-01-10 00:00+00')",
-    },
-    Home { root: "epsilon", key: "id", name: "epsilon_low", bounds: "from (0) to (2500000000)" },
-    Home { root: "epsilon", key: "id", name: "epsilon_high", bounds: "from (2500000000) to (maxvalue)" },
+    home("gamma", "at", "gamma_early", "from (minvalue) to ('1970-01-02 12:00+00')"),
+    home("gamma", "at", "gamma_late", "from ('1970-01-02 12:00+00') to ('1970-01-10 00:00+00')"),
+    home("epsilon", "id", "epsilon_low", "from (0) to (2500000000)"),
+    home("epsilon", "id", "epsilon_high", "from (2500000000) to (maxvalue)"),
 ];
+
+const fn home(root: &'static str, key: &'static str, name: &'static str, bounds: &'static str) -> Home {
+    Home { root, key, name, bounds }
+}
 
 /// Which rows were written to a watched table.
 pub(super) const WRITTEN: &str = "note not like 'filled %'";
@@ -48,15 +59,15 @@ pub(super) fn set_up() -> String {
 
 /// Attaches what is detached.
 pub(super) fn attach_all() -> String {
-    block(&HOMES.iter().map(attach).collect::<String>())
+    block(&HOMES.iter().map(attach_home).collect::<String>())
 }
 
 /// What is done to a partition. `number` is another one each time.
 pub(super) fn script(ddl: Ddl, home: &Home, number: u64) -> String {
     match ddl {
-        Ddl::Detach => block(&detach(home)),
+        Ddl::Detach => block(&detach(home.name)),
         Ddl::Attach => attach_all(),
-        Ddl::Reattach => block(&(detach(home) + &attach(home))),
+        Ddl::Reattach => block(&(detach(home.name) + &attach_home(home))),
         Ddl::Fill => fill(home, number),
         Ddl::Drop => {
             let Home { root, name, .. } = home;
@@ -70,31 +81,8 @@ pub(super) fn script(ddl: Ddl, home: &Home, number: u64) -> String {
     }
 }
 
-/// The table whose locks the script needs.
-pub(super) fn root(home: &Home) -> &'static str {
-    home.root
-}
-
-fn block(statements: &str) -> String {
-    format!("do $block$ declare above text; begin {statements} end $block$")
-}
-
-/// From whatever it is a partition of.
-fn detach(Home { name, .. }: &Home) -> String {
-    format!(
-        "select inhparent::regclass::text into above from pg_inherits where inhrelid = '{name}'::regclass;
-         if found then execute 'alter table ' || above || ' detach partition {name}'; end if;"
-    )
-}
-
-fn attach(Home { root, name, bounds, .. }: &Home) -> String {
-    format!(
-        "if not exists (select from pg_inherits where inhrelid = '{name}'::regclass) then
-             above := coalesce(to_regclass('{name}_box')::text, '{root}');
-             execute 'alter table ' || above || ' attach partition {name} for values ' || {};
-         end if;",
-        quoted(bounds)
-    )
+fn attach_home(Home { root, name, bounds, .. }: &Home) -> String {
+    attach(root, name, bounds)
 }
 
 /// Into a box between it and the root, or out of it.
@@ -111,7 +99,7 @@ fn moving(home: &Home) -> String {
              drop table {name}_box;
              alter table {root} attach partition {name} for values {bounds};
          end if;",
-        detach(home)
+        detach(name)
     )
 }
 
@@ -150,8 +138,4 @@ fn place(number: u64) -> i64 {
 
 fn moment(number: u64) -> String {
     format!("to_timestamp({})", 86_400 * (100 + number))
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -6,13 +6,7 @@ mod trouble;
 use fastrand::Rng;
 
 use super::author::Author;
-pub use trouble::{Answer, Ddl, Eater, Trouble};
-
-/// Watched tables; each goes to an index of its name. `gamma` and `epsilon` are partitioned.
-pub const TABLES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
-
-/// The first of the tables of which updates and deletions are told as well.
-pub const CHANGING: usize = 3;
+pub use trouble::{Answer, Eater, Trouble};
 
 /// Ids of one writer begin at a multiple of this.
 pub(super) const IDS: i64 = 1_000_000_000;
@@ -119,7 +113,10 @@ impl Plan {
 mod tests {
     use std::collections::HashSet;
 
-    use super::trouble::DDL;
+    use strum::VariantArray;
+
+    use super::super::partitions::Ddl;
+    use super::super::tables::CHANGING;
     use super::*;
 
     #[test]
@@ -150,7 +147,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(ddl.len(), DDL.len());
+        assert_eq!(ddl.len(), Ddl::VARIANTS.len());
     }
 
     #[test]

@@ -10,14 +10,14 @@ use postgres::error::SqlState;
 use postgres::Client;
 
 use super::copy;
-use super::partitions::{self, HOMES};
-use super::plan::{Answer, Ddl, Eater, Trouble, TABLES};
-use super::writer::{is_end_of_session, Progress};
-use super::PATIENCE;
-use crate::server::StopMode;
+use super::partitions::{self, Ddl, HOMES};
+use super::plan::{Answer, Eater, Trouble};
+use super::tables::TABLES;
+use super::writer::Progress;
+use crate::server::{is_end_of_session, StopMode};
 use crate::stage::Stage;
-use crate::standin::{Fault, FaultBody, FaultRule, Times};
-use crate::wait::poll;
+use crate::standin::{Fault, FaultRule, Times};
+use crate::wait::{poll, PATIENCE};
 
 pub(super) struct TroubleMaker<'a> {
     stage: &'a Stage,
@@ -61,51 +61,40 @@ impl<'a> TroubleMaker<'a> {
             Trouble::Partition(ddl, home) if !self.change_partition(*ddl, *home)? => {
                 "no lock for a partition"
             }
-            _ => name(trouble),
+            Trouble::Partition(ddl, _) => ddl.into_str(),
+            trouble => trouble.into_str(),
         };
         *self.made.entry(name).or_default() += 1;
-        let cluster = &self.stage.cluster;
+        let (cluster, standin) = (&self.stage.cluster, &self.stage.standin);
         match trouble {
-            Trouble::KillWorker => self.kill("backend_type = 'audit_algolia worker'"),
-            Trouble::KillWriter => self.kill("application_name = 'writer'"),
-            Trouble::TerminateWorkers => self.terminate("backend_type = 'audit_algolia worker'"),
-            Trouble::TerminateLauncher => self.terminate("backend_type = 'audit_algolia launcher'"),
-            Trouble::TerminateWriters => self.terminate("application_name = 'writer'"),
-            Trouble::StopImmediately => cluster.restart(StopMode::Immediate),
-            Trouble::RestartFast => cluster.restart(StopMode::Fast),
+            Trouble::KillWorker => self.kill("backend_type = 'audit_algolia worker'")?,
+            Trouble::KillWriter => self.kill("application_name = 'writer'")?,
+            Trouble::TerminateWorkers => self.terminate("backend_type = 'audit_algolia worker'")?,
+            Trouble::TerminateLauncher => self.terminate("backend_type = 'audit_algolia launcher'")?,
+            Trouble::TerminateWriters => self.terminate("application_name = 'writer'")?,
+            Trouble::StopImmediately => cluster.restart(StopMode::Immediate)?,
+            Trouble::RestartFast => cluster.restart(StopMode::Fast)?,
             Trouble::Pause(table) => {
-                self.execute(&format!("select audit_algolia.pause('{}')", TABLES[*table]))
+                self.execute(&format!("select audit_algolia.pause('{}')", TABLES[*table]))?;
             }
-            Trouble::Resume => self.execute("select audit_algolia.resume()"),
-            Trouble::Redrive => self.execute("select audit_algolia.redrive()"),
-            Trouble::Set(name, value) => cluster.set(&[(name, value)]),
+            Trouble::Resume => self.execute("select audit_algolia.resume()")?,
+            Trouble::Redrive => self.execute("select audit_algolia.redrive()")?,
+            Trouble::Set(name, value) => cluster.set(&[(name, value)])?,
             Trouble::PinSnapshot => {
                 let mut db = cluster.session(PATIENCE)?;
                 // Should it break at once, nothing is pinned: the next trouble comes all the same.
                 let _ = db.batch_execute("begin isolation level repeatable read; select count(*) from alpha");
                 self.pinned = Some(db);
-                Ok(())
             }
-            Trouble::Unpin => {
-                self.pinned = None;
-                Ok(())
-            }
-            Trouble::Vacuum { full: false } => self.execute("vacuum audit_algolia.queue"),
-            Trouble::Vacuum { full: true } => self.execute_if_free("vacuum full audit_algolia.queue"),
-            Trouble::Reindex => self.execute_if_free("reindex table audit_algolia.queue"),
-            Trouble::Answer(answer, times) => {
-                self.stage.standin.fault(None, fault(*answer), Times::Count(*times));
-                Ok(())
-            }
+            Trouble::Unpin => self.pinned = None,
+            Trouble::Vacuum { full: false } => self.execute("vacuum audit_algolia.queue")?,
+            Trouble::Vacuum { full: true } => self.execute_if_free("vacuum full audit_algolia.queue")?,
+            Trouble::Reindex => self.execute_if_free("reindex table audit_algolia.queue")?,
+            Trouble::Answer(answer, times) => standin.fault(None, fault(*answer), Times::Count(*times)),
             Trouble::Flaky(answer, percent, dice) => {
-                let rule = FaultRule::new(fault(*answer), Times::Always);
-                self.stage.standin.inject(rule.percent(*percent, *dice));
-                Ok(())
+                standin.inject(FaultRule::new(fault(*answer), Times::Always).percent(*percent, *dice));
             }
-            Trouble::Suspend => {
-                self.stage.standin.fault(None, Fault::blocked(), Times::Always);
-                Ok(())
-            }
+            Trouble::Suspend => standin.fault(None, Fault::blocked(), Times::Always),
             Trouble::Eat(eater, number) => {
                 let fault = match eater {
                     Eater::Reset => Fault::Reset,
@@ -113,23 +102,21 @@ impl<'a> TroubleMaker<'a> {
                 };
                 // A note is a word, the row's id, a space and more.
                 let rule = FaultRule::new(fault, Times::Always).containing(&format!("{number:03} "));
-                self.stage.standin.inject(rule.writes());
-                Ok(())
+                standin.inject(rule.writes());
             }
-            Trouble::Mend => {
-                self.stage.standin.clear_faults();
-                Ok(())
-            }
-            Trouble::Partition(..) => Ok(()),
-            Trouble::Restore => copy::restore(cluster),
+            Trouble::Mend => standin.clear_faults(),
+            // That has been done already.
+            Trouble::Partition(..) => {}
+            Trouble::Restore => copy::restore(cluster)?,
         }
+        Ok(())
     }
 
     /// Whether there was a lock to be had for it. Most of the time a prepared transaction has locked the table, and
     /// whoever waits for it keeps other writers waiting; so nobody waits for long.
     fn change_partition(&mut self, ddl: Ddl, home: usize) -> Result<bool> {
         self.ddl += 1;
-        let (home, root) = (&HOMES[home], partitions::root(&HOMES[home]));
+        let (home, root) = (&HOMES[home], HOMES[home].root);
         let script = partitions::script(ddl, home, self.ddl);
         let prepared = format!(
             "select exists (select from pg_locks
@@ -143,11 +130,8 @@ impl<'a> TroubleMaker<'a> {
                 if db.query_one(&prepared, &[])?.get(0) {
                     return Ok(());
                 }
-                db.batch_execute("set lock_timeout = '200ms'")?;
-                match db.batch_execute(&script) {
-                    Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
-                    result => result.map(|()| done = true),
-                }
+                done = if_free(db, "200ms", &script)?;
+                Ok(())
             })?;
         }
         Ok(done)
@@ -160,13 +144,7 @@ impl<'a> TroubleMaker<'a> {
     /// For statements that lock the queue: a prepared transaction may keep it locked until its writer, who would wait
     /// behind us, gets to it.
     fn execute_if_free(&self, statement: &str) -> Result<()> {
-        self.insist(|db| {
-            db.batch_execute("set lock_timeout = '500ms'")?;
-            match db.batch_execute(statement) {
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
-                result => result,
-            }
-        })
+        self.insist(|db| if_free(db, "500ms", statement).map(drop))
     }
 
     /// Does something that may be done twice; again if the session breaks, for the server may still be coming down.
@@ -203,6 +181,15 @@ impl<'a> TroubleMaker<'a> {
     }
 }
 
+/// Executes something that needs a lock; tells whether it was to be had in time.
+fn if_free(db: &mut Client, patience: &str, statement: &str) -> Result<bool, postgres::Error> {
+    db.batch_execute(&format!("set lock_timeout = '{patience}'"))?;
+    match db.batch_execute(statement) {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
 /// The settings with which a run recovers. Those that trouble has left may allow one row at a time, and a busy machine
 /// takes longer for a request than the time-out that gets a run over hanging ones.
 const AFTERWARDS: [(&str, &str); 5] = [
@@ -226,13 +213,8 @@ const LOCKED: Duration = Duration::from_secs(3);
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn fault(answer: Answer) -> Fault {
-    let html = |code| Fault::Status {
-        code,
-        body: FaultBody::Html("<html><h1>no</h1></html>".to_owned()),
-        headers: Vec::new(),
-    };
     match answer {
-        Answer::Unavailable => html(503),
+        Answer::Unavailable => Fault::page(503),
         Answer::InternalError => Fault::error(500, "Internal error"),
         Answer::TooManyRequests => Fault::too_many_requests(None),
         Answer::ComeBackLater => Fault::too_many_requests(Some(1)),
@@ -244,40 +226,7 @@ fn fault(answer: Answer) -> Fault {
         Answer::AcceptThenHang => Fault::AcceptThenHang,
         Answer::WrongObjectIds => Fault::WrongObjectIds,
         Answer::EndlessBody => Fault::EndlessBody,
-        Answer::Html => html(200),
+        Answer::Html => Fault::page(200),
         Answer::Redirect => Fault::Redirect("http://127.0.0.1:1/".to_owned()),
-    }
-}
-
-fn name(trouble: &Trouble) -> &'static str {
-    match trouble {
-        Trouble::KillWorker => "SIGKILL of a worker",
-        Trouble::KillWriter => "SIGKILL of a writer",
-        Trouble::TerminateWorkers => "workers terminated",
-        Trouble::TerminateLauncher => "launcher terminated",
-        Trouble::TerminateWriters => "writers terminated",
-        Trouble::StopImmediately => "immediate stop and start",
-        Trouble::RestartFast => "fast restart",
-        Trouble::Pause(_) => "pause",
-        Trouble::Resume => "resume",
-        Trouble::Redrive => "redrive",
-        Trouble::Set(..) => "setting changed",
-        Trouble::PinSnapshot => "snapshot pinned",
-        Trouble::Unpin => "snapshot let go",
-        Trouble::Vacuum { full: false } => "vacuum",
-        Trouble::Vacuum { full: true } => "vacuum full",
-        Trouble::Reindex => "reindex",
-        Trouble::Answer(..) => "bad answers",
-        Trouble::Flaky(..) => "flaky stand-in",
-        Trouble::Suspend => "application blocked",
-        Trouble::Eat(..) => "record-eating proxy",
-        Trouble::Mend => "stand-in mended",
-        Trouble::Partition(Ddl::Detach, _) => "partition detached",
-        Trouble::Partition(Ddl::Attach, _) => "partitions attached",
-        Trouble::Partition(Ddl::Reattach, _) => "partition detached and attached",
-        Trouble::Partition(Ddl::Fill, _) => "filled partition attached",
-        Trouble::Partition(Ddl::Drop, _) => "empty partition dropped",
-        Trouble::Partition(Ddl::Move, _) => "partition moved",
-        Trouble::Restore => "parallel restore",
     }
 }

@@ -13,10 +13,11 @@ use postgres::error::{DbError, SqlState};
 use postgres::Client;
 
 use super::changes;
-use super::plan::{Action, End, Rows, Size, Step, TABLES};
-use super::{MAX_RECORD_BYTES, PATIENCE};
-use crate::server::Cluster;
-use crate::wait::poll;
+use super::notes::{note, note_expression};
+use super::plan::{Action, End, Rows, Step};
+use super::tables::TABLES;
+use crate::server::{is_end_of_session, Cluster};
+use crate::wait::{poll, PATIENCE};
 
 /// What all writers and the trouble maker share.
 #[derive(Default)]
@@ -60,7 +61,7 @@ impl<'a> Writer<'a> {
     ) -> Result<bool> {
         let mut db = match self.db.take().filter(|db| !db.is_closed()) {
             Some(db) => db,
-            None => self.connect()?,
+            None => self.cluster.session_with(PATIENCE, "set application_name = 'writer'")?,
         };
         match work(self, &mut db) {
             Ok(After::Stay) => self.db = Some(db),
@@ -77,18 +78,6 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(true)
-    }
-
-    fn connect(&self) -> Result<Client> {
-        let session = poll(PATIENCE, || {
-            let mut db = self.cluster.connect("postgres", "postgres").ok()?;
-            db.batch_execute("set application_name = 'writer'").ok()?;
-            Some(db)
-        });
-        match session {
-            Some(db) => Ok(db),
-            None => bail!("no session within {PATIENCE:?}"),
-        }
     }
 
     fn step(&mut self, db: &mut Client, place: usize, step: &Step) -> Result<After, postgres::Error> {
@@ -185,34 +174,7 @@ fn time(id: i64) -> i64 {
     id % 4 * DAY
 }
 
-/// What has a row's note in a statement. Huge ones are made by the server.
-pub(super) fn note_expression(rows: &Rows, id: i64) -> String {
-    if rows.size == Size::Huge {
-        format!("'poison {id} ' || repeat('x', {})", (1 + id % 4) * 1_000_000)
-    } else {
-        format!("'{}'", note(rows, id))
-    }
-}
-
-/// The stand-in takes no record with a poisonous note. Some of them are too large for the extension already, and some
-/// are nearly.
-fn note(rows: &Rows, id: i64) -> String {
-    if rows.poison == Some(id) {
-        let factor = [40, 32, 1][(id % 3) as usize];
-        format!("poison {id} {}", "x".repeat(factor * MAX_RECORD_BYTES))
-    } else if rows.size == Size::Big {
-        format!("note {id} {}", "y".repeat(MAX_RECORD_BYTES * 9 / 10))
-    } else {
-        format!("note {id} {}", "é".repeat((id % 50) as usize))
-    }
-}
-
 /// Whether a row has come while its partition was detached.
 fn finds_no_partition(told: &DbError) -> bool {
     *told.code() == SqlState::CHECK_VIOLATION && told.message().starts_with("no partition of relation")
-}
-
-/// What a session hears when the server, or somebody, ends it.
-pub(super) fn is_end_of_session(code: &SqlState) -> bool {
-    code.code().starts_with("57P") || code.code().starts_with("08")
 }

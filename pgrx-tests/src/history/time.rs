@@ -1,5 +1,7 @@
 //! Times as changelogs and logs write them, in Unix seconds.
 
+use time::{Date, Month, OffsetDateTime};
+
 /// `Mon, 02 Jan 2006 15:04:05 -0700`, in Unix seconds. The weekday is often wrong, and so not looked at.
 pub(super) fn mail_time(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
@@ -26,15 +28,11 @@ fn seconds(time: &str) -> Option<i64> {
     time.split(':').try_fold(0, |sum, part| Some(sum * 60 + part.parse::<i64>().ok()?))
 }
 
-/// Days since 1970, in the proleptic Gregorian calendar counted from March, so that leap days come last.
+/// Days since 1970.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let date = Date::from_calendar_date(year.try_into().ok()?, month, day.try_into().ok()?).ok()?;
+    Some((date - OffsetDateTime::UNIX_EPOCH.date()).whole_days()).filter(|days| *days >= 0)
 }
 
 #[cfg(test)]

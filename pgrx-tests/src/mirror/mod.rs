@@ -21,7 +21,7 @@ pub use plan::{End, Part, Plan, Shape, Statement, Step, KEYS};
 
 use crate::server::Cluster;
 use crate::stage::Stage;
-use crate::standin::{Fault, FaultBody, FaultRule, Times};
+use crate::standin::{Fault, FaultRule, Times};
 use crate::wait::poll;
 
 /// How long a run waits for anything before it counts as stuck.
@@ -266,11 +266,6 @@ fn move_partitions(cluster: &Cluster, table: &str, seed: u64, ended: &AtomicBool
 fn spoil(stage: &Stage, table: &str, seed: u64, ended: &AtomicBool) {
     let mut dice = Rng::with_seed(seed ^ 0x5eed);
     while !ended.load(Ordering::Relaxed) {
-        let html = |code| Fault::Status {
-            code,
-            body: FaultBody::Html("<h1>no</h1>".to_owned()),
-            headers: Vec::new(),
-        };
         let fault = match dice.u8(0..14) {
             0..=3 => Fault::ServeLate(Duration::from_millis(dice.u64(LATE))),
             4..=5 => Fault::AcceptThenHang,
@@ -279,7 +274,7 @@ fn spoil(stage: &Stage, table: &str, seed: u64, ended: &AtomicBool) {
             8 => Fault::Reset,
             9 => Fault::AcceptThenDrop,
             10 => Fault::Truncate,
-            11 => html(503),
+            11 => Fault::page(503),
             12 => Fault::too_many_requests(Some(0)),
             _ => Fault::WrongObjectIds,
         };
@@ -355,10 +350,5 @@ fn remains(stage: &Stage, table: &str) -> Result<String> {
 
 /// A session of the superuser, as soon as there is one to be had.
 fn session(cluster: &Cluster) -> Result<Client> {
-    let session = poll(PATIENCE, || {
-        let mut db = cluster.connect("postgres", "postgres").ok()?;
-        db.batch_execute("set deadlock_timeout = '20ms'; set lock_timeout = '5s'").ok()?;
-        Some(db)
-    });
-    session.ok_or_else(|| anyhow!("no session within {PATIENCE:?}"))
+    cluster.session_with(PATIENCE, "set deadlock_timeout = '20ms'; set lock_timeout = '5s'")
 }

@@ -3,6 +3,7 @@
 use fastrand::Rng;
 
 use super::plan::KEYS;
+use crate::partition_sql::{attach, block, detach};
 
 /// The partitions that there are at the beginning and at the end, and which ids they take.
 const PARTITIONS: [(&str, &str); 2] = [("low", "from (minvalue) to (4)"), ("high", "from (4) to (maxvalue)")];
@@ -20,8 +21,8 @@ pub(super) fn create(table: &str) -> String {
 pub(super) fn change(table: &str, dice: &mut Rng) -> Vec<String> {
     let (name, bounds) = PARTITIONS[dice.usize(0..PARTITIONS.len())];
     let part = format!("{table}_{name}");
-    let detach = detach(&part);
-    let attach = attach(table, name, bounds);
+    let detach = block(&detach(&part));
+    let attach = bring_back(table, name, bounds);
     let (key, value) = (dice.i32(1..=KEYS), dice.i32(0..1_000_000));
     let statements = match dice.u8(0..8) {
         0 => vec![format!("truncate {part}")],
@@ -55,32 +56,20 @@ pub(super) fn change(table: &str, dice: &mut Rng) -> Vec<String> {
 
 /// Brings all partitions back.
 pub(super) fn complete(table: &str) -> String {
-    let parts: Vec<String> = PARTITIONS.iter().map(|(name, bounds)| attach(table, name, bounds)).collect();
+    let parts: Vec<String> =
+        PARTITIONS.iter().map(|(name, bounds)| bring_back(table, name, bounds)).collect();
     parts.join("; ")
 }
 
-fn block(statements: &str) -> String {
-    format!("do $block$ declare above text; begin {statements} end $block$")
-}
-
-/// From whatever it is a partition of.
-fn detach(part: &str) -> String {
-    block(&format!(
-        "select inhparent::regclass::text into above from pg_inherits where inhrelid = '{part}'::regclass;
-         if found then execute 'alter table ' || above || ' detach partition {part}'; end if;"
-    ))
-}
-
-/// To the box if there is one, and to the table if not; a partition that is gone is made anew.
-fn attach(table: &str, name: &str, bounds: &str) -> String {
+/// Attaches a partition; one that is gone is made anew.
+fn bring_back(table: &str, name: &str, bounds: &str) -> String {
     let part = format!("{table}_{name}");
     block(&format!(
-        "above := coalesce(to_regclass('{part}_box')::text, '{table}');
-         if to_regclass('{part}') is null then
+        "if to_regclass('{part}') is null then
+             above := coalesce(to_regclass('{part}_box')::text, '{table}');
              execute 'create table {part} partition of ' || above || ' for values {bounds}';
-         elsif not exists (select from pg_inherits where inhrelid = '{part}'::regclass) then
-             execute 'alter table ' || above || ' attach partition {part} for values {bounds}';
-         end if;"
+         else {} end if;",
+        attach(table, &part, bounds)
     ))
 }
 

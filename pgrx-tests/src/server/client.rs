@@ -4,9 +4,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
+use postgres::error::SqlState;
 use postgres::{Client, NoTls};
 
-use super::Cluster;
+use super::cluster::Cluster;
 use crate::wait::poll;
 
 impl Cluster {
@@ -37,9 +38,17 @@ impl Cluster {
     /// # Errors
     /// When it takes none until the deadline.
     pub fn session(&self, deadline: Duration) -> Result<Client> {
+        self.session_with(deadline, "select 1")
+    }
+
+    /// The same with a statement that the session begins with.
+    ///
+    /// # Errors
+    /// As [`session`](Cluster::session).
+    pub fn session_with(&self, deadline: Duration, begin: &str) -> Result<Client> {
         let session = poll(deadline, || {
             let mut client = self.connect("postgres", "postgres").ok()?;
-            client.batch_execute("select 1").ok()?;
+            client.batch_execute(begin).ok()?;
             Some(client)
         });
         session.with_context(|| format!("no session within {deadline:?}"))
@@ -76,4 +85,9 @@ impl Cluster {
     pub fn psql(&self, database: &str) -> String {
         format!("{} -h 127.0.0.1 -p {} -U postgres {database}", self.bin("psql").display(), self.port())
     }
+}
+
+/// Whether an error is what a session hears when the server, or somebody, ends it.
+pub(crate) fn is_end_of_session(code: &SqlState) -> bool {
+    code.code().starts_with("57P") || code.code().starts_with("08")
 }

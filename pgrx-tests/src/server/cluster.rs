@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{anyhow, bail, ensure, Context, Result};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use super::account::Account;
-use super::builder::{standby_of, upgrade_of, write_settings, Builder, Settings};
 use super::folder::Folder;
 use super::install::Installation;
 use super::log::last_lines;
 use super::port::free_port;
+use super::settings::{write_settings, Settings};
 use crate::wait::poll;
 
 /// How a server is asked to stop, as `pg_ctl stop -m` does.
@@ -38,11 +38,11 @@ const STOP: Duration = Duration::from_secs(60);
 /// at if the thread is panicking.
 #[derive(Debug)]
 pub struct Cluster {
-    installation: Arc<Installation>,
-    account: Account,
+    pub(super) installation: Arc<Installation>,
+    pub(super) account: Account,
     settings: Mutex<Settings>,
     /// How many bytes of address space each process of the server may have; no limit when absent.
-    address_space: Option<u64>,
+    pub(super) address_space: Option<u64>,
     port: AtomicU16,
     server: Mutex<Option<Child>>,
     kept: AtomicBool,
@@ -50,22 +50,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster to be: preloaded and quick unless said otherwise.
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
-    /// A streaming standby of a running cluster; returns when it takes read-only connections.
-    pub fn standby_of(primary: &Cluster) -> Result<Cluster> {
-        standby_of(primary)
-    }
-
-    /// What `pg_upgrade` makes of a stopped cluster, not started yet. It runs the newer PostgreSQL that
-    /// [`PG_CONFIG_NEWER`](super::NEWER_VARIABLE) names, else the same.
-    pub fn upgrade_of(old: &Cluster) -> Result<Cluster> {
-        upgrade_of(old)
-    }
-
     pub(super) fn new(
         installation: Arc<Installation>,
         account: Account,
@@ -73,11 +57,10 @@ impl Cluster {
         settings: Settings,
         address_space: Option<u64>,
     ) -> Cluster {
-        let settings = Mutex::new(settings);
         Cluster {
             installation,
             account,
-            settings,
+            settings: Mutex::new(settings),
             address_space,
             port: AtomicU16::new(0),
             server: Mutex::new(None),
@@ -122,11 +105,10 @@ impl Cluster {
         let pid = child.id();
         let answer = poll(START, || match child.try_wait() {
             Ok(None) => self.takes_connections(pid).then_some(Ok(())),
-            Ok(Some(status)) => Some(Err(anyhow::anyhow!("the server ended at its start: {status}"))),
+            Ok(Some(status)) => Some(Err(anyhow!("the server ended at its start: {status}"))),
             Err(error) => Some(Err(error.into())),
         });
-        let result =
-            answer.unwrap_or_else(|| Err(anyhow::anyhow!("the server is not ready after {START:?}")));
+        let result = answer.unwrap_or_else(|| Err(anyhow!("the server is not ready after {START:?}")));
         if let Err(error) = result {
             let _ = child.kill();
             let _ = child.wait();
@@ -208,14 +190,6 @@ impl Cluster {
     /// The PostgreSQL it runs.
     pub fn installation(&self) -> &Installation {
         &self.installation
-    }
-
-    pub(super) fn shared_installation(&self) -> Arc<Installation> {
-        Arc::clone(&self.installation)
-    }
-
-    pub(super) fn address_space(&self) -> Option<u64> {
-        self.address_space
     }
 
     pub(super) fn settings(&self) -> Settings {

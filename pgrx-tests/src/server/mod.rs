@@ -14,10 +14,12 @@ mod install;
 mod log;
 mod pg_config;
 mod port;
+mod settings;
 mod template;
 
 pub use account::Account;
 pub use builder::Builder;
+pub(crate) use client::is_end_of_session;
 pub use cluster::{Cluster, StopMode};
 pub use folder::clusters_folder;
 pub use install::{Installation, INSTALLATION_VARIABLE, NEWER_VARIABLE};

@@ -12,43 +12,29 @@ use super::config::ErrorShape;
 use super::reply::Refusal;
 use super::route::valid_index_name;
 
-/// The actions of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The actions of a batch, by Algolia's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub(super) enum Action {
+    #[strum(serialize = "addObject")]
     Add,
+    #[strum(serialize = "updateObject")]
     Update,
+    #[strum(serialize = "partialUpdateObject")]
     Partial,
+    #[strum(serialize = "partialUpdateObjectNoCreate")]
     PartialNoCreate,
+    #[strum(serialize = "deleteObject")]
     DeleteObject,
+    #[strum(serialize = "delete")]
     DeleteIndex,
+    #[strum(serialize = "clear")]
     Clear,
 }
 
 impl Action {
-    fn parse(name: &str) -> Option<Self> {
-        [
-            Action::Add,
-            Action::Update,
-            Action::Partial,
-            Action::PartialNoCreate,
-            Action::DeleteObject,
-            Action::DeleteIndex,
-            Action::Clear,
-        ]
-        .into_iter()
-        .find(|action| action.name() == name)
-    }
-
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Action::Add => "addObject",
-            Action::Update => "updateObject",
-            Action::Partial => "partialUpdateObject",
-            Action::PartialNoCreate => "partialUpdateObjectNoCreate",
-            Action::DeleteObject => "deleteObject",
-            Action::DeleteIndex => "delete",
-            Action::Clear => "clear",
-        }
+        self.into_str()
     }
 
     /// The permission it takes inside a batch, and what the refusal calls it.
@@ -117,7 +103,7 @@ fn operation(text: &str, position: usize, raw: &str, rules: &Rules<'_>) -> Resul
     let here = item.get("body").map_or(raw, |body| body.get());
     let refuse = |message: String| Refusal::bad(format!("{message} {}", near(text, here)));
     let name = word("action").ok_or_else(|| refuse("Missing mandatory attribute: action".to_owned()))?;
-    let action = Action::parse(&name).ok_or_else(|| refuse(format!("Invalid action: {name}")))?;
+    let action: Action = name.parse().map_err(|_| refuse(format!("Invalid action: {name}")))?;
     let index = match rules.index {
         Some(index) => index.to_owned(),
         None => {

@@ -22,21 +22,8 @@ pub const ALL_ACLS: [&str; 10] = [
 ];
 
 /// The permissions of Algolia's that are for other services than the stand-in's.
-const OTHER_ACLS: [&str; 13] = [
-    "analytics",
-    "inference",
-    "personalization",
-    "recommendation",
-    "usage",
-    "nluWriteProject",
-    "nluReadProject",
-    "nluWriteEntity",
-    "nluReadEntity",
-    "nluWriteIntent",
-    "nluReadIntent",
-    "nluPrediction",
-    "nluReadAnswers",
-];
+const OTHER_ACLS: &str = "analytics inference personalization recommendation usage nluWriteProject nluReadProject \
+                          nluWriteEntity nluReadEntity nluWriteIntent nluReadIntent nluPrediction nluReadAnswers";
 
 /// One API key.
 #[derive(Clone, Debug)]
@@ -67,7 +54,9 @@ impl ApiKey {
             return Err("a key must not be empty".to_owned());
         }
         let acl: Vec<&str> = parts.next().map_or(ALL_ACLS.to_vec(), |list| list.split(',').collect());
-        if let Some(unknown) = acl.iter().find(|acl| !ALL_ACLS.contains(acl) && !OTHER_ACLS.contains(acl)) {
+        if let Some(unknown) =
+            acl.iter().find(|acl| !ALL_ACLS.contains(acl) && OTHER_ACLS.split(' ').all(|other| other != **acl))
+        {
             return Err(format!("\"{unknown}\" is no right of a key; there are {}", ALL_ACLS.join(", ")));
         }
         let patterns: Vec<&str> = parts.next().map_or(Vec::new(), |list| list.split(',').collect());

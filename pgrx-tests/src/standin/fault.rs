@@ -12,7 +12,8 @@ use serde_json::{json, Value};
 use super::route::Call;
 
 /// Chooses records by objectID.
-pub type IdPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+#[derive(Clone)]
+pub struct IdPredicate(pub(super) Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
 /// The body of a scripted answer.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub enum FaultBody {
 }
 
 /// What goes wrong with one request.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Fault {
     /// Never answers; nothing is applied. Released by `clear_faults` or the end, the connection is closed.
     Hang,
@@ -107,29 +108,13 @@ impl Fault {
 
     /// `LoseRecords` from a closure.
     pub fn lose(chosen: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Fault::LoseRecords(Arc::new(chosen))
+        Fault::LoseRecords(IdPredicate(Arc::new(chosen)))
     }
 }
 
-impl fmt::Debug for Fault {
+impl fmt::Debug for IdPredicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Hang => f.write_str("Hang"),
-            Fault::HangFor(time) => write!(f, "HangFor({time:?})"),
-            Fault::ServeLate(time) => write!(f, "ServeLate({time:?})"),
-            Fault::Reset => f.write_str("Reset"),
-            Fault::Status { code, .. } => write!(f, "Status({code})"),
-            Fault::SlowBody(time) => write!(f, "SlowBody({time:?})"),
-            Fault::StallBody => f.write_str("StallBody"),
-            Fault::Truncate => f.write_str("Truncate"),
-            Fault::AcceptThenDrop => f.write_str("AcceptThenDrop"),
-            Fault::AcceptThenHang => f.write_str("AcceptThenHang"),
-            Fault::LoseRecords(_) => f.write_str("LoseRecords"),
-            Fault::Redirect(url) => write!(f, "Redirect({url})"),
-            Fault::EmptyNoContent => f.write_str("EmptyNoContent"),
-            Fault::WrongObjectIds => f.write_str("WrongObjectIds"),
-            Fault::EndlessBody => f.write_str("EndlessBody"),
-        }
+        f.write_str("some records")
     }
 }
 
@@ -152,9 +137,8 @@ pub struct FaultRule {
     host: Option<usize>,
     index: Option<String>,
     text: Option<String>,
-    writes_only: bool,
-    reads_only: bool,
-    settings_only: bool,
+    /// Which calls; a request with no call is none of them.
+    calls: Option<fn(Call) -> bool>,
     percent: u64,
     dice: u64,
 }
@@ -167,18 +151,7 @@ impl FaultRule {
             Times::Count(n) => Some(n),
             Times::Always => None,
         };
-        FaultRule {
-            fault,
-            left,
-            host: None,
-            index: None,
-            text: None,
-            writes_only: false,
-            reads_only: false,
-            settings_only: false,
-            percent: 100,
-            dice: 0,
-        }
+        FaultRule { fault, left, host: None, index: None, text: None, calls: None, percent: 100, dice: 0 }
     }
 
     /// Only requests to this address (its place in `base_urls`).
@@ -201,19 +174,19 @@ impl FaultRule {
 
     /// Only requests that write.
     pub fn writes(mut self) -> Self {
-        self.writes_only = true;
+        self.calls = Some(Call::writes);
         self
     }
 
     /// Only requests that ask for something.
     pub fn reads(mut self) -> Self {
-        self.reads_only = true;
+        self.calls = Some(|call| !call.writes());
         self
     }
 
     /// Only requests that write settings.
     pub fn settings(mut self) -> Self {
-        self.settings_only = true;
+        self.calls = Some(|call| call == Call::SetSettings);
         self
     }
 
@@ -228,9 +201,7 @@ impl FaultRule {
         let contains = |text: &str| std::str::from_utf8(body).is_ok_and(|body| body.contains(text));
         if self.host.is_some_and(|wanted| wanted != host)
             || self.index.as_deref().is_some_and(|wanted| wanted != index)
-            || (self.writes_only && !call.is_some_and(Call::writes))
-            || (self.reads_only && call.is_none_or(Call::writes))
-            || (self.settings_only && call != Some(Call::SetSettings))
+            || self.calls.is_some_and(|wanted| !call.is_some_and(wanted))
             || self.text.as_deref().is_some_and(|text| !contains(text))
         {
             return false;

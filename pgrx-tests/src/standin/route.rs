@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 /// A call of the Search API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
@@ -46,13 +48,7 @@ impl Call {
 
     /// Whether the call changes something.
     pub(super) fn writes(self) -> bool {
-        match self {
-            Call::Task | Call::GetSettings | Call::GetObjects | Call::GetObject => false,
-            Call::Browse | Call::Query | Call::MultiQuery | Call::FacetSearch | Call::ListIndices => false,
-            Call::Batch | Call::MultiBatch | Call::SetSettings | Call::AddObject | Call::PutObject => true,
-            Call::PartialUpdate | Call::DeleteObject | Call::DeleteBy | Call::Clear => true,
-            Call::DeleteIndex | Call::Operation => true,
-        }
+        self != Call::Task && !matches!(self.acl(), "search" | "browse" | "settings" | "listIndexes")
     }
 }
 
@@ -101,12 +97,8 @@ pub(super) fn route(method: &str, path: &str, query: &str) -> Option<Route> {
         ("DELETE", ["indexes", index, object]) => (Call::DeleteObject, *index, *object),
         _ => return None,
     };
-    Some(Route {
-        call,
-        index: percent_decode(index, false),
-        object: percent_decode(object, false),
-        params: parse_query(query),
-    })
+    let decoded = |segment: &str| percent_decode_str(segment).decode_utf8_lossy().into_owned();
+    Some(Route { call, index: decoded(index), object: decoded(object), params: parse_query(query) })
 }
 
 /// Whether an index may be called so: Algolia does not say what it allows, so this refuses only what cannot
@@ -117,34 +109,7 @@ pub(super) fn valid_index_name(name: &str) -> bool {
 
 /// `a=b&c=d` with percent-encoding and `+` for a space.
 pub(super) fn parse_query(query: &str) -> BTreeMap<String, String> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decode(key, true), percent_decode(value, true))
-        })
-        .collect()
-}
-
-fn percent_decode(text: &str, plus_is_space: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let pair = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (byte, pair.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(decoded)) => {
-                out.push(decoded);
-                at += 3;
-                continue;
-            }
-            (b'+', _) if plus_is_space => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 #[cfg(test)]

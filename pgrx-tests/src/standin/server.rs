@@ -280,7 +280,7 @@ async fn serve_late(hanging: Hanging, received: Received, time: Duration) {
 
 fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply {
     let tampering = match fault {
-        Some(Fault::LoseRecords(lose)) => Tampering { lose: Some(Arc::clone(lose)), wrong_ids: false },
+        Some(Fault::LoseRecords(lose)) => Tampering { lose: Some(lose.clone()), wrong_ids: false },
         Some(Fault::WrongObjectIds) => Tampering { lose: None, wrong_ids: true },
         _ => Tampering::default(),
     };

@@ -1,15 +1,17 @@
 //! Owns what happens between bytes and requests: compression, headers, and bodies that can be tampered with.
 
+use std::future::Future;
 use std::io::{self, Read, Write};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use flate2::Compression;
-use hyper::body::{Body, Frame, SizeHint};
+use futures_util::stream::{poll_fn, TryStreamExt};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::header::{HeaderName, HeaderValue, CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::{mpsc, watch};
@@ -20,37 +22,21 @@ use super::reply::{Refusal, Reply};
 use super::route::parse_query;
 
 /// A body that is there, or one that comes in pieces and may break off.
-pub(super) enum ReplyBody {
-    Whole(Option<Bytes>),
-    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+pub(super) type ReplyBody = BoxBody<Bytes, io::Error>;
+
+fn in_one(bytes: Bytes) -> ReplyBody {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.get_mut() {
-            ReplyBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ReplyBody::Pieces(pieces) => {
-                pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, ReplyBody::Whole(None))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            ReplyBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            ReplyBody::Pieces(_) => SizeHint::default(),
-        }
-    }
+/// Has the body come in the pieces that a task sends.
+fn in_pieces<F: Future<Output = ()> + Send + 'static>(
+    response: Response<ReplyBody>,
+    send: impl FnOnce(mpsc::Sender<io::Result<Bytes>>) -> F,
+) -> Response<ReplyBody> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    tokio::spawn(send(sender));
+    let pieces = poll_fn(move |context| receiver.poll_recv(context)).map_ok(Frame::data);
+    response.map(|_| BodyExt::boxed(StreamBody::new(pieces)))
 }
 
 /// The body of a request, unpacked when it says so and that is allowed.
@@ -95,32 +81,24 @@ pub(super) struct Envelope {
 /// The answer as it should be.
 pub(super) fn whole(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
     let packed = if envelope.gzip && !reply.body.is_empty() { pack(&reply.body) } else { None };
-    let mut response = Response::new(ReplyBody::Whole(None));
-    head(&mut response, &reply, envelope);
+    let mut response = head(&reply, envelope);
     if packed.is_some() {
         response.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
     }
-    let body = packed.unwrap_or(reply.body);
-    *response.body_mut() = ReplyBody::Whole((!body.is_empty()).then_some(body));
-    response
+    response.map(|_| in_one(packed.unwrap_or(reply.body)))
 }
 
 /// The answer, its body trickling over `time`.
 pub(super) fn slow(reply: Reply, envelope: &Envelope, time: Duration) -> Response<ReplyBody> {
-    let body = reply.body.clone();
-    let mut response = announced(&reply, envelope);
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        const PIECES: usize = 10;
-        for piece in body.chunks(body.len().div_ceil(PIECES).max(1)) {
+    const PIECES: usize = 10;
+    in_pieces(announced(&reply, envelope), move |sender| async move {
+        for piece in reply.body.chunks(reply.body.len().div_ceil(PIECES).max(1)) {
             tokio::time::sleep(time / PIECES as u32).await;
             if sender.send(Ok(Bytes::copy_from_slice(piece))).await.is_err() {
                 return;
             }
         }
-    });
-    *response.body_mut() = ReplyBody::Pieces(receiver);
-    response
+    })
 }
 
 /// The answer's head; its body when `release` changes, and `while_it_hangs` until then or until the client hangs up.
@@ -130,35 +108,26 @@ pub(super) fn stalled<T: Send + 'static>(
     mut release: watch::Receiver<u64>,
     while_it_hangs: T,
 ) -> Response<ReplyBody> {
-    let mut response = announced(&reply, envelope);
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
+    in_pieces(announced(&reply, envelope), move |sender| async move {
         tokio::select! {
             _ = release.changed() => {}
             () = sender.closed() => {}
         }
         drop(while_it_hangs);
         let _ = sender.send(Ok(reply.body)).await;
-    });
-    *response.body_mut() = ReplyBody::Pieces(receiver);
-    response
+    })
 }
 
 /// The first half of the answer; then the connection breaks.
 pub(super) fn truncated(reply: Reply, envelope: &Envelope) -> Response<ReplyBody> {
-    let mut response = announced(&reply, envelope);
-    let (sender, receiver) = mpsc::channel(2);
-    let half = reply.body.slice(..reply.body.len() / 2);
-    tokio::spawn(async move {
-        if sender.send(Ok(half)).await.is_ok() {
+    in_pieces(announced(&reply, envelope), move |sender| async move {
+        if sender.send(Ok(reply.body.slice(..reply.body.len() / 2))).await.is_ok() {
             // Only after the half has left: an error at once would take it along.
             let _ = sender.reserve().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
             let _ = sender.send(Err(io::Error::other("truncated by a scripted fault"))).await;
         }
-    });
-    *response.body_mut() = ReplyBody::Pieces(receiver);
-    response
+    })
 }
 
 /// A body without an end, until released or hung up on.
@@ -167,10 +136,7 @@ pub(super) fn endless(
     envelope: &Envelope,
     mut release: watch::Receiver<u64>,
 ) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::Whole(None));
-    head(&mut response, reply, envelope);
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
+    in_pieces(head(reply, envelope), move |sender| async move {
         let blank = Bytes::from(vec![b' '; 16 * 1024]);
         loop {
             tokio::select! {
@@ -179,19 +145,17 @@ pub(super) fn endless(
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    });
-    *response.body_mut() = ReplyBody::Pieces(receiver);
-    response
+    })
 }
 
 fn announced(reply: &Reply, envelope: &Envelope) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::Whole(None));
-    head(&mut response, reply, envelope);
+    let mut response = head(reply, envelope);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
     response
 }
 
-fn head(response: &mut Response<ReplyBody>, reply: &Reply, envelope: &Envelope) {
+fn head(reply: &Reply, envelope: &Envelope) -> Response<ReplyBody> {
+    let mut response = Response::new(in_one(Bytes::new()));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     cors::open(headers);
@@ -206,6 +170,7 @@ fn head(response: &mut Response<ReplyBody>, reply: &Reply, envelope: &Envelope) 
             headers.insert(name, value);
         }
     }
+    response
 }
 
 fn pack(body: &[u8]) -> Option<Bytes> {

@@ -98,7 +98,7 @@ fn full_batch(
     let mut by_index: BTreeMap<String, Vec<Change>> = BTreeMap::new();
     for operation in operations {
         let changes = by_index.entry(operation.index.clone()).or_default();
-        if !tampering.lose.as_ref().is_some_and(|lose| lose(&operation.id)) {
+        if !tampering.lose.as_ref().is_some_and(|lose| (lose.0)(&operation.id)) {
             changes.push(Change::Operation(operation));
         }
     }

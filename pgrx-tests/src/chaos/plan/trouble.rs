@@ -2,11 +2,14 @@
 
 use fastrand::Rng;
 
-use super::TABLES;
-use crate::chaos::partitions::HOMES;
+use strum::VariantArray;
 
-/// What goes wrong, or is done to the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::chaos::partitions::{Ddl, HOMES};
+use crate::chaos::tables::TABLES;
+
+/// What goes wrong, or is done to the server. The report calls it by the variant's name.
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(const_into_str, serialize_all = "title_case")]
 pub enum Trouble {
     /// SIGKILL, which has the server restart itself.
     KillWorker,
@@ -42,24 +45,6 @@ pub enum Trouble {
     Restore,
 }
 
-/// What is done to a partition while its table is written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ddl {
-    Detach,
-    /// All that are detached are attached.
-    Attach,
-    /// Detached and attached in one transaction.
-    Reattach,
-    /// Another partition is attached, with rows in it.
-    Fill,
-    /// Another partition is made and dropped, empty.
-    Drop,
-    /// Goes below a partition that is partitioned itself, or comes back from there.
-    Move,
-}
-
-pub(super) const DDL: [Ddl; 6] = [Ddl::Detach, Ddl::Attach, Ddl::Reattach, Ddl::Fill, Ddl::Drop, Ddl::Move];
-
 /// How a proxy refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eater {
@@ -72,7 +57,7 @@ const EATERS: [Eater; 5] =
     [Eater::Reset, Eater::Page(400), Eater::Page(403), Eater::Page(406), Eater::Page(503)];
 
 /// What the stand-in does to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub enum Answer {
     Unavailable,
     InternalError,
@@ -89,23 +74,6 @@ pub enum Answer {
     Html,
     Redirect,
 }
-
-const ANSWERS: [Answer; 14] = [
-    Answer::Unavailable,
-    Answer::InternalError,
-    Answer::TooManyRequests,
-    Answer::ComeBackLater,
-    Answer::Reset,
-    Answer::Hang,
-    Answer::HangThenServe,
-    Answer::Truncate,
-    Answer::AcceptThenDrop,
-    Answer::AcceptThenHang,
-    Answer::WrongObjectIds,
-    Answer::EndlessBody,
-    Answer::Html,
-    Answer::Redirect,
-];
 
 /// Settings that are changed while everything runs.
 const SETTINGS: [(&str, &[&str]); 8] = [
@@ -132,8 +100,8 @@ pub(super) fn draw(dice: &mut Rng) -> Trouble {
         10..=11 => Trouble::Pause(dice.usize(0..TABLES.len())),
         12..=14 => Trouble::Resume,
         15..=18 => {
-            let (name, values) = SETTINGS[dice.usize(0..SETTINGS.len())];
-            Trouble::Set(name, values[dice.usize(0..values.len())])
+            let (name, values) = one_of(dice, &SETTINGS);
+            Trouble::Set(name, one_of(dice, values))
         }
         19 => Trouble::PinSnapshot,
         20 => Trouble::Unpin,
@@ -142,11 +110,15 @@ pub(super) fn draw(dice: &mut Rng) -> Trouble {
         24 => Trouble::Suspend,
         25..=27 => Trouble::Mend,
         28 => Trouble::Redrive,
-        29..=30 => Trouble::Flaky(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u8(5..=60), dice.u64(..)),
-        31..=32 => Trouble::Eat(EATERS[dice.usize(0..EATERS.len())], dice.u16(0..1000)),
+        29..=30 => Trouble::Flaky(one_of(dice, Answer::VARIANTS), dice.u8(5..=60), dice.u64(..)),
+        31..=32 => Trouble::Eat(one_of(dice, &EATERS), dice.u16(0..1000)),
         33 if dice.bool() => Trouble::Restore,
-        33..=38 => Trouble::Partition(DDL[dice.usize(0..DDL.len())], dice.usize(0..HOMES.len())),
+        33..=38 => Trouble::Partition(one_of(dice, Ddl::VARIANTS), dice.usize(0..HOMES.len())),
         39 => Trouble::Partition(Ddl::Attach, 0),
-        _ => Trouble::Answer(ANSWERS[dice.usize(0..ANSWERS.len())], dice.u64(1..=6)),
+        _ => Trouble::Answer(one_of(dice, Answer::VARIANTS), dice.u64(1..=6)),
     }
+}
+
+fn one_of<T: Copy>(dice: &mut Rng, all: &[T]) -> T {
+    all[dice.usize(0..all.len())]
 }

@@ -1,10 +1,43 @@
-//! Owns the report on chaos runs, as Markdown.
+//! Owns what came of chaos runs, and the report on it, as Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Outcome;
+use super::check::Verdict;
+
+/// What a run is. The seed tells the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chaos {
+    pub seed: u64,
+    pub writers: usize,
+    /// Transactions of each writer.
+    pub steps: usize,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub chaos: Chaos,
+    pub broken_sessions: u64,
+    pub troubles: BTreeMap<&'static str, u64>,
+    pub took: Duration,
+    /// From the end of all trouble until the queue was empty.
+    pub recovery: Duration,
+    pub verdict: Verdict,
+}
+
+impl Outcome {
+    /// Whether nothing is wrong.
+    pub fn passed(&self) -> bool {
+        self.verdict.faults.is_empty()
+    }
+
+    /// Transactions that were tried.
+    pub fn transactions(&self) -> u64 {
+        (self.chaos.writers * self.chaos.steps) as u64
+    }
+}
 
 /// One line for each run, and sums.
 pub fn markdown(outcomes: &[Outcome]) -> String {
