@@ -2,8 +2,8 @@
 
 use fastrand::Rng;
 
-use super::plan::{Action, End, Rows, Size, Step, Work};
 use super::tables::{CHANGING, TABLES};
+use super::transactions::{Action, End, Rows, Size, Step, Work};
 
 /// So many blocks of rows are kept in mind, to be changed later.
 const REMEMBERED: usize = 24;

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::notes::note_expression;
-use super::plan::{Rows, Work};
 use super::tables::{CHANGING, TABLES};
+use super::transactions::{Rows, Work};
 
 /// Records by objectID.
 pub(super) type Records = BTreeMap<String, Value>;

@@ -11,6 +11,7 @@ mod outcome;
 mod partitions;
 mod plan;
 mod tables;
+mod transactions;
 mod trouble;
 mod writer;
 
@@ -22,8 +23,9 @@ use postgres::Client;
 pub use check::Verdict;
 pub use outcome::{markdown, Chaos, Outcome};
 pub use partitions::Ddl;
-pub use plan::{Action, Answer, Eater, End, Plan, Rows, Size, Step, Trouble, Work};
+pub use plan::{Answer, Eater, Plan, Trouble};
 pub use tables::{CHANGING, TABLES};
+pub use transactions::{Action, End, Rows, Size, Step, Work};
 
 use crate::stage::Stage;
 use crate::standin::ErrorShape;

@@ -1,7 +1,7 @@
 //! Owns what the notes of a chaos run's rows are.
 
-use super::plan::{Rows, Size};
 use super::tables::MAX_RECORD_BYTES;
+use super::transactions::{Rows, Size};
 
 /// What has a row's note in a statement. Huge ones are made by the server.
 pub(super) fn note_expression(rows: &Rows, id: i64) -> String {

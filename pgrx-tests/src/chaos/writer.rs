@@ -14,8 +14,8 @@ use postgres::Client;
 
 use super::changes;
 use super::notes::{note, note_expression};
-use super::plan::{Action, End, Rows, Step};
 use super::tables::TABLES;
+use super::transactions::{Action, End, Rows, Step};
 use crate::server::{is_end_of_session, Cluster};
 use crate::wait::{poll, PATIENCE};
 

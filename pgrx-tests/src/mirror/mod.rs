@@ -6,6 +6,8 @@
 
 mod partitions;
 mod plan;
+mod table;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +17,6 @@ use std::time::Duration;
 use anyhow::{anyhow, bail, Result};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
-use postgres::Client;
 
 pub use plan::{End, Part, Plan, Shape, Statement, Step, KEYS};
 
@@ -23,9 +24,9 @@ use crate::server::Cluster;
 use crate::stage::Stage;
 use crate::standin::{Fault, FaultRule, Times};
 use crate::wait::poll;
+use table::create;
+use writer::{session, Writer, PATIENCE};
 
-/// How long a run waits for anything before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a worker waits for an answer, and then holds objects whose request may still be executed.
 const TIMEOUT: Duration = Duration::from_millis(250);
 /// When late requests are executed: after the worker has given up, and well before the objects are free.
@@ -96,12 +97,7 @@ impl Mirror {
                 .iter()
                 .enumerate()
                 .map(|(number, steps)| {
-                    let mut writer = Writer {
-                        cluster: &stage.cluster,
-                        table,
-                        name: format!("{table}_{number}"),
-                        db: None,
-                    };
+                    let mut writer = Writer::new(&stage.cluster, table, number);
                     scope.spawn(move || steps.iter().try_for_each(|step| writer.step(step)))
                 })
                 .collect();
@@ -189,63 +185,6 @@ fn stage() -> Result<Stage> {
         .start()
 }
 
-fn create(stage: &Stage, table: &str, shape: Shape) -> Result<()> {
-    let mut statements = format!(
-        "create table {table} (id int primary key, v int not null, shown bool not null, note text not null)"
-    );
-    match shape {
-        Shape::Plain => (),
-        Shape::Restless => {
-            statements += &format!(
-                ";
-                 create function {table}_again() returns trigger language plpgsql as $$ begin
-                     if tg_op = 'DELETE' then
-                         if old.v % 3 = 0 then
-                             insert into {table} values (old.id, old.v + 1, true, '') on conflict do nothing;
-                         end if;
-                     elsif new.v % 3 = 0 then
-                         update {table} set v = v + 1 where id = new.id;
-                     elsif new.v % 7 = 0 then
-                         delete from {table} where id = new.id;
-                     elsif new.v % 11 = 0 then
-                         begin
-                             update {table} set v = v + 1 where id = new.id;
-                             raise exception 'never mind';
-                         exception when raise_exception then
-                         end;
-                     end if;
-                     return null;
-                 end $$;
-                 create trigger aaa after insert or update on {table} for each row execute function {table}_again();
-                 create trigger zzz after delete on {table} for each row execute function {table}_again()"
-            );
-        }
-        Shape::Moving => statements += &partitions::create(table),
-        Shape::Partitioned => {
-            statements += &format!(
-                " partition by hash (id);
-                 create table {table}_0 partition of {table} for values with (modulus 2, remainder 0);
-                 create table {table}_1 partition of {table} for values with (modulus 2, remainder 1)"
-            );
-        }
-    }
-    statements += &format!(
-        "; select audit_algolia.watch('{table}', columns => '{{v}}', filter => 'shown', mode => 'mirror')"
-    );
-    // A crash may end the session in the middle of it.
-    let made = poll(PATIENCE, || {
-        let mut db = session(&stage.cluster).ok()?;
-        match db.batch_execute(&format!("begin; {statements}; commit")) {
-            Ok(()) => Some(()),
-            Err(_) => {
-                let there = format!("select 1 from audit_algolia.sources where source::text = '{table}'");
-                session(&stage.cluster).ok()?.query_opt(&there, &[]).ok()?.map(|_| ())
-            }
-        }
-    });
-    made.ok_or_else(|| anyhow!("could not make the table"))
-}
-
 /// Does something to the partitions of a table now and then, for as long as it is written to. At the end all are there.
 fn move_partitions(cluster: &Cluster, table: &str, seed: u64, ended: &AtomicBool) -> Result<()> {
     let mut dice = Rng::with_seed(seed ^ 0xd1ce);
@@ -284,59 +223,6 @@ fn spoil(stage: &Stage, table: &str, seed: u64, ended: &AtomicBool) {
     }
 }
 
-/// A session that makes transactions, and another one when it breaks.
-struct Writer<'a> {
-    cluster: &'a Cluster,
-    table: &'a str,
-    name: String,
-    db: Option<Client>,
-}
-
-impl Writer<'_> {
-    /// Makes a transaction. One that fails, for a duplicate key or a deadlock for instance, is rolled back.
-    fn step(&mut self, (parts, end): &Step) -> Result<()> {
-        let mut db = match self.db.take() {
-            Some(db) => db,
-            None => session(self.cluster)?,
-        };
-        if self.transaction(&mut db, parts, *end).is_err() && db.batch_execute("rollback").is_err() {
-            // The server has restarted; what was prepared is to be ended all the same.
-            let mut db = session(self.cluster)?;
-            let prepared = format!("select 1 from pg_prepared_xacts where gid = '{}'", self.name);
-            if db.query_opt(&prepared, &[])?.is_some() {
-                db.batch_execute(&format!("rollback prepared '{}'", self.name))?;
-            }
-            return Ok(());
-        }
-        self.db = Some(db);
-        Ok(())
-    }
-
-    fn transaction(&self, db: &mut Client, parts: &[Part], end: End) -> Result<(), postgres::Error> {
-        db.batch_execute("begin")?;
-        for part in parts {
-            match part {
-                Part::Plain(statement) => db.batch_execute(&statement.sql(self.table))?,
-                Part::Savepoint(statements, released) => {
-                    db.batch_execute("savepoint s")?;
-                    let all = statements.iter().try_for_each(|one| db.batch_execute(&one.sql(self.table)));
-                    let end = if *released && all.is_ok() { "release s" } else { "rollback to s" };
-                    db.batch_execute(end)?;
-                }
-            }
-        }
-        match end {
-            End::Commit => db.batch_execute("commit"),
-            End::Rollback => db.batch_execute("rollback"),
-            End::TwoPhase(commits) => {
-                db.batch_execute(&format!("prepare transaction '{}'", self.name))?;
-                let word = if commits { "commit" } else { "rollback" };
-                db.batch_execute(&format!("{word} prepared '{}'", self.name))
-            }
-        }
-    }
-}
-
 /// What is left of an index's rows, and what the statistics say of them.
 fn remains(stage: &Stage, table: &str) -> Result<String> {
     let query = "select q::text from audit_algolia.queue q join audit_algolia.index i on i.id = q.index_id where i.name = $1
@@ -346,9 +232,4 @@ fn remains(stage: &Stage, table: &str) -> Result<String> {
                  select w::text from audit_algolia.worker_stats() w";
     let rows = session(&stage.cluster)?.query(query, &[&table])?;
     Ok(rows.iter().map(|row| format!("\n  {}", row.get::<_, String>(0))).collect())
-}
-
-/// A session of the superuser, as soon as there is one to be had.
-fn session(cluster: &Cluster) -> Result<Client> {
-    cluster.session_with(PATIENCE, "set deadlock_timeout = '20ms'; set lock_timeout = '5s'")
 }

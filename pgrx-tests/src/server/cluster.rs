@@ -15,7 +15,6 @@ use nix::unistd::Pid;
 use super::account::Account;
 use super::folder::Folder;
 use super::install::Installation;
-use super::log::last_lines;
 use super::port::free_port;
 use super::settings::{write_settings, Settings};
 use crate::wait::poll;
@@ -112,7 +111,7 @@ impl Cluster {
         if let Err(error) = result {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(error.context(last_lines(&self.log(), 10)));
+            return Err(error.context(self.log_end(10)));
         }
         *server = Some(child);
         Ok(())
@@ -271,7 +270,7 @@ impl Drop for Cluster {
         let keep = std::thread::panicking() || self.kept.load(Ordering::Relaxed);
         if keep {
             let folder = self.folder.path().display();
-            eprintln!("the cluster's folder is kept a day: {folder}\n{}", last_lines(&self.log(), 60));
+            eprintln!("the cluster's folder is kept a day: {folder}\n{}", self.log_end(60));
         }
         self.folder.end(keep);
     }

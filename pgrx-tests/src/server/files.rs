@@ -60,6 +60,33 @@ fn copy_file(source: &Path, target: &Path, make: Make) -> Result<()> {
     Ok(())
 }
 
+/// Fills a folder under another name and then gives it its own, so that nobody sees it half made.
+pub(super) fn in_one_step(cache: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let new = cache.join("new");
+    for old in [&new, &target.to_path_buf()] {
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+    }
+    fs::create_dir(&new)?;
+    fill(&new)?;
+    open_to_all(&new)?;
+    fs::rename(&new, target).with_context(|| format!("cannot put {} in place", target.display()))
+}
+
+/// Folders made on the way got their rights from the umask: the server's user must get through.
+fn open_to_all(folder: &Path) -> Result<()> {
+    let mode = fs::metadata(folder)?.mode();
+    fs::set_permissions(folder, Permissions::from_mode(mode | 0o755))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_to_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a folder that others can look into but only this user can change, in a place everybody can write to.
 pub(super) fn own_folder(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().mode(0o755).create(path);

@@ -10,7 +10,7 @@ use std::env;
 use std::fs::{self, File, Permissions};
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -18,7 +18,8 @@ use nix::unistd::geteuid;
 
 use super::account::Account;
 use super::extension::{add_extension, fingerprint, script_name};
-use super::files::{copy_tree, lock, own_folder, try_lock, Make};
+use super::files::{copy_tree, in_one_step, lock, own_folder, try_lock, Make};
+use super::layout::{add_package, plain_copy, Layout};
 use super::pg_config::PgConfig;
 use crate::cargo::{self, Profile};
 
@@ -166,107 +167,6 @@ impl Installation {
     pub(super) fn cache(&self) -> &Path {
         self.root.parent().unwrap_or(&self.root)
     }
-}
-
-/// Where the parts of a server lie below what they have in common: PostgreSQL finds them from the place of its
-/// program, so that keeping these relations is all it takes to move it.
-struct Layout {
-    prefix: PathBuf,
-    bin: PathBuf,
-    library: PathBuf,
-    share: PathBuf,
-}
-
-impl Layout {
-    fn of(pg: &PgConfig) -> Result<Layout> {
-        let [bin, library, share] = ["bindir", "pkglibdir", "sharedir"].map(|option| pg.folder(option));
-        let (bin, library, share) = (bin?, library?, share?);
-        let shared = bin.components().zip(library.components()).zip(share.components());
-        let prefix: PathBuf =
-            shared.take_while(|((a, b), c)| a == b && b == c).map(|((a, _), _): (_, Component)| a).collect();
-        let below = |folder: &Path| {
-            let rest = folder.strip_prefix(&prefix)?.to_path_buf();
-            ensure!(!rest.as_os_str().is_empty(), "{} holds the others", folder.display());
-            Ok(rest)
-        };
-        Ok(Layout { bin: below(&bin)?, library: below(&library)?, share: below(&share)?, prefix })
-    }
-}
-
-fn plain_copy(cache: &Path, pg: &PgConfig, layout: &Layout) -> Result<PathBuf> {
-    let plain = cache.join("plain");
-    if plain.is_dir() {
-        return Ok(plain);
-    }
-    in_one_step(cache, &plain, |new| {
-        for part in [&layout.bin, &layout.library, &layout.share] {
-            copy_tree(&layout.prefix.join(part), &new.join(part), Make::Copy)?;
-        }
-        // A PostgreSQL with a prefix of its own keeps libpq and the like beside its modules.
-        let shared = pg.folder("libdir")?;
-        let own = layout.prefix.join("bin") == layout.prefix.join(&layout.bin);
-        if let (true, Ok(rest)) = (own, shared.strip_prefix(&layout.prefix)) {
-            let system = ["/usr", "/usr/local"].iter().any(|folder| layout.prefix == Path::new(folder));
-            if !system && !layout.library.starts_with(rest) {
-                copy_tree(&shared, &new.join(rest), Make::Copy)?;
-            } else if !system {
-                copy_files(&shared, &new.join(rest))?;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(plain)
-}
-
-/// The modules and scripts of an unpacked package. What the server has already stays: it may be a link to what is
-/// not ours to change.
-fn add_package(package: &Path, layout: &Layout, new: &Path) -> Result<()> {
-    let prefix = package.join(layout.prefix.strip_prefix("/").unwrap_or(&layout.prefix));
-    for part in [layout.library.clone(), layout.share.join("extension")] {
-        let from = prefix.join(&part);
-        if from.is_dir() {
-            copy_files(&from, &new.join(&part))?;
-        }
-    }
-    Ok(())
-}
-
-fn copy_files(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from)? {
-        let source = entry?.path();
-        let target = to.join(source.file_name().unwrap_or_default());
-        if source.is_file() && !target.exists() {
-            fs::copy(&source, &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Fills a folder under another name and then gives it its own, so that nobody sees it half made.
-fn in_one_step(cache: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let new = cache.join("new");
-    for old in [&new, &target.to_path_buf()] {
-        if old.exists() {
-            fs::remove_dir_all(old)?;
-        }
-    }
-    fs::create_dir(&new)?;
-    fill(&new)?;
-    open_to_all(&new)?;
-    fs::rename(&new, target).with_context(|| format!("cannot put {} in place", target.display()))
-}
-
-/// Folders made on the way got their rights from the umask: the server's user must get through.
-fn open_to_all(folder: &Path) -> Result<()> {
-    let mode = fs::metadata(folder)?.mode();
-    fs::set_permissions(folder, Permissions::from_mode(mode | 0o755))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_to_all(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// The folder for one PostgreSQL: below the target folder, or, if the server's user cannot get there because

@@ -32,13 +32,14 @@ impl Cluster {
         String::from_utf8_lossy(&content).into_owned()
     }
 
+    /// The last lines of the log.
+    pub fn log_end(&self, lines: usize) -> String {
+        let log = self.log();
+        let all: Vec<&str> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
     pub(super) fn log_file(&self) -> PathBuf {
         self.socket_dir().join("log")
     }
-}
-
-/// The end of a text.
-pub(super) fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
 }

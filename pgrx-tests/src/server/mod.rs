@@ -11,6 +11,7 @@ mod extension;
 mod files;
 mod folder;
 mod install;
+mod layout;
 mod log;
 mod pg_config;
 mod port;

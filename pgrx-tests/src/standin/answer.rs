@@ -2,10 +2,10 @@
 
 use serde_json::{json, Map, Value};
 
-use super::apply::Index;
 use super::auth::Caller;
 use super::facets;
 use super::query::{Found, Search};
+use super::record::Index;
 
 /// Which of the matching records an answer shows.
 struct Page {

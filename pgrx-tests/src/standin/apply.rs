@@ -6,21 +6,7 @@ use serde_json::{json, Map, Number, Value};
 
 use super::batch::{Action, Operation};
 use super::filter::Condition;
-
-/// A record without its objectID, which is its key.
-pub(super) type Record = Map<String, Value>;
-
-/// One index.
-#[derive(Clone, Debug)]
-pub(super) struct Index {
-    pub(super) records: BTreeMap<String, Record>,
-    pub(super) settings: Map<String, Value>,
-    pub(super) created: String,
-    pub(super) updated: String,
-}
-
-/// All indices by name.
-pub(super) type Indices = BTreeMap<String, Index>;
+use super::record::{Index, Indices, Record};
 
 /// A change that waits for its turn.
 #[derive(Clone, Debug)]

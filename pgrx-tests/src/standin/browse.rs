@@ -3,9 +3,9 @@
 use data_encoding::BASE64_NOPAD;
 use serde_json::{json, Map, Value};
 
-use super::apply::Index;
 use super::auth::Caller;
 use super::query::Search;
+use super::record::Index;
 use super::reply::Refusal;
 
 /// Every cursor ends so: a client that puts it unescaped into a URL breaks it.

@@ -54,8 +54,9 @@ impl ApiKey {
             return Err("a key must not be empty".to_owned());
         }
         let acl: Vec<&str> = parts.next().map_or(ALL_ACLS.to_vec(), |list| list.split(',').collect());
-        if let Some(unknown) =
-            acl.iter().find(|acl| !ALL_ACLS.contains(acl) && OTHER_ACLS.split(' ').all(|other| other != **acl))
+        if let Some(unknown) = acl
+            .iter()
+            .find(|acl| !ALL_ACLS.contains(acl) && OTHER_ACLS.split(' ').all(|other| other != **acl))
         {
             return Err(format!("\"{unknown}\" is no right of a key; there are {}", ALL_ACLS.join(", ")));
         }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Map;
 
-use super::apply::{apply, Change, Index, Indices};
+use super::apply::{apply, Change};
 use super::clock::iso_now;
 use super::journal::Journal;
 use super::light::LightState;
+use super::record::{Index, Indices};
+use super::reply::Refusal;
 
 struct Pending {
     task: i64,
@@ -56,6 +58,11 @@ impl Engine {
 
     pub(super) fn index(&mut self, name: &str) -> Option<&Index> {
         self.indices().get(name)
+    }
+
+    /// The index, or a refusal.
+    pub(super) fn existing(&mut self, name: &str) -> Result<&Index, Refusal> {
+        self.index(name).ok_or_else(|| Refusal::no_index(name))
     }
 
     /// Whether a task has been published. Task 0 is the one of an empty batch.

@@ -2,13 +2,13 @@
 
 use serde_json::{json, Map, Value};
 
-use super::apply::Index;
 use super::auth::Caller;
 use super::facets::{by_count, count};
 use super::filter::{facet_mode, unwrap};
 use super::highlight::{mark, Tags};
 use super::parameters::check_members;
 use super::query::{has_words, words, Search};
+use super::record::Index;
 use super::reply::Refusal;
 use super::schema::Kind;
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{json, Map, Value};
 
-use super::apply::Index;
 use super::filter::{facet_mode, facet_text, unwrap, values};
 use super::query::{Found, Search};
+use super::record::Index;
 
 /// Adds `facets`, `facets_stats` and what is exhaustive about them to an answer. Attributes that are not
 /// declared for faceting, or only for filtering, are left out, as Algolia does.

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::apply::Record;
+use super::record::Record;
+use super::reply::Refusal;
 
 /// One test.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,4 +182,15 @@ pub(super) fn facet_text(value: &Value) -> Option<String> {
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// The test for a tag; `-tag` excludes.
+pub(super) fn tag_item(text: &str) -> Result<Test, Refusal> {
+    let (negated, tag) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    Ok(Test { negated, attribute: "_tags".to_owned(), kind: Kind::Facet(tag.to_owned()) })
+}
+
+/// A filter that cannot be understood.
+pub(super) fn refuse(message: &str) -> Refusal {
+    Refusal::bad(format!("filters: {message}"))
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::filter::{Condition, Kind, Test};
-use super::filter_text::{parse, refuse};
+use super::filter::{refuse, Condition, Kind, Test};
+use super::filter_text::parse;
 use super::reply::Refusal;
 
 /// Parses an array form: the outer list is a conjunction, inner lists are disjunctions.
@@ -47,10 +47,4 @@ pub(super) fn numeric_item(text: &str) -> Result<Test, Refusal> {
         Some(test) if !matches!(test.kind, Kind::Facet(_)) => Ok(test),
         _ => Err(refuse("numericFilters: a numeric comparison is expected")),
     }
-}
-
-/// A tag.
-pub(super) fn tag_item(text: &str) -> Result<Test, Refusal> {
-    let (negated, tag) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    Ok(Test { negated, attribute: "_tags".to_owned(), kind: Kind::Facet(tag.to_owned()) })
 }

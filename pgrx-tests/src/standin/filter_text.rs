@@ -2,8 +2,7 @@
 //!
 //! OR binds tighter than AND, and a disjunction holds neither conjunctions nor tests of different types.
 
-use super::filter::{Comparison, Condition, Kind, Test};
-use super::filter_lists::tag_item;
+use super::filter::{refuse, tag_item, Comparison, Condition, Kind, Test};
 use super::reply::Refusal;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -181,10 +180,6 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), Refusal> {
         }
     }
     Err(refuse("a quote is not closed"))
-}
-
-pub(super) fn refuse(message: &str) -> Refusal {
-    Refusal::bad(format!("filters: {message}"))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use serde_json::{json, Map, Value};
 
-use super::apply::Record;
 use super::filter::unwrap;
+use super::record::Record;
 
 /// What stands around a word that was found.
 pub(super) struct Tags<'a> {

@@ -4,17 +4,19 @@
 //! error texts seen in the wild; where neither says anything, it is strict, so that a client that relies on
 //! luck fails here.
 //!
-//! A request goes from `server` (connections, faults) through `shared` (credentials, permission) to `read` or
+//! A request goes from `server` (connections, faults) through `dispatch` (credentials, permission) to `read` or
 //! `write` (endpoints), which work on the `engine` (indices, task queue, journal).
 
 mod answer;
 mod apply;
 mod auth;
 mod batch;
+mod body;
 mod browse;
 mod clock;
 mod config;
 mod cors;
+mod dispatch;
 mod engine;
 mod facet_search;
 mod facets;
@@ -28,6 +30,7 @@ mod light;
 mod parameters;
 mod query;
 mod read;
+mod record;
 mod reply;
 mod route;
 mod schema;

@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 
 use serde_json::{json, Map, Value};
 
-use super::apply::{Index, Record};
 use super::auth::Caller;
-use super::filter::{unwrap, values, Condition, Test};
-use super::filter_lists::{facet_item, numeric_item, parse_list, tag_item};
+use super::filter::{tag_item, unwrap, values, Condition, Test};
+use super::filter_lists::{facet_item, numeric_item, parse_list};
 use super::filter_text::parse;
 use super::highlight::{highlights, Tags};
 use super::parameters::check_search;
+use super::record::{Index, Record};
 use super::reply::Refusal;
 
 /// A search, its parameters checked.

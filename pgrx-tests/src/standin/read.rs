@@ -2,8 +2,8 @@
 
 use serde_json::{json, Map, Value};
 
-use super::apply::Index;
 use super::auth::Caller;
+use super::body::{members, object, requests, search_params, text};
 use super::browse::browse;
 use super::engine::Engine;
 use super::parameters::check_members;
@@ -11,10 +11,9 @@ use super::query::project;
 use super::reply::{Refusal, Reply};
 use super::route::Call;
 use super::schema::Kind;
-use super::searches::{self, search_params};
+use super::searches;
 use super::settings::shown;
 use super::shared::{Incoming, Shared};
-use super::write::object;
 
 pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
     let route = incoming.route;
@@ -27,11 +26,11 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
             let pending = engine.pending() > 0;
             json!({"status": if published { "published" } else { "notPublished" }, "pendingTask": pending})
         }
-        Call::GetSettings => shown(&existing(&mut engine, name)?.settings),
+        Call::GetSettings => shown(&engine.existing(name)?.settings),
         Call::GetObject => {
             let wanted = route.params.get("attributesToRetrieve");
             let wanted: Option<Vec<String>> = wanted.map(|list| list.split(',').map(str::to_owned).collect());
-            let index = existing(&mut engine, name)?;
+            let index = engine.existing(name)?;
             let record = index.records.get(&route.object);
             let record = record.ok_or_else(|| Refusal::new(404, "ObjectID does not exist"))?;
             project(&route.object, record, wanted.as_deref(), index, caller)
@@ -39,7 +38,7 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
         Call::GetObjects => get_objects(&mut engine, &object(&incoming.body)?, caller)?,
         Call::Browse => {
             let params = search_params(object(&incoming.body)?);
-            browse(name, existing(&mut engine, name)?, params, caller)?
+            browse(name, engine.existing(name)?, params, caller)?
         }
         Call::Query | Call::MultiQuery | Call::FacetSearch => {
             let body = object(&incoming.body)?;
@@ -50,28 +49,9 @@ pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -
     Ok(Reply::ok(&answer))
 }
 
-pub(super) fn existing<'a>(engine: &'a mut Engine, name: &str) -> Result<&'a Index, Refusal> {
-    engine.index(name).ok_or_else(|| Refusal::no_index(name))
-}
-
-pub(super) fn requests(body: &Map<String, Value>) -> Result<&Vec<Value>, Refusal> {
-    let requests = body.get("requests").and_then(Value::as_array);
-    requests.ok_or_else(|| Refusal::bad("Missing mandatory attribute: requests"))
-}
-
-pub(super) fn text<'a>(item: &'a Value, name: &str) -> Result<&'a str, Refusal> {
-    let found = item.get(name).and_then(Value::as_str);
-    found.ok_or_else(|| Refusal::bad(format!("Missing mandatory attribute: {name}")))
-}
-
 /// What is told of an object that is wanted.
 const WANTED: &[(&str, Kind)] =
     &[("indexName", Kind::Text), ("objectID", Kind::Text), ("attributesToRetrieve", Kind::Texts)];
-
-/// The members of an object within a list.
-pub(super) fn members(item: &Value) -> Result<Map<String, Value>, Refusal> {
-    item.as_object().cloned().ok_or_else(|| Refusal::bad("requests must be an array of objects"))
-}
 
 /// Objects in the order asked for, `null` where there is none.
 fn get_objects(engine: &mut Engine, body: &Map<String, Value>, caller: &Caller) -> Result<Value, Refusal> {

@@ -4,13 +4,13 @@ use serde_json::{json, Map, Value};
 
 use super::answer::answer;
 use super::auth::Caller;
+use super::body::{members, requests, search_params, text};
 use super::engine::Engine;
 use super::facet_search;
-use super::parameters::{self, check_members};
+use super::parameters::check_members;
 use super::query::Search;
-use super::read::{existing, members, requests, text};
 use super::reply::Refusal;
-use super::route::{parse_query, Call, Route};
+use super::route::{Call, Route};
 use super::schema::Kind;
 
 /// Most queries at once.
@@ -45,7 +45,7 @@ pub(super) fn serve(
             let query = query.as_ref().and_then(Value::as_str).unwrap_or_default();
             let params = search_params(body);
             facet_search::values_of(
-                existing(engine, &route.index)?,
+                engine.existing(&route.index)?,
                 &route.object,
                 query,
                 &params,
@@ -56,7 +56,7 @@ pub(super) fn serve(
         _ => {
             let params = search_params(body);
             let search = Search::new(&params, caller)?;
-            Ok(answer(&search, existing(engine, &route.index)?, caller, exact))
+            Ok(answer(&search, engine.existing(&route.index)?, caller, exact))
         }
     }
 }
@@ -88,7 +88,7 @@ fn several(
         check_members(&own, OF_A_QUERY)?;
         params.retain(|name, _| !is_own(name) || name == "maxFacetHits");
         let params = search_params(params);
-        let index = existing(engine, name)?;
+        let index = engine.existing(name)?;
         let word = |name: &str| own.get(name).and_then(Value::as_str);
         let mut result = match (word("type"), word("facet")) {
             (Some("facet"), Some(facet)) => {
@@ -102,18 +102,4 @@ fn several(
         results.push(result);
     }
     Ok(json!({"results": results}))
-}
-
-/// Search parameters may come as members or as one string called `params`.
-pub(super) fn search_params(mut body: Map<String, Value>) -> Map<String, Value> {
-    if let Some(Value::String(text)) = body.remove("params") {
-        body.extend(params_of(&text));
-    }
-    body
-}
-
-/// The parameters in a `params` string: texts are bare, all else is JSON.
-pub(super) fn params_of(text: &str) -> Map<String, Value> {
-    let pairs = parse_query(text).into_iter();
-    pairs.map(|(name, value)| (name.clone(), parameters::read(&name, value))).collect()
 }

@@ -13,17 +13,18 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::cors;
+use super::dispatch::{self, dispatch};
 use super::fault::Fault;
-use super::journal::{EntryId, JournalEntry};
-use super::reply::{Refusal, Reply};
-use super::route::{route, Call, Route};
-use super::shared::{Incoming, Shared, Tampering};
+use super::journal::JournalEntry;
+use super::reply::Reply;
+use super::route::{route, Call};
+use super::shared::Shared;
 use super::wire::{self, Envelope, ReplyBody};
 
 /// How a request ends its connection.
@@ -130,12 +131,9 @@ impl Connection {
     }
 }
 
-/// A request with its body read.
+/// A request with its body read, and what its answer needs.
 struct Received {
-    headers: HeaderMap,
-    route: Option<Route>,
-    body: Result<Bytes, Refusal>,
-    entry: EntryId,
+    request: dispatch::Request,
     envelope: Envelope,
     release: watch::Receiver<u64>,
 }
@@ -150,12 +148,12 @@ async fn answer(
     }
     let shared = &connection.shared;
     let mut received = receive(&connection, request).await?;
-    let (index, call) = match &received.route {
+    let (index, call) = match &received.request.route {
         Some(route) => (route.index.as_str(), Some(route.call)),
         None => ("", None),
     };
     let writes = call.is_some_and(Call::writes);
-    let body = received.body.as_deref().unwrap_or_default();
+    let body = received.request.body.as_deref().unwrap_or_default();
     let fault = shared.faults().take(connection.host, index, call, body);
     if let Some(Fault::ServeLate(time)) = fault {
         let mut release = received.release.clone();
@@ -165,10 +163,10 @@ async fn answer(
         hang(&connection, &index, &mut release).await;
     }
     if let Some(reply) = before(&connection, fault.as_ref(), index, &mut received.release).await {
-        shared.engine().journal.answered(received.entry, reply.status);
+        shared.engine().journal.answered(received.request.entry, reply.status);
         return Ok(wire::whole(reply, &received.envelope));
     }
-    let reply = served(shared, &received, fault.as_ref());
+    let reply = dispatch(shared, &received.request, fault.as_ref());
     if writes {
         let latency = shared.latency.get();
         if !latency.is_zero() {
@@ -184,7 +182,7 @@ async fn answer(
         Some(Fault::AcceptThenHang) => hang(&connection, index, &mut received.release).await,
         _ => {}
     }
-    shared.engine().journal.answered(received.entry, reply.status);
+    shared.engine().journal.answered(received.request.entry, reply.status);
     Ok(match fault {
         Some(Fault::SlowBody(time)) => wire::slow(reply, &received.envelope, time),
         Some(Fault::StallBody) => {
@@ -225,15 +223,11 @@ async fn receive(connection: &Connection, request: Request<IncomingBody>) -> Res
     let entry = shared.engine().journal.open(entry);
     let query = parts.uri.query().unwrap_or_default();
     let gzip = wire::header(&parts.headers, "accept-encoding").is_some_and(|list| list.contains("gzip"));
+    let correlation = wire::correlation(&parts.headers, query, entry.at);
+    let route = route(parts.method.as_str(), parts.uri.path(), query);
     Ok(Received {
-        route: route(parts.method.as_str(), parts.uri.path(), query),
-        envelope: Envelope {
-            correlation: wire::correlation(&parts.headers, query, entry.at),
-            gzip: gzip && !light,
-        },
-        headers: parts.headers,
-        body,
-        entry,
+        request: dispatch::Request { headers: parts.headers, route, body, entry },
+        envelope: Envelope { correlation, gzip: gzip && !light },
         release,
     })
 }
@@ -275,28 +269,5 @@ async fn hang(connection: &Connection, index: &str, release: &mut watch::Receive
 /// Serves a request when its client has probably left. It counts as hanging until then.
 async fn serve_late(hanging: Hanging, received: Received, time: Duration) {
     tokio::time::sleep(time).await;
-    served(&hanging.shared, &received, None);
-}
-
-fn served(shared: &Shared, received: &Received, fault: Option<&Fault>) -> Reply {
-    let tampering = match fault {
-        Some(Fault::LoseRecords(lose)) => Tampering { lose: Some(lose.clone()), wrong_ids: false },
-        Some(Fault::WrongObjectIds) => Tampering { lose: None, wrong_ids: true },
-        _ => Tampering::default(),
-    };
-    let result = match (&received.route, received.body.clone()) {
-        (_, Err(refusal)) => Err(refusal),
-        (None, _) => Err(Refusal::new(404, "Path not found")),
-        (Some(route), Ok(body)) => {
-            let incoming = Incoming { route, body, entry: received.entry, tampering };
-            // Pages send what a preflight would be asked for otherwise in the query string.
-            let credential = |name| {
-                let header = wire::header(&received.headers, name).filter(|value| !value.is_empty());
-                header.or_else(|| route.params.get(name).map(String::as_str))
-            };
-            let (app_id, key) = (credential("x-algolia-application-id"), credential("x-algolia-api-key"));
-            shared.serve(incoming, app_id, key)
-        }
-    };
-    result.unwrap_or_else(Reply::from)
+    dispatch(&hanging.shared, &received.request, None);
 }

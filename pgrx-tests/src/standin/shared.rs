@@ -1,4 +1,4 @@
-//! Owns what all connections share, and the order of the checks that every request goes through.
+//! Owns what all connections share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,14 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::auth::identify;
 use super::config::StandinConfig;
 use super::engine::Engine;
 use super::fault::{FaultQueue, IdPredicate};
 use super::journal::EntryId;
-use super::reply::{Refusal, Reply};
-use super::route::{valid_index_name, Route};
-use super::{read, write};
+use super::route::Route;
 
 pub(super) struct Shared {
     pub(super) config: StandinConfig,
@@ -76,29 +73,6 @@ impl Shared {
     /// Lets go of every request that hangs now.
     pub(super) fn release_hanging(&self) {
         self.release.send_modify(|generation| *generation += 1);
-    }
-
-    /// Serves a request: credentials, permission, index name, throttling, then the endpoint.
-    pub(super) fn serve(
-        &self,
-        incoming: Incoming<'_>,
-        app_id: Option<&str>,
-        key: Option<&str>,
-    ) -> Result<Reply, Refusal> {
-        let route = incoming.route;
-        let caller = identify(&self.config, app_id, key)?;
-        caller.check(route.call.acl(), &route.index)?;
-        if !matches!(route.index.as_str(), "" | "*") && !valid_index_name(&route.index) {
-            return Err(Refusal::bad("indexName is not valid"));
-        }
-        if route.call.writes() {
-            if self.config.pending_limit.is_some_and(|limit| self.engine().pending() >= limit) {
-                return Err(Refusal::new(429, "Too many requests"));
-            }
-            write::serve(self, &incoming, &caller)
-        } else {
-            read::serve(self, &incoming, &caller)
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{json, Map, Value};
 use super::apply::Change;
 use super::auth::Caller;
 use super::batch::{self, auto_id, check_size, object_id, Action, Found, Operation, Rules};
+use super::body::{object, search_params};
 use super::clock::iso_now;
 use super::filter_text::parse;
 use super::light;
@@ -16,7 +17,6 @@ use super::query::condition;
 use super::reply::{Refusal, Reply};
 use super::route::{valid_index_name, Call};
 use super::schema::Kind;
-use super::searches::params_of;
 use super::shared::{Incoming, Shared};
 
 pub(super) fn serve(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
@@ -141,10 +141,7 @@ fn one_object(shared: &Shared, incoming: &Incoming<'_>) -> Result<Reply, Refusal
 }
 
 fn delete_by(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Result<Reply, Refusal> {
-    let mut params = object(&incoming.body)?;
-    if let Some(Value::String(text)) = params.remove("params") {
-        params.extend(params_of(&text));
-    }
+    let params = search_params(object(&incoming.body)?);
     const ALLOWED: [&str; 4] = ["filters", "facetFilters", "numericFilters", "tagFilters"];
     if let Some(name) = params.keys().find(|name| !ALLOWED.contains(&name.as_str())) {
         return Err(Refusal::bad(format!("Unknown parameter: {name}")));
@@ -196,21 +193,4 @@ fn operation(shared: &Shared, incoming: &Incoming<'_>, caller: &Caller) -> Resul
     };
     let task = queue(shared, incoming, "", action, change);
     Ok(Reply::ok(&json!({"taskID": task, "updatedAt": iso_now()})))
-}
-
-/// The body as an object; an empty body is an empty object.
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    if body.is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Array(_)) => {
-            Err(Refusal::bad("JSON root must be an object (array not allowed) near line:1 column:1"))
-        }
-        Ok(_) => Err(Refusal::bad("JSON root must be an object near line:1 column:1")),
-        Err(error) => {
-            Err(Refusal::bad(format!("Invalid JSON near line:{} column:{}", error.line(), error.column())))
-        }
-    }
 }

@@ -3,21 +3,21 @@
 use anyhow::{ensure, Result};
 use serde_json::{json, Value};
 
+use super::environment::Environment;
 use super::search::Search;
-use super::theatre::Theatre;
 use crate::screen::{chart, grouped, table};
 
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// Asks everything, over HTTP.
-pub(super) fn ask(theatre: &mut Theatre) -> Result<()> {
-    let search = theatre.search()?;
+pub(super) fn ask(env: &mut Environment) -> Result<()> {
+    let search = env.search()?;
     refuses_writes(&search)?;
-    months(theatre, &search)?;
+    months(env, &search)?;
     days(&search)?;
     hours(&search)?;
     weekdays(&search)?;
-    authors(theatre, &search)?;
+    authors(env, &search)?;
     package(&search)
 }
 
@@ -29,8 +29,8 @@ fn refuses_writes(search: &Search) -> Result<()> {
 }
 
 /// Algolia has no date histogram: a range per month, all in one request.
-fn months(theatre: &mut Theatre, search: &Search) -> Result<()> {
-    let rows = theatre.db.query(
+fn months(env: &mut Environment, search: &Search) -> Result<()> {
+    let rows = env.db.query(
         "SELECT to_char(month, 'YYYY-MM'), extract(epoch FROM month)::bigint,
                 extract(epoch FROM month + interval '1 month')::bigint
          FROM generate_series(date_trunc('month', now()) - interval '11 months', now(), '1 month') AS month",
@@ -75,7 +75,7 @@ fn weekdays(search: &Search) -> Result<()> {
 }
 
 /// The analyst sees pseudonyms; only who may read the table and holds the key can tell whose they are.
-fn authors(theatre: &mut Theatre, search: &Search) -> Result<()> {
+fn authors(env: &mut Environment, search: &Search) -> Result<()> {
     let authors = search.facet("author", "")?;
     println!("\nWho made the most changes?");
     chart(&authors[..authors.len().min(5)]);
@@ -86,12 +86,12 @@ fn authors(theatre: &mut Theatre, search: &Search) -> Result<()> {
     println!("\nThe analyst cannot tell who that is. The owner of the key can, in the database:");
     println!("  SELECT DISTINCT author FROM document_changes");
     println!("  WHERE audit_algolia.pseudonym(author) = '{top}';");
-    let found = theatre.db.query(resolve, &[top])?;
+    let found = env.db.query(resolve, &[top])?;
     ensure!(found.len() == 1, "the pseudonym {top} stands for {} authors", found.len());
     let author: String = found[0].get(0);
     println!("  → {author}");
     let own: i64 =
-        theatre.db.query_one("SELECT count(*) FROM document_changes WHERE author = $1", &[&author])?.get(0);
+        env.db.query_one("SELECT count(*) FROM document_changes WHERE author = $1", &[&author])?.get(0);
     ensure!(own as u64 == *count, "the index counts {count} changes of {top}, the table {own}");
     Ok(())
 }

@@ -9,9 +9,9 @@ use audit_algolia_tests::history::Change;
 use audit_algolia_tests::standin::Arrival;
 use audit_algolia_tests::workload;
 
+use super::environment::Environment;
 use super::status;
-use super::theatre::Theatre;
-use super::TABLE;
+use super::table::TABLE;
 use crate::screen::{grouped, table, Bar};
 use crate::waiting;
 
@@ -29,7 +29,7 @@ struct Live {
 }
 
 /// Pauses delivery and loads the history, oldest first.
-pub(super) fn load(theatre: &mut Theatre, changes: &[Change]) -> Result<()> {
+pub(super) fn load(env: &mut Environment, changes: &[Change]) -> Result<()> {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
         bail!("this machine remembers no changes");
     };
@@ -38,34 +38,34 @@ pub(super) fn load(theatre: &mut Theatre, changes: &[Change]) -> Result<()> {
         grouped(changes.len() as u64),
         (last.changed_at - first.changed_at) / (365 * 86_400)
     );
-    theatre.db.execute("SELECT audit_algolia.pause($1)", &[&TABLE])?;
+    env.db.execute("SELECT audit_algolia.pause($1)", &[&TABLE])?;
     let started = Instant::now();
     let mut bar = Bar::new("loaded", changes.len() as u64);
-    let count = workload::copy(&mut theatre.db, changes, |done| bar.show(done as u64, ""))?;
+    let count = workload::copy(&mut env.db, changes, |done| bar.show(done as u64, ""))?;
     bar.rest();
-    let queue = status::queue(&mut theatre.db)?;
+    let queue = status::queue(&mut env.db)?;
     println!(
         "{} rows inserted and {} records queued in one transaction, {:.1} s",
         grouped(count),
         grouped(queue.queued),
         started.elapsed().as_secs_f64()
     );
-    status::show_queue(&mut theatre.db)?;
+    status::show_queue(&mut env.db)?;
     ensure!(queue.queued == count, "{count} rows were inserted, but {} records are queued", queue.queued);
     Ok(())
 }
 
 /// Resumes delivery, commits a few rows while it goes on, and tells when each of them arrived.
-pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
-    let mut writer = theatre.cluster.connect("postgres", "postgres")?;
+pub(super) fn drain(env: &mut Environment, total: u64) -> Result<()> {
+    let mut writer = env.cluster.connect("postgres", "postgres")?;
     let mut bar = Bar::new("delivered", total + LIVE_AT.len() as u64);
     let (mut live, mut workers) = (Vec::new(), Vec::new());
     let started = Instant::now();
     let mut progress = (0, Instant::now());
-    theatre.db.execute("SELECT audit_algolia.resume($1)", &[&TABLE])?;
+    env.db.execute("SELECT audit_algolia.resume($1)", &[&TABLE])?;
     println!("SELECT audit_algolia.resume('{TABLE}');");
     waiting::until("the end of the drain", LONGEST, Duration::from_millis(5), || {
-        let queue = status::queue(&mut theatre.db)?;
+        let queue = status::queue(&mut env.db)?;
         if let Some(percent) = LIVE_AT.get(live.len()) {
             if queue.delivered * 100 >= total * percent {
                 workload::insert(&mut writer, &live_change(live.len()))?;
@@ -75,7 +75,7 @@ pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
             }
         }
         if workers.is_empty() && queue.delivered * 2 >= total {
-            workers = status::workers(&mut theatre.db)?;
+            workers = status::workers(&mut env.db)?;
         }
         let rate = queue.delivered as f64 / started.elapsed().as_secs_f64();
         bar.show(queue.delivered, &format!("{} rows/s", grouped(rate as u64)));
@@ -89,17 +89,17 @@ pub(super) fn drain(theatre: &mut Theatre, total: u64) -> Result<()> {
     })?;
     bar.rest();
     let seconds = started.elapsed().as_secs_f64();
-    tell(theatre, &live, total)?;
+    tell(env, &live, total)?;
     println!("\nthe workers, half-way:");
     status::show_workers(&workers);
     println!("\nand the queue at the end, after {seconds:.1} s:");
-    status::show_queue(&mut theatre.db)?;
+    status::show_queue(&mut env.db)?;
     Ok(())
 }
 
 /// Prints when the live rows arrived, counted in batches and in older rows overtaken.
-fn tell(theatre: &Theatre, live: &[Live], total: u64) -> Result<()> {
-    let arrivals = theatre.standin.arrivals();
+fn tell(env: &Environment, live: &[Live], total: u64) -> Result<()> {
+    let arrivals = env.standin.arrivals();
     let mut rows = Vec::new();
     let mut worst = 0;
     for one in live {

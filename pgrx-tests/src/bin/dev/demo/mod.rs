@@ -1,21 +1,23 @@
 //! `cargo demo`: this machine's package history as an audit table, delivered from a cluster of its own to a
 //! stand-in for Algolia.
 //!
-//! Everything it starts belongs to the [`Theatre`], and is gone when that is dropped: at the end, after an
+//! Everything it starts belongs to the [`Environment`], and is gone when that is dropped: at the end, after an
 //! error, after Ctrl-C. Should the process be killed, the cluster's watchdog tidies up.
 
 mod analyst;
 mod backlog;
+mod environment;
 mod proof;
 mod search;
 mod status;
-mod theatre;
+mod table;
 
 use anyhow::Result;
 
 use audit_algolia_tests::history::{self, Change};
 
-use self::theatre::Theatre;
+use self::environment::Environment;
+use self::table::WATCH;
 use crate::interrupt::{self, Interrupted};
 use crate::screen::{grouped, heading, wrapped};
 
@@ -29,15 +31,6 @@ pub(crate) struct Arguments {
     rows: Option<usize>,
 }
 
-/// The watched table and its index.
-const TABLE: &str = "document_changes";
-
-const WATCH: &str = "SELECT audit_algolia.watch('document_changes',
-    columns      => '{package, version, author, email, changed_at, urgency}',
-    pseudonymize => '{author, email}',
-    time_column  => 'changed_at',
-    facets       => '{package, author, urgency}')";
-
 /// Shows the extension at work.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     heading(1, "A database, an index, and a table to watch");
@@ -45,15 +38,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(rows) = arguments.rows {
         changes.drain(..changes.len().saturating_sub(rows));
     }
-    let mut theatre = Theatre::open(changes.len())?;
-    let result = play(&mut theatre, &changes, arguments.keep);
+    let mut env = Environment::open(changes.len())?;
+    let result = play(&mut env, &changes, arguments.keep);
     if result.as_ref().is_err_and(|error| !error.is::<Interrupted>()) {
-        eprintln!("the end of the server's log:\n{}", theatre.log_tail());
+        eprintln!("the end of the server's log:\n{}", env.log_tail());
     }
     result
 }
 
-fn play(theatre: &mut Theatre, changes: &[Change], keep: bool) -> Result<()> {
+fn play(env: &mut Environment, changes: &[Change], keep: bool) -> Result<()> {
     interrupt::check()?;
     println!("\n{WATCH};\n");
     println!(
@@ -66,27 +59,27 @@ fn play(theatre: &mut Theatre, changes: &[Change], keep: bool) -> Result<()> {
     );
 
     heading(2, "A backlog: delivery is paused while years of history are loaded");
-    backlog::load(theatre, changes)?;
+    backlog::load(env, changes)?;
     interrupt::check()?;
 
     heading(3, "Newest first: what is committed while the backlog drains does not wait behind it");
-    backlog::drain(theatre, changes.len() as u64)?;
+    backlog::drain(env, changes.len() as u64)?;
     interrupt::check()?;
 
     heading(4, "A row, and what Algolia got of it");
-    proof::show_records(theatre)?;
+    proof::show_records(env)?;
     interrupt::check()?;
 
     heading(5, "What an analyst finds out, without the database, with a search key alone");
-    analyst::ask(theatre)?;
+    analyst::ask(env)?;
     interrupt::check()?;
 
     heading(6, "Everything arrived, and nothing that should not");
-    let rows = proof::check(theatre)?;
+    let rows = proof::check(env)?;
 
     println!("\n{} changes delivered; the demo is complete.", grouped(rows));
     if keep {
-        theatre.stay()?;
+        env.stay()?;
     }
     Ok(())
 }

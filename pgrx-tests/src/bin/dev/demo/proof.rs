@@ -5,20 +5,21 @@ use std::collections::{BTreeSet, HashSet};
 use anyhow::{ensure, Result};
 use serde_json::Value;
 
-use super::theatre::Theatre;
-use super::{status, TABLE};
+use super::environment::Environment;
+use super::status;
+use super::table::TABLE;
 use crate::screen::{grouped, wrapped};
 
 /// Prints rows and, below each, the record as Algolia holds it.
-pub(super) fn show_records(theatre: &mut Theatre) -> Result<()> {
-    let rows = theatre.db.query(
+pub(super) fn show_records(env: &mut Environment) -> Result<()> {
+    let rows = env.db.query(
         "(SELECT id, to_jsonb(d)::text FROM document_changes AS d ORDER BY id DESC LIMIT 1)
          UNION ALL
          (SELECT id, to_jsonb(d)::text FROM document_changes AS d WHERE email IS NOT NULL
           ORDER BY changed_at, id LIMIT 1)",
         &[],
     )?;
-    let records = theatre.standin.index(TABLE);
+    let records = env.standin.index(TABLE);
     for row in rows {
         let (id, text): (i64, String) = (row.get(0), row.get(1));
         println!("\n  row {id} in the database:\n{}", wrapped(&text, 4));
@@ -37,28 +38,24 @@ fn spaced(record: &Value) -> String {
 }
 
 /// Compares the index with the table, and looks for what must not be in it. Returns the number of rows.
-pub(super) fn check(theatre: &mut Theatre) -> Result<u64> {
-    let row = theatre.db.query_one("SELECT count(*), count(DISTINCT author) FROM document_changes", &[])?;
+pub(super) fn check(env: &mut Environment) -> Result<u64> {
+    let row = env.db.query_one("SELECT count(*), count(DISTINCT author) FROM document_changes", &[])?;
     let (rows, authors) = (row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as usize);
-    let records = theatre.standin.index(TABLE);
+    let records = env.standin.index(TABLE);
     ensure!(records.len() as u64 == rows, "the table has {rows} rows, the index {} records", records.len());
     println!("{} rows in the table, as many records in the index", grouped(rows));
 
-    let arrivals = theatre.standin.arrivals();
+    let arrivals = env.standin.arrivals();
     let sent = arrivals.iter().filter(|one| one.action == "addObject").count() as u64;
     ensure!(sent == rows, "{sent} records were sent for {rows} rows");
     println!("each was sent once");
 
-    let ids: HashSet<String> = theatre
-        .db
-        .query("SELECT id::text FROM document_changes", &[])?
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
+    let ids: HashSet<String> =
+        env.db.query("SELECT id::text FROM document_changes", &[])?.iter().map(|row| row.get(0)).collect();
     let strangers = records.keys().filter(|id| !ids.contains(*id)).count();
     ensure!(strangers == 0, "{strangers} records belong to no row");
 
-    let leaks = leaks(theatre, records.values())?;
+    let leaks = leaks(env, records.values())?;
     ensure!(
         leaks.is_empty(),
         "originals reached the index: {}",
@@ -70,15 +67,15 @@ pub(super) fn check(theatre: &mut Theatre) -> Result<u64> {
     ensure!(pseudonyms.len() == authors, "{authors} authors have {} pseudonyms", pseudonyms.len());
     println!("{} authors, as many pseudonyms", grouped(authors as u64));
 
-    let queue = status::queue(&mut theatre.db)?;
+    let queue = status::queue(&mut env.db)?;
     ensure!(queue.queued == 0 && queue.dead == 0 && queue.failed == 0, "something is left over: {queue:?}");
     println!("nothing queued, nothing failed, nothing dead");
     Ok(rows)
 }
 
 /// Values in the index that are originals of pseudonyms, or look like an address.
-fn leaks<'a>(theatre: &mut Theatre, records: impl Iterator<Item = &'a Value>) -> Result<BTreeSet<String>> {
-    let originals: HashSet<String> = theatre
+fn leaks<'a>(env: &mut Environment, records: impl Iterator<Item = &'a Value>) -> Result<BTreeSet<String>> {
+    let originals: HashSet<String> = env
         .db
         .query(
             "SELECT author FROM document_changes UNION SELECT email FROM document_changes WHERE email IS NOT NULL",

@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use audit_algolia_tests::standin::APP_ID;
 
-use super::TABLE;
+use super::table::TABLE;
 
 /// May search one index and nothing else.
 pub(super) const SEARCH_KEY: &str = "search-key-of-an-analyst";

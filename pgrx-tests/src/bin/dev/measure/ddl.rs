@@ -4,7 +4,8 @@ use anyhow::Result;
 use postgres::Client;
 
 use super::process::seconds_of;
-use super::report::{Report, Row, Target};
+use super::report::Report;
+use super::row::{Row, Target};
 use super::samples::Samples;
 use super::testbed::{backend, cluster};
 use super::Setup;

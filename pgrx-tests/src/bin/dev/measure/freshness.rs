@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Result};
 
 use super::commits::{write_evenly, Commit, Delays, Writer};
-use super::report::{Report, Row, Target};
+use super::report::Report;
+use super::row::{Row, Target};
 use super::rows::Records;
 use super::spread::{percentile, short, Spread};
 use super::testbed::Testbed;

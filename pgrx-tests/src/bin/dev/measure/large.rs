@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{ensure, Result};
 use audit_algolia_tests::memory::{peak_meanwhile, peak_of, peak_of_session};
 
-use super::report::{Report, Row, Target};
+use super::report::Report;
+use super::row::{Row, Target};
 use super::testbed::Testbed;
 use super::Setup;
 use crate::waiting::{self, OFTEN};

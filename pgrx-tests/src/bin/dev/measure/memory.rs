@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{ensure, Result};
 
 use super::process::{size, Size};
-use super::report::{Report, Row, Target};
+use super::report::Report;
+use super::row::{Row, Target};
 use super::rows::Records;
 use super::testbed::Testbed;
 use super::Setup;

@@ -20,6 +20,7 @@ mod peers;
 mod phases;
 mod process;
 mod report;
+mod row;
 mod rows;
 mod samples;
 mod scale;
@@ -41,7 +42,8 @@ use audit_algolia_tests::server::{clusters_folder, Installation};
 
 use self::machine::Machine;
 use self::peers::Packages;
-use self::report::{Report, Row};
+use self::report::Report;
+use self::row::Row;
 use self::scale::{Scale, FULL, QUICK};
 use crate::interrupt;
 use crate::provision::{provision, Purpose};

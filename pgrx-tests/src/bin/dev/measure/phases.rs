@@ -4,7 +4,8 @@ use anyhow::Result;
 use postgres::Client;
 
 use super::commits::{write_evenly, Delays};
-use super::report::{Report, Row, Target};
+use super::report::Report;
+use super::row::{Row, Target};
 use super::rows::insert;
 use super::spread::{percentile, short};
 use super::testbed::Testbed;

@@ -3,7 +3,8 @@
 use strum::VariantArray;
 
 use super::super::chart::Group;
-use super::super::report::{Report, Row, Target};
+use super::super::report::Report;
+use super::super::row::{Row, Target};
 use super::super::scale::Scale;
 use super::super::spread::{middle, pairwise, ratio, short, Spread};
 use super::{Costs, Method, Shape, Variant, SHAPES};

@@ -7,7 +7,8 @@ use anyhow::{ensure, Result};
 use audit_algolia_tests::server::StopMode;
 
 use super::super::commits::{Delays, Writer};
-use super::super::report::{Report, Row, Target};
+use super::super::report::Report;
+use super::super::row::{Row, Target};
 use super::super::rows::{Records, INDEX};
 use super::super::spread::{percentile, short};
 use super::super::testbed::Testbed;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::freshness::idle;
-use super::report::{Report, Row, Target};
+use super::report::Report;
+use super::row::{Row, Target};
 use super::rows::Records;
 use super::spread::{short, Spread};
 use super::testbed::Testbed;

@@ -4,8 +4,7 @@ mod feed;
 mod install;
 mod service;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{ensure, Result};
 use serde_json::json;
@@ -14,7 +13,7 @@ use audit_algolia_tests::cargo;
 use audit_algolia_tests::server::PgConfig;
 use audit_algolia_tests::standin::{ADMIN_KEY, APP_ID};
 
-use self::install::{Node, Python};
+use self::install::{node, python, Runtime};
 use super::report::Report;
 use super::rows::Records;
 use super::testbed::{Drained, Testbed};
@@ -61,8 +60,8 @@ fn reason(error: anyhow::Error) -> String {
 
 /// Those that can be had here; else why not.
 pub(super) struct Peers {
-    node: Result<Node, String>,
-    python: Result<Python, String>,
+    node: Result<Runtime, String>,
+    python: Result<Runtime, String>,
     pgq: Result<(), String>,
     logical: Result<Testbed, String>,
 }
@@ -79,8 +78,8 @@ impl Peers {
         );
         let unwanted = || "not asked for".to_owned();
         Ok(Peers {
-            node: Node::install().map_err(reason),
-            python: Python::install().map_err(reason),
+            node: node().map_err(reason),
+            python: python().map_err(reason),
             pgq: Err(unwanted()),
             logical: Err(unwanted()),
         })
@@ -154,13 +153,14 @@ impl Peers {
         };
         feed::feed(kind, testbed, records, WARM_UP)?;
         testbed.standin.set_latency(0)?;
-        let mut command = match (kind, &self.node, &self.python) {
-            (Kind::Python, _, Ok(python)) => python.command(),
-            (Kind::Pgq, Ok(node), _) => node.command("pgq.mjs"),
-            (Kind::Wal2json, Ok(node), _) => node.command("wal2json.mjs"),
-            (_, Ok(node), _) => node.command("poller.mjs"),
-            _ => return Ok(None),
+        let (runtime, script) = match kind {
+            Kind::JavaScript | Kind::JavaScriptGzip => (&self.node, "poller.mjs"),
+            Kind::Python => (&self.python, "poller.py"),
+            Kind::Pgq => (&self.node, "pgq.mjs"),
+            Kind::Wal2json => (&self.node, "wal2json.mjs"),
         };
+        let Ok(runtime) = runtime else { return Ok(None) };
+        let mut command = runtime.command(script);
         let served = service::run(command.arg(options(kind, testbed, rows)), rows, || {
             feed::feed(kind, testbed, records, rows)?;
             testbed.standin.set_latency(latency)?;
@@ -183,15 +183,6 @@ fn options(kind: Kind, testbed: &Testbed, rows: u64) -> String {
         "gzip": kind == Kind::JavaScriptGzip, "receiver": testbed.cluster.bin("pg_recvlogical"),
     });
     options.to_string()
-}
-
-/// A command whose requests go to no proxy.
-fn without_proxy(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
-        command.env_remove(name);
-    }
-    command
 }
 
 /// Debian's packages of what is compared: where they are unpacked, nothing if the server has them already, or why not.

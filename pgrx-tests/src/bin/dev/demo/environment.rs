@@ -8,11 +8,12 @@ use postgres::Client;
 
 use audit_algolia_tests::cargo::Profile;
 use audit_algolia_tests::server::{Cluster, Installation, INSTALLATION_VARIABLE};
-use audit_algolia_tests::standin::{ApiKey, Standin, StandinConfig, ADMIN_KEY, ALL_ACLS, APP_ID};
+use audit_algolia_tests::stage::Stage;
+use audit_algolia_tests::standin::{ApiKey, Standin, APP_ID};
 use audit_algolia_tests::workload;
 
 use super::search::{Search, SEARCH_KEY};
-use super::{TABLE, WATCH};
+use super::table::{TABLE, WATCH};
 use crate::provision::{provision, Purpose};
 use crate::screen::while_waiting;
 use crate::waiting::{self, OFTEN};
@@ -22,32 +23,29 @@ use crate::{interrupt, screen};
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// The cluster goes first, while there is still somebody to deliver to.
-pub(super) struct Theatre {
+pub(super) struct Environment {
     pub(super) db: Client,
     pub(super) cluster: Cluster,
     pub(super) standin: Standin,
 }
 
-impl Theatre {
+impl Environment {
     /// Installs, builds and starts whatever is needed, and puts the table under watch.
-    pub(super) fn open(rows: usize) -> Result<Theatre> {
+    pub(super) fn open(rows: usize) -> Result<Environment> {
         let installation = installation()?;
         ensure!(installation.has_install_script(), "the extension has no install script");
         interrupt::watch()?;
         let started = Instant::now();
-        let standin = standin()?;
         // Small batches, so that the drain takes long enough to be watched. The default is 1,000 rows.
         let batch_rows = (rows / 600).clamp(5, 200);
-        let cluster = while_waiting("starting PostgreSQL", || {
-            Cluster::builder()
-                .installation(Arc::new(installation))
-                .setting("audit_algolia.application_id", APP_ID)
-                .setting("audit_algolia.api_key", ADMIN_KEY)
-                .setting("audit_algolia.pseudonym_key", "a key for the demo")
-                .setting("audit_algolia.hosts", standin.base_urls().join(","))
-                .setting("audit_algolia.batch_rows", batch_rows)
-                .start()
-        })?;
+        let builder = Stage::builder()
+            .standin(|standin| {
+                standin.keys.push(ApiKey::new(SEARCH_KEY, &["search"]).on(&[TABLE]));
+                standin.latency = LATENCY;
+            })
+            .installation(Arc::new(installation))
+            .setting("audit_algolia.batch_rows", batch_rows);
+        let Stage { cluster, standin } = while_waiting("starting PostgreSQL", || builder.start())?;
         println!(
             "PostgreSQL {} runs with audit_algolia preloaded, started in {} ms",
             cluster.installation().version(),
@@ -61,11 +59,10 @@ impl Theatre {
         println!("all settings have their defaults, but for batches of {batch_rows} rows");
         let mut db = cluster.connect("postgres", "postgres")?;
         workload::create_table(&mut db)?;
-        db.batch_execute("CREATE EXTENSION audit_algolia").context("the extension could not be created")?;
         db.batch_execute(WATCH).context("the table could not be watched")?;
-        let mut theatre = Theatre { db, cluster, standin };
-        theatre.configure_index()?;
-        Ok(theatre)
+        let mut env = Environment { db, cluster, standin };
+        env.configure_index()?;
+        Ok(env)
     }
 
     /// Who asks with the search key.
@@ -78,9 +75,7 @@ impl Theatre {
         // A crash is logged by another process, some time after the connection broke.
         let told = || !self.db.is_closed() || self.cluster.log().contains("terminated by signal");
         let _ = waiting::until("the server's last words", Duration::from_secs(5), OFTEN, || Ok(told()));
-        let log = self.cluster.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(12)..].join("\n")
+        self.cluster.log_end(12)
     }
 
     fn url(&self) -> Result<String> {
@@ -129,13 +124,4 @@ fn installation() -> Result<Installation> {
     while_waiting("building the extension (minutes only the first time)", || {
         Installation::prepare(&pg, Profile::Dev)
     })
-}
-
-fn standin() -> Result<Standin> {
-    Standin::start(StandinConfig {
-        keys: vec![ApiKey::new(ADMIN_KEY, &ALL_ACLS), ApiKey::new(SEARCH_KEY, &["search"]).on(&[TABLE])],
-        latency: LATENCY,
-        ..StandinConfig::default()
-    })
-    .context("the stand-in could not be started")
 }
