@@ -46,7 +46,12 @@ struct Arguments {
 }
 
 fn main() -> io::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() {
+            eprintln!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+        }
+        error.exit()
+    });
     let mut config = StandinConfig {
         ports: vec![arguments.port],
         hosts: arguments.hosts,
