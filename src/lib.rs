@@ -10,7 +10,6 @@ pub mod delivery;
 pub mod hash_set;
 pub mod id_ranges;
 pub mod index_settings;
-pub mod mailbox;
 pub mod memory;
 pub mod metrics;
 pub mod pseudonym;

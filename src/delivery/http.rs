@@ -18,6 +18,7 @@ use ureq::{Agent, RequestBuilder};
 
 use crate::delivery::http::failure::explain;
 use crate::delivery::http::names::Names;
+use crate::delivery::settings::{Settings, SettingsError};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 
 /// Algolia's front ends close connections that were idle for a minute; leave them before that.
@@ -74,6 +75,12 @@ impl HttpClient {
         let names = Names::default();
         let agent = Agent::with_parts(config, DefaultConnector::default(), names.clone());
         Ok(HttpClient { agent, names, closed: AtomicBool::new(false) })
+    }
+
+    /// A client that trusts whom the settings say.
+    pub fn for_settings(settings: &Settings, concurrent: usize) -> Result<Self, SettingsError> {
+        HttpClient::new(concurrent, settings.ca_pem.as_deref())
+            .map_err(|error| SettingsError::BadCertificate(error.to_string()))
     }
 
     fn exchange(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {

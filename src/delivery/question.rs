@@ -1,9 +1,9 @@
 //! What is asked of Algolia on behalf of a session, and what is answered: which records an index holds.
 //!
-//! Questions and answers travel through the mailbox as JSON. Of records only fingerprints come back.
+//! Of records only fingerprints come back.
 #![forbid(unsafe_code)]
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -14,7 +14,7 @@ use crate::record::Fingerprint;
 pub const PAGE: usize = 1000;
 
 /// Something to be asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// What these objects of an index are; 1,000 at most.
     Objects { index: String, ids: Vec<String> },
@@ -35,7 +35,7 @@ pub enum Question {
 }
 
 /// What was found out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The objects in the order of the question; nothing for those that are not there.
     Objects(Vec<Option<Fingerprint>>),
@@ -46,7 +46,7 @@ pub enum Answer {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub kind: TroubleKind,
     /// One bounded line without secrets.
@@ -56,7 +56,7 @@ pub struct Trouble {
 }
 
 /// What an asker can do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TroubleKind {
     /// Ask again later.
     Passing,
@@ -66,8 +66,6 @@ pub enum TroubleKind {
     TooLong,
     /// Somebody has to change something else.
     Refused,
-    /// Nothing is configured to ask with.
-    NotConfigured,
 }
 
 /// What comes back to whoever asked.

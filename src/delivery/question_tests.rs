@@ -100,21 +100,3 @@ fn questions_for_several_objects_can_be_cut() {
     assert_eq!(objects(&["1"]).halves(), None);
     assert_eq!(page(None).halves(), None);
 }
-
-#[test]
-fn questions_and_replies_survive_the_mailbox() {
-    for question in [objects(&["1", "\\:é"]), page(Some("c")), page(None)] {
-        let bytes = serde_json::to_vec(&question).unwrap();
-        assert_eq!(serde_json::from_slice::<Question>(&bytes).unwrap(), question);
-    }
-    let trouble = Trouble { kind: TroubleKind::Rights, reason: "r".to_owned(), hint: "h".to_owned() };
-    let print = Fingerprint::of("{}");
-    for reply in [Err(trouble), Ok(Answer::Objects(vec![None, Some(print)])), Ok(question_page())] {
-        let bytes = serde_json::to_vec(&reply).unwrap();
-        assert_eq!(serde_json::from_slice::<Reply>(&bytes).unwrap(), reply);
-    }
-}
-
-fn question_page() -> Answer {
-    Answer::Page { ids: vec!["1".to_owned()], cursor: None }
-}

@@ -1,6 +1,6 @@
-//! The threads that wait for the network, so that the worker's main thread never does.
+//! The threads that wait for the network, so that the main thread of a worker or session never does.
 //!
-//! A sender takes one batch at a time to a sink and reports back. It knows nothing of PostgreSQL, and all signals are
+//! A sender takes one job at a time to a sink and reports back. It knows nothing of PostgreSQL, and all signals are
 //! blocked in it: they belong to the main thread, whose handlers must not run anywhere else.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,15 @@ use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
 
+/// What a sender is given to do.
+pub trait Job: Send + 'static {
+    /// What comes of it.
+    type Result: Send + 'static;
+
+    /// Does it. A fault in a library is a result, too.
+    fn run(self) -> Self::Result;
+}
+
 /// A batch on its way out.
 pub struct SendJob<T> {
     /// The caller's name for the batch.
@@ -31,59 +40,47 @@ pub struct SendJob<T> {
     pub sink: Arc<Sink<T>>,
 }
 
-/// What came of an job.
+/// What came of a batch.
 pub struct Return {
     pub flight: usize,
     pub report: Report,
 }
 
-/// What the senders have brought.
-#[derive(Default)]
-pub struct Collected {
-    pub returns: Vec<Return>,
-    /// Answers to questions, each with its ticket.
-    pub replies: Vec<(u64, Reply)>,
+/// A question on its way to Algolia.
+pub struct AskJob<T> {
+    pub question: Question,
+    pub sink: Arc<Sink<T>>,
 }
 
-/// What a sender is given.
-enum Job<T> {
-    Deliver(SendJob<T>),
-    Ask { ticket: u64, question: Question, sink: Arc<Sink<T>> },
-}
-
-enum Brought {
-    Return(Return),
-    Reply(u64, Reply),
-}
-
-/// The senders, and the two queues between them and the main thread.
-pub struct SenderPool<T> {
-    jobs: Sender<Job<T>>,
-    waiting: Arc<Mutex<Receiver<Job<T>>>>,
-    returns: Receiver<Brought>,
-    report_to: Sender<Brought>,
+/// Senders, and the two queues between them and the main thread. They end with it: whoever is under way reports to nobody,
+/// and the others have nothing to wait for.
+pub struct SenderPool<J: Job> {
+    jobs: Sender<J>,
+    waiting: Arc<Mutex<Receiver<J>>>,
+    results: Receiver<J::Result>,
+    report_to: Sender<J::Result>,
     bell: UnixStream,
     ringer: Arc<UnixStream>,
     hired: usize,
-    /// Errands whose return has not been collected.
+    /// Jobs whose result has not been collected.
     under_way: usize,
 }
 
-impl<T: Transport + 'static> SenderPool<T> {
-    /// Senders are started as they are needed.
+impl<J: Job> SenderPool<J> {
+    /// A pool without senders, which are started as they are needed.
     ///
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         let (jobs, waiting) = channel();
-        let (report_to, returns) = channel();
+        let (report_to, results) = channel();
         let (bell, ringer) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ringer.set_nonblocking(true)?;
         Ok(SenderPool {
             jobs,
             waiting: Arc::new(Mutex::new(waiting)),
-            returns,
+            results,
             report_to,
             bell,
             ringer: Arc::new(ringer),
@@ -100,20 +97,8 @@ impl<T: Transport + 'static> SenderPool<T> {
     /// Sends a sender out.
     ///
     /// # Errors
-    /// When no thread can be started; the job is lost then, and its batch has not been sent.
-    pub fn send(&mut self, job: SendJob<T>) -> io::Result<()> {
-        self.give(Job::Deliver(job))
-    }
-
-    /// Sends a sender out with a question.
-    ///
-    /// # Errors
-    /// When no thread can be started; the question has not been asked.
-    pub fn ask(&mut self, ticket: u64, question: Question, sink: Arc<Sink<T>>) -> io::Result<()> {
-        self.give(Job::Ask { ticket, question, sink })
-    }
-
-    fn give(&mut self, job: Job<T>) -> io::Result<()> {
+    /// When no thread can be started; the job is lost then, and nothing of it has been sent.
+    pub fn send(&mut self, job: J) -> io::Result<()> {
         if self.hired <= self.under_way {
             self.hire()?;
         }
@@ -121,19 +106,13 @@ impl<T: Transport + 'static> SenderPool<T> {
         self.jobs.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 
-    /// The jobs that have ended since the last call.
-    pub fn collect(&mut self) -> Collected {
+    /// What came of the jobs that have ended since the last call.
+    pub fn collect(&mut self) -> Vec<J::Result> {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(read) if read > 0) {}
-        let mut collected = Collected::default();
-        for brought in self.returns.try_iter() {
-            self.under_way = self.under_way.saturating_sub(1);
-            match brought {
-                Brought::Return(one) => collected.returns.push(one),
-                Brought::Reply(ticket, reply) => collected.replies.push((ticket, reply)),
-            }
-        }
-        collected
+        let results: Vec<_> = self.results.try_iter().collect();
+        self.under_way = self.under_way.saturating_sub(results.len());
+        results
     }
 
     fn hire(&mut self) -> io::Result<()> {
@@ -142,13 +121,8 @@ impl<T: Transport + 'static> SenderPool<T> {
         // The mask is set before the thread starts and inherited by it, and by any thread it starts in turn.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
         let hired = thread::Builder::new().name("sender".to_owned()).spawn(move || loop {
-            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let brought = match next {
-                Err(_) => return,
-                Ok(Job::Deliver(job)) => Brought::Return(Return { flight: job.flight, report: run(job) }),
-                Ok(Job::Ask { ticket, question, sink }) => Brought::Reply(ticket, ask(&question, &sink)),
-            };
-            if report_to.send(brought).is_err() {
+            let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
+            if report_to.send(job.run()).is_err() {
                 return;
             }
             // A full pipe has a ring in it already.
@@ -161,28 +135,38 @@ impl<T: Transport + 'static> SenderPool<T> {
     }
 }
 
-/// A fault in a library must not lose the batch: it counts as a failed attempt.
-fn run<T: Transport>(job: SendJob<T>) -> Report {
-    let SendJob { index_name, batch, sink, .. } = job;
-    let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
-    catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
-        outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
-        delivered: Vec::new(),
-        last_task: None,
-        refused: Vec::new(),
-        suspicion: Suspicion::None,
-        host: String::new(),
-        attempts: 1,
-        wire_bytes: 0,
-        may_come_late: true,
-        short_of_memory: false,
-    })
+impl<T: Transport + 'static> Job for SendJob<T> {
+    type Result = Return;
+
+    /// A fault in a library must not lose the batch: it counts as a failed attempt.
+    fn run(self) -> Return {
+        let SendJob { flight, index_name, batch, sink } = self;
+        let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
+        let report = catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
+            outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
+            delivered: Vec::new(),
+            last_task: None,
+            refused: Vec::new(),
+            suspicion: Suspicion::None,
+            host: String::new(),
+            attempts: 1,
+            wire_bytes: 0,
+            may_come_late: true,
+            short_of_memory: false,
+        });
+        Return { flight, report }
+    }
 }
 
-/// A fault in a library is told, and no answer.
-fn ask<T: Transport>(question: &Question, sink: &Sink<T>) -> Reply {
-    catch_unwind(AssertUnwindSafe(|| sink.ask(question, &SystemClock))).unwrap_or_else(|_| {
-        let reason = "internal error while asking".to_owned();
-        Err(Trouble { kind: TroubleKind::Passing, reason, hint: String::new() })
-    })
+impl<T: Transport + 'static> Job for AskJob<T> {
+    type Result = Reply;
+
+    /// A fault in a library is told, and no answer.
+    fn run(self) -> Reply {
+        let AskJob { question, sink } = self;
+        catch_unwind(AssertUnwindSafe(|| sink.ask(&question, &SystemClock))).unwrap_or_else(|_| {
+            let reason = "internal error while asking".to_owned();
+            Err(Trouble { kind: TroubleKind::Passing, reason, hint: String::new() })
+        })
+    }
 }

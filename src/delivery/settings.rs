@@ -7,7 +7,8 @@ use std::time::Duration;
 pub use crate::delivery::host_url::{parse_hosts, HostUrl, HostsError};
 use crate::secret::Secret;
 
-/// A snapshot of every setting the delivery reads. A reload makes a new one, and with it a new sink.
+/// A snapshot of every setting the delivery reads. A worker makes a new one, and with it a new sink, at each reload; a
+/// session makes one for each call that asks Algolia.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Algolia's application id; part of the host names and of every request.
@@ -48,6 +49,9 @@ pub enum SettingsError {
     /// A timeout of zero would make every attempt fail.
     #[error("timeouts must be longer than zero")]
     ZeroTimeout,
+    /// The certificate authority's text cannot be used.
+    #[error("{0}")]
+    BadCertificate(String),
 }
 
 impl Settings {

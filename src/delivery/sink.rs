@@ -1,6 +1,6 @@
 //! Delivers one batch, or asks one question, and sums up what happened; `walk` tries the hosts.
 //!
-//! A sink is shared by the helper threads of a worker. It never logs, and it holds its lock only to ask
+//! A sink is shared by the senders of a worker, or asks for one session. It never logs, and it holds its lock only to ask
 //! which host is next and to note how an attempt ended, never during an attempt. How long to wait
 //! before the next delivery is the caller's business.
 #![forbid(unsafe_code)]
@@ -36,7 +36,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// What stays as it is in a path segment: the unreserved characters of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Delivers batches to one application.
+/// Delivers batches to one application, or asks it questions.
 pub struct Sink<T> {
     settings: Settings,
     user_agent: String,
@@ -46,38 +46,40 @@ pub struct Sink<T> {
 
 struct State {
     hosts: Hosts,
-    /// What answers slowly to questions may well take records, and the other way round: each has a book of its own.
-    read_hosts: Hosts,
     rng: fastrand::Rng,
 }
 
-impl State {
-    fn hosts(&mut self, reads: bool) -> &mut Hosts {
-        if reads {
-            &mut self.read_hosts
-        } else {
-            &mut self.hosts
-        }
-    }
-}
-
 impl<T: Transport> Sink<T> {
-    /// A sink for the settings. The seed decides the order of Algolia's fallback hosts and the request ids.
+    /// A sink that delivers. The seed decides the order of Algolia's fallback hosts and the request ids.
     pub fn new(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
+        let answer = settings.request_timeout;
+        Sink::with(settings, transport, seed, answer, Hosts::for_application)
+    }
+
+    /// A sink that asks: at hosts for reading, which are to begin their answers soon.
+    pub fn for_reading(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
+        let answer = settings.request_timeout.min(READ_TIMEOUT);
+        Sink::with(settings, transport, seed, answer, Hosts::for_reading)
+    }
+
+    fn with(
+        settings: Settings,
+        transport: T,
+        seed: u64,
+        answer: Duration,
+        hosts: impl FnOnce(&str, u64, Timeouts) -> Hosts,
+    ) -> Result<Self, SettingsError> {
         settings.check()?;
-        let request = settings.request_timeout;
-        let timeouts = Timeouts { connect: settings.connect_timeout, answer: request, request };
-        let read_timeouts = Timeouts { answer: request.min(READ_TIMEOUT), ..timeouts };
-        let (hosts, read_hosts) = if settings.hosts.is_empty() {
-            let id = &settings.application_id;
-            (Hosts::for_application(id, seed, timeouts), Hosts::for_reading(id, seed, read_timeouts))
+        let Settings { connect_timeout: connect, request_timeout: request, .. } = settings;
+        let timeouts = Timeouts { connect, answer, request };
+        let hosts = if settings.hosts.is_empty() {
+            hosts(&settings.application_id, seed, timeouts)
         } else {
-            let explicit = |timeouts| Hosts::explicit(settings.hosts.clone(), timeouts);
-            (explicit(timeouts), explicit(read_timeouts))
+            Hosts::explicit(settings.hosts.clone(), timeouts)
         };
         Ok(Sink {
             user_agent: settings.user_agent(),
-            state: Mutex::new(State { hosts, read_hosts, rng: fastrand::Rng::with_seed(seed) }),
+            state: Mutex::new(State { hosts, rng: fastrand::Rng::with_seed(seed) }),
             settings,
             transport,
         })

@@ -1,4 +1,4 @@
-//! What launcher and workers share as processes: signals, waiting on the latch, transactions that abort on failure.
+//! What our processes share, and sessions that wait for the network: signals, waiting on the latch, transactions that abort on failure.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
@@ -61,7 +61,8 @@ pub(super) unsafe fn install(signal: i32, handler: unsafe extern "C-unwind" fn(s
 }
 
 /// Waits until the latch is set, `fd` is readable or `timeout_ms` has passed (negative: for ever); returns whether the
-/// time ran out. Ends the process when the postmaster dies or has asked for its end.
+/// time ran out. Ends the process when the postmaster dies or somebody has asked for its end, and raises an error when the
+/// statement has been cancelled.
 pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) -> bool {
     let mut events = (pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
     if timeout_ms >= 0 {
@@ -70,7 +71,7 @@ pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) -> bool {
     if fd.is_some() {
         events |= pg_sys::WL_SOCKET_READABLE as i32;
     }
-    // SAFETY: MyLatch is this process's latch; the descriptor, if any, is open for as long as the worker lives.
+    // SAFETY: MyLatch is this process's latch; the descriptor, if any, is open: it belongs to the caller's pool of senders.
     let events = unsafe {
         let happened = pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
@@ -266,5 +267,16 @@ pub(super) fn limit_what_the_allocator_keeps() {
         mallopt(M_MMAP_THRESHOLD, 1 << 20);
         mallopt(M_TRIM_THRESHOLD, 1 << 20);
         mallopt(M_ARENA_MAX, 2);
+    }
+}
+
+/// Has the threads of a session share its main thread's arena, for the reason above. All else is as the server has it:
+/// the session has more to do than to ask Algolia.
+pub(super) fn share_one_arena() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator's, before there are other threads of ours.
+    unsafe {
+        use nix::libc::{mallopt, M_ARENA_MAX};
+        mallopt(M_ARENA_MAX, 1);
     }
 }

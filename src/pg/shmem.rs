@@ -1,4 +1,4 @@
-//! Shared state and the mailbox in shared memory, each behind a lightweight lock.
+//! Shared state in shared memory, behind a lightweight lock.
 //!
 //! The memory is asked for while the postmaster preloads the library. Where the library was not preloaded
 //! there is no shared state, and every caller gets `None`: capture works without it, delivery does not.
@@ -11,25 +11,15 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::recorder;
-use crate::mailbox::Mailbox;
 use crate::shared_state::{SharedState, Wakes};
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
-const LOCKS: usize = 2;
-
-/// Something that processes share, and its lock.
-#[repr(C)]
-struct Guarded<T> {
-    lock: *mut pg_sys::LWLock,
-    content: T,
-}
 
 /// What our piece of shared memory consists of.
 #[repr(C)]
 struct Shared {
-    shared_state: Guarded<SharedState>,
-    /// Apart from shared state, whose lock commits wait for.
-    mailbox: Guarded<Mailbox>,
+    lock: *mut pg_sys::LWLock,
+    state: SharedState,
 }
 
 /// Set once in the postmaster and inherited by every process it forks.
@@ -58,7 +48,7 @@ unsafe extern "C-unwind" fn on_request() {
             previous();
         }
         pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), LOCKS as i32);
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
     }
 }
 
@@ -66,8 +56,8 @@ unsafe extern "C-unwind" fn on_request() {
 unsafe extern "C-unwind" fn on_startup() {
     // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before
     // any other process can attach. ShmemInitStruct hands out memory of the size asked for, aligned to a
-    // cache line; all zeroes is a valid empty Shared state, and Mailbox, by their own contracts. The tranche has as many locks
-    // as were asked for.
+    // cache line; all zeroes is a valid empty SharedState by its own contract. The tranche has the one lock that
+    // was asked for.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
@@ -77,10 +67,8 @@ unsafe extern "C-unwind" fn on_startup() {
             pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Shared>(), &mut found).cast();
         if !found {
             std::ptr::write_bytes(shared, 0, 1);
-            let locks = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
-            (*shared).shared_state.lock = &raw mut (*locks).lock;
-            (*shared).mailbox.lock = &raw mut (*locks.add(1)).lock;
-            recorder::hand_over(&mut (*shared).shared_state.content);
+            (*shared).lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
+            recorder::hand_over(&mut (*shared).state);
         }
         SHARED.store(shared, Ordering::Release);
     }
@@ -91,49 +79,40 @@ pub(super) fn is_preloaded() -> bool {
     !SHARED.load(Ordering::Acquire).is_null()
 }
 
-/// Something shared, locked for this process alone.
-pub(super) struct Locked<T> {
-    shared: *mut Guarded<T>,
+/// Shared state, locked for this process alone.
+pub(super) struct Locked {
+    shared: *mut Shared,
 }
 
 /// Locks shared state; `None` when the library was not preloaded. Hold it briefly: commits wait for it.
-pub(super) fn shared_state() -> Option<Locked<SharedState>> {
+pub(super) fn shared_state() -> Option<Locked> {
     let shared = SHARED.load(Ordering::Acquire);
-    // SAFETY: the place of a field; nothing is read.
-    (!shared.is_null()).then(|| locked(unsafe { &raw mut (*shared).shared_state }))
-}
-
-/// Locks the mailbox; `None` when the library was not preloaded. Nobody who holds it locks shared state.
-pub(super) fn mailbox() -> Option<Locked<Mailbox>> {
-    let shared = SHARED.load(Ordering::Acquire);
-    // SAFETY: as above.
-    (!shared.is_null()).then(|| locked(unsafe { &raw mut (*shared).mailbox }))
-}
-
-fn locked<T>(shared: *mut Guarded<T>) -> Locked<T> {
+    if shared.is_null() {
+        return None;
+    }
     // SAFETY: the pointer was set by on_startup and the lock initialised there; LWLockAcquire waits
     // without raising errors and holds interrupts off until the lock is released.
     unsafe { pg_sys::LWLockAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
-    Locked { shared }
+    Some(Locked { shared })
 }
 
-impl<T> Deref for Locked<T> {
-    type Target = T;
+impl Deref for Locked {
+    type Target = SharedState;
 
-    fn deref(&self) -> &T {
+    fn deref(&self) -> &SharedState {
         // SAFETY: we hold the lock, and shared memory outlives the process.
-        unsafe { &(*self.shared).content }
+        unsafe { &(*self.shared).state }
     }
 }
 
-impl<T> DerefMut for Locked<T> {
-    fn deref_mut(&mut self) -> &mut T {
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut SharedState {
         // SAFETY: we hold the lock exclusively, and shared memory outlives the process.
-        unsafe { &mut (*self.shared).content }
+        unsafe { &mut (*self.shared).state }
     }
 }
 
-impl<T> Drop for Locked<T> {
+impl Drop for Locked {
     fn drop(&mut self) {
         // SAFETY: an ERROR resets InterruptHoldoffCount, and all lightweight locks are released when the transaction
         // aborts, or by `let_go` when there is none: so the lock is ours to release exactly when the count says that
@@ -167,11 +146,6 @@ pub(super) fn wake(wakes: Wakes) {
         // changed hands since is woken for nothing, which latches allow.
         unsafe { pg_sys::SetLatch(address as *mut pg_sys::Latch) };
     }
-}
-
-/// Sets one latch, by its address; 0: none.
-pub(super) fn wake_latch(address: u64) {
-    wake(Wakes::of((address != 0).then_some(address)));
 }
 
 /// The address of this process's latch, for others to set.

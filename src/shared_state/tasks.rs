@@ -30,8 +30,9 @@ impl SharedState {
         }
     }
 
-    /// The latest task of an index; nothing when none is known.
-    pub fn last_task(&self, database: u32, index_id: i32) -> Option<i64> {
+    /// The latest task of an index at a destination; nothing when none is known.
+    pub fn last_task(&self, database: u32, index_id: i32, destination: u64) -> Option<i64> {
+        self.databases.iter().find(|one| one.oid == database && one.destination == destination)?;
         let lane = self.lane(self.find_lane(database, index_id)?)?;
         (lane.last_task != 0).then_some(lane.last_task)
     }

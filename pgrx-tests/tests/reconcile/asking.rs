@@ -1,10 +1,7 @@
-//! Answers that are too long, keys that allow little at a time, and sessions that wait for their turn.
+//! Answers that are too long, keys that allow little at a time, and hosts that do not answer.
 
-use std::sync::{Arc, Mutex};
-
-use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
+use audit_algolia_tests::stage::{Stage, StageBuilder};
 use audit_algolia_tests::standin::{Fault, FaultBody, FaultRule, Gzip, Times};
-use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 use serde_json::json;
 
@@ -75,46 +72,4 @@ fn a_host_that_does_not_answer_is_left_for_the_next_long_before_a_delivery_would
     stage.standin.inject(FaultRule::new(Fault::Hang, Times::Always).reads().host(0));
     db.batch_execute("set statement_timeout = '2min'").unwrap();
     assert_eq!(reconcile(&mut db, "'t'"), well(100));
-}
-
-#[test]
-fn another_worker_answers_when_one_has_its_hands_full() {
-    let (stage, mut db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
-    stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Count(8)).reads());
-    db.batch_execute("set statement_timeout = '300ms'").unwrap();
-    wait_until("eight questions that nobody waits for", SOON, || {
-        drop(try_reconcile(&mut db, "'t'"));
-        stage.standin.in_hang() >= 8
-    });
-    db.batch_execute("set statement_timeout = '20s'").unwrap();
-    assert_eq!(reconcile(&mut db, "'t'"), well(100));
-}
-
-#[test]
-fn who_waits_long_for_a_turn_is_told() {
-    let (stage, _db) = stage(Stage::builder().setting("audit_algolia.request_timeout", "10min"));
-    stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Always).reads());
-    let notices: Arc<Mutex<Vec<String>>> = Arc::default();
-    let heard = notices.clone();
-    let mut config: postgres::Config =
-        stage.cluster.connection_string("postgres", "postgres").parse().unwrap();
-    config.notice_callback(move |notice| heard.lock().unwrap().push(notice.message().to_owned()));
-    let mut fifth = config.connect(postgres::NoTls).unwrap();
-    std::thread::scope(|scope| {
-        let mut askers: Vec<_> = (0..4)
-            .map(|_| {
-                let mut db = stage.admin();
-                scope.spawn(move || reconcile(&mut db, "'t'"))
-            })
-            .collect();
-        wait_until("four questions", SOON, || stage.standin.in_hang() == 4);
-        askers.push(scope.spawn(move || reconcile(&mut fifth, "'t'")));
-        wait_until("a notice", SOON, || !notices.lock().unwrap().is_empty());
-        stage.standin.clear_faults();
-        for asker in askers {
-            assert_eq!(asker.join().unwrap(), well(100));
-        }
-    });
-    let notices = notices.lock().unwrap();
-    assert!(notices.len() == 1 && notices[0].contains("turn"), "{notices:?}");
 }

@@ -13,6 +13,7 @@ mod memory;
 mod mirror;
 mod motion;
 mod room;
+mod session;
 mod support;
 mod tasks;
 mod trouble;

@@ -1,6 +1,4 @@
-//! Algolia out of reach, keys without rights, workers that die, sessions that give up.
-
-use std::time::{Duration, Instant};
+//! Algolia out of reach, keys without rights, filters and triggers that fail.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::standin::{ApiKey, Fault, FaultRule, Times, ADMIN_KEY};
@@ -12,10 +10,6 @@ use crate::support::{error, lose, mirrored, reconcile, try_reconcile, wait_for_e
 /// A stage with a hundred rows, delivered, of a mirrored table.
 fn stage(builder: StageBuilder) -> (Stage, Client) {
     mirrored(builder, "int", 100)
-}
-
-fn pid(db: &mut Client) -> i32 {
-    db.query_one("select pg_backend_pid()", &[]).unwrap().get(0)
 }
 
 fn fail_reads(stage: &Stage, fault: Fault, times: Times) {
@@ -60,7 +54,7 @@ fn a_key_that_may_not_read_is_named() {
     for key in ["write-only", "no-browse"] {
         stage.cluster.set(&[("audit_algolia.api_key", key)]).unwrap();
         let refused = |found: &Result<Found, postgres::Error>| found.is_err();
-        // The worker reads its settings when it gets to it.
+        // A session reads its settings anew between two statements.
         wait_until("a refusal", SOON, || refused(&try_reconcile(&mut db, "'t'")));
         let (code, message, hint) = error(try_reconcile(&mut db, "'t'"));
         assert_eq!(code, "42501");
@@ -70,73 +64,6 @@ fn a_key_that_may_not_read_is_named() {
         stage.cluster.set(&[("audit_algolia.api_key", ADMIN_KEY)]).unwrap();
         wait_until("an answer", SOON, || try_reconcile(&mut db, "'t'").is_ok());
     }
-}
-
-#[test]
-fn a_session_that_gives_up_leaves_no_question_behind() {
-    let (stage, mut db) = stage(Stage::builder());
-    for _ in 0..3 {
-        fail_reads(&stage, Fault::Hang, Times::Always);
-        let started = Instant::now();
-        db.batch_execute("set statement_timeout = '300ms'").unwrap();
-        let (code, ..) = error(try_reconcile(&mut db, "'t'"));
-        assert_eq!(code, "57014");
-        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-        let mut other = stage.admin();
-        let victim = pid(&mut other);
-        let asking = std::thread::spawn(move || try_reconcile(&mut other, "'t'").map_err(drop));
-        wait_until("a question", SOON, || stage.standin.in_hang() >= 2);
-        db.execute("select pg_terminate_backend($1, 5000)", &[&victim]).unwrap();
-        assert_eq!(asking.join().unwrap(), Err(()));
-        stage.standin.clear_faults();
-        db.batch_execute("reset statement_timeout").unwrap();
-    }
-    assert_eq!(reconcile(&mut db, "'t'"), well(100));
-}
-
-#[test]
-fn more_sessions_than_boxes_take_turns() {
-    let (stage, _db) = stage(Stage::builder());
-    fail_reads(&stage, Fault::HangFor(Duration::from_millis(300)), Times::Count(4));
-    std::thread::scope(|scope| {
-        let askers: Vec<_> = (0..7)
-            .map(|_| {
-                let mut db = stage.admin();
-                scope.spawn(move || reconcile(&mut db, "'t'"))
-            })
-            .collect();
-        for asker in askers {
-            assert_eq!(asker.join().unwrap(), well(100));
-        }
-    });
-}
-
-#[test]
-fn a_worker_that_dies_over_a_question_is_replaced() {
-    let (stage, mut db) = stage(Stage::builder().setting("audit_algolia.workers", 1));
-    fail_reads(&stage, Fault::Hang, Times::Once);
-    let mut asker = stage.admin();
-    let asking = std::thread::spawn(move || reconcile(&mut asker, "'t'"));
-    wait_until("a question", SOON, || stage.standin.in_hang() == 1);
-    db.batch_execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'audit_algolia worker'",
-    )
-    .unwrap();
-    assert_eq!(asking.join().unwrap(), well(100));
-}
-
-#[test]
-fn workers_leave_at_once_while_a_question_hangs() {
-    let (stage, mut db) = stage(Stage::builder());
-    fail_reads(&stage, Fault::Hang, Times::Always);
-    let mut asker = stage.admin();
-    let asking = std::thread::spawn(move || try_reconcile(&mut asker, "'t'").map_err(drop));
-    wait_until("a question", SOON, || stage.standin.in_hang() >= 1);
-    db.batch_execute("insert into t values (101, 'x')").unwrap();
-    stage.wait_for_records("t", 101);
-    let took = stage.cluster.stop(audit_algolia_tests::server::StopMode::Fast).unwrap();
-    assert!(took < Duration::from_secs(3), "{took:?}");
-    assert_eq!(asking.join().unwrap(), Err(()));
 }
 
 #[test]
@@ -157,7 +84,7 @@ fn an_index_that_does_not_exist_holds_nothing() {
 }
 
 #[test]
-fn without_anybody_to_ask_there_is_an_error() {
+fn without_preload_or_configuration_there_is_an_error() {
     let hints = |stage: &Stage| {
         let mut db = stage.admin();
         db.batch_execute(
@@ -169,8 +96,6 @@ fn without_anybody_to_ask_there_is_an_error() {
         assert_eq!(code, "55000");
         hint
     };
-    let idle = Stage::builder().setting("audit_algolia.workers", 0).start().unwrap();
-    assert!(hints(&idle).contains("audit_algolia.workers"));
     let unloaded = Stage::builder().preload(false).start().unwrap();
     assert!(hints(&unloaded).contains("shared_preload_libraries"));
     let stage = Stage::builder().start().unwrap();

@@ -69,12 +69,18 @@ struct Stage {
     script: Arc<Script>,
 }
 
+type Making = fn(Settings, Arc<Script>, u64) -> Result<Sink<Arc<Script>>, SettingsError>;
+
 fn stage_with(answers: Vec<Answer>, change: impl FnOnce(&mut Settings)) -> Stage {
+    stage_of(Sink::new, answers, change)
+}
+
+fn stage_of(make: Making, answers: Vec<Answer>, change: impl FnOnce(&mut Settings)) -> Stage {
     let script = Arc::new(Script { answers: Mutex::new(answers.into()), ..Script::default() });
     let mut settings = for_tests();
     settings.hosts = parse_hosts("http://a:1,http://b:2,http://c:3").unwrap();
     change(&mut settings);
-    Stage { sink: Sink::new(settings, Arc::clone(&script), 7).unwrap(), script }
+    Stage { sink: make(settings, Arc::clone(&script), 7).unwrap(), script }
 }
 
 fn stage(answers: Vec<Answer>) -> Stage {

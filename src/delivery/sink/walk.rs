@@ -80,7 +80,7 @@ impl<T: Transport> Sink<T> {
         let plan = {
             let mut state = self.state();
             delivery.request_id = request_id(&mut state.rng);
-            state.hosts(delivery.reads).plan(clock.instant())
+            state.hosts.plan(clock.instant())
         };
         if self.settings.compression && plan.iter().any(|candidate| candidate.gzip != Gzip::Refused) {
             delivery.gzip = compress(delivery.body);
@@ -99,7 +99,7 @@ impl<T: Transport> Sink<T> {
             }
         }
         // What one host asks for itself is no reason to keep from the others.
-        let not_before = self.state().hosts(delivery.reads).wait(clock.instant());
+        let not_before = self.state().hosts.wait(clock.instant());
         Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
     }
 
@@ -152,7 +152,7 @@ impl<T: Transport> Sink<T> {
                     (health, Step::Next { cause, suspicion })
                 }
             };
-            self.state().hosts(delivery.reads).mark(candidate, health, clock.instant());
+            self.state().hosts.mark(candidate, health, clock.instant());
             return step;
         }
     }
@@ -174,7 +174,7 @@ impl<T: Transport> Sink<T> {
             return None;
         }
         if let Some(gzip) = lesson(sent, response.status, &verdict).filter(|gzip| *gzip != candidate.gzip) {
-            self.state().hosts(delivery.reads).note_gzip(candidate, gzip, clock.instant());
+            self.state().hosts.note_gzip(candidate, gzip, clock.instant());
         }
         Some(verdict)
     }

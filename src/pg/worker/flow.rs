@@ -6,7 +6,6 @@ mod configure;
 mod failures;
 mod landed;
 mod learn;
-mod questions;
 mod returns;
 
 use std::cell::RefCell;
@@ -17,12 +16,11 @@ use pgrx::prelude::*;
 
 use batch_reduction::BatchReduction;
 use configure::SettingsInFlight;
-use questions::Asked;
 
 use super::claim::Unsent;
 use super::statements::Statements;
 use crate::delivery::http::HttpClient;
-use crate::delivery::sender_pool::SenderPool;
+use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::delivery::settings::Settings;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
@@ -86,15 +84,13 @@ impl InFlightBatch {
 pub(super) struct Flow {
     slot: usize,
     database: u32,
-    sender_pool: Option<SenderPool<HttpClient>>,
+    sender_pool: Option<SenderPool<SendJob<HttpClient>>>,
     sink: Option<Arc<Sink<HttpClient>>>,
     settings: Option<Settings>,
     statements: Option<Statements>,
     indices: HashMap<i32, Index>,
     in_flight: HashMap<usize, InFlightBatch>,
     settings_in_flight: HashMap<usize, SettingsInFlight>,
-    /// Questions of sessions that are being asked or answered, by their tickets.
-    asked: HashMap<u64, Asked>,
     /// The table of settings could not be read when it was to be.
     wanted_settings_unread: bool,
     /// When it was last logged that an index could not be given its settings.
@@ -125,7 +121,6 @@ impl Flow {
             indices: HashMap::new(),
             in_flight: HashMap::new(),
             settings_in_flight: HashMap::new(),
-            asked: HashMap::new(),
             wanted_settings_unread: false,
             settings_told: HashMap::new(),
             gone: false,
@@ -171,7 +166,6 @@ impl Flow {
     /// One round; returns when there is something to do again, if that is known.
     fn round(&mut self, retire: bool) -> Option<Micros> {
         self.settle_returns();
-        self.answer_questions(retire);
         let wake_at = match retire {
             // Settled: the next look at the orders ends it.
             true => self.has_nothing_on_its_way().then(now),
@@ -193,7 +187,7 @@ impl Flow {
     }
 
     fn has_nothing_on_its_way(&self) -> bool {
-        self.in_flight.is_empty() && self.settings_in_flight.is_empty() && self.asked.is_empty()
+        self.in_flight.is_empty() && self.settings_in_flight.is_empty()
     }
 
     /// What is on its way is shown, not what was done last.
@@ -207,7 +201,6 @@ impl Flow {
             None if !self.settings_in_flight.is_empty() => {
                 process::report_activity(true, "giving indices their settings")
             }
-            None if !self.asked.is_empty() => process::report_activity(true, "reading what an index holds"),
             None => process::report_activity(false, "waiting for rows"),
             Some((index, count)) if rows.len() == 1 => {
                 let text = format!("delivering {count} rows to index \"{}\"", name(index));
@@ -226,11 +219,7 @@ impl Flow {
         // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
         // middle of the round has to be looked for.
         pgrx::check_for_interrupts!();
-        if self.gone
-            || process::is_reload_asked_for()
-            || self.has_new_orders(retiring)
-            || self.is_called(retiring)
-        {
+        if self.gone || process::is_reload_asked_for() || self.has_new_orders(retiring) {
             return;
         }
         let mut timeout =

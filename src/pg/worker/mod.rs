@@ -157,8 +157,6 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
         }
         recorder::end(slot);
         shmem::change_and_wake(|shared_state| shared_state.leave(slot, exit, guc::quarantine(), now()));
-        let latches = shmem::mailbox().map(|mut mailbox| mailbox.resign(slot));
-        latches.into_iter().flatten().for_each(shmem::wake_latch);
     }
 }
 

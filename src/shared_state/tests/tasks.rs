@@ -21,12 +21,12 @@ fn flying() -> (Box<SharedState>, [usize; 2]) {
 #[test]
 fn the_latest_task_is_known_before_its_batch_has_landed() {
     let (mut shared_state, [flight, _]) = flying();
-    assert_eq!(shared_state.last_task(DB, 1), None);
+    assert_eq!(shared_state.last_task(DB, 1, HERE), None);
     shared_state.note_task(0, flight, 12, HERE);
     shared_state.note_task(0, flight, 11, HERE);
-    assert_eq!(shared_state.last_task(DB, 1), Some(12));
+    assert_eq!(shared_state.last_task(DB, 1, HERE), Some(12));
     shared_state.settled(0, flight, &[2048], 0);
-    assert_eq!(shared_state.last_task(DB, 1), Some(12));
+    assert_eq!(shared_state.last_task(DB, 1, HERE), Some(12));
 }
 
 #[test]
@@ -34,12 +34,13 @@ fn tasks_of_another_destination_are_forgotten_and_not_noted() {
     let (mut shared_state, [first, second]) = flying();
     shared_state.note_task(0, first, 1000, HERE);
     shared_state.goes_to(DB, ELSEWHERE);
-    assert_eq!(shared_state.last_task(DB, 1), None);
+    assert_eq!(shared_state.last_task(DB, 1, ELSEWHERE), None);
     shared_state.note_task(0, first, 5, ELSEWHERE);
     // The other worker learns of it later.
     shared_state.note_task(1, second, 1001, HERE);
     shared_state.goes_to(DB, ELSEWHERE);
-    assert_eq!(shared_state.last_task(DB, 1), Some(5));
+    assert_eq!(shared_state.last_task(DB, 1, ELSEWHERE), Some(5));
+    assert_eq!(shared_state.last_task(DB, 1, HERE), None, "whoever asks there has older settings");
 }
 
 #[test]
@@ -47,5 +48,5 @@ fn another_database_goes_where_it_went() {
     let (mut shared_state, [flight, _]) = flying();
     shared_state.note_task(0, flight, 12, HERE);
     shared_state.goes_to(DB + 1, ELSEWHERE);
-    assert_eq!(shared_state.last_task(DB, 1), Some(12));
+    assert_eq!(shared_state.last_task(DB, 1, HERE), Some(12));
 }

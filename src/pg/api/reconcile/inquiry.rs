@@ -1,23 +1,24 @@
-//! Asking Algolia, through a worker.
+//! What is asked of Algolia about one index, until there is an answer or trouble that does not pass.
 
-mod post;
+mod reader;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
-use crate::mailbox::BOX_BYTES;
 use crate::pg::api::my_database;
 use crate::pg::latest::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
-use crate::pg::{failpoint, shmem};
+use crate::pg::{failpoint, process, shmem};
 use crate::record::Fingerprint;
-use post::{encoded, nap, Post};
+pub(super) use reader::Reader;
 
-/// Most objects asked for at a time.
+/// Most objects asked for at a time, and about how many bytes a question may have.
 const OBJECTS: usize = 1000;
+const QUESTION_BYTES: usize = 128 << 10;
 /// How long Algolia may be out of reach, all in all, before the comparison is given up, and how soon it is asked again.
 const OUTAGE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
@@ -40,7 +41,7 @@ pub(super) enum Page {
 pub(super) struct Inquiry {
     index_id: i32,
     index: String,
-    post: Post,
+    reader: Rc<Reader>,
 }
 
 /// The name of an index; call it with the owner's rights.
@@ -51,14 +52,8 @@ pub(super) fn index_name(index_id: i32) -> Outcome<String> {
 }
 
 impl Inquiry {
-    pub(super) fn new(index_id: i32, index: String) -> Outcome<Inquiry> {
-        if !shmem::is_preloaded() {
-            return Err(nobody_reads(
-                "audit_algolia is not preloaded, so nobody can read what Algolia has",
-                "Add audit_algolia to shared_preload_libraries in postgresql.conf and restart the server.",
-            ));
-        }
-        Ok(Inquiry { index_id, index, post: Post::default() })
+    pub(super) fn new(reader: Rc<Reader>, index_id: i32, index: String) -> Inquiry {
+        Inquiry { index_id, index, reader }
     }
 
     /// How many rows have been queued for the index so far. What is delivered has been counted.
@@ -78,9 +73,8 @@ impl Inquiry {
     }
 
     fn some_objects(&self, ids: &[&str], prints: &mut Vec<Option<Fingerprint>>) -> Outcome<()> {
-        let ids_owned = ids.iter().map(|id| (*id).to_owned()).collect();
-        let question = Question::Objects { index: self.index.clone(), ids: ids_owned };
-        if encoded(&question).len() > BOX_BYTES {
+        // Each object is asked for with the name of the index.
+        if ids.iter().map(|id| id.len() + self.index.len()).sum::<usize>() > QUESTION_BYTES {
             let (one, other) = ids.split_at(ids.len() / 2);
             if one.is_empty() {
                 // An id this long is one that Algolia refuses.
@@ -90,7 +84,8 @@ impl Inquiry {
             self.some_objects(one, prints)?;
             return self.some_objects(other, prints);
         }
-        match self.ask(&question)? {
+        let owned = ids.iter().map(|id| (*id).to_owned()).collect();
+        match self.ask(&Question::Objects { index: self.index.clone(), ids: owned })? {
             Answer::Objects(found) if found.len() == ids.len() => prints.extend(found),
             other => return Err(unexpected(&other)),
         }
@@ -116,8 +111,9 @@ impl Inquiry {
 
     /// Waits until all that has been delivered so far can be found in the index.
     pub(super) fn wait_until_indexed(&self) -> Outcome<()> {
-        let task = shmem::shared_state()
-            .and_then(|shared_state| shared_state.last_task(my_database(), self.index_id));
+        let task = shmem::shared_state().and_then(|shared_state| {
+            shared_state.last_task(my_database(), self.index_id, self.reader.destination())
+        });
         let Some(task) = task else { return Ok(()) };
         let question = Question::Task { index: self.index.clone(), task };
         let patience =
@@ -126,7 +122,7 @@ impl Inquiry {
         loop {
             match self.ask(&question)? {
                 Answer::Task { published: true } => return Ok(()),
-                Answer::Task { published: false } if started.elapsed() < patience => drop(nap(pause)),
+                Answer::Task { published: false } if started.elapsed() < patience => nap(pause),
                 Answer::Task { published: false } => return Err(self.never_indexed(task)),
                 other => return Err(unexpected(&other)),
             }
@@ -153,7 +149,7 @@ impl Inquiry {
     fn reply(&self, question: &Question) -> Outcome<Reply> {
         let (started, mut pause) = (Instant::now(), RETRY);
         loop {
-            match self.post.ask(question)? {
+            match self.reader.ask(question.clone()) {
                 Err(trouble) if trouble.kind == TroubleKind::Passing && started.elapsed() < OUTAGE => {
                     nap(pause);
                     pause = (2 * pause).min(LONGEST_PAUSE);
@@ -176,19 +172,18 @@ impl Inquiry {
             TroubleKind::TooLong | TroubleKind::Refused => {
                 failure(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message, hint)
             }
-            TroubleKind::NotConfigured => nobody_reads(&message, &hint),
         }
     }
 }
 
-fn nobody_reads(message: &str, hint: &str) -> Box<Failure> {
-    failure(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint)
+fn nap(at_most: Duration) {
+    process::wait(None, i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX));
 }
 
 fn unexpected(answer: &Answer) -> Box<Failure> {
     let message = match answer {
-        Answer::Objects(_) => "a worker has answered a question with objects that were not asked for",
-        Answer::Page { .. } | Answer::Task { .. } => "a worker has answered another question than was asked",
+        Answer::Objects(_) => "a question was answered with objects that were not asked for",
+        Answer::Page { .. } | Answer::Task { .. } => "another question was answered than was asked",
     };
     failure(
         PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,

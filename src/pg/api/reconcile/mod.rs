@@ -1,6 +1,6 @@
 //! `reconcile`: what an index holds, compared with what it is to hold; and the corrections, queued as any other work.
 //!
-//! The session reads the table and the queue, and asks a worker what Algolia has. It never waits for the network itself,
+//! The session reads the table and the queue, and asks Algolia what it has; a thread of its own waits for the network. It
 //! keeps a page of rows and a bounded number of suspects in memory, and obeys interrupts all along.
 //!
 //! At any moment rows are being written, queued, delivered and indexed. So a first look only makes suspects; what is
@@ -32,7 +32,7 @@ use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
 use corrections::{Corrections, PendingCorrections};
-use inquiry::Inquiry;
+use inquiry::{Inquiry, Reader};
 
 /// What was found, and done about it.
 #[derive(Clone, Copy, Default)]
@@ -131,9 +131,10 @@ fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> Outc
             (window.is_bounded() && rules.time_column.is_none()).then(|| no_time_column(&table))
         })
     })?;
+    let reader = Rc::new(Reader::open()?);
     let (mut total, mut corrections) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
-        let (found, unmended) = compare_source(&table, caller, (id, rules), window, repair)?;
+        let (found, unmended) = compare_source(&table, caller, (id, rules), &reader, window, repair)?;
         total.checked += found.checked;
         total.missing += found.missing;
         total.different += found.different;
@@ -207,6 +208,7 @@ fn compare_source(
     table: &Table,
     caller: pg_sys::Oid,
     (id, rules): (i32, SourceRules),
+    reader: &Rc<Reader>,
     window: TimeRange,
     repair: bool,
 ) -> Outcome<(Tally, Option<Corrections>)> {
@@ -214,7 +216,8 @@ fn compare_source(
         heed_backfill(table, id, repair)?;
         heed_repairs(rules.index_id)?;
         let index = inquiry::index_name(rules.index_id)?;
-        Ok((Inquiry::new(rules.index_id, index)?, orphans::neighbours(rules.index_id, id)?))
+        let inquiry = Inquiry::new(reader.clone(), rules.index_id, index);
+        Ok((inquiry, orphans::neighbours(rules.index_id, id)?))
     })?;
     let rules = Rc::new(rules);
     // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.

@@ -219,7 +219,7 @@ impl<'conn> Taking<'_, 'conn> {
     }
 
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
-    fn finish(mut self, mut shared_state: Locked<SharedState>) -> Option<ClaimOutcome> {
+    fn finish(mut self, mut shared_state: Locked) -> Option<ClaimOutcome> {
         let mut rest = self.cut.then(|| rest(self.claimable, self.last));
         if let Some(id) = self.put_back {
             // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.

@@ -26,12 +26,8 @@ impl Flow {
             old.shutdown();
         }
         if guc::is_configured() {
-            let made = HttpClient::new(guc::in_flight(), settings.ca_pem.as_deref())
-                .map_err(|error| error.to_string())
-                .and_then(|client| {
-                    Sink::new(settings.clone(), client, self.rng.u64(..)).map_err(|error| error.to_string())
-                });
-            match made {
+            let client = HttpClient::for_settings(&settings, guc::in_flight());
+            match client.and_then(|client| Sink::new(settings.clone(), client, self.rng.u64(..))) {
                 Ok(sink) => {
                     if let Some(mut shared_state) = shmem::shared_state() {
                         shared_state.goes_to(self.database, sink.destination());

@@ -10,7 +10,7 @@ use super::landed::{GiveBackReason, Landed};
 use super::{complain, Flow, InFlightBatch, Index, PAUSE};
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
 use crate::delivery::outcome::{Outcome, Refusal, Report, Suspicion};
-use crate::delivery::sender_pool::{Collected, Return, SenderPool};
+use crate::delivery::sender_pool::{Return, SenderPool};
 use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::worker::claim::Why;
@@ -27,9 +27,7 @@ const MOST_OF_A_REASON: usize = 220;
 
 impl Flow {
     pub(super) fn settle_returns(&mut self) {
-        let Collected { returns, replies } =
-            self.sender_pool.as_mut().map(SenderPool::collect).unwrap_or_default();
-        self.note_replies(replies);
+        let returns = self.sender_pool.as_mut().map(SenderPool::collect).unwrap_or_default();
         let mut landed = Vec::with_capacity(returns.len());
         for Return { flight, report } in returns {
             match self.in_flight.remove(&flight) {

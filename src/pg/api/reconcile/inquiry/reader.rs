@@ -1,0 +1,101 @@
+//! Asks Algolia, with a sink and a sender of the session's own that last as long as the call.
+//!
+//! The sender is a thread that knows no PostgreSQL and takes no signals. The session waits on its latch meanwhile, so it
+//! obeys at once when it is to stop; what is under way is broken off then. A session that is terminated unwinds nothing:
+//! its threads end with the process.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::delivery::http::HttpClient;
+use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
+use crate::delivery::sender_pool::{AskJob, SenderPool};
+use crate::delivery::sink::Sink;
+use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::{guc, process, shmem};
+
+/// Questions are asked one after the other.
+const AT_A_TIME: usize = 1;
+
+/// What a session asks with.
+pub(in crate::pg::api::reconcile) struct Reader {
+    sink: Arc<Sink<HttpClient>>,
+    senders: RefCell<SenderPool<AskJob<HttpClient>>>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.sink.shutdown();
+    }
+}
+
+impl Reader {
+    /// Reads the settings as they are now.
+    pub(in crate::pg::api::reconcile) fn open() -> Outcome<Reader> {
+        if !shmem::is_preloaded() {
+            return Err(cannot_tell(
+                "audit_algolia is not preloaded, so it is not known what has been delivered",
+                "Add audit_algolia to shared_preload_libraries in postgresql.conf and restart the server.",
+            ));
+        }
+        // SAFETY: reads the server's state.
+        if unsafe { pg_sys::RecoveryInProgress() } {
+            return Err(cannot_tell(
+                "this server is a standby, whose tables may be older than the index",
+                "Call the function on the primary.",
+            ));
+        }
+        if !guc::is_configured() {
+            return Err(cannot_tell(
+                "audit_algolia is not configured",
+                "Set audit_algolia.application_id and audit_algolia.api_key (or api_key_file), and reload the configuration.",
+            ));
+        }
+        let settings = guc::delivery();
+        let sink = HttpClient::for_settings(&settings, AT_A_TIME)
+            .and_then(|client| Sink::for_reading(settings, client, fastrand::u64(..)))
+            .map_err(|error| {
+                failure(
+                    PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                    format!("audit_algolia cannot read with these settings: {error}"),
+                    "Correct the setting and reload the configuration.",
+                )
+            })?;
+        process::share_one_arena();
+        let senders = SenderPool::new().map_err(|error| {
+            failure(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+                format!("could not open a socket: {error}"),
+                "Let the server have more open files.",
+            )
+        })?;
+        Ok(Reader { sink: Arc::new(sink), senders: RefCell::new(senders) })
+    }
+
+    /// What is asked, see [`Sink::destination`].
+    pub(super) fn destination(&self) -> u64 {
+        self.sink.destination()
+    }
+
+    /// Asks once.
+    pub(super) fn ask(&self, question: Question) -> Reply {
+        let mut senders = self.senders.borrow_mut();
+        senders.send(AskJob { question, sink: self.sink.clone() }).map_err(|error| {
+            let reason = format!("no thread could be started: {error}");
+            Trouble { kind: TroubleKind::Passing, reason, hint: String::new() }
+        })?;
+        loop {
+            if let Some(reply) = senders.collect().pop() {
+                return reply;
+            }
+            process::wait(Some(senders.bell()), -1);
+        }
+    }
+}
+
+fn cannot_tell(message: &str, hint: &str) -> Box<Failure> {
+    failure(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint)
+}
