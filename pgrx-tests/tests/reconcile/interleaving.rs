@@ -138,6 +138,9 @@ fn changes_of_what_will_be_mended_are_delivered_while_the_rest_is_compared() {
     let found = reconcile_stopping(&stage, "before orphans", "'t', repair => true", || {
         db.batch_execute("update t set v = 'new' where id = 1").unwrap();
         wait_until("the change", SOON, || stage.standin.index("t").contains_key("1"));
+        // What is under way is not mended.
+        let under_way = "select sum(in_flight)::bigint from audit_algolia.queue_stats()";
+        wait_until("its settlement", SOON, || db.query_one(under_way, &[]).unwrap().get::<_, i64>(0) == 0);
         false
     });
     assert_eq!(found, Found { checked: 5, missing: 2, repaired: 2, ..Found::default() });

@@ -42,13 +42,16 @@ fn reconcile_works_without_a_worker() {
     let (stage, mut db) = stage(Stage::builder());
     lose(&stage, "t", &["1", "2"]);
     let ours = "select count(*) from pg_stat_activity where backend_type = 'audit_algolia worker'";
-    for (setting, value, usual) in [
-        ("audit_algolia.workers", "0", "2"),
-        ("audit_algolia.enabled", "off", "on"),
-        ("audit_algolia.databases", "elsewhere", "*"),
+    for (setting, value, usual, leave) in [
+        ("audit_algolia.workers", "0", "2", true),
+        ("audit_algolia.enabled", "off", "on", false),
+        ("audit_algolia.databases", "elsewhere", "*", true),
     ] {
         stage.cluster.set(&[(setting, value)]).unwrap();
-        wait_until("the end of all workers", SOON, || one::<i64>(&mut db, ours) == 0);
+        wait_until("the setting", SOON, || {
+            let is_set = one::<String>(&mut db, &format!("show {setting}")) == value;
+            is_set && (!leave || one::<i64>(&mut db, ours) == 0)
+        });
         let found = Found { checked: 100, missing: 2, ..Found::default() };
         assert_eq!(reconcile(&mut db, "'t'"), found, "{setting}");
         stage.cluster.set(&[(setting, usual)]).unwrap();
