@@ -8,7 +8,7 @@
 
 /// What is known of one version of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct TupleVersion {
     /// The table or partition it is in, by its oid, and that one's file.
     pub relation: u32,
     pub file: u32,
@@ -55,7 +55,7 @@ pub struct SnapshotBoundary {
 
 impl SnapshotBoundary {
     /// Judges a version, while `next` is the next transaction to begin.
-    pub fn judge(&self, version: Version, next: i64) -> Verdict {
+    pub fn judge(&self, version: TupleVersion, next: i64) -> Verdict {
         let is_rewritten =
             self.files.iter().any(|(relation, file)| *relation == version.relation && *file != version.file);
         let xmin = widen(version.xmin, next);

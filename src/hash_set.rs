@@ -1,5 +1,7 @@
-//! Many texts of which only has to be known whether one is among them: their hashes, collected once, and not more of them
-//! than memory is to be had for. Another text passes for one of them once in more billions than there can be texts.
+//! A bounded set of strings, stored as 64-bit hashes, for membership tests.
+//!
+//! There are no more of them than there is memory for. A string that is not in the set passes for one that is once in more
+//! billions than there can be strings.
 
 #![forbid(unsafe_code)]
 

@@ -15,15 +15,15 @@ fn snapshot_boundary() -> SnapshotBoundary {
     }
 }
 
-fn version(xmin: u32) -> Version {
-    Version { relation: RELATION, file: 1, xmin, frozen: false, updated: false, command: Some(3) }
+fn version(xmin: u32) -> TupleVersion {
+    TupleVersion { relation: RELATION, file: 1, xmin, frozen: false, updated: false, command: Some(3) }
 }
 
 #[test]
 fn what_was_there_at_the_seam_is_history() {
     for xmin in [1, 2, 3, 500, 989, 991, 999] {
         assert_eq!(snapshot_boundary().judge(version(xmin), 2000), Verdict::History, "{xmin}");
-        let updated = Version { updated: true, ..version(xmin) };
+        let updated = TupleVersion { updated: true, ..version(xmin) };
         assert_eq!(snapshot_boundary().judge(updated, 2000), Verdict::History, "{xmin}");
     }
 }
@@ -32,9 +32,9 @@ fn what_was_there_at_the_seam_is_history() {
 fn what_was_inserted_since_is_captured() {
     for xmin in [990, 995, 1000, 1001, 1999] {
         assert_eq!(snapshot_boundary().judge(version(xmin), 2000), Verdict::Captured, "{xmin}");
-        let frozen = Version { frozen: true, ..version(xmin) };
+        let frozen = TupleVersion { frozen: true, ..version(xmin) };
         assert_eq!(snapshot_boundary().judge(frozen, 2000), Verdict::Captured, "{xmin}, frozen");
-        let updated = Version { updated: true, ..version(xmin) };
+        let updated = TupleVersion { updated: true, ..version(xmin) };
         assert_eq!(snapshot_boundary().judge(updated, 2000), Verdict::Changed, "{xmin}, updated");
     }
 }
@@ -42,21 +42,24 @@ fn what_was_inserted_since_is_captured() {
 #[test]
 fn of_the_watching_transaction_later_commands_are_captured_and_in_doubt_it_is_history() {
     let snapshot_boundary = SnapshotBoundary { own: Some((980, 5)), ..snapshot_boundary() };
-    let wrote = |command| Version { command, ..version(980) };
+    let wrote = |command| TupleVersion { command, ..version(980) };
     assert_eq!(snapshot_boundary.judge(wrote(Some(4)), 2000), Verdict::History);
     assert_eq!(snapshot_boundary.judge(wrote(Some(5)), 2000), Verdict::History);
     assert_eq!(snapshot_boundary.judge(wrote(Some(6)), 2000), Verdict::Captured);
     assert_eq!(snapshot_boundary.judge(wrote(None), 2000), Verdict::History);
-    assert_eq!(snapshot_boundary.judge(Version { updated: true, ..wrote(Some(6)) }, 2000), Verdict::Changed);
-    assert_eq!(snapshot_boundary.judge(Version { file: 9, ..wrote(Some(6)) }, 2000), Verdict::History);
+    assert_eq!(
+        snapshot_boundary.judge(TupleVersion { updated: true, ..wrote(Some(6)) }, 2000),
+        Verdict::Changed
+    );
+    assert_eq!(snapshot_boundary.judge(TupleVersion { file: 9, ..wrote(Some(6)) }, 2000), Verdict::History);
     assert_eq!(snapshot_boundary.reach(2000), 1020);
 }
 
 #[test]
 fn rows_of_a_rewritten_table_are_in_doubt_and_those_of_a_new_partition_are_not() {
-    let rewritten = Version { file: 9, ..version(1500) };
+    let rewritten = TupleVersion { file: 9, ..version(1500) };
     assert_eq!(snapshot_boundary().judge(rewritten, 2000), Verdict::History);
-    let new = Version { relation: 16600, file: 9, ..version(1500) };
+    let new = TupleVersion { relation: 16600, file: 9, ..version(1500) };
     assert_eq!(snapshot_boundary().judge(new, 2000), Verdict::Captured);
 }
 
@@ -71,7 +74,7 @@ fn numbers_that_have_come_round_are_told_apart_unless_they_are_frozen() {
     assert_eq!(snapshot_boundary.judge(version(900), next), Verdict::History);
     // It looks newer than what is to come, so it is from the round before.
     assert_eq!(snapshot_boundary.judge(version(2500), next), Verdict::History);
-    let frozen = Version { frozen: true, ..version(1500) };
+    let frozen = TupleVersion { frozen: true, ..version(1500) };
     assert_eq!(snapshot_boundary.judge(frozen, next), Verdict::History, "perhaps from a round before");
 }
 

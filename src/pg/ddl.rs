@@ -5,7 +5,7 @@
 
 use pgrx::pg_sys;
 
-use super::latest::{all_rows, Kept};
+use super::latest::{all_rows, PreparedQuery};
 use super::list::cells;
 use super::report::Outcome;
 
@@ -226,7 +226,7 @@ impl Dropping {
 }
 
 thread_local! {
-    static DROPPED: Kept = const { Kept::new(include_str!("../../sql/ddl/dropped_tables.sql")) };
+    static DROPPED: PreparedQuery = const { PreparedQuery::new(include_str!("../../sql/ddl/dropped_tables.sql")) };
 }
 
 /// The tables that the statement has dropped which the event trigger is called for. To be asked by its function alone.

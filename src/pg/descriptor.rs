@@ -1,14 +1,26 @@
-//! The columns that a row descriptor describes.
+//! Names of relations, and the columns that a row descriptor describes.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+/// A column of a relation: its place, name and type.
+pub(super) type Column = (usize, String, pg_sys::Oid);
+
+/// The name of a relation, without its schema.
+///
+/// # Safety
+/// `relation` is open.
+pub(super) unsafe fn relation_name(relation: pg_sys::Relation) -> String {
+    // SAFETY: the relation's name is a C string.
+    unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy().into_owned()
+}
+
 /// Place, name and type of each column that is there for triggers to see.
 ///
 /// # Safety
 /// `descriptor` is valid.
-pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String, pg_sys::Oid)> {
+pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<Column> {
     // SAFETY: handed on to the caller; names are C strings.
     unsafe {
         (0..usize::try_from((*descriptor).natts).unwrap_or(0))

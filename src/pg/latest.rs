@@ -16,16 +16,16 @@ use super::subtransaction::rolled_back_with;
 const ATTEMPTS: u32 = 100;
 
 /// One row of a result, while SPI has it.
-pub(super) struct Row {
+pub(super) struct ResultRow {
     tuple: pg_sys::HeapTuple,
     descriptor: pg_sys::TupleDesc,
 }
 
-impl Row {
+impl ResultRow {
     /// A column's value by its ordinal, from 1 on; `None` for null.
     pub(super) fn get<T: FromDatum>(&self, ordinal: i32) -> Option<T> {
         let mut is_null = true;
-        // SAFETY: tuple and descriptor belong to the result SPI holds while a `Row` lives; the caller asks for the
+        // SAFETY: tuple and descriptor belong to the result SPI holds while a `ResultRow` lives; the caller asks for the
         // type the query has.
         unsafe {
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, ordinal, &mut is_null);
@@ -43,7 +43,7 @@ pub(super) fn oids(tables: &[pg_sys::Oid]) -> (pg_sys::Oid, pg_sys::Datum) {
 pub(super) fn first_row<T>(
     query: &str,
     arguments: &[(pg_sys::Oid, pg_sys::Datum)],
-    read: impl FnOnce(&Row) -> Outcome<T>,
+    read: impl FnOnce(&ResultRow) -> Outcome<T>,
 ) -> Outcome<Option<T>> {
     let query = CString::new(query).unwrap_or_default();
     let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
@@ -62,7 +62,7 @@ pub(super) fn first_row<T>(
                 1,
             );
             pg_sys::PopActiveSnapshot();
-            (pg_sys::SPI_processed > 0).then(|| Row {
+            (pg_sys::SPI_processed > 0).then(|| ResultRow {
                 tuple: *(*pg_sys::SPI_tuptable).vals,
                 descriptor: (*pg_sys::SPI_tuptable).tupdesc,
             })
@@ -163,13 +163,13 @@ impl Cursor {
 pub(super) fn all_rows<T>(
     query: &str,
     arguments: &[(pg_sys::Oid, pg_sys::Datum)],
-    mut read: impl FnMut(&Row) -> T,
+    mut read: impl FnMut(&ResultRow) -> T,
 ) -> Outcome<Vec<T>> {
     let cursor = Cursor::open(query, arguments);
     let mut all = Vec::new();
-    let more = |all: &mut Vec<T>, read: &mut dyn FnMut(&Row) -> T| {
+    let more = |all: &mut Vec<T>, read: &mut dyn FnMut(&ResultRow) -> T| {
         cursor.fetch(1000, |descriptor, tuples| {
-            all.extend(tuples.iter().map(|tuple| read(&Row { tuple: *tuple, descriptor })));
+            all.extend(tuples.iter().map(|tuple| read(&ResultRow { tuple: *tuple, descriptor })));
             Ok(())
         })
     };
@@ -179,18 +179,18 @@ pub(super) fn all_rows<T>(
 }
 
 /// A query without arguments that is planned once per session, for what is asked often and must cost next to nothing.
-pub(super) struct Kept {
+pub(super) struct PreparedQuery {
     query: &'static str,
     plan: Cell<pg_sys::SPIPlanPtr>,
 }
 
-impl Kept {
-    pub(super) const fn new(query: &'static str) -> Kept {
-        Kept { query, plan: Cell::new(std::ptr::null_mut()) }
+impl PreparedQuery {
+    pub(super) const fn new(query: &'static str) -> PreparedQuery {
+        PreparedQuery { query, plan: Cell::new(std::ptr::null_mut()) }
     }
 
     /// All rows of its result, which is known to be small.
-    pub(super) fn all_rows<T>(&self, mut read: impl FnMut(&Row) -> T) -> Vec<T> {
+    pub(super) fn all_rows<T>(&self, mut read: impl FnMut(&ResultRow) -> T) -> Vec<T> {
         // SAFETY: SPI is connected; the plan was kept for the rest of the session. As a read-only query it uses the
         // snapshot pushed here, which an error pops, too.
         Spi::connect(|_| unsafe {
@@ -208,7 +208,7 @@ impl Kept {
                 0 => &[],
                 _ => std::slice::from_raw_parts(found.vals, count),
             };
-            tuples.iter().map(|tuple| read(&Row { tuple: *tuple, descriptor: found.tupdesc })).collect()
+            tuples.iter().map(|tuple| read(&ResultRow { tuple: *tuple, descriptor: found.tupdesc })).collect()
         })
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::descriptor::{columns, relation_name};
 use super::guc;
 use super::latest::{all_rows, first_row};
 use super::report::{failure, Failure, Outcome};
@@ -59,6 +60,21 @@ impl SourceRules {
             }
         }
         Ok(None)
+    }
+
+    /// The same against the columns of `rows_in`, which may be a partition of `relation`.
+    ///
+    /// # Safety
+    /// `rows_in` is open.
+    pub(super) unsafe fn load_for(
+        id: i32,
+        relation: pg_sys::Oid,
+        rows_in: pg_sys::Relation,
+    ) -> Outcome<Option<SourceRules>> {
+        // SAFETY: handed on to the caller.
+        let (columns, table) = unsafe { (columns((*rows_in).rd_att), relation_name(rows_in)) };
+        let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+        SourceRules::load(id, relation, &table, &names)
     }
 
     fn find(

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::record::plan::field_key;
+use crate::record::name::field_key;
 use crate::record::Buffer;
 use std::cell::Cell;
 

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::pseudonym::{is_pseudonym, Pseudonymizer};
-use crate::record::object_id::append_object_id;
+use crate::record::object_id::{append_number, append_object_id};
 use crate::record::write::{append_fields, append_plain_or_pseudonym};
 use crate::record::{Buffer, Calendar, Moment, Plan, RecordError, Value};
 
@@ -44,12 +44,12 @@ impl Operation {
 }
 
 /// Who made the changes of a statement, when, and in which transaction; already serialised.
-pub struct Stamp {
+pub struct ChangeOrigin {
     /// `,"changed_by":…,"changed_at":…,"transaction_id":…}`
     tail: Buffer,
 }
 
-impl Stamp {
+impl ChangeOrigin {
     /// `changed_by` becomes a pseudonym when the plan has any, for whoever makes changes is a user like those.
     pub fn new(
         plan: &Plan,
@@ -57,7 +57,7 @@ impl Stamp {
         changed_at: Moment,
         transaction_id: i64,
         pseudonymizer: Option<&Pseudonymizer>,
-    ) -> Result<Stamp, RecordError> {
+    ) -> Result<ChangeOrigin, RecordError> {
         let mut tail = Buffer::default();
         tail.extend_from_slice(br#","changed_by":"#);
         let actor = Value::Text(changed_by.into());
@@ -68,17 +68,17 @@ impl Stamp {
         Value::Int(transaction_id).append(&mut tail)?;
         tail.push(b'}');
         tail.check()?;
-        Ok(Stamp { tail })
+        Ok(ChangeOrigin { tail })
     }
 
-    /// Of a change that was noted and not recorded. `changed_by` may be a pseudonym already.
-    pub fn noted(
+    /// Of a change that was skipped and not recorded. `changed_by` may be a pseudonym already.
+    pub fn of_skipped(
         plan: &Plan,
         changed_by: Option<&str>,
         changed_at: Option<Moment>,
         transaction_id: Option<i64>,
         pseudonymizer: Option<&Pseudonymizer>,
-    ) -> Result<Stamp, RecordError> {
+    ) -> Result<ChangeOrigin, RecordError> {
         let mut tail = Buffer::default();
         if let Some(changed_by) = changed_by {
             tail.extend_from_slice(br#","changed_by":"#);
@@ -96,14 +96,14 @@ impl Stamp {
         }
         tail.push(b'}');
         tail.check()?;
-        Ok(Stamp { tail })
+        Ok(ChangeOrigin { tail })
     }
 
     /// Of a change that nobody has witnessed: who, when and in which transaction are left out.
-    pub fn unknown() -> Stamp {
+    pub fn unknown() -> ChangeOrigin {
         let mut tail = Buffer::default();
         tail.push(b'}');
-        Stamp { tail }
+        ChangeOrigin { tail }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Change<'a> {
     /// Of an update, the old values of what has changed, each with its place among the plan's
     /// [tracked attributes](Plan::tracked).
     pub previous: &'a [(usize, Value<'a>)],
-    pub stamp: &'a Stamp,
+    pub origin: &'a ChangeOrigin,
 }
 
 /// Appends the record of a change to `out`: what [`write_record`](crate::record::write_record) writes of the row,
@@ -137,7 +137,7 @@ pub fn write_change<'a>(
         if change.operation == Operation::Update {
             append_previous(plan, change.previous, pseudonymizer, out)?;
         }
-        out.extend_from_slice(&change.stamp.tail);
+        out.extend_from_slice(&change.origin.tail);
         Ok(out.check()?)
     };
     let result = append();
@@ -148,19 +148,18 @@ pub fn write_change<'a>(
 }
 
 /// Appends the record of a TRUNCATE, which has no row: the prefix and the number make its objectID.
-pub fn write_truncate(plan: &Plan, number: i64, stamp: &Stamp, out: &mut Buffer) -> Result<(), RecordError> {
+pub fn write_truncate(
+    plan: &Plan,
+    number: i64,
+    origin: &ChangeOrigin,
+    out: &mut Buffer,
+) -> Result<(), RecordError> {
     out.extend_from_slice(&plan.opening);
     append_number(number, out);
     out.push(b'"');
     append_operation(Operation::Truncate, out);
-    out.extend_from_slice(&stamp.tail);
+    out.extend_from_slice(&origin.tail);
     Ok(out.check()?)
-}
-
-/// Appends `@` and the change's number, within an objectID.
-pub(super) fn append_number(number: i64, out: &mut Buffer) {
-    out.push(b'@');
-    out.extend_from_slice(number.to_string().as_bytes());
 }
 
 fn append_operation(operation: Operation, out: &mut Buffer) {

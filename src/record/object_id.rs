@@ -8,7 +8,6 @@
 use std::borrow::Cow;
 
 use crate::pseudonym::Pseudonymizer;
-use crate::record::change::append_number;
 use crate::record::{Buffer, Plan, RecordError};
 
 /// Appends `{"objectID":"…"`, which leaves the object open.
@@ -44,6 +43,12 @@ pub(super) fn append_object_id<'a>(
     }
     out.push(b'"');
     Ok(())
+}
+
+/// Appends `@` and the change's number, within an objectID.
+pub(super) fn append_number(number: i64, out: &mut Buffer) {
+    out.push(b'@');
+    out.extend_from_slice(number.to_string().as_bytes());
 }
 
 /// Keys are numbers and UUIDs nearly always: those are copied without a look at escaping.

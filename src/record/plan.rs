@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::record::buckets::Buckets;
+use crate::record::name::{field_key, json_string};
 
 /// One attribute of the records and how its values are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +83,4 @@ impl PlannedField {
     pub(super) fn name(&self) -> &[u8] {
         self.key.get(1..self.key.len() - 1).unwrap_or_default()
     }
-}
-
-/// `,"attribute":`, ready to be copied into a record.
-pub(super) fn field_key(attribute: &str) -> Vec<u8> {
-    format!(",{}:", json_string(attribute)).into_bytes()
-}
-
-fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

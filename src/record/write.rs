@@ -7,44 +7,14 @@ use std::borrow::Cow;
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
 use crate::record::plan::PlannedField;
-use crate::record::{Buffer, Calendar, Overflow, Plan, Value};
-use thiserror::Error;
-
-/// Why a row has no record. None of the messages shows a value.
-#[derive(Debug, Error)]
-pub enum RecordError {
-    #[error("key column {} is null", part + 1)]
-    NullKey {
-        /// Which of the key columns, counted from 0.
-        part: usize,
-    },
-    /// Nothing that tells the object from others: Algolia would give it an id of its own.
-    #[error("the objectID is empty")]
-    EmptyKey,
-    #[error("there is no key for pseudonyms")]
-    PseudonymKeyMissing,
-    #[error("the pseudonym of field {} needs the value's output text", field + 1)]
-    PseudonymNeedsText {
-        /// Which of the plan's fields, counted from 0.
-        field: usize,
-    },
-    #[error("the key has {expected} columns, but {found} came")]
-    KeyCount { expected: usize, found: usize },
-    #[error("a record has {expected} fields, but {found} values came")]
-    ValueCount { expected: usize, found: usize },
-    #[error("there is no tracked attribute {place}")]
-    NotTracked { place: usize },
-    #[error("could not write JSON")]
-    Json(#[from] serde_json::Error),
-    #[error("the record does not fit: {0}")]
-    Overflow(#[from] Overflow),
-}
+use crate::record::{Buffer, Calendar, Plan, RecordError, Value};
 
 /// Appends the record of one row to `out`.
 ///
 /// `key_parts` are the output texts of the key columns, and `values` the fields' values, both in the plan's
-/// order; they are asked for one by one, and go into the record as they come. `pseudonymizer` may be absent when the plan does not pseudonymize. Values that are null, or
-/// infinite moments, are left out. On an error `out` is as it was before.
+/// order; they are asked for one by one, and go into the record as they come. `pseudonymizer` may be absent when the
+/// plan does not pseudonymize. Values that are null, or infinite moments, are left out. On an error `out` is as it was
+/// before.
 pub fn write_record<'a>(
     plan: &Plan,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,

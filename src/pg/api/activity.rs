@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{as_owner, caller, no_such_table, no_table};
-use crate::pg::latest::{first_row, Row};
+use crate::pg::latest::{first_row, ResultRow};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::column_is_gone;
 use crate::rules::check_column;
@@ -104,7 +104,7 @@ impl Timed {
         found.ok_or_else(|| no_such_table(oid))
     }
 
-    fn read(row: &Row) -> Outcome<Timed> {
+    fn read(row: &ResultRow) -> Outcome<Timed> {
         let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
         let (schema, bare_name) = (text(2), text(3));
         let name = spi::quote_qualified_identifier(&schema, &bare_name);

@@ -5,9 +5,9 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::backfill::snapshot_boundary_of;
+use super::sources::snapshot_boundary_of;
 use crate::backfill::SnapshotBoundary;
-use crate::pg::backfill::{take, Own};
+use crate::pg::backfill::{take, OwnRows};
 use crate::pg::ddl::Effects;
 use crate::pg::latest::write;
 use crate::pg::partitions::{leaves, sources_above};
@@ -20,7 +20,8 @@ pub(super) fn note_arrivals(effects: &Effects) -> Outcome<()> {
     for member in &effects.came {
         for above in sources_above(*member)?.into_iter().filter(|above| above.watched != *member) {
             for leaf in leaves(*member)?.into_iter().filter(|leaf| has_blocks(*leaf)) {
-                let snapshot_boundary = take(leaf, snapshot_boundary_of(above.source)?.1, Own::NotedChange)?;
+                let snapshot_boundary =
+                    take(leaf, snapshot_boundary_of(above.source)?.1, OwnRows::Uncaptured)?;
                 let state = if above.is_mirrored() { "waiting" } else { "attached" };
                 note(above.source, leaf, state, &snapshot_boundary)?;
             }
@@ -72,7 +73,7 @@ pub(super) fn restart(
         Ok(stopped)
     })?;
     for partition in stopped {
-        start(partition, &take(partition, snapshot_boundary_of(source)?.1, Own::Captured)?)?;
+        start(partition, &take(partition, snapshot_boundary_of(source)?.1, OwnRows::Captured)?)?;
     }
     Ok(())
 }

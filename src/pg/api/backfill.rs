@@ -6,11 +6,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::arrivals::restart;
-use super::sources::{self, fitting, sources_of};
+use super::sources::{self, fitting, snapshot_boundary_of, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::SnapshotBoundary;
-use crate::pg::backfill::{check, lock_against_writers, take, Own};
-use crate::pg::latest::first_row;
+use crate::pg::backfill::{check, lock_against_writers, take, OwnRows};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::xact;
@@ -50,7 +49,7 @@ fn backfill(
             // happened since the watch began has been told; from now on it is.
             let (snapshot_boundary, writer) = snapshot_boundary_of(id)?;
             let snapshot_boundary = match is_mirrored || range.since.is_some() || range.until.is_some() {
-                true => Some(take(table.oid, writer, Own::since(writer))?),
+                true => Some(take(table.oid, writer, OwnRows::since(writer))?),
                 false => snapshot_boundary,
             };
             start(id, &table, range, snapshot_boundary.as_ref())?;
@@ -140,19 +139,6 @@ fn ask(
 fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
     let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
     SourceRules::load(id, table.oid, &table.bare_name, &names)
-}
-
-/// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
-/// partitions may have begun before that.
-pub(super) fn snapshot_boundary_of(id: i32) -> Outcome<(Option<SnapshotBoundary>, u32)> {
-    let query = include_str!("../../../sql/backfill/snapshot_boundary_of.sql");
-    let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {
-        let numbers: Option<Vec<Option<i64>>> = row.get(1);
-        let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
-        let writer = row.get::<i64>(2).and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
-        Ok((numbers.and_then(|numbers| SnapshotBoundary::from_numbers(&numbers)), writer))
-    })?;
-    Ok(found.unwrap_or_default())
 }
 
 #[pg_extern(sql = false)]

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::rc::Rc;
 
 use pgrx::direct_function_call_as_datum;
 use pgrx::pg_sys;
@@ -11,16 +10,15 @@ use pgrx::prelude::*;
 
 use super::sources::watched;
 use super::{caller, Table};
-use crate::pg::capture::{record_buffer, Bound, Scratch};
+use crate::pg::capture::{record_buffer, BoundRelation, RecordMaker, Scratch, TupleSlot};
 use crate::pg::descriptor::columns;
 use crate::pg::error_context::keeping;
 use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, overflow, reported, Outcome};
-use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
-use crate::pseudonym::Pseudonymizer;
-use crate::record::{Buffer, Change, Operation, Stamp};
+use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
 /// Rows may be many and large, so they go where the server keeps a set: in memory up to `work_mem`, then on disk.
 #[pg_extern(sql = false)]
@@ -234,21 +232,15 @@ unsafe fn show_page(
         if count == 0 {
             return Ok(None);
         }
-        let bound = Bound::new(rules, &columns(fetched.tupdesc), &table.bare_name)?;
-        let writer = RowWriter::new(rules, &bound)?;
+        let bound = BoundRelation::of_columns(rules, &columns(fetched.tupdesc), &table.bare_name)?;
+        let mut writer = RowWriter::new(rules, &bound)?;
         let evaluation = filter.map(Filter::prepare);
         let slot = pg_sys::MakeSingleTupleTableSlot(fetched.tupdesc, &raw const pg_sys::TTSOpsHeapTuple);
         let (mut shown, mut scratch) = (0, Scratch::new());
         for tuple in std::slice::from_raw_parts(fetched.vals, count) {
             pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
             if shown < limit && evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
-                let value = |place: usize| {
-                    let mut is_null = false;
-                    let value =
-                        pg_sys::SPI_getbinval(*tuple, fetched.tupdesc, place as i32 + 1, &mut is_null);
-                    (!is_null).then_some(value)
-                };
-                let record = scratch.within(|| writer.write(value))?;
+                let record = scratch.within(|| writer.write(slot))?;
                 scratch.give_back();
                 if let Some(record) = record {
                     scratch.within(|| set.add(record))?;
@@ -267,46 +259,43 @@ unsafe fn show_page(
 
 /// Makes records of rows as if each had just been inserted, or had whatever the source watches first done to it.
 pub(super) struct RowWriter<'a> {
-    bound: &'a Bound,
-    pseudonymizer: Option<Rc<Pseudonymizer>>,
+    bound: &'a BoundRelation,
+    maker: RecordMaker,
     /// Of a source whose records tell of changes: which they tell of, and by whom and when.
-    change: Option<(Operation, Stamp)>,
+    change: Option<(Operation, ChangeOrigin)>,
 }
 
 impl<'a> RowWriter<'a> {
-    pub(super) fn new(rules: &SourceRules, bound: &'a Bound) -> Outcome<RowWriter<'a>> {
-        let pseudonymizer = pseudonymizer();
+    pub(super) fn new(rules: &SourceRules, bound: &'a BoundRelation) -> Outcome<RowWriter<'a>> {
+        let maker = RecordMaker::current();
         // SAFETY: reads the state of the session and its transaction.
         let (now, transaction) = unsafe {
             (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetTopFullTransactionIdIfAny().value)
         };
         let change = match rules.operations.first() {
             Some(operation) if rules.are_changes() => {
-                Some((*operation, bound.stamp(now, transaction, pseudonymizer.as_deref())?))
+                Some((*operation, maker.origin(bound, now, transaction)?))
             }
             _ => None,
         };
-        Ok(RowWriter { bound, pseudonymizer, change })
+        Ok(RowWriter { bound, maker, change })
     }
 
     /// The record of a row; none when only TRUNCATE is watched, which tells of no row.
     ///
     /// # Safety
-    /// `value` returns values of the row the rules were bound to.
-    pub(super) unsafe fn write(
-        &self,
-        value: impl Fn(usize) -> Option<pg_sys::Datum>,
-    ) -> Outcome<Option<Buffer>> {
-        let (mut record, mut calendar) = (record_buffer(), ServerCalendar::current());
-        let pseudonymizer = self.pseudonymizer.as_deref();
+    /// The slot holds a row of what the rules were bound to.
+    pub(super) unsafe fn write(&mut self, slot: TupleSlot) -> Outcome<Option<Buffer>> {
+        let mut record = record_buffer();
         // SAFETY: handed on to the caller.
         unsafe {
+            let value = self.bound.row(slot);
             match &self.change {
-                None => self.bound.write(value, pseudonymizer, &mut calendar, &mut record)?,
+                None => self.maker.write_record(self.bound, value, &mut record)?,
                 Some((Operation::Truncate, _)) => return Ok(None),
-                Some((operation, stamp)) => {
-                    let change = Change { operation: *operation, number: 0, previous: &[], stamp };
-                    self.bound.write_change(&change, value, pseudonymizer, &mut calendar, &mut record)?;
+                Some((operation, origin)) => {
+                    let change = Change { operation: *operation, number: 0, previous: &[], origin };
+                    self.maker.write_change(self.bound, &change, value, &mut record)?;
                 }
             }
         }

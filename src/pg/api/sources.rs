@@ -3,7 +3,6 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::watch::Rules;
 use super::{as_owner, my_database, no_such_index, Table};
 use crate::backfill::SnapshotBoundary;
 use crate::pg::latest::first_row;
@@ -12,8 +11,25 @@ use crate::pg::rules::SourceRules;
 use crate::pg::worker::unused::close_unused_lanes;
 use crate::pg::{shmem, xact};
 use crate::record::Operation;
+use crate::rules::Mode;
 
-impl Rules {
+/// A source to be stored: the arguments of `watch` after all checks.
+pub(super) struct NewSource {
+    pub(super) index_name: String,
+    /// As given: `col` or `col AS attribute`.
+    pub(super) entries: Vec<String>,
+    pub(super) pseudonymize: Vec<String>,
+    pub(super) object_id: Vec<String>,
+    pub(super) object_prefix: String,
+    pub(super) time_column: Option<String>,
+    pub(super) facets: Vec<String>,
+    pub(super) filter: Option<String>,
+    pub(super) operations: Vec<Operation>,
+    pub(super) mode: Mode,
+    pub(super) backfill: bool,
+}
+
+impl NewSource {
     /// Gives up repairs that were noted with a key that is to be a pseudonym from now on. The table is locked against
     /// writers, who could note more of them.
     fn give_up_secrets(&self, table: &Table, index_id: i32) -> Outcome<()> {
@@ -211,4 +227,17 @@ pub(super) fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
         sources.extend(rules.map(|rules| (id, rules)));
     }
     Ok(sources)
+}
+
+/// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
+/// partitions may have begun before that.
+pub(super) fn snapshot_boundary_of(id: i32) -> Outcome<(Option<SnapshotBoundary>, u32)> {
+    let query = include_str!("../../../sql/backfill/snapshot_boundary_of.sql");
+    let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {
+        let numbers: Option<Vec<Option<i64>>> = row.get(1);
+        let numbers: Option<Vec<i64>> = numbers.and_then(|numbers| numbers.into_iter().collect());
+        let writer = row.get::<i64>(2).and_then(|writer| u32::try_from(writer).ok()).unwrap_or_default();
+        Ok((numbers.and_then(|numbers| SnapshotBoundary::from_numbers(&numbers)), writer))
+    })?;
+    Ok(found.unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::Table;
 use crate::pg::backfill::name_of;
-use crate::pg::capture::LEAF;
+use crate::pg::capture::PARTITION_ARGUMENT;
 use crate::pg::databases::my_database;
 use crate::pg::latest::{first_row, oids};
 use crate::pg::owner::home;
@@ -112,7 +112,7 @@ pub(super) fn create_leaf_trigger(leaf: pg_sys::Oid, id: i32) -> Outcome<()> {
     let trigger = trigger_name(id, Operation::Truncate);
     run_on(None, leaf, &trigger, true, |leaf| {
         format!(
-            "create or replace trigger {trigger} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{LEAF}')"
+            "create or replace trigger {trigger} before truncate on {leaf} for each statement execute function audit_algolia.capture('{id}', '{PARTITION_ARGUMENT}')"
         )
     })
 }

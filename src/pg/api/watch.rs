@@ -7,11 +7,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::backfill::{start, Range};
-use super::sources::sources_of;
+use super::sources::{sources_of, NewSource};
 use super::stale::{drop_stale_triggers, stale_triggers};
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
-use crate::pg::backfill::{take, this_transaction, Own};
+use crate::pg::backfill::{take, this_transaction, OwnRows};
 use crate::pg::encoding::utf8;
 use crate::pg::error_context::keeping;
 use crate::pg::filter;
@@ -20,7 +20,6 @@ use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::utility::Caller;
 use crate::pg::{guc, xact};
-use crate::record::Operation;
 use crate::rules::{
     are_changes, check_attributes, check_backfill, check_change_attributes, check_facets, check_index_name,
     check_mode, check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns,
@@ -77,7 +76,7 @@ fn watch(
             drop_stale_triggers(&table, &caller)?;
             rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
             // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
-            let snapshot_boundary = take(table.oid, this_transaction(), Own::NotedChange)?;
+            let snapshot_boundary = take(table.oid, this_transaction(), OwnRows::Uncaptured)?;
             let id = rules.store(&table, &snapshot_boundary)?;
             table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
             if rules.backfill {
@@ -105,22 +104,6 @@ struct WatchArguments {
     object_prefix: Option<String>,
 }
 
-/// The arguments after all checks.
-pub(super) struct Rules {
-    pub(super) index_name: String,
-    /// As given: `col` or `col AS attribute`.
-    pub(super) entries: Vec<String>,
-    pub(super) pseudonymize: Vec<String>,
-    pub(super) object_id: Vec<String>,
-    pub(super) object_prefix: String,
-    pub(super) time_column: Option<String>,
-    pub(super) facets: Vec<String>,
-    pub(super) filter: Option<String>,
-    pub(super) operations: Vec<Operation>,
-    pub(super) mode: Mode,
-    pub(super) backfill: bool,
-}
-
 fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a str>>, RuleError> {
     match list {
         None => Err(RuleError::NullArgument { argument }),
@@ -129,7 +112,7 @@ fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a 
 }
 
 impl WatchArguments {
-    fn check(self, table: &Table) -> Outcome<Rules> {
+    fn check(self, table: &Table) -> Outcome<NewSource> {
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
         let mode = check_mode(self.mode.as_deref())?;
         let operations = mode.operations(operations)?;
@@ -176,7 +159,7 @@ impl WatchArguments {
             None => None,
             Some(name) => Some(check_time_column(name, &columns, &pseudonymize, &known)?),
         };
-        Ok(Rules {
+        Ok(NewSource {
             facets: check_facets(
                 &entries(&self.facets, "facets")?,
                 &columns,

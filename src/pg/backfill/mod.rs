@@ -11,7 +11,9 @@ mod repair_turns;
 mod rows;
 mod scheduler;
 mod snapshot_boundary;
+mod source_table;
 mod step;
+mod transaction;
 mod tree;
 mod walk;
 
@@ -28,7 +30,7 @@ use repair::Repairs;
 use scheduler::Scheduler;
 
 pub(super) use rows::name_of;
-pub(super) use snapshot_boundary::{take, this_transaction, Own};
+pub(super) use snapshot_boundary::{take, this_transaction, OwnRows};
 pub(super) use tree::{lock_against_writers, lock_tree};
 
 /// How long the process sleeps when nobody wakes it and nothing is due.

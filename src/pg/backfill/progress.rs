@@ -1,4 +1,4 @@
-//! What is written down of a backfill: how far it has come, and what keeps it.
+//! Reads and writes the table of backfills: how far each has come, and what keeps it.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub(super) const IMPORTING: &str =
     "a session that has copied rows into the extension's tables has not ended: it may be restoring a dump";
 
 /// Which backfill it is: of a source, and what of its table is read.
-pub(super) type Part = (i32, pg_sys::Oid);
+pub(super) type BackfillId = (i32, pg_sys::Oid);
 
 /// A source whose history is to be sent.
 pub(super) struct Task {
@@ -36,7 +36,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn part(&self) -> Part {
+    pub(super) fn id(&self) -> BackfillId {
         (self.source, self.relation)
     }
 
@@ -59,7 +59,7 @@ pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
 }
 
 /// The unfinished ones, all or one; nothing: somebody has locked a table.
-pub(super) fn tasks(part: Option<Part>) -> Outcome<Option<Vec<Task>>> {
+pub(super) fn tasks(id: Option<BackfillId>) -> Outcome<Option<Vec<Task>>> {
     if !lock_book() {
         return Ok(None);
     }
@@ -67,7 +67,7 @@ pub(super) fn tasks(part: Option<Part>) -> Outcome<Option<Vec<Task>>> {
     as_user(home()?.owner, || {
         Spi::connect_mut(|client| {
             let mut tasks = Vec::new();
-            let (source, relation) = part.unzip();
+            let (source, relation) = id.unzip();
             let arguments = [source.into(), relation.into()];
             // Not a read-only query: it is to see what has been committed meanwhile.
             for row in client.update(include_str!("../../../sql/backfill/backfills.sql"), None, &arguments)? {
@@ -103,12 +103,12 @@ pub(super) struct Progress {
 }
 
 /// Reads it and locks its row; nothing when it is locked by somebody else, or not to be gone on with.
-pub(super) fn lock(part: Part) -> Outcome<Option<Progress>> {
+pub(super) fn lock(id: BackfillId) -> Outcome<Option<Progress>> {
     Spi::connect_mut(|client| {
         let rows = client.update(
             include_str!("../../../sql/backfill/lock_backfill.sql"),
             Some(1),
-            &[part.0.into(), part.1.into()],
+            &[id.0.into(), id.1.into()],
         )?;
         if rows.is_empty() {
             return Ok(None);
@@ -157,25 +157,25 @@ impl Progress {
     }
 
     /// The snapshot boundary that rows of a table, or partition, are judged by.
-    pub(super) fn seam_for(&self, relation: u32) -> Option<&SnapshotBoundary> {
+    pub(super) fn boundary_for(&self, relation: u32) -> Option<&SnapshotBoundary> {
         self.attached.get(&relation).or(self.snapshot_boundary.as_ref())
     }
 }
 
 /// Writes down that a partition has come, all of its rows have been queued.
-pub(super) fn end_arrival((source, relation): Part) -> Outcome<()> {
+pub(super) fn end_arrival((source, relation): BackfillId) -> Outcome<()> {
     let query = include_str!("../../../sql/backfill/end_arrival.sql");
     Ok(Spi::run_with_args(query, &[source.into(), relation.into()])?)
 }
 
 /// Writes it down, in the transaction that has queued the rows.
-pub(super) fn advance(part: Part, state: &str, progress: &Progress, now: Micros) -> Outcome<()> {
+pub(super) fn advance(id: BackfillId, state: &str, progress: &Progress, now: Micros) -> Outcome<()> {
     let cursor = (!progress.cursor.is_empty()).then(|| progress.cursor.clone());
     let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
     Ok(Spi::run_with_args(
         include_str!("../../../sql/backfill/advance_backfill.sql"),
         &[
-            part.0.into(),
+            id.0.into(),
             state.into(),
             progress.snapshot_boundary.as_ref().map(SnapshotBoundary::to_numbers).into(),
             progress.pass.map(Pass::word).into(),
@@ -186,22 +186,22 @@ pub(super) fn advance(part: Part, state: &str, progress: &Progress, now: Micros)
             progress.rate.per_second.into(),
             time(now).into(),
             progress.started_at.and_then(time).into(),
-            part.1.into(),
+            id.1.into(),
         ],
     )?)
 }
 
 /// Writes down what keeps a backfill, or that nothing does; `false`: somebody has locked a table, or the row.
-pub(super) fn note(part: Part, state: &str, trouble: Option<&str>) -> Outcome<bool> {
+pub(super) fn note(id: BackfillId, state: &str, trouble: Option<&str>) -> Outcome<bool> {
     if !lock_book() {
         return Ok(false);
     }
     as_user(home()?.owner, || {
-        if lock(part)?.is_none() {
+        if lock(id)?.is_none() {
             return Ok(false);
         }
         let query = include_str!("../../../sql/backfill/note_backfill.sql");
-        Spi::run_with_args(query, &[part.0.into(), state.into(), trouble.into(), part.1.into()])?;
+        Spi::run_with_args(query, &[id.0.into(), state.into(), trouble.into(), id.1.into()])?;
         Ok(true)
     })
 }

@@ -8,13 +8,13 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
-use super::repair_store::{self, lock_notes, Fate, Group, Noted, RepairId};
-use super::repair_turns::Turns;
+use super::repair_store::{self, lock_notes, Repair, RepairGroup, RepairId, RepairStatus};
+use super::repair_turns::RepairTurns;
 use super::rows::{find, with_snapshot};
-use super::scheduler::transact;
-use super::step::{as_reader, load, lock_table};
+use super::source_table::{as_reader, load, lock_table};
+use super::transaction::transact;
 use super::walk::by_key;
-use crate::pg::capture::{Bound, Made, NotedChange, RepairWriter, Scratch};
+use crate::pg::capture::{BoundRelation, RepairOutcome, RepairWriter, Scratch, SkippedChange};
 use crate::pg::clock::now;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
@@ -45,12 +45,12 @@ pub(super) struct Repairs {
     due: Micros,
     /// Steps in a row that have failed before it was anybody's turn.
     failures: u32,
-    turns: Turns,
+    turns: RepairTurns,
     rng: fastrand::Rng,
 }
 
 /// What came of a step.
-enum Stepped {
+enum RepairStep {
     /// Made; the time of the next, if there is any more.
     Done(Option<Micros>),
     Busy,
@@ -58,7 +58,7 @@ enum Stepped {
 
 impl Repairs {
     pub(super) fn new(database: u32) -> Repairs {
-        Repairs { database, due: 0, failures: 0, turns: Turns::default(), rng: fastrand::Rng::new() }
+        Repairs { database, due: 0, failures: 0, turns: RepairTurns::default(), rng: fastrand::Rng::new() }
     }
 
     /// There are new ones.
@@ -75,14 +75,14 @@ impl Repairs {
         let attempt = Cell::new(None);
         let stepped = transact(|| step(&mut self.turns, &mut self.rng, &attempt));
         self.due = match stepped {
-            Ok(Stepped::Done(next)) => {
+            Ok(RepairStep::Done(next)) => {
                 self.failures = 0;
                 if next.is_none() {
                     shmem::change_and_wake(|shared_state| shared_state.repairs_are_done(self.database));
                 }
                 next.unwrap_or(Micros::MAX)
             }
-            Ok(Stepped::Busy) => now() + BUSY,
+            Ok(RepairStep::Busy) => now() + BUSY,
             Err(_) if !is_of_our_version() => Micros::MAX,
             Err(failure) => self.fail(&failure, attempt.get()),
         };
@@ -93,10 +93,10 @@ impl Repairs {
     /// itself, for it may be the only one that fails so; those of other tables wait for nothing. Returns when to go on.
     fn fail(&mut self, failure: &Failure, attempt: Option<RepairId>) -> Micros {
         let told = failure.kind();
-        if let Some(ticket) = attempt {
-            let until = now().saturating_add(pause(&mut self.rng, ticket.attempts));
+        if let Some(id) = attempt {
+            let until = now().saturating_add(pause(&mut self.rng, id.attempts));
             // If that fails, too, it is tried again with the others.
-            let _ = transact(|| repair_store::postpone(ticket, told.clone(), until));
+            let _ = transact(|| repair_store::postpone(id, told.clone(), until));
         }
         let rng = &mut self.rng;
         let (failures, due) = match self.turns.fail(|vain| pause(rng, vain)) {
@@ -127,100 +127,118 @@ fn pause(rng: &mut fastrand::Rng, attempts: impl TryInto<u32>) -> Micros {
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted; then `attempt` tells the repair that
 /// was being made.
-fn step(turns: &mut Turns, rng: &mut fastrand::Rng, attempt: &Cell<Option<RepairId>>) -> Outcome<Stepped> {
+fn step(
+    turns: &mut RepairTurns,
+    rng: &mut fastrand::Rng,
+    attempt: &Cell<Option<RepairId>>,
+) -> Outcome<RepairStep> {
     if import::is_under_way() || !lock_notes() {
-        return Ok(Stepped::Busy);
+        return Ok(RepairStep::Busy);
     }
     let (owner, begun_at) = (home()?.owner, now());
     let groups = as_user(owner, repair_store::groups)?;
     let Some(group) = turns.next(&groups, begun_at) else {
-        return Ok(Stepped::Done(turns.first(&groups)));
+        return Ok(RepairStep::Done(turns.first(&groups)));
     };
     let due = as_user(owner, || repair_store::due(group, begun_at, STEP))?;
-    let fates = match (&group.obstacle, group.is_gone) {
+    let outcomes = match (&group.obstacle, group.is_gone) {
         // With the table all its rows are gone, and nobody can ask for them any more.
-        (_, true) => due.into_iter().map(|noted| (noted, Fate::Ended)).collect(),
+        (_, true) => due.into_iter().map(|repair| (repair, RepairStatus::Done)).collect(),
         (Some(obstacle), _) => {
-            due.into_iter().map(|noted| (noted, Fate::Failed(Some(obstacle.clone())))).collect()
+            due.into_iter().map(|repair| (repair, RepairStatus::Failed(Some(obstacle.clone())))).collect()
         }
         (None, _) => {
             if !lock_table(group.table, owner)? {
                 turns.fail(|vain| (BUSY << vain.min(5)).min(LONGEST_BUSY));
-                return Ok(Stepped::Done(turns.first(&groups)));
+                return Ok(RepairStep::Done(turns.first(&groups)));
             }
             make(group, due, begun_at + LONGEST_STEP, attempt)?
         }
     };
     failpoint::reach("in repair");
-    let is_any_made = fates.iter().any(|(_, fate)| matches!(fate, Fate::Ended | Fate::Lost(..)));
+    let is_any_made = outcomes
+        .iter()
+        .any(|(_, status)| matches!(status, RepairStatus::Done | RepairStatus::Unrepairable(..)));
     // None at all: somebody has locked what is due.
-    if !is_any_made && (fates.is_empty() || fates.len() as i64 >= STEP) {
+    if !is_any_made && (outcomes.is_empty() || outcomes.len() as i64 >= STEP) {
         turns.fail(|vain| pause(rng, vain));
     } else {
         turns.succeed();
     }
     as_user(owner, || {
-        repair_store::settle(group, fates, |fate, attempts| {
+        repair_store::settle(group, outcomes, |status, attempts| {
             let pause = pause(rng, attempts);
-            now().saturating_add(if matches!(fate, Fate::Busy) { pause.min(LONGEST_BUSY) } else { pause })
+            now().saturating_add(if matches!(status, RepairStatus::Busy) {
+                pause.min(LONGEST_BUSY)
+            } else {
+                pause
+            })
         })?;
-        Ok(Stepped::Done(turns.first(&repair_store::groups()?)))
+        Ok(RepairStep::Done(turns.first(&repair_store::groups()?)))
     })
 }
 
 /// Makes repairs of one source, the first and as many more as there is time for: what became of each.
 fn make(
-    group: &Group,
-    due: Vec<Noted>,
+    group: &RepairGroup,
+    due: Vec<Repair>,
     until: Micros,
     attempt: &Cell<Option<RepairId>>,
-) -> Outcome<Vec<(Noted, Fate)>> {
+) -> Outcome<Vec<(Repair, RepairStatus)>> {
     let owner = home()?.owner;
     // Rules that do not fit the table any more are no repair's own fault; all are tried again.
     let fitting = guarded(|| {
         let (rules, columns, table) = as_user(owner, || load(group.source, group.table))?;
-        let bound = Bound::new(&rules, &columns, &table)?;
+        let bound = BoundRelation::of_columns(&rules, &columns, &table)?;
         Ok((rules, columns, bound))
     })?;
     let (rules, columns, bound) = match fitting {
         Ok(fitting) => fitting,
         Err(failure) => {
             let why = failure.kind();
-            return Ok(due.into_iter().map(|noted| (noted, Fate::Failed(Some(why.clone())))).collect());
+            return Ok(due
+                .into_iter()
+                .map(|repair| (repair, RepairStatus::Failed(Some(why.clone()))))
+                .collect());
         }
     };
     let reader = rules.owner;
     let mut repair_writer = RepairWriter::open(group.source, rules, columns, bound)?;
-    let (mut fates, mut scratch) = (Vec::with_capacity(due.len()), Scratch::new());
+    let (mut outcomes, mut scratch) = (Vec::with_capacity(due.len()), Scratch::new());
     as_reader(reader, || {
-        for noted in due {
-            if !fates.is_empty() && now() > until {
+        for repair in due {
+            if !outcomes.is_empty() && now() > until {
                 break;
             }
-            attempt.set(Some(noted.ticket));
-            let fate = scratch.within(|| -> Outcome<Fate> {
-                match guarded(|| make_one(group, &noted.change, &mut repair_writer))? {
-                    Ok(made) => Ok(Fate::of(made)),
+            attempt.set(Some(repair.id));
+            let status = scratch.within(|| -> Outcome<RepairStatus> {
+                match guarded(|| make_one(group, &repair.change, &mut repair_writer))? {
+                    Ok(made) => Ok(RepairStatus::of(made)),
                     Err(failure) => {
                         repair_writer.take_back();
-                        let unreadable = repair_writer.make_unreadable(&noted.change)?;
-                        Ok(unreadable.map_or_else(|| Fate::Failed(Some(failure.kind())), Fate::of))
+                        let unreadable = repair_writer.make_unreadable(&repair.change)?;
+                        Ok(unreadable
+                            .map_or_else(|| RepairStatus::Failed(Some(failure.kind())), RepairStatus::of))
                     }
                 }
             })?;
             scratch.give_back();
             // Outside of the subtransaction, and at once: should it fail, it is known by whose record.
             repair_writer.flush()?;
-            fates.push((noted, fate));
+            outcomes.push((repair, status));
         }
         attempt.set(None);
         repair_writer.close();
         Ok(())
     })?;
-    Ok(fates)
+    Ok(outcomes)
 }
 
-fn make_one(group: &Group, change: &NotedChange, repair_writer: &mut RepairWriter) -> Outcome<Made> {
+fn make_one(
+    group: &RepairGroup,
+    change: &SkippedChange,
+    repair_writer: &mut RepairWriter,
+) -> Outcome<RepairOutcome> {
     if !repair_writer.looks_for(change) {
         return repair_writer.make_without(change);
     }
@@ -242,7 +260,7 @@ fn make_one(group: &Group, change: &NotedChange, repair_writer: &mut RepairWrite
         // A row that comes back meanwhile could be delivered, and forgotten, before its absence is queued, which would be
         // sent after it. So nobody delivers the object until that can be seen.
         if !holds::hold(group.index_id, &identity(&object)) {
-            return Ok(Made::Busy);
+            return Ok(RepairOutcome::Busy);
         }
         if let Some(made) = look(repair_writer)? {
             return Ok(made);

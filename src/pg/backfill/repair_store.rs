@@ -1,11 +1,11 @@
-//! The table of repairs: which are due, and what has become of them.
+//! Reads and writes the table of repairs: which are due, and what has become of them.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::delivery::culprit::object_id;
-use crate::pg::capture::{Made, NotedChange};
+use crate::pg::capture::{RepairOutcome, SkippedChange};
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::Outcome;
@@ -16,7 +16,7 @@ use crate::record::Operation;
 use crate::shared_state::Micros;
 
 /// Repairs of one table for one index.
-pub(super) struct Group {
+pub(super) struct RepairGroup {
     pub(super) table: pg_sys::Oid,
     pub(super) index_id: i32,
     /// When the first of them is.
@@ -28,10 +28,10 @@ pub(super) struct Group {
     pub(super) obstacle: Option<String>,
 }
 
-/// A repair as it is noted.
-pub(super) struct Noted {
-    pub(super) ticket: RepairId,
-    pub(super) change: NotedChange,
+/// A repair as it is stored.
+pub(super) struct Repair {
+    pub(super) id: RepairId,
+    pub(super) change: SkippedChange,
     error: String,
     enqueued_at: Option<TimestampWithTimeZone>,
 }
@@ -44,24 +44,28 @@ pub(super) struct RepairId {
 }
 
 /// What became of a repair.
-pub(super) enum Fate {
+pub(super) enum RepairStatus {
     /// It has been made, or there is nothing to make.
-    Ended,
+    Done,
     /// Somebody is changing the row, or delivering what was there before: it is tried again soon.
     Busy,
     /// It could not be made, for this reason.
     Failed(Option<String>),
     /// It cannot be made any more; the record that is left of it, and why.
-    Lost(String, &'static str),
+    Unrepairable(String, &'static str),
 }
 
-impl Fate {
-    pub(super) fn of(made: Made) -> Fate {
+impl RepairStatus {
+    pub(super) fn of(made: RepairOutcome) -> RepairStatus {
         match made {
-            Made::Queued | Made::LeftOut => Fate::Ended,
-            Made::Busy => Fate::Busy,
-            Made::Lost(record) => Fate::Lost(record, "only the key is known of the row now"),
-            Made::Unnamed(record) => Fate::Lost(record, "its key is not the one the table is watched by now"),
+            RepairOutcome::Queued | RepairOutcome::NotWanted => RepairStatus::Done,
+            RepairOutcome::Busy => RepairStatus::Busy,
+            RepairOutcome::KeyOnly(record) => {
+                RepairStatus::Unrepairable(record, "only the key is known of the row now")
+            }
+            RepairOutcome::OtherKey(record) => {
+                RepairStatus::Unrepairable(record, "its key is not the one the table is watched by now")
+            }
         }
     }
 }
@@ -79,12 +83,12 @@ pub(super) fn lock_notes() -> bool {
 }
 
 /// The tables and indices that have repairs.
-pub(super) fn groups() -> Outcome<Vec<Group>> {
+pub(super) fn groups() -> Outcome<Vec<RepairGroup>> {
     Spi::connect_mut(|client| {
         let mut groups = Vec::new();
         // Not a read-only query: it is to see what has been committed meanwhile.
         for row in client.update(include_str!("../../../sql/backfill/repair_groups.sql"), None, &[])? {
-            groups.push(Group {
+            groups.push(RepairGroup {
                 table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
                 index_id: row.get(2)?.unwrap_or_default(),
                 due: row.get::<TimestampWithTimeZone>(3)?.map_or(0, |time| time.into_inner()),
@@ -98,16 +102,16 @@ pub(super) fn groups() -> Outcome<Vec<Group>> {
 }
 
 /// The repairs that are due, locked.
-pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>> {
+pub(super) fn due(group: &RepairGroup, now: Micros, limit: i64) -> Outcome<Vec<Repair>> {
     Spi::connect_mut(|client| {
         let arguments = [group.table.into(), group.index_id.into(), time(now).into(), limit.into()];
         let mut due = Vec::new();
         for row in client.update(include_str!("../../../sql/backfill/due_repairs.sql"), None, &arguments)? {
             let names: Vec<Option<String>> = row.get(2)?.unwrap_or_default();
             let number = row.get(4)?.unwrap_or_default();
-            due.push(Noted {
-                ticket: RepairId { number, attempts: row.get(10)?.unwrap_or_default() },
-                change: NotedChange {
+            due.push(Repair {
+                id: RepairId { number, attempts: row.get(10)?.unwrap_or_default() },
+                change: SkippedChange {
                     operation: row
                         .get::<String>(1)?
                         .and_then(|word| Operation::of(&word))
@@ -129,24 +133,24 @@ pub(super) fn due(group: &Group, now: Micros, limit: i64) -> Outcome<Vec<Noted>>
 
 /// Writes down what has become of repairs; `when` tells when one is tried again that has been tried so often.
 pub(super) fn settle(
-    group: &Group,
-    fates: Vec<(Noted, Fate)>,
-    mut when: impl FnMut(&Fate, i32) -> Micros,
+    group: &RepairGroup,
+    outcomes: Vec<(Repair, RepairStatus)>,
+    mut when: impl FnMut(&RepairStatus, i32) -> Micros,
 ) -> Outcome<()> {
     let (mut ended, mut lost) = (Vec::new(), Vec::new());
     let (mut numbers, mut errors, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    for (noted, fate) in fates {
-        match fate {
-            Fate::Ended => ended.push(noted.ticket.number),
-            Fate::Lost(record, why) => {
-                ended.push(noted.ticket.number);
-                lost.push((noted, record, why));
+    for (repair, status) in outcomes {
+        match status {
+            RepairStatus::Done => ended.push(repair.id.number),
+            RepairStatus::Unrepairable(record, why) => {
+                ended.push(repair.id.number);
+                lost.push((repair, record, why));
             }
-            fate => {
-                numbers.push(noted.ticket.number);
-                times.push(time(when(&fate, noted.ticket.attempts)));
-                errors.push(match fate {
-                    Fate::Failed(why) => why,
+            status => {
+                numbers.push(repair.id.number);
+                times.push(time(when(&status, repair.id.attempts)));
+                errors.push(match status {
+                    RepairStatus::Failed(why) => why,
                     _ => None,
                 });
             }
@@ -160,16 +164,16 @@ pub(super) fn settle(
             xact::note_repairs(group.index_id, -(ended.len() as i64));
             client.update(include_str!("../../../sql/backfill/end_repairs.sql"), None, &[ended.into()])?;
         }
-        for (noted, record, why) in &lost {
+        for (repair, record, why) in &lost {
             let arguments = [
                 group.index_id.into(),
                 group.source.into(),
-                noted.change.number.into(),
-                noted.enqueued_at.into(),
+                repair.change.number.into(),
+                repair.enqueued_at.into(),
                 record.clone().into(),
                 object_id(record).map(|id| storable(&id)).into(),
-                noted.ticket.attempts.into(),
-                format!("not captured: {}; {why}", noted.error).into(),
+                repair.id.attempts.into(),
+                format!("not captured: {}; {why}", repair.error).into(),
             ];
             client.update(include_str!("../../../sql/backfill/bury_repair.sql"), None, &arguments)?;
         }
@@ -181,11 +185,11 @@ pub(super) fn settle(
 }
 
 /// Postpones a repair whose attempt has taken the whole step along.
-pub(super) fn postpone(ticket: RepairId, error: String, until: Micros) -> Outcome<()> {
+pub(super) fn postpone(id: RepairId, error: String, until: Micros) -> Outcome<()> {
     if !lock_notes() {
         return Ok(());
     }
-    as_user(home()?.owner, || write_postponed(vec![ticket.number], vec![Some(error)], vec![time(until)]))
+    as_user(home()?.owner, || write_postponed(vec![id.number], vec![Some(error)], vec![time(until)]))
 }
 
 fn write_postponed(

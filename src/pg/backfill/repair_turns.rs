@@ -1,8 +1,8 @@
-//! Whose repairs are to be made next.
+//! Decides which table's repairs are made next.
 
 use std::collections::HashMap;
 
-use super::repair_store::Group;
+use super::repair_store::RepairGroup;
 use crate::pg::clock::now;
 use crate::shared_state::Micros;
 
@@ -10,36 +10,36 @@ use crate::shared_state::Micros;
 const LONGEST_PAUSE: Micros = 10_000_000;
 
 /// A table and an index.
-type Key = (u32, i32);
+type GroupKey = (u32, i32);
 
 /// Whose turn it is, by table and index: whoever had none for longest. Where nothing comes of a turn, the cause is likely
 /// one for all repairs of the group, and they are not tried again at once. It is known here alone: what a step writes down
 /// is undone when it fails.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct RepairTurns {
     count: u64,
-    taken: HashMap<Key, Turn>,
+    taken: HashMap<GroupKey, RepairTurn>,
     /// Who has it.
-    current: Option<Key>,
+    current: Option<GroupKey>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Turn {
+struct RepairTurn {
     last: u64,
-    /// Turns in a row of which nothing came.
+    /// RepairTurns in a row of which nothing came.
     vain: u32,
     /// No step before this time.
     until: Micros,
 }
 
-impl Turns {
+impl RepairTurns {
     /// Nobody has it, until the next is asked for.
     pub(super) fn end(&mut self) {
         self.current = None;
     }
 
     /// Gives the turn to the next that is due, whatever comes of it.
-    pub(super) fn next<'g>(&mut self, groups: &'g [Group], now: Micros) -> Option<&'g Group> {
+    pub(super) fn next<'g>(&mut self, groups: &'g [RepairGroup], now: Micros) -> Option<&'g RepairGroup> {
         let due = groups.iter().filter(|group| self.due(group) <= now);
         let group = due.min_by_key(|group| self.of(group).last)?;
         let key = key_of(group);
@@ -50,14 +50,14 @@ impl Turns {
     }
 
     /// When the next is due.
-    pub(super) fn first(&self, groups: &[Group]) -> Option<Micros> {
+    pub(super) fn first(&self, groups: &[RepairGroup]) -> Option<Micros> {
         groups.iter().map(|group| self.due(group)).min()
     }
 
     /// Something has come of the turn.
     pub(super) fn succeed(&mut self) {
         if let Some(turn) = self.current.and_then(|key| self.taken.get_mut(&key)) {
-            *turn = Turn { last: turn.last, ..Turn::default() };
+            *turn = RepairTurn { last: turn.last, ..RepairTurn::default() };
         }
     }
 
@@ -70,15 +70,15 @@ impl Turns {
         Some(turn.vain)
     }
 
-    fn of(&self, group: &Group) -> Turn {
+    fn of(&self, group: &RepairGroup) -> RepairTurn {
         self.taken.get(&key_of(group)).copied().unwrap_or_default()
     }
 
-    fn due(&self, group: &Group) -> Micros {
+    fn due(&self, group: &RepairGroup) -> Micros {
         group.due.max(self.of(group).until)
     }
 }
 
-fn key_of(group: &Group) -> Key {
+fn key_of(group: &RepairGroup) -> GroupKey {
     (group.table.to_u32(), group.index_id)
 }

@@ -12,7 +12,7 @@ use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::texts::Texts;
 
 /// A row of a page.
-pub(super) struct Found {
+pub(super) struct FoundRow {
     pub(super) relation: pg_sys::Oid,
     pub(super) place: pg_sys::ItemPointerData,
     pub(super) cursor: Option<Vec<Option<String>>>,
@@ -42,7 +42,7 @@ pub(super) fn bounds(progress: &Progress) -> (Vec<pg_sys::Datum>, String) {
 }
 
 /// Runs the query of a page under the active snapshot.
-pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec<Found>> {
+pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec<FoundRow>> {
     // An index's order saves sorting the table for each page.
     // SAFETY: the settings' nest level is closed below or by the abort.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
@@ -80,7 +80,7 @@ pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec
 }
 
 /// The rows that have a key, by the query for it, under the active snapshot.
-pub(super) fn find(text: &str, key: &Texts) -> Outcome<Vec<Found>> {
+pub(super) fn find(text: &str, key: &Texts) -> Outcome<Vec<FoundRow>> {
     let text = CString::new(text).unwrap_or_default();
     Ok(Spi::connect(|_| {
         let key = key.clone().into_datum().unwrap_or_else(|| pg_sys::Datum::from(0usize));
@@ -105,7 +105,7 @@ pub(super) fn find(text: &str, key: &Texts) -> Outcome<Vec<Found>> {
 ///
 /// # Safety
 /// SPI holds the result of one of our queries.
-pub(super) unsafe fn fetched() -> Vec<Found> {
+pub(super) unsafe fn fetched() -> Vec<FoundRow> {
     // SAFETY: handed on to the caller; the columns are relation, place, cursor and whether there is no key.
     unsafe {
         let (table, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
@@ -120,7 +120,7 @@ pub(super) unsafe fn fetched() -> Vec<Found> {
             };
             let (place, _) = value(2);
             let (cursor, no_cursor) = value(3);
-            Found {
+            FoundRow {
                 relation: pg_sys::Oid::from(value(1).0.value() as u32),
                 place: *place.cast_mut_ptr::<pg_sys::ItemPointerData>(),
                 cursor: Vec::<Option<String>>::from_polymorphic_datum(
@@ -136,7 +136,7 @@ pub(super) unsafe fn fetched() -> Vec<Found> {
 }
 
 /// Where a row is.
-pub(super) fn place_of(row: &Found) -> (u32, u32, u16) {
+pub(super) fn place_of(row: &FoundRow) -> (u32, u32, u16) {
     let block = (u32::from(row.place.ip_blkid.bi_hi) << 16) | u32::from(row.place.ip_blkid.bi_lo);
     (row.relation.to_u32(), block, row.place.ip_posid)
 }

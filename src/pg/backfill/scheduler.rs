@@ -1,17 +1,17 @@
-//! Whose turn it is: all backfills of a database take steps in turn, each as far as its pace and the queue allow.
+//! Decides which backfill of a database takes the next step, and how far: as its pace and the queue allow.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::progress::{self, Part, Task, IMPORTING};
+use super::progress::{self, BackfillId, Task, IMPORTING};
 use super::rows::row_at_fault;
-use super::step::{step, PagePosition, Stepped, Stride};
+use super::step::{step, PagePosition, StepLimits, StepOutcome};
+use super::transaction::transact;
 use crate::backfill::Pace;
 use crate::pg::clock::now;
-use crate::pg::process::{in_transaction, take_snapshot};
-use crate::pg::report::{caught, Failure, Outcome};
+use crate::pg::report::Failure;
 use crate::pg::worker::is_of_our_version;
 use crate::pg::{guc, shmem};
 use crate::shared_state::Micros;
@@ -31,7 +31,7 @@ const LONGEST_TROUBLE: Micros = 60_000_000;
 const PATIENCE: Micros = 10_000_000;
 
 /// What is remembered of a backfill between its steps.
-struct Turn {
+struct BackfillTurn {
     task: Task,
     pace: Option<Pace>,
     blocks: i64,
@@ -49,7 +49,7 @@ struct Turn {
 pub(super) struct Scheduler {
     database: u32,
     /// Read from the table; nothing: to be read.
-    turns: Option<HashMap<Part, Turn>>,
+    turns: Option<HashMap<BackfillId, BackfillTurn>>,
 }
 
 impl Scheduler {
@@ -67,7 +67,8 @@ impl Scheduler {
         if self.turns.is_none() {
             match transact(|| progress::tasks(None)) {
                 Ok(Some(tasks)) => {
-                    self.turns = Some(tasks.into_iter().map(|task| (task.part(), Turn::new(task))).collect());
+                    self.turns =
+                        Some(tasks.into_iter().map(|task| (task.id(), BackfillTurn::new(task))).collect());
                 }
                 Ok(None) => return Some(now() + BUSY),
                 Err(_) if is_of_our_version() => return Some(now() + TROUBLE),
@@ -102,10 +103,10 @@ impl Scheduler {
     }
 }
 
-impl Turn {
-    fn new(task: Task) -> Turn {
+impl BackfillTurn {
+    fn new(task: Task) -> BackfillTurn {
         let pace = task.rows_per_second.map(|speed| Pace::new(speed, now()));
-        Turn { task, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, short: 0, noted: None }
+        BackfillTurn { task, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, short: 0, noted: None }
     }
 
     /// Whether it waits for the queue to go down.
@@ -142,17 +143,17 @@ impl Turn {
             }
         };
         let bytes = guc::batch_bytes();
-        let stride = Stride { rows, bytes, blocks: self.blocks, place: &place, state: &state };
-        let part = self.task.part();
-        let stepped = transact(|| step(part, &stride));
+        let limits = StepLimits { rows, bytes, blocks: self.blocks, place: &place, state: &state };
+        let id = self.task.id();
+        let stepped = transact(|| step(id, &limits));
         self.due = match stepped {
-            Ok(Stepped::Finished | Stepped::Ended) => Micros::MAX,
-            Ok(Stepped::Busy) => now() + BUSY,
-            Ok(Stepped::Stuck(obstacle)) => {
+            Ok(StepOutcome::Finished | StepOutcome::Ended) => Micros::MAX,
+            Ok(StepOutcome::Busy) => now() + BUSY,
+            Ok(StepOutcome::Stuck(obstacle)) => {
                 self.task.obstacle = Some(obstacle);
                 0
             }
-            Ok(Stepped::Read(read)) => {
+            Ok(StepOutcome::Read(read)) => {
                 self.noted = None;
                 self.blocks = (self.blocks * rows / read.max(1)).clamp(self.blocks / 2, self.blocks * 2);
                 self.blocks = self.blocks.clamp(1, MOST_BLOCKS);
@@ -224,8 +225,8 @@ impl Turn {
         if self.noted.as_ref() == Some(&noted) {
             return true;
         }
-        let part = self.task.part();
-        let written = transact(|| progress::note(part, state, trouble)).unwrap_or_default();
+        let id = self.task.id();
+        let written = transact(|| progress::note(id, state, trouble)).unwrap_or_default();
         if written {
             self.noted = Some(noted);
         }
@@ -234,8 +235,8 @@ impl Turn {
 
     /// Looks whether what was in the way still is.
     fn look_again(&mut self) {
-        let part = self.task.part();
-        match transact(|| progress::tasks(Some(part))) {
+        let id = self.task.id();
+        match transact(|| progress::tasks(Some(id))) {
             Ok(None) => (),
             Ok(Some(mut tasks)) => match tasks.pop() {
                 Some(task) => {
@@ -272,21 +273,4 @@ fn depth() -> i64 {
     let worker_limits = guc::worker_limits();
     let on_the_way = worker_limits.slots as i64 * i64::from(guc::workers().max(1));
     DEPTH.saturating_mul(worker_limits.batch_rows).saturating_mul(on_the_way)
-}
-
-/// Runs `work` in a transaction of its own; errors of the server abort it, too, and come back as ours.
-pub(super) fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    // SAFETY: there is a current context whenever PostgreSQL calls.
-    let context = unsafe { pg_sys::CurrentMemoryContext };
-    let work = || {
-        take_snapshot();
-        work()
-    };
-    caught(|| in_transaction(work)).inspect_err(|_| {
-        // SAFETY: called outside of any transaction or in the one that has failed; the context outlives it.
-        unsafe {
-            pg_sys::AbortOutOfAnyTransaction();
-            pg_sys::MemoryContextSwitchTo(context);
-        }
-    })
 }

@@ -9,21 +9,21 @@ use crate::pg::report::Outcome;
 
 /// What the current transaction itself has to do with the rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::pg) enum Own {
+pub(in crate::pg) enum OwnRows {
     /// Its rows so far have not been captured, if there are any.
-    NotedChange,
+    Uncaptured,
     /// All its rows are captured.
     Captured,
 }
 
-impl Own {
+impl OwnRows {
     /// What it has to do with the rows of a source that is watched already, whose rules this (sub)transaction has written:
     /// those from before the watch may be its own.
-    pub(in crate::pg) fn since(rules: u32) -> Own {
+    pub(in crate::pg) fn since(rules: u32) -> OwnRows {
         // SAFETY: reads the state of the session.
         match unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(rules)) } {
-            true => Own::NotedChange,
-            false => Own::Captured,
+            true => OwnRows::Uncaptured,
+            false => OwnRows::Captured,
         }
     }
 }
@@ -46,11 +46,11 @@ pub(in crate::pg) fn this_transaction() -> u32 {
     unsafe { pg_sys::GetCurrentTransactionId() }.into_inner()
 }
 
-/// Takes the snapshot boundary of a table, of whose rules it is told who has written them. Transactions that have not ended must not have
-/// written to it uncaptured: either the caller has locked it against writers, or it has its triggers.
-pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: Own) -> Outcome<SnapshotBoundary> {
+/// Takes the snapshot boundary of a table, whose rules the transaction `rules` has written. Transactions that have not ended
+/// must not have written to it uncaptured: either the caller has locked it against writers, or it has its triggers.
+pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: OwnRows) -> Outcome<SnapshotBoundary> {
     let files = files_of(table)?;
-    let is_captured = own == Own::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
+    let is_captured = own == OwnRows::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
     // SAFETY: a snapshot of this moment, read at once; its arrays are as long as it says.
     let (first_unended, mut running) = unsafe {
         let snapshot = &*pg_sys::GetLatestSnapshot();

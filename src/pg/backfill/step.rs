@@ -4,25 +4,25 @@
 //! lock: whoever drops a table, or the extension, takes theirs in an order of their own.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::progress::{self, lock_queue, Part, Progress, Task};
-use super::rows::{bounds, fetched, place_of, select, with_snapshot, Found};
-use super::snapshot_boundary::{cluster, next_transaction, take, Own};
+use super::progress::{self, lock_queue, BackfillId, Progress, Task};
+use super::rows::{bounds, fetched, place_of, select, with_snapshot, FoundRow};
+use super::snapshot_boundary::{cluster, next_transaction, take, OwnRows};
+use super::source_table::{as_reader, load, lock_table};
 use super::tree::renew;
-use super::walk::{table_is_gone, Pass, Query, Walk};
+use super::walk::{Pass, Query, Walk};
 use crate::backfill::{SnapshotBoundary, Verdict};
 use crate::pg::capture::{History, Written};
 use crate::pg::clock::now;
-use crate::pg::descriptor::columns;
 use crate::pg::failpoint;
 use crate::pg::locks::try_lock;
-use crate::pg::owner::{as_user, home, set_output_aside};
-use crate::pg::partitions::{is_below, partitions};
+use crate::pg::owner::{as_user, home};
+use crate::pg::partitions::is_below;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 
@@ -34,7 +34,7 @@ const DEAR: f64 = 20_000.0;
 const FETCH: i64 = 1000;
 
 /// What came of a step.
-pub(super) enum Stepped {
+pub(super) enum StepOutcome {
     /// So many rows were read.
     Read(i64),
     Finished,
@@ -56,7 +56,7 @@ pub(super) struct PagePosition {
 }
 
 /// How the next step is to be.
-pub(super) struct Stride<'a> {
+pub(super) struct StepLimits<'a> {
     /// Rows at most.
     pub(super) rows: i64,
     /// Bytes of their records, from which on there are no further rows.
@@ -69,30 +69,30 @@ pub(super) struct Stride<'a> {
 }
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
-pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
+pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> {
     let (owner, begun_at) = (home()?.owner, now());
-    let Some(sequence) = lock_queue()? else { return Ok(Stepped::Busy) };
-    let Some(mut tasks) = progress::tasks(Some(part))? else { return Ok(Stepped::Busy) };
-    let Some(mut task) = tasks.pop() else { return Ok(Stepped::Ended) };
+    let Some(sequence) = lock_queue()? else { return Ok(StepOutcome::Busy) };
+    let Some(mut tasks) = progress::tasks(Some(id))? else { return Ok(StepOutcome::Busy) };
+    let Some(mut task) = tasks.pop() else { return Ok(StepOutcome::Ended) };
     if let Some(obstacle) = task.obstacle.take() {
-        return Ok(Stepped::Stuck(obstacle));
+        return Ok(StepOutcome::Stuck(obstacle));
     }
     if !lock_task(&task, owner)? {
-        return Ok(Stepped::Busy);
+        return Ok(StepOutcome::Busy);
     }
     let source = task.source;
-    let Some(mut progress) = as_user(owner, || progress::lock(part))? else { return Ok(Stepped::Busy) };
+    let Some(mut progress) = as_user(owner, || progress::lock(id))? else { return Ok(StepOutcome::Busy) };
     let (rules, ..) = as_user(owner, || load(source, task.table))?;
     if task.is_arrival() && !as_user(owner, || is_below(task.relation, task.table))? {
         // Whoever has taken it away, or dropped it, may not have told.
         as_user(owner, || {
-            progress::end_arrival(part)?;
+            progress::end_arrival(id)?;
             if rules.is_backfilled {
                 renew(task.table)?;
             }
             Outcome::Ok(())
         })?;
-        return Ok(Stepped::Ended);
+        return Ok(StepOutcome::Ended);
     }
     let walk = as_user(owner, || match task.is_arrival() {
         true => Ok(Walk::through(&rules, task.relation)),
@@ -106,12 +106,12 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
     let before = (progress.done, progress.queued);
     let read = as_reader(rules.owner, || match progress.pass {
         Some(Pass::Rest) => {
-            rest(&walk, &mut progress, &mut history, stride.place).map(|read| Some((read, true)))
+            rest(&walk, &mut progress, &mut history, limits.place).map(|read| Some((read, true)))
         }
-        _ => page(&walk, &mut progress, &mut history, stride),
+        _ => page(&walk, &mut progress, &mut history, limits),
     })?;
     history.close()?;
-    let Some((read, finished)) = read else { return Ok(Stepped::Busy) };
+    let Some((read, finished)) = read else { return Ok(StepOutcome::Busy) };
     failpoint::reach("in backfill");
     let now = now();
     let started_at = *progress.started_at.get_or_insert(begun_at);
@@ -119,11 +119,11 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
     if finished {
         progress.total = Some(progress.done);
     }
-    let state = if finished { "finished" } else { (stride.state)(read) };
+    let state = if finished { "finished" } else { (limits.state)(read) };
     as_user(owner, || {
         match finished && task.is_arrival() {
-            true => progress::end_arrival(part)?,
-            false => progress::advance(part, state, &progress, now)?,
+            true => progress::end_arrival(id)?,
+            false => progress::advance(id, state, &progress, now)?,
         }
         // Triggers of a mirrored table need not tell of everything any more.
         if finished && rules.is_backfilled {
@@ -131,7 +131,7 @@ pub(super) fn step(part: Part, stride: &Stride) -> Outcome<Stepped> {
         }
         Outcome::Ok(())
     })?;
-    Ok(if finished { Stepped::Finished } else { Stepped::Read(read) })
+    Ok(if finished { StepOutcome::Finished } else { StepOutcome::Read(read) })
 }
 
 /// Locks what a task reads.
@@ -142,41 +142,6 @@ fn lock_task(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
     }
 }
 
-/// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
-pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool> {
-    if !try_lock(table, pg_sys::AccessShareLock) {
-        return Ok(false);
-    }
-    let tree = as_user(owner, || partitions(table))?;
-    // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
-    unsafe {
-        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
-        if relation.is_null() {
-            return Err(table_is_gone());
-        }
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-    }
-    Ok(tree.into_iter().all(|table| try_lock(table, pg_sys::AccessShareLock)))
-}
-
-/// A relation's columns: where they are, their names and types.
-pub(super) type Columns = Vec<(usize, String, pg_sys::Oid)>;
-
-/// The rules of a source, read against the table's columns of this moment; these, and its name.
-pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Columns, String)> {
-    // SAFETY: the table is locked; its name is a C string.
-    let (columns, name) = unsafe {
-        let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
-        let name = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned();
-        let columns = columns((*relation).rd_att);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        (columns, name)
-    };
-    let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
-    let rules = SourceRules::load(source, table, &name, &names)?.ok_or_else(table_is_gone)?;
-    Ok((rules, columns, name))
-}
-
 /// Sees to what the first step needs, and what has become invalid since the last.
 fn begin(progress: &mut Progress, task: &Task, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
     if progress.snapshot_boundary.as_ref().is_some_and(|snapshot_boundary| {
@@ -184,7 +149,7 @@ fn begin(progress: &mut Progress, task: &Task, rules: &SourceRules, walk: &Walk)
     }) {
         // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
         // captured.
-        progress.snapshot_boundary = Some(take(task.relation, task.rules, Own::Captured)?);
+        progress.snapshot_boundary = Some(take(task.relation, task.rules, OwnRows::Captured)?);
     }
     if progress.pass.is_none_or(|pass| !walk.has(pass)) {
         progress.pass = Some(walk.first_pass());
@@ -194,14 +159,6 @@ fn begin(progress: &mut Progress, task: &Task, rules: &SourceRules, walk: &Walk)
         progress.total = Some(as_reader(rules.owner, || total(walk, progress))?);
     }
     Ok(())
-}
-
-/// Reads with the rights of the table's owner, and writes values as they are written in records.
-pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    as_user(owner, || {
-        set_output_aside();
-        work()
-    })
 }
 
 /// How many rows there are to read: exactly if they are few.
@@ -230,20 +187,20 @@ fn page(
     walk: &Walk,
     progress: &mut Progress,
     history: &mut History,
-    stride: &Stride,
+    limits: &StepLimits,
 ) -> Outcome<Option<(i64, bool)>> {
     let pass = progress.pass.unwrap_or(Pass::Rest);
-    let query = walk.page(pass, &progress.cursor, stride.blocks)?;
+    let query = walk.page(pass, &progress.cursor, limits.blocks)?;
     let next = next_transaction();
     let mut read = 0;
     let (mut ended, mut is_locked) = (true, false);
     if let Some(Query { text, floor }) = query {
         // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
         with_snapshot(|| -> Outcome<()> {
-            let mut rows = select(&text, progress, stride.rows)?;
-            let mut is_full = rows.len() as i64 >= stride.rows;
+            let mut rows = select(&text, progress, limits.rows)?;
+            let mut is_full = rows.len() as i64 >= limits.rows;
             for (before, row) in rows.iter().enumerate() {
-                stride.place.set(PagePosition { before, row: Some(place_of(row)) });
+                limits.place.set(PagePosition { before, row: Some(place_of(row)) });
                 let leaves = pass.leaves_changed();
                 if !queue(row, next, |verdict| verdict == Verdict::Changed && leaves, progress, history)? {
                     is_locked = before == 0;
@@ -251,14 +208,14 @@ fn page(
                     rows.truncate(before);
                     break;
                 }
-                if history.bytes() >= stride.bytes {
+                if history.bytes() >= limits.bytes {
                     is_full = true;
                     rows.truncate(before + 1);
                     break;
                 }
             }
             history.flush()?;
-            stride.place.set(PagePosition::default());
+            limits.place.set(PagePosition::default());
             read = rows.len() as i64;
             ended = !is_full && floor.is_none();
             let cursor = rows.last().and_then(|row| row.cursor.clone());
@@ -290,7 +247,7 @@ fn page(
 
 /// Queues one row, unless it was captured or is passed over; `false`: somebody has locked it.
 fn queue(
-    row: &Found,
+    row: &FoundRow,
     next: i64,
     passes_over: impl Fn(Verdict) -> bool,
     progress: &mut Progress,
@@ -298,7 +255,7 @@ fn queue(
 ) -> Outcome<bool> {
     let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
     let verdict = progress
-        .seam_for(version.relation)
+        .boundary_for(version.relation)
         .map_or(Verdict::History, |snapshot_boundary| snapshot_boundary.judge(version, next));
     // What has changed of a mirrored row since its backfill was asked for has been told.
     let is_told = verdict == Verdict::Changed && history.is_mirrored(row.relation);

@@ -21,8 +21,8 @@ pub(super) use describe::{by_key, table_is_gone};
 pub(super) enum Pass {
     Time,
     Key,
-    /// By place: all rows, or those without a time.
-    PagePosition,
+    /// In the order of the blocks: all rows, or those without a time.
+    Physical,
     Untimed,
     /// What the others cannot have seen, in one query.
     Rest,
@@ -32,7 +32,7 @@ impl Pass {
     const ALL: [(Pass, &'static str); 5] = [
         (Pass::Time, "time"),
         (Pass::Key, "key"),
-        (Pass::PagePosition, "place"),
+        (Pass::Physical, "place"),
         (Pass::Untimed, "untimed"),
         (Pass::Rest, "rest"),
     ];
@@ -48,7 +48,7 @@ impl Pass {
 
     /// Whether rows that have changed since the snapshot boundary are left to the last pass.
     pub(super) fn leaves_changed(self) -> bool {
-        matches!(self, Pass::Time | Pass::PagePosition | Pass::Untimed)
+        matches!(self, Pass::Time | Pass::Physical | Pass::Untimed)
     }
 }
 
@@ -109,7 +109,7 @@ impl Walk {
         match pass {
             Pass::Time => Ok(self.time_page(cursor)),
             Pass::Key => Ok(Some(self.key_page(cursor))),
-            Pass::PagePosition => self.place_page(cursor, None, blocks),
+            Pass::Physical => self.place_page(cursor, None, blocks),
             Pass::Untimed => self.place_page(cursor, self.time.as_deref(), blocks),
             Pass::Rest => Ok(None),
         }

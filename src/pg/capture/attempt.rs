@@ -1,7 +1,7 @@
 //! What capture does for some rows, or for one, as far as it succeeds.
 
 use super::on_error_warn::attempted;
-use super::rows::Versions;
+use super::rows::TriggerRow;
 use super::statement::Statement;
 use crate::pg::report::{Failure, Outcome};
 
@@ -31,22 +31,22 @@ impl Statement<'_> {
         Ok(done)
     }
 
-    /// Does `work` for one row, which is told of as omitted if it fails and the writer is to go on.
+    /// Does `work` for one row, which is told of as skipped if it fails and the writer is to go on.
     ///
     /// # Safety
     /// The slots hold rows of the relation the source is bound to.
     pub(super) unsafe fn attempt_row<T: Default>(
         &mut self,
-        row: Versions,
+        row: TriggerRow,
         work: impl FnOnce(&mut Self) -> Outcome<T>,
     ) -> Outcome<T> {
         let failure = match self.attempt(work)? {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
-        if let Some((omissions, _)) = &mut self.lenience {
+        if let Some((skipped, _)) = &mut self.lenience {
             // SAFETY: handed on to the caller.
-            unsafe { omissions.add(self.context, row, &failure)? };
+            unsafe { skipped.add(self.context, row, &failure)? };
         }
         Ok(T::default())
     }

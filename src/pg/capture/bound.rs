@@ -1,28 +1,26 @@
-//! A source's rules bound to the columns of the relation whose rows are at hand.
+//! A source's rules bound to a relation: where a row's values are, how they become a record, which rows have one, and how a
+//! row is found by its key.
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::column::Tracked;
 use super::decode::TextDecoder;
-use crate::pg::encoding::utf8;
-use crate::pg::guc;
+use super::key::KeyIndex;
+use super::slot::{self, TupleSlot};
+use crate::pg::descriptor::{columns, relation_name, Column};
+use crate::pg::filter::Filter;
 use crate::pg::report::{discreet, failure, overflow, Failure, Outcome};
-use crate::pg::rules::{column_is_gone, SourceRules};
-use crate::pseudonym::Pseudonymizer;
-use crate::record::{
-    write_change, write_object, write_record, write_truncate, Buffer, Calendar, Change, Field, Moment, Plan,
-    RecordError, Stamp, Value,
-};
-use crate::rules::unlisted_keys;
+use crate::pg::rules::{column_is_gone, no_pseudonym_key, SourceRules};
+use crate::record::{Field, Plan, RecordError, Value};
+use crate::rules::{unlisted_keys, Mode};
 
-/// Where a row's values are and how they become a record.
-pub(in crate::pg) struct Bound {
-    plan: Plan,
+/// The rules of a source for the rows of one relation: the watched table, or a partition, which has columns of its own.
+pub(in crate::pg) struct BoundRelation {
+    pub(super) plan: Plan,
     keys: Vec<(usize, TextDecoder)>,
     /// The attributes of the row, and behind them, where changes are told, the key columns that are none.
     tracked: Vec<Tracked>,
@@ -34,18 +32,42 @@ pub(in crate::pg) struct Bound {
     names: Vec<(usize, String)>,
     reading: Cell<usize>,
     /// Columns that must be read off a row: all up to the last one used.
-    pub(super) width: usize,
+    width: usize,
     /// Some value's output depends on the session's settings, which have to be set aside.
-    pub(super) depends_on_settings: bool,
+    depends_on_settings: bool,
+    /// Its records tell of changes.
+    pub(super) are_changes: bool,
+    /// Its rows are mirrored.
+    pub(super) is_mirrored: bool,
+    /// Compiled for the relation.
+    pub(super) filter: Option<Filter>,
+    /// By which its rows are found by their keys.
+    key_index: Option<KeyIndex>,
 }
 
-impl Bound {
-    /// Binds rules to the columns of a relation. A column that is gone is an error: nothing wrong is sent.
-    pub(in crate::pg) fn new(
+impl BoundRelation {
+    /// Binds rules and their filter to a relation.
+    ///
+    /// # Safety
+    /// `relation` is open and locked.
+    pub(super) unsafe fn bind(rules: &SourceRules, relation: pg_sys::Relation) -> Outcome<BoundRelation> {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            let (columns, table) = (columns((*relation).rd_att), relation_name(relation));
+            let mut bound = BoundRelation::of_columns(rules, &columns, &table)?;
+            if let Some(text) = &rules.filter {
+                bound.filter = Some(Filter::compile(text, relation, rules.owner, Some)?);
+            }
+            Ok(bound)
+        }
+    }
+
+    /// Binds rules, without their filter, to columns. One that is gone is an error: nothing wrong is sent.
+    pub(in crate::pg) fn of_columns(
         rules: &SourceRules,
-        columns: &[(usize, String, pg_sys::Oid)],
+        columns: &[Column],
         table: &str,
-    ) -> Outcome<Bound> {
+    ) -> Outcome<BoundRelation> {
         let find = |name: &str| {
             let found = columns.iter().find(|(_, column, _)| column == name);
             found.map(|(place, _, oid)| (*place, *oid)).ok_or_else(|| column_is_gone(name, table))
@@ -79,7 +101,7 @@ impl Bound {
         let key_pseudonymize = rules.object_id.iter().map(|name| is_pseudonymized(name)).collect();
         let names = columns.iter().map(|(place, name, _)| (*place, name.clone())).collect();
         let used = keys.iter().map(|(place, _)| *place).chain(tracked.iter().map(|tracked| tracked.place));
-        Ok(Bound {
+        Ok(BoundRelation {
             width: used.max().map_or(0, |last| last + 1),
             depends_on_settings: keys.iter().any(|(_, decoder)| decoder.depends_on_settings())
                 || tracked.iter().any(Tracked::depends_on_settings),
@@ -91,54 +113,79 @@ impl Bound {
             table: table.to_owned(),
             names,
             reading: Cell::new(0),
+            are_changes: rules.are_changes(),
+            is_mirrored: rules.mode == Mode::Mirror,
+            filter: None,
+            key_index: None,
         })
     }
 
-    /// Whether a pseudonymizer is needed.
-    pub(in crate::pg) fn pseudonymizes(&self) -> bool {
-        self.plan.pseudonymizes()
+    /// Whether records or filter depend on the session's settings.
+    pub(super) fn depends_on_settings(&self) -> bool {
+        self.depends_on_settings || self.filter.as_ref().is_some_and(|filter| filter.depends_on_settings)
     }
 
-    /// Appends the record of one row to `out`.
+    /// The values of a row, as far as the rules need them, by the places of their columns.
     ///
     /// # Safety
-    /// `value` returns values of the relation the rules were bound to, valid until the current memory context is
-    /// reset.
-    pub(in crate::pg) unsafe fn write(
+    /// The slot holds a row of the relation, and is not emptied while they are asked for.
+    pub(in crate::pg) unsafe fn row(
         &self,
-        value: impl Fn(usize) -> Option<pg_sys::Datum>,
-        pseudonymizer: Option<&Pseudonymizer>,
-        calendar: &mut impl Calendar,
-        out: &mut Buffer,
-    ) -> Outcome<()> {
+        slot: TupleSlot,
+    ) -> impl Fn(usize) -> Option<pg_sys::Datum> + Copy {
         // SAFETY: handed on to the caller.
-        let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
-        self.discreet(|| write_record(&self.plan, keys, values, pseudonymizer, calendar, out))
-            .map_err(|error| self.explain(error))
+        unsafe { slot::values_of(slot, self.width) }
     }
 
-    /// Appends the record that deletes a row's object to `out`; nothing, and `false`, of a row whose key makes no objectID:
-    /// as its record is refused, there is no such object.
+    /// Whether the filter lets a row through; for one row.
     ///
     /// # Safety
-    /// As for `write`.
-    pub(super) unsafe fn write_object(
-        &self,
-        value: impl Fn(usize) -> Option<pg_sys::Datum>,
-        pseudonymizer: Option<&Pseudonymizer>,
-        out: &mut Buffer,
-    ) -> Outcome<bool> {
+    /// The slot holds a row of the relation.
+    pub(super) unsafe fn accepts(&self, slot: TupleSlot) -> bool {
+        let Some(evaluation) = self.filter.as_ref().map(Filter::prepare) else {
+            return true;
+        };
         // SAFETY: handed on to the caller.
-        let keys = unsafe { self.keys_of(&value) };
-        match self.discreet(|| write_object(&self.plan, keys, pseudonymizer, out)) {
-            Ok(()) => Ok(true),
-            Err(RecordError::EmptyKey) => Ok(false),
-            Err(error) => Err(self.explain(error)),
+        let accepts = unsafe { evaluation.accepts(slot) };
+        evaluation.close();
+        accepts
+    }
+
+    /// Finds the unique index by which rows are found by their keys.
+    ///
+    /// # Safety
+    /// `relation` is the one the rules are bound to, open and locked.
+    pub(super) unsafe fn find_key_index(&mut self, relation: pg_sys::Relation) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        self.key_index = Some(unsafe { KeyIndex::find(relation, &self.key_places()) }?);
+        Ok(())
+    }
+
+    /// Does `work` with the row whose key equals that of the row in `slot`, as a snapshot shows it; nothing when there is
+    /// none. The row is gone afterwards.
+    ///
+    /// # Safety
+    /// `relation` is the one the rules are bound to; the key columns of `slot` have been read and are not null; the
+    /// snapshot is valid.
+    pub(super) unsafe fn look_up<T>(
+        &self,
+        relation: pg_sys::Relation,
+        slot: TupleSlot,
+        snapshot: pg_sys::Snapshot,
+        work: impl FnOnce(TupleSlot) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        // SAFETY: handed on to the caller; the slot found is our own.
+        unsafe {
+            let found = self.key_index.as_ref().and_then(|key| key.find_row(relation, slot, snapshot));
+            let Some(found) = found else { return Ok(None) };
+            let done = work(found);
+            pg_sys::ExecDropSingleTupleTableSlot(found);
+            done.map(Some)
         }
     }
 
     /// Does `work`, which reads values; of an error there, the column is told.
-    fn discreet<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn discreet<T>(&self, work: impl FnOnce() -> T) -> T {
         discreet(work, |kind| {
             let found = self.names.iter().find(|(place, _)| *place == self.reading.get());
             let name = found.map_or("", |(_, name)| name.as_str());
@@ -153,7 +200,8 @@ impl Bound {
     /// The output texts of the key columns.
     ///
     /// # Safety
-    /// As for `write`.
+    /// `value` returns values of the relation the rules were bound to, valid until the current memory context is
+    /// reset.
     pub(in crate::pg) unsafe fn key(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<String> {
         // SAFETY: handed on to the caller.
         let texts = unsafe { self.keys_of(&value) };
@@ -168,7 +216,7 @@ impl Bound {
     /// Whether two versions of a row differ in what the index holds of it.
     ///
     /// # Safety
-    /// As for `write`, of both.
+    /// As for `key`, of both.
     pub(super) unsafe fn differs(
         &self,
         old: impl Fn(usize) -> Option<pg_sys::Datum>,
@@ -179,9 +227,11 @@ impl Bound {
         shown.any(|tracked| unsafe { tracked.differs(old(tracked.place), new(tracked.place)) })
     }
 
+    /// The key columns' output texts, read one by one.
+    ///
     /// # Safety
-    /// As for `write`.
-    unsafe fn keys_of<'a>(
+    /// As for `key`.
+    pub(super) unsafe fn keys_of<'a>(
         &'a self,
         value: impl Fn(usize) -> Option<pg_sys::Datum> + 'a,
     ) -> impl ExactSizeIterator<Item = Option<Cow<'a, str>>> {
@@ -192,9 +242,11 @@ impl Bound {
         })
     }
 
+    /// The values of the record's attributes, read one by one.
+    ///
     /// # Safety
-    /// As for `write`.
-    unsafe fn values_of<'a>(
+    /// As for `key`.
+    pub(super) unsafe fn values_of<'a>(
         &'a self,
         value: impl Fn(usize) -> Option<pg_sys::Datum> + 'a,
     ) -> impl ExactSizeIterator<Item = Value<'a>> {
@@ -208,7 +260,7 @@ impl Bound {
     /// The old values of what an update changed, each with its place among the tracked attributes.
     ///
     /// # Safety
-    /// As for `write`, of both.
+    /// As for `key`, of both.
     pub(super) unsafe fn previous<'a>(
         &self,
         old: impl Fn(usize) -> Option<pg_sys::Datum>,
@@ -230,51 +282,7 @@ impl Bound {
         })
     }
 
-    /// Who makes the changes of this statement, when and in which transaction.
-    pub(in crate::pg) fn stamp(
-        &self,
-        now: pg_sys::TimestampTz,
-        transaction: u64,
-        pseudonymizer: Option<&Pseudonymizer>,
-    ) -> Outcome<Stamp> {
-        let transaction = i64::try_from(transaction).unwrap_or(i64::MAX);
-        Stamp::new(&self.plan, &utf8(&actor()), Moment::from_timestamp(now), transaction, pseudonymizer)
-            .map_err(|error| self.explain(error))
-    }
-
-    /// The same of a change that was noted and not recorded: as far as it is known.
-    pub(super) fn stamp_of(
-        &self,
-        (changed_by, changed_at, transaction): (Option<&str>, Option<Moment>, Option<i64>),
-        pseudonymizer: Option<&Pseudonymizer>,
-    ) -> Outcome<Stamp> {
-        Stamp::noted(&self.plan, changed_by, changed_at, transaction, pseudonymizer)
-            .map_err(|error| self.explain(error))
-    }
-
-    /// Appends the record of a change of one row to `out`.
-    ///
-    /// # Safety
-    /// As for `write`.
-    pub(in crate::pg) unsafe fn write_change(
-        &self,
-        change: &Change<'_>,
-        value: impl Fn(usize) -> Option<pg_sys::Datum>,
-        pseudonymizer: Option<&Pseudonymizer>,
-        calendar: &mut impl Calendar,
-        out: &mut Buffer,
-    ) -> Outcome<()> {
-        // SAFETY: handed on to the caller.
-        let (keys, values) = unsafe { (self.keys_of(&value), self.values_of(&value)) };
-        self.discreet(|| write_change(&self.plan, change, keys, values, pseudonymizer, calendar, out))
-            .map_err(|error| self.explain(error))
-    }
-
-    /// Appends the record of a TRUNCATE to `out`.
-    pub(super) fn write_truncate(&self, number: i64, stamp: &Stamp, out: &mut Buffer) -> Outcome<()> {
-        write_truncate(&self.plan, number, stamp, out).map_err(|error| self.explain(error))
-    }
-
+    /// The error of a record that could not be made.
     pub(super) fn explain(&self, error: RecordError) -> Box<Failure> {
         let table = &self.table;
         match error {
@@ -297,28 +305,12 @@ impl Bound {
                 "Watch the table with an object_prefix, or with object_id columns that are never empty.",
             ),
             RecordError::Overflow(error) => overflow(error, table),
-            RecordError::PseudonymKeyMissing => crate::pg::rules::no_pseudonym_key(),
+            RecordError::PseudonymKeyMissing => no_pseudonym_key(),
             other => failure(
                 PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 format!("could not make a record: {other}"),
                 "Call audit_algolia.unwatch() and then audit_algolia.watch() again.",
             ),
         }
-    }
-}
-
-/// Who makes the changes of this session, as the database keeps texts: whom the application names, else the session's
-/// user.
-pub(super) fn actor() -> Vec<u8> {
-    match guc::actor() {
-        Some(actor) => actor.into_bytes(),
-        // SAFETY: the session's user has a name, a C string in the current context, or null if it was just dropped.
-        None => unsafe {
-            let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
-            if name.is_null() {
-                return Vec::new();
-            }
-            CStr::from_ptr(name).to_bytes().to_vec()
-        },
     }
 }

@@ -1,5 +1,5 @@
-//! What a mirrored table holds under a key at this moment, for those who are told of no change: whether an object of the
-//! index has a row, and the version that puts an object right.
+//! Looks up the current row for a key, for callers that no trigger informed: whether an object of the index has a row, and
+//! the version that puts an object right.
 //!
 //! No row is locked, so that no writer waits. The object is held instead, until the transaction ends: a version of a later
 //! change is not delivered before ours can be seen, and then goes instead of it. A version's id is taken **first**, and
@@ -19,7 +19,7 @@
 //! later takes a higher id, too. One that is being attached cannot be seen, and may hold rows whose versions have lower
 //! ids; so while that may be, no object is deleted.
 
-mod leaf;
+mod row_finder;
 mod tree;
 mod view;
 
@@ -35,7 +35,7 @@ use crate::pg::owner::as_role;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::identity;
-use leaf::{Leaf, Look};
+use row_finder::{CurrentRow, RowFinder};
 use tree::Tree;
 use view::View;
 
@@ -50,41 +50,41 @@ pub(in crate::pg) enum Key {
     Impossible,
 }
 
-/// The tables in which the rows of a source are, opened.
-pub(in crate::pg) struct Present {
+/// The tables in which the rows of a source are, open.
+pub(in crate::pg) struct OpenTables {
     rules: Rc<SourceRules>,
     tree: Tree,
-    leaves: Vec<Leaf>,
+    finders: Vec<RowFinder>,
 }
 
 /// What has been done to put objects right.
-pub(in crate::pg) struct Mended {
+pub(in crate::pg) struct Corrected {
     /// So many versions have been queued.
     pub(in crate::pg) queued: i64,
     /// Nothing was deleted, because somebody may be about to attach a partition.
     pub(in crate::pg) is_unsettled: bool,
 }
 
-/// An object that is held, and the version that is to put it right.
-struct Held<'a> {
+/// A version that is to put an object right, which is held meanwhile.
+struct Correction<'a> {
     version: i64,
     key: &'a Key,
     id: &'a str,
     object: String,
 }
 
-impl Present {
+impl OpenTables {
     /// Opens the watched table, or all of its partitions that have rows.
-    pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<Present> {
+    pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<OpenTables> {
         let tree = Tree { table: rules.relation, is_partitioned };
-        let mut present = Present { rules, tree, leaves: Vec::new() };
-        present.follow()?;
-        Ok(present)
+        let mut tables = OpenTables { rules, tree, finders: Vec::new() };
+        tables.follow()?;
+        Ok(tables)
     }
 
     /// Opens what has come to hold rows since. Locks are kept until the transaction ends, so that nothing goes.
     fn follow(&mut self) -> Outcome<()> {
-        let known: HashSet<u32> = self.leaves.iter().map(|leaf| leaf.oid().to_u32()).collect();
+        let known: HashSet<u32> = self.finders.iter().map(|finder| finder.oid().to_u32()).collect();
         for oid in self.tree.leaves()? {
             if known.contains(&oid.to_u32()) {
                 continue;
@@ -93,7 +93,7 @@ impl Present {
             unsafe {
                 let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32);
                 if !relation.is_null() {
-                    self.leaves.push(Leaf::of(&self.rules, relation)?);
+                    self.finders.push(RowFinder::of(&self.rules, relation)?);
                 }
             }
         }
@@ -128,9 +128,9 @@ impl Present {
         let hidden = all().filter(|((key, _), absent)| **absent && matches!(key, Key::Hidden));
         let mut hidden: HashSet<&str> = hidden.map(|((_, object), _)| *object).collect();
         if !hidden.is_empty() {
-            for leaf in &self.leaves {
-                // SAFETY: the leaf is open.
-                unsafe { leaf.leave_out_present(view, &mut hidden) }?;
+            for finder in &self.finders {
+                // SAFETY: the table is open.
+                unsafe { finder.leave_out_present(view, &mut hidden) }?;
             }
         }
         let mut scratch = PgMemoryContexts::new("audit_algolia look");
@@ -142,9 +142,9 @@ impl Present {
                     pgrx::check_for_interrupts!();
                     // SAFETY: what is found is a Rust value.
                     unsafe {
-                        let look = scratch.switch_to(|_| self.look(view, key, object));
+                        let found = scratch.switch_to(|_| self.look_up(view, key, object));
                         scratch.reset();
-                        matches!(look?, Look::Nothing)
+                        matches!(found?, CurrentRow::Absent)
                     }
                 }
             };
@@ -153,45 +153,45 @@ impl Present {
     }
 
     /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
-    fn look(&self, view: &View, key: &[String], object: &str) -> Outcome<Look> {
-        let Some(first) = self.leaves.first() else { return Ok(Look::Nothing) };
+    fn look_up(&self, view: &View, key: &[String], object: &str) -> Outcome<CurrentRow> {
+        let Some(first) = self.finders.first() else { return Ok(CurrentRow::Absent) };
         // Reading a value that is made of others calls what the constraints of their domains call.
         let key = match as_role(self.rules.owner, || first.key_values(key))? {
             Ok(key) => key,
             Err(known) => return Ok(known),
         };
-        for leaf in &self.leaves {
-            // SAFETY: the leaf is open; partitions have the types of the table they are of.
-            match unsafe { leaf.look(view, &key, object) }? {
-                Look::Nothing => (),
+        for finder in &self.finders {
+            // SAFETY: the table is open; partitions have the types of the table they are of.
+            match unsafe { finder.look(view, &key, object) }? {
+                CurrentRow::Absent => (),
                 found => return Ok(found),
             }
         }
-        Ok(Look::Nothing)
+        Ok(CurrentRow::Absent)
     }
 
     /// Whether an id of the index leads back to its row by its key.
     pub(in crate::pg) fn reads_all_keys(&self) -> bool {
-        self.leaves.first().is_none_or(Leaf::reads_all_keys)
+        self.finders.first().is_none_or(RowFinder::reads_all_keys)
     }
 
     /// Queues what puts objects right, each told by its key and its id; what somebody is changing, or is delivering, is
     /// left to them. `hold` has an object wait until the transaction ends.
-    pub(in crate::pg) fn mend(
+    pub(in crate::pg) fn correct(
         &mut self,
         writer: &mut Writer,
         objects: &[(&Key, &str)],
         hold: impl Fn(&str) -> bool,
-    ) -> Outcome<Mended> {
+    ) -> Outcome<Corrected> {
         if objects.is_empty() {
-            return Ok(Mended { queued: 0, is_unsettled: false });
+            return Ok(Corrected { queued: 0, is_unsettled: false });
         }
         failpoint::reach("before mend");
         let mut held = Vec::new();
         for (key, id) in objects {
             let object = identity_of_id(id)?;
             if hold(&object) {
-                held.push(Held { version: writer.reserve_version(), key, id, object });
+                held.push(Correction { version: writer.reserve_version(), key, id, object });
             }
         }
         // A row of a partition that is attached after this is told of under a higher id.
@@ -208,19 +208,19 @@ impl Present {
                 look?
             };
             match look {
-                Look::Row(mut record) => {
+                CurrentRow::Present(mut record) => {
                     writer.push_version_as(one.version, Action::AddObject, &mut record)?;
                     writer.flush()?;
                     queued += 1;
                 }
-                Look::InChange => (),
-                Look::Nothing => absent.push(one),
+                CurrentRow::InChange => (),
+                CurrentRow::Absent => absent.push(one),
             }
         }
         view.close();
         let is_unsettled = !is_settled && !absent.is_empty();
         if is_unsettled {
-            return Ok(Mended { queued, is_unsettled });
+            return Ok(Corrected { queued, is_unsettled });
         }
         let objects: Vec<(&Key, &str)> = absent.iter().map(|one| (one.key, one.object.as_str())).collect();
         for (one, is_absent) in absent.into_iter().zip(self.are_absent(&objects)?) {
@@ -232,26 +232,26 @@ impl Present {
                 queued += 1;
             }
         }
-        Ok(Mended { queued, is_unsettled })
+        Ok(Corrected { queued, is_unsettled })
     }
 
     /// An object's row, if it is found by its key.
-    fn find_row(&self, view: &View, one: &Held) -> Outcome<Look> {
+    fn find_row(&self, view: &View, one: &Correction) -> Outcome<CurrentRow> {
         match one.key {
-            Key::Known(key) => self.look(view, key, &one.object),
-            _ => Ok(Look::Nothing),
+            Key::Known(key) => self.look_up(view, key, &one.object),
+            _ => Ok(CurrentRow::Absent),
         }
     }
 }
 
-impl Drop for Present {
+impl Drop for OpenTables {
     fn drop(&mut self) {
-        for leaf in &self.leaves {
+        for finder in &self.finders {
             // After an error the transaction's end gives back what is open.
             if std::thread::panicking() {
                 continue;
             }
-            leaf.close();
+            finder.close();
         }
     }
 }

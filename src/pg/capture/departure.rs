@@ -9,7 +9,8 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use super::{capture, Event, LEAF};
+use super::trigger::capture;
+use super::trigger_call::{TriggerEvent, PARTITION_ARGUMENT};
 use crate::pg::owner::as_user;
 use crate::pg::report::Outcome;
 use crate::record::Operation;
@@ -32,8 +33,8 @@ impl Departure {
         if relation.is_null() {
             return Ok(());
         }
-        let event = Event { operation: Operation::Truncate, is_row: false, is_before: true };
-        // SAFETY: the call is one of a trigger as `Event` describes it, whose relation is open.
+        let event = TriggerEvent { operation: Operation::Truncate, is_row: false, is_before: true };
+        // SAFETY: the call is one of a trigger as `TriggerEvent` describes it, whose relation is open.
         unsafe {
             let call = self.call(relation);
             as_user(self.owner, || capture(call, event, self.watched))?;
@@ -57,7 +58,7 @@ impl Departure {
             };
             let arguments: *mut *mut std::os::raw::c_char = pg_sys::palloc0(2 * size_of::<usize>()).cast();
             *arguments = text(&self.source.to_string());
-            *arguments.add(1) = text(LEAF);
+            *arguments.add(1) = text(PARTITION_ARGUMENT);
             let trigger: *mut pg_sys::Trigger = pg_sys::palloc0(size_of::<pg_sys::Trigger>()).cast();
             (*trigger).tgname = text(&format!("audit_algolia_{}_truncate", self.source));
             (*trigger).tgnargs = 2;

@@ -4,19 +4,16 @@
 //! the table's types, are theirs.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::leaf::{gone, Leaf, Locked};
 use super::queue::{record_buffer, Action, Writer};
-use super::rows::{read, value_in};
+use super::record_maker::RecordMaker;
+use super::row_fetcher::{gone, RowFetcher, RowLock};
 use super::scratch::Scratch;
-use crate::backfill::Version;
+use crate::backfill::TupleVersion;
 use crate::pg::report::Outcome;
-use crate::pg::rules::{pseudonymizer, ServerCalendar};
-use crate::pseudonym::Pseudonymizer;
-use crate::record::{Buffer, Change, Operation, Stamp};
+use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
 /// The number of a change that was there before there were any: an object has one such record, however often it is made.
 const BEFORE_ALL: i64 = 0;
@@ -25,10 +22,9 @@ const BEFORE_ALL: i64 = 0;
 pub(in crate::pg) struct History {
     source: i32,
     writer: Writer,
-    pseudonymizer: Option<Rc<Pseudonymizer>>,
-    calendar: ServerCalendar,
-    unknown: Stamp,
-    leaves: HashMap<u32, Leaf>,
+    maker: RecordMaker,
+    unknown: ChangeOrigin,
+    fetchers: HashMap<u32, RowFetcher>,
     record: Buffer,
     /// For what it takes to read a row.
     scratch: Scratch,
@@ -54,10 +50,9 @@ impl History {
                 Some(sequence) => Writer::open_for_history(index_id, source, sequence)?,
                 None => Writer::open(index_id, source)?,
             },
-            pseudonymizer: pseudonymizer(),
-            calendar: ServerCalendar::current(),
-            unknown: Stamp::unknown(),
-            leaves: HashMap::new(),
+            maker: RecordMaker::current(),
+            unknown: ChangeOrigin::unknown(),
+            fetchers: HashMap::new(),
             record: record_buffer(),
             scratch: Scratch::new(),
             bytes: 0,
@@ -69,26 +64,26 @@ impl History {
         &mut self,
         relation: pg_sys::Oid,
         place: pg_sys::ItemPointerData,
-    ) -> Outcome<Option<Version>> {
-        let leaf = self.leaf(relation)?;
+    ) -> Outcome<Option<TupleVersion>> {
+        let fetcher = self.fetcher(relation)?;
         // SAFETY: the slot holds the row that was fetched.
-        Ok(leaf.fetch(place).then(|| unsafe { leaf.version(relation) }))
+        Ok(fetcher.fetch(place).then(|| unsafe { fetcher.version(relation) }))
     }
 
     /// Queues the row fetched last, unless the filter is against it.
     pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<Written> {
-        let Some(leaf) = self.leaves.get(&relation.to_u32()) else { return Ok(Written::LeftOut) };
-        let is_mirrored = leaf.is_mirrored;
+        let Some(fetcher) = self.fetchers.get(&relation.to_u32()) else { return Ok(Written::LeftOut) };
+        let is_mirrored = fetcher.bound.is_mirrored;
         // SAFETY: the slot holds a row of the relation that bound and filter were made for.
         unsafe {
-            if !leaf.accepts() {
+            if !fetcher.accepts() {
                 return Ok(Written::LeftOut);
             }
             if is_mirrored {
-                match leaf.lock() {
-                    Locked::Mine => (),
-                    Locked::Changed => return Ok(Written::LeftOut),
-                    Locked::Others => return Ok(Written::Locked),
+                match fetcher.lock() {
+                    RowLock::Taken => (),
+                    RowLock::Changed => return Ok(Written::LeftOut),
+                    RowLock::Busy => return Ok(Written::Locked),
                 }
             }
         }
@@ -110,23 +105,21 @@ impl History {
 
     /// Makes the record of the row fetched last.
     fn render(&mut self, relation: pg_sys::Oid) -> Outcome<()> {
-        let leaf = self.leaves.get(&relation.to_u32()).ok_or_else(|| gone("a partition"))?;
+        let fetcher = self.fetchers.get(&relation.to_u32()).ok_or_else(|| gone("a partition"))?;
         // SAFETY: as in `write`.
         unsafe {
-            read(leaf.slot, leaf.bound.width);
-            let value = |place| value_in(leaf.slot, place);
-            let (pseudonymizer, calendar) = (self.pseudonymizer.as_deref(), &mut self.calendar);
+            let (bound, value) = (&fetcher.bound, fetcher.bound.row(fetcher.slot));
             self.record.clear();
-            if leaf.are_changes {
+            if bound.are_changes {
                 let change = Change {
                     operation: Operation::Insert,
                     number: BEFORE_ALL,
                     previous: &[],
-                    stamp: &self.unknown,
+                    origin: &self.unknown,
                 };
-                leaf.bound.write_change(&change, value, pseudonymizer, calendar, &mut self.record)
+                self.maker.write_change(bound, &change, value, &mut self.record)
             } else {
-                leaf.bound.write(value, pseudonymizer, calendar, &mut self.record)
+                self.maker.write_record(bound, value, &mut self.record)
             }
         }
     }
@@ -138,7 +131,7 @@ impl History {
 
     /// Whether changes of the relation's rows since the watch began are told by its triggers as a whole.
     pub(in crate::pg) fn is_mirrored(&self, relation: pg_sys::Oid) -> bool {
-        self.leaves.get(&relation.to_u32()).is_some_and(|leaf| leaf.is_mirrored)
+        self.fetchers.get(&relation.to_u32()).is_some_and(|fetcher| fetcher.bound.is_mirrored)
     }
 
     /// Writes what has been added.
@@ -149,26 +142,26 @@ impl History {
     /// Writes the rest, and closes everything. After an error the abort of the transaction does.
     pub(in crate::pg) fn close(mut self) -> Outcome<()> {
         self.writer.flush()?;
-        for leaf in self.leaves.into_values() {
-            leaf.close();
+        for fetcher in self.fetchers.into_values() {
+            fetcher.close();
         }
         self.writer.close();
         Ok(())
     }
 
-    fn leaf(&mut self, oid: pg_sys::Oid) -> Outcome<&Leaf> {
+    fn fetcher(&mut self, oid: pg_sys::Oid) -> Outcome<&RowFetcher> {
         let key = oid.to_u32();
-        if !self.leaves.contains_key(&key) {
-            // What a leaf is made of lives as long as the transaction.
-            // SAFETY: the context is the transaction's own; an error leaves it current, and the abort mends that.
-            let leaf = unsafe {
+        if !self.fetchers.contains_key(&key) {
+            // What it is made of lives as long as the transaction.
+            // SAFETY: the context is the transaction's own; an error fetchers it current, and the abort mends that.
+            let fetcher = unsafe {
                 let context = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);
-                let leaf = Leaf::open(self.source, oid);
+                let fetcher = RowFetcher::open(self.source, oid);
                 pg_sys::MemoryContextSwitchTo(context);
-                leaf
+                fetcher
             };
-            self.leaves.insert(key, leaf?);
+            self.fetchers.insert(key, fetcher?);
         }
-        self.leaves.get(&key).ok_or_else(|| gone("a partition"))
+        self.fetchers.get(&key).ok_or_else(|| gone("a partition"))
     }
 }

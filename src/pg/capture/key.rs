@@ -1,11 +1,10 @@
 //! The unique index of a mirrored table: what is in the table under a key, at this very moment.
 
-use std::ffi::CStr;
-
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::rows::Slot;
+use super::slot::TupleSlot;
+use crate::pg::descriptor::relation_name;
 use crate::pg::list::cells;
 use crate::pg::report::{failure, Outcome};
 
@@ -40,36 +39,29 @@ impl KeyIndex {
                     return Ok(KeyIndex { index: cell.oid_value, columns });
                 }
             }
-            let table = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
             Err(failure(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("mirrored table \"{table}\" has no unique index over its key any more"),
+                format!(
+                    "mirrored table \"{}\" has no unique index over its key any more",
+                    relation_name(relation)
+                ),
                 "Create it again, or call audit_algolia.unwatch().",
             ))
         }
     }
 
-    /// The live row whose key equals that of the row in `slot`, in a slot of its own; what the current transaction has
-    /// done counts. Nothing when there is none.
+    /// The row whose key equals that of the row in `slot`, as a snapshot shows it, in a slot of its own. Nothing when there
+    /// is none.
     ///
     /// # Safety
-    /// `relation` is the one the index was found for, and the key columns of `slot` have been read, and are not null.
-    pub(super) unsafe fn look_up(&self, relation: pg_sys::Relation, slot: Slot) -> Option<Slot> {
-        // SAFETY: handed on to the caller. The snapshot is a constant of the server's, by which rows are judged as they
-        // are now.
-        unsafe { self.find_row(relation, slot, &raw mut pg_sys::SnapshotSelfData) }
-    }
-
-    /// The same by a snapshot.
-    ///
-    /// # Safety
-    /// As for `look_up`; the snapshot is valid.
+    /// `relation` is the one the index was found for; the key columns of `slot` have been read, and are not null; the
+    /// snapshot is valid.
     pub(super) unsafe fn find_row(
         &self,
         relation: pg_sys::Relation,
-        slot: Slot,
+        slot: TupleSlot,
         snapshot: pg_sys::Snapshot,
-    ) -> Option<Slot> {
+    ) -> Option<TupleSlot> {
         // SAFETY: handed on to the caller. The scan is closed before anything else happens; its row is copied before
         // that.
         unsafe {
@@ -113,7 +105,7 @@ impl KeyIndex {
 ///
 /// # Safety
 /// The slot holds a version of a row of `relation` that was read from it.
-pub(super) unsafe fn is_current(relation: pg_sys::Relation, slot: Slot) -> bool {
+pub(super) unsafe fn is_current(relation: pg_sys::Relation, slot: TupleSlot) -> bool {
     // SAFETY: handed on to the caller; the snapshot is a constant of the server's.
     unsafe { pg_sys::table_tuple_satisfies_snapshot(relation, slot, &raw mut pg_sys::SnapshotSelfData) }
 }

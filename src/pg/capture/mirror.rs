@@ -9,10 +9,10 @@ use pgrx::pg_sys;
 
 use super::key::is_current;
 use super::queue::{record_buffer, Action};
-use super::rows::{read, Slot, TableScan, Versions, STRETCH};
+use super::rows::{TableScan, TriggerRow, STRETCH};
 use super::scratch::{has_grown, Scratch};
+use super::slot::TupleSlot;
 use super::statement::Statement;
-use super::value_in;
 use crate::pg::report::Outcome;
 use crate::record::Buffer;
 
@@ -21,7 +21,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// The slots hold the versions of a row-level trigger for `relation`, in which the source has its columns.
-    pub(super) unsafe fn mirror(&mut self, relation: pg_sys::Relation, row: Versions) -> Outcome<()> {
+    pub(super) unsafe fn mirror(&mut self, relation: pg_sys::Relation, row: TriggerRow) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let (was, is) = (self.belongs(row.old), self.belongs(row.new));
@@ -64,7 +64,7 @@ impl Statement<'_> {
     unsafe fn tell_present(
         &mut self,
         relation: pg_sys::Relation,
-        slot: Slot,
+        slot: TupleSlot,
         object: &mut Buffer,
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller; the row found lives in the slot made for it.
@@ -73,24 +73,22 @@ impl Statement<'_> {
             if object.is_empty() {
                 return Ok(());
             }
-            let live = match &self.source.key {
-                Some(key) => key.look_up(relation, slot),
-                None => None,
-            };
-            let mut is_there = false;
-            if let Some(live) = live {
-                if self.belongs(live) {
-                    // Keys can be equal without being the same text, and then make different objects.
+            let source = self.source;
+            // By this snapshot, a constant of the server's, rows are judged as they are now.
+            let snapshot = &raw mut pg_sys::SnapshotSelfData;
+            let is_there = source.relation.look_up(relation, slot, snapshot, |live| {
+                // Keys can be equal without being the same text, and then make different objects.
+                let is_there = self.belongs(live) && {
                     let mut found = record_buffer();
                     self.object_of(live, &mut found)?;
-                    is_there = *found == **object;
-                }
+                    *found == **object
+                };
                 if is_there {
                     self.upsert(live)?;
                 }
-                pg_sys::ExecDropSingleTupleTableSlot(live);
-            }
-            if !is_there {
+                Ok(is_there)
+            })?;
+            if is_there != Some(true) {
                 self.writer.push_version(Action::DeleteObject, object)?;
             }
             Ok(())
@@ -99,7 +97,7 @@ impl Statement<'_> {
 
     /// # Safety
     /// The slot holds a row of the relation the source is bound to.
-    unsafe fn upsert(&mut self, slot: Slot) -> Outcome<()> {
+    unsafe fn upsert(&mut self, slot: TupleSlot) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe { self.row_record(slot)? };
         self.writer.push_version(Action::AddObject, &mut self.record)?;
@@ -110,24 +108,22 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// As for `upsert`.
-    unsafe fn object_of(&self, slot: Slot, out: &mut Buffer) -> Outcome<()> {
+    unsafe fn object_of(&self, slot: TupleSlot, out: &mut Buffer) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
-            read(slot, self.source.bound.width);
-            let value = |place| value_in(slot, place);
-            self.source.bound.write_object(value, self.pseudonymizer.as_deref(), out).map(drop)
+            let bound = &self.source.relation;
+            self.maker.write_deletion(bound, bound.row(slot), out).map(drop)
         }
     }
 
     /// Whether anything the index holds of a row differs between its versions.
     ///
     /// # Safety
-    /// Both have been read as far as the source needs.
-    unsafe fn differs(&self, row: Versions) -> bool {
+    /// Both slots hold rows of the relation the source is bound to.
+    unsafe fn differs(&self, row: TriggerRow) -> bool {
+        let bound = &self.source.relation;
         // SAFETY: handed on to the caller.
-        unsafe {
-            self.source.bound.differs(|place| value_in(row.old, place), |place| value_in(row.new, place))
-        }
+        unsafe { bound.differs(bound.row(row.old), bound.row(row.new)) }
     }
 
     /// Queues the deletion of all rows that are there, before TRUNCATE empties the table, which is locked against
@@ -162,7 +158,7 @@ impl Statement<'_> {
                 more = false;
                 break;
             };
-            let row = Versions { old: slot, new: std::ptr::null_mut() };
+            let row = TriggerRow { old: slot, new: std::ptr::null_mut() };
             // SAFETY: handed on to the caller.
             let is_due = unsafe {
                 self.attempt_row(row, |statement| {

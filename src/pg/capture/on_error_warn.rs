@@ -1,4 +1,4 @@
-//! `on_capture_error = warn`: a change that cannot become a record is left out, and holds up nobody.
+//! Skips changes that cannot become records, and notes repairs of them: `on_capture_error = warn`.
 //!
 //! Records are made in a subtransaction, which undoes what an error has left behind; they are written outside of it, so
 //! that it needs no transaction id. Of each change left out a repair is noted, in the writer's transaction, by the row's
@@ -13,10 +13,12 @@ use pgrx::prelude::*;
 
 use super::context::Context;
 use super::ids::{fresh_id, next_id};
-use super::repair::{SkippedChange, Target};
-use super::rows::{read, value_in, Slot, TableScan, TransitionTables, Versions};
+use super::repair::{NewRepair, RepairTarget};
+use super::rows::{TableScan, TransitionTables, TriggerRow};
 use super::scratch::Scratch;
-use super::Event;
+use super::slot::{values_of, TupleSlot};
+use super::trigger_call::TriggerEvent;
+use crate::pg::descriptor::relation_name;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, home, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
@@ -66,11 +68,11 @@ pub(super) fn attempted<T>(
 /// The changes of one call of a trigger that are left out.
 pub(super) struct SkippedRows<'a> {
     call: &'a pg_sys::TriggerData,
-    event: Event,
+    event: TriggerEvent,
     member: pg_sys::Oid,
     /// Read when the first change is left out.
-    target: Option<Target>,
-    changes: Vec<SkippedChange>,
+    target: Option<RepairTarget>,
+    changes: Vec<NewRepair>,
     /// Of their keys.
     bytes: usize,
     count: u64,
@@ -80,7 +82,11 @@ pub(super) struct SkippedRows<'a> {
 
 impl<'a> SkippedRows<'a> {
     /// `member` is the table by which the call's source is known.
-    pub(super) fn new(call: &'a pg_sys::TriggerData, event: Event, member: pg_sys::Oid) -> SkippedRows<'a> {
+    pub(super) fn new(
+        call: &'a pg_sys::TriggerData,
+        event: TriggerEvent,
+        member: pg_sys::Oid,
+    ) -> SkippedRows<'a> {
         SkippedRows {
             call,
             event,
@@ -106,7 +112,7 @@ impl<'a> SkippedRows<'a> {
                 // There is no row, so there is no key.
                 Operation::Truncate => return Err(error),
                 operation if self.event.is_row => {
-                    self.add(context, Versions::of(self.call, operation), &error)?;
+                    self.add(context, TriggerRow::of(self.call, operation), &error)?;
                 }
                 // Rows of chunks may be laid out in another way than those of the hypertable.
                 _ if as_user(home()?.owner, || is_hypertable((*relation).rd_id))? => return Err(error),
@@ -149,7 +155,7 @@ impl<'a> SkippedRows<'a> {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
             let mut scratch = Scratch::new();
             while let Some(slot) = rows.next() {
-                let row = Versions { old: slot, new: std::ptr::null_mut() };
+                let row = TriggerRow { old: slot, new: std::ptr::null_mut() };
                 scratch.within(|| self.add(context, row, error))?;
                 scratch.give_back_if_large();
             }
@@ -162,12 +168,12 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The slots are null or hold rows of the trigger's relation.
-    pub(super) unsafe fn add(&mut self, context: &Context, row: Versions, error: &Failure) -> Outcome<()> {
+    pub(super) unsafe fn add(&mut self, context: &Context, row: TriggerRow, error: &Failure) -> Outcome<()> {
         if self.target.is_none() {
             // SAFETY: the call is under way.
-            self.target = unsafe { Target::find(self.call, self.member)? };
+            self.target = unsafe { RepairTarget::find(self.call, self.member)? };
         }
-        let told = row.current();
+        let current = row.current();
         let Some(target) = &self.target else { return Err(Box::new(error.clone())) };
         if error.is_ours() && error.code() == PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION {
             return Err(unrepairable(error, "its key makes no objectID"));
@@ -177,8 +183,8 @@ impl<'a> SkippedRows<'a> {
         }
         // SAFETY: handed on to the caller.
         let (key, old_key) = unsafe {
-            let key = key_of(target, context, told, error)?;
-            let has_old = target.mode == Mode::Mirror && !row.old.is_null() && row.old != told;
+            let key = key_of(target, context, current, error)?;
+            let has_old = target.mode == Mode::Mirror && !row.old.is_null() && row.old != current;
             let old_key = if has_old { Some(key_of(target, context, row.old, error)?) } else { None };
             (key, old_key)
         };
@@ -203,7 +209,7 @@ impl<'a> SkippedRows<'a> {
             _ => next_id(&home),
         };
         self.bytes += key.0.iter().map(Vec::len).sum::<usize>();
-        self.changes.push(SkippedChange { operation, key, number, error: error.kind() });
+        self.changes.push(NewRepair { operation, key, number, error: error.kind() });
         if self.changes.len() >= MOST || self.bytes >= MOST_BYTES {
             self.store()?;
         }
@@ -224,12 +230,11 @@ impl<'a> SkippedRows<'a> {
     pub(super) fn finish(mut self) -> Outcome<()> {
         self.store()?;
         let (Some(target), Some(why)) = (self.target, self.first) else { return Ok(()) };
-        // SAFETY: the call is under way; the relation's name is a C string. The rest reads the state of the transaction.
+        // SAFETY: the call is under way. The rest reads the state of the transaction.
         let (table, statement) = unsafe {
-            let name = (*(*self.call.tg_relation).rd_rel).relname.data.as_ptr();
             let statement =
                 (pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentStatementStartTimestamp());
-            (CStr::from_ptr(name).to_string_lossy(), statement)
+            (relation_name(self.call.tg_relation), statement)
         };
         if self.event.is_row && !is_news(statement, target.source) {
             return Ok(());
@@ -258,7 +263,12 @@ impl<'a> SkippedRows<'a> {
 ///
 /// # Safety
 /// The slot is null or holds a row of the trigger's relation, in which the target has its columns.
-unsafe fn key_of(target: &Target, context: &Context, slot: Slot, error: &Failure) -> Outcome<Texts> {
+unsafe fn key_of(
+    target: &RepairTarget,
+    context: &Context,
+    slot: TupleSlot,
+    error: &Failure,
+) -> Outcome<Texts> {
     if slot.is_null() {
         return Err(unrepairable(error, "there is no row"));
     }
@@ -267,9 +277,9 @@ unsafe fn key_of(target: &Target, context: &Context, slot: Slot, error: &Failure
     let texts = attempted(context, || unsafe {
         let level = pg_sys::NewGUCNestLevel();
         set_output_aside();
-        read(slot, columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0));
+        let value = values_of(slot, columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0));
         let text = |(place, output): &(usize, pg_sys::Oid)| {
-            let datum = value_in(slot, *place)?;
+            let datum = value(*place)?;
             Some(CStr::from_ptr(pg_sys::OidOutputFunctionCall(*output, datum)).to_bytes())
         };
         let texts: Option<Vec<&[u8]>> = columns.iter().map(text).collect();

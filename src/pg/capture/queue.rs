@@ -4,7 +4,7 @@
 //! What that way would look after (triggers, constraints, policies, other indexes) the queue does not have; when
 //! somebody has given it any, rows go through the executor after all, with the owner's rights.
 
-mod insert;
+mod table;
 
 use std::borrow::Cow;
 
@@ -14,31 +14,22 @@ use pgrx::pg_sys;
 use super::ids::{fresh_id, next_historic, next_id};
 use crate::id_ranges::IdRanges;
 use crate::pg::encoding::is_utf8;
-use crate::pg::owner::{home, Home};
 use crate::pg::report::{overflow, Outcome};
 use crate::pg::{failpoint, xact};
 use crate::record::{escape_non_ascii, identity, Buffer};
-use insert::is_plain;
+use table::{PendingRow, QueueTable};
+
+pub(super) use table::{Action, FEW};
 
 /// Rows written by one multi-insert, and bytes of their records.
 const BATCH: usize = 128;
 const BATCH_BYTES: usize = 256 << 10;
 /// A record as long as this is not copied, but taken as it is.
 const LONG: usize = 64 << 10;
-/// Fewer rows than this are cheaper to insert one by one.
-pub(super) const FEW: usize = 4;
 
 /// A buffer for a record that is to be queued: before its content is the header of a text.
 pub(in crate::pg) fn record_buffer() -> Buffer {
     Buffer::behind(pg_sys::VARHDRSZ)
-}
-
-/// What is to be done with a record, as `audit_algolia.queue.action` has it.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-pub(super) enum Action {
-    AddObject = b'a',
-    DeleteObject = b'd',
 }
 
 /// A record as the queue keeps it. Records are made of strings, so they are valid; should one not be, it must not become
@@ -55,38 +46,17 @@ fn storable_in(in_utf8: bool, record: &[u8]) -> Outcome<Cow<'_, str>> {
     }
 }
 
-/// A row of the queue to be written.
-struct Row {
-    id: i64,
-    action: Action,
-    record: pg_sys::Datum,
-    bytes: usize,
-    /// Where a long record is.
-    kept: Option<Box<Buffer>>,
-    /// Which object it is a version of.
-    object: Option<pg_sys::Datum>,
-}
-
 /// Writes the records of one statement.
 pub(in crate::pg) struct Writer {
-    home: Home,
+    table: QueueTable,
     /// Where ids of history come from, of which the rows are: below zero, and the later the lower.
     history: Option<pg_sys::Oid>,
-    heap: pg_sys::Relation,
-    pkey: pg_sys::Relation,
-    /// The index of objects, which only their versions have entries in.
-    objects: Option<pg_sys::Relation>,
-    is_plain: bool,
     /// The database keeps its texts in UTF-8.
     in_utf8: bool,
-    index_id: i32,
-    source: i32,
-    now: pg_sys::TimestampTz,
-    rows: Vec<Row>,
-    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    rows: Vec<PendingRow>,
     /// Bytes of their records.
     bytes: usize,
-    /// Where the slots live: the context the queue was opened in, which outlasts those of single batches.
+    /// Where the queue was opened, which outlasts the contexts of single batches.
     context: pg_sys::MemoryContext,
     /// Where texts live until they are written, if there are many.
     texts: Option<PgMemoryContexts>,
@@ -95,37 +65,11 @@ pub(in crate::pg) struct Writer {
 impl Writer {
     /// Opens the queue. Its locks are kept until the transaction ends.
     pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
-        let lock = pg_sys::RowExclusiveLock as i32;
-        let known = home()?;
-        // SAFETY: the relation was found by name a moment ago; opening raises an error if it is gone.
-        let heap = unsafe { pg_sys::table_open(known.queue, lock) };
-        // Having it locked, we have heard of what was done to it, and nobody else does anything to it any more: its indexes
-        // may have been made anew since we looked.
-        let home = home()?;
-        if home.queue != known.queue {
-            // SAFETY: opened above.
-            unsafe { pg_sys::table_close(heap, lock) };
-            return Writer::open(index_id, source);
-        }
-        // SAFETY: as above; the index is one of the queue's.
-        let (pkey, now) = unsafe {
-            (pg_sys::index_open(home.queue_pkey, lock), pg_sys::GetCurrentStatementStartTimestamp())
-        };
-        // SAFETY: the relation is open.
-        let is_plain = unsafe { is_plain(heap, [home.queue_pkey, home.queue_object]) };
         Ok(Writer {
-            home,
+            table: QueueTable::open(index_id, source)?,
             history: None,
-            heap,
-            pkey,
-            objects: None,
-            is_plain,
             in_utf8: is_utf8(),
-            index_id,
-            source,
-            now,
             rows: Vec::new(),
-            slots: Vec::new(),
             bytes: 0,
             // SAFETY: there is a current context whenever PostgreSQL calls.
             context: unsafe { pg_sys::CurrentMemoryContext },
@@ -167,7 +111,7 @@ impl Writer {
     /// The id of a record that is to name it.
     pub(super) fn reserve(&self) -> i64 {
         match self.history {
-            None => next_id(&self.home),
+            None => next_id(&self.table.home),
             Some(sequence) => -1 - next_historic(sequence),
         }
     }
@@ -180,7 +124,7 @@ impl Writer {
     /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
     pub(super) fn reserve_version(&self) -> i64 {
         match self.history {
-            None => fresh_id(&self.home),
+            None => fresh_id(&self.table.home),
             Some(_) => self.reserve(),
         }
     }
@@ -202,15 +146,15 @@ impl Writer {
         let own = matches!(text, Cow::Borrowed(_)) && bytes >= LONG;
         let (record, kept) = match own {
             false => (self.keep(text.as_bytes()), None),
-            true => match Long::of(record) {
-                Some(Long { text, buffer }) => (text, Some(buffer)),
+            true => match TakenRecord::of(record) {
+                Some(TakenRecord { text, buffer }) => (text, Some(buffer)),
                 None => (self.keep(record), None),
             },
         };
         if bytes >= LONG {
             ensure_room(bytes);
         }
-        self.rows.push(Row { id, action, record, bytes, kept, object });
+        self.rows.push(PendingRow { id, action, record, bytes, kept, object });
         self.bytes += bytes;
         Ok(self.rows.len() >= BATCH || self.bytes >= BATCH_BYTES)
     }
@@ -249,22 +193,9 @@ impl Writer {
         for row in &self.rows {
             spans.add(row.id, row.id);
         }
-        if self.objects.is_none() && self.rows.iter().any(|row| row.object.is_some()) {
-            // SAFETY: the index was found by name with the queue; its lock is kept until the transaction ends.
-            self.objects =
-                Some(unsafe { pg_sys::index_open(self.home.queue_object, pg_sys::RowExclusiveLock as i32) });
-        }
         let count = self.rows.len();
-        // SAFETY: the relations are open and locked, and the rows' texts are alive by push's contract.
-        unsafe {
-            if !self.is_plain {
-                self.insert_by_executor()?;
-            } else if count < FEW {
-                self.insert_singly();
-            } else {
-                self.insert_together();
-            }
-        }
+        // SAFETY: the rows' texts are alive by push's contract.
+        unsafe { self.table.insert(&self.rows) }?;
         self.rows.clear();
         self.bytes = 0;
         if let Some(texts) = &mut self.texts {
@@ -272,35 +203,25 @@ impl Writer {
             unsafe { texts.reset() };
         }
         failpoint::reach("in capture");
-        xact::note_queued(self.index_id, count as i64, &spans);
+        xact::note_queued(self.table.index_id, count as i64, &spans);
         Ok(())
     }
 
     /// Closes the queue.
     pub(in crate::pg) fn close(self) {
-        // SAFETY: the counterpart of `open`; the slots were made by `insert_together` and are used no more.
-        unsafe {
-            for slot in self.slots {
-                pg_sys::ExecDropSingleTupleTableSlot(slot);
-            }
-            pg_sys::index_close(self.pkey, pg_sys::NoLock as i32);
-            if let Some(objects) = self.objects {
-                pg_sys::index_close(objects, pg_sys::NoLock as i32);
-            }
-            pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
-        }
+        self.table.close();
     }
 }
 
-/// A long record, as a text where it was written.
-struct Long {
+/// A long record, taken out of its buffer: a text where it was written.
+struct TakenRecord {
     text: pg_sys::Datum,
     buffer: Box<Buffer>,
 }
 
-impl Long {
+impl TakenRecord {
     /// Takes a record out of its buffer, if that has been made for it.
-    fn of(record: &mut Buffer) -> Option<Long> {
+    fn of(record: &mut Buffer) -> Option<TakenRecord> {
         let length = record.len() + pg_sys::VARHDRSZ;
         let whole = record.whole_mut();
         let start: *mut pg_sys::varlena = whole.as_mut_ptr().cast();
@@ -312,7 +233,7 @@ impl Long {
         // it is dropped.
         unsafe { pgrx::varlena::set_varsize_4b(start, length as i32) };
         let buffer = Box::new(std::mem::replace(record, record_buffer()));
-        Some(Long { text: pg_sys::Datum::from(start), buffer })
+        Some(TakenRecord { text: pg_sys::Datum::from(start), buffer })
     }
 }
 
@@ -321,15 +242,4 @@ impl Long {
 pub(in crate::pg) fn ensure_room(bytes: usize) {
     // SAFETY: allocates, and gives back.
     unsafe { pg_sys::pfree(pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, 2 * bytes)) };
-}
-
-/// # Safety
-/// `slot` is a valid slot.
-pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
-    // SAFETY: every kind of slot has a clear method; this is ExecClearTuple, an inline function of the server's.
-    unsafe {
-        if let Some(clear) = (*(*slot).tts_ops).clear {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| clear(slot));
-        }
-    }
 }

@@ -1,12 +1,12 @@
-//! Repairs as capture notes them: for whom a change was, and what is kept of it.
+//! Notes repairs: for which source a skipped change was, and what is kept of it.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::arguments;
-use super::bound::actor;
 use super::decode::output_of;
+use super::record_maker::actor;
+use super::trigger_call::arguments;
 use crate::pg::descriptor::columns;
 use crate::pg::encoding::utf8;
 use crate::pg::latest::first_row;
@@ -19,7 +19,7 @@ use crate::record::Operation;
 use crate::rules::{are_changes, Mode};
 
 /// What is known of the source of a trigger, even if its rules do not fit the table any more.
-pub(super) struct Target {
+pub(super) struct RepairTarget {
     pub(super) source: i32,
     index_id: i32,
     pub(super) index: String,
@@ -31,24 +31,27 @@ pub(super) struct Target {
     /// The key must not be kept.
     pub(super) is_hidden: bool,
     /// Who makes the changes of this statement, when and in which transaction, if its records tell.
-    stamp: Option<(Option<Bytes>, pg_sys::TimestampTz, i64)>,
+    origin: Option<(Option<Bytes>, pg_sys::TimestampTz, i64)>,
 }
 
-/// A change left out.
-pub(super) struct SkippedChange {
+/// A repair to be noted: of a change that was skipped.
+pub(super) struct NewRepair {
     pub(super) operation: Operation,
     pub(super) key: Texts,
     pub(super) number: i64,
     pub(super) error: String,
 }
 
-impl Target {
+impl RepairTarget {
     /// Finds out for whom the rows of a call are, whose source is known by the table `member`; nothing: for nobody, it
     /// seems.
     ///
     /// # Safety
     /// The call is under way.
-    pub(super) unsafe fn find(call: &pg_sys::TriggerData, member: pg_sys::Oid) -> Outcome<Option<Target>> {
+    pub(super) unsafe fn find(
+        call: &pg_sys::TriggerData,
+        member: pg_sys::Oid,
+    ) -> Outcome<Option<RepairTarget>> {
         // SAFETY: handed on to the caller; the relation is open.
         let (columns, arguments) = unsafe { (columns((*call.tg_relation).rd_att), arguments(call)) };
         let Some(source) = arguments.first().and_then(|argument| argument.parse::<i32>().ok()) else {
@@ -69,8 +72,8 @@ impl Target {
                 let mode = row.get::<String>(6).and_then(|word| Mode::of(&word)).unwrap_or(Mode::Append);
                 let operations: Vec<Operation> =
                     texts(7).iter().filter_map(|word| Operation::of(word)).collect();
-                let stamp = are_changes(mode, &operations).then(|| stamp(row.get(8).unwrap_or(true)));
-                Ok(Target {
+                let origin = are_changes(mode, &operations).then(|| origin(row.get(8).unwrap_or(true)));
+                Ok(RepairTarget {
                     source,
                     index_id: row.get(1).unwrap_or_default(),
                     index: row.get(2).unwrap_or_default(),
@@ -79,14 +82,14 @@ impl Target {
                     key: key_columns.iter().map(place).collect(),
                     key_columns,
                     is_hidden: row.get(5).unwrap_or(true),
-                    stamp,
+                    origin,
                 })
             })
         })
     }
 
     /// Notes repairs.
-    pub(super) fn store(&self, changes: &[SkippedChange]) -> Outcome<()> {
+    pub(super) fn store(&self, changes: &[NewRepair]) -> Outcome<()> {
         let types = [
             pg_sys::OIDOID,
             pg_sys::INT4OID,
@@ -102,7 +105,7 @@ impl Target {
         ];
         // SAFETY: reads when the session's statement has begun.
         let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
-        let (changed_by, changed_at, transaction) = match &self.stamp {
+        let (changed_by, changed_at, transaction) = match &self.origin {
             None => (None, None, None),
             Some((by, at, transaction)) => (by.clone(), Some(*at), Some(*transaction)),
         };
@@ -140,7 +143,7 @@ impl Target {
 
 /// Who, when and in which transaction. Nobody, when there is no key to make a pseudonym of them: they must not be kept
 /// otherwise.
-fn stamp(pseudonymizes: bool) -> (Option<Bytes>, pg_sys::TimestampTz, i64) {
+fn origin(pseudonymizes: bool) -> (Option<Bytes>, pg_sys::TimestampTz, i64) {
     let actor = actor();
     let changed_by = match pseudonymizes {
         false => Some(Bytes(actor)),

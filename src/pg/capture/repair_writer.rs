@@ -1,4 +1,4 @@
-//! Changes that could not be captured become records after all, from what the table holds under their keys now.
+//! Makes the records of changes that were skipped, from what the table holds under their keys now.
 //!
 //! Called by the process that makes repairs, with the rights of the table's owner, as for [`super::history`]. What is
 //! queued of a mirrored row goes under the change's own number: it is younger than all versions from before the change
@@ -9,22 +9,20 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::bound::BoundRelation;
 use super::column::value_of_text;
-use super::leaf::{Leaf, Locked};
 use super::queue::{record_buffer, storable, Action, Writer};
-use super::rows::{read, value_in};
-use super::Bound;
-use crate::pg::encoding::utf8;
+use super::record_maker::RecordMaker;
+use super::row_fetcher::{RowFetcher, RowLock};
+use crate::pg::descriptor::Column;
 use crate::pg::report::Outcome;
-use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
 use crate::pg::texts::{Bytes, Texts};
-use crate::pseudonym::Pseudonymizer;
-use crate::record::{write_object, Buffer, Change, Moment, Operation, Plan, RecordError};
-use crate::rules::Mode;
+use crate::record::{Buffer, Change, Operation, RecordError};
 
-/// A change that was noted and not recorded.
-pub(in crate::pg) struct NotedChange {
+/// A change that was skipped, as its repair knows it.
+pub(in crate::pg) struct SkippedChange {
     pub(in crate::pg) operation: Operation,
     pub(in crate::pg) key_columns: Vec<String>,
     pub(in crate::pg) key: Texts,
@@ -34,17 +32,17 @@ pub(in crate::pg) struct NotedChange {
     pub(in crate::pg) transaction_id: Option<i64>,
 }
 
-/// What became of a change.
-pub(in crate::pg) enum Made {
+/// What came of a repair.
+pub(in crate::pg) enum RepairOutcome {
     Queued,
     /// The rules do not ask for a record of it.
-    LeftOut,
+    NotWanted,
     /// Somebody is changing the row.
     Busy,
     /// There is no telling what the row was: a record of its key alone.
-    Lost(String),
+    KeyOnly(String),
     /// The key is not, or not any more, that of the source: the same.
-    Unnamed(String),
+    OtherKey(String),
 }
 
 /// Writes records of changes of one source.
@@ -52,11 +50,10 @@ pub(in crate::pg) struct RepairWriter {
     rules: SourceRules,
     source: i32,
     writer: Writer,
-    pseudonymizer: Option<Rc<Pseudonymizer>>,
-    calendar: ServerCalendar,
+    maker: RecordMaker,
     /// The columns of the watched table, and its rules bound to them, for rows that are not there.
-    columns: Vec<(usize, String, pg_sys::Oid)>,
-    bound: Rc<Bound>,
+    columns: Vec<Column>,
+    bound: Rc<BoundRelation>,
     record: Buffer,
 }
 
@@ -65,16 +62,15 @@ impl RepairWriter {
     pub(in crate::pg) fn open(
         source: i32,
         rules: SourceRules,
-        columns: Vec<(usize, String, pg_sys::Oid)>,
-        bound: Bound,
+        columns: Vec<Column>,
+        bound: BoundRelation,
     ) -> Outcome<RepairWriter> {
         Ok(RepairWriter {
             writer: Writer::open_for_many(rules.index_id, source)?,
             bound: Rc::new(bound),
             rules,
             source,
-            pseudonymizer: pseudonymizer(),
-            calendar: ServerCalendar::current(),
+            maker: RecordMaker::current(),
             columns,
             record: record_buffer(),
         })
@@ -82,35 +78,35 @@ impl RepairWriter {
 
     /// Whether a change has to be looked for in the table, and can be: not that of a deletion, which says nothing of a row
     /// that is there again.
-    pub(in crate::pg) fn looks_for(&self, change: &NotedChange) -> bool {
+    pub(in crate::pg) fn looks_for(&self, change: &SkippedChange) -> bool {
         let is_there = |name| self.columns.iter().any(|(_, column, _)| column == name);
         (self.is_mirrored() || change.operation != Operation::Delete)
             && change.key_columns.iter().all(is_there)
     }
 
     /// Whether a change's key is that of the source: the table may be watched by other columns now.
-    fn names_object(&self, change: &NotedChange) -> bool {
+    fn names_object(&self, change: &SkippedChange) -> bool {
         let own = &self.rules.object_id;
         own.len() == change.key_columns.len() && own.iter().all(|name| change.key_columns.contains(name))
     }
 
     fn is_mirrored(&self) -> bool {
-        self.rules.mode == Mode::Mirror
+        self.bound.is_mirrored
     }
 
     /// What becomes of a change whose key its columns cannot hold any more, for they have other types now; nothing if they
     /// can.
-    pub(in crate::pg) fn make_unreadable(&self, change: &NotedChange) -> Outcome<Option<Made>> {
+    pub(in crate::pg) fn make_unreadable(&self, change: &SkippedChange) -> Outcome<Option<RepairOutcome>> {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
             Err(failure) if failure.may_pass() => Err(failure),
-            Err(_) if !self.is_asked_for(change) => Ok(Some(Made::LeftOut)),
+            Err(_) if !self.is_asked_for(change) => Ok(Some(RepairOutcome::NotWanted)),
             Err(_) => self.former_object(change).map(Some),
         }
     }
 
     /// The deletion of a change's object, if its table is mirrored.
-    pub(in crate::pg) fn mirrored_object(&self, change: &NotedChange) -> Outcome<Option<String>> {
+    pub(in crate::pg) fn mirrored_object(&self, change: &SkippedChange) -> Outcome<Option<String>> {
         match self.is_mirrored() && self.names_object(change) {
             true => self.deletion(change),
             false => Ok(None),
@@ -126,45 +122,44 @@ impl RepairWriter {
     /// has just shown.
     pub(in crate::pg) fn make(
         &mut self,
-        change: &NotedChange,
+        change: &SkippedChange,
         (relation, place): (pg_sys::Oid, pg_sys::ItemPointerData),
-    ) -> Outcome<Made> {
+    ) -> Outcome<RepairOutcome> {
         if !self.is_asked_for(change) {
-            return Ok(Made::LeftOut);
+            return Ok(RepairOutcome::NotWanted);
         }
-        let leaf = Leaf::open(self.source, relation)?;
-        let made = match leaf.fetch(place) {
+        let fetcher = RowFetcher::open(self.source, relation)?;
+        let made = match fetcher.fetch(place) {
             // SAFETY: the slot holds the row fetched.
-            true => unsafe { self.make_of(change, &leaf)? },
-            false => Made::Busy,
+            true => unsafe { self.make_of(change, &fetcher)? },
+            false => RepairOutcome::Busy,
         };
-        leaf.close();
+        fetcher.close();
         Ok(made)
     }
 
     /// # Safety
-    /// The leaf has fetched a row.
-    unsafe fn make_of(&mut self, change: &NotedChange, leaf: &Leaf) -> Outcome<Made> {
-        // SAFETY: handed on to the caller; bound and filter were made for the leaf's relation.
+    /// It has fetched a row.
+    unsafe fn make_of(&mut self, change: &SkippedChange, fetcher: &RowFetcher) -> Outcome<RepairOutcome> {
+        // SAFETY: handed on to the caller; bound and filter were made for the fetcher's relation.
         unsafe {
-            if leaf.is_mirrored {
-                return match leaf.lock() {
-                    Locked::Mine => self.write_version(change, leaf),
-                    Locked::Changed | Locked::Others => Ok(Made::Busy),
+            if fetcher.bound.is_mirrored {
+                return match fetcher.lock() {
+                    RowLock::Taken => self.write_version(change, fetcher),
+                    RowLock::Changed | RowLock::Busy => Ok(RepairOutcome::Busy),
                 };
             }
-            if !leaf.accepts() {
-                return Ok(Made::LeftOut);
+            if !fetcher.accepts() {
+                return Ok(RepairOutcome::NotWanted);
             }
-            read(leaf.slot, leaf.bound.width);
-            self.write(change, &leaf.bound, |place| value_in(leaf.slot, place))
+            self.write(change, &fetcher.bound, fetcher.bound.row(fetcher.slot))
         }
     }
 
     /// Queues that the table holds nothing under the change's key, or what is known of the change nevertheless.
-    pub(in crate::pg) fn make_without(&mut self, change: &NotedChange) -> Outcome<Made> {
+    pub(in crate::pg) fn make_without(&mut self, change: &SkippedChange) -> Outcome<RepairOutcome> {
         if !self.is_asked_for(change) {
-            return Ok(Made::LeftOut);
+            return Ok(RepairOutcome::NotWanted);
         }
         if !self.names_object(change) {
             return self.former_object(change);
@@ -172,26 +167,26 @@ impl RepairWriter {
         if self.is_mirrored() {
             let mut record = record_buffer();
             if !self.write_deletion(change, &mut record)? {
-                return Ok(Made::LeftOut);
+                return Ok(RepairOutcome::NotWanted);
             }
             self.writer.push_version_as(change.number, Action::DeleteObject, &mut record)?;
-            return Ok(Made::Queued);
+            return Ok(RepairOutcome::Queued);
         }
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         let bound = self.bound.clone();
         // Whether the filter would let it through nobody knows; and an insertion alone says nothing but the row.
-        if self.rules.filter.is_some() || !self.rules.are_changes() {
+        if self.rules.filter.is_some() || !self.bound.are_changes {
             // SAFETY: the values were read as those of the table's columns.
             unsafe { self.render(change, &bound, value)? };
-            return Ok(Made::Lost(storable(&self.record)?.into_owned()));
+            return Ok(RepairOutcome::KeyOnly(storable(&self.record)?.into_owned()));
         }
         // SAFETY: as above.
         unsafe { self.write(change, &bound, value) }
     }
 
     /// The record that deletes the object of a change's row; nothing if its key makes no objectID.
-    fn deletion(&self, change: &NotedChange) -> Outcome<Option<String>> {
+    fn deletion(&self, change: &SkippedChange) -> Outcome<Option<String>> {
         let mut record = record_buffer();
         match self.write_deletion(change, &mut record)? {
             true => Ok(Some(storable(&record)?.into_owned())),
@@ -200,24 +195,22 @@ impl RepairWriter {
     }
 
     /// Appends it to `record`; `false` if there is none.
-    fn write_deletion(&self, change: &NotedChange, record: &mut Buffer) -> Outcome<bool> {
+    fn write_deletion(&self, change: &SkippedChange, record: &mut Buffer) -> Outcome<bool> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         // SAFETY: the values were read as those of the table's columns.
-        unsafe { self.bound.write_object(value, self.pseudonymizer.as_deref(), record) }
+        unsafe { self.maker.write_deletion(&self.bound, value, record) }
     }
 
     /// A record of an object by the key as it was noted, whatever the columns are now.
-    fn former_object(&self, change: &NotedChange) -> Outcome<Made> {
-        let is_hidden = |name| self.rules.pseudonymize.contains(name);
-        let hidden = change.key_columns.iter().map(is_hidden).collect();
-        let plan = Plan::new(&self.rules.object_prefix, Vec::new(), hidden);
-        let key = change.key.0.iter().map(|text| Some(utf8(text)));
+    fn former_object(&self, change: &SkippedChange) -> Outcome<RepairOutcome> {
+        let is_hidden = change.key_columns.iter().map(|name| self.rules.pseudonymize.contains(name));
+        let key: Vec<(&[u8], bool)> = change.key.0.iter().map(Vec::as_slice).zip(is_hidden).collect();
         let mut record = record_buffer();
-        let written = write_object(&plan, key, self.pseudonymizer.as_deref(), &mut record);
+        let written = self.maker.write_former_deletion(&self.rules.object_prefix, &key, &mut record);
         match written {
-            Ok(()) => Ok(Made::Unnamed(storable(&record)?.into_owned())),
-            Err(RecordError::EmptyKey) => Ok(Made::LeftOut),
+            Ok(()) => Ok(RepairOutcome::OtherKey(storable(&record)?.into_owned())),
+            Err(RecordError::EmptyKey) => Ok(RepairOutcome::NotWanted),
             Err(error) => Err(self.bound.explain(error)),
         }
     }
@@ -233,24 +226,26 @@ impl RepairWriter {
     }
 
     /// Whether the rules, which may have changed, ask for a record of such a change.
-    fn is_asked_for(&self, change: &NotedChange) -> bool {
+    fn is_asked_for(&self, change: &SkippedChange) -> bool {
         self.is_mirrored() || self.rules.operations.contains(&change.operation)
     }
 
     /// # Safety
-    /// The leaf has fetched and locked a row.
-    unsafe fn write_version(&mut self, change: &NotedChange, leaf: &Leaf) -> Outcome<Made> {
+    /// It has fetched and locked a row.
+    unsafe fn write_version(
+        &mut self,
+        change: &SkippedChange,
+        fetcher: &RowFetcher,
+    ) -> Outcome<RepairOutcome> {
         let object = self.mirrored_object(change)?;
-        let RepairWriter { pseudonymizer, calendar, record, writer, .. } = self;
-        let pseudonymizer = pseudonymizer.as_deref();
+        let RepairWriter { maker, record, writer, .. } = self;
         record.clear();
         // SAFETY: handed on to the caller.
         let action = unsafe {
-            read(leaf.slot, leaf.bound.width);
-            let value = |place| value_in(leaf.slot, place);
-            let is_object = leaf.bound.write_object(value, pseudonymizer, record)?;
-            if !is_object && !leaf.accepts() {
-                return Ok(Made::LeftOut);
+            let (bound, value) = (&fetcher.bound, fetcher.bound.row(fetcher.slot));
+            let is_object = maker.write_deletion(bound, value, record)?;
+            if !is_object && !fetcher.accepts() {
+                return Ok(RepairOutcome::NotWanted);
             }
             match object {
                 // Keys can be equal without being the same text, and then make different objects. The lock on the row
@@ -260,65 +255,63 @@ impl RepairWriter {
                     record.extend_from_slice(object.as_bytes());
                     Action::DeleteObject
                 }
-                _ if leaf.accepts() => {
+                _ if fetcher.accepts() => {
                     record.clear();
-                    leaf.bound.write(value, pseudonymizer, calendar, record)?;
+                    maker.write_record(bound, value, record)?;
                     Action::AddObject
                 }
                 _ => Action::DeleteObject,
             }
         };
         writer.push_version_as(change.number, action, record)?;
-        Ok(Made::Queued)
+        Ok(RepairOutcome::Queued)
     }
 
     /// # Safety
-    /// As for [`Bound::write`].
+    /// As for [`BoundRelation::key`].
     unsafe fn write(
         &mut self,
-        change: &NotedChange,
-        bound: &Bound,
+        change: &SkippedChange,
+        bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
-    ) -> Outcome<Made> {
+    ) -> Outcome<RepairOutcome> {
         // SAFETY: handed on to the caller.
         unsafe { self.render(change, bound, value)? };
-        match self.rules.are_changes() {
+        match self.bound.are_changes {
             true => self.writer.push_as(change.number, &mut self.record)?,
             false => self.writer.push(&mut self.record)?,
         };
-        Ok(Made::Queued)
+        Ok(RepairOutcome::Queued)
     }
 
     /// Makes the record of a change. Of an update, what it changed is not known any more.
     ///
     /// # Safety
-    /// As for [`Bound::write`].
+    /// As for [`BoundRelation::key`].
     unsafe fn render(
         &mut self,
-        change: &NotedChange,
-        bound: &Bound,
+        change: &SkippedChange,
+        bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> Outcome<()> {
-        let RepairWriter { pseudonymizer, calendar, record, rules, .. } = self;
-        let pseudonymizer = pseudonymizer.as_deref();
+        let RepairWriter { maker, record, .. } = self;
         record.clear();
         // SAFETY: handed on to the caller.
         unsafe {
-            if !rules.are_changes() {
-                return bound.write(value, pseudonymizer, calendar, record);
+            if !bound.are_changes {
+                return maker.write_record(bound, value, record);
             }
-            let changed_by = change.changed_by.as_ref().map(|Bytes(text)| utf8(text));
-            let changed_at = change.changed_at.map(Moment::from_timestamp);
-            let noted = (changed_by.as_deref(), changed_at, change.transaction_id);
-            let stamp = bound.stamp_of(noted, pseudonymizer)?;
-            let told =
-                Change { operation: change.operation, number: change.number, previous: &[], stamp: &stamp };
-            bound.write_change(&told, value, pseudonymizer, calendar, record)
+            let changed_by = change.changed_by.as_ref().map(|Bytes(text)| text.as_slice());
+            let origin =
+                maker.origin_of_skipped(bound, changed_by, change.changed_at, change.transaction_id)?;
+            let SkippedChange { operation, number, .. } = *change;
+            let change = Change { operation, number, previous: &[], origin: &origin };
+            maker.write_change(bound, &change, value, record)
         }
     }
 
     /// The key's values, by the places of their columns.
-    fn key_values(&self, change: &NotedChange) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
+    fn key_values(&self, change: &SkippedChange) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
         let mut values = Vec::new();
         for (name, text) in change.key_columns.iter().zip(&change.key.0) {
             let Some((place, _, of)) = self.columns.iter().find(|(_, column, _)| column == name) else {

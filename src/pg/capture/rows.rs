@@ -2,46 +2,41 @@
 
 use pgrx::pg_sys;
 
-use super::queue::clear;
+use super::slot::{clear, is_large, TupleSlot};
 use crate::record::Operation;
 
 /// Rows that are looked at before memory is given back.
 pub(super) const STRETCH: usize = 1024;
 
-/// The length of a row that has memory of its own.
-const LARGE: u32 = 64 << 10;
-
-pub(super) type Slot = *mut pg_sys::TupleTableSlot;
-
-/// A row as it was and as it is; one of them is null for inserts and deletes.
+/// A row as a trigger has it: as it was and as it is. One of them is null for inserts and deletes.
 #[derive(Clone, Copy)]
-pub(super) struct Versions {
-    pub(super) old: Slot,
-    pub(super) new: Slot,
+pub(super) struct TriggerRow {
+    pub(super) old: TupleSlot,
+    pub(super) new: TupleSlot,
 }
 
-impl Versions {
-    /// Those of a row-level trigger.
-    pub(super) fn of(call: &pg_sys::TriggerData, operation: Operation) -> Versions {
+impl TriggerRow {
+    /// That of a row-level trigger.
+    pub(super) fn of(call: &pg_sys::TriggerData, operation: Operation) -> TriggerRow {
         let none = std::ptr::null_mut();
         match operation {
-            Operation::Insert => Versions { old: none, new: call.tg_trigslot },
-            Operation::Update => Versions { old: call.tg_trigslot, new: call.tg_newslot },
-            _ => Versions { old: call.tg_trigslot, new: none },
+            Operation::Insert => TriggerRow { old: none, new: call.tg_trigslot },
+            Operation::Update => TriggerRow { old: call.tg_trigslot, new: call.tg_newslot },
+            _ => TriggerRow { old: call.tg_trigslot, new: none },
         }
     }
 
-    /// Whether it takes memory of its own to read them: they are long, or parts of them are stored elsewhere.
+    /// Whether it takes memory of its own to read it.
     ///
     /// # Safety
     /// Each slot is null or holds a row.
-    pub(super) unsafe fn are_large(self) -> bool {
+    pub(super) unsafe fn is_large(self) -> bool {
         // SAFETY: handed on to the caller.
         unsafe { is_large(self.old) || is_large(self.new) }
     }
 
     /// The one the filter looks at, and the record holds.
-    pub(super) fn current(self) -> Slot {
+    pub(super) fn current(self) -> TupleSlot {
         if self.new.is_null() {
             self.old
         } else {
@@ -77,9 +72,9 @@ impl TransitionTables {
     }
 
     /// The next row; it is there until the one after it is asked for.
-    pub(super) fn next(&self) -> Option<Versions> {
+    pub(super) fn next(&self) -> Option<TriggerRow> {
         let (has_old, has_new) = (self.old.next(), self.new.next());
-        (has_old || has_new).then_some(Versions { old: self.old.slot, new: self.new.slot })
+        (has_old || has_new).then_some(TriggerRow { old: self.old.slot, new: self.new.slot })
     }
 
     /// Keeps in mind which row comes next, for tables that are to be marked.
@@ -110,7 +105,7 @@ impl TransitionTables {
 pub(super) struct TableScan {
     scan: pg_sys::TableScanDesc,
     snapshot: pg_sys::Snapshot,
-    slot: Slot,
+    slot: TupleSlot,
 }
 
 impl TableScan {
@@ -133,7 +128,7 @@ impl TableScan {
     }
 
     /// The next row; it is there until the one after it is asked for.
-    pub(super) fn next(&self) -> Option<Slot> {
+    pub(super) fn next(&self) -> Option<TupleSlot> {
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         // SAFETY: made by `open` for one another.
         unsafe { pg_sys::table_scan_getnextslot(self.scan, forward, self.slot) }.then_some(self.slot)
@@ -158,7 +153,7 @@ impl TableScan {
 /// Reads a transition table; of one that is not there, nothing.
 struct Reader {
     store: *mut pg_sys::Tuplestorestate,
-    slot: Slot,
+    slot: TupleSlot,
     /// The read pointer it reads by, and one that keeps a place in mind, if that is wanted.
     pointers: Option<[i32; 2]>,
 }
@@ -231,48 +226,4 @@ impl Reader {
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
         }
     }
-}
-
-/// # Safety
-/// The slot is null or holds a row.
-unsafe fn is_large(slot: Slot) -> bool {
-    // SAFETY: handed on to the caller; a slot's kind tells what it is.
-    unsafe {
-        if slot.is_null() {
-            return false;
-        }
-        let (length, flags) = if (*slot).tts_ops == &raw const pg_sys::TTSOpsMinimalTuple {
-            let tuple = &*(*slot.cast::<pg_sys::MinimalTupleTableSlot>()).mintuple;
-            (tuple.t_len, tuple.t_infomask)
-        } else if (*slot).tts_ops == &raw const pg_sys::TTSOpsVirtual {
-            return false;
-        } else {
-            let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
-            if tuple.is_null() {
-                return false;
-            }
-            ((*tuple).t_len, (*(*tuple).t_data).t_infomask)
-        };
-        length >= LARGE || u32::from(flags) & pg_sys::HEAP_HASEXTERNAL != 0
-    }
-}
-
-/// Reads a slot's first `width` values, unless they have been read already.
-///
-/// # Safety
-/// The slot holds a row of a relation with so many columns.
-pub(super) unsafe fn read(slot: Slot, width: usize) {
-    // SAFETY: handed on to the caller; this is slot_getsomeattrs, an inline function of the server's.
-    unsafe {
-        if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < width {
-            pg_sys::slot_getsomeattrs_int(slot, width as i32);
-        }
-    }
-}
-
-/// # Safety
-/// The slot's first `place` + 1 values have been read.
-pub(super) unsafe fn value_in(slot: Slot, place: usize) -> Option<pg_sys::Datum> {
-    // SAFETY: handed on to the caller.
-    unsafe { (!*(*slot).tts_isnull.add(place)).then(|| *(*slot).tts_values.add(place)) }
 }

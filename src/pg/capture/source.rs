@@ -1,25 +1,22 @@
-//! Sources as their triggers see them: bound to the columns of the relation at hand, and kept for as long as neither
+//! Sources as their triggers see them: bound to the columns of the relation at hand, and cached for as long as neither
 //! changes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::key::KeyIndex;
-use super::{not_ours, Bound, Event, LEAF};
-use crate::pg::descriptor::columns;
+use super::bound::BoundRelation;
+use super::trigger_call::{arguments, not_ours, TriggerEvent, PARTITION_ARGUMENT};
+use crate::pg::descriptor::relation_name;
 use crate::pg::failpoint;
-use crate::pg::filter::Filter;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
-use crate::rules::Mode;
 
 /// A source as one of its triggers sees it.
 pub(super) struct Source {
@@ -28,40 +25,42 @@ pub(super) struct Source {
     /// The watched table, which the trigger's may be a partition of.
     pub(super) watched: pg_sys::Oid,
     pub(super) operations: Vec<Operation>,
-    /// Its records tell of changes.
-    pub(super) are_changes: bool,
-    pub(super) bound: Bound,
-    pub(super) filter: Option<Filter>,
+    /// The trigger's relation.
+    pub(super) relation: BoundRelation,
     /// Updates are told of that change nothing the index holds.
     pub(super) tells_all: bool,
-    /// Of a mirrored table, by what its rows are found.
-    pub(super) key: Option<KeyIndex>,
 }
 
 impl Source {
-    pub(super) fn depends_on_settings(&self) -> bool {
-        self.bound.depends_on_settings
-            || self.filter.as_ref().is_some_and(|filter| filter.depends_on_settings)
+    /// Whether a trigger of the source is called like this. To mirror a table each row has to be at hand, and those that
+    /// TRUNCATE removes.
+    pub(super) fn expects(&self, event: TriggerEvent) -> bool {
+        let shaped = match (self.relation.is_mirrored, event.operation) {
+            (true, Operation::Truncate) => event.is_before,
+            (true, _) => event.is_row,
+            (false, _) => !event.is_before,
+        };
+        shaped && self.operations.contains(&event.operation)
     }
 }
 
 /// A relation (a partition has columns of its own) and a trigger (a new watch makes a new one).
-type Key = (u32, u32);
+type TriggerKey = (u32, u32);
 
 thread_local! {
-    static SOURCES: RefCell<HashMap<Key, Rc<Source>>> = RefCell::new(HashMap::new());
+    static SOURCES: RefCell<HashMap<TriggerKey, Rc<Source>>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     /// How often something has changed that a source may depend on.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     /// Triggers without a source, and the start of the statement that has found them so. The next one looks again: a source
     /// that is copied into its table, as from a dump, tells nobody.
-    static ORPHANS: RefCell<(pg_sys::TimestampTz, Vec<Key>)> = const { RefCell::new((0, Vec::new())) };
+    static ORPHANS: RefCell<(pg_sys::TimestampTz, Vec<TriggerKey>)> = const { RefCell::new((0, Vec::new())) };
     /// Tables whose writer this session has warned of that.
     static WARNED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether the statement under way has found that a trigger has no source.
-fn is_orphan(key: Key) -> bool {
+fn is_orphan(key: TriggerKey) -> bool {
     // SAFETY: reads when the session's statement has begun.
     let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     ORPHANS.with_borrow(|(of, orphans)| *of == begun_at && orphans.contains(&key))
@@ -69,7 +68,7 @@ fn is_orphan(key: Key) -> bool {
 
 /// Remembers that a trigger has no source, and says so once per session. Its table has come without the rules, as from a dump
 /// of the schema alone, or they are yet to come; that is no reason to fail a writer.
-fn note_orphan(key: Key, table: &str) {
+fn note_orphan(key: TriggerKey, table: &str) {
     // SAFETY: as above.
     let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     ORPHANS.with_borrow_mut(|(of, orphans)| {
@@ -111,22 +110,9 @@ pub(super) unsafe fn known_source(call: &pg_sys::TriggerData) -> Option<Rc<Sourc
 ///
 /// # Safety
 /// As for `known_source`; both are valid for the length of the call.
-unsafe fn key_of(call: &pg_sys::TriggerData) -> Key {
+unsafe fn key_of(call: &pg_sys::TriggerData) -> TriggerKey {
     // SAFETY: handed on to the caller.
     unsafe { ((*call.tg_relation).rd_id.to_u32(), (*call.tg_trigger).tgoid.to_u32()) }
-}
-
-/// The trigger's arguments.
-///
-/// # Safety
-/// As for `known_source`.
-pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
-    // SAFETY: handed on to the caller; there are as many arguments as the trigger says, each a C string.
-    unsafe {
-        let trigger = &*call.tg_trigger;
-        let text = |nth| CStr::from_ptr(*trigger.tgargs.add(nth)).to_string_lossy().into_owned();
-        (0..usize::try_from(trigger.tgnargs).unwrap_or(0)).map(text).collect()
-    }
 }
 
 /// The source a trigger belongs to, from the extension's table, known by the table `member`; none when the trigger has
@@ -136,21 +122,17 @@ pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
 /// `call` is what PostgreSQL passes to a trigger function.
 pub(super) unsafe fn source_of(
     call: &pg_sys::TriggerData,
-    event: Event,
+    event: TriggerEvent,
     member: pg_sys::Oid,
 ) -> Outcome<Option<Rc<Source>>> {
     let changes = CHANGES.get();
     // SAFETY: relation and trigger are valid for the length of the call.
-    let (key, arguments, descriptor) = unsafe { (key_of(call), arguments(call), (*call.tg_relation).rd_att) };
+    let (key, arguments) = unsafe { (key_of(call), arguments(call)) };
     if is_orphan(key) {
         return Ok(None);
     }
     // SAFETY: the relation is open.
-    let (columns, table) = unsafe {
-        let name = CStr::from_ptr((*(*call.tg_relation).rd_rel).relname.data.as_ptr());
-        (columns(descriptor), name.to_string_lossy().into_owned())
-    };
-    let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+    let table = unsafe { relation_name(call.tg_relation) };
     let relation = pg_sys::Oid::from(key.0);
     if !event.is_row && event.operation != Operation::Truncate {
         refuse_hypertable(relation, &table)?;
@@ -158,34 +140,28 @@ pub(super) unsafe fn source_of(
     let Some(id) = arguments.first().and_then(|argument| argument.parse().ok()) else {
         return Err(not_ours());
     };
-    let Some(rules) = as_user(home()?.owner, || SourceRules::load(id, member, &table, &names))? else {
-        if arguments.get(1).is_none_or(|argument| argument != LEAF) {
+    // SAFETY: the relation is open.
+    let rules = as_user(home()?.owner, || unsafe { SourceRules::load_for(id, member, call.tg_relation) })?;
+    let Some(rules) = rules else {
+        if arguments.get(1).is_none_or(|argument| argument != PARTITION_ARGUMENT) {
             note_orphan(key, &table);
         }
         return Ok(None);
     };
-    let bound = Bound::new(&rules, &columns, &table)?;
-    let filter = match &rules.filter {
-        None => None,
-        // SAFETY: the relation is open, and locked by the statement that changes it.
-        Some(text) => Some(unsafe { Filter::compile(text, call.tg_relation, rules.owner, Some) }?),
-    };
+    // SAFETY: the relation is open, and locked by the statement that changes it.
+    let mut bound = unsafe { BoundRelation::bind(&rules, call.tg_relation) }?;
     failpoint::reach("in the load of a source");
-    let key_index = match rules.mode {
-        Mode::Append => None,
+    if bound.is_mirrored {
         // SAFETY: as above. A partitioned table has no rows to be found.
-        Mode::Mirror => Some(unsafe { KeyIndex::find(call.tg_relation, &bound.key_places()) }?),
-    };
+        unsafe { bound.find_key_index(call.tg_relation) }?;
+    }
     let source = Rc::new(Source {
         id,
         index_id: rules.index_id,
         watched: rules.relation,
-        are_changes: rules.are_changes(),
         operations: rules.operations,
-        bound,
-        filter,
+        relation: bound,
         tells_all: rules.is_backfilled,
-        key: key_index,
     });
     // What has changed since the load began may have been read before: this statement goes by it, the next one looks anew.
     // A departure has no trigger by which it would be found again.
@@ -236,5 +212,5 @@ unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relatio
 #[pg_guard]
 unsafe extern "C-unwind" fn on_function_change(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
-    SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.filter.is_none()));
+    SOURCES.with_borrow_mut(|sources| sources.retain(|_, source| source.relation.filter.is_none()));
 }

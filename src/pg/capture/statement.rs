@@ -1,21 +1,21 @@
 //! One call of a trigger: its rows, or its one row, through the filter into the queue.
 
-use std::rc::Rc;
-
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
+use super::bound::BoundRelation;
 use super::context::Context;
 use super::on_error_warn::SkippedRows;
 use super::queue::{record_buffer, Writer, FEW};
-use super::rows::{read, value_in, Slot, TransitionTables, Versions, STRETCH};
+use super::record_maker::RecordMaker;
+use super::rows::{TransitionTables, TriggerRow, STRETCH};
 use super::scratch::{has_grown, Scratch};
-use super::{Event, Source};
+use super::slot::TupleSlot;
+use super::source::Source;
+use super::trigger_call::TriggerEvent;
 use crate::pg::filter::Evaluation;
 use crate::pg::report::Outcome;
-use crate::pg::rules::{pseudonymizer, ServerCalendar};
-use crate::pseudonym::Pseudonymizer;
-use crate::record::{Buffer, Change, Operation, Stamp};
+use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
 pub(super) struct Statement<'a> {
@@ -24,10 +24,9 @@ pub(super) struct Statement<'a> {
     pub(super) context: &'a Context,
     pub(super) writer: Writer,
     pub(super) filter: Option<Evaluation>,
-    pub(super) pseudonymizer: Option<Rc<Pseudonymizer>>,
-    calendar: ServerCalendar,
+    pub(super) maker: RecordMaker,
     /// Made for the first record that needs it.
-    stamp: Option<Stamp>,
+    origin: Option<ChangeOrigin>,
     pub(super) record: Buffer,
     /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
     /// after an error.
@@ -40,10 +39,10 @@ pub(super) struct Statement<'a> {
 /// `call` is what PostgreSQL passes to a trigger function, and `event` what it is called for.
 pub(super) unsafe fn capture(
     call: &pg_sys::TriggerData,
-    event: Event,
+    event: TriggerEvent,
     source: &Source,
     context: &Context,
-    omissions: Option<SkippedRows<'_>>,
+    skipped: Option<SkippedRows<'_>>,
 ) -> Outcome<()> {
     let mut statement = Statement {
         source,
@@ -51,13 +50,12 @@ pub(super) unsafe fn capture(
         context,
         writer: Writer::open(source.index_id, source.id)?,
         filter: None,
-        pseudonymizer: source.bound.pseudonymizes().then(pseudonymizer).flatten(),
-        calendar: ServerCalendar::current(),
-        stamp: None,
+        maker: RecordMaker::for_relation(&source.relation),
+        origin: None,
         record: record_buffer(),
-        lenience: omissions.map(|omissions| (omissions, PgMemoryContexts::new("audit_algolia filter"))),
+        lenience: skipped.map(|skipped| (skipped, PgMemoryContexts::new("audit_algolia filter"))),
     };
-    let tells_truncation = event.operation == Operation::Truncate && source.key.is_none();
+    let tells_truncation = event.operation == Operation::Truncate && !source.relation.is_mirrored;
     if statement.lenience.is_none() && !tells_truncation {
         statement.prepare();
     }
@@ -77,7 +75,7 @@ impl Statement<'_> {
     /// Makes the filter ready, unless it is. It has to live as long as the statement: unless the writer is to go on after
     /// an error, when it has a context of its own, this is to be called in one that does.
     pub(super) fn prepare(&mut self) {
-        let (Some(filter), None) = (&self.source.filter, &self.filter) else { return };
+        let (Some(filter), None) = (&self.source.relation.filter, &self.filter) else { return };
         self.context.in_filter(true);
         self.filter = Some(match &mut self.lenience {
             None => filter.prepare(),
@@ -94,7 +92,7 @@ impl Statement<'_> {
         self.writer.close();
         match self.lenience {
             None => Ok(()),
-            Some((omissions, _)) => omissions.finish(),
+            Some((skipped, _)) => skipped.finish(),
         }
     }
 
@@ -103,17 +101,17 @@ impl Statement<'_> {
     /// # Safety
     /// `call` comes from a row-level trigger.
     unsafe fn single(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
-        let row = Versions::of(call, self.operation);
+        let row = TriggerRow::of(call, self.operation);
         // SAFETY: an after trigger has its rows in these slots; its own memory context lives until we return.
         unsafe {
             let capture = |statement: &mut Self| {
-                statement.attempt_row(row, |statement| match statement.source.key {
-                    Some(_) => statement.mirror(call.tg_relation, row),
-                    None => statement.row(row).map(drop),
+                statement.attempt_row(row, |statement| match statement.source.relation.is_mirrored {
+                    true => statement.mirror(call.tg_relation, row),
+                    false => statement.row(row).map(drop),
                 })
             };
             // What a large row has taken is given back before its record is written.
-            match row.are_large() {
+            match row.is_large() {
                 true => Scratch::new().within(|| capture(self))?,
                 false => capture(self)?,
             }
@@ -183,13 +181,13 @@ impl Statement<'_> {
     unsafe fn rows(
         &mut self,
         tables: &TransitionTables,
-        mut work: impl FnMut(&mut Self, Versions) -> Outcome<bool>,
+        mut work: impl FnMut(&mut Self, TriggerRow) -> Outcome<bool>,
     ) -> Outcome<bool> {
         let are_few = tables.count < FEW;
         for _ in 0..STRETCH {
             let Some(row) = tables.next() else { return Ok(false) };
             // SAFETY: the tables hold their rows.
-            if are_few && unsafe { row.are_large() } {
+            if are_few && unsafe { row.is_large() } {
                 Scratch::new().within(|| work(self, row))?;
                 break;
             }
@@ -204,39 +202,31 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// The slots hold rows of the relation the source is bound to.
-    unsafe fn row(&mut self, row: Versions) -> Outcome<bool> {
-        let told = row.current();
-        let bound = &self.source.bound;
+    unsafe fn row(&mut self, row: TriggerRow) -> Outcome<bool> {
+        let current = row.current();
+        let bound = &self.source.relation;
         // SAFETY: handed on to the caller.
         unsafe {
-            if !self.belongs(told) {
+            if !self.belongs(current) {
                 return Ok(false);
             }
-            if !self.source.are_changes {
-                self.row_record(told)?;
+            if !bound.are_changes {
+                self.row_record(current)?;
                 return self.writer.push(&mut self.record);
             }
-            read(told, bound.width);
-            let value = |place| value_in(told, place);
+            let value = bound.row(current);
             self.record.clear();
-            let pseudonymizer = self.pseudonymizer.as_deref();
             let mut previous = Vec::new();
             if self.operation == Operation::Update {
-                read(row.old, bound.width);
-                previous = bound.previous(|place| value_in(row.old, place), value);
+                previous = bound.previous(bound.row(row.old), value);
                 if previous.is_empty() {
                     return Ok(false);
                 }
             }
-            let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
-            let change = Change {
-                operation: self.operation,
-                number: self.writer.reserve(),
-                previous: &previous,
-                stamp,
-            };
-            bound.write_change(&change, value, pseudonymizer, &mut self.calendar, &mut self.record)?;
-            let number = change.number;
+            let origin = origin_of(&mut self.origin, bound, &self.maker)?;
+            let number = self.writer.reserve();
+            let change = Change { operation: self.operation, number, previous: &previous, origin };
+            self.maker.write_change(bound, &change, value, &mut self.record)?;
             self.writer.push_as(number, &mut self.record)
         }
     }
@@ -245,7 +235,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// The slot is null or holds a row of the relation the source is bound to.
-    pub(super) unsafe fn belongs(&self, slot: Slot) -> bool {
+    pub(super) unsafe fn belongs(&self, slot: TupleSlot) -> bool {
         if slot.is_null() {
             return false;
         }
@@ -263,42 +253,39 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// The slot holds a row of the relation the source is bound to.
-    pub(super) unsafe fn row_record(&mut self, slot: Slot) -> Outcome<()> {
-        let Statement { source, pseudonymizer, calendar, record, .. } = self;
-        record.clear();
+    pub(super) unsafe fn row_record(&mut self, slot: TupleSlot) -> Outcome<()> {
+        let bound = &self.source.relation;
+        self.record.clear();
         // SAFETY: handed on to the caller.
-        unsafe {
-            read(slot, source.bound.width);
-            source.bound.write(|place| value_in(slot, place), pseudonymizer.as_deref(), calendar, record)
-        }
+        unsafe { self.maker.write_record(bound, bound.row(slot), &mut self.record) }
     }
 
     /// The one record of a TRUNCATE. There is no row to read again: if it cannot be made, the statement fails.
     fn truncation(&mut self) -> Outcome<()> {
-        let pseudonymizer = self.pseudonymizer.as_deref();
-        let stamp = stamped(&mut self.stamp, self.source, pseudonymizer)?;
+        let bound = &self.source.relation;
+        let origin = origin_of(&mut self.origin, bound, &self.maker)?;
         let number = self.writer.reserve();
-        self.source.bound.write_truncate(number, stamp, &mut self.record)?;
+        RecordMaker::write_truncate(bound, number, origin, &mut self.record)?;
         self.writer.push_as(number, &mut self.record)?;
         self.writer.flush()
     }
 }
 
-/// The statement's stamp, made when it is first asked for.
-fn stamped<'s>(
-    stamp: &'s mut Option<Stamp>,
-    source: &Source,
-    pseudonymizer: Option<&Pseudonymizer>,
-) -> Outcome<&'s Stamp> {
-    let made = match stamp.take() {
+/// Who makes the statement's changes, when and in which transaction; found out when it is first asked for.
+fn origin_of<'s>(
+    origin: &'s mut Option<ChangeOrigin>,
+    bound: &BoundRelation,
+    maker: &RecordMaker,
+) -> Outcome<&'s ChangeOrigin> {
+    let made = match origin.take() {
         Some(made) => made,
         None => {
             // SAFETY: a transaction is under way, and it writes. The clock is read while it has the rows locked, so that
             // whoever changes them next has a later time; the beginnings of statements tell no such order.
             let (now, transaction) =
                 unsafe { (pg_sys::GetCurrentTimestamp(), pg_sys::GetTopFullTransactionId().value) };
-            source.bound.stamp(now, transaction, pseudonymizer)?
+            maker.origin(bound, now, transaction)?
         }
     };
-    Ok(stamp.insert(made))
+    Ok(origin.insert(made))
 }

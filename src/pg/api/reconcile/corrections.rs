@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::capture::{Key, Present, Writer};
+use crate::pg::capture::{Key, OpenTables, Writer};
 use crate::pg::holds;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
@@ -32,7 +32,7 @@ pub(super) struct Corrections {
     pub(super) index_id: i32,
     /// The table's name.
     pub(super) table: String,
-    pub(super) present: Present,
+    pub(super) present: OpenTables,
     pub(super) unmended: PendingCorrections,
 }
 
@@ -60,7 +60,7 @@ impl Corrections {
         let mut writer = Writer::open_for_many(self.index_id, self.source)?;
         let objects = self.unmended.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
         let index_id = self.index_id;
-        let mended = self.present.mend(&mut writer, &objects, |object| holds::hold(index_id, object))?;
+        let mended = self.present.correct(&mut writer, &objects, |object| holds::hold(index_id, object))?;
         writer.close();
         if mended.is_unsettled {
             partitions_are_changing(&self.table).warn();

@@ -23,7 +23,7 @@ use pgrx::prelude::*;
 use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hash_set::StringSet;
-use crate::pg::capture::{Present, Writer};
+use crate::pg::capture::{OpenTables, Writer};
 use crate::pg::error_context::keeping;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
@@ -101,7 +101,7 @@ struct Comparison<'a> {
     inquiry: Inquiry,
     window: TimeRange,
     /// Of a mirrored table, its rows as they are now.
-    present: Option<Present>,
+    present: Option<OpenTables>,
     /// In append mode what waited when there were the first suspects.
     backlog: Option<StringSet>,
     /// Where records are sent once more to, if that is wanted.
@@ -226,7 +226,7 @@ fn compare_source(
         set_locally(c"row_security", c"off");
         let present = match rules.mode {
             Mode::Append => None,
-            Mode::Mirror => Some(Present::open(rules.clone(), table.kind == "p")?),
+            Mode::Mirror => Some(OpenTables::open(rules.clone(), table.kind == "p")?),
         };
         let is_mirrored = present.is_some();
         let writer =

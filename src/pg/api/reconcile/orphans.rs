@@ -9,7 +9,7 @@ use super::suspects::{Expects, Suspect};
 use super::{Comparison, TimeRange};
 use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
-use crate::pg::capture::{identity_of_id, Key, Present};
+use crate::pg::capture::{identity_of_id, Key, OpenTables};
 use crate::pg::failpoint;
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
@@ -52,7 +52,7 @@ impl Comparison<'_> {
         failpoint::reach("before orphans");
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
         let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part))
-            || !self.present.as_ref().is_some_and(Present::reads_all_keys);
+            || !self.present.as_ref().is_some_and(OpenTables::reads_all_keys);
         let (mut objects, mut suspects, mut cursor) = (Vec::new(), Vec::new(), None);
         let (mut size, mut has_settled) = (PAGE, false);
         loop {

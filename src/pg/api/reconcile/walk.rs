@@ -10,7 +10,7 @@ use super::{Comparison, TimeRange};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
 use crate::pg::api::{as_owner, Table};
-use crate::pg::capture::{ensure_room, identity_of, record_buffer, Bound, Key, Scratch};
+use crate::pg::capture::{ensure_room, identity_of, record_buffer, values_of, BoundRelation, Key, Scratch};
 use crate::pg::descriptor::columns;
 use crate::pg::filter::Filter;
 use crate::pg::hypertables;
@@ -45,7 +45,7 @@ struct Pending {
 struct Reader<'a> {
     rules: &'a SourceRules,
     filter: Option<Filter>,
-    bound: Option<Bound>,
+    bound: Option<BoundRelation>,
     table_name: &'a str,
     is_mirrored: bool,
     /// Records are to be sent once more.
@@ -164,9 +164,9 @@ impl Reader<'_> {
         let columns = unsafe { columns(descriptor) };
         let bound = match self.bound.take() {
             Some(bound) => bound,
-            None => Bound::new(self.rules, &columns, self.table_name)?,
+            None => BoundRelation::of_columns(self.rules, &columns, self.table_name)?,
         };
-        let writer = RowWriter::new(self.rules, &bound)?;
+        let mut writer = RowWriter::new(self.rules, &bound)?;
         let evaluation = self.filter.as_ref().map(Filter::prepare);
         let mut scratch = Scratch::new();
         // SAFETY: the slot is for rows of the descriptor, and does not own them; values are read off rows that SPI has.
@@ -177,13 +177,9 @@ impl Reader<'_> {
                 if !evaluation.as_ref().is_none_or(|filter| filter.accepts(slot)) {
                     continue;
                 }
-                let value = |place: usize| {
-                    let mut is_null = false;
-                    let value = pg_sys::SPI_getbinval(*tuple, descriptor, place as i32 + 1, &mut is_null);
-                    (!is_null).then_some(value)
-                };
+                let value = values_of(slot, columns.len());
                 let row = scratch.within(|| -> Outcome<_> {
-                    let Some(record) = writer.write(value)? else { return Ok(None) };
+                    let Some(record) = writer.write(slot)? else { return Ok(None) };
                     let key = if self.is_mirrored { Key::Known(bound.key(value)) } else { Key::Impossible };
                     Ok(Some((record, key, RowVersion::read(value, columns.len() - PLACE_COLUMNS))))
                 })?;

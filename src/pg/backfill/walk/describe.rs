@@ -64,7 +64,7 @@ impl Walk {
             (true, _) if has_nullable_time && bounds.is_empty() => vec![Pass::Time, Pass::Untimed],
             (true, _) => vec![Pass::Time],
             (false, true) => vec![Pass::Key],
-            (false, false) => vec![Pass::PagePosition],
+            (false, false) => vec![Pass::Physical],
         };
         // Of a mirrored table all is told that changes meanwhile.
         let may_miss = passes.first() != Some(&Pass::Key) || has_nullable_key;
@@ -95,7 +95,7 @@ impl Walk {
         Walk {
             table: partition,
             from: format!("only {}", name_of(partition)),
-            passes: vec![Pass::PagePosition],
+            passes: vec![Pass::Physical],
             time: None,
             time_type: "",
             keys: Vec::new(),

@@ -1,4 +1,4 @@
-//! One table, or partition, of a source: its rows as they are at this moment, whoever is changing them.
+//! Finds rows of one table, or partition, by their keys, as they are at this moment, whoever is changing them.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -7,56 +7,48 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
 use super::view::View;
+use crate::pg::capture::bound::BoundRelation;
 use crate::pg::capture::column::{reads_what_it_wrote, value_of_text};
-use crate::pg::capture::key::KeyIndex;
 use crate::pg::capture::queue::{record_buffer, storable};
-use crate::pg::capture::rows::{read, value_in, Slot};
-use crate::pg::capture::Bound;
-use crate::pg::descriptor::{attribute, columns};
+use crate::pg::capture::record_maker::RecordMaker;
+use crate::pg::capture::slot::TupleSlot;
+use crate::pg::descriptor::attribute;
 use crate::pg::failpoint;
-use crate::pg::filter::Filter;
 use crate::pg::report::Outcome;
-use crate::pg::rules::{pseudonymizer, ServerCalendar, SourceRules};
+use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
 use crate::record::{identity, Buffer};
 
 /// What is in the table under a key.
-pub(super) enum Look {
+pub(super) enum CurrentRow {
     /// No row, or one that the filter keeps out.
-    Nothing,
+    Absent,
     /// Somebody is changing it, or there is no telling.
     InChange,
     /// A row that belongs into the index; its record.
-    Row(Buffer),
+    Present(Buffer),
 }
 
-/// A table, or a partition of one.
-pub(super) struct Leaf {
+/// Finds rows of one table or partition.
+pub(super) struct RowFinder {
     relation: pg_sys::Relation,
-    bound: Bound,
-    key: KeyIndex,
-    filter: Option<Filter>,
+    bound: BoundRelation,
     /// For keys.
-    slot: Slot,
+    slot: TupleSlot,
 }
 
-impl Leaf {
+impl RowFinder {
     /// Binds the rules to a relation.
     ///
     /// # Safety
     /// `relation` is open and locked.
-    pub(super) unsafe fn of(rules: &SourceRules, relation: pg_sys::Relation) -> Outcome<Leaf> {
+    pub(super) unsafe fn of(rules: &SourceRules, relation: pg_sys::Relation) -> Outcome<RowFinder> {
         // SAFETY: handed on to the caller.
         unsafe {
-            let name = std::ffi::CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr());
-            let bound = Bound::new(rules, &columns((*relation).rd_att), &name.to_string_lossy())?;
-            let key = KeyIndex::find(relation, &bound.key_places())?;
-            let filter = match &rules.filter {
-                None => None,
-                Some(text) => Some(Filter::compile(text, relation, rules.owner, Some)?),
-            };
+            let mut bound = BoundRelation::bind(rules, relation)?;
+            bound.find_key_index(relation)?;
             let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual);
-            Ok(Leaf { relation, bound, key, filter, slot })
+            Ok(RowFinder { relation, bound, slot })
         }
     }
 
@@ -87,13 +79,13 @@ impl Leaf {
     }
 
     /// The values of a key from their texts, in the current memory context; else what is known without them.
-    pub(super) fn key_values(&self, key: &[String]) -> Outcome<Result<Vec<pg_sys::Datum>, Look>> {
+    pub(super) fn key_values(&self, key: &[String]) -> Outcome<Result<Vec<pg_sys::Datum>, CurrentRow>> {
         let mut values = Vec::with_capacity(key.len());
         for (of, text) in self.key_types().zip(key) {
             match input(text, of)? {
                 Some(value) => values.push(value),
-                None if reads_what_it_wrote(of) => return Ok(Err(Look::Nothing)),
-                None => return Ok(Err(Look::InChange)),
+                None if reads_what_it_wrote(of) => return Ok(Err(CurrentRow::Absent)),
+                None => return Ok(Err(CurrentRow::InChange)),
             }
         }
         Ok(Ok(values))
@@ -104,19 +96,25 @@ impl Leaf {
     /// # Safety
     /// The relation is open, and the values are of its key's columns. What is allocated lives in the current memory
     /// context.
-    pub(super) unsafe fn look(&self, view: &View, key: &[pg_sys::Datum], object: &str) -> Outcome<Look> {
+    pub(super) unsafe fn look(
+        &self,
+        view: &View,
+        key: &[pg_sys::Datum],
+        object: &str,
+    ) -> Outcome<CurrentRow> {
         // SAFETY: the slot is a virtual one for rows of the relation, and is filled as far as the key needs it.
         unsafe {
             for (place, value) in self.bound.key_places().into_iter().zip(key) {
                 *(*self.slot).tts_values.add(place) = *value;
                 *(*self.slot).tts_isnull.add(place) = false;
             }
-            let Some(live) = self.key.find_row(self.relation, self.slot, view.snapshot()) else {
-                return Ok(Look::Nothing);
-            };
-            let look = if view.is_in_change() { Ok(Look::InChange) } else { self.record_of(live, object) };
-            pg_sys::ExecDropSingleTupleTableSlot(live);
-            look
+            let found = self.bound.look_up(self.relation, self.slot, view.snapshot(), |live| {
+                if view.is_in_change() {
+                    return Ok(CurrentRow::InChange);
+                }
+                self.current_row(live, object)
+            })?;
+            Ok(found.unwrap_or(CurrentRow::Absent))
         }
     }
 
@@ -152,58 +150,40 @@ impl Leaf {
     /// The slot holds a row of the relation.
     unsafe fn object_in(
         &self,
-        slot: Slot,
+        slot: TupleSlot,
         is_in_change: bool,
         objects: &HashSet<&str>,
     ) -> Outcome<Option<String>> {
-        let pseudonymizer = pseudonymizer();
         let mut object = record_buffer();
-        // SAFETY: handed on to the caller; as many values have been read as the rules need.
-        unsafe {
-            read(slot, self.bound.width);
-            let value = |place| value_in(slot, place);
-            if !self.bound.write_object(value, pseudonymizer.as_deref(), &mut object)? {
-                return Ok(None);
-            }
+        // SAFETY: handed on to the caller.
+        let is_object =
+            unsafe { RecordMaker::current().write_deletion(&self.bound, self.bound.row(slot), &mut object)? };
+        if !is_object {
+            return Ok(None);
         }
         let object = identity(&storable(&object)?).into_owned();
         // SAFETY: handed on to the caller.
-        let is_there = objects.contains(object.as_str()) && (is_in_change || unsafe { self.belongs(slot) });
+        let is_there =
+            objects.contains(object.as_str()) && (is_in_change || unsafe { self.bound.accepts(slot) });
         Ok(is_there.then_some(object))
     }
 
-    /// Whether the filter lets a row through.
+    /// A row that was found, if it belongs into the index as this object.
     ///
     /// # Safety
     /// The slot holds a row of the relation.
-    unsafe fn belongs(&self, slot: Slot) -> bool {
-        let Some(evaluation) = self.filter.as_ref().map(Filter::prepare) else {
-            return true;
-        };
+    unsafe fn current_row(&self, slot: TupleSlot, object: &str) -> Outcome<CurrentRow> {
+        let mut record = record_buffer();
         // SAFETY: handed on to the caller.
-        let belongs = unsafe { evaluation.accepts(slot) };
-        evaluation.close();
-        belongs
-    }
-
-    /// # Safety
-    /// The slot holds a row of the relation.
-    unsafe fn record_of(&self, slot: Slot, object: &str) -> Outcome<Look> {
-        // SAFETY: handed on to the caller.
-        if unsafe { !self.belongs(slot) } {
-            return Ok(Look::Nothing);
-        }
-        let pseudonymizer = pseudonymizer();
-        let (mut record, mut calendar) = (record_buffer(), ServerCalendar::current());
-        // SAFETY: handed on to the caller; as many values have been read as the rules need.
         unsafe {
-            read(slot, self.bound.width);
-            let value = |place| value_in(slot, place);
-            self.bound.write(value, pseudonymizer.as_deref(), &mut calendar, &mut record)?;
+            if !self.bound.accepts(slot) {
+                return Ok(CurrentRow::Absent);
+            }
+            RecordMaker::current().write_record(&self.bound, self.bound.row(slot), &mut record)?;
         }
         // Keys can be equal without being the same text, and then make different objects.
         let is_same = identity(&storable(&record)?) == object;
-        Ok(if is_same { Look::Row(record) } else { Look::Nothing })
+        Ok(if is_same { CurrentRow::Present(record) } else { CurrentRow::Absent })
     }
 }
 

@@ -1,43 +1,36 @@
-//! A table, or one of its partitions, whose rows are read for a source: bound to its columns, with its filter at hand.
-
-use std::ffi::CStr;
+//! Fetches rows by where they are in a table, or in one of its partitions: rows that a query has found.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::queue::clear;
-use super::rows::Slot;
-use super::Bound;
-use crate::backfill::Version;
-use crate::pg::descriptor::columns;
+use super::bound::BoundRelation;
+use super::slot::{clear, TupleSlot};
+use crate::backfill::TupleVersion;
+use crate::pg::descriptor::relation_name;
 use crate::pg::filter::{Evaluation, Filter};
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, home};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
-use crate::rules::Mode;
 
-/// The table, or one of its partitions.
-pub(super) struct Leaf {
+/// Fetches rows of one table or partition.
+pub(super) struct RowFetcher {
     relation: pg_sys::Relation,
-    pub(super) slot: Slot,
+    pub(super) slot: TupleSlot,
     file: u32,
-    pub(super) bound: Bound,
-    /// Its records tell of changes.
-    pub(super) are_changes: bool,
-    /// Its rows are mirrored.
-    pub(super) is_mirrored: bool,
-    filter: Option<(Filter, Evaluation)>,
+    pub(super) bound: BoundRelation,
+    /// Of the filter, for as long as the transaction.
+    evaluation: Option<Evaluation>,
 }
 
-impl Leaf {
-    pub(super) fn open(source: i32, oid: pg_sys::Oid) -> Outcome<Leaf> {
+impl RowFetcher {
+    pub(super) fn open(source: i32, oid: pg_sys::Oid) -> Outcome<RowFetcher> {
         let owner = home()?.owner;
         // SAFETY: the query that has shown a row of the relation keeps it locked until the transaction ends. The name is
         // a C string.
         unsafe {
             let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
-            let table = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()).to_string_lossy();
+            let table = relation_name(relation);
             if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
                 return Err(failure(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -47,27 +40,14 @@ impl Leaf {
                     "Give since or until so that its rows are left out, or detach it meanwhile.",
                 ));
             }
-            let columns = columns((*relation).rd_att);
-            let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
-            let rules = as_user(owner, || SourceRules::load(source, oid, &table, &names))?;
-            let rules = rules.ok_or_else(|| gone(&table))?;
-            let bound = Bound::new(&rules, &columns, &table)?;
-            let filter = match &rules.filter {
-                None => None,
-                Some(text) => {
-                    let filter = Filter::compile(text, relation, rules.owner, Some)?;
-                    let evaluation = filter.prepare();
-                    Some((filter, evaluation))
-                }
-            };
-            Ok(Leaf {
+            let rules = as_user(owner, || SourceRules::load_for(source, oid, relation))?;
+            let bound = BoundRelation::bind(&rules.ok_or_else(|| gone(&table))?, relation)?;
+            Ok(RowFetcher {
                 slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
                 relation,
                 file: file_of(oid)?,
-                are_changes: rules.are_changes(),
-                is_mirrored: rules.mode == Mode::Mirror,
+                evaluation: bound.filter.as_ref().map(Filter::prepare),
                 bound,
-                filter,
             })
         }
     }
@@ -88,7 +68,7 @@ impl Leaf {
     /// The slot holds a row that was fetched.
     pub(super) unsafe fn accepts(&self) -> bool {
         // SAFETY: handed on to the caller; the filter was made for the relation.
-        self.filter.as_ref().is_none_or(|(_, filter)| unsafe { filter.accepts(self.slot) })
+        self.evaluation.as_ref().is_none_or(|filter| unsafe { filter.accepts(self.slot) })
     }
 
     /// Locks the row fetched last against changes until the transaction ends. A mirrored row must not change between being
@@ -96,7 +76,7 @@ impl Leaf {
     ///
     /// # Safety
     /// The slot holds a row that was fetched.
-    pub(super) unsafe fn lock(&self) -> Locked {
+    pub(super) unsafe fn lock(&self) -> RowLock {
         // SAFETY: handed on to the caller. The row is locked, or left alone, without waiting; the slot has the same row
         // afterwards.
         unsafe {
@@ -114,17 +94,17 @@ impl Leaf {
                 &raw mut failure,
             );
             match result {
-                pg_sys::TM_Result::TM_Ok => Locked::Mine,
-                pg_sys::TM_Result::TM_WouldBlock | pg_sys::TM_Result::TM_BeingModified => Locked::Others,
-                _ => Locked::Changed,
+                pg_sys::TM_Result::TM_Ok => RowLock::Taken,
+                pg_sys::TM_Result::TM_WouldBlock | pg_sys::TM_Result::TM_BeingModified => RowLock::Busy,
+                _ => RowLock::Changed,
             }
         }
     }
 
     /// # Safety
     /// The slot holds a row that was fetched.
-    pub(super) unsafe fn version(&self, relation: pg_sys::Oid) -> Version {
-        let mut version = Version {
+    pub(super) unsafe fn version(&self, relation: pg_sys::Oid) -> TupleVersion {
+        let mut version = TupleVersion {
             relation: relation.to_u32(),
             file: self.file,
             xmin: 0,
@@ -154,7 +134,7 @@ impl Leaf {
 
     /// Closes it; the lock is kept until the transaction ends.
     pub(super) fn close(self) {
-        if let Some((_, evaluation)) = self.filter {
+        if let Some(evaluation) = self.evaluation {
             evaluation.close();
         }
         // SAFETY: made by `open`, used no more.
@@ -165,12 +145,13 @@ impl Leaf {
     }
 }
 
-/// Whose a row is.
-pub(super) enum Locked {
-    Mine,
+/// What came of locking a row.
+pub(super) enum RowLock {
+    Taken,
     /// It has been changed or deleted since it was fetched.
     Changed,
-    Others,
+    /// Somebody else has it.
+    Busy,
 }
 
 /// The number of a relation's file.

@@ -1,20 +1,128 @@
-//! Rows into the queue's heap and indexes, or, should somebody have added something to the queue, through the executor.
+//! The queue's heap and indexes, and how rows get into them; or, should somebody have added something to the queue, through
+//! the executor.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{clear, Row, Writer};
+use crate::pg::capture::slot::{clear, TupleSlot};
 use crate::pg::list::cells;
-use crate::pg::owner::as_user;
+use crate::pg::owner::{as_user, home, Home};
 use crate::pg::report::Outcome;
+use crate::record::Buffer;
 
 /// Columns of the queue: index_id, source, id, enqueued_at, action, record, object.
 const WIDTH: usize = 7;
+/// Fewer rows than this are cheaper to insert one by one.
+pub(in crate::pg::capture) const FEW: usize = 4;
 
-impl Writer {
+/// What is to be done with a record, as `audit_algolia.queue.action` has it.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(in crate::pg::capture) enum Action {
+    AddObject = b'a',
+    DeleteObject = b'd',
+}
+
+/// A row of the queue to be written.
+pub(super) struct PendingRow {
+    pub(super) id: i64,
+    pub(super) action: Action,
+    pub(super) record: pg_sys::Datum,
+    pub(super) bytes: usize,
+    /// Where a long record is.
+    pub(super) kept: Option<Box<Buffer>>,
+    /// Which object it is a version of.
+    pub(super) object: Option<pg_sys::Datum>,
+}
+
+/// The queue, open, for rows of one source.
+pub(super) struct QueueTable {
+    pub(super) home: Home,
+    heap: pg_sys::Relation,
+    pkey: pg_sys::Relation,
+    /// The index of objects, which only their versions have entries in.
+    objects: Option<pg_sys::Relation>,
+    is_plain: bool,
+    pub(super) index_id: i32,
+    source: i32,
+    now: pg_sys::TimestampTz,
+    slots: Vec<TupleSlot>,
+    /// Where the slots live: the context the queue was opened in, which outlasts those of single batches.
+    context: pg_sys::MemoryContext,
+}
+
+impl QueueTable {
+    /// Its locks are kept until the transaction ends.
+    pub(super) fn open(index_id: i32, source: i32) -> Outcome<QueueTable> {
+        let lock = pg_sys::RowExclusiveLock as i32;
+        let known = home()?;
+        // SAFETY: the relation was found by name a moment ago; opening raises an error if it is gone.
+        let heap = unsafe { pg_sys::table_open(known.queue, lock) };
+        // Having it locked, we have heard of what was done to it, and nobody else does anything to it any more: its indexes
+        // may have been made anew since we looked.
+        let home = home()?;
+        if home.queue != known.queue {
+            // SAFETY: opened above.
+            unsafe { pg_sys::table_close(heap, lock) };
+            return QueueTable::open(index_id, source);
+        }
+        // SAFETY: as above; the index is one of the queue's. There is a current context whenever PostgreSQL calls.
+        unsafe {
+            Ok(QueueTable {
+                home,
+                heap,
+                pkey: pg_sys::index_open(home.queue_pkey, lock),
+                objects: None,
+                is_plain: is_plain(heap, [home.queue_pkey, home.queue_object]),
+                index_id,
+                source,
+                now: pg_sys::GetCurrentStatementStartTimestamp(),
+                slots: Vec::new(),
+                context: pg_sys::CurrentMemoryContext,
+            })
+        }
+    }
+
+    /// Writes rows.
+    ///
+    /// # Safety
+    /// The rows' texts are alive.
+    pub(super) unsafe fn insert(&mut self, rows: &[PendingRow]) -> Outcome<()> {
+        // SAFETY: handed on to the caller; the index was found by name with the queue.
+        unsafe {
+            if self.objects.is_none() && rows.iter().any(|row| row.object.is_some()) {
+                let lock = pg_sys::RowExclusiveLock as i32;
+                self.objects = Some(pg_sys::index_open(self.home.queue_object, lock));
+            }
+            if !self.is_plain {
+                return self.insert_by_executor(rows);
+            }
+            match rows.len() < FEW {
+                true => self.insert_singly(rows),
+                false => self.insert_together(rows),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes it.
+    pub(super) fn close(self) {
+        // SAFETY: the counterpart of `open`; the slots were made by `insert_together` and are used no more.
+        unsafe {
+            for slot in self.slots {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            pg_sys::index_close(self.pkey, pg_sys::NoLock as i32);
+            if let Some(objects) = self.objects {
+                pg_sys::index_close(objects, pg_sys::NoLock as i32);
+            }
+            pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
+        }
+    }
+
     /// A row's values, and which of them are null.
-    fn values(&self, row: &Row) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
+    fn values(&self, row: &PendingRow) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
         let values = [
             self.index_id.into(),
             self.source.into(),
@@ -29,12 +137,12 @@ impl Writer {
 
     /// # Safety
     /// The queue is open, and the rows' texts are alive.
-    pub(super) unsafe fn insert_singly(&self) {
+    unsafe fn insert_singly(&self, rows: &[PendingRow]) {
         // SAFETY: values and nulls have as many entries as the queue has columns, which is_plain has checked; no
         // options and no bulk state, as the heap's documentation asks of callers like us.
         unsafe {
             let command = pg_sys::GetCurrentCommandId(true);
-            for row in &self.rows {
+            for row in rows {
                 let (mut values, mut nulls) = self.values(row);
                 let tuple =
                     pg_sys::heap_form_tuple((*self.heap).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -47,20 +155,20 @@ impl Writer {
 
     /// # Safety
     /// The queue is open, and the rows' texts are alive.
-    pub(super) unsafe fn insert_together(&mut self) {
+    unsafe fn insert_together(&mut self, rows: &[PendingRow]) {
         // SAFETY: a slot has as many values and nulls as the queue has columns; slots are cleared before they are
-        // filled and after their tuples are written. They live in the writer's context, for the current one is reset
+        // filled and after their tuples are written. They live in the context the queue was opened in, for the current one is reset
         // after each batch.
         unsafe {
             let batch_context = pg_sys::MemoryContextSwitchTo(self.context);
-            while self.slots.len() < self.rows.len() {
+            while self.slots.len() < rows.len() {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
                     (*self.heap).rd_att,
                     &raw const pg_sys::TTSOpsHeapTuple,
                 ));
             }
             pg_sys::MemoryContextSwitchTo(batch_context);
-            for (row, slot) in self.rows.iter().zip(&self.slots) {
+            for (row, slot) in rows.iter().zip(&self.slots) {
                 let (values, nulls) = self.values(row);
                 for (place, (value, is_null)) in values.into_iter().zip(nulls).enumerate() {
                     *(**slot).tts_values.add(place) = value;
@@ -71,12 +179,12 @@ impl Writer {
             pg_sys::heap_multi_insert(
                 self.heap,
                 self.slots.as_mut_ptr(),
-                self.rows.len() as i32,
+                rows.len() as i32,
                 pg_sys::GetCurrentCommandId(true),
                 0,
                 std::ptr::null_mut(),
             );
-            for (row, slot) in self.rows.iter().zip(&self.slots) {
+            for (row, slot) in rows.iter().zip(&self.slots) {
                 self.insert_keys(row, &raw mut (**slot).tts_tid);
                 clear(*slot);
             }
@@ -85,7 +193,7 @@ impl Writer {
 
     /// # Safety
     /// `place` is where the row was just written.
-    unsafe fn insert_keys(&self, row: &Row, place: pg_sys::ItemPointer) {
+    unsafe fn insert_keys(&self, row: &PendingRow, place: pg_sys::ItemPointer) {
         use pg_sys::IndexUniqueCheck::{UNIQUE_CHECK_NO, UNIQUE_CHECK_YES};
         let (index_id, id) = (self.index_id.into(), row.id.into());
         // SAFETY: the primary key is over exactly (index_id, id), the other index over (index_id, object, id) of rows
@@ -126,9 +234,10 @@ impl Writer {
 
     /// # Safety
     /// The rows' texts are alive.
-    pub(super) unsafe fn insert_by_executor(&self) -> Outcome<()> {
+    unsafe fn insert_by_executor(&self, rows: &[PendingRow]) -> Outcome<()> {
         // Of a long record there is to be no further copy than the executor makes.
-        let (long, short): (Vec<&Row>, Vec<&Row>) = self.rows.iter().partition(|row| row.kept.is_some());
+        let (long, short): (Vec<&PendingRow>, Vec<&PendingRow>) =
+            rows.iter().partition(|row| row.kept.is_some());
         for row in long {
             self.insert_one_by_executor(row)?;
         }
@@ -162,7 +271,7 @@ impl Writer {
         })
     }
 
-    fn insert_one_by_executor(&self, row: &Row) -> Outcome<()> {
+    fn insert_one_by_executor(&self, row: &PendingRow) -> Outcome<()> {
         as_user(self.home.owner, || {
             Spi::connect_mut(|client| {
                 // SAFETY: the datums have the types of the queue's columns.
@@ -188,7 +297,7 @@ impl Writer {
 ///
 /// # Safety
 /// `heap` is an open relation; `known` are the indexes it was made with.
-pub(super) unsafe fn is_plain(heap: pg_sys::Relation, known: [pg_sys::Oid; 2]) -> bool {
+unsafe fn is_plain(heap: pg_sys::Relation, known: [pg_sys::Oid; 2]) -> bool {
     // SAFETY: plain reads of the relation's cache entry, which stays as it is while the relation is locked and no
     // invalidation is looked at.
     unsafe {

@@ -1,0 +1,49 @@
+//! The watched table of a source, as steps of backfills and repairs use it: locked without waiting, and read with the rights
+//! of its owner.
+
+use pgrx::pg_sys;
+
+use super::walk::table_is_gone;
+use crate::pg::descriptor::{columns, relation_name, Column};
+use crate::pg::locks::try_lock;
+use crate::pg::owner::{as_user, set_output_aside};
+use crate::pg::partitions::partitions;
+use crate::pg::report::Outcome;
+use crate::pg::rules::SourceRules;
+
+/// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
+pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool> {
+    if !try_lock(table, pg_sys::AccessShareLock) {
+        return Ok(false);
+    }
+    let tree = as_user(owner, || partitions(table))?;
+    // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
+        if relation.is_null() {
+            return Err(table_is_gone());
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+    }
+    Ok(tree.into_iter().all(|table| try_lock(table, pg_sys::AccessShareLock)))
+}
+
+/// The rules of a source, read against the table's columns of this moment; these, and its name.
+pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec<Column>, String)> {
+    // SAFETY: the table is locked.
+    unsafe {
+        let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
+        let (columns, name) = (columns((*relation).rd_att), relation_name(relation));
+        let rules = SourceRules::load_for(source, table, relation)?;
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        Ok((rules.ok_or_else(table_is_gone)?, columns, name))
+    }
+}
+
+/// Reads with the rights of the table's owner, and writes values as they are written in records.
+pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    as_user(owner, || {
+        set_output_aside();
+        work()
+    })
+}

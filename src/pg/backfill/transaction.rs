@@ -1,0 +1,23 @@
+//! The transaction of a step: errors of the server abort it and come back as ours.
+
+use pgrx::pg_sys;
+
+use crate::pg::process::{in_transaction, take_snapshot};
+use crate::pg::report::{caught, Outcome};
+
+/// Runs `work` in a transaction of its own.
+pub(super) fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    // SAFETY: there is a current context whenever PostgreSQL calls.
+    let context = unsafe { pg_sys::CurrentMemoryContext };
+    let work = || {
+        take_snapshot();
+        work()
+    };
+    caught(|| in_transaction(work)).inspect_err(|_| {
+        // SAFETY: called outside of any transaction or in the one that has failed; the context outlives it.
+        unsafe {
+            pg_sys::AbortOutOfAnyTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+        }
+    })
+}

@@ -1,0 +1,161 @@
+//! Makes records of rows: the key of pseudonyms and the calendar, with which the rules of a bound relation become records.
+
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use super::bound::BoundRelation;
+use crate::pg::encoding::utf8;
+use crate::pg::guc;
+use crate::pg::report::Outcome;
+use crate::pg::rules::{pseudonymizer, ServerCalendar};
+use crate::pseudonym::Pseudonymizer;
+use crate::record::{
+    write_change, write_object, write_record, write_truncate, Buffer, Change, ChangeOrigin, Moment, Plan,
+    RecordError,
+};
+
+/// What it takes to make records, besides rules and rows.
+pub(in crate::pg) struct RecordMaker {
+    pseudonymizer: Option<Rc<Pseudonymizer>>,
+    calendar: ServerCalendar,
+}
+
+impl RecordMaker {
+    /// By the key and the time zone in force.
+    pub(in crate::pg) fn current() -> RecordMaker {
+        RecordMaker { pseudonymizer: pseudonymizer(), calendar: ServerCalendar::current() }
+    }
+
+    /// The same for the rows of one relation, which may need no key.
+    pub(super) fn for_relation(bound: &BoundRelation) -> RecordMaker {
+        RecordMaker {
+            pseudonymizer: bound.plan.pseudonymizes().then(pseudonymizer).flatten(),
+            calendar: ServerCalendar::current(),
+        }
+    }
+
+    /// Appends the record of one row to `out`.
+    ///
+    /// # Safety
+    /// As for [`BoundRelation::key`].
+    pub(in crate::pg) unsafe fn write_record(
+        &mut self,
+        bound: &BoundRelation,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+        out: &mut Buffer,
+    ) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
+        let RecordMaker { pseudonymizer, calendar } = self;
+        bound
+            .discreet(|| write_record(&bound.plan, keys, values, pseudonymizer.as_deref(), calendar, out))
+            .map_err(|error| bound.explain(error))
+    }
+
+    /// Appends the record that deletes a row's object to `out`; nothing, and `false`, of a row whose key makes no objectID:
+    /// as its record is refused, there is no such object.
+    ///
+    /// # Safety
+    /// As for [`BoundRelation::key`].
+    pub(super) unsafe fn write_deletion(
+        &self,
+        bound: &BoundRelation,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+        out: &mut Buffer,
+    ) -> Outcome<bool> {
+        // SAFETY: handed on to the caller.
+        let keys = unsafe { bound.keys_of(&value) };
+        match bound.discreet(|| write_object(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
+            Ok(()) => Ok(true),
+            Err(RecordError::EmptyKey) => Ok(false),
+            Err(error) => Err(bound.explain(error)),
+        }
+    }
+
+    /// The same of a key that was of another relation, or of the same with other columns, by its texts.
+    pub(super) fn write_former_deletion(
+        &self,
+        prefix: &str,
+        key: &[(&[u8], bool)],
+        out: &mut Buffer,
+    ) -> Result<(), RecordError> {
+        let plan = Plan::new(prefix, Vec::new(), key.iter().map(|(_, is_hidden)| *is_hidden).collect());
+        let texts = key.iter().map(|(text, _)| Some(utf8(text)));
+        write_object(&plan, texts, self.pseudonymizer.as_deref(), out)
+    }
+
+    /// Appends the record of a change of one row to `out`.
+    ///
+    /// # Safety
+    /// As for [`BoundRelation::key`].
+    pub(in crate::pg) unsafe fn write_change(
+        &mut self,
+        bound: &BoundRelation,
+        change: &Change<'_>,
+        value: impl Fn(usize) -> Option<pg_sys::Datum>,
+        out: &mut Buffer,
+    ) -> Outcome<()> {
+        // SAFETY: handed on to the caller.
+        let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
+        let RecordMaker { pseudonymizer, calendar } = self;
+        bound
+            .discreet(|| {
+                write_change(&bound.plan, change, keys, values, pseudonymizer.as_deref(), calendar, out)
+            })
+            .map_err(|error| bound.explain(error))
+    }
+
+    /// Appends the record of a TRUNCATE to `out`.
+    pub(super) fn write_truncate(
+        bound: &BoundRelation,
+        number: i64,
+        origin: &ChangeOrigin,
+        out: &mut Buffer,
+    ) -> Outcome<()> {
+        write_truncate(&bound.plan, number, origin, out).map_err(|error| bound.explain(error))
+    }
+
+    /// Who makes the changes of this statement, when and in which transaction.
+    pub(in crate::pg) fn origin(
+        &self,
+        bound: &BoundRelation,
+        now: pg_sys::TimestampTz,
+        transaction: u64,
+    ) -> Outcome<ChangeOrigin> {
+        let (actor, now) = (actor(), Moment::from_timestamp(now));
+        let transaction = i64::try_from(transaction).unwrap_or(i64::MAX);
+        ChangeOrigin::new(&bound.plan, &utf8(&actor), now, transaction, self.pseudonymizer.as_deref())
+            .map_err(|error| bound.explain(error))
+    }
+
+    /// The same of a change that was skipped and not recorded: as far as it is known.
+    pub(super) fn origin_of_skipped(
+        &self,
+        bound: &BoundRelation,
+        changed_by: Option<&[u8]>,
+        changed_at: Option<pg_sys::TimestampTz>,
+        transaction: Option<i64>,
+    ) -> Outcome<ChangeOrigin> {
+        let (by, at) = (changed_by.map(utf8), changed_at.map(Moment::from_timestamp));
+        ChangeOrigin::of_skipped(&bound.plan, by.as_deref(), at, transaction, self.pseudonymizer.as_deref())
+            .map_err(|error| bound.explain(error))
+    }
+}
+
+/// Who makes the changes of this session, as the database keeps texts: whom the application names, else the session's
+/// user.
+pub(super) fn actor() -> Vec<u8> {
+    match guc::actor() {
+        Some(actor) => actor.into_bytes(),
+        // SAFETY: the session's user has a name, a C string in the current context, or null if it was just dropped.
+        None => unsafe {
+            let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
+            if name.is_null() {
+                return Vec::new();
+            }
+            CStr::from_ptr(name).to_bytes().to_vec()
+        },
+    }
+}

@@ -1,0 +1,66 @@
+//! Slots of the executor, which hold rows: read, measured and emptied.
+
+use pgrx::pg_sys;
+
+pub(in crate::pg) type TupleSlot = *mut pg_sys::TupleTableSlot;
+
+/// The length of a row that has memory of its own.
+const LARGE: u32 = 64 << 10;
+
+/// The first `width` values of a row, read unless they have been already, by their places.
+///
+/// # Safety
+/// The slot holds a row of a relation with so many columns, and is not emptied while the values are asked for. No place
+/// is asked for from `width` on.
+pub(in crate::pg) unsafe fn values_of(
+    slot: TupleSlot,
+    width: usize,
+) -> impl Fn(usize) -> Option<pg_sys::Datum> + Copy {
+    // SAFETY: handed on to the caller; this is slot_getsomeattrs, an inline function of the server's.
+    unsafe {
+        if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < width {
+            pg_sys::slot_getsomeattrs_int(slot, width as i32);
+        }
+    }
+    // SAFETY: as above.
+    move |place| unsafe { (!*(*slot).tts_isnull.add(place)).then(|| *(*slot).tts_values.add(place)) }
+}
+
+/// Whether it takes memory of its own to read a row: it is long, or parts of it are stored elsewhere.
+///
+/// # Safety
+/// The slot is null or holds a row.
+pub(super) unsafe fn is_large(slot: TupleSlot) -> bool {
+    // SAFETY: handed on to the caller; a slot's kind tells what it is.
+    unsafe {
+        if slot.is_null() {
+            return false;
+        }
+        let (length, flags) = if (*slot).tts_ops == &raw const pg_sys::TTSOpsMinimalTuple {
+            let tuple = &*(*slot.cast::<pg_sys::MinimalTupleTableSlot>()).mintuple;
+            (tuple.t_len, tuple.t_infomask)
+        } else if (*slot).tts_ops == &raw const pg_sys::TTSOpsVirtual {
+            return false;
+        } else {
+            let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+            if tuple.is_null() {
+                return false;
+            }
+            ((*tuple).t_len, (*(*tuple).t_data).t_infomask)
+        };
+        length >= LARGE || u32::from(flags) & pg_sys::HEAP_HASEXTERNAL != 0
+    }
+}
+
+/// Lets go of the row in a slot.
+///
+/// # Safety
+/// `slot` is a valid slot.
+pub(super) unsafe fn clear(slot: TupleSlot) {
+    // SAFETY: every kind of slot has a clear method; this is ExecClearTuple, an inline function of the server's.
+    unsafe {
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| clear(slot));
+        }
+    }
+}
