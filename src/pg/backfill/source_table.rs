@@ -34,9 +34,9 @@ pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec
     unsafe {
         let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
         let (columns, name) = (columns((*relation).rd_att), relation_name(relation));
-        let rules = SourceRules::load_for(source, table, relation)?;
+        let rules = SourceRules::load_for(source, table, relation);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        Ok((rules.ok_or_else(table_is_gone)?, columns, name))
+        Ok((rules?.ok_or_else(table_is_gone)?, columns, name))
     }
 }
 
