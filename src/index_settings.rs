@@ -63,7 +63,7 @@ enum Use {
 
 /// Settings under construction. The lists have each entry once, in the order of the sources.
 #[derive(Default)]
-struct Settings {
+struct SettingsBuilder {
     faceting: Vec<(String, Use)>,
     searchable: Vec<String>,
     without_typos: Vec<String>,
@@ -73,7 +73,7 @@ struct Settings {
 
 /// The settings for the index that these sources deliver to.
 pub fn index_settings(sources: &[Facts]) -> Value {
-    let mut settings = Settings::default();
+    let mut settings = SettingsBuilder::default();
     for source in sources {
         settings.add_facets(source);
         settings.add_times(source);
@@ -85,7 +85,7 @@ pub fn index_settings(sources: &[Facts]) -> Value {
     settings.finish()
 }
 
-impl Settings {
+impl SettingsBuilder {
     fn facet(&mut self, attribute: &str, usage: Use) {
         match self.faceting.iter_mut().find(|(known, _)| known == attribute) {
             Some((_, known)) => *known = usage.max(*known),

@@ -19,11 +19,6 @@ const LEFT: &[(&str, &str)] = &[
     ("pg/api/reconcile/suspects", "pg/api/reconcile/mod"),
     ("pg/api/reconcile/suspects", "pg/api/reconcile/walk"),
     ("pg/error_context", "pg/report"),
-    ("pg/worker/claim", "pg/worker/claim/taking"),
-    ("pg/worker/flow", "pg/worker/mod"),
-    ("pg/worker/flow/configure", "pg/worker/flow"),
-    ("pg/worker/flow/failures", "pg/worker/flow"),
-    ("pg/worker/flow/landed", "pg/worker/flow"),
     ("rules/columns", "rules"),
 ];
 

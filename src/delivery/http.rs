@@ -18,7 +18,7 @@ use ureq::{Agent, RequestBuilder};
 
 use crate::delivery::http::failure::explain;
 use crate::delivery::http::names::Names;
-use crate::delivery::settings::{Settings, SettingsError};
+use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 
 /// Algolia's front ends close connections that were idle for a minute; leave them before that.
@@ -78,7 +78,7 @@ impl HttpClient {
     }
 
     /// A client that trusts whom the settings say.
-    pub fn for_settings(settings: &Settings, concurrent: usize) -> Result<Self, SettingsError> {
+    pub fn for_settings(settings: &DeliverySettings, concurrent: usize) -> Result<Self, SettingsError> {
         HttpClient::new(concurrent, settings.ca_pem.as_deref())
             .map_err(|error| SettingsError::BadCertificate(error.to_string()))
     }

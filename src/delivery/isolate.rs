@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::delivery::batch::Batch;
 use crate::delivery::culprit::{object_id, Culprit};
-use crate::delivery::outcome::{Outcome, Refusal, Report};
+use crate::delivery::outcome::{Outcome, Refusal, SendResult};
 
 /// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
 const ROUNDS: usize = 50;
@@ -25,7 +25,7 @@ const DOUBTFUL: usize = 10;
 ///
 /// The report's outcome is that of the rows which are neither in `delivered` nor in `refused`; it is
 /// [`Outcome::Rejected`] only when the search for offenders has left rows out.
-pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report {
+pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
     let first = send(batch);
     let Outcome::Rejected { reason, status, culprit } = &first.outcome else {
         return first;
@@ -44,7 +44,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> Report) -> Report 
             search.parts.push_front(rows);
             return search.end(report);
         };
-        let Report { outcome, suspicion, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
+        let SendResult { outcome, suspicion, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
         report.may_come_late |= may_come_late;
         report.attempts = report.attempts.saturating_add(attempts);
         (report.suspicion, report.host, report.wire_bytes) = (suspicion, host, wire_bytes);
@@ -154,11 +154,11 @@ impl Search {
         self.delivered.is_empty() && self.refused.iter().filter(|refusal| !refusal.proven).count() >= DOUBTFUL
     }
 
-    fn end(mut self, report: Report) -> Report {
+    fn end(mut self, report: SendResult) -> SendResult {
         if !self.delivered.is_empty() {
             self.refused.iter_mut().for_each(|refusal| refusal.proven = true);
         }
-        Report { delivered: self.delivered, last_task: self.last_task, refused: self.refused, ..report }
+        SendResult { delivered: self.delivered, last_task: self.last_task, refused: self.refused, ..report }
     }
 }
 

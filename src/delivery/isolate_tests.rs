@@ -49,7 +49,7 @@ impl Server {
         Server { poison: poison.into_iter().collect(), wording, most: usize::MAX, requests: Vec::new() }
     }
 
-    fn answer(&mut self, part: &Batch) -> Report {
+    fn answer(&mut self, part: &Batch) -> SendResult {
         let body: serde_json::Value = serde_json::from_slice(part.body()).unwrap();
         let records = body["requests"].as_array().unwrap();
         let id = |record: &serde_json::Value| record["body"]["objectID"].as_str().unwrap().parse().unwrap();
@@ -90,9 +90,9 @@ impl Server {
     }
 }
 
-fn report(outcome: Outcome) -> Report {
+fn report(outcome: Outcome) -> SendResult {
     let (delivered, refused) = (Vec::new(), Vec::new());
-    Report {
+    SendResult {
         outcome,
         delivered,
         last_task: None,
@@ -106,7 +106,7 @@ fn report(outcome: Outcome) -> Report {
     }
 }
 
-fn refused(report: &Report) -> BTreeSet<usize> {
+fn refused(report: &SendResult) -> BTreeSet<usize> {
     report.refused.iter().map(|refusal| refusal.row).collect()
 }
 

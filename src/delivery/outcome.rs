@@ -84,7 +84,7 @@ pub struct Refusal {
 
 /// A delivery, row by row and as statistics want it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct SendResult {
     /// What it came to, for the rows in neither of the lists below; see [`isolate`](crate::delivery::isolate).
     pub outcome: Outcome,
     /// Places of rows that were delivered in parts of the batch.

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
-use crate::delivery::outcome::{Outcome, Report, Suspicion};
+use crate::delivery::outcome::{Outcome, SendResult, Suspicion};
 use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
@@ -36,14 +36,8 @@ pub struct SendJob<T> {
     /// The caller's name for the batch.
     pub flight: usize,
     pub index_name: Arc<str>,
-    pub batch: Batch,
+    pub body: Batch,
     pub sink: Arc<Sink<T>>,
-}
-
-/// What came of a batch.
-pub struct Return {
-    pub flight: usize,
-    pub report: Report,
 }
 
 /// A question on its way to Algolia.
@@ -136,13 +130,14 @@ impl<J: Job> SenderPool<J> {
 }
 
 impl<T: Transport + 'static> Job for SendJob<T> {
-    type Result = Return;
+    /// The batch by the caller's name for it, and what came of it.
+    type Result = (usize, SendResult);
 
     /// A fault in a library must not lose the batch: it counts as a failed attempt.
-    fn run(self) -> Return {
-        let SendJob { flight, index_name, batch, sink } = self;
+    fn run(self) -> (usize, SendResult) {
+        let SendJob { flight, index_name, body, sink } = self;
         let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
-        let report = catch_unwind(AssertUnwindSafe(|| isolate(&batch, send))).unwrap_or_else(|_| Report {
+        let result = catch_unwind(AssertUnwindSafe(|| isolate(&body, send))).unwrap_or_else(|_| SendResult {
             outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
             delivered: Vec::new(),
             last_task: None,
@@ -154,7 +149,7 @@ impl<T: Transport + 'static> Job for SendJob<T> {
             may_come_late: true,
             short_of_memory: false,
         });
-        Return { flight, report }
+        (flight, result)
     }
 }
 

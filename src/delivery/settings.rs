@@ -10,7 +10,7 @@ use crate::secret::Secret;
 /// A snapshot of every setting the delivery reads. A worker makes a new one, and with it a new sink, at each reload; a
 /// session makes one for each call that asks Algolia.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct DeliverySettings {
     /// Algolia's application id; part of the host names and of every request.
     pub application_id: String,
     /// The write key. Needs the right `addObject`, and `deleteObject` where records are deleted.
@@ -54,7 +54,7 @@ pub enum SettingsError {
     BadCertificate(String),
 }
 
-impl Settings {
+impl DeliverySettings {
     /// Checks what must hold before anything can be sent.
     pub fn check(&self) -> Result<(), SettingsError> {
         let id = &self.application_id;
@@ -79,8 +79,8 @@ impl Settings {
     }
 
     /// Whether requests go to the same hosts with the same credentials as under other settings.
-    pub fn goes_where(&self, other: &Settings) -> bool {
-        let of = |s: &Settings| (s.hosts.clone(), s.application_id.clone(), s.ca_pem.clone());
+    pub fn goes_where(&self, other: &DeliverySettings) -> bool {
+        let of = |s: &DeliverySettings| (s.hosts.clone(), s.application_id.clone(), s.ca_pem.clone());
         of(self) == of(other) && self.api_key == other.api_key
     }
 
@@ -111,8 +111,8 @@ impl Settings {
 }
 
 #[cfg(test)]
-pub(crate) fn for_tests() -> Settings {
-    Settings {
+pub(crate) fn for_tests() -> DeliverySettings {
+    DeliverySettings {
         application_id: "TESTAPP".to_owned(),
         api_key: Secret::new("0123456789abcdef"),
         hosts: Vec::new(),
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn another_application_or_host_is_another_destination_and_another_key_is_not() {
-        let with = |change: fn(&mut Settings)| {
+        let with = |change: fn(&mut DeliverySettings)| {
             let mut settings = for_tests();
             change(&mut settings);
             settings.destination()
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_refused_without_showing_the_key() {
         assert_eq!(for_tests().check(), Ok(()));
-        let with = |change: fn(&mut Settings)| {
+        let with = |change: fn(&mut DeliverySettings)| {
             let mut settings = for_tests();
             change(&mut settings);
             settings.check().unwrap_err()

@@ -20,9 +20,9 @@ use crate::delivery::classify::{
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
 use crate::delivery::outcome::Suspicion;
-pub use crate::delivery::outcome::{Outcome, Report};
+pub use crate::delivery::outcome::{Outcome, SendResult};
 use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
-use crate::delivery::settings::{Settings, SettingsError};
+use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Response, Transport};
 use walk::Delivery;
 
@@ -38,7 +38,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// Delivers batches to one application, or asks it questions.
 pub struct Sink<T> {
-    settings: Settings,
+    settings: DeliverySettings,
     user_agent: String,
     transport: T,
     state: Mutex<State>,
@@ -51,26 +51,26 @@ struct State {
 
 impl<T: Transport> Sink<T> {
     /// A sink that delivers. The seed decides the order of Algolia's fallback hosts and the request ids.
-    pub fn new(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
+    pub fn new(settings: DeliverySettings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         let answer = settings.request_timeout;
         Sink::with(settings, transport, seed, answer, Hosts::for_application)
     }
 
     /// A sink that asks: at hosts for reading, which are to begin their answers soon.
-    pub fn for_reading(settings: Settings, transport: T, seed: u64) -> Result<Self, SettingsError> {
+    pub fn for_reading(settings: DeliverySettings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         let answer = settings.request_timeout.min(READ_TIMEOUT);
         Sink::with(settings, transport, seed, answer, Hosts::for_reading)
     }
 
     fn with(
-        settings: Settings,
+        settings: DeliverySettings,
         transport: T,
         seed: u64,
         answer: Duration,
         hosts: impl FnOnce(&str, u64, Timeouts) -> Hosts,
     ) -> Result<Self, SettingsError> {
         settings.check()?;
-        let Settings { connect_timeout: connect, request_timeout: request, .. } = settings;
+        let DeliverySettings { connect_timeout: connect, request_timeout: request, .. } = settings;
         let timeouts = Timeouts { connect, answer, request };
         let hosts = if settings.hosts.is_empty() {
             hosts(&settings.application_id, seed, timeouts)
@@ -85,7 +85,7 @@ impl<T: Transport> Sink<T> {
         })
     }
 
-    /// Where it delivers to, see [`Settings::destination`].
+    /// Where it delivers to, see [`DeliverySettings::destination`].
     pub fn destination(&self) -> u64 {
         self.settings.destination()
     }
@@ -98,7 +98,7 @@ impl<T: Transport> Sink<T> {
     /// Tries to deliver the batch, at each host in working order once.
     ///
     /// Takes at most as long as the timeouts of all hosts together; shutting the transport down ends it at once.
-    pub fn deliver(&self, index_name: &str, batch: &Batch, clock: &dyn Clock) -> Report {
+    pub fn deliver(&self, index_name: &str, batch: &Batch, clock: &dyn Clock) -> SendResult {
         let judge = |response: &Response, now| match batch.endpoint() {
             Endpoint::Batch => classify(response, batch.rows(), now),
             Endpoint::Settings => classify_settings(response, now),
@@ -115,7 +115,7 @@ impl<T: Transport> Sink<T> {
         let outcome =
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.walk(&mut delivery, clock));
         let Delivery { host, attempts, wire_bytes, may_come_late, suspicion, .. } = delivery;
-        Report {
+        SendResult {
             outcome,
             delivered: Vec::new(),
             last_task: None,

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::room::Room;
-use super::{Apart, Claimable, HeldBack, Landing, Micros, Next, SharedState, HELD_BACK};
+use super::{Apart, Claimable, GivenBack, HeldBack, Micros, Next, SharedState, HELD_BACK};
 use crate::id_ranges::Span;
 
 /// A claim lasts hardly longer.
@@ -128,7 +128,7 @@ impl SharedState {
         place: usize,
         worker: usize,
         rows: &[i64],
-        landing: Landing<'_>,
+        given_back: GivenBack<'_>,
         now: Micros,
     ) -> Option<i64> {
         let entry = self.held_back.get_mut(place).filter(|entry| entry.worker == worker as u32 + 1)?;
@@ -137,7 +137,7 @@ impl SharedState {
         if is_alone && is_judged {
             return None;
         }
-        let left: HashSet<i64> = landing.left.iter().copied().collect();
+        let left: HashSet<i64> = given_back.left.iter().copied().collect();
         for id in rows.iter().filter(|id| !left.contains(id)) {
             if self.claims.holder(database, *id) == Some(HeldBack::owner(place)) {
                 self.claims.release(database, *id);
@@ -147,15 +147,15 @@ impl SharedState {
         let entry = self.held_back.get_mut(place).filter(|entry| entry.database != 0)?;
         if is_alone {
             // If it has failed it was to be given up, and could not be.
-            if let Some(failure) = landing.failure {
+            if let Some(failure) = given_back.failure {
                 entry.failures = entry.failures.saturating_add(1);
                 entry.due = failure.ends_at(entry.failures, now);
             }
             return None;
         }
-        let found = self.apart_back(place, !landing.delivered.is_empty(), landing, now);
-        if let (Some(held_until), Some(entry)) = (landing.held_until, self.held_back.get_mut(place)) {
-            if landing.left.len() as i64 >= entry.rows {
+        let found = self.apart_back(place, !given_back.delivered.is_empty(), given_back, now);
+        if let (Some(held_until), Some(entry)) = (given_back.held_until, self.held_back.get_mut(place)) {
+            if given_back.left.len() as i64 >= entry.rows {
                 entry.held_until = held_until;
             }
         }
@@ -182,20 +182,20 @@ impl SharedState {
 
     /// A batch of versions is back: what has arrived supersedes older versions that wait alone, and of those of it that are
     /// about to wait it is noted which objects they are of.
-    pub(super) fn note_versions(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
-        let (true, Some(key)) = (!landing.versions.is_empty(), self.lane_key(lane)) else { return };
+    pub(super) fn note_versions(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
+        let (true, Some(key)) = (!given_back.versions.is_empty(), self.lane_key(lane)) else { return };
         for place in 0..self.on_trial().len() {
             let Some(entry) = self.held_back.get_mut(place) else { return };
             let own = entry.hull.hi;
             if !entry.is_alone || !entry.is_of(key.database, key.index_id) {
                 continue;
             }
-            let arrived = |id: &i64| landing.delivered.contains(id);
-            let is_superseded = landing.versions.iter().any(|(hash, id)| {
+            let arrived = |id: &i64| given_back.delivered.contains(id);
+            let is_superseded = given_back.versions.iter().any(|(hash, id)| {
                 let is_older = entry.object == *hash && own < *id;
                 is_older && entry.worker == 0 && arrived(id)
             });
-            let itself = landing.versions.iter().find(|(_, id)| *id == own);
+            let itself = given_back.versions.iter().find(|(_, id)| *id == own);
             if let (true, Some((hash, _))) = (entry.judged_by == worker as u32 + 1, itself) {
                 entry.object = *hash;
             }

@@ -23,6 +23,28 @@ pub struct Claimable {
     pub apart: Option<Apart>,
 }
 
+impl Claimable {
+    /// What of the span lies beyond the last row dealt with.
+    pub fn rest(self, last: Option<i64>) -> Span {
+        let Span { lo, hi } = self.span;
+        match (self.end, last) {
+            (_, None) => Span { lo, hi },
+            (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
+            (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
+        }
+    }
+
+    /// What of the span has been looked through, if so much of it is left.
+    pub fn looked_through(self, rest: Option<Span>) -> Span {
+        let Span { lo, hi } = self.span;
+        match (self.end, rest) {
+            (_, None) => Span { lo, hi },
+            (End::Newest, Some(rest)) => Span { lo: rest.hi.saturating_add(1), hi },
+            (End::Oldest, Some(rest)) => Span { lo, hi: rest.lo.saturating_sub(1) },
+        }
+    }
+}
+
 /// Rows held back that are to be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Apart {

@@ -1,13 +1,13 @@
 //! The life of a batch: claimed, under way, landed, or given up with its worker.
 #![forbid(unsafe_code)]
 
-use super::{Failure, Flight, Micros, SharedState, Worker};
+use super::{Flight, Micros, RetryDelay, SharedState, Worker};
 use crate::claims::Claim;
 use crate::id_ranges::Span;
 
 /// What became of the rows of a batch.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Landing<'a> {
+pub struct GivenBack<'a> {
     /// Algolia has judged the records, whatever it said of each.
     pub judged: bool,
     /// Arrived, and deleted from the queue.
@@ -23,7 +23,7 @@ pub struct Landing<'a> {
     /// The rows that wait again, if the batch has failed on the way or its rows are held back.
     pub left: &'a [i64],
     /// It has failed on the way, by what may be about one of its rows.
-    pub failure: Option<Failure>,
+    pub failure: Option<RetryDelay>,
 }
 
 /// Where the rows of a batch are to be found that wait again.
@@ -97,7 +97,7 @@ impl SharedState {
         worker: usize,
         flight: usize,
         ids: impl IntoIterator<Item = i64>,
-        landing: Landing<'_>,
+        given_back: GivenBack<'_>,
         now: Micros,
     ) -> Option<Places> {
         let apart = self.workers.get(worker)?.flights.get(flight)?.apart;
@@ -105,21 +105,22 @@ impl SharedState {
         let landed = self.land(worker, flight, ids.inspect(|id| rows.extend((apart != 0).then_some(*id))))?;
         let place = landed.lane as usize;
         if let Some(lane) = self.lanes.get_mut(place) {
-            if landing.judged {
+            if given_back.judged {
                 lane.answered(landed.started_at);
             }
-            if !landing.delivered.is_empty() {
-                lane.delivered(landing.delivered.len() as i64 + landing.superseded, now);
+            if !given_back.delivered.is_empty() {
+                lane.delivered(given_back.delivered.len() as i64 + given_back.superseded, now);
                 lane.arrived_at = lane.arrived_at.max(landed.started_at);
             }
         }
-        self.note_versions(worker, place, landing);
-        let dealt_with = landing.delivered.len() + landing.kept;
+        self.note_versions(worker, place, given_back);
+        let dealt_with = given_back.delivered.len() + given_back.kept;
         let (apart, found) = match (apart as usize).checked_sub(1) {
-            Some(entry) => (true, self.apart_landed(entry, worker, &rows, landing, now)),
+            Some(entry) => (true, self.apart_landed(entry, worker, &rows, given_back, now)),
             None if (dealt_with as i64) < landed.rows => {
-                let failure = landing.failure;
-                let apart = failure.is_some_and(|failure| self.set_apart(place, landing.left, failure, now));
+                let failure = given_back.failure;
+                let apart =
+                    failure.is_some_and(|failure| self.set_apart(place, given_back.left, failure, now));
                 if let (false, Some(lane)) = (apart, self.lanes.get_mut(place)) {
                     lane.give_back(landed.span);
                 }
@@ -127,7 +128,7 @@ impl SharedState {
             }
             None => (false, None),
         };
-        self.land_objects(worker, place, landing);
+        self.land_objects(worker, place, given_back);
         self.lane(place).map(|_| Places { lane: place, apart, found })
     }
 
@@ -137,25 +138,25 @@ impl SharedState {
         self.lane(lane).map(|_| lane)
     }
 
-    fn land_objects(&mut self, worker: usize, lane: usize, landing: Landing<'_>) {
-        match landing.held_until {
-            None => self.release_objects(worker, lane, landing.versions.iter().map(|(hash, _)| *hash)),
+    fn land_objects(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
+        match given_back.held_until {
+            None => self.release_objects(worker, lane, given_back.versions.iter().map(|(hash, _)| *hash)),
             Some(ends_at) => {
                 self.recall(lane);
-                self.hold_objects(worker, lane, landing.versions.iter().copied(), ends_at);
+                self.hold_objects(worker, lane, given_back.versions.iter().copied(), ends_at);
             }
         }
     }
 
     /// A batch has been delivered as a whole and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        let landing = Landing { judged: true, delivered: ids, ..Landing::default() };
-        self.landed(worker, flight, ids.iter().copied(), landing, now);
+        let given_back = GivenBack { judged: true, delivered: ids, ..GivenBack::default() };
+        self.landed(worker, flight, ids.iter().copied(), given_back, now);
     }
 
     /// A batch was not delivered: its rows wait again.
     pub fn released(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) {
-        self.landed(worker, flight, ids, Landing::default(), 0);
+        self.landed(worker, flight, ids, GivenBack::default(), 0);
     }
 
     fn land(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) -> Option<Flight> {

@@ -1,7 +1,7 @@
 //! Sets rows apart whose batch has failed on the way, and takes out of them the record at fault: see [`Search`].
 #![forbid(unsafe_code)]
 
-use super::{Failure, HeldBack, Landing, Micros, Search, SharedState};
+use super::{GivenBack, HeldBack, Micros, RetryDelay, Search, SharedState};
 use crate::claims::Claim;
 
 /// Most suspects of one index. Batches that fail beyond that are given back.
@@ -10,7 +10,7 @@ const MOST: i64 = 1 << 14;
 impl SharedState {
     /// Sets the rows of a batch apart that has failed on the way. `false`: there is no room for that, or for all of them;
     /// they are to be given back.
-    pub(super) fn set_apart(&mut self, lane: usize, rows: &[i64], failure: Failure, now: Micros) -> bool {
+    pub(super) fn set_apart(&mut self, lane: usize, rows: &[i64], failure: RetryDelay, now: Micros) -> bool {
         let Some(key) = self.lane_key(lane).filter(|key| key.database != 0) else { return false };
         if self.claims.len() >= self.claims.capacity() / 2 {
             return false;
@@ -50,7 +50,7 @@ impl SharedState {
         &mut self,
         place: usize,
         arrived: bool,
-        Landing { left, failure, versions, .. }: Landing<'_>,
+        GivenBack { left, failure, versions, .. }: GivenBack<'_>,
         now: Micros,
     ) -> Option<i64> {
         let arrived_at = self.arrived_at(place);
@@ -75,7 +75,7 @@ impl SharedState {
     }
 
     /// Takes a record out of a set, to wait alone.
-    fn isolate(&mut self, place: usize, id: i64, object: i64, failure: Failure, now: Micros) -> bool {
+    fn isolate(&mut self, place: usize, id: i64, object: i64, failure: RetryDelay, now: Micros) -> bool {
         let Some(entry) = self.held_back.get(place).copied() else { return false };
         let Some(alone) = self.open_probation(entry.database, entry.index_id) else { return false };
         self.claims.hand_over(entry.database, id, HeldBack::owner(alone));

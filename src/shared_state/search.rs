@@ -26,7 +26,7 @@ const PATIENT: u32 = 3;
 
 /// How long to wait after a failure.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure {
+pub struct RetryDelay {
     /// The bounds of the waiting time.
     pub backoff: Backoff,
     /// Between 0 and 1.
@@ -35,7 +35,7 @@ pub struct Failure {
     pub at_least: Duration,
 }
 
-impl Failure {
+impl RetryDelay {
     pub(super) fn ends_at(&self, failures: u32, now: Micros) -> Micros {
         let delay = self.backoff.delay(failures, self.rng).max(self.at_least).as_micros();
         now.saturating_add(Micros::try_from(delay).unwrap_or(Micros::MAX))

@@ -69,13 +69,13 @@ struct Stage {
     script: Arc<Script>,
 }
 
-type Making = fn(Settings, Arc<Script>, u64) -> Result<Sink<Arc<Script>>, SettingsError>;
+type Making = fn(DeliverySettings, Arc<Script>, u64) -> Result<Sink<Arc<Script>>, SettingsError>;
 
-fn stage_with(answers: Vec<Answer>, change: impl FnOnce(&mut Settings)) -> Stage {
+fn stage_with(answers: Vec<Answer>, change: impl FnOnce(&mut DeliverySettings)) -> Stage {
     stage_of(Sink::new, answers, change)
 }
 
-fn stage_of(make: Making, answers: Vec<Answer>, change: impl FnOnce(&mut Settings)) -> Stage {
+fn stage_of(make: Making, answers: Vec<Answer>, change: impl FnOnce(&mut DeliverySettings)) -> Stage {
     let script = Arc::new(Script { answers: Mutex::new(answers.into()), ..Script::default() });
     let mut settings = for_tests();
     settings.hosts = parse_hosts("http://a:1,http://b:2,http://c:3").unwrap();
@@ -88,7 +88,7 @@ fn stage(answers: Vec<Answer>) -> Stage {
 }
 
 impl Stage {
-    fn deliver(&self, batch: &Batch) -> Report {
+    fn deliver(&self, batch: &Batch) -> SendResult {
         self.sink.deliver("audit", batch, &SystemClock)
     }
 

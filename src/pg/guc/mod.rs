@@ -16,7 +16,7 @@ use pgrx::GucSetting;
 
 use crate::databases::Databases;
 use crate::delivery::backoff::Backoff;
-use crate::delivery::settings::{parse_hosts, Settings};
+use crate::delivery::settings::{parse_hosts, DeliverySettings};
 use crate::shared_state::WorkerLimits;
 use definitions::*;
 
@@ -116,9 +116,9 @@ static SERVER_VERSION: Lazy<String> = Lazy::new(|| {
 
 /// The settings of delivery as they are now. The certificate file was checked when it was set; one that has
 /// become unreadable since counts as absent, so that only connections that need it fail.
-pub(super) fn delivery() -> Settings {
+pub(super) fn delivery() -> DeliverySettings {
     let ca_file = text(&CA_FILE);
-    Settings {
+    DeliverySettings {
         application_id: text(&APPLICATION_ID),
         api_key: api_key().unwrap_or_default(),
         hosts: parse_hosts(&text(&HOSTS)).unwrap_or_default(),

@@ -6,7 +6,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::settle::{storable, Settled};
+use super::settle::{storable, SettleOutcome};
 use crate::pg::locks::{try_lock, try_lock_named};
 use crate::pg::owner::table;
 use crate::pg::process::{in_transaction, take_snapshot};
@@ -71,7 +71,7 @@ pub(super) fn read(index_id: i32) -> spi::Result<Seen<Option<(i64, String)>>> {
 }
 
 /// Forgets settings that have arrived.
-pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<Settled> {
+pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<SettleOutcome> {
     failpoint::reach("before settlement");
     let seen = with_table(|| {
         Spi::connect_mut(|client| {
@@ -91,7 +91,7 @@ pub(super) fn bury(
     attempts: i32,
     status: u16,
     reason: &str,
-) -> spi::Result<Settled> {
+) -> spi::Result<SettleOutcome> {
     let seen = with_table(|| {
         if try_lock_named(c"dead_letter", pg_sys::RowExclusiveLock).is_none() {
             return Ok(true);
@@ -123,10 +123,10 @@ fn is_left(index_id: i32, version: i64) -> spi::Result<bool> {
     })
 }
 
-fn settled(seen: Seen<bool>) -> Settled {
+fn settled(seen: Seen<bool>) -> SettleOutcome {
     match seen {
-        Seen::Found(false) => Settled::Done,
-        Seen::Found(true) | Seen::Locked => Settled::Busy,
-        Seen::Gone => Settled::Gone,
+        Seen::Found(false) => SettleOutcome::Done,
+        Seen::Found(true) | Seen::Locked => SettleOutcome::Busy,
+        Seen::Gone => SettleOutcome::Gone,
     }
 }

@@ -2,137 +2,36 @@
 
 mod batch_reduction;
 mod claiming;
+mod complaint;
 mod configure;
 mod failures;
-mod landed;
+mod judge;
 mod learn;
+mod pauses;
 mod returns;
+mod settling;
+mod state;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use pgrx::prelude::*;
-
-use batch_reduction::BatchReduction;
-use configure::SettingsInFlight;
-
-use super::claim::Unsent;
-use super::statements::Statements;
-use crate::delivery::http::HttpClient;
-use crate::delivery::sender_pool::{SendJob, SenderPool};
-use crate::delivery::settings::Settings;
-use crate::delivery::sink::Sink;
+use super::duty::is_on_duty;
+use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::shmem;
-use crate::shared_state::{object_hash, Micros};
+use crate::shared_state::Micros;
+use pauses::SEARCH_AFTER_MS;
+pub(super) use state::Flow;
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
 const NAP_MS: i64 = 60_000;
-/// When all is quiet but for rows that are counted and nowhere, as after somebody had them locked, they are searched for:
-/// for the first time after so long, and then after twice as long each time, up to a nap.
-const SEARCH_AFTER_MS: i64 = 5_000;
 /// This often the indices are read again and the whole queue is looked through, for rows that nobody has published:
 /// somebody has written them by hand, or had them locked when they were passed over.
 const SWEEP_EVERY: Micros = 600_000_000;
-/// How long nothing is tried after a fault of our own, such as no thread to be had.
-const PAUSE: Micros = 1_000_000;
-/// How soon to look again when all workers together hold as many rows as can be kept track of.
-const CROWDED: Micros = 20_000;
 /// The server takes statistics of tables once a second at most: the last ones are told when so much time has passed.
 const TELL_AFTER_MS: i64 = 1_100;
-/// A trouble of our own is logged this often at most.
-const LOG_EVERY: Micros = 60_000_000;
-
-/// What is known of one index.
-struct Index {
-    name: Arc<str>,
-}
-
-/// A batch that is on its way.
-struct InFlightBatch {
-    index_id: i32,
-    /// The rows of the batch, in its order.
-    ids: Vec<i64>,
-    /// Of each, which object it is a version of.
-    objects: Vec<Option<String>>,
-    /// Rows that were claimed with them and are not sent.
-    unsent: Vec<Unsent>,
-    started_at: Micros,
-    /// They are held back.
-    apart: bool,
-    /// By whom it was sent: what an old sink has to say means nothing for a new one.
-    sink: Arc<Sink<HttpClient>>,
-}
-
-impl InFlightBatch {
-    /// All the rows that are claimed for it.
-    fn rows(&self) -> impl Iterator<Item = i64> + '_ {
-        self.ids.iter().copied().chain(self.unsent.iter().map(|row| row.id))
-    }
-
-    /// The objects that are claimed for it: of each the hash and the row.
-    fn versions(&self) -> Vec<(i64, i64)> {
-        let unsent = self.unsent.iter().map(|row| (row.id, &row.object));
-        let all = self.ids.iter().copied().zip(&self.objects).chain(unsent);
-        all.filter_map(|(id, object)| Some((object_hash(object.as_deref()?), id))).collect()
-    }
-}
-
-/// A worker's state between two rounds.
-pub(super) struct Flow {
-    slot: usize,
-    database: u32,
-    sender_pool: Option<SenderPool<SendJob<HttpClient>>>,
-    sink: Option<Arc<Sink<HttpClient>>>,
-    settings: Option<Settings>,
-    statements: Option<Statements>,
-    indices: HashMap<i32, Index>,
-    in_flight: HashMap<usize, InFlightBatch>,
-    settings_in_flight: HashMap<usize, SettingsInFlight>,
-    /// The table of settings could not be read when it was to be.
-    wanted_settings_unread: bool,
-    /// When it was last logged that an index could not be given its settings.
-    settings_told: HashMap<i32, Micros>,
-    /// The queue has vanished under our hands.
-    gone: bool,
-    /// The version of the extension's objects, if it is not the library's: their tables are left alone.
-    foreign: Option<String>,
-    /// Statistics of tables have not been told since the last transaction.
-    stats_pending: bool,
-    /// It has made a round from which the others know that workers can work.
-    is_well: bool,
-    /// How soon rows are searched for that nobody knows the whereabouts of.
-    search_after_ms: i64,
-    batch_reduction: BatchReduction,
-    rng: fastrand::Rng,
-}
 
 impl Flow {
-    pub(super) fn new(slot: usize, database: u32) -> Flow {
-        Flow {
-            slot,
-            database,
-            sender_pool: None,
-            sink: None,
-            settings: None,
-            statements: None,
-            indices: HashMap::new(),
-            in_flight: HashMap::new(),
-            settings_in_flight: HashMap::new(),
-            wanted_settings_unread: false,
-            settings_told: HashMap::new(),
-            gone: false,
-            foreign: None,
-            stats_pending: true,
-            is_well: false,
-            search_after_ms: SEARCH_AFTER_MS,
-            batch_reduction: BatchReduction::default(),
-            rng: fastrand::Rng::new(),
-        }
-    }
-
     /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let mut fresh_settings = true;
@@ -148,7 +47,7 @@ impl Flow {
                 self.read_settings();
             }
             if orders.stale || std::mem::take(&mut self.gone) {
-                if !super::is_on_duty(self.slot) {
+                if !is_on_duty(self.slot) {
                     return;
                 }
                 self.read_indices();
@@ -272,22 +171,4 @@ struct Orders {
 
 impl Orders {
     const LEAVE: Orders = Orders { leave: true, retire: false, stale: false, sweep: false };
-}
-
-/// Says what went wrong on our side; the same thing again only after a while.
-fn complain(what: &'static str, why: &str) {
-    thread_local! {
-        static SAID: RefCell<HashMap<&'static str, Micros>> = RefCell::default();
-    }
-    let now = now();
-    let is_news = SAID.with_borrow_mut(|said| {
-        let is_news = said.get(what).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
-        if is_news {
-            said.insert(what, now);
-        }
-        is_news
-    });
-    if is_news {
-        ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("{what}: {why}"));
-    }
 }

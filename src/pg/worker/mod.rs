@@ -6,10 +6,14 @@
 
 mod claim;
 mod configure;
+mod duty;
 mod flow;
+mod in_flight;
+mod limits;
 mod planning;
 mod rows;
 mod settle;
+mod settlement;
 mod statements;
 pub(super) mod unused;
 
@@ -24,7 +28,8 @@ use super::clock::now;
 use super::connection::connect;
 use super::process::{self, in_transaction};
 use super::{guc, recorder, report, shmem};
-use crate::shared_state::{Duty, Exit};
+use crate::shared_state::Exit;
+use duty::is_on_duty;
 use flow::Flow;
 pub(super) use settle::storable;
 
@@ -157,32 +162,5 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
         }
         recorder::end(slot);
         shmem::change_and_wake(|shared_state| shared_state.leave(slot, exit, guc::quarantine(), now()));
-    }
-}
-
-/// Looks which extension the database has, and tells the others. `false`: there is none, or another than the one this
-/// worker has served, and the worker has to leave.
-fn is_on_duty(slot: usize) -> bool {
-    loop {
-        if let Some(mut shared_state) = shmem::shared_state() {
-            shared_state.look(slot);
-        }
-        let found = in_transaction(|| {
-            // SAFETY: a look-up in the catalogs, inside a transaction.
-            Ok::<_, ()>(unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) })
-        });
-        let Some((duty, wakes)) = shmem::shared_state().map(|mut shared_state| {
-            shared_state.note_extension(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32())
-        }) else {
-            return false;
-        };
-        shmem::wake(wakes);
-        match duty {
-            Duty::LookAgain => {
-                pgrx::check_for_interrupts!();
-            }
-            Duty::Serve => return true,
-            Duty::Leave => return false,
-        }
     }
 }

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiCursor};
 use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_any_exhdr};
 
-use super::claim::Limits;
+use super::limits::Limits;
 use super::statements::Statements;
 use crate::delivery::batch::Action;
 use crate::id_ranges::Span;
@@ -31,17 +31,18 @@ const HEAD: i32 = 8 << 10;
 
 /// Rows read off a span, and whether more may be left in it.
 pub(super) struct Read<'conn> {
-    pub(super) rows: Vec<Row<'conn>>,
+    pub(super) rows: Vec<QueuedRow<'conn>>,
     pub(super) exhausted: bool,
 }
 
-pub(super) struct Row<'conn> {
+/// A row of the queue.
+pub(super) struct QueuedRow<'conn> {
     pub(super) id: i64,
-    pub(super) what: What<'conn>,
+    pub(super) content: QueuedContent<'conn>,
 }
 
 /// What a row of the queue holds.
-pub(super) enum What<'conn> {
+pub(super) enum QueuedContent<'conn> {
     Record(Record<'conn>),
     /// A version of an object, which may not be the newest.
     Version(String),
@@ -208,21 +209,21 @@ fn fetch(
     cursor: &mut SpiCursor,
     wanted: i64,
     record_bytes: usize,
-    rows: &mut Vec<Row<'_>>,
+    rows: &mut Vec<QueuedRow<'_>>,
     bytes: &mut usize,
 ) -> spi::Result<i64> {
     let found = cursor.fetch(wanted)?.len();
     for [id, action, record, object] in fetched::<4>(found) {
-        let what = match (object.text(), record.text()) {
-            (Some(object), _) => What::Version(object.in_row()),
+        let content = match (object.text(), record.text()) {
+            (Some(object), _) => QueuedContent::Version(object.in_row()),
             (None, Some(text)) => {
                 let record = Record::new(action.value() as u8, text, None, record_bytes);
                 *bytes += record.size();
-                What::Record(record)
+                QueuedContent::Record(record)
             }
             (None, None) => continue,
         };
-        rows.push(Row { id: id.value() as i64, what });
+        rows.push(QueuedRow { id: id.value() as i64, content });
     }
     Ok(i64::try_from(found).unwrap_or(i64::MAX))
 }

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::settlement::{DeadLetter, Deletion};
 use super::statements::{lock, Statements};
 use crate::id_ranges::Span;
 use crate::pg::encoding::is_utf8;
@@ -14,24 +15,13 @@ use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 use crate::runs::Runs;
 
-/// A record that is given up.
-pub(super) struct Dead {
-    pub(super) id: i64,
-    pub(super) object_id: Option<String>,
-    /// Which object it is a version of.
-    pub(super) object: Option<String>,
-    pub(super) attempts: i32,
-    pub(super) status: Option<u16>,
-    pub(super) reason: String,
-}
-
 /// How long a settlement waits for rows that somebody else has locked. Everything else this worker has to do waits with
 /// it.
 const PATIENCE: &CStr = c"500ms";
 
 /// What came of a settlement.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(super) enum SettleOutcome {
     Done,
     /// Somebody has locked rows: the lists have those that are done.
     Partly,
@@ -46,42 +36,27 @@ pub(super) enum Settled {
     Gone,
 }
 
-impl From<Obstacle> for Settled {
-    fn from(hindrance: Obstacle) -> Settled {
-        match hindrance {
-            Obstacle::Locked => Settled::Busy,
-            Obstacle::Short => Settled::Short,
-            Obstacle::Damaged(damage) => Settled::Damaged(damage),
+impl From<Obstacle> for SettleOutcome {
+    fn from(obstacle: Obstacle) -> SettleOutcome {
+        match obstacle {
+            Obstacle::Locked => SettleOutcome::Busy,
+            Obstacle::Short => SettleOutcome::Short,
+            Obstacle::Damaged(damage) => SettleOutcome::Damaged(damage),
         }
     }
 }
 
-/// What of a batch has arrived.
-#[derive(Default)]
-pub(super) struct Delivered {
-    pub(super) index_id: i32,
-    /// Rows that stand by themselves.
-    pub(super) ids: Vec<i64>,
-    /// Versions: their objects, and their rows.
-    pub(super) objects: Vec<String>,
-    pub(super) versions: Vec<i64>,
-    /// There may be dead letters that the versions supersede.
-    pub(super) may_have_dead: bool,
-    /// How many older versions were deleted with them.
-    pub(super) superseded: i64,
-}
-
 /// Deletes delivered rows, in one transaction for all the batches at hand. Dead letters of older versions go first: one
 /// that somebody is just putting back into the queue must not be overlooked in both places.
-pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
+pub(super) fn settle(statements: &Statements, delivered: &mut [Deletion]) -> spi::Result<SettleOutcome> {
     failpoint::reach("before settlement");
-    let settled: spi::Result<Result<Settled, Obstacle>> = in_transaction_unless_hindered(|| {
+    let settled: spi::Result<Result<SettleOutcome, Obstacle>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
-            return Ok(Settled::Gone);
+            return Ok(SettleOutcome::Gone);
         }
         limit_lock_waits(PATIENCE);
         if delivered.iter().any(|batch| batch.may_have_dead) && !lock_dead_letters(statements) {
-            return Ok(Settled::Busy);
+            return Ok(SettleOutcome::Busy);
         }
         Spi::connect_mut(|client| {
             for batch in delivered.iter().filter(|batch| batch.may_have_dead) {
@@ -90,7 +65,7 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
                 let row = client.update(&statements.supersede, Some(1), &arguments)?.first();
                 xact::note_dead(batch.index_id, -row.get::<i64>(1)?.unwrap_or_default());
                 if row.get::<bool>(2)?.unwrap_or_default() {
-                    return Ok(Settled::Busy);
+                    return Ok(SettleOutcome::Busy);
                 }
             }
             for batch in delivered.iter_mut() {
@@ -117,23 +92,23 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Delivered]) -> sp
                     batch.superseded = deleted.saturating_sub(batch.versions.len() as i64);
                 }
             }
-            Ok(Settled::Done)
+            Ok(SettleOutcome::Done)
         })
     });
     failpoint::reach("after settlement");
     match settled? {
         Ok(settled) => Ok(settled),
         Err(Obstacle::Locked) => settle_unlocked(statements, delivered),
-        Err(hindrance) => Ok(hindrance.into()),
+        Err(obstacle) => Ok(obstacle.into()),
     }
 }
 
 /// Deletes delivered rows that nobody has locked, and takes the others off the lists. An object's versions stay together:
 /// were the newest deleted without the older ones, one of those would be sent next.
-fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi::Result<Settled> {
-    let settled: spi::Result<Result<Settled, Obstacle>> = in_transaction_unless_hindered(|| {
+fn settle_unlocked(statements: &Statements, delivered: &mut [Deletion]) -> spi::Result<SettleOutcome> {
+    let settled: spi::Result<Result<SettleOutcome, Obstacle>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
-            return Ok(Settled::Gone);
+            return Ok(SettleOutcome::Gone);
         }
         Spi::connect_mut(|client| {
             for batch in delivered {
@@ -151,10 +126,10 @@ fn settle_unlocked(statements: &Statements, delivered: &mut [Delivered]) -> spi:
                 }
                 xact::note_removed(batch.index_id, batch.ids.len() as i64);
             }
-            Ok(Settled::Partly)
+            Ok(SettleOutcome::Partly)
         })
     });
-    Ok(settled?.unwrap_or_else(Settled::from))
+    Ok(settled?.unwrap_or_else(SettleOutcome::from))
 }
 
 /// Locks the dead letters without waiting. It is the second table, which is not waited for, see `lock`; being a member of
@@ -165,13 +140,17 @@ fn lock_dead_letters(statements: &Statements) -> bool {
 
 /// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted. The server copies one
 /// record after the other; none comes into our hands.
-pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi::Result<Settled> {
-    let buried: spi::Result<Result<Settled, Obstacle>> = in_transaction_unless_hindered(|| {
+pub(super) fn bury(
+    statements: &Statements,
+    index_id: i32,
+    dead: &[DeadLetter],
+) -> spi::Result<SettleOutcome> {
+    let buried: spi::Result<Result<SettleOutcome, Obstacle>> = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
-            return Ok(Settled::Gone);
+            return Ok(SettleOutcome::Gone);
         }
         if !lock_dead_letters(statements) {
-            return Ok(Settled::Busy);
+            return Ok(SettleOutcome::Busy);
         }
         limit_lock_waits(PATIENCE);
         let ids: Vec<i64> = dead.iter().map(|row| row.id).collect();
@@ -201,10 +180,10 @@ pub(super) fn bury(statements: &Statements, index_id: i32, dead: &[Dead]) -> spi
                 xact::note_removed(index_id, superseded);
             }
             failpoint::reach("in burial");
-            Ok(Settled::Done)
+            Ok(SettleOutcome::Done)
         })
     });
-    Ok(buried?.unwrap_or_else(Settled::from))
+    Ok(buried?.unwrap_or_else(SettleOutcome::from))
 }
 
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are

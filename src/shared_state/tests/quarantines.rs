@@ -13,8 +13,8 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let flight = shared_state.claimed(0, None, Some(flight)).unwrap();
     shared_state.claim_ended(0);
     // Whatever becomes of the request, it is over at 100.
-    let landing = Landing { versions: &[(77, 1024)], held_until: Some(100), ..Landing::default() };
-    shared_state.landed(0, flight, [], landing, 1);
+    let given_back = GivenBack { versions: &[(77, 1024)], held_until: Some(100), ..GivenBack::default() };
+    shared_state.landed(0, flight, [], given_back, 1);
     // Something else of the lane lands, so that its row is looked at again: it is put off once more.
     shared_state.lane_at(lane).unwrap().recall();
     assert!(next_span(&mut shared_state, HUNGRY, 1).is_some());

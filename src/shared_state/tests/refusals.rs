@@ -31,7 +31,7 @@ fn the_living_go_on_while_the_dead_are_buried() {
         0,
         flight,
         [1024, 1025, 1026, 1027, 1028],
-        Landing { judged: true, delivered: &[1024, 1025, 1027], kept: 1, ..Landing::default() },
+        GivenBack { judged: true, delivered: &[1024, 1025, 1027], kept: 1, ..GivenBack::default() },
         5,
     );
     let lane = *shared_state.lane(0).unwrap();
@@ -75,7 +75,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut shared_state, &[1025], now), [1025]);
         assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::Waits(attempt));
-        shared_state.landed(0, 0, [1025], Landing { judged: true, kept: 1, ..Landing::default() }, now);
+        shared_state.landed(0, 0, [1025], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, now);
         shared_state.hold_back(DB, 1, 1025, due);
         assert_eq!(shared_state.on_probation(DB, 1), 1);
         shared_state.sweep(DB, true);
@@ -97,7 +97,7 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     claim_all(&mut shared_state, &[1024], 0);
     assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Waits(1));
-    shared_state.landed(0, 0, [1024], Landing { judged: true, kept: 1, ..Landing::default() }, 0);
+    shared_state.landed(0, 0, [1024], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, 0);
     shared_state.hold_back(DB, 1, 1024, 10);
     assert_eq!(claim_all(&mut shared_state, &[1024], 10), [1024]);
     shared_state.settled(0, 0, &[1024], 10);
@@ -159,7 +159,7 @@ fn records_that_were_never_sent_do_not_end_a_pause() {
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (0, 100), 20);
     let flight = fly_at(&mut shared_state, 1024, 100);
-    shared_state.landed(0, flight, [1024], Landing { kept: 1, ..Landing::default() }, 101);
+    shared_state.landed(0, flight, [1024], GivenBack { kept: 1, ..GivenBack::default() }, 101);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.failures, lane.blocked), (1, true));
 }

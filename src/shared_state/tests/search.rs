@@ -10,7 +10,7 @@ use crate::delivery::backoff::Backoff;
 
 const SECOND: Micros = 1_000_000;
 const PAUSES: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
-const FAILURE: Failure = Failure { backoff: PAUSES, rng: 1.0, at_least: Duration::ZERO };
+const FAILURE: RetryDelay = RetryDelay { backoff: PAUSES, rng: 1.0, at_least: Duration::ZERO };
 
 /// How a request of some rows ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl World {
         self.now += 1;
         let now = self.now;
         let started_at = self.shared_state.workers[worker].flights[flight].started_at;
-        let landing = match way {
+        let given_back = match way {
             Way::Dies => {
                 self.flights[worker].clear();
                 self.shared_state.leave(worker, Exit::Failed, 0, now);
@@ -146,21 +146,21 @@ impl World {
             }
             Way::Arrives => {
                 self.queue.retain(|id| !rows.contains(id));
-                Landing { judged: true, delivered: &rows, ..Landing::default() }
+                GivenBack { judged: true, delivered: &rows, ..GivenBack::default() }
             }
             Way::Fails => {
                 if let Some(RejectAction::Waits(failures)) =
                     self.shared_state.judge_alone(worker, flight, true, 0, now)
                 {
                     let pause = PAUSES.delay(failures as u32, 1.0).as_micros() as Micros;
-                    let landing = Landing { kept: 1, ..Landing::default() };
-                    self.shared_state.landed(worker, flight, rows.iter().copied(), landing, now);
+                    let given_back = GivenBack { kept: 1, ..GivenBack::default() };
+                    self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
                     self.shared_state.hold_back(DB, 1, rows[0], now + pause);
                     return;
                 }
-                Landing { left: &rows, failure: Some(FAILURE), ..Landing::default() }
+                GivenBack { left: &rows, failure: Some(FAILURE), ..GivenBack::default() }
             }
-            Way::Waits => Landing { left: &rows, ..Landing::default() },
+            Way::Waits => GivenBack { left: &rows, ..GivenBack::default() },
             Way::Refused => {
                 let judged: Vec<i64> = rows.iter().copied().take(3).collect();
                 let judged: Vec<i64> = judged
@@ -168,8 +168,9 @@ impl World {
                     .filter(|id| self.shared_state.judge(worker, 1, *id, 1000) != RejectAction::Dies(1))
                     .collect();
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
-                let landing = Landing { judged: true, kept: judged.len(), left: &left, ..Landing::default() };
-                self.shared_state.landed(worker, flight, rows.iter().copied(), landing, now);
+                let given_back =
+                    GivenBack { judged: true, kept: judged.len(), left: &left, ..GivenBack::default() };
+                self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
                 for id in judged {
                     self.shared_state.hold_back(DB, 1, id, now + SECOND);
                 }
@@ -177,7 +178,7 @@ impl World {
             }
         };
         let is_apart = self.shared_state.workers[worker].flights[flight].apart != 0;
-        self.shared_state.landed(worker, flight, rows.iter().copied(), landing, now);
+        self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
         // What suspects come to is no news of the others.
         if way == Way::Waits || (way == Way::Fails && !is_apart) {
             let lane = self.shared_state.lane_at(0).unwrap();
@@ -276,8 +277,8 @@ fn attempts(world: &mut World) -> Vec<RejectAction> {
         let sentence = world.shared_state.judge_alone(0, flight, true, 3, world.now).unwrap();
         sentences.push(sentence);
         world.flights[0].clear();
-        let landing = Landing { kept: 1, ..Landing::default() };
-        world.shared_state.landed(0, flight, [1024], landing, world.now);
+        let given_back = GivenBack { kept: 1, ..GivenBack::default() };
+        world.shared_state.landed(0, flight, [1024], given_back, world.now);
         if sentence != RejectAction::Dies(3) {
             world.shared_state.hold_back(DB, 1, 1024, world.now + SECOND);
         }
@@ -326,9 +327,9 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
                 let sentence = world.shared_state.judge_alone(0, flight, true, 1, world.now);
                 assert!(matches!(sentence, Some(RejectAction::Dies(_))), "{sentence:?}");
                 // Somebody has the dead letters locked.
-                let landing = Landing { left: &[1024], failure: Some(FAILURE), ..Landing::default() };
+                let given_back = GivenBack { left: &[1024], failure: Some(FAILURE), ..GivenBack::default() };
                 world.now += SECOND / 1000;
-                world.shared_state.landed(0, flight, [1024], landing, world.now);
+                world.shared_state.landed(0, flight, [1024], given_back, world.now);
             }
             Err(at) => world.now = at.unwrap(),
         }

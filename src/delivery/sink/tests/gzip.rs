@@ -29,7 +29,7 @@ fn compressed(stage: &Stage) -> Vec<bool> {
     seen.iter().map(|seen| seen.header("content-encoding") == Some("gzip")).collect()
 }
 
-fn is_rejected(report: &Report) -> bool {
+fn is_rejected(report: &SendResult) -> bool {
     matches!(report.outcome, Outcome::Rejected { .. })
 }
 

@@ -25,7 +25,7 @@ fn print(id: &str) -> Option<Fingerprint> {
     Some(Fingerprint::of(&serde_json::json!({"objectID": id}).to_string()))
 }
 
-fn asking(answers: Vec<Answer>, change: impl FnOnce(&mut Settings)) -> Stage {
+fn asking(answers: Vec<Answer>, change: impl FnOnce(&mut DeliverySettings)) -> Stage {
     stage_of(Sink::for_reading, answers, change)
 }
 
@@ -75,7 +75,7 @@ fn what_a_gateway_finds_too_large_is_told() {
 
 #[test]
 fn an_answer_is_waited_for_as_long_as_official_clients_do_and_longer_each_time() {
-    let one_host = |settings: &mut Settings| settings.hosts = parse_hosts("http://a:1").unwrap();
+    let one_host = |settings: &mut DeliverySettings| settings.hosts = parse_hosts("http://a:1").unwrap();
     let stage = asking(vec![timeout(), timeout(), timeout(), timeout(), timeout()], one_host);
     for _ in 0..5 {
         stage.sink.ask(&page(), &SystemClock).unwrap_err();

@@ -100,9 +100,10 @@ fn an_empty_batch_needs_no_request() {
 
 #[test]
 fn missing_credentials_make_no_sink() {
-    for change in
-        [|s: &mut Settings| s.application_id.clear(), |s: &mut Settings| s.api_key = Secret::default()]
-    {
+    for change in [
+        |s: &mut DeliverySettings| s.application_id.clear(),
+        |s: &mut DeliverySettings| s.api_key = Secret::default(),
+    ] {
         let mut settings = for_tests();
         change(&mut settings);
         assert!(Sink::new(settings, Arc::new(Script::default()), 0).is_err());

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::claimed::FailedClaim;
 use crate::pg::shmem;
 use crate::shared_state::Trial;
 
@@ -20,18 +21,6 @@ pub(super) struct ClaimEntries {
     pub(super) bytes: usize,
 }
 
-/// A batch that there was no memory for, or that cannot be read.
-pub(in crate::pg::worker) struct Short {
-    /// Its place among the worker's flights, if it has come so far.
-    pub(in crate::pg::worker) flight: Option<usize>,
-    pub(in crate::pg::worker) ids: Vec<i64>,
-    /// The objects claimed, by their hashes.
-    pub(in crate::pg::worker) objects: Vec<i64>,
-    pub(in crate::pg::worker) bytes: usize,
-    /// What the server says of rows that are damaged; nothing: there was no memory.
-    pub(in crate::pg::worker) damage: Option<String>,
-}
-
 impl ClaimEntries {
     pub(super) fn new(slot: usize, lane: usize, trial: Option<Trial>) -> ClaimEntries {
         ClaimEntries { slot, lane, trial, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
@@ -46,11 +35,11 @@ impl ClaimEntries {
     }
 
     /// There was no memory for the batch, or rows are damaged. If it is a flight already, whoever is told lands it.
-    pub(super) fn short(self, damage: Option<String>) -> Short {
+    pub(super) fn failed(self, damage: Option<String>) -> FailedClaim {
         if self.flight.is_none() {
             self.give_up();
         }
         let objects = self.objects.into_iter().collect();
-        Short { flight: self.flight, ids: self.ids, objects, bytes: self.bytes, damage }
+        FailedClaim { flight: self.flight, ids: self.ids, objects, bytes: self.bytes, damage }
     }
 }

@@ -1,30 +1,26 @@
-//! One claim, step by step: rows are claimed, of objects the newest versions are found, records are copied into the batch.
+//! One claim, step by step: rows are claimed, of objects the newest versions are found. Then the records are copied into the batch, see `fill`.
 
 use std::collections::{HashMap, HashSet};
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::claimed::{ClaimOrder, ClaimOutcome};
 use super::entries::ClaimEntries;
-use super::{ClaimOutcome, Claimed, Limits, Unsent, Why};
+use super::fill::fill;
 use crate::claims::Claim;
-use crate::delivery::batch::BatchBuilder;
 use crate::id_ranges::Span;
 use crate::pg::clock::now;
 use crate::pg::shmem::{self, Locked};
-use crate::pg::worker::rows::{newest_versions, read, Read, Record, Row, Version, What};
+use crate::pg::worker::rows::{newest_versions, read, QueuedContent, QueuedRow, Read, Record, Version};
 use crate::pg::worker::statements::Statements;
 use crate::pg::{failpoint, guc, recorder};
-use crate::record::leading_object_id;
 use crate::recorder::Trace;
-use crate::shared_state::{
-    object_hash, Claimable, Durable, End, Flight, LaneKey, SharedState, Trial, CRASHES,
-};
+use crate::shared_state::{object_hash, Flight, LaneKey, SharedState};
 
 /// A claim under way.
 struct Taking<'a, 'conn> {
-    claimable: Claimable,
-    limits: Limits,
+    order: &'a ClaimOrder,
     entered: &'a mut ClaimEntries,
     records: Vec<(i64, Record<'conn>)>,
     /// The objects claimed, and of each a row that has led to it.
@@ -33,7 +29,8 @@ struct Taking<'a, 'conn> {
     last: Option<i64>,
     /// Rows may be left in the span.
     cut: bool,
-    crowded: bool,
+    /// The claim table has no room for another.
+    is_table_full: bool,
     /// Rows held back whose objects are held.
     held: bool,
     /// The highest of the suspects whose objects are held: it stays suspected, and is tried again.
@@ -43,24 +40,21 @@ struct Taking<'a, 'conn> {
 /// Claims rows within a transaction; `None`: there is no memory for the batch.
 pub(super) fn take(
     client: &mut SpiClient<'_>,
-    index_id: i32,
-    claimable: Claimable,
+    order: &ClaimOrder,
     statements: &Statements,
-    limits: Limits,
     entered: &mut ClaimEntries,
 ) -> spi::Result<Option<ClaimOutcome>> {
-    let Read { rows, exhausted } = read(client, index_id, claimable, statements, limits)?;
+    let Read { rows, exhausted } = read(client, order.index_id, order.claimable, statements, order.limits)?;
     let records = Vec::with_capacity(rows.len());
     let cut = !exhausted;
     let mut taking = Taking {
-        claimable,
-        limits,
+        order,
         entered,
         records,
         objects: HashMap::new(),
         last: None,
         cut,
-        crowded: false,
+        is_table_full: false,
         held: false,
         put_back: None,
     };
@@ -75,7 +69,7 @@ pub(super) fn take(
     if !taking.objects.is_empty() {
         drop(shared_state);
         let objects = taking.objects.keys().cloned().collect();
-        let versions = newest_versions(client, index_id, objects, statements, limits)?;
+        let versions = newest_versions(client, order.index_id, objects, statements, order.limits)?;
         match shmem::shared_state() {
             Some(locked) => shared_state = locked,
             None => return Ok(Some(ClaimOutcome::Nothing)),
@@ -87,9 +81,9 @@ pub(super) fn take(
 
 impl<'conn> Taking<'_, 'conn> {
     /// Claims rows, and the objects that rows are versions of.
-    fn take(&mut self, rows: Vec<Row<'conn>>, shared_state: &mut SharedState) {
+    fn take(&mut self, rows: Vec<QueuedRow<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
-        for Row { id, what } in rows {
+        for QueuedRow { id, content } in rows {
             if !self.is_meant(id, shared_state) {
                 self.last = Some(id);
                 continue;
@@ -98,14 +92,14 @@ impl<'conn> Taking<'_, 'conn> {
                 self.cut = true;
                 break;
             }
-            let claim = match &what {
-                What::Record(record) => {
+            let claim = match &content {
+                QueuedContent::Record(record) => {
                     let size = record.size();
                     if self.is_full_for(size) {
                         self.cut = true;
                         break;
                     }
-                    let claim = match self.claimable.apart {
+                    let claim = match self.order.claimable.apart {
                         Some(_) => Claim::Taken,
                         None => shared_state.claim(slot, id),
                     };
@@ -115,7 +109,7 @@ impl<'conn> Taking<'_, 'conn> {
                     }
                     claim
                 }
-                What::Version(object) => {
+                QueuedContent::Version(object) => {
                     let hash = object_hash(object);
                     match self.entered.objects.contains(&hash) {
                         true => Claim::Taken,
@@ -125,17 +119,17 @@ impl<'conn> Taking<'_, 'conn> {
             };
             if claim == Claim::Full {
                 self.cut = true;
-                self.crowded = true;
+                self.is_table_full = true;
                 break;
             }
             self.last = Some(id);
-            self.held |= matches!(claim, Claim::HeldBy(_)) && self.claimable.apart.is_some();
+            self.held |= matches!(claim, Claim::HeldBy(_)) && self.order.claimable.apart.is_some();
             if matches!(claim, Claim::HeldBy(_)) {
                 self.put_back_suspect(id);
             }
-            match (claim, what) {
-                (Claim::Taken, What::Record(record)) => self.records.push((id, record)),
-                (Claim::Taken, What::Version(object)) => {
+            match (claim, content) {
+                (Claim::Taken, QueuedContent::Record(record)) => self.records.push((id, record)),
+                (Claim::Taken, QueuedContent::Version(object)) => {
                     self.entered.objects.insert(object_hash(&object));
                     self.objects.entry(object).or_insert(id);
                 }
@@ -153,18 +147,18 @@ impl<'conn> Taking<'_, 'conn> {
 
     /// Whether a row is one of those that are to be claimed.
     fn is_meant(&self, id: i64, shared_state: &SharedState) -> bool {
-        self.claimable.apart.is_none_or(|apart| shared_state.is_of_probation(apart, id))
+        self.order.claimable.apart.is_none_or(|apart| shared_state.is_of_probation(apart, id))
     }
 
     /// Whether as many rows have been claimed as are to be.
     fn is_enough(&self) -> bool {
         let taken = self.records.len() + self.entered.objects.len();
-        self.claimable.apart.is_some_and(|apart| taken as i64 >= apart.most)
+        self.order.claimable.apart.is_some_and(|apart| taken as i64 >= apart.most)
     }
 
     /// Whether a record of that size does not fit any more. The first one always does.
     fn is_full_for(&self, size: usize) -> bool {
-        self.entered.bytes > 0 && self.entered.bytes + size > self.limits.bytes
+        self.entered.bytes > 0 && self.entered.bytes + size > self.order.limits.bytes
     }
 
     /// Takes the newest versions of the objects claimed, as many as there is room for, and gives up the other objects.
@@ -175,7 +169,7 @@ impl<'conn> Taking<'_, 'conn> {
         for Version { id, record, since } in versions {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
-            match self.claimable.apart {
+            match self.order.claimable.apart {
                 None if shared_state.is_on_probation(slot, id) || shared_state.is_suspect(slot, lane, id) => {
                     continue
                 }
@@ -211,7 +205,7 @@ impl<'conn> Taking<'_, 'conn> {
         }
         let free: Vec<i64> = self.entered.objects.difference(&kept).copied().collect();
         if !free.is_empty() {
-            // Somebody may have been kept from an object that is free again without a flight's landing, as what has been
+            // Somebody may have been kept from an object that is free again without a flight's given_back, as what has been
             // postponed for want of room is.
             shared_state.release_objects(slot, lane, free);
         }
@@ -220,19 +214,19 @@ impl<'conn> Taking<'_, 'conn> {
 
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
     fn finish(mut self, mut shared_state: Locked) -> Option<ClaimOutcome> {
-        let mut rest = self.cut.then(|| rest(self.claimable, self.last));
+        let mut rest = self.cut.then(|| self.order.claimable.rest(self.last));
         if let Some(id) = self.put_back {
             // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.
-            let Span { lo, hi } = rest.unwrap_or(self.claimable.span);
+            let Span { lo, hi } = rest.unwrap_or(self.order.claimable.span);
             rest = Some(Span { lo, hi: if rest.is_some() { hi.max(id) } else { id } });
         }
-        if let (Some(apart), true) = (self.claimable.apart, self.records.is_empty()) {
-            match self.held || self.crowded {
+        if let (Some(apart), true) = (self.order.claimable.apart, self.records.is_empty()) {
+            match self.held || self.is_table_full {
                 true => shared_state.put_off(apart, now()),
-                false => shared_state.nothing_found(apart, looked_through(self.claimable, rest), now()),
+                false => shared_state.nothing_found(apart, self.order.claimable.looked_through(rest), now()),
             }
         }
-        let rest = rest.filter(|_| self.claimable.apart.is_none());
+        let rest = rest.filter(|_| self.order.claimable.apart.is_none());
         // Within a request the newest comes last.
         self.records.sort_unstable_by_key(|(id, _)| *id);
         let flight = match (self.records.first(), self.records.last()) {
@@ -240,10 +234,10 @@ impl<'conn> Taking<'_, 'conn> {
                 rows: self.records.len() as i64,
                 bytes: self.entered.bytes as i64,
                 lane: self.entered.lane as u32,
-                fresh: self.claimable.fresh,
+                fresh: self.order.claimable.fresh,
                 span: Span { lo: *lo, hi: *hi },
                 started_at: now(),
-                apart: self.claimable.apart.map_or(0, |apart| apart.place as u32 + 1),
+                apart: self.order.claimable.apart.map_or(0, |apart| apart.place as u32 + 1),
             }),
             _ => None,
         };
@@ -259,8 +253,10 @@ impl<'conn> Taking<'_, 'conn> {
         }
         failpoint::reach("in claim");
         match self.entered.flight {
-            Some(flight) => self.batch(flight, durable).map(ClaimOutcome::Batch),
-            None if self.crowded => Some(ClaimOutcome::Crowded),
+            Some(flight) => {
+                fill(self.order, self.entered, self.records, flight, durable).map(ClaimOutcome::Claimed)
+            }
+            None if self.is_table_full => Some(ClaimOutcome::TableFull),
             None => Some(ClaimOutcome::Nothing),
         }
     }
@@ -277,73 +273,5 @@ impl<'conn> Taking<'_, 'conn> {
         let has_versions = !self.entered.objects.is_empty();
         let trace = Trace { database, index_id, span, rows, has_versions, crashes };
         recorder::enter(self.entered.slot, place, trace);
-    }
-
-    /// Whether the server has crashed too often over this record, and why it is not sent if so. A newer version of its object
-    /// is another record.
-    fn is_given_up(&self, id: i64) -> Option<Why> {
-        let Trial { crashes, .. } = self.entered.trial?;
-        let Span { lo, hi } = self.claimable.span;
-        (crashes >= CRASHES && lo <= id && id <= hi).then_some(Why::Crashes(crashes))
-    }
-
-    /// Copies the records into a batch, one after the other; `None`: there is no memory for it.
-    fn batch(self, flight: usize, durable: Durable) -> Option<Claimed> {
-        let mut builder = BatchBuilder::with_room(self.records.len(), self.entered.bytes).ok()?;
-        let mut ids = Vec::with_capacity(self.records.len());
-        let mut objects = Vec::with_capacity(self.records.len());
-        let mut unsent = Vec::new();
-        let limit = self.limits.record_bytes;
-        let given_up: Vec<Option<Why>> = self.records.iter().map(|(id, _)| self.is_given_up(*id)).collect();
-        for ((id, Record { action, text, oversize, object, .. }), given_up) in
-            self.records.into_iter().zip(given_up)
-        {
-            let why = given_up.or(oversize.map(Why::TooLarge));
-            let mut object_id = None;
-            let read = match why {
-                Some(_) => text.head().map(|head| {
-                    object_id = leading_object_id(&head);
-                    why
-                }),
-                None => text.read(|text| match Record::measure(text, limit) {
-                    Some(size) => {
-                        object_id = leading_object_id(text);
-                        Some(Why::TooLarge(size))
-                    }
-                    None => {
-                        let _taken = builder.push(action, text);
-                        None
-                    }
-                }),
-            };
-            let why = read.unwrap_or_else(|damage| Some(Why::Damaged(damage.cause())));
-            if let Some(why) = why {
-                unsent.push(Unsent { id, object_id, object, why });
-            } else {
-                ids.push(id);
-                objects.push(object);
-            }
-        }
-        Some(Claimed { flight, ids, objects, batch: builder.finish(), unsent, durable })
-    }
-}
-
-/// What of the span lies beyond the last row dealt with.
-fn rest(claimable: Claimable, last: Option<i64>) -> Span {
-    let Span { lo, hi } = claimable.span;
-    match (claimable.end, last) {
-        (_, None) => Span { lo, hi },
-        (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
-        (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
-    }
-}
-
-/// What of the span has been looked through, if so much of it is left.
-fn looked_through(claimable: Claimable, rest: Option<Span>) -> Span {
-    let Span { lo, hi } = claimable.span;
-    match (claimable.end, rest) {
-        (_, None) => Span { lo, hi },
-        (End::Newest, Some(rest)) => Span { lo: rest.hi.saturating_add(1), hi },
-        (End::Oldest, Some(rest)) => Span { lo, hi: rest.lo.saturating_sub(1) },
     }
 }

@@ -1,6 +1,6 @@
 //! How much less a worker claims after there was no memory for a batch.
 
-use crate::pg::worker::claim::Limits;
+use crate::pg::worker::limits::Limits;
 use crate::shared_state::Micros;
 
 /// For so long batches stay small: memory that others have taken is not given back at once.

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use super::complaint::{complain, Cause};
 use super::failures::later;
-use super::{complain, Flow, InFlightBatch, CROWDED, PAUSE};
+use super::pauses::{CLAIM_TABLE_FULL, PAUSE};
+use super::state::Flow;
 use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::pg::clock::now;
-use crate::pg::worker::claim::{claim, ClaimOutcome, Limits, Short};
+use crate::pg::worker::claim::{claim, ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
+use crate::pg::worker::limits::Limits;
 use crate::pg::{failpoint, guc, process, recorder, shmem};
-use crate::shared_state::{Landing, LaneFailure, Micros, Next, Wakes};
+use crate::shared_state::{GivenBack, LaneFailure, Micros, Next, Wakes};
 
 impl Flow {
     /// Claims and sends batches while there is room; returns when to look again.
@@ -20,15 +23,9 @@ impl Flow {
         loop {
             let next = shmem::shared_state()
                 .map(|mut shared_state| shared_state.next(self.slot, guc::worker_limits(), now()));
-            let (lane, index_id, claimable, bytes, trial) = match next {
-                Some(Next::Claim { lane, index_id, claimable, bytes, trial }) => {
-                    (lane, index_id, claimable, bytes, trial)
-                }
-                Some(Next::Wait { until, wake }) => {
-                    shmem::wake(Wakes::of(wake));
-                    return until;
-                }
-                None => return None,
+            let next = next?;
+            let Next::Claim { lane, index_id, claimable, bytes, trial } = next else {
+                return wait(next);
             };
             let name = self.name_of(index_id);
             let (Some(name), Some(statements), Some(sink)) = (name, &self.statements, &self.sink) else {
@@ -54,48 +51,39 @@ impl Flow {
             let limits = self.batch_reduction.limit(limits, now());
             process::report_activity(true, "claiming rows");
             self.stats_pending = true;
-            let caught = claim(self.slot, lane, index_id, claimable, statements, limits, trial);
+            let order =
+                ClaimOrder { slot: self.slot, lane, index_id, claimable, limits, trial, sink: sink.clone() };
+            let outcome = claim(order, statements);
             // An error has undone the claim, and the whole span waits again.
             if let Some(mut shared_state) = shmem::shared_state() {
                 shared_state.claim_ended(self.slot);
             }
-            match caught {
+            match outcome {
                 Ok(ClaimOutcome::Nothing) => (),
-                Ok(ClaimOutcome::Gone) => {
+                Ok(ClaimOutcome::QueueGone) => {
                     self.gone = true;
                     return None;
                 }
-                Ok(ClaimOutcome::Short(short)) => {
-                    if let Some(wait) = self.claimed_too_much(index_id, short) {
+                Ok(ClaimOutcome::Failed(failed)) => {
+                    if let Some(wait) = self.claimed_too_much(index_id, failed) {
                         return wait;
                     }
                 }
-                Ok(ClaimOutcome::Crowded) => return Some(now().saturating_add(CROWDED)),
-                Ok(ClaimOutcome::Batch(claimed)) => {
+                Ok(ClaimOutcome::TableFull) => return Some(now().saturating_add(CLAIM_TABLE_FULL)),
+                Ok(ClaimOutcome::Claimed(claimed)) => {
                     claimed.make_durable();
-                    self.in_flight.insert(
-                        claimed.flight,
-                        InFlightBatch {
-                            index_id,
-                            ids: claimed.ids,
-                            objects: claimed.objects,
-                            unsent: claimed.unsent,
-                            started_at: now(),
-                            apart: claimable.apart.is_some(),
-                            sink: sink.clone(),
-                        },
-                    );
-                    let job =
-                        SendJob { flight: claimed.flight, index_name: name, batch: claimed.batch, sink };
+                    let Claimed { flight, rows, body, .. } = claimed;
+                    self.in_flight.insert(flight, rows);
+                    let job = SendJob { flight, index_name: name, body, sink };
                     let sent = self.send(job);
                     failpoint::reach("after sending");
                     if let Err(error) = sent {
-                        self.give_up(claimed.flight, &format!("no thread to send with: {error}"));
+                        self.give_up(flight, &format!("no thread to send with: {error}"));
                         return Some(now().saturating_add(PAUSE));
                     }
                 }
                 Err(error) => {
-                    complain("audit_algolia could not claim rows", &error.to_string());
+                    complain("audit_algolia could not claim rows", &error);
                     return Some(now().saturating_add(PAUSE));
                 }
             }
@@ -104,31 +92,35 @@ impl Flow {
 
     /// There was no memory for a batch, or rows of it are damaged: the next ones are smaller. A record for which there is none
     /// even by itself waits by itself. Where damage has kept rows from being found at all, as that of a page of the queue or of
-    /// its index does, their index backs off, and no other. Returns when to look again, unless that is at once; `None` stands for the next return.
-    fn claimed_too_much(&mut self, index_id: i32, short: Short) -> Option<Option<Micros>> {
+    /// its index does, their index backs off, and no other. Returns when to look again, unless that is at once; `None`
+    /// stands for the next return.
+    fn claimed_too_much(&mut self, index_id: i32, failed: FailedClaim) -> Option<Option<Micros>> {
         let now = now();
         self.batch_reduction.save(now);
-        let (rows, bytes) = (short.ids.len(), short.bytes);
-        let is_unreadable = short.damage.is_some() && short.flight.is_none();
+        let (rows, bytes) = (failed.ids.len(), failed.bytes);
+        let is_unreadable = failed.damage.is_some() && failed.flight.is_none();
         let rng = self.rng.f64();
-        let reason = short
-            .damage
-            .unwrap_or_else(|| format!("not enough memory for a batch of {rows} rows with {bytes} bytes"));
-        complain("audit_algolia could not claim rows", &reason);
+        let no_memory = || format!("not enough memory for a batch of {rows} rows with {bytes} bytes");
+        let (reason, cause): (_, fn(&str) -> Cause) = match &failed.damage {
+            Some(damage) => (damage.clone(), Cause::damage),
+            None => (no_memory(), Cause::no_memory),
+        };
+        complain("audit_algolia could not claim rows", cause(&reason));
         // What is on its way gives memory back.
         let is_alone = self.in_flight.is_empty();
-        let kept = match short.ids[..] {
+        let kept = match failed.ids[..] {
             [id] if is_alone => self.wait_alone(index_id, id),
             _ => None,
         };
         if let Some(mut shared_state) = shmem::shared_state() {
-            let versions: Vec<(i64, i64)> = short.objects.iter().map(|hash| (*hash, 0)).collect();
+            let versions: Vec<(i64, i64)> = failed.objects.iter().map(|hash| (*hash, 0)).collect();
             let kept_rows = usize::from(kept.is_some());
-            let left: Vec<i64> = short.ids.iter().copied().filter(|_| kept.is_none()).collect();
-            let landing = Landing { versions: &versions, kept: kept_rows, left: &left, ..Landing::default() };
-            let places = short.flight.and_then(|flight| {
+            let left: Vec<i64> = failed.ids.iter().copied().filter(|_| kept.is_none()).collect();
+            let given_back =
+                GivenBack { versions: &versions, kept: kept_rows, left: &left, ..GivenBack::default() };
+            let places = failed.flight.and_then(|flight| {
                 recorder::leave(self.slot, flight);
-                shared_state.landed(self.slot, flight, short.ids.iter().copied(), landing, now)
+                shared_state.landed(self.slot, flight, failed.ids.iter().copied(), given_back, now)
             });
             if let Some((id, due)) = kept {
                 shared_state.hold_back(self.database, index_id, id, due);
@@ -160,7 +152,7 @@ impl Flow {
     }
 
     pub(super) fn send(&mut self, job: SendJob<HttpClient>) -> std::io::Result<()> {
-        failpoint::carry("sending", job.batch.body());
+        failpoint::carry("sending", job.body.body());
         if self.sender_pool.is_none() {
             self.sender_pool = Some(SenderPool::new()?);
         }
@@ -169,4 +161,11 @@ impl Flow {
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
     }
+}
+
+/// There is nothing to claim: others are woken for what they can claim. Returns when to look again.
+fn wait(next: Next) -> Option<Micros> {
+    let Next::Wait { until, wake } = next else { return None };
+    shmem::wake(Wakes::of(wake));
+    until
 }

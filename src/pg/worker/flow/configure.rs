@@ -7,28 +7,23 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
+use super::complaint::complain;
 use super::failures::later;
-use super::{complain, Flow, CROWDED, LOG_EVERY, PAUSE};
+use super::pauses::{CLAIM_TABLE_FULL, LOG_EVERY, PAUSE};
+use super::state::{Flow, SettingsInFlight};
 use crate::delivery::batch::Batch;
 use crate::delivery::http::HttpClient;
-use crate::delivery::outcome::{Outcome, Refusal, Report};
+use crate::delivery::outcome::{Outcome, Refusal, SendResult};
 use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
 use crate::pg::worker::configure::{self, Seen};
-use crate::pg::worker::settle::Settled;
+use crate::pg::worker::settle::SettleOutcome;
 use crate::pg::{failpoint, guc, shmem};
 use crate::shared_state::{Micros, Sent, FLIGHTS};
 
 /// The most indices whose settings one worker sends at a time: one that hangs is not to hold back the others.
 const MOST: usize = 4;
-
-/// Settings that are on their way.
-pub(super) struct SettingsInFlight {
-    index_id: i32,
-    version: i64,
-    sink: Arc<Sink<HttpClient>>,
-}
 
 impl Flow {
     /// Reads which indices are to be given settings.
@@ -43,7 +38,7 @@ impl Flow {
             }
             Ok(Seen::Locked) => (),
             Ok(Seen::Gone) => self.gone = true,
-            Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
+            Err(error) => complain("audit_algolia could not read its tables", &error),
         }
     }
 
@@ -63,7 +58,7 @@ impl Flow {
             let Some((index_id, known)) = next else {
                 // What is due and cannot be had has to do with others, and with how much they have claimed.
                 let due = shmem::shared_state().and_then(|shared_state| shared_state.settings_due(self.slot));
-                let due = due.map(|due| due.max(now().saturating_add(CROWDED)));
+                let due = due.map(|due| due.max(now().saturating_add(CLAIM_TABLE_FULL)));
                 return due.into_iter().chain(unread).min();
             };
             if let Some(sent) = self.send_settings_of(index_id, known, &sink) {
@@ -88,7 +83,7 @@ impl Flow {
                 return Some(Sent::Done { version: known });
             }
             Err(error) => {
-                complain("audit_algolia could not read its tables", &error.to_string());
+                complain("audit_algolia could not read its tables", &error);
                 return soon();
             }
         };
@@ -96,14 +91,14 @@ impl Flow {
         let flight =
             (FLIGHTS..).find(|number| !self.settings_in_flight.contains_key(number)).unwrap_or(FLIGHTS);
         self.settings_in_flight.insert(flight, SettingsInFlight { index_id, version, sink: sink.clone() });
-        let batch = Batch::settings(settings);
-        let sent = self.send(SendJob { flight, index_name, batch, sink: sink.clone() });
+        let body = Batch::settings(settings);
+        let sent = self.send(SendJob { flight, index_name, body, sink: sink.clone() });
         failpoint::reach("after sending settings");
         match sent {
             Ok(()) => None,
             Err(error) => {
                 self.settings_in_flight.remove(&flight);
-                complain("audit_algolia could not send settings", &error.to_string());
+                complain("audit_algolia could not send settings", &error);
                 soon()
             }
         }
@@ -116,13 +111,13 @@ impl Flow {
     }
 
     /// A job has ended that was no batch.
-    pub(super) fn settle_settings(&mut self, flight: usize, report: Report) {
+    pub(super) fn settle_settings(&mut self, flight: usize, result: SendResult) {
         let Some(SettingsInFlight { index_id, version, sink }) = self.settings_in_flight.remove(&flight)
         else {
             return;
         };
         let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
-        let sent = match (report.refused.into_iter().next(), report.outcome) {
+        let sent = match (result.refused.into_iter().next(), result.outcome) {
             (None, Outcome::Delivered { .. }) => self.forget_settings(index_id, version),
             // What an old sink has to say means nothing for the new one.
             _ if is_outdated => Sent::Anew { at: now() },
@@ -148,7 +143,7 @@ impl Flow {
                 log!("audit_algolia has given index \"{name}\" its settings");
             }),
             Err(error) => {
-                complain("audit_algolia could not forget settings and sends them again", &error.to_string());
+                complain("audit_algolia could not forget settings and sends them again", &error);
                 Sent::Anew { at: now().saturating_add(PAUSE) }
             }
         }
@@ -163,7 +158,7 @@ impl Flow {
                 log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
             }),
             Err(error) => {
-                complain("audit_algolia could not bury refused settings", &error.to_string());
+                complain("audit_algolia could not bury refused settings", &error);
                 Sent::Again { at: now().saturating_add(PAUSE) }
             }
         }
@@ -171,32 +166,40 @@ impl Flow {
 
     /// What comes next, after an attempt to take settings out of those that are wanted; `tell` is told the index's name if
     /// that is done.
-    fn after_settings(&mut self, index_id: i32, version: i64, settled: Settled, tell: impl Fn(&str)) -> Sent {
+    fn after_settings(
+        &mut self,
+        index_id: i32,
+        version: i64,
+        settled: SettleOutcome,
+        tell: impl Fn(&str),
+    ) -> Sent {
         match settled {
-            Settled::Done => {
+            SettleOutcome::Done => {
                 if let Some(index) = self.indices.get(&index_id) {
                     tell(&index.name);
                 }
                 Sent::Done { version }
             }
-            Settled::Gone => {
+            SettleOutcome::Gone => {
                 self.gone = true;
                 Sent::Done { version }
             }
             // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
-            Settled::Partly | Settled::Busy | Settled::Short | Settled::Damaged(_) => {
-                self.again(index_id, Duration::from_micros(PAUSE as u64))
-            }
+            SettleOutcome::Partly
+            | SettleOutcome::Busy
+            | SettleOutcome::Short
+            | SettleOutcome::Damaged(_) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
         }
     }
 
     fn postpone_settings(&mut self, index_id: i32, reason: &str, at_least: Duration) -> Sent {
         self.note_settings_error(index_id, reason);
         let now = now();
-        let is_news = self.settings_told.get(&index_id).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
+        let is_news =
+            self.settings_error_logged.get(&index_id).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
         if let (true, Some(index)) = (is_news, self.indices.get(&index_id)) {
             log!("audit_algolia cannot give index \"{}\" its settings and tries again: {reason}", index.name);
-            self.settings_told.insert(index_id, now);
+            self.settings_error_logged.insert(index_id, now);
         }
         self.again(index_id, at_least)
     }

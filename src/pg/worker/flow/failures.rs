@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::landed::{GiveBackReason, Landed};
-use super::{Flow, InFlightBatch};
+use super::state::Flow;
 use crate::delivery::outcome::Suspicion;
 use crate::pg::clock::now;
-use crate::pg::worker::settle::Dead;
+use crate::pg::worker::in_flight::InFlight;
+use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{LaneFailure, Micros, Places, RejectAction};
 
@@ -17,46 +17,51 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
 impl Flow {
     /// Decides when a record held back that has failed on the way once more is tried again, or whether it dies.
-    pub(super) fn judge_alone(&mut self, landed: &mut Landed, reason: &str, at_least: Duration) {
-        let status = match landed.suspicion {
+    pub(super) fn judge_alone(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
+        let status = match settlement.suspicion {
             Suspicion::None => return,
             Suspicion::Unanswered => None,
             Suspicion::Refused(status) => Some(status),
         };
-        let ([id], Some(mut shared_state)) = (&landed.in_flight.ids[..], shmem::shared_state()) else {
+        let ([id], Some(mut shared_state)) = (&settlement.in_flight.ids[..], shmem::shared_state()) else {
             return;
         };
         let (id, now, backoff) = (*id, now(), guc::backoff());
-        let sentence =
-            shared_state.judge_alone(self.slot, landed.flight, status.is_some(), guc::max_attempts(), now);
-        match sentence {
+        let action = shared_state.judge_alone(
+            self.slot,
+            settlement.flight,
+            status.is_some(),
+            guc::max_attempts(),
+            now,
+        );
+        match action {
             None => return,
             Some(RejectAction::Dies(attempts)) => {
-                let object = landed.in_flight.objects.first().cloned().flatten();
+                let object = settlement.in_flight.objects.first().cloned().flatten();
                 let reason = reason.to_owned();
-                landed.dead.push(Dead { id, object_id: None, object, attempts, status, reason });
+                settlement.dead.push(DeadLetter { id, object_id: None, object, attempts, status, reason });
             }
             Some(RejectAction::Waits(failures)) => {
                 let pause = backoff.delay(u32::try_from(failures).unwrap_or(0), self.rng.f64());
                 let due = later(now, pause.max(at_least));
-                landed.waiting.push((id, due.max(landed.held_until.unwrap_or_default())));
+                settlement.waiting.push((id, due.max(settlement.held_until.unwrap_or_default())));
             }
         }
-        landed.alone = true;
-        landed.complaint = Some(by_itself(id, reason));
+        settlement.alone = true;
+        settlement.complaint = Some(by_itself(id, reason));
     }
 
     /// Rows held back have failed on the way once more: nothing else of the index waits for that.
     pub(super) fn note_apart(
         &mut self,
-        in_flight: &InFlightBatch,
+        in_flight: &InFlight,
         places: Option<Places>,
         rows: usize,
-        setback: &GiveBackReason,
+        failure: &LaneBackoff,
         now: Micros,
     ) {
         let found = places.and_then(|places| places.found);
-        let reason = found.map_or_else(|| setback.reason.clone(), |id| by_itself(id, &setback.reason));
+        let reason = found.map_or_else(|| failure.reason.clone(), |id| by_itself(id, &failure.reason));
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
@@ -78,10 +83,10 @@ impl Flow {
     /// Has the lane wait after a failure.
     pub(super) fn set_back(
         &mut self,
-        in_flight: &InFlightBatch,
+        in_flight: &InFlight,
         places: Option<Places>,
         rows: usize,
-        setback: &GiveBackReason,
+        failure: &LaneBackoff,
         now: Micros,
     ) {
         let rng = self.rng.f64();
@@ -89,27 +94,27 @@ impl Flow {
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
-                let backoff = match (lane.knew_of(in_flight.started_at), setback.kind) {
+                let backoff = match (lane.knew_of(in_flight.started_at), failure.kind) {
                     (true, _) => Duration::ZERO,
                     (false, LaneFailure::UnattributedRejections) => {
                         guc::backoff().delay(lane.failures, rng).min(LONGEST_DOUBT)
                     }
                     (false, _) => guc::backoff().delay(lane.failures, rng),
                 };
-                let times = (in_flight.started_at, later(now, backoff.max(setback.at_least)));
-                lane.set_back(setback.kind, rows as i64, &setback.reason, times, now);
+                let times = (in_flight.started_at, later(now, backoff.max(failure.at_least)));
+                lane.set_back(failure.kind, rows as i64, &failure.reason, times, now);
                 if places.is_some_and(|places| places.apart) {
                     // They are counted among those held back.
                     lane.retrying = lane.retrying.saturating_sub(rows as i64);
                 }
-                is_news = lane.should_log_failure(setback.kind, now);
+                is_news = lane.should_log_failure(failure.kind, now);
             }
             if let Some(me) = shared_state.workers.get_mut(self.slot) {
-                me.last_error.set(&setback.reason);
+                me.last_error.set(&failure.reason);
             }
         }
         if let (true, Some(index)) = (is_news, self.indices.get(&in_flight.index_id)) {
-            let reason = &setback.reason;
+            let reason = &failure.reason;
             log!("audit_algolia cannot deliver to index \"{}\" and tries again: {reason}", index.name);
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{complain, Flow, Index};
+use super::complaint::{complain, Cause};
+use super::state::{Flow, Index};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
@@ -57,7 +58,7 @@ impl Flow {
         let found = match extension_version() {
             Ok(found) => found.filter(|version| version != library),
             Err(error) => {
-                complain("audit_algolia could not read the version of its extension", &error.to_string());
+                complain("audit_algolia could not read the version of its extension", &error);
                 return;
             }
         };
@@ -95,7 +96,7 @@ impl Flow {
         if is_short {
             match close_unused_lanes_at_once(self.database) {
                 Ok(found) => unused = found,
-                Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
+                Err(error) => complain("audit_algolia could not read its tables", &error),
             }
         }
         let Some(mut shared_state) = shmem::shared_state() else { return };
@@ -113,7 +114,7 @@ impl Flow {
         if let Some(name) = left_out {
             complain(
                 "audit_algolia serves as many indices as it can",
-                &format!("\"{name}\" is one too many and stays undelivered"),
+                Cause::limit(&format!("\"{name}\" is one too many and stays undelivered")),
             );
         }
     }
@@ -148,7 +149,7 @@ impl Flow {
                 return;
             }
             Err(error) => {
-                complain("audit_algolia could not read its tables", &error.to_string());
+                complain("audit_algolia could not read its tables", &error);
                 return;
             }
         };
@@ -165,7 +166,7 @@ impl Flow {
             Ok(true) => {
                 shmem::change_and_wake(|shared_state| shared_state.request_backfill(self.database));
             }
-            Err(error) => complain("audit_algolia could not read its tables", &error.to_string()),
+            Err(error) => complain("audit_algolia could not read its tables", &error),
         }
     }
 }

@@ -1,29 +1,27 @@
-//! A batch that is back: which of its rows are done with, and which are given back.
+//! What the rows of a batch have come to: deleted, buried, or given back.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::InFlightBatch;
+use super::in_flight::InFlight;
 use crate::delivery::outcome::Suspicion;
-use crate::pg::worker::settle::{Dead, Delivered};
 use crate::shared_state::{LaneFailure, Micros};
 
-/// A batch that is back, and what its rows came to. Those that are in none of the lists are given back.
-pub(super) struct Landed {
+/// What the rows of a batch that is back have come to. Those that are in none of the lists are given back.
+pub(super) struct Settlement {
     pub(super) flight: usize,
-    pub(super) in_flight: InFlightBatch,
-    /// All rows of the batch have arrived.
-    pub(super) whole: bool,
-    /// If not: those that have.
-    pub(super) parts: Vec<i64>,
-    pub(super) dead: Vec<Dead>,
+    pub(super) in_flight: InFlight,
+    /// The rows that have arrived.
+    pub(super) delivered: Vec<i64>,
+    pub(super) dead: Vec<DeadLetter>,
     /// Refused rows that are tried again, and when.
     pub(super) waiting: Vec<(i64, Micros)>,
     /// Rows that are too large for the memory there is, or damaged, and when they are tried again.
     pub(super) short: Vec<(i64, Micros)>,
     /// What Algolia has said of the latest of the refused ones.
     pub(super) complaint: Option<String>,
-    pub(super) setback: Option<GiveBackReason>,
+    /// Why its lane waits, if it does.
+    pub(super) backoff: Option<LaneBackoff>,
     /// It has failed on the way, and a record of it may be why.
     pub(super) suspicion: Suspicion,
     /// All of it is a record held back that has failed on the way once more.
@@ -37,57 +35,44 @@ pub(super) struct Landed {
     pub(super) held_until: Option<Micros>,
 }
 
-/// Why rows are given back.
-pub(super) struct GiveBackReason {
+/// Why and how long the lane of a batch waits.
+pub(super) struct LaneBackoff {
     pub(super) kind: LaneFailure,
     pub(super) reason: String,
     pub(super) at_least: Duration,
 }
 
-impl Landed {
-    pub(super) fn delivered(&self) -> &[i64] {
-        if self.whole {
-            &self.in_flight.ids
-        } else {
-            &self.parts
-        }
-    }
-
+impl Settlement {
     /// Of a batch that may be executed once more, versions do not count as delivered.
     pub(super) fn doubt_versions(&mut self) {
         if self.held_until.is_none() {
             return;
         }
-        let delivered = std::mem::take(&mut self.whole).then(|| self.in_flight.ids.clone());
-        let delivered: HashSet<i64> =
-            delivered.unwrap_or_else(|| std::mem::take(&mut self.parts)).into_iter().collect();
         let rows = self.in_flight.ids.iter().zip(&self.in_flight.objects);
-        self.parts = rows
-            .filter(|(id, object)| object.is_none() && delivered.contains(id))
-            .map(|(id, _)| *id)
-            .collect();
+        let versions: HashSet<i64> = rows.filter(|(_, object)| object.is_some()).map(|(id, _)| *id).collect();
+        self.delivered.retain(|id| !versions.contains(id));
     }
 
     /// What is to be deleted.
-    pub(super) fn to_settle(&self, may_have_dead: bool) -> Delivered {
-        let mut settled = Delivered { index_id: self.in_flight.index_id, ..Delivered::default() };
+    pub(super) fn deletion(&self, may_have_dead: bool) -> Deletion {
+        let mut deletion = Deletion { index_id: self.in_flight.index_id, ..Deletion::default() };
         if self.in_flight.objects.iter().all(Option::is_none) {
-            settled.ids = self.delivered().to_vec();
-            return settled;
+            deletion.ids = self.delivered.clone();
+            return deletion;
         }
-        let delivered: HashSet<i64> = self.delivered().iter().copied().collect();
+        let delivered: HashSet<i64> = self.delivered.iter().copied().collect();
         for (id, object) in self.in_flight.ids.iter().zip(&self.in_flight.objects) {
             match object {
                 _ if !delivered.contains(id) => (),
-                None => settled.ids.push(*id),
+                None => deletion.ids.push(*id),
                 Some(object) => {
-                    settled.objects.push(object.clone());
-                    settled.versions.push(*id);
+                    deletion.objects.push(object.clone());
+                    deletion.versions.push(*id);
                 }
             }
         }
-        settled.may_have_dead = may_have_dead && !settled.versions.is_empty();
-        settled
+        deletion.may_have_dead = may_have_dead && !deletion.versions.is_empty();
+        deletion
     }
 
     /// Whether Algolia has judged records. Those that were too large have not been sent.
@@ -96,12 +81,12 @@ impl Landed {
             return false;
         }
         let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();
-        are_refused || !self.delivered().is_empty()
+        are_refused || !self.delivered.is_empty()
     }
 
     /// The rows that wait again.
     pub(super) fn left(&self) -> Vec<i64> {
-        let dealt_with = self.delivered().iter().copied();
+        let dealt_with = self.delivered.iter().copied();
         let dealt_with = dealt_with.chain(self.dead.iter().map(|row| row.id));
         let waiting = self.waiting.iter().chain(&self.short).map(|(id, _)| *id);
         let dealt_with: HashSet<i64> = dealt_with.chain(waiting).collect();
@@ -112,4 +97,30 @@ impl Landed {
     pub(super) fn refused(&self) -> usize {
         self.dead.len() + self.waiting.len() + self.short.len()
     }
+}
+
+/// A record that is given up.
+pub(super) struct DeadLetter {
+    pub(super) id: i64,
+    pub(super) object_id: Option<String>,
+    /// Which object it is a version of.
+    pub(super) object: Option<String>,
+    pub(super) attempts: i32,
+    pub(super) status: Option<u16>,
+    pub(super) reason: String,
+}
+
+/// The rows of a batch that have arrived, and are to be deleted.
+#[derive(Default)]
+pub(super) struct Deletion {
+    pub(super) index_id: i32,
+    /// Rows that stand by themselves.
+    pub(super) ids: Vec<i64>,
+    /// Versions: their objects, and their rows.
+    pub(super) objects: Vec<String>,
+    pub(super) versions: Vec<i64>,
+    /// There may be dead letters that the versions supersede.
+    pub(super) may_have_dead: bool,
+    /// How many older versions were deleted with them.
+    pub(super) superseded: i64,
 }

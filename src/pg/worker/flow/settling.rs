@@ -1,0 +1,164 @@
+//! The ends that rows of the queue come to: those that have arrived are deleted, those given up are buried.
+
+use std::time::Duration;
+
+use super::complaint::{complain, Cause};
+use super::failures::{by_itself, later};
+use super::pauses::PAUSE;
+use super::state::Flow;
+use crate::pg::clock::now;
+use crate::pg::process;
+use crate::pg::worker::settle::{bury, settle, SettleOutcome};
+use crate::pg::worker::settlement::{Deletion, LaneBackoff, Settlement};
+use crate::pg::{guc, shmem};
+use crate::shared_state::{LaneFailure, Micros, RejectAction};
+
+/// What keeps delivered or refused records where they are.
+const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
+/// What keeps them from being deleted or buried.
+const SHORT: &str = "there is not enough memory";
+
+impl Flow {
+    /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
+    pub(super) fn delete_delivered(&mut self, settlements: &mut [Settlement]) {
+        let Some(statements) = &self.statements else { return };
+        if settlements.iter().all(|batch| batch.delivered.is_empty()) {
+            return;
+        }
+        process::report_activity(true, "deleting delivered rows");
+        self.stats_pending = true;
+        let mut delivered: Vec<Deletion> = {
+            let shared_state = shmem::shared_state();
+            let may_have_dead = |batch: &Settlement| {
+                let lane = shared_state.as_ref().and_then(|shared_state| {
+                    shared_state.lane(shared_state.lane_of_flight(self.slot, batch.flight)?)
+                });
+                lane.is_none_or(|lane| lane.dead != 0 || !lane.counted)
+            };
+            settlements.iter().map(|batch| batch.deletion(may_have_dead(batch))).collect()
+        };
+        let outcome = settle(statements, &mut delivered);
+        if let Err(error) = &outcome {
+            complain("audit_algolia could not delete delivered rows and sends them again", error);
+        }
+        self.gone |= matches!(outcome, Ok(SettleOutcome::Gone));
+        for (batch, settled) in settlements.iter_mut().zip(delivered) {
+            let reason = match &outcome {
+                Ok(SettleOutcome::Done) => {
+                    batch.superseded = settled.superseded;
+                    continue;
+                }
+                Ok(SettleOutcome::Partly) if settled.ids.len() == batch.delivered.len() => continue,
+                Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
+                Ok(SettleOutcome::Short) => SHORT.to_owned(),
+                Ok(SettleOutcome::Damaged(damage)) => damage.clone(),
+                Ok(SettleOutcome::Gone) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            batch.delivered =
+                if matches!(outcome, Ok(SettleOutcome::Partly)) { settled.ids } else { Vec::new() };
+            // Rows that stand by themselves are passed over for as long as they are locked. Everything else would be sent
+            // again and again.
+            let is_passed_over =
+                matches!(outcome, Ok(SettleOutcome::Partly)) && batch.in_flight.versions().is_empty();
+            if !is_passed_over && !self.gone {
+                let at_least = Duration::from_micros(PAUSE as u64);
+                batch.backoff = Some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least });
+            }
+        }
+    }
+
+    /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
+    pub(super) fn bury_refused(&mut self, batch: &mut Settlement) {
+        let (Some(statements), false) = (&self.statements, batch.dead.is_empty() || self.gone) else {
+            return;
+        };
+        process::report_activity(true, "burying refused records");
+        self.stats_pending = true;
+        let reason = match bury(statements, batch.in_flight.index_id, &batch.dead) {
+            Ok(SettleOutcome::Done) => return,
+            Ok(SettleOutcome::Short | SettleOutcome::Damaged(_)) => return self.bury_one_by_one(batch),
+            Ok(SettleOutcome::Gone) => {
+                self.gone = true;
+                "the queue is no more".to_owned()
+            }
+            Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
+            Err(error) => {
+                complain("audit_algolia could not bury refused records", &error);
+                error.to_string()
+            }
+        };
+        batch.dead.clear();
+        batch.backoff = Some(LaneBackoff {
+            kind: LaneFailure::Retry,
+            reason,
+            at_least: Duration::from_micros(PAUSE as u64),
+        });
+    }
+
+    /// There is no memory to bury them all at once, or one is damaged. Those that cannot be buried even by themselves wait by
+    /// themselves.
+    fn bury_one_by_one(&mut self, batch: &mut Settlement) {
+        let Some(statements) = &self.statements else { return };
+        let (index_id, dead) = (batch.in_flight.index_id, std::mem::take(&mut batch.dead));
+        let mut short = Vec::new();
+        for row in dead {
+            match bury(statements, index_id, std::slice::from_ref(&row)) {
+                Ok(SettleOutcome::Done) => batch.dead.push(row),
+                Ok(SettleOutcome::Gone) => self.gone = true,
+                Ok(SettleOutcome::Short) => {
+                    short.push((
+                        row.id,
+                        format!("{}, and {SHORT} to bury it", row.reason),
+                        Cause::no_memory as fn(&str) -> _,
+                    ));
+                }
+                Ok(SettleOutcome::Damaged(damage)) => {
+                    short.push((
+                        row.id,
+                        format!("{}, and it cannot be buried: {damage}", row.reason),
+                        Cause::damage,
+                    ));
+                }
+                Ok(SettleOutcome::Partly | SettleOutcome::Busy) | Err(_) => {
+                    let (kind, reason) = (LaneFailure::Retry, LOCKED.to_owned());
+                    let at_least = Duration::from_micros(PAUSE as u64);
+                    batch.backoff = Some(LaneBackoff { kind, reason, at_least });
+                }
+            }
+        }
+        for (id, reason, cause) in short {
+            self.set_apart(batch, id, &reason, cause);
+        }
+    }
+
+    /// A record that the server is not able to handle waits by itself. If more of them do than can, its index waits for a
+    /// moment, lest it be tried again and again.
+    pub(super) fn set_apart(
+        &mut self,
+        batch: &mut Settlement,
+        id: i64,
+        reason: &str,
+        cause: fn(&str) -> Cause,
+    ) {
+        let reason = by_itself(id, reason);
+        complain("audit_algolia goes on without a record", cause(&reason));
+        match self.wait_alone(batch.in_flight.index_id, id) {
+            Some(waits) => batch.short.push(waits),
+            None => {
+                let (kind, reason) = (LaneFailure::Retry, reason.clone());
+                let at_least = Duration::from_micros(PAUSE as u64);
+                batch.backoff = Some(LaneBackoff { kind, reason, at_least });
+            }
+        }
+        batch.complaint = Some(reason);
+    }
+
+    /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
+    pub(super) fn wait_alone(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
+        let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
+        let RejectAction::Waits(attempts) = sentence else { return None };
+        let failures = u32::try_from(attempts - 1).unwrap_or(0);
+        Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
+    }
+}

@@ -1,0 +1,10 @@
+//! What one request may carry.
+
+/// What one request may carry.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) rows: i64,
+    pub(super) bytes: usize,
+    /// The largest record.
+    pub(super) record_bytes: usize,
+}
