@@ -252,7 +252,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             if pending.imported {
                 shmem::change_and_wake(|shared_state| {
                     // A dump sets the sequence, too.
-                    shared_state.forget_blocks(database);
+                    shared_state.drop_reserve(database);
                     shared_state.read_again(database)
                 });
             }

@@ -1,7 +1,8 @@
 //! Ids in reserve: blocks of each database's sequence, which transactions take one after the other.
 //!
 //! The sequence itself stands at the end of what was last put in reserve. So whatever is forgotten here, by a restart for
-//! instance, is never handed out again, and what is put in reserve next is above it.
+//! instance, is never handed out again, and what is put in reserve next is above it. A restore sets the sequence back; so
+//! where the last reserve ended is kept here, too.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -34,8 +35,22 @@ impl SharedState {
         }
     }
 
-    /// Forgets what a database has in reserve: the sequence may have been set.
-    pub fn forget_blocks(&mut self, database: u32) {
+    /// Where the last reserve of a sequence ended: all blocks from there on are unused. 0 if there has been none.
+    pub fn end_of_reserve(&self, database: u32, sequence: u32) -> i64 {
+        let known =
+            self.reserves.iter().find(|entry| entry.database == database && entry.sequence == sequence);
+        known.map_or(0, |entry| entry.end)
+    }
+
+    /// Hands out nothing more of what a database has in reserve: its sequence may have been set.
+    pub fn drop_reserve(&mut self, database: u32) {
+        for entry in self.reserves.iter_mut().filter(|entry| entry.database == database) {
+            entry.next = entry.end;
+        }
+    }
+
+    /// Forgets the reserve of a database that is no more.
+    pub(super) fn forget_blocks(&mut self, database: u32) {
         for entry in self.reserves.iter_mut().filter(|entry| entry.database == database) {
             *entry = Reserve::EMPTY;
         }

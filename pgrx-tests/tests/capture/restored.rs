@@ -320,3 +320,28 @@ fn rows_and_settings_that_are_restored_before_their_index_wait_no_longer_than_fo
         stage.standin.settings("t").is_some_and(|settings| settings.contains_key("attributesForFaceting"))
     });
 }
+
+/// The end of a restore sets the sequence of ids back, though rows have been captured meanwhile.
+#[test]
+fn no_id_is_handed_out_twice_when_the_sequence_is_set_back() {
+    let stage = Stage::builder().setting("audit_algolia.enabled", "off").start().unwrap();
+    let mut admin = stage.admin();
+    admin.batch_execute("create table t (id int primary key, v text)").unwrap();
+    watch(&mut admin, "t", "t", "columns => '{v}', mode => 'mirror'");
+    // Each statement takes a block of ids, so they run ahead of the clock.
+    let insert = |from: i32| {
+        format!(
+            "do $$ begin for i in {from}..{from} + 999 loop insert into t values (i, 'v'); end loop; end $$"
+        )
+    };
+    for from in [1, 1001, 2001] {
+        admin.batch_execute(&insert(from)).unwrap();
+        // A COPY into one of the extension's tables is taken for a restore.
+        admin
+            .batch_execute(
+                "select setval('audit_algolia.queue_block', 1); copy audit_algolia.queue from program 'true'",
+            )
+            .unwrap();
+    }
+    assert_eq!(one::<i64>(&mut admin, "select count(distinct id) from audit_algolia.queue"), 3000);
+}

@@ -111,7 +111,8 @@ fn reserved_block(home: &Home) -> Option<i64> {
     unsafe { pg_sys::LockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
     // Whoever had the lock before may have put blocks in reserve.
     let block = take().or_else(|| {
-        let last = as_role(home.owner, || advance(sequence));
+        let unused = shmem::shared_state()?.end_of_reserve(database, sequence.to_u32());
+        let last = as_role(home.owner, || advance(sequence, unused - 1));
         // The first is ours: others could take all of them before we do.
         shmem::shared_state()?.reserve_blocks(database, sequence.to_u32(), last + 2..last + 1 + RESERVE);
         Some(last + 1)
@@ -124,16 +125,17 @@ fn reserved_block(home: &Home) -> Option<i64> {
 /// Sets a sequence ahead by [`RESERVE`]; returns the value that counts as the last it has handed out. For its owner, who alone
 /// may.
 ///
-/// It is never behind the clock. Restoring a dump sets the sequence back to where it was when the dump was made, though rows
-/// may have been captured meanwhile: later changes must not have lower ids. And databases made from one template have the same
-/// sequence, but they should not number their changes alike.
-fn advance(sequence: pg_sys::Oid) -> i64 {
+/// It is never behind the clock, nor behind `used`, the last value known to have been used. Restoring a dump sets the sequence
+/// back to where it was when the dump was made, though rows may have been captured meanwhile: later changes must not have the
+/// same ids or lower ones. And databases made from one template have the same sequence, but they should not number their
+/// changes alike.
+fn advance(sequence: pg_sys::Oid, used: i64) -> i64 {
     // SAFETY: reads the clock; functions of the server's that take a sequence, and a number. One that has not been used has no
     // last value.
     unsafe {
         let clock = pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_2000_MILLIS;
         let last = direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]);
-        let last = last.unwrap_or(0).max(clock);
+        let last = last.unwrap_or(0).max(clock).max(used);
         direct_function_call::<i64>(
             pg_sys::setval_oid,
             &[sequence.into_datum(), (last + RESERVE).into_datum()],

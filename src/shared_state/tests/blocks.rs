@@ -27,9 +27,11 @@ fn databases_and_sequences_have_nothing_in_common() {
 fn what_may_be_outdated_is_forgotten() {
     let mut shared_state = shared_state(0);
     shared_state.reserve_blocks(DB, 7, 5..8);
-    shared_state.forget_blocks(DB);
+    shared_state.drop_reserve(DB);
     assert_eq!(shared_state.take_block(DB, 7), None);
-    shared_state.reserve_blocks(DB, 7, 5..8);
+    assert_eq!(shared_state.end_of_reserve(DB, 7), 8, "what was handed out is not forgotten");
+    assert_eq!(shared_state.end_of_reserve(DB, 8), 0, "of an extension made anew");
+    shared_state.reserve_blocks(DB, 7, 8..11);
     shared_state.forget_database(DB);
     assert_eq!(shared_state.take_block(DB, 7), None);
 }
