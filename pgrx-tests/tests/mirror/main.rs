@@ -1,6 +1,7 @@
 //! Mirror mode: the index holds exactly the rows of the table, whatever happens on the way.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod attached;
 mod partitions;
 mod rows;
 mod seeds;
