@@ -14,11 +14,8 @@ use audit_algolia_tests::cargo::workspace;
 /// list; nothing is to be added.
 const LEFT: &[(&str, &str)] = &[
     ("delivery/sink/walk", "delivery/sink"),
-    ("pg/api/departures", "pg/api/partitions"),
     ("pg/api/reconcile/orphans", "pg/api/reconcile/mod"),
     ("pg/api/reconcile/suspects", "pg/api/reconcile/mod"),
-    ("pg/api/reconcile/suspects", "pg/api/reconcile/walk"),
-    ("pg/error_context", "pg/report"),
     ("rules/columns", "rules"),
 ];
 

@@ -10,8 +10,6 @@ use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::report::Outcome;
-
 // SAFETY: declared as in the server's header; a format and its arguments as for printf.
 unsafe extern "C-unwind" {
     /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
@@ -86,7 +84,7 @@ pub(super) fn reword(message: &str, by: &str) {
 
 /// Runs `work` of one of our functions within a [`Frame`]. After an error it stays on the server's stack until the function
 /// has reported that, when the server takes it off.
-pub(super) fn keeping<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn keeping<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let frame = Frame::enter();
     let done = work()?;
     frame.leave();

@@ -23,6 +23,8 @@ pub(super) struct Home {
 thread_local! {
     static HOME: Cell<Option<Home>> = const { Cell::new(None) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
+    /// The user has been warned that the objects are not found.
+    static IS_MISSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Forgets where the objects are; they may have been made anew.
@@ -168,4 +170,21 @@ pub(super) fn set_output_aside() {
     set_locally(c"bytea_output", c"hex");
     reset_locally(c"lc_monetary");
     set_locally(c"extra_float_digits", c"1");
+}
+
+/// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
+/// do to their tables must not fail for it.
+pub(super) fn found_home() -> Option<Home> {
+    // A schema that is renamed does not tell those who have found their objects in it.
+    forget_home();
+    let found = home().ok();
+    if found.is_none() && !IS_MISSED.replace(true) {
+        failure(
+            PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+            "the schema audit_algolia is not there, and watched tables are not followed",
+            "If it was renamed: ALTER SCHEMA … RENAME TO audit_algolia. If the extension is not wanted: DROP EXTENSION audit_algolia.",
+        )
+        .warn();
+    }
+    found
 }

@@ -7,13 +7,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::caller;
-use super::partitions::found_home;
 use super::triggers::drop_trigger;
 use crate::pg::backfill::name_of;
 use crate::pg::capture::Departure;
 use crate::pg::ddl::{self, Dropping, Effects};
 use crate::pg::latest::{all_rows, oids, write};
-use crate::pg::owner::as_user;
+use crate::pg::owner::{as_user, found_home};
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;

@@ -26,7 +26,7 @@ use pgrx::prelude::*;
 
 use super::backfill::lock_tree;
 use super::databases::my_database;
-use super::hypertables::is_hypertable;
+use super::hypertables::{self, is_hypertable};
 use super::latest::first_row;
 use super::owner::{as_user, home};
 use super::report::{failure, Failure, Outcome};
@@ -99,6 +99,11 @@ fn no_such_table(oid: pg_sys::Oid) -> Box<Failure> {
 const NAME_THE_TABLE: &str = "Name the table, for instance 'public.access_log'.";
 
 impl Table {
+    /// What a query of its rows puts before its name.
+    fn only(&self) -> Outcome<&'static str> {
+        as_owner(|| hypertables::only(self.oid, self.kind == "p"))
+    }
+
     /// Looks a table up and checks that `caller` owns it.
     fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
         let oid = source.ok_or_else(no_table)?;

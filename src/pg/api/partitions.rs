@@ -3,8 +3,6 @@
 //! those for rows alone. They get triggers that see each row. Watched tables with another owner. And watched tables that
 //! are no more.
 
-use std::cell::Cell;
-
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -17,7 +15,7 @@ use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids, write};
 use crate::pg::locks::try_lock;
-use crate::pg::owner::{as_user, forget_home, home, Home};
+use crate::pg::owner::{as_user, found_home};
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
@@ -45,27 +43,6 @@ fn follow() -> Outcome<()> {
         renew_rights(&effects)
     })?;
     after_detach(&effects, home.owner)
-}
-
-thread_local! {
-    static IS_MISSED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
-/// do to their tables must not fail for it.
-pub(super) fn found_home() -> Option<Home> {
-    // A schema that is renamed does not tell those who have found their objects in it.
-    forget_home();
-    let found = home().ok();
-    if found.is_none() && !IS_MISSED.replace(true) {
-        failure(
-            PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
-            "the schema audit_algolia is not there, and watched tables are not followed",
-            "If it was renamed: ALTER SCHEMA … RENAME TO audit_algolia. If the extension is not wanted: DROP EXTENSION audit_algolia.",
-        )
-        .warn();
-    }
-    found
 }
 
 /// The event trigger's function, called after each statement that has dropped something.

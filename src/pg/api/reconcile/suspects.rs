@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::walk::only;
 use super::Comparison;
 use crate::hash_set::{Collection, StringSet};
 use crate::pg::api::as_owner;
@@ -232,7 +231,7 @@ impl Comparison<'_> {
         let query = format!(
             "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t
              where t.ctid = any ($1::pg_catalog.tid[])",
-            only(self.table)?,
+            self.table.only()?,
             self.table.name
         );
         let Some(places) = places.into_datum() else { return Ok(HashSet::new()) };

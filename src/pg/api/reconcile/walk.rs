@@ -9,11 +9,10 @@ use super::suspects::{Expects, RowVersion, Suspect};
 use super::{Comparison, TimeRange};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
-use crate::pg::api::{as_owner, Table};
+use crate::pg::api::Table;
 use crate::pg::capture::{ensure_room, identity_of, record_buffer, values_of, BoundRelation, Key, Scratch};
 use crate::pg::descriptor::columns;
 use crate::pg::filter::Filter;
-use crate::pg::hypertables;
 use crate::pg::latest::Cursor;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
@@ -115,11 +114,6 @@ impl Comparison<'_> {
     }
 }
 
-/// What a query puts before the table's name.
-pub(super) fn only(table: &Table) -> Outcome<&'static str> {
-    as_owner(|| hypertables::only(table.oid, table.kind == "p"))
-}
-
 /// The query for the rows of a window, with where each of them is behind the columns of `names`.
 fn query(
     table: &Table,
@@ -143,7 +137,7 @@ fn query(
     let query = format!(
         "select {}, t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t{conditions}",
         list.join(", "),
-        only(table)?,
+        table.only()?,
         table.name,
     );
     Ok((query, arguments))
