@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use audit_algolia::secret::Secret;
@@ -24,6 +24,29 @@ fn the_program_serves_until_its_input_is_closed() {
         assert_eq!(Client::to(&url).with_key("k").get("/1/indexes").status, 200);
     }
     drop(child.stdin.take());
+    assert!(child.wait().expect("an end").success());
+}
+
+#[test]
+fn the_address_over_tls_comes_last_and_names_who_vouches_for_it() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_standin"))
+        .args(["--https", "--light"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let urls: Vec<String> = lines.by_ref().take(2).collect();
+    assert!(urls[0].starts_with("http://") && urls[1].starts_with("https://"), "{urls:?}");
+    let mut input = child.stdin.take().expect("piped");
+    writeln!(input, "authority").expect("it listens");
+    let count = lines.next().expect("a count").parse().expect("a count");
+    let pem: Vec<String> = lines.by_ref().take(count).collect();
+    assert!(pem[0].contains("BEGIN CERTIFICATE") && pem[count - 1].contains("END CERTIFICATE"), "{pem:?}");
+    assert_eq!(Client::to(&urls[0]).get("/1/indexes").status, 200);
+    writeln!(input, "requests").expect("it listens");
+    assert_eq!(lines.next().as_deref(), Some("1"));
+    drop(input);
     assert!(child.wait().expect("an end").success());
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Each line of its input is a command: `count INDEX` is answered with the number of accepted operations,
 //! `times INDEX` with their number and then a line `HASH MICROSECONDS` for each (with `--light-times`),
-//! `latency MILLISECONDS` and `reset` with `ok`.
+//! `requests` with the number of requests since the start or the last reset, `authority` with the number of lines of the PEM
+//! that vouches for the address over TLS and then these lines, `latency MILLISECONDS` and `reset` with `ok`.
 
 use std::io::{self, BufRead, BufWriter, Write};
 use std::time::Duration;
@@ -21,6 +22,9 @@ struct Arguments {
     /// How many addresses to listen on
     #[arg(long, default_value_t = 1)]
     hosts: usize,
+    /// One more address, over TLS, whose URL comes last
+    #[arg(long)]
+    https: bool,
     /// The application id
     #[arg(long, default_value = APP_ID)]
     app: String,
@@ -55,6 +59,7 @@ fn main() -> io::Result<()> {
     let mut config = StandinConfig {
         ports: vec![arguments.port],
         hosts: arguments.hosts,
+        https: arguments.https,
         app_id: arguments.app,
         max_record_bytes: 100_000,
         latency: Duration::from_millis(arguments.latency_ms),
@@ -68,7 +73,7 @@ fn main() -> io::Result<()> {
     }
     let standin = Standin::start(config)?;
     let mut out = io::stdout().lock();
-    for url in standin.base_urls() {
+    for url in standin.base_urls().into_iter().chain(standin.https().map(|(url, _)| url)) {
         writeln!(out, "{url}")?;
     }
     out.flush()?;
@@ -93,6 +98,12 @@ fn obey(standin: &Standin, command: &str, out: &mut impl Write) -> io::Result<()
             let times = standin.light_times(argument);
             writeln!(out, "{}", times.len())?;
             times.iter().try_for_each(|(hash, at)| writeln!(out, "{hash} {at}"))
+        }
+        ("requests", _) => writeln!(out, "{}", standin.request_count()),
+        ("authority", _) => {
+            let pem = standin.https().map_or("", |(_, authority)| authority);
+            writeln!(out, "{}", pem.lines().count())?;
+            pem.lines().try_for_each(|line| writeln!(out, "{line}"))
         }
         ("latency", Ok(milliseconds)) => {
             standin.set_latency(Duration::from_millis(milliseconds));

@@ -103,6 +103,8 @@ pub struct StandinConfig {
     pub hosts: usize,
     /// Ports for the addresses in order; 0 or a missing one means any free port.
     pub ports: Vec<u16>,
+    /// Whether there is one more address, which speaks TLS with a certificate of its own.
+    pub https: bool,
     /// The application id that requests must carry.
     pub app_id: String,
     /// The keys that requests may carry.
@@ -136,6 +138,7 @@ impl Default for StandinConfig {
         StandinConfig {
             hosts: 1,
             ports: Vec::new(),
+            https: false,
             app_id: APP_ID.to_owned(),
             keys: vec![ApiKey::new(ADMIN_KEY, &ALL_ACLS)],
             max_record_bytes: 10_000,

@@ -38,6 +38,7 @@ mod searches;
 mod server;
 mod settings;
 mod shared;
+mod tls;
 mod wire;
 mod write;
 
@@ -62,6 +63,7 @@ use shared::Shared;
 pub struct Standin {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    https: Option<(SocketAddr, String)>,
     runtime: Option<Runtime>,
 }
 
@@ -78,21 +80,36 @@ impl Standin {
         let ports = config.ports.clone();
         let shared = Arc::new(Shared::new(config));
         let mut addresses = Vec::with_capacity(hosts);
-        for host in 0..hosts {
+        let open = |host: usize, tls| -> io::Result<SocketAddr> {
             let port = ports.get(host).copied().unwrap_or(0);
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
             listener.set_nonblocking(true)?;
-            addresses.push(listener.local_addr()?);
+            let address = listener.local_addr()?;
             let _inside = runtime.enter();
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            runtime.spawn(server::listen(listener, host, Arc::clone(&shared)));
+            runtime.spawn(server::listen(listener, tls, host, Arc::clone(&shared)));
+            Ok(address)
+        };
+        for host in 0..hosts {
+            addresses.push(open(host, None)?);
         }
-        Ok(Standin { shared, addresses, runtime: Some(runtime) })
+        let mut https = None;
+        if shared.config.https {
+            let (tls, authority) = tls::certified()?;
+            https = Some((open(hosts, Some(tls))?, authority));
+        }
+        Ok(Standin { shared, addresses, https, runtime: Some(runtime) })
     }
 
     /// The URLs of the addresses, without a slash at the end.
     pub fn base_urls(&self) -> Vec<String> {
         self.addresses.iter().map(|address| format!("http://{address}")).collect()
+    }
+
+    /// The URL of the address that speaks TLS, and the PEM of the authority that has signed its certificate; none if there is
+    /// no such address.
+    pub fn https(&self) -> Option<(String, &str)> {
+        self.https.as_ref().map(|(address, authority)| (format!("https://{address}"), authority.as_str()))
     }
 
     /// Queues a fault for a host (its place in `base_urls`), or for all of them.

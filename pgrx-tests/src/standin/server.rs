@@ -15,8 +15,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 use super::cors;
 use super::dispatch::{self, dispatch};
@@ -42,13 +44,29 @@ struct Connection {
     busy: watch::Sender<usize>,
 }
 
-/// Accepts connections for as long as the runtime lives.
-pub(super) async fn listen(listener: TcpListener, host: usize, shared: Arc<Shared>) {
+/// Accepts connections for as long as the runtime lives, over TLS if there is something to speak it with.
+pub(super) async fn listen(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    host: usize,
+    shared: Arc<Shared>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(stream, host, Arc::clone(&shared)));
+                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    match tls {
+                        None => connection(stream, |stream| stream, host, shared).await,
+                        // A client that does not trust the certificate has left.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                connection(stream, |stream| stream.get_ref().0, host, shared).await;
+                            }
+                        }
+                    }
+                });
             }
             // Out of file descriptors, for example: let others go on, then try again.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -56,7 +74,13 @@ pub(super) async fn listen(listener: TcpListener, host: usize, shared: Arc<Share
     }
 }
 
-async fn connection(stream: TcpStream, host: usize, shared: Arc<Shared>) {
+/// Serves the requests of a connection; `tcp` is what it comes over.
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    tcp: fn(&S) -> &TcpStream,
+    host: usize,
+    shared: Arc<Shared>,
+) {
     let idle_close = shared.config.idle_close;
     let (end, mut ends) = mpsc::unbounded_channel();
     let busy = watch::Sender::new(0);
@@ -82,7 +106,7 @@ async fn connection(stream: TcpStream, host: usize, shared: Arc<Shared>) {
     };
     let stream = http.into_parts().io.into_inner();
     if matches!(end, End::Reset) {
-        let _ = stream.set_zero_linger();
+        let _ = tcp(&stream).set_zero_linger();
     }
 }
 
