@@ -1,4 +1,4 @@
-//! Which worker has claimed which row, from the claim to the settling.
+//! The claim table: who has claimed which row or object, from the claim to the settlement.
 //!
 //! The table lives in shared memory behind a lock and is used by several processes: it has a fixed size, no
 //! heap, and is empty when all its bytes are zero. It is a hash table with linear probing whose deletions
@@ -7,13 +7,66 @@
 
 #![forbid(unsafe_code)]
 
+/// Who holds a claim. All zeroes is nobody.
+///
+/// The two highest bits tell the kinds apart, so owners of different kinds are never equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Owner(u32);
+
+impl Owner {
+    const NOBODY: Owner = Owner(0);
+    const KIND: u32 = 0b11 << 30;
+    const SESSION: u32 = 0b01 << 30;
+    const HELD_BACK: u32 = 0b10 << 30;
+    const QUARANTINE: u32 = 0b11 << 30;
+
+    /// The worker in a slot.
+    pub const fn worker(slot: usize) -> Owner {
+        Owner((slot as u32).wrapping_add(1) & !Owner::KIND)
+    }
+
+    /// A session, by its process id.
+    pub const fn session(pid: i32) -> Owner {
+        Owner(Owner::SESSION | (pid.unsigned_abs() & !Owner::KIND))
+    }
+
+    /// An entry of the table of rows held back.
+    pub const fn held_back(entry: usize) -> Owner {
+        Owner(Owner::HELD_BACK | (entry as u32 & !Owner::KIND))
+    }
+
+    /// A quarantine.
+    pub const fn quarantine(entry: usize) -> Owner {
+        Owner(Owner::QUARANTINE | (entry as u32 & !Owner::KIND))
+    }
+
+    /// The slot, if the owner is a worker.
+    pub fn as_worker(self) -> Option<usize> {
+        if self.0 & Owner::KIND == 0 {
+            (self.0 as usize).checked_sub(1)
+        } else {
+            None
+        }
+    }
+
+    /// The entry, if the owner is one of the table of rows held back.
+    pub fn as_held_back(self) -> Option<usize> {
+        (self.0 & Owner::KIND == Owner::HELD_BACK).then_some((self.0 & !Owner::KIND) as usize)
+    }
+
+    fn is_nobody(self) -> bool {
+        self == Owner::NOBODY
+    }
+}
+
 /// The answer to [`ClaimTable::claim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The row is the caller's now.
     Taken,
     /// The row was claimed before, by this owner; it may be the caller itself.
-    HeldBy(u32),
+    HeldBy(Owner),
     /// The table holds as many claims as it may; the row is nobody's.
     Full,
 }
@@ -29,13 +82,13 @@ pub struct ClaimTable<const N: usize> {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Entry {
-    /// 0: the place is empty.
-    owner: u32,
+    /// Nobody: the place is empty.
+    owner: Owner,
     database: u32,
     id: i64,
 }
 
-const EMPTY: Entry = Entry { owner: 0, database: 0, id: 0 };
+const EMPTY: Entry = Entry { owner: Owner::NOBODY, database: 0, id: 0 };
 
 impl<const N: usize> ClaimTable<N> {
     /// The table without claims.
@@ -57,12 +110,12 @@ impl<const N: usize> ClaimTable<N> {
         self.len == 0
     }
 
-    /// Claims the row `id` of `database` for `owner`, which is any number but 0: 0 marks empty places, and
-    /// its claims are answered with [`Claim::Full`].
-    pub fn claim(&mut self, owner: u32, database: u32, id: i64) -> Claim {
+    /// Claims the row `id` of `database` for `owner`. Nobody marks empty places, and cannot claim: the answer is
+    /// [`Claim::Full`].
+    pub fn claim(&mut self, owner: Owner, database: u32, id: i64) -> Claim {
         match self.find(database, id) {
             Probe::Found(place) => Claim::HeldBy(self.entry(place).owner),
-            Probe::Empty(place) if owner != 0 && self.len < self.capacity() => {
+            Probe::Empty(place) if !owner.is_nobody() && self.len < self.capacity() => {
                 self.put(place, Entry { owner, database, id });
                 self.len += 1;
                 Claim::Taken
@@ -72,7 +125,7 @@ impl<const N: usize> ClaimTable<N> {
     }
 
     /// Who has claimed the row `id` of `database`.
-    pub fn holder(&self, database: u32, id: i64) -> Option<u32> {
+    pub fn holder(&self, database: u32, id: i64) -> Option<Owner> {
         match self.find(database, id) {
             Probe::Found(place) => Some(self.entry(place).owner),
             Probe::Empty(_) | Probe::Nowhere => None,
@@ -92,20 +145,20 @@ impl<const N: usize> ClaimTable<N> {
 
     /// Ends all claims of `owner` and returns how many there were. It looks at every place: it is meant for
     /// workers that leave.
-    pub fn release_all(&mut self, owner: u32) -> usize {
+    pub fn release_all(&mut self, owner: Owner) -> usize {
         self.release_where(|holder, _| holder == owner)
     }
 
     /// Ends all claims whose owner and database `ends` chooses, and returns how many there were. It looks at every place
     /// once, and at none if there are no claims.
-    pub fn release_where(&mut self, ends: impl Fn(u32, u32) -> bool) -> usize {
+    pub fn release_where(&mut self, ends: impl Fn(Owner, u32) -> bool) -> usize {
         let mut released = 0;
         for place in 0..if self.is_empty() { 0 } else { N } {
             // A deletion may move another such claim to the same place. It never moves one from behind `place` to
             // before it, so none is missed. Each deletion empties a place: N are enough.
             while released < N {
                 let entry = self.entry(place);
-                if entry.owner == 0 || !ends(entry.owner, entry.database) {
+                if entry.owner.is_nobody() || !ends(entry.owner, entry.database) {
                     break;
                 }
                 self.delete(place);
@@ -115,29 +168,29 @@ impl<const N: usize> ClaimTable<N> {
         released
     }
 
-    /// Hands all claims of `owner` to `other`, neither of them 0, and returns how many there were. It looks at every
-    /// place.
-    pub fn pass_on(&mut self, owner: u32, other: u32) -> usize {
-        if owner == 0 || other == 0 {
+    /// Hands all claims of `owner` to `other`, neither of them nobody, and returns how many there were. It looks at
+    /// every place.
+    pub fn pass_on(&mut self, owner: Owner, other: Owner) -> usize {
+        if owner.is_nobody() || other.is_nobody() {
             return 0;
         }
         let mine = self.entries.iter_mut().filter(|entry| entry.owner == owner);
         mine.map(|entry| entry.owner = other).count()
     }
 
-    /// Hands the claim of the row `id` of `database`, if there is one, to `other`, which is not 0.
-    pub fn hand_over(&mut self, database: u32, id: i64, other: u32) {
-        if let (Probe::Found(place), true) = (self.find(database, id), other != 0) {
+    /// Hands the claim of the row `id` of `database`, if there is one, to `other`, which is somebody.
+    pub fn hand_over(&mut self, database: u32, id: i64, other: Owner) {
+        if let (Probe::Found(place), true) = (self.find(database, id), !other.is_nobody()) {
             self.put(place, Entry { owner: other, database, id });
         }
     }
 
     /// The number of claims of `owner`. It looks at every place.
-    pub fn count_of(&self, owner: u32) -> usize {
-        match owner {
-            0 => 0,
-            _ => self.entries.iter().filter(|entry| entry.owner == owner).count(),
+    pub fn count_of(&self, owner: Owner) -> usize {
+        if owner.is_nobody() {
+            return 0;
         }
+        self.entries.iter().filter(|entry| entry.owner == owner).count()
     }
 
     /// Where the row is, or else where it would be put.
@@ -145,7 +198,7 @@ impl<const N: usize> ClaimTable<N> {
         let mut place = home::<N>(database, id);
         for _ in 0..N {
             let entry = self.entry(place);
-            if entry.owner == 0 {
+            if entry.owner.is_nobody() {
                 return Probe::Empty(place);
             }
             if entry.id == id && entry.database == database {
@@ -163,7 +216,7 @@ impl<const N: usize> ClaimTable<N> {
         for _ in 0..N {
             place = next::<N>(place);
             let entry = self.entry(place);
-            if entry.owner == 0 {
+            if entry.owner.is_nobody() {
                 break;
             }
             let from_home = distance::<N>(home::<N>(entry.database, entry.id), place);

@@ -6,62 +6,85 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+fn worker(slot: usize) -> Owner {
+    Owner::worker(slot)
+}
+
+#[test]
+fn owners_of_different_kinds_are_never_equal() {
+    let all = [Owner::worker, Owner::held_back, Owner::quarantine, |pid| Owner::session(pid as i32)];
+    let mut seen = Vec::new();
+    for owner in all.into_iter().flat_map(|of| [0, 1, 63, 255].map(of)) {
+        assert!(!owner.is_nobody() && !seen.contains(&owner), "{owner:?}");
+        seen.push(owner);
+    }
+    assert_eq!((worker(7).as_worker(), worker(7).as_held_back()), (Some(7), None));
+    let held_back = Owner::held_back(7);
+    assert_eq!((held_back.as_worker(), held_back.as_held_back()), (None, Some(7)));
+    for other in [Owner::quarantine(7), Owner::session(7), Owner::NOBODY] {
+        assert_eq!((other.as_worker(), other.as_held_back()), (None, None));
+    }
+}
+
 #[test]
 fn a_row_has_one_holder() {
     let mut table = ClaimTable::<16>::new();
-    assert_eq!(table.claim(1, 5, 42), Claim::Taken);
-    assert_eq!(table.claim(2, 5, 42), Claim::HeldBy(1));
-    assert_eq!(table.claim(1, 5, 42), Claim::HeldBy(1));
-    assert_eq!(table.claim(2, 6, 42), Claim::Taken);
-    assert_eq!((table.holder(5, 42), table.holder(6, 42), table.holder(7, 42)), (Some(1), Some(2), None));
+    assert_eq!(table.claim(worker(1), 5, 42), Claim::Taken);
+    assert_eq!(table.claim(worker(2), 5, 42), Claim::HeldBy(worker(1)));
+    assert_eq!(table.claim(worker(1), 5, 42), Claim::HeldBy(worker(1)));
+    assert_eq!(table.claim(worker(2), 6, 42), Claim::Taken);
+    assert_eq!(
+        (table.holder(5, 42), table.holder(6, 42), table.holder(7, 42)),
+        (Some(worker(1)), Some(worker(2)), None)
+    );
     assert!(table.release(5, 42));
     assert!(!table.release(5, 42));
-    assert_eq!((table.len(), table.count_of(1), table.count_of(2)), (1, 0, 1));
+    assert_eq!((table.len(), table.count_of(worker(1)), table.count_of(worker(2))), (1, 0, 1));
 }
 
 #[test]
 fn a_full_table_still_knows_its_rows() {
     let mut table = ClaimTable::<8>::new();
     assert_eq!(table.capacity(), 4);
-    (0..4).for_each(|id| assert_eq!(table.claim(9, 1, id), Claim::Taken));
-    assert_eq!(table.claim(9, 1, 4), Claim::Full);
-    assert_eq!(table.claim(8, 1, 3), Claim::HeldBy(9));
-    assert_eq!(table.release_all(9), 4);
+    (0..4).for_each(|id| assert_eq!(table.claim(worker(9), 1, id), Claim::Taken));
+    assert_eq!(table.claim(worker(9), 1, 4), Claim::Full);
+    assert_eq!(table.claim(worker(8), 1, 3), Claim::HeldBy(worker(9)));
+    assert_eq!(table.release_all(worker(9)), 4);
     assert!(table.is_empty());
-    assert_eq!(table.claim(9, 1, 4), Claim::Taken);
+    assert_eq!(table.claim(worker(9), 1, 4), Claim::Taken);
 }
 
 #[test]
-fn owner_zero_holds_nothing() {
+fn nobody_holds_nothing() {
     let mut table = ClaimTable::<8>::new();
-    assert_eq!(table.claim(0, 1, 1), Claim::Full);
-    assert_eq!((table.len(), table.count_of(0), table.release_all(0)), (0, 0, 0));
+    assert_eq!(table.claim(Owner::NOBODY, 1, 1), Claim::Full);
+    assert_eq!((table.len(), table.count_of(Owner::NOBODY), table.release_all(Owner::NOBODY)), (0, 0, 0));
 }
 
 #[test]
 fn a_table_without_places_is_full() {
     let mut table = ClaimTable::<0>::default();
-    assert_eq!(table.claim(1, 1, 1), Claim::Full);
-    assert_eq!((table.holder(1, 1), table.release(1, 1), table.release_all(1)), (None, false, 0));
+    assert_eq!(table.claim(worker(1), 1, 1), Claim::Full);
+    assert_eq!((table.holder(1, 1), table.release(1, 1), table.release_all(worker(1))), (None, false, 0));
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Claim(u32, u32, i64),
+    Claim(Owner, u32, i64),
     Release(u32, i64),
-    ReleaseAll(u32),
+    ReleaseAll(Owner),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let id = || prop_oneof![0..40_i64, -5..0_i64, Just(i64::MAX), Just(i64::MIN)];
     prop_oneof![
-        10 => (1..4_u32, 0..3_u32, id()).prop_map(|(owner, database, id)| Step::Claim(owner, database, id)),
+        10 => (0..3_usize, 0..3_u32, id()).prop_map(|(slot, database, id)| Step::Claim(worker(slot), database, id)),
         6 => (0..3_u32, id()).prop_map(|(database, id)| Step::Release(database, id)),
-        1 => (1..4_u32).prop_map(Step::ReleaseAll),
+        1 => (0..3_usize).prop_map(|slot| Step::ReleaseAll(worker(slot))),
     ]
 }
 
-fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut HashMap<(u32, i64), u32>) {
+fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut HashMap<(u32, i64), Owner>) {
     match step {
         Step::Claim(owner, database, id) => {
             let expected = match model.get(&(database, id)) {
@@ -85,7 +108,7 @@ fn check_step<const N: usize>(step: Step, table: &mut ClaimTable<N>, model: &mut
     }
     assert_eq!(table.len(), model.len());
     assert!(model.iter().all(|((database, id), owner)| table.holder(*database, *id) == Some(*owner)));
-    for owner in 0..4 {
+    for owner in (0..3).map(worker) {
         assert_eq!(table.count_of(owner), model.values().filter(|holder| **holder == owner).count());
     }
 }
@@ -110,7 +133,7 @@ proptest! {
         entries in prop::array::uniform16((0..3_u32, 0..3_u32, 0..9_i64)),
         steps in prop::collection::vec(any_step(), 0..50),
     ) {
-        let entries = entries.map(|(owner, database, id)| Entry { owner, database, id });
+        let entries = entries.map(|(owner, database, id)| Entry { owner: Owner(owner), database, id });
         let mut table = ClaimTable { len, entries };
         for step in steps {
             match step {
@@ -129,10 +152,10 @@ fn consecutive_ids_spread() {
     let mut table = Box::new(ClaimTable::<PLACES>::new());
     for first in [0_i64, 1 << 40, -5000] {
         for id in first..first + table.capacity() as i64 {
-            assert_eq!(table.claim(7, 16_384, id), Claim::Taken);
+            assert_eq!(table.claim(worker(7), 16_384, id), Claim::Taken);
         }
         let steps: usize = (0..PLACES)
-            .filter(|place| table.entry(*place).owner != 0)
+            .filter(|place| table.entry(*place).owner != Owner::NOBODY)
             .map(|place| {
                 let entry = table.entry(place);
                 distance::<PLACES>(home::<PLACES>(entry.database, entry.id), place)
@@ -140,6 +163,6 @@ fn consecutive_ids_spread() {
             .sum();
         // Linear probing at load 1/2 takes half a step more than a direct hit, on average.
         assert!(steps < table.len(), "{steps} steps for {} claims", table.len());
-        assert_eq!(table.release_all(7), table.capacity());
+        assert_eq!(table.release_all(worker(7)), table.capacity());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::room::Room;
 use super::{Apart, Claimable, GivenBack, HeldBack, Micros, Next, SharedState, HELD_BACK};
+use crate::claims::Owner;
 use crate::id_ranges::Span;
 
 /// A claim lasts hardly longer.
@@ -75,8 +76,9 @@ impl SharedState {
     /// Whether a row belongs to the entry that is claimed from.
     pub fn is_of_probation(&self, apart: Apart, id: i64) -> bool {
         let entry = self.held_back.get(apart.place);
-        entry
-            .is_some_and(|entry| self.claims.holder(entry.database, id) == Some(HeldBack::owner(apart.place)))
+        entry.is_some_and(|entry| {
+            self.claims.holder(entry.database, id) == Some(Owner::held_back(apart.place))
+        })
     }
 
     /// The version at a row held back has been superseded: nobody will send it.
@@ -139,7 +141,7 @@ impl SharedState {
         }
         let left: HashSet<i64> = given_back.left.iter().copied().collect();
         for id in rows.iter().filter(|id| !left.contains(id)) {
-            if self.claims.holder(database, *id) == Some(HeldBack::owner(place)) {
+            if self.claims.holder(database, *id) == Some(Owner::held_back(place)) {
                 self.claims.release(database, *id);
                 self.leave_set(place);
             }

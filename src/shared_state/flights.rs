@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Flight, Micros, RetryDelay, SharedState, Worker};
-use crate::claims::Claim;
+use crate::claims::{Claim, Owner};
 use crate::id_ranges::Span;
 
 /// What became of the rows of a batch.
@@ -42,7 +42,7 @@ impl SharedState {
         let Some(me) = self.workers.get(worker) else {
             return Claim::Full;
         };
-        self.claims.claim(worker as u32 + 1, me.database, id)
+        self.claims.claim(Owner::worker(worker), me.database, id)
     }
 
     /// Enters the rows claimed as a flight, while the claiming transaction is still under way. The `rest` of the span
@@ -182,7 +182,7 @@ impl SharedState {
         let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
         let scanning = scanning.filter(|_| !is_apart);
         *me = Worker::EMPTY;
-        self.claims.release_all(worker as u32 + 1);
+        self.claims.release_all(Owner::worker(worker));
         for flight in flights.iter().filter(|f| f.rows > 0) {
             if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
                 lane.in_flight -= flight.rows;

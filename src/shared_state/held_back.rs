@@ -16,9 +16,6 @@ use crate::id_ranges::{IdRanges, Span};
 /// further attempts; suspects that are stay together.
 pub const HELD_BACK: usize = 256;
 
-/// In whose name the claims of the first entry are; those of the others follow. No worker has such a number.
-const FIRST_OWNER: u32 = 1 << 31;
-
 /// Rows held back. All zeroes is a free entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -92,16 +89,6 @@ impl HeldBack {
         hull: Span { lo: i64::MAX, hi: i64::MIN },
         id_ranges: IdRanges::new(),
     };
-
-    /// In whose name the rows of an entry are claimed.
-    pub(super) fn owner(place: usize) -> u32 {
-        FIRST_OWNER + place as u32
-    }
-
-    /// Which entry's rows are claimed in this name.
-    pub(super) fn of_owner(owner: u32) -> Option<usize> {
-        owner.checked_sub(FIRST_OWNER).map(|place| place as usize)
-    }
 
     pub(super) fn is_of(&self, database: u32, index_id: i32) -> bool {
         self.database == database && self.index_id == index_id

@@ -6,20 +6,13 @@
 #![forbid(unsafe_code)]
 
 use super::{SharedState, Wakes};
-use crate::claims::Claim;
-
-/// In whose name sessions hold objects: this and their process ids. No worker and no quarantine has such a number.
-const FIRST_SESSION: u32 = 1 << 30;
+use crate::claims::{Claim, Owner};
 
 /// An object that a session holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldObject {
     lane: usize,
     hash: i64,
-}
-
-fn owner(pid: i32) -> u32 {
-    FIRST_SESSION + pid.unsigned_abs() % FIRST_SESSION
 }
 
 /// Why a session does not hold an object.
@@ -45,12 +38,12 @@ impl SharedState {
         self.lane_mut(database, index_id).ok_or(NotHeld::NoRoom)?;
         let lane = self.find_lane(database, index_id).ok_or(NotHeld::NoRoom)?;
         match self.objects.holder(lane as u32, hash) {
-            Some(holder) if holder == owner(pid) => return Ok(HeldObject { lane, hash }),
+            Some(holder) if holder == Owner::session(pid) => return Ok(HeldObject { lane, hash }),
             Some(_) => return Err(NotHeld::Taken),
             None if self.objects.len() >= self.objects.capacity() / 2 => return Err(NotHeld::NoRoom),
             None => (),
         }
-        match self.objects.claim(owner(pid), lane as u32, hash) {
+        match self.objects.claim(Owner::session(pid), lane as u32, hash) {
             Claim::Taken => Ok(HeldObject { lane, hash }),
             Claim::HeldBy(_) => Err(NotHeld::Taken),
             Claim::Full => Err(NotHeld::NoRoom),
@@ -62,7 +55,7 @@ impl SharedState {
     pub fn end_mends(&mut self, pid: i32, database: u32, mends: &[HeldObject]) -> Wakes {
         let mut lanes = Vec::new();
         for HeldObject { lane, hash } in mends {
-            if self.objects.holder(*lane as u32, *hash) == Some(owner(pid)) {
+            if self.objects.holder(*lane as u32, *hash) == Some(Owner::session(pid)) {
                 self.objects.release(*lane as u32, *hash);
                 lanes.push(*lane);
             }

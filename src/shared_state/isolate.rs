@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{GivenBack, HeldBack, Micros, RetryDelay, Search, SharedState};
-use crate::claims::Claim;
+use crate::claims::{Claim, Owner};
 
 /// Most suspects of one index. Batches that fail beyond that are given back.
 const MOST: i64 = 1 << 14;
@@ -32,7 +32,7 @@ impl SharedState {
         entry.has_grown = true;
         let mut all = true;
         for id in rows {
-            all &= self.claims.claim(HeldBack::owner(place), key.database, *id) == Claim::Taken;
+            all &= self.claims.claim(Owner::held_back(place), key.database, *id) == Claim::Taken;
             if let (true, Some(entry)) = (all, self.held_back.get_mut(place)) {
                 entry.rows += 1;
                 entry.add(*id);
@@ -78,7 +78,7 @@ impl SharedState {
     fn isolate(&mut self, place: usize, id: i64, object: i64, failure: RetryDelay, now: Micros) -> bool {
         let Some(entry) = self.held_back.get(place).copied() else { return false };
         let Some(alone) = self.open_probation(entry.database, entry.index_id) else { return false };
-        self.claims.hand_over(entry.database, id, HeldBack::owner(alone));
+        self.claims.hand_over(entry.database, id, Owner::held_back(alone));
         if let Some(alone) = self.held_back.get_mut(alone) {
             alone.is_alone = true;
             alone.rows = 1;

@@ -6,10 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Micros, Postponed, Quarantine, SharedState, QUARANTINES};
-use crate::claims::Claim;
-
-/// In whose name the objects of the first quarantine are held; those of the others follow. No worker has such a number.
-const FIRST_OWNER: u32 = 1 << 31;
+use crate::claims::{Claim, Owner};
 
 /// An object of a lane as shared state knows it. Two with the same hash are claimed together, which makes one of them
 /// wait for nothing.
@@ -25,7 +22,7 @@ impl SharedState {
     /// Claims an object for `worker`. When somebody else holds it, the version at `id`, which has led to it, is kept in
     /// mind until it may be free.
     pub fn claim_object(&mut self, worker: usize, lane: usize, hash: i64, id: i64) -> Claim {
-        let claim = self.objects.claim(worker as u32 + 1, lane as u32, hash);
+        let claim = self.objects.claim(Owner::worker(worker), lane as u32, hash);
         if matches!(claim, Claim::HeldBy(_)) {
             self.postpone(worker, lane, id);
         }
@@ -61,7 +58,7 @@ impl SharedState {
     /// Holds an object that the claim under way has got hold of until `ends_at`: the version at `id` has to wait.
     pub fn hold_claimed(&mut self, worker: usize, lane: usize, (hash, id): (i64, i64), ends_at: Micros) {
         let owner = self.quarantine(ends_at);
-        if self.objects.holder(lane as u32, hash) == Some(worker as u32 + 1) {
+        if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
             self.objects.hand_over(lane as u32, hash, owner);
         }
         self.postpone(worker, lane, id);
@@ -69,7 +66,7 @@ impl SharedState {
 
     /// Gives up an object that `worker` has claimed and not sent.
     pub fn release_object(&mut self, worker: usize, lane: usize, hash: i64) {
-        if self.objects.holder(lane as u32, hash) == Some(worker as u32 + 1) {
+        if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
             self.objects.release(lane as u32, hash);
         }
     }
@@ -98,7 +95,7 @@ impl SharedState {
     pub fn unclaim(&mut self, worker: usize, ids: impl IntoIterator<Item = i64>) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
         for id in ids {
-            if self.claims.holder(database, id) == Some(worker as u32 + 1) {
+            if self.claims.holder(database, id) == Some(Owner::worker(worker)) {
                 self.claims.release(database, id);
             }
         }
@@ -114,7 +111,7 @@ impl SharedState {
     ) {
         let owner = self.quarantine(ends_at);
         for (hash, id) in versions {
-            if self.objects.holder(lane as u32, hash) == Some(worker as u32 + 1) {
+            if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
                 self.objects.hand_over(lane as u32, hash, owner);
             }
             if let Some(lane) = self.lanes.get_mut(lane) {
@@ -125,14 +122,14 @@ impl SharedState {
 
     /// A worker is gone, and its requests may still be executed.
     pub(super) fn hold_all_objects(&mut self, worker: usize, ends_at: Micros) {
-        if self.objects.count_of(worker as u32 + 1) > 0 {
+        if self.objects.count_of(Owner::worker(worker)) > 0 {
             let owner = self.quarantine(ends_at);
-            self.objects.pass_on(worker as u32 + 1, owner);
+            self.objects.pass_on(Owner::worker(worker), owner);
         }
     }
 
     /// The owner of a quarantine that ends at a time, or a little later.
-    fn quarantine(&mut self, ends_at: Micros) -> u32 {
+    fn quarantine(&mut self, ends_at: Micros) -> Owner {
         let same = self.quarantines.iter().position(|one| one.ends_at == ends_at);
         let place = same
             .or_else(|| self.quarantines.iter().position(|one| one.ends_at == 0))
@@ -147,7 +144,7 @@ impl SharedState {
             0 => ends_at,
             earlier => earlier.min(ends_at),
         };
-        FIRST_OWNER + place as u32
+        Owner::quarantine(place)
     }
 
     /// Ends the quarantines whose time has come.
@@ -165,7 +162,7 @@ impl SharedState {
                 continue;
             }
             *quarantine = Quarantine::EMPTY;
-            self.objects.release_all(FIRST_OWNER + place as u32);
+            self.objects.release_all(Owner::quarantine(place));
         }
         self.quarantine_ends_at = next;
         // Also of lanes that have put nothing off: a claim under way may have met an object that was held until now.

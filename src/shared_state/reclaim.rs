@@ -4,7 +4,8 @@
 //! look began is newer than what was seen, and stays.
 #![forbid(unsafe_code)]
 
-use super::{Database, HeldBack, Lane, LaneKey, Postponed, SharedState, Stage, Worker, LANES, WORKERS};
+use super::{Database, Lane, LaneKey, Postponed, SharedState, Stage, Worker, LANES, WORKERS};
+use crate::claims::Owner;
 
 /// The lane of a batch whose lane has been closed.
 const NO_LANE: u32 = LANES as u32;
@@ -41,8 +42,8 @@ impl SharedState {
         }
         let forgotten = self.forget_held_back(|entry, _| entry == database);
         self.claims.release_where(|owner, _| {
-            let of_worker = || (owner as usize).checked_sub(1).and_then(|worker| lets_go.get(worker));
-            let of_held_back = || forgotten.get(HeldBack::of_owner(owner)?);
+            let of_worker = || owner.as_worker().and_then(|worker| lets_go.get(worker));
+            let of_held_back = || forgotten.get(owner.as_held_back()?);
             of_worker().or_else(of_held_back).copied().unwrap_or_default()
         });
         self.forget_suspects(|entry, _| entry == database);
@@ -137,7 +138,7 @@ impl SharedState {
         self.forget_suspects(is_gone);
         let forgotten = self.forget_held_back(is_gone);
         if forgotten.contains(&true) {
-            let is_forgotten = |owner| forgotten.get(HeldBack::of_owner(owner)?).copied();
+            let is_forgotten = |owner: Owner| forgotten.get(owner.as_held_back()?).copied();
             self.claims.release_where(|owner, _| is_forgotten(owner).unwrap_or_default());
         }
         let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();

@@ -28,8 +28,9 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
     assert_eq!(shared_state.claim_object(0, lane, 77, 2048), Claim::Taken);
     assert_eq!(shared_state.begin_mend(PID, DB, 1, 77), Err(NotHeld::Taken), "a version is on its way");
     shared_state.end_mends(PID, DB, &[mend]);
-    assert!(
-        matches!(shared_state.claim_object(0, lane, 77, 2048), Claim::HeldBy(1)),
+    assert_eq!(
+        shared_state.claim_object(0, lane, 77, 2048),
+        Claim::HeldBy(Owner::worker(0)),
         "the worker's is not let go of"
     );
 }
