@@ -228,8 +228,8 @@ struct Id;
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
+        struct AnyString;
+        impl Visitor<'_> for AnyString {
             type Value = Id;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an objectID")
@@ -238,7 +238,7 @@ impl<'de> Deserialize<'de> for Id {
                 Ok(Id)
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(AnyString)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One database of the server.
 #![forbid(unsafe_code)]
 
-use super::{Backfiller, Micros, Text};
+use super::{Backfiller, FixedString, Micros};
 
 /// Databases the launcher can keep an eye on.
 pub const DATABASES: usize = 256;
@@ -51,7 +51,7 @@ pub struct Database {
     /// Where deliveries go, as a number; 0: there has been nowhere yet.
     pub destination: u64,
     /// Why workers could not work, until one can.
-    pub trouble: Text<400>,
+    pub trouble: FixedString<400>,
     pub trouble_at: Micros,
 }
 
@@ -73,7 +73,7 @@ impl Database {
         restart_at: 0,
         backfiller: Backfiller::EMPTY,
         destination: 0,
-        trouble: Text::EMPTY,
+        trouble: FixedString::EMPTY,
         trouble_at: 0,
     };
 

@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Claimable, End, Micros, Text, UnattributedRejections, WorkerLimits};
+use super::{Claimable, End, FixedString, Micros, UnattributedRejections, WorkerLimits};
 use crate::id_ranges::{IdRanges, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -89,7 +89,7 @@ pub struct Lane {
     /// The latest indexing task that an answer of the present destination has named: when it is published, so is all that
     /// was delivered there before.
     pub(super) last_task: i64,
-    pub last_error: Text<400>,
+    pub last_error: FixedString<400>,
     pub last_error_at: Micros,
     pub stats_reset: Micros,
     /// When these were last logged, 0: never. A failure, a refusal, a success after either.
@@ -146,7 +146,7 @@ impl Lane {
         repairs_total: 0,
         last_delivered_at: 0,
         last_task: 0,
-        last_error: Text::EMPTY,
+        last_error: FixedString::EMPTY,
         last_error_at: 0,
         stats_reset: 0,
         failure_logged_at: 0,

@@ -1,7 +1,7 @@
 //! One delivery worker as the other processes see it.
 #![forbid(unsafe_code)]
 
-use super::{Micros, Postponed, ReadyWork, Text};
+use super::{FixedString, Micros, Postponed, ReadyWork};
 use crate::id_ranges::Span;
 
 /// Delivery workers, over all databases of the server.
@@ -77,8 +77,8 @@ pub struct Worker {
     pub batch_bytes: i64,
     /// The lane of the latest batch, plus one.
     pub batch_lane: u32,
-    pub host: Text<120>,
-    pub last_error: Text<400>,
+    pub host: FixedString<120>,
+    pub last_error: FixedString<400>,
     /// The lane being read just now, plus one, and the span: given back when the worker dies in the middle.
     pub scanning_lane: u32,
     pub scanning: Span,
@@ -112,8 +112,8 @@ impl Worker {
         batch_rows: 0,
         batch_bytes: 0,
         batch_lane: 0,
-        host: Text::EMPTY,
-        last_error: Text::EMPTY,
+        host: FixedString::EMPTY,
+        last_error: FixedString::EMPTY,
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
         scanning_apart: 0,

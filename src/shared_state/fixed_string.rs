@@ -4,12 +4,12 @@
 /// At most `N` bytes of UTF-8; a longer text is cut at a character's boundary.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Text<const N: usize> {
+pub struct FixedString<const N: usize> {
     length: u16,
     bytes: [u8; N],
 }
 
-impl<const N: usize> Text<N> {
+impl<const N: usize> FixedString<N> {
     /// The empty text.
     pub const EMPTY: Self = Self { length: 0, bytes: [0; N] };
 
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_at_a_character() {
-        let mut text = Text::<5>::EMPTY;
+        let mut text = FixedString::<5>::EMPTY;
         text.set("ab€€");
         assert_eq!(text.as_str(), "ab€");
         text.set("");
