@@ -22,10 +22,10 @@ pub struct TupleVersion {
     pub command: Option<u32>,
 }
 
-/// What the backfill makes of a row.
+/// Where a row that a backfill meets comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// From before the snapshot boundary, or in unattributed_rejections: to be sent.
+pub enum RowOrigin {
+    /// From before the snapshot boundary, or of unknown age: to be sent.
     History,
     /// Updated since the snapshot boundary. It may have been inserted before it.
     Changed,
@@ -55,7 +55,7 @@ pub struct SnapshotBoundary {
 
 impl SnapshotBoundary {
     /// Judges a version, while `next` is the next transaction to begin.
-    pub fn judge(&self, version: TupleVersion, next: i64) -> Verdict {
+    pub fn origin_of(&self, version: TupleVersion, next: i64) -> RowOrigin {
         let is_rewritten =
             self.files.iter().any(|(relation, file)| *relation == version.relation && *file != version.file);
         let xmin = widen(version.xmin, next);
@@ -64,14 +64,14 @@ impl SnapshotBoundary {
         });
         let is_new = is_own || xmin >= self.next || self.running.contains(&xmin);
         if version.xmin < FIRST_NORMAL || !is_new {
-            Verdict::History
+            RowOrigin::History
         } else if version.updated {
-            Verdict::Changed
+            RowOrigin::Changed
         } else if is_rewritten || (version.frozen && next > i64::from(u32::MAX)) {
             // A number that has come round may be older than it looks.
-            Verdict::History
+            RowOrigin::History
         } else {
-            Verdict::Captured
+            RowOrigin::Captured
         }
     }
 

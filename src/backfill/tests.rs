@@ -22,20 +22,20 @@ fn version(xmin: u32) -> TupleVersion {
 #[test]
 fn what_was_there_at_the_seam_is_history() {
     for xmin in [1, 2, 3, 500, 989, 991, 999] {
-        assert_eq!(snapshot_boundary().judge(version(xmin), 2000), Verdict::History, "{xmin}");
+        assert_eq!(snapshot_boundary().origin_of(version(xmin), 2000), RowOrigin::History, "{xmin}");
         let updated = TupleVersion { updated: true, ..version(xmin) };
-        assert_eq!(snapshot_boundary().judge(updated, 2000), Verdict::History, "{xmin}");
+        assert_eq!(snapshot_boundary().origin_of(updated, 2000), RowOrigin::History, "{xmin}");
     }
 }
 
 #[test]
 fn what_was_inserted_since_is_captured() {
     for xmin in [990, 995, 1000, 1001, 1999] {
-        assert_eq!(snapshot_boundary().judge(version(xmin), 2000), Verdict::Captured, "{xmin}");
+        assert_eq!(snapshot_boundary().origin_of(version(xmin), 2000), RowOrigin::Captured, "{xmin}");
         let frozen = TupleVersion { frozen: true, ..version(xmin) };
-        assert_eq!(snapshot_boundary().judge(frozen, 2000), Verdict::Captured, "{xmin}, frozen");
+        assert_eq!(snapshot_boundary().origin_of(frozen, 2000), RowOrigin::Captured, "{xmin}, frozen");
         let updated = TupleVersion { updated: true, ..version(xmin) };
-        assert_eq!(snapshot_boundary().judge(updated, 2000), Verdict::Changed, "{xmin}, updated");
+        assert_eq!(snapshot_boundary().origin_of(updated, 2000), RowOrigin::Changed, "{xmin}, updated");
     }
 }
 
@@ -43,24 +43,27 @@ fn what_was_inserted_since_is_captured() {
 fn of_the_watching_transaction_later_commands_are_captured_and_in_doubt_it_is_history() {
     let snapshot_boundary = SnapshotBoundary { own: Some((980, 5)), ..snapshot_boundary() };
     let wrote = |command| TupleVersion { command, ..version(980) };
-    assert_eq!(snapshot_boundary.judge(wrote(Some(4)), 2000), Verdict::History);
-    assert_eq!(snapshot_boundary.judge(wrote(Some(5)), 2000), Verdict::History);
-    assert_eq!(snapshot_boundary.judge(wrote(Some(6)), 2000), Verdict::Captured);
-    assert_eq!(snapshot_boundary.judge(wrote(None), 2000), Verdict::History);
+    assert_eq!(snapshot_boundary.origin_of(wrote(Some(4)), 2000), RowOrigin::History);
+    assert_eq!(snapshot_boundary.origin_of(wrote(Some(5)), 2000), RowOrigin::History);
+    assert_eq!(snapshot_boundary.origin_of(wrote(Some(6)), 2000), RowOrigin::Captured);
+    assert_eq!(snapshot_boundary.origin_of(wrote(None), 2000), RowOrigin::History);
     assert_eq!(
-        snapshot_boundary.judge(TupleVersion { updated: true, ..wrote(Some(6)) }, 2000),
-        Verdict::Changed
+        snapshot_boundary.origin_of(TupleVersion { updated: true, ..wrote(Some(6)) }, 2000),
+        RowOrigin::Changed
     );
-    assert_eq!(snapshot_boundary.judge(TupleVersion { file: 9, ..wrote(Some(6)) }, 2000), Verdict::History);
+    assert_eq!(
+        snapshot_boundary.origin_of(TupleVersion { file: 9, ..wrote(Some(6)) }, 2000),
+        RowOrigin::History
+    );
     assert_eq!(snapshot_boundary.reach(2000), 1020);
 }
 
 #[test]
 fn rows_of_a_rewritten_table_are_in_doubt_and_those_of_a_new_partition_are_not() {
     let rewritten = TupleVersion { file: 9, ..version(1500) };
-    assert_eq!(snapshot_boundary().judge(rewritten, 2000), Verdict::History);
+    assert_eq!(snapshot_boundary().origin_of(rewritten, 2000), RowOrigin::History);
     let new = TupleVersion { relation: 16600, file: 9, ..version(1500) };
-    assert_eq!(snapshot_boundary().judge(new, 2000), Verdict::Captured);
+    assert_eq!(snapshot_boundary().origin_of(new, 2000), RowOrigin::Captured);
 }
 
 #[test]
@@ -69,13 +72,17 @@ fn numbers_that_have_come_round_are_told_apart_unless_they_are_frozen() {
     let snapshot_boundary =
         SnapshotBoundary { next: 3 * round + 1000, running: vec![3 * round - 5], ..snapshot_boundary() };
     let next = 3 * round + 2000;
-    assert_eq!(snapshot_boundary.judge(version(1500), next), Verdict::Captured);
-    assert_eq!(snapshot_boundary.judge(version(u32::MAX - 4), next), Verdict::Captured, "it was running");
-    assert_eq!(snapshot_boundary.judge(version(900), next), Verdict::History);
+    assert_eq!(snapshot_boundary.origin_of(version(1500), next), RowOrigin::Captured);
+    assert_eq!(
+        snapshot_boundary.origin_of(version(u32::MAX - 4), next),
+        RowOrigin::Captured,
+        "it was running"
+    );
+    assert_eq!(snapshot_boundary.origin_of(version(900), next), RowOrigin::History);
     // It looks newer than what is to come, so it is from the round before.
-    assert_eq!(snapshot_boundary.judge(version(2500), next), Verdict::History);
+    assert_eq!(snapshot_boundary.origin_of(version(2500), next), RowOrigin::History);
     let frozen = TupleVersion { frozen: true, ..version(1500) };
-    assert_eq!(snapshot_boundary.judge(frozen, next), Verdict::History, "perhaps from a round before");
+    assert_eq!(snapshot_boundary.origin_of(frozen, next), RowOrigin::History, "perhaps from a round before");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::snapshot_boundary::{cluster, next_transaction, take, OwnRows};
 use super::source_table::{as_reader, load, lock_table};
 use super::tree::renew;
 use super::walk::{Pass, Query, Walk};
-use crate::backfill::{SnapshotBoundary, Verdict};
+use crate::backfill::{RowOrigin, SnapshotBoundary};
 use crate::pg::capture::{History, Written};
 use crate::pg::clock::now;
 use crate::pg::failpoint;
@@ -202,7 +202,7 @@ fn page(
             for (before, row) in rows.iter().enumerate() {
                 limits.place.set(PagePosition { before, row: Some(place_of(row)) });
                 let leaves = pass.leaves_changed();
-                if !queue(row, next, |verdict| verdict == Verdict::Changed && leaves, progress, history)? {
+                if !queue(row, next, |origin| origin == RowOrigin::Changed && leaves, progress, history)? {
                     is_locked = before == 0;
                     is_full = true;
                     rows.truncate(before);
@@ -249,17 +249,17 @@ fn page(
 fn queue(
     row: &FoundRow,
     next: i64,
-    passes_over: impl Fn(Verdict) -> bool,
+    passes_over: impl Fn(RowOrigin) -> bool,
     progress: &mut Progress,
     history: &mut History,
 ) -> Outcome<bool> {
     let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
-    let verdict = progress
+    let origin = progress
         .boundary_for(version.relation)
-        .map_or(Verdict::History, |snapshot_boundary| snapshot_boundary.judge(version, next));
+        .map_or(RowOrigin::History, |snapshot_boundary| snapshot_boundary.origin_of(version, next));
     // What has changed of a mirrored row since its backfill was asked for has been told.
-    let is_told = verdict == Verdict::Changed && history.is_mirrored(row.relation);
-    if verdict == Verdict::Captured || is_told || passes_over(verdict) {
+    let is_told = origin == RowOrigin::Changed && history.is_mirrored(row.relation);
+    if origin == RowOrigin::Captured || is_told || passes_over(origin) {
         return Ok(true);
     }
     match history.write(row.relation)? {
@@ -323,7 +323,7 @@ fn rest(
                     scratch.switch_to(|_| -> Outcome<()> {
                         for row in &rows {
                             place.set(PagePosition { before: 0, row: Some(place_of(row)) });
-                            let is_old = |verdict| verdict == Verdict::History && !row.keyless;
+                            let is_old = |origin| origin == RowOrigin::History && !row.keyless;
                             // A mirrored row is none of these.
                             queue(row, next, is_old, progress, history)?;
                         }
