@@ -30,19 +30,19 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
     let Outcome::Rejected { reason, status, culprit } = &first.outcome else {
         return first;
     };
-    let mut search = Search::default();
-    search.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
+    let mut bisection = Bisection::default();
+    bisection.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
     let mut report = first;
     for _ in 1..ROUNDS {
-        let Some(rows) = search.next_part(batch) else {
+        let Some(rows) = bisection.next_part(batch) else {
             break;
         };
         let Ok(part) = batch.subset(&rows) else {
             let reason = "not enough memory to send a part of a batch".to_owned();
             report.outcome = Outcome::Retry { reason, not_before: None };
             report.short_of_memory = true;
-            search.parts.push_front(rows);
-            return search.end(report);
+            bisection.parts.push_front(rows);
+            return bisection.end(report);
         };
         let SendResult { outcome, suspicion, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
         report.may_come_late |= may_come_late;
@@ -50,34 +50,34 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
         (report.suspicion, report.host, report.wire_bytes) = (suspicion, host, wire_bytes);
         match &outcome {
             Outcome::Delivered { task_id } => {
-                search.taken(rows);
-                search.last_task = search.last_task.max(*task_id);
+                bisection.taken(rows);
+                bisection.last_task = bisection.last_task.max(*task_id);
             }
             Outcome::Rejected { reason, status, culprit } => {
-                if search.is_doubtful() {
-                    search.left_out = true;
+                if bisection.is_doubtful() {
+                    bisection.left_out = true;
                 } else {
-                    search.cut(rows, &part, culprit, *status, reason);
+                    bisection.cut(rows, &part, culprit, *status, reason);
                 }
                 report.outcome = outcome;
             }
             // Nothing to be learned of records now; the rest waits with this part.
             Outcome::Retry { .. } | Outcome::Blocked { .. } => {
                 report.outcome = outcome;
-                search.parts.push_front(rows);
-                return search.end(report);
+                bisection.parts.push_front(rows);
+                return bisection.end(report);
             }
         }
     }
-    if search.parts.is_empty() && !search.left_out {
-        report.outcome = Outcome::Delivered { task_id: search.last_task };
+    if bisection.parts.is_empty() && !bisection.left_out {
+        report.outcome = Outcome::Delivered { task_id: bisection.last_task };
     }
-    search.end(report)
+    bisection.end(report)
 }
 
 /// A search under way. Rows are named by their places in the whole batch.
 #[derive(Default)]
-struct Search {
+struct Bisection {
     /// What is still to be sent, in this order.
     parts: VecDeque<Vec<usize>>,
     delivered: Vec<usize>,
@@ -88,7 +88,7 @@ struct Search {
     left_out: bool,
 }
 
-impl Search {
+impl Bisection {
     /// A part, whose records have these places in the batch, was refused: gives up who is certainly at fault and plans
     /// what to send instead.
     fn cut(&mut self, rows: Vec<usize>, part: &Batch, culprit: &Culprit, status: u16, reason: &str) {

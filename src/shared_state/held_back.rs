@@ -1,6 +1,6 @@
 //! Rows held back: they are delivered apart from the others of their index, and not before their time.
 //!
-//! There are two kinds: the suspects of an index, see [`Search`], and records that wait alone. Those have been
+//! There are two kinds: the suspects of an index, see [`SuspectSearch`], and records that wait alone. Those have been
 //! found among suspects, or Algolia has refused them and they are to be tried again before they die
 //! (`audit_algolia.max_attempts`).
 //!
@@ -9,7 +9,7 @@
 //! harm: they wait like any others then, and their attempts are counted anew.
 #![forbid(unsafe_code)]
 
-use super::{Micros, Search};
+use super::{Micros, SuspectSearch};
 use crate::id_ranges::{IdRanges, Span};
 
 /// Sets of rows that can be held back at once, over all databases. A refused record that is one too many dies without
@@ -48,7 +48,7 @@ pub struct HeldBack {
     /// Which object it is a version of, by its hash; 0: none, or not known.
     pub(super) object: i64,
     /// If they are suspects.
-    pub(super) search: Search,
+    pub(super) search: SuspectSearch,
     /// None of them was found the last time they were looked for.
     pub(super) is_missing: bool,
     /// All of them are within this span.
@@ -84,7 +84,7 @@ impl HeldBack {
         failures: 0,
         has_grown: false,
         object: 0,
-        search: Search::NEW,
+        search: SuspectSearch::NEW,
         is_missing: false,
         hull: Span { lo: i64::MAX, hi: i64::MIN },
         id_ranges: IdRanges::new(),

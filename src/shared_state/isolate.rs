@@ -1,7 +1,7 @@
-//! Sets rows apart whose batch has failed on the way, and takes out of them the record at fault: see [`Search`].
+//! Sets rows apart whose batch has failed on the way, and takes out of them the record at fault: see [`SuspectSearch`].
 #![forbid(unsafe_code)]
 
-use super::{GivenBack, HeldBack, Micros, RetryDelay, Search, SharedState};
+use super::{GivenBack, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};
 use crate::claims::{Claim, Owner};
 
 /// Most suspects of one index. Batches that fail beyond that are given back.
@@ -26,7 +26,7 @@ impl SharedState {
         }
         if known.is_none() {
             entry.due = failure.ends_at(0, now);
-            entry.search = Search { streak: 1, ..Search::NEW };
+            entry.search = SuspectSearch { streak: 1, ..SuspectSearch::NEW };
         }
         entry.failed_at = now;
         entry.has_grown = true;

@@ -45,7 +45,7 @@ impl RetryDelay {
 /// How far a search is. All zeroes is one that has not begun.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Search {
+pub struct SuspectSearch {
     /// How many rows are sent next; 0: as many as a batch takes.
     pub(super) portion: i64,
     /// The next part is taken from the oldest of the rows.
@@ -56,9 +56,10 @@ pub struct Search {
     pub(super) is_no_outage: bool,
 }
 
-impl Search {
+impl SuspectSearch {
     /// One that has not begun.
-    pub const NEW: Search = Search { portion: 0, from_oldest: false, streak: 0, is_no_outage: false };
+    pub const NEW: SuspectSearch =
+        SuspectSearch { portion: 0, from_oldest: false, streak: 0, is_no_outage: false };
 
     /// How many rows are sent next.
     pub(super) fn portion(&self) -> i64 {
