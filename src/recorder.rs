@@ -2,7 +2,7 @@
 //!
 //! When a process dies by itself, the postmaster ends all others and begins with an empty shared state. What the dead worker had
 //! on its way may be why it has died, and would be claimed again just so. Here it is still known: those rows are tried
-//! again alone and in smaller batches, see `shared_state/suspects.rs`. Workers that the postmaster has ended note that they were
+//! again alone and in smaller batches, see `shared_state/crash_suspects.rs`. Workers that the postmaster has ended note that they were
 //! told to go: what they had on their way is suspected of nothing.
 //!
 //! As everything that is shared, it is valid as all zeroes.
@@ -75,7 +75,7 @@ impl Traces {
 
 impl Recorder {
     /// After a crash: the batches of workers that have died by themselves. Nothing is known any more then.
-    pub fn take_suspects(&mut self) -> Vec<Trace> {
+    pub fn take_crash_suspects(&mut self) -> Vec<Trace> {
         let mut suspects = Vec::new();
         for (flights, told) in self.traces.0.iter_mut().zip(&self.told_to_go) {
             let is_innocent = told.swap(false, Ordering::Relaxed);
@@ -121,9 +121,9 @@ mod tests {
         recorder.traces.enter(2, 0, trace(500));
         recorder.traces.clear(2);
         recorder.told_to_go[0].store(true, Ordering::Relaxed);
-        assert_eq!(recorder.take_suspects(), [trace(200), trace(400)]);
-        assert_eq!(recorder.take_suspects(), []);
+        assert_eq!(recorder.take_crash_suspects(), [trace(200), trace(400)]);
+        assert_eq!(recorder.take_crash_suspects(), []);
         recorder.traces.enter(0, 0, trace(600));
-        assert_eq!(recorder.take_suspects(), [trace(600)], "what it was told then is forgotten");
+        assert_eq!(recorder.take_crash_suspects(), [trace(600)], "what it was told then is forgotten");
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn request() {
 pub(super) fn hand_over(shared_state: &mut SharedState) {
     // SAFETY: the memory is as large as a recorder and stays; nobody else uses it now.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
-        recorder.take_suspects().into_iter().for_each(|trace| shared_state.suspect(trace));
+        recorder.take_crash_suspects().into_iter().for_each(|trace| shared_state.suspect_crash(trace));
     }
 }
 

@@ -48,7 +48,7 @@ impl SharedState {
         me.scanning_lane = lane as u32 + 1;
         me.scanning = span;
         me.scanning_apart = place as u32 + 1;
-        Some(Next::Claim { lane, index_id, claimable, bytes: room.bytes_for(lane, false), trial: None })
+        Some(Next::Claim { lane, index_id, claimable, bytes: room.bytes_for(lane, false), crash_retry: None })
     }
 
     /// The lane of an entry of a database that waits, and when it may be claimed.

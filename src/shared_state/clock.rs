@@ -42,7 +42,7 @@ impl SharedState {
             move_time(&mut entry.held_until, by);
             move_time(&mut entry.failed_at, by);
         }
-        self.move_suspects_back(by);
+        self.move_crash_suspects_back(by);
         for quarantine in &mut self.quarantines {
             move_time(&mut quarantine.ends_at, by);
         }

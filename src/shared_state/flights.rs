@@ -82,7 +82,7 @@ impl SharedState {
         }
         // Of a lane that has been read to its end, nothing is left.
         let rest = if lane == 0 { Span { lo: 0, hi: -1 } } else { span };
-        if self.suspects_claimed(worker, rest) {
+        if self.crash_suspects_claimed(worker, rest) {
             return;
         }
         if let Some(lane) = lane.checked_sub(1).and_then(|lane| self.lanes.get_mut(lane)) {
@@ -173,7 +173,7 @@ impl SharedState {
     pub fn resign(&mut self, worker: usize, held_until: Micros) {
         self.hold_all_objects(worker, held_until);
         self.leave_probation(worker);
-        self.leave_suspects(worker);
+        self.release_crash_suspects(worker);
         let Some(me) = self.workers.get_mut(worker) else {
             return;
         };

@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::room::Room;
-use super::{Claimable, Micros, ReadyWork, SharedState, Trial, Worker, WorkerLimits, LANES};
+use super::{Claimable, CrashRetry, Micros, ReadyWork, SharedState, Worker, WorkerLimits, LANES};
 
 /// What a worker is to do next.
 #[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Claim rows of this lane, so many bytes at most; `trial`: they may be why the server has crashed.
-    Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64, trial: Option<Trial> },
+    /// Claim rows of this lane, so many bytes at most; `crash_retry`: they may be why the server has crashed.
+    Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64, crash_retry: Option<CrashRetry> },
     /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
     /// them: its latch.
     Wait { until: Option<Micros>, wake: Option<u64> },
@@ -34,7 +34,7 @@ impl SharedState {
         };
         let (database, start) = (me.database, me.next_lane as usize);
         let room = Room::of(me, &self.lanes, &worker_limits);
-        match self.next_suspects(worker, &worker_limits, now) {
+        match self.next_crash_suspects(worker, &worker_limits, now) {
             Some(Next::Wait { until, .. }) => {
                 // There is nothing it has room for meanwhile.
                 self.workers.get_mut(worker).into_iter().for_each(Worker::awake);
@@ -65,7 +65,7 @@ impl SharedState {
                 };
                 lane.is_turn_of_held_back |= claimable.is_some();
                 let claimable =
-                    claimable.and_then(|claimable| self.take_clear_of_suspects(place, key, claimable));
+                    claimable.and_then(|claimable| self.clear_of_crash_suspects(place, key, claimable));
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
                     me.next_lane = ((place + 1) % LANES) as u32;
                     me.awake();
@@ -77,7 +77,7 @@ impl SharedState {
                         index_id: key.index_id,
                         claimable,
                         bytes,
-                        trial: None,
+                        crash_retry: None,
                     };
                 }
             }
@@ -120,7 +120,7 @@ impl SharedState {
         let release_due = self.next_release_due(database);
         left.trouble |= release_due.is_some_and(|at| at <= now);
         let release_due = release_due.filter(|_| room.for_any().trouble);
-        let others = [release_due, self.next_release(), self.next_trial(database, now)];
+        let others = [release_due, self.next_release(), self.next_crash_retry(database, now)];
         (others.into_iter().flatten().chain(until).min(), left)
     }
 }

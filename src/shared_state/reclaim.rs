@@ -46,7 +46,7 @@ impl SharedState {
             let of_held_back = || forgotten.get(owner.as_held_back()?);
             of_worker().or_else(of_held_back).copied().unwrap_or_default()
         });
-        self.forget_suspects(|entry, _| entry == database);
+        self.forget_crash_suspects(|entry, _| entry == database);
         if is_closed.contains(&true) {
             self.forget_objects(|lane| is_closed.get(lane).copied().unwrap_or_default());
         }
@@ -135,7 +135,7 @@ impl SharedState {
         }
         let is_gone =
             |database, index_id| keys.iter().any(|key| key.database == database && key.index_id == index_id);
-        self.forget_suspects(is_gone);
+        self.forget_crash_suspects(is_gone);
         let forgotten = self.forget_held_back(is_gone);
         if forgotten.contains(&true) {
             let is_forgotten = |owner: Owner| forgotten.get(owner.as_held_back()?).copied();

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Announcement, Database, HeldBack, Lane, LaneKey, Micros, Prepared, Quarantine, Reserve, Suspect, Worker,
-    COMMITTING, DATABASES, HELD_BACK, OBJECTS, PREPARED, QUARANTINES, SUSPECTS, WORKERS,
+    Announcement, CrashSuspect, Database, HeldBack, Lane, LaneKey, Micros, Prepared, Quarantine, Reserve,
+    Worker, COMMITTING, CRASH_SUSPECTS, DATABASES, HELD_BACK, OBJECTS, PREPARED, QUARANTINES, WORKERS,
 };
 use crate::claims::ClaimTable;
 
@@ -26,9 +26,9 @@ pub struct SharedState {
     pub(super) durable_until: u64,
     pub(super) prepared: [Prepared; PREPARED],
     pub(super) held_back: [HeldBack; HELD_BACK],
-    pub(super) suspects: [Suspect; SUSPECTS],
+    pub(super) crash_suspects: [CrashSuspect; CRASH_SUSPECTS],
     /// There are some.
-    pub(super) has_suspects: bool,
+    pub(super) has_crash_suspects: bool,
     pub(super) claims: ClaimTable<CLAIMS>,
     pub(super) objects: ClaimTable<OBJECTS>,
     pub(super) quarantines: [Quarantine; QUARANTINES],
@@ -74,8 +74,8 @@ impl SharedState {
                     change: super::CommitDelta::EMPTY,
                 }; PREPARED],
                 held_back: [HeldBack::EMPTY; HELD_BACK],
-                suspects: [Suspect::EMPTY; SUSPECTS],
-                has_suspects: false,
+                crash_suspects: [CrashSuspect::EMPTY; CRASH_SUSPECTS],
+                has_crash_suspects: false,
                 claims: ClaimTable::new(),
                 objects: ClaimTable::new(),
                 quarantines: [Quarantine::EMPTY; QUARANTINES],

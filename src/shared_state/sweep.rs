@@ -43,7 +43,7 @@ impl SharedState {
             return false;
         };
         let is_known = !(lane.deferred.is_empty() && lane.fresh.is_empty() && lane.backlog.is_empty())
-            || self.suspects_rows_of(key);
+            || self.has_crash_suspects_in(key);
         let is_read = || {
             let reads = |worker: &Worker| {
                 worker.scanning_lane as usize == place + 1

@@ -4,6 +4,7 @@ mod backfill;
 mod blocks;
 mod clock;
 mod counts;
+mod crash_suspects;
 mod held_objects;
 mod quarantines;
 mod reclaim;
@@ -13,7 +14,6 @@ mod room;
 mod roster;
 mod settings;
 mod suspect_search;
-mod suspects;
 mod tasks;
 mod unattributed_rejections;
 

@@ -27,7 +27,7 @@ pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Resu
     if !fits_table(&mut order) {
         return Ok(ClaimOutcome::TableFull);
     }
-    let mut entered = ClaimEntries::new(order.slot, order.lane, order.trial);
+    let mut entered = ClaimEntries::new(order.slot, order.lane, order.crash_retry);
     let outcome = in_transaction_unless_hindered(|| {
         if !lock(statements.queue) {
             return Ok(Some(ClaimOutcome::QueueGone));

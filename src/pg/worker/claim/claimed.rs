@@ -9,7 +9,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::limits::Limits;
-use crate::shared_state::{Claimable, Durable, Trial};
+use crate::shared_state::{Claimable, CrashRetry, Durable};
 
 /// What is to be claimed, and for whom.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(in crate::pg::worker) struct ClaimOrder {
     pub(in crate::pg::worker) claimable: Claimable,
     pub(in crate::pg::worker) limits: Limits,
     /// The rows may be why the server has crashed.
-    pub(in crate::pg::worker) trial: Option<Trial>,
+    pub(in crate::pg::worker) crash_retry: Option<CrashRetry>,
     /// By whom the batch will be sent.
     pub(in crate::pg::worker) sink: Arc<Sink<HttpClient>>,
 }

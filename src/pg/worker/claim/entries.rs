@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use super::claimed::FailedClaim;
 use crate::pg::shmem;
-use crate::shared_state::Trial;
+use crate::shared_state::CrashRetry;
 
 /// The rows and objects that a claim has entered into shared state so far.
 pub(super) struct ClaimEntries {
     pub(super) slot: usize,
     pub(super) lane: usize,
     /// These rows may be why the server has crashed.
-    pub(super) trial: Option<Trial>,
+    pub(super) crash_retry: Option<CrashRetry>,
     pub(super) ids: Vec<i64>,
     /// The objects claimed, by their hashes.
     pub(super) objects: HashSet<i64>,
@@ -22,8 +22,16 @@ pub(super) struct ClaimEntries {
 }
 
 impl ClaimEntries {
-    pub(super) fn new(slot: usize, lane: usize, trial: Option<Trial>) -> ClaimEntries {
-        ClaimEntries { slot, lane, trial, ids: Vec::new(), objects: HashSet::new(), flight: None, bytes: 0 }
+    pub(super) fn new(slot: usize, lane: usize, crash_retry: Option<CrashRetry>) -> ClaimEntries {
+        ClaimEntries {
+            slot,
+            lane,
+            crash_retry,
+            ids: Vec::new(),
+            objects: HashSet::new(),
+            flight: None,
+            bytes: 0,
+        }
     }
 
     /// Ends all claims. To be called when no transaction has the rows locked any more, unless the span is not given back.

@@ -8,14 +8,14 @@ use crate::pg::clock::now;
 use crate::pg::worker::in_flight::{InFlight, Unsendable, UnsendableReason};
 use crate::pg::worker::rows::Record;
 use crate::record::leading_object_id;
-use crate::shared_state::{Durable, Trial, CRASHES};
+use crate::shared_state::{CrashRetry, Durable, MAX_CRASHES};
 
 /// Whether the server has crashed too often over this record, and why it is not sent if so. A newer version of its object
 /// is another record.
 fn is_given_up(order: &ClaimOrder, id: i64) -> Option<UnsendableReason> {
-    let Trial { crashes, .. } = order.trial?;
+    let CrashRetry { crashes, .. } = order.crash_retry?;
     let Span { lo, hi } = order.claimable.span;
-    (crashes >= CRASHES && lo <= id && id <= hi).then_some(UnsendableReason::Crashes(crashes))
+    (crashes >= MAX_CRASHES && lo <= id && id <= hi).then_some(UnsendableReason::Crashes(crashes))
 }
 
 /// Copies the records into a batch, one after the other; `None`: there is no memory for it.

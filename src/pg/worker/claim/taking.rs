@@ -140,7 +140,7 @@ impl<'conn> Taking<'_, 'conn> {
 
     /// A suspect whose object is held is tried again, and not with all others once the object is free.
     fn put_back_suspect(&mut self, id: i64) {
-        if self.entered.trial.is_some() {
+        if self.entered.crash_retry.is_some() {
             self.put_back = self.put_back.max(Some(id));
         }
     }
@@ -170,7 +170,9 @@ impl<'conn> Taking<'_, 'conn> {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
             match self.order.claimable.apart {
-                None if shared_state.is_on_probation(slot, id) || shared_state.is_suspect(slot, lane, id) => {
+                None if shared_state.is_on_probation(slot, id)
+                    || shared_state.is_crash_suspect(slot, lane, id) =>
+                {
                     continue
                 }
                 Some(apart) if !shared_state.is_of_probation(apart, id) => {
@@ -265,8 +267,8 @@ impl<'conn> Taking<'_, 'conn> {
     fn record(&self, place: usize, flight: &Flight, key: Option<LaneKey>) {
         let Some(LaneKey { database, index_id }) = key else { return };
         // Nothing else of this worker's is on its way then.
-        let crashes = match self.entered.trial {
-            Some(trial) if flight.rows == 1 => trial.crashes.saturating_add(1),
+        let crashes = match self.entered.crash_retry {
+            Some(crash_retry) if flight.rows == 1 => crash_retry.crashes.saturating_add(1),
             _ => 0,
         };
         let Flight { span, rows, .. } = *flight;

@@ -24,7 +24,7 @@ impl Flow {
             let next = shmem::shared_state()
                 .map(|mut shared_state| shared_state.next(self.slot, guc::worker_limits(), now()));
             let next = next?;
-            let Next::Claim { lane, index_id, claimable, bytes, trial } = next else {
+            let Next::Claim { lane, index_id, claimable, bytes, crash_retry } = next else {
                 return wait(next);
             };
             let name = self.name_of(index_id);
@@ -44,15 +44,24 @@ impl Flow {
             };
             let sink = sink.clone();
             let limits = Limits {
-                rows: trial.map_or(i64::MAX, |trial| trial.rows).min(guc::worker_limits().batch_rows),
+                rows: crash_retry
+                    .map_or(i64::MAX, |crash_retry| crash_retry.rows)
+                    .min(guc::worker_limits().batch_rows),
                 bytes: usize::try_from(bytes).unwrap_or(0),
                 record_bytes: guc::max_record_bytes(),
             };
             let limits = self.batch_reduction.limit(limits, now());
             process::report_activity(true, "claiming rows");
             self.stats_pending = true;
-            let order =
-                ClaimOrder { slot: self.slot, lane, index_id, claimable, limits, trial, sink: sink.clone() };
+            let order = ClaimOrder {
+                slot: self.slot,
+                lane,
+                index_id,
+                claimable,
+                limits,
+                crash_retry,
+                sink: sink.clone(),
+            };
             let outcome = claim(order, statements);
             // An error has undone the claim, and the whole span waits again.
             if let Some(mut shared_state) = shmem::shared_state() {

@@ -7,7 +7,8 @@
 
 use super::time::move_time;
 use super::{
-    Claimable, End, LaneKey, Micros, Next, SharedState, Suspect, Trial, WorkerLimits, CRASHES, SUSPECTS,
+    Claimable, CrashRetry, CrashSuspect, End, LaneKey, Micros, Next, SharedState, WorkerLimits,
+    CRASH_SUSPECTS, MAX_CRASHES,
 };
 use crate::id_ranges::Span;
 use crate::recorder::Trace;
@@ -23,11 +24,11 @@ const PATIENCE: Micros = 10_000_000;
 
 impl SharedState {
     /// The server has crashed, and a worker that has died by itself had this on its way.
-    pub fn suspect(&mut self, trace: Trace) {
+    pub fn suspect_crash(&mut self, trace: Trace) {
         let Trace { database, index_id, span, rows, has_versions, crashes } = trace;
-        if let Some(free) = self.suspects.iter_mut().find(|entry| entry.database == 0) {
+        if let Some(free) = self.crash_suspects.iter_mut().find(|entry| entry.database == 0) {
             let parts = (rows / PARTS).max(1);
-            *free = Suspect {
+            *free = CrashSuspect {
                 database,
                 index_id,
                 span,
@@ -35,31 +36,32 @@ impl SharedState {
                 rows: parts,
                 crashes,
                 has_versions,
-                ..Suspect::EMPTY
+                ..CrashSuspect::EMPTY
             };
-            self.has_suspects = true;
+            self.has_crash_suspects = true;
         }
     }
 
     /// Whether rows of an index are suspected.
-    pub(super) fn suspects_rows_of(&self, key: LaneKey) -> bool {
-        self.has_suspects && self.suspects.iter().any(|entry| entry.is_of(key))
+    pub(super) fn has_crash_suspects_in(&self, key: LaneKey) -> bool {
+        self.has_crash_suspects && self.crash_suspects.iter().any(|entry| entry.is_of(key))
     }
 
     /// What of a span may be claimed with all others. Suspects are left out, and what lies behind them is given back.
-    pub(super) fn take_clear_of_suspects(
+    pub(super) fn clear_of_crash_suspects(
         &mut self,
         lane: usize,
         key: LaneKey,
         claimable: Claimable,
     ) -> Option<Claimable> {
-        if !self.has_suspects {
+        if !self.has_crash_suspects {
             return Some(claimable);
         }
         let Span { mut lo, mut hi } = claimable.span;
-        for _ in 0..SUSPECTS {
-            let meets = |entry: &&Suspect| entry.is_of(key) && entry.span.lo <= hi && entry.span.hi >= lo;
-            let met = self.suspects.iter().filter(meets).map(|entry| entry.span);
+        for _ in 0..CRASH_SUSPECTS {
+            let meets =
+                |entry: &&CrashSuspect| entry.is_of(key) && entry.span.lo <= hi && entry.span.hi >= lo;
+            let met = self.crash_suspects.iter().filter(meets).map(|entry| entry.span);
             let nearest = match claimable.end {
                 End::Newest => met.max_by_key(|span| span.hi),
                 End::Oldest => met.min_by_key(|span| span.lo),
@@ -81,44 +83,46 @@ impl SharedState {
     }
 
     /// Whether the row at `id`, which `worker` has come upon on its way from another, is left to who tries suspects.
-    pub fn is_suspect(&self, worker: usize, lane: usize, id: i64) -> bool {
-        let Some(key) = self.lane_key(lane).filter(|_| self.has_suspects) else { return false };
+    pub fn is_crash_suspect(&self, worker: usize, lane: usize, id: i64) -> bool {
+        let Some(key) = self.lane_key(lane).filter(|_| self.has_crash_suspects) else { return false };
         let mine = worker as u32 + 1;
-        let holds = |entry: &Suspect| entry.is_of(key) && entry.span.lo <= id && id <= entry.span.hi;
-        self.suspects.iter().any(|entry| holds(entry) && entry.taken_by != mine)
+        let holds = |entry: &CrashSuspect| entry.is_of(key) && entry.span.lo <= id && id <= entry.span.hi;
+        self.crash_suspects.iter().any(|entry| holds(entry) && entry.taken_by != mine)
     }
 
     /// What a worker is to do about suspects, if it is to do nothing else.
-    pub(super) fn next_suspects(
+    pub(super) fn next_crash_suspects(
         &mut self,
         worker: usize,
         worker_limits: &WorkerLimits,
         now: Micros,
     ) -> Option<Next> {
-        if !self.has_suspects {
+        if !self.has_crash_suspects {
             return None;
         }
         let me = self.workers.get(worker)?;
         let (database, is_busy) = (me.database, me.flights.iter().any(|flight| flight.rows > 0));
-        let place = match self.taken_suspects(worker) {
-            Some(place) if is_busy => return self.wait_for_suspects(place, now),
-            Some(place) => self.go_on_with_suspects(place, worker_limits, now),
+        let place = match self.taken_crash_suspects(worker) {
+            Some(place) if is_busy => return self.wait_for_crash_suspects(place, now),
+            Some(place) => self.go_on_with_crash_suspects(place, worker_limits, now),
             None => None,
         };
-        let place = place.or_else(|| self.take_suspects((database, worker), worker_limits, now))?;
+        let place = place.or_else(|| self.take_crash_suspects((database, worker), worker_limits, now))?;
         if is_busy {
-            return self.wait_for_suspects(place, now);
+            return self.wait_for_crash_suspects(place, now);
         }
-        self.claim_suspects(worker, place, worker_limits)
+        self.claim_crash_suspects(worker, place, worker_limits)
     }
 
-    fn taken_suspects(&self, worker: usize) -> Option<usize> {
-        self.suspects.iter().position(|entry| entry.database != 0 && entry.taken_by == worker as u32 + 1)
+    fn taken_crash_suspects(&self, worker: usize) -> Option<usize> {
+        self.crash_suspects
+            .iter()
+            .position(|entry| entry.database != 0 && entry.taken_by == worker as u32 + 1)
     }
 
     /// A worker that has something on its way waits for it: for suspects as long as it takes, for other rows a while.
-    fn wait_for_suspects(&mut self, place: usize, now: Micros) -> Option<Next> {
-        let entry = self.suspects.get_mut(place)?;
+    fn wait_for_crash_suspects(&mut self, place: usize, now: Micros) -> Option<Next> {
+        let entry = self.crash_suspects.get_mut(place)?;
         let until = entry.taken_at.saturating_add(PATIENCE);
         if entry.on_their_way {
             return Some(Next::Wait { until: None, wake: None });
@@ -132,14 +136,14 @@ impl SharedState {
 
     /// A worker that has nothing on its way goes on with the suspects it has taken, unless there are none left or their
     /// index waits.
-    fn go_on_with_suspects(
+    fn go_on_with_crash_suspects(
         &mut self,
         place: usize,
         worker_limits: &WorkerLimits,
         now: Micros,
     ) -> Option<usize> {
-        let is_open = self.is_open_for(self.suspects.get(place)?, now);
-        let entry = self.suspects.get_mut(place)?;
+        let is_open = self.is_open_for(self.crash_suspects.get(place)?, now);
+        let entry = self.crash_suspects.get_mut(place)?;
         if std::mem::take(&mut entry.on_their_way) {
             entry.back = entry.back.saturating_add(entry.rows);
             if entry.back >= entry.of.saturating_mul(2) {
@@ -149,8 +153,8 @@ impl SharedState {
             }
         }
         if entry.span.lo > entry.span.hi {
-            *entry = Suspect::EMPTY;
-            self.has_suspects = self.suspects.iter().any(|entry| entry.database != 0);
+            *entry = CrashSuspect::EMPTY;
+            self.has_crash_suspects = self.crash_suspects.iter().any(|entry| entry.database != 0);
             return None;
         }
         if std::mem::take(&mut entry.in_vain) {
@@ -165,52 +169,59 @@ impl SharedState {
     }
 
     /// Takes suspects of a database that are due, unless another worker has some: one at a time tries them.
-    fn take_suspects(
+    fn take_crash_suspects(
         &mut self,
         (database, worker): (u32, usize),
         worker_limits: &WorkerLimits,
         now: Micros,
     ) -> Option<usize> {
         let held_until = self.opened_at.saturating_add(worker_limits.quarantine);
-        let of_database = |entry: &Suspect| entry.database == database;
-        if self.suspects.iter().any(|entry| of_database(entry) && entry.taken_by != 0) {
+        let of_database = |entry: &CrashSuspect| entry.database == database;
+        if self.crash_suspects.iter().any(|entry| of_database(entry) && entry.taken_by != 0) {
             return None;
         }
-        for entry in self.suspects.iter_mut().filter(|entry| of_database(entry) && entry.due == 0) {
+        for entry in self.crash_suspects.iter_mut().filter(|entry| of_database(entry) && entry.due == 0) {
             // Objects are held until nothing can be under way any more that was sent before the crash.
             let held_until = if entry.has_versions { held_until } else { now };
             entry.due = now.max(held_until).saturating_add(pause_after(entry.crashes));
         }
-        let is_due = |entry: &Suspect| of_database(entry) && entry.due <= now && self.is_open_for(entry, now);
-        let place = self.suspects.iter().position(is_due)?;
-        let entry = self.suspects.get_mut(place)?;
+        let is_due =
+            |entry: &CrashSuspect| of_database(entry) && entry.due <= now && self.is_open_for(entry, now);
+        let place = self.crash_suspects.iter().position(is_due)?;
+        let entry = self.crash_suspects.get_mut(place)?;
         (entry.taken_by, entry.taken_at) = (worker as u32 + 1, now);
         Some(place)
     }
 
-    fn is_open_for(&self, entry: &Suspect, now: Micros) -> bool {
+    fn is_open_for(&self, entry: &CrashSuspect, now: Micros) -> bool {
         let lane = self.find_lane(entry.database, entry.index_id).and_then(|lane| self.lane(lane));
         lane.is_some_and(|lane| lane.is_open(now))
     }
 
-    fn claim_suspects(&mut self, worker: usize, place: usize, worker_limits: &WorkerLimits) -> Option<Next> {
-        let Suspect { database, index_id, span, rows, crashes, .. } = *self.suspects.get(place)?;
+    fn claim_crash_suspects(
+        &mut self,
+        worker: usize,
+        place: usize,
+        worker_limits: &WorkerLimits,
+    ) -> Option<Next> {
+        let CrashSuspect { database, index_id, span, rows, crashes, .. } = *self.crash_suspects.get(place)?;
         let lane = self.find_lane(database, index_id)?;
         let me = self.workers.get_mut(worker)?;
         me.awake();
         (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
-        self.suspects.get_mut(place)?.on_their_way = true;
+        self.crash_suspects.get_mut(place)?.on_their_way = true;
         let claimable = Claimable { span, end: End::Newest, fresh: false, apart: None };
-        let (bytes, trial) = (worker_limits.batch_bytes, Some(Trial { rows, crashes }));
-        Some(Next::Claim { lane, index_id, claimable, bytes, trial })
+        let (bytes, crash_retry) = (worker_limits.batch_bytes, Some(CrashRetry { rows, crashes }));
+        Some(Next::Claim { lane, index_id, claimable, bytes, crash_retry })
     }
 
     /// A claim of suspects is over, and this is left of their span. `false`: it was no such claim.
-    pub(super) fn suspects_claimed(&mut self, worker: usize, rest: Span) -> bool {
-        let place = self.taken_suspects(worker);
+    pub(super) fn crash_suspects_claimed(&mut self, worker: usize, rest: Span) -> bool {
+        let place = self.taken_crash_suspects(worker);
         let me = self.workers.get(worker);
         let is_busy = me.is_some_and(|me| me.flights.iter().any(|flight| flight.rows > 0));
-        let entry = place.and_then(|place| self.suspects.get_mut(place)).filter(|entry| entry.on_their_way);
+        let entry =
+            place.and_then(|place| self.crash_suspects.get_mut(place)).filter(|entry| entry.on_their_way);
         let Some(entry) = entry else { return false };
         if entry.span == rest && !is_busy {
             (entry.on_their_way, entry.in_vain) = (false, true);
@@ -220,40 +231,40 @@ impl SharedState {
     }
 
     /// A worker ends: another tries the suspects it had taken.
-    pub(super) fn leave_suspects(&mut self, worker: usize) {
-        for entry in self.suspects.iter_mut().filter(|entry| entry.taken_by == worker as u32 + 1) {
+    pub(super) fn release_crash_suspects(&mut self, worker: usize) {
+        for entry in self.crash_suspects.iter_mut().filter(|entry| entry.taken_by == worker as u32 + 1) {
             (entry.taken_by, entry.on_their_way, entry.in_vain) = (0, false, false);
         }
     }
 
     /// When suspects of a database are to be tried next, if that is known.
-    pub(super) fn next_trial(&self, database: u32, now: Micros) -> Option<Micros> {
+    pub(super) fn next_crash_retry(&self, database: u32, now: Micros) -> Option<Micros> {
         let is_later =
-            |entry: &&Suspect| entry.database == database && entry.taken_by == 0 && entry.due > now;
-        self.suspects.iter().filter(is_later).map(|entry| entry.due).min()
+            |entry: &&CrashSuspect| entry.database == database && entry.taken_by == 0 && entry.due > now;
+        self.crash_suspects.iter().filter(is_later).map(|entry| entry.due).min()
     }
 
     /// The clock was set back: what was to be later is still so much later.
-    pub(super) fn move_suspects_back(&mut self, by: Micros) {
-        for entry in &mut self.suspects {
+    pub(super) fn move_crash_suspects_back(&mut self, by: Micros) {
+        for entry in &mut self.crash_suspects {
             move_time(&mut entry.due, by);
             move_time(&mut entry.taken_at, by);
         }
     }
 
     /// Forgets the suspects of databases and indices that are no more.
-    pub(super) fn forget_suspects(&mut self, is_gone: impl Fn(u32, i32) -> bool) {
-        if !self.has_suspects {
+    pub(super) fn forget_crash_suspects(&mut self, is_gone: impl Fn(u32, i32) -> bool) {
+        if !self.has_crash_suspects {
             return;
         }
-        for entry in self.suspects.iter_mut().filter(|entry| is_gone(entry.database, entry.index_id)) {
-            *entry = Suspect::EMPTY;
+        for entry in self.crash_suspects.iter_mut().filter(|entry| is_gone(entry.database, entry.index_id)) {
+            *entry = CrashSuspect::EMPTY;
         }
-        self.has_suspects = self.suspects.iter().any(|entry| entry.database != 0);
+        self.has_crash_suspects = self.crash_suspects.iter().any(|entry| entry.database != 0);
     }
 }
 
 fn pause_after(crashes: u32) -> Micros {
-    let doublings = 2 * crashes.saturating_sub(CRASHES).min(10);
+    let doublings = 2 * crashes.saturating_sub(MAX_CRASHES).min(10);
     (PAUSE << doublings).min(LONGEST_PAUSE)
 }

@@ -13,7 +13,7 @@ fn trace(lo: i64, hi: i64, rows: i64) -> Trace {
 /// A shared state after a crash, with a lane whose whole range is to be read.
 fn after_crash(workers: usize, traces: &[Trace]) -> Box<SharedState> {
     let mut shared_state = shared_state(workers);
-    traces.iter().for_each(|trace| shared_state.suspect(*trace));
+    traces.iter().for_each(|trace| shared_state.suspect_crash(*trace));
     shared_state.open_lane(DB, 1, false, 0);
     shared_state
 }
@@ -21,7 +21,7 @@ fn after_crash(workers: usize, traces: &[Trace]) -> Box<SharedState> {
 /// The spans that are claimed with all others, read to their ends.
 fn plain(shared_state: &mut SharedState, worker: usize, now: Micros) -> Vec<(i64, i64)> {
     let mut spans = Vec::new();
-    while let Next::Claim { claimable, trial: None, .. } = shared_state.next(worker, HUNGRY, now) {
+    while let Next::Claim { claimable, crash_retry: None, .. } = shared_state.next(worker, HUNGRY, now) {
         spans.push((claimable.span.lo, claimable.span.hi));
         shared_state.claimed(worker, None, None);
         shared_state.claim_ended(worker);
@@ -31,9 +31,9 @@ fn plain(shared_state: &mut SharedState, worker: usize, now: Micros) -> Vec<(i64
 }
 
 /// What is tried next: how many rows of which span.
-fn trial(shared_state: &mut SharedState, worker: usize, now: Micros) -> Option<(i64, Span)> {
+fn crash_retry(shared_state: &mut SharedState, worker: usize, now: Micros) -> Option<(i64, Span)> {
     match shared_state.next(worker, HUNGRY, now) {
-        Next::Claim { claimable, trial, .. } => Some((trial?.rows, claimable.span)),
+        Next::Claim { claimable, crash_retry, .. } => Some((crash_retry?.rows, claimable.span)),
         Next::Wait { .. } => None,
     }
 }
@@ -70,17 +70,17 @@ fn a_clock_set_back_keeps_no_suspects_waiting() {
 fn suspects_are_tried_alone_in_parts_after_a_pause_and_then_are_none() {
     let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
     assert_eq!(wait_for_trial(&mut shared_state, 0), Some(SECOND));
-    assert_eq!(trial(&mut shared_state, 0, SECOND), Some((2, Span { lo: 100, hi: 115 })));
+    assert_eq!(crash_retry(&mut shared_state, 0, SECOND), Some((2, Span { lo: 100, hi: 115 })));
     let mut place = fly_trial(&mut shared_state, 0, 114..=115, 100);
     shared_state.publish(7, DB, &[queued(1, 5000, 5001)], SECOND);
     for hi in (101..=113).rev().step_by(2) {
         assert_eq!(
-            trial(&mut shared_state, 0, SECOND),
+            crash_retry(&mut shared_state, 0, SECOND),
             None,
             "one of them is on its way, and nothing else is claimed"
         );
         shared_state.settled(0, place, &[hi + 1, hi + 2], SECOND);
-        assert_eq!(trial(&mut shared_state, 0, SECOND), Some((2, Span { lo: 100, hi })));
+        assert_eq!(crash_retry(&mut shared_state, 0, SECOND), Some((2, Span { lo: 100, hi })));
         place = fly_trial(&mut shared_state, 0, hi - 1..=hi, 100);
     }
     shared_state.settled(0, place, &[100, 101], SECOND);
@@ -104,20 +104,20 @@ fn a_worker_waits_a_while_for_what_it_has_on_its_way_and_others_go_on() {
     assert_eq!(wait_until(&mut shared_state, HUNGRY, SECOND), Some(11 * SECOND), "it has taken them");
     assert_eq!(plain(&mut shared_state, 1, SECOND).len(), 1, "the other one claims the rest");
     // What it waits for hangs.
-    assert_eq!(trial(&mut shared_state, 0, 11 * SECOND), None);
-    assert_eq!(trial(&mut shared_state, 1, 20 * SECOND), None, "not yet again");
-    assert_eq!(trial(&mut shared_state, 1, 21 * SECOND), Some((2, Span { lo: 100, hi: 115 })));
+    assert_eq!(crash_retry(&mut shared_state, 0, 11 * SECOND), None);
+    assert_eq!(crash_retry(&mut shared_state, 1, 20 * SECOND), None, "not yet again");
+    assert_eq!(crash_retry(&mut shared_state, 1, 21 * SECOND), Some((2, Span { lo: 100, hi: 115 })));
     shared_state.settled(0, place, &[5009], 21 * SECOND);
-    assert_eq!(trial(&mut shared_state, 0, 21 * SECOND), None, "one worker at a time");
+    assert_eq!(crash_retry(&mut shared_state, 0, 21 * SECOND), None, "one worker at a time");
 }
 
 #[test]
 fn a_worker_that_ends_leaves_its_suspects_to_another() {
     let mut shared_state = after_crash(2, &[trace(100, 115, 16)]);
     plain(&mut shared_state, 0, 0);
-    assert!(trial(&mut shared_state, 0, SECOND).is_some());
+    assert!(crash_retry(&mut shared_state, 0, SECOND).is_some());
     shared_state.resign(0, 0);
-    assert_eq!(trial(&mut shared_state, 1, SECOND), Some((2, Span { lo: 100, hi: 115 })));
+    assert_eq!(crash_retry(&mut shared_state, 1, SECOND), Some((2, Span { lo: 100, hi: 115 })));
 }
 
 #[test]
@@ -126,11 +126,11 @@ fn suspects_of_an_index_that_is_paused_or_gone_keep_nobody_from_others() {
     shared_state.lane_at(0).unwrap().paused = true;
     shared_state.open_lane(DB, 2, false, 0);
     assert_eq!(plain(&mut shared_state, 0, 0).len(), 1);
-    assert_eq!(trial(&mut shared_state, 0, SECOND), None);
+    assert_eq!(crash_retry(&mut shared_state, 0, SECOND), None);
     shared_state.publish(7, DB, &[queued(2, 5000, 5009)], SECOND);
     assert_eq!(plain(&mut shared_state, 0, SECOND).len(), 1);
     shared_state.lane_at(0).unwrap().paused = false;
-    assert!(trial(&mut shared_state, 0, SECOND).is_some());
+    assert!(crash_retry(&mut shared_state, 0, SECOND).is_some());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn more_rows_than_were_on_their_way_are_tried_in_batches_that_grow() {
     let mut shared_state = after_crash(1, &[trace(1, 1_000_000, 16)]);
     plain(&mut shared_state, 0, 0);
     let (mut hi, mut batches) = (1_000_000, 0);
-    while let Some((rows, span)) = trial(&mut shared_state, 0, SECOND) {
+    while let Some((rows, span)) = crash_retry(&mut shared_state, 0, SECOND) {
         assert_eq!(span, Span { lo: 1, hi });
         let lo = (hi - rows + 1).max(1);
         let span = Span { lo, hi };
@@ -173,7 +173,7 @@ fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
     // Another index may get the same number, as one that is restored does.
     shared_state.open_lane(DB, 1, false, 0);
     assert!(plain(&mut shared_state, 0, 0).contains(&(i64::MIN, i64::MAX)));
-    assert!(trial(&mut shared_state, 0, SECOND).is_some(), "those of the other index are not");
+    assert!(crash_retry(&mut shared_state, 0, SECOND).is_some(), "those of the other index are not");
     let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
     shared_state.close_lanes_of_missing(DB, &[1], &[]);
     shared_state.open_lane(DB, 1, false, 0);
@@ -187,11 +187,11 @@ fn suspects_that_could_not_be_claimed_stay_suspected_and_are_tried_again_later()
     plain(&mut shared_state, 0, 0);
     let whole = Span { lo: 100, hi: 115 };
     for second in 1..4 {
-        assert_eq!(trial(&mut shared_state, 0, second * SECOND), Some((2, whole)));
+        assert_eq!(crash_retry(&mut shared_state, 0, second * SECOND), Some((2, whole)));
         shared_state.claimed(0, Some(whole), None);
         shared_state.claim_ended(0);
         shared_state.publish(7, DB, &[queued(1, 5000, 5001)], second * SECOND);
         assert_eq!(plain(&mut shared_state, 0, second * SECOND).len(), 1, "all else goes out meanwhile");
     }
-    assert_eq!(trial(&mut shared_state, 0, 4 * SECOND), Some((2, whole)));
+    assert_eq!(crash_retry(&mut shared_state, 0, 4 * SECOND), Some((2, whole)));
 }

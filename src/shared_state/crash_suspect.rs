@@ -5,15 +5,15 @@ use super::{LaneKey, Micros, FLIGHTS};
 use crate::id_ranges::Span;
 
 /// Batches that can be suspected at a time. What is too much is tried again like any other.
-pub const SUSPECTS: usize = FLIGHTS;
+pub const CRASH_SUSPECTS: usize = FLIGHTS;
 
 /// A row that was alone on its way in so many crashes is not sent any more.
-pub const CRASHES: u32 = 3;
+pub const MAX_CRASHES: u32 = 3;
 
 /// Rows under suspicion. All zeroes is a free entry.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Suspect {
+pub struct CrashSuspect {
     /// The database's oid; 0 marks a free entry.
     pub(super) database: u32,
     pub(super) index_id: i32,
@@ -39,15 +39,15 @@ pub struct Suspect {
 
 /// How suspects are to be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trial {
+pub struct CrashRetry {
     pub rows: i64,
     /// How often the server has crashed over it, if it is a single row.
     pub crashes: u32,
 }
 
-impl Suspect {
+impl CrashSuspect {
     /// A free entry.
-    pub const EMPTY: Suspect = Suspect {
+    pub const EMPTY: CrashSuspect = CrashSuspect {
         database: 0,
         index_id: 0,
         span: Span { lo: 0, hi: 0 },
