@@ -21,7 +21,7 @@ pub struct UnattributedRejections {
     /// Records that have died without proof since the latest delivery.
     unproven: i64,
     /// Rows of the largest batch that has been spared since then.
-    suspects: i64,
+    spared: i64,
     /// So many of those that were spared may die: their index has taken others.
     cleared: i64,
     /// When that was found out.
@@ -31,7 +31,7 @@ pub struct UnattributedRejections {
 impl UnattributedRejections {
     /// No such refusal so far.
     pub const NONE: UnattributedRejections =
-        UnattributedRejections { unproven: 0, suspects: 0, cleared: 0, cleared_at: 0 };
+        UnattributedRejections { unproven: 0, spared: 0, cleared: 0, cleared_at: 0 };
 
     /// A record was refused without being named, and nothing of its batch of `batch` rows was taken: may it die?
     pub fn may_dead_letter(&mut self, batch: i64, now: Micros) -> bool {
@@ -41,7 +41,7 @@ impl UnattributedRejections {
         if may_dead_letter {
             self.unproven += 1;
         } else {
-            self.suspects = self.suspects.max(batch);
+            self.spared = self.spared.max(batch);
         }
         may_dead_letter
     }
@@ -50,13 +50,13 @@ impl UnattributedRejections {
     pub(super) fn delivered(&mut self, rows: i64, now: Micros) {
         let left = (self.still_cleared(now) - self.unproven).max(0);
         // When no fewer have arrived than were under suspicion, it is most likely they.
-        *self = if self.suspects > rows {
+        *self = if self.spared > rows {
             UnattributedRejections {
-                cleared: self.suspects.max(left),
+                cleared: self.spared.max(left),
                 cleared_at: now,
                 ..UnattributedRejections::NONE
             }
-        } else if self.suspects > 0 {
+        } else if self.spared > 0 {
             UnattributedRejections::NONE
         } else {
             UnattributedRejections {
