@@ -15,7 +15,7 @@ use audit_algolia_tests::cargo::workspace;
 const LEFT: &[(&str, &str)] = &[
     ("delivery/sink/walk", "delivery/sink"),
     ("pg/api/reconcile/orphans", "pg/api/reconcile/mod"),
-    ("pg/api/reconcile/suspects", "pg/api/reconcile/mod"),
+    ("pg/api/reconcile/mismatches", "pg/api/reconcile/mod"),
     ("rules/columns", "rules"),
 ];
 

@@ -116,7 +116,7 @@ fn a_row_that_is_moved_whenever_all_rows_are_looked_at_is_no_orphan() {
 fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
     let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     write(&stage, "t", "addObject", &[json!({"objectID": "11", "v": "?"})]);
-    // It is looked for when it becomes a suspect, when it is confirmed, and when it is mended.
+    // It is looked for when it becomes a mismatch, when it is confirmed, and when it is mended.
     let mut looks = 0;
     let found = reconcile_stopping(&stage, "between looks", "'t', repair => true", || {
         looks += 1;

@@ -1,16 +1,16 @@
 //! `reconcile`: what an index holds, compared with what it is to hold; and the corrections, queued as any other work.
 //!
 //! The session reads the table and the queue, and asks Algolia what it has; a thread of its own waits for the network. It
-//! keeps a page of rows and a bounded number of suspects in memory, and obeys interrupts all along.
+//! keeps a page of rows and a bounded number of mismatches in memory, and obeys interrupts all along.
 //!
-//! At any moment rows are being written, queued, delivered and indexed. So a first look only makes suspects; what is
-//! counted has been confirmed (`suspects.rs`): nothing was waiting in the queue, everything delivered had been indexed,
+//! At any moment rows are being written, queued, delivered and indexed. So a first look only makes mismatches; what is
+//! counted has been confirmed (`mismatches.rs`): nothing was waiting in the queue, everything delivered had been indexed,
 //! and the row was the same after Algolia had been asked as before.
 
 mod corrections;
 mod inquiry;
+mod mismatches;
 mod orphans;
-mod suspects;
 mod walk;
 
 use std::rc::Rc;
@@ -102,7 +102,7 @@ struct Comparison<'a> {
     window: TimeRange,
     /// Of a mirrored table, its rows as they are now.
     present: Option<OpenTables>,
-    /// In append mode what waited when there were the first suspects.
+    /// In append mode what waited when there were the first mismatches.
     backlog: Option<StringSet>,
     /// Where records are sent once more to, if that is wanted.
     writer: Option<Writer>,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 
 use super::inquiry::Page;
-use super::suspects::{Expects, Suspect};
+use super::mismatches::{Expects, Mismatch};
 use super::{Comparison, TimeRange};
 use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
@@ -53,7 +53,7 @@ impl Comparison<'_> {
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
         let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part))
             || !self.present.as_ref().is_some_and(OpenTables::reads_all_keys);
-        let (mut objects, mut suspects, mut cursor) = (Vec::new(), Vec::new(), None);
+        let (mut objects, mut mismatches, mut cursor) = (Vec::new(), Vec::new(), None);
         let (mut size, mut has_settled) = (PAGE, false);
         loop {
             let (ids, next) = match self.inquiry.page((&prefix, filters.as_deref()), cursor, size)? {
@@ -65,7 +65,7 @@ impl Comparison<'_> {
                     size /= 2;
                     cursor = None;
                     objects.clear();
-                    suspects.clear();
+                    mismatches.clear();
                     continue;
                 }
             };
@@ -82,10 +82,10 @@ impl Comparison<'_> {
                     .map(str::to_owned)
                     .collect();
                 let found = std::mem::take(&mut objects).into_iter();
-                suspects.extend(found.filter(|object: &Suspect| without.contains(&object.id)));
+                mismatches.extend(found.filter(|object: &Mismatch| without.contains(&object.id)));
             }
-            if is_over || Suspect::are_many(&suspects) {
-                self.settle(std::mem::take(&mut suspects))?;
+            if is_over || Mismatch::are_many(&mismatches) {
+                self.settle(std::mem::take(&mut mismatches))?;
                 has_settled = true;
             }
             if is_over {
@@ -97,7 +97,7 @@ impl Comparison<'_> {
     }
 
     /// An object of the index, which is an orphan if it has no row.
-    fn object(&self, id: String, is_hidden: bool) -> Outcome<Suspect> {
+    fn object(&self, id: String, is_hidden: bool) -> Outcome<Mismatch> {
         let rest = id.strip_prefix(self.rules.object_prefix.as_str()).unwrap_or_default();
         let key = match split_object_id(rest, self.rules.object_id.len()) {
             None => Key::Impossible,
@@ -105,19 +105,19 @@ impl Comparison<'_> {
             Some(parts) => Key::Known(parts),
         };
         let object = identity_of_id(&id)?;
-        Ok(Suspect { id, object, key, expects: Expects::Nothing, record: Buffer::default() })
+        Ok(Mismatch { id, object, key, expects: Expects::Nothing, record: Buffer::default() })
     }
 
     /// The ids of those objects that have no row now, nor one that somebody is about to write or remove.
-    pub(super) fn without_row<'s>(&mut self, suspects: &[&'s Suspect]) -> Outcome<Vec<&'s str>> {
+    pub(super) fn without_row<'s>(&mut self, mismatches: &[&'s Mismatch]) -> Outcome<Vec<&'s str>> {
         let Some(present) = &mut self.present else {
             return Ok(Vec::new());
         };
         let objects: Vec<_> =
-            suspects.iter().map(|suspect| (&suspect.key, suspect.object.as_str())).collect();
+            mismatches.iter().map(|mismatch| (&mismatch.key, mismatch.object.as_str())).collect();
         let without = present.without_row(&objects)?;
-        let without = suspects.iter().zip(without).filter(|(_, without)| *without);
-        Ok(without.map(|(suspect, _)| suspect.id.as_str()).collect())
+        let without = mismatches.iter().zip(without).filter(|(_, without)| *without);
+        Ok(without.map(|(mismatch, _)| mismatch.id.as_str()).collect())
     }
 
     /// The window in Algolia's grammar. It may take in records beside the window, which are looked up like the others.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::suspects::{Expects, RowVersion, Suspect};
+use super::mismatches::{Expects, Mismatch, RowVersion};
 use super::{Comparison, TimeRange};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
@@ -28,16 +28,16 @@ const PLACE_COLUMNS: usize = 3;
 
 /// A row and what the index is to hold of it.
 pub(super) struct Expected {
-    suspect: Suspect,
+    mismatch: Mismatch,
     bytes: usize,
 }
 
 /// What has been read of the table and is yet to be compared, and what is to be looked at once more.
 #[derive(Default)]
 struct Pending {
-    chunk: Vec<Suspect>,
+    chunk: Vec<Mismatch>,
     bytes: usize,
-    suspects: Vec<Suspect>,
+    mismatches: Vec<Mismatch>,
 }
 
 /// What it takes to make records of the rows of a query.
@@ -78,31 +78,31 @@ impl Comparison<'_> {
         }
         cursor.close();
         self.compare_chunk(&mut pending)?;
-        self.settle(pending.suspects)
+        self.settle(pending.mismatches)
     }
 
     fn compare_row(&mut self, row: Expected, pending: &mut Pending) -> Outcome<()> {
         pending.bytes += row.bytes;
-        pending.chunk.push(row.suspect);
+        pending.chunk.push(row.mismatch);
         if pending.chunk.len() >= CHUNK || pending.bytes >= CHUNK_BYTES {
             self.compare_chunk(pending)?;
         }
         Ok(())
     }
 
-    /// Asks what the index holds of rows; what is not as it is to be is a suspect.
+    /// Asks what the index holds of rows; what is not as it is to be is a mismatch.
     fn compare_chunk(&mut self, pending: &mut Pending) -> Outcome<()> {
         self.tally.checked += pending.chunk.len() as i64;
-        pending.suspects.extend(self.unlike(std::mem::take(&mut pending.chunk))?);
+        pending.mismatches.extend(self.unlike(std::mem::take(&mut pending.chunk))?);
         pending.bytes = 0;
-        if Suspect::are_many(&pending.suspects) {
-            self.settle(std::mem::take(&mut pending.suspects))?;
+        if Mismatch::are_many(&pending.mismatches) {
+            self.settle(std::mem::take(&mut pending.mismatches))?;
         }
         Ok(())
     }
 
     /// Those of the rows that the index does not hold as they are.
-    fn unlike(&self, rows: Vec<Suspect>) -> Outcome<Vec<Suspect>> {
+    fn unlike(&self, rows: Vec<Mismatch>) -> Outcome<Vec<Mismatch>> {
         let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let found = self.inquiry.objects(&ids)?;
         Ok(rows
@@ -203,7 +203,7 @@ fn expected(record: Buffer, key: Key, place: RowVersion, keeps_record: bool) -> 
         (Fingerprint::of(text), object_id(text).unwrap_or_default(), identity_of(text)?);
     let record = if keeps_record { record } else { record_buffer() };
     Ok(Expected {
-        suspect: Suspect { id, object, key, expects: Expects::Row { print, place }, record },
+        mismatch: Mismatch { id, object, key, expects: Expects::Row { print, place }, record },
         bytes,
     })
 }

@@ -15,7 +15,7 @@ use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::texts::varlena_bytes;
 use crate::record::{Buffer, Fingerprint};
 
-/// Suspects are confirmed together when there are so many, or so many bytes of them.
+/// Mismatches are confirmed together when there are so many, or so many bytes of them.
 const MANY: usize = 10_000;
 const MANY_BYTES: usize = 8 << 20;
 /// How often is looked again whether an object has no row, while rows of its index go on being queued.
@@ -26,7 +26,7 @@ const MOST_WAITING: usize = 1 << 23;
 const FETCH: i64 = 200;
 
 /// An object that has to be looked at once more.
-pub(super) struct Suspect {
+pub(super) struct Mismatch {
     /// Its objectID.
     pub(super) id: String,
     /// By what the queue knows it.
@@ -74,10 +74,10 @@ impl RowVersion {
     }
 }
 
-impl Suspect {
-    pub(super) fn are_many(suspects: &[Suspect]) -> bool {
-        let bytes: usize = suspects.iter().map(|suspect| suspect.record.len() + suspect.id.len()).sum();
-        suspects.len() >= MANY || bytes >= MANY_BYTES
+impl Mismatch {
+    pub(super) fn are_many(mismatches: &[Mismatch]) -> bool {
+        let bytes: usize = mismatches.iter().map(|mismatch| mismatch.record.len() + mismatch.id.len()).sum();
+        mismatches.len() >= MANY || bytes >= MANY_BYTES
     }
 
     /// Whether what is in the index is what is to be there.
@@ -90,73 +90,74 @@ impl Suspect {
 }
 
 impl Comparison<'_> {
-    /// Counts those of the suspects that are confirmed, and sends them once more, or keeps them to be mended, if that is
+    /// Counts those of the mismatches that are confirmed, and sends them once more, or keeps them to be mended, if that is
     /// wanted.
-    pub(super) fn settle(&mut self, suspects: Vec<Suspect>) -> Outcome<()> {
-        let mut confirmed = self.confirmed(suspects)?;
-        for (suspect, found) in &confirmed {
-            match (&suspect.expects, found) {
+    pub(super) fn settle(&mut self, mismatches: Vec<Mismatch>) -> Outcome<()> {
+        let mut confirmed = self.confirmed(mismatches)?;
+        for (mismatch, found) in &confirmed {
+            match (&mismatch.expects, found) {
                 (Expects::Row { .. }, None) => self.tally.missing += 1,
                 (Expects::Row { .. }, Some(_)) => self.tally.different += 1,
                 (Expects::Nothing, _) => self.tally.orphaned += 1,
             }
         }
         if let Some(writer) = &mut self.writer {
-            let records = confirmed.iter_mut().map(|(suspect, _)| &mut suspect.record);
+            let records = confirmed.iter_mut().map(|(mismatch, _)| &mut mismatch.record);
             self.tally.repaired += send_again(writer, records)?;
         }
         if let Some(unmended) = &mut self.unmended {
-            confirmed.into_iter().for_each(|(suspect, _)| unmended.keep(suspect.key, suspect.id));
+            confirmed.into_iter().for_each(|(mismatch, _)| unmended.keep(mismatch.key, mismatch.id));
         }
         Ok(())
     }
 
-    /// The suspects that are not as they are to be, with what is in the index instead.
+    /// The mismatches that are not as they are to be, with what is in the index instead.
     ///
     /// Nothing of them was waiting at a time T, and all that had been delivered by then can be found in the index. Then
     /// the index is asked. If a row is the same version afterwards, what it has been since before T, the index should
     /// hold it. If there was no row before and is none afterwards, one may have come and gone meanwhile; so that is
     /// looked at again, unless nothing has been queued.
-    fn confirmed(&mut self, mut suspects: Vec<Suspect>) -> Outcome<Vec<(Suspect, Option<Fingerprint>)>> {
+    fn confirmed(&mut self, mut mismatches: Vec<Mismatch>) -> Outcome<Vec<(Mismatch, Option<Fingerprint>)>> {
         for round in 1.. {
             let enqueued = self.inquiry.enqueued();
-            suspects = self.not_waiting(suspects)?;
-            if suspects.is_empty() {
+            mismatches = self.not_waiting(mismatches)?;
+            if mismatches.is_empty() {
                 break;
             }
             self.inquiry.wait_until_indexed()?;
-            let ids: Vec<&str> = suspects.iter().map(|suspect| suspect.id.as_str()).collect();
+            let ids: Vec<&str> = mismatches.iter().map(|mismatch| mismatch.id.as_str()).collect();
             let found = self.inquiry.objects(&ids)?;
-            let mut unlike: Vec<(Suspect, Option<Fingerprint>)> = suspects.into_iter().zip(found).collect();
-            unlike.retain(|(suspect, found)| !suspect.is_as_expected(*found));
-            let still = self.still_the_same(unlike.iter().map(|(suspect, _)| suspect))?;
+            let mut unlike: Vec<(Mismatch, Option<Fingerprint>)> =
+                mismatches.into_iter().zip(found).collect();
+            unlike.retain(|(mismatch, found)| !mismatch.is_as_expected(*found));
+            let still = self.still_the_same(unlike.iter().map(|(mismatch, _)| mismatch))?;
             let mut still = still.into_iter();
             unlike.retain(|_| still.next().unwrap_or(false));
             let rows_come_and_go =
-                unlike.iter().any(|(suspect, _)| matches!(suspect.expects, Expects::Nothing));
+                unlike.iter().any(|(mismatch, _)| matches!(mismatch.expects, Expects::Nothing));
             if !rows_come_and_go || round == ROUNDS || enqueued == self.inquiry.enqueued() {
-                let (suspects, found): (Vec<_>, Vec<_>) = unlike.into_iter().unzip();
-                let waiting = self.waiting(&suspects)?;
-                let confirmed = suspects.into_iter().zip(found);
-                return Ok(confirmed.filter(|(suspect, _)| !waiting.contains(&suspect.object)).collect());
+                let (mismatches, found): (Vec<_>, Vec<_>) = unlike.into_iter().unzip();
+                let waiting = self.waiting(&mismatches)?;
+                let confirmed = mismatches.into_iter().zip(found);
+                return Ok(confirmed.filter(|(mismatch, _)| !waiting.contains(&mismatch.object)).collect());
             }
-            suspects = unlike.into_iter().map(|(suspect, _)| suspect).collect();
+            mismatches = unlike.into_iter().map(|(mismatch, _)| mismatch).collect();
         }
         Ok(Vec::new())
     }
 
     /// Leaves out what is yet to be delivered, or has been refused.
-    fn not_waiting(&mut self, mut suspects: Vec<Suspect>) -> Outcome<Vec<Suspect>> {
-        let waiting = self.waiting(&suspects)?;
-        suspects.retain(|suspect| !waiting.contains(&suspect.object));
-        Ok(suspects)
+    fn not_waiting(&mut self, mut mismatches: Vec<Mismatch>) -> Outcome<Vec<Mismatch>> {
+        let waiting = self.waiting(&mismatches)?;
+        mismatches.retain(|mismatch| !waiting.contains(&mismatch.object));
+        Ok(mismatches)
     }
 
-    /// Which of the suspects' objects are in the queue or among the dead letters: at this moment, or in append mode when
+    /// Which of the mismatches' objects are in the queue or among the dead letters: at this moment, or in append mode when
     /// this was asked first.
-    fn waiting(&mut self, suspects: &[Suspect]) -> Outcome<HashSet<String>> {
-        let objects = suspects.iter().map(|suspect| suspect.object.as_str());
-        if suspects.is_empty() {
+    fn waiting(&mut self, mismatches: &[Mismatch]) -> Outcome<HashSet<String>> {
+        let objects = mismatches.iter().map(|mismatch| mismatch.object.as_str());
+        if mismatches.is_empty() {
             return Ok(HashSet::new());
         }
         if self.present.is_some() {
@@ -178,7 +179,7 @@ impl Comparison<'_> {
     }
 
     /// All records of a source in append mode that wait or are dead. There is no index by object, and nothing else needs
-    /// one, so they are read through: once, however many suspects there will be. What a row of the walk has queued was
+    /// one, so they are read through: once, however many mismatches there will be. What a row of the walk has queued was
     /// committed with it, before the walk began. So if it is not among them, it has been delivered by now; and who queues
     /// it once more meanwhile replaces a record by the same.
     fn read_backlog(&self) -> Outcome<StringSet> {
@@ -207,21 +208,24 @@ impl Comparison<'_> {
         Ok(backlog.done())
     }
 
-    /// Of each suspect whether its row is the version it was, or is still not there.
-    fn still_the_same<'s>(&mut self, suspects: impl Iterator<Item = &'s Suspect>) -> Outcome<Vec<bool>> {
-        let suspects: Vec<&Suspect> = suspects.collect();
-        let places = suspects.iter().filter_map(|suspect| match &suspect.expects {
+    /// Of each mismatch whether its row is the version it was, or is still not there.
+    fn still_the_same<'s>(&mut self, mismatches: impl Iterator<Item = &'s Mismatch>) -> Outcome<Vec<bool>> {
+        let mismatches: Vec<&Mismatch> = mismatches.collect();
+        let places = mismatches.iter().filter_map(|mismatch| match &mismatch.expects {
             Expects::Row { place, .. } => Some(place.ctid.clone()),
             Expects::Nothing => None,
         });
         let places: Vec<String> = places.collect();
         let alive = if places.is_empty() { HashSet::new() } else { self.alive(places)? };
-        let gone: Vec<&Suspect> =
-            suspects.iter().copied().filter(|suspect| matches!(suspect.expects, Expects::Nothing)).collect();
+        let gone: Vec<&Mismatch> = mismatches
+            .iter()
+            .copied()
+            .filter(|mismatch| matches!(mismatch.expects, Expects::Nothing))
+            .collect();
         let gone: HashSet<&str> = self.without_row(&gone)?.into_iter().collect();
-        let still = suspects.iter().map(|suspect| match &suspect.expects {
+        let still = mismatches.iter().map(|mismatch| match &mismatch.expects {
             Expects::Row { place, .. } => alive.contains(place),
-            Expects::Nothing => gone.contains(suspect.id.as_str()),
+            Expects::Nothing => gone.contains(mismatch.id.as_str()),
         });
         Ok(still.collect())
     }
