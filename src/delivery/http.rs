@@ -83,7 +83,7 @@ impl HttpClient {
             .map_err(|error| SettingsError::BadCertificate(error.to_string()))
     }
 
-    fn exchange(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
+    fn round_trip(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
         let url = format!("{}{}", request.host.as_str(), request.path);
         let mut key = HeaderValue::from_str(request.api_key.expose()).map_err(ureq::http::Error::from)?;
         key.set_sensitive(true);
@@ -131,7 +131,7 @@ impl Transport for HttpClient {
         if self.closed.load(Ordering::SeqCst) {
             return Err(TransportError::Closed);
         }
-        self.exchange(request).map_err(|error| {
+        self.round_trip(request).map_err(|error| {
             if self.closed.load(Ordering::SeqCst) {
                 return TransportError::Closed;
             }

@@ -1,11 +1,11 @@
-//! Delivers one batch, or asks one question, and sums up what happened; `walk` tries the hosts.
+//! Delivers one batch, or asks one question, and sums up what happened; `try_hosts` tries the hosts.
 //!
 //! A sink is shared by the senders of a worker, or asks for one session. It never logs, and it holds its lock only to ask
 //! which host is next and to note how an attempt ended, never during an attempt. How long to wait
 //! before the next delivery is the caller's business.
 #![forbid(unsafe_code)]
 
-mod walk;
+mod try_hosts;
 
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub use crate::delivery::outcome::{Outcome, SendResult};
 use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
 use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Response, Transport};
-use walk::Delivery;
+use try_hosts::Exchange;
 
 /// A proper answer repeats the objectIDs of the batch and little else.
 const RESPONSE_ALLOWANCE: usize = 4 << 20;
@@ -109,12 +109,12 @@ impl<T: Transport> Sink<T> {
         };
         let path = path(index_name, batch.endpoint());
         let limit = RESPONSE_ALLOWANCE.saturating_add(batch.bytes());
-        let mut delivery = Delivery::new(method, path, batch.body(), limit, &judge);
-        delivery.divisible = batch.rows() > 1;
+        let mut exchange = Exchange::new(method, path, batch.body(), limit, &judge);
+        exchange.divisible = batch.rows() > 1;
         let nothing = (batch.rows() == 0).then_some(Outcome::Delivered { task_id: None });
         let outcome =
-            nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.walk(&mut delivery, clock));
-        let Delivery { host, attempts, wire_bytes, may_come_late, suspicion, .. } = delivery;
+            nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
+        let Exchange { host, attempts, wire_bytes, may_come_late, suspicion, .. } = exchange;
         SendResult {
             outcome,
             delivered: Vec::new(),
@@ -145,18 +145,18 @@ impl<T: Transport> Sink<T> {
         let body = question.body();
         let path = question.path(&segment(question.index()));
         let limit = RESPONSE_ALLOWANCE.saturating_add(2 * body.len());
-        let mut delivery = Delivery::new(question.method(), path, body.as_bytes(), limit, &judge);
-        delivery.reads = true;
-        let outcome = unusable(question.index()).unwrap_or_else(|| self.walk(&mut delivery, clock));
+        let mut exchange = Exchange::new(question.method(), path, body.as_bytes(), limit, &judge);
+        exchange.reads = true;
+        let outcome = unusable(question.index()).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
         match (outcome, answer.take()) {
             (Outcome::Delivered { .. }, Some(answer)) => Ok(answer),
             (outcome @ Outcome::Rejected { status: 413, .. }, _) => match question.halves() {
                 Some(halves) => self.ask_in_parts(halves, clock),
                 None => {
-                    question.of_overflow().filter(|_| delivery.overflowed).ok_or_else(|| trouble(outcome))
+                    question.of_overflow().filter(|_| exchange.overflowed).ok_or_else(|| trouble(outcome))
                 }
             },
-            (Outcome::Retry { reason, .. }, _) if matches!(delivery.suspicion, Suspicion::Refused(_)) => {
+            (Outcome::Retry { reason, .. }, _) if matches!(exchange.suspicion, Suspicion::Refused(_)) => {
                 let hint = ASK_THE_GATEWAY.to_owned();
                 Err(Trouble { kind: TroubleKind::Refused, reason, hint })
             }

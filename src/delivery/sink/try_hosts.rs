@@ -18,7 +18,7 @@ const CAUSE_CHARS: usize = 120;
 const CAUSES_CHARS: usize = 500;
 
 /// One delivery, or one question, on its way over the hosts.
-pub(super) struct Delivery<'a> {
+pub(super) struct Exchange<'a> {
     method: Method,
     path: String,
     body: &'a [u8],
@@ -39,7 +39,7 @@ pub(super) struct Delivery<'a> {
     pub(super) suspicion: Suspicion,
 }
 
-impl<'a> Delivery<'a> {
+impl<'a> Exchange<'a> {
     /// One that delivers, and has not begun. `judge` says what a response means, `response_limit` how many bytes it may have.
     pub(super) fn new(
         method: Method,
@@ -47,8 +47,8 @@ impl<'a> Delivery<'a> {
         body: &'a [u8],
         response_limit: usize,
         judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
-    ) -> Delivery<'a> {
-        Delivery {
+    ) -> Exchange<'a> {
+        Exchange {
             method,
             path,
             body,
@@ -69,31 +69,31 @@ impl<'a> Delivery<'a> {
 }
 
 /// How the walk over the hosts goes on after one of them.
-enum Step {
+enum HostOutcome {
     Done(Outcome),
     Next { cause: String, suspicion: Suspicion },
 }
 
 impl<T: Transport> Sink<T> {
     /// Tries each host in working order once.
-    pub(super) fn walk(&self, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Outcome {
+    pub(super) fn try_hosts(&self, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> Outcome {
         let plan = {
             let mut state = self.state();
-            delivery.request_id = request_id(&mut state.rng);
+            exchange.request_id = request_id(&mut state.rng);
             state.hosts.plan(clock.instant())
         };
         if self.settings.compression && plan.iter().any(|candidate| candidate.gzip != Gzip::Refused) {
-            delivery.gzip = compress(delivery.body);
+            exchange.gzip = compress(exchange.body);
         }
         let mut causes = Vec::with_capacity(plan.len());
         for candidate in &plan {
-            match self.at_host(candidate, delivery, clock) {
-                Step::Done(outcome) => {
-                    delivery.suspicion = Suspicion::None;
+            match self.try_host(candidate, exchange, clock) {
+                HostOutcome::Done(outcome) => {
+                    exchange.suspicion = Suspicion::None;
                     return outcome;
                 }
-                Step::Next { cause, suspicion } => {
-                    delivery.suspicion = delivery.suspicion.and(suspicion);
+                HostOutcome::Next { cause, suspicion } => {
+                    exchange.suspicion = exchange.suspicion.and(suspicion);
                     causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
                 }
             }
@@ -104,34 +104,34 @@ impl<T: Transport> Sink<T> {
     }
 
     /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
-    fn at_host(&self, candidate: &Candidate, delivery: &mut Delivery<'_>, clock: &dyn Clock) -> Step {
+    fn try_host(&self, candidate: &Candidate, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> HostOutcome {
         let mut fresh_connection = false;
-        let mut sent = match delivery.gzip {
+        let mut sent = match exchange.gzip {
             Some(_) if candidate.gzip != Gzip::Refused => Sent::Compressed,
             _ => Sent::Plain,
         };
         loop {
-            let answer = self.attempt(candidate, delivery, sent, fresh_connection);
-            delivery.may_come_late |= match &answer {
+            let answer = self.attempt(candidate, exchange, sent, fresh_connection);
+            exchange.may_come_late |= match &answer {
                 Ok(response) => is_of_a_gateway(response.status),
                 Err(error) => error.may_be_executed(),
             };
             let (health, step) = match answer {
-                Ok(response) => match self.judge(&response, candidate, delivery, sent, clock) {
-                    Some(verdict) => settle(verdict),
+                Ok(response) => match self.judge(&response, candidate, exchange, sent, clock) {
+                    Some(verdict) => after_verdict(verdict),
                     None => {
                         sent = Sent::PlainInstead;
                         continue;
                     }
                 },
                 // No fault of the host: it was asked for too much.
-                Err(TransportError::BodyTooLarge(reason)) if delivery.reads => {
-                    delivery.overflowed = true;
-                    (HostResult::Answered, Step::Done(too_large(reason)))
+                Err(TransportError::BodyTooLarge(reason)) if exchange.reads => {
+                    exchange.overflowed = true;
+                    (HostResult::Answered, HostOutcome::Done(too_large(reason)))
                 }
                 Err(TransportError::Closed) => {
                     let reason = TransportError::Closed.to_string();
-                    return Step::Done(Outcome::Retry { reason, not_before: None });
+                    return HostOutcome::Done(Outcome::Retry { reason, not_before: None });
                 }
                 // A host that answered before may have closed a kept connection while nobody looked,
                 // which says nothing about its health.
@@ -149,7 +149,7 @@ impl<T: Transport> Sink<T> {
                         true => Suspicion::Unanswered,
                         false => Suspicion::None,
                     };
-                    (health, Step::Next { cause, suspicion })
+                    (health, HostOutcome::Next { cause, suspicion })
                 }
             };
             self.state().hosts.mark(candidate, health, clock.instant());
@@ -162,13 +162,13 @@ impl<T: Transport> Sink<T> {
         &self,
         response: &Response,
         candidate: &Candidate,
-        delivery: &Delivery<'_>,
+        exchange: &Exchange<'_>,
         sent: Sent,
         clock: &dyn Clock,
     ) -> Option<Verdict> {
-        let verdict = (delivery.judge)(response, clock.system_time());
+        let verdict = (exchange.judge)(response, clock.system_time());
         // What is not going to be cut is not given up because of its compression.
-        let is_cut = delivery.divisible && matches!(verdict, Verdict::Rejected { .. });
+        let is_cut = exchange.divisible && matches!(verdict, Verdict::Rejected { .. });
         let in_doubt = candidate.gzip != Gzip::Read || !is_cut;
         if sent == Sent::Compressed && in_doubt && may_be_unread(response.status, &verdict) {
             return None;
@@ -182,37 +182,37 @@ impl<T: Transport> Sink<T> {
     fn attempt(
         &self,
         candidate: &Candidate,
-        delivery: &mut Delivery<'_>,
+        exchange: &mut Exchange<'_>,
         sent: Sent,
         fresh_connection: bool,
     ) -> Result<Response, TransportError> {
-        delivery.attempts += 1;
-        delivery.host = candidate.host.name().to_owned();
+        exchange.attempts += 1;
+        exchange.host = candidate.host.name().to_owned();
         let mut headers = vec![
             ("x-algolia-application-id", self.settings.application_id.as_str()),
             ("content-type", "application/json"),
             ("accept", "application/json"),
             ("accept-encoding", "gzip"),
             ("user-agent", self.user_agent.as_str()),
-            ("request-id", delivery.request_id.as_str()),
+            ("request-id", exchange.request_id.as_str()),
         ];
-        let gzip = delivery.gzip.as_deref().filter(|_| sent == Sent::Compressed);
+        let gzip = exchange.gzip.as_deref().filter(|_| sent == Sent::Compressed);
         if gzip.is_some() {
             headers.push(("content-encoding", "gzip"));
         }
-        let body = gzip.unwrap_or(delivery.body);
-        delivery.wire_bytes = body.len();
+        let body = gzip.unwrap_or(exchange.body);
+        exchange.wire_bytes = body.len();
         let mut response = self.transport.send(&Request {
-            method: delivery.method,
+            method: exchange.method,
             host: &candidate.host,
-            path: &delivery.path,
+            path: &exchange.path,
             headers: &headers,
             api_key: &self.settings.api_key,
             body,
             connect_timeout: candidate.connect_timeout,
             answer_timeout: candidate.answer_timeout,
             request_timeout: candidate.request_timeout,
-            response_limit: delivery.response_limit,
+            response_limit: exchange.response_limit,
             fresh_connection,
         })?;
         self.redact(&mut response);
@@ -255,15 +255,15 @@ fn too_large(reason: String) -> Outcome {
 }
 
 /// What a verdict means for its host and for the delivery.
-fn settle(verdict: Verdict) -> (HostResult, Step) {
+fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
             let health = not_before.map_or(HostResult::Failed, HostResult::Unwilling);
-            return (health, Step::Next { cause: reason, suspicion: Suspicion::Unanswered });
+            return (health, HostOutcome::Next { cause: reason, suspicion: Suspicion::Unanswered });
         }
         Verdict::Gateway { reason, status } => {
             let suspicion = Suspicion::Refused(status);
-            return (HostResult::Answered, Step::Next { cause: reason, suspicion });
+            return (HostResult::Answered, HostOutcome::Next { cause: reason, suspicion });
         }
         Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },
@@ -276,7 +276,7 @@ fn settle(verdict: Verdict) -> (HostResult, Step) {
             status: Some(415),
         },
     };
-    (HostResult::Answered, Step::Done(outcome))
+    (HostResult::Answered, HostOutcome::Done(outcome))
 }
 
 /// An id by which Algolia's support finds the request: exactly eleven letters and digits, one per
