@@ -161,14 +161,14 @@ fn complaint(response: &Response) -> Option<Complaint> {
 
 fn applied(response: &Response) -> Verdict {
     #[derive(serde::Deserialize)]
-    struct Task {
+    struct IndexingTask {
         #[serde(rename = "taskID")]
         task_id: i64,
     }
     if response.status == 204 && response.body.is_empty() {
         return Verdict::Delivered { task_id: None };
     }
-    match serde_json::from_slice::<Task>(&response.body) {
+    match serde_json::from_slice::<IndexingTask>(&response.body) {
         Ok(task) => Verdict::Delivered { task_id: Some(task.task_id) },
         Err(_) => {
             let reason = format!("{}, but the answer is not the JSON of a task", describe(response, None));

@@ -22,7 +22,7 @@ pub(super) const IMPORTING: &str =
 pub(super) type BackfillId = (i32, pg_sys::Oid);
 
 /// A source whose history is to be sent.
-pub(super) struct Task {
+pub(super) struct BackfillJob {
     pub(super) source: i32,
     pub(super) table: pg_sys::Oid,
     pub(super) index_id: i32,
@@ -35,7 +35,7 @@ pub(super) struct Task {
     pub(super) obstacle: Option<String>,
 }
 
-impl Task {
+impl BackfillJob {
     pub(super) fn id(&self) -> BackfillId {
         (self.source, self.relation)
     }
@@ -59,14 +59,14 @@ pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
 }
 
 /// The unfinished ones, all or one; nothing: somebody has locked a table.
-pub(super) fn tasks(id: Option<BackfillId>) -> Outcome<Option<Vec<Task>>> {
+pub(super) fn jobs(id: Option<BackfillId>) -> Outcome<Option<Vec<BackfillJob>>> {
     if !lock_book() {
         return Ok(None);
     }
     let importing = import::is_under_way();
     as_user(home()?.owner, || {
         Spi::connect_mut(|client| {
-            let mut tasks = Vec::new();
+            let mut jobs = Vec::new();
             let (source, relation) = id.unzip();
             let arguments = [source.into(), relation.into()];
             // Not a read-only query: it is to see what has been committed meanwhile.
@@ -77,10 +77,18 @@ pub(super) fn tasks(id: Option<BackfillId>) -> Outcome<Option<Vec<Task>>> {
                     let obstacle = if importing { Some(IMPORTING.to_owned()) } else { obstacle };
                     let rules =
                         row.get::<i64>(5)?.and_then(|xid| u32::try_from(xid).ok()).unwrap_or_default();
-                    tasks.push(Task { source, table, index_id, rows_per_second, rules, relation, obstacle });
+                    jobs.push(BackfillJob {
+                        source,
+                        table,
+                        index_id,
+                        rows_per_second,
+                        rules,
+                        relation,
+                        obstacle,
+                    });
                 }
             }
-            Ok(Some(tasks))
+            Ok(Some(jobs))
         })
     })
 }

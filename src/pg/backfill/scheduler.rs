@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::progress::{self, BackfillId, Task, IMPORTING};
+use super::progress::{self, BackfillId, BackfillJob, IMPORTING};
 use super::rows::row_at_fault;
 use super::step::{step, PagePosition, StepLimits, StepOutcome};
 use super::transaction::transact;
@@ -32,7 +32,7 @@ const PATIENCE: Micros = 10_000_000;
 
 /// What is remembered of a backfill between its steps.
 struct BackfillTurn {
-    task: Task,
+    job: BackfillJob,
     pace: Option<Pace>,
     blocks: i64,
     /// Not before this time.
@@ -65,10 +65,10 @@ impl Scheduler {
     /// A step of each that is due. Returns when the next is; nothing when there is nothing left to do.
     pub(super) fn round(&mut self) -> Option<Micros> {
         if self.turns.is_none() {
-            match transact(|| progress::tasks(None)) {
-                Ok(Some(tasks)) => {
+            match transact(|| progress::jobs(None)) {
+                Ok(Some(jobs)) => {
                     self.turns =
-                        Some(tasks.into_iter().map(|task| (task.id(), BackfillTurn::new(task))).collect());
+                        Some(jobs.into_iter().map(|job| (job.id(), BackfillTurn::new(job))).collect());
                 }
                 Ok(None) => return Some(now() + BUSY),
                 Err(_) if is_of_our_version() => return Some(now() + TROUBLE),
@@ -83,7 +83,7 @@ impl Scheduler {
             shared_state.backfiller_waits(database, depth / 2);
         }
         for turn in turns.values_mut() {
-            let queued = queued(database, turn.task.index_id);
+            let queued = queued(database, turn.job.index_id);
             if turn.is_held_back() && queued <= depth / 2 {
                 turn.noted = None;
                 turn.due = 0;
@@ -104,9 +104,9 @@ impl Scheduler {
 }
 
 impl BackfillTurn {
-    fn new(task: Task) -> BackfillTurn {
-        let pace = task.rows_per_second.map(|speed| Pace::new(speed, now()));
-        BackfillTurn { task, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, short: 0, noted: None }
+    fn new(job: BackfillJob) -> BackfillTurn {
+        let pace = job.rows_per_second.map(|speed| Pace::new(speed, now()));
+        BackfillTurn { job, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, short: 0, noted: None }
     }
 
     /// Whether it waits for the queue to go down.
@@ -116,7 +116,7 @@ impl BackfillTurn {
 
     /// Makes a step.
     fn take(&mut self) {
-        if let Some(obstacle) = self.task.obstacle.take() {
+        if let Some(obstacle) = self.job.obstacle.take() {
             self.note("waiting", Some(&obstacle));
             self.due = now() + if obstacle == IMPORTING { TROUBLE } else { PATIENCE };
             self.look_again();
@@ -144,13 +144,13 @@ impl BackfillTurn {
         };
         let bytes = guc::batch_bytes();
         let limits = StepLimits { rows, bytes, blocks: self.blocks, place: &place, state: &state };
-        let id = self.task.id();
+        let id = self.job.id();
         let stepped = transact(|| step(id, &limits));
         self.due = match stepped {
             Ok(StepOutcome::Finished | StepOutcome::Ended) => Micros::MAX,
             Ok(StepOutcome::Busy) => now() + BUSY,
             Ok(StepOutcome::Stuck(obstacle)) => {
-                self.task.obstacle = Some(obstacle);
+                self.job.obstacle = Some(obstacle);
                 0
             }
             Ok(StepOutcome::Read(read)) => {
@@ -201,7 +201,7 @@ impl BackfillTurn {
         ereport!(
             PgLogLevel::WARNING,
             failure.code(),
-            format!("audit_algolia backfill of source {} has failed: {told}", self.task.source)
+            format!("audit_algolia backfill of source {} has failed: {told}", self.job.source)
         );
         match self.note("failed", Some(&told)) {
             true => Micros::MAX,
@@ -225,7 +225,7 @@ impl BackfillTurn {
         if self.noted.as_ref() == Some(&noted) {
             return true;
         }
-        let id = self.task.id();
+        let id = self.job.id();
         let written = transact(|| progress::note(id, state, trouble)).unwrap_or_default();
         if written {
             self.noted = Some(noted);
@@ -235,15 +235,15 @@ impl BackfillTurn {
 
     /// Looks whether what was in the way still is.
     fn look_again(&mut self) {
-        let id = self.task.id();
-        match transact(|| progress::tasks(Some(id))) {
+        let id = self.job.id();
+        match transact(|| progress::jobs(Some(id))) {
             Ok(None) => (),
-            Ok(Some(mut tasks)) => match tasks.pop() {
-                Some(task) => {
-                    if task.obstacle.is_none() {
+            Ok(Some(mut jobs)) => match jobs.pop() {
+                Some(job) => {
+                    if job.obstacle.is_none() {
                         self.due = now();
                     }
-                    self.task = task;
+                    self.job = job;
                 }
                 None => self.due = Micros::MAX,
             },

@@ -10,7 +10,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::progress::{self, lock_queue, BackfillId, Progress, Task};
+use super::progress::{self, lock_queue, BackfillId, BackfillJob, Progress};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, FoundRow};
 use super::snapshot_boundary::{cluster, next_transaction, take, OwnRows};
 use super::source_table::{as_reader, load, lock_table};
@@ -72,37 +72,37 @@ pub(super) struct StepLimits<'a> {
 pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> {
     let (owner, begun_at) = (home()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(StepOutcome::Busy) };
-    let Some(mut tasks) = progress::tasks(Some(id))? else { return Ok(StepOutcome::Busy) };
-    let Some(mut task) = tasks.pop() else { return Ok(StepOutcome::Ended) };
-    if let Some(obstacle) = task.obstacle.take() {
+    let Some(mut jobs) = progress::jobs(Some(id))? else { return Ok(StepOutcome::Busy) };
+    let Some(mut job) = jobs.pop() else { return Ok(StepOutcome::Ended) };
+    if let Some(obstacle) = job.obstacle.take() {
         return Ok(StepOutcome::Stuck(obstacle));
     }
-    if !lock_task(&task, owner)? {
+    if !lock_job(&job, owner)? {
         return Ok(StepOutcome::Busy);
     }
-    let source = task.source;
+    let source = job.source;
     let Some(mut progress) = as_user(owner, || progress::lock(id))? else { return Ok(StepOutcome::Busy) };
-    let (rules, ..) = as_user(owner, || load(source, task.table))?;
-    if task.is_arrival() && !as_user(owner, || is_below(task.relation, task.table))? {
+    let (rules, ..) = as_user(owner, || load(source, job.table))?;
+    if job.is_arrival() && !as_user(owner, || is_below(job.relation, job.table))? {
         // Whoever has taken it away, or dropped it, may not have told.
         as_user(owner, || {
             progress::end_arrival(id)?;
             if rules.is_backfilled {
-                renew(task.table)?;
+                renew(job.table)?;
             }
             Outcome::Ok(())
         })?;
         return Ok(StepOutcome::Ended);
     }
-    let walk = as_user(owner, || match task.is_arrival() {
-        true => Ok(Walk::through(&rules, task.relation)),
+    let walk = as_user(owner, || match job.is_arrival() {
+        true => Ok(Walk::through(&rules, job.relation)),
         false => Walk::of(&rules, progress.since.is_some(), progress.until.is_some()),
     })?;
-    begin(&mut progress, &task, &rules, &walk)?;
+    begin(&mut progress, &job, &rules, &walk)?;
     as_user(owner, || progress.read_attached(source))?;
     // What has come is newer than all that was told of the table before, such as the deletion of a row with the same key.
-    let sequence = (!task.is_arrival()).then_some(sequence);
-    let mut history = History::open(source, task.index_id, sequence)?;
+    let sequence = (!job.is_arrival()).then_some(sequence);
+    let mut history = History::open(source, job.index_id, sequence)?;
     let before = (progress.done, progress.queued);
     let read = as_reader(rules.owner, || match progress.pass {
         Some(Pass::Rest) => {
@@ -121,13 +121,13 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
     }
     let state = if finished { "finished" } else { (limits.state)(read) };
     as_user(owner, || {
-        match finished && task.is_arrival() {
+        match finished && job.is_arrival() {
             true => progress::end_arrival(id)?,
             false => progress::advance(id, state, &progress, now)?,
         }
         // Triggers of a mirrored table need not tell of everything any more.
         if finished && rules.is_backfilled {
-            renew(task.table)?;
+            renew(job.table)?;
         }
         Outcome::Ok(())
     })?;
@@ -135,21 +135,21 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
 }
 
 /// Locks what a task reads.
-fn lock_task(task: &Task, owner: pg_sys::Oid) -> Outcome<bool> {
-    match task.is_arrival() {
-        true => Ok([task.table, task.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),
-        false => lock_table(task.table, owner),
+fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> Outcome<bool> {
+    match job.is_arrival() {
+        true => Ok([job.table, job.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),
+        false => lock_table(job.table, owner),
     }
 }
 
 /// Sees to what the first step needs, and what has become invalid since the last.
-fn begin(progress: &mut Progress, task: &Task, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
+fn begin(progress: &mut Progress, job: &BackfillJob, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
     if progress.snapshot_boundary.as_ref().is_some_and(|snapshot_boundary| {
-        snapshot_boundary.cluster != cluster() || snapshot_boundary.rules != task.rules
+        snapshot_boundary.cluster != cluster() || snapshot_boundary.rules != job.rules
     }) {
         // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
         // captured.
-        progress.snapshot_boundary = Some(take(task.relation, task.rules, OwnRows::Captured)?);
+        progress.snapshot_boundary = Some(take(job.relation, job.rules, OwnRows::Captured)?);
     }
     if progress.pass.is_none_or(|pass| !walk.has(pass)) {
         progress.pass = Some(walk.first_pass());
