@@ -40,7 +40,7 @@ use tree::Tree;
 use view::View;
 
 /// How the row of an object is found.
-pub(in crate::pg) enum Key {
+pub(in crate::pg) enum RowKey {
     /// By these texts of its key's columns.
     Known(Vec<String>),
     /// The id does not lead back to its row, so that all rows have to be looked at: it holds a pseudonym, or what may not be
@@ -68,7 +68,7 @@ pub(in crate::pg) struct Corrected {
 /// A version that is to put an object right, which is held meanwhile.
 struct Correction<'a> {
     version: i64,
-    key: &'a Key,
+    key: &'a RowKey,
     id: &'a str,
     object: String,
 }
@@ -102,13 +102,13 @@ impl OpenTables {
 
     /// Of each object whether it has no row now that belongs into the index, nor one that somebody is about to write or
     /// remove. An object is told by what the queue knows it by.
-    pub(in crate::pg) fn without_row(&mut self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
+    pub(in crate::pg) fn without_row(&mut self, objects: &[(&RowKey, &str)]) -> Outcome<Vec<bool>> {
         self.follow()?;
         self.are_absent(objects)
     }
 
     /// The same of the tables that are open.
-    fn are_absent(&self, objects: &[(&Key, &str)]) -> Outcome<Vec<bool>> {
+    fn are_absent(&self, objects: &[(&RowKey, &str)]) -> Outcome<Vec<bool>> {
         let mut absent = vec![true; objects.len()];
         let view = View::dirty();
         self.leave_out_present(&view, objects, &mut absent)?;
@@ -123,9 +123,14 @@ impl OpenTables {
     }
 
     /// Of objects that have been absent so far, those are so no more whose rows a view shows.
-    fn leave_out_present(&self, view: &View, objects: &[(&Key, &str)], absent: &mut [bool]) -> Outcome<()> {
+    fn leave_out_present(
+        &self,
+        view: &View,
+        objects: &[(&RowKey, &str)],
+        absent: &mut [bool],
+    ) -> Outcome<()> {
         let all = || objects.iter().zip(absent.iter());
-        let hidden = all().filter(|((key, _), absent)| **absent && matches!(key, Key::Hidden));
+        let hidden = all().filter(|((key, _), absent)| **absent && matches!(key, RowKey::Hidden));
         let mut hidden: HashSet<&str> = hidden.map(|((_, object), _)| *object).collect();
         if !hidden.is_empty() {
             for finder in &self.finders {
@@ -136,9 +141,9 @@ impl OpenTables {
         let mut scratch = PgMemoryContexts::new("audit_algolia look");
         for ((key, object), absent) in objects.iter().zip(absent).filter(|(_, absent)| **absent) {
             *absent = match key {
-                Key::Impossible => true,
-                Key::Hidden => hidden.contains(object),
-                Key::Known(key) => {
+                RowKey::Impossible => true,
+                RowKey::Hidden => hidden.contains(object),
+                RowKey::Known(key) => {
                     pgrx::check_for_interrupts!();
                     // SAFETY: what is found is a Rust value.
                     unsafe {
@@ -180,7 +185,7 @@ impl OpenTables {
     pub(in crate::pg) fn correct(
         &mut self,
         writer: &mut Writer,
-        objects: &[(&Key, &str)],
+        objects: &[(&RowKey, &str)],
         hold: impl Fn(&str) -> bool,
     ) -> Outcome<Corrected> {
         if objects.is_empty() {
@@ -222,7 +227,7 @@ impl OpenTables {
         if is_unsettled {
             return Ok(Corrected { queued, is_unsettled });
         }
-        let objects: Vec<(&Key, &str)> = absent.iter().map(|one| (one.key, one.object.as_str())).collect();
+        let objects: Vec<(&RowKey, &str)> = absent.iter().map(|one| (one.key, one.object.as_str())).collect();
         for (one, is_absent) in absent.into_iter().zip(self.are_absent(&objects)?) {
             if is_absent {
                 let mut record = record_buffer();
@@ -238,7 +243,7 @@ impl OpenTables {
     /// An object's row, if it is found by its key.
     fn find_row(&self, view: &View, one: &Correction) -> Outcome<CurrentRow> {
         match one.key {
-            Key::Known(key) => self.look_up(view, key, &one.object),
+            RowKey::Known(key) => self.look_up(view, key, &one.object),
             _ => Ok(CurrentRow::Absent),
         }
     }

@@ -30,7 +30,7 @@ mod trigger;
 mod trigger_call;
 
 pub(super) use bound::BoundRelation;
-pub(super) use current_row::{identity_of, identity_of_id, Key, OpenTables};
+pub(super) use current_row::{identity_of, identity_of_id, OpenTables, RowKey};
 pub(super) use departure::Departure;
 pub(super) use history::{History, Written};
 pub(super) use ids::next_id;

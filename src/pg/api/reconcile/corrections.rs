@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::capture::{Key, OpenTables, Writer};
+use crate::pg::capture::{OpenTables, RowKey, Writer};
 use crate::pg::holds;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
@@ -12,12 +12,12 @@ use crate::pg::report::{failure, Failure, Outcome};
 /// Objects that are to be put right, each with how its row is found: no more than one transaction can hold.
 #[derive(Default)]
 pub(super) struct PendingCorrections {
-    objects: Vec<(Key, String)>,
+    objects: Vec<(RowKey, String)>,
     has_more: bool,
 }
 
 impl PendingCorrections {
-    pub(super) fn keep(&mut self, key: Key, id: String) {
+    pub(super) fn keep(&mut self, key: RowKey, id: String) {
         if self.objects.len() < holds::MOST {
             self.objects.push((key, id));
         } else {

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::Comparison;
 use crate::hash_set::{Collection, StringSet};
 use crate::pg::api::as_owner;
-use crate::pg::capture::{identity_of, Key, Scratch, Writer};
+use crate::pg::capture::{identity_of, RowKey, Scratch, Writer};
 use crate::pg::encoding::utf8;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::{failure, Failure, Outcome};
@@ -32,7 +32,7 @@ pub(super) struct Mismatch {
     /// By what the queue knows it.
     pub(super) object: String,
     /// How its row is found in a mirrored table.
-    pub(super) key: Key,
+    pub(super) key: RowKey,
     pub(super) expects: Expects,
     /// What is sent once more to mend it. Of a mirrored table that is found out when it is mended.
     pub(super) record: Buffer,

@@ -9,7 +9,7 @@ use super::mismatches::{Expects, Mismatch};
 use super::{Comparison, TimeRange};
 use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
-use crate::pg::capture::{identity_of_id, Key, OpenTables};
+use crate::pg::capture::{identity_of_id, OpenTables, RowKey};
 use crate::pg::failpoint;
 use crate::pg::latest::all_rows;
 use crate::pg::report::Outcome;
@@ -100,9 +100,9 @@ impl Comparison<'_> {
     fn object(&self, id: String, is_hidden: bool) -> Outcome<Mismatch> {
         let rest = id.strip_prefix(self.rules.object_prefix.as_str()).unwrap_or_default();
         let key = match split_object_id(rest, self.rules.object_id.len()) {
-            None => Key::Impossible,
-            Some(_) if is_hidden => Key::Hidden,
-            Some(parts) => Key::Known(parts),
+            None => RowKey::Impossible,
+            Some(_) if is_hidden => RowKey::Hidden,
+            Some(parts) => RowKey::Known(parts),
         };
         let object = identity_of_id(&id)?;
         Ok(Mismatch { id, object, key, expects: Expects::Nothing, record: Buffer::default() })

@@ -10,7 +10,9 @@ use super::{Comparison, TimeRange};
 use crate::delivery::culprit::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
 use crate::pg::api::Table;
-use crate::pg::capture::{ensure_room, identity_of, record_buffer, values_of, BoundRelation, Key, Scratch};
+use crate::pg::capture::{
+    ensure_room, identity_of, record_buffer, values_of, BoundRelation, RowKey, Scratch,
+};
 use crate::pg::descriptor::columns;
 use crate::pg::filter::Filter;
 use crate::pg::latest::Cursor;
@@ -174,7 +176,8 @@ impl Reader<'_> {
                 let value = values_of(slot, columns.len());
                 let row = scratch.within(|| -> Outcome<_> {
                     let Some(record) = writer.write(slot)? else { return Ok(None) };
-                    let key = if self.is_mirrored { Key::Known(bound.key(value)) } else { Key::Impossible };
+                    let key =
+                        if self.is_mirrored { RowKey::Known(bound.key(value)) } else { RowKey::Impossible };
                     Ok(Some((record, key, RowVersion::read(value, columns.len() - PLACE_COLUMNS))))
                 })?;
                 scratch.give_back_if_large();
@@ -194,7 +197,7 @@ impl Reader<'_> {
 }
 
 /// A record is kept only where it is what is sent once more; a mirrored row is read again then.
-fn expected(record: Buffer, key: Key, place: RowVersion, keeps_record: bool) -> Outcome<Expected> {
+fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) -> Outcome<Expected> {
     let bytes = record.len();
     // The text is read as JSON, where want of memory would be no error: as much as its parts may take is asked for first.
     ensure_room(2 * bytes);
