@@ -69,7 +69,7 @@ fn queue_stats() -> Result<
 }
 
 /// What is copied out of shared state for one index, so that it is not held while tables are read.
-struct Seen {
+struct LaneSnapshot {
     lane: Lane,
     on_probation: i64,
     live: Option<Span>,
@@ -84,10 +84,15 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     });
     let mut rows = Vec::new();
     for (index, name, paused) in indices()? {
-        let seen = shmem::shared_state().map(|shared_state| see(&shared_state, database, index));
-        let state = state(seen.as_ref().map(|seen| &seen.lane), workers, paused, now);
-        let seen = seen.unwrap_or(Seen { lane: Lane::EMPTY, on_probation: 0, live: None, history: None });
-        let lane = seen.lane;
+        let snapshot = shmem::shared_state().map(|shared_state| snapshot_of(&shared_state, database, index));
+        let state = state(snapshot.as_ref().map(|snapshot| &snapshot.lane), workers, paused, now);
+        let snapshot = snapshot.unwrap_or(LaneSnapshot {
+            lane: Lane::EMPTY,
+            on_probation: 0,
+            live: None,
+            history: None,
+        });
+        let lane = snapshot.lane;
         let (last_error, last_error_at) = match (&trouble, lane.last_error.get()) {
             _ if state == NO_WORKER => no_worker(trouble.as_ref()),
             (Some((trouble, at)), _) if *at >= lane.last_error_at => (Some(trouble.clone()), *at),
@@ -103,7 +108,7 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
             ),
         };
         let (live, history) = match lane.counted {
-            true => (seen.live, seen.history),
+            true => (snapshot.live, snapshot.history),
             false => (Some(Span { lo: 0, hi: i64::MAX }), Some(Span { lo: i64::MIN, hi: -1 })),
         };
         // Of history the rows queued first have the highest ids.
@@ -114,7 +119,7 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
             state.to_owned(),
             queued.max(0),
             lane.in_flight,
-            lane.retrying + seen.on_probation,
+            lane.retrying + snapshot.on_probation,
             dead.max(0),
             oldest.into_iter().flatten().min(),
             newest.into_iter().flatten().max(),
@@ -134,9 +139,9 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
     Ok(rows)
 }
 
-fn see(shared_state: &SharedState, database: u32, index: i32) -> Seen {
+fn snapshot_of(shared_state: &SharedState, database: u32, index: i32) -> LaneSnapshot {
     let lane = shared_state.find_lane(database, index).and_then(|place| shared_state.lane(place));
-    Seen {
+    LaneSnapshot {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
         on_probation: shared_state.on_probation(database, index),
         live: shared_state.live_rows(database, index),

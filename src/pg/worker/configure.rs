@@ -13,7 +13,7 @@ use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::{failpoint, xact};
 
 /// What a look into the table came to.
-pub(super) enum Seen<T> {
+pub(super) enum TableRead<T> {
     Found(T),
     /// Somebody has locked the table.
     Locked,
@@ -22,26 +22,26 @@ pub(super) enum Seen<T> {
 }
 
 /// Runs `work` in a transaction that keeps the table of settings from being dropped.
-fn with_table<T>(work: impl FnOnce() -> spi::Result<T>) -> spi::Result<Seen<T>> {
+fn with_table<T>(work: impl FnOnce() -> spi::Result<T>) -> spi::Result<TableRead<T>> {
     in_transaction(|| {
         let oid = table(c"configuration");
         if oid == pg_sys::InvalidOid {
-            return Ok(Seen::Gone);
+            return Ok(TableRead::Gone);
         }
         let is_locked = try_lock(oid, pg_sys::RowExclusiveLock);
         match table(c"configuration") == oid {
-            _ if !is_locked => Ok(Seen::Locked),
-            false => Ok(Seen::Gone),
+            _ if !is_locked => Ok(TableRead::Locked),
+            false => Ok(TableRead::Gone),
             true => {
                 take_snapshot();
-                work().map(Seen::Found)
+                work().map(TableRead::Found)
             }
         }
     })
 }
 
 /// The indices that are to be given settings, and which version.
-pub(super) fn wanted() -> spi::Result<Seen<Vec<(i32, i64)>>> {
+pub(super) fn wanted() -> spi::Result<TableRead<Vec<(i32, i64)>>> {
     with_table(|| {
         Spi::connect(|client| {
             let mut wanted = Vec::new();
@@ -56,7 +56,7 @@ pub(super) fn wanted() -> spi::Result<Seen<Vec<(i32, i64)>>> {
 }
 
 /// The settings an index is to be given, with their version, if there are any left.
-pub(super) fn read(index_id: i32) -> spi::Result<Seen<Option<(i64, String)>>> {
+pub(super) fn read(index_id: i32) -> spi::Result<TableRead<Option<(i64, String)>>> {
     with_table(|| {
         Spi::connect(|client| {
             let query = include_str!("../../../sql/worker/read_settings.sql");
@@ -123,10 +123,10 @@ fn is_left(index_id: i32, version: i64) -> spi::Result<bool> {
     })
 }
 
-fn settled(seen: Seen<bool>) -> SettleOutcome {
+fn settled(seen: TableRead<bool>) -> SettleOutcome {
     match seen {
-        Seen::Found(false) => SettleOutcome::Done,
-        Seen::Found(true) | Seen::Locked => SettleOutcome::Busy,
-        Seen::Gone => SettleOutcome::Gone,
+        TableRead::Found(false) => SettleOutcome::Done,
+        TableRead::Found(true) | TableRead::Locked => SettleOutcome::Busy,
+        TableRead::Gone => SettleOutcome::Gone,
     }
 }

@@ -17,7 +17,7 @@ use crate::delivery::outcome::{Outcome, Refusal, SendResult};
 use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
-use crate::pg::worker::configure::{self, Seen};
+use crate::pg::worker::configure::{self, TableRead};
 use crate::pg::worker::settle::SettleOutcome;
 use crate::pg::{failpoint, guc, shmem};
 use crate::shared_state::{Micros, Sent, FLIGHTS};
@@ -29,15 +29,15 @@ impl Flow {
     /// Reads which indices are to be given settings.
     pub(super) fn read_wanted_settings(&mut self) {
         let seen = configure::wanted();
-        self.wanted_settings_unread = matches!(seen, Ok(Seen::Locked) | Err(_));
+        self.wanted_settings_unread = matches!(seen, Ok(TableRead::Locked) | Err(_));
         match seen {
-            Ok(Seen::Found(wanted)) => {
+            Ok(TableRead::Found(wanted)) => {
                 if let Some(mut shared_state) = shmem::shared_state() {
                     shared_state.want_settings(self.database, &wanted, now());
                 }
             }
-            Ok(Seen::Locked) => (),
-            Ok(Seen::Gone) => self.gone = true,
+            Ok(TableRead::Locked) => (),
+            Ok(TableRead::Gone) => self.gone = true,
             Err(error) => complain("audit_algolia could not read its tables", &error),
         }
     }
@@ -75,10 +75,10 @@ impl Flow {
             return Some(Sent::Anew { at: now().saturating_add(10 * PAUSE) });
         };
         let (version, settings) = match configure::read(index_id) {
-            Ok(Seen::Found(Some(found))) => found,
-            Ok(Seen::Found(None)) => return Some(Sent::Done { version: known }),
-            Ok(Seen::Locked) => return soon(),
-            Ok(Seen::Gone) => {
+            Ok(TableRead::Found(Some(found))) => found,
+            Ok(TableRead::Found(None)) => return Some(Sent::Done { version: known }),
+            Ok(TableRead::Locked) => return soon(),
+            Ok(TableRead::Gone) => {
                 self.gone = true;
                 return Some(Sent::Done { version: known });
             }
