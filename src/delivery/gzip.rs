@@ -22,7 +22,7 @@ const MORE: usize = 1024;
 
 /// Whether a host reads bodies with gzip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Gzip {
+pub enum GzipSupport {
     /// Nobody knows: it has been sent none, or has refused the last one for whatever reason.
     #[default]
     Untried,
@@ -32,7 +32,7 @@ pub enum Gzip {
 
 /// How a body was sent to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SentAs {
     Plain,
     Compressed,
     /// Plain, after the same body with gzip had been refused.
@@ -74,11 +74,11 @@ pub fn may_be_unread(status: u16, verdict: &Verdict) -> bool {
 }
 
 /// What an answer tells of the host.
-pub fn lesson(sent: Sent, status: u16, verdict: &Verdict) -> Option<Gzip> {
+pub fn support_shown_by(sent: SentAs, status: u16, verdict: &Verdict) -> Option<GzipSupport> {
     match sent {
-        Sent::Compressed if was_read(verdict) => Some(Gzip::Read),
-        Sent::Compressed if may_be_unread(status, verdict) => Some(Gzip::Untried),
-        Sent::PlainInstead if was_read(verdict) => Some(Gzip::Refused),
+        SentAs::Compressed if was_read(verdict) => Some(GzipSupport::Read),
+        SentAs::Compressed if may_be_unread(status, verdict) => Some(GzipSupport::Untried),
+        SentAs::PlainInstead if was_read(verdict) => Some(GzipSupport::Refused),
         _ => None,
     }
 }

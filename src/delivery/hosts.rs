@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::gzip::Gzip;
+use crate::delivery::gzip::GzipSupport;
 use crate::delivery::host_url::HostUrl;
 
 /// How long a host that failed is left alone, one that timed out stays behind the others, and one that refused gzip is sent
@@ -47,7 +47,7 @@ struct Host {
     timed_out: u32,
     timed_out_at: Option<Instant>,
     answered: bool,
-    gzip: Gzip,
+    gzip: GzipSupport,
     gzip_noted_at: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ pub struct Candidate {
     /// Whether the host has answered before, so that a kept connection may be used.
     pub answered_before: bool,
     /// Whether the host reads bodies with gzip.
-    pub gzip: Gzip,
+    pub gzip: GzipSupport,
     place: usize,
     timed_out: u32,
 }
@@ -114,7 +114,7 @@ impl Hosts {
             timed_out: 0,
             timed_out_at: None,
             answered: false,
-            gzip: Gzip::Untried,
+            gzip: GzipSupport::Untried,
             gzip_noted_at: None,
         };
         Hosts { timeouts, hosts: list.into_iter().map(known).collect() }
@@ -152,7 +152,7 @@ impl Hosts {
             request_timeout: self.timeouts.request.saturating_mul(growth),
             answered_before: host.answered,
             gzip: match host.gzip {
-                Gzip::Refused if !is_recent(host.gzip_noted_at, now) => Gzip::Untried,
+                GzipSupport::Refused if !is_recent(host.gzip_noted_at, now) => GzipSupport::Untried,
                 known => known,
             },
             place,
@@ -188,7 +188,7 @@ impl Hosts {
     }
 
     /// Notes whether a candidate of an earlier plan reads bodies with gzip.
-    pub fn note_gzip(&mut self, candidate: &Candidate, gzip: Gzip, now: Instant) {
+    pub fn note_gzip(&mut self, candidate: &Candidate, gzip: GzipSupport, now: Instant) {
         if let Some(host) = self.hosts.get_mut(candidate.place) {
             (host.gzip, host.gzip_noted_at) = (gzip, Some(now));
         }

@@ -72,7 +72,7 @@ pub use quarantine::{Postponed, Quarantine, OBJECTS, QUARANTINES};
 pub use ready_work::ReadyWork;
 pub use reserve::Reserve;
 pub use roster::Exit;
-pub use settings::Sent;
+pub use settings::SettingsResult;
 pub use state::{SharedState, CLAIMS, LANES};
 pub use suspect_search::{RetryDelay, SuspectSearch};
 pub use time::Micros;

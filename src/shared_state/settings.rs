@@ -9,7 +9,7 @@ use crate::claims::{Claim, Owner};
 
 /// What came of settings that were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SettingsResult {
     /// This version is dealt with.
     Done { version: i64 },
     /// They are tried again, after a failure.
@@ -77,7 +77,7 @@ impl SharedState {
     }
 
     /// Settings that were sent are back.
-    pub fn settings_back(&mut self, worker: usize, index_id: i32, sent: Sent) {
+    pub fn settings_back(&mut self, worker: usize, index_id: i32, sent: SettingsResult) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
         if self.claims.holder(database, claim_id(index_id)) == Some(Owner::worker(worker)) {
             self.claims.release(database, claim_id(index_id));
@@ -87,13 +87,13 @@ impl SharedState {
         };
         match sent {
             // Another version that has become known meanwhile keeps its turn.
-            Sent::Done { version } if lane.settings_version == version => lane.settings_version = 0,
-            Sent::Done { .. } => (),
-            Sent::Again { at } => {
+            SettingsResult::Done { version } if lane.settings_version == version => lane.settings_version = 0,
+            SettingsResult::Done { .. } => (),
+            SettingsResult::Again { at } => {
                 lane.settings_due = at;
                 lane.settings_failures = lane.settings_failures.saturating_add(1);
             }
-            Sent::Anew { at } => lane.settings_due = at,
+            SettingsResult::Anew { at } => lane.settings_due = at,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Sink;
 use crate::delivery::classify::{sentence, shorten, Verdict};
 use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
-use crate::delivery::gzip::{compress, lesson, may_be_unread, Gzip, Sent};
+use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
 use crate::delivery::hosts::{Candidate, HostResult};
 use crate::delivery::outcome::{Outcome, Suspicion};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
@@ -82,7 +82,7 @@ impl<T: Transport> Sink<T> {
             exchange.request_id = request_id(&mut state.rng);
             state.hosts.plan(clock.instant())
         };
-        if self.settings.compression && plan.iter().any(|candidate| candidate.gzip != Gzip::Refused) {
+        if self.settings.compression && plan.iter().any(|candidate| candidate.gzip != GzipSupport::Refused) {
             exchange.gzip = compress(exchange.body);
         }
         let mut causes = Vec::with_capacity(plan.len());
@@ -107,8 +107,8 @@ impl<T: Transport> Sink<T> {
     fn try_host(&self, candidate: &Candidate, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> HostOutcome {
         let mut fresh_connection = false;
         let mut sent = match exchange.gzip {
-            Some(_) if candidate.gzip != Gzip::Refused => Sent::Compressed,
-            _ => Sent::Plain,
+            Some(_) if candidate.gzip != GzipSupport::Refused => SentAs::Compressed,
+            _ => SentAs::Plain,
         };
         loop {
             let answer = self.attempt(candidate, exchange, sent, fresh_connection);
@@ -120,7 +120,7 @@ impl<T: Transport> Sink<T> {
                 Ok(response) => match self.judge(&response, candidate, exchange, sent, clock) {
                     Some(verdict) => after_verdict(verdict),
                     None => {
-                        sent = Sent::PlainInstead;
+                        sent = SentAs::PlainInstead;
                         continue;
                     }
                 },
@@ -163,17 +163,19 @@ impl<T: Transport> Sink<T> {
         response: &Response,
         candidate: &Candidate,
         exchange: &Exchange<'_>,
-        sent: Sent,
+        sent: SentAs,
         clock: &dyn Clock,
     ) -> Option<Verdict> {
         let verdict = (exchange.judge)(response, clock.system_time());
         // What is not going to be cut is not given up because of its compression.
         let is_cut = exchange.divisible && matches!(verdict, Verdict::Rejected { .. });
-        let in_doubt = candidate.gzip != Gzip::Read || !is_cut;
-        if sent == Sent::Compressed && in_doubt && may_be_unread(response.status, &verdict) {
+        let in_doubt = candidate.gzip != GzipSupport::Read || !is_cut;
+        if sent == SentAs::Compressed && in_doubt && may_be_unread(response.status, &verdict) {
             return None;
         }
-        if let Some(gzip) = lesson(sent, response.status, &verdict).filter(|gzip| *gzip != candidate.gzip) {
+        if let Some(gzip) =
+            support_shown_by(sent, response.status, &verdict).filter(|gzip| *gzip != candidate.gzip)
+        {
             self.state().hosts.note_gzip(candidate, gzip, clock.instant());
         }
         Some(verdict)
@@ -183,7 +185,7 @@ impl<T: Transport> Sink<T> {
         &self,
         candidate: &Candidate,
         exchange: &mut Exchange<'_>,
-        sent: Sent,
+        sent: SentAs,
         fresh_connection: bool,
     ) -> Result<Response, TransportError> {
         exchange.attempts += 1;
@@ -196,7 +198,7 @@ impl<T: Transport> Sink<T> {
             ("user-agent", self.user_agent.as_str()),
             ("request-id", exchange.request_id.as_str()),
         ];
-        let gzip = exchange.gzip.as_deref().filter(|_| sent == Sent::Compressed);
+        let gzip = exchange.gzip.as_deref().filter(|_| sent == SentAs::Compressed);
         if gzip.is_some() {
             headers.push(("content-encoding", "gzip"));
         }

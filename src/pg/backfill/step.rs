@@ -134,7 +134,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
     Ok(if finished { StepOutcome::Finished } else { StepOutcome::Read(read) })
 }
 
-/// Locks what a task reads.
+/// Locks what a job reads.
 fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> Outcome<bool> {
     match job.is_arrival() {
         true => Ok([job.table, job.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),

@@ -22,7 +22,7 @@ fn one_worker_at_a_time_sends_settings() {
     // Not even the same one twice, and nobody wakes up for them.
     assert_eq!((shared_state.next_settings(0, 10), shared_state.next_settings(1, 10)), (None, None));
     assert_eq!(shared_state.settings_due(1), None);
-    shared_state.settings_back(0, INDEX, Sent::Done { version: 7 });
+    shared_state.settings_back(0, INDEX, SettingsResult::Done { version: 7 });
     assert_eq!((shared_state.next_settings(1, 99), shared_state.settings_due(1)), (None, None));
 }
 
@@ -33,7 +33,7 @@ fn a_newer_version_has_its_turn_when_the_older_is_back() {
     shared_state.next_settings(0, 10);
     shared_state.want_settings(DB, &[(INDEX, 8)], 20);
     assert_eq!(shared_state.next_settings(1, 20), None);
-    shared_state.settings_back(0, INDEX, Sent::Done { version: 7 });
+    shared_state.settings_back(0, INDEX, SettingsResult::Done { version: 7 });
     assert_eq!(shared_state.next_settings(1, 20), Some((INDEX, 8)));
 }
 
@@ -42,14 +42,14 @@ fn failed_settings_wait_and_mended_ones_do_not() {
     let mut shared_state = shared_state();
     shared_state.want_settings(DB, &[(INDEX, 7)], 10);
     shared_state.next_settings(0, 10);
-    shared_state.settings_back(0, INDEX, Sent::Again { at: 50 });
+    shared_state.settings_back(0, INDEX, SettingsResult::Again { at: 50 });
     assert_eq!((shared_state.settings_failures(DB, INDEX), shared_state.settings_due(1)), (1, Some(50)));
     // The same version read again changes nothing.
     shared_state.want_settings(DB, &[(INDEX, 7)], 20);
     assert_eq!(shared_state.next_settings(1, 49), None);
     shared_state.retry_all(DB, 0);
     assert_eq!(shared_state.next_settings(1, 20), Some((INDEX, 7)));
-    shared_state.settings_back(1, INDEX, Sent::Anew { at: 30 });
+    shared_state.settings_back(1, INDEX, SettingsResult::Anew { at: 30 });
     assert_eq!((shared_state.settings_failures(DB, INDEX), shared_state.settings_due(0)), (0, Some(30)));
     shared_state.want_settings(DB, &[(INDEX, 9)], 21);
     assert_eq!(shared_state.next_settings(0, 21), Some((INDEX, 9)));

@@ -20,7 +20,7 @@ use crate::pg::clock::now;
 use crate::pg::worker::configure::{self, TableRead};
 use crate::pg::worker::settle::SettleOutcome;
 use crate::pg::{failpoint, guc, shmem};
-use crate::shared_state::{Micros, Sent, FLIGHTS};
+use crate::shared_state::{Micros, SettingsResult, FLIGHTS};
 
 /// The most indices whose settings one worker sends at a time: one that hangs is not to hold back the others.
 const MOST: usize = 4;
@@ -69,18 +69,23 @@ impl Flow {
     }
 
     /// Sends the settings of an index, of which the version `known` was known; `None`: they are on their way.
-    fn send_settings_of(&mut self, index_id: i32, known: i64, sink: &Arc<Sink<HttpClient>>) -> Option<Sent> {
-        let soon = || Some(Sent::Anew { at: now().saturating_add(PAUSE) });
+    fn send_settings_of(
+        &mut self,
+        index_id: i32,
+        known: i64,
+        sink: &Arc<Sink<HttpClient>>,
+    ) -> Option<SettingsResult> {
+        let soon = || Some(SettingsResult::Anew { at: now().saturating_add(PAUSE) });
         let Some(index_name) = self.name_of(index_id) else {
-            return Some(Sent::Anew { at: now().saturating_add(10 * PAUSE) });
+            return Some(SettingsResult::Anew { at: now().saturating_add(10 * PAUSE) });
         };
         let (version, settings) = match configure::read(index_id) {
             Ok(TableRead::Found(Some(found))) => found,
-            Ok(TableRead::Found(None)) => return Some(Sent::Done { version: known }),
+            Ok(TableRead::Found(None)) => return Some(SettingsResult::Done { version: known }),
             Ok(TableRead::Locked) => return soon(),
             Ok(TableRead::Gone) => {
                 self.gone = true;
-                return Some(Sent::Done { version: known });
+                return Some(SettingsResult::Done { version: known });
             }
             Err(error) => {
                 complain("audit_algolia could not read its tables", &error);
@@ -104,7 +109,7 @@ impl Flow {
         }
     }
 
-    fn settings_back(&self, index_id: i32, sent: Sent) {
+    fn settings_back(&self, index_id: i32, sent: SettingsResult) {
         if let Some(mut shared_state) = shmem::shared_state() {
             shared_state.settings_back(self.slot, index_id, sent);
         }
@@ -120,7 +125,7 @@ impl Flow {
         let sent = match (result.refused.into_iter().next(), result.outcome) {
             (None, Outcome::Delivered { .. }) => self.forget_settings(index_id, version),
             // What an old sink has to say means nothing for the new one.
-            _ if is_outdated => Sent::Anew { at: now() },
+            _ if is_outdated => SettingsResult::Anew { at: now() },
             (Some(refusal), _) => self.bury_settings(index_id, version, refusal),
             (None, Outcome::Rejected { reason, status, .. }) => {
                 let refusal = Refusal { row: 0, object_id: None, status, reason, proven: true };
@@ -137,19 +142,19 @@ impl Flow {
     }
 
     /// Whatever goes wrong here, the settings are sent again, which changes nothing.
-    fn forget_settings(&mut self, index_id: i32, version: i64) -> Sent {
+    fn forget_settings(&mut self, index_id: i32, version: i64) -> SettingsResult {
         match configure::settle(index_id, version) {
             Ok(settled) => self.after_settings(index_id, version, settled, |name| {
                 log!("audit_algolia has given index \"{name}\" its settings");
             }),
             Err(error) => {
                 complain("audit_algolia could not forget settings and sends them again", &error);
-                Sent::Anew { at: now().saturating_add(PAUSE) }
+                SettingsResult::Anew { at: now().saturating_add(PAUSE) }
             }
         }
     }
 
-    fn bury_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> Sent {
+    fn bury_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> SettingsResult {
         let Refusal { status, reason, .. } = refusal;
         self.note_settings_error(index_id, &reason);
         let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
@@ -159,7 +164,7 @@ impl Flow {
             }),
             Err(error) => {
                 complain("audit_algolia could not bury refused settings", &error);
-                Sent::Again { at: now().saturating_add(PAUSE) }
+                SettingsResult::Again { at: now().saturating_add(PAUSE) }
             }
         }
     }
@@ -172,17 +177,17 @@ impl Flow {
         version: i64,
         settled: SettleOutcome,
         tell: impl Fn(&str),
-    ) -> Sent {
+    ) -> SettingsResult {
         match settled {
             SettleOutcome::Done => {
                 if let Some(index) = self.indices.get(&index_id) {
                     tell(&index.name);
                 }
-                Sent::Done { version }
+                SettingsResult::Done { version }
             }
             SettleOutcome::Gone => {
                 self.gone = true;
-                Sent::Done { version }
+                SettingsResult::Done { version }
             }
             // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
             SettleOutcome::Partly
@@ -192,7 +197,7 @@ impl Flow {
         }
     }
 
-    fn postpone_settings(&mut self, index_id: i32, reason: &str, at_least: Duration) -> Sent {
+    fn postpone_settings(&mut self, index_id: i32, reason: &str, at_least: Duration) -> SettingsResult {
         self.note_settings_error(index_id, reason);
         let now = now();
         let is_news =
@@ -204,9 +209,11 @@ impl Flow {
         self.again(index_id, at_least)
     }
 
-    fn again(&mut self, index_id: i32, at_least: Duration) -> Sent {
+    fn again(&mut self, index_id: i32, at_least: Duration) -> SettingsResult {
         let failures = self.settings_failures(index_id);
-        Sent::Again { at: later(now(), guc::backoff().delay(failures, self.rng.f64()).max(at_least)) }
+        SettingsResult::Again {
+            at: later(now(), guc::backoff().delay(failures, self.rng.f64()).max(at_least)),
+        }
     }
 
     fn settings_failures(&self, index_id: i32) -> u32 {
