@@ -161,13 +161,16 @@ unsafe extern "C-unwind" fn after_utility(after: After) {
 fn empty(oid: u32, is_drop: bool) {
     xact::note_hold(oid, is_drop);
     let deadline = now() + PATIENCE;
-    let Some((wakes, counter)) = shmem::shared_state().map(|mut shared_state| {
-        let wakes = shared_state.hold(oid, now() + HOLD);
-        (wakes, shared_state.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter))
+    let Some((latches, counter)) = shmem::shared_state().map(|mut shared_state| {
+        let latches = shared_state.hold(oid, now() + HOLD);
+        (
+            latches,
+            shared_state.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter),
+        )
     }) else {
         return;
     };
-    shmem::wake(wakes);
+    shmem::wake(latches);
     terminate(counter);
     let mut is_stopped = false;
     while shmem::shared_state().is_some_and(|mut shared_state| shared_state.is_occupied(oid))

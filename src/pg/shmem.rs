@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::recorder;
-use crate::shared_state::{SharedState, Wakes};
+use crate::shared_state::{LatchSet, SharedState};
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
 
@@ -133,14 +133,14 @@ pub(super) fn let_go() {
 }
 
 /// Changes shared state, and then wakes whom that concerns. Nothing happens when the library was not preloaded.
-pub(super) fn change_and_wake(change: impl FnOnce(&mut SharedState) -> Wakes) {
-    let wakes = shared_state().map(|mut shared_state| change(&mut shared_state));
-    wake(wakes.unwrap_or_default());
+pub(super) fn change_and_wake(change: impl FnOnce(&mut SharedState) -> LatchSet) {
+    let latches = shared_state().map(|mut shared_state| change(&mut shared_state));
+    wake(latches.unwrap_or_default());
 }
 
 /// Sets the latches of the processes to wake. Call it without holding shared state.
-pub(super) fn wake(wakes: Wakes) {
-    for address in wakes.iter() {
+pub(super) fn wake(latches: LatchSet) {
+    for address in latches.iter() {
         // SAFETY: the address was stored by a process of this server as that of its own latch, which lies in
         // the shared array of processes, at the same address everywhere and never unmapped. A latch that has
         // changed hands since is woken for nothing, which latches allow.

@@ -4,7 +4,7 @@
 //! Whether there is, the tables tell; here is only whether somebody has to go and look.
 #![forbid(unsafe_code)]
 
-use super::{Backfiller, CommitDelta, Extension, Micros, SharedState, Wakes};
+use super::{Backfiller, CommitDelta, Extension, LatchSet, Micros, SharedState};
 
 /// How long after a crash it is started again; twice as long each time, up to a minute.
 const RESTART_PAUSE: Micros = 1_000_000;
@@ -18,36 +18,36 @@ impl SharedState {
     }
 
     /// Somebody has to look whether there is history to send: the process that is there, or one to be started.
-    pub fn request_backfill(&mut self, database: u32) -> Wakes {
-        let mut wakes = self.wake_launcher();
+    pub fn request_backfill(&mut self, database: u32) -> LatchSet {
+        let mut latches = self.wake_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.backfiller.wanted = true;
             if entry.backfiller.latch != 0 {
-                wakes = Wakes::of(Some(entry.backfiller.latch));
+                latches = LatchSet::of(Some(entry.backfiller.latch));
             }
         }
-        wakes
+        latches
     }
 
     /// Rows could not be captured: whoever repairs them has to look, or is to be started.
-    pub fn request_repair(&mut self, database: u32) -> Wakes {
-        let mut wakes = self.wake_launcher();
+    pub fn request_repair(&mut self, database: u32) -> LatchSet {
+        let mut latches = self.wake_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.backfiller.repairs = true;
             if entry.backfiller.latch != 0 {
-                wakes = Wakes::of(Some(entry.backfiller.latch));
+                latches = LatchSet::of(Some(entry.backfiller.latch));
             }
         }
-        wakes
+        latches
     }
 
     /// There are no repairs any more. If the counters say otherwise, somebody has deleted some by hand: they are counted.
-    pub fn repairs_are_done(&mut self, database: u32) -> Wakes {
+    pub fn repairs_are_done(&mut self, database: u32) -> LatchSet {
         let lanes: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
         let is_off =
             lanes.iter().any(|place| self.lane(*place).is_some_and(|lane| lane.counted && lane.repairs > 0));
         if !is_off {
-            return Wakes::default();
+            return LatchSet::default();
         }
         self.request_recount(database);
         self.wake_launcher()
@@ -110,9 +110,9 @@ impl SharedState {
         done: bool,
         failed: bool,
         now: Micros,
-    ) -> Wakes {
-        let wakes = self.wake_launcher();
-        let Some(entry) = self.database_mut(database) else { return wakes };
+    ) -> LatchSet {
+        let latches = self.wake_launcher();
+        let Some(entry) = self.database_mut(database) else { return latches };
         let gone = &mut entry.backfiller;
         if gone.pid == pid {
             let was_healthy = now.saturating_sub(gone.since) > LONGEST_RESTART_PAUSE;
@@ -133,7 +133,7 @@ impl SharedState {
                 ..Backfiller::EMPTY
             };
         }
-        wakes
+        latches
     }
 
     /// Below how many waiting rows the process that sends history is to be woken. Whoever only adds rows wakes nobody.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::{Announcement, CommitDelta, Count, Durable, Micros, Prepared, SharedState, Wakes};
+use super::{Announcement, CommitDelta, Count, Durable, LatchSet, Micros, Prepared, SharedState};
 
 /// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
@@ -52,19 +52,19 @@ impl SharedState {
 
     /// The transaction `xid` has committed: counts its changes, publishes where its rows are and
     /// says whom to wake.
-    pub fn publish(&mut self, xid: u32, database: u32, changes: &[CommitDelta], now: Micros) -> Wakes {
+    pub fn publish(&mut self, xid: u32, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
         let announced = self.retract(xid);
-        let wakes = self.enter(database, changes, now);
+        let latches = self.enter(database, changes, now);
         if announced < changes.len() {
             // A count whose snapshot showed these rows did not know that they would be entered here.
             self.request_recount(database);
-            return wakes.and(self.wake_launcher());
+            return latches.and(self.wake_launcher());
         }
-        wakes
+        latches
     }
 
     /// Enters what a committed transaction has changed.
-    pub(super) fn enter(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> Wakes {
+    pub(super) fn enter(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
         let mut rows = 0;
         let mut drained = false;
         let low_water = self.low_water(database, changes);
@@ -87,14 +87,14 @@ impl SharedState {
                 rows += if lane.paused || lane.retry_at > now { 0 } else { change.queued };
             }
         }
-        let mut wakes = if rows > 0 { self.wake_one(database, changes) } else { Wakes::default() };
+        let mut latches = if rows > 0 { self.wake_one(database, changes) } else { LatchSet::default() };
         if drained {
-            wakes.add(self.backfiller(database).latch);
+            latches.add(self.backfiller(database).latch);
         }
         if changes.iter().any(|change| change.repairs > 0) {
-            wakes = wakes.and(self.request_repair(database));
+            latches = latches.and(self.request_repair(database));
         }
-        wakes
+        latches
     }
 
     /// The announcements of one database and what they add, for a recount. A prepared transaction is one that may commit
@@ -129,8 +129,8 @@ impl SharedState {
     }
 
     /// The process that counts has ended; `again`: before it was done.
-    pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> LatchSet {
+        let mut latches = LatchSet::default();
         let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.counter = 0;
@@ -142,8 +142,8 @@ impl SharedState {
             } else {
                 entry.failed_counts = 0;
             }
-            wakes.add(launcher);
+            latches.add(launcher);
         }
-        wakes
+        latches
     }
 }

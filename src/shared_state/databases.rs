@@ -1,7 +1,7 @@
 //! The book of databases: which have the extension, and who wants one to itself.
 #![forbid(unsafe_code)]
 
-use super::{Database, Extension, Micros, SharedState, Stage, Wakes};
+use super::{Database, Extension, LatchSet, Micros, SharedState, Stage};
 
 impl SharedState {
     /// The entry of a database, made when it is new; `None` when the book is full of databases that have the extension,
@@ -66,18 +66,18 @@ impl SharedState {
     }
 
     /// Asks all workers of a database to leave, and keeps new ones away until `until`.
-    pub fn hold(&mut self, database: u32, until: Micros) -> Wakes {
+    pub fn hold(&mut self, database: u32, until: Micros) -> LatchSet {
         if let Some(entry) = self.database_mut(database) {
             entry.holders = entry.holders.saturating_add(1);
             entry.held_until = until;
         }
-        let mut wakes = Wakes::default();
-        wakes.add(self.backfiller(database).latch);
+        let mut latches = LatchSet::default();
+        latches.add(self.backfiller(database).latch);
         for worker in self.workers_of(database) {
             worker.leave = true;
-            wakes.add(worker.latch);
+            latches.add(worker.latch);
         }
-        wakes
+        latches
     }
 
     /// Whether somebody wants the database to itself.
@@ -95,13 +95,13 @@ impl SharedState {
     }
 
     /// Lets workers into a database again.
-    pub fn unhold(&mut self, database: u32) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn unhold(&mut self, database: u32) -> LatchSet {
+        let mut latches = LatchSet::default();
         let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.holders = entry.holders.saturating_sub(1);
-            wakes.add(launcher);
+            latches.add(launcher);
         }
-        wakes
+        latches
     }
 }

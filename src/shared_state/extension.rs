@@ -4,7 +4,7 @@
 //! what it has learned of the one before.
 #![forbid(unsafe_code)]
 
-use super::{Extension, Micros, SharedState, Wakes};
+use super::{Extension, LatchSet, Micros, SharedState};
 
 /// What a worker does after it has looked which extension its database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Duty {
 impl SharedState {
     /// The extension has come or gone in a database: the launcher looks, and so do the workers. Both are told under one
     /// lock: a worker that looked in between would leave the launcher waiting for an answer that has been given.
-    pub fn extension_changed(&mut self, oid: u32) -> Wakes {
+    pub fn extension_changed(&mut self, oid: u32) -> LatchSet {
         match self.database_mut(oid) {
             Some(database) => {
                 database.extension = Extension::Unknown;
@@ -32,13 +32,13 @@ impl SharedState {
     }
 
     /// Tells all workers of a database that its indices, their names or its extension may have changed.
-    pub fn mark_stale(&mut self, database: u32) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn mark_stale(&mut self, database: u32) -> LatchSet {
+        let mut latches = LatchSet::default();
         for worker in self.workers_of(database) {
             worker.stale = true;
-            wakes.add(worker.latch);
+            latches.add(worker.latch);
         }
-        wakes
+        latches
     }
 
     /// A worker is about to look which extension its database has. What changes from now on is noticed.
@@ -50,24 +50,24 @@ impl SharedState {
 
     /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
     /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
-    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, Wakes) {
-        let mut wakes = Wakes::default();
+    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, LatchSet) {
+        let mut latches = LatchSet::default();
         let Some((database, served)) =
             self.workers.get(slot).filter(|me| !me.stale).map(|me| (me.database, me.extension))
         else {
-            return (Duty::LookAgain, wakes);
+            return (Duty::LookAgain, latches);
         };
         let outdated = served != 0 && served != found;
         let launcher = self.launcher_latch;
         let Some(entry) = self.database_mut(database) else {
-            return (Duty::Leave, wakes);
+            return (Duty::Leave, latches);
         };
         let extension = if found == 0 { Extension::Absent } else { Extension::Present };
         let known = std::mem::replace(&mut entry.extension_oid, found);
         let is_news = std::mem::replace(&mut entry.extension, extension) != extension;
         if is_news {
             self.launcher_called = true;
-            wakes.add(launcher);
+            latches.add(launcher);
         }
         if known != found && (known != 0 || found == 0) {
             self.close_lanes(database);
@@ -76,9 +76,9 @@ impl SharedState {
             me.extension = found;
         }
         if found == 0 || outdated {
-            (Duty::Leave, wakes)
+            (Duty::Leave, latches)
         } else {
-            (Duty::Serve, wakes)
+            (Duty::Serve, latches)
         }
     }
 

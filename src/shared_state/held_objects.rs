@@ -5,7 +5,7 @@
 //! the session holds the object meanwhile, however long its commit takes; writers wait for nothing, and what they queue of it waits for its turn.
 #![forbid(unsafe_code)]
 
-use super::{SharedState, Wakes};
+use super::{LatchSet, SharedState};
 use crate::claims::{Claim, Owner};
 
 /// An object that a session holds.
@@ -52,7 +52,7 @@ impl SharedState {
 
     /// The session's transaction has ended, or has come so far that what it held can go: versions that wait for it are
     /// looked at again.
-    pub fn end_mends(&mut self, pid: i32, database: u32, mends: &[HeldObject]) -> Wakes {
+    pub fn end_mends(&mut self, pid: i32, database: u32, mends: &[HeldObject]) -> LatchSet {
         let mut lanes = Vec::new();
         for HeldObject { lane, hash } in mends {
             if self.objects.holder(*lane as u32, *hash) == Some(Owner::session(pid)) {

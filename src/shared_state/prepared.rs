@@ -5,7 +5,7 @@
 //! then the queue is read and counted again.
 #![forbid(unsafe_code)]
 
-use super::{CommitDelta, Micros, Prepared, SharedState, Wakes};
+use super::{CommitDelta, LatchSet, Micros, Prepared, SharedState};
 
 impl SharedState {
     /// The transaction `xid` has been prepared.
@@ -22,12 +22,12 @@ impl SharedState {
     }
 
     /// A prepared transaction has been committed: its rows are there now.
-    pub fn commit_prepared(&mut self, gid: u64, database: u32, now: Micros) -> Wakes {
+    pub fn commit_prepared(&mut self, gid: u64, database: u32, now: Micros) -> LatchSet {
         let found = self.take_prepared(gid, database);
         let Some(stale) = found.first().map(|entry| entry.stale) else {
             return self.read_again(database);
         };
-        let looking = if stale { self.extension_changed(database) } else { Wakes::default() };
+        let looking = if stale { self.extension_changed(database) } else { LatchSet::default() };
         let changes: Vec<CommitDelta> =
             found.into_iter().map(|entry| entry.change).filter(|change| change.index_id != 0).collect();
         looking.and(self.enter(database, &changes, now))
@@ -49,7 +49,7 @@ impl SharedState {
     }
 
     /// Rows have come into the queue from nobody knows where.
-    pub fn read_again(&mut self, database: u32) -> Wakes {
+    pub fn read_again(&mut self, database: u32) -> LatchSet {
         let _recount_follows = self.sweep(database, true);
         self.request_recount(database);
         self.extension_changed(database)

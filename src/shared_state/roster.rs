@@ -1,7 +1,7 @@
 //! Who serves which database, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{CommitDelta, Micros, ReadyWork, SharedState, Stage, Wakes, Worker, WORKERS};
+use super::{CommitDelta, LatchSet, Micros, ReadyWork, SharedState, Stage, Worker, WORKERS};
 
 /// How a worker's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +22,10 @@ impl SharedState {
     }
 
     /// Has the launcher look at the databases.
-    pub fn wake_launcher(&mut self) -> Wakes {
-        let mut wakes = Wakes::default();
-        wakes.add(self.call_launcher());
-        wakes
+    pub fn wake_launcher(&mut self) -> LatchSet {
+        let mut latches = LatchSet::default();
+        latches.add(self.call_launcher());
+        latches
     }
 
     /// Asks for a count of the tables of a database.
@@ -36,15 +36,15 @@ impl SharedState {
     }
 
     /// Wakes one worker that has room for what has been queued. A busy one looks by itself as soon as it has room again.
-    pub fn wake_one(&mut self, database: u32, changes: &[CommitDelta]) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn wake_one(&mut self, database: u32, changes: &[CommitDelta]) -> LatchSet {
+        let mut latches = LatchSet::default();
         let mut wake = |worker: &mut Worker| {
             worker.awake();
-            wakes.add(worker.latch);
+            latches.add(worker.latch);
         };
         if let Some(worker) = self.workers_of(database).find(|worker| worker.is_free()) {
             wake(worker);
-            return wakes;
+            return latches;
         }
         for change in changes.iter().filter(|change| change.queued > 0) {
             let Some(lane) = self.find_lane(database, change.index_id) else { continue };
@@ -53,7 +53,7 @@ impl SharedState {
                 break;
             }
         }
-        wakes
+        latches
     }
 
     /// Wakes a worker other than `worker` that has room for one of the kinds that are `left`. It is woken for nothing
@@ -121,11 +121,11 @@ impl SharedState {
     /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
     /// whose database somebody has terminated sessions of, are one failure and not a loop. Its objects are held for
     /// `quarantine`.
-    pub fn leave(&mut self, slot: usize, exit: Exit, quarantine: Micros, now: Micros) -> Wakes {
+    pub fn leave(&mut self, slot: usize, exit: Exit, quarantine: Micros, now: Micros) -> LatchSet {
         const SECOND: Micros = 1_000_000;
-        let mut wakes = Wakes::default();
+        let mut latches = LatchSet::default();
         let Some(worker) = self.workers.get(slot) else {
-            return wakes;
+            return latches;
         };
         let (database, started_at) = (worker.database, worker.started_at);
         let healthy = now.saturating_sub(started_at) > 60 * SECOND;
@@ -145,31 +145,31 @@ impl SharedState {
                 }
             }
         }
-        wakes.add(self.call_launcher());
+        latches.add(self.call_launcher());
         // Another worker takes over what this one held.
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
             other.awake();
-            wakes.add(other.latch);
+            latches.add(other.latch);
         }
-        wakes
+        latches
     }
 }
 
 impl SharedState {
     /// Has the workers of a database whose number is `wanted` or more retire. One that stays has a look at what they may
     /// have been woken for.
-    pub fn dismiss(&mut self, database: u32, wanted: u32) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn dismiss(&mut self, database: u32, wanted: u32) -> LatchSet {
+        let mut latches = LatchSet::default();
         for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.retire) {
             worker.retire = true;
-            wakes.add(worker.latch);
+            latches.add(worker.latch);
         }
-        if wakes != Wakes::default() {
+        if latches != LatchSet::default() {
             if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
                 other.awake();
-                wakes.add(other.latch);
+                latches.add(other.latch);
             }
         }
-        wakes
+        latches
     }
 }

@@ -1,7 +1,7 @@
 //! Rows that are counted and nowhere: when lanes are read again, and when tables are counted anew.
 #![forbid(unsafe_code)]
 
-use super::{LaneKey, Micros, SharedState, Wakes, Worker, LANES};
+use super::{LaneKey, LatchSet, Micros, SharedState, Worker, LANES};
 
 impl SharedState {
     /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
@@ -65,8 +65,8 @@ impl SharedState {
     /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells
     /// whether they have been removed by hand, or more have come than were counted: those nobody has announced, such as
     /// rows written by hand, are taken off the counter when they are delivered all the same.
-    pub fn sweep(&mut self, database: u32, everything: bool) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn sweep(&mut self, database: u32, everything: bool) -> LatchSet {
+        let mut latches = LatchSet::default();
         let mut any_off = false;
         for place in 0..LANES {
             if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
@@ -81,22 +81,22 @@ impl SharedState {
         }
         if any_off {
             self.request_recount(database);
-            wakes.add(self.call_launcher());
+            latches.add(self.call_launcher());
         }
-        wakes
+        latches
     }
 
     /// Asks for a count of the tables when a lane has none yet.
-    pub fn request_count_if_needed(&mut self, database: u32) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub fn request_count_if_needed(&mut self, database: u32) -> LatchSet {
+        let mut latches = LatchSet::default();
         let uncounted = (0..LANES).any(|place| {
             self.lane_key(place).is_some_and(|key| key.database == database)
                 && self.lane(place).is_some_and(|lane| !lane.counted)
         });
         if uncounted {
             self.request_recount(database);
-            wakes.add(self.call_launcher());
+            latches.add(self.call_launcher());
         }
-        wakes
+        latches
     }
 }

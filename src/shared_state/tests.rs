@@ -95,8 +95,8 @@ fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], 
 fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
     let mut shared_state = shared_state(1);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
-    let wakes = shared_state.publish(7, DB, &[queued(1, 2048, 2050)], 0);
-    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
+    let latches = shared_state.publish(7, DB, &[queued(1, 2048, 2050)], 0);
+    assert_eq!(latches.iter().collect::<Vec<_>>(), vec![1000]);
     let (index, span, end, fresh) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert_eq!((index, end, fresh), (1, End::Newest, true));
     assert!(span.lo == 2048 && span.hi >= 2050 && span.hi < 3072);

@@ -17,12 +17,12 @@ pub(super) fn is_on_duty(slot: usize) -> bool {
             // SAFETY: a look-up in the catalogs, inside a transaction.
             Ok::<_, ()>(unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) })
         });
-        let Some((duty, wakes)) = shmem::shared_state().map(|mut shared_state| {
+        let Some((duty, latches)) = shmem::shared_state().map(|mut shared_state| {
             shared_state.note_extension(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32())
         }) else {
             return false;
         };
-        shmem::wake(wakes);
+        shmem::wake(latches);
         match duty {
             Duty::LookAgain => {
                 pgrx::check_for_interrupts!();

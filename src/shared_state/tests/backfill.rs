@@ -90,7 +90,7 @@ fn what_is_asked_for_while_it_looks_is_not_forgotten() {
     shared_state.request_backfill(DB);
     assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
     shared_state.backfiller_looks(DB);
-    assert_eq!(shared_state.request_backfill(DB), Wakes::of(Some(4200)));
+    assert_eq!(shared_state.request_backfill(DB), LatchSet::of(Some(4200)));
     shared_state.backfiller_left(DB, 42, true, false, 1);
     assert!(shared_state.awaits_backfiller(DB, 1));
 }
@@ -120,8 +120,8 @@ fn a_database_somebody_wants_is_left_and_entered_again() {
     shared_state.request_backfill(DB);
     assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
     shared_state.backfiller_looks(DB);
-    let wakes = shared_state.hold(DB, 60 * SECOND);
-    assert!(wakes.iter().any(|latch| latch == 4200));
+    let latches = shared_state.hold(DB, 60 * SECOND);
+    assert!(latches.iter().any(|latch| latch == 4200));
     shared_state.backfiller_left(DB, 42, false, false, SECOND);
     assert!(!shared_state.is_occupied(DB));
     assert!(!shared_state.awaits_backfiller(DB, SECOND));
@@ -137,10 +137,10 @@ fn it_is_woken_once_when_its_rows_have_gone_down() {
     assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
     shared_state.publish(1, DB, &[queued(7, -2000, -1001)], 0);
     shared_state.backfiller_waits(DB, 500);
-    let wakes = |shared_state: &mut SharedState, rows| {
+    let wakes_it = |shared_state: &mut SharedState, rows| {
         shared_state.publish(2, DB, &[removed(7, rows)], 0).iter().any(|latch| latch == 4200)
     };
-    assert!(!wakes(&mut shared_state, 499));
-    assert!(wakes(&mut shared_state, 1));
-    assert!(!wakes(&mut shared_state, 1));
+    assert!(!wakes_it(&mut shared_state, 499));
+    assert!(wakes_it(&mut shared_state, 1));
+    assert!(!wakes_it(&mut shared_state, 1));
 }

@@ -63,9 +63,9 @@ fn a_commit_that_found_no_room_to_announce_itself_asks_for_a_count_when_it_is_pu
     assert_eq!(shared_state.publish(1, DB, &[change(1)], 0).iter().count(), 0);
     assert!(!recount(&mut shared_state));
     let late = COMMITTING as u32 + 1;
-    let wakes = shared_state.publish(late, DB, &[change(i64::from(late))], 0);
+    let latches = shared_state.publish(late, DB, &[change(i64::from(late))], 0);
     assert!(recount(&mut shared_state));
-    assert_eq!(wakes.iter().collect::<Vec<_>>(), [900], "the launcher sees to it");
+    assert_eq!(latches.iter().collect::<Vec<_>>(), [900], "the launcher sees to it");
 }
 
 #[test]
@@ -151,10 +151,10 @@ fn workers_and_launcher_look_when_a_prepared_transaction_has_changed_more_than_r
     assert_eq!(shared_state.note_extension(0, 70).0, Duty::Serve);
     shared_state.prepare(77, 11, DB, &[], true);
     assert!(!shared_state.workers[0].stale);
-    let wakes = shared_state.commit_prepared(77, DB, 0);
+    let latches = shared_state.commit_prepared(77, DB, 0);
     assert!(shared_state.workers[0].stale);
     assert_eq!(shared_state.database_mut(DB).unwrap().extension, Extension::Unknown);
-    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
+    assert_eq!(latches.iter().collect::<Vec<_>>(), vec![1000]);
 }
 
 #[test]

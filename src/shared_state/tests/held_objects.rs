@@ -21,8 +21,8 @@ fn an_object_under_mend_is_claimed_by_nobody_until_the_session_lets_go() {
         shared_state.claimed(0, None, None);
         shared_state.claim_ended(0);
     }
-    let wakes = shared_state.end_mends(PID, DB, &[mend, mend]);
-    assert_eq!(wakes.iter().count(), 1);
+    let latches = shared_state.end_mends(PID, DB, &[mend, mend]);
+    assert_eq!(latches.iter().count(), 1);
     assert!(next_span(&mut shared_state, HUNGRY, 0)
         .is_some_and(|(_, span, ..)| span.lo <= 2048 && span.hi >= 2048));
     assert_eq!(shared_state.claim_object(0, lane, 77, 2048), Claim::Taken);

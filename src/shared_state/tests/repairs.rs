@@ -7,8 +7,8 @@ fn repairs_are_counted_and_have_somebody_look() {
     let mut shared_state = shared_state(1);
     shared_state.launcher_latch = 900;
     let change = |repairs| CommitDelta { index_id: 1, repairs, ..CommitDelta::EMPTY };
-    let wakes = shared_state.publish(7, DB, &[change(3)], 0);
-    assert_eq!(wakes.iter().collect::<Vec<_>>(), [900], "there is no process yet");
+    let latches = shared_state.publish(7, DB, &[change(3)], 0);
+    assert_eq!(latches.iter().collect::<Vec<_>>(), [900], "there is no process yet");
     assert!(shared_state.backfiller(DB).starts_at().is_some());
     assert!(shared_state.repairer_looks(DB) && !shared_state.repairer_looks(DB));
     shared_state.publish(8, DB, &[change(-2)], 0);

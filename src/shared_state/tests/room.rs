@@ -110,12 +110,12 @@ fn a_commit_wakes_a_worker_whose_slots_another_index_has_filled() {
     fill(&mut shared_state, HUNGRY);
     shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
     fill(&mut shared_state, HUNGRY);
-    let wakes = shared_state.publish(8, DB, &[queued(1, 8192, 8192)], 0);
-    assert_eq!(wakes.iter().count(), 0, "it has no room for more of the same");
-    let wakes = shared_state.publish(9, DB, &[queued(1, 9216, 9216), queued(2, 9217, 9217)], 0);
-    assert_eq!(wakes.iter().collect::<Vec<_>>(), vec![1000]);
-    let wakes = shared_state.publish(10, DB, &[queued(3, 10240, 10240)], 0);
-    assert_eq!(wakes.iter().count(), 0, "it is awake already and looks at everything");
+    let latches = shared_state.publish(8, DB, &[queued(1, 8192, 8192)], 0);
+    assert_eq!(latches.iter().count(), 0, "it has no room for more of the same");
+    let latches = shared_state.publish(9, DB, &[queued(1, 9216, 9216), queued(2, 9217, 9217)], 0);
+    assert_eq!(latches.iter().collect::<Vec<_>>(), vec![1000]);
+    let latches = shared_state.publish(10, DB, &[queued(3, 10240, 10240)], 0);
+    assert_eq!(latches.iter().count(), 0, "it is awake already and looks at everything");
 }
 
 #[test]

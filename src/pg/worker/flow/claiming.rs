@@ -12,7 +12,7 @@ use crate::pg::clock::now;
 use crate::pg::worker::claim::{claim, ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
 use crate::pg::worker::limits::Limits;
 use crate::pg::{failpoint, guc, process, recorder, shmem};
-use crate::shared_state::{GivenBack, LaneFailure, Micros, Next, Wakes};
+use crate::shared_state::{GivenBack, LaneFailure, LatchSet, Micros, Next};
 
 impl Flow {
     /// Claims and sends batches while there is room; returns when to look again.
@@ -175,6 +175,6 @@ impl Flow {
 /// There is nothing to claim: others are woken for what they can claim. Returns when to look again.
 fn wait(next: Next) -> Option<Micros> {
     let Next::Wait { until, wake } = next else { return None };
-    shmem::wake(Wakes::of(wake));
+    shmem::wake(LatchSet::of(wake));
     until
 }

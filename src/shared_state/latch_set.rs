@@ -1,22 +1,22 @@
-//! Whom to wake.
+//! The latches that a change of shared state asks to be set.
 #![forbid(unsafe_code)]
 
 use super::WORKERS;
 
 /// Latches to set once shared state's lock is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wakes {
+pub struct LatchSet {
     latches: [u64; WORKERS + 3],
     count: usize,
 }
 
-impl Default for Wakes {
-    fn default() -> Wakes {
-        Wakes { latches: [0; WORKERS + 3], count: 0 }
+impl Default for LatchSet {
+    fn default() -> LatchSet {
+        LatchSet { latches: [0; WORKERS + 3], count: 0 }
     }
 }
 
-impl Wakes {
+impl LatchSet {
     /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
     pub fn add(&mut self, latch: u64) {
         if latch != 0 {
@@ -28,14 +28,14 @@ impl Wakes {
     }
 
     /// One latch, or none.
-    pub fn of(latch: Option<u64>) -> Wakes {
-        let mut wakes = Wakes::default();
-        wakes.add(latch.unwrap_or_default());
-        wakes
+    pub fn of(latch: Option<u64>) -> LatchSet {
+        let mut latches = LatchSet::default();
+        latches.add(latch.unwrap_or_default());
+        latches
     }
 
     /// These and those.
-    pub fn and(mut self, others: Wakes) -> Wakes {
+    pub fn and(mut self, others: LatchSet) -> LatchSet {
         for latch in others.iter().filter(|latch| !self.iter().any(|mine| mine == *latch)).collect::<Vec<_>>()
         {
             self.add(latch);
