@@ -20,7 +20,7 @@ pub struct Claimable {
     /// The span was committed since the last look: it may use the request slot kept for fresh rows.
     pub fresh: bool,
     /// Only these rows of the span are meant.
-    pub apart: Option<Apart>,
+    pub held_back: Option<HeldBackClaim>,
 }
 
 impl Claimable {
@@ -47,7 +47,7 @@ impl Claimable {
 
 /// Rows held back that are to be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Apart {
+pub struct HeldBackClaim {
     /// Where their entry is.
     pub place: usize,
     /// No more than so many.

@@ -37,7 +37,7 @@ impl SharedState {
                 move_time(time, by);
             }
         }
-        for entry in self.on_trial_mut() {
+        for entry in self.held_back_entries_mut() {
             move_time(&mut entry.due, by);
             move_time(&mut entry.held_until, by);
             move_time(&mut entry.failed_at, by);

@@ -31,7 +31,7 @@ pub struct GivenBack<'a> {
 pub struct Places {
     pub lane: usize,
     /// They are held back.
-    pub apart: bool,
+    pub held_back: bool,
     /// The record that the batch is now known to have failed for.
     pub found: Option<i64>,
 }
@@ -61,9 +61,9 @@ impl SharedState {
             None => me.scanning_lane = 0,
         }
         self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
-        let apart = self.workers.get(worker).map_or(0, |me| me.scanning_apart);
-        if let (Some(flight), Some(apart)) = (flight, (apart as usize).checked_sub(1)) {
-            if let Some(entry) = self.held_back.get_mut(apart) {
+        let held_back = self.workers.get(worker).map_or(0, |me| me.scanning_held_back);
+        if let (Some(flight), Some(held_back)) = (flight, (held_back as usize).checked_sub(1)) {
+            if let Some(entry) = self.held_back.get_mut(held_back) {
                 (entry.in_flight, entry.is_missing) = (flight.rows, false);
             }
         }
@@ -75,9 +75,9 @@ impl SharedState {
         self.end_postponement(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
-        if let Some(apart) = (std::mem::take(&mut me.scanning_apart) as usize).checked_sub(1) {
+        if let Some(held_back) = (std::mem::take(&mut me.scanning_held_back) as usize).checked_sub(1) {
             // Rows held back wait in their entry.
-            self.end_claim_apart(worker, apart);
+            self.end_held_back_claim(worker, held_back);
             return;
         }
         // Of a lane that has been read to its end, nothing is left.
@@ -100,9 +100,10 @@ impl SharedState {
         given_back: GivenBack<'_>,
         now: Micros,
     ) -> Option<Places> {
-        let apart = self.workers.get(worker)?.flights.get(flight)?.apart;
+        let held_back = self.workers.get(worker)?.flights.get(flight)?.held_back;
         let (mut rows, ids) = (Vec::new(), ids.into_iter());
-        let landed = self.land(worker, flight, ids.inspect(|id| rows.extend((apart != 0).then_some(*id))))?;
+        let landed =
+            self.land(worker, flight, ids.inspect(|id| rows.extend((held_back != 0).then_some(*id))))?;
         let place = landed.lane as usize;
         if let Some(lane) = self.lanes.get_mut(place) {
             if given_back.judged {
@@ -115,21 +116,21 @@ impl SharedState {
         }
         self.note_versions(worker, place, given_back);
         let dealt_with = given_back.delivered.len() + given_back.kept;
-        let (apart, found) = match (apart as usize).checked_sub(1) {
-            Some(entry) => (true, self.apart_landed(entry, worker, &rows, given_back, now)),
+        let (held_back, found) = match (held_back as usize).checked_sub(1) {
+            Some(entry) => (true, self.held_back_landed(entry, worker, &rows, given_back, now)),
             None if (dealt_with as i64) < landed.rows => {
                 let failure = given_back.failure;
-                let apart =
-                    failure.is_some_and(|failure| self.set_apart(place, given_back.left, failure, now));
-                if let (false, Some(lane)) = (apart, self.lanes.get_mut(place)) {
+                let held_back = failure
+                    .is_some_and(|failure| self.hold_back_suspects(place, given_back.left, failure, now));
+                if let (false, Some(lane)) = (held_back, self.lanes.get_mut(place)) {
                     lane.give_back(landed.span);
                 }
-                (apart, None)
+                (held_back, None)
             }
             None => (false, None),
         };
         self.land_objects(worker, place, given_back);
-        self.lane(place).map(|_| Places { lane: place, apart, found })
+        self.lane(place).map(|_| Places { lane: place, held_back, found })
     }
 
     /// Where the lane of a batch under way is, if it has not been closed since.
@@ -172,21 +173,21 @@ impl SharedState {
     /// requests may still be executed.
     pub fn resign(&mut self, worker: usize, held_until: Micros) {
         self.hold_all_objects(worker, held_until);
-        self.leave_probation(worker);
+        self.release_held_back(worker);
         self.release_crash_suspects(worker);
         let Some(me) = self.workers.get_mut(worker) else {
             return;
         };
         let (flights, postponed) = (me.flights, me.postponed);
-        let is_apart = me.scanning_apart != 0;
+        let is_held_back = me.scanning_held_back != 0;
         let scanning = (me.scanning_lane as usize).checked_sub(1).map(|lane| (lane, me.scanning));
-        let scanning = scanning.filter(|_| !is_apart);
+        let scanning = scanning.filter(|_| !is_held_back);
         *me = Worker::EMPTY;
         self.claims.release_all(Owner::worker(worker));
         for flight in flights.iter().filter(|f| f.rows > 0) {
             if let Some(lane) = self.lanes.get_mut(flight.lane as usize) {
                 lane.in_flight -= flight.rows;
-                if flight.apart == 0 {
+                if flight.held_back == 0 {
                     lane.give_back(flight.span);
                 }
             }

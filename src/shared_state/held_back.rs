@@ -1,8 +1,7 @@
-//! Rows held back: they are delivered apart from the others of their index, and not before their time.
+//! Rows held back: ordinary claims leave them out. They are sent in batches of their own, when their next attempt is due.
 //!
-//! There are two kinds: the suspects of an index, see [`SuspectSearch`], and records that wait alone. Those have been
-//! found among suspects, or Algolia has refused them and they are to be tried again before they die
-//! (`audit_algolia.max_attempts`).
+//! There are two kinds: the suspects of an index, see [`SuspectSearch`], and isolated records. A record is isolated when
+//! the search has found it, or when Algolia has refused it and may be asked again (`audit_algolia.max_attempts`).
 //!
 //! Rows held back have their places in the claim table in the name of their entry here, also while they are under way,
 //! so that nobody takes them who has not been given the entry by [`SharedState::next`]. All this is lost with the server's memory, which is no
@@ -39,7 +38,7 @@ pub struct HeldBack {
     pub(super) held_until: Micros,
     pub(super) failed_at: Micros,
     /// It is a record that waits alone.
-    pub(super) is_alone: bool,
+    pub(super) is_isolated: bool,
     /// How often that has been refused, and how often it has failed since it was found.
     pub(super) attempts: i32,
     pub(super) failures: u32,
@@ -79,7 +78,7 @@ impl HeldBack {
         due: 0,
         held_until: 0,
         failed_at: 0,
-        is_alone: false,
+        is_isolated: false,
         attempts: 0,
         failures: 0,
         has_grown: false,
@@ -96,7 +95,7 @@ impl HeldBack {
 
     /// Whether it is the entry of this record alone.
     pub(super) fn is_record(&self, database: u32, index_id: i32, id: i64) -> bool {
-        self.is_alone && self.is_of(database, index_id) && self.hull == Span { lo: id, hi: id }
+        self.is_isolated && self.is_of(database, index_id) && self.hull == Span { lo: id, hi: id }
     }
 
     /// A row is to be looked for.

@@ -8,17 +8,17 @@ use crate::id_ranges::Span;
 /// Entries.
 impl SharedState {
     /// All entries that may be in use.
-    pub(super) fn on_trial(&self) -> &[HeldBack] {
+    pub(super) fn held_back_entries(&self) -> &[HeldBack] {
         self.held_back.get(..self.held_back_ever_used as usize).unwrap_or(&self.held_back)
     }
 
-    pub(super) fn on_trial_mut(&mut self) -> &mut [HeldBack] {
+    pub(super) fn held_back_entries_mut(&mut self) -> &mut [HeldBack] {
         let used = (self.held_back_ever_used as usize).min(HELD_BACK);
         self.held_back.get_mut(..used).unwrap_or_default()
     }
 
     /// Takes a free entry.
-    pub(super) fn open_probation(&mut self, database: u32, index_id: i32) -> Option<usize> {
+    pub(super) fn open_held_back(&mut self, database: u32, index_id: i32) -> Option<usize> {
         let place = self.held_back.iter().position(|entry| entry.database == 0)?;
         self.held_back_ever_used = self.held_back_ever_used.max(place as u32 + 1);
         let lane = self.find_lane(database, index_id).unwrap_or_default() as u32;
@@ -27,7 +27,7 @@ impl SharedState {
     }
 
     /// Ends an entry. Rows that it still has, as those do that somebody else has locked, wait like any others.
-    pub(super) fn end_probation(&mut self, place: usize) {
+    pub(super) fn close_held_back(&mut self, place: usize) {
         let Some(entry) = self.held_back.get_mut(place) else { return };
         let HeldBack { database, index_id, hull, rows, .. } = std::mem::replace(entry, HeldBack::EMPTY);
         if rows == 0 {
@@ -44,7 +44,7 @@ impl SharedState {
     }
 
     /// A row is no longer one of a set's.
-    pub(super) fn leave_set(&mut self, place: usize) {
+    pub(super) fn remove_from_held_back(&mut self, place: usize) {
         let Some(entry) = self.held_back.get_mut(place) else { return };
         entry.rows = entry.rows.saturating_sub(1);
         if entry.rows == 0 && entry.in_flight == 0 {
@@ -53,7 +53,7 @@ impl SharedState {
     }
 
     /// Where an entry's lane is.
-    pub(super) fn lane_of_probation(&self, entry: &HeldBack) -> Option<usize> {
+    pub(super) fn lane_of_held_back(&self, entry: &HeldBack) -> Option<usize> {
         let (database, index_id, place) = (entry.database, entry.index_id, entry.lane as usize);
         let is_it = self.lane_key(place).is_some_and(|key| entry.is_of(key.database, key.index_id));
         if is_it {
@@ -65,7 +65,7 @@ impl SharedState {
 
     /// When an attempt began whose rows have arrived, the latest of the entry's index.
     pub(super) fn arrived_at(&self, place: usize) -> Micros {
-        let lane = self.held_back.get(place).and_then(|entry| self.lane_of_probation(entry));
+        let lane = self.held_back.get(place).and_then(|entry| self.lane_of_held_back(entry));
         lane.and_then(|lane| self.lane(lane)).map_or(0, |lane| lane.arrived_at)
     }
 }
@@ -77,17 +77,17 @@ impl SharedState {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else {
             return RejectAction::Dies(1);
         };
-        let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
+        let known = self.held_back_entries().iter().position(|entry| entry.is_record(database, index_id, id));
         let attempts = known.and_then(|place| self.held_back.get(place)).map_or(0, |one| one.attempts) + 1;
         if attempts >= max_attempts {
             return RejectAction::Dies(attempts);
         }
-        let Some(place) = known.or_else(|| self.open_probation(database, index_id)) else {
+        let Some(place) = known.or_else(|| self.open_held_back(database, index_id)) else {
             return RejectAction::Dies(attempts);
         };
         let clock = self.clock;
         if let Some(entry) = self.held_back.get_mut(place) {
-            entry.is_alone = true;
+            entry.is_isolated = true;
             entry.add(id);
             entry.attempts = attempts;
             entry.failed_at = clock;
@@ -107,7 +107,7 @@ impl SharedState {
     /// A record that was sent alone has failed on the way once more: `None` if the flight is another. It waits again, the
     /// longer the more often it has failed. If the answer was a refusal, and other rows of the index have arrived since
     /// the failure before, that counts as one of the attempts it has (0: it has any number).
-    pub fn judge_alone(
+    pub fn judge_isolated(
         &mut self,
         worker: usize,
         flight: usize,
@@ -116,9 +116,9 @@ impl SharedState {
         now: Micros,
     ) -> Option<RejectAction> {
         let flight = self.workers.get(worker)?.flights.get(flight)?;
-        let place = (flight.apart as usize).checked_sub(1)?;
+        let place = (flight.held_back as usize).checked_sub(1)?;
         let arrived_at = self.arrived_at(place);
-        let entry = self.held_back.get_mut(place).filter(|entry| entry.is_alone)?;
+        let entry = self.held_back.get_mut(place).filter(|entry| entry.is_isolated)?;
         if refused && arrived_at > entry.failed_at {
             entry.attempts = entry.attempts.saturating_add(1);
         }
@@ -133,7 +133,7 @@ impl SharedState {
 
     /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.
     pub fn hold_back(&mut self, database: u32, index_id: i32, id: i64, due: Micros) {
-        let known = self.on_trial().iter().position(|entry| entry.is_record(database, index_id, id));
+        let known = self.held_back_entries().iter().position(|entry| entry.is_record(database, index_id, id));
         let Some(place) = known else {
             // Nobody knows of it any more, as after DROP EXTENSION: it waits like any other.
             if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
@@ -148,7 +148,7 @@ impl SharedState {
         if !matches!(claimed, Claim::Taken)
             && self.claims.holder(database, id) != Some(Owner::held_back(place))
         {
-            self.end_probation(place);
+            self.close_held_back(place);
         }
     }
 }
@@ -158,24 +158,28 @@ impl SharedState {
     /// Where the rows of an index held back may be.
     pub(super) fn held_back(&self, database: u32, index_id: i32) -> impl Iterator<Item = Span> + '_ {
         let of_index = move |entry: &&HeldBack| entry.is_of(database, index_id) && entry.rows > 0;
-        self.on_trial().iter().filter(of_index).map(|entry| entry.hull)
+        self.held_back_entries().iter().filter(of_index).map(|entry| entry.hull)
     }
 
     /// Rows of an index that wait for another attempt, or are being tried.
-    pub fn on_probation(&self, database: u32, index_id: i32) -> i64 {
-        self.on_trial().iter().filter(|entry| entry.is_of(database, index_id)).map(|entry| entry.rows).sum()
+    pub fn held_back_rows(&self, database: u32, index_id: i32) -> i64 {
+        self.held_back_entries()
+            .iter()
+            .filter(|entry| entry.is_of(database, index_id))
+            .map(|entry| entry.rows)
+            .sum()
     }
 
     /// Of these, the ones that are not under way.
-    pub(super) fn waiting_on_probation(&self, database: u32, index_id: i32) -> i64 {
-        let of_index = self.on_trial().iter().filter(|entry| entry.is_of(database, index_id));
+    pub(super) fn held_back_waiting(&self, database: u32, index_id: i32) -> i64 {
+        let of_index = self.held_back_entries().iter().filter(|entry| entry.is_of(database, index_id));
         of_index.map(|entry| entry.rows.saturating_sub(entry.in_flight)).sum()
     }
 
     /// Forgets rows whose lanes are no more. Their claims are to be ended.
     pub(super) fn forget_held_back(&mut self, is_gone: impl Fn(u32, i32) -> bool) -> [bool; HELD_BACK] {
         let mut forgotten = [false; HELD_BACK];
-        for (entry, forgotten) in self.on_trial_mut().iter_mut().zip(&mut forgotten) {
+        for (entry, forgotten) in self.held_back_entries_mut().iter_mut().zip(&mut forgotten) {
             if entry.database != 0 && is_gone(entry.database, entry.index_id) {
                 *forgotten = entry.rows > 0;
                 *entry = HeldBack::EMPTY;

@@ -245,7 +245,7 @@ impl Lane {
         if self.fresh.is_empty() {
             self.fresh_rows = 0;
         }
-        Some(Claimable { span, end: End::Newest, fresh: true, apart: None })
+        Some(Claimable { span, end: End::Newest, fresh: true, held_back: None })
     }
 
     /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
@@ -272,14 +272,14 @@ impl Lane {
         self.credit_tail(tail_share);
         self.tail_credit = self.tail_credit.saturating_sub(100);
         let span = self.backlog.take_oldest_from(0)?;
-        Some(Claimable { span, end: End::Oldest, fresh: false, apart: None })
+        Some(Claimable { span, end: End::Oldest, fresh: false, held_back: None })
     }
 
     /// Takes the newest span of the backlog.
     pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
         self.credit_tail(tail_share);
         let span = self.backlog.take_newest()?;
-        Some(Claimable { span, end: End::Newest, fresh: false, apart: None })
+        Some(Claimable { span, end: End::Newest, fresh: false, held_back: None })
     }
 
     /// Gives back what a claim did not use up.

@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod announcement;
-mod apart;
 mod attempts;
 mod backfill;
 mod backfiller;
@@ -26,9 +25,9 @@ mod extension;
 mod fixed_string;
 mod flights;
 mod held_back;
+mod held_back_claims;
 mod held_back_table;
 mod held_objects;
-mod isolate;
 mod lane;
 mod latch_set;
 mod next;
@@ -43,6 +42,7 @@ mod roster;
 mod settings;
 mod state;
 mod suspect_search;
+mod suspects;
 mod sweep;
 mod tasks;
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod worker_limits;
 pub use announcement::{Announcement, Prepared, COMMITTING, PREPARED};
 pub use backfiller::Backfiller;
 pub use blocks::RESERVE;
-pub use claimable::{Apart, Claimable, End};
+pub use claimable::{Claimable, End, HeldBackClaim};
 pub use commit_delta::{CommitDelta, Count, Durable};
 pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};
 pub use database::{Database, Extension, DATABASES};

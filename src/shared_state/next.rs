@@ -44,7 +44,7 @@ impl SharedState {
             Some(claim) => return claim,
             None => (),
         }
-        if let Some(claim) = self.next_apart(worker, &room, true, now) {
+        if let Some(claim) = self.next_held_back(worker, &room, true, now) {
             return claim;
         }
         for round in [Round::Tail, Round::Fresh, Round::Backlog] {
@@ -82,7 +82,7 @@ impl SharedState {
                 }
             }
         }
-        if let Some(claim) = self.next_apart(worker, &room, false, now) {
+        if let Some(claim) = self.next_held_back(worker, &room, false, now) {
             return claim;
         }
         let (until, left) = self.waiting(database, &room, &worker_limits, now);

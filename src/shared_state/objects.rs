@@ -87,7 +87,7 @@ impl SharedState {
     }
 
     /// Whether the version at a row of the queue is held back.
-    pub fn is_on_probation(&self, worker: usize, id: i64) -> bool {
+    pub fn is_held_back(&self, worker: usize, id: i64) -> bool {
         self.workers.get(worker).is_some_and(|me| self.claims.holder(me.database, id).is_some())
     }
 

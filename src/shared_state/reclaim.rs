@@ -31,12 +31,12 @@ impl SharedState {
             if worker.database == database && worker.stage == Stage::Running {
                 *lets_go = true;
                 worker.scanning_lane = 0;
-                worker.scanning_apart = 0;
+                worker.scanning_held_back = 0;
                 worker.postponed = Postponed::EMPTY;
                 worker.batch_lane = 0;
                 for flight in &mut worker.flights {
                     flight.lane = NO_LANE;
-                    flight.apart = 0;
+                    flight.held_back = 0;
                 }
             }
         }

@@ -50,7 +50,7 @@ impl Room {
             room.total += 1;
             room.bytes = room.bytes.saturating_add(flight.bytes);
             let place = flight.lane as usize;
-            if flight.apart != 0 || lanes.get(place).is_some_and(Lane::is_in_trouble) {
+            if flight.held_back != 0 || lanes.get(place).is_some_and(Lane::is_in_trouble) {
                 room.trouble += 1;
                 continue;
             }

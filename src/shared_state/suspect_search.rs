@@ -1,7 +1,7 @@
 //! Rows whose batch has failed on the way, and the search for the one that the way does not bear.
 //!
 //! A proxy that resets the connection for one text, or answers it with a page of its own, looks like an outage to whoever
-//! sends that text among others. So the rows of a batch that has failed are set apart: each index has one set of **suspects**,
+//! sends that text among others. So the rows of a batch that has failed are held back: each index has one set of **suspects**,
 //! of which one request at a time is under way, while everything else of the index goes on around it. What arrives
 //! meanwhile shows that it is no outage. Then smaller and smaller parts of the set are sent, from both ends of it in turn;
 //! a part that arrives leaves the set, and is followed by a larger one. A record that fails by itself is found, and waits

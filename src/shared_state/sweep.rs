@@ -53,12 +53,12 @@ impl SharedState {
         };
         !is_known
             && !is_read()
-            && lane.queued > lane.in_flight + self.waiting_on_probation(key.database, key.index_id)
+            && lane.queued > lane.in_flight + self.held_back_waiting(key.database, key.index_id)
     }
 
     /// Whether more rows of a lane are held than counted.
     fn has_too_many(&self, place: usize, key: LaneKey) -> bool {
-        let waiting = || self.waiting_on_probation(key.database, key.index_id);
+        let waiting = || self.held_back_waiting(key.database, key.index_id);
         self.lane(place).is_some_and(|lane| lane.queued < lane.in_flight + waiting())
     }
 

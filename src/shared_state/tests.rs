@@ -84,7 +84,7 @@ fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], 
         fresh: false,
         span,
         started_at: 0,
-        apart: 0,
+        held_back: 0,
     };
     let place = shared_state.claimed(worker, rest, Some(flight)).unwrap();
     shared_state.claim_ended(worker);
@@ -106,7 +106,7 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
 /// Puts batches of the backlog into a worker's hands.
 fn load(shared_state: &mut SharedState, worker: usize, batches: usize) {
     let span = Span { lo: 0, hi: 0 };
-    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0, apart: 0 };
+    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0, held_back: 0 };
     for _ in 0..batches {
         shared_state.workers[worker].take_off(flight).unwrap();
     }
@@ -243,7 +243,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert_eq!(shared_state.claim(0, 1030), Claim::Taken);
     let span = Span { lo: 1030, hi: 1030 };
-    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, apart: 0 };
+    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, held_back: 0 };
     shared_state.claimed(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
     // The other rows may be locked still, and would be passed over.
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Wait { .. }));

@@ -37,7 +37,7 @@ pub struct Flight {
     pub span: Span,
     pub started_at: Micros,
     /// The entry of the rows, if they are held back, plus one.
-    pub apart: u32,
+    pub held_back: u32,
 }
 
 /// A worker's slot. All zeroes is a free one.
@@ -83,7 +83,7 @@ pub struct Worker {
     pub scanning_lane: u32,
     pub scanning: Span,
     /// The entry whose rows they are, if they are held back, plus one.
-    pub scanning_apart: u32,
+    pub scanning_held_back: u32,
     pub postponed: Postponed,
     pub flights: [Flight; FLIGHTS],
 }
@@ -116,7 +116,7 @@ impl Worker {
         last_error: FixedString::EMPTY,
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
-        scanning_apart: 0,
+        scanning_held_back: 0,
         postponed: Postponed::EMPTY,
         flights: [Flight {
             rows: 0,
@@ -125,7 +125,7 @@ impl Worker {
             fresh: false,
             span: Span { lo: 0, hi: 0 },
             started_at: 0,
-            apart: 0,
+            held_back: 0,
         }; FLIGHTS],
     };
 

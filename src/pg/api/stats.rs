@@ -71,7 +71,7 @@ fn queue_stats() -> Result<
 /// What is copied out of shared state for one index, so that it is not held while tables are read.
 struct LaneSnapshot {
     lane: Lane,
-    on_probation: i64,
+    held_back_rows: i64,
     live: Option<Span>,
     history: Option<Span>,
 }
@@ -88,7 +88,7 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
         let state = state(snapshot.as_ref().map(|snapshot| &snapshot.lane), workers, paused, now);
         let snapshot = snapshot.unwrap_or(LaneSnapshot {
             lane: Lane::EMPTY,
-            on_probation: 0,
+            held_back_rows: 0,
             live: None,
             history: None,
         });
@@ -119,7 +119,7 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
             state.to_owned(),
             queued.max(0),
             lane.in_flight,
-            lane.retrying + snapshot.on_probation,
+            lane.retrying + snapshot.held_back_rows,
             dead.max(0),
             oldest.into_iter().flatten().min(),
             newest.into_iter().flatten().max(),
@@ -143,7 +143,7 @@ fn snapshot_of(shared_state: &SharedState, database: u32, index: i32) -> LaneSna
     let lane = shared_state.find_lane(database, index).and_then(|place| shared_state.lane(place));
     LaneSnapshot {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
-        on_probation: shared_state.on_probation(database, index),
+        held_back_rows: shared_state.held_back_rows(database, index),
         live: shared_state.live_rows(database, index),
         history: shared_state.history(database, index),
     }

@@ -49,7 +49,7 @@ pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Resu
 
 /// Rows that could not be claimed are not to be read and locked. `false`: not a single one could; the span is given back.
 fn fits_table(order: &mut ClaimOrder) -> bool {
-    if order.claimable.apart.is_some() {
+    if order.claimable.held_back.is_some() {
         // Their rows are in the table already.
         return true;
     }

@@ -17,7 +17,7 @@ pub(super) struct InFlight {
     pub(super) unsent: Vec<Unsendable>,
     pub(super) started_at: Micros,
     /// They are held back.
-    pub(super) apart: bool,
+    pub(super) held_back: bool,
     /// By whom it was sent: what an old sink has to say means nothing for a new one.
     pub(super) sink: Arc<Sink<HttpClient>>,
 }

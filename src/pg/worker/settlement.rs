@@ -25,7 +25,7 @@ pub(super) struct Settlement {
     /// It has failed on the way, and a record of it may be why.
     pub(super) suspicion: Suspicion,
     /// All of it is a record held back that has failed on the way once more.
-    pub(super) alone: bool,
+    pub(super) isolated: bool,
     /// The indexing task of what has arrived.
     pub(super) task: Option<i64>,
     /// How many older versions of its objects were deleted.
@@ -77,7 +77,7 @@ impl Settlement {
 
     /// Whether Algolia has judged records. Those that were too large have not been sent.
     pub(super) fn is_judged(&self) -> bool {
-        if self.alone {
+        if self.isolated {
             return false;
         }
         let are_refused = self.dead.iter().any(|row| row.status.is_some()) || !self.waiting.is_empty();

@@ -9,7 +9,8 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let Next::Claim { lane, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
     assert_eq!(shared_state.claim_object(0, lane, 77, 1024), Claim::Taken);
     let span = Span { lo: 1024, hi: 1024 };
-    let flight = Flight { rows: 1, bytes: 1, lane: lane as u32, fresh: true, span, started_at: 0, apart: 0 };
+    let flight =
+        Flight { rows: 1, bytes: 1, lane: lane as u32, fresh: true, span, started_at: 0, held_back: 0 };
     let flight = shared_state.claimed(0, None, Some(flight)).unwrap();
     shared_state.claim_ended(0);
     // Whatever becomes of the request, it is over at 100.

@@ -49,10 +49,10 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
     if next_span(shared_state, HUNGRY, now).is_none() {
         return Vec::new();
     }
-    let apart = shared_state.workers[0].scanning_apart;
-    let is_meant = |shared_state: &mut SharedState, id: i64| match apart {
+    let held_back = shared_state.workers[0].scanning_held_back;
+    let is_meant = |shared_state: &mut SharedState, id: i64| match held_back {
         0 => shared_state.claim(0, id) == Claim::Taken,
-        _ => shared_state.is_of_probation(Apart { place: apart as usize - 1, most: 1 }, id),
+        _ => shared_state.is_in_held_back(HeldBackClaim { place: held_back as usize - 1, most: 1 }, id),
     };
     let taken: Vec<i64> = ids.iter().copied().filter(|id| is_meant(shared_state, *id)).collect();
     if taken.is_empty() {
@@ -61,8 +61,15 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
         return taken;
     }
     let span = Span { lo: taken[0], hi: taken[taken.len() - 1] };
-    let flight =
-        Flight { rows: taken.len() as i64, bytes: 1, lane: 0, fresh: false, span, started_at: now, apart };
+    let flight = Flight {
+        rows: taken.len() as i64,
+        bytes: 1,
+        lane: 0,
+        fresh: false,
+        span,
+        started_at: now,
+        held_back,
+    };
     shared_state.claimed(0, None, Some(flight)).unwrap();
     shared_state.claim_ended(0);
     taken
@@ -77,7 +84,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
         assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::Waits(attempt));
         shared_state.landed(0, 0, [1025], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, now);
         shared_state.hold_back(DB, 1, 1025, due);
-        assert_eq!(shared_state.on_probation(DB, 1), 1);
+        assert_eq!(shared_state.held_back_rows(DB, 1), 1);
         shared_state.sweep(DB, true);
         assert_eq!(
             claim_all(&mut shared_state, &[1025], due - 1),
@@ -101,12 +108,12 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
     shared_state.hold_back(DB, 1, 1024, 10);
     assert_eq!(claim_all(&mut shared_state, &[1024], 10), [1024]);
     shared_state.settled(0, 0, &[1024], 10);
-    assert_eq!(shared_state.on_probation(DB, 1), 0);
+    assert_eq!(shared_state.held_back_rows(DB, 1), 0);
     assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Waits(1));
 }
 
 #[test]
-fn one_record_too_many_on_probation_dies_and_the_others_are_kept() {
+fn one_record_too_many_to_be_held_back_dies_and_the_others_are_kept() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
     for id in 0..HELD_BACK as i64 {
@@ -114,9 +121,9 @@ fn one_record_too_many_on_probation_dies_and_the_others_are_kept() {
         shared_state.hold_back(DB, 1, id, 100 + id);
     }
     assert_eq!(shared_state.judge(0, 1, -1, 3), RejectAction::Dies(1));
-    assert_eq!(shared_state.on_probation(DB, 1), HELD_BACK as i64);
+    assert_eq!(shared_state.held_back_rows(DB, 1), HELD_BACK as i64);
     shared_state.close_lanes(DB);
-    assert_eq!(shared_state.on_probation(DB, 1), 0);
+    assert_eq!(shared_state.held_back_rows(DB, 1), 0);
     assert_eq!(shared_state.claim(0, 5), Claim::Taken, "their claims have ended with them");
 }
 
@@ -175,7 +182,7 @@ fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
         fresh: false,
         span: Span { lo: id, hi: id },
         started_at: now,
-        apart: 0,
+        held_back: 0,
     };
     let place = shared_state.claimed(0, None, Some(flight)).unwrap();
     shared_state.claim_ended(0);
@@ -197,7 +204,7 @@ fn records_refused_together_do_not_take_each_others_places() {
     for id in &batch[..3] {
         shared_state.hold_back(DB, 1, *id, 100);
     }
-    assert_eq!(shared_state.on_probation(DB, 1), HELD_BACK as i64);
+    assert_eq!(shared_state.held_back_rows(DB, 1), HELD_BACK as i64);
     assert_eq!(shared_state.lowest(DB, 1), Some(0), "what is held back waits, too");
 }
 

@@ -23,7 +23,7 @@ fn take(shared_state: &mut SharedState, worker: usize, lane: usize, claimable: C
         fresh: claimable.fresh,
         span: claimable.span,
         started_at: 0,
-        apart: 0,
+        held_back: 0,
     };
     let place = shared_state.claimed(worker, Some(claimable.span), Some(flight)).unwrap();
     shared_state.claim_ended(worker);
@@ -187,7 +187,7 @@ proptest! {
                         // Half of the spans are used up by their claim.
                         let rest = (lane % 2 == 0).then_some(claimable.span);
                         let flight = Flight {
-                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0, apart: 0,
+                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0, held_back: 0,
                         };
                         shared_state.claimed(worker, rest, Some(flight));
                         shared_state.claim_ended(worker);
@@ -223,7 +223,8 @@ fn fill_with_large(
         // The first row is taken however large it is.
         let bytes = (bytes / rows_of).max(1) * rows_of;
         let (lane, span) = (lane as u32, claimable.span);
-        let flight = Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, apart: 0 };
+        let flight =
+            Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, held_back: 0 };
         shared_state.claimed(0, Some(span), Some(flight)).unwrap();
         shared_state.claim_ended(0);
         served.push((index_id, bytes));
@@ -272,8 +273,15 @@ fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
             while let Next::Claim { lane, claimable, bytes, .. } = shared_state.next(0, worker_limits, 0) {
                 let bytes = (bytes / rows_of).clamp(1, HUNGRY.batch_rows) * rows_of;
                 let (lane, span) = (lane as u32, claimable.span);
-                let flight =
-                    Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, apart: 0 };
+                let flight = Flight {
+                    rows: 1,
+                    bytes,
+                    lane,
+                    fresh: claimable.fresh,
+                    span,
+                    started_at: 0,
+                    held_back: 0,
+                };
                 shared_state.claimed(0, Some(span), Some(flight)).unwrap();
                 shared_state.claim_ended(0);
                 served.push(bytes);

@@ -71,34 +71,34 @@ impl World {
         };
         let Span { lo, hi } = claimable.span;
         let mut rows: Vec<i64> = self.queue.range(lo..=hi).copied().collect();
-        rows.retain(|id| claimable.apart.is_none() || !self.locked.contains(id));
+        rows.retain(|id| claimable.held_back.is_none() || !self.locked.contains(id));
         if claimable.end == End::Newest {
             rows.reverse();
         }
         let exhausted = rows.len() <= BATCH;
         rows.truncate(BATCH);
         let last = rows.last().copied();
-        let taken: Vec<i64> = match claimable.apart {
-            Some(apart) => {
-                let own = rows.into_iter().filter(|id| self.shared_state.is_of_probation(apart, *id));
-                own.take(usize::try_from(apart.most).unwrap()).collect()
+        let taken: Vec<i64> = match claimable.held_back {
+            Some(held_back) => {
+                let own = rows.into_iter().filter(|id| self.shared_state.is_in_held_back(held_back, *id));
+                own.take(usize::try_from(held_back.most).unwrap()).collect()
             }
             None => {
                 rows.into_iter().filter(|id| self.shared_state.claim(worker, *id) == Claim::Taken).collect()
             }
         };
         if taken.is_empty() {
-            if let Some(apart) = claimable.apart {
+            if let Some(held_back) = claimable.held_back {
                 let read = match claimable.end {
                     _ if exhausted => Span { lo, hi },
                     End::Newest => Span { lo: last.unwrap(), hi },
                     End::Oldest => Span { lo, hi: last.unwrap() },
                 };
-                self.shared_state.nothing_found(apart, read, self.now);
+                self.shared_state.held_back_not_found(held_back, read, self.now);
             }
         }
         let rest = match (claimable.end, last) {
-            _ if exhausted || claimable.apart.is_some() => None,
+            _ if exhausted || claimable.held_back.is_some() => None,
             (End::Newest, Some(last)) => Some(Span { lo, hi: last - 1 }),
             (End::Oldest, Some(last)) => Some(Span { lo: last + 1, hi }),
             (_, None) => None,
@@ -107,7 +107,7 @@ impl World {
             lo: taken.iter().min().copied().unwrap_or(0),
             hi: taken.iter().max().copied().unwrap_or(0),
         };
-        let apart = claimable.apart.map_or(0, |apart| apart.place as u32 + 1);
+        let held_back = claimable.held_back.map_or(0, |held_back| held_back.place as u32 + 1);
         let flight = Flight {
             rows: taken.len() as i64,
             bytes: 1,
@@ -115,7 +115,7 @@ impl World {
             fresh: claimable.fresh,
             span,
             started_at: self.now,
-            apart,
+            held_back,
         };
         let place = self.shared_state.claimed(worker, rest, (!taken.is_empty()).then_some(flight));
         self.shared_state.claim_ended(worker);
@@ -150,7 +150,7 @@ impl World {
             }
             Way::Fails => {
                 if let Some(RejectAction::Waits(failures)) =
-                    self.shared_state.judge_alone(worker, flight, true, 0, now)
+                    self.shared_state.judge_isolated(worker, flight, true, 0, now)
                 {
                     let pause = PAUSES.delay(failures as u32, 1.0).as_micros() as Micros;
                     let given_back = GivenBack { kept: 1, ..GivenBack::default() };
@@ -177,10 +177,10 @@ impl World {
                 return;
             }
         };
-        let is_apart = self.shared_state.workers[worker].flights[flight].apart != 0;
+        let is_held_back = self.shared_state.workers[worker].flights[flight].held_back != 0;
         self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
         // What suspects come to is no news of the others.
-        if way == Way::Waits || (way == Way::Fails && !is_apart) {
+        if way == Way::Waits || (way == Way::Fails && !is_held_back) {
             let lane = self.shared_state.lane_at(0).unwrap();
             lane.set_back(LaneFailure::Retry, 0, "no", (started_at, now + SECOND / 5), now);
         }
@@ -219,7 +219,7 @@ fn of_a_thousand_the_one_is_found_in_some_seconds_while_others_come() {
         }
         world.run(world.now + SECOND, unless(poison));
         assert_eq!(world.queue, BTreeSet::from([poison]));
-        assert_eq!(world.shared_state.on_probation(DB, 1), 1);
+        assert_eq!(world.shared_state.held_back_rows(DB, 1), 1);
         assert!(world.requests.len() < 160, "{}", world.requests.len());
     }
 }
@@ -256,7 +256,10 @@ fn an_outage_is_asked_no_more_often_than_the_pauses_allow_and_ends_at_once() {
     world.run(start + 3600 * SECOND, |_| Way::Fails);
     // What fails joins the suspects, whose pauses grow to 300 s.
     assert!(world.requests.len() <= 5 + 12 + 12, "{} requests", world.requests.len());
-    assert!(world.shared_state.on_trial().iter().all(|entry| !entry.is_alone), "nobody was found");
+    assert!(
+        world.shared_state.held_back_entries().iter().all(|entry| !entry.is_isolated),
+        "nobody was found"
+    );
     assert_eq!(world.queue.len(), 5000);
     let before = world.requests.len();
     world.run(start + 2 * 3600 * SECOND, |_| Way::Arrives);
@@ -274,7 +277,7 @@ fn attempts(world: &mut World) -> Vec<RejectAction> {
             world.land(0, Way::Arrives);
             continue;
         }
-        let sentence = world.shared_state.judge_alone(0, flight, true, 3, world.now).unwrap();
+        let sentence = world.shared_state.judge_isolated(0, flight, true, 3, world.now).unwrap();
         sentences.push(sentence);
         world.flights[0].clear();
         let given_back = GivenBack { kept: 1, ..GivenBack::default() };
@@ -308,7 +311,7 @@ fn a_record_that_fails_by_itself_is_counted_only_if_others_arrive() {
         assert!(sentences.len() < 16, "{sentences:?}");
         sentences.extend(attempts(&mut world));
     }
-    assert_eq!((world.shared_state.on_probation(DB, 1), world.shared_state.claims.len()), (0, 0));
+    assert_eq!((world.shared_state.held_back_rows(DB, 1), world.shared_state.claims.len()), (0, 0));
 }
 
 #[test]
@@ -324,7 +327,7 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
             Ok(()) => {
                 let (flight, rows) = world.flights[0].remove(0);
                 assert_eq!(rows, [1024]);
-                let sentence = world.shared_state.judge_alone(0, flight, true, 1, world.now);
+                let sentence = world.shared_state.judge_isolated(0, flight, true, 1, world.now);
                 assert!(matches!(sentence, Some(RejectAction::Dies(_))), "{sentence:?}");
                 // Somebody has the dead letters locked.
                 let given_back = GivenBack { left: &[1024], failure: Some(FAILURE), ..GivenBack::default() };
@@ -345,9 +348,9 @@ fn what_the_extension_leaves_behind_is_free() {
     world.publish(2048..2060);
     world.claim(0).unwrap();
     world.land(0, Way::Fails);
-    assert!(world.shared_state.on_probation(DB, 1) > 1);
+    assert!(world.shared_state.held_back_rows(DB, 1) > 1);
     world.shared_state.close_lanes(DB);
-    assert_eq!((world.shared_state.on_probation(DB, 1), world.shared_state.claims.len()), (0, 0));
+    assert_eq!((world.shared_state.held_back_rows(DB, 1), world.shared_state.claims.len()), (0, 0));
 }
 
 fn any_way() -> impl Strategy<Value = Way> {
@@ -432,7 +435,7 @@ proptest! {
         world.run(world.now + 10_000 * SECOND, |_| Way::Arrives);
         prop_assert!(world.queue.is_empty(), "{:?}", world.queue);
         prop_assert_eq!(world.shared_state.claims.len(), 0);
-        prop_assert_eq!(world.shared_state.on_probation(DB, 1), 0);
+        prop_assert_eq!(world.shared_state.held_back_rows(DB, 1), 0);
         prop_assert_eq!(world.shared_state.lane(0).unwrap().in_flight, 0);
     }
 }

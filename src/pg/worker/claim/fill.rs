@@ -66,7 +66,7 @@ pub(super) fn fill(
         objects,
         unsent,
         started_at: now(),
-        apart: order.claimable.apart.is_some(),
+        held_back: order.claimable.held_back.is_some(),
         sink: order.sink.clone(),
     };
     Some(Claimed { flight, rows, body: builder.finish(), durable })

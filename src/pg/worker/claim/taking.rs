@@ -99,7 +99,7 @@ impl<'conn> Taking<'_, 'conn> {
                         self.cut = true;
                         break;
                     }
-                    let claim = match self.order.claimable.apart {
+                    let claim = match self.order.claimable.held_back {
                         Some(_) => Claim::Taken,
                         None => shared_state.claim(slot, id),
                     };
@@ -123,7 +123,7 @@ impl<'conn> Taking<'_, 'conn> {
                 break;
             }
             self.last = Some(id);
-            self.held |= matches!(claim, Claim::HeldBy(_)) && self.order.claimable.apart.is_some();
+            self.held |= matches!(claim, Claim::HeldBy(_)) && self.order.claimable.held_back.is_some();
             if matches!(claim, Claim::HeldBy(_)) {
                 self.put_back_suspect(id);
             }
@@ -147,13 +147,13 @@ impl<'conn> Taking<'_, 'conn> {
 
     /// Whether a row is one of those that are to be claimed.
     fn is_meant(&self, id: i64, shared_state: &SharedState) -> bool {
-        self.order.claimable.apart.is_none_or(|apart| shared_state.is_of_probation(apart, id))
+        self.order.claimable.held_back.is_none_or(|held_back| shared_state.is_in_held_back(held_back, id))
     }
 
     /// Whether as many rows have been claimed as are to be.
     fn is_enough(&self) -> bool {
         let taken = self.records.len() + self.entered.objects.len();
-        self.order.claimable.apart.is_some_and(|apart| taken as i64 >= apart.most)
+        self.order.claimable.held_back.is_some_and(|held_back| taken as i64 >= held_back.most)
     }
 
     /// Whether a record of that size does not fit any more. The first one always does.
@@ -169,16 +169,16 @@ impl<'conn> Taking<'_, 'conn> {
         for Version { id, record, since } in versions {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
-            match self.order.claimable.apart {
-                None if shared_state.is_on_probation(slot, id)
+            match self.order.claimable.held_back {
+                None if shared_state.is_held_back(slot, id)
                     || shared_state.is_crash_suspect(slot, lane, id) =>
                 {
                     continue
                 }
-                Some(apart) if !shared_state.is_of_probation(apart, id) => {
+                Some(held_back) if !shared_state.is_in_held_back(held_back, id) => {
                     // A newer version has come, which is delivered like any other.
                     if let Some(older) = self.objects.get(object) {
-                        shared_state.forget_superseded(apart, *older);
+                        shared_state.forget_superseded(held_back, *older);
                     }
                     continue;
                 }
@@ -222,13 +222,17 @@ impl<'conn> Taking<'_, 'conn> {
             let Span { lo, hi } = rest.unwrap_or(self.order.claimable.span);
             rest = Some(Span { lo, hi: if rest.is_some() { hi.max(id) } else { id } });
         }
-        if let (Some(apart), true) = (self.order.claimable.apart, self.records.is_empty()) {
+        if let (Some(held_back), true) = (self.order.claimable.held_back, self.records.is_empty()) {
             match self.held || self.is_table_full {
-                true => shared_state.put_off(apart, now()),
-                false => shared_state.nothing_found(apart, self.order.claimable.looked_through(rest), now()),
+                true => shared_state.put_off_held_back(held_back, now()),
+                false => shared_state.held_back_not_found(
+                    held_back,
+                    self.order.claimable.looked_through(rest),
+                    now(),
+                ),
             }
         }
-        let rest = rest.filter(|_| self.order.claimable.apart.is_none());
+        let rest = rest.filter(|_| self.order.claimable.held_back.is_none());
         // Within a request the newest comes last.
         self.records.sort_unstable_by_key(|(id, _)| *id);
         let flight = match (self.records.first(), self.records.last()) {
@@ -239,7 +243,7 @@ impl<'conn> Taking<'_, 'conn> {
                 fresh: self.order.claimable.fresh,
                 span: Span { lo: *lo, hi: *hi },
                 started_at: now(),
-                apart: self.order.claimable.apart.map_or(0, |apart| apart.place as u32 + 1),
+                held_back: self.order.claimable.held_back.map_or(0, |held_back| held_back.place as u32 + 1),
             }),
             _ => None,
         };

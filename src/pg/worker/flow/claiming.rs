@@ -116,9 +116,9 @@ impl Flow {
         };
         complain("audit_algolia could not claim rows", cause(&reason));
         // What is on its way gives memory back.
-        let is_alone = self.in_flight.is_empty();
+        let is_isolated = self.in_flight.is_empty();
         let kept = match failed.ids[..] {
-            [id] if is_alone => self.wait_alone(index_id, id),
+            [id] if is_isolated => self.isolate_record(index_id, id),
             _ => None,
         };
         if let Some(mut shared_state) = shmem::shared_state() {
@@ -152,7 +152,7 @@ impl Flow {
                 me.last_error.set(&reason);
             }
         }
-        match (is_alone, rows) {
+        match (is_isolated, rows) {
             _ if is_unreadable => None,
             (false, _) => Some(None),
             (true, 0 | 1) if kept.is_none() => Some(Some(now.saturating_add(PAUSE))),

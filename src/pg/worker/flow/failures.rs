@@ -17,7 +17,7 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
 impl Flow {
     /// Decides when a record held back that has failed on the way once more is tried again, or whether it dies.
-    pub(super) fn judge_alone(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
+    pub(super) fn judge_isolated(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
         let status = match settlement.suspicion {
             Suspicion::None => return,
             Suspicion::Unanswered => None,
@@ -27,7 +27,7 @@ impl Flow {
             return;
         };
         let (id, now, backoff) = (*id, now(), guc::backoff());
-        let action = shared_state.judge_alone(
+        let action = shared_state.judge_isolated(
             self.slot,
             settlement.flight,
             status.is_some(),
@@ -47,12 +47,12 @@ impl Flow {
                 settlement.waiting.push((id, due.max(settlement.held_until.unwrap_or_default())));
             }
         }
-        settlement.alone = true;
+        settlement.isolated = true;
         settlement.complaint = Some(by_itself(id, reason));
     }
 
     /// Rows held back have failed on the way once more: nothing else of the index waits for that.
-    pub(super) fn note_apart(
+    pub(super) fn note_held_back_failure(
         &mut self,
         in_flight: &InFlight,
         places: Option<Places>,
@@ -103,7 +103,7 @@ impl Flow {
                 };
                 let times = (in_flight.started_at, later(now, backoff.max(failure.at_least)));
                 lane.set_back(failure.kind, rows as i64, &failure.reason, times, now);
-                if places.is_some_and(|places| places.apart) {
+                if places.is_some_and(|places| places.held_back) {
                     // They are counted among those held back.
                     lane.retrying = lane.retrying.saturating_sub(rows as i64);
                 }

@@ -56,7 +56,7 @@ impl Flow {
             complaint: None,
             backoff: None,
             suspicion: Suspicion::None,
-            alone: false,
+            isolated: false,
             task: match outcome {
                 Outcome::Delivered { task_id } => task_id.max(last_task),
                 _ => last_task,
@@ -81,8 +81,8 @@ impl Flow {
                 };
                 let at_least = not_before.unwrap_or_default();
                 settlement.suspicion = suspicion;
-                self.judge_alone(&mut settlement, &reason, at_least);
-                (!settlement.alone).then_some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least })
+                self.judge_isolated(&mut settlement, &reason, at_least);
+                (!settlement.isolated).then_some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least })
             }
             Outcome::Blocked { reason, hint, .. } => Some(LaneBackoff {
                 kind: LaneFailure::Blocked,
@@ -120,7 +120,7 @@ impl Flow {
             settlement.dead.push(DeadLetter { id, object_id, object, attempts, status: None, reason });
         }
         for (id, reason) in damaged {
-            self.set_apart(settlement, id, &reason, Cause::damage);
+            self.hold_back_record(settlement, id, &reason, Cause::damage);
         }
         if refused.is_empty() {
             return;

@@ -51,7 +51,7 @@ impl Flow {
         let now = now();
         let (slot, index_id) = (self.slot, batch.in_flight.index_id);
         let versions = batch.in_flight.versions();
-        let left = match batch.suspicion != Suspicion::None || batch.in_flight.apart {
+        let left = match batch.suspicion != Suspicion::None || batch.in_flight.held_back {
             true => batch.left(),
             false => Vec::new(),
         };
@@ -91,8 +91,8 @@ impl Flow {
             }
         }
         let Some(failure) = &batch.backoff else { return };
-        if batch.suspicion != Suspicion::None && batch.in_flight.apart {
-            self.note_apart(&batch.in_flight, places, left.len(), failure, now);
+        if batch.suspicion != Suspicion::None && batch.in_flight.held_back {
+            self.note_held_back_failure(&batch.in_flight, places, left.len(), failure, now);
         } else {
             let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.refused());
             self.set_back(&batch.in_flight, places, rows, failure, now);

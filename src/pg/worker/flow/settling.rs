@@ -128,13 +128,13 @@ impl Flow {
             }
         }
         for (id, reason, cause) in short {
-            self.set_apart(batch, id, &reason, cause);
+            self.hold_back_record(batch, id, &reason, cause);
         }
     }
 
     /// A record that the server is not able to handle waits by itself. If more of them do than can, its index waits for a
     /// moment, lest it be tried again and again.
-    pub(super) fn set_apart(
+    pub(super) fn hold_back_record(
         &mut self,
         batch: &mut Settlement,
         id: i64,
@@ -143,7 +143,7 @@ impl Flow {
     ) {
         let reason = by_itself(id, reason);
         complain("audit_algolia goes on without a record", cause(&reason));
-        match self.wait_alone(batch.in_flight.index_id, id) {
+        match self.isolate_record(batch.in_flight.index_id, id) {
             Some(waits) => batch.short.push(waits),
             None => {
                 let (kind, reason) = (LaneFailure::Retry, reason.clone());
@@ -155,7 +155,7 @@ impl Flow {
     }
 
     /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
-    pub(super) fn wait_alone(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
+    pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
         let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
         let RejectAction::Waits(attempts) = sentence else { return None };
         let failures = u32::try_from(attempts - 1).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Sets rows apart whose batch has failed on the way, and takes out of them the record at fault: see [`SuspectSearch`].
+//! A lane's suspects: the rows of batches that failed on the way are held back together, and the record at fault is taken
+//! out of them. See [`SuspectSearch`].
 #![forbid(unsafe_code)]
 
 use super::{GivenBack, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};
@@ -8,16 +9,22 @@ use crate::claims::{Claim, Owner};
 const MOST: i64 = 1 << 14;
 
 impl SharedState {
-    /// Sets the rows of a batch apart that has failed on the way. `false`: there is no room for that, or for all of them;
-    /// they are to be given back.
-    pub(super) fn set_apart(&mut self, lane: usize, rows: &[i64], failure: RetryDelay, now: Micros) -> bool {
+    /// Holds back the rows of a batch that failed on the way. `false`: there is no room for them, or not for all; the caller
+    /// gives them back.
+    pub(super) fn hold_back_suspects(
+        &mut self,
+        lane: usize,
+        rows: &[i64],
+        failure: RetryDelay,
+        now: Micros,
+    ) -> bool {
         let Some(key) = self.lane_key(lane).filter(|key| key.database != 0) else { return false };
         if self.claims.len() >= self.claims.capacity() / 2 {
             return false;
         }
-        let is_suspect = |entry: &HeldBack| entry.is_of(key.database, key.index_id) && !entry.is_alone;
-        let known = self.on_trial().iter().position(is_suspect);
-        let Some(place) = known.or_else(|| self.open_probation(key.database, key.index_id)) else {
+        let is_suspect = |entry: &HeldBack| entry.is_of(key.database, key.index_id) && !entry.is_isolated;
+        let known = self.held_back_entries().iter().position(is_suspect);
+        let Some(place) = known.or_else(|| self.open_held_back(key.database, key.index_id)) else {
             return false;
         };
         let Some(entry) = self.held_back.get_mut(place) else { return false };
@@ -39,14 +46,14 @@ impl SharedState {
             }
         }
         if known.is_none() && self.held_back.get(place).is_some_and(|entry| entry.rows == 0) {
-            self.end_probation(place);
+            self.close_held_back(place);
         }
         all
     }
 
     /// A part of a lane's suspects is back: some rows have `arrived`, and those `left` stay in the set. Returns the record
     /// that was found, if one was.
-    pub(super) fn apart_back(
+    pub(super) fn suspects_landed(
         &mut self,
         place: usize,
         arrived: bool,
@@ -74,13 +81,13 @@ impl SharedState {
         (is_found && self.isolate(place, *found, object, failure, now)).then_some(*found)
     }
 
-    /// Takes a record out of a set, to wait alone.
+    /// Takes a record out of a set and gives it an entry of its own.
     fn isolate(&mut self, place: usize, id: i64, object: i64, failure: RetryDelay, now: Micros) -> bool {
         let Some(entry) = self.held_back.get(place).copied() else { return false };
-        let Some(alone) = self.open_probation(entry.database, entry.index_id) else { return false };
+        let Some(alone) = self.open_held_back(entry.database, entry.index_id) else { return false };
         self.claims.hand_over(entry.database, id, Owner::held_back(alone));
         if let Some(alone) = self.held_back.get_mut(alone) {
-            alone.is_alone = true;
+            alone.is_isolated = true;
             alone.rows = 1;
             alone.add(id);
             alone.object = object;
@@ -88,7 +95,7 @@ impl SharedState {
             alone.failed_at = now;
             alone.due = failure.ends_at(1, now);
         }
-        self.leave_set(place);
+        self.remove_from_held_back(place);
         true
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::room::Room;
-use super::{Apart, Claimable, GivenBack, HeldBack, Micros, Next, SharedState, HELD_BACK};
+use super::{Claimable, GivenBack, HeldBack, HeldBackClaim, Micros, Next, SharedState, HELD_BACK};
 use crate::claims::Owner;
 use crate::id_ranges::Span;
 
@@ -14,7 +14,7 @@ const ANOTHER_CLAIM: Micros = 50_000;
 impl SharedState {
     /// Gives `worker` rows held back whose time has come, if there are any it has room for. `first`: only those of
     /// lanes in good health whose other rows have had their turn.
-    pub(super) fn next_apart(
+    pub(super) fn next_held_back(
         &mut self,
         worker: usize,
         room: &Room,
@@ -26,7 +26,7 @@ impl SharedState {
             return None;
         }
         let is_due = |(place, entry): &(usize, &HeldBack)| {
-            let lane = self.opens_apart_at(database, entry).filter(|(_, at)| *at <= now);
+            let lane = self.held_back_opens_at(database, entry).filter(|(_, at)| *at <= now);
             let turn = |lane: usize| {
                 self.lane(lane).is_some_and(|lane| {
                     lane.is_open(now) && (!first || (lane.is_turn_of_held_back && !lane.is_in_trouble()))
@@ -34,30 +34,31 @@ impl SharedState {
             };
             lane.filter(|(lane, _)| turn(*lane)).map(|(lane, _)| (entry.due, *place, lane))
         };
-        let (_, place, lane) = self.on_trial().iter().enumerate().filter_map(|one| is_due(&one)).min()?;
+        let (_, place, lane) =
+            self.held_back_entries().iter().enumerate().filter_map(|one| is_due(&one)).min()?;
         let entry = self.held_back.get_mut(place)?;
         let (span, end) = entry.search.place(&entry.id_ranges)?;
         entry.worker = worker as u32 + 1;
         entry.has_grown = false;
-        let apart = Some(Apart { place, most: entry.search.portion() });
-        let claimable = Claimable { span, end, fresh: false, apart };
+        let held_back = Some(HeldBackClaim { place, most: entry.search.portion() });
+        let claimable = Claimable { span, end, fresh: false, held_back };
         let index_id = entry.index_id;
         self.lanes.get_mut(lane)?.is_turn_of_held_back = false;
         let me = self.workers.get_mut(worker)?;
         me.awake();
         me.scanning_lane = lane as u32 + 1;
         me.scanning = span;
-        me.scanning_apart = place as u32 + 1;
+        me.scanning_held_back = place as u32 + 1;
         Some(Next::Claim { lane, index_id, claimable, bytes: room.bytes_for(lane, false), crash_retry: None })
     }
 
     /// The lane of an entry of a database that waits, and when it may be claimed.
-    fn opens_apart_at(&self, database: u32, entry: &HeldBack) -> Option<(usize, Micros)> {
+    fn held_back_opens_at(&self, database: u32, entry: &HeldBack) -> Option<(usize, Micros)> {
         let waits = entry.database == database && entry.worker == 0 && entry.judged_by == 0 && entry.rows > 0;
-        let place = waits.then(|| self.lane_of_probation(entry)).flatten()?;
+        let place = waits.then(|| self.lane_of_held_back(entry)).flatten()?;
         let lane = self.lane(place).filter(|lane| !lane.paused)?;
         // What made it fail may have been mended, or an outage be over.
-        let news = match entry.is_alone || entry.search.is_no_outage() {
+        let news = match entry.is_isolated || entry.search.is_no_outage() {
             true => lane.mended_at,
             false => lane.mended_at.max(lane.arrived_at),
         };
@@ -67,26 +68,27 @@ impl SharedState {
 
     /// When rows of a database held back may next be claimed.
     pub(super) fn next_release_due(&self, database: u32) -> Option<Micros> {
-        let opens = self.on_trial().iter().filter_map(|entry| self.opens_apart_at(database, entry));
+        let opens =
+            self.held_back_entries().iter().filter_map(|entry| self.held_back_opens_at(database, entry));
         let waits =
             |lane: usize| self.lane(lane).is_some_and(|lane| !(lane.is_in_trouble() && lane.in_flight > 0));
         opens.filter(|(lane, _)| waits(*lane)).map(|(_, at)| at).min()
     }
 
     /// Whether a row belongs to the entry that is claimed from.
-    pub fn is_of_probation(&self, apart: Apart, id: i64) -> bool {
-        let entry = self.held_back.get(apart.place);
+    pub fn is_in_held_back(&self, held_back: HeldBackClaim, id: i64) -> bool {
+        let entry = self.held_back.get(held_back.place);
         entry.is_some_and(|entry| {
-            self.claims.holder(entry.database, id) == Some(Owner::held_back(apart.place))
+            self.claims.holder(entry.database, id) == Some(Owner::held_back(held_back.place))
         })
     }
 
     /// The version at a row held back has been superseded: nobody will send it.
-    pub fn forget_superseded(&mut self, apart: Apart, id: i64) {
-        let Some(database) = self.held_back.get(apart.place).map(|entry| entry.database) else { return };
-        if self.is_of_probation(apart, id) {
+    pub fn forget_superseded(&mut self, held_back: HeldBackClaim, id: i64) {
+        let Some(database) = self.held_back.get(held_back.place).map(|entry| entry.database) else { return };
+        if self.is_in_held_back(held_back, id) {
             self.claims.release(database, id);
-            if let Some(entry) = self.held_back.get_mut(apart.place) {
+            if let Some(entry) = self.held_back.get_mut(held_back.place) {
                 entry.rows = entry.rows.saturating_sub(1);
             }
         }
@@ -94,28 +96,28 @@ impl SharedState {
 
     /// All that could be read of the span of an entry that was to be claimed was none of its rows. Once more, a moment
     /// later: another claim may have had them locked. What is not to be found there then is gone, or locked by somebody.
-    pub fn nothing_found(&mut self, apart: Apart, span: Span, now: Micros) {
-        let Some(entry) = self.held_back.get_mut(apart.place) else { return };
+    pub fn held_back_not_found(&mut self, held_back: HeldBackClaim, span: Span, now: Micros) {
+        let Some(entry) = self.held_back.get_mut(held_back.place) else { return };
         if entry.has_grown || (!std::mem::replace(&mut entry.is_missing, true) && entry.rows > 0) {
             entry.held_until = now.saturating_add(ANOTHER_CLAIM);
             return;
         }
         entry.id_ranges.remove(span);
         if entry.id_ranges.is_empty() || entry.rows == 0 {
-            self.end_probation(apart.place);
+            self.close_held_back(held_back.place);
         }
     }
 
     /// Rows of an entry that was to be claimed cannot be sent now: their objects are held.
-    pub fn put_off(&mut self, apart: Apart, now: Micros) {
+    pub fn put_off_held_back(&mut self, held_back: HeldBackClaim, now: Micros) {
         let released_at = self.next_release().unwrap_or(Micros::MAX);
-        if let Some(entry) = self.held_back.get_mut(apart.place) {
+        if let Some(entry) = self.held_back.get_mut(held_back.place) {
             entry.held_until = released_at.clamp(now.saturating_add(10_000), now.saturating_add(1_000_000));
         }
     }
 
     /// A claim from an entry has ended without a flight.
-    pub(super) fn end_claim_apart(&mut self, worker: usize, place: usize) {
+    pub(super) fn end_held_back_claim(&mut self, worker: usize, place: usize) {
         if let Some(entry) = self.held_back.get_mut(place) {
             if entry.worker == worker as u32 + 1 && entry.in_flight == 0 {
                 entry.worker = 0;
@@ -125,7 +127,7 @@ impl SharedState {
 
     /// Rows of an entry are back. Those that wait again stay; a record that has just been judged is about to be held back.
     /// Returns the record that was found among suspects, if one was.
-    pub(super) fn apart_landed(
+    pub(super) fn held_back_landed(
         &mut self,
         place: usize,
         worker: usize,
@@ -135,19 +137,19 @@ impl SharedState {
     ) -> Option<i64> {
         let entry = self.held_back.get_mut(place).filter(|entry| entry.worker == worker as u32 + 1)?;
         (entry.worker, entry.in_flight, entry.due) = (0, 0, now);
-        let (database, is_alone, is_judged) = (entry.database, entry.is_alone, entry.judged_by != 0);
-        if is_alone && is_judged {
+        let (database, is_isolated, is_judged) = (entry.database, entry.is_isolated, entry.judged_by != 0);
+        if is_isolated && is_judged {
             return None;
         }
         let left: HashSet<i64> = given_back.left.iter().copied().collect();
         for id in rows.iter().filter(|id| !left.contains(id)) {
             if self.claims.holder(database, *id) == Some(Owner::held_back(place)) {
                 self.claims.release(database, *id);
-                self.leave_set(place);
+                self.remove_from_held_back(place);
             }
         }
         let entry = self.held_back.get_mut(place).filter(|entry| entry.database != 0)?;
-        if is_alone {
+        if is_isolated {
             // If it has failed it was to be given up, and could not be.
             if let Some(failure) = given_back.failure {
                 entry.failures = entry.failures.saturating_add(1);
@@ -155,7 +157,7 @@ impl SharedState {
             }
             return None;
         }
-        let found = self.apart_back(place, !given_back.delivered.is_empty(), given_back, now);
+        let found = self.suspects_landed(place, !given_back.delivered.is_empty(), given_back, now);
         if let (Some(held_until), Some(entry)) = (given_back.held_until, self.held_back.get_mut(place)) {
             if given_back.left.len() as i64 >= entry.rows {
                 entry.held_until = held_until;
@@ -165,9 +167,9 @@ impl SharedState {
     }
 
     /// A worker ends: the records it has judged, and those it had in its hands, wait like the others held back.
-    pub(super) fn leave_probation(&mut self, worker: usize) {
+    pub(super) fn release_held_back(&mut self, worker: usize) {
         let mut unclaimed = [false; HELD_BACK];
-        for (entry, unclaimed) in self.on_trial_mut().iter_mut().zip(&mut unclaimed) {
+        for (entry, unclaimed) in self.held_back_entries_mut().iter_mut().zip(&mut unclaimed) {
             if entry.judged_by == worker as u32 + 1 {
                 entry.judged_by = 0;
                 *unclaimed = entry.rows == 0;
@@ -178,7 +180,7 @@ impl SharedState {
         }
         // Refused for the first time, and not held back yet.
         for (place, _) in unclaimed.iter().enumerate().filter(|(_, unclaimed)| **unclaimed) {
-            self.end_probation(place);
+            self.close_held_back(place);
         }
     }
 
@@ -186,10 +188,10 @@ impl SharedState {
     /// about to wait it is noted which objects they are of.
     pub(super) fn note_versions(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
         let (true, Some(key)) = (!given_back.versions.is_empty(), self.lane_key(lane)) else { return };
-        for place in 0..self.on_trial().len() {
+        for place in 0..self.held_back_entries().len() {
             let Some(entry) = self.held_back.get_mut(place) else { return };
             let own = entry.hull.hi;
-            if !entry.is_alone || !entry.is_of(key.database, key.index_id) {
+            if !entry.is_isolated || !entry.is_of(key.database, key.index_id) {
                 continue;
             }
             let arrived = |id: &i64| given_back.delivered.contains(id);
@@ -202,7 +204,7 @@ impl SharedState {
                 entry.object = *hash;
             }
             if is_superseded {
-                self.end_probation(place);
+                self.close_held_back(place);
             }
         }
     }
