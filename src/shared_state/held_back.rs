@@ -59,10 +59,10 @@ pub struct HeldBack {
 /// What becomes of a refused record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectAction {
-    /// It dies, after so many attempts.
-    Dies(i32),
-    /// It has been tried so many times and is tried again.
-    Waits(i32),
+    /// It becomes a dead letter, after so many attempts.
+    DeadLetter(i32),
+    /// It is tried again, after so many attempts.
+    Retry(i32),
 }
 
 impl HeldBack {

@@ -75,15 +75,15 @@ impl SharedState {
     /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
     pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> RejectAction {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else {
-            return RejectAction::Dies(1);
+            return RejectAction::DeadLetter(1);
         };
         let known = self.held_back_entries().iter().position(|entry| entry.is_record(database, index_id, id));
         let attempts = known.and_then(|place| self.held_back.get(place)).map_or(0, |one| one.attempts) + 1;
         if attempts >= max_attempts {
-            return RejectAction::Dies(attempts);
+            return RejectAction::DeadLetter(attempts);
         }
         let Some(place) = known.or_else(|| self.open_held_back(database, index_id)) else {
-            return RejectAction::Dies(attempts);
+            return RejectAction::DeadLetter(attempts);
         };
         let clock = self.clock;
         if let Some(entry) = self.held_back.get_mut(place) {
@@ -93,7 +93,7 @@ impl SharedState {
             entry.failed_at = clock;
             entry.judged_by = worker as u32 + 1;
         }
-        RejectAction::Waits(attempts)
+        RejectAction::Retry(attempts)
     }
 
     /// What [`UnattributedRejections::may_dead_letter`] says of a record of a flight of `rows` rows.
@@ -123,12 +123,12 @@ impl SharedState {
             entry.attempts = entry.attempts.saturating_add(1);
         }
         if refused && max_attempts > 0 && entry.attempts >= max_attempts {
-            return Some(RejectAction::Dies(entry.attempts));
+            return Some(RejectAction::DeadLetter(entry.attempts));
         }
         entry.failed_at = now;
         entry.failures = entry.failures.saturating_add(1);
         entry.judged_by = worker as u32 + 1;
-        Some(RejectAction::Waits(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
+        Some(RejectAction::Retry(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
     }
 
     /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.

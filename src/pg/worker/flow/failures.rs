@@ -36,12 +36,12 @@ impl Flow {
         );
         match action {
             None => return,
-            Some(RejectAction::Dies(attempts)) => {
+            Some(RejectAction::DeadLetter(attempts)) => {
                 let object = settlement.in_flight.objects.first().cloned().flatten();
                 let reason = reason.to_owned();
                 settlement.dead.push(DeadLetter { id, object_id: None, object, attempts, status, reason });
             }
-            Some(RejectAction::Waits(failures)) => {
+            Some(RejectAction::Retry(failures)) => {
                 let pause = backoff.delay(u32::try_from(failures).unwrap_or(0), self.rng.f64());
                 let due = later(now, pause.max(at_least));
                 settlement.waiting.push((id, due.max(settlement.held_until.unwrap_or_default())));

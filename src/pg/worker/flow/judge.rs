@@ -132,7 +132,7 @@ impl Flow {
             let object = settlement.in_flight.objects.get(row).cloned().flatten();
             settlement.complaint = Some(reason.clone());
             match shared_state.judge(self.slot, settlement.in_flight.index_id, id, guc::max_attempts()) {
-                RejectAction::Dies(_)
+                RejectAction::DeadLetter(_)
                     if !proven && !shared_state.may_dead_letter(self.slot, settlement.flight, rows, now) =>
                 {
                     let reason = format!("{reason} (names no record, and none of {rows} is taken)");
@@ -140,11 +140,11 @@ impl Flow {
                     settlement.backoff =
                         Some(LaneBackoff { kind: LaneFailure::UnattributedRejections, reason, at_least });
                 }
-                RejectAction::Dies(attempts) => {
+                RejectAction::DeadLetter(attempts) => {
                     let status = Some(status);
                     settlement.dead.push(DeadLetter { id, object_id, object, attempts, status, reason });
                 }
-                RejectAction::Waits(attempts) => {
+                RejectAction::Retry(attempts) => {
                     let failures = u32::try_from(attempts - 1).unwrap_or(0);
                     settlement.waiting.push((id, later(now, backoff.delay(failures, self.rng.f64()))));
                 }

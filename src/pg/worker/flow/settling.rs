@@ -157,7 +157,7 @@ impl Flow {
     /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
     pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
         let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
-        let RejectAction::Waits(attempts) = sentence else { return None };
+        let RejectAction::Retry(attempts) = sentence else { return None };
         let failures = u32::try_from(attempts - 1).unwrap_or(0);
         Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
     }
