@@ -17,7 +17,7 @@ use super::databases::{self, Database};
 use super::process;
 use super::worker::argument;
 use super::{guc, shmem};
-use crate::shared_state::{Extension, Micros, Stage, DATABASES};
+use crate::shared_state::{Extension, Micros, SlotState, DATABASES};
 
 /// How long the launcher sleeps when nobody wakes it.
 const NAP_MS: i64 = 60_000;
@@ -129,7 +129,7 @@ impl Launcher {
         for Database { oid: database, name, is_open } in found {
             // One that has become a template is to be copied, and one that takes no connections to be left alone.
             if !is_open || !guc::serves(&name) {
-                self.dismiss(database, 0);
+                self.retire_workers(database, 0);
                 continue;
             }
             timeout = timeout.min(self.serve(database, &name, now));
@@ -147,22 +147,22 @@ impl Launcher {
             let waiting = shared_state
                 .workers
                 .get(*slot)
-                .is_some_and(|worker| worker.stage == Stage::Starting && worker.launch == *launch);
+                .is_some_and(|worker| worker.slot_state == SlotState::Starting && worker.launch == *launch);
             // Or the clock was set back, and nobody knows.
             let overdue = !(0..=START_LIMIT).contains(&now.saturating_sub(*since));
             if waiting && overdue {
-                shared_state.give_up(*slot, *launch);
+                shared_state.cancel_slot(*slot, *launch);
             }
             waiting && !overdue
         });
         // Reserved by a launcher that is no more: nobody else would ever free it.
         for slot in 0..crate::shared_state::WORKERS {
             let orphan = shared_state.workers.get(slot).filter(|worker| {
-                worker.stage == Stage::Starting
+                worker.slot_state == SlotState::Starting
                     && !self.starting.iter().any(|(s, l, _)| *s == slot && *l == worker.launch)
             });
             if let Some(launch) = orphan.map(|worker| worker.launch) {
-                shared_state.give_up(slot, launch);
+                shared_state.cancel_slot(slot, launch);
             }
         }
     }
@@ -229,7 +229,7 @@ impl Launcher {
             nap = RETRY_MS;
         }
         nap = nap.min(self.see_to_backfill(database, name, now));
-        self.dismiss(database, allowed);
+        self.retire_workers(database, allowed);
         if missing.is_empty() {
             return nap;
         }
@@ -267,7 +267,7 @@ impl Launcher {
     }
 
     fn start_worker(&mut self, database: u32, number: u32, name: &str, now: Micros) -> bool {
-        let enlisted = {
+        let reserved = {
             let Some(mut shared_state) = shmem::shared_state() else {
                 return false;
             };
@@ -275,9 +275,9 @@ impl Launcher {
                 // Since a moment ago; its end wakes the launcher.
                 return true;
             }
-            shared_state.enlist(database, number)
+            shared_state.reserve_slot(database, number)
         };
-        let Some((slot, launch)) = enlisted else {
+        let Some((slot, launch)) = reserved else {
             let message = "audit_algolia has as many workers as it can keep track of";
             note_trouble(database, message, FEWER_WORKERS, now);
             self.slots.tell(message, name, FEWER_WORKERS);
@@ -288,7 +288,7 @@ impl Launcher {
             return true;
         }
         if let Some(mut shared_state) = shmem::shared_state() {
-            shared_state.give_up(slot, launch);
+            shared_state.cancel_slot(slot, launch);
         }
         let message = "audit_algolia could not start a worker: no process slot is free";
         note_trouble(database, message, MORE_PROCESSES, now);
@@ -297,8 +297,8 @@ impl Launcher {
     }
 
     /// Has workers beyond the wanted number retire.
-    fn dismiss(&mut self, database: u32, wanted: u32) {
-        shmem::change_and_wake(|shared_state| shared_state.dismiss(database, wanted));
+    fn retire_workers(&mut self, database: u32, wanted: u32) {
+        shmem::change_and_wake(|shared_state| shared_state.retire_workers(database, wanted));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The book of databases: which have the extension, and who wants one to itself.
 #![forbid(unsafe_code)]
 
-use super::{Database, Extension, LatchSet, Micros, SharedState, Stage};
+use super::{Database, Extension, LatchSet, Micros, SharedState, SlotState};
 
 impl SharedState {
     /// The entry of a database, made when it is new; `None` when the book is full of databases that have the extension,
@@ -20,8 +20,10 @@ impl SharedState {
 
     /// Whether an entry says no more than that its database has no extension.
     fn is_needless(&self, entry: &Database) -> bool {
-        let is_somebody_there =
-            self.workers.iter().any(|worker| worker.stage != Stage::Free && worker.database == entry.oid);
+        let is_somebody_there = self
+            .workers
+            .iter()
+            .any(|worker| worker.slot_state != SlotState::Free && worker.database == entry.oid);
         entry.extension == Extension::Absent && entry.holders == 0 && entry.counter == 0 && !is_somebody_there
     }
 

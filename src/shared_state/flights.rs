@@ -171,7 +171,7 @@ impl SharedState {
 
     /// A worker ends, whatever it was doing: everything it held waits again, objects until `held_until`, for its
     /// requests may still be executed.
-    pub fn resign(&mut self, worker: usize, held_until: Micros) {
+    pub fn release_worker(&mut self, worker: usize, held_until: Micros) {
         self.hold_all_objects(worker, held_until);
         self.release_held_back(worker);
         self.release_crash_suspects(worker);

@@ -4,7 +4,7 @@
 //! look began is newer than what was seen, and stays.
 #![forbid(unsafe_code)]
 
-use super::{Database, Lane, LaneKey, Postponed, SharedState, Stage, Worker, LANES, WORKERS};
+use super::{Database, Lane, LaneKey, Postponed, SharedState, SlotState, Worker, LANES, WORKERS};
 use crate::claims::Owner;
 
 /// The lane of a batch whose lane has been closed.
@@ -28,7 +28,7 @@ impl SharedState {
         // they return, so that no other batch is taken for one of them.
         let mut lets_go = [false; WORKERS];
         for (lets_go, worker) in lets_go.iter_mut().zip(self.workers.iter_mut()) {
-            if worker.database == database && worker.stage == Stage::Running {
+            if worker.database == database && worker.slot_state == SlotState::Running {
                 *lets_go = true;
                 worker.scanning_lane = 0;
                 worker.scanning_held_back = 0;

@@ -11,11 +11,11 @@ mod reclaim;
 mod refusals;
 mod repairs;
 mod room;
-mod roster;
 mod settings;
 mod suspect_search;
 mod tasks;
 mod unattributed_rejections;
+mod worker_slots;
 
 use std::collections::HashMap;
 
@@ -30,8 +30,8 @@ const DB: u32 = 5;
 fn shared_state(workers: usize) -> Box<SharedState> {
     let mut shared_state = SharedState::boxed();
     for number in 0..workers {
-        let (slot, launch) = shared_state.enlist(DB, number as u32).unwrap();
-        assert!(shared_state.report_for_duty(slot, launch, 100 + number as i32, 1000 + number as u64, 0));
+        let (slot, launch) = shared_state.reserve_slot(DB, number as u32).unwrap();
+        assert!(shared_state.attach_worker(slot, launch, 100 + number as i32, 1000 + number as u64, 0));
     }
     shared_state
 }
@@ -188,7 +188,7 @@ fn a_worker_that_dies_gives_everything_back() {
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some());
     fly(&mut shared_state, 0, 0, &[1030, 1031, 1032, 1033], Some(Span { lo: 1024, hi: 1029 }));
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some(), "it is reading the rest when it dies");
-    shared_state.leave(0, Exit::Failed, 0, 0);
+    shared_state.worker_exited(0, WorkerExit::Failed, 0, 0);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!(lane.in_flight, 0);
     assert_eq!(lane.backlog.iter().collect::<Vec<_>>(), vec![Span { lo: 1024, hi: 1033 }]);
@@ -254,7 +254,7 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     assert_eq!(shared_state.claim(1, 1029), Claim::Taken);
     let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
     shared_state.claimed(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
-    shared_state.leave(1, Exit::Failed, 0, 0);
+    shared_state.worker_exited(1, WorkerExit::Failed, 0, 0);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!(lane.backlog.iter().map(|span| (span.lo, span.hi)).collect::<Vec<_>>(), [(1024, 1029)]);
 }

@@ -1,13 +1,13 @@
 //! What statistics ask of shared state.
 #![forbid(unsafe_code)]
 
-use super::{Micros, SharedState, Stage};
+use super::{Micros, SharedState, SlotState};
 use crate::id_ranges::Span;
 
 impl SharedState {
     /// Processes that deliver for a database.
     pub fn running_workers(&mut self, database: u32) -> usize {
-        self.workers_of(database).filter(|worker| worker.stage == Stage::Running).count()
+        self.workers_of(database).filter(|worker| worker.slot_state == SlotState::Running).count()
     }
 
     /// No waiting row of the index has a lower id; `None` when none waits.
@@ -44,7 +44,8 @@ impl SharedState {
             .into_iter()
             .flat_map(|lane| lane.fresh.iter().chain(lane.backlog.iter()).chain(lane.deferred.iter()))
             .map(|s| (s.lo, s.hi));
-        let workers = self.workers.iter().filter(move |w| w.stage != Stage::Free && w.database == database);
+        let workers =
+            self.workers.iter().filter(move |w| w.slot_state != SlotState::Free && w.database == database);
         let held = workers.flat_map(move |worker| {
             let scanning = (worker.scanning_lane as usize).checked_sub(1).map(|lane| (lane, worker.scanning));
             let flights = worker.flights.iter().filter(|f| f.rows > 0).map(|f| (f.lane as usize, f.span));

@@ -13,7 +13,7 @@ pub const FLIGHTS: usize = 128;
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Stage {
+pub enum SlotState {
     /// Nobody has this slot.
     #[default]
     Free,
@@ -44,7 +44,7 @@ pub struct Flight {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Worker {
-    pub stage: Stage,
+    pub slot_state: SlotState,
     /// Set by whoever wants the database to itself; the worker leaves at once.
     pub leave: bool,
     /// There is one worker too many: it takes no more batches and leaves when those on their way are back.
@@ -91,7 +91,7 @@ pub struct Worker {
 impl Worker {
     /// A free slot.
     pub const EMPTY: Worker = Worker {
-        stage: Stage::Free,
+        slot_state: SlotState::Free,
         leave: false,
         retire: false,
         room: ReadyWork { fresh: false, backlog: false, trouble: false },

@@ -11,7 +11,7 @@ use crate::pg::clock::now;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
-use crate::shared_state::{Lane, Micros, SharedState, Stage};
+use crate::shared_state::{Lane, Micros, SharedState, SlotState};
 
 /// A row of `queue_stats`.
 pub(super) type QueueRow = (
@@ -271,7 +271,7 @@ pub(super) fn worker_rows() -> Outcome<Vec<WorkerRow>> {
     let rows = shared_state
         .workers
         .iter()
-        .filter(|worker| worker.stage == Stage::Running && worker.database == my_database())
+        .filter(|worker| worker.slot_state == SlotState::Running && worker.database == my_database())
         .map(|worker| {
             let index = (worker.batch_lane as usize)
                 .checked_sub(1)

@@ -28,7 +28,7 @@ use super::clock::now;
 use super::connection::connect;
 use super::process::{self, in_transaction};
 use super::{guc, recorder, report, shmem};
-use crate::shared_state::Exit;
+use crate::shared_state::WorkerExit;
 use duty::is_on_duty;
 use flow::Flow;
 pub(super) use settle::storable;
@@ -68,7 +68,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     let slot = (argument & ((1 << SLOT_BITS) - 1)) as usize;
     let launch = (argument >> SLOT_BITS) as u32;
     process::obey_signals();
-    let Some(database) = report_for_duty(slot, launch) else {
+    let Some(database) = attach_worker(slot, launch) else {
         return;
     };
     let work = || {
@@ -122,11 +122,11 @@ pub(super) fn is_of_our_version() -> bool {
 
 /// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
 /// to itself meanwhile: nothing to do.
-fn report_for_duty(slot: usize, launch: u32) -> Option<u32> {
+fn attach_worker(slot: usize, launch: u32) -> Option<u32> {
     // SAFETY: set at the start of every process.
     let pid = unsafe { pg_sys::MyProcPid };
     let mut shared_state = shmem::shared_state()?;
-    if !shared_state.report_for_duty(slot, launch, pid, shmem::my_latch(), now()) {
+    if !shared_state.attach_worker(slot, launch, pid, shmem::my_latch(), now()) {
         return None;
     }
     SLOT.set(Some(slot));
@@ -150,17 +150,19 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
         // SAFETY: what the server itself does first when a session ends, harmless without a transaction.
         unsafe { pg_sys::AbortOutOfAnyTransaction() };
         let exit = match code {
-            0 => Exit::Orderly,
-            _ if process::was_terminated() => Exit::Terminated,
-            _ => Exit::Failed,
+            0 => WorkerExit::Orderly,
+            _ if process::was_terminated() => WorkerExit::Terminated,
+            _ => WorkerExit::Failed,
         };
         let database = shmem::shared_state()
             .and_then(|shared_state| shared_state.workers.get(slot).map(|me| me.database));
-        if let (Exit::Failed, Some(database)) = (exit, database) {
+        if let (WorkerExit::Failed, Some(database)) = (exit, database) {
             // The server ends the process by itself where it takes an error for fatal.
             note_trouble(database, "a worker has ended with a fatal error: see the server's log");
         }
         recorder::end(slot);
-        shmem::change_and_wake(|shared_state| shared_state.leave(slot, exit, guc::quarantine(), now()));
+        shmem::change_and_wake(|shared_state| {
+            shared_state.worker_exited(slot, exit, guc::quarantine(), now())
+        });
     }
 }

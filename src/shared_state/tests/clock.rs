@@ -32,7 +32,7 @@ fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], NOW);
     shared_state.judge(0, 1, 1024, 3);
     shared_state.hold_back(DB, 1, 1024, NOW + SECOND);
-    shared_state.leave(0, Exit::Failed, 0, NOW);
+    shared_state.worker_exited(0, WorkerExit::Failed, 0, NOW);
     shared_state.counter_ended(DB, true, NOW);
     shared_state.is_sweep_due(DB, 600 * SECOND, NOW);
     let now = NOW - 3 * HOUR;
@@ -41,8 +41,8 @@ fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     assert_eq!((entry.restart_at, entry.recount_at), (now + SECOND, now + SECOND));
     assert!(!shared_state.is_sweep_due(DB, 600 * SECOND, now + 599 * SECOND));
     assert!(shared_state.is_sweep_due(DB, 600 * SECOND, now + 600 * SECOND));
-    let (slot, launch) = shared_state.enlist(DB, 0).unwrap();
-    shared_state.report_for_duty(slot, launch, 1, 1, now);
+    let (slot, launch) = shared_state.reserve_slot(DB, 0).unwrap();
+    shared_state.attach_worker(slot, launch, 1, 1, now);
     while next_span(&mut shared_state, HUNGRY, now).is_some() {
         shared_state.claimed(0, None, None);
         shared_state.claim_ended(0);

@@ -116,7 +116,7 @@ fn a_worker_that_ends_leaves_its_suspects_to_another() {
     let mut shared_state = after_crash(2, &[trace(100, 115, 16)]);
     plain(&mut shared_state, 0, 0);
     assert!(crash_retry(&mut shared_state, 0, SECOND).is_some());
-    shared_state.resign(0, 0);
+    shared_state.release_worker(0, 0);
     assert_eq!(crash_retry(&mut shared_state, 1, SECOND), Some((2, Span { lo: 100, hi: 115 })));
 }
 

@@ -86,7 +86,7 @@ fn the_room_left_for_claims_is_known_beforehand() {
         assert_eq!(shared_state.claim(0, id), Claim::Taken);
     }
     assert_eq!(shared_state.claims_left(), 0);
-    shared_state.resign(0, 0);
+    shared_state.release_worker(0, 0);
     assert_eq!(shared_state.claims_left(), CLAIMS / 2);
 }
 
@@ -120,8 +120,8 @@ fn one_database_too_many_takes_the_entry_of_one_without_the_extension() {
 #[test]
 fn what_closed_lanes_and_their_workers_held_is_free_however_many_there_are() {
     let mut shared_state = shared_state(2);
-    let (slot, launch) = shared_state.enlist(DB + 1, 0).unwrap();
-    shared_state.report_for_duty(slot, launch, 1, 1, 0);
+    let (slot, launch) = shared_state.reserve_slot(DB + 1, 0).unwrap();
+    shared_state.attach_worker(slot, launch, 1, 1, 0);
     for index in 1..=300 {
         shared_state.open_lane(DB, index, false, 0);
     }

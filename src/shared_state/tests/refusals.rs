@@ -215,9 +215,9 @@ fn a_record_judged_by_a_worker_that_dies_loses_its_place_to_others() {
         shared_state.judge(0, 1, id, 3);
     }
     assert_eq!(shared_state.judge(0, 1, 5000, 3), RejectAction::DeadLetter(1));
-    shared_state.leave(0, Exit::Failed, 0, 0);
-    let (slot, launch) = shared_state.enlist(DB, 0).unwrap();
-    shared_state.report_for_duty(slot, launch, 1, 1, 0);
+    shared_state.worker_exited(0, WorkerExit::Failed, 0, 0);
+    let (slot, launch) = shared_state.reserve_slot(DB, 0).unwrap();
+    shared_state.attach_worker(slot, launch, 1, 1, 0);
     assert_eq!(shared_state.judge(slot, 1, 5000, 3), RejectAction::Retry(1));
 }
 

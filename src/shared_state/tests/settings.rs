@@ -60,7 +60,7 @@ fn what_a_dead_worker_was_sending_is_free_again() {
     let mut shared_state = shared_state();
     shared_state.want_settings(DB, &[(INDEX, 7)], 10);
     shared_state.next_settings(0, 10);
-    shared_state.resign(0, 0);
+    shared_state.release_worker(0, 0);
     assert_eq!(shared_state.next_settings(1, 10), Some((INDEX, 7)));
 }
 

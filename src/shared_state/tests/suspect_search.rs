@@ -138,10 +138,10 @@ impl World {
         let given_back = match way {
             Way::Dies => {
                 self.flights[worker].clear();
-                self.shared_state.leave(worker, Exit::Failed, 0, now);
-                let (slot, launch) = self.shared_state.enlist(DB, worker as u32).unwrap();
+                self.shared_state.worker_exited(worker, WorkerExit::Failed, 0, now);
+                let (slot, launch) = self.shared_state.reserve_slot(DB, worker as u32).unwrap();
                 assert_eq!(slot, worker);
-                self.shared_state.report_for_duty(slot, launch, 1, 1, now);
+                self.shared_state.attach_worker(slot, launch, 1, 1, now);
                 return;
             }
             Way::Arrives => {

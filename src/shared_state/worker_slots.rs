@@ -1,11 +1,11 @@
 //! Who serves which database, and whom to wake.
 #![forbid(unsafe_code)]
 
-use super::{CommitDelta, LatchSet, Micros, ReadyWork, SharedState, Stage, Worker, WORKERS};
+use super::{CommitDelta, LatchSet, Micros, ReadyWork, SharedState, SlotState, Worker, WORKERS};
 
 /// How a worker's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum WorkerExit {
     /// It had nothing to do any more.
     Orderly,
     /// Somebody has asked for it.
@@ -65,7 +65,7 @@ impl SharedState {
         let scheduler = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
         let mut others = scheduler.filter(|(slot, other)| *slot != worker && other.database == database);
         let fits = |other: &Worker| !other.retire && other.room.meet(left);
-        let (_, other) = others.find(|(_, other)| other.stage == Stage::Running && fits(other))?;
+        let (_, other) = others.find(|(_, other)| other.slot_state == SlotState::Running && fits(other))?;
         other.awake();
         Some(other.latch)
     }
@@ -76,25 +76,25 @@ impl SharedState {
         self.workers
             .iter_mut()
             .take(self.workers_ever_used as usize)
-            .filter(move |w| w.stage != Stage::Free && w.database == database)
+            .filter(move |w| w.slot_state != SlotState::Free && w.database == database)
     }
 
     /// Reserves a slot for a worker about to be started; returns the slot and the launch's number.
-    pub fn enlist(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
-        let slot = self.workers.iter().take(WORKERS).position(|w| w.stage == Stage::Free)?;
+    pub fn reserve_slot(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
+        let slot = self.workers.iter().take(WORKERS).position(|w| w.slot_state == SlotState::Free)?;
         self.launches = self.launches.wrapping_add(1);
         let launch = self.launches;
         self.workers_ever_used = self.workers_ever_used.max(slot as u32 + 1);
         let worker = self.workers.get_mut(slot)?;
-        *worker = Worker { stage: Stage::Starting, database, number, launch, ..Worker::EMPTY };
+        *worker = Worker { slot_state: SlotState::Starting, database, number, launch, ..Worker::EMPTY };
         Some((slot, launch))
     }
 
     /// A started process takes the slot that was reserved for it; `false` when it was given up meanwhile.
-    pub fn report_for_duty(&mut self, slot: usize, launch: u32, pid: i32, latch: u64, now: Micros) -> bool {
+    pub fn attach_worker(&mut self, slot: usize, launch: u32, pid: i32, latch: u64, now: Micros) -> bool {
         match self.workers.get_mut(slot) {
-            Some(worker) if worker.stage == Stage::Starting && worker.launch == launch => {
-                worker.stage = Stage::Running;
+            Some(worker) if worker.slot_state == SlotState::Starting && worker.launch == launch => {
+                worker.slot_state = SlotState::Running;
                 worker.pid = pid;
                 worker.latch = latch;
                 worker.started_at = now;
@@ -106,9 +106,9 @@ impl SharedState {
     }
 
     /// Gives up a slot whose process never came.
-    pub fn give_up(&mut self, slot: usize, launch: u32) {
+    pub fn cancel_slot(&mut self, slot: usize, launch: u32) {
         if let Some(worker) = self.workers.get_mut(slot) {
-            if worker.stage == Stage::Starting && worker.launch == launch {
+            if worker.slot_state == SlotState::Starting && worker.launch == launch {
                 *worker = Worker::EMPTY;
             }
         }
@@ -121,7 +121,13 @@ impl SharedState {
     /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
     /// whose database somebody has terminated sessions of, are one failure and not a loop. Its objects are held for
     /// `quarantine`.
-    pub fn leave(&mut self, slot: usize, exit: Exit, quarantine: Micros, now: Micros) -> LatchSet {
+    pub fn worker_exited(
+        &mut self,
+        slot: usize,
+        exit: WorkerExit,
+        quarantine: Micros,
+        now: Micros,
+    ) -> LatchSet {
         const SECOND: Micros = 1_000_000;
         let mut latches = LatchSet::default();
         let Some(worker) = self.workers.get(slot) else {
@@ -129,16 +135,16 @@ impl SharedState {
         };
         let (database, started_at) = (worker.database, worker.started_at);
         let healthy = now.saturating_sub(started_at) > 60 * SECOND;
-        self.resign(slot, now.saturating_add(quarantine));
+        self.release_worker(slot, now.saturating_add(quarantine));
         if let Some(entry) = self.database_mut(database) {
             // It was there already when the start was put off that is still to come.
             let counts_already = entry.crashes > 0 && started_at < entry.restart_at && now < entry.restart_at;
             match exit {
-                Exit::Orderly => entry.crashes = 0,
+                WorkerExit::Orderly => entry.crashes = 0,
                 // Whoever asked for it may do so again: the failures before count, this is none.
-                Exit::Terminated => entry.restart_at = entry.restart_at.max(now.saturating_add(SECOND)),
-                Exit::Failed if counts_already => (),
-                Exit::Failed => {
+                WorkerExit::Terminated => entry.restart_at = entry.restart_at.max(now.saturating_add(SECOND)),
+                WorkerExit::Failed if counts_already => (),
+                WorkerExit::Failed => {
                     entry.crashes = if healthy { 1 } else { entry.crashes.saturating_add(1) };
                     let delay = (SECOND << (entry.crashes - 1).min(6)).min(60 * SECOND);
                     entry.restart_at = now.saturating_add(delay);
@@ -158,7 +164,7 @@ impl SharedState {
 impl SharedState {
     /// Has the workers of a database whose number is `wanted` or more retire. One that stays has a look at what they may
     /// have been woken for.
-    pub fn dismiss(&mut self, database: u32, wanted: u32) -> LatchSet {
+    pub fn retire_workers(&mut self, database: u32, wanted: u32) -> LatchSet {
         let mut latches = LatchSet::default();
         for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.retire) {
             worker.retire = true;

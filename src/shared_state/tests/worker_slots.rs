@@ -8,16 +8,16 @@ fn failing_workers_are_started_more_and_more_slowly() {
     let mut shared_state = shared_state(1);
     let (mut now, mut delays) = (0, Vec::new());
     for _ in 0..8 {
-        shared_state.leave(0, Exit::Failed, 0, now);
+        shared_state.worker_exited(0, WorkerExit::Failed, 0, now);
         let restart_at = shared_state.database_mut(DB).unwrap().restart_at;
         delays.push((restart_at - now) / SECOND);
         now = restart_at;
-        let (slot, launch) = shared_state.enlist(DB, 0).unwrap();
-        shared_state.report_for_duty(slot, launch, 1, 1, now);
+        let (slot, launch) = shared_state.reserve_slot(DB, 0).unwrap();
+        shared_state.attach_worker(slot, launch, 1, 1, now);
     }
     assert_eq!(delays, vec![1, 2, 4, 8, 16, 32, 60, 60]);
     now += 61 * SECOND;
-    shared_state.leave(0, Exit::Failed, 0, now);
+    shared_state.worker_exited(0, WorkerExit::Failed, 0, now);
     assert_eq!(
         shared_state.database_mut(DB).unwrap().restart_at,
         now + SECOND,
@@ -30,10 +30,10 @@ fn a_terminated_worker_is_started_again_after_a_second_each_time() {
     const SECOND: Micros = 1_000_000;
     let mut shared_state = shared_state(1);
     for now in [0, 5 * SECOND, 9 * SECOND] {
-        shared_state.leave(0, Exit::Terminated, 0, now);
+        shared_state.worker_exited(0, WorkerExit::Terminated, 0, now);
         assert_eq!(shared_state.database_mut(DB).unwrap().restart_at, now + SECOND);
-        let (slot, launch) = shared_state.enlist(DB, 0).unwrap();
-        shared_state.report_for_duty(slot, launch, 1, 1, now);
+        let (slot, launch) = shared_state.reserve_slot(DB, 0).unwrap();
+        shared_state.attach_worker(slot, launch, 1, 1, now);
     }
 }
 
@@ -41,7 +41,7 @@ fn a_terminated_worker_is_started_again_after_a_second_each_time() {
 fn workers_that_end_together_delay_the_next_start_once() {
     let mut shared_state = shared_state(4);
     for slot in 0..4 {
-        shared_state.leave(slot, Exit::Failed, 0, 500_000 + slot as Micros);
+        shared_state.worker_exited(slot, WorkerExit::Failed, 0, 500_000 + slot as Micros);
     }
     let entry = shared_state.database_mut(DB).unwrap();
     assert_eq!((entry.crashes, entry.restart_at), (1, 1_500_000));
@@ -55,7 +55,7 @@ fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
     fly(&mut shared_state, 0, 0, &[1024], None);
     shared_state.close_lanes(DB);
     shared_state.publish(8, DB, &[queued(1, 4096, 4096)], 0);
-    shared_state.leave(0, Exit::Orderly, 0, 0);
+    shared_state.worker_exited(0, WorkerExit::Orderly, 0, 0);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.in_flight, lane.queued), (0, 1));
 }
