@@ -8,7 +8,7 @@ use super::{Extension, LatchSet, Micros, SharedState};
 
 /// What a worker does after it has looked which extension its database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum ExtensionCheck {
     /// Something has changed while it looked.
     LookAgain,
     Serve,
@@ -42,7 +42,7 @@ impl SharedState {
     }
 
     /// A worker is about to look which extension its database has. What changes from now on is noticed.
-    pub fn look(&mut self, slot: usize) {
+    pub fn begin_extension_check(&mut self, slot: usize) {
         if let Some(me) = self.workers.get_mut(slot) {
             me.stale = false;
         }
@@ -50,17 +50,17 @@ impl SharedState {
 
     /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
     /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
-    pub fn note_extension(&mut self, slot: usize, found: u32) -> (Duty, LatchSet) {
+    pub fn finish_extension_check(&mut self, slot: usize, found: u32) -> (ExtensionCheck, LatchSet) {
         let mut latches = LatchSet::default();
         let Some((database, served)) =
             self.workers.get(slot).filter(|me| !me.stale).map(|me| (me.database, me.extension))
         else {
-            return (Duty::LookAgain, latches);
+            return (ExtensionCheck::LookAgain, latches);
         };
         let outdated = served != 0 && served != found;
         let launcher = self.launcher_latch;
         let Some(entry) = self.database_mut(database) else {
-            return (Duty::Leave, latches);
+            return (ExtensionCheck::Leave, latches);
         };
         let extension = if found == 0 { Extension::Absent } else { Extension::Present };
         let known = std::mem::replace(&mut entry.extension_oid, found);
@@ -76,9 +76,9 @@ impl SharedState {
             me.extension = found;
         }
         if found == 0 || outdated {
-            (Duty::Leave, latches)
+            (ExtensionCheck::Leave, latches)
         } else {
-            (Duty::Serve, latches)
+            (ExtensionCheck::Serve, latches)
         }
     }
 

@@ -60,7 +60,7 @@ pub use claimable::{Claimable, End, HeldBackClaim};
 pub use commit_delta::{CommitDelta, Count, Durable};
 pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};
 pub use database::{Database, Extension, DATABASES};
-pub use extension::Duty;
+pub use extension::ExtensionCheck;
 pub use fixed_string::FixedString;
 pub use flights::{GivenBack, Places};
 pub use held_back::{HeldBack, RejectAction, HELD_BACK};

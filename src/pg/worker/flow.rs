@@ -14,7 +14,7 @@ mod state;
 
 use std::collections::HashMap;
 
-use super::duty::is_on_duty;
+use super::extension_check::still_has_extension;
 use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::process;
@@ -47,7 +47,7 @@ impl Flow {
                 self.read_settings();
             }
             if orders.stale || std::mem::take(&mut self.gone) {
-                if !is_on_duty(self.slot) {
+                if !still_has_extension(self.slot) {
                     return;
                 }
                 self.read_indices();

@@ -6,7 +6,7 @@
 
 mod claim;
 mod configure;
-mod duty;
+mod extension_check;
 mod flow;
 mod in_flight;
 mod limits;
@@ -29,7 +29,7 @@ use super::connection::connect;
 use super::process::{self, in_transaction};
 use super::{guc, recorder, report, shmem};
 use crate::shared_state::WorkerExit;
-use duty::is_on_duty;
+use extension_check::still_has_extension;
 use flow::Flow;
 pub(super) use settle::storable;
 
@@ -78,7 +78,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
         process::limit_what_the_allocator_keeps();
         recorder::begin(slot);
-        if is_served() && is_on_duty(slot) {
+        if is_served() && still_has_extension(slot) {
             Flow::new(slot, database).run();
         }
     };

@@ -147,8 +147,8 @@ fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
 #[test]
 fn workers_and_launcher_look_when_a_prepared_transaction_has_changed_more_than_rows() {
     let mut shared_state = shared_state(1);
-    shared_state.look(0);
-    assert_eq!(shared_state.note_extension(0, 70).0, Duty::Serve);
+    shared_state.begin_extension_check(0);
+    assert_eq!(shared_state.finish_extension_check(0, 70).0, ExtensionCheck::Serve);
     shared_state.prepare(77, 11, DB, &[], true);
     assert!(!shared_state.workers[0].stale);
     let latches = shared_state.commit_prepared(77, DB, 0);

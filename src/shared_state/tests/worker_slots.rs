@@ -64,19 +64,19 @@ fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
 fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once() {
     let mut shared_state = shared_state(3);
     let look = |shared_state: &mut SharedState, worker, found| {
-        shared_state.look(worker);
-        shared_state.note_extension(worker, found).0
+        shared_state.begin_extension_check(worker);
+        shared_state.finish_extension_check(worker, found).0
     };
-    assert_eq!(look(&mut shared_state, 0, 70), Duty::Serve);
-    assert_eq!(look(&mut shared_state, 1, 70), Duty::Serve);
+    assert_eq!(look(&mut shared_state, 0, 70), ExtensionCheck::Serve);
+    assert_eq!(look(&mut shared_state, 1, 70), ExtensionCheck::Serve);
     shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1024], None);
     // Dropped and made anew in one transaction.
-    assert_eq!(look(&mut shared_state, 1, 80), Duty::Leave);
-    assert_eq!(look(&mut shared_state, 2, 80), Duty::Serve);
+    assert_eq!(look(&mut shared_state, 1, 80), ExtensionCheck::Leave);
+    assert_eq!(look(&mut shared_state, 2, 80), ExtensionCheck::Serve);
     shared_state.publish(8, DB, &[queued(1, 1024, 1024)], 0);
-    assert_eq!(look(&mut shared_state, 0, 80), Duty::Leave, "but the new books stay");
+    assert_eq!(look(&mut shared_state, 0, 80), ExtensionCheck::Leave, "but the new books stay");
     assert_eq!(shared_state.claim(2, 1024), Claim::Taken);
     shared_state.settled(0, flight, &[1024], 0);
     assert_eq!(
@@ -90,9 +90,9 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
 #[test]
 fn a_change_while_a_worker_looks_has_it_look_again() {
     let mut shared_state = shared_state(1);
-    shared_state.look(0);
+    shared_state.begin_extension_check(0);
     shared_state.extension_changed(DB);
-    assert_eq!(shared_state.note_extension(0, 0).0, Duty::LookAgain);
+    assert_eq!(shared_state.finish_extension_check(0, 0).0, ExtensionCheck::LookAgain);
     assert_eq!(shared_state.database_mut(DB).unwrap().extension, Extension::Unknown);
 }
 

@@ -4,31 +4,31 @@ use pgrx::pg_sys;
 
 use crate::pg::process::in_transaction;
 use crate::pg::shmem;
-use crate::shared_state::Duty;
+use crate::shared_state::ExtensionCheck;
 
 /// Looks which extension the database has, and tells the others. `false`: there is none, or another than the one this
 /// worker has served, and the worker has to leave.
-pub(super) fn is_on_duty(slot: usize) -> bool {
+pub(super) fn still_has_extension(slot: usize) -> bool {
     loop {
         if let Some(mut shared_state) = shmem::shared_state() {
-            shared_state.look(slot);
+            shared_state.begin_extension_check(slot);
         }
         let found = in_transaction(|| {
             // SAFETY: a look-up in the catalogs, inside a transaction.
             Ok::<_, ()>(unsafe { pg_sys::get_extension_oid(c"audit_algolia".as_ptr(), true) })
         });
-        let Some((duty, latches)) = shmem::shared_state().map(|mut shared_state| {
-            shared_state.note_extension(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32())
+        let Some((check, latches)) = shmem::shared_state().map(|mut shared_state| {
+            shared_state.finish_extension_check(slot, found.unwrap_or(pg_sys::InvalidOid).to_u32())
         }) else {
             return false;
         };
         shmem::wake(latches);
-        match duty {
-            Duty::LookAgain => {
+        match check {
+            ExtensionCheck::LookAgain => {
                 pgrx::check_for_interrupts!();
             }
-            Duty::Serve => return true,
-            Duty::Leave => return false,
+            ExtensionCheck::Serve => return true,
+            ExtensionCheck::Leave => return false,
         }
     }
 }
