@@ -41,7 +41,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
         let entry = shared_state.database_mut(database);
         entry.is_none_or(|entry| {
             entry.counter = pid;
-            entry.is_held(now())
+            entry.is_vacated(now())
         })
     });
     DATABASE.set(Some(database));

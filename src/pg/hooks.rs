@@ -22,7 +22,7 @@ use concern::{concern, Concern};
 /// itself complains about the connection.
 const PATIENCE: Micros = 5_000_000;
 /// How long workers stay away should the statement never tell that it has ended.
-const HOLD: Micros = 3_600_000_000;
+const VACATED_FOR: Micros = 3_600_000_000;
 /// How often the waiting session looks whether they have gone.
 const LOOK_EVERY_MS: i64 = 5;
 
@@ -123,7 +123,7 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
         // The server refuses to drop or copy a database inside of a transaction.
         // SAFETY: reads the session's state.
         Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
-        Concern::Database { oid, is_drop, .. } => empty(oid, is_drop),
+        Concern::Database { oid, is_drop, .. } => vacate(oid, is_drop),
         // Others see it when the transaction has committed.
         Concern::Databases => xact::note_databases(),
         // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
@@ -158,11 +158,11 @@ unsafe extern "C-unwind" fn after_utility(after: After) {
 
 /// Asks our processes to leave a database and waits until they have. The end of the transaction, whichever it is, lets
 /// them in again: only then do they see what has become of the database.
-fn empty(oid: u32, is_drop: bool) {
-    xact::note_hold(oid, is_drop);
+fn vacate(oid: u32, is_drop: bool) {
+    xact::note_vacated(oid, is_drop);
     let deadline = now() + PATIENCE;
     let Some((latches, counter)) = shmem::shared_state().map(|mut shared_state| {
-        let latches = shared_state.hold(oid, now() + HOLD);
+        let latches = shared_state.vacate_database(oid, now() + VACATED_FOR);
         (
             latches,
             shared_state.databases.iter().find(|entry| entry.oid == oid).map_or(0, |entry| entry.counter),

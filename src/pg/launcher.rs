@@ -194,8 +194,8 @@ impl Launcher {
             };
             let never_came = entry.counter < 0 && now.saturating_sub(entry.counter_since) > START_LIMIT;
             let free = entry.counter == 0 || never_came;
-            let is_held = entry.is_held(now);
-            let may_count = free && !is_held && entry.extension == Extension::Present;
+            let is_vacated = entry.is_vacated(now);
+            let may_count = free && !is_vacated && entry.extension == Extension::Present;
             let due = entry.recount && entry.recount_at <= now;
             let recount = (due || never_came) && may_count;
             if recount {
@@ -215,8 +215,8 @@ impl Launcher {
                 Extension::Absent => 0,
                 Extension::Unknown | Extension::Present => guc::workers(),
             };
-            let held_until = if is_held { entry.held_until } else { 0 };
-            let wait = (entry.restart_at.max(held_until) - now).max(0) / 1000;
+            let vacated_until = if is_vacated { entry.vacated_until } else { 0 };
+            let wait = (entry.restart_at.max(vacated_until) - now).max(0) / 1000;
             let count_in =
                 if entry.recount && may_count { (entry.recount_at - now).max(0) / 1000 + 1 } else { NAP_MS };
             let missing: Vec<u32> = (0..wanted).filter(|number| !running.contains(number)).collect();
@@ -271,7 +271,7 @@ impl Launcher {
             let Some(mut shared_state) = shmem::shared_state() else {
                 return false;
             };
-            if shared_state.is_held(database, now) {
+            if shared_state.is_vacated(database, now) {
                 // Since a moment ago; its end wakes the launcher.
                 return true;
             }

@@ -34,7 +34,7 @@ struct Pending {
     /// Rows may have come into the extension's tables past capture.
     imported: bool,
     /// The databases that our processes have left for the sake of a statement, and whether it drops them.
-    held: Vec<(u32, bool)>,
+    vacated: Vec<(u32, bool)>,
 }
 
 thread_local! {
@@ -124,20 +124,20 @@ pub(super) fn note_databases() {
 }
 
 /// The current transaction wants a database to itself until it ends.
-pub(super) fn note_hold(database: u32, is_drop: bool) {
+pub(super) fn note_vacated(database: u32, is_drop: bool) {
     register();
-    PENDING.with_borrow_mut(|pending| pending.held.push((database, is_drop)));
+    PENDING.with_borrow_mut(|pending| pending.vacated.push((database, is_drop)));
 }
 
 /// Lets our processes into databases again, or forgets those that are no more.
-fn unhold(held: Vec<(u32, bool)>, committed: bool) {
-    for (database, is_drop) in held {
+fn readmit_workers(vacated: Vec<(u32, bool)>, committed: bool) {
+    for (database, is_drop) in vacated {
         shmem::change_and_wake(|shared_state| {
             if is_drop && committed {
                 shared_state.forget_database(database);
                 shared_state.wake_launcher()
             } else {
-                shared_state.unhold(database)
+                shared_state.readmit_workers(database)
             }
         });
     }
@@ -261,7 +261,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             } else if pending.stale {
                 shmem::change_and_wake(|shared_state| shared_state.mark_stale(database));
             }
-            unhold(pending.held, true);
+            readmit_workers(pending.vacated, true);
             if pending.databases {
                 shmem::change_and_wake(|shared_state| shared_state.wake_launcher());
             }
@@ -274,12 +274,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                     shared_state.retract(xid);
                 }
             }
-            unhold(pending.held, false);
+            readmit_workers(pending.vacated, false);
         }
         // The rows become visible by COMMIT PREPARED, perhaps in another session: shared state keeps them in mind.
         XACT_EVENT_PREPARE => {
             let pending = PENDING.take();
-            unhold(pending.held, false);
+            readmit_workers(pending.vacated, false);
             let changes = merged(&pending.notes);
             // What has come past capture is not known: COMMIT PREPARED, which finds nothing then, has the queue read again.
             let gid = PREPARING.take().filter(|_| !pending.imported);

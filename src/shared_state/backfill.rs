@@ -58,7 +58,7 @@ impl SharedState {
         let Some(entry) = self.database_mut(database) else { return false };
         let is_due = entry.backfiller.starts_at().is_some_and(|at| at <= now)
             && entry.extension == Extension::Present
-            && !entry.is_held(now);
+            && !entry.is_vacated(now);
         if is_due {
             entry.backfiller = Backfiller { pid: -1, since: now, latch: 0, ..entry.backfiller };
         }
@@ -80,7 +80,7 @@ impl SharedState {
             return false;
         }
         entry.backfiller = Backfiller { pid, latch, since: now, low_water: 0, ..entry.backfiller };
-        !entry.is_held(now)
+        !entry.is_vacated(now)
     }
 
     /// The process is about to look what there is to do. What is asked for from now on, it is told of again.

@@ -31,7 +31,7 @@ impl SharedState {
                 &mut entry.counter_since,
                 &mut entry.recount_at,
                 &mut entry.swept_at,
-                &mut entry.held_until,
+                &mut entry.vacated_until,
                 &mut entry.restart_at,
             ] {
                 move_time(time, by);

@@ -39,9 +39,9 @@ pub struct Database {
     /// When the whole queue was last looked through.
     pub swept_at: Micros,
     /// Statements that want the database to themselves: no worker is started while there are any.
-    pub holders: u32,
+    pub vacating_statements: u32,
     /// The statements have been forgotten if they have not ended by then.
-    pub held_until: Micros,
+    pub vacated_until: Micros,
     /// Workers that ended in failure one after the other.
     pub crashes: u32,
     /// No worker is started before this time.
@@ -65,10 +65,10 @@ impl Database {
         recount_at: 0,
         failed_counts: 0,
         swept_at: 0,
-        holders: 0,
+        vacating_statements: 0,
         counter: 0,
         counter_since: 0,
-        held_until: 0,
+        vacated_until: 0,
         crashes: 0,
         restart_at: 0,
         backfiller: Backfiller::EMPTY,
@@ -78,7 +78,7 @@ impl Database {
     };
 
     /// Whether somebody wants the database to itself.
-    pub fn is_held(&self, now: Micros) -> bool {
-        self.holders > 0 && self.held_until > now
+    pub fn is_vacated(&self, now: Micros) -> bool {
+        self.vacating_statements > 0 && self.vacated_until > now
     }
 }

@@ -24,7 +24,10 @@ impl SharedState {
             .workers
             .iter()
             .any(|worker| worker.slot_state != SlotState::Free && worker.database == entry.oid);
-        entry.extension == Extension::Absent && entry.holders == 0 && entry.counter == 0 && !is_somebody_there
+        entry.extension == Extension::Absent
+            && entry.vacating_statements == 0
+            && entry.counter == 0
+            && !is_somebody_there
     }
 
     /// Whether a database has an entry.
@@ -68,10 +71,10 @@ impl SharedState {
     }
 
     /// Asks all workers of a database to leave, and keeps new ones away until `until`.
-    pub fn hold(&mut self, database: u32, until: Micros) -> LatchSet {
+    pub fn vacate_database(&mut self, database: u32, until: Micros) -> LatchSet {
         if let Some(entry) = self.database_mut(database) {
-            entry.holders = entry.holders.saturating_add(1);
-            entry.held_until = until;
+            entry.vacating_statements = entry.vacating_statements.saturating_add(1);
+            entry.vacated_until = until;
         }
         let mut latches = LatchSet::default();
         latches.add(self.backfiller(database).latch);
@@ -83,8 +86,8 @@ impl SharedState {
     }
 
     /// Whether somebody wants the database to itself.
-    pub fn is_held(&self, database: u32, now: Micros) -> bool {
-        self.databases.iter().any(|entry| entry.oid == database && entry.is_held(now))
+    pub fn is_vacated(&self, database: u32, now: Micros) -> bool {
+        self.databases.iter().any(|entry| entry.oid == database && entry.is_vacated(now))
     }
 
     /// Whether a process of ours is in a database, or on its way there.
@@ -97,11 +100,11 @@ impl SharedState {
     }
 
     /// Lets workers into a database again.
-    pub fn unhold(&mut self, database: u32) -> LatchSet {
+    pub fn readmit_workers(&mut self, database: u32) -> LatchSet {
         let mut latches = LatchSet::default();
         let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
-            entry.holders = entry.holders.saturating_sub(1);
+            entry.vacating_statements = entry.vacating_statements.saturating_sub(1);
             latches.add(launcher);
         }
         latches

@@ -89,7 +89,7 @@ fn run(database: u32) -> bool {
         let Some((held, asked, is_new)) = shmem::shared_state().map(|mut shared_state| {
             let (asked, is_new) =
                 (shared_state.backfiller_looks(database), shared_state.repairer_looks(database));
-            (shared_state.is_held(database, now()), asked, is_new)
+            (shared_state.is_vacated(database, now()), asked, is_new)
         }) else {
             return true;
         };

@@ -120,12 +120,12 @@ fn a_database_somebody_wants_is_left_and_entered_again() {
     shared_state.request_backfill(DB);
     assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
     shared_state.backfiller_looks(DB);
-    let latches = shared_state.hold(DB, 60 * SECOND);
+    let latches = shared_state.vacate_database(DB, 60 * SECOND);
     assert!(latches.iter().any(|latch| latch == 4200));
     shared_state.backfiller_left(DB, 42, false, false, SECOND);
     assert!(!shared_state.is_occupied(DB));
     assert!(!shared_state.awaits_backfiller(DB, SECOND));
-    shared_state.unhold(DB);
+    shared_state.readmit_workers(DB);
     assert!(shared_state.awaits_backfiller(DB, SECOND));
 }
 

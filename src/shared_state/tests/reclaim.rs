@@ -106,9 +106,9 @@ fn one_database_too_many_takes_the_entry_of_one_without_the_extension() {
         "one may turn out to have no extension"
     );
     shared_state.database_mut(1).unwrap().extension = Extension::Absent;
-    shared_state.hold(1, Micros::MAX);
+    shared_state.vacate_database(1, Micros::MAX);
     assert!(shared_state.database_mut(2).is_none(), "a statement wants it to itself");
-    shared_state.unhold(1);
+    shared_state.readmit_workers(1);
     assert_eq!(shared_state.without_extension().collect::<Vec<_>>(), [1]);
     shared_state.extension_changed(1);
     shared_state.database_mut(1).unwrap().extension = Extension::Present;

@@ -99,14 +99,14 @@ fn a_change_while_a_worker_looks_has_it_look_again() {
 #[test]
 fn a_database_is_held_until_the_last_statement_has_ended() {
     let mut shared_state = shared_state(0);
-    shared_state.hold(DB, 100);
-    shared_state.hold(DB, 100);
-    shared_state.unhold(DB);
-    assert!(shared_state.is_held(DB, 0));
-    shared_state.unhold(DB);
-    assert!(!shared_state.is_held(DB, 0));
-    shared_state.hold(DB, 100);
-    assert!(!shared_state.is_held(DB, 100), "a statement that never ended is forgotten");
+    shared_state.vacate_database(DB, 100);
+    shared_state.vacate_database(DB, 100);
+    shared_state.readmit_workers(DB);
+    assert!(shared_state.is_vacated(DB, 0));
+    shared_state.readmit_workers(DB);
+    assert!(!shared_state.is_vacated(DB, 0));
+    shared_state.vacate_database(DB, 100);
+    assert!(!shared_state.is_vacated(DB, 100), "a statement that never ended is forgotten");
 }
 
 #[test]
