@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod announcement;
-mod attempts;
 mod backfill;
 mod backfiller;
 mod blocks;
@@ -29,6 +28,7 @@ mod held_back_claims;
 mod held_back_table;
 mod held_objects;
 mod lane;
+mod lane_backoff;
 mod latch_set;
 mod next;
 mod objects;

@@ -202,7 +202,7 @@ fn after_a_failure_one_batch_tries_first() {
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
     shared_state.released(0, flight, [1030]);
-    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Retry, 1, "503", (5, 1000), 10);
+    shared_state.lane_at(0).unwrap().back_off(LaneFailure::Retry, 1, "503", (5, 1000), 10);
     assert_eq!(wait_until(&mut shared_state, HUNGRY, 999), Some(1000));
     next_span(&mut shared_state, HUNGRY, 1000).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));

@@ -186,7 +186,7 @@ fn a_commit_to_an_index_that_backs_off_wakes_nobody_before_its_time() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
     shared_state.lane_at(0).unwrap().backlog.clear();
-    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Retry, 0, "503", (0, 500), 1);
+    shared_state.lane_at(0).unwrap().back_off(LaneFailure::Retry, 0, "503", (0, 500), 1);
     assert_eq!(wait_until(&mut shared_state, HUNGRY, 2), Some(500), "also if nothing waits yet");
     assert_eq!(shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 499).iter().count(), 0);
     assert_eq!(shared_state.publish(8, DB, &[queued(1, 2048, 2048)], 500).iter().count(), 1);

@@ -5,12 +5,12 @@ use super::*;
 #[test]
 fn attempts_that_fail_together_count_as_one() {
     let mut lane = Lane::EMPTY;
-    lane.set_back(LaneFailure::Retry, 5, "503", (10, 300), 200);
-    assert!(lane.knew_of(20));
-    lane.set_back(LaneFailure::Retry, 5, "503", (20, 210), 210);
+    lane.back_off(LaneFailure::Retry, 5, "503", (10, 300), 200);
+    assert!(lane.started_before_failure(20));
+    lane.back_off(LaneFailure::Retry, 5, "503", (20, 210), 210);
     assert_eq!((lane.failures, lane.retrying, lane.retry_at), (1, 10, 300));
-    assert!(!lane.knew_of(300));
-    lane.set_back(LaneFailure::Retry, 5, "503", (300, 900), 400);
+    assert!(!lane.started_before_failure(300));
+    lane.back_off(LaneFailure::Retry, 5, "503", (300, 900), 400);
     assert_eq!((lane.failures, lane.retrying, lane.retry_at), (2, 5, 900));
 }
 
@@ -135,7 +135,7 @@ fn a_success_that_began_before_a_failure_does_not_end_the_pause() {
     let first = fly_at(&mut shared_state, 1 << 40, 10);
     let second = fly_at(&mut shared_state, 1024, 11);
     shared_state.released(0, first, [1 << 40]);
-    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Retry, 1, "429", (10, 30_000), 20);
+    shared_state.lane_at(0).unwrap().back_off(LaneFailure::Retry, 1, "429", (10, 30_000), 20);
     shared_state.settled(0, second, &[1024], 21);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.failures, lane.retry_at, lane.delivered_total), (1, 30_000, 1));
@@ -152,11 +152,11 @@ fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
     let flight = fly_at(&mut shared_state, 1024, 10);
     shared_state.lane_at(0).unwrap().retry_now(20);
     shared_state.released(0, flight, [1024]);
-    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (10, 300_000), 30);
+    shared_state.lane_at(0).unwrap().back_off(LaneFailure::Blocked, 1, "403", (10, 300_000), 30);
     assert_eq!(shared_state.lane(0).unwrap().retry_at, 0);
     let probe = fly_at(&mut shared_state, 1024, 40);
     shared_state.released(0, probe, [1024]);
-    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (40, 300_000), 50);
+    shared_state.lane_at(0).unwrap().back_off(LaneFailure::Blocked, 1, "403", (40, 300_000), 50);
     assert_eq!(shared_state.lane(0).unwrap().retry_at, 300_000);
 }
 
@@ -164,7 +164,7 @@ fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
 fn records_that_were_never_sent_do_not_end_a_pause() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
-    shared_state.lane_at(0).unwrap().set_back(LaneFailure::Blocked, 1, "403", (0, 100), 20);
+    shared_state.lane_at(0).unwrap().back_off(LaneFailure::Blocked, 1, "403", (0, 100), 20);
     let flight = fly_at(&mut shared_state, 1024, 100);
     shared_state.landed(0, flight, [1024], GivenBack { kept: 1, ..GivenBack::default() }, 101);
     let lane = shared_state.lane(0).unwrap();

@@ -95,7 +95,7 @@ fn indices_that_share_the_slots_from_the_start_do_not_exceed_them() {
 fn indices_in_trouble_take_no_slot_from_the_others() {
     let mut shared_state = backlogs(6);
     for place in 0..5 {
-        shared_state.lane_at(place).unwrap().set_back(LaneFailure::Retry, 1, "503", (0, 0), 0);
+        shared_state.lane_at(place).unwrap().back_off(LaneFailure::Retry, 1, "503", (0, 0), 0);
     }
     let served = fill(&mut shared_state, HUNGRY);
     assert_eq!(count(&served, 6), 3, "all that a backlog may have: {served:?}");
@@ -171,7 +171,7 @@ proptest! {
                     if let Some(flight) = flying {
                         let lane = shared_state.workers[worker].flights[flight].lane as usize;
                         shared_state.released(worker, flight, []);
-                        shared_state.lane_at(lane).unwrap().set_back(LaneFailure::Retry, 1, "503", (0, 0), 0);
+                        shared_state.lane_at(lane).unwrap().back_off(LaneFailure::Retry, 1, "503", (0, 0), 0);
                     }
                 }
                 _ => {}

@@ -182,7 +182,7 @@ impl World {
         // What suspects come to is no news of the others.
         if way == Way::Waits || (way == Way::Fails && !is_held_back) {
             let lane = self.shared_state.lane_at(0).unwrap();
-            lane.set_back(LaneFailure::Retry, 0, "no", (started_at, now + SECOND / 5), now);
+            lane.back_off(LaneFailure::Retry, 0, "no", (started_at, now + SECOND / 5), now);
         }
     }
 

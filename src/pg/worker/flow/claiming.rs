@@ -142,7 +142,7 @@ impl Flow {
                 Some(lane) if is_unreadable => {
                     let pause =
                         guc::backoff().delay(lane.failures, rng).max(Duration::from_micros(PAUSE as u64));
-                    lane.set_back(LaneFailure::Retry, 0, &reason, (now, later(now, pause)), now);
+                    lane.back_off(LaneFailure::Retry, 0, &reason, (now, later(now, pause)), now);
                 }
                 Some(lane) => lane.refused(kept_rows as i64, &reason, now),
                 None => (),

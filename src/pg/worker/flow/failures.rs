@@ -81,7 +81,7 @@ impl Flow {
     }
 
     /// Has the lane wait after a failure.
-    pub(super) fn set_back(
+    pub(super) fn back_off(
         &mut self,
         in_flight: &InFlight,
         places: Option<Places>,
@@ -94,7 +94,7 @@ impl Flow {
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
-                let backoff = match (lane.knew_of(in_flight.started_at), failure.kind) {
+                let backoff = match (lane.started_before_failure(in_flight.started_at), failure.kind) {
                     (true, _) => Duration::ZERO,
                     (false, LaneFailure::UnattributedRejections) => {
                         guc::backoff().delay(lane.failures, rng).min(LONGEST_DOUBT)
@@ -102,7 +102,7 @@ impl Flow {
                     (false, _) => guc::backoff().delay(lane.failures, rng),
                 };
                 let times = (in_flight.started_at, later(now, backoff.max(failure.at_least)));
-                lane.set_back(failure.kind, rows as i64, &failure.reason, times, now);
+                lane.back_off(failure.kind, rows as i64, &failure.reason, times, now);
                 if places.is_some_and(|places| places.held_back) {
                     // They are counted among those held back.
                     lane.retrying = lane.retrying.saturating_sub(rows as i64);

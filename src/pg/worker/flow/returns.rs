@@ -95,7 +95,7 @@ impl Flow {
             self.note_held_back_failure(&batch.in_flight, places, left.len(), failure, now);
         } else {
             let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.refused());
-            self.set_back(&batch.in_flight, places, rows, failure, now);
+            self.back_off(&batch.in_flight, places, rows, failure, now);
         }
     }
 
@@ -110,7 +110,7 @@ impl Flow {
                 shared_state.landed(self.slot, flight, in_flight.rows(), given_back, 0)
             });
             let rows = in_flight.rows().count();
-            self.set_back(&in_flight, places, rows, &LaneBackoff { kind, reason, at_least }, now());
+            self.back_off(&in_flight, places, rows, &LaneBackoff { kind, reason, at_least }, now());
         }
     }
 }

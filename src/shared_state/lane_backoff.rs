@@ -14,7 +14,7 @@ impl Lane {
     /// Algolia has judged the records of an attempt that began at `started_at`, which shows that nothing is amiss any
     /// more. An attempt that was under way when the latest failure was noted shows no such thing.
     pub fn answered(&mut self, started_at: Micros) {
-        if !self.knew_of(started_at) {
+        if !self.started_before_failure(started_at) {
             self.failures = 0;
             self.retry_at = 0;
             self.retrying = 0;
@@ -35,20 +35,20 @@ impl Lane {
 
     /// Whether an attempt that began at `started_at` was under way already when the latest failure was noted: then
     /// it tells nothing new, and must not make the pause longer.
-    pub fn knew_of(&self, started_at: Micros) -> bool {
+    pub fn started_before_failure(&self, started_at: Micros) -> bool {
         self.failures > 0 && started_at <= self.failed_at
     }
 
     /// `rows` rows of an attempt that began at `started_at` have not arrived; nothing is tried before `retry_at`.
-    pub fn set_back(
+    pub fn back_off(
         &mut self,
-        setback: LaneFailure,
+        failure: LaneFailure,
         rows: i64,
         reason: &str,
         (started_at, retry_at): (Micros, Micros),
         now: Micros,
     ) {
-        if self.knew_of(started_at) {
+        if self.started_before_failure(started_at) {
             self.retrying = self.retrying.saturating_add(rows);
         } else {
             self.failures = self.failures.saturating_add(1);
@@ -60,7 +60,7 @@ impl Lane {
             self.retry_at = self.retry_at.max(retry_at);
         }
         self.failed_total = self.failed_total.saturating_add(rows);
-        self.blocked = setback == LaneFailure::Blocked;
+        self.blocked = failure == LaneFailure::Blocked;
         self.last_error.set(reason);
         self.last_error_at = now;
     }
@@ -79,8 +79,8 @@ impl Lane {
 
     /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
     /// if it was backing off before.
-    pub fn should_log_failure(&mut self, setback: LaneFailure, now: Micros) -> bool {
-        let failure_logged_at = match setback {
+    pub fn should_log_failure(&mut self, failure: LaneFailure, now: Micros) -> bool {
+        let failure_logged_at = match failure {
             LaneFailure::Retry | LaneFailure::UnattributedRejections => &mut self.failure_logged_at,
             LaneFailure::Blocked => &mut self.blocked_logged_at,
         };
