@@ -244,7 +244,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 let queues = changes.iter().any(|change| change.queued > 0);
                 shmem::change_and_wake(|shared_state| {
                     if queues {
-                        shared_state.committed_at(place);
+                        shared_state.note_commit_lsn(place);
                     }
                     shared_state.publish(xid, database, &changes, now)
                 });

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::{Announcement, CommitDelta, Count, Durable, LatchSet, Micros, Prepared, SharedState};
+use super::{Announcement, CommitDelta, Count, FlushTarget, LatchSet, Micros, Prepared, SharedState};
 
 /// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
@@ -29,17 +29,17 @@ impl SharedState {
         complete
     }
 
-    /// The commit of a transaction that has queued rows ends at this place of the log. To be told before it is published.
-    pub fn committed_at(&mut self, place: u64) {
-        self.durable_until = self.durable_until.max(place);
+    /// A transaction that has queued rows has its commit record end at `lsn`. Call this before its rows are published.
+    pub fn note_commit_lsn(&mut self, lsn: u64) {
+        self.commit_lsn = self.commit_lsn.max(lsn);
     }
 
-    /// What of the log must be on disk so that no crash takes rows back that are visible now.
-    pub fn durable(&self) -> Durable {
+    /// How far the WAL must be flushed so that no crash undoes rows that are visible now.
+    pub fn flush_target(&self) -> FlushTarget {
         if self.committing.iter().any(|a| a.xid != 0 && a.is_lazy) {
-            Durable::All
+            FlushTarget::All
         } else {
-            Durable::Until(self.durable_until)
+            FlushTarget::Until(self.commit_lsn)
         }
     }
 

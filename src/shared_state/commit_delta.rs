@@ -49,11 +49,11 @@ pub struct Count {
     pub repairs: i64,
 }
 
-/// How far the log must be on disk before rows that are visible now may leave.
+/// How far the WAL must be flushed before rows that are visible now may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durable {
-    /// Up to this place.
+pub enum FlushTarget {
+    /// Up to this LSN.
     Until(u64),
-    /// All of it: a commit may be visible that has not told its place yet.
+    /// All of it: a commit may be visible whose LSN is not known yet.
     All,
 }

@@ -57,7 +57,7 @@ pub use announcement::{Announcement, Prepared, COMMITTING, PREPARED};
 pub use backfiller::Backfiller;
 pub use blocks::RESERVE;
 pub use claimable::{Claimable, End, HeldBackClaim};
-pub use commit_delta::{CommitDelta, Count, Durable};
+pub use commit_delta::{CommitDelta, Count, FlushTarget};
 pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};
 pub use database::{Database, Extension, DATABASES};
 pub use extension::ExtensionCheck;

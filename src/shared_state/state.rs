@@ -22,8 +22,8 @@ pub struct SharedState {
     pub databases: [Database; DATABASES],
     pub(super) reserves: [Reserve; DATABASES],
     pub(super) committing: [Announcement; COMMITTING],
-    /// The latest place of the log at which the commit of queued rows ends.
-    pub(super) durable_until: u64,
+    /// The highest LSN at which the commit record of queued rows ends.
+    pub(super) commit_lsn: u64,
     pub(super) prepared: [Prepared; PREPARED],
     pub(super) held_back: [HeldBack; HELD_BACK],
     pub(super) crash_suspects: [CrashSuspect; CRASH_SUSPECTS],
@@ -65,7 +65,7 @@ impl SharedState {
                 databases: [Database::EMPTY; DATABASES],
                 reserves: [Reserve::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
-                durable_until: 0,
+                commit_lsn: 0,
                 prepared: [Prepared {
                     gid: 0,
                     database: 0,

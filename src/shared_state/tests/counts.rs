@@ -6,23 +6,23 @@ use super::*;
 fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
     let mut shared_state = shared_state(0);
     let change = queued(1, 1024, 1026);
-    assert_eq!(shared_state.durable(), Durable::Until(0));
+    assert_eq!(shared_state.flush_target(), FlushTarget::Until(0));
     // While it commits it may be visible, and nobody knows where in the log.
     assert!(shared_state.announce(11, DB, &[change], true));
     assert!(shared_state.announce(12, DB, &[change], false));
-    assert_eq!(shared_state.durable(), Durable::All);
-    shared_state.committed_at(700);
+    assert_eq!(shared_state.flush_target(), FlushTarget::All);
+    shared_state.note_commit_lsn(700);
     shared_state.publish(11, DB, &[change], 0);
-    assert_eq!(shared_state.durable(), Durable::Until(700));
-    shared_state.committed_at(600);
+    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
+    shared_state.note_commit_lsn(600);
     shared_state.publish(12, DB, &[change], 0);
-    assert_eq!(shared_state.durable(), Durable::Until(700));
+    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
     // One that takes rows away has nothing that could leave.
     shared_state.announce(13, DB, &[CommitDelta { queued: 0, removed: 3, ..change }], true);
-    assert_eq!(shared_state.durable(), Durable::Until(700));
+    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
     shared_state.announce(14, DB, &[change], true);
     shared_state.retract(14);
-    assert_eq!(shared_state.durable(), Durable::Until(700));
+    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
     for xid in 100..100 + COMMITTING as u32 - 1 {
         assert!(shared_state.announce(xid, DB, &[change], false));
     }

@@ -9,7 +9,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::limits::Limits;
-use crate::shared_state::{Claimable, CrashRetry, Durable};
+use crate::shared_state::{Claimable, CrashRetry, FlushTarget};
 
 /// What is to be claimed, and for whom.
 #[derive(Clone)]
@@ -45,20 +45,20 @@ pub(in crate::pg::worker) struct Claimed {
     pub(in crate::pg::worker) rows: InFlight,
     /// What is sent of them.
     pub(in crate::pg::worker) body: Batch,
-    /// How far the log must be on disk before the batch may leave.
-    pub(super) durable: Durable,
+    /// How far the WAL must be flushed before the batch is sent.
+    pub(super) flush_target: FlushTarget,
 }
 
 impl Claimed {
     /// Sees to it that no crash can take back a row of the batch: writers who do not wait for the disk may have queued
     /// some. Where everybody waits, there is nothing left to do. To be called after the claiming transaction.
-    pub(in crate::pg::worker) fn make_durable(&self) {
+    pub(in crate::pg::worker) fn flush_wal(&self) {
         // SAFETY: waits for the log, outside of a transaction, up to the end of a commit that it holds. Our own, of the
         // claim, comes after those of all rows that it has seen.
         unsafe {
-            pg_sys::XLogFlush(match self.durable {
-                Durable::Until(place) => place,
-                Durable::All => pg_sys::XactLastCommitEnd,
+            pg_sys::XLogFlush(match self.flush_target {
+                FlushTarget::Until(place) => place,
+                FlushTarget::All => pg_sys::XactLastCommitEnd,
             });
         }
     }

@@ -8,7 +8,7 @@ use crate::pg::clock::now;
 use crate::pg::worker::in_flight::{InFlight, Unsendable, UnsendableReason};
 use crate::pg::worker::rows::Record;
 use crate::record::leading_object_id;
-use crate::shared_state::{CrashRetry, Durable, MAX_CRASHES};
+use crate::shared_state::{CrashRetry, FlushTarget, MAX_CRASHES};
 
 /// Whether the server has crashed too often over this record, and why it is not sent if so. A newer version of its object
 /// is another record.
@@ -24,7 +24,7 @@ pub(super) fn fill(
     entered: &ClaimEntries,
     records: Vec<(i64, Record<'_>)>,
     flight: usize,
-    durable: Durable,
+    flush_target: FlushTarget,
 ) -> Option<Claimed> {
     let mut builder = BatchBuilder::with_room(records.len(), entered.bytes).ok()?;
     let mut ids = Vec::with_capacity(records.len());
@@ -69,5 +69,5 @@ pub(super) fn fill(
         held_back: order.claimable.held_back.is_some(),
         sink: order.sink.clone(),
     };
-    Some(Claimed { flight, rows, body: builder.finish(), durable })
+    Some(Claimed { flight, rows, body: builder.finish(), flush_target })
 }

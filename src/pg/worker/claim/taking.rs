@@ -251,7 +251,7 @@ impl<'conn> Taking<'_, 'conn> {
         if let (Some(place), Some(flight)) = (self.entered.flight, flight) {
             self.record(place, &flight, shared_state.lane_key(self.entered.lane));
         }
-        let durable = shared_state.durable();
+        let flush_target = shared_state.flush_target();
         drop(shared_state);
         if self.entered.flight.is_none() && !self.records.is_empty() {
             // The lane has been closed meanwhile.
@@ -260,7 +260,7 @@ impl<'conn> Taking<'_, 'conn> {
         failpoint::reach("in claim");
         match self.entered.flight {
             Some(flight) => {
-                fill(self.order, self.entered, self.records, flight, durable).map(ClaimOutcome::Claimed)
+                fill(self.order, self.entered, self.records, flight, flush_target).map(ClaimOutcome::Claimed)
             }
             None if self.is_table_full => Some(ClaimOutcome::TableFull),
             None => Some(ClaimOutcome::Nothing),

@@ -80,7 +80,7 @@ impl Flow {
                 }
                 Ok(ClaimOutcome::TableFull) => return Some(now().saturating_add(CLAIM_TABLE_FULL)),
                 Ok(ClaimOutcome::Claimed(claimed)) => {
-                    claimed.make_durable();
+                    claimed.flush_wal();
                     let Claimed { flight, rows, body, .. } = claimed;
                     self.in_flight.insert(flight, rows);
                     let job = SendJob { flight, index_name: name, body, sink };
