@@ -14,7 +14,8 @@ mod error_context;
 mod failpoint;
 mod filter;
 mod guc;
-mod holds;
+
+mod held_objects;
 mod hooks;
 mod hypertables;
 mod import;

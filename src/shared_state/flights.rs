@@ -143,8 +143,8 @@ impl SharedState {
         match given_back.held_until {
             None => self.release_objects(worker, lane, given_back.versions.iter().map(|(hash, _)| *hash)),
             Some(ends_at) => {
-                self.recall(lane);
-                self.hold_objects(worker, lane, given_back.versions.iter().copied(), ends_at);
+                self.retry_deferred(lane);
+                self.quarantine_objects(worker, lane, given_back.versions.iter().copied(), ends_at);
             }
         }
     }
@@ -172,7 +172,7 @@ impl SharedState {
     /// A worker ends, whatever it was doing: everything it held waits again, objects until `held_until`, for its
     /// requests may still be executed.
     pub fn release_worker(&mut self, worker: usize, held_until: Micros) {
-        self.hold_all_objects(worker, held_until);
+        self.quarantine_all_objects(worker, held_until);
         self.release_held_back(worker);
         self.release_crash_suspects(worker);
         let Some(me) = self.workers.get_mut(worker) else {

@@ -110,7 +110,7 @@ impl SharedState {
 
     /// Rows of an entry that was to be claimed cannot be sent now: their objects are held.
     pub fn put_off_held_back(&mut self, held_back: HeldBackClaim, now: Micros) {
-        let released_at = self.next_release().unwrap_or(Micros::MAX);
+        let released_at = self.next_quarantine_end().unwrap_or(Micros::MAX);
         if let Some(entry) = self.held_back.get_mut(held_back.place) {
             entry.held_until = released_at.clamp(now.saturating_add(10_000), now.saturating_add(1_000_000));
         }

@@ -27,7 +27,7 @@ pub enum NotHeld {
 impl SharedState {
     /// Has a session hold an object of an index. However many sessions do so, and however long, half of the room is left
     /// to the workers.
-    pub fn begin_mend(
+    pub fn hold_object(
         &mut self,
         pid: i32,
         database: u32,
@@ -52,16 +52,16 @@ impl SharedState {
 
     /// The session's transaction has ended, or has come so far that what it held can go: versions that wait for it are
     /// looked at again.
-    pub fn end_mends(&mut self, pid: i32, database: u32, mends: &[HeldObject]) -> LatchSet {
+    pub fn release_held_objects(&mut self, pid: i32, database: u32, objects: &[HeldObject]) -> LatchSet {
         let mut lanes = Vec::new();
-        for HeldObject { lane, hash } in mends {
+        for HeldObject { lane, hash } in objects {
             if self.objects.holder(*lane as u32, *hash) == Some(Owner::session(pid)) {
                 self.objects.release(*lane as u32, *hash);
                 lanes.push(*lane);
             }
         }
         lanes.dedup();
-        lanes.into_iter().for_each(|lane| self.recall(lane));
+        lanes.into_iter().for_each(|lane| self.retry_deferred(lane));
         self.wake_one(database, &[])
     }
 }

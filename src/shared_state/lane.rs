@@ -43,7 +43,7 @@ pub struct Lane {
     /// quarantine ends.
     pub deferred: IdRanges,
     /// How often that has been looked at again.
-    pub recalls: u32,
+    pub deferred_retries: u32,
     /// Rows published in `fresh`; only `linger` asks for it.
     pub fresh_rows: i64,
     /// When `fresh` stopped being empty.
@@ -120,7 +120,7 @@ impl Lane {
         fresh: IdRanges::new(),
         backlog: IdRanges::new(),
         deferred: IdRanges::new(),
-        recalls: 0,
+        deferred_retries: 0,
         fresh_rows: 0,
         fresh_since: 0,
         tail_credit: 0,
@@ -290,8 +290,8 @@ impl Lane {
     }
 
     /// Has what waits for held objects be looked at again: one may be free.
-    pub fn recall(&mut self) {
-        self.recalls = self.recalls.wrapping_add(1);
+    pub fn retry_deferred(&mut self) {
+        self.deferred_retries = self.deferred_retries.wrapping_add(1);
         let deferred = std::mem::take(&mut self.deferred);
         for span in deferred.iter() {
             self.give_back(span);

@@ -120,7 +120,7 @@ impl SharedState {
         let release_due = self.next_release_due(database);
         left.trouble |= release_due.is_some_and(|at| at <= now);
         let release_due = release_due.filter(|_| room.for_any().trouble);
-        let others = [release_due, self.next_release(), self.next_crash_retry(database, now)];
+        let others = [release_due, self.next_quarantine_end(), self.next_crash_retry(database, now)];
         (others.into_iter().flatten().chain(until).min(), left)
     }
 }

@@ -29,11 +29,11 @@ impl Quarantine {
 pub struct Postponed {
     pub lane: u32,
     /// How often the lane had been recalled when the first of them was met.
-    pub recalls: u32,
+    pub deferred_retries: u32,
     pub rows: IdRanges,
 }
 
 impl Postponed {
     /// None.
-    pub const EMPTY: Postponed = Postponed { lane: 0, recalls: 0, rows: IdRanges::new() };
+    pub const EMPTY: Postponed = Postponed { lane: 0, deferred_retries: 0, rows: IdRanges::new() };
 }

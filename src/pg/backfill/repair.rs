@@ -20,7 +20,7 @@ use crate::pg::owner::{as_user, home};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
-use crate::pg::{failpoint, guc, holds, import, shmem};
+use crate::pg::{failpoint, guc, held_objects, import, shmem};
 use crate::record::identity;
 use crate::shared_state::Micros;
 
@@ -259,7 +259,7 @@ fn make_one(
     if let Some(object) = repair_writer.mirrored_object(change)? {
         // A row that comes back meanwhile could be delivered, and forgotten, before its absence is queued, which would be
         // sent after it. So nobody delivers the object until that can be seen.
-        if !holds::hold(group.index_id, &identity(&object)) {
+        if !held_objects::hold(group.index_id, &identity(&object)) {
             return Ok(RepairOutcome::Busy);
         }
         if let Some(made) = look(repair_writer)? {

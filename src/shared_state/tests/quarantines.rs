@@ -17,7 +17,7 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let given_back = GivenBack { versions: &[(77, 1024)], held_until: Some(100), ..GivenBack::default() };
     shared_state.landed(0, flight, [], given_back, 1);
     // Something else of the lane lands, so that its row is looked at again: it is put off once more.
-    shared_state.lane_at(lane).unwrap().recall();
+    shared_state.lane_at(lane).unwrap().retry_deferred();
     assert!(next_span(&mut shared_state, HUNGRY, 1).is_some());
     assert!(matches!(shared_state.claim_object(0, lane, 77, 1024), Claim::HeldBy(_)));
     shared_state.claimed(0, None, None);

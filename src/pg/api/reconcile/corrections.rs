@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::pg::capture::{OpenTables, RowKey, Writer};
-use crate::pg::holds;
+use crate::pg::held_objects;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
 
@@ -18,7 +18,7 @@ pub(super) struct PendingCorrections {
 
 impl PendingCorrections {
     pub(super) fn keep(&mut self, key: RowKey, id: String) {
-        if self.objects.len() < holds::MOST {
+        if self.objects.len() < held_objects::MOST {
             self.objects.push((key, id));
         } else {
             self.has_more = true;
@@ -46,7 +46,7 @@ pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
             corrections.make()
         })?;
     }
-    if has_more || holds::were_too_many() {
+    if has_more || held_objects::were_too_many() {
         too_many().warn();
     }
     Ok(repaired)
@@ -60,7 +60,8 @@ impl Corrections {
         let mut writer = Writer::open_for_many(self.index_id, self.source)?;
         let objects = self.unmended.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
         let index_id = self.index_id;
-        let mended = self.present.correct(&mut writer, &objects, |object| holds::hold(index_id, object))?;
+        let mended =
+            self.present.correct(&mut writer, &objects, |object| held_objects::hold(index_id, object))?;
         writer.close();
         if mended.is_unsettled {
             partitions_are_changing(&self.table).warn();
@@ -74,8 +75,8 @@ fn too_many() -> Box<Failure> {
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!(
             "not all records could be mended: one transaction can mend {} of mirrored tables, and all together {}",
-            holds::MOST,
-            2 * holds::MOST
+            held_objects::MOST,
+            2 * held_objects::MOST
         ),
         "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
     )

@@ -185,7 +185,7 @@ impl<'conn> Taking<'_, 'conn> {
                 _ => (),
             }
             if let Some(ends_at) = shared_state.held_since_start(since, quarantine, now) {
-                shared_state.hold_claimed(slot, lane, (hash, id), ends_at);
+                shared_state.quarantine_claimed_object(slot, lane, (hash, id), ends_at);
                 self.held = true;
                 self.entered.objects.remove(&hash);
                 if let Some(leading) = self.objects.get(object).copied() {

@@ -32,11 +32,11 @@ impl SharedState {
     /// Keeps in mind a row that the claim under way has locked and leaves where it is. Nobody else looks for it before
     /// [`SharedState::claim_ended`], or it would be passed over as locked.
     pub fn postpone(&mut self, worker: usize, lane: usize, id: i64) {
-        let recalls = self.lane(lane).map_or(0, |lane| lane.recalls);
+        let deferred_retries = self.lane(lane).map_or(0, |lane| lane.deferred_retries);
         let Some(me) = self.workers.get_mut(worker) else { return };
         if me.postponed.rows.is_empty() {
             me.postponed.lane = lane as u32;
-            me.postponed.recalls = recalls;
+            me.postponed.deferred_retries = deferred_retries;
         }
         me.postponed.rows.add(id, id);
     }
@@ -44,10 +44,11 @@ impl SharedState {
     /// Rows postponed wait for the objects held to be free; if one may have become free meanwhile, they wait no longer.
     pub(super) fn end_postponement(&mut self, worker: usize) {
         let Some(me) = self.workers.get_mut(worker) else { return };
-        let Postponed { lane, recalls, rows } = std::mem::replace(&mut me.postponed, Postponed::EMPTY);
+        let Postponed { lane, deferred_retries, rows } =
+            std::mem::replace(&mut me.postponed, Postponed::EMPTY);
         let Some(lane) = self.lanes.get_mut(lane as usize) else { return };
         for span in rows.iter() {
-            if lane.recalls == recalls {
+            if lane.deferred_retries == deferred_retries {
                 lane.deferred.add(span.lo, span.hi);
             } else {
                 lane.give_back(span);
@@ -56,7 +57,13 @@ impl SharedState {
     }
 
     /// Holds an object that the claim under way has got hold of until `ends_at`: the version at `id` has to wait.
-    pub fn hold_claimed(&mut self, worker: usize, lane: usize, (hash, id): (i64, i64), ends_at: Micros) {
+    pub fn quarantine_claimed_object(
+        &mut self,
+        worker: usize,
+        lane: usize,
+        (hash, id): (i64, i64),
+        ends_at: Micros,
+    ) {
         let owner = self.quarantine(ends_at);
         if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
             self.objects.hand_over(lane as u32, hash, owner);
@@ -76,13 +83,13 @@ impl SharedState {
         for hash in hashes {
             self.release_object(worker, lane, hash);
         }
-        self.recall(lane);
+        self.retry_deferred(lane);
     }
 
     /// Has what waits in a lane for held objects be looked at again.
-    pub(super) fn recall(&mut self, lane: usize) {
+    pub(super) fn retry_deferred(&mut self, lane: usize) {
         if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.recall();
+            lane.retry_deferred();
         }
     }
 
@@ -102,7 +109,7 @@ impl SharedState {
     }
 
     /// Holds objects that `worker` has claimed until `ends_at`, and keeps in mind where their versions are.
-    pub(super) fn hold_objects(
+    pub(super) fn quarantine_objects(
         &mut self,
         worker: usize,
         lane: usize,
@@ -121,7 +128,7 @@ impl SharedState {
     }
 
     /// A worker is gone, and its requests may still be executed.
-    pub(super) fn hold_all_objects(&mut self, worker: usize, ends_at: Micros) {
+    pub(super) fn quarantine_all_objects(&mut self, worker: usize, ends_at: Micros) {
         if self.objects.count_of(Owner::worker(worker)) > 0 {
             let owner = self.quarantine(ends_at);
             self.objects.pass_on(Owner::worker(worker), owner);
@@ -167,12 +174,12 @@ impl SharedState {
         self.quarantine_ends_at = next;
         // Also of lanes that have put nothing off: a claim under way may have met an object that was held until now.
         for (lane, _) in self.lanes.iter_mut().zip(&self.lane_keys).filter(|(_, key)| key.database != 0) {
-            lane.recall();
+            lane.retry_deferred();
         }
     }
 
     /// When the next quarantine ends.
-    pub(super) fn next_release(&self) -> Option<Micros> {
+    pub(super) fn next_quarantine_end(&self) -> Option<Micros> {
         (self.quarantine_ends_at != 0).then_some(self.quarantine_ends_at)
     }
 

@@ -29,13 +29,14 @@ pub(super) fn hold(index_id: i32, object: &str) -> bool {
         unsafe { pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut()) };
     }
     let mut held = HELD.take();
-    let mend = if held.len() < MOST { begin(index_id, object) } else { Err(NotHeld::NoRoom) };
-    held.extend(mend);
+    let held_object =
+        if held.len() < MOST { hold_in_shared_state(index_id, object) } else { Err(NotHeld::NoRoom) };
+    held.extend(held_object);
     HELD.set(held);
-    if mend == Err(NotHeld::NoRoom) {
+    if held_object == Err(NotHeld::NoRoom) {
         TURNED_AWAY.set(true);
     }
-    mend.is_ok()
+    held_object.is_ok()
 }
 
 /// Whether there was no room for an object in this transaction, since this was last asked.
@@ -43,9 +44,9 @@ pub(super) fn were_too_many() -> bool {
     TURNED_AWAY.take()
 }
 
-fn begin(index_id: i32, object: &str) -> Result<HeldObject, NotHeld> {
+fn hold_in_shared_state(index_id: i32, object: &str) -> Result<HeldObject, NotHeld> {
     let mut shared_state = shmem::shared_state().ok_or(NotHeld::NoRoom)?;
-    shared_state.begin_mend(my_pid(), my_database(), index_id, object_hash(object))
+    shared_state.hold_object(my_pid(), my_database(), index_id, object_hash(object))
 }
 
 fn my_pid() -> i32 {
@@ -76,8 +77,10 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         // What has been queued can be seen now, or never will be. Nothing here raises.
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT => {
             TURNED_AWAY.set(false);
-            for mends in HELD.take().chunks(AT_A_TIME) {
-                shmem::change_and_wake(|shared_state| shared_state.end_mends(my_pid(), my_database(), mends));
+            for objects in HELD.take().chunks(AT_A_TIME) {
+                shmem::change_and_wake(|shared_state| {
+                    shared_state.release_held_objects(my_pid(), my_database(), objects)
+                });
             }
         }
         _ => (),
