@@ -43,7 +43,7 @@ pub enum SecuredKeyError {
 }
 
 impl SecuredKeyError {
-    /// A sentence that says how to mend it.
+    /// A sentence that says how to fix it.
     pub fn hint(&self) -> &'static str {
         match self {
             SecuredKeyError::NoParent => "Give a search key of the Algolia application.",

@@ -66,7 +66,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             if is_holding {
                 let refusal = failure(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                    "cannot prepare a transaction that has mended records of a mirrored table",
+                    "cannot prepare a transaction that has repaired records of a mirrored table",
                     "Commit it, or call audit_algolia.reconcile() in a transaction of its own.",
                 );
                 if let Err(report) = reported::<()>(Err(refusal)) {

@@ -1,4 +1,4 @@
-//! Errors as PostgreSQL speaks them: SQLSTATE, message, detail and a hint that mends it.
+//! Errors as PostgreSQL speaks them: SQLSTATE, message, detail and a hint that says how to fix it.
 
 use std::panic::AssertUnwindSafe;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with the arguments of `watch`: the message, the hint that mends it, and the kind.
+//! What can be wrong with the arguments of `watch`: the message, the hint with the fix, and the kind.
 
 #![forbid(unsafe_code)]
 
@@ -118,7 +118,7 @@ impl RuleError {
         }
     }
 
-    /// A sentence that says how to mend it.
+    /// A sentence that says how to fix it.
     pub fn hint(&self) -> String {
         match self {
             RuleError::NullArgument { .. } => "Leave the argument out to get its default.".to_owned(),

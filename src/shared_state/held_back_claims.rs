@@ -57,10 +57,10 @@ impl SharedState {
         let waits = entry.database == database && entry.worker == 0 && entry.judged_by == 0 && entry.rows > 0;
         let place = waits.then(|| self.lane_of_held_back(entry)).flatten()?;
         let lane = self.lane(place).filter(|lane| !lane.paused)?;
-        // What made it fail may have been mended, or an outage be over.
+        // The cause of the failure may have been fixed, or the outage may be over.
         let news = match entry.is_isolated || entry.search.is_no_outage() {
-            true => lane.mended_at,
-            false => lane.mended_at.max(lane.arrived_at),
+            true => lane.backoff_reset_at,
+            false => lane.backoff_reset_at.max(lane.arrived_at),
         };
         let due = if news > entry.failed_at { news.min(entry.due) } else { entry.due };
         Some((place, due.max(entry.held_until).max(lane.retry_at)))

@@ -19,7 +19,7 @@ pub enum LaneFailure {
     Retry,
     /// All was refused, and it is not known what for; the next rows may show.
     UnattributedRejections,
-    /// Algolia refuses this client (credentials, rights, quota): only a person can mend it.
+    /// Algolia refuses this client (credentials, rights, quota): only a person can fix it.
     Blocked,
 }
 
@@ -65,8 +65,8 @@ pub struct Lane {
     pub failed_at: Micros,
     /// No attempt before this time.
     pub retry_at: Micros,
-    /// What made attempts fail before this time may have been mended.
-    pub(super) mended_at: Micros,
+    /// When the backoff was last reset, because the cause of failures may have been fixed.
+    pub(super) backoff_reset_at: Micros,
     /// When the latest of the attempts began that have delivered something.
     pub(super) arrived_at: Micros,
     /// Other rows have been claimed since some held back were.
@@ -131,7 +131,7 @@ impl Lane {
         failures: 0,
         failed_at: 0,
         retry_at: 0,
-        mended_at: 0,
+        backoff_reset_at: 0,
         arrived_at: 0,
         is_turn_of_held_back: false,
         retrying: 0,

@@ -55,8 +55,8 @@ impl Lane {
             self.failed_at = now;
             self.retrying = rows;
         }
-        // Of what has been mended since, an attempt that was under way knows nothing: the next one tells.
-        if started_at >= self.mended_at {
+        // An attempt that was under way when the backoff was reset says nothing of what has been fixed: the next one does.
+        if started_at >= self.backoff_reset_at {
             self.retry_at = self.retry_at.max(retry_at);
         }
         self.failed_total = self.failed_total.saturating_add(rows);
@@ -127,7 +127,7 @@ impl Lane {
             &mut self.fresh_since,
             &mut self.failed_at,
             &mut self.retry_at,
-            &mut self.mended_at,
+            &mut self.backoff_reset_at,
             &mut self.arrived_at,
             &mut self.settings_due,
             &mut self.failure_logged_at,
@@ -142,7 +142,7 @@ impl Lane {
 
     /// Forgets the backoff: the next attempt may start at once, and failures of those under way are no reason to wait.
     pub fn retry_now(&mut self, now: Micros) {
-        self.mended_at = now;
+        self.backoff_reset_at = now;
         self.retry_at = 0;
         self.failures = 0;
         self.blocked = false;

@@ -4,7 +4,7 @@
 use super::{LaneKey, LatchSet, Micros, SharedState, Worker, LANES};
 
 impl SharedState {
-    /// Forgets the backoffs of a database: what kept it from delivering may have been mended.
+    /// Forgets the backoffs of a database: what kept it from delivering may have been fixed.
     pub fn retry_all(&mut self, database: u32, now: Micros) {
         for place in 0..LANES {
             if self.lane_key(place).is_some_and(|key| key.database == database) {

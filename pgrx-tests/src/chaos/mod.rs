@@ -122,10 +122,10 @@ impl Outcome {
 
     /// Waits until the queue is empty and looks at what is where.
     fn compare(&mut self, stage: &Stage) -> Result<()> {
-        let mended = Instant::now();
+        let fixed = Instant::now();
         let mut db = stage.cluster.session(PATIENCE)?;
         let empty = poll(PATIENCE, || is_empty(&mut db).unwrap_or(false).then_some(()));
-        self.recovery = mended.elapsed();
+        self.recovery = fixed.elapsed();
         let excuse = if empty.is_none() { Some(excuse(&mut db)?) } else { None };
         self.verdict = check::check(&mut db, &stage.standin)?;
         if let Some(excuse) = excuse {
@@ -153,7 +153,7 @@ fn trouble(plan: &Plan, stage: &Stage, progress: &Progress, maker: &mut TroubleM
         }
         made
     })?;
-    maker.mend()
+    maker.fix()
 }
 
 /// What the statistics say about a queue that does not get empty.

@@ -47,7 +47,7 @@ impl<'a> TroubleMaker<'a> {
     }
 
     /// Ends all trouble.
-    pub(super) fn mend(&mut self) -> Result<()> {
+    pub(super) fn fix(&mut self) -> Result<()> {
         self.pinned = None;
         self.stage.standin.clear_faults();
         self.stage.cluster.set(&AFTERWARDS)?;
@@ -104,7 +104,7 @@ impl<'a> TroubleMaker<'a> {
                 let rule = FaultRule::new(fault, Times::Always).containing(&format!("{number:03} "));
                 standin.inject(rule.writes());
             }
-            Trouble::Mend => standin.clear_faults(),
+            Trouble::Fix => standin.clear_faults(),
             // That has been done already.
             Trouble::Partition(..) => {}
             Trouble::Restore => copy::restore(cluster)?,

@@ -110,7 +110,7 @@ fn a_row_that_makes_no_record_stops_the_backfill_right_there_and_is_named_withou
     assert!(told.contains(&format!("SELECT * FROM public.log WHERE ctid = '{place}'")), "{told}");
     assert!(!told.contains("geheim") && !stage.cluster.log().contains("geheim"));
     stage.wait_for_records("log", 1300);
-    // Those after it wait; it is mended, and all go on.
+    // Those after it wait; it is fixed, and all go on.
     db.batch_execute("update log set note = '7' where id = 700").unwrap();
     db.batch_execute("select audit_algolia.backfill('log')").unwrap();
     wait_for_end(&mut db);

@@ -143,7 +143,7 @@ fn large_values_that_leave_no_large_record_are_not_kept() {
 fn repairs_of_many_large_rows_take_no_more_than_a_few() {
     let (stage, _turn) = stage();
     let mut db = stage.admin();
-    for (name, mode) in [("mended", "append"), ("mended_mirror", "mirror")] {
+    for (name, mode) in [("repaired", "append"), ("repaired_mirror", "mirror")] {
         tables(&mut db, name, &format!("mode => '{mode}', filter => '100 / n <> 1000'"));
         db.batch_execute(&format!(
             "insert into {name} select i, 0, {TEXT} from generate_series(1, {ROWS}) as i"

@@ -142,7 +142,7 @@ fn an_arrival_that_was_cancelled_or_failed_begins_anew() {
     .unwrap();
     let state = "select state from audit_algolia.backfill_progress where partition is not null";
     wait_until("a failure", SOON, || one::<String>(&mut admin, state) == "failed");
-    // Mended behind the trigger's back, which would look at what the row was.
+    // Fixed behind the trigger's back, which would look at what the row was.
     admin.batch_execute("alter table d disable trigger user; update d set hidden = 1 where id = 301; alter table d enable trigger user").unwrap();
     admin.batch_execute("select audit_algolia.backfill('t')").unwrap();
     assert_holds(&stage, &["1 a", "101 b", "201 c", "300 d", "301 d"]);

@@ -204,9 +204,9 @@ fn writers_into_a_partition_that_is_being_detached_go_on() {
     assert_holds(&stage, &["101 b", "201 c"]);
 }
 
-/// What cannot be followed is said, with what mends it.
+/// What cannot be followed is said, with what fixes it.
 #[test]
-fn whoever_drops_a_partition_in_another_way_is_told_how_to_mend_the_index() {
+fn whoever_drops_a_partition_in_another_way_is_told_how_to_repair_the_index() {
     let (stage, _) = stage();
     let drop = "create extension citext; alter extension citext add table kept.b; drop extension citext";
     let output = stage.cluster.run("psql", &["-X", "postgres", "-c", drop]).unwrap();

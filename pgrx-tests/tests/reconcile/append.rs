@@ -26,7 +26,7 @@ fn insert(db: &mut Client, from: i64, to: i64) {
 }
 
 #[test]
-fn one_percent_of_the_records_lost_is_found_and_mended() {
+fn one_percent_of_the_records_lost_is_found_and_repaired() {
     let (stage, mut db) = stage();
     let is_lost = |id: &str| id.parse::<i64>().is_ok_and(|id| id % 100 == 7);
     stage.standin.inject(FaultRule::new(Fault::lose(is_lost), Times::Always).writes());
@@ -46,7 +46,7 @@ fn one_percent_of_the_records_lost_is_found_and_mended() {
 }
 
 #[test]
-fn other_content_is_found_and_mended() {
+fn other_content_is_found_and_repaired() {
     let (stage, mut db) = stage();
     insert(&mut db, 1, 50);
     wait_for_empty_queue(&mut db);

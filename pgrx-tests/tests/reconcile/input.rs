@@ -76,7 +76,7 @@ fn history_on_its_way_is_missing_and_left_to_the_backfill() {
 }
 
 #[test]
-fn mends_of_a_mirror_cannot_be_prepared() {
+fn repairs_of_a_mirror_cannot_be_prepared() {
     let stage = Stage::builder().setting("max_prepared_transactions", 2).start().unwrap();
     let mut db = stage.admin();
     db.batch_execute(
@@ -87,7 +87,7 @@ fn mends_of_a_mirror_cannot_be_prepared() {
     .unwrap();
     db.batch_execute("begin").unwrap();
     assert_eq!(reconcile(&mut db, "'t', repair => true").repaired, 1);
-    let refused = db.batch_execute("prepare transaction 'mends'").unwrap_err();
+    let refused = db.batch_execute("prepare transaction 'repairs'").unwrap_err();
     assert_eq!(refused.as_db_error().unwrap().code().code(), "0A000");
     db.batch_execute("insert into t values (2, 'x')").unwrap();
     stage.wait_for_records("t", 1);
@@ -133,7 +133,7 @@ fn rows_that_a_policy_hides_are_not_taken_for_gone() {
 }
 
 #[test]
-fn in_a_read_only_transaction_it_looks_and_mends_nothing() {
+fn in_a_read_only_transaction_it_looks_and_repairs_nothing() {
     let (stage, mut owner) = stage();
     lose(&stage, "t", &["1"]);
     owner.batch_execute("begin read only").unwrap();
@@ -144,7 +144,7 @@ fn in_a_read_only_transaction_it_looks_and_mends_nothing() {
 }
 
 #[test]
-fn mends_are_part_of_the_transaction_whatever_its_isolation() {
+fn repairs_are_part_of_the_transaction_whatever_its_isolation() {
     let (stage, mut owner) = stage();
     let found = Found { checked: 10, missing: 1, repaired: 1, ..Found::default() };
     for isolation in ["read committed", "repeatable read", "serializable"] {

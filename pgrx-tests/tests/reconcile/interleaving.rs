@@ -49,10 +49,10 @@ fn rows_of_a_partition_attached_meanwhile_are_no_orphans() {
 }
 
 #[test]
-fn an_orphan_whose_row_comes_with_a_partition_before_it_is_mended_stays() {
+fn an_orphan_whose_row_comes_with_a_partition_before_it_is_repaired_stays() {
     let (stage, mut db) = partitioned();
     write(&stage, "t", "addObject", &[json!({"objectID": "11", "v": "?"})]);
-    let found = reconcile_stopping(&stage, "before mend", "'t', repair => true", || {
+    let found = reconcile_stopping(&stage, "before a correction", "'t', repair => true", || {
         db.batch_execute(ATTACH).unwrap();
         wait_until("their row", SOON, || stage.standin.index("t")["11"]["v"] == json!("theirs"));
         wait_for_empty_queue(&mut db);
@@ -71,7 +71,7 @@ fn while_somebody_is_attaching_a_partition_nothing_is_deleted() {
         write(&stage, "t", "addObject", &[json!({"objectID": id, "v": "?"})]);
         lose(&stage, "t", &["3"]);
         db.batch_execute("begin").unwrap();
-        let found = reconcile_stopping(&stage, "before mend", "'t', repair => true", || {
+        let found = reconcile_stopping(&stage, "before a correction", "'t', repair => true", || {
             db.batch_execute(attach).unwrap();
             false
         });
@@ -81,7 +81,7 @@ fn while_somebody_is_attaching_a_partition_nothing_is_deleted() {
         assert_eq!(stage.standin.index("t")[id]["v"], json!("theirs"));
         assert_eq!(reconcile(&mut db, "'t'"), well(rows + 1));
     }
-    // Once they are done, all is mended.
+    // Once they are done, all is repaired.
     write(&stage, "t", "addObject", &[json!({"objectID": "12", "v": "?"})]);
     let found = Found { checked: 12, orphaned: 1, repaired: 1, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
@@ -116,7 +116,7 @@ fn a_row_that_is_moved_whenever_all_rows_are_looked_at_is_no_orphan() {
 fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
     let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     write(&stage, "t", "addObject", &[json!({"objectID": "11", "v": "?"})]);
-    // It is looked for when it becomes a mismatch, when it is confirmed, and when it is mended.
+    // It is looked for when it becomes a mismatch, when it is confirmed, and when it is repaired.
     let mut looks = 0;
     let found = reconcile_stopping(&stage, "between looks", "'t', repair => true", || {
         looks += 1;
@@ -131,14 +131,14 @@ fn a_row_that_only_the_second_look_shows_is_left_to_its_own_change() {
 }
 
 #[test]
-fn changes_of_what_will_be_mended_are_delivered_while_the_rest_is_compared() {
+fn changes_of_what_will_be_repaired_are_delivered_while_the_rest_is_compared() {
     let (stage, mut db) = mirrored(Stage::builder(), "int", 5);
     lose(&stage, "t", &["1", "2"]);
     // The rows have been compared by then, and the index is about to be.
     let found = reconcile_stopping(&stage, "before orphans", "'t', repair => true", || {
         db.batch_execute("update t set v = 'new' where id = 1").unwrap();
         wait_until("the change", SOON, || stage.standin.index("t").contains_key("1"));
-        // What is under way is not mended.
+        // What is under way is not repaired.
         let under_way = "select sum(in_flight)::bigint from audit_algolia.queue_stats()";
         wait_until("its settlement", SOON, || db.query_one(under_way, &[]).unwrap().get::<_, i64>(0) == 0);
         false

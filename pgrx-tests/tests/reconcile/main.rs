@@ -1,4 +1,4 @@
-//! `reconcile`: what Algolia has lost or should not have is found, counted and mended, and nothing else is.
+//! `reconcile`: what Algolia has lost or should not have is found, counted and repaired, and nothing else is.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 #[path = "../support/mod.rs"]

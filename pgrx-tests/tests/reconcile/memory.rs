@@ -1,4 +1,4 @@
-//! What a session takes of memory to compare and mend is bounded by bytes, however large rows are and however many.
+//! What a session takes of memory to compare and repair is bounded by bytes, however large rows are and however many.
 
 use audit_algolia_tests::memory::peak_of_session;
 use audit_algolia_tests::stage::{one, Stage, SOON};
@@ -12,7 +12,7 @@ const ROWS: i64 = 16;
 const MOST: u64 = 4 * (8 << 20) + 2 * ROW;
 
 #[test]
-fn comparing_and_mending_large_rows_takes_no_more_than_a_few() {
+fn comparing_and_repairing_large_rows_takes_no_more_than_a_few() {
     let stage = Stage::builder().setting("shared_buffers", "4MB").start().unwrap();
     let mut db = stage.admin();
     for (name, mode) in [("appended", "append"), ("mirrored", "mirror")] {

@@ -24,7 +24,7 @@ fn stage() -> (Stage, Client) {
 }
 
 #[test]
-fn what_is_lost_or_different_or_has_no_row_is_found_and_mended() {
+fn what_is_lost_or_different_or_has_no_row_is_found_and_repaired() {
     let (stage, mut db) = stage();
     let before = stage.standin.index("t");
     assert_eq!(reconcile(&mut db, "'t'"), well(10));
@@ -41,7 +41,7 @@ fn what_is_lost_or_different_or_has_no_row_is_found_and_mended() {
 }
 
 #[test]
-fn mends_are_versions_that_later_changes_supersede() {
+fn repairs_are_versions_that_later_changes_supersede() {
     let (stage, mut db) = stage();
     lose(&stage, "t", &["1"]);
     write(&stage, "t", "addObject", &[json!({"objectID": "50", "v": "?"})]);
@@ -77,7 +77,7 @@ fn a_row_that_somebody_is_changing_is_left_to_them() {
 }
 
 #[test]
-fn a_mend_that_is_committed_late_does_not_come_over_later_changes() {
+fn a_repair_that_is_committed_late_does_not_come_over_later_changes() {
     let (stage, mut db) = stage();
     lose(&stage, "t", &["1", "2"]);
     write(
@@ -89,14 +89,14 @@ fn a_mend_that_is_committed_late_does_not_come_over_later_changes() {
     db.batch_execute("begin").unwrap();
     let found = Found { checked: 10, missing: 2, orphaned: 2, repaired: 4, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
-    // No writer waits, and all of this but what is being mended is delivered before the mends are.
+    // No writer waits, and all of this but what is being repaired is delivered before the repairs are.
     stage
         .admin()
         .batch_execute(
             "update t set v = 'new' where id = 1; insert into t values (50, 'new'), (60, 'new'); delete from t where id = 2",
         )
         .unwrap();
-    wait_until("what is not being mended", SOON, || stage.standin.index("t").contains_key("60"));
+    wait_until("what is not being repaired", SOON, || stage.standin.index("t").contains_key("60"));
     db.batch_execute("commit").unwrap();
     wait_for_empty_queue(&mut db);
     let index = stage.standin.index("t");
@@ -106,7 +106,7 @@ fn a_mend_that_is_committed_late_does_not_come_over_later_changes() {
 }
 
 #[test]
-fn what_was_held_for_mends_goes_on_when_they_are_rolled_back() {
+fn what_was_held_for_repairs_goes_on_when_they_are_rolled_back() {
     let (stage, mut db) = stage();
     lose(&stage, "t", &["1"]);
     db.batch_execute("begin").unwrap();

@@ -107,7 +107,7 @@ fn meanwhile(stage: &Stage, sessions: i32, work: impl Fn(&mut Client, i32, i32) 
 }
 
 #[test]
-fn rows_written_meanwhile_are_neither_missed_nor_mended() {
+fn rows_written_meanwhile_are_neither_missed_nor_repaired() {
     let (stage, mut db) = stage(LOG);
     db.batch_execute("insert into log select -n, 'x' from generate_series(1, 5000) as n").unwrap();
     stage.wait_for_records("log", 5000);
@@ -157,7 +157,7 @@ fn a_mirror_in_motion_is_neither_misjudged_nor_spoilt() {
     wait_for_empty_queue(&mut db);
     assert_same(&stage, &mut db);
 
-    // Now with something to be mended, over and over.
+    // Now with something to be repaired, over and over.
     let lost: Vec<String> = (1..=60).map(|id| id.to_string()).collect();
     let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
     meanwhile(&stage, 3, write, || {

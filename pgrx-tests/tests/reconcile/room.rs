@@ -1,4 +1,4 @@
-//! How many records of a mirrored table are mended at a time.
+//! How many records of a mirrored table are repaired at a time.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{reconcile, wait_for_empty_queue, write, Found};
 
 #[test]
-fn a_transaction_mends_as_many_as_it_can_hold_and_says_when_there_are_more() {
+fn a_transaction_repairs_as_many_as_it_can_hold_and_says_when_there_are_more() {
     const MOST: i64 = 32_768;
     let stage = Stage::builder().start().unwrap();
     let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -27,7 +27,7 @@ fn a_transaction_mends_as_many_as_it_can_hold_and_says_when_there_are_more() {
     let found = Found { orphaned: MOST + 100, repaired: MOST, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);
     let said = std::mem::take(&mut *warnings.lock().unwrap());
-    assert!(said.len() == 1 && said[0].contains("one transaction can mend 32768"), "{said:?}");
+    assert!(said.len() == 1 && said[0].contains("one transaction can repair 32768"), "{said:?}");
     wait_for_empty_queue(&mut db);
     let found = Found { orphaned: 100, repaired: 100, ..Found::default() };
     assert_eq!(reconcile(&mut db, "'t', repair => true"), found);

@@ -1,4 +1,4 @@
-//! What only a person can mend: told with its remedy, tried again now and then, and over when it is mended.
+//! What only a person can fix: told with its remedy, tried again now and then, and over when it is fixed.
 
 use std::time::Duration;
 

@@ -257,7 +257,7 @@ fn a_key_that_may_only_write_records_goes_on_writing_them() {
 }
 
 #[test]
-fn what_only_a_person_can_mend_is_tried_at_once_when_it_is_mended() {
+fn what_only_a_person_can_fix_is_tried_at_once_when_it_is_fixed() {
     let stage = builder().setting("audit_algolia.retry_max", "1h").start().unwrap();
     let mut db = staged(&stage, "log");
     fail_settings(&stage, Fault::blocked(), Times::Once);

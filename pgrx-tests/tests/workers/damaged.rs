@@ -1,5 +1,5 @@
 //! Records that the server itself cannot read any more: each waits by itself, nobody waits for it, and it goes out when the
-//! damage has been mended.
+//! damage has been fixed.
 
 use audit_algolia_tests::stage::{Stage, StageBuilder, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -58,15 +58,15 @@ fn damage(db: &mut Client, id: i64, piece: i32) {
 }
 
 /// Writes the record of the row with this id anew, the only one that is left of the first rows.
-fn mend(db: &mut Client, id: i64) {
-    let mended = db.execute(
+fn fix(db: &mut Client, id: i64) {
+    let fixed = db.execute(
         &format!(
             "update audit_algolia.queue set record =
                  json_build_object('objectID', '{id}', 'note', repeat('x', {LONG}))"
         ),
         &[],
     );
-    assert_eq!(mended.unwrap(), 1);
+    assert_eq!(fixed.unwrap(), 1);
 }
 
 /// What is told of the record, and in which way it is counted.
@@ -97,19 +97,19 @@ fn others_pass(mode: &str) {
     wait_until("later rows", SOON, || stage.standin.index("log").len() == 18);
     assert_alone(&mut db);
     assert_eq!(workers(&mut db, "postgres"), worker, "{}", stage.cluster.log());
-    mend(&mut db, 5);
-    wait_until("the mended record", SOON, || stage.standin.index("log").contains_key("5"));
+    fix(&mut db, 5);
+    wait_until("the fixed record", SOON, || stage.standin.index("log").contains_key("5"));
     wait_for_empty_queue(&mut db);
     assert_eq!(queue(&mut db, "log").dead, 0);
 }
 
 #[test]
-fn a_damaged_record_waits_by_itself_until_it_is_mended() {
+fn a_damaged_record_waits_by_itself_until_it_is_fixed() {
     others_pass("append");
 }
 
 #[test]
-fn a_damaged_version_waits_by_itself_until_it_is_mended() {
+fn a_damaged_version_waits_by_itself_until_it_is_fixed() {
     others_pass("mirror");
 }
 
@@ -145,7 +145,7 @@ fn a_damaged_record_that_is_too_large_waits_by_itself_until_it_can_be_buried() {
         insert(&mut db, "log", 11..=20);
         wait_until("later rows", SOON, || stage.standin.index("log").len() == 10);
         wait_until("nothing else waits", SOON, || queue(&mut db, "log").queued == 1);
-        mend(&mut db, 5);
+        fix(&mut db, 5);
         wait_until("the burial", SOON, || queue(&mut db, "log").dead == 9);
         wait_for_empty_queue(&mut db);
         assert_eq!(workers(&mut db, "postgres"), worker, "{}", stage.cluster.log());

@@ -93,9 +93,9 @@ fn new_hosts_are_tried_at_once_when_the_old_ones_hang() {
     stage.standin.fault(Some(0), Fault::Hang, Times::Always);
     insert(&mut db, "log", 1..=10);
     wait_until("a hanging request", SOON, || stage.standin.in_hang() == 1);
-    let mended = &stage.standin.base_urls()[1];
+    let fixed = &stage.standin.base_urls()[1];
     let time = took(|| {
-        stage.cluster.set(&[("audit_algolia.hosts", mended)]).unwrap();
+        stage.cluster.set(&[("audit_algolia.hosts", fixed)]).unwrap();
         stage.wait_for_records("log", 10);
     });
     assert!(time < Duration::from_secs(5), "{time:?}");

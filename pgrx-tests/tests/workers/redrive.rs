@@ -29,7 +29,7 @@ fn what_is_put_back_is_delivered_newest_first_once_it_is_taken() {
         .start()
         .unwrap();
     let mut db = with_letters(&stage);
-    // Not mended yet: they die again.
+    // Not fixed yet: they die again.
     assert_eq!(call(&mut db, "redrive('log')"), 6);
     wait_until("the letters", SOON, || queue(&mut db, "log").dead_total == 12);
     wait_for_empty_queue(&mut db);

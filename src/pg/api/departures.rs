@@ -73,7 +73,7 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Tells of partitions that have been dropped in a way that nobody has been told of before, and of their mends. To be asked
+/// Warns of partitions that were dropped by a statement no trigger could announce, and says how to repair the index. To be called
 /// by the function of the event trigger for what has been dropped, with the rights of the extension's owner.
 pub(super) fn warn_of_untold() -> Outcome<()> {
     let dropped = all_rows(include_str!("../../../sql/ddl/dropped_leaves.sql"), &[], |row| {

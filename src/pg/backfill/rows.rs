@@ -146,9 +146,9 @@ pub(super) fn place_of(row: &FoundRow) -> (u32, u32, u16) {
 pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
     let table = name_of(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
-    let mend = match error.wants_memory() {
+    let next = match error.wants_memory() {
         true => "it is tried again by itself, later and later.",
-        false => "mend it, or the filter, and call audit_algolia.backfill() again.",
+        false => "correct it, or the filter, and call audit_algolia.backfill() again.",
     };
     let why = match error.is_ours() || error.wants_memory() {
         true => error.kind(),
@@ -157,7 +157,7 @@ pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32
     failure(
         error.code(),
         format!("the row at {place} of {table} cannot be queued: {why}"),
-        format!("Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; {mend}"),
+        format!("Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; {next}"),
     )
 }
 

@@ -191,7 +191,7 @@ impl OpenTables {
         if objects.is_empty() {
             return Ok(Corrected { queued: 0, is_unsettled: false });
         }
-        failpoint::reach("before mend");
+        failpoint::reach("before a correction");
         let mut held = Vec::new();
         for (key, id) in objects {
             let object = identity_of_id(id)?;
@@ -203,7 +203,7 @@ impl OpenTables {
         let is_settled = self.tree.is_settled()?;
         self.follow()?;
         let (view, mut queued, mut absent) = (View::dirty(), 0, Vec::new());
-        let mut scratch = PgMemoryContexts::new("audit_algolia mend");
+        let mut scratch = PgMemoryContexts::new("audit_algolia correction");
         for one in &held {
             pgrx::check_for_interrupts!();
             // SAFETY: what is found is a Rust value.

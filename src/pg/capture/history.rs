@@ -153,7 +153,7 @@ impl History {
         let key = oid.to_u32();
         if !self.fetchers.contains_key(&key) {
             // What it is made of lives as long as the transaction.
-            // SAFETY: the context is the transaction's own; an error fetchers it current, and the abort mends that.
+            // SAFETY: the context is the transaction's own; an error leaves it current, and the abort undoes that.
             let fetcher = unsafe {
                 let context = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);
                 let fetcher = RowFetcher::open(self.source, oid);

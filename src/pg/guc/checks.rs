@@ -1,4 +1,4 @@
-//! Check hooks: what a setting must look like to be accepted, told in words that mend it.
+//! Check hooks: what a setting must look like, and what the user is told when it does not.
 
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::sync::atomic::{AtomicPtr, Ordering};

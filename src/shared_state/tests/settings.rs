@@ -38,7 +38,7 @@ fn a_newer_version_has_its_turn_when_the_older_is_back() {
 }
 
 #[test]
-fn failed_settings_wait_and_mended_ones_do_not() {
+fn failed_settings_wait_and_fixed_ones_do_not() {
     let mut shared_state = shared_state();
     shared_state.want_settings(DB, &[(INDEX, 7)], 10);
     shared_state.next_settings(0, 10);

@@ -32,13 +32,13 @@ pub enum Trouble {
     Reindex,
     /// So many requests are answered like this.
     Answer(Answer, u64),
-    /// So many of a hundred are, drawn by the number, until it is mended.
+    /// So many of a hundred are, drawn by the number, until it is fixed.
     Flaky(Answer, u8, u64),
-    /// Algolia refuses everything until it is mended.
+    /// Algolia refuses everything until it is fixed.
     Suspend,
-    /// A proxy lets no request through that contains the number, until it is mended.
+    /// A proxy lets no request through that contains the number, until it is fixed.
     Eat(Eater, u16),
-    Mend,
+    Fix,
     /// Something is done to one of the partitions that there are from the beginning.
     Partition(Ddl, usize),
     /// The database is dumped and restored under another name, in parallel.
@@ -108,7 +108,7 @@ pub(super) fn draw(dice: &mut Rng) -> Trouble {
         21..=22 => Trouble::Vacuum { full: dice.bool() },
         23 => Trouble::Reindex,
         24 => Trouble::Suspend,
-        25..=27 => Trouble::Mend,
+        25..=27 => Trouble::Fix,
         28 => Trouble::Redrive,
         29..=30 => Trouble::Flaky(one_of(dice, Answer::VARIANTS), dice.u8(5..=60), dice.u64(..)),
         31..=32 => Trouble::Eat(one_of(dice, &EATERS), dice.u16(0..1000)),

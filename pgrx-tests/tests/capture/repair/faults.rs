@@ -77,9 +77,9 @@ fn bytes_that_are_no_text_are_left_out_or_refused() {
     assert_eq!(counts(&mut db, "ascii").0, 2);
     let why: String = one(&mut db, "select distinct error from audit_algolia.repair");
     assert_eq!(why, "character not in repertoire (22021)");
-    db.batch_execute("update t set v = 'mended' where id = '2'").unwrap();
+    db.batch_execute("update t set v = 'repaired' where id = '2'").unwrap();
     stage.wait_for_records("ascii", 3);
-    assert_eq!(stage.standin.index("ascii")["2"]["v"], "mended");
+    assert_eq!(stage.standin.index("ascii")["2"]["v"], "repaired");
     assert_eq!(counts(&mut db, "ascii").0, 1);
     // Its key has bytes of its own, by which it is found, and its object no name.
     assert!(one::<bool>(

@@ -64,7 +64,7 @@ fn deletions_moves_and_truncation_are_made_good() {
 }
 
 #[test]
-fn a_row_that_leaves_the_filter_when_it_is_mended_leaves_the_index() {
+fn a_row_that_leaves_the_filter_when_it_is_repaired_leaves_the_index() {
     let mut scene = shared("leaves");
     scene.run(TABLE);
     scene.watch("t", "columns => '{v}', mode => 'mirror', filter => '100 / v > 1'");

@@ -9,7 +9,7 @@ use crate::play::{failure, texts};
 const TABLE: &str = "create table t (id bigint primary key, v int, who text)";
 
 #[test]
-fn of_a_thousand_rows_only_the_offending_one_is_left_out_and_it_arrives_when_it_is_mended() {
+fn of_a_thousand_rows_only_the_offending_one_is_left_out_and_it_arrives_when_it_is_repaired() {
     let mut scene = shared("one_of_many");
     scene.run(TABLE);
     scene.watch("t", &format!("columns => '{{v}}', {FILTER}"));
@@ -38,7 +38,7 @@ fn of_a_thousand_rows_only_the_offending_one_is_left_out_and_it_arrives_when_it_
 }
 
 #[test]
-fn a_row_that_the_filter_turns_down_when_it_is_mended_is_not_sent() {
+fn a_row_that_the_filter_turns_down_when_it_is_repaired_is_not_sent() {
     let mut scene = shared("turned_down");
     scene.run(TABLE);
     scene.watch("t", "columns => '{v}', filter => '100 / v < 50'");

@@ -1,4 +1,4 @@
-//! Corrections of mirrored tables: made when all has been compared. What is being mended is held until the transaction ends, and
+//! Corrections of mirrored tables: made when all has been compared. What is being corrected is held until the transaction ends, and
 //! a change of it is not delivered before; so nothing is held for as long as a comparison takes.
 
 use pgrx::pg_sys;
@@ -33,14 +33,14 @@ pub(super) struct Corrections {
     /// The table's name.
     pub(super) table: String,
     pub(super) present: OpenTables,
-    pub(super) unmended: PendingCorrections,
+    pub(super) pending_corrections: PendingCorrections,
 }
 
 /// Corrections what has been found, by what the tables hold now; returns how much.
 pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
     let (mut repaired, mut has_more) = (0, false);
     for corrections in all {
-        has_more |= corrections.unmended.has_more;
+        has_more |= corrections.pending_corrections.has_more;
         repaired += as_user(caller, || {
             set_output_aside();
             corrections.make()
@@ -54,19 +54,20 @@ pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
 
 impl Corrections {
     fn make(mut self) -> Outcome<i64> {
-        if self.unmended.objects.is_empty() {
+        if self.pending_corrections.objects.is_empty() {
             return Ok(0);
         }
         let mut writer = Writer::open_for_many(self.index_id, self.source)?;
-        let objects = self.unmended.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
+        let objects =
+            self.pending_corrections.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
         let index_id = self.index_id;
-        let mended =
+        let corrected =
             self.present.correct(&mut writer, &objects, |object| held_objects::hold(index_id, object))?;
         writer.close();
-        if mended.is_unsettled {
+        if corrected.is_unsettled {
             partitions_are_changing(&self.table).warn();
         }
-        Ok(mended.queued)
+        Ok(corrected.queued)
     }
 }
 
@@ -74,7 +75,7 @@ fn too_many() -> Box<Failure> {
     failure(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!(
-            "not all records could be mended: one transaction can mend {} of mirrored tables, and all together {}",
+            "not all records could be repaired: one transaction can repair {} records of mirrored tables, and all transactions together {}",
             held_objects::MOST,
             2 * held_objects::MOST
         ),

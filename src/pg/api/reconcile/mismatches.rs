@@ -1,4 +1,4 @@
-//! Objects that may not be in the index what they are to be: confirmed, counted, mended.
+//! Objects that may not be in the index what they are to be: confirmed, counted, corrected.
 
 use std::collections::HashSet;
 
@@ -34,7 +34,7 @@ pub(super) struct Mismatch {
     /// How its row is found in a mirrored table.
     pub(super) key: RowKey,
     pub(super) expects: Expects,
-    /// What is sent once more to mend it. Of a mirrored table that is found out when it is mended.
+    /// The record to send again. That of a mirrored row is read anew when it is sent.
     pub(super) record: Buffer,
 }
 
@@ -90,7 +90,7 @@ impl Mismatch {
 }
 
 impl Comparison<'_> {
-    /// Counts those of the mismatches that are confirmed, and sends them once more, or keeps them to be mended, if that is
+    /// Counts those of the mismatches that are confirmed, and sends them once more, or keeps them to be corrected, if that is
     /// wanted.
     pub(super) fn settle(&mut self, mismatches: Vec<Mismatch>) -> Outcome<()> {
         let mut confirmed = self.confirmed(mismatches)?;
@@ -105,8 +105,10 @@ impl Comparison<'_> {
             let records = confirmed.iter_mut().map(|(mismatch, _)| &mut mismatch.record);
             self.tally.repaired += send_again(writer, records)?;
         }
-        if let Some(unmended) = &mut self.unmended {
-            confirmed.into_iter().for_each(|(mismatch, _)| unmended.keep(mismatch.key, mismatch.id));
+        if let Some(pending_corrections) = &mut self.pending_corrections {
+            confirmed
+                .into_iter()
+                .for_each(|(mismatch, _)| pending_corrections.keep(mismatch.key, mismatch.id));
         }
         Ok(())
     }

@@ -106,8 +106,8 @@ struct Comparison<'a> {
     backlog: Option<StringSet>,
     /// Where records are sent once more to, if that is wanted.
     writer: Option<Writer>,
-    /// The same of a mirrored table: what is to be mended in the end.
-    unmended: Option<PendingCorrections>,
+    /// The same of a mirrored table: what is to be corrected in the end.
+    pending_corrections: Option<PendingCorrections>,
     tally: Tally,
 }
 
@@ -134,13 +134,14 @@ fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> Outc
     let reader = Rc::new(Reader::open()?);
     let (mut total, mut corrections) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
-        let (found, unmended) = compare_source(&table, caller, (id, rules), &reader, window, repair)?;
+        let (found, pending_corrections) =
+            compare_source(&table, caller, (id, rules), &reader, window, repair)?;
         total.checked += found.checked;
         total.missing += found.missing;
         total.different += found.different;
         total.orphaned += found.orphaned;
         total.repaired += found.repaired;
-        corrections.extend(unmended);
+        corrections.extend(pending_corrections);
     }
     total.repaired += corrections::make(corrections, caller)?;
     Ok(total)
@@ -231,10 +232,20 @@ fn compare_source(
         let is_mirrored = present.is_some();
         let writer =
             if repair && !is_mirrored { Some(Writer::open_for_many(rules.index_id, id)?) } else { None };
-        let unmended = (repair && is_mirrored).then(PendingCorrections::default);
+        let pending_corrections = (repair && is_mirrored).then(PendingCorrections::default);
         let tally = Tally::default();
-        let mut comparison =
-            Comparison { table, id, rules, inquiry, window, present, backlog: None, writer, unmended, tally };
+        let mut comparison = Comparison {
+            table,
+            id,
+            rules,
+            inquiry,
+            window,
+            present,
+            backlog: None,
+            writer,
+            pending_corrections,
+            tally,
+        };
         comparison.walk()?;
         if is_mirrored {
             comparison.find_orphans(&neighbours)?;
@@ -242,14 +253,15 @@ fn compare_source(
         if let Some(writer) = comparison.writer.take() {
             writer.close();
         }
-        let Comparison { rules, present, unmended, tally, .. } = comparison;
-        let corrections = present.zip(unmended).map(|(present, unmended)| Corrections {
-            source: id,
-            index_id: rules.index_id,
-            table: table.name.clone(),
-            present,
-            unmended,
-        });
+        let Comparison { rules, present, pending_corrections, tally, .. } = comparison;
+        let corrections =
+            present.zip(pending_corrections).map(|(present, pending_corrections)| Corrections {
+                source: id,
+                index_id: rules.index_id,
+                table: table.name.clone(),
+                present,
+                pending_corrections,
+            });
         Ok((tally, corrections))
     })
 }

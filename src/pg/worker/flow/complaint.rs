@@ -11,7 +11,7 @@ use super::pauses::LOG_EVERY;
 use crate::pg::clock::now;
 use crate::shared_state::Micros;
 
-/// Why something went wrong, and what mends it.
+/// Why something went wrong, and how to fix it.
 pub(super) struct Cause {
     code: PgSqlErrorCode,
     reason: String,

@@ -41,7 +41,7 @@ impl Flow {
                     format!("audit_algolia cannot deliver with these settings: {reason}")
                 ),
             }
-            // A mended key or host is tried at once.
+            // A corrected key or host is tried at once.
             if self.settings.is_some() {
                 if let Some(mut shared_state) = shmem::shared_state() {
                     shared_state.retry_all(self.database, now());

@@ -154,7 +154,7 @@ impl Flow {
         batch.complaint = Some(reason);
     }
 
-    /// A record is to wait by itself, for memory or for whoever mends it: until when, if that many can.
+    /// A record is to wait by itself, until there is memory or somebody has repaired it. Returns until when; nothing if too many wait already.
     pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
         let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
         let RejectAction::Retry(attempts) = sentence else { return None };
