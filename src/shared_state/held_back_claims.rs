@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::room::Room;
+use super::capacity::Capacity;
 use super::{Claimable, GivenBack, HeldBack, HeldBackClaim, Micros, Next, SharedState, HELD_BACK};
 use crate::claims::Owner;
 use crate::id_ranges::Span;
@@ -17,12 +17,12 @@ impl SharedState {
     pub(super) fn next_held_back(
         &mut self,
         worker: usize,
-        room: &Room,
+        capacity: &Capacity,
         first: bool,
         now: Micros,
     ) -> Option<Next> {
         let database = self.workers.get(worker)?.database;
-        if !room.for_any().trouble {
+        if !capacity.for_any().trouble {
             return None;
         }
         let is_due = |(place, entry): &(usize, &HeldBack)| {
@@ -49,7 +49,13 @@ impl SharedState {
         me.scanning_lane = lane as u32 + 1;
         me.scanning = span;
         me.scanning_held_back = place as u32 + 1;
-        Some(Next::Claim { lane, index_id, claimable, bytes: room.bytes_for(lane, false), crash_retry: None })
+        Some(Next::Claim {
+            lane,
+            index_id,
+            claimable,
+            bytes: capacity.bytes_for(lane, false),
+            crash_retry: None,
+        })
     }
 
     /// The lane of an entry of a database that waits, and when it may be claimed.

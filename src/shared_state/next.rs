@@ -1,7 +1,7 @@
 //! What a worker claims next: fresh rows before the backlog, each lane in its turn.
 #![forbid(unsafe_code)]
 
-use super::room::Room;
+use super::capacity::Capacity;
 use super::{Claimable, CrashRetry, Micros, ReadyWork, SharedState, Worker, WorkerLimits, LANES};
 
 /// What a worker is to do next.
@@ -33,18 +33,18 @@ impl SharedState {
             return Next::Wait { until: None, wake: None };
         };
         let (database, start) = (me.database, me.next_lane as usize);
-        let room = Room::of(me, &self.lanes, &worker_limits);
+        let capacity = Capacity::of(me, &self.lanes, &worker_limits);
         match self.next_crash_suspects(worker, &worker_limits, now) {
             Some(Next::Wait { until, .. }) => {
                 // There is nothing it has room for meanwhile.
                 self.workers.get_mut(worker).into_iter().for_each(Worker::awake);
-                let (_, left) = self.waiting(database, &room, &worker_limits, now);
+                let (_, left) = self.waiting(database, &capacity, &worker_limits, now);
                 return Next::Wait { until, wake: self.wake_another(database, worker, left) };
             }
             Some(claim) => return claim,
             None => (),
         }
-        if let Some(claim) = self.next_held_back(worker, &room, true, now) {
+        if let Some(claim) = self.next_held_back(worker, &capacity, true, now) {
             return claim;
         }
         for round in [Round::Tail, Round::Fresh, Round::Backlog] {
@@ -56,7 +56,7 @@ impl SharedState {
                 let Some(lane) = self.lanes.get_mut(place).filter(|l| l.is_open(now)) else {
                     continue;
                 };
-                let (fits, share) = (room.for_lane(place, lane), worker_limits.tail_share);
+                let (fits, share) = (capacity.for_lane(place, lane), worker_limits.tail_share);
                 let claimable = match round {
                     Round::Tail if fits.backlog && lane.is_tails_turn(share) => lane.take_tail(share),
                     Round::Fresh if fits.fresh => lane.take_fresh(&worker_limits, now),
@@ -71,7 +71,7 @@ impl SharedState {
                     me.awake();
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
-                    let bytes = room.bytes_for(place, claimable.fresh);
+                    let bytes = capacity.bytes_for(place, claimable.fresh);
                     return Next::Claim {
                         lane: place,
                         index_id: key.index_id,
@@ -82,13 +82,13 @@ impl SharedState {
                 }
             }
         }
-        if let Some(claim) = self.next_held_back(worker, &room, false, now) {
+        if let Some(claim) = self.next_held_back(worker, &capacity, false, now) {
             return claim;
         }
-        let (until, left) = self.waiting(database, &room, &worker_limits, now);
+        let (until, left) = self.waiting(database, &capacity, &worker_limits, now);
         if let Some(me) = self.workers.get_mut(worker) {
-            me.room = room.for_any();
-            me.room_for_newcomers = room.for_newcomers().fresh;
+            me.capacity = capacity.for_any();
+            me.capacity_for_newcomers = capacity.for_newcomers().fresh;
         }
         Next::Wait { until, wake: self.wake_another(database, worker, left) }
     }
@@ -97,14 +97,14 @@ impl SharedState {
     fn waiting(
         &self,
         database: u32,
-        room: &Room,
+        capacity: &Capacity,
         worker_limits: &WorkerLimits,
         now: Micros,
     ) -> (Option<Micros>, ReadyWork) {
         let (mut until, mut left): (Option<Micros>, _) = (None, ReadyWork::default());
         for (place, _) in self.lanes_of(database) {
             let Some(lane) = self.lanes.get(place) else { continue };
-            let fits = room.for_lane(place, lane);
+            let fits = capacity.for_lane(place, lane);
             let opens_at = lane.opens_at(worker_limits, fits.backlog).or_else(|| lane.backs_off_until(now));
             if let (true, Some(at)) = (fits.fresh, opens_at) {
                 until = Some(until.map_or(at, |until| until.min(at)));
@@ -119,7 +119,7 @@ impl SharedState {
         }
         let release_due = self.next_release_due(database);
         left.trouble |= release_due.is_some_and(|at| at <= now);
-        let release_due = release_due.filter(|_| room.for_any().trouble);
+        let release_due = release_due.filter(|_| capacity.for_any().trouble);
         let others = [release_due, self.next_quarantine_end(), self.next_crash_retry(database, now)];
         (others.into_iter().flatten().chain(until).min(), left)
     }

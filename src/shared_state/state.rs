@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Announcement, CrashSuspect, Database, HeldBack, Lane, LaneKey, Micros, Prepared, Quarantine, Reserve,
+    Announcement, CrashSuspect, Database, HeldBack, IdReserve, Lane, LaneKey, Micros, Prepared, Quarantine,
     Worker, COMMITTING, CRASH_SUSPECTS, DATABASES, HELD_BACK, OBJECTS, PREPARED, QUARANTINES, WORKERS,
 };
 use crate::claims::ClaimTable;
@@ -20,7 +20,7 @@ pub struct SharedState {
     pub(super) lanes: [Lane; LANES],
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
-    pub(super) reserves: [Reserve; DATABASES],
+    pub(super) reserves: [IdReserve; DATABASES],
     pub(super) committing: [Announcement; COMMITTING],
     /// The highest LSN at which the commit record of queued rows ends.
     pub(super) commit_lsn: u64,
@@ -63,7 +63,7 @@ impl SharedState {
                 lanes: [Lane::EMPTY; LANES],
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
-                reserves: [Reserve::EMPTY; DATABASES],
+                reserves: [IdReserve::EMPTY; DATABASES],
                 committing: [Announcement::EMPTY; COMMITTING],
                 commit_lsn: 0,
                 prepared: [Prepared {

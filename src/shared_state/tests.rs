@@ -1,19 +1,19 @@
 //! Shared state without a server: claims, turns, failures and counts.
 
 mod backfill;
-mod blocks;
+mod capacity;
 mod clock;
+mod close_lanes;
 mod counts;
 mod crash_suspects;
 mod held_objects;
+mod id_blocks;
+mod index_settings;
+mod indexing_tasks;
 mod quarantines;
-mod reclaim;
 mod refusals;
 mod repairs;
-mod room;
-mod settings;
 mod suspect_search;
-mod tasks;
 mod unattributed_rejections;
 mod worker_slots;
 

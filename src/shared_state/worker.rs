@@ -51,9 +51,9 @@ pub struct Worker {
     pub retire: bool,
     /// It waits for its latch and has room for rows of these kinds: a commit wakes it, or a colleague that has more
     /// than it can carry.
-    pub room: ReadyWork,
+    pub capacity: ReadyWork,
     /// It waits and has room for fresh rows of an index that has nothing on its way with it.
-    pub room_for_newcomers: bool,
+    pub capacity_for_newcomers: bool,
     /// Its database's name, indices or settings have changed since it last looked.
     pub stale: bool,
     pub pid: i32,
@@ -94,8 +94,8 @@ impl Worker {
         slot_state: SlotState::Free,
         leave: false,
         retire: false,
-        room: ReadyWork { fresh: false, backlog: false, trouble: false },
-        room_for_newcomers: false,
+        capacity: ReadyWork { fresh: false, backlog: false, trouble: false },
+        capacity_for_newcomers: false,
         stale: false,
         pid: 0,
         database: 0,
@@ -131,19 +131,19 @@ impl Worker {
 
     /// Whether it sleeps, has room for fresh rows of any index and is not about to go.
     pub fn is_free(&self) -> bool {
-        self.room.fresh && !self.retire
+        self.capacity.fresh && !self.retire
     }
 
     /// Whether it sleeps and has room for fresh rows of this lane, if of no other.
     pub fn has_room_for(&self, lane: usize) -> bool {
         let carries = |flight: &Flight| flight.rows > 0 && flight.lane as usize == lane;
-        self.room_for_newcomers && !self.retire && !self.flights.iter().any(carries)
+        self.capacity_for_newcomers && !self.retire && !self.flights.iter().any(carries)
     }
 
     /// It is awake, or about to be: nobody needs to wake it.
     pub fn awake(&mut self) {
-        self.room = ReadyWork::default();
-        self.room_for_newcomers = false;
+        self.capacity = ReadyWork::default();
+        self.capacity_for_newcomers = false;
     }
 
     /// Rows this worker holds.

@@ -64,7 +64,7 @@ impl SharedState {
         }
         let scheduler = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
         let mut others = scheduler.filter(|(slot, other)| *slot != worker && other.database == database);
-        let fits = |other: &Worker| !other.retire && other.room.meet(left);
+        let fits = |other: &Worker| !other.retire && other.capacity.meet(left);
         let (_, other) = others.find(|(_, other)| other.slot_state == SlotState::Running && fits(other))?;
         other.awake();
         Some(other.latch)

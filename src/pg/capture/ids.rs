@@ -9,7 +9,7 @@ use crate::pg::databases::my_database;
 use crate::pg::owner::{as_role, Home};
 use crate::pg::shmem;
 use crate::record::EPOCH_2000_MILLIS;
-use crate::shared_state::{ID_BLOCK, RESERVE};
+use crate::shared_state::{ID_BLOCK, RESERVED_BLOCKS};
 
 /// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
 const RESERVING: u16 = u16::MAX;
@@ -114,7 +114,11 @@ fn reserved_block(home: &Home) -> Option<i64> {
         let unused = shmem::shared_state()?.end_of_reserve(database, sequence.to_u32());
         let last = as_role(home.owner, || advance(sequence, unused - 1));
         // The first is ours: others could take all of them before we do.
-        shmem::shared_state()?.reserve_blocks(database, sequence.to_u32(), last + 2..last + 1 + RESERVE);
+        shmem::shared_state()?.reserve_blocks(
+            database,
+            sequence.to_u32(),
+            last + 2..last + 1 + RESERVED_BLOCKS,
+        );
         Some(last + 1)
     });
     // SAFETY: the counterpart of the above.
@@ -122,7 +126,7 @@ fn reserved_block(home: &Home) -> Option<i64> {
     block
 }
 
-/// Sets a sequence ahead by [`RESERVE`]; returns the value that counts as the last it has handed out. For its owner, who alone
+/// Sets a sequence ahead by [`RESERVED_BLOCKS`]; returns the value that counts as the last it has handed out. For its owner, who alone
 /// may.
 ///
 /// It is never behind the clock, nor behind `used`, the last value known to have been used. Restoring a dump sets the sequence
@@ -138,7 +142,7 @@ fn advance(sequence: pg_sys::Oid, used: i64) -> i64 {
         let last = last.unwrap_or(0).max(clock).max(used);
         direct_function_call::<i64>(
             pg_sys::setval_oid,
-            &[sequence.into_datum(), (last + RESERVE).into_datum()],
+            &[sequence.into_datum(), (last + RESERVED_BLOCKS).into_datum()],
         );
         last
     }

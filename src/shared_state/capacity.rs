@@ -15,7 +15,7 @@ use super::{Lane, ReadyWork, Worker, WorkerLimits, FLIGHTS, LANES};
 const LEAST_SHARE: i64 = 32;
 
 /// What a worker has in its hands, counted once for a look over all lanes.
-pub(super) struct Room {
+pub(super) struct Capacity {
     slots: usize,
     /// Of the slots, those kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
     reserved: usize,
@@ -31,10 +31,10 @@ pub(super) struct Room {
     batch_bytes: i64,
 }
 
-impl Room {
-    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], worker_limits: &WorkerLimits) -> Room {
+impl Capacity {
+    pub(super) fn of(worker: &Worker, lanes: &[Lane; LANES], worker_limits: &WorkerLimits) -> Capacity {
         let slots = worker_limits.slots;
-        let mut room = Room {
+        let mut capacity = Capacity {
             slots,
             reserved: usize::from(slots > 1),
             total: 0,
@@ -47,20 +47,20 @@ impl Room {
             batch_bytes: worker_limits.batch_bytes,
         };
         for flight in worker.flights.iter().filter(|flight| flight.rows > 0) {
-            room.total += 1;
-            room.bytes = room.bytes.saturating_add(flight.bytes);
+            capacity.total += 1;
+            capacity.bytes = capacity.bytes.saturating_add(flight.bytes);
             let place = flight.lane as usize;
             if flight.held_back != 0 || lanes.get(place).is_some_and(Lane::is_in_trouble) {
-                room.trouble += 1;
+                capacity.trouble += 1;
                 continue;
             }
-            *if flight.fresh { &mut room.fresh } else { &mut room.backlog } += 1;
-            if let Some(carried) = room.carried.get_mut(place).filter(|carried| !**carried) {
+            *if flight.fresh { &mut capacity.fresh } else { &mut capacity.backlog } += 1;
+            if let Some(carried) = capacity.carried.get_mut(place).filter(|carried| !**carried) {
                 *carried = true;
-                room.lanes += 1;
+                capacity.lanes += 1;
             }
         }
-        room
+        capacity
     }
 
     /// What there is room for whichever lane it comes from.

@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use super::{Reserve, SharedState, DATABASES};
+use super::{IdReserve, SharedState, DATABASES};
 
 /// How many blocks are put in reserve at once: as many values as PostgreSQL logs ahead of a sequence (`SEQ_LOG_VALS`).
-pub const RESERVE: i64 = 32;
+pub const RESERVED_BLOCKS: i64 = 32;
 
 impl SharedState {
     /// The next block of a sequence; `None` when there is none in reserve.
@@ -31,7 +31,7 @@ impl SharedState {
             // Too many databases: somebody else's are lost.
             .unwrap_or(database as usize % DATABASES);
         if let Some(entry) = self.reserves.get_mut(place) {
-            *entry = Reserve { database, sequence, next: blocks.start, end: blocks.end };
+            *entry = IdReserve { database, sequence, next: blocks.start, end: blocks.end };
         }
     }
 
@@ -52,7 +52,7 @@ impl SharedState {
     /// Forgets the reserve of a database that is no more.
     pub(super) fn forget_blocks(&mut self, database: u32) {
         for entry in self.reserves.iter_mut().filter(|entry| entry.database == database) {
-            *entry = Reserve::EMPTY;
+            *entry = IdReserve::EMPTY;
         }
     }
 }

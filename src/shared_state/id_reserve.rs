@@ -4,7 +4,7 @@
 /// What a database has in reserve. All zeroes is a free entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Reserve {
+pub struct IdReserve {
     /// The database's oid; 0 marks a free entry.
     pub(super) database: u32,
     /// The sequence; that of an extension made anew is another.
@@ -13,7 +13,7 @@ pub struct Reserve {
     pub(super) end: i64,
 }
 
-impl Reserve {
+impl IdReserve {
     /// A free entry.
-    pub const EMPTY: Reserve = Reserve { database: 0, sequence: 0, next: 0, end: 0 };
+    pub const EMPTY: IdReserve = IdReserve { database: 0, sequence: 0, next: 0, end: 0 };
 }
