@@ -5,7 +5,7 @@ use crate::id_ranges::Span;
 
 /// Which end of the queue a batch is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum QueueEnd {
     /// The newest rows, the rule.
     Newest,
     /// The oldest rows, the share that keeps the tail moving (`audit_algolia.tail_share`).
@@ -16,7 +16,7 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimable {
     pub span: Span,
-    pub end: End,
+    pub end: QueueEnd,
     /// The span was committed since the last look: it may use the request slot kept for fresh rows.
     pub fresh: bool,
     /// Only these rows of the span are meant.
@@ -29,8 +29,8 @@ impl Claimable {
         let Span { lo, hi } = self.span;
         match (self.end, last) {
             (_, None) => Span { lo, hi },
-            (End::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
-            (End::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
+            (QueueEnd::Newest, Some(last)) => Span { lo, hi: last.saturating_sub(1) },
+            (QueueEnd::Oldest, Some(last)) => Span { lo: last.saturating_add(1), hi },
         }
     }
 
@@ -39,8 +39,8 @@ impl Claimable {
         let Span { lo, hi } = self.span;
         match (self.end, rest) {
             (_, None) => Span { lo, hi },
-            (End::Newest, Some(rest)) => Span { lo: rest.hi.saturating_add(1), hi },
-            (End::Oldest, Some(rest)) => Span { lo, hi: rest.lo.saturating_sub(1) },
+            (QueueEnd::Newest, Some(rest)) => Span { lo: rest.hi.saturating_add(1), hi },
+            (QueueEnd::Oldest, Some(rest)) => Span { lo, hi: rest.lo.saturating_sub(1) },
         }
     }
 }

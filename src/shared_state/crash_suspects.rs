@@ -7,7 +7,7 @@
 
 use super::time::move_time;
 use super::{
-    Claimable, CrashRetry, CrashSuspect, End, LaneKey, Micros, Next, SharedState, WorkerLimits,
+    Claimable, CrashRetry, CrashSuspect, LaneKey, Micros, Next, QueueEnd, SharedState, WorkerLimits,
     CRASH_SUSPECTS, MAX_CRASHES,
 };
 use crate::id_ranges::Span;
@@ -63,17 +63,17 @@ impl SharedState {
                 |entry: &&CrashSuspect| entry.is_of(key) && entry.span.lo <= hi && entry.span.hi >= lo;
             let met = self.crash_suspects.iter().filter(meets).map(|entry| entry.span);
             let nearest = match claimable.end {
-                End::Newest => met.max_by_key(|span| span.hi),
-                End::Oldest => met.min_by_key(|span| span.lo),
+                QueueEnd::Newest => met.max_by_key(|span| span.hi),
+                QueueEnd::Oldest => met.min_by_key(|span| span.lo),
             };
             let Some(met) = nearest.filter(|_| lo <= hi) else { break };
             let (below, above) = (met.lo.checked_sub(1)?, met.hi.checked_add(1)?);
             let mut behind = None;
             match claimable.end {
-                End::Newest if met.hi >= hi => hi = below,
-                End::Oldest if met.lo <= lo => lo = above,
-                End::Newest => (behind, lo) = (Some(Span { lo, hi: below }), above),
-                End::Oldest => (behind, hi) = (Some(Span { lo: above, hi }), below),
+                QueueEnd::Newest if met.hi >= hi => hi = below,
+                QueueEnd::Oldest if met.lo <= lo => lo = above,
+                QueueEnd::Newest => (behind, lo) = (Some(Span { lo, hi: below }), above),
+                QueueEnd::Oldest => (behind, hi) = (Some(Span { lo: above, hi }), below),
             }
             if let (Some(behind), Some(lane)) = (behind, self.lane_at(lane)) {
                 lane.give_back(behind);
@@ -210,7 +210,7 @@ impl SharedState {
         me.awake();
         (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
         self.crash_suspects.get_mut(place)?.on_their_way = true;
-        let claimable = Claimable { span, end: End::Newest, fresh: false, held_back: None };
+        let claimable = Claimable { span, end: QueueEnd::Newest, fresh: false, held_back: None };
         let (bytes, crash_retry) = (worker_limits.batch_bytes, Some(CrashRetry { rows, crashes }));
         Some(Next::Claim { lane, index_id, claimable, bytes, crash_retry })
     }

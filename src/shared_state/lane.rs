@@ -1,7 +1,7 @@
 //! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
 #![forbid(unsafe_code)]
 
-use super::{Claimable, End, FixedString, Micros, UnattributedRejections, WorkerLimits};
+use super::{Claimable, FixedString, Micros, QueueEnd, UnattributedRejections, WorkerLimits};
 use crate::id_ranges::{IdRanges, Span};
 
 /// Ids are handed out in blocks of this many, one `nextval` each; spans are kept at block
@@ -245,7 +245,7 @@ impl Lane {
         if self.fresh.is_empty() {
             self.fresh_rows = 0;
         }
-        Some(Claimable { span, end: End::Newest, fresh: true, held_back: None })
+        Some(Claimable { span, end: QueueEnd::Newest, fresh: true, held_back: None })
     }
 
     /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
@@ -272,14 +272,14 @@ impl Lane {
         self.credit_tail(tail_share);
         self.tail_credit = self.tail_credit.saturating_sub(100);
         let span = self.backlog.take_oldest_from(0)?;
-        Some(Claimable { span, end: End::Oldest, fresh: false, held_back: None })
+        Some(Claimable { span, end: QueueEnd::Oldest, fresh: false, held_back: None })
     }
 
     /// Takes the newest span of the backlog.
     pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
         self.credit_tail(tail_share);
         let span = self.backlog.take_newest()?;
-        Some(Claimable { span, end: End::Newest, fresh: false, held_back: None })
+        Some(Claimable { span, end: QueueEnd::Newest, fresh: false, held_back: None })
     }
 
     /// Gives back what a claim did not use up.

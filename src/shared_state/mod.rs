@@ -55,7 +55,7 @@ mod worker_slots;
 
 pub use announcement::{Announcement, Prepared, COMMITTING, PREPARED};
 pub use backfiller::Backfiller;
-pub use claimable::{Claimable, End, HeldBackClaim};
+pub use claimable::{Claimable, HeldBackClaim, QueueEnd};
 pub use commit_delta::{CommitDelta, Count, FlushTarget};
 pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};
 pub use database::{Database, Extension, DATABASES};

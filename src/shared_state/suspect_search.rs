@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::{End, Micros};
+use super::{Micros, QueueEnd};
 use crate::delivery::backoff::Backoff;
 use crate::id_ranges::{IdRanges, Span};
 
@@ -70,18 +70,18 @@ impl SuspectSearch {
     }
 
     /// From where the next part is taken, and from which end of that.
-    pub(super) fn place(&self, id_ranges: &IdRanges) -> Option<(Span, End)> {
+    pub(super) fn place(&self, id_ranges: &IdRanges) -> Option<(Span, QueueEnd)> {
         if self.portion == 1 && !self.is_no_outage {
             // There may be more than one at fault, also at both ends: it is tried here and there.
             let rng = (u64::from(self.streak)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
             let places = id_ranges.iter().count() as u64;
             let Span { lo, hi } = id_ranges.iter().nth(rng.checked_rem(places)? as usize)?;
             let width = hi.abs_diff(lo).saturating_add(1);
-            return Some((Span { lo, hi: lo.saturating_add_unsigned(rng % width) }, End::Newest));
+            return Some((Span { lo, hi: lo.saturating_add_unsigned(rng % width) }, QueueEnd::Newest));
         }
         match self.from_oldest {
-            true => Some((id_ranges.oldest()?, End::Oldest)),
-            false => Some((id_ranges.newest()?, End::Newest)),
+            true => Some((id_ranges.oldest()?, QueueEnd::Oldest)),
+            false => Some((id_ranges.newest()?, QueueEnd::Newest)),
         }
     }
 

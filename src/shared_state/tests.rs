@@ -55,7 +55,7 @@ fn next_span(
     shared_state: &mut SharedState,
     worker_limits: WorkerLimits,
     now: Micros,
-) -> Option<(i32, Span, End, bool)> {
+) -> Option<(i32, Span, QueueEnd, bool)> {
     match shared_state.next(0, worker_limits, now) {
         Next::Claim { index_id, claimable, .. } => {
             Some((index_id, claimable.span, claimable.end, claimable.fresh))
@@ -98,7 +98,7 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
     let latches = shared_state.publish(7, DB, &[queued(1, 2048, 2050)], 0);
     assert_eq!(latches.iter().collect::<Vec<_>>(), vec![1000]);
     let (index, span, end, fresh) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
-    assert_eq!((index, end, fresh), (1, End::Newest, true));
+    assert_eq!((index, end, fresh), (1, QueueEnd::Newest, true));
     assert!(span.lo == 2048 && span.hi >= 2050 && span.hi < 3072);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
 }
@@ -121,12 +121,12 @@ fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
     for block in 1..=100 {
         shared_state.publish(7, DB, &[queued(1, block * 1024, block * 1024)], 0);
         let (_, span, end, fresh) = next_span(&mut shared_state, worker_limits, 0).unwrap();
-        assert!(fresh || end == End::Oldest);
+        assert!(fresh || end == QueueEnd::Oldest);
         ends.push(end);
         shared_state.claimed(0, (!fresh).then_some(span), None);
         shared_state.claim_ended(0);
     }
-    assert_eq!(ends.iter().filter(|end| **end == End::Oldest).count(), 10);
+    assert_eq!(ends.iter().filter(|end| **end == QueueEnd::Oldest).count(), 10);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn the_tail_gets_its_share_of_the_backlog() {
         shared_state.claimed(0, Some(span), None);
         shared_state.claim_ended(0);
     }
-    assert_eq!(ends.iter().filter(|end| **end == End::Oldest).count(), 10);
+    assert_eq!(ends.iter().filter(|end| **end == QueueEnd::Oldest).count(), 10);
 }
 
 #[test]

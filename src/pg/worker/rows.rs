@@ -18,7 +18,7 @@ use crate::pg::report::Outcome;
 use crate::pg::subtransaction::unless_unreadable;
 use crate::pg::texts::varlena_bytes;
 use crate::record::compact_len;
-use crate::shared_state::{Claimable, End, Micros};
+use crate::shared_state::{Claimable, Micros, QueueEnd};
 
 /// Rows read at once, and locked with the claim: not many more than are claimed.
 const CHUNK: i64 = 256;
@@ -186,8 +186,8 @@ pub(super) fn read<'conn>(
     limits: Limits,
 ) -> spi::Result<Read<'conn>> {
     let statement = match claimable.end {
-        End::Newest => &statements.newest,
-        End::Oldest => &statements.oldest,
+        QueueEnd::Newest => &statements.newest,
+        QueueEnd::Oldest => &statements.oldest,
     };
     let Span { lo, hi } = claimable.span;
     let arguments = [index_id.into(), lo.into(), hi.into(), limits.rows.into()];

@@ -22,7 +22,7 @@ fn history_waits_behind_all_live_rows_and_goes_newest_first() {
         shared_state.claimed(0, None, None);
         shared_state.claim_ended(0);
     }
-    let newest = End::Newest;
+    let newest = QueueEnd::Newest;
     let live = &given[..2];
     assert!(live.contains(&(1_048_576, newest, true)), "{given:?}");
     assert!(live.iter().any(|(lo, _, _)| *lo == 2048), "{given:?}");
@@ -35,11 +35,11 @@ fn the_tail_is_that_of_live_rows_also_after_a_sweep() {
     let worker_limits = WorkerLimits { tail_share: 100, ..HUNGRY };
     shared_state.lane_mut(DB, 7).unwrap().sweep();
     let tail = next_span(&mut shared_state, worker_limits, 0);
-    assert_eq!(tail, Some((7, Span { lo: 0, hi: i64::MAX }, End::Oldest, false)));
+    assert_eq!(tail, Some((7, Span { lo: 0, hi: i64::MAX }, QueueEnd::Oldest, false)));
     shared_state.claimed(0, None, None);
     shared_state.claim_ended(0);
     let history = next_span(&mut shared_state, worker_limits, 0);
-    assert_eq!(history, Some((7, Span { lo: i64::MIN, hi: -1 }, End::Newest, false)));
+    assert_eq!(history, Some((7, Span { lo: i64::MIN, hi: -1 }, QueueEnd::Newest, false)));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_fresh_row_is_not_kept_waiting_by_history_that_lingers() {
     shared_state.publish(1, DB, &[queued(7, -5000, -1025)], 0);
     assert_eq!(
         next_span(&mut shared_state, worker_limits, 0),
-        Some((7, Span { lo: -5000, hi: -1025 }, End::Newest, false))
+        Some((7, Span { lo: -5000, hi: -1025 }, QueueEnd::Newest, false))
     );
     shared_state.claimed(0, None, None);
     shared_state.claim_ended(0);

@@ -72,7 +72,7 @@ impl World {
         let Span { lo, hi } = claimable.span;
         let mut rows: Vec<i64> = self.queue.range(lo..=hi).copied().collect();
         rows.retain(|id| claimable.held_back.is_none() || !self.locked.contains(id));
-        if claimable.end == End::Newest {
+        if claimable.end == QueueEnd::Newest {
             rows.reverse();
         }
         let exhausted = rows.len() <= BATCH;
@@ -91,16 +91,16 @@ impl World {
             if let Some(held_back) = claimable.held_back {
                 let read = match claimable.end {
                     _ if exhausted => Span { lo, hi },
-                    End::Newest => Span { lo: last.unwrap(), hi },
-                    End::Oldest => Span { lo, hi: last.unwrap() },
+                    QueueEnd::Newest => Span { lo: last.unwrap(), hi },
+                    QueueEnd::Oldest => Span { lo, hi: last.unwrap() },
                 };
                 self.shared_state.held_back_not_found(held_back, read, self.now);
             }
         }
         let rest = match (claimable.end, last) {
             _ if exhausted || claimable.held_back.is_some() => None,
-            (End::Newest, Some(last)) => Some(Span { lo, hi: last - 1 }),
-            (End::Oldest, Some(last)) => Some(Span { lo: last + 1, hi }),
+            (QueueEnd::Newest, Some(last)) => Some(Span { lo, hi: last - 1 }),
+            (QueueEnd::Oldest, Some(last)) => Some(Span { lo: last + 1, hi }),
             (_, None) => None,
         };
         let span = Span {
