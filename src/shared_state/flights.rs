@@ -28,7 +28,7 @@ pub struct GivenBack<'a> {
 
 /// Where the rows of a batch are to be found that wait again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct EndedFlight {
     pub lane: usize,
     /// They are held back.
     pub held_back: bool,
@@ -46,14 +46,19 @@ impl SharedState {
     }
 
     /// Enters the rows claimed as a flight, while the claiming transaction is still under way. The `rest` of the span
-    /// stays with the worker until [`SharedState::claim_ended`]: rows that were read in vain are locked until then, and would
+    /// stays with the worker until [`SharedState::end_claim`]: rows that were read in vain are locked until then, and would
     /// be passed over by whoever else is given them.
     /// Returns the flight's place, or `None` when nothing was claimed.
-    pub fn claimed(&mut self, worker: usize, rest: Option<Span>, flight: Option<Flight>) -> Option<usize> {
+    pub fn enter_claim(
+        &mut self,
+        worker: usize,
+        rest: Option<Span>,
+        flight: Option<Flight>,
+    ) -> Option<usize> {
         let me = self.workers.get_mut(worker)?;
         let lane = (me.scanning_lane as usize).checked_sub(1)?;
         let place = match flight {
-            Some(flight) => Some(me.take_off(flight)?),
+            Some(flight) => Some(me.add_flight(flight)?),
             None => None,
         };
         match rest {
@@ -71,7 +76,7 @@ impl SharedState {
     }
 
     /// The claiming transaction is over: what was not claimed of the span waits again.
-    pub fn claim_ended(&mut self, worker: usize) {
+    pub fn end_claim(&mut self, worker: usize) {
         self.end_postponement(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
@@ -92,18 +97,21 @@ impl SharedState {
 
     /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where,
     /// if its lane has not been closed since.
-    pub fn landed(
+    pub fn end_flight(
         &mut self,
         worker: usize,
         flight: usize,
         ids: impl IntoIterator<Item = i64>,
         given_back: GivenBack<'_>,
         now: Micros,
-    ) -> Option<Places> {
+    ) -> Option<EndedFlight> {
         let held_back = self.workers.get(worker)?.flights.get(flight)?.held_back;
         let (mut rows, ids) = (Vec::new(), ids.into_iter());
-        let landed =
-            self.land(worker, flight, ids.inspect(|id| rows.extend((held_back != 0).then_some(*id))))?;
+        let landed = self.remove_flight(
+            worker,
+            flight,
+            ids.inspect(|id| rows.extend((held_back != 0).then_some(*id))),
+        )?;
         let place = landed.lane as usize;
         if let Some(lane) = self.lanes.get_mut(place) {
             if given_back.judged {
@@ -117,7 +125,7 @@ impl SharedState {
         self.note_versions(worker, place, given_back);
         let dealt_with = given_back.delivered.len() + given_back.kept;
         let (held_back, found) = match (held_back as usize).checked_sub(1) {
-            Some(entry) => (true, self.held_back_landed(entry, worker, &rows, given_back, now)),
+            Some(entry) => (true, self.end_held_back_flight(entry, worker, &rows, given_back, now)),
             None if (dealt_with as i64) < landed.rows => {
                 let failure = given_back.failure;
                 let held_back = failure
@@ -129,8 +137,8 @@ impl SharedState {
             }
             None => (false, None),
         };
-        self.land_objects(worker, place, given_back);
-        self.lane(place).map(|_| Places { lane: place, held_back, found })
+        self.end_object_claims(worker, place, given_back);
+        self.lane(place).map(|_| EndedFlight { lane: place, held_back, found })
     }
 
     /// Where the lane of a batch under way is, if it has not been closed since.
@@ -139,7 +147,7 @@ impl SharedState {
         self.lane(lane).map(|_| lane)
     }
 
-    fn land_objects(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
+    fn end_object_claims(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
         match given_back.held_until {
             None => self.release_objects(worker, lane, given_back.versions.iter().map(|(hash, _)| *hash)),
             Some(ends_at) => {
@@ -152,16 +160,21 @@ impl SharedState {
     /// A batch has been delivered as a whole and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
         let given_back = GivenBack { judged: true, delivered: ids, ..GivenBack::default() };
-        self.landed(worker, flight, ids.iter().copied(), given_back, now);
+        self.end_flight(worker, flight, ids.iter().copied(), given_back, now);
     }
 
     /// A batch was not delivered: its rows wait again.
     pub fn released(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) {
-        self.landed(worker, flight, ids, GivenBack::default(), 0);
+        self.end_flight(worker, flight, ids, GivenBack::default(), 0);
     }
 
-    fn land(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) -> Option<Flight> {
-        let landed = self.workers.get_mut(worker)?.land(flight)?;
+    fn remove_flight(
+        &mut self,
+        worker: usize,
+        flight: usize,
+        ids: impl IntoIterator<Item = i64>,
+    ) -> Option<Flight> {
+        let landed = self.workers.get_mut(worker)?.remove_flight(flight)?;
         self.unclaim(worker, ids);
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
             lane.in_flight -= landed.rows;

@@ -133,7 +133,7 @@ impl SharedState {
 
     /// Rows of an entry are back. Those that wait again stay; a record that has just been judged is about to be held back.
     /// Returns the record that was found among suspects, if one was.
-    pub(super) fn held_back_landed(
+    pub(super) fn end_held_back_flight(
         &mut self,
         place: usize,
         worker: usize,
@@ -163,7 +163,7 @@ impl SharedState {
             }
             return None;
         }
-        let found = self.suspects_landed(place, !given_back.delivered.is_empty(), given_back, now);
+        let found = self.end_suspect_flight(place, !given_back.delivered.is_empty(), given_back, now);
         if let (Some(held_until), Some(entry)) = (given_back.held_until, self.held_back.get_mut(place)) {
             if given_back.left.len() as i64 >= entry.rows {
                 entry.held_until = held_until;

@@ -61,7 +61,7 @@ pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};
 pub use database::{Database, Extension, DATABASES};
 pub use extension::ExtensionCheck;
 pub use fixed_string::FixedString;
-pub use flights::{GivenBack, Places};
+pub use flights::{EndedFlight, GivenBack};
 pub use held_back::{HeldBack, RejectAction, HELD_BACK};
 pub use held_objects::{HeldObject, NotHeld};
 pub use id_blocks::RESERVED_BLOCKS;

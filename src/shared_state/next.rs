@@ -25,7 +25,7 @@ enum Round {
 
 impl SharedState {
     /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
-    /// chosen belongs to the worker until it gives the rest back with [`SharedState::claimed`].
+    /// chosen belongs to the worker until it gives the rest back with [`SharedState::enter_claim`].
     pub fn next(&mut self, worker: usize, worker_limits: WorkerLimits, now: Micros) -> Next {
         self.tick(now);
         self.end_quarantines(now);

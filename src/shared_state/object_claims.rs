@@ -30,7 +30,7 @@ impl SharedState {
     }
 
     /// Keeps in mind a row that the claim under way has locked and leaves where it is. Nobody else looks for it before
-    /// [`SharedState::claim_ended`], or it would be passed over as locked.
+    /// [`SharedState::end_claim`], or it would be passed over as locked.
     pub fn postpone(&mut self, worker: usize, lane: usize, id: i64) {
         let deferred_retries = self.lane(lane).map_or(0, |lane| lane.deferred_retries);
         let Some(me) = self.workers.get_mut(worker) else { return };

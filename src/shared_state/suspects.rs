@@ -53,7 +53,7 @@ impl SharedState {
 
     /// A part of a lane's suspects is back: some rows have `arrived`, and those `left` stay in the set. Returns the record
     /// that was found, if one was.
-    pub(super) fn suspects_landed(
+    pub(super) fn end_suspect_flight(
         &mut self,
         place: usize,
         arrived: bool,

@@ -86,8 +86,8 @@ fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], 
         started_at: 0,
         held_back: 0,
     };
-    let place = shared_state.claimed(worker, rest, Some(flight)).unwrap();
-    shared_state.claim_ended(worker);
+    let place = shared_state.enter_claim(worker, rest, Some(flight)).unwrap();
+    shared_state.end_claim(worker);
     place
 }
 
@@ -108,7 +108,7 @@ fn load(shared_state: &mut SharedState, worker: usize, batches: usize) {
     let span = Span { lo: 0, hi: 0 };
     let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0, held_back: 0 };
     for _ in 0..batches {
-        shared_state.workers[worker].take_off(flight).unwrap();
+        shared_state.workers[worker].add_flight(flight).unwrap();
     }
 }
 
@@ -123,8 +123,8 @@ fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
         let (_, span, end, fresh) = next_span(&mut shared_state, worker_limits, 0).unwrap();
         assert!(fresh || end == QueueEnd::Oldest);
         ends.push(end);
-        shared_state.claimed(0, (!fresh).then_some(span), None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, (!fresh).then_some(span), None);
+        shared_state.end_claim(0);
     }
     assert_eq!(ends.iter().filter(|end| **end == QueueEnd::Oldest).count(), 10);
 }
@@ -138,7 +138,7 @@ fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
     shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
     let (_, span, _, fresh) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert!(fresh && span.lo == 4096);
-    shared_state.workers[0].land(0);
+    shared_state.workers[0].remove_flight(0);
     let (_, span, _, fresh) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert!(!fresh && span == Span { lo: i64::MIN, hi: i64::MAX });
 }
@@ -152,8 +152,8 @@ fn the_tail_gets_its_share_of_the_backlog() {
     for _ in 0..100 {
         let (_, span, end, _) = next_span(&mut shared_state, worker_limits, 0).unwrap();
         ends.push(end);
-        shared_state.claimed(0, Some(span), None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, Some(span), None);
+        shared_state.end_claim(0);
     }
     assert_eq!(ends.iter().filter(|end| **end == QueueEnd::Oldest).count(), 10);
 }
@@ -230,8 +230,8 @@ fn lanes_take_turns() {
     for _ in 0..6 {
         let (index, span, _, _) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
         served.push(index);
-        shared_state.claimed(0, Some(span), None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, Some(span), None);
+        shared_state.end_claim(0);
     }
     assert_eq!(served, vec![1, 2, 3, 1, 2, 3]);
 }
@@ -244,16 +244,16 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     assert_eq!(shared_state.claim(0, 1030), Claim::Taken);
     let span = Span { lo: 1030, hi: 1030 };
     let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, held_back: 0 };
-    shared_state.claimed(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
+    shared_state.enter_claim(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
     // The other rows may be locked still, and would be passed over.
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Wait { .. }));
-    shared_state.claim_ended(0);
+    shared_state.end_claim(0);
     let Next::Claim { claimable, .. } = shared_state.next(1, HUNGRY, 0) else { panic!("nothing to claim") };
     assert_eq!((claimable.span.lo, claimable.span.hi), (1024, 1029));
     // Of one that dies before that, both wait again.
     assert_eq!(shared_state.claim(1, 1029), Claim::Taken);
     let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
-    shared_state.claimed(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
+    shared_state.enter_claim(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();
     shared_state.worker_exited(1, WorkerExit::Failed, 0, 0);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!(lane.backlog.iter().map(|span| (span.lo, span.hi)).collect::<Vec<_>>(), [(1024, 1029)]);

@@ -152,7 +152,7 @@ impl Worker {
     }
 
     /// Enters a batch; `None` when there is no entry left.
-    pub fn take_off(&mut self, flight: Flight) -> Option<usize> {
+    pub fn add_flight(&mut self, flight: Flight) -> Option<usize> {
         let free = self.flights.iter().position(|f| f.rows == 0)?;
         self.batch_rows = i32::try_from(flight.rows).unwrap_or(i32::MAX);
         self.batch_bytes = flight.bytes;
@@ -163,7 +163,7 @@ impl Worker {
     }
 
     /// Removes a batch and returns it.
-    pub fn land(&mut self, flight: usize) -> Option<Flight> {
+    pub fn remove_flight(&mut self, flight: usize) -> Option<Flight> {
         let entry = self.flights.get_mut(flight)?;
         let landed = (entry.rows > 0).then_some(*entry);
         entry.rows = 0;

@@ -56,7 +56,7 @@ fn fits_table(order: &mut ClaimOrder) -> bool {
     let Some(mut shared_state) = shmem::shared_state() else { return false };
     let left = shared_state.claims_left();
     if left == 0 {
-        shared_state.claimed(order.slot, Some(order.claimable.span), None);
+        shared_state.enter_claim(order.slot, Some(order.claimable.span), None);
     }
     order.limits.rows = order.limits.rows.min(i64::try_from(left).unwrap_or(i64::MAX));
     left > 0

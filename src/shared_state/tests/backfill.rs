@@ -19,8 +19,8 @@ fn history_waits_behind_all_live_rows_and_goes_newest_first() {
     let mut given = Vec::new();
     while let Some((_, span, end, fresh)) = next_span(&mut shared_state, worker_limits, 0) {
         given.push((span.lo, end, fresh));
-        shared_state.claimed(0, None, None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, None, None);
+        shared_state.end_claim(0);
     }
     let newest = QueueEnd::Newest;
     let live = &given[..2];
@@ -36,8 +36,8 @@ fn the_tail_is_that_of_live_rows_also_after_a_sweep() {
     shared_state.lane_mut(DB, 7).unwrap().sweep();
     let tail = next_span(&mut shared_state, worker_limits, 0);
     assert_eq!(tail, Some((7, Span { lo: 0, hi: i64::MAX }, QueueEnd::Oldest, false)));
-    shared_state.claimed(0, None, None);
-    shared_state.claim_ended(0);
+    shared_state.enter_claim(0, None, None);
+    shared_state.end_claim(0);
     let history = next_span(&mut shared_state, worker_limits, 0);
     assert_eq!(history, Some((7, Span { lo: i64::MIN, hi: -1 }, QueueEnd::Newest, false)));
 }
@@ -51,8 +51,8 @@ fn a_fresh_row_is_not_kept_waiting_by_history_that_lingers() {
         next_span(&mut shared_state, worker_limits, 0),
         Some((7, Span { lo: -5000, hi: -1025 }, QueueEnd::Newest, false))
     );
-    shared_state.claimed(0, None, None);
-    shared_state.claim_ended(0);
+    shared_state.enter_claim(0, None, None);
+    shared_state.end_claim(0);
     shared_state.publish(2, DB, &[queued(7, 1024, 1024)], 500);
     assert_eq!(
         wait_until(&mut shared_state, worker_limits, 500),

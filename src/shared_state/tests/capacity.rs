@@ -25,8 +25,8 @@ fn take(shared_state: &mut SharedState, worker: usize, lane: usize, claimable: C
         started_at: 0,
         held_back: 0,
     };
-    let place = shared_state.claimed(worker, Some(claimable.span), Some(flight)).unwrap();
-    shared_state.claim_ended(worker);
+    let place = shared_state.enter_claim(worker, Some(claimable.span), Some(flight)).unwrap();
+    shared_state.end_claim(worker);
     place
 }
 
@@ -139,7 +139,7 @@ fn a_worker_without_room_wakes_one_that_has_some() {
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Wait { .. }));
     let Next::Wait { wake, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
     assert_eq!(wake, None, "its last slot is kept for fresh rows");
-    shared_state.workers[1].land(0);
+    shared_state.workers[1].remove_flight(0);
     shared_state.lane_at(0).unwrap().paused = true;
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Wait { .. }));
     shared_state.lane_at(0).unwrap().paused = false;
@@ -189,8 +189,8 @@ proptest! {
                         let flight = Flight {
                             rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0, held_back: 0,
                         };
-                        shared_state.claimed(worker, rest, Some(flight));
-                        shared_state.claim_ended(worker);
+                        shared_state.enter_claim(worker, rest, Some(flight));
+                        shared_state.end_claim(worker);
                         woken.push(worker);
                     }
                     Next::Wait { wake, .. } => woken.extend(wake.map(|latch| latch as usize - 1000)),
@@ -225,8 +225,8 @@ fn fill_with_large(
         let (lane, span) = (lane as u32, claimable.span);
         let flight =
             Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, held_back: 0 };
-        shared_state.claimed(0, Some(span), Some(flight)).unwrap();
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, Some(span), Some(flight)).unwrap();
+        shared_state.end_claim(0);
         served.push((index_id, bytes));
     }
     served
@@ -282,8 +282,8 @@ fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
                     started_at: 0,
                     held_back: 0,
                 };
-                shared_state.claimed(0, Some(span), Some(flight)).unwrap();
-                shared_state.claim_ended(0);
+                shared_state.enter_claim(0, Some(span), Some(flight)).unwrap();
+                shared_state.end_claim(0);
                 served.push(bytes);
             }
             let least = (HUNGRY.batch_bytes / 32 - rows_of).min(HUNGRY.batch_rows * rows_of);

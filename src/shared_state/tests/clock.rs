@@ -47,8 +47,8 @@ fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     let (slot, launch) = shared_state.reserve_slot(DB, 0).unwrap();
     shared_state.attach_worker(slot, launch, 1, 1, now);
     while next_span(&mut shared_state, HUNGRY, now).is_some() {
-        shared_state.claimed(0, None, None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, None, None);
+        shared_state.end_claim(0);
     }
     assert_eq!(wait_until(&mut shared_state, HUNGRY, now), Some(now + SECOND));
 }

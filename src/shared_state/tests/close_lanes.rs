@@ -49,7 +49,7 @@ fn the_lane_of_an_unused_index_is_closed_unless_rows_have_come_since() {
     shared_state.publish(8, DB, &[queued(2, 2048, 2048)], 0);
     let Next::Claim { lane, claimable, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
     assert_eq!(shared_state.find_lane(DB, 2), Some(lane));
-    shared_state.claimed(0, Some(claimable.span), None);
+    shared_state.enter_claim(0, Some(claimable.span), None);
     shared_state.close_lanes_of_unused(DB, &before, &[1, 2]);
     assert_eq!(
         shared_state.indices_with_lanes(DB),

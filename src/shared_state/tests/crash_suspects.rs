@@ -23,8 +23,8 @@ fn plain(shared_state: &mut SharedState, worker: usize, now: Micros) -> Vec<(i64
     let mut spans = Vec::new();
     while let Next::Claim { claimable, crash_retry: None, .. } = shared_state.next(worker, HUNGRY, now) {
         spans.push((claimable.span.lo, claimable.span.hi));
-        shared_state.claimed(worker, None, None);
-        shared_state.claim_ended(worker);
+        shared_state.enter_claim(worker, None, None);
+        shared_state.end_claim(worker);
         assert!(spans.len() < 100);
     }
     spans
@@ -144,8 +144,8 @@ fn more_rows_than_were_on_their_way_are_tried_in_batches_that_grow() {
         let span = Span { lo, hi };
         let flight = Flight { rows, bytes: 1, lane: 0, fresh: false, span, started_at: 0, held_back: 0 };
         let rest = (lo > 1).then_some(Span { lo: 1, hi: lo - 1 });
-        let place = shared_state.claimed(0, rest, Some(flight)).unwrap();
-        shared_state.claim_ended(0);
+        let place = shared_state.enter_claim(0, rest, Some(flight)).unwrap();
+        shared_state.end_claim(0);
         shared_state.settled(0, place, &[], SECOND);
         (hi, batches) = (lo - 1, batches + 1);
     }
@@ -188,8 +188,8 @@ fn suspects_that_could_not_be_claimed_stay_suspected_and_are_tried_again_later()
     let whole = Span { lo: 100, hi: 115 };
     for second in 1..4 {
         assert_eq!(crash_retry(&mut shared_state, 0, second * SECOND), Some((2, whole)));
-        shared_state.claimed(0, Some(whole), None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, Some(whole), None);
+        shared_state.end_claim(0);
         shared_state.publish(7, DB, &[queued(1, 5000, 5001)], second * SECOND);
         assert_eq!(plain(&mut shared_state, 0, second * SECOND).len(), 1, "all else goes out meanwhile");
     }

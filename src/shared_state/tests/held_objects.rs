@@ -15,11 +15,11 @@ fn an_object_held_by_a_session_is_claimed_by_nobody_until_the_session_lets_go() 
 
     let (_, span, ..) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert!(matches!(shared_state.claim_object(0, lane, 77, 2048), Claim::HeldBy(_)));
-    shared_state.claimed(0, Some(span), None);
-    shared_state.claim_ended(0);
+    shared_state.enter_claim(0, Some(span), None);
+    shared_state.end_claim(0);
     while next_span(&mut shared_state, HUNGRY, 0).is_some() {
-        shared_state.claimed(0, None, None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, None, None);
+        shared_state.end_claim(0);
     }
     let latches = shared_state.release_held_objects(PID, DB, &[object, object]);
     assert_eq!(latches.iter().count(), 1);

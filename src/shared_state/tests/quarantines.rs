@@ -11,20 +11,20 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let span = Span { lo: 1024, hi: 1024 };
     let flight =
         Flight { rows: 1, bytes: 1, lane: lane as u32, fresh: true, span, started_at: 0, held_back: 0 };
-    let flight = shared_state.claimed(0, None, Some(flight)).unwrap();
-    shared_state.claim_ended(0);
+    let flight = shared_state.enter_claim(0, None, Some(flight)).unwrap();
+    shared_state.end_claim(0);
     // Whatever becomes of the request, it is over at 100.
     let given_back = GivenBack { versions: &[(77, 1024)], held_until: Some(100), ..GivenBack::default() };
-    shared_state.landed(0, flight, [], given_back, 1);
+    shared_state.end_flight(0, flight, [], given_back, 1);
     // Something else of the lane lands, so that its row is looked at again: it is put off once more.
     shared_state.lane_at(lane).unwrap().retry_deferred();
     assert!(next_span(&mut shared_state, HUNGRY, 1).is_some());
     assert!(matches!(shared_state.claim_object(0, lane, 77, 1024), Claim::HeldBy(_)));
-    shared_state.claimed(0, None, None);
+    shared_state.enter_claim(0, None, None);
     // The lane has put nothing off when the quarantine ends; the claim under way has.
     assert!(shared_state.lane(lane).unwrap().deferred.is_empty());
     shared_state.next(1, HUNGRY, 100);
-    shared_state.claim_ended(0);
+    shared_state.end_claim(0);
     let lane = *shared_state.lane(lane).unwrap();
     let found = lane.backlog.iter().chain(lane.fresh.iter()).any(|span| (span.lo..=span.hi).contains(&1024));
     assert!(found, "{lane:?}", lane = lane.deferred);

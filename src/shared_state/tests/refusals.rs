@@ -27,7 +27,7 @@ fn the_living_go_on_while_the_dead_are_buried() {
         &[CommitDelta { index_id: 1, queued: 0, removed: 4, dead: 1, repairs: 0, spans }],
         5,
     );
-    shared_state.landed(
+    shared_state.end_flight(
         0,
         flight,
         [1024, 1025, 1026, 1027, 1028],
@@ -56,8 +56,8 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
     };
     let taken: Vec<i64> = ids.iter().copied().filter(|id| is_meant(shared_state, *id)).collect();
     if taken.is_empty() {
-        shared_state.claimed(0, None, None);
-        shared_state.claim_ended(0);
+        shared_state.enter_claim(0, None, None);
+        shared_state.end_claim(0);
         return taken;
     }
     let span = Span { lo: taken[0], hi: taken[taken.len() - 1] };
@@ -70,8 +70,8 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
         started_at: now,
         held_back,
     };
-    shared_state.claimed(0, None, Some(flight)).unwrap();
-    shared_state.claim_ended(0);
+    shared_state.enter_claim(0, None, Some(flight)).unwrap();
+    shared_state.end_claim(0);
     taken
 }
 
@@ -82,7 +82,13 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut shared_state, &[1025], now), [1025]);
         assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::Retry(attempt));
-        shared_state.landed(0, 0, [1025], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, now);
+        shared_state.end_flight(
+            0,
+            0,
+            [1025],
+            GivenBack { judged: true, kept: 1, ..GivenBack::default() },
+            now,
+        );
         shared_state.hold_back(DB, 1, 1025, due);
         assert_eq!(shared_state.held_back_rows(DB, 1), 1);
         shared_state.sweep(DB, true);
@@ -104,7 +110,7 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     claim_all(&mut shared_state, &[1024], 0);
     assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Retry(1));
-    shared_state.landed(0, 0, [1024], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, 0);
+    shared_state.end_flight(0, 0, [1024], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, 0);
     shared_state.hold_back(DB, 1, 1024, 10);
     assert_eq!(claim_all(&mut shared_state, &[1024], 10), [1024]);
     shared_state.settled(0, 0, &[1024], 10);
@@ -166,7 +172,7 @@ fn records_that_were_never_sent_do_not_end_a_pause() {
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     shared_state.lane_at(0).unwrap().back_off(LaneFailure::Blocked, 1, "403", (0, 100), 20);
     let flight = fly_at(&mut shared_state, 1024, 100);
-    shared_state.landed(0, flight, [1024], GivenBack { kept: 1, ..GivenBack::default() }, 101);
+    shared_state.end_flight(0, flight, [1024], GivenBack { kept: 1, ..GivenBack::default() }, 101);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.failures, lane.blocked), (1, true));
 }
@@ -184,8 +190,8 @@ fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
         started_at: now,
         held_back: 0,
     };
-    let place = shared_state.claimed(0, None, Some(flight)).unwrap();
-    shared_state.claim_ended(0);
+    let place = shared_state.enter_claim(0, None, Some(flight)).unwrap();
+    shared_state.end_claim(0);
     place
 }
 
@@ -226,7 +232,7 @@ fn a_record_that_cannot_be_held_back_is_not_lost_from_sight() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
     claim_all(&mut shared_state, &[], 0);
-    shared_state.claim_ended(0);
+    shared_state.end_claim(0);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None, "all has been looked through");
     shared_state.hold_back(DB, 1, 77, 100);
     let found = next_span(&mut shared_state, HUNGRY, 0).map(|(_, span, ..)| span);

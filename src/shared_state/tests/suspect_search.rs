@@ -117,8 +117,8 @@ impl World {
             started_at: self.now,
             held_back,
         };
-        let place = self.shared_state.claimed(worker, rest, (!taken.is_empty()).then_some(flight));
-        self.shared_state.claim_ended(worker);
+        let place = self.shared_state.enter_claim(worker, rest, (!taken.is_empty()).then_some(flight));
+        self.shared_state.end_claim(worker);
         if let Some(place) = place {
             self.requests.push(taken.clone());
             self.flights[worker].push((place, taken));
@@ -127,7 +127,7 @@ impl World {
         Ok(())
     }
 
-    fn land(&mut self, worker: usize, way: Way) {
+    fn end_flight(&mut self, worker: usize, way: Way) {
         let Some((flight, rows)) = (!self.flights[worker].is_empty()).then(|| self.flights[worker].remove(0))
         else {
             return;
@@ -154,7 +154,7 @@ impl World {
                 {
                     let pause = PAUSES.delay(failures as u32, 1.0).as_micros() as Micros;
                     let given_back = GivenBack { kept: 1, ..GivenBack::default() };
-                    self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
+                    self.shared_state.end_flight(worker, flight, rows.iter().copied(), given_back, now);
                     self.shared_state.hold_back(DB, 1, rows[0], now + pause);
                     return;
                 }
@@ -170,7 +170,7 @@ impl World {
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
                 let given_back =
                     GivenBack { judged: true, kept: judged.len(), left: &left, ..GivenBack::default() };
-                self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
+                self.shared_state.end_flight(worker, flight, rows.iter().copied(), given_back, now);
                 for id in judged {
                     self.shared_state.hold_back(DB, 1, id, now + SECOND);
                 }
@@ -178,7 +178,7 @@ impl World {
             }
         };
         let is_held_back = self.shared_state.workers[worker].flights[flight].held_back != 0;
-        self.shared_state.landed(worker, flight, rows.iter().copied(), given_back, now);
+        self.shared_state.end_flight(worker, flight, rows.iter().copied(), given_back, now);
         // What suspects come to is no news of the others.
         if way == Way::Waits || (way == Way::Fails && !is_held_back) {
             let lane = self.shared_state.lane_at(0).unwrap();
@@ -193,7 +193,7 @@ impl World {
                 Ok(()) => {
                     let sent = self.flights[0].first().map(|(_, rows)| rows.clone());
                     if let Some(rows) = sent {
-                        self.land(0, way(&rows));
+                        self.end_flight(0, way(&rows));
                     }
                 }
                 Err(Some(at)) => self.now = at.max(self.now + 1),
@@ -274,14 +274,14 @@ fn attempts(world: &mut World) -> Vec<RejectAction> {
     while world.claim(0).is_ok() {
         let (flight, rows) = world.flights[0][0].clone();
         if rows != [1024] {
-            world.land(0, Way::Arrives);
+            world.end_flight(0, Way::Arrives);
             continue;
         }
         let sentence = world.shared_state.judge_isolated(0, flight, true, 3, world.now).unwrap();
         sentences.push(sentence);
         world.flights[0].clear();
         let given_back = GivenBack { kept: 1, ..GivenBack::default() };
-        world.shared_state.landed(0, flight, [1024], given_back, world.now);
+        world.shared_state.end_flight(0, flight, [1024], given_back, world.now);
         if sentence != RejectAction::DeadLetter(3) {
             world.shared_state.hold_back(DB, 1, 1024, world.now + SECOND);
         }
@@ -332,7 +332,7 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
                 // Somebody has the dead letters locked.
                 let given_back = GivenBack { left: &[1024], failure: Some(FAILURE), ..GivenBack::default() };
                 world.now += SECOND / 1000;
-                world.shared_state.landed(0, flight, [1024], given_back, world.now);
+                world.shared_state.end_flight(0, flight, [1024], given_back, world.now);
             }
             Err(at) => world.now = at.unwrap(),
         }
@@ -347,7 +347,7 @@ fn what_the_extension_leaves_behind_is_free() {
     world.run(30 * SECOND, unless(1030));
     world.publish(2048..2060);
     world.claim(0).unwrap();
-    world.land(0, Way::Fails);
+    world.end_flight(0, Way::Fails);
     assert!(world.shared_state.held_back_rows(DB, 1) > 1);
     world.shared_state.close_lanes(DB);
     assert_eq!((world.shared_state.held_back_rows(DB, 1), world.shared_state.claims.len()), (0, 0));
@@ -405,7 +405,7 @@ proptest! {
                 Step::Claim(worker) => {
                     let _none = world.claim(worker);
                 }
-                Step::Land(worker, way) => world.land(worker, way),
+                Step::Land(worker, way) => world.end_flight(worker, way),
                 Step::Pass(time) => world.now += time,
                 Step::Sweep => {
                     world.shared_state.sweep(DB, true);
@@ -429,7 +429,7 @@ proptest! {
         // In the end all goes well, and nothing is looked for by a sweep.
         for worker in 0..2 {
             while !world.flights[worker].is_empty() {
-                world.land(worker, Way::Arrives);
+                world.end_flight(worker, Way::Arrives);
             }
         }
         world.run(world.now + 10_000 * SECOND, |_| Way::Arrives);

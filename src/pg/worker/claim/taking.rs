@@ -247,7 +247,7 @@ impl<'conn> Taking<'_, 'conn> {
             }),
             _ => None,
         };
-        self.entered.flight = shared_state.claimed(self.entered.slot, rest, flight);
+        self.entered.flight = shared_state.enter_claim(self.entered.slot, rest, flight);
         if let (Some(place), Some(flight)) = (self.entered.flight, flight) {
             self.record(place, &flight, shared_state.lane_key(self.entered.lane));
         }

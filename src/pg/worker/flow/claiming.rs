@@ -32,7 +32,7 @@ impl Flow {
                 // Rows of an index that is not in the table, as while a dump is restored: nothing can be sent, nothing is
                 // lost. Whoever finds the index ends the pause.
                 if let Some(mut shared_state) = shmem::shared_state() {
-                    shared_state.claim_ended(self.slot);
+                    shared_state.end_claim(self.slot);
                     if let (Some(lane), false) = (shared_state.lane_at(lane), self.gone) {
                         lane.retry_at = now().saturating_add(10 * PAUSE);
                     }
@@ -65,7 +65,7 @@ impl Flow {
             let outcome = claim(order, statements);
             // An error has undone the claim, and the whole span waits again.
             if let Some(mut shared_state) = shmem::shared_state() {
-                shared_state.claim_ended(self.slot);
+                shared_state.end_claim(self.slot);
             }
             match outcome {
                 Ok(ClaimOutcome::Nothing) => (),
@@ -127,16 +127,16 @@ impl Flow {
             let left: Vec<i64> = failed.ids.iter().copied().filter(|_| kept.is_none()).collect();
             let given_back =
                 GivenBack { versions: &versions, kept: kept_rows, left: &left, ..GivenBack::default() };
-            let places = failed.flight.and_then(|flight| {
+            let ended = failed.flight.and_then(|flight| {
                 recorder::leave(self.slot, flight);
-                shared_state.landed(self.slot, flight, failed.ids.iter().copied(), given_back, now)
+                shared_state.end_flight(self.slot, flight, failed.ids.iter().copied(), given_back, now)
             });
             if let Some((id, due)) = kept {
                 shared_state.hold_back(self.database, index_id, id, due);
             }
-            let lane = match places {
+            let lane = match ended {
                 None if is_unreadable => shared_state.find_lane(self.database, index_id),
-                places => places.map(|places| places.lane),
+                ended => ended.map(|ended| ended.lane),
             };
             match lane.and_then(|lane| shared_state.lane_at(lane)) {
                 Some(lane) if is_unreadable => {

@@ -10,7 +10,7 @@ use crate::pg::clock::now;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
 use crate::pg::{guc, shmem};
-use crate::shared_state::{LaneFailure, Micros, Places, RejectAction};
+use crate::shared_state::{EndedFlight, LaneFailure, Micros, RejectAction};
 
 /// Should the refused records be at fault after all, those that come later wait for them no longer than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
@@ -55,16 +55,16 @@ impl Flow {
     pub(super) fn note_held_back_failure(
         &mut self,
         in_flight: &InFlight,
-        places: Option<Places>,
+        ended: Option<EndedFlight>,
         rows: usize,
         failure: &LaneBackoff,
         now: Micros,
     ) {
-        let found = places.and_then(|places| places.found);
+        let found = ended.and_then(|ended| ended.found);
         let reason = found.map_or_else(|| failure.reason.clone(), |id| by_itself(id, &failure.reason));
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
-            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
+            if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
                 lane.refused(rows as i64, &reason, now);
                 is_news = found.is_some() && lane.should_log_isolated(now);
             }
@@ -84,7 +84,7 @@ impl Flow {
     pub(super) fn back_off(
         &mut self,
         in_flight: &InFlight,
-        places: Option<Places>,
+        ended: Option<EndedFlight>,
         rows: usize,
         failure: &LaneBackoff,
         now: Micros,
@@ -92,7 +92,7 @@ impl Flow {
         let rng = self.rng.f64();
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
-            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
+            if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
                 // What was under way together with an attempt that has failed already has no say in the pause.
                 let backoff = match (lane.started_before_failure(in_flight.started_at), failure.kind) {
                     (true, _) => Duration::ZERO,
@@ -103,7 +103,7 @@ impl Flow {
                 };
                 let times = (in_flight.started_at, later(now, backoff.max(failure.at_least)));
                 lane.back_off(failure.kind, rows as i64, &failure.reason, times, now);
-                if places.is_some_and(|places| places.held_back) {
+                if ended.is_some_and(|ended| ended.held_back) {
                     // They are counted among those held back.
                     lane.retrying = lane.retrying.saturating_sub(rows as i64);
                 }

@@ -67,14 +67,14 @@ impl Flow {
             left: &left,
             failure: (batch.suspicion != Suspicion::None).then_some(retry),
         };
-        let (mut recovered, mut deaths, mut places) = (false, None, None);
+        let (mut recovered, mut deaths, mut ended) = (false, None, None);
         recorder::leave(slot, batch.flight);
         if let Some(mut shared_state) = shmem::shared_state() {
-            places = shared_state.landed(slot, batch.flight, batch.in_flight.rows(), given_back, now);
+            ended = shared_state.end_flight(slot, batch.flight, batch.in_flight.rows(), given_back, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
                 shared_state.hold_back(self.database, index_id, *id, *due);
             }
-            if let Some(lane) = places.and_then(|places| shared_state.lane_at(places.lane)) {
+            if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
                 if let Some(complaint) = &batch.complaint {
                     lane.refused(batch.refused() as i64, complaint, now);
                 }
@@ -92,10 +92,10 @@ impl Flow {
         }
         let Some(failure) = &batch.backoff else { return };
         if batch.suspicion != Suspicion::None && batch.in_flight.held_back {
-            self.note_held_back_failure(&batch.in_flight, places, left.len(), failure, now);
+            self.note_held_back_failure(&batch.in_flight, ended, left.len(), failure, now);
         } else {
             let rows = batch.in_flight.rows().count().saturating_sub(batch.delivered.len() + batch.refused());
-            self.back_off(&batch.in_flight, places, rows, failure, now);
+            self.back_off(&batch.in_flight, ended, rows, failure, now);
         }
     }
 
@@ -104,13 +104,13 @@ impl Flow {
         if let Some(in_flight) = self.in_flight.remove(&flight) {
             recorder::leave(self.slot, flight);
             let (kind, reason, at_least) = (LaneFailure::Retry, reason.to_owned(), Duration::from_secs(1));
-            let places = shmem::shared_state().and_then(|mut shared_state| {
+            let ended = shmem::shared_state().and_then(|mut shared_state| {
                 let (versions, left): (_, Vec<i64>) = (in_flight.versions(), in_flight.rows().collect());
                 let given_back = GivenBack { versions: &versions, left: &left, ..GivenBack::default() };
-                shared_state.landed(self.slot, flight, in_flight.rows(), given_back, 0)
+                shared_state.end_flight(self.slot, flight, in_flight.rows(), given_back, 0)
             });
             let rows = in_flight.rows().count();
-            self.back_off(&in_flight, places, rows, &LaneBackoff { kind, reason, at_least }, now());
+            self.back_off(&in_flight, ended, rows, &LaneBackoff { kind, reason, at_least }, now());
         }
     }
 }
