@@ -121,9 +121,9 @@ impl Launcher {
         if let Some(mut shared_state) = shmem::shared_state() {
             let oids: Vec<u32> = found.iter().map(|database| database.oid).collect();
             shared_state.forget_missing_databases(&before, &oids);
-            let overlooked = std::mem::take(&mut shared_state.overlooked);
+            let unlisted_database = std::mem::take(&mut shared_state.unlisted_database);
             self.without_extension
-                .retain(|oid| oids.contains(oid) && !shared_state.knows(*oid) && *oid != overlooked);
+                .retain(|oid| oids.contains(oid) && !shared_state.knows(*oid) && *oid != unlisted_database);
             self.without_extension.extend(shared_state.without_extension());
         }
         for Database { oid: database, name, is_open } in found {
@@ -177,7 +177,7 @@ impl Launcher {
                 return NAP_MS;
             }
             let running: Vec<u32> = shared_state.workers_of(database).map(|worker| worker.number).collect();
-            let is_full = shared_state.is_full();
+            let is_full = shared_state.database_list_is_full();
             let Some(entry) = shared_state.database_mut(database) else {
                 drop(shared_state);
                 // If it is not full for good, the end of whoever is looking into a database wakes us.
@@ -253,10 +253,10 @@ impl Launcher {
             return NAP_MS;
         }
         let is_due = shmem::shared_state()
-            .is_some_and(|mut shared_state| shared_state.awaits_backfiller(database, now));
+            .is_some_and(|mut shared_state| shared_state.should_start_backfiller(database, now));
         if is_due && !start("audit_algolia backfill", "audit_algolia_backfill_main", i64::from(database)) {
             if let Some(mut shared_state) = shmem::shared_state() {
-                shared_state.no_room_for_backfiller(database, now.saturating_add(RETRY_MS * 1000));
+                shared_state.backfiller_not_started(database, now.saturating_add(RETRY_MS * 1000));
             }
             let message = "audit_algolia could not start its backfill: no process slot is free";
             self.slots.tell(message, name, MORE_PROCESSES);

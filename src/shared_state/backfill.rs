@@ -42,11 +42,11 @@ impl SharedState {
     }
 
     /// There are no repairs any more. If the counters say otherwise, somebody has deleted some by hand: they are counted.
-    pub fn repairs_are_done(&mut self, database: u32) -> LatchSet {
+    pub fn end_repairs(&mut self, database: u32) -> LatchSet {
         let lanes: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
-        let is_off =
+        let is_miscounted =
             lanes.iter().any(|place| self.lane(*place).is_some_and(|lane| lane.counted && lane.repairs > 0));
-        if !is_off {
+        if !is_miscounted {
             return LatchSet::default();
         }
         self.request_recount(database);
@@ -54,7 +54,7 @@ impl SharedState {
     }
 
     /// Whether a process is to be started now; the one who is told so does it.
-    pub fn awaits_backfiller(&mut self, database: u32, now: Micros) -> bool {
+    pub fn should_start_backfiller(&mut self, database: u32, now: Micros) -> bool {
         let Some(entry) = self.database_mut(database) else { return false };
         let is_due = entry.backfiller.starts_at().is_some_and(|at| at <= now)
             && entry.extension == Extension::Present
@@ -66,7 +66,7 @@ impl SharedState {
     }
 
     /// The process could not be started: there was no room for it.
-    pub fn no_room_for_backfiller(&mut self, database: u32, until: Micros) {
+    pub fn backfiller_not_started(&mut self, database: u32, until: Micros) {
         if let Some(entry) = self.database_mut(database).filter(|entry| entry.backfiller.pid == -1) {
             entry.backfiller.pid = 0;
             entry.backfiller.restart_at = until;
@@ -74,7 +74,7 @@ impl SharedState {
     }
 
     /// The process has come; `false` when it is not to stay, because another is there or somebody wants the database.
-    pub fn backfiller_came(&mut self, database: u32, pid: i32, latch: u64, now: Micros) -> bool {
+    pub fn attach_backfiller(&mut self, database: u32, pid: i32, latch: u64, now: Micros) -> bool {
         let Some(entry) = self.database_mut(database) else { return false };
         if entry.backfiller.pid > 0 {
             return false;
@@ -84,26 +84,26 @@ impl SharedState {
     }
 
     /// The process is about to look what there is to do. What is asked for from now on, it is told of again.
-    pub fn backfiller_looks(&mut self, database: u32) -> bool {
+    pub fn take_backfill_request(&mut self, database: u32) -> bool {
         let entry = self.database_mut(database);
         entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.wanted))
     }
 
     /// Whether there are repairs that nobody has looked at yet; whoever asks is about to.
-    pub fn repairer_looks(&mut self, database: u32) -> bool {
+    pub fn take_repair_request(&mut self, database: u32) -> bool {
         let entry = self.database_mut(database);
         entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.repairs))
     }
 
     /// The process wants to be woken when an index has no more than so many rows waiting.
-    pub fn backfiller_waits(&mut self, database: u32, low_water: i64) {
+    pub fn set_low_water(&mut self, database: u32, low_water: i64) {
         if let Some(entry) = self.database_mut(database) {
             entry.backfiller.low_water = low_water;
         }
     }
 
     /// The process `pid` has ended. If it was not `done`, another is started; after a crash only after a while.
-    pub fn backfiller_left(
+    pub fn backfiller_exited(
         &mut self,
         database: u32,
         pid: i32,

@@ -36,7 +36,7 @@ impl SharedState {
     }
 
     /// Whether the book is full for good: each entry is of a database that has the extension.
-    pub fn is_full(&self) -> bool {
+    pub fn database_list_is_full(&self) -> bool {
         self.databases.iter().all(|entry| entry.oid != 0 && entry.extension == Extension::Present)
     }
 

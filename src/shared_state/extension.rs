@@ -26,7 +26,7 @@ impl SharedState {
                 database.trouble.clear();
                 database.restart_at = 0;
             }
-            None => self.overlooked = oid,
+            None => self.unlisted_database = oid,
         }
         self.mark_stale(oid).and(self.wake_launcher())
     }

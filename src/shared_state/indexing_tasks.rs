@@ -6,7 +6,7 @@ use super::{LaneKey, SharedState, LANES};
 impl SharedState {
     /// What is delivered from a database goes to `destination` from now on. Tasks of another one say nothing about it, and
     /// its own may have lower numbers.
-    pub fn goes_to(&mut self, database: u32, destination: u64) {
+    pub fn set_destination(&mut self, database: u32, destination: u64) {
         let is_news = |entry: &&mut super::Database| entry.destination != destination;
         let Some(entry) = self.database_mut(database).filter(is_news) else { return };
         entry.destination = destination;

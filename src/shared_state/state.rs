@@ -42,7 +42,7 @@ pub struct SharedState {
     pub launcher_called: bool,
     pub launcher_pid: i32,
     /// A database that has changed and for which there was no entry; 0: none.
-    pub overlooked: u32,
+    pub unlisted_database: u32,
     /// The latest time anybody has told.
     pub(super) clock: Micros,
     pub(super) launches: u32,
@@ -84,7 +84,7 @@ impl SharedState {
                 launcher_latch: 0,
                 launcher_called: false,
                 launcher_pid: 0,
-                overlooked: 0,
+                unlisted_database: 0,
                 clock: 0,
                 launches: 0,
                 workers_ever_used: 0,

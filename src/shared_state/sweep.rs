@@ -29,7 +29,7 @@ impl SharedState {
 
     /// Whether the counters of a database are off: rows are counted while nobody knows where they are, or more are held
     /// than counted.
-    pub fn is_off(&self, database: u32) -> bool {
+    pub fn is_miscounted(&self, database: u32) -> bool {
         self.lanes_of(database).any(|(place, index_id)| {
             let key = LaneKey { database, index_id };
             self.lane(place).is_some_and(|lane| lane.counted)

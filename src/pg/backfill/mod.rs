@@ -57,7 +57,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
     // SAFETY: set at the start of every process.
     let pid = unsafe { pg_sys::MyProcPid };
     let stays = shmem::shared_state().is_some_and(|mut shared_state| {
-        shared_state.backfiller_came(database, pid, shmem::my_latch(), now())
+        shared_state.attach_backfiller(database, pid, shmem::my_latch(), now())
     });
     DATABASE.set(Some(database));
     // SAFETY: guarded functions that live as long as the library. The second is called first, while locks work.
@@ -88,7 +88,7 @@ fn run(database: u32) -> bool {
         }
         let Some((held, asked, is_new)) = shmem::shared_state().map(|mut shared_state| {
             let (asked, is_new) =
-                (shared_state.backfiller_looks(database), shared_state.repairer_looks(database));
+                (shared_state.take_backfill_request(database), shared_state.take_repair_request(database));
             (shared_state.is_vacated(database, now()), asked, is_new)
         }) else {
             return true;
@@ -131,7 +131,7 @@ fn leave(done: bool, failed: bool) {
         // SAFETY: set at the start of every process.
         let pid = unsafe { pg_sys::MyProcPid };
         shmem::change_and_wake(|shared_state| {
-            shared_state.backfiller_left(database, pid, done, failed, now())
+            shared_state.backfiller_exited(database, pid, done, failed, now())
         });
     }
 }

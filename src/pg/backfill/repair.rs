@@ -78,7 +78,7 @@ impl Repairs {
             Ok(RepairStep::Done(next)) => {
                 self.failures = 0;
                 if next.is_none() {
-                    shmem::change_and_wake(|shared_state| shared_state.repairs_are_done(self.database));
+                    shmem::change_and_wake(|shared_state| shared_state.end_repairs(self.database));
                 }
                 next.unwrap_or(Micros::MAX)
             }

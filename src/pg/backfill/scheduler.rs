@@ -80,7 +80,7 @@ impl Scheduler {
         let turns = self.turns.as_mut()?;
         // Whoever brings an index down to half of it wakes us. Asked for before we look, so that nobody does so unseen.
         if let Some(mut shared_state) = shmem::shared_state() {
-            shared_state.backfiller_waits(database, depth / 2);
+            shared_state.set_low_water(database, depth / 2);
         }
         for turn in turns.values_mut() {
             let queued = queued(database, turn.job.index_id);

@@ -123,9 +123,10 @@ impl Flow {
         }
         let mut timeout =
             wake_at.map_or(NAP_MS, |at| (at.saturating_sub(now()) / 1000).saturating_add(1).clamp(0, NAP_MS));
-        let is_off = shmem::shared_state().is_some_and(|shared_state| shared_state.is_off(self.database));
-        self.search_after_ms = if is_off { self.search_after_ms } else { SEARCH_AFTER_MS };
-        let searches = is_off && timeout >= self.search_after_ms;
+        let is_miscounted =
+            shmem::shared_state().is_some_and(|shared_state| shared_state.is_miscounted(self.database));
+        self.search_after_ms = if is_miscounted { self.search_after_ms } else { SEARCH_AFTER_MS };
+        let searches = is_miscounted && timeout >= self.search_after_ms;
         if searches {
             timeout = self.search_after_ms;
         }

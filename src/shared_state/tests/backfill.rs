@@ -64,23 +64,23 @@ fn a_fresh_row_is_not_kept_waiting_by_history_that_lingers() {
 #[test]
 fn the_process_is_started_once_and_again_when_it_never_comes() {
     let mut shared_state = shared_state(0);
-    assert!(!shared_state.awaits_backfiller(DB, 0));
+    assert!(!shared_state.should_start_backfiller(DB, 0));
     shared_state.request_backfill(DB);
-    assert!(!shared_state.awaits_backfiller(DB, 0), "nobody knows that the extension is there");
+    assert!(!shared_state.should_start_backfiller(DB, 0), "nobody knows that the extension is there");
     shared_state.database_mut(DB).unwrap().extension = Extension::Present;
-    assert!(shared_state.awaits_backfiller(DB, 0));
+    assert!(shared_state.should_start_backfiller(DB, 0));
     assert!(shared_state.is_occupied(DB));
-    assert!(!shared_state.awaits_backfiller(DB, SECOND));
-    assert!(shared_state.awaits_backfiller(DB, 21 * SECOND));
-    assert!(shared_state.backfiller_came(DB, 42, 4200, 22 * SECOND));
-    assert!(!shared_state.backfiller_came(DB, 43, 4300, 22 * SECOND), "one is enough");
-    assert!(shared_state.backfiller_looks(DB));
-    assert!(!shared_state.backfiller_looks(DB));
-    shared_state.backfiller_left(DB, 43, true, false, 23 * SECOND);
+    assert!(!shared_state.should_start_backfiller(DB, SECOND));
+    assert!(shared_state.should_start_backfiller(DB, 21 * SECOND));
+    assert!(shared_state.attach_backfiller(DB, 42, 4200, 22 * SECOND));
+    assert!(!shared_state.attach_backfiller(DB, 43, 4300, 22 * SECOND), "one is enough");
+    assert!(shared_state.take_backfill_request(DB));
+    assert!(!shared_state.take_backfill_request(DB));
+    shared_state.backfiller_exited(DB, 43, true, false, 23 * SECOND);
     assert!(shared_state.is_occupied(DB));
-    shared_state.backfiller_left(DB, 42, true, false, 23 * SECOND);
+    shared_state.backfiller_exited(DB, 42, true, false, 23 * SECOND);
     assert!(!shared_state.is_occupied(DB));
-    assert!(!shared_state.awaits_backfiller(DB, 100 * SECOND), "there is nothing to do");
+    assert!(!shared_state.should_start_backfiller(DB, 100 * SECOND), "there is nothing to do");
 }
 
 #[test]
@@ -88,11 +88,11 @@ fn what_is_asked_for_while_it_looks_is_not_forgotten() {
     let mut shared_state = shared_state(0);
     shared_state.database_mut(DB).unwrap().extension = Extension::Present;
     shared_state.request_backfill(DB);
-    assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
-    shared_state.backfiller_looks(DB);
+    assert!(shared_state.should_start_backfiller(DB, 0) && shared_state.attach_backfiller(DB, 42, 4200, 0));
+    shared_state.take_backfill_request(DB);
     assert_eq!(shared_state.request_backfill(DB), LatchSet::of(Some(4200)));
-    shared_state.backfiller_left(DB, 42, true, false, 1);
-    assert!(shared_state.awaits_backfiller(DB, 1));
+    shared_state.backfiller_exited(DB, 42, true, false, 1);
+    assert!(shared_state.should_start_backfiller(DB, 1));
 }
 
 #[test]
@@ -102,12 +102,15 @@ fn one_that_crashes_comes_back_more_and_more_slowly() {
     shared_state.request_backfill(DB);
     let (mut now, mut pauses) = (0, Vec::new());
     for _ in 0..9 {
-        assert!(shared_state.awaits_backfiller(DB, now) && shared_state.backfiller_came(DB, 42, 4200, now));
-        shared_state.backfiller_looks(DB);
-        shared_state.backfiller_left(DB, 42, false, true, now);
+        assert!(
+            shared_state.should_start_backfiller(DB, now)
+                && shared_state.attach_backfiller(DB, 42, 4200, now)
+        );
+        shared_state.take_backfill_request(DB);
+        shared_state.backfiller_exited(DB, 42, false, true, now);
         let at = shared_state.backfiller(DB).starts_at().unwrap();
         pauses.push((at - now) / SECOND);
-        assert!(!shared_state.awaits_backfiller(DB, at - 1));
+        assert!(!shared_state.should_start_backfiller(DB, at - 1));
         now = at;
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -118,15 +121,15 @@ fn a_database_somebody_wants_is_left_and_entered_again() {
     let mut shared_state = shared_state(0);
     shared_state.database_mut(DB).unwrap().extension = Extension::Present;
     shared_state.request_backfill(DB);
-    assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
-    shared_state.backfiller_looks(DB);
+    assert!(shared_state.should_start_backfiller(DB, 0) && shared_state.attach_backfiller(DB, 42, 4200, 0));
+    shared_state.take_backfill_request(DB);
     let latches = shared_state.vacate_database(DB, 60 * SECOND);
     assert!(latches.iter().any(|latch| latch == 4200));
-    shared_state.backfiller_left(DB, 42, false, false, SECOND);
+    shared_state.backfiller_exited(DB, 42, false, false, SECOND);
     assert!(!shared_state.is_occupied(DB));
-    assert!(!shared_state.awaits_backfiller(DB, SECOND));
+    assert!(!shared_state.should_start_backfiller(DB, SECOND));
     shared_state.readmit_workers(DB);
-    assert!(shared_state.awaits_backfiller(DB, SECOND));
+    assert!(shared_state.should_start_backfiller(DB, SECOND));
 }
 
 #[test]
@@ -134,9 +137,9 @@ fn it_is_woken_once_when_its_rows_have_gone_down() {
     let mut shared_state = shared_state(0);
     shared_state.database_mut(DB).unwrap().extension = Extension::Present;
     shared_state.request_backfill(DB);
-    assert!(shared_state.awaits_backfiller(DB, 0) && shared_state.backfiller_came(DB, 42, 4200, 0));
+    assert!(shared_state.should_start_backfiller(DB, 0) && shared_state.attach_backfiller(DB, 42, 4200, 0));
     shared_state.publish(1, DB, &[queued(7, -2000, -1001)], 0);
-    shared_state.backfiller_waits(DB, 500);
+    shared_state.set_low_water(DB, 500);
     let wakes_it = |shared_state: &mut SharedState, rows| {
         shared_state.publish(2, DB, &[removed(7, rows)], 0).iter().any(|latch| latch == 4200)
     };

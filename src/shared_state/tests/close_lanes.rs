@@ -102,7 +102,7 @@ fn one_database_too_many_takes_the_entry_of_one_without_the_extension() {
         shared_state.database_mut(oid).unwrap().extension = Extension::Present;
     }
     assert!(
-        shared_state.database_mut(2).is_none() && !shared_state.is_full(),
+        shared_state.database_mut(2).is_none() && !shared_state.database_list_is_full(),
         "one may turn out to have no extension"
     );
     shared_state.database_mut(1).unwrap().extension = Extension::Absent;
@@ -112,9 +112,9 @@ fn one_database_too_many_takes_the_entry_of_one_without_the_extension() {
     assert_eq!(shared_state.without_extension().collect::<Vec<_>>(), [1]);
     shared_state.extension_changed(1);
     shared_state.database_mut(1).unwrap().extension = Extension::Present;
-    assert!(shared_state.is_full());
+    assert!(shared_state.database_list_is_full());
     shared_state.extension_changed(2);
-    assert_eq!(shared_state.overlooked, 2, "the launcher tells");
+    assert_eq!(shared_state.unlisted_database, 2, "the launcher tells");
 }
 
 #[test]

@@ -8,7 +8,7 @@ const ELSEWHERE: u64 = 8;
 /// A shared state with two workers and a flight of each.
 fn flying() -> (Box<SharedState>, [usize; 2]) {
     let mut shared_state = shared_state(2);
-    shared_state.goes_to(DB, HERE);
+    shared_state.set_destination(DB, HERE);
     shared_state.publish(7, DB, &[queued(1, 2048, 2049)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let lane = shared_state.find_lane(DB, 1).unwrap();
@@ -33,12 +33,12 @@ fn the_latest_task_is_known_before_its_batch_has_landed() {
 fn tasks_of_another_destination_are_forgotten_and_not_noted() {
     let (mut shared_state, [first, second]) = flying();
     shared_state.note_task(0, first, 1000, HERE);
-    shared_state.goes_to(DB, ELSEWHERE);
+    shared_state.set_destination(DB, ELSEWHERE);
     assert_eq!(shared_state.last_task(DB, 1, ELSEWHERE), None);
     shared_state.note_task(0, first, 5, ELSEWHERE);
     // The other worker learns of it later.
     shared_state.note_task(1, second, 1001, HERE);
-    shared_state.goes_to(DB, ELSEWHERE);
+    shared_state.set_destination(DB, ELSEWHERE);
     assert_eq!(shared_state.last_task(DB, 1, ELSEWHERE), Some(5));
     assert_eq!(shared_state.last_task(DB, 1, HERE), None, "whoever asks there has older settings");
 }
@@ -47,6 +47,6 @@ fn tasks_of_another_destination_are_forgotten_and_not_noted() {
 fn another_database_goes_where_it_went() {
     let (mut shared_state, [flight, _]) = flying();
     shared_state.note_task(0, flight, 12, HERE);
-    shared_state.goes_to(DB + 1, ELSEWHERE);
+    shared_state.set_destination(DB + 1, ELSEWHERE);
     assert_eq!(shared_state.last_task(DB, 1, HERE), Some(12));
 }

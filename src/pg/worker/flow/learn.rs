@@ -31,7 +31,7 @@ impl Flow {
             match client.and_then(|client| Sink::new(settings.clone(), client, self.rng.u64(..))) {
                 Ok(sink) => {
                     if let Some(mut shared_state) = shmem::shared_state() {
-                        shared_state.goes_to(self.database, sink.destination());
+                        shared_state.set_destination(self.database, sink.destination());
                     }
                     self.sink = Some(Arc::new(sink));
                 }
