@@ -4,7 +4,7 @@
 //! Whether there is, the tables tell; here is only whether somebody has to go and look.
 #![forbid(unsafe_code)]
 
-use super::{Backfiller, CommitDelta, Extension, LatchSet, Micros, SharedState};
+use super::{Backfiller, BackfillerExit, CommitDelta, Extension, LatchSet, Micros, SharedState};
 
 /// How long after a crash it is started again; twice as long each time, up to a minute.
 const RESTART_PAUSE: Micros = 1_000_000;
@@ -102,13 +102,12 @@ impl SharedState {
         }
     }
 
-    /// The process `pid` has ended. If it was not `done`, another is started; after a crash only after a while.
+    /// The process `pid` has ended.
     pub fn backfiller_exited(
         &mut self,
         database: u32,
         pid: i32,
-        done: bool,
-        failed: bool,
+        exit: BackfillerExit,
         now: Micros,
     ) -> LatchSet {
         let latches = self.wake_launcher();
@@ -116,17 +115,17 @@ impl SharedState {
         let gone = &mut entry.backfiller;
         if gone.pid == pid {
             let was_healthy = now.saturating_sub(gone.since) > LONGEST_RESTART_PAUSE;
-            let crashes = match (failed, was_healthy) {
-                (false, _) => 0,
-                (true, true) => 1,
-                (true, false) => gone.crashes.saturating_add(1),
+            let crashes = match (exit, was_healthy) {
+                (BackfillerExit::Done | BackfillerExit::Stopped, _) => 0,
+                (BackfillerExit::Failed, true) => 1,
+                (BackfillerExit::Failed, false) => gone.crashes.saturating_add(1),
             };
             let pause = match crashes {
                 0 => 0,
                 some => (RESTART_PAUSE << (some - 1).min(6)).min(LONGEST_RESTART_PAUSE),
             };
             *gone = Backfiller {
-                wanted: gone.wanted || !done,
+                wanted: gone.wanted || exit != BackfillerExit::Done,
                 repairs: gone.repairs,
                 crashes,
                 restart_at: now.saturating_add(pause),

@@ -6,6 +6,17 @@ use super::Micros;
 /// A process that was asked for and has not come in this time never will.
 const START_LIMIT: Micros = 20_000_000;
 
+/// How the process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackfillerExit {
+    /// There was nothing left to do.
+    Done,
+    /// Somebody stopped it: another is started.
+    Stopped,
+    /// An error: another is started after a pause.
+    Failed,
+}
+
 /// Who sends the history of a database. All zeroes: nobody, and nothing to do.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

@@ -54,7 +54,7 @@ mod worker_limits;
 mod worker_slots;
 
 pub use announcement::{Announcement, Prepared, COMMITTING, PREPARED};
-pub use backfiller::Backfiller;
+pub use backfiller::{Backfiller, BackfillerExit};
 pub use claimable::{Claimable, HeldBackClaim, QueueEnd};
 pub use commit_delta::{CommitDelta, Count, FlushTarget};
 pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};

@@ -9,7 +9,7 @@ use super::arrivals::restart;
 use super::sources::{self, fitting, snapshot_boundary_of, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::SnapshotBoundary;
-use crate::pg::backfill::{check, lock_against_writers, take, OwnRows};
+use crate::pg::backfill::{check, lock_against_writers, take, Bounds, OwnRows};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::xact;
@@ -71,7 +71,11 @@ impl Range {
         if let Err(error) = check_backfill(&rules.operations) {
             return Some(error.into());
         }
-        check(rules, self.since.is_some(), self.until.is_some()).err()
+        check(rules, self.bounds()).err()
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { since: self.since.is_some(), until: self.until.is_some() }
     }
 
     fn check(&self) -> Outcome<()> {
@@ -97,7 +101,7 @@ pub(super) fn start(
 ) -> Outcome<()> {
     let rules = rules_of(id, table)?;
     if let Some(rules) = &rules {
-        check(rules, range.since.is_some(), range.until.is_some())?;
+        check(rules, range.bounds())?;
     }
     let is_mirrored = rules.is_some_and(|rules| rules.mode == Mode::Mirror);
     match ask(id, table.oid, range, snapshot_boundary, is_mirrored)? {

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::arrivals::note_arrivals;
 use super::departures::{after_detach, warn_of_untold};
-use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger};
+use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger, LockWait};
 use crate::pg::backfill::name_of;
 use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
@@ -83,7 +83,7 @@ fn renew_rights(effects: &Effects) -> Outcome<()> {
     })?;
     for (relation, owner, partitioned) in owners.into_iter().flatten() {
         if partitioned || is_hypertable(relation)? {
-            allow_triggers(owner, !partitioned, false)?;
+            allow_triggers(owner, !partitioned, LockWait::Skip)?;
         }
     }
     Ok(())

@@ -153,6 +153,15 @@ pub(super) fn enable_trigger(table: pg_sys::Oid, id: i32, operation: Operation, 
     run_on(None, table, &trigger, true, |table| format!("alter table {table} {how} trigger {trigger}"))
 }
 
+/// What to do about a lock that somebody else has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockWait {
+    /// Wait for it.
+    Block,
+    /// Go on without it.
+    Skip,
+}
+
 /// Which part of the queue is locked by whoever grants a right to call the trigger function. No column has this number.
 const GRANTING: u16 = u16::MAX - 1;
 
@@ -162,7 +171,7 @@ const GRANTING: u16 = u16::MAX - 1;
 /// schema.
 ///
 /// Two sessions that grant at once would fail, so one waits for the other, or says so where it must not wait.
-pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, waits: bool) -> Outcome<()> {
+pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, policy: LockWait) -> Outcome<()> {
     let arguments = [(pg_sys::OIDOID, user.into()), (pg_sys::BOOLOID, of_hypertable.into())];
     let lacking = || {
         first_row(include_str!("../../../sql/api/lacks_rights.sql"), &arguments, |row| {
@@ -171,7 +180,7 @@ pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, waits: bool
     };
     let Some((user, ..)) = lacking()? else { return Ok(()) };
     let user = spi::quote_identifier(user);
-    if !lock_rights(waits)? {
+    if !lock_rights(policy)? {
         failure(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!("{user} has not been allowed to make partitions of a watched table: others are being allowed at this moment"),
@@ -192,7 +201,7 @@ pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, waits: bool
 }
 
 /// Has the rights of the trigger function to itself until the transaction ends; `false`: somebody else has.
-fn lock_rights(waits: bool) -> Outcome<bool> {
+fn lock_rights(policy: LockWait) -> Outcome<bool> {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: my_database(),
         locktag_field2: pg_sys::RelationRelationId.to_u32(),
@@ -205,7 +214,7 @@ fn lock_rights(waits: bool) -> Outcome<bool> {
     // done is looked at afterwards.
     unsafe {
         let lock = pg_sys::ExclusiveLock as i32;
-        let acquired = pg_sys::LockAcquire(&raw const tag, lock, false, !waits);
+        let acquired = pg_sys::LockAcquire(&raw const tag, lock, false, policy == LockWait::Skip);
         pg_sys::AcceptInvalidationMessages();
         Ok(acquired != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL)
     }
@@ -221,7 +230,7 @@ impl Table {
         operations: &[Operation],
     ) -> Outcome<()> {
         self.allow_partitions()?;
-        allow_triggers(caller.user, false, true)?;
+        allow_triggers(caller.user, false, LockWait::Block)?;
         // The server puts triggers for rows on partitions, too, which somebody else may own.
         let by = self.may_put_triggers(caller.user)?.then_some(caller);
         for operation in operations {
@@ -295,7 +304,7 @@ impl Table {
 
     fn allow_partitions(&self) -> Outcome<()> {
         if self.is_hypertable || self.kind == "p" {
-            allow_triggers(self.owner, self.is_hypertable, true)?;
+            allow_triggers(self.owner, self.is_hypertable, LockWait::Block)?;
         }
         Ok(())
     }

@@ -26,12 +26,14 @@ use super::process;
 use super::report::Outcome;
 use super::rules::SourceRules;
 use super::{failpoint, shmem, worker};
+use crate::shared_state::BackfillerExit;
 use repair::Repairs;
 use scheduler::Scheduler;
 
 pub(super) use rows::name_of;
 pub(super) use snapshot_boundary::{take, this_transaction, OwnRows};
 pub(super) use tree::{lock_against_writers, lock_tree};
+pub(super) use walk::Bounds;
 
 /// How long the process sleeps when nobody wakes it and nothing is due.
 const NAP_MS: i64 = 60_000;
@@ -41,8 +43,8 @@ thread_local! {
 }
 
 /// Whether a table can be read as a backfill with these bounds would; with the extension owner's rights.
-pub(super) fn check(rules: &SourceRules, since: bool, until: bool) -> Outcome<()> {
-    walk::Walk::of(rules, since, until).map(|_| ())
+pub(super) fn check(rules: &SourceRules, bounds: Bounds) -> Outcome<()> {
+    walk::Walk::of(rules, bounds).map(|_| ())
 }
 
 /// Entry point of the process.
@@ -70,7 +72,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
     // SAFETY: as above.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     if run(database) {
-        leave(true, false);
+        leave(BackfillerExit::Done);
     }
 }
 
@@ -123,15 +125,13 @@ fn run(database: u32) -> bool {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
     shmem::let_go();
-    leave(false, code != 0);
+    leave(if code == 0 { BackfillerExit::Stopped } else { BackfillerExit::Failed });
 }
 
-fn leave(done: bool, failed: bool) {
+fn leave(exit: BackfillerExit) {
     if let Some(database) = DATABASE.take() {
         // SAFETY: set at the start of every process.
         let pid = unsafe { pg_sys::MyProcPid };
-        shmem::change_and_wake(|shared_state| {
-            shared_state.backfiller_exited(database, pid, done, failed, now())
-        });
+        shmem::change_and_wake(|shared_state| shared_state.backfiller_exited(database, pid, exit, now()));
     }
 }

@@ -15,7 +15,7 @@ use super::rows::{bounds, fetched, place_of, select, with_snapshot, FoundRow};
 use super::snapshot_boundary::{cluster, next_transaction, take, OwnRows};
 use super::source_table::{as_reader, load, lock_table};
 use super::tree::renew;
-use super::walk::{Pass, Query, Walk};
+use super::walk::{Bounds, Pass, Query, Walk};
 use crate::backfill::{RowOrigin, SnapshotBoundary};
 use crate::pg::capture::{History, Written};
 use crate::pg::clock::now;
@@ -96,7 +96,9 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
     }
     let walk = as_user(owner, || match job.is_arrival() {
         true => Ok(Walk::through(&rules, job.relation)),
-        false => Walk::of(&rules, progress.since.is_some(), progress.until.is_some()),
+        false => {
+            Walk::of(&rules, Bounds { since: progress.since.is_some(), until: progress.until.is_some() })
+        }
     })?;
     begin(&mut progress, &job, &rules, &walk)?;
     as_user(owner, || progress.read_attached(source))?;

@@ -52,6 +52,13 @@ impl Pass {
     }
 }
 
+/// Which bounds of time a backfill has been given.
+#[derive(Clone, Copy)]
+pub(in crate::pg) struct Bounds {
+    pub(in crate::pg) since: bool,
+    pub(in crate::pg) until: bool,
+}
+
 /// How a table is read.
 pub(super) struct Walk {
     table: pg_sys::Oid,

@@ -76,9 +76,9 @@ fn the_process_is_started_once_and_again_when_it_never_comes() {
     assert!(!shared_state.attach_backfiller(DB, 43, 4300, 22 * SECOND), "one is enough");
     assert!(shared_state.take_backfill_request(DB));
     assert!(!shared_state.take_backfill_request(DB));
-    shared_state.backfiller_exited(DB, 43, true, false, 23 * SECOND);
+    shared_state.backfiller_exited(DB, 43, BackfillerExit::Done, 23 * SECOND);
     assert!(shared_state.is_occupied(DB));
-    shared_state.backfiller_exited(DB, 42, true, false, 23 * SECOND);
+    shared_state.backfiller_exited(DB, 42, BackfillerExit::Done, 23 * SECOND);
     assert!(!shared_state.is_occupied(DB));
     assert!(!shared_state.should_start_backfiller(DB, 100 * SECOND), "there is nothing to do");
 }
@@ -91,7 +91,7 @@ fn what_is_asked_for_while_it_looks_is_not_forgotten() {
     assert!(shared_state.should_start_backfiller(DB, 0) && shared_state.attach_backfiller(DB, 42, 4200, 0));
     shared_state.take_backfill_request(DB);
     assert_eq!(shared_state.request_backfill(DB), LatchSet::of(Some(4200)));
-    shared_state.backfiller_exited(DB, 42, true, false, 1);
+    shared_state.backfiller_exited(DB, 42, BackfillerExit::Done, 1);
     assert!(shared_state.should_start_backfiller(DB, 1));
 }
 
@@ -107,7 +107,7 @@ fn one_that_crashes_comes_back_more_and_more_slowly() {
                 && shared_state.attach_backfiller(DB, 42, 4200, now)
         );
         shared_state.take_backfill_request(DB);
-        shared_state.backfiller_exited(DB, 42, false, true, now);
+        shared_state.backfiller_exited(DB, 42, BackfillerExit::Failed, now);
         let at = shared_state.backfiller(DB).starts_at().unwrap();
         pauses.push((at - now) / SECOND);
         assert!(!shared_state.should_start_backfiller(DB, at - 1));
@@ -125,7 +125,7 @@ fn a_database_somebody_wants_is_left_and_entered_again() {
     shared_state.take_backfill_request(DB);
     let latches = shared_state.vacate_database(DB, 60 * SECOND);
     assert!(latches.iter().any(|latch| latch == 4200));
-    shared_state.backfiller_exited(DB, 42, false, false, SECOND);
+    shared_state.backfiller_exited(DB, 42, BackfillerExit::Stopped, SECOND);
     assert!(!shared_state.is_occupied(DB));
     assert!(!shared_state.should_start_backfiller(DB, SECOND));
     shared_state.readmit_workers(DB);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{Column, Pass, Walk};
+use super::{Bounds, Column, Pass, Walk};
 use crate::pg::backfill::name_of;
 use crate::pg::encoding::is_utf8;
 use crate::pg::hypertables::only;
@@ -13,9 +13,23 @@ use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::rules::Mode;
 
+/// What the catalogs say of a table that is to be read.
+struct TableShape {
+    /// Quoted and qualified.
+    name: String,
+    is_partitioned: bool,
+    has_nullable_key: bool,
+    /// The type of the time column, below its domains.
+    time_type: Option<pg_sys::Oid>,
+    has_nullable_time: bool,
+    /// An index leads with the time column.
+    has_time_index: bool,
+    has_text_key: bool,
+}
+
 impl Walk {
     /// Finds out how to read the table of a source; with the extension owner's rights.
-    pub(in crate::pg::backfill) fn of(rules: &SourceRules, since: bool, until: bool) -> Outcome<Walk> {
+    pub(in crate::pg::backfill) fn of(rules: &SourceRules, bounds: Bounds) -> Outcome<Walk> {
         let names = RefCell::new(Vec::new());
         let found = Spi::connect_mut(|client| -> Outcome<_> {
             let rows = client.update(
@@ -32,26 +46,29 @@ impl Walk {
                 row.get::<String>(1)?.unwrap_or_default(),
                 row.get::<String>(2)?.unwrap_or_default(),
             );
-            Ok((
-                (row.get::<bool>(3)?.unwrap_or_default(), name),
-                row.get::<bool>(5)?.unwrap_or_default(),
+            let is_true = |ordinal| row.get::<bool>(ordinal).map(Option::unwrap_or_default);
+            Ok(TableShape {
+                name,
+                is_partitioned: is_true(3)?,
+                has_nullable_key: is_true(5)?,
                 // SAFETY: a look-up in the system caches of a type that has just been found there.
-                row.get::<pg_sys::Oid>(6)?.map(|of_type| unsafe { pg_sys::getBaseType(of_type) }),
-                row.get::<bool>(7)?.unwrap_or_default(),
-                row.get::<bool>(8)?.unwrap_or_default(),
-                row.get::<bool>(9)?.unwrap_or_default(),
-            ))
+                time_type: row.get::<pg_sys::Oid>(6)?.map(|of_type| unsafe { pg_sys::getBaseType(of_type) }),
+                has_nullable_time: is_true(7)?,
+                has_time_index: is_true(8)?,
+                has_text_key: is_true(9)?,
+            })
         })?;
-        let (
-            (is_partitioned, name),
+        let TableShape {
+            name,
+            is_partitioned,
             has_nullable_key,
             time_type,
             has_nullable_time,
             has_time_index,
             has_text_key,
-        ) = found;
+        } = found;
         let time = rules.time_column.as_ref().map(spi::quote_identifier);
-        let bounds = bounds(rules, time.as_deref(), time_type, since, until)?;
+        let bounds = conditions(rules, time.as_deref(), time_type, bounds)?;
         let keys: Vec<String> = names.into_inner().into_iter().flatten().collect();
         let is_hidden = keys.iter().any(|key| rules.pseudonymize.contains(key));
         // All rows of a day are equal by date: there the key tells better which are newer.
@@ -211,14 +228,13 @@ impl Column {
 }
 
 /// The conditions of since and until.
-fn bounds(
+fn conditions(
     rules: &SourceRules,
     time: Option<&str>,
     time_type: Option<pg_sys::Oid>,
-    since: bool,
-    until: bool,
+    bounds: Bounds,
 ) -> Outcome<Vec<String>> {
-    if !since && !until {
+    if !bounds.since && !bounds.until {
         return Ok(Vec::new());
     }
     let Some((time, of_type)) = time.zip(time_type) else {
@@ -240,14 +256,14 @@ fn bounds(
             "Leave them out.",
         ));
     };
-    let mut bounds = Vec::new();
-    if since {
-        bounds.push(format!("{time} >= {from}"));
+    let mut conditions = Vec::new();
+    if bounds.since {
+        conditions.push(format!("{time} >= {from}"));
     }
-    if until {
-        bounds.push(format!("{time} < {to}"));
+    if bounds.until {
+        conditions.push(format!("{time} < {to}"));
     }
-    Ok(bounds)
+    Ok(conditions)
 }
 
 /// The error of a table that is no more.
