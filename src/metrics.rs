@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 /// What kind of number a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Goes up and down.
     Gauge,
     /// Only goes up, until it is reset to zero.
@@ -15,20 +15,20 @@ pub enum Kind {
     StateSet,
 }
 
-impl Kind {
+impl MetricKind {
     fn word(self) -> &'static str {
         match self {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
-            Kind::StateSet => "stateset",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Counter => "counter",
+            MetricKind::StateSet => "stateset",
         }
     }
 
     /// What comes behind the family's name in a sample's.
     fn suffix(self) -> &'static str {
         match self {
-            Kind::Counter => "_total",
-            Kind::Gauge | Kind::StateSet => "",
+            MetricKind::Counter => "_total",
+            MetricKind::Gauge | MetricKind::StateSet => "",
         }
     }
 }
@@ -46,7 +46,7 @@ pub struct Exposition {
 
 impl Exposition {
     /// Begins a family; all its samples follow before the next one. Where there is a unit, the name ends in it.
-    pub fn family(&mut self, name: &str, kind: Kind, unit: &str, help: &str) {
+    pub fn family(&mut self, name: &str, kind: MetricKind, unit: &str, help: &str) {
         self.line(format_args!("# TYPE {name} {}", kind.word()));
         if !unit.is_empty() {
             debug_assert!(name.ends_with(unit), "{name} does not end in {unit}");
@@ -116,12 +116,12 @@ mod tests {
     #[test]
     fn families_come_with_their_description_and_one_end() {
         let mut text = Exposition::default();
-        text.family("a_rows", Kind::Gauge, "rows", "Rows that wait.");
+        text.family("a_rows", MetricKind::Gauge, "rows", "Rows that wait.");
         text.count(&[("index", "log"), ("database", "d")], 3);
         text.count(&[], -1);
-        text.family("b_rows", Kind::Counter, "rows", "Rows ever.");
+        text.family("b_rows", MetricKind::Counter, "rows", "Rows ever.");
         text.count(&[("index", "log")], 9_007_199_254_740_993);
-        text.family("c", Kind::StateSet, "", "State.");
+        text.family("c", MetricKind::StateSet, "", "State.");
         text.states(&[("index", "log")], &["idle", "paused"], "paused");
         assert_eq!(
             text.finish(),
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn texts_cannot_break_out_of_their_line() {
         let mut text = Exposition::default();
-        text.family("a", Kind::Gauge, "", "a \\ b \" c \n d");
+        text.family("a", MetricKind::Gauge, "", "a \\ b \" c \n d");
         text.count(&[("index", "x\"} 1\n# EOF\\")], 1);
         assert_eq!(
             text.finish(),
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn numbers_that_are_none_have_their_own_words() {
         let mut text = Exposition::default();
-        text.family("a", Kind::Gauge, "", "A.");
+        text.family("a", MetricKind::Gauge, "", "A.");
         for value in [0.5, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             text.number(&[], value);
         }

@@ -5,8 +5,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::stats::{queue_rows, worker_rows, QueueRow, WorkerRow, QUEUE_STATES, WORKER_STATES};
-use crate::metrics::{Exposition, Kind, Label};
+use super::stats::{queue_rows, QueueStats, QUEUE_STATES};
+use super::worker_stats::{worker_rows, WorkerStats, WORKER_STATES};
+use crate::metrics::{Exposition, Label, MetricKind};
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::record::EPOCH_2000_MILLIS;
@@ -28,202 +29,203 @@ fn exposition() -> Outcome<String> {
 /// A family that has a number for each row of the statistics.
 struct Family<R> {
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     unit: &'static str,
     help: &'static str,
-    value: fn(&R) -> Value,
+    value: fn(&R) -> Sample,
 }
 
-enum Value {
+enum Sample {
     Count(i64),
     Number(f64),
     /// A time that may not have come yet: no sample then.
     Time(Option<TimestampWithTimeZone>),
 }
 
-const QUEUE: &[Family<QueueRow>] = &[
+const QUEUE: &[Family<QueueStats>] = &[
     Family {
         name: "audit_algolia_queued_rows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "rows",
         help: "Committed, undelivered rows, those in flight included.",
-        value: |row| Value::Count(row.2),
+        value: |row| Sample::Count(row.queued),
     },
     Family {
         name: "audit_algolia_in_flight_rows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "rows",
         help: "Rows in a batch that a worker has claimed and not settled.",
-        value: |row| Value::Count(row.3),
+        value: |row| Sample::Count(row.in_flight),
     },
     Family {
         name: "audit_algolia_retrying_rows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "rows",
         help: "Rows whose latest attempt failed.",
-        value: |row| Value::Count(row.4),
+        value: |row| Sample::Count(row.retrying),
     },
     Family {
         name: "audit_algolia_dead_rows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "rows",
         help: "Dead letters.",
-        value: |row| Value::Count(row.5),
+        value: |row| Sample::Count(row.dead),
     },
     Family {
         name: "audit_algolia_repair_rows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "rows",
         help: "Changes that could not be captured and wait to be repaired.",
-        value: |row| Value::Count(row.17),
+        value: |row| Sample::Count(row.repairs),
     },
     Family {
         name: "audit_algolia_oldest_queued_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "When the oldest row that waits was queued.",
-        value: |row| Value::Time(row.6),
+        value: |row| Sample::Time(row.oldest_queued_at),
     },
     Family {
         name: "audit_algolia_newest_queued_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "When the newest row that waits was queued.",
-        value: |row| Value::Time(row.7),
+        value: |row| Sample::Time(row.newest_queued_at),
     },
     Family {
         name: "audit_algolia_enqueued_rows",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "rows",
         help: "Rows queued by commits.",
-        value: |row| Value::Count(row.8),
+        value: |row| Sample::Count(row.enqueued_total),
     },
     Family {
         name: "audit_algolia_delivered_rows",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "rows",
         help: "Rows accepted by Algolia and deleted from the queue.",
-        value: |row| Value::Count(row.9),
+        value: |row| Sample::Count(row.delivered_total),
     },
     Family {
         name: "audit_algolia_failed_rows",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "rows",
         help: "Rows of batches that were not accepted, once for each attempt.",
-        value: |row| Value::Count(row.10),
+        value: |row| Sample::Count(row.failed_total),
     },
     Family {
         name: "audit_algolia_given_up_rows",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "rows",
         help: "Rows that became dead letters.",
-        value: |row| Value::Count(row.11),
+        value: |row| Sample::Count(row.dead_total),
     },
     Family {
         name: "audit_algolia_uncaptured_rows",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "rows",
         help: "Changes that could not be captured when they were made.",
-        value: |row| Value::Count(row.18),
+        value: |row| Sample::Count(row.repairs_total),
     },
     Family {
         name: "audit_algolia_delivered_rows_per_second",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "",
         help: "Rows delivered a second, over about the last ten seconds.",
-        value: |row| Value::Number(row.12),
+        value: |row| Sample::Number(row.delivered_per_second),
     },
     Family {
         name: "audit_algolia_last_delivered_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "When the latest batch was settled.",
-        value: |row| Value::Time(row.13),
+        value: |row| Sample::Time(row.last_delivered_at),
     },
     Family {
         name: "audit_algolia_last_error_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "When the latest batch, or a worker, failed; queue_stats() says why.",
-        value: |row| Value::Time(row.15),
+        value: |row| Sample::Time(row.last_error_at),
     },
     Family {
         name: "audit_algolia_stats_reset_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "Since when the totals count.",
-        value: |row| Value::Time(row.16),
+        value: |row| Sample::Time(row.stats_reset),
     },
 ];
 
-fn queue_families(text: &mut Exposition, database: &str, rows: &[QueueRow]) {
-    let labels = |row: &QueueRow| vec![("database", database.to_owned()), ("index", row.0.clone())];
-    text.family("audit_algolia_state", Kind::StateSet, "", "What is going on with an index.");
+fn queue_families(text: &mut Exposition, database: &str, rows: &[QueueStats]) {
+    let labels =
+        |row: &QueueStats| vec![("database", database.to_owned()), ("index", row.index_name.clone())];
+    text.family("audit_algolia_state", MetricKind::StateSet, "", "What is going on with an index.");
     for row in rows {
-        text.states(&borrowed(&labels(row)), &QUEUE_STATES, &row.1);
+        text.states(&borrowed(&labels(row)), &QUEUE_STATES, &row.state);
     }
     write(text, QUEUE, rows, labels);
 }
 
-const WORKER: &[Family<WorkerRow>] = &[
+const WORKER: &[Family<WorkerStats>] = &[
     Family {
         name: "audit_algolia_worker_batch_rows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "rows",
         help: "Rows of a worker's latest batch.",
-        value: |row| Value::Count(i64::from(row.3)),
+        value: |row| Sample::Count(i64::from(row.batch_rows)),
     },
     Family {
         name: "audit_algolia_worker_batch_bytes",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "bytes",
         help: "Bytes of a worker's latest batch, before compression.",
-        value: |row| Value::Count(row.4),
+        value: |row| Sample::Count(row.batch_bytes),
     },
     Family {
         name: "audit_algolia_worker_start_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "When a worker began.",
-        value: |row| Value::Time(row.6),
+        value: |row| Sample::Time(row.started_at),
     },
     Family {
         name: "audit_algolia_worker_batch_start_timestamp_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit: "seconds",
         help: "When a worker's latest batch was claimed.",
-        value: |row| Value::Time(row.7),
+        value: |row| Sample::Time(row.batch_started_at),
     },
     Family {
         name: "audit_algolia_worker_batches",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "batches",
         help: "Batches that came back to a worker, arrived or not.",
-        value: |row| Value::Count(row.8),
+        value: |row| Sample::Count(row.batches_total),
     },
     Family {
         name: "audit_algolia_worker_rows",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "rows",
         help: "Rows of a worker that arrived.",
-        value: |row| Value::Count(row.9),
+        value: |row| Sample::Count(row.rows_total),
     },
     Family {
         name: "audit_algolia_worker_errors",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit: "errors",
         help: "Batches of a worker that did not arrive.",
-        value: |row| Value::Count(row.10),
+        value: |row| Sample::Count(row.errors_total),
     },
 ];
 
-fn worker_families(text: &mut Exposition, database: &str, rows: &[WorkerRow]) {
-    text.family("audit_algolia_workers", Kind::Gauge, "workers", "Delivery workers of this database.");
+fn worker_families(text: &mut Exposition, database: &str, rows: &[WorkerStats]) {
+    text.family("audit_algolia_workers", MetricKind::Gauge, "workers", "Delivery workers of this database.");
     text.count(&[("database", database)], rows.len() as i64);
-    let labels = |row: &WorkerRow| vec![("database", database.to_owned()), ("pid", row.0.to_string())];
-    text.family("audit_algolia_worker_state", Kind::StateSet, "", "What a worker is doing.");
+    let labels = |row: &WorkerStats| vec![("database", database.to_owned()), ("pid", row.pid.to_string())];
+    text.family("audit_algolia_worker_state", MetricKind::StateSet, "", "What a worker is doing.");
     for row in rows {
-        text.states(&borrowed(&labels(row)), &WORKER_STATES, &row.1);
+        text.states(&borrowed(&labels(row)), &WORKER_STATES, &row.state);
     }
     write(text, WORKER, rows, labels);
 }
@@ -239,10 +241,10 @@ fn write<R>(
         for row in rows {
             let labels = labels(row);
             match value(row) {
-                Value::Count(count) => text.count(&borrowed(&labels), count),
-                Value::Number(number) => text.number(&borrowed(&labels), number),
-                Value::Time(Some(time)) => text.number(&borrowed(&labels), unix_seconds(time)),
-                Value::Time(None) => (),
+                Sample::Count(count) => text.count(&borrowed(&labels), count),
+                Sample::Number(number) => text.number(&borrowed(&labels), number),
+                Sample::Time(Some(time)) => text.number(&borrowed(&labels), unix_seconds(time)),
+                Sample::Time(None) => (),
             }
         }
     }

@@ -18,6 +18,7 @@ mod stale;
 mod stats;
 mod triggers;
 mod watch;
+mod worker_stats;
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! `queue_stats` and `worker_stats`: read from shared state, in the time it takes to look at two rows per index.
+//! `queue_stats`: read from shared state, in the time it takes to look at two rows per index.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -11,30 +11,30 @@ use crate::pg::clock::now;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
-use crate::shared_state::{Lane, Micros, SharedState, SlotState};
+use crate::shared_state::{Lane, Micros, SharedState};
 
-/// A row of `queue_stats`.
-pub(super) type QueueRow = (
-    String,
-    String,
-    i64,
-    i64,
-    i64,
-    i64,
-    Option<TimestampWithTimeZone>,
-    Option<TimestampWithTimeZone>,
-    i64,
-    i64,
-    i64,
-    i64,
-    f64,
-    Option<TimestampWithTimeZone>,
-    Option<String>,
-    Option<TimestampWithTimeZone>,
-    Option<TimestampWithTimeZone>,
-    i64,
-    i64,
-);
+/// A row of `queue_stats`, in the order of its columns.
+pub(super) struct QueueStats {
+    pub(super) index_name: String,
+    pub(super) state: String,
+    pub(super) queued: i64,
+    pub(super) in_flight: i64,
+    pub(super) retrying: i64,
+    pub(super) dead: i64,
+    pub(super) oldest_queued_at: Option<TimestampWithTimeZone>,
+    pub(super) newest_queued_at: Option<TimestampWithTimeZone>,
+    pub(super) enqueued_total: i64,
+    pub(super) delivered_total: i64,
+    pub(super) failed_total: i64,
+    pub(super) dead_total: i64,
+    pub(super) delivered_per_second: f64,
+    pub(super) last_delivered_at: Option<TimestampWithTimeZone>,
+    pub(super) last_error: Option<String>,
+    pub(super) last_error_at: Option<TimestampWithTimeZone>,
+    pub(super) stats_reset: Option<TimestampWithTimeZone>,
+    pub(super) repairs: i64,
+    pub(super) repairs_total: i64,
+}
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
@@ -65,7 +65,30 @@ fn queue_stats() -> Result<
     >,
     ErrorReport,
 > {
-    reported(queue_rows()).map(TableIterator::new)
+    let tuple = |row: QueueStats| {
+        (
+            row.index_name,
+            row.state,
+            row.queued,
+            row.in_flight,
+            row.retrying,
+            row.dead,
+            row.oldest_queued_at,
+            row.newest_queued_at,
+            row.enqueued_total,
+            row.delivered_total,
+            row.failed_total,
+            row.dead_total,
+            row.delivered_per_second,
+            row.last_delivered_at,
+            row.last_error,
+            row.last_error_at,
+            row.stats_reset,
+            row.repairs,
+            row.repairs_total,
+        )
+    };
+    reported(queue_rows()).map(|rows| TableIterator::new(rows.into_iter().map(tuple)))
 }
 
 /// What is copied out of shared state for one index, so that it is not held while tables are read.
@@ -76,7 +99,7 @@ struct LaneSnapshot {
     history: Option<Span>,
 }
 
-pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
+pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
     let (database, now) = (my_database(), now());
     let workers = shmem::shared_state().map_or(0, |mut shared_state| shared_state.running_workers(database));
     let trouble = shmem::shared_state().and_then(|shared_state| {
@@ -114,27 +137,27 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueRow>> {
         // Of history the rows queued first have the highest ids.
         let oldest = [at_end(LOWEST, index, live)?, at_end(HIGHEST, index, history)?];
         let newest = [at_end(HIGHEST, index, live)?, at_end(LOWEST, index, history)?];
-        rows.push((
-            name,
-            state.to_owned(),
-            queued.max(0),
-            lane.in_flight,
-            lane.retrying + snapshot.held_back_rows,
-            dead.max(0),
-            oldest.into_iter().flatten().min(),
-            newest.into_iter().flatten().max(),
-            lane.enqueued_total,
-            lane.delivered_total,
-            lane.failed_total,
-            lane.dead_total,
-            lane.delivered_per_second(now),
-            timestamp(lane.last_delivered_at),
+        rows.push(QueueStats {
+            index_name: name,
+            state: state.to_owned(),
+            queued: queued.max(0),
+            in_flight: lane.in_flight,
+            retrying: lane.retrying + snapshot.held_back_rows,
+            dead: dead.max(0),
+            oldest_queued_at: oldest.into_iter().flatten().min(),
+            newest_queued_at: newest.into_iter().flatten().max(),
+            enqueued_total: lane.enqueued_total,
+            delivered_total: lane.delivered_total,
+            failed_total: lane.failed_total,
+            dead_total: lane.dead_total,
+            delivered_per_second: lane.delivered_per_second(now),
+            last_delivered_at: timestamp(lane.last_delivered_at),
             last_error,
-            timestamp(last_error_at),
-            timestamp(lane.stats_reset),
-            repairs.max(0),
-            lane.repairs_total,
-        ));
+            last_error_at: timestamp(last_error_at),
+            stats_reset: timestamp(lane.stats_reset),
+            repairs: repairs.max(0),
+            repairs_total: lane.repairs_total,
+        });
     }
     Ok(rows)
 }
@@ -154,9 +177,6 @@ pub(super) const QUEUE_STATES: [&str; 8] =
     ["delivering", "idle", "paused", "backing off", "blocked", "not configured", NO_WORKER, "standby"];
 
 const NO_WORKER: &str = "no worker";
-
-/// All that a worker's state can be.
-pub(super) const WORKER_STATES: [&str; 2] = ["delivering", "idle"];
 
 /// One word for what is going on, the most telling first.
 fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::TimestampTz) -> &'static str {
@@ -218,80 +238,6 @@ fn at_end(query: &str, index: i32, span: Option<Span>) -> Outcome<Option<Timesta
 }
 
 /// A time of shared state; 0 stands for never.
-fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
+pub(super) fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
     (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten()
-}
-
-/// A row of `worker_stats`.
-pub(super) type WorkerRow = (
-    i32,
-    String,
-    Option<String>,
-    i32,
-    i64,
-    Option<String>,
-    Option<TimestampWithTimeZone>,
-    Option<TimestampWithTimeZone>,
-    i64,
-    i64,
-    i64,
-    Option<String>,
-);
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn worker_stats() -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(pid, i32),
-            name!(state, String),
-            name!(index_name, Option<String>),
-            name!(batch_rows, i32),
-            name!(batch_bytes, i64),
-            name!(host, Option<String>),
-            name!(started_at, Option<TimestampWithTimeZone>),
-            name!(batch_started_at, Option<TimestampWithTimeZone>),
-            name!(batches_total, i64),
-            name!(rows_total, i64),
-            name!(errors_total, i64),
-            name!(last_error, Option<String>),
-        ),
-    >,
-    ErrorReport,
-> {
-    reported(worker_rows()).map(TableIterator::new)
-}
-
-pub(super) fn worker_rows() -> Outcome<Vec<WorkerRow>> {
-    let indices = indices()?;
-    let Some(shared_state) = shmem::shared_state() else {
-        return Ok(Vec::new());
-    };
-    let rows = shared_state
-        .workers
-        .iter()
-        .filter(|worker| worker.slot_state == SlotState::Running && worker.database == my_database())
-        .map(|worker| {
-            let index = (worker.batch_lane as usize)
-                .checked_sub(1)
-                .and_then(|lane| shared_state.lane_key(lane))
-                .and_then(|key| indices.iter().find(|(id, _, _)| *id == key.index_id));
-            (
-                worker.pid,
-                if worker.rows_in_flight() > 0 { "delivering" } else { "idle" }.to_owned(),
-                index.map(|(_, name, _)| name.clone()),
-                worker.batch_rows,
-                worker.batch_bytes,
-                worker.host.get().map(str::to_owned),
-                timestamp(worker.started_at),
-                timestamp(worker.batch_started_at),
-                worker.batches_total,
-                worker.rows_total,
-                worker.errors_total,
-                worker.last_error.get().map(str::to_owned),
-            )
-        })
-        .collect();
-    Ok(rows)
 }
