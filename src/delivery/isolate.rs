@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::delivery::batch::Batch;
 use crate::delivery::culprit::{object_id, Culprit};
-use crate::delivery::outcome::{Outcome, Refusal, SendResult};
+use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
 
 /// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
 const ROUNDS: usize = 50;
@@ -24,10 +24,10 @@ const DOUBTFUL: usize = 10;
 /// Delivers a batch by `send`, and all of it that Algolia takes when it does not take the whole.
 ///
 /// The report's outcome is that of the rows which are neither in `delivered` nor in `refused`; it is
-/// [`Outcome::Rejected`] only when the search for offenders has left rows out.
+/// [`DeliveryOutcome::Rejected`] only when the search for offenders has left rows out.
 pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
     let first = send(batch);
-    let Outcome::Rejected { reason, status, culprit } = &first.outcome else {
+    let DeliveryOutcome::Rejected { reason, status, culprit } = &first.outcome else {
         return first;
     };
     let mut bisection = Bisection::default();
@@ -39,7 +39,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
         };
         let Ok(part) = batch.subset(&rows) else {
             let reason = "not enough memory to send a part of a batch".to_owned();
-            report.outcome = Outcome::Retry { reason, not_before: None };
+            report.outcome = DeliveryOutcome::Retry { reason, not_before: None };
             report.short_of_memory = true;
             bisection.parts.push_front(rows);
             return bisection.end(report);
@@ -49,11 +49,11 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
         report.attempts = report.attempts.saturating_add(attempts);
         (report.suspicion, report.host, report.wire_bytes) = (suspicion, host, wire_bytes);
         match &outcome {
-            Outcome::Delivered { task_id } => {
+            DeliveryOutcome::Delivered { task_id } => {
                 bisection.taken(rows);
                 bisection.last_task = bisection.last_task.max(*task_id);
             }
-            Outcome::Rejected { reason, status, culprit } => {
+            DeliveryOutcome::Rejected { reason, status, culprit } => {
                 if bisection.is_doubtful() {
                     bisection.left_out = true;
                 } else {
@@ -62,7 +62,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
                 report.outcome = outcome;
             }
             // Nothing to be learned of records now; the rest waits with this part.
-            Outcome::Retry { .. } | Outcome::Blocked { .. } => {
+            DeliveryOutcome::Retry { .. } | DeliveryOutcome::Blocked { .. } => {
                 report.outcome = outcome;
                 bisection.parts.push_front(rows);
                 return bisection.end(report);
@@ -70,7 +70,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
         }
     }
     if bisection.parts.is_empty() && !bisection.left_out {
-        report.outcome = Outcome::Delivered { task_id: bisection.last_task };
+        report.outcome = DeliveryOutcome::Delivered { task_id: bisection.last_task };
     }
     bisection.end(report)
 }

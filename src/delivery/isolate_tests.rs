@@ -63,10 +63,12 @@ impl Server {
         self.requests.push((rows, status == 200));
         let response = Response { status, body: text.into_bytes(), ..Response::default() };
         let outcome = match classify(&response, records.len(), SystemTime::UNIX_EPOCH) {
-            Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
-            Verdict::Rejected { reason, status, culprit } => Outcome::Rejected { reason, status, culprit },
+            Verdict::Delivered { task_id } => DeliveryOutcome::Delivered { task_id },
+            Verdict::Rejected { reason, status, culprit } => {
+                DeliveryOutcome::Rejected { reason, status, culprit }
+            }
             Verdict::TooLarge { reason } => {
-                Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+                DeliveryOutcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
             }
             other => panic!("{other:?}"),
         };
@@ -90,7 +92,7 @@ impl Server {
     }
 }
 
-fn report(outcome: Outcome) -> SendResult {
+fn report(outcome: DeliveryOutcome) -> SendResult {
     let (delivered, refused) = (Vec::new(), Vec::new());
     SendResult {
         outcome,
@@ -114,7 +116,7 @@ fn refused(report: &SendResult) -> BTreeSet<usize> {
 fn a_good_batch_takes_one_request() {
     let mut server = Server::new([], Wording::Mute);
     let report = isolate(&batch(1000), |part| server.answer(part));
-    assert_eq!(report.outcome, Outcome::Delivered { task_id: Some(1) });
+    assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) });
     assert!(report.delivered.is_empty() && report.refused.is_empty());
     assert_eq!(server.requests.len(), 1);
 }
@@ -124,7 +126,7 @@ fn one_offender_among_a_thousand_is_found_and_the_others_arrive_once_and_in_orde
     for (wording, most_requests) in WORDINGS.into_iter().zip([2, 2, 4, 21]) {
         let mut server = Server::new([500], wording);
         let report = isolate(&batch(1000), |part| server.answer(part));
-        assert_eq!(report.outcome, Outcome::Delivered { task_id: Some(1) }, "{wording:?}");
+        assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) }, "{wording:?}");
         assert_eq!(refused(&report), BTreeSet::from([500]), "{wording:?}");
         assert_eq!(server.taken(), (0..1000).filter(|row| *row != 500).collect::<Vec<_>>(), "{wording:?}");
         assert!(server.requests.len() <= most_requests, "{wording:?}: {}", server.requests.len());
@@ -145,7 +147,7 @@ fn the_complaint_goes_with_the_record() {
 fn a_batch_that_is_too_large_as_a_whole_arrives_in_parts() {
     let mut server = Server { most: 300, ..Server::new([], Wording::Mute) };
     let report = isolate(&batch(1000), |part| server.answer(part));
-    assert_eq!(report.outcome, Outcome::Delivered { task_id: Some(1) });
+    assert_eq!(report.outcome, DeliveryOutcome::Delivered { task_id: Some(1) });
     assert!(report.refused.is_empty());
     assert_eq!(server.taken(), (0..1000).collect::<Vec<_>>());
 }
@@ -168,9 +170,9 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
         let bad = String::from_utf8_lossy(part.body()).contains("bad");
         report(if bad {
             let culprit = Culprit::ObjectId("a".to_owned());
-            Outcome::Rejected { reason: "no".to_owned(), status: 400, culprit }
+            DeliveryOutcome::Rejected { reason: "no".to_owned(), status: 400, culprit }
         } else {
-            Outcome::Delivered { task_id: Some(1) }
+            DeliveryOutcome::Delivered { task_id: Some(1) }
         })
     });
     assert_eq!((refused(&report), report.delivered), (BTreeSet::from([1]), vec![0]));
@@ -206,14 +208,14 @@ fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
     let mut delivered = report.delivered;
     delivered.sort_unstable();
     assert_eq!(delivered, [0, 1, 2, 3]);
-    assert!(matches!(report.outcome, Outcome::Delivered { .. }));
+    assert!(matches!(report.outcome, DeliveryOutcome::Delivered { .. }));
 }
 
 #[test]
 fn where_everything_is_refused_the_search_is_short() {
     let mut server = Server::new(0..1000, Wording::Mute);
     let report = isolate(&batch(1000), |part| server.answer(part));
-    assert!(matches!(report.outcome, Outcome::Rejected { .. }));
+    assert!(matches!(report.outcome, DeliveryOutcome::Rejected { .. }));
     assert_eq!(report.refused.len(), DOUBTFUL);
     assert!(report.refused.iter().all(|refusal| !refusal.proven));
     assert!(report.attempts < 40, "{}", report.attempts);
@@ -233,14 +235,14 @@ fn a_search_that_meets_an_outage_keeps_what_it_has_found() {
     let mut server = Server::new([10, 700], Wording::Classic);
     let report = isolate(&batch(1000), |part| {
         if server.requests.len() == 2 {
-            return report(Outcome::Retry {
+            return report(DeliveryOutcome::Retry {
                 reason: "down".into(),
                 not_before: Some(Duration::from_secs(1)),
             });
         }
         server.answer(part)
     });
-    assert!(matches!(report.outcome, Outcome::Retry { .. }));
+    assert!(matches!(report.outcome, DeliveryOutcome::Retry { .. }));
     assert_eq!(refused(&report), BTreeSet::from([10, 700]));
     assert!(report.delivered.is_empty());
 }
@@ -265,7 +267,7 @@ proptest! {
             prop_assert!(report.attempts as usize <= ROUNDS);
             let guilty: BTreeSet<usize> = refused(&report);
             dead.extend(guilty.iter().map(|place| waiting[*place]));
-            let done = matches!(report.outcome, Outcome::Delivered { .. });
+            let done = matches!(report.outcome, DeliveryOutcome::Delivered { .. });
             let keep = |place: &usize| !done && !guilty.contains(place) && !report.delivered.contains(place);
             waiting = (0..before).filter(keep).map(|place| waiting[place]).collect();
             prop_assert!(waiting.len() < before, "each search makes headway");

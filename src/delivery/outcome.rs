@@ -7,7 +7,7 @@ use crate::delivery::culprit::Culprit;
 
 /// What a delivery came to. Reasons are for operators: one bounded, printable line without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// Algolia has queued the whole batch.
     Delivered {
         /// The indexing task, if the answer named one.
@@ -86,7 +86,7 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendResult {
     /// What it came to, for the rows in neither of the lists below; see [`isolate`](crate::delivery::isolate).
-    pub outcome: Outcome,
+    pub outcome: DeliveryOutcome,
     /// Places of rows that were delivered in parts of the batch.
     pub delivered: Vec<usize>,
     /// The latest indexing task of those parts, if the answers named any.

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
-use crate::delivery::outcome::{Outcome, SendResult, Suspicion};
+use crate::delivery::outcome::{DeliveryOutcome, SendResult, Suspicion};
 use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
@@ -138,7 +138,10 @@ impl<T: Transport + 'static> Job for SendJob<T> {
         let SendJob { flight, index_name, body, sink } = self;
         let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
         let result = catch_unwind(AssertUnwindSafe(|| isolate(&body, send))).unwrap_or_else(|_| SendResult {
-            outcome: Outcome::Retry { reason: "internal error while sending".to_owned(), not_before: None },
+            outcome: DeliveryOutcome::Retry {
+                reason: "internal error while sending".to_owned(),
+                not_before: None,
+            },
             delivered: Vec::new(),
             last_task: None,
             refused: Vec::new(),

@@ -20,7 +20,7 @@ use crate::delivery::classify::{
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
 use crate::delivery::outcome::Suspicion;
-pub use crate::delivery::outcome::{Outcome, SendResult};
+pub use crate::delivery::outcome::{DeliveryOutcome, SendResult};
 use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
 use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Response, Transport};
@@ -111,7 +111,7 @@ impl<T: Transport> Sink<T> {
         let limit = RESPONSE_ALLOWANCE.saturating_add(batch.bytes());
         let mut exchange = Exchange::new(method, path, batch.body(), limit, &judge);
         exchange.divisible = batch.rows() > 1;
-        let nothing = (batch.rows() == 0).then_some(Outcome::Delivered { task_id: None });
+        let nothing = (batch.rows() == 0).then_some(DeliveryOutcome::Delivered { task_id: None });
         let outcome =
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
         let Exchange { host, attempts, wire_bytes, may_come_late, suspicion, .. } = exchange;
@@ -149,14 +149,16 @@ impl<T: Transport> Sink<T> {
         exchange.reads = true;
         let outcome = unusable(question.index()).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
         match (outcome, answer.take()) {
-            (Outcome::Delivered { .. }, Some(answer)) => Ok(answer),
-            (outcome @ Outcome::Rejected { status: 413, .. }, _) => match question.halves() {
+            (DeliveryOutcome::Delivered { .. }, Some(answer)) => Ok(answer),
+            (outcome @ DeliveryOutcome::Rejected { status: 413, .. }, _) => match question.halves() {
                 Some(halves) => self.ask_in_parts(halves, clock),
                 None => {
                     question.of_overflow().filter(|_| exchange.overflowed).ok_or_else(|| trouble(outcome))
                 }
             },
-            (Outcome::Retry { reason, .. }, _) if matches!(exchange.suspicion, Suspicion::Refused(_)) => {
+            (DeliveryOutcome::Retry { reason, .. }, _)
+                if matches!(exchange.suspicion, Suspicion::Refused(_)) =>
+            {
                 let hint = ASK_THE_GATEWAY.to_owned();
                 Err(Trouble { kind: TroubleKind::Refused, reason, hint })
             }
@@ -195,8 +197,8 @@ fn segment(index_name: &str) -> String {
 }
 
 /// A name that would lead to another endpoint.
-fn unusable(index_name: &str) -> Option<Outcome> {
-    matches!(index_name, "" | "." | ".." | "*").then(|| Outcome::Blocked {
+fn unusable(index_name: &str) -> Option<DeliveryOutcome> {
+    matches!(index_name, "" | "." | ".." | "*").then(|| DeliveryOutcome::Blocked {
         reason: format!("index name \"{index_name}\" cannot be used"),
         hint: "Use an index name that Algolia accepts.",
         status: None,
@@ -204,20 +206,20 @@ fn unusable(index_name: &str) -> Option<Outcome> {
 }
 
 /// What a question that was not answered came to.
-fn trouble(outcome: Outcome) -> Trouble {
+fn trouble(outcome: DeliveryOutcome) -> Trouble {
     let (kind, reason, hint) = match outcome {
-        Outcome::Delivered { .. } => (TroubleKind::Passing, "internal error".to_owned(), ""),
-        Outcome::Retry { reason, .. } => (TroubleKind::Passing, reason, ""),
-        Outcome::Rejected { reason, status: 413, .. } => (
+        DeliveryOutcome::Delivered { .. } => (TroubleKind::Passing, "internal error".to_owned(), ""),
+        DeliveryOutcome::Retry { reason, .. } => (TroubleKind::Passing, reason, ""),
+        DeliveryOutcome::Rejected { reason, status: 413, .. } => (
             TroubleKind::TooLong,
             reason,
             "Check audit_algolia.hosts and what stands before them; or compare less at a time, by since and until.",
         ),
-        Outcome::Rejected { reason, .. } => (TroubleKind::Refused, reason, "Check the name of the index."),
-        Outcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {
+        DeliveryOutcome::Rejected { reason, .. } => (TroubleKind::Refused, reason, "Check the name of the index."),
+        DeliveryOutcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {
             (TroubleKind::Rights, reason, hint)
         }
-        Outcome::Blocked { reason, hint, .. } => (TroubleKind::Refused, reason, hint),
+        DeliveryOutcome::Blocked { reason, hint, .. } => (TroubleKind::Refused, reason, hint),
     };
     Trouble { kind, reason, hint: hint.to_owned() }
 }

@@ -122,8 +122,8 @@ fn reset() -> Answer {
     Err(TransportError::Reset("connection reset".into()))
 }
 
-fn delivered(task: i64) -> Outcome {
-    Outcome::Delivered { task_id: Some(task) }
+fn delivered(task: i64) -> DeliveryOutcome {
+    DeliveryOutcome::Delivered { task_id: Some(task) }
 }
 
 fn batch_with(filler: usize) -> Batch {

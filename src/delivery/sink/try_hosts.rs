@@ -9,7 +9,7 @@ use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
 use crate::delivery::hosts::{Candidate, HostResult};
-use crate::delivery::outcome::{Outcome, Suspicion};
+use crate::delivery::outcome::{DeliveryOutcome, Suspicion};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::secret::Secret;
 
@@ -70,13 +70,13 @@ impl<'a> Exchange<'a> {
 
 /// How the walk over the hosts goes on after one of them.
 enum HostOutcome {
-    Done(Outcome),
+    Done(DeliveryOutcome),
     Next { cause: String, suspicion: Suspicion },
 }
 
 impl<T: Transport> Sink<T> {
     /// Tries each host in working order once.
-    pub(super) fn try_hosts(&self, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> Outcome {
+    pub(super) fn try_hosts(&self, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> DeliveryOutcome {
         let plan = {
             let mut state = self.state();
             exchange.request_id = request_id(&mut state.rng);
@@ -100,7 +100,7 @@ impl<T: Transport> Sink<T> {
         }
         // What one host asks for itself is no reason to keep from the others.
         let not_before = self.state().hosts.wait(clock.instant());
-        Outcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
+        DeliveryOutcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
     }
 
     /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
@@ -131,7 +131,7 @@ impl<T: Transport> Sink<T> {
                 }
                 Err(TransportError::Closed) => {
                     let reason = TransportError::Closed.to_string();
-                    return HostOutcome::Done(Outcome::Retry { reason, not_before: None });
+                    return HostOutcome::Done(DeliveryOutcome::Retry { reason, not_before: None });
                 }
                 // A host that answered before may have closed a kept connection while nobody looked,
                 // which says nothing about its health.
@@ -252,8 +252,8 @@ fn is_of_a_gateway(status: u16) -> bool {
     matches!(status, 499 | 502 | 504 | 520..=527)
 }
 
-fn too_large(reason: String) -> Outcome {
-    Outcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+fn too_large(reason: String) -> DeliveryOutcome {
+    DeliveryOutcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
 }
 
 /// What a verdict means for its host and for the delivery.
@@ -267,12 +267,16 @@ fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
             let suspicion = Suspicion::Refused(status);
             return (HostResult::Answered, HostOutcome::Next { cause: reason, suspicion });
         }
-        Verdict::Delivered { task_id } => Outcome::Delivered { task_id },
-        Verdict::Retry { reason, not_before } => Outcome::Retry { reason, not_before },
-        Verdict::Rejected { reason, status, culprit } => Outcome::Rejected { reason, status, culprit },
-        Verdict::Blocked { reason, hint, status } => Outcome::Blocked { reason, hint, status: Some(status) },
+        Verdict::Delivered { task_id } => DeliveryOutcome::Delivered { task_id },
+        Verdict::Retry { reason, not_before } => DeliveryOutcome::Retry { reason, not_before },
+        Verdict::Rejected { reason, status, culprit } => {
+            DeliveryOutcome::Rejected { reason, status, culprit }
+        }
+        Verdict::Blocked { reason, hint, status } => {
+            DeliveryOutcome::Blocked { reason, hint, status: Some(status) }
+        }
         Verdict::TooLarge { reason } => too_large(reason),
-        Verdict::CompressionRefused { reason } => Outcome::Blocked {
+        Verdict::CompressionRefused { reason } => DeliveryOutcome::Blocked {
             reason,
             hint: "Check audit_algolia.hosts and what stands before them.",
             status: Some(415),

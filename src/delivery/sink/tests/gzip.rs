@@ -30,7 +30,7 @@ fn compressed(stage: &Stage) -> Vec<bool> {
 }
 
 fn is_rejected(report: &SendResult) -> bool {
-    matches!(report.outcome, Outcome::Rejected { .. })
+    matches!(report.outcome, DeliveryOutcome::Rejected { .. })
 }
 
 /// A clock that is set by hand.
@@ -156,7 +156,7 @@ fn a_record_alone_is_not_blamed_before_it_has_been_sent_plain() {
 #[test]
 fn a_plain_body_that_is_refused_for_its_encoding_stops_the_index() {
     let stage = stage(vec![unsupported(), unsupported()]);
-    assert!(matches!(stage.deliver(&large()).outcome, Outcome::Blocked { status: Some(415), .. }));
+    assert!(matches!(stage.deliver(&large()).outcome, DeliveryOutcome::Blocked { status: Some(415), .. }));
     assert_eq!(compressed(&stage), [true, false]);
 }
 

@@ -38,7 +38,9 @@ fn a_refusal_shows_the_correlation_id() {
     refusal.correlation_id = Some("corr-1".into());
     let stage = stage(vec![Ok(refusal)]);
     match stage.deliver(&batch()).outcome {
-        Outcome::Blocked { reason, .. } => assert_eq!(reason, "403 Forbidden: no (Correlation-ID: corr-1)"),
+        DeliveryOutcome::Blocked { reason, .. } => {
+            assert_eq!(reason, "403 Forbidden: no (Correlation-ID: corr-1)")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -86,7 +88,7 @@ fn index_names_are_encoded_and_those_that_lead_elsewhere_are_not_sent() {
     assert_eq!(stage.script.seen.lock().unwrap()[0].path, "/1/indexes/a%2Fb%20%3Cc%3E%C3%A9%2A.x/batch");
     for name in ["", ".", "..", "*"] {
         let report = stage.sink.deliver(name, &batch(), &SystemClock);
-        assert!(matches!(report.outcome, Outcome::Blocked { status: None, .. }));
+        assert!(matches!(report.outcome, DeliveryOutcome::Blocked { status: None, .. }));
         assert_eq!(report.attempts, 0);
     }
 }
@@ -95,7 +97,7 @@ fn index_names_are_encoded_and_those_that_lead_elsewhere_are_not_sent() {
 fn an_empty_batch_needs_no_request() {
     let stage = stage(vec![]);
     let report = stage.deliver(&batch().subset(&[]).unwrap());
-    assert_eq!((report.outcome, report.attempts), (Outcome::Delivered { task_id: None }, 0));
+    assert_eq!((report.outcome, report.attempts), (DeliveryOutcome::Delivered { task_id: None }, 0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn retry_on_timeout_tries_a_single_host_once() {
     let stage = stage_with(vec![timeout()], |s| s.hosts = parse_hosts("http://a:1").unwrap());
     let report = stage.deliver(&batch());
     let reason = "a:1: no answer within 30 s".to_owned();
-    assert_eq!(report.outcome, Outcome::Retry { reason, not_before: None });
+    assert_eq!(report.outcome, DeliveryOutcome::Retry { reason, not_before: None });
     assert_eq!(report.attempts, 1);
 }
 
@@ -42,7 +42,7 @@ fn does_not_retry_on_success() {
 fn save_objects_reports_errors_without_retrying() {
     let stage = stage(vec![status(403, r#"{"message":"Invalid Application-ID or API key","status":403}"#)]);
     match stage.deliver(&batch()).outcome {
-        Outcome::Blocked { reason, hint, status: Some(403) } => {
+        DeliveryOutcome::Blocked { reason, hint, status: Some(403) } => {
             assert_eq!(reason, "403 Forbidden: Invalid Application-ID or API key");
             assert!(hint.contains("audit_algolia.api_key"));
         }
@@ -82,7 +82,7 @@ fn an_html_error_is_too_many_requests_and_stays_at_its_host() {
     page.content_type = Some("text/html".into());
     let stage = stage(vec![Ok(page), receipt(1)]);
     let reason = "429 Too Many Requests with 25 bytes of text/html".to_owned();
-    assert_eq!(stage.deliver(&batch()).outcome, Outcome::Retry { reason, not_before: None });
+    assert_eq!(stage.deliver(&batch()).outcome, DeliveryOutcome::Retry { reason, not_before: None });
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
     assert_eq!(stage.hosts(), ["a:1", "a:1"]);
 }
@@ -126,7 +126,7 @@ fn when_no_host_works_each_cause_is_kept() {
     let stage = stage(vec![timeout(), refused, busy("9"), receipt(1)]);
     let reason =
         "a:1: no answer within 30 s; b:2: connection refused; c:3: 503 Service Unavailable".to_owned();
-    assert_eq!(stage.deliver(&batch()).outcome, Outcome::Retry { reason, not_before: None });
+    assert_eq!(stage.deliver(&batch()).outcome, DeliveryOutcome::Retry { reason, not_before: None });
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
     assert_eq!(stage.hosts()[3], "a:1", "the host that only timed out is still up");
 }
@@ -135,7 +135,7 @@ fn when_no_host_works_each_cause_is_kept() {
 fn what_one_host_asks_for_stops_no_other() {
     let refused = || Err(TransportError::Connect("connection refused".into()));
     let stage = stage(vec![busy("3600"), refused(), refused(), receipt(1)]);
-    assert!(matches!(stage.deliver(&batch()).outcome, Outcome::Retry { not_before: None, .. }));
+    assert!(matches!(stage.deliver(&batch()).outcome, DeliveryOutcome::Retry { not_before: None, .. }));
     assert_eq!(stage.deliver(&batch()).outcome, delivered(1));
     assert_eq!(stage.hosts(), ["a:1", "b:2", "c:3", "b:2"]);
 }
@@ -144,7 +144,7 @@ fn what_one_host_asks_for_stops_no_other() {
 fn when_all_hosts_ask_for_time_the_first_that_may_be_called_again_counts() {
     let stage = stage(vec![busy("3600"), busy("600"), busy("1800")]);
     match stage.deliver(&batch()).outcome {
-        Outcome::Retry { not_before: Some(wait), .. } => {
+        DeliveryOutcome::Retry { not_before: Some(wait), .. } => {
             assert!((590..=600).contains(&wait.as_secs()), "{wait:?}");
         }
         other => panic!("{other:?}"),
@@ -181,7 +181,7 @@ fn a_poison_record_is_named() {
     let body = r#"{"message":"Record at the position 1 objectID=2 is too big","position":1,"objectID":"2","status":400}"#;
     let stage = stage(vec![status(400, body)]);
     match stage.deliver(&batch()).outcome {
-        Outcome::Rejected { status: 400, culprit, .. } => assert_eq!(culprit.rows_in(&batch()), [1]),
+        DeliveryOutcome::Rejected { status: 400, culprit, .. } => assert_eq!(culprit.rows_in(&batch()), [1]),
         other => panic!("{other:?}"),
     }
 }
@@ -191,7 +191,7 @@ fn a_body_that_is_too_large_is_rejected_without_a_culprit() {
     let stage = stage(vec![status(413, "")]);
     assert!(matches!(
         stage.deliver(&batch()).outcome,
-        Outcome::Rejected { status: 413, culprit: Culprit::Unknown, .. }
+        DeliveryOutcome::Rejected { status: 413, culprit: Culprit::Unknown, .. }
     ));
 }
 
@@ -199,7 +199,7 @@ fn a_body_that_is_too_large_is_rejected_without_a_culprit() {
 fn a_shutdown_ends_the_walk_and_blames_no_host() {
     let stage = stage(vec![Err(TransportError::Closed)]);
     let report = stage.deliver(&batch());
-    assert!(matches!(report.outcome, Outcome::Retry { .. }));
+    assert!(matches!(report.outcome, DeliveryOutcome::Retry { .. }));
     assert_eq!(report.attempts, 1);
     stage.play(vec![receipt(1)]);
     stage.deliver(&batch());

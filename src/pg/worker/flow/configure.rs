@@ -13,7 +13,7 @@ use super::pauses::{CLAIM_TABLE_FULL, LOG_EVERY, PAUSE};
 use super::state::{Flow, SettingsInFlight};
 use crate::delivery::batch::Batch;
 use crate::delivery::http::HttpClient;
-use crate::delivery::outcome::{Outcome, Refusal, SendResult};
+use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
 use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
@@ -123,18 +123,18 @@ impl Flow {
         };
         let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
         let sent = match (result.refused.into_iter().next(), result.outcome) {
-            (None, Outcome::Delivered { .. }) => self.forget_settings(index_id, version),
+            (None, DeliveryOutcome::Delivered { .. }) => self.forget_settings(index_id, version),
             // What an old sink has to say means nothing for the new one.
             _ if is_outdated => SettingsResult::Anew { at: now() },
             (Some(refusal), _) => self.bury_settings(index_id, version, refusal),
-            (None, Outcome::Rejected { reason, status, .. }) => {
+            (None, DeliveryOutcome::Rejected { reason, status, .. }) => {
                 let refusal = Refusal { row: 0, object_id: None, status, reason, proven: true };
                 self.bury_settings(index_id, version, refusal)
             }
-            (None, Outcome::Retry { reason, not_before }) => {
+            (None, DeliveryOutcome::Retry { reason, not_before }) => {
                 self.postpone_settings(index_id, &reason, not_before.unwrap_or_default())
             }
-            (None, Outcome::Blocked { reason, hint, .. }) => {
+            (None, DeliveryOutcome::Blocked { reason, hint, .. }) => {
                 self.postpone_settings(index_id, &format!("{reason}; {hint}"), guc::backoff().max)
             }
         };

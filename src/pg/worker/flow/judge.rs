@@ -8,7 +8,7 @@ use super::complaint::Cause;
 use super::failures::later;
 use super::state::Flow;
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
-use crate::delivery::outcome::{Outcome, Refusal, SendResult, Suspicion};
+use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult, Suspicion};
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::{InFlight, UnsendableReason};
 use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
@@ -37,7 +37,7 @@ impl Flow {
         }
         let has_versions = in_flight.objects.iter().any(Option::is_some);
         let held_until = (may_come_late && has_versions).then(|| now().saturating_add(guc::quarantine()));
-        let arrived = matches!(outcome, Outcome::Delivered { .. });
+        let arrived = matches!(outcome, DeliveryOutcome::Delivered { .. });
         let whole = arrived && refused.is_empty();
         let delivered = if arrived {
             let refused: HashSet<usize> = refused.iter().map(|refusal| refusal.row).collect();
@@ -58,7 +58,7 @@ impl Flow {
             suspicion: Suspicion::None,
             isolated: false,
             task: match outcome {
-                Outcome::Delivered { task_id } => task_id.max(last_task),
+                DeliveryOutcome::Delivered { task_id } => task_id.max(last_task),
                 _ => last_task,
             },
             superseded: 0,
@@ -71,8 +71,8 @@ impl Flow {
         self.judge(&mut settlement, if outdated { Vec::new() } else { refused });
         let backoff = match outcome {
             _ if outdated => None,
-            Outcome::Delivered { .. } | Outcome::Rejected { .. } => None,
-            Outcome::Retry { reason, not_before } => {
+            DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Rejected { .. } => None,
+            DeliveryOutcome::Retry { reason, not_before } => {
                 let reason = match suspicion {
                     Suspicion::Refused(_) => {
                         format!("{}; {ASK_THE_GATEWAY}", shorten(&reason, MOST_OF_A_REASON))
@@ -84,7 +84,7 @@ impl Flow {
                 self.judge_isolated(&mut settlement, &reason, at_least);
                 (!settlement.isolated).then_some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least })
             }
-            Outcome::Blocked { reason, hint, .. } => Some(LaneBackoff {
+            DeliveryOutcome::Blocked { reason, hint, .. } => Some(LaneBackoff {
                 kind: LaneFailure::Blocked,
                 reason: format!("{reason}; {hint}"),
                 at_least: guc::backoff().max,
