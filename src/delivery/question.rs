@@ -47,8 +47,8 @@ pub enum Answer {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    pub kind: TroubleKind,
+pub struct AskError {
+    pub kind: AskErrorKind,
     /// One bounded line without secrets.
     pub reason: String,
     /// What to change.
@@ -57,7 +57,7 @@ pub struct Trouble {
 
 /// What an asker can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TroubleKind {
+pub enum AskErrorKind {
     /// Ask again later.
     Passing,
     /// The key may not read, or not this index.
@@ -69,7 +69,7 @@ pub enum TroubleKind {
 }
 
 /// What comes back to whoever asked.
-pub type Reply = Result<Answer, Trouble>;
+pub type AskResult = Result<Answer, AskError>;
 
 impl Question {
     /// The index in question.

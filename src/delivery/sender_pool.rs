@@ -18,7 +18,7 @@ use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
 use crate::delivery::outcome::{DeliveryOutcome, SendResult, Suspicion};
-use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
+use crate::delivery::question::{AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
 
@@ -157,14 +157,14 @@ impl<T: Transport + 'static> Job for SendJob<T> {
 }
 
 impl<T: Transport + 'static> Job for AskJob<T> {
-    type Result = Reply;
+    type Result = AskResult;
 
     /// A fault in a library is told, and no answer.
-    fn run(self) -> Reply {
+    fn run(self) -> AskResult {
         let AskJob { question, sink } = self;
         catch_unwind(AssertUnwindSafe(|| sink.ask(&question, &SystemClock))).unwrap_or_else(|_| {
             let reason = "internal error while asking".to_owned();
-            Err(Trouble { kind: TroubleKind::Passing, reason, hint: String::new() })
+            Err(AskError { kind: AskErrorKind::Passing, reason, hint: String::new() })
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
 use crate::delivery::outcome::Suspicion;
 pub use crate::delivery::outcome::{DeliveryOutcome, SendResult};
-use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
+use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Response, Transport};
 use try_hosts::Exchange;
@@ -131,7 +131,7 @@ impl<T: Transport> Sink<T> {
 
     /// Asks Algolia, at each host in working order once; as long as [`Sink::deliver`] takes at most, and again as long for
     /// each part of an answer that is too long.
-    pub fn ask(&self, question: &Question, clock: &dyn Clock) -> Reply {
+    pub fn ask(&self, question: &Question, clock: &dyn Clock) -> AskResult {
         let answer: RefCell<Option<Answer>> = RefCell::default();
         let judge = |response: &Response, now| {
             classify_read(response, now, |material| {
@@ -153,21 +153,21 @@ impl<T: Transport> Sink<T> {
             (outcome @ DeliveryOutcome::Rejected { status: 413, .. }, _) => match question.halves() {
                 Some(halves) => self.ask_in_parts(halves, clock),
                 None => {
-                    question.of_overflow().filter(|_| exchange.overflowed).ok_or_else(|| trouble(outcome))
+                    question.of_overflow().filter(|_| exchange.overflowed).ok_or_else(|| ask_error(outcome))
                 }
             },
             (DeliveryOutcome::Retry { reason, .. }, _)
                 if matches!(exchange.suspicion, Suspicion::Refused(_)) =>
             {
                 let hint = ASK_THE_GATEWAY.to_owned();
-                Err(Trouble { kind: TroubleKind::Refused, reason, hint })
+                Err(AskError { kind: AskErrorKind::Refused, reason, hint })
             }
-            (outcome, _) => Err(trouble(outcome)),
+            (outcome, _) => Err(ask_error(outcome)),
         }
     }
 
     /// Asks for less at a time.
-    fn ask_in_parts(&self, (one, other): (Question, Question), clock: &dyn Clock) -> Reply {
+    fn ask_in_parts(&self, (one, other): (Question, Question), clock: &dyn Clock) -> AskResult {
         match (self.ask(&one, clock)?, self.ask(&other, clock)?) {
             (Answer::Objects(mut one), Answer::Objects(other)) => {
                 one.extend(other);
@@ -206,22 +206,22 @@ fn unusable(index_name: &str) -> Option<DeliveryOutcome> {
 }
 
 /// What a question that was not answered came to.
-fn trouble(outcome: DeliveryOutcome) -> Trouble {
+fn ask_error(outcome: DeliveryOutcome) -> AskError {
     let (kind, reason, hint) = match outcome {
-        DeliveryOutcome::Delivered { .. } => (TroubleKind::Passing, "internal error".to_owned(), ""),
-        DeliveryOutcome::Retry { reason, .. } => (TroubleKind::Passing, reason, ""),
+        DeliveryOutcome::Delivered { .. } => (AskErrorKind::Passing, "internal error".to_owned(), ""),
+        DeliveryOutcome::Retry { reason, .. } => (AskErrorKind::Passing, reason, ""),
         DeliveryOutcome::Rejected { reason, status: 413, .. } => (
-            TroubleKind::TooLong,
+            AskErrorKind::TooLong,
             reason,
             "Check audit_algolia.hosts and what stands before them; or compare less at a time, by since and until.",
         ),
-        DeliveryOutcome::Rejected { reason, .. } => (TroubleKind::Refused, reason, "Check the name of the index."),
+        DeliveryOutcome::Rejected { reason, .. } => (AskErrorKind::Refused, reason, "Check the name of the index."),
         DeliveryOutcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {
-            (TroubleKind::Rights, reason, hint)
+            (AskErrorKind::Rights, reason, hint)
         }
-        DeliveryOutcome::Blocked { reason, hint, .. } => (TroubleKind::Refused, reason, hint),
+        DeliveryOutcome::Blocked { reason, hint, .. } => (AskErrorKind::Refused, reason, hint),
     };
-    Trouble { kind, reason, hint: hint.to_owned() }
+    AskError { kind, reason, hint: hint.to_owned() }
 }
 
 #[cfg(test)]

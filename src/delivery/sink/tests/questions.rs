@@ -29,7 +29,7 @@ fn asking(answers: Vec<Answer>, change: impl FnOnce(&mut DeliverySettings)) -> S
     stage_of(Sink::for_reading, answers, change)
 }
 
-fn ask(question: &Question, answers: Vec<Answer>) -> Reply {
+fn ask(question: &Question, answers: Vec<Answer>) -> AskResult {
     let stage = asking(answers, |_| ());
     let reply = stage.sink.ask(question, &SystemClock);
     assert!(stage.script.answers.lock().unwrap().is_empty(), "all is asked");
@@ -53,7 +53,7 @@ fn a_key_that_allows_few_hits_is_asked_for_few() {
     let answers = vec![few(), found(&["1"]), found(&["2", "3"])];
     assert_eq!(ask(&objects(&["1", "2", "3"]), answers), Ok(Told::Objects(prints)));
     let refused = status(403, r#"{"message":"Method not allowed with this API key","status":403}"#);
-    assert_eq!(ask(&objects(&["1", "2"]), vec![refused]).unwrap_err().kind, TroubleKind::Rights);
+    assert_eq!(ask(&objects(&["1", "2"]), vec![refused]).unwrap_err().kind, AskErrorKind::Rights);
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn what_a_gateway_finds_too_large_is_told() {
         (Question::Task { index: "a".to_owned(), task: 7 }, vec![refused()]),
         (Question::Task { index: "a".to_owned(), task: 7 }, vec![too_long()]),
     ] {
-        let trouble = ask(&question, answers).unwrap_err();
-        assert_eq!(trouble.kind, TroubleKind::TooLong, "{question:?}");
-        assert!(trouble.reason.contains("413") || trouble.reason.contains("longer"), "{trouble:?}");
+        let error = ask(&question, answers).unwrap_err();
+        assert_eq!(error.kind, AskErrorKind::TooLong, "{question:?}");
+        assert!(error.reason.contains("413") || error.reason.contains("longer"), "{error:?}");
     }
 }
 

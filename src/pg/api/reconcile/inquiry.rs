@@ -1,4 +1,4 @@
-//! What is asked of Algolia about one index, until there is an answer or trouble that does not pass.
+//! What a session asks of Algolia about one index. It asks until there is an answer, or an error that does not pass.
 
 mod reader;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::delivery::question::{Answer, Question, Reply, Trouble, TroubleKind};
+use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::pg::api::my_database;
 use crate::pg::latest::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
@@ -104,8 +104,8 @@ impl Inquiry {
         match self.reply(&question)? {
             Ok(Answer::Page { ids, cursor }) => Ok(Page::Read { ids, next: cursor }),
             Ok(other) => Err(unexpected(&other)),
-            Err(trouble) if trouble.kind == TroubleKind::TooLong => Ok(Page::TooLong(self.explain(trouble))),
-            Err(trouble) => Err(self.explain(trouble)),
+            Err(error) if error.kind == AskErrorKind::TooLong => Ok(Page::TooLong(self.explain(error))),
+            Err(error) => Err(self.explain(error)),
         }
     }
 
@@ -142,15 +142,15 @@ impl Inquiry {
     }
 
     fn ask(&self, question: &Question) -> Outcome<Answer> {
-        self.reply(question)?.map_err(|trouble| self.explain(trouble))
+        self.reply(question)?.map_err(|error| self.explain(error))
     }
 
-    /// Asks until there is an answer, or trouble that does not pass.
-    fn reply(&self, question: &Question) -> Outcome<Reply> {
+    /// Asks until there is an answer, or an error that does not pass.
+    fn reply(&self, question: &Question) -> Outcome<AskResult> {
         let (started, mut pause) = (Instant::now(), RETRY);
         loop {
             match self.reader.ask(question.clone()) {
-                Err(trouble) if trouble.kind == TroubleKind::Passing && started.elapsed() < OUTAGE => {
+                Err(error) if error.kind == AskErrorKind::Passing && started.elapsed() < OUTAGE => {
                     nap(pause);
                     pause = (2 * pause).min(LONGEST_PAUSE);
                 }
@@ -159,17 +159,17 @@ impl Inquiry {
         }
     }
 
-    fn explain(&self, trouble: Trouble) -> Box<Failure> {
-        let Trouble { kind, reason, hint } = trouble;
+    fn explain(&self, error: AskError) -> Box<Failure> {
+        let AskError { kind, reason, hint } = error;
         let message = format!("could not read index \"{}\": {reason}", self.index);
         match kind {
-            TroubleKind::Passing => failure(
+            AskErrorKind::Passing => failure(
                 PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
                 message,
                 "Call the function again when Algolia can be reached. Nothing has been changed.",
             ),
-            TroubleKind::Rights => failure(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, hint),
-            TroubleKind::TooLong | TroubleKind::Refused => {
+            AskErrorKind::Rights => failure(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, hint),
+            AskErrorKind::TooLong | AskErrorKind::Refused => {
                 failure(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message, hint)
             }
         }

@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::delivery::http::HttpClient;
-use crate::delivery::question::{Question, Reply, Trouble, TroubleKind};
+use crate::delivery::question::{AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::sender_pool::{AskJob, SenderPool};
 use crate::delivery::sink::Sink;
 use crate::pg::report::{failure, Failure, Outcome};
@@ -81,11 +81,11 @@ impl Reader {
     }
 
     /// Asks once.
-    pub(super) fn ask(&self, question: Question) -> Reply {
+    pub(super) fn ask(&self, question: Question) -> AskResult {
         let mut senders = self.senders.borrow_mut();
         senders.send(AskJob { question, sink: self.sink.clone() }).map_err(|error| {
             let reason = format!("no thread could be started: {error}");
-            Trouble { kind: TroubleKind::Passing, reason, hint: String::new() }
+            AskError { kind: AskErrorKind::Passing, reason, hint: String::new() }
         })?;
         loop {
             if let Some(reply) = senders.collect().pop() {
