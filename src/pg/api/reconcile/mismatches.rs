@@ -121,14 +121,14 @@ impl Comparison<'_> {
     /// looked at again, unless nothing has been queued.
     fn confirmed(&mut self, mut mismatches: Vec<Mismatch>) -> Outcome<Vec<(Mismatch, Option<Fingerprint>)>> {
         for round in 1.. {
-            let enqueued = self.inquiry.enqueued();
+            let enqueued = self.index_client.enqueued();
             mismatches = self.not_waiting(mismatches)?;
             if mismatches.is_empty() {
                 break;
             }
-            self.inquiry.wait_until_indexed()?;
+            self.index_client.wait_until_indexed()?;
             let ids: Vec<&str> = mismatches.iter().map(|mismatch| mismatch.id.as_str()).collect();
-            let found = self.inquiry.objects(&ids)?;
+            let found = self.index_client.objects(&ids)?;
             let mut unlike: Vec<(Mismatch, Option<Fingerprint>)> =
                 mismatches.into_iter().zip(found).collect();
             unlike.retain(|(mismatch, found)| !mismatch.is_as_expected(*found));
@@ -137,7 +137,7 @@ impl Comparison<'_> {
             unlike.retain(|_| still.next().unwrap_or(false));
             let rows_come_and_go =
                 unlike.iter().any(|(mismatch, _)| matches!(mismatch.expects, Expects::Nothing));
-            if !rows_come_and_go || round == ROUNDS || enqueued == self.inquiry.enqueued() {
+            if !rows_come_and_go || round == ROUNDS || enqueued == self.index_client.enqueued() {
                 let (mismatches, found): (Vec<_>, Vec<_>) = unlike.into_iter().unzip();
                 let waiting = self.waiting(&mismatches)?;
                 let confirmed = mismatches.into_iter().zip(found);

@@ -7,11 +7,11 @@
 //! counted has been confirmed (`mismatches.rs`): nothing was waiting in the queue, everything delivered had been indexed,
 //! and the row was the same after Algolia had been asked as before.
 
+mod compare_rows;
 mod corrections;
-mod inquiry;
+mod index_client;
 mod mismatches;
 mod orphans;
-mod walk;
 
 use std::rc::Rc;
 
@@ -32,7 +32,7 @@ use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
 use corrections::{Corrections, PendingCorrections};
-use inquiry::{Inquiry, Reader};
+use index_client::{AlgoliaClient, IndexClient};
 
 /// What was found, and done about it.
 #[derive(Clone, Copy, Default)]
@@ -98,7 +98,7 @@ struct Comparison<'a> {
     table: &'a Table,
     id: i32,
     rules: Rc<SourceRules>,
-    inquiry: Inquiry,
+    index_client: IndexClient,
     window: TimeRange,
     /// Of a mirrored table, its rows as they are now.
     present: Option<OpenTables>,
@@ -131,11 +131,11 @@ fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> Outc
             (window.is_bounded() && rules.time_column.is_none()).then(|| no_time_column(&table))
         })
     })?;
-    let reader = Rc::new(Reader::open()?);
+    let algolia = Rc::new(AlgoliaClient::open()?);
     let (mut total, mut corrections) = (Tally::default(), Vec::new());
     for (id, rules) in sources {
         let (found, pending_corrections) =
-            compare_source(&table, caller, (id, rules), &reader, window, repair)?;
+            compare_source(&table, caller, (id, rules), &algolia, window, repair)?;
         total.checked += found.checked;
         total.missing += found.missing;
         total.different += found.different;
@@ -209,16 +209,16 @@ fn compare_source(
     table: &Table,
     caller: pg_sys::Oid,
     (id, rules): (i32, SourceRules),
-    reader: &Rc<Reader>,
+    algolia: &Rc<AlgoliaClient>,
     window: TimeRange,
     repair: bool,
 ) -> Outcome<(Tally, Option<Corrections>)> {
-    let (inquiry, neighbours) = as_owner(|| {
+    let (index_client, neighbours) = as_owner(|| {
         heed_backfill(table, id, repair)?;
         heed_repairs(rules.index_id)?;
-        let index = inquiry::index_name(rules.index_id)?;
-        let inquiry = Inquiry::new(reader.clone(), rules.index_id, index);
-        Ok((inquiry, orphans::neighbours(rules.index_id, id)?))
+        let index = index_client::index_name(rules.index_id)?;
+        let index_client = IndexClient::new(algolia.clone(), rules.index_id, index);
+        Ok((index_client, orphans::neighbours(rules.index_id, id)?))
     })?;
     let rules = Rc::new(rules);
     // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.
@@ -238,7 +238,7 @@ fn compare_source(
             table,
             id,
             rules,
-            inquiry,
+            index_client,
             window,
             present,
             backlog: None,
@@ -246,7 +246,7 @@ fn compare_source(
             pending_corrections,
             tally,
         };
-        comparison.walk()?;
+        comparison.compare_rows()?;
         if is_mirrored {
             comparison.find_orphans(&neighbours)?;
         }

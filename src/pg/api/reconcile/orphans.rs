@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
-use super::inquiry::Page;
+use super::index_client::Page;
 use super::mismatches::{Expects, Mismatch};
 use super::{Comparison, TimeRange};
 use crate::delivery::filters::between;
@@ -56,7 +56,7 @@ impl Comparison<'_> {
         let (mut objects, mut mismatches, mut cursor) = (Vec::new(), Vec::new(), None);
         let (mut size, mut has_settled) = (PAGE, false);
         loop {
-            let (ids, next) = match self.inquiry.page((&prefix, filters.as_deref()), cursor, size)? {
+            let (ids, next) = match self.index_client.page((&prefix, filters.as_deref()), cursor, size)? {
                 Page::Read { ids, next } => (ids, next),
                 // The cursor remembers how many ids a page has, so all begins anew: unless orphans have been counted,
                 // which would be counted twice.

@@ -1,6 +1,6 @@
 //! What a session asks of Algolia about one index. It asks until there is an answer, or an error that does not pass.
 
-mod reader;
+mod algolia_client;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::pg::latest::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::{failpoint, process, shmem};
 use crate::record::Fingerprint;
-pub(super) use reader::Reader;
+pub(super) use algolia_client::AlgoliaClient;
 
 /// Most objects asked for at a time, and about how many bytes a question may have.
 const OBJECTS: usize = 1000;
@@ -38,10 +38,10 @@ pub(super) enum Page {
 }
 
 /// A session's inquiries about one index.
-pub(super) struct Inquiry {
+pub(super) struct IndexClient {
     index_id: i32,
     index: String,
-    reader: Rc<Reader>,
+    algolia: Rc<AlgoliaClient>,
 }
 
 /// The name of an index; call it with the owner's rights.
@@ -51,9 +51,9 @@ pub(super) fn index_name(index_id: i32) -> Outcome<String> {
     Ok(first_row(query, &arguments, |row| Ok(row.get::<String>(1)))?.flatten().unwrap_or_default())
 }
 
-impl Inquiry {
-    pub(super) fn new(reader: Rc<Reader>, index_id: i32, index: String) -> Inquiry {
-        Inquiry { index_id, index, reader }
+impl IndexClient {
+    pub(super) fn new(algolia: Rc<AlgoliaClient>, index_id: i32, index: String) -> IndexClient {
+        IndexClient { index_id, index, algolia }
     }
 
     /// How many rows have been queued for the index so far. What is delivered has been counted.
@@ -112,7 +112,7 @@ impl Inquiry {
     /// Waits until all that has been delivered so far can be found in the index.
     pub(super) fn wait_until_indexed(&self) -> Outcome<()> {
         let task = shmem::shared_state().and_then(|shared_state| {
-            shared_state.last_task(my_database(), self.index_id, self.reader.destination())
+            shared_state.last_task(my_database(), self.index_id, self.algolia.destination())
         });
         let Some(task) = task else { return Ok(()) };
         let question = Question::Task { index: self.index.clone(), task };
@@ -149,7 +149,7 @@ impl Inquiry {
     fn reply(&self, question: &Question) -> Outcome<AskResult> {
         let (started, mut pause) = (Instant::now(), RETRY);
         loop {
-            match self.reader.ask(question.clone()) {
+            match self.algolia.ask(question.clone()) {
                 Err(error) if error.kind == AskErrorKind::Passing && started.elapsed() < OUTAGE => {
                     nap(pause);
                     pause = (2 * pause).min(LONGEST_PAUSE);

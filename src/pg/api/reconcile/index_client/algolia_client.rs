@@ -21,20 +21,20 @@ use crate::pg::{guc, process, shmem};
 const AT_A_TIME: usize = 1;
 
 /// What a session asks with.
-pub(in crate::pg::api::reconcile) struct Reader {
+pub(in crate::pg::api::reconcile) struct AlgoliaClient {
     sink: Arc<Sink<HttpClient>>,
     senders: RefCell<SenderPool<AskJob<HttpClient>>>,
 }
 
-impl Drop for Reader {
+impl Drop for AlgoliaClient {
     fn drop(&mut self) {
         self.sink.shutdown();
     }
 }
 
-impl Reader {
+impl AlgoliaClient {
     /// Reads the settings as they are now.
-    pub(in crate::pg::api::reconcile) fn open() -> Outcome<Reader> {
+    pub(in crate::pg::api::reconcile) fn open() -> Outcome<AlgoliaClient> {
         if !shmem::is_preloaded() {
             return Err(cannot_tell(
                 "audit_algolia is not preloaded, so it is not known what has been delivered",
@@ -72,7 +72,7 @@ impl Reader {
                 "Let the server have more open files.",
             )
         })?;
-        Ok(Reader { sink: Arc::new(sink), senders: RefCell::new(senders) })
+        Ok(AlgoliaClient { sink: Arc::new(sink), senders: RefCell::new(senders) })
     }
 
     /// What is asked, see [`Sink::destination`].

@@ -29,21 +29,21 @@ const CHUNK_BYTES: usize = 2 << 20;
 const PLACE_COLUMNS: usize = 3;
 
 /// A row and what the index is to hold of it.
-pub(super) struct Expected {
+pub(super) struct ExpectedRow {
     mismatch: Mismatch,
     bytes: usize,
 }
 
 /// What has been read of the table and is yet to be compared, and what is to be looked at once more.
 #[derive(Default)]
-struct Pending {
+struct PendingRows {
     chunk: Vec<Mismatch>,
     bytes: usize,
     mismatches: Vec<Mismatch>,
 }
 
 /// What it takes to make records of the rows of a query.
-struct Reader<'a> {
+struct RowReader<'a> {
     rules: &'a SourceRules,
     filter: Option<Filter>,
     bound: Option<BoundRelation>,
@@ -55,13 +55,13 @@ struct Reader<'a> {
 
 impl Comparison<'_> {
     /// Compares all rows of the window.
-    pub(super) fn walk(&mut self) -> Outcome<()> {
+    pub(super) fn compare_rows(&mut self) -> Outcome<()> {
         let names = RefCell::new(names_of(&self.rules));
         let filter = filter_of(self.table, &self.rules, &names)?;
         let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window)?;
         let cursor = Cursor::open(&query, &arguments);
-        let (rules, table, mut pending) = (self.rules.clone(), self.table, Pending::default());
-        let mut reader = Reader {
+        let (rules, table, mut pending) = (self.rules.clone(), self.table, PendingRows::default());
+        let mut row_reader = RowReader {
             rules: &rules,
             filter,
             bound: None,
@@ -73,7 +73,7 @@ impl Comparison<'_> {
         let mut compare = |row| self.compare_row(row, &mut pending);
         let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
             // SAFETY: the rows are those of the query, as SPI has them.
-            unsafe { reader.page(descriptor, tuples, &mut compare) }
+            unsafe { row_reader.page(descriptor, tuples, &mut compare) }
         };
         while cursor.fetch(FETCH, &mut read)?.is_some() {
             pgrx::check_for_interrupts!();
@@ -83,7 +83,7 @@ impl Comparison<'_> {
         self.settle(pending.mismatches)
     }
 
-    fn compare_row(&mut self, row: Expected, pending: &mut Pending) -> Outcome<()> {
+    fn compare_row(&mut self, row: ExpectedRow, pending: &mut PendingRows) -> Outcome<()> {
         pending.bytes += row.bytes;
         pending.chunk.push(row.mismatch);
         if pending.chunk.len() >= CHUNK || pending.bytes >= CHUNK_BYTES {
@@ -93,7 +93,7 @@ impl Comparison<'_> {
     }
 
     /// Asks what the index holds of rows; what is not as it is to be is a mismatch.
-    fn compare_chunk(&mut self, pending: &mut Pending) -> Outcome<()> {
+    fn compare_chunk(&mut self, pending: &mut PendingRows) -> Outcome<()> {
         self.tally.checked += pending.chunk.len() as i64;
         pending.mismatches.extend(self.unlike(std::mem::take(&mut pending.chunk))?);
         pending.bytes = 0;
@@ -106,7 +106,7 @@ impl Comparison<'_> {
     /// Those of the rows that the index does not hold as they are.
     fn unlike(&self, rows: Vec<Mismatch>) -> Outcome<Vec<Mismatch>> {
         let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-        let found = self.inquiry.objects(&ids)?;
+        let found = self.index_client.objects(&ids)?;
         Ok(rows
             .into_iter()
             .zip(found)
@@ -145,7 +145,7 @@ fn query(
     Ok((query, arguments))
 }
 
-impl Reader<'_> {
+impl RowReader<'_> {
     /// Tells `compare` what the index is to hold of rows.
     ///
     /// # Safety
@@ -154,7 +154,7 @@ impl Reader<'_> {
         &mut self,
         descriptor: pg_sys::TupleDesc,
         tuples: &[pg_sys::HeapTuple],
-        compare: &mut dyn FnMut(Expected) -> Outcome<()>,
+        compare: &mut dyn FnMut(ExpectedRow) -> Outcome<()>,
     ) -> Outcome<()> {
         // SAFETY: the descriptor is valid.
         let columns = unsafe { columns(descriptor) };
@@ -197,7 +197,7 @@ impl Reader<'_> {
 }
 
 /// A record is kept only where it is what is sent once more; a mirrored row is read again then.
-fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) -> Outcome<Expected> {
+fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) -> Outcome<ExpectedRow> {
     let bytes = record.len();
     // The text is read as JSON, where want of memory would be no error: as much as its parts may take is asked for first.
     ensure_room(2 * bytes);
@@ -205,7 +205,7 @@ fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) 
     let (print, id, object) =
         (Fingerprint::of(text), object_id(text).unwrap_or_default(), identity_of(text)?);
     let record = if keeps_record { record } else { record_buffer() };
-    Ok(Expected {
+    Ok(ExpectedRow {
         mismatch: Mismatch { id, object, key, expects: Expects::Row { print, place }, record },
         bytes,
     })
