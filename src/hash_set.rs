@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 
 /// Texts that are being collected.
 #[derive(Debug)]
-pub struct Collection {
+pub struct StringSetBuilder {
     most: usize,
     hashes: Vec<u64>,
     hasher: RandomState,
@@ -22,10 +22,10 @@ pub struct StringSet {
     hasher: RandomState,
 }
 
-impl Collection {
+impl StringSetBuilder {
     /// Nothing yet, and no more than so many.
-    pub fn new(most: usize) -> Collection {
-        Collection { most, hashes: Vec::new(), hasher: RandomState::new() }
+    pub fn new(most: usize) -> StringSetBuilder {
+        StringSetBuilder { most, hashes: Vec::new(), hasher: RandomState::new() }
     }
 
     /// Adds a text; `false`: it is one too many.
@@ -39,8 +39,8 @@ impl Collection {
     }
 
     /// That was all.
-    pub fn done(self) -> StringSet {
-        let Collection { mut hashes, hasher, .. } = self;
+    pub fn build(self) -> StringSet {
+        let StringSetBuilder { mut hashes, hasher, .. } = self;
         hashes.sort_unstable();
         StringSet { sorted: hashes, hasher }
     }
@@ -59,23 +59,23 @@ mod tests {
 
     #[test]
     fn what_was_added_is_known_again_and_nothing_else_is() {
-        let mut collection = Collection::new(20_000);
+        let mut collection = StringSetBuilder::new(20_000);
         for number in 0..10_000 {
             assert!(collection.add(&number.to_string()));
             assert!(collection.add("often"));
         }
-        let hashes = collection.done();
+        let hashes = collection.build();
         assert!((0..10_000).all(|number| hashes.contains(&number.to_string())));
         assert!(hashes.contains("often"));
         assert!(!(10_000..50_000).any(|number| hashes.contains(&number.to_string())));
-        assert!(!Collection::new(1).done().contains("often"));
+        assert!(!StringSetBuilder::new(1).build().contains("often"));
     }
 
     #[test]
     fn one_too_many_is_refused() {
-        let mut collection = Collection::new(2);
+        let mut collection = StringSetBuilder::new(2);
         assert!(collection.add("a") && collection.add("b") && !collection.add("c"));
-        let hashes = collection.done();
+        let hashes = collection.build();
         assert!(hashes.contains("b") && !hashes.contains("c"));
     }
 }

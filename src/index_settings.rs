@@ -16,7 +16,7 @@ const MOST_SEARCHABLE: usize = 65;
 
 /// What is known of one source.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct SourceFacts {
     pub columns: Vec<Column>,
     pub pseudonymize: Vec<String>,
     /// The key's columns.
@@ -30,7 +30,7 @@ pub struct Facts {
     pub numeric: Vec<String>,
 }
 
-impl Facts {
+impl SourceFacts {
     fn attributes_of<'a>(&'a self, columns: &'a [String]) -> impl Iterator<Item = &'a str> {
         let is_meant = |column: &&Column| columns.contains(&column.name);
         self.columns.iter().filter(is_meant).map(|column| column.attribute.as_str())
@@ -72,7 +72,7 @@ struct SettingsBuilder {
 }
 
 /// The settings for the index that these sources deliver to.
-pub fn index_settings(sources: &[Facts]) -> Value {
+pub fn index_settings(sources: &[SourceFacts]) -> Value {
     let mut settings = SettingsBuilder::default();
     for source in sources {
         settings.add_facets(source);
@@ -93,7 +93,7 @@ impl SettingsBuilder {
         }
     }
 
-    fn add_facets(&mut self, source: &Facts) {
+    fn add_facets(&mut self, source: &SourceFacts) {
         for facet in &source.facets {
             let is_text = source.columns.iter().any(|column| column.attribute == *facet)
                 && !source.is_numeric(facet)
@@ -109,7 +109,7 @@ impl SettingsBuilder {
         }
     }
 
-    fn add_times(&mut self, source: &Facts) {
+    fn add_times(&mut self, source: &SourceFacts) {
         if let Some(time) = source.time_attribute() {
             for bucket in bucket_names(time) {
                 self.facet(&bucket, Use::Count);
@@ -119,7 +119,7 @@ impl SettingsBuilder {
         }
     }
 
-    fn add_searchable(&mut self, source: &Facts) {
+    fn add_searchable(&mut self, source: &SourceFacts) {
         for Column { attribute, .. } in &source.columns {
             if source.time_attribute() != Some(attribute) {
                 add(&mut self.searchable, attribute);
@@ -132,7 +132,7 @@ impl SettingsBuilder {
     }
 
     /// What change records have besides their rows. By the time of the change are ranked those that no time column ranks.
-    fn add_changes(&mut self, source: &Facts) {
+    fn add_changes(&mut self, source: &SourceFacts) {
         for attribute in ["op", "changed"] {
             self.facet(attribute, Use::Count);
         }

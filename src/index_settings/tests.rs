@@ -12,8 +12,8 @@ fn columns(names: &[&str]) -> Vec<Column> {
 }
 
 /// The log of the quick start.
-fn access_log() -> Facts {
-    let mut facts = Facts {
+fn access_log() -> SourceFacts {
+    let mut facts = SourceFacts {
         columns: columns(&["user_id", "report_id", "event", "at"]),
         pseudonymize: list(&["user_id"]),
         object_id: list(&["id"]),
@@ -54,12 +54,12 @@ fn pseudonyms_of_numbers_are_texts() {
 
 #[test]
 fn changes_are_asked_for_by_row_by_who_and_by_when() {
-    let permission = Facts {
+    let permission = SourceFacts {
         columns: columns(&["id", "document", "holder", "level"]),
         object_id: list(&["id", "part"]),
         facets: list(&["document", "op", "changed_at", "previous.level"]),
         are_changes: true,
-        ..Facts::default()
+        ..SourceFacts::default()
     };
     let settings = index_settings(&[permission]);
     assert_eq!(
@@ -123,7 +123,7 @@ fn too_many_searchable_facets_are_counted_only() {
     let names: Vec<String> = (0..33).map(|n| format!("c{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let of = |names: &[&str]| {
-        let facts = Facts { columns: columns(names), facets: list(names), ..Facts::default() };
+        let facts = SourceFacts { columns: columns(names), facets: list(names), ..SourceFacts::default() };
         index_settings(&[facts])["attributesForFaceting"][0].clone()
     };
     assert_eq!(of(&names[..32]), "searchable(c0)");

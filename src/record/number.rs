@@ -56,16 +56,16 @@ fn is_digits(text: &str) -> bool {
 
 /// Whether the shortest decimal that reads back as `double`, written without an exponent, is `expected`.
 fn displays_as(double: f64, expected: &str) -> bool {
-    let mut rest = Expected { rest: expected };
+    let mut rest = TextMatcher { rest: expected };
     write!(rest, "{double}").is_ok() && rest.rest.is_empty()
 }
 
 /// Compares what is written to it with a text, without a buffer in between.
-struct Expected<'a> {
+struct TextMatcher<'a> {
     rest: &'a str,
 }
 
-impl Write for Expected<'_> {
+impl Write for TextMatcher<'_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         self.rest = self.rest.strip_prefix(piece).ok_or(fmt::Error)?;
         Ok(())

@@ -7,7 +7,7 @@ use pgrx::AnyElement;
 
 use super::preview::{c_string, jsonb};
 use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
-use crate::index_settings::Facts;
+use crate::index_settings::SourceFacts;
 use crate::pg::capture::next_id;
 use crate::pg::owner::home;
 use crate::pg::report::{failure, reported, Outcome};
@@ -103,7 +103,7 @@ fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::Failure> {
 }
 
 /// What the query has of one source.
-fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<Facts> {
+fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<SourceFacts> {
     let texts = |ordinal| -> Outcome<Vec<String>> {
         Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())
     };
@@ -112,7 +112,7 @@ fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<Facts> {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let operations: Vec<Operation> = texts(9)?.iter().filter_map(|word| Operation::of(word)).collect();
     let mode = row.get::<String>(10)?.as_deref().and_then(Mode::of);
-    Ok(Facts {
+    Ok(SourceFacts {
         columns: parse_columns(&entries, &known).map_err(|error| gone(error, table))?,
         pseudonymize: texts(5)?,
         object_id: texts(6)?,

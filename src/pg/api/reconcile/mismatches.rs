@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::Comparison;
-use crate::hash_set::{Collection, StringSet};
+use crate::hash_set::{StringSet, StringSetBuilder};
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, RowKey, Scratch, Writer};
 use crate::pg::encoding::utf8;
@@ -187,7 +187,7 @@ impl Comparison<'_> {
     fn read_backlog(&self) -> Outcome<StringSet> {
         let arguments = [(pg_sys::INT4OID, self.rules.index_id.into()), (pg_sys::INT4OID, self.id.into())];
         let cursor = Cursor::open(include_str!("../../../../sql/reconcile/waiting_records.sql"), &arguments);
-        let mut backlog = Collection::new(MOST_WAITING);
+        let mut backlog = StringSetBuilder::new(MOST_WAITING);
         let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
             let mut scratch = Scratch::new();
             for tuple in tuples {
@@ -207,7 +207,7 @@ impl Comparison<'_> {
             pgrx::check_for_interrupts!();
         }
         cursor.close();
-        Ok(backlog.done())
+        Ok(backlog.build())
     }
 
     /// Of each mismatch whether its row is the version it was, or is still not there.
