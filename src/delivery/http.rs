@@ -4,8 +4,8 @@
 //! follows no redirects, takes every status as a response, and bounds everything in time and size.
 #![forbid(unsafe_code)]
 
+mod dns_cache;
 mod failure;
-mod names;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +16,8 @@ use ureq::tls::{parse_pem, Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, RequestBuilder};
 
+use crate::delivery::http::dns_cache::DnsCache;
 use crate::delivery::http::failure::explain;
-use crate::delivery::http::names::Names;
 use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 
@@ -46,7 +46,7 @@ pub enum ClientError {
 /// A client with its pool of connections.
 pub struct HttpClient {
     agent: Agent,
-    names: Names,
+    dns_cache: DnsCache,
     closed: AtomicBool,
 }
 
@@ -72,9 +72,9 @@ impl HttpClient {
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .build();
-        let names = Names::default();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), names.clone());
-        Ok(HttpClient { agent, names, closed: AtomicBool::new(false) })
+        let dns_cache = DnsCache::default();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), dns_cache.clone());
+        Ok(HttpClient { agent, dns_cache, closed: AtomicBool::new(false) })
     }
 
     /// A client that trusts whom the settings say.
@@ -137,7 +137,7 @@ impl Transport for HttpClient {
             }
             let error = explain(error, request);
             if matches!(error, TransportError::Connect(_) | TransportError::Timeout(_)) {
-                self.names.forget(request.host);
+                self.dns_cache.forget(request.host);
             }
             error
         })

@@ -125,8 +125,8 @@ fn a_proxy_that_wants_credentials_is_told_of() {
     let (proxy, asked) =
         echo(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 6\r\n\r\nk3y me");
     let config = Agent::config_builder().proxy(Some(ureq::Proxy::new(proxy.as_str()).unwrap())).build();
-    let agent = Agent::with_parts(config, DefaultConnector::default(), Names::default());
-    let client = HttpClient { agent, names: Names::default(), closed: AtomicBool::new(false) };
+    let agent = Agent::with_parts(config, DefaultConnector::default(), DnsCache::default());
+    let client = HttpClient { agent, dns_cache: DnsCache::default(), closed: AtomicBool::new(false) };
     let host = parse_hosts("https://127.0.0.1:1").unwrap().remove(0);
     let error = post(&client, &host).unwrap_err();
     assert_eq!(error, TransportError::Connect("no connection through the proxy".into()));

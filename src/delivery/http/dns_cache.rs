@@ -27,17 +27,17 @@ const MAX_ADDRESSES: usize = 16;
 
 /// The names that were looked up; clones share one memory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    known: Arc<Mutex<HashMap<String, Known>>>,
+pub(super) struct DnsCache {
+    known: Arc<Mutex<HashMap<String, CachedAddresses>>>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct CachedAddresses {
     addresses: Vec<IpAddr>,
     since: Instant,
 }
 
-impl Names {
+impl DnsCache {
     /// Makes the next request to the host ask the name server.
     pub(super) fn forget(&self, host: &HostUrl) {
         if let Ok(uri) = host.as_str().parse::<Uri>() {
@@ -47,7 +47,7 @@ impl Names {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, CachedAddresses>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -57,14 +57,14 @@ impl Names {
             return Ok(vec![address]);
         }
         let known = self.known().get(&name).cloned();
-        let fresh = |known: &&Known| known.since.elapsed() < FRESH_FOR;
+        let fresh = |known: &&CachedAddresses| known.since.elapsed() < FRESH_FOR;
         if let Some(known) = known.as_ref().filter(fresh) {
             return Ok(known.addresses.clone());
         }
         match ask(&name, timeout) {
             Ok(addresses) => {
                 let since = Instant::now();
-                self.known().insert(name, Known { addresses: addresses.clone(), since });
+                self.known().insert(name, CachedAddresses { addresses: addresses.clone(), since });
                 Ok(addresses)
             }
             // An old address is a better guess than none.
@@ -92,7 +92,7 @@ fn ask(name: &str, timeout: NextTimeout) -> Result<Vec<IpAddr>, Error> {
     }
 }
 
-impl Resolver for Names {
+impl Resolver for DnsCache {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let (name, port) = target(uri).ok_or(Error::HostNotFound)?;
         let mut result = self.empty();
@@ -114,26 +114,29 @@ mod tests {
     use super::*;
     use crate::delivery::host_url::parse_hosts;
 
-    fn resolve(names: &Names, url: &str) -> Result<Vec<SocketAddr>, Error> {
+    fn resolve(dns_cache: &DnsCache, url: &str) -> Result<Vec<SocketAddr>, Error> {
         let timeout = NextTimeout { after: Duration::from_secs(5).into(), ..NextTimeout::default() };
-        names.resolve(&url.parse().unwrap(), &Config::default(), timeout).map(|found| found.to_vec())
+        dns_cache.resolve(&url.parse().unwrap(), &Config::default(), timeout).map(|found| found.to_vec())
     }
 
     #[test]
     fn addresses_need_no_name_server() {
-        let names = Names::default();
-        assert_eq!(resolve(&names, "http://127.0.0.1:81/x").unwrap(), ["127.0.0.1:81".parse().unwrap()]);
-        assert_eq!(resolve(&names, "https://[::1]/").unwrap(), ["[::1]:443".parse().unwrap()]);
-        assert!(names.known().is_empty());
+        let dns_cache = DnsCache::default();
+        assert_eq!(resolve(&dns_cache, "http://127.0.0.1:81/x").unwrap(), ["127.0.0.1:81".parse().unwrap()]);
+        assert_eq!(resolve(&dns_cache, "https://[::1]/").unwrap(), ["[::1]:443".parse().unwrap()]);
+        assert!(dns_cache.known().is_empty());
     }
 
     #[test]
     fn a_known_name_is_not_asked_for_again_until_it_is_forgotten() {
-        let names = Names::default();
-        let known = Known { addresses: vec!["192.0.2.1".parse().unwrap()], since: Instant::now() };
-        names.known().insert("algolia.invalid".to_owned(), known);
-        assert_eq!(resolve(&names, "https://Algolia.invalid").unwrap(), ["192.0.2.1:443".parse().unwrap()]);
-        names.forget(&parse_hosts("https://algolia.invalid").unwrap()[0]);
-        assert!(resolve(&names, "https://algolia.invalid").is_err());
+        let dns_cache = DnsCache::default();
+        let known = CachedAddresses { addresses: vec!["192.0.2.1".parse().unwrap()], since: Instant::now() };
+        dns_cache.known().insert("algolia.invalid".to_owned(), known);
+        assert_eq!(
+            resolve(&dns_cache, "https://Algolia.invalid").unwrap(),
+            ["192.0.2.1:443".parse().unwrap()]
+        );
+        dns_cache.forget(&parse_hosts("https://algolia.invalid").unwrap()[0]);
+        assert!(resolve(&dns_cache, "https://algolia.invalid").is_err());
     }
 }
