@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::delivery::culprit::{Complaint, Culprit};
+use crate::delivery::culprit::{Culprit, ErrorBody};
 use crate::delivery::transport::Response;
 
 /// Most characters of a reason.
@@ -108,8 +108,8 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
         }
         _ => return verdict,
     };
-    let complaint = complaint(response).map(|complaint| complaint.message);
-    let reason = format!("{}; {hint}", describe(response, complaint.as_deref()));
+    let error_body = error_body(response).map(|error_body| error_body.message);
+    let reason = format!("{}; {hint}", describe(response, error_body.as_deref()));
     Verdict::Rejected { reason, status, culprit: Culprit::Unknown }
 }
 
@@ -137,7 +137,8 @@ pub fn classify_read(
             sentence(&format!("{}, but the answer is not the JSON asked for", describe(response, None)));
         return Verdict::NextHost { reason, not_before: None };
     }
-    let says = complaint(response).map_or(String::new(), |complaint| complaint.message.to_ascii_lowercase());
+    let says =
+        error_body(response).map_or(String::new(), |error_body| error_body.message.to_ascii_lowercase());
     if status == 404 && !says.is_empty() && read(Material::Absence(&says)) {
         return Verdict::Delivered { task_id: None };
     }
@@ -154,9 +155,9 @@ pub fn classify_read(
 }
 
 /// What Algolia says; nothing if the answer is somebody else's, such as a page of a proxy.
-fn complaint(response: &Response) -> Option<Complaint> {
+fn error_body(response: &Response) -> Option<ErrorBody> {
     let kind = response.content_type.as_deref().unwrap_or("json").to_ascii_lowercase();
-    kind.contains("json").then(|| Complaint::read(&response.body)).flatten()
+    kind.contains("json").then(|| ErrorBody::read(&response.body)).flatten()
 }
 
 fn applied(response: &Response) -> Verdict {
@@ -179,15 +180,15 @@ fn applied(response: &Response) -> Verdict {
 
 fn refused(response: &Response, now: SystemTime) -> Verdict {
     let status = response.status;
-    let complaint = complaint(response);
-    let message = complaint.as_ref().map(|c| c.message.as_str());
+    let error_body = error_body(response);
+    let message = error_body.as_ref().map(|c| c.message.as_str());
     let reason = describe(response, message);
     let not_before = response.retry_after.as_deref().and_then(|text| retry_after(text, now));
-    match (status, &complaint) {
-        (400, Some(complaint)) if about_the_index(&complaint.message) => {
+    match (status, &error_body) {
+        (400, Some(error_body)) if about_the_index(&error_body.message) => {
             Verdict::Blocked { reason, hint: "Use an index name that Algolia accepts.", status }
         }
-        (400 | 422, Some(complaint)) => Verdict::Rejected { reason, status, culprit: complaint.culprit() },
+        (400 | 422, Some(error_body)) => Verdict::Rejected { reason, status, culprit: error_body.culprit() },
         (408 | 421 | 425, _) => Verdict::NextHost { reason, not_before },
         (413, _) => Verdict::TooLarge { reason },
         (415, _) => Verdict::CompressionRefused { reason },

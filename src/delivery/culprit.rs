@@ -25,7 +25,7 @@ pub enum Culprit {
 
 /// The body of an error as far as it is understood; other keys are ignored.
 #[derive(Deserialize)]
-pub(crate) struct Complaint {
+pub(crate) struct ErrorBody {
     pub(crate) message: String,
     #[serde(default)]
     position: serde_json::Value,
@@ -33,9 +33,9 @@ pub(crate) struct Complaint {
     object_id: serde_json::Value,
 }
 
-impl Complaint {
+impl ErrorBody {
     /// Reads the JSON of a client error; none if the body is something else, such as a page of a proxy.
-    pub(crate) fn read(body: &[u8]) -> Option<Complaint> {
+    pub(crate) fn read(body: &[u8]) -> Option<ErrorBody> {
         serde_json::from_slice(body).ok()
     }
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn named_by(body: &str) -> Culprit {
-        Complaint::read(body.as_bytes()).unwrap().culprit()
+        ErrorBody::read(body.as_bytes()).unwrap().culprit()
     }
 
     fn said(message: &str) -> Culprit {
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_body_that_is_no_complaint_is_not_read_as_one() {
         for body in ["", "<html>", "{}", "[]", r#"{"message":1}"#, r#"{"message":"a""#, "\u{1}"] {
-            assert!(Complaint::read(body.as_bytes()).is_none(), "{body}");
+            assert!(ErrorBody::read(body.as_bytes()).is_none(), "{body}");
         }
     }
 
