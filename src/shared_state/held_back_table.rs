@@ -73,7 +73,13 @@ impl SharedState {
 /// Refused records.
 impl SharedState {
     /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
-    pub fn judge(&mut self, worker: usize, index_id: i32, id: i64, max_attempts: i32) -> RejectAction {
+    pub fn judge_rejection(
+        &mut self,
+        worker: usize,
+        index_id: i32,
+        id: i64,
+        max_attempts: i32,
+    ) -> RejectAction {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else {
             return RejectAction::DeadLetter(1);
         };

@@ -5,11 +5,11 @@
 //! process, not the work: the exit callback gives back what it held, and the launcher starts another.
 
 mod claim;
-mod configure;
 mod extension_check;
-mod flow;
 mod in_flight;
+mod index_settings;
 mod limits;
+mod main_loop;
 mod planning;
 mod rows;
 mod settle;
@@ -30,7 +30,7 @@ use super::process::{self, in_transaction};
 use super::{guc, recorder, report, shmem};
 use crate::shared_state::WorkerExit;
 use extension_check::still_has_extension;
-use flow::Flow;
+use main_loop::WorkerLoop;
 pub(super) use settle::storable;
 
 /// Where the launcher's argument keeps the slot and the launch.
@@ -79,7 +79,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         process::limit_what_the_allocator_keeps();
         recorder::begin(slot);
         if is_served() && still_has_extension(slot) {
-            Flow::new(slot, database).run();
+            WorkerLoop::new(slot, database).run();
         }
     };
     PgTryBuilder::new(AssertUnwindSafe(work))

@@ -19,7 +19,7 @@ pub(super) struct Settlement {
     /// Rows that are too large for the memory there is, or damaged, and when they are tried again.
     pub(super) short: Vec<(i64, Micros)>,
     /// What Algolia has said of the latest of the refused ones.
-    pub(super) complaint: Option<String>,
+    pub(super) last_rejection: Option<String>,
     /// Why its lane waits, if it does.
     pub(super) backoff: Option<LaneBackoff>,
     /// It has failed on the way, and a record of it may be why.

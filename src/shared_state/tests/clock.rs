@@ -33,7 +33,7 @@ fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     let mut shared_state = shared_state(1);
     shared_state.tick(NOW);
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], NOW);
-    shared_state.judge(0, 1, 1024, 3);
+    shared_state.judge_rejection(0, 1, 1024, 3);
     shared_state.hold_back(DB, 1, 1024, NOW + SECOND);
     shared_state.worker_exited(0, WorkerExit::Failed, 0, NOW);
     shared_state.counter_ended(DB, true, NOW);

@@ -81,7 +81,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
     shared_state.publish(7, DB, &[queued(1, 1024, 1025)], 0);
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut shared_state, &[1025], now), [1025]);
-        assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::Retry(attempt));
+        assert_eq!(shared_state.judge_rejection(0, 1, 1025, 3), RejectAction::Retry(attempt));
         shared_state.end_flight(
             0,
             0,
@@ -100,8 +100,8 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
         assert_eq!(wait_until(&mut shared_state, HUNGRY, due - 1), Some(due));
     }
     assert_eq!(claim_all(&mut shared_state, &[1025], 250), [1025]);
-    assert_eq!(shared_state.judge(0, 1, 1025, 3), RejectAction::DeadLetter(3));
-    assert_eq!(shared_state.judge(0, 1, 1024, 0), RejectAction::DeadLetter(1));
+    assert_eq!(shared_state.judge_rejection(0, 1, 1025, 3), RejectAction::DeadLetter(3));
+    assert_eq!(shared_state.judge_rejection(0, 1, 1024, 0), RejectAction::DeadLetter(1));
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn a_record_that_arrives_after_all_has_a_clean_slate() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
     claim_all(&mut shared_state, &[1024], 0);
-    assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Retry(1));
+    assert_eq!(shared_state.judge_rejection(0, 1, 1024, 3), RejectAction::Retry(1));
     shared_state.end_flight(0, 0, [1024], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, 0);
     shared_state.hold_back(DB, 1, 1024, 10);
     assert_eq!(claim_all(&mut shared_state, &[1024], 10), [1024]);
     shared_state.settled(0, 0, &[1024], 10);
     assert_eq!(shared_state.held_back_rows(DB, 1), 0);
-    assert_eq!(shared_state.judge(0, 1, 1024, 3), RejectAction::Retry(1));
+    assert_eq!(shared_state.judge_rejection(0, 1, 1024, 3), RejectAction::Retry(1));
 }
 
 #[test]
@@ -123,10 +123,10 @@ fn one_record_too_many_to_be_held_back_dies_and_the_others_are_kept() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, false, 0);
     for id in 0..HELD_BACK as i64 {
-        assert_eq!(shared_state.judge(0, 1, id, 3), RejectAction::Retry(1));
+        assert_eq!(shared_state.judge_rejection(0, 1, id, 3), RejectAction::Retry(1));
         shared_state.hold_back(DB, 1, id, 100 + id);
     }
-    assert_eq!(shared_state.judge(0, 1, -1, 3), RejectAction::DeadLetter(1));
+    assert_eq!(shared_state.judge_rejection(0, 1, -1, 3), RejectAction::DeadLetter(1));
     assert_eq!(shared_state.held_back_rows(DB, 1), HELD_BACK as i64);
     shared_state.close_lanes(DB);
     assert_eq!(shared_state.held_back_rows(DB, 1), 0);
@@ -200,13 +200,14 @@ fn records_refused_together_do_not_take_each_others_places() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 2047)], 0);
     for id in 0..HELD_BACK as i64 - 3 {
-        shared_state.judge(0, 1, id, 3);
+        shared_state.judge_rejection(0, 1, id, 3);
         shared_state.hold_back(DB, 1, id, 100);
     }
     let batch: Vec<i64> = (1024..1034).collect();
-    let sentences: Vec<RejectAction> = batch.iter().map(|id| shared_state.judge(0, 1, *id, 3)).collect();
-    assert_eq!(sentences[..3], [RejectAction::Retry(1); 3]);
-    assert_eq!(sentences[3..], [RejectAction::DeadLetter(1); 7]);
+    let actions: Vec<RejectAction> =
+        batch.iter().map(|id| shared_state.judge_rejection(0, 1, *id, 3)).collect();
+    assert_eq!(actions[..3], [RejectAction::Retry(1); 3]);
+    assert_eq!(actions[3..], [RejectAction::DeadLetter(1); 7]);
     for id in &batch[..3] {
         shared_state.hold_back(DB, 1, *id, 100);
     }
@@ -218,13 +219,13 @@ fn records_refused_together_do_not_take_each_others_places() {
 fn a_record_judged_by_a_worker_that_dies_loses_its_place_to_others() {
     let mut shared_state = shared_state(1);
     for id in 0..HELD_BACK as i64 {
-        shared_state.judge(0, 1, id, 3);
+        shared_state.judge_rejection(0, 1, id, 3);
     }
-    assert_eq!(shared_state.judge(0, 1, 5000, 3), RejectAction::DeadLetter(1));
+    assert_eq!(shared_state.judge_rejection(0, 1, 5000, 3), RejectAction::DeadLetter(1));
     shared_state.worker_exited(0, WorkerExit::Failed, 0, 0);
     let (slot, launch) = shared_state.reserve_slot(DB, 0).unwrap();
     shared_state.attach_worker(slot, launch, 1, 1, 0);
-    assert_eq!(shared_state.judge(slot, 1, 5000, 3), RejectAction::Retry(1));
+    assert_eq!(shared_state.judge_rejection(slot, 1, 5000, 3), RejectAction::Retry(1));
 }
 
 #[test]

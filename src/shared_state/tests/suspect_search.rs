@@ -165,7 +165,9 @@ impl World {
                 let judged: Vec<i64> = rows.iter().copied().take(3).collect();
                 let judged: Vec<i64> = judged
                     .into_iter()
-                    .filter(|id| self.shared_state.judge(worker, 1, *id, 1000) != RejectAction::DeadLetter(1))
+                    .filter(|id| {
+                        self.shared_state.judge_rejection(worker, 1, *id, 1000) != RejectAction::DeadLetter(1)
+                    })
                     .collect();
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
                 let given_back =
@@ -277,12 +279,12 @@ fn attempts(world: &mut World) -> Vec<RejectAction> {
             world.end_flight(0, Way::Arrives);
             continue;
         }
-        let sentence = world.shared_state.judge_isolated(0, flight, true, 3, world.now).unwrap();
-        sentences.push(sentence);
+        let action = world.shared_state.judge_isolated(0, flight, true, 3, world.now).unwrap();
+        sentences.push(action);
         world.flights[0].clear();
         let given_back = GivenBack { kept: 1, ..GivenBack::default() };
         world.shared_state.end_flight(0, flight, [1024], given_back, world.now);
-        if sentence != RejectAction::DeadLetter(3) {
+        if action != RejectAction::DeadLetter(3) {
             world.shared_state.hold_back(DB, 1, 1024, world.now + SECOND);
         }
     }
@@ -303,7 +305,7 @@ fn a_record_that_fails_by_itself_is_counted_only_if_others_arrive() {
         world.now += 1000 * SECOND;
         sentences.extend(attempts(&mut world));
     }
-    let waits = |sentence: &RejectAction| matches!(sentence, RejectAction::Retry(_));
+    let waits = |action: &RejectAction| matches!(action, RejectAction::Retry(_));
     assert!(sentences.len() >= 11 && sentences[..10].iter().all(waits), "{sentences:?}");
     while sentences.last() != Some(&RejectAction::DeadLetter(3)) {
         world.publish([200_000 + world.now]);
@@ -327,8 +329,8 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
             Ok(()) => {
                 let (flight, rows) = world.flights[0].remove(0);
                 assert_eq!(rows, [1024]);
-                let sentence = world.shared_state.judge_isolated(0, flight, true, 1, world.now);
-                assert!(matches!(sentence, Some(RejectAction::DeadLetter(_))), "{sentence:?}");
+                let action = world.shared_state.judge_isolated(0, flight, true, 1, world.now);
+                assert!(matches!(action, Some(RejectAction::DeadLetter(_))), "{action:?}");
                 // Somebody has the dead letters locked.
                 let given_back = GivenBack { left: &[1024], failure: Some(FAILURE), ..GivenBack::default() };
                 world.now += SECOND / 1000;

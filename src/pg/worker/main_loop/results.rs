@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::state::{Flow, Index};
+use super::state::{Index, WorkerLoop};
 use crate::delivery::outcome::Suspicion;
 use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
@@ -12,13 +12,13 @@ use crate::pg::worker::settlement::{LaneBackoff, Settlement};
 use crate::pg::{guc, recorder, shmem};
 use crate::shared_state::{GivenBack, LaneFailure, RetryDelay};
 
-impl Flow {
-    pub(super) fn settle_returns(&mut self) {
-        let returns = self.sender_pool.as_mut().map(SenderPool::collect).unwrap_or_default();
-        let mut settlements = Vec::with_capacity(returns.len());
-        for (flight, result) in returns {
+impl WorkerLoop {
+    pub(super) fn settle_results(&mut self) {
+        let results = self.sender_pool.as_mut().map(SenderPool::collect).unwrap_or_default();
+        let mut settlements = Vec::with_capacity(results.len());
+        for (flight, result) in results {
             match self.in_flight.remove(&flight) {
-                Some(in_flight) => settlements.push(self.sort_out(flight, in_flight, result)),
+                Some(in_flight) => settlements.push(self.settlement_of(flight, in_flight, result)),
                 None => self.settle_settings(flight, result),
             }
         }
@@ -75,8 +75,8 @@ impl Flow {
                 shared_state.hold_back(self.database, index_id, *id, *due);
             }
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
-                if let Some(complaint) = &batch.complaint {
-                    lane.refused(batch.refused() as i64, complaint, now);
+                if let Some(rejection) = &batch.last_rejection {
+                    lane.refused(batch.refused() as i64, rejection, now);
                 }
                 recovered = !batch.delivered.is_empty() && lane.should_log_recovery(now);
                 deaths = lane.dead_to_log(batch.dead.len() as i64, now);
@@ -86,8 +86,8 @@ impl Flow {
             if recovered {
                 log!("audit_algolia delivers to index \"{name}\" again");
             }
-            if let (Some(dead), Some(complaint)) = (deaths, &batch.complaint) {
-                log!("audit_algolia has given up {dead} records for index \"{name}\", see audit_algolia.dead_letters: {complaint}");
+            if let (Some(dead), Some(rejection)) = (deaths, &batch.last_rejection) {
+                log!("audit_algolia has given up {dead} records for index \"{name}\", see audit_algolia.dead_letters: {rejection}");
             }
         }
         let Some(failure) = &batch.backoff else { return };

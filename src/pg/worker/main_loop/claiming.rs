@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::complaint::{complain, Cause};
-use super::failures::later;
-use super::pauses::{CLAIM_TABLE_FULL, PAUSE};
-use super::state::Flow;
+use super::backoff::later;
+use super::intervals::{CLAIM_TABLE_FULL, PAUSE};
+use super::problem::{log_problem, Problem};
+use super::state::WorkerLoop;
 use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::pg::clock::now;
@@ -14,10 +14,10 @@ use crate::pg::worker::limits::Limits;
 use crate::pg::{failpoint, guc, process, recorder, shmem};
 use crate::shared_state::{GivenBack, LaneFailure, LatchSet, Micros, Next};
 
-impl Flow {
+impl WorkerLoop {
     /// Claims and sends batches while there is room; returns when to look again.
     pub(super) fn claim_all(&mut self) -> Option<Micros> {
-        if self.sink.is_none() || self.foreign.is_some() || !guc::is_enabled() {
+        if self.sink.is_none() || self.other_version.is_some() || !guc::is_enabled() {
             return None;
         }
         loop {
@@ -33,11 +33,11 @@ impl Flow {
                 // lost. Whoever finds the index ends the pause.
                 if let Some(mut shared_state) = shmem::shared_state() {
                     shared_state.end_claim(self.slot);
-                    if let (Some(lane), false) = (shared_state.lane_at(lane), self.gone) {
+                    if let (Some(lane), false) = (shared_state.lane_at(lane), self.queue_is_gone) {
                         lane.retry_at = now().saturating_add(10 * PAUSE);
                     }
                 }
-                if self.gone {
+                if self.queue_is_gone {
                     return None;
                 }
                 continue;
@@ -70,7 +70,7 @@ impl Flow {
             match outcome {
                 Ok(ClaimOutcome::Nothing) => (),
                 Ok(ClaimOutcome::QueueGone) => {
-                    self.gone = true;
+                    self.queue_is_gone = true;
                     return None;
                 }
                 Ok(ClaimOutcome::Failed(failed)) => {
@@ -92,7 +92,7 @@ impl Flow {
                     }
                 }
                 Err(error) => {
-                    complain("audit_algolia could not claim rows", &error);
+                    log_problem("audit_algolia could not claim rows", &error);
                     return Some(now().saturating_add(PAUSE));
                 }
             }
@@ -110,11 +110,11 @@ impl Flow {
         let is_unreadable = failed.damage.is_some() && failed.flight.is_none();
         let rng = self.rng.f64();
         let no_memory = || format!("not enough memory for a batch of {rows} rows with {bytes} bytes");
-        let (reason, cause): (_, fn(&str) -> Cause) = match &failed.damage {
-            Some(damage) => (damage.clone(), Cause::damage),
-            None => (no_memory(), Cause::no_memory),
+        let (reason, cause): (_, fn(&str) -> Problem) = match &failed.damage {
+            Some(damage) => (damage.clone(), Problem::damage),
+            None => (no_memory(), Problem::no_memory),
         };
-        complain("audit_algolia could not claim rows", cause(&reason));
+        log_problem("audit_algolia could not claim rows", cause(&reason));
         // What is on its way gives memory back.
         let is_isolated = self.in_flight.is_empty();
         let kept = match failed.ids[..] {

@@ -1,14 +1,14 @@
 //! The round a worker makes: settle what has returned, claim what there is room for, wait.
 
+mod backoff;
 mod batch_reduction;
 mod claiming;
-mod complaint;
-mod configure;
-mod failures;
-mod judge;
-mod learn;
-mod pauses;
-mod returns;
+mod index_settings;
+mod intervals;
+mod problem;
+mod refresh;
+mod results;
+mod row_outcomes;
 mod settling;
 mod state;
 
@@ -20,8 +20,8 @@ use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::shmem;
 use crate::shared_state::Micros;
-use pauses::SEARCH_AFTER_MS;
-pub(super) use state::Flow;
+use intervals::SEARCH_AFTER_MS;
+pub(super) use state::WorkerLoop;
 
 /// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
 const NAP_MS: i64 = 60_000;
@@ -31,7 +31,7 @@ const SWEEP_EVERY: Micros = 600_000_000;
 /// The server takes statistics of tables once a second at most: the last ones are told when so much time has passed.
 const TELL_AFTER_MS: i64 = 1_100;
 
-impl Flow {
+impl WorkerLoop {
     /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let mut fresh_settings = true;
@@ -39,14 +39,14 @@ impl Flow {
         self.read_indices();
         loop {
             let orders = self.orders();
-            if orders.leave || (orders.retire && self.has_nothing_on_its_way()) {
+            if orders.leave || (orders.retire && self.is_idle()) {
                 return;
             }
             if process::reload_if_asked() || fresh_settings {
                 fresh_settings = false;
                 self.read_settings();
             }
-            if orders.stale || std::mem::take(&mut self.gone) {
+            if orders.stale || std::mem::take(&mut self.queue_is_gone) {
                 if !still_has_extension(self.slot) {
                     return;
                 }
@@ -57,17 +57,17 @@ impl Flow {
                 shmem::change_and_wake(|shared_state| shared_state.sweep(self.database, true));
             }
             let wake_at = scratch.round(|| self.round(orders.retire));
-            self.tell_whether_well();
-            self.rest(wake_at, orders.retire);
+            self.note_health();
+            self.wait_for_work(wake_at, orders.retire);
         }
     }
 
     /// One round; returns when there is something to do again, if that is known.
     fn round(&mut self, retire: bool) -> Option<Micros> {
-        self.settle_returns();
+        self.settle_results();
         let wake_at = match retire {
             // Settled: the next look at the orders ends it.
-            true => self.has_nothing_on_its_way().then(now),
+            true => self.is_idle().then(now),
             false => [self.send_settings(), self.claim_all()].into_iter().flatten().min(),
         };
         self.report_activity();
@@ -75,8 +75,8 @@ impl Flow {
     }
 
     /// Has the reason forgotten why workers could not work, once a round has gone well.
-    fn tell_whether_well(&mut self) {
-        let is_well = self.foreign.is_none() && self.statements.is_some();
+    fn note_health(&mut self) {
+        let is_well = self.other_version.is_none() && self.statements.is_some();
         if is_well && !self.is_well {
             if let Some(mut shared_state) = shmem::shared_state() {
                 shared_state.forget_trouble(self.database);
@@ -85,7 +85,7 @@ impl Flow {
         self.is_well = is_well;
     }
 
-    fn has_nothing_on_its_way(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.settings_in_flight.is_empty()
     }
 
@@ -114,11 +114,11 @@ impl Flow {
     }
 
     /// Waits until there is something to do.
-    fn rest(&mut self, wake_at: Option<Micros>, retiring: bool) {
+    fn wait_for_work(&mut self, wake_at: Option<Micros>, retiring: bool) {
         // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
         // middle of the round has to be looked for.
         pgrx::check_for_interrupts!();
-        if self.gone || process::is_reload_asked_for() || self.has_new_orders(retiring) {
+        if self.queue_is_gone || process::is_reload_asked_for() || self.has_new_orders(retiring) {
             return;
         }
         let mut timeout =

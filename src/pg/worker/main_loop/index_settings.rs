@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::complaint::complain;
-use super::failures::later;
-use super::pauses::{CLAIM_TABLE_FULL, LOG_EVERY, PAUSE};
-use super::state::{Flow, SettingsInFlight};
+use super::backoff::later;
+use super::intervals::{CLAIM_TABLE_FULL, LOG_EVERY, PAUSE};
+use super::problem::log_problem;
+use super::state::{SettingsInFlight, WorkerLoop};
 use crate::delivery::batch::Batch;
 use crate::delivery::http::HttpClient;
 use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
 use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
-use crate::pg::worker::configure::{self, TableRead};
+use crate::pg::worker::index_settings::{self, TableRead};
 use crate::pg::worker::settle::SettleOutcome;
 use crate::pg::{failpoint, guc, shmem};
 use crate::shared_state::{Micros, SettingsResult, FLIGHTS};
@@ -25,10 +25,10 @@ use crate::shared_state::{Micros, SettingsResult, FLIGHTS};
 /// The most indices whose settings one worker sends at a time: one that hangs is not to hold back the others.
 const MOST: usize = 4;
 
-impl Flow {
+impl WorkerLoop {
     /// Reads which indices are to be given settings.
     pub(super) fn read_wanted_settings(&mut self) {
-        let seen = configure::wanted();
+        let seen = index_settings::wanted();
         self.wanted_settings_unread = matches!(seen, Ok(TableRead::Locked) | Err(_));
         match seen {
             Ok(TableRead::Found(wanted)) => {
@@ -37,14 +37,14 @@ impl Flow {
                 }
             }
             Ok(TableRead::Locked) => (),
-            Ok(TableRead::Gone) => self.gone = true,
-            Err(error) => complain("audit_algolia could not read its tables", &error),
+            Ok(TableRead::Gone) => self.queue_is_gone = true,
+            Err(error) => log_problem("audit_algolia could not read its tables", &error),
         }
     }
 
     /// Sends the settings that are due; returns when to look again.
     pub(super) fn send_settings(&mut self) -> Option<Micros> {
-        if self.foreign.is_some() || self.gone || !guc::is_enabled() {
+        if self.other_version.is_some() || self.queue_is_gone || !guc::is_enabled() {
             return None;
         }
         let sink = self.sink.clone()?;
@@ -52,7 +52,7 @@ impl Flow {
             self.read_wanted_settings();
         }
         let unread = self.wanted_settings_unread.then(|| now().saturating_add(PAUSE));
-        while self.settings_in_flight.len() < MOST && !self.gone {
+        while self.settings_in_flight.len() < MOST && !self.queue_is_gone {
             let next = shmem::shared_state()
                 .and_then(|mut shared_state| shared_state.next_settings(self.slot, now()));
             let Some((index_id, known)) = next else {
@@ -79,16 +79,16 @@ impl Flow {
         let Some(index_name) = self.name_of(index_id) else {
             return Some(SettingsResult::Anew { at: now().saturating_add(10 * PAUSE) });
         };
-        let (version, settings) = match configure::read(index_id) {
+        let (version, settings) = match index_settings::read(index_id) {
             Ok(TableRead::Found(Some(found))) => found,
             Ok(TableRead::Found(None)) => return Some(SettingsResult::Done { version: known }),
             Ok(TableRead::Locked) => return soon(),
             Ok(TableRead::Gone) => {
-                self.gone = true;
+                self.queue_is_gone = true;
                 return Some(SettingsResult::Done { version: known });
             }
             Err(error) => {
-                complain("audit_algolia could not read its tables", &error);
+                log_problem("audit_algolia could not read its tables", &error);
                 return soon();
             }
         };
@@ -103,7 +103,7 @@ impl Flow {
             Ok(()) => None,
             Err(error) => {
                 self.settings_in_flight.remove(&flight);
-                complain("audit_algolia could not send settings", &error);
+                log_problem("audit_algolia could not send settings", &error);
                 soon()
             }
         }
@@ -143,12 +143,12 @@ impl Flow {
 
     /// Whatever goes wrong here, the settings are sent again, which changes nothing.
     fn forget_settings(&mut self, index_id: i32, version: i64) -> SettingsResult {
-        match configure::settle(index_id, version) {
+        match index_settings::settle(index_id, version) {
             Ok(settled) => self.after_settings(index_id, version, settled, |name| {
                 log!("audit_algolia has given index \"{name}\" its settings");
             }),
             Err(error) => {
-                complain("audit_algolia could not forget settings and sends them again", &error);
+                log_problem("audit_algolia could not forget settings and sends them again", &error);
                 SettingsResult::Anew { at: now().saturating_add(PAUSE) }
             }
         }
@@ -158,12 +158,12 @@ impl Flow {
         let Refusal { status, reason, .. } = refusal;
         self.note_settings_error(index_id, &reason);
         let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
-        match configure::bury(index_id, version, attempts, status, &reason) {
+        match index_settings::bury(index_id, version, attempts, status, &reason) {
             Ok(settled) => self.after_settings(index_id, version, settled, |name| {
                 log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
             }),
             Err(error) => {
-                complain("audit_algolia could not bury refused settings", &error);
+                log_problem("audit_algolia could not bury refused settings", &error);
                 SettingsResult::Again { at: now().saturating_add(PAUSE) }
             }
         }
@@ -186,7 +186,7 @@ impl Flow {
                 SettingsResult::Done { version }
             }
             SettleOutcome::Gone => {
-                self.gone = true;
+                self.queue_is_gone = true;
                 SettingsResult::Done { version }
             }
             // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.

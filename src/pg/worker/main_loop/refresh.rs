@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::complaint::{complain, Cause};
-use super::state::{Flow, Index};
+use super::problem::{log_problem, Problem};
+use super::state::{Index, WorkerLoop};
 use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
@@ -14,7 +14,7 @@ use crate::pg::worker::statements::{extension_version, has_backfills, indices, S
 use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
 
-impl Flow {
+impl WorkerLoop {
     /// Builds a new sink when a setting of delivery has changed. Batches under way keep the old one.
     pub(super) fn read_settings(&mut self) {
         let settings = guc::delivery();
@@ -58,11 +58,11 @@ impl Flow {
         let found = match extension_version() {
             Ok(found) => found.filter(|version| version != library),
             Err(error) => {
-                complain("audit_algolia could not read the version of its extension", &error);
+                log_problem("audit_algolia could not read the version of its extension", &error);
                 return;
             }
         };
-        if self.foreign == found {
+        if self.other_version == found {
             return;
         }
         if let Some(version) = &found {
@@ -83,7 +83,7 @@ impl Flow {
             .report(PgLogLevel::WARNING);
             self.statements = None;
         }
-        self.foreign = found;
+        self.other_version = found;
     }
 
     /// Opens a lane for each index. When there are more of those than lanes, the ones that nobody uses go without.
@@ -96,7 +96,7 @@ impl Flow {
         if is_short {
             match close_unused_lanes_at_once(self.database) {
                 Ok(found) => unused = found,
-                Err(error) => complain("audit_algolia could not read its tables", &error),
+                Err(error) => log_problem("audit_algolia could not read its tables", &error),
             }
         }
         let Some(mut shared_state) = shmem::shared_state() else { return };
@@ -112,9 +112,9 @@ impl Flow {
         }
         drop(shared_state);
         if let Some(name) = left_out {
-            complain(
+            log_problem(
                 "audit_algolia serves as many indices as it can",
-                Cause::limit(&format!("\"{name}\" is one too many and stays undelivered")),
+                Problem::limit(&format!("\"{name}\" is one too many and stays undelivered")),
             );
         }
     }
@@ -130,7 +130,7 @@ impl Flow {
     /// Reads which indices there are, opens their lanes and closes those of indices that are no more.
     pub(super) fn read_indices(&mut self) {
         self.check_version();
-        if self.foreign.is_some() {
+        if self.other_version.is_some() {
             return;
         }
         let before = shmem::shared_state()
@@ -145,11 +145,11 @@ impl Flow {
         let rows = match prepared.and_then(|()| if is_prepared { indices() } else { Ok(None) }) {
             Ok(Some(rows)) => rows,
             Ok(None) => {
-                self.gone = true;
+                self.queue_is_gone = true;
                 return;
             }
             Err(error) => {
-                complain("audit_algolia could not read its tables", &error);
+                log_problem("audit_algolia could not read its tables", &error);
                 return;
             }
         };
@@ -166,7 +166,7 @@ impl Flow {
             Ok(true) => {
                 shmem::change_and_wake(|shared_state| shared_state.request_backfill(self.database));
             }
-            Err(error) => complain("audit_algolia could not read its tables", &error),
+            Err(error) => log_problem("audit_algolia could not read its tables", &error),
         }
     }
 }

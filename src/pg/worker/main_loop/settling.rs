@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::complaint::{complain, Cause};
-use super::failures::{by_itself, later};
-use super::pauses::PAUSE;
-use super::state::Flow;
+use super::backoff::{isolated_reason, later};
+use super::intervals::PAUSE;
+use super::problem::{log_problem, Problem};
+use super::state::WorkerLoop;
 use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::worker::settle::{bury, settle, SettleOutcome};
@@ -18,7 +18,7 @@ const LOCKED: &str = "rows of the queue or dead letters are locked by somebody e
 /// What keeps them from being deleted or buried.
 const SHORT: &str = "there is not enough memory";
 
-impl Flow {
+impl WorkerLoop {
     /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
     pub(super) fn delete_delivered(&mut self, settlements: &mut [Settlement]) {
         let Some(statements) = &self.statements else { return };
@@ -39,9 +39,9 @@ impl Flow {
         };
         let outcome = settle(statements, &mut delivered);
         if let Err(error) = &outcome {
-            complain("audit_algolia could not delete delivered rows and sends them again", error);
+            log_problem("audit_algolia could not delete delivered rows and sends them again", error);
         }
-        self.gone |= matches!(outcome, Ok(SettleOutcome::Gone));
+        self.queue_is_gone |= matches!(outcome, Ok(SettleOutcome::Gone));
         for (batch, settled) in settlements.iter_mut().zip(delivered) {
             let reason = match &outcome {
                 Ok(SettleOutcome::Done) => {
@@ -61,7 +61,7 @@ impl Flow {
             // again and again.
             let is_passed_over =
                 matches!(outcome, Ok(SettleOutcome::Partly)) && batch.in_flight.versions().is_empty();
-            if !is_passed_over && !self.gone {
+            if !is_passed_over && !self.queue_is_gone {
                 let at_least = Duration::from_micros(PAUSE as u64);
                 batch.backoff = Some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least });
             }
@@ -70,7 +70,8 @@ impl Flow {
 
     /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
     pub(super) fn bury_refused(&mut self, batch: &mut Settlement) {
-        let (Some(statements), false) = (&self.statements, batch.dead.is_empty() || self.gone) else {
+        let (Some(statements), false) = (&self.statements, batch.dead.is_empty() || self.queue_is_gone)
+        else {
             return;
         };
         process::report_activity(true, "burying refused records");
@@ -79,12 +80,12 @@ impl Flow {
             Ok(SettleOutcome::Done) => return,
             Ok(SettleOutcome::Short | SettleOutcome::Damaged(_)) => return self.bury_one_by_one(batch),
             Ok(SettleOutcome::Gone) => {
-                self.gone = true;
+                self.queue_is_gone = true;
                 "the queue is no more".to_owned()
             }
             Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
             Err(error) => {
-                complain("audit_algolia could not bury refused records", &error);
+                log_problem("audit_algolia could not bury refused records", &error);
                 error.to_string()
             }
         };
@@ -105,19 +106,19 @@ impl Flow {
         for row in dead {
             match bury(statements, index_id, std::slice::from_ref(&row)) {
                 Ok(SettleOutcome::Done) => batch.dead.push(row),
-                Ok(SettleOutcome::Gone) => self.gone = true,
+                Ok(SettleOutcome::Gone) => self.queue_is_gone = true,
                 Ok(SettleOutcome::Short) => {
                     short.push((
                         row.id,
                         format!("{}, and {SHORT} to bury it", row.reason),
-                        Cause::no_memory as fn(&str) -> _,
+                        Problem::no_memory as fn(&str) -> _,
                     ));
                 }
                 Ok(SettleOutcome::Damaged(damage)) => {
                     short.push((
                         row.id,
                         format!("{}, and it cannot be buried: {damage}", row.reason),
-                        Cause::damage,
+                        Problem::damage,
                     ));
                 }
                 Ok(SettleOutcome::Partly | SettleOutcome::Busy) | Err(_) => {
@@ -139,10 +140,10 @@ impl Flow {
         batch: &mut Settlement,
         id: i64,
         reason: &str,
-        cause: fn(&str) -> Cause,
+        cause: fn(&str) -> Problem,
     ) {
-        let reason = by_itself(id, reason);
-        complain("audit_algolia goes on without a record", cause(&reason));
+        let reason = isolated_reason(id, reason);
+        log_problem("audit_algolia goes on without a record", cause(&reason));
         match self.isolate_record(batch.in_flight.index_id, id) {
             Some(waits) => batch.short.push(waits),
             None => {
@@ -151,13 +152,13 @@ impl Flow {
                 batch.backoff = Some(LaneBackoff { kind, reason, at_least });
             }
         }
-        batch.complaint = Some(reason);
+        batch.last_rejection = Some(reason);
     }
 
     /// A record is to wait by itself, until there is memory or somebody has repaired it. Returns until when; nothing if too many wait already.
     pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
-        let sentence = shmem::shared_state()?.judge(self.slot, index_id, id, i32::MAX);
-        let RejectAction::Retry(attempts) = sentence else { return None };
+        let action = shmem::shared_state()?.judge_rejection(self.slot, index_id, id, i32::MAX);
+        let RejectAction::Retry(attempts) = action else { return None };
         let failures = u32::try_from(attempts - 1).unwrap_or(0);
         Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
     }

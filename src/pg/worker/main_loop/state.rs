@@ -25,7 +25,7 @@ pub(super) struct SettingsInFlight {
 }
 
 /// A worker's state between two rounds.
-pub(in crate::pg::worker) struct Flow {
+pub(in crate::pg::worker) struct WorkerLoop {
     pub(super) slot: usize,
     pub(super) database: u32,
     pub(super) sender_pool: Option<SenderPool<SendJob<HttpClient>>>,
@@ -40,9 +40,9 @@ pub(in crate::pg::worker) struct Flow {
     /// When it was last logged that an index could not be given its settings.
     pub(super) settings_error_logged: HashMap<i32, Micros>,
     /// The queue has vanished under our hands.
-    pub(super) gone: bool,
+    pub(super) queue_is_gone: bool,
     /// The version of the extension's objects, if it is not the library's: their tables are left alone.
-    pub(super) foreign: Option<String>,
+    pub(super) other_version: Option<String>,
     /// Statistics of tables have not been told since the last transaction.
     pub(super) stats_pending: bool,
     /// It has made a round from which the others know that workers can work.
@@ -53,9 +53,9 @@ pub(in crate::pg::worker) struct Flow {
     pub(super) rng: fastrand::Rng,
 }
 
-impl Flow {
-    pub(in crate::pg::worker) fn new(slot: usize, database: u32) -> Flow {
-        Flow {
+impl WorkerLoop {
+    pub(in crate::pg::worker) fn new(slot: usize, database: u32) -> WorkerLoop {
+        WorkerLoop {
             slot,
             database,
             sender_pool: None,
@@ -67,11 +67,11 @@ impl Flow {
             settings_in_flight: HashMap::new(),
             wanted_settings_unread: false,
             settings_error_logged: HashMap::new(),
-            gone: false,
-            foreign: None,
+            queue_is_gone: false,
+            other_version: None,
             stats_pending: true,
             is_well: false,
-            search_after_ms: super::pauses::SEARCH_AFTER_MS,
+            search_after_ms: super::intervals::SEARCH_AFTER_MS,
             batch_reduction: BatchReduction::default(),
             rng: fastrand::Rng::new(),
         }

@@ -7,36 +7,36 @@ use std::io;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::pauses::LOG_EVERY;
+use super::intervals::LOG_EVERY;
 use crate::pg::clock::now;
 use crate::shared_state::Micros;
 
 /// Why something went wrong, and how to fix it.
-pub(super) struct Cause {
+pub(super) struct Problem {
     code: PgSqlErrorCode,
     reason: String,
     hint: &'static str,
 }
 
-impl Cause {
-    pub(super) fn no_memory(reason: &str) -> Cause {
-        Cause {
+impl Problem {
+    pub(super) fn no_memory(reason: &str) -> Problem {
+        Problem {
             code: PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
             reason: reason.to_owned(),
             hint: "Give the server more memory, or lower audit_algolia.batch_bytes. It is tried again.",
         }
     }
 
-    pub(super) fn damage(reason: &str) -> Cause {
-        Cause {
+    pub(super) fn damage(reason: &str) -> Problem {
+        Problem {
             code: PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
             reason: reason.to_owned(),
             hint: "Restore or delete the damaged rows of audit_algolia.queue. They are tried again.",
         }
     }
 
-    pub(super) fn limit(reason: &str) -> Cause {
-        Cause {
+    pub(super) fn limit(reason: &str) -> Problem {
+        Problem {
             code: PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             reason: reason.to_owned(),
             hint: "Use fewer indices, over all databases of the server.",
@@ -44,9 +44,9 @@ impl Cause {
     }
 }
 
-impl From<&spi::Error> for Cause {
-    fn from(error: &spi::Error) -> Cause {
-        Cause {
+impl From<&spi::Error> for Problem {
+    fn from(error: &spi::Error) -> Problem {
+        Problem {
             code: PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             reason: error.to_string(),
             hint: "Check that the library and the extension have the same version: ALTER EXTENSION audit_algolia UPDATE.",
@@ -54,9 +54,9 @@ impl From<&spi::Error> for Cause {
     }
 }
 
-impl From<&io::Error> for Cause {
-    fn from(error: &io::Error) -> Cause {
-        Cause {
+impl From<&io::Error> for Problem {
+    fn from(error: &io::Error) -> Problem {
+        Problem {
             code: PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
             reason: error.to_string(),
             hint: "Raise the limits on threads and open files of the server's user, or lower audit_algolia.in_flight.",
@@ -65,7 +65,7 @@ impl From<&io::Error> for Cause {
 }
 
 /// Says what went wrong on our side; the same thing again only after a while.
-pub(super) fn complain(what: &'static str, cause: impl Into<Cause>) {
+pub(super) fn log_problem(what: &'static str, cause: impl Into<Problem>) {
     thread_local! {
         static SAID: RefCell<HashMap<&'static str, Micros>> = RefCell::default();
     }
@@ -78,7 +78,7 @@ pub(super) fn complain(what: &'static str, cause: impl Into<Cause>) {
         is_news
     });
     if is_news {
-        let Cause { code, reason, hint } = cause.into();
+        let Problem { code, reason, hint } = cause.into();
         ErrorReport::new(code, format!("{what}: {reason}"), "audit_algolia worker")
             .set_hint(hint)
             .report(PgLogLevel::WARNING);

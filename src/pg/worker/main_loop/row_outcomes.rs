@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::complaint::Cause;
-use super::failures::later;
-use super::state::Flow;
+use super::backoff::later;
+use super::problem::Problem;
+use super::state::WorkerLoop;
 use crate::delivery::classify::{shorten, ASK_THE_GATEWAY};
 use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult, Suspicion};
 use crate::pg::clock::now;
@@ -18,9 +18,14 @@ use crate::shared_state::{LaneFailure, RejectAction};
 /// Most characters of what was answered where a hint is to follow.
 const MOST_OF_A_REASON: usize = 220;
 
-impl Flow {
+impl WorkerLoop {
     /// Finds out what the rows of a batch came to.
-    pub(super) fn sort_out(&mut self, flight: usize, in_flight: InFlight, result: SendResult) -> Settlement {
+    pub(super) fn settlement_of(
+        &mut self,
+        flight: usize,
+        in_flight: InFlight,
+        result: SendResult,
+    ) -> Settlement {
         let SendResult {
             outcome,
             delivered,
@@ -53,7 +58,7 @@ impl Flow {
             dead: Vec::new(),
             waiting: Vec::new(),
             short: Vec::new(),
-            complaint: None,
+            last_rejection: None,
             backoff: None,
             suspicion: Suspicion::None,
             isolated: false,
@@ -68,7 +73,7 @@ impl Flow {
         self.note_batch(&host, settlement.delivered.len(), whole);
         // What an old sink has delivered is delivered; its complaints mean nothing for the new one.
         let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &settlement.in_flight.sink));
-        self.judge(&mut settlement, if outdated { Vec::new() } else { refused });
+        self.judge_rejections(&mut settlement, if outdated { Vec::new() } else { refused });
         let backoff = match outcome {
             _ if outdated => None,
             DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Rejected { .. } => None,
@@ -95,7 +100,7 @@ impl Flow {
     }
 
     /// Decides which of the refused rows die, and when the others are tried again.
-    fn judge(&mut self, settlement: &mut Settlement, refused: Vec<Refusal>) {
+    fn judge_rejections(&mut self, settlement: &mut Settlement, refused: Vec<Refusal>) {
         let limit = guc::max_record_bytes();
         let mut damaged = Vec::new();
         for row in &settlement.in_flight.unsent {
@@ -115,12 +120,12 @@ impl Flow {
                     format!("a worker has crashed {crashes} times while it delivered this record alone"),
                 ),
             };
-            settlement.complaint = Some(reason.clone());
+            settlement.last_rejection = Some(reason.clone());
             let (id, object_id, object) = (row.id, row.object_id.clone(), row.object.clone());
             settlement.dead.push(DeadLetter { id, object_id, object, attempts, status: None, reason });
         }
         for (id, reason) in damaged {
-            self.hold_back_record(settlement, id, &reason, Cause::damage);
+            self.hold_back_record(settlement, id, &reason, Problem::damage);
         }
         if refused.is_empty() {
             return;
@@ -130,8 +135,13 @@ impl Flow {
         for Refusal { row, object_id, status, reason, proven } in refused {
             let Some(id) = settlement.in_flight.ids.get(row).copied() else { continue };
             let object = settlement.in_flight.objects.get(row).cloned().flatten();
-            settlement.complaint = Some(reason.clone());
-            match shared_state.judge(self.slot, settlement.in_flight.index_id, id, guc::max_attempts()) {
+            settlement.last_rejection = Some(reason.clone());
+            match shared_state.judge_rejection(
+                self.slot,
+                settlement.in_flight.index_id,
+                id,
+                guc::max_attempts(),
+            ) {
                 RejectAction::DeadLetter(_)
                     if !proven && !shared_state.may_dead_letter(self.slot, settlement.flight, rows, now) =>
                 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::state::Flow;
+use super::state::WorkerLoop;
 use crate::delivery::outcome::Suspicion;
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::InFlight;
@@ -15,7 +15,7 @@ use crate::shared_state::{EndedFlight, LaneFailure, Micros, RejectAction};
 /// Should the refused records be at fault after all, those that come later wait for them no longer than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
-impl Flow {
+impl WorkerLoop {
     /// Decides when a record held back that has failed on the way once more is tried again, or whether it dies.
     pub(super) fn judge_isolated(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
         let status = match settlement.suspicion {
@@ -48,7 +48,7 @@ impl Flow {
             }
         }
         settlement.isolated = true;
-        settlement.complaint = Some(by_itself(id, reason));
+        settlement.last_rejection = Some(isolated_reason(id, reason));
     }
 
     /// Rows held back have failed on the way once more: nothing else of the index waits for that.
@@ -61,7 +61,7 @@ impl Flow {
         now: Micros,
     ) {
         let found = ended.and_then(|ended| ended.found);
-        let reason = found.map_or_else(|| failure.reason.clone(), |id| by_itself(id, &failure.reason));
+        let reason = found.map_or_else(|| failure.reason.clone(), |id| isolated_reason(id, &failure.reason));
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
@@ -121,7 +121,7 @@ impl Flow {
 }
 
 /// What is told of a record that fails by itself. Whoever wants to see it finds it in the queue.
-pub(super) fn by_itself(id: i64, reason: &str) -> String {
+pub(super) fn isolated_reason(id: i64, reason: &str) -> String {
     format!("row {id} of audit_algolia.queue, by itself: {reason}")
 }
 
