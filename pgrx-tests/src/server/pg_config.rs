@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{bail, ensure, Context, Result};
 
 /// The PostgreSQL versions the extension has a feature for.
-const SUPPORTED: std::ops::RangeInclusive<u32> = 13..=18;
+const SUPPORTED: std::ops::RangeInclusive<u32> = 15..=18;
 
 /// An installed PostgreSQL, known by its `pg_config`.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl PgConfig {
         };
         let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
         let major = digits.parse().with_context(|| format!("{} is of version {version}", path.display()))?;
-        ensure!(SUPPORTED.contains(&major), "PostgreSQL {version} is not supported: 13 to 18 are");
+        ensure!(SUPPORTED.contains(&major), "PostgreSQL {version} is not supported: 15 to 18 are");
         // Debian's /usr/bin/pg_config stands for whichever version is newest: take the real one behind it.
         let own = PathBuf::from(ask(path, "--bindir")?).join("pg_config");
         let path = if own.is_file() { own } else { path.to_path_buf() };

@@ -5,6 +5,7 @@ mod interrupt;
 mod measure;
 mod package;
 mod provision;
+mod releases;
 mod screen;
 mod verify;
 mod waiting;

@@ -265,7 +265,7 @@ fn advice(missing: &[&str]) -> String {
     } else if on_path("apk") {
         "sudo apk add postgresql postgresql-dev clang-dev gcc make musl-dev"
     } else {
-        "install PostgreSQL 13 to 18 with its server headers, gcc and libclang"
+        "install PostgreSQL 15 to 18 with its server headers, gcc and libclang"
     };
     format!(
         "missing: {}\nget it with: {command}\nor set PG_CONFIG to the pg_config of another PostgreSQL",

@@ -8,9 +8,24 @@ use anyhow::{Context, Result};
 
 use audit_algolia_tests::cargo::{self, Profile};
 use audit_algolia_tests::chaos::{self, Chaos, Outcome};
-use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE};
+use audit_algolia_tests::server::{Installation, PgConfig, INSTALLATION_VARIABLE, NEWER_VARIABLE};
 
 use crate::provision::{provision, Purpose};
+use crate::releases;
+
+/// Tests that start no server, or not one of a version to be chosen.
+const WITHOUT_SERVER: [&str; 10] = [
+    "demo",
+    "harness",
+    "licences",
+    "official_client",
+    "standin",
+    "standin_doors",
+    "standin_faults",
+    "standin_program",
+    "standin_reads",
+    "standin_searches",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -23,6 +38,10 @@ pub(crate) struct Arguments {
     /// Repeats the chaos runs of a seed, a short one and a long one; with --soak, the long ones begin with it
     #[arg(long, conflicts_with = "test")]
     seed: Option<u64>,
+    /// Fetches these versions of PostgreSQL (16, 17, 18 or all) and runs the tests that need a server on each. With `all`, all
+    /// other checks come first
+    #[arg(long, value_name = "VERSIONS", value_delimiter = ',', conflicts_with_all = ["soak", "seed"])]
+    postgres: Vec<String>,
 }
 
 /// What has passed and failed so far: tests, and steps that are none as one each.
@@ -35,6 +54,7 @@ struct Tally {
 /// Runs all steps. False: something failed. An error: nothing could be checked at all.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let mut tally = Tally::default();
+    let versions = releases::wanted(&arguments.postgres)?;
     let started = begin("provision");
     let pg = provision(Purpose::ServeAndCompare)?;
     println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
@@ -42,8 +62,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.soak.is_some() || arguments.seed.is_some() {
         chaos(&pg, arguments, &mut tally)?;
     } else {
-        checks(&pg, &mut tally);
-        tests(&pg, arguments.test.as_deref(), &mut tally);
+        if versions.is_empty() || arguments.postgres.iter().any(|word| word == "all") {
+            checks(&pg, &mut tally);
+            tests(&pg, arguments.test.as_deref(), &mut tally);
+        }
+        for (place, major) in versions.iter().enumerate() {
+            tests_on(*major, versions.get(place + 1).copied(), arguments.test.as_deref(), &mut tally)?;
+        }
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
@@ -83,6 +108,43 @@ fn tests(pg: &PgConfig, filter: Option<&str>, tally: &mut Tally) {
         }
         Err(error) => eprintln!("{error:#}"),
     }
+}
+
+/// Runs the tests that need a server on a version that is fetched; those of `pg_upgrade` go on to `newer`.
+fn tests_on(major: u32, newer: Option<u32>, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let started = begin(&format!("build the extension for PostgreSQL {major}"));
+    let pg = releases::fetch(major)?;
+    println!("PostgreSQL {} at {}", pg.version(), pg.path().display());
+    let installation = Installation::prepare(&pg, Profile::Dev)?;
+    tally.step(started, true);
+    let mut tests = cargo::command();
+    tests.args(["test", "--no-fail-fast", "-p", "audit_algolia_tests"]);
+    for target in targets_with_server()? {
+        tests.args(["--test", &target]);
+    }
+    tests.args(filter).env("PG_CONFIG", pg.path()).env(INSTALLATION_VARIABLE, installation.root());
+    if let Some(newer) = newer {
+        tests.env(NEWER_VARIABLE, releases::fetch(newer)?.path());
+    }
+    tally.test(&format!("test the extension on PostgreSQL {major}"), &mut tests);
+    Ok(())
+}
+
+/// The integration tests but those that have nothing to do with the server's version.
+fn targets_with_server() -> Result<Vec<String>> {
+    let folder = cargo::workspace().join("pgrx-tests/tests");
+    let mut targets = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let is_target =
+            path.extension().is_some_and(|ending| ending == "rs") || path.join("main.rs").is_file();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if is_target && !WITHOUT_SERVER.contains(&name.as_str()) && !name.starts_with("tidy") {
+            targets.push(name);
+        }
+    }
+    targets.sort_unstable();
+    Ok(targets)
 }
 
 /// Chaos runs: those of a seed, or one after the other until the time is up or one has failed. Each counts as a test.
