@@ -26,8 +26,40 @@ pub struct SourceFacts {
     pub facets: Vec<String>,
     /// Its records tell of changes.
     pub are_changes: bool,
-    /// Columns whose values are numbers in the records, unless they are pseudonymized.
-    pub numeric: Vec<String>,
+    /// Its records are the rows of the table.
+    pub is_mirror: bool,
+    /// The kind of each of the table's columns.
+    pub kinds: Vec<(String, ValueKind)>,
+}
+
+/// What the values of a column are in the records, unless they are pseudonymized. Of an array: its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    Text,
+    Number,
+    Boolean,
+    /// A number, too: seconds since 1970.
+    Time,
+    Json,
+}
+
+impl ValueKind {
+    /// The kind's word, in the query of the sources and for the audit page.
+    pub fn word(self) -> &'static str {
+        match self {
+            ValueKind::Text => "text",
+            ValueKind::Number => "number",
+            ValueKind::Boolean => "boolean",
+            ValueKind::Time => "time",
+            ValueKind::Json => "json",
+        }
+    }
+
+    /// The kind of this word.
+    pub fn of(word: &str) -> Option<ValueKind> {
+        let all = [ValueKind::Text, ValueKind::Number, ValueKind::Boolean, ValueKind::Time, ValueKind::Json];
+        all.into_iter().find(|kind| kind.word() == word)
+    }
 }
 
 impl SourceFacts {
@@ -36,17 +68,21 @@ impl SourceFacts {
         self.columns.iter().filter(is_meant).map(|column| column.attribute.as_str())
     }
 
-    fn time_attribute(&self) -> Option<&str> {
+    pub(crate) fn time_attribute(&self) -> Option<&str> {
         let time = self.time_column.as_ref()?;
         self.columns.iter().find(|column| column.name == *time).map(|column| column.attribute.as_str())
     }
 
-    /// Whether the attribute's values are numbers in the records: pseudonyms are texts.
+    /// Whether the attribute's values are numbers in the records.
     fn is_numeric(&self, attribute: &str) -> bool {
         let column = self.columns.iter().find(|column| column.attribute == attribute);
-        column.is_some_and(|column| {
-            self.numeric.contains(&column.name) && !self.pseudonymize.contains(&column.name)
-        })
+        column.is_some_and(|column| matches!(self.kind_of(&column.name), ValueKind::Number | ValueKind::Time))
+    }
+
+    /// What the values of a column are in the records: pseudonyms are texts.
+    pub(crate) fn kind_of(&self, column: &str) -> ValueKind {
+        let known = self.kinds.iter().find(|(name, _)| name == column && !self.pseudonymize.contains(name));
+        known.map_or(ValueKind::Text, |(_, kind)| *kind)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod id_ranges;
 pub mod index_settings;
 pub mod memory;
 pub mod metrics;
+pub mod page_config;
 pub mod pseudonym;
 pub mod record;
 pub mod recorder;

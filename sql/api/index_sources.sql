@@ -18,21 +18,27 @@ select
         order by a.attnum
     ),
     array(
-        select a.attname::text
+        -- Domains have the output functions of their base types; of an array it is the elements that are counted.
+        select case
+            when o.output = 'pg_catalog.boolout'::pg_catalog.regproc then 'boolean'
+            when o.output in ('pg_catalog.json_out'::pg_catalog.regproc, 'pg_catalog.jsonb_out'::pg_catalog.regproc)
+                then 'json'
+            when o.output in (
+                'pg_catalog.date_out'::pg_catalog.regproc, 'pg_catalog.timestamp_out'::pg_catalog.regproc,
+                'pg_catalog.timestamptz_out'::pg_catalog.regproc
+            ) then 'time'
+            when o.output in (
+                'pg_catalog.int2out'::pg_catalog.regproc, 'pg_catalog.int4out'::pg_catalog.regproc,
+                'pg_catalog.int8out'::pg_catalog.regproc, 'pg_catalog.float4out'::pg_catalog.regproc,
+                'pg_catalog.float8out'::pg_catalog.regproc, 'pg_catalog.numeric_out'::pg_catalog.regproc
+            ) then 'number'
+            else 'text'
+        end
         from pg_catalog.pg_attribute as a
         join pg_catalog.pg_type as t on t.oid = a.atttypid
         left join pg_catalog.pg_type as e on e.oid = t.typelem and t.typcategory = 'A'
-        where a.attrelid = s.relation
-            and a.attnum > 0
-            and not a.attisdropped
-            -- Domains have the output functions of their base types.
-            and coalesce(e.typoutput, t.typoutput) in (
-                'pg_catalog.int2out'::pg_catalog.regproc, 'pg_catalog.int4out'::pg_catalog.regproc,
-                'pg_catalog.int8out'::pg_catalog.regproc, 'pg_catalog.float4out'::pg_catalog.regproc,
-                'pg_catalog.float8out'::pg_catalog.regproc, 'pg_catalog.numeric_out'::pg_catalog.regproc,
-                'pg_catalog.date_out'::pg_catalog.regproc, 'pg_catalog.timestamp_out'::pg_catalog.regproc,
-                'pg_catalog.timestamptz_out'::pg_catalog.regproc
-            )
+        cross join lateral (select coalesce(e.typoutput, t.typoutput) as output) as o
+        where a.attrelid = s.relation and a.attnum > 0 and not a.attisdropped
         order by a.attnum
     ),
     s.relname::text

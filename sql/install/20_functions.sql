@@ -224,6 +224,14 @@ create function audit_algolia.index_settings(index_name text)
 comment on function audit_algolia.index_settings(text) is
     'Shows the settings that configure_index() would send, derived from the rules of all tables that deliver to the index. Needs ownership of these tables.';
 
+create function audit_algolia.page_config(indices text[] default null)
+    returns jsonb
+    language c stable
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'page_config_wrapper';
+comment on function audit_algolia.page_config(text[]) is
+    'Configuration of the audit page for these indices or (NULL) all whose tables the caller owns: their attributes, facets and time zone; no secrets.';
+
 create function audit_algolia.configure_index(index_name text)
     returns void
     language c volatile

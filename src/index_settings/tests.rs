@@ -19,8 +19,8 @@ fn access_log() -> SourceFacts {
         object_id: list(&["id"]),
         time_column: Some("at".to_owned()),
         facets: list(&["event", "report"]),
-        numeric: list(&["id", "report_id"]),
-        are_changes: false,
+        kinds: vec![("id".to_owned(), ValueKind::Number), ("report_id".to_owned(), ValueKind::Number)],
+        ..SourceFacts::default()
     };
     facts.columns[1].attribute = "report".to_owned();
     facts

@@ -223,3 +223,72 @@ fn who_owns_all_tables_of_an_index_may_ask_for_its_settings() {
         ("55000", "no table is watched for index \"settings_rights\"")
     );
 }
+
+#[test]
+fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
+    let mut play = Play::new(
+        "page_rights",
+        &format!(
+            "{LOG}; create table permission (id int primary key, holder text, is_open bool, rule jsonb, score score_of_page)"
+        )
+        .replace("create table log", "create domain score_of_page as numeric; create table log"),
+    );
+    play.watch("log", LOG_RULES);
+    play.admin
+        .batch_execute(
+            "grant usage on schema audit_algolia to owner, app;
+             grant execute on function audit_algolia.page_config, audit_algolia.watch to owner, app;
+             create table foreign_log (id int primary key)",
+        )
+        .unwrap();
+    play.owner
+        .batch_execute(
+            "select audit_algolia.watch('permission', 'page_permission', '{holder AS who, is_open, rule, score}',
+                 operations => '{insert, update}', facets => '{who, is_open, score}')",
+        )
+        .unwrap();
+    play.admin
+        .batch_execute("select audit_algolia.watch('foreign_log', 'page_foreign', '{id}', mode => 'mirror', operations => '{insert, update, delete, truncate}')")
+        .unwrap();
+    let config: Value = one(&mut play.owner, "select audit_algolia.page_config()");
+    let find = |name: &str| {
+        let mut indices = config["indices"].as_array().unwrap().iter();
+        indices.find(|index| index["name"] == name).cloned()
+    };
+    // The owner has indices of other tests, too.
+    assert_eq!(find("page_foreign"), None);
+    let log = find("page_rights").unwrap();
+    assert_eq!(
+        find("page_permission").unwrap(),
+        json!({
+            "name": "page_permission",
+            "records": "changes",
+            "attributes": [
+                {"name": "who", "type": "text"},
+                {"name": "is_open", "type": "boolean"},
+                {"name": "rule", "type": "json"},
+                {"name": "score", "type": "number"},
+            ],
+            "attributesForFaceting": ["searchable(who)", "searchable(is_open)", "score", "op", "changed",
+                "searchable(changed_by)", "filterOnly(transaction_id)"],
+        })
+    );
+    assert_eq!(log["time"], "at");
+    assert_eq!(log["attributes"][0], json!({"name": "user_id", "type": "text", "pseudonym": true}));
+    assert_eq!(config["time_zone"], "UTC");
+    let all: Value = one(&mut play.admin, "select audit_algolia.page_config(array['page_foreign'])");
+    assert_eq!(all["indices"][0]["records"], "rows");
+    let key: String =
+        one(&mut play.admin, "select coalesce(current_setting('audit_algolia.api_key', true), '')");
+    assert!(key.is_empty() || !all.to_string().contains(&key));
+    // Nothing is the application's own.
+    let none: Value = one(&mut play.app, "select audit_algolia.page_config()");
+    assert_eq!(none["indices"], json!([]));
+    for (call, code) in [
+        ("select audit_algolia.page_config(array['page_foreign'])", "42501"),
+        ("select audit_algolia.page_config(array['unknown'])", "42704"),
+        ("select audit_algolia.page_config(array[null])", "22004"),
+    ] {
+        assert_eq!(failure(&mut play.owner, call).code().code(), code, "{call}");
+    }
+}

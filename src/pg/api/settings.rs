@@ -1,4 +1,5 @@
 //! `index_settings` and `configure_index`: what an index has to be told so that its records can be asked, and telling it.
+//! `page_config`: what the audit page has to be told of it.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -7,8 +8,9 @@ use pgrx::AnyElement;
 
 use super::preview::{c_string, jsonb};
 use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
-use crate::index_settings::SourceFacts;
+use crate::index_settings::{SourceFacts, ValueKind};
 use crate::pg::capture::next_id;
+use crate::pg::guc;
 use crate::pg::owner::home;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::gone;
@@ -20,11 +22,45 @@ use crate::rules::{are_changes, parse_columns, Mode};
 fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, ErrorReport> {
     let caller = caller();
     let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
-    let element = |value| {
+    reported(settings).map(|settings| element(&settings))
+}
+
+#[pg_extern(sql = false)]
+fn page_config(indices: Option<Vec<Option<String>>>) -> Result<Option<AnyElement>, ErrorReport> {
+    let caller = caller();
+    let config = as_owner(|| {
+        let names = match indices {
+            Some(names) => names,
+            None => owned(caller)?,
+        };
+        let indices: Outcome<Vec<_>> = names
+            .into_iter()
+            .map(|name| {
+                let (_, sources) = sources_of(name.as_deref(), caller)?;
+                Ok((name.unwrap_or_default(), sources))
+            })
+            .collect();
+        Ok(crate::page_config::page_config(&guc::origin(), &indices?).to_string())
+    });
+    reported(config).map(|config| element(&config))
+}
+
+/// A jsonb of this text, in the current memory context.
+fn element(text: &str) -> Option<AnyElement> {
+    jsonb(c_string(text.as_bytes())).and_then(|value| {
         // SAFETY: the value is a jsonb, in the current memory context.
         unsafe { AnyElement::from_polymorphic_datum(value, false, pg_sys::JSONBOID) }
-    };
-    reported(settings).map(|settings| jsonb(c_string(settings.as_bytes())).and_then(element))
+    })
+}
+
+/// The indices whose sources all belong to the caller.
+fn owned(caller: pg_sys::Oid) -> Outcome<Vec<Option<String>>> {
+    Spi::connect(|client| {
+        let rows =
+            client.select(include_str!("../../../sql/api/page_indices.sql"), None, &[caller.into()])?;
+        let names = rows.map(|row| row.get(1)).collect::<Result<_, _>>();
+        Ok(names?)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -62,6 +98,12 @@ pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
 
 /// An index and the settings it is to have, as JSON.
 fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String)> {
+    let (index, sources) = sources_of(index_name, caller)?;
+    Ok((index, crate::index_settings::index_settings(&sources).to_string()))
+}
+
+/// An index and the sources that deliver to it, all of which are the caller's.
+fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, Vec<SourceFacts>)> {
     let Some(name) = index_name else {
         return Err(failure(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -90,7 +132,7 @@ fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String
             format!("no table is watched for index \"{name}\""),
             "Its settings follow from the rules of the tables that deliver to it: call audit_algolia.watch() first.",
         )),
-        Some(index) => Ok((index, crate::index_settings::index_settings(&sources).to_string())),
+        Some(index) => Ok((index, sources)),
     }
 }
 
@@ -110,6 +152,10 @@ fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<SourceFacts> {
     let (entries, known) = (texts(4)?, texts(11)?);
     let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let kinds = known
+        .iter()
+        .zip(texts(12)?)
+        .filter_map(|(name, word)| Some(((*name).to_owned(), ValueKind::of(&word)?)));
     let operations: Vec<Operation> = texts(9)?.iter().filter_map(|word| Operation::of(word)).collect();
     let mode = row.get::<String>(10)?.as_deref().and_then(Mode::of);
     Ok(SourceFacts {
@@ -119,6 +165,7 @@ fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<SourceFacts> {
         time_column: row.get(7)?,
         facets: texts(8)?,
         are_changes: mode.is_some_and(|mode| are_changes(mode, &operations)),
-        numeric: texts(12)?,
+        is_mirror: mode == Some(Mode::Mirror),
+        kinds: kinds.collect(),
     })
 }

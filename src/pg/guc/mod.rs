@@ -17,6 +17,7 @@ use pgrx::GucSetting;
 use crate::databases::Databases;
 use crate::delivery::backoff::Backoff;
 use crate::delivery::settings::{parse_hosts, DeliverySettings};
+use crate::page_config::Origin;
 use crate::shared_state::WorkerLimits;
 use definitions::*;
 
@@ -106,6 +107,16 @@ pub(super) fn batch_bytes() -> usize {
 /// Waiting times between attempts.
 pub(super) fn backoff() -> Backoff {
     Backoff { min: millis(&RETRY_MIN), max: millis(&RETRY_MAX).max(millis(&RETRY_MIN)) }
+}
+
+/// Where the audit page asks. The setting holds a zone that the server knows.
+pub(super) fn origin() -> Origin {
+    let hosts = parse_hosts(&text(&HOSTS)).unwrap_or_default();
+    Origin {
+        application_id: text(&APPLICATION_ID),
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        time_zone: text(&TIME_ZONE),
+    }
 }
 
 static SERVER_VERSION: Lazy<String> = Lazy::new(|| {
