@@ -194,3 +194,32 @@ fn settings_show_no_nulls_and_bodies_have_no_unknown_members() {
         assert_eq!(refused.status, 400, "{path} {body}: {}", refused.text);
     }
 }
+
+#[test]
+fn pages_together_are_the_whole_in_order() {
+    let standin = start(StandinConfig::default());
+    let client = Client::of(&standin);
+    let settings = json!({"attributesForFaceting": ["tags"], "customRanking": ["desc(n)"]});
+    client.json("PUT", "/1/indexes/t/settings", &settings);
+    // Each rank is there several times, and one record has none.
+    let records =
+        (0..23).map(|n| json!({"objectID": format!("r{n:02}"), "n": n % 4, "tags": ["a", "A b", "a"]}));
+    batch(&client, "t", add(records.chain([json!({"objectID": "last"})])));
+    let ask = |body: Value| client.post("/1/indexes/t/query", &body).json;
+    let ids = |answer: &Value| {
+        let hits = answer["hits"].as_array().expect("hits").iter();
+        hits.map(|hit| hit["objectID"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let whole = ids(&ask(json!({"hitsPerPage": 100})));
+    let mut expected: Vec<String> = (0..4)
+        .rev()
+        .flat_map(|rank| (0..23).filter(move |n| n % 4 == rank).map(|n| format!("r{n:02}")))
+        .collect();
+    expected.push("last".to_owned());
+    assert_eq!(whole, expected);
+    let pages: Vec<String> =
+        (0..5).flat_map(|page| ids(&ask(json!({"hitsPerPage": 5, "page": page})))).collect();
+    assert_eq!(pages, whole);
+    let counted = ask(json!({"hitsPerPage": 0, "facets": ["tags"], "filters": "tags:A"}));
+    assert_eq!(counted["facets"]["tags"], json!({"a": 23, "A b": 23}), "a record counts once for a value");
+}

@@ -31,9 +31,10 @@ impl Page {
 
 /// The answer to a search.
 pub(super) fn answer(search: &Search<'_>, index: &Index, caller: &Caller, exact: bool) -> Value {
-    let found = search.matches(index);
+    let mut found = search.matches(index);
     let reachable = found.len().min(search.number(index, "paginationLimitedTo", 1000));
     let page = Page::of(search, index, reachable);
+    search.rank(index, &mut found, reachable.min(page.first.saturating_add(page.most)));
     let hits: Vec<Value> = found
         .iter()
         .take(reachable)

@@ -24,8 +24,8 @@ pub(super) fn apply(indices: &mut Indices, change: Change, now: &str) {
         Change::Operation(operation) => apply_operation(indices, operation, now),
         Change::DeleteBy { index, condition } => {
             if let Some(found) = indices.get_mut(&index) {
-                let settings = found.settings.clone();
-                found.records.retain(|id, record| !condition.holds(id, record, &settings));
+                let condition = condition.on(&found.settings);
+                found.records.retain(|id, record| !condition.holds(id, record));
                 now.clone_into(&mut found.updated);
             }
         }

@@ -31,7 +31,9 @@ pub(super) fn browse(
     };
     params.remove("cursor");
     let search = Search::new(&params, caller)?;
-    let found = search.matches(index);
+    let mut found = search.matches(index);
+    let all = found.len();
+    search.rank(index, &mut found, all);
     let most = caller.max_hits.unwrap_or(1000).clamp(1, 1000);
     let per_page = search.number(index, "hitsPerPage", 1000).clamp(1, most);
     // Records may have come or gone since the last page: go on behind its last record, if it is still there.

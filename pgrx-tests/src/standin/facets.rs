@@ -1,10 +1,11 @@
 //! Owns facet counts and facet statistics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde_json::{json, Map, Value};
 
-use super::filter::{facet_mode, facet_text, unwrap, values};
+use super::filter::{any, facet_mode, facet_text, unwrap, values};
 use super::query::{Found, Search};
 use super::record::Index;
 
@@ -66,15 +67,26 @@ pub(super) fn by_count(counts: &mut [(String, u64)]) {
 
 /// Records per value, by value.
 pub(super) fn count(attribute: &str, found: &[Found<'_>]) -> Vec<(String, u64)> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut counts: HashMap<Cow<'_, str>, u64> = HashMap::new();
+    let mut texts: Vec<Cow<'_, str>> = Vec::new();
     for (_, record) in found {
-        let distinct: BTreeSet<String> =
-            values(record, attribute).into_iter().filter_map(facet_text).collect();
-        for value in distinct {
-            *counts.entry(value).or_default() += 1;
+        any(record, attribute, &mut |value| {
+            texts.extend(facet_text(value));
+            false
+        });
+        // A record counts once for a value that it has twice.
+        if texts.len() > 1 {
+            texts.sort_unstable();
+            texts.dedup();
+        }
+        for text in texts.drain(..) {
+            *counts.entry(text).or_default() += 1;
         }
     }
-    counts.into_iter().collect()
+    let mut counts: Vec<(String, u64)> =
+        counts.into_iter().map(|(value, count)| (value.into_owned(), count)).collect();
+    counts.sort_unstable();
+    counts
 }
 
 fn statistics(attribute: &str, found: &[Found<'_>]) -> Option<Value> {

@@ -1,5 +1,7 @@
 //! Owns what a filter means: a conjunction of disjunctions of tests on one record.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::record::Record;
@@ -58,64 +60,88 @@ impl Condition {
         self.0.extend(other.0);
     }
 
-    pub(super) fn holds(&self, id: &str, record: &Record, settings: &Map<String, Value>) -> bool {
-        self.0.iter().all(|clause| clause.iter().any(|test| test.holds(id, record, settings)))
+    /// The condition on records of an index with these settings. What they declare is looked up once, not for each record.
+    pub(super) fn on<'a>(&'a self, settings: &Map<String, Value>) -> ConditionOn<'a> {
+        let of = |test: &'a Test| TestOn { test, declared: test.is_declared(settings) };
+        ConditionOn(self.0.iter().map(|clause| clause.iter().map(of).collect()).collect())
+    }
+}
+
+/// A condition with what an index declares of its attributes.
+pub(super) struct ConditionOn<'a>(Vec<Vec<TestOn<'a>>>);
+
+struct TestOn<'a> {
+    test: &'a Test,
+    declared: bool,
+}
+
+impl ConditionOn<'_> {
+    pub(super) fn holds(&self, id: &str, record: &Record) -> bool {
+        self.0.iter().all(|clause| clause.iter().any(|one| one.declared && one.test.holds(id, record)))
     }
 }
 
 impl Test {
     /// An attribute that was not declared for filtering matches nothing, as in Algolia.
-    fn holds(&self, id: &str, record: &Record, settings: &Map<String, Value>) -> bool {
+    fn is_declared(&self, settings: &Map<String, Value>) -> bool {
         match &self.kind {
-            Kind::Facet(wanted) if self.attribute == "objectID" => (id == wanted) != self.negated,
-            Kind::Facet(wanted) => {
-                let declared = self.attribute == "_tags" || facet_mode(settings, &self.attribute).is_some();
-                let wanted = wanted.to_lowercase();
-                let found = values(record, &self.attribute)
-                    .into_iter()
-                    .any(|value| facet_text(value).is_some_and(|text| text.to_lowercase() == wanted));
-                declared && found != self.negated
+            Kind::Facet(_) => {
+                let always = ["objectID", "_tags"].contains(&self.attribute.as_str());
+                always || facet_mode(settings, &self.attribute).is_some()
             }
-            Kind::Number(comparison, wanted) => {
-                let is_equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
-                self.holds_for_number(record, settings, is_equality, |thousandths| {
-                    let wanted = to_thousandths(*wanted);
-                    match comparison {
-                        Comparison::Less => thousandths < wanted,
-                        Comparison::LessOrEqual => thousandths <= wanted,
-                        Comparison::Equal => thousandths == wanted,
-                        Comparison::NotEqual => thousandths != wanted,
-                        Comparison::GreaterOrEqual => thousandths >= wanted,
-                        Comparison::Greater => thousandths > wanted,
-                    }
-                })
-            }
-            Kind::Range(low, high) => self.holds_for_number(record, settings, false, |thousandths| {
-                to_thousandths(*low) <= thousandths && thousandths <= to_thousandths(*high)
-            }),
+            Kind::Number(Comparison::Equal | Comparison::NotEqual, _) => self.is_numeric(settings, true),
+            Kind::Number(..) | Kind::Range(..) => self.is_numeric(settings, false),
         }
     }
 
-    fn holds_for_number(
-        &self,
-        record: &Record,
-        settings: &Map<String, Value>,
-        is_equality: bool,
-        accepts: impl Fn(f64) -> bool,
-    ) -> bool {
-        let declared = match settings.get("numericAttributesForFiltering") {
+    fn is_numeric(&self, settings: &Map<String, Value>, is_equality: bool) -> bool {
+        match settings.get("numericAttributesForFiltering") {
             Some(Value::Array(list)) => {
                 list.iter().filter_map(Value::as_str).map(unwrap).any(|(modifier, name)| {
                     name == self.attribute && (is_equality || modifier != "equalOnly")
                 })
             }
             _ => true,
+        }
+    }
+
+    fn holds(&self, id: &str, record: &Record) -> bool {
+        let found = match &self.kind {
+            Kind::Facet(wanted) if self.attribute == "objectID" => id == wanted,
+            Kind::Facet(wanted) => any(record, &self.attribute, &mut |value| {
+                facet_text(value).is_some_and(|text| is_same_facet(&text, wanted))
+            }),
+            Kind::Number(comparison, wanted) => {
+                let wanted = to_thousandths(*wanted);
+                self.any_number(record, |thousandths| match comparison {
+                    Comparison::Less => thousandths < wanted,
+                    Comparison::LessOrEqual => thousandths <= wanted,
+                    Comparison::Equal => thousandths == wanted,
+                    Comparison::NotEqual => thousandths != wanted,
+                    Comparison::GreaterOrEqual => thousandths >= wanted,
+                    Comparison::Greater => thousandths > wanted,
+                })
+            }
+            Kind::Range(low, high) => self.any_number(record, |thousandths| {
+                to_thousandths(*low) <= thousandths && thousandths <= to_thousandths(*high)
+            }),
         };
-        let found = values(record, &self.attribute)
-            .into_iter()
-            .filter_map(Value::as_f64)
-            .any(|number| accepts(to_thousandths(number)));
-        declared && found != self.negated
+        found != self.negated
+    }
+
+    fn any_number(&self, record: &Record, accepts: impl Fn(f64) -> bool) -> bool {
+        any(record, &self.attribute, &mut |value| {
+            value.as_f64().is_some_and(|number| accepts(to_thousandths(number)))
+        })
+    }
+}
+
+/// Whether two values of a facet are the same, which case does not change.
+fn is_same_facet(text: &str, wanted: &str) -> bool {
+    if text.is_ascii() && wanted.is_ascii() {
+        text.eq_ignore_ascii_case(wanted)
+    } else {
+        text.to_lowercase() == wanted.to_lowercase()
     }
 }
 
@@ -149,37 +175,39 @@ pub(super) fn unwrap(entry: &str) -> (String, &str) {
 /// The values that a path leads to, arrays taken apart. A key with a dot wins over a path.
 pub(super) fn values<'a>(record: &'a Record, path: &str) -> Vec<&'a Value> {
     let mut found = Vec::new();
-    collect(record, path, &mut found);
+    any(record, path, &mut |value| {
+        found.push(value);
+        false
+    });
     found
 }
 
-fn collect<'a>(record: &'a Record, path: &str, found: &mut Vec<&'a Value>) {
+/// Whether one of the values that a path leads to is accepted.
+pub(super) fn any<'a>(record: &'a Record, path: &str, accepts: &mut dyn FnMut(&'a Value) -> bool) -> bool {
     if let Some(value) = record.get(path) {
-        flatten(value, found);
-    } else if let Some((first, rest)) = path.split_once('.') {
-        let mut parents = Vec::new();
-        if let Some(value) = record.get(first) {
-            flatten(value, &mut parents);
-        }
-        for parent in parents.into_iter().filter_map(Value::as_object) {
-            collect(parent, rest, found);
-        }
+        return any_item(value, accepts);
     }
+    path.split_once('.').is_some_and(|(first, rest)| {
+        record.get(first).is_some_and(|value| {
+            any_item(value, &mut |parent| parent.as_object().is_some_and(|inner| any(inner, rest, accepts)))
+        })
+    })
 }
 
-fn flatten<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+fn any_item<'a>(value: &'a Value, accepts: &mut dyn FnMut(&'a Value) -> bool) -> bool {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| flatten(item, found)),
-        value => found.push(value),
+        Value::Array(items) => items.iter().any(|item| any_item(item, accepts)),
+        value => accepts(value),
     }
 }
 
 /// A value as a facet shows it.
-pub(super) fn facet_text(value: &Value) -> Option<String> {
+pub(super) fn facet_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Bool(true) => Some(Cow::Borrowed("true")),
+        Value::Bool(false) => Some(Cow::Borrowed("false")),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }

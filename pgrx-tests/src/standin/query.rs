@@ -58,19 +58,29 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The matching records in the index's order.
+    /// The matching records, by their ids.
     pub(super) fn matches<'i>(&self, index: &'i Index) -> Vec<Found<'i>> {
         let searchable = self.list(index, "searchableAttributes");
-        let mut found: Vec<Found<'i>> = index
+        let condition = self.condition.on(&index.settings);
+        index
             .records
             .iter()
-            .filter(|(id, record)| self.condition.holds(id, record, &index.settings))
+            .filter(|(id, record)| condition.holds(id, record))
             .filter(|(_, record)| self.words.is_empty() || self.reads(record, searchable.as_deref()))
-            .collect();
+            .collect()
+    }
+
+    /// Puts the first `most` of the matching records in the index's order; the others may stay as they are.
+    pub(super) fn rank(&self, index: &Index, found: &mut [Found<'_>], most: usize) {
         let ranking = self.list(index, "customRanking").unwrap_or_default();
-        // The sort is stable and the records come by id, so ties are in id order.
-        found.sort_by(|a, b| compare(a.1, b.1, &ranking));
-        found
+        // Records with the same ranking come by their ids.
+        let order = |a: &Found<'_>, b: &Found<'_>| compare(a.1, b.1, &ranking).then_with(|| a.0.cmp(b.0));
+        if most > 0 && most < found.len() {
+            found.select_nth_unstable_by(most, order);
+        }
+        if let Some(first) = found.get_mut(..most.min(found.len())) {
+            first.sort_unstable_by(order);
+        }
     }
 
     /// Whether the query's words occur in what is searched.
