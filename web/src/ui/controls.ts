@@ -47,15 +47,17 @@ export function entryOf<E extends { index: string }>(
   const named = entries.find((entry) => entry.index === context.state.get('index'));
   const entry = named ?? (entries[0] as E);
   const options = entries.map(({ index }) => ({ value: index, label: index }));
-  const reset = () => {
-    // Values of one index mean nothing in another.
-    const kept = new Set(['index', 'range', 'from', 'to']);
-    const others = context.state.entries.map(([name]) => name).filter((name) => !kept.has(name));
-    return Object.fromEntries(others.map((name) => [name, '']));
-  };
-  const select = h('select', { name: 'index', onchange: () => context.state.set({ ...reset(), index: select.value }) });
+  const { state } = context;
+  // The view opens anew: values of one index mean nothing in another.
+  const open = (index: string) => context.navigate(state.view, { index, ...rangeOf(state) });
+  const select = h('select', { name: 'index', onchange: () => open(select.value) });
   fillOptions(select, options, entry.index);
   return { entry, control: entries.length > 1 ? field('Index', select) : null };
+}
+
+/** The time range stays when another index or another kind of document is chosen. */
+export function rangeOf(state: Context['state']): Record<string, string> {
+  return Object.fromEntries(['range', 'from', 'to'].map((name) => [name, state.get(name)]));
 }
 
 /** A value of a facet, or all of them. The values come from the index. */

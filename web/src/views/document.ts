@@ -9,7 +9,7 @@ import { all, any, is, within } from '../filters';
 import { inOrder, readChange, type Change } from '../history';
 import { valuesOf, type Hit } from '../search';
 import { parseStamp, spanOf } from '../time';
-import { button, capitalized, choice, field, rangeControl, valueChoice } from '../ui/controls';
+import { button, capitalized, field, rangeControl, rangeOf, valueChoice, type Option } from '../ui/controls';
 import { CHANGE_HEADING, changeList, changeRows } from '../ui/changes';
 import { empty, growing, section, table } from '../ui/table';
 import { plain, shown, time } from '../ui/values';
@@ -28,7 +28,7 @@ export const document: View = {
     const source = entry.permissions?.index ?? entry.history[0] ?? '';
     return {
       controls: fragment(
-        kinds.length > 1 ? choice(context, 'by', 'Documents told apart by', kinds, kinds[0]?.value) : null,
+        kinds.length > 1 ? kindControl(context, kinds, entry.document) : null,
         valueChoice(context, {
           name: 'id',
           label: capitalized(entry.document),
@@ -43,6 +43,14 @@ export const document: View = {
     };
   },
 };
+
+/** Which attribute tells documents apart; the view opens anew with another one. */
+function kindControl(context: Context, kinds: Option[], current: string): HTMLElement {
+  const open = (by: string) => context.navigate('document', { by, ...rangeOf(context.state) });
+  const select = h('select', { name: 'by', onchange: () => open(select.value) });
+  select.append(...kinds.map(({ value, label }) => h('option', { value, selected: value === current }, label)));
+  return field('Documents told apart by', select);
+}
 
 /** The period for permissions: two moments, to the second. */
 function periodControl(context: Context): Node {
