@@ -57,10 +57,6 @@ impl Delays {
         percentile(&self.from_commit, percent).unwrap_or(f64::NAN)
     }
 
-    pub(super) fn since_start(&self, percent: f64) -> f64 {
-        percentile(&self.from_insert, percent).unwrap_or(f64::NAN)
-    }
-
     /// Rows that arrived before their commit had returned to the writer.
     pub(super) fn ahead(&self) -> usize {
         self.from_commit.iter().filter(|delay| **delay == 0.0).count()
@@ -89,15 +85,19 @@ impl Writer {
     }
 }
 
-/// Several writers at an even pace, so many rows a second if the machine lets them.
+/// Several writers in turn at an even pace, so many rows a second if the machine lets them.
 pub(super) fn write_evenly(testbed: &Testbed, rate: u64, length: Duration) -> Result<Vec<Commit>> {
     let writers: Result<Vec<Writer>> = (0..WRITERS).map(|_| Writer::new(testbed)).collect();
     let started = Instant::now();
-    let write = |mut writer: Writer| -> Result<Vec<Commit>> {
+    let write = |mut writer: Writer, place: u64| -> Result<Vec<Commit>> {
         let mut commits = Vec::new();
         while started.elapsed() < length {
             interrupt::check()?;
-            let due = Duration::from_secs_f64(commits.len() as f64 * WRITERS as f64 / rate as f64);
+            let turn = commits.len() as u64 * WRITERS + place;
+            let due = Duration::from_secs_f64(turn as f64 / rate as f64);
+            if due >= length {
+                break;
+            }
             waiting::pass(due.saturating_sub(started.elapsed()))?;
             commits.push(writer.insert()?);
         }
@@ -105,7 +105,8 @@ pub(super) fn write_evenly(testbed: &Testbed, rate: u64, length: Duration) -> Re
     };
     let writers = writers?;
     thread::scope(|scope| {
-        let threads: Vec<_> = writers.into_iter().map(|writer| scope.spawn(move || write(writer))).collect();
+        let threads: Vec<_> =
+            (0..).zip(writers).map(|(place, writer)| scope.spawn(move || write(writer, place))).collect();
         let mut all = Vec::new();
         for thread in threads {
             all.extend(thread.join().map_err(|_| anyhow!("a writer has failed"))??);

@@ -45,7 +45,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
         let (without, with) = (times.of(0, of), times.of(1, of));
         report.keep(&format!("{name}, without the extension"), "ms", &without);
         let row = Row::of(name, "ms", &with).against("without the extension", &without);
-        report.add(row.target(Target::RatioAtMost(1.1)));
+        report.add(row.target(Target::RatioAtMost(1.05)));
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ fn compare(report: &mut Report, found: &Samples<Case, Drained>, peers: &Peers) {
             "polling service on Algolia's JavaScript client",
             " and its backend",
             "the service",
-            (Some(4.0), Some(0.3)),
+            (Some(5.0), Some(0.3)),
         ),
         (
             PYTHON,
@@ -68,7 +68,7 @@ fn compare(report: &mut Report, found: &Samples<Case, Drained>, peers: &Peers) {
             "the service",
             (None, None),
         ),
-        (BARE, "bare DELETE … RETURNING loop", "", "the loop", (Some(1.2), None)),
+        (BARE, "bare DELETE … RETURNING loop", "", "the loop", (Some(2.0), None)),
     ] {
         let reason = case.0.reason(peers);
         let (rates, costs) = (rate(case), processor(case));

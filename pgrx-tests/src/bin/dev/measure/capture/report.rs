@@ -10,7 +10,7 @@ use super::super::spread::{middle, pairwise, ratio, short, Spread};
 use super::{Costs, Method, Shape, Variant, SHAPES};
 
 /// What the contract promises of narrow rows.
-const PROMISES: [(Method, f64); 2] = [(Method::Bulk, 2.2), (Method::Loop, 1.7)];
+const PROMISES: [(Method, f64); 2] = [(Method::Bulk, 2.2), (Method::Loop, 1.8)];
 
 pub(super) fn tell(costs: &Costs, scale: &Scale, variants: &[Variant], report: &mut Report) {
     for (method, most) in PROMISES {

@@ -97,7 +97,7 @@ fn pinned(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
     moments.look(testbed, "and vacuumed")?;
     moments.look(testbed, "and once more")?;
     let name = format!("pop with a snapshot pinned, after {rows} deliveries against before it was");
-    report.add(moments.slower(name, PARTS as usize).target(Target::RatioAtMost(2.0)));
+    report.add(moments.slower(name, PARTS as usize).target(Target::RatioAtMost(1.2)));
     report.add(match vacuumed {
         Some(time) => Row::new(
             "from the end of the snapshot until autovacuum has removed the dead rows",
