@@ -96,14 +96,9 @@ const LOOP: &str = "
         END LOOP;
     END $$";
 
-/// Makes the bare loop's queue, which nobody but us knows: with the same key and the same rules for vacuum, which `LIKE`
-/// leaves out.
+/// Makes the bare loop's queue.
 pub(super) fn prepare_bare_loop(testbed: &mut Testbed) -> Result<()> {
-    testbed.execute("CREATE TABLE bare_queue (LIKE audit_algolia.queue INCLUDING ALL)")?;
-    let options =
-        "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = 'audit_algolia.queue'::regclass";
-    let options: String = testbed.db.query_one(options, &[])?.get(0);
-    testbed.execute(&format!("ALTER TABLE bare_queue SET ({options})"))
+    testbed.make_queue_alike("bare_queue")
 }
 
 fn bare_loop(testbed: &mut Testbed, rows: u64) -> Result<Drained> {

@@ -17,6 +17,7 @@ mod machine;
 mod matrix;
 mod memory;
 mod peers;
+mod pgbench;
 mod phases;
 mod process;
 mod report;
@@ -51,10 +52,11 @@ use crate::screen::while_waiting;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Takes about three minutes: fewer rows, fewer repeats, fewer fields of the tables
+    /// Takes under five minutes: fewer rows, fewer repeats, fewer fields of the tables
     #[arg(long)]
     quick: bool,
-    /// Measures one part only: capture, writer, drain, matrix, freshness, lasting, memory, phases, scaling, idle or ddl
+    /// Measures one part only: capture, writers, peak, drain, matrix, freshness, requests, lasting, memory, phases, scaling,
+    /// idle or ddl
     #[arg(long, value_name = "PART")]
     only: Option<String>,
 }
@@ -68,9 +70,10 @@ struct Setup {
 
 type Part = fn(&Setup, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 11] = [
+const PARTS: &[(&str, Part)] = &[
     ("capture", capture::measure),
-    ("writer", capture::peak::measure),
+    ("writers", capture::writers::measure),
+    ("peak", capture::peak::measure),
     ("drain", drain::measure),
     ("matrix", matrix::measure),
     ("freshness", freshness::measure),
@@ -78,6 +81,7 @@ const PARTS: [(&str, Part); 11] = [
     ("memory", memory::measure),
     ("phases", phases::measure),
     ("scaling", scaling::measure),
+    ("requests", requests::measure),
     ("idle", idle::measure),
     ("ddl", ddl::measure),
 ];

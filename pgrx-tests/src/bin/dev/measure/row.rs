@@ -1,6 +1,6 @@
 //! A line of the report: what was measured, what it is compared with, and what was promised.
 
-use super::spread::{ratio, Spread};
+use super::spread::{percentile, ratio, Spread};
 
 /// One line of the table.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,16 @@ impl Row {
     #[must_use]
     pub(super) fn target(self, target: Target) -> Row {
         Row { target: Some(target), ..self }
+    }
+
+    /// The same for the middle of the values, in their unit.
+    #[must_use]
+    pub(super) fn at_most(self, most: f64) -> Row {
+        let target = self
+            .values
+            .as_ref()
+            .map(|(unit, values)| Target::AtMost(most, unit, percentile(values, 50.0).unwrap_or(f64::NAN)));
+        Row { target, ..self }
     }
 
     /// Names what keeps it from being measured, if anything does.

@@ -1,4 +1,4 @@
-//! How much is measured: in three minutes, or in what a quiet machine with two cores does in under forty.
+//! How much is measured: in under five minutes, or in what a quiet machine with two cores does in under 45.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(super) struct Scale {
     pub(super) hundreds: u64,
     /// Rows of a loop of single inserts from a client, in one transaction.
     pub(super) client: u64,
-    /// Commits of a row from one client, and from each of four.
-    pub(super) commits: u64,
+    /// How often, and for how many seconds each time, clients commit row by row.
+    pub(super) writing: (usize, u64),
     /// Rows of the statement whose memory is watched.
     pub(super) writer: u64,
     /// Rows of a drain.
@@ -67,7 +67,7 @@ pub(super) const QUICK: Scale = Scale {
     singles: 10_000,
     hundreds: 5_000,
     client: 2_000,
-    commits: 40,
+    writing: (1, 1),
     writer: 100_000,
     drain: 200_000,
     polled: 20_000,
@@ -95,7 +95,7 @@ pub(super) const FULL: Scale = Scale {
     singles: 50_000,
     hundreds: 20_000,
     client: 10_000,
-    commits: 400,
+    writing: (5, 1),
     writer: 1_000_000,
     drain: 1_000_000,
     polled: 80_000,

@@ -142,6 +142,15 @@ impl Testbed {
     }
 
     /// Rows queued and on their way.
+    /// Makes a queue that nobody but us knows, with the same indices and the same rules for vacuum, which `LIKE` leaves out.
+    pub(super) fn make_queue_alike(&mut self, name: &str) -> Result<()> {
+        self.execute(&format!("CREATE TABLE {name} (LIKE audit_algolia.queue INCLUDING ALL)"))?;
+        let options =
+            "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = 'audit_algolia.queue'::regclass";
+        let options: String = self.db.query_one(options, &[])?.get(0);
+        self.execute(&format!("ALTER TABLE {name} SET ({options})"))
+    }
+
     pub(super) fn queued(&mut self) -> Result<u64> {
         let query = "SELECT sum(queued + in_flight)::bigint FROM audit_algolia.queue_stats()";
         Ok(u64::try_from(self.db.query_one(query, &[])?.get::<_, i64>(0)).unwrap_or(0))

@@ -6,11 +6,12 @@ pub(super) mod peak;
 mod report;
 mod shape;
 mod variant;
+pub(super) mod writers;
 
 use anyhow::Result;
 use strum::VariantArray;
 
-use self::insert::{Method, Writers};
+use self::insert::{Method, Writer};
 use self::shape::{Shape, SHAPES};
 use self::variant::{Variant, VARIANTS};
 use super::process::seconds_of;
@@ -22,13 +23,13 @@ use super::testbed::{backend, Testbed};
 use super::Setup;
 
 /// What autovacuum logs is nobody's cost here, and neither are the pages that are logged as a whole after a checkpoint:
-/// there is none from one [`clear`] to the next.
+/// there is none from one [`empty`] to the next.
 const SETTINGS: [(&str, &str); 2] = [("autovacuum", "off"), ("max_wal_size", "16GB")];
 
 /// What a row has cost in one repeat.
 struct Cost {
     micros: f64,
-    /// Microseconds of the first writer's process: all there are, where it is the only one and seldom waits for a client.
+    /// Microseconds of the writer's process: all there are, where it seldom waits for its client.
     processor: f64,
     /// Bytes.
     wal: f64,
@@ -42,12 +43,12 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     let scale = &setup.scale;
     let mut testbed = Testbed::start(&setup.installation, &SETTINGS)?;
     let (variants, hmac) = prepare(setup, &mut testbed, report)?;
-    let mut writers = Writers::new(&mut testbed, &SHAPES, scale)?;
+    let mut writer = Writer::new(&mut testbed, &SHAPES, scale)?;
     for shape in SHAPES {
         for variant in &variants {
             testbed.execute(&variant.set_up(shape, hmac))?;
             // Caches are filled, plans are made.
-            writers.insert(Method::Loop, shape, &variant.table(shape), 500)?;
+            writer.insert(Method::Loop, shape, &variant.table(shape), 500)?;
         }
     }
     let mut costs = Costs::new();
@@ -59,10 +60,8 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
                 let cases: Vec<_> = variants.iter().map(|&variant| (shape, method, variant)).collect();
                 costs.round(&cases, (round, scale.repeats), |(_, _, variant)| {
                     let table = variant.table(shape);
-                    cost(&mut testbed, &mut writers, rows, |writers| {
-                        writers.insert(method, shape, &table, rows)
-                    })
-                    .map(Some)
+                    cost(&mut testbed, &mut writer, rows, |writer| writer.insert(method, shape, &table, rows))
+                        .map(Some)
                 })?;
             }
             if round == 0 {
@@ -81,13 +80,13 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
 /// What it costs, by the row, to insert so many rows.
 fn cost(
     testbed: &mut Testbed,
-    writers: &mut Writers,
+    writer: &mut Writer,
     rows: u64,
-    insert: impl FnOnce(&mut Writers) -> Result<()>,
+    insert: impl FnOnce(&mut Writer) -> Result<()>,
 ) -> Result<Cost> {
-    let (images, wal) = (writers.images()?, testbed.wal()?);
-    let (elapsed, cpu) = seconds_of(backend(writers.first()?)?, || insert(writers))?;
-    let (wal, images) = (testbed.wal()? - wal, writers.images()? - images);
+    let (images, wal) = (writer.images()?, testbed.wal()?);
+    let (elapsed, cpu) = seconds_of(backend(&mut writer.db)?, || insert(writer))?;
+    let (wal, images) = (testbed.wal()? - wal, writer.images()? - images);
     let rows = rows as f64;
     Ok(Cost {
         micros: elapsed * 1e6 / rows,
@@ -108,17 +107,22 @@ fn note_length(testbed: &mut Testbed, shape: Shape, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// Empties tables and queues, ours once it is delivered, so that each shape starts with new files for all: no row comes
-/// into pages that rows of the other shape, or a round before, have left and that the log would hold as a whole after
-/// the checkpoint. The disk holds no more than one round of one shape.
+/// Empties tables and queues once ours is delivered.
 fn clear(testbed: &mut Testbed) -> Result<()> {
     testbed.resume()?;
     testbed.wait_until_empty()?;
     testbed.pause()?;
+    empty(testbed)
+}
+
+/// Empties tables and queues, so that each shape starts with new files for all: no row comes
+/// into pages that rows of the other shape, or a round before, have left and that the log would hold as a whole after
+/// the checkpoint. The disk holds no more than one round of one shape.
+fn empty(testbed: &mut Testbed) -> Result<()> {
     let filled = testbed.db.query_one(
         "SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'r' AND (n.nspname = 'public' AND c.relname <> 'pool'
+         WHERE c.relkind = 'r' AND (n.nspname = 'public' AND c.relname NOT IN ('pool', 'bound_row')
                 OR n.nspname = 'pgq' AND c.relname ~ '^event_[0-9]+_[0-9]+$')",
         &[],
     )?;

@@ -19,8 +19,11 @@ pub(super) enum Variant {
     Json,
     /// PgQ's trigger that writes what URLs carry.
     Url,
+    /// A trigger in C that copies a row of ours, whatever was inserted.
+    Bound,
 }
 
+/// Those that are compared in everything.
 pub(super) const VARIANTS: [Variant; 6] =
     [Variant::Bare, Variant::Ours, Variant::Row, Variant::Statement, Variant::Json, Variant::Url];
 
@@ -39,6 +42,7 @@ impl Variant {
             Variant::Statement => "PL/pgSQL statement trigger",
             Variant::Json => "PgQ jsontriga",
             Variant::Url => "PgQ logutriga",
+            Variant::Bound => "C trigger that copies a row",
         }
     }
 
@@ -67,6 +71,9 @@ impl Variant {
                      EXECUTE FUNCTION pgq.{function}('{name}', 'ignore={left_out}')",
                 function = if self == Variant::Json { "jsontriga" } else { "logutriga" },
                 left_out = shape.left_out().join(","),
+            ),
+            Variant::Bound => format!(
+                "CREATE TRIGGER capture AFTER INSERT ON {name} FOR EACH ROW EXECUTE FUNCTION insert_alike()"
             ),
         };
         format!("{make}; {capture}")
