@@ -21,6 +21,7 @@ mod pgbench;
 mod phases;
 mod process;
 mod report;
+mod requests;
 mod row;
 mod rows;
 mod samples;
@@ -80,8 +81,8 @@ const PARTS: &[(&str, Part)] = &[
     ("lasting", lasting::measure),
     ("memory", memory::measure),
     ("phases", phases::measure),
-    ("scaling", scaling::measure),
     ("requests", requests::measure),
+    ("scaling", scaling::measure),
     ("idle", idle::measure),
     ("ddl", ddl::measure),
 ];

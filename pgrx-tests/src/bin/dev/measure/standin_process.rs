@@ -53,6 +53,11 @@ impl StandinProcess {
         for _ in 0..count {
             let line = self.line()?;
             let (hash, at) = line.split_once(' ').context("not an arrival")?;
+    /// Requests since the start or the last reset.
+    pub(super) fn requests(&mut self) -> Result<u64> {
+        self.ask("requests")?.parse().context("not a count")
+    }
+
             times.push((hash.parse()?, at.parse()?));
         }
         Ok(times)

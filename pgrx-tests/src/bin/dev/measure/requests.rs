@@ -1,0 +1,151 @@
+//! What a trickle of rows costs: how many requests it becomes, how long its rows wait for that, what a request costs the
+//! worker, and what delivery costs those who write at the same time.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::freshness::{idle, stream};
+use super::pgbench::insert_singly;
+use super::process::fine_cpu_seconds;
+use super::report::Report;
+use super::row::{Row, Target};
+use super::samples::Samples;
+use super::spread::{short, Spread};
+use super::testbed::Testbed;
+use super::Setup;
+
+/// Rows a second.
+const RATES: [u64; 3] = [10, 100, 1000];
+const WORKERS: [usize; 2] = [1, 2];
+/// After so many milliseconds the server answers.
+const LATENCY: u64 = 50;
+/// What is promised of the time from a commit to the answer, as a multiple of the latency.
+const PROMISES: [(f64, f64); 2] = [(50.0, 1.6), (99.0, 2.2)];
+
+/// Requests of one row each.
+const SINGLE: usize = 500;
+/// Clients that write while a worker delivers.
+const WRITERS: usize = 4;
+
+const HEAD: [&str; 8] = [
+    "traffic",
+    "rows",
+    "requests",
+    "requests a round trip",
+    "rows a request",
+    "p50 to the answer",
+    "p99 to the answer",
+    "max",
+];
+
+pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
+    trickles(&mut testbed, setup.scale.stream, report)?;
+    single(&mut testbed, setup.scale.repeats, report)?;
+    writers(&mut testbed, setup, report)
+}
+
+fn trickles(testbed: &mut Testbed, length: Duration, report: &mut Report) -> Result<()> {
+    let mut lines = Vec::new();
+    for workers in WORKERS {
+        testbed.warm_up(workers)?;
+        testbed.standin.set_latency(LATENCY)?;
+        for rate in RATES {
+            let delays = stream(testbed, rate, length)?;
+            let requests = testbed.standin.requests()? as f64;
+            let name = format!("{rate} rows a second, {LATENCY} ms, workers = {workers}");
+            let per_trip = per_round_trip(requests, length);
+            // The answer comes that much later than the row.
+            let to_answer: Vec<f64> = delays.from_commit.iter().map(|delay| delay + LATENCY as f64).collect();
+            report.keep(&format!("{name}: from commit to the answer"), "ms", &to_answer);
+            let at = |percent| delays.at(percent) + LATENCY as f64;
+            // Fewer rows than round trips are as many requests.
+            if rate > 10 {
+                let figure = Row::of(format!("requests a round trip, {name}"), "requests", &[per_trip]);
+                report.add(figure.at_most(1.2));
+                for (percent, most) in PROMISES {
+                    let times = Spread::of(&[at(percent) / LATENCY as f64]);
+                    let measured = format!("{} ms from commit to the answer", short(at(percent)));
+                    let row =
+                        Row::new(format!("freshness against the latency, {name}, p{percent}"), measured);
+                    report.add(row.ratio(times).target(Target::RatioAtMost(most)));
+                }
+            }
+            let rows = to_answer.len() as f64;
+            let figures = [rows, requests, per_trip, rows / requests, at(50.0), at(99.0), at(100.0)];
+            lines.push(std::iter::once(name).chain(figures.map(short)).collect());
+        }
+    }
+    report.table(
+        format!("Requests of a trickle of rows to one index, {} s each", length.as_secs()),
+        "Four sessions write in turn, a commit a row. A round trip takes as long as the latency. Times are milliseconds from \
+         the moment at which the commit had returned to the writer to the server's answer.",
+        &HEAD,
+        lines,
+    );
+    Ok(())
+}
+
+/// How many requests there were in the time that one takes, on average.
+fn per_round_trip(requests: f64, length: Duration) -> f64 {
+    requests * LATENCY as f64 / 1000.0 / length.as_secs_f64()
+}
+
+/// What a worker uses for a request with one row, from claim to settlement, senders and wake-ups included.
+fn single(testbed: &mut Testbed, repeats: usize, report: &mut Report) -> Result<()> {
+    testbed.set_workers(1)?;
+    testbed.standin.set_latency(0)?;
+    let (worker, mut costs, mut all) = (testbed.worker()?, Vec::new(), 0);
+    for _ in 0..repeats {
+        let before = fine_cpu_seconds(worker)?;
+        idle(testbed, SINGLE)?;
+        let cpu = fine_cpu_seconds(worker)? - before;
+        let requests = testbed.standin.requests()?;
+        all += requests;
+        costs.push(cpu * 1000.0 / requests as f64);
+    }
+    report.note(format!("Of {} rows to be sent one by one there were {all} requests.", repeats * SINGLE));
+    let name = "processor time of a request with one row, claim to settlement";
+    report.add(Row::of(name, "ms", &costs).at_most(0.2));
+    Ok(())
+}
+
+/// What writers get done while a worker delivers, against the same while delivery is paused.
+fn writers(testbed: &mut Testbed, setup: &Setup, report: &mut Report) -> Result<()> {
+    testbed.warm_up(1)?;
+    let commits = ["off", "on"];
+    let cases: Vec<(&str, bool)> = commits.into_iter().flat_map(|one| [(one, false), (one, true)]).collect();
+    let (rounds, seconds) = setup.scale.writing;
+    let found = Samples::alternate(&cases, rounds, |(commit, delivers): (&str, bool)| {
+        testbed.begin_round()?;
+        if !delivers {
+            testbed.pause()?;
+        }
+        let run = insert_singly(testbed, "audit_log", (WRITERS, commit), seconds)?;
+        testbed.resume()?;
+        testbed.wait_until_empty()?;
+        Ok(Some(run.per_second))
+    })?;
+    for commit in commits {
+        let name = format!(
+            "{WRITERS} writers while a worker delivers, 20 ms, synchronous_commit {commit}: against delivery paused"
+        );
+        let (beside, paused) = (found.all((commit, true)), found.all((commit, false)));
+        let row = Row::of(name, "transactions/s", beside).against("paused", paused);
+        report.add(row.target(Target::RatioAtLeast(0.9)));
+    }
+    report.note("Writers, worker and the server that is delivered to share the machine's cores.");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_after_the_other_is_one_a_round_trip() {
+        assert_eq!(per_round_trip(200.0, Duration::from_secs(10)), 1.0);
+        assert_eq!(per_round_trip(100.0, Duration::from_secs(10)), 0.5);
+    }
+}
