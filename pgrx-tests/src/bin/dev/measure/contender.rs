@@ -15,6 +15,7 @@ pub(super) enum Contender {
         workers: usize,
         in_flight: usize,
         compression: bool,
+        tls: bool,
     },
     /// A loop in the server that deletes a thousand rows after the other, and sends nothing.
     BareLoop,
@@ -24,7 +25,7 @@ pub(super) enum Contender {
 impl Contender {
     /// The extension with the defaults of its other settings.
     pub(super) const fn ours(workers: usize, compression: bool) -> Contender {
-        Contender::Ours { workers, in_flight: 4, compression }
+        Contender::Ours { workers, in_flight: 4, compression, tls: false }
     }
 
     pub(super) fn is_ours(self) -> bool {
@@ -33,10 +34,11 @@ impl Contender {
 
     pub(super) fn name(self) -> String {
         match self {
-            Contender::Ours { workers, compression, .. } => {
-                let (plural, gzip) =
-                    (if workers == 1 { "" } else { "s" }, if compression { ", gzip" } else { "" });
-                format!("audit_algolia, {workers} worker{plural}{gzip}")
+            Contender::Ours { workers, compression, tls, .. } => {
+                let plural = if workers == 1 { "" } else { "s" };
+                let gzip = if compression { ", gzip" } else { "" };
+                let tls = if tls { ", TLS" } else { "" };
+                format!("audit_algolia, {workers} worker{plural}{gzip}{tls}")
             }
             Contender::BareLoop => "a bare loop in SQL that sends nothing".to_owned(),
             Contender::Peer(kind) => kind.name().to_owned(),
@@ -60,9 +62,12 @@ impl Contender {
         latency: u64,
     ) -> Result<Option<Drained>> {
         match self {
-            Contender::Ours { workers, in_flight, compression } => {
+            Contender::Ours { workers, in_flight, compression, tls } => {
                 testbed.standin.set_latency(latency)?;
+                let [hosts, authority] = testbed.hosts(tls)?;
                 let settings = [
+                    (hosts.0, &*hosts.1),
+                    (authority.0, &*authority.1),
                     ("audit_algolia.workers", &*workers.to_string()),
                     ("audit_algolia.in_flight", &in_flight.to_string()),
                     ("audit_algolia.compression", if compression { "on" } else { "off" }),

@@ -1,21 +1,23 @@
-//! How quickly a backlog drains: one worker, two, behind latency; beside a bare loop in SQL and polling services.
+//! How quickly a backlog drains: one worker, two, behind latency, over TLS; beside a bare loop in SQL and polling services.
 
 use anyhow::Result;
 
 use super::chart::Group;
 use super::contender::{prepare_bare_loop, Contender};
 use super::peers::{Kind, Peers};
+use super::process::Memory;
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
 use super::samples::Samples;
-use super::spread::{percentile, ratio, short};
+use super::spread::{ratio, short};
 use super::testbed::{Drained, Testbed};
 use super::Setup;
 
 const ONE: Case = (Contender::ours(1, true), 0);
 const TWO: Case = (Contender::ours(2, true), 0);
-const FAR: Case = (Contender::Ours { workers: 1, in_flight: 16, compression: true }, 20);
+const FAR: Case = (Contender::Ours { workers: 1, in_flight: 16, compression: true, tls: false }, 20);
+const TLS: Case = (Contender::Ours { workers: 1, in_flight: 4, compression: true, tls: true }, 0);
 const BARE: Case = (Contender::BareLoop, 0);
 const JAVASCRIPT: Case = (Contender::Peer(Kind::JavaScript), 0);
 const PYTHON: Case = (Contender::Peer(Kind::Python), 0);
@@ -24,7 +26,7 @@ const PYTHON: Case = (Contender::Peer(Kind::Python), 0);
 type Case = (Contender, u64);
 
 /// The first drain of all is one with defaults alone.
-const CASES: [Case; 6] = [ONE, BARE, JAVASCRIPT, PYTHON, TWO, FAR];
+const CASES: [Case; 7] = [ONE, BARE, JAVASCRIPT, PYTHON, TLS, TWO, FAR];
 
 /// Rows a second that requests in flight allow at 20 ms.
 const BOUND: f64 = 16.0 * 1000.0 / 0.020;
@@ -122,20 +124,22 @@ fn alone(report: &mut Report, found: &Samples<Case, Drained>, rows: u64) {
             .against("the lesser", &reachable)
             .target(Target::RatioAtLeast(0.8)),
     );
+    let tls = Row::of(format!("{name} over TLS, one worker: against without"), "rows/s", &rate(TLS));
+    report.add(tls.against("without", &rate(ONE)).target(Target::RatioAtLeast(0.8)));
     report.add(Row::of(format!("{name}, no latency, one worker"), "rows/s", &rate(ONE)));
     report.add(Row::of(format!("{name}, no latency, two workers"), "rows/s", &rate(TWO)));
     report.note(
         "At 20 ms the bound is 16 × 1,000 rows / 20 ms = 800,000 rows/s; where the processor is the limit, the drain \
          without latency is less.",
     );
-    for (case, name) in [(ONE, "no latency"), (FAR, "20 ms")] {
-        let name = format!("processor time of the worker, {name}");
-        report.add(Row::of(name, "s per million rows", &found.of(case, |one| one.processor)));
-    }
+    let processor = |case| found.of(case, |one| one.processor);
+    let unit = "s per million rows";
+    report.add(Row::of("processor time of the worker, no latency", unit, &processor(ONE)).at_most(2.5));
+    report.add(Row::of("processor time of the worker, 20 ms", unit, &processor(FAR)));
+    let tls = Row::of("processor time of the worker over TLS: against without", unit, &processor(TLS));
+    report.add(tls.against("without", &processor(ONE)));
     let wal = found.of(ONE, |one| one.wal);
-    let median = percentile(&wal, 50.0).unwrap_or(f64::NAN);
-    let row = Row::of("WAL of delivery, beyond the insert", "bytes a row", &wal);
-    report.add(row.target(Target::AtMost(130.0, "bytes a row", median)));
+    report.add(Row::of("WAL of delivery, beyond the insert", "bytes a row", &wal).at_most(130.0));
 }
 
 /// A worker keeps what it needed with sixteen requests in flight: only the first drain is one with defaults alone.
@@ -143,12 +147,16 @@ fn memory(report: &mut Report, drains: &[Drained]) {
     let (Some(first), Some(last)) = (drains.first(), drains.last()) else {
         return;
     };
-    for (name, value) in
-        [("private and dirty", first.beyond.private_dirty), ("anonymous", first.beyond.anonymous)]
-    {
-        let row = Row::of(format!("worker's memory beyond a plain backend, {name}"), "MB", &[value]);
-        report.add(row.target(Target::AtMost(16.0, "MB", value)));
-    }
+    tell_beyond(report, "", first.beyond, Some(16.0));
     let text = format!("{} MB", short(last.beyond.anonymous));
     report.add(Row::new("the same once it had 16 requests in flight, anonymous", text));
+}
+
+/// A worker's memory beyond a plain backend's, at some time.
+pub(super) fn tell_beyond(report: &mut Report, when: &str, beyond: Memory, most: Option<f64>) {
+    for (name, value) in [("private and dirty", beyond.private_dirty), ("anonymous", beyond.anonymous)] {
+        let name = format!("worker's memory beyond a plain backend{when}, {name}");
+        let row = Row::of(name, "MB", &[value]);
+        report.add(most.map_or(row.clone(), |most| row.at_most(most)));
+    }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{ensure, Result};
 
-use super::process::{size, Size};
+use super::drain::tell_beyond;
+use super::process::{memory, size, Size};
 use super::report::Report;
 use super::row::{Row, Target};
 use super::rows::Records;
@@ -14,6 +15,7 @@ use crate::waiting::{self, OFTEN};
 
 /// What may come on top, in megabytes: the allocator gives back what it likes.
 const SLACK: f64 = 3.0;
+const MINUTE: Duration = Duration::from_secs(60);
 
 pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
     super::large::measure(setup, report)?;
@@ -25,6 +27,7 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
         delivered = rows;
         sizes.push((format!("{rows} rows"), size(testbed.worker()?)?));
     }
+    rest(&mut testbed, setup.scale.rest, report)?;
     let first = testbed.worker()?;
     let attempts = setup.scale.attempts;
     outage(&mut testbed, attempts)?;
@@ -42,6 +45,16 @@ pub(super) fn measure(setup: &Setup, report: &mut Report) -> Result<()> {
             anonymous - start,
         )));
     }
+    Ok(())
+}
+
+/// What the worker gives back when it has nothing to do: after a minute, no sooner.
+fn rest(testbed: &mut Testbed, length: Duration, report: &mut Report) -> Result<()> {
+    waiting::pass(length)?;
+    let left = memory(testbed.worker()?)?;
+    let when = format!(" after {} s of rest", length.as_secs());
+    let most = (length > MINUTE).then_some(8.0);
+    tell_beyond(report, &when, testbed.beyond_plain(left)?, most);
     Ok(())
 }
 

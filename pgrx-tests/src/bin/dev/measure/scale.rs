@@ -57,6 +57,8 @@ pub(super) struct Scale {
     pub(super) stream: Duration,
     /// How long idle processes are watched.
     pub(super) idle: Duration,
+    /// How long a worker rests before its memory is looked at.
+    pub(super) rest: Duration,
 }
 
 pub(super) const QUICK: Scale = Scale {
@@ -85,6 +87,7 @@ pub(super) const QUICK: Scale = Scale {
     phase: Duration::from_secs(2),
     stream: Duration::from_secs(3),
     idle: Duration::from_secs(10),
+    rest: Duration::from_secs(2),
 };
 
 pub(super) const FULL: Scale = Scale {
@@ -113,4 +116,5 @@ pub(super) const FULL: Scale = Scale {
     phase: Duration::from_secs(20),
     stream: Duration::from_secs(10),
     idle: Duration::from_secs(60),
+    rest: Duration::from_secs(70),
 };

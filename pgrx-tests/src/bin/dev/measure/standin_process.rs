@@ -13,21 +13,28 @@ pub(super) struct StandinProcess {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     pub(super) url: String,
+    /// The address over TLS, and the PEM of who vouches for it.
+    pub(super) https_url: String,
+    pub(super) authority: String,
 }
 
 impl StandinProcess {
     pub(super) fn start() -> Result<StandinProcess> {
         let mut child = Command::new(cargo::target_dir().join("release/standin"))
-            .args(["--light", "--light-times"])
+            .args(["--light", "--light-times", "--https"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("the stand-in could not be started")?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("the stand-in has no output")?;
-        let mut light = StandinProcess { child, input, output: BufReader::new(output), url: String::new() };
+        let output = BufReader::new(output);
+        let (url, https_url, authority) = Default::default();
+        let mut light = StandinProcess { child, input, output, url, https_url, authority };
         light.url = light.line()?;
-        ensure!(light.url.starts_with("http"), "the stand-in said {}", light.url);
+        light.https_url = light.line()?;
+        ensure!(light.https_url.starts_with("https"), "the stand-in said {}", light.https_url);
+        light.authority = light.lines("authority")?.join("\n");
         Ok(light)
     }
 
@@ -46,21 +53,24 @@ impl StandinProcess {
         self.ask(&format!("count {index}"))?.parse().context("not a count")
     }
 
-    /// The hash of each id and when it arrived, in microseconds since 1970.
-    pub(super) fn times(&mut self, index: &str) -> Result<Vec<(u64, i64)>> {
-        let count: usize = self.ask(&format!("times {index}"))?.parse().context("not a count")?;
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            let line = self.line()?;
-            let (hash, at) = line.split_once(' ').context("not an arrival")?;
     /// Requests since the start or the last reset.
     pub(super) fn requests(&mut self) -> Result<u64> {
         self.ask("requests")?.parse().context("not a count")
     }
 
-            times.push((hash.parse()?, at.parse()?));
-        }
-        Ok(times)
+    /// The hash of each id and when it arrived, in microseconds since 1970.
+    pub(super) fn times(&mut self, index: &str) -> Result<Vec<(u64, i64)>> {
+        let time = |line: String| {
+            let (hash, at) = line.split_once(' ').context("not an arrival")?;
+            Ok((hash.parse()?, at.parse()?))
+        };
+        self.lines(&format!("times {index}"))?.into_iter().map(time).collect()
+    }
+
+    /// An answer of several lines, which says first how many.
+    fn lines(&mut self, command: &str) -> Result<Vec<String>> {
+        let count: usize = self.ask(command)?.parse().context("not a count")?;
+        (0..count).map(|_| self.line()).collect()
     }
 
     fn ask(&mut self, command: &str) -> Result<String> {

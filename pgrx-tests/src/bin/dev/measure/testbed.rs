@@ -1,5 +1,6 @@
 //! The server that is measured, durable and preloaded, and the process it delivers to; and what all parts do with them.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,7 +142,6 @@ impl Testbed {
         self.standin.reset()
     }
 
-    /// Rows queued and on their way.
     /// Makes a queue that nobody but us knows, with the same indices and the same rules for vacuum, which `LIKE` leaves out.
     pub(super) fn make_queue_alike(&mut self, name: &str) -> Result<()> {
         self.execute(&format!("CREATE TABLE {name} (LIKE audit_algolia.queue INCLUDING ALL)"))?;
@@ -151,6 +151,7 @@ impl Testbed {
         self.execute(&format!("ALTER TABLE {name} SET ({options})"))
     }
 
+    /// Rows queued and on their way.
     pub(super) fn queued(&mut self) -> Result<u64> {
         let query = "SELECT sum(queued + in_flight)::bigint FROM audit_algolia.queue_stats()";
         Ok(u64::try_from(self.db.query_one(query, &[])?.get::<_, i64>(0)).unwrap_or(0))
@@ -242,18 +243,34 @@ impl Testbed {
         let arrived: Result<Vec<u64>> = indices.iter().map(|index| self.standin.count(index)).collect();
         let arrived: u64 = arrived?.iter().sum();
         ensure!(arrived == rows, "{arrived} of {rows} rows arrived");
-        // A session that has just asked something.
-        let plain = memory(backend(&mut self.connect()?)?)?;
         Ok(Drained {
             rate: rows as f64 / seconds,
             processor: (cpu_seconds(&workers)? - cpu_before) * 1e6 / rows as f64,
             memory: own_memory(&workers)?,
             wal: (self.wal()? - wal_before) / rows as f64,
-            beyond: Memory {
-                private_dirty: watched.private_dirty - plain.private_dirty,
-                anonymous: watched.anonymous - plain.anonymous,
-            },
+            beyond: self.beyond_plain(watched)?,
         })
+    }
+
+    /// How much more that is than a session has that has just asked something.
+    pub(super) fn beyond_plain(&self, memory: Memory) -> Result<Memory> {
+        let plain = self::memory(backend(&mut self.connect()?)?)?;
+        Ok(Memory {
+            private_dirty: memory.private_dirty - plain.private_dirty,
+            anonymous: memory.anonymous - plain.anonymous,
+        })
+    }
+
+    /// The settings with which workers deliver to the stand-in over TLS, or without.
+    pub(super) fn hosts(&self, tls: bool) -> Result<[(&'static str, String); 2]> {
+        let (url, authority) = if tls {
+            let file = self.cluster.data_dir().join("authority.pem");
+            fs::write(&file, &self.standin.authority)?;
+            (&self.standin.https_url, file.display().to_string())
+        } else {
+            (&self.standin.url, String::new())
+        };
+        Ok([("audit_algolia.hosts", url.clone()), ("audit_algolia.ca_file", authority)])
     }
 }
 
