@@ -1,4 +1,5 @@
-//! Very many rows in the queue: what it takes to count them, to claim of them, and to start with them.
+//! Very many rows in the queue: what it takes to count them, to claim of them, and to start with them; where that is asked
+//! for, beside fewer.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use super::super::commits::{Delays, Writer};
 use super::super::report::Report;
 use super::super::row::{Row, Target};
 use super::super::rows::{Records, INDEX};
-use super::super::spread::{percentile, short};
 use super::super::testbed::Testbed;
+use super::super::Setup;
 use crate::interrupt;
 use crate::waiting::{self, OFTEN};
 
@@ -20,49 +21,101 @@ const CLAIMS: [(&str, &str); 2] = [
     ("newest", include_str!("../../../../../../sql/worker/claim_newest.sql")),
     ("oldest", include_str!("../../../../../../sql/worker/claim_oldest.sql")),
 ];
+/// Ten times the rows may not make anything slower by more than this: figures of a millisecond vary as much.
+const GROWTH: f64 = 1.5;
 
+/// The names of figures begin with what they are of.
+const STATISTICS: &str = "queue_stats()";
+
+/// A figure in milliseconds.
+struct Figure {
+    name: String,
+    times: Vec<f64>,
+    /// Whether it is to be the same over more rows.
+    is_constant: bool,
+}
+
+/// Over so many rows.
 pub(super) fn measure(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
-    testbed.pause()?;
-    // What has been captured is no longer of use, and takes room.
-    testbed.begin_round()?;
-    testbed.load(Records::Small, rows)?;
-    let snapshot = testbed.pin_snapshot()?;
-    statistics(testbed, rows, report)?;
-    claim(testbed, rows, report)?;
-    drop(snapshot);
-    start(testbed, rows, report)
-}
-
-fn statistics(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
-    let times = milliseconds(ASKED, || testbed.queued().map(drop))?;
-    let count = "SELECT count(*) FROM audit_algolia.queue";
-    let count = milliseconds(1, || Ok(testbed.db.query_one(count, &[]).map(drop)?))?;
-    let median = percentile(&times, 50.0).unwrap_or(f64::NAN);
-    let row = Row::of(format!("queue_stats() over {rows} rows, a snapshot pinned"), "ms", &times);
-    report.add(row.beside("count(*)", &count).target(Target::AtMost(10.0, "ms", median)));
-    Ok(())
-}
-
-/// The statement itself, as workers run it: over the whole queue.
-fn claim(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
-    let id = "SELECT id FROM audit_algolia.index WHERE name = $1";
-    let index: i32 = testbed.db.query_one(id, &[&INDEX])?.get(0);
-    for (which, claim) in CLAIMS {
-        let statement = testbed.db.prepare(claim)?;
-        let times = milliseconds(ASKED, || {
-            let mut transaction = testbed.db.transaction()?;
-            let claimed = transaction.query(&statement, &[&index, &i64::MIN, &i64::MAX, &1000_i64])?;
-            ensure!(claimed.len() == 1000, "{} rows were claimed", claimed.len());
-            Ok(transaction.rollback()?)
-        })?;
-        let name = format!("claim of the 1,000 {which} of {rows} rows, the statement alone");
-        report.add(Row::of(name, "ms", &times));
+    for Figure { name, times, .. } in figures(testbed, rows, rows)? {
+        let row = Row::of(&name, "ms", &times);
+        report.add(if name.starts_with(STATISTICS) { row.at_most(2.0) } else { row });
     }
     Ok(())
 }
 
-/// Restarts the server, and counts from the moment at which it takes connections.
-fn start(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
+/// Over so many rows beside a tenth of them.
+pub(in super::super) fn compare(setup: &Setup, report: &mut Report) -> Result<()> {
+    let rows = setup.scale.counted;
+    let mut testbed = Testbed::start(&setup.installation, &[])?;
+    let fewer = figures(&mut testbed, rows / 10, rows / 10)?;
+    let more = figures(&mut testbed, rows, rows - rows / 10)?;
+    for (Figure { name, times, is_constant }, fewer) in more.iter().zip(fewer) {
+        let row = Row::of(name, "ms", times).against("over a tenth", &fewer.times);
+        report.add(if *is_constant { row.target(Target::RatioAtMost(GROWTH)) } else { row });
+    }
+    Ok(())
+}
+
+/// All figures over so many rows, once those that come on top are queued.
+fn figures(testbed: &mut Testbed, rows: u64, on_top: u64) -> Result<Vec<Figure>> {
+    testbed.pause()?;
+    // What has been captured is no longer of use, and takes room.
+    testbed.begin_round()?;
+    testbed.load(Records::Small, on_top)?;
+    let snapshot = testbed.pin_snapshot()?;
+    let count = "SELECT count(*) FROM audit_algolia.queue";
+    let mut figures = vec![
+        Figure {
+            name: format!("{STATISTICS} over {rows} rows, a snapshot pinned"),
+            times: milliseconds(ASKED, || testbed.queued().map(drop))?,
+            is_constant: true,
+        },
+        Figure {
+            name: format!("count(*) of the queue over {rows} rows"),
+            times: milliseconds(1, || Ok(testbed.db.query_one(count, &[]).map(drop)?))?,
+            is_constant: false,
+        },
+    ];
+    for (which, statement) in CLAIMS {
+        figures.push(Figure {
+            name: format!("claim of the 1,000 {which} of {rows} rows, the statement alone"),
+            times: claim(testbed, statement)?,
+            is_constant: true,
+        });
+    }
+    drop(snapshot);
+    let start = format!("start with {rows} rows queued");
+    let arrival =
+        format!("a row committed just after delivery of {rows} rows was resumed: until its arrival");
+    let (running, counted) = start_again(testbed)?;
+    for (name, time, is_constant) in [
+        (format!("{start}: until the worker is there"), running, true),
+        (format!("{start}: until queue_stats() has counted"), counted, false),
+        (arrival, first_arrival(testbed)?, true),
+    ] {
+        figures.push(Figure { name, times: vec![time], is_constant });
+    }
+    Ok(figures)
+}
+
+/// The statement itself, as workers run it: over the whole queue.
+fn claim(testbed: &mut Testbed, statement: &str) -> Result<Vec<f64>> {
+    let id = "SELECT id FROM audit_algolia.index WHERE name = $1";
+    let index: i32 = testbed.db.query_one(id, &[&INDEX])?.get(0);
+    let statement = testbed.db.prepare(statement)?;
+    milliseconds(ASKED, || {
+        let mut transaction = testbed.db.transaction()?;
+        let claimed = transaction.query(&statement, &[&index, &i64::MIN, &i64::MAX, &1000_i64])?;
+        ensure!(claimed.len() == 1000, "{} rows were claimed", claimed.len());
+        Ok(transaction.rollback()?)
+    })
+}
+
+/// Restarts the server, and counts from the moment at which it takes connections: until a worker is there, and until the
+/// rows are counted.
+fn start_again(testbed: &mut Testbed) -> Result<(f64, f64)> {
+    let rows = testbed.queued()?;
     testbed.cluster.restart(StopMode::Fast)?;
     let started = Instant::now();
     testbed.db = testbed.connect()?;
@@ -70,24 +123,21 @@ fn start(testbed: &mut Testbed, rows: u64, report: &mut Report) -> Result<()> {
     waiting::until("the start of a worker", patience, pause, || Ok(!testbed.workers()?.is_empty()))?;
     let running = started.elapsed().as_secs_f64() * 1000.0;
     waiting::until("the count of the queue", patience, pause, || Ok(testbed.queued()? >= rows))?;
-    let counted = started.elapsed().as_secs_f64() * 1000.0;
-    report.add(Row::new(
-        format!("start with {rows} rows queued: until the worker is there, until queue_stats() has counted"),
-        format!("{} ms, {} ms", short(running), short(counted)),
-    ));
-    // A row that is committed now is not kept waiting by what has to be gone through.
+    Ok((running, started.elapsed().as_secs_f64() * 1000.0))
+}
+
+/// A row that is committed now is not kept waiting by what has to be gone through.
+fn first_arrival(testbed: &mut Testbed) -> Result<f64> {
     testbed.standin.reset()?;
     testbed.resume()?;
     let commit = [Writer::new(testbed)?.insert()?];
-    let mut delays = Delays::default();
+    let mut arrived = None;
     waiting::until("arrival of the row", Duration::from_secs(60), OFTEN, || {
-        delays = Delays::until_now(testbed, &commit)?;
-        Ok(!delays.from_commit.is_empty())
+        arrived = Delays::until_now(testbed, &commit)?.from_commit.first().copied();
+        Ok(arrived.is_some())
     })?;
     testbed.pause()?;
-    let name = format!("a row committed just after delivery of {rows} rows was resumed: until its arrival");
-    report.add(Row::of(name, "ms", &delays.from_commit));
-    Ok(())
+    Ok(arrived.unwrap_or_default())
 }
 
 /// Milliseconds of several tries.

@@ -1,7 +1,7 @@
 //! Whether it stays fast while another session's snapshot, or a vacuum that never comes, keeps delivered rows in place;
 //! and how it gets over that.
 
-mod many;
+pub(super) mod many;
 
 use std::time::{Duration, Instant};
 
