@@ -50,7 +50,12 @@ export function seriesChart(chart: SeriesChart): HTMLElement {
     labelled(places.length, room).map((at) =>
       svg(
         'text',
-        { class: 'tick', x: x(at) + step / 2, y: height - 8, 'text-anchor': 'middle' },
+        {
+          class: 'tick', // A label at the edge stays inside.
+          x: Math.min(x(at) + step / 2, width - 38),
+          y: height - 8,
+          'text-anchor': 'middle',
+        },
         axis(places[at] ?? ''),
       ),
     ),
