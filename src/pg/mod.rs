@@ -15,6 +15,7 @@ mod failpoint;
 mod filter;
 mod guc;
 
+mod flight_recorder;
 mod held_objects;
 mod hooks;
 mod hypertables;
@@ -26,7 +27,6 @@ mod locks;
 mod owner;
 mod partitions;
 mod process;
-mod recorder;
 mod report;
 mod rules;
 mod shmem;
@@ -57,7 +57,7 @@ pub extern "C-unwind" fn _PG_init() {
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     if preloading {
         shmem::request();
-        recorder::request();
+        flight_recorder::request();
         hooks::install();
         // pg_upgrade starts the old and the new server for its own purposes: nothing is delivered then.
         if !upgrading {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::recorder;
+use super::flight_recorder;
 use crate::shared_state::{LatchSet, SharedState};
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
@@ -68,7 +68,7 @@ unsafe extern "C-unwind" fn on_startup() {
         if !found {
             std::ptr::write_bytes(shared, 0, 1);
             (*shared).lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
-            recorder::hand_over(&mut (*shared).state);
+            flight_recorder::hand_over(&mut (*shared).state);
         }
         SHARED.store(shared, Ordering::Release);
     }

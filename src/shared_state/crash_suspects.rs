@@ -10,8 +10,8 @@ use super::{
     Claimable, CrashRetry, CrashSuspect, LaneKey, Micros, Next, QueueEnd, SharedState, WorkerLimits,
     CRASH_SUSPECTS, MAX_CRASHES,
 };
+use crate::flight_recorder::FlightRecord;
 use crate::id_ranges::Span;
-use crate::recorder::Trace;
 
 /// A suspect batch is tried again in so many parts.
 const PARTS: i64 = 8;
@@ -24,8 +24,8 @@ const PATIENCE: Micros = 10_000_000;
 
 impl SharedState {
     /// The server has crashed, and a worker that has died by itself had this on its way.
-    pub fn suspect_crash(&mut self, trace: Trace) {
-        let Trace { database, index_id, span, rows, has_versions, crashes } = trace;
+    pub fn suspect_crash(&mut self, record: FlightRecord) {
+        let FlightRecord { database, index_id, span, rows, has_versions, crashes } = record;
         if let Some(free) = self.crash_suspects.iter_mut().find(|entry| entry.database == 0) {
             let parts = (rows / PARTS).max(1);
             *free = CrashSuspect {

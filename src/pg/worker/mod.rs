@@ -27,7 +27,7 @@ use pgrx::prelude::*;
 use super::clock::now;
 use super::connection::connect;
 use super::process::{self, in_transaction};
-use super::{guc, recorder, report, shmem};
+use super::{flight_recorder, guc, report, shmem};
 use crate::shared_state::WorkerExit;
 use extension_check::still_has_extension;
 use main_loop::WorkerLoop;
@@ -77,7 +77,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         // hence called before them: shared state is tidied while locks work.
         unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
         process::limit_what_the_allocator_keeps();
-        recorder::begin(slot);
+        flight_recorder::begin(slot);
         if is_served() && still_has_extension(slot) {
             WorkerLoop::new(slot, database).run();
         }
@@ -160,7 +160,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
             // The server ends the process by itself where it takes an error for fatal.
             note_trouble(database, "a worker has ended with a fatal error: see the server's log");
         }
-        recorder::end(slot);
+        flight_recorder::end(slot);
         shmem::change_and_wake(|shared_state| {
             shared_state.worker_exited(slot, exit, guc::quarantine(), now())
         });

@@ -1,19 +1,19 @@
 //! Rows over which the server may have crashed: tried alone, in smaller batches, and nobody else's business.
 
 use super::*;
-use crate::recorder::Trace;
+use crate::flight_recorder::FlightRecord;
 
 const SECOND: Micros = 1_000_000;
 
-fn trace(lo: i64, hi: i64, rows: i64) -> Trace {
+fn record(lo: i64, hi: i64, rows: i64) -> FlightRecord {
     let span = Span { lo, hi };
-    Trace { database: DB, index_id: 1, span, rows, has_versions: false, crashes: 0 }
+    FlightRecord { database: DB, index_id: 1, span, rows, has_versions: false, crashes: 0 }
 }
 
 /// A shared state after a crash, with a lane whose whole range is to be read.
-fn after_crash(workers: usize, traces: &[Trace]) -> Box<SharedState> {
+fn after_crash(workers: usize, records: &[FlightRecord]) -> Box<SharedState> {
     let mut shared_state = shared_state(workers);
-    traces.iter().for_each(|trace| shared_state.suspect_crash(*trace));
+    records.iter().for_each(|record| shared_state.suspect_crash(*record));
     shared_state.open_lane(DB, 1, false, 0);
     shared_state
 }
@@ -51,7 +51,7 @@ fn fly_trial(
 
 #[test]
 fn suspects_are_left_out_of_all_other_claims() {
-    let mut shared_state = after_crash(1, &[trace(100, 199, 100), trace(300, 399, 100)]);
+    let mut shared_state = after_crash(1, &[record(100, 199, 100), record(300, 399, 100)]);
     assert_eq!(plain(&mut shared_state, 0, 1), [(400, i64::MAX), (200, 299), (i64::MIN, 99)]);
     shared_state.publish(7, DB, &[queued(1, 150, 160)], 1);
     assert!(plain(&mut shared_state, 0, 1).iter().all(|(lo, hi)| *lo > 199 || *hi < 100));
@@ -59,7 +59,7 @@ fn suspects_are_left_out_of_all_other_claims() {
 
 #[test]
 fn a_clock_set_back_keeps_no_suspects_waiting() {
-    let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(1, &[record(100, 115, 16)]);
     let (before, now) = (100_000 * SECOND, 50_000 * SECOND);
     shared_state.tick(before);
     assert_eq!(wait_for_trial(&mut shared_state, before), Some(before + SECOND));
@@ -68,7 +68,7 @@ fn a_clock_set_back_keeps_no_suspects_waiting() {
 
 #[test]
 fn suspects_are_tried_alone_in_parts_after_a_pause_and_then_are_none() {
-    let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(1, &[record(100, 115, 16)]);
     assert_eq!(wait_for_trial(&mut shared_state, 0), Some(SECOND));
     assert_eq!(crash_retry(&mut shared_state, 0, SECOND), Some((2, Span { lo: 100, hi: 115 })));
     let mut place = fly_trial(&mut shared_state, 0, 114..=115, 100);
@@ -96,7 +96,7 @@ fn wait_for_trial(shared_state: &mut SharedState, now: Micros) -> Option<Micros>
 
 #[test]
 fn a_worker_waits_a_while_for_what_it_has_on_its_way_and_others_go_on() {
-    let mut shared_state = after_crash(2, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(2, &[record(100, 115, 16)]);
     plain(&mut shared_state, 0, 0);
     shared_state.publish(7, DB, &[queued(1, 5000, 5009)], 0);
     let Next::Claim { lane, claimable, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
@@ -113,7 +113,7 @@ fn a_worker_waits_a_while_for_what_it_has_on_its_way_and_others_go_on() {
 
 #[test]
 fn a_worker_that_ends_leaves_its_suspects_to_another() {
-    let mut shared_state = after_crash(2, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(2, &[record(100, 115, 16)]);
     plain(&mut shared_state, 0, 0);
     assert!(crash_retry(&mut shared_state, 0, SECOND).is_some());
     shared_state.release_worker(0, 0);
@@ -122,7 +122,7 @@ fn a_worker_that_ends_leaves_its_suspects_to_another() {
 
 #[test]
 fn suspects_of_an_index_that_is_paused_or_gone_keep_nobody_from_others() {
-    let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(1, &[record(100, 115, 16)]);
     shared_state.lane_at(0).unwrap().paused = true;
     shared_state.open_lane(DB, 2, false, 0);
     assert_eq!(plain(&mut shared_state, 0, 0).len(), 1);
@@ -135,7 +135,7 @@ fn suspects_of_an_index_that_is_paused_or_gone_keep_nobody_from_others() {
 
 #[test]
 fn more_rows_than_were_on_their_way_are_tried_in_batches_that_grow() {
-    let mut shared_state = after_crash(1, &[trace(1, 1_000_000, 16)]);
+    let mut shared_state = after_crash(1, &[record(1, 1_000_000, 16)]);
     plain(&mut shared_state, 0, 0);
     let (mut hi, mut batches) = (1_000_000, 0);
     while let Some((rows, span)) = crash_retry(&mut shared_state, 0, SECOND) {
@@ -155,7 +155,7 @@ fn more_rows_than_were_on_their_way_are_tried_in_batches_that_grow() {
 #[test]
 fn a_row_that_was_alone_in_crashes_waits_longer_each_time_it_is_to_be_buried() {
     let due = |crashes| {
-        let mut shared_state = after_crash(1, &[Trace { crashes, ..trace(100, 100, 1) }]);
+        let mut shared_state = after_crash(1, &[FlightRecord { crashes, ..record(100, 100, 1) }]);
         wait_for_trial(&mut shared_state, 0)
     };
     let dues: Vec<_> =
@@ -166,7 +166,7 @@ fn a_row_that_was_alone_in_crashes_waits_longer_each_time_it_is_to_be_buried() {
 #[test]
 fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
     let mut shared_state =
-        after_crash(1, &[trace(100, 115, 16), Trace { index_id: 2, ..trace(100, 115, 16) }]);
+        after_crash(1, &[record(100, 115, 16), FlightRecord { index_id: 2, ..record(100, 115, 16) }]);
     shared_state.open_lane(DB, 2, false, 0);
     plain(&mut shared_state, 0, 0);
     shared_state.close_lanes_of_missing(DB, &[1, 2], &[2]);
@@ -174,7 +174,7 @@ fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
     shared_state.open_lane(DB, 1, false, 0);
     assert!(plain(&mut shared_state, 0, 0).contains(&(i64::MIN, i64::MAX)));
     assert!(crash_retry(&mut shared_state, 0, SECOND).is_some(), "those of the other index are not");
-    let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(1, &[record(100, 115, 16)]);
     shared_state.close_lanes_of_missing(DB, &[1], &[]);
     shared_state.open_lane(DB, 1, false, 0);
     assert_eq!(wait_for_trial(&mut shared_state, 0), None);
@@ -183,7 +183,7 @@ fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
 /// As when their objects are held by somebody.
 #[test]
 fn suspects_that_could_not_be_claimed_stay_suspected_and_are_tried_again_later() {
-    let mut shared_state = after_crash(1, &[trace(100, 115, 16)]);
+    let mut shared_state = after_crash(1, &[record(100, 115, 16)]);
     plain(&mut shared_state, 0, 0);
     let whole = Span { lo: 100, hi: 115 };
     for second in 1..4 {

@@ -9,13 +9,13 @@ use super::claimed::{ClaimOrder, ClaimOutcome};
 use super::entries::ClaimEntries;
 use super::fill::fill;
 use crate::claims::Claim;
+use crate::flight_recorder::FlightRecord;
 use crate::id_ranges::Span;
 use crate::pg::clock::now;
 use crate::pg::shmem::{self, Locked};
 use crate::pg::worker::rows::{newest_versions, read, QueuedContent, QueuedRow, Read, Record, Version};
 use crate::pg::worker::statements::Statements;
-use crate::pg::{failpoint, guc, recorder};
-use crate::recorder::Trace;
+use crate::pg::{failpoint, flight_recorder, guc};
 use crate::shared_state::{object_hash, Flight, LaneKey, SharedState};
 
 /// A claim under way.
@@ -277,7 +277,7 @@ impl<'conn> Taking<'_, 'conn> {
         };
         let Flight { span, rows, .. } = *flight;
         let has_versions = !self.entered.objects.is_empty();
-        let trace = Trace { database, index_id, span, rows, has_versions, crashes };
-        recorder::enter(self.entered.slot, place, trace);
+        let record = FlightRecord { database, index_id, span, rows, has_versions, crashes };
+        flight_recorder::enter(self.entered.slot, place, record);
     }
 }

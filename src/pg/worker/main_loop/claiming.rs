@@ -11,7 +11,7 @@ use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::pg::clock::now;
 use crate::pg::worker::claim::{claim, ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
 use crate::pg::worker::limits::Limits;
-use crate::pg::{failpoint, guc, process, recorder, shmem};
+use crate::pg::{failpoint, flight_recorder, guc, process, shmem};
 use crate::shared_state::{GivenBack, LaneFailure, LatchSet, Micros, Next};
 
 impl WorkerLoop {
@@ -128,7 +128,7 @@ impl WorkerLoop {
             let given_back =
                 GivenBack { versions: &versions, kept: kept_rows, left: &left, ..GivenBack::default() };
             let ended = failed.flight.and_then(|flight| {
-                recorder::leave(self.slot, flight);
+                flight_recorder::leave(self.slot, flight);
                 shared_state.end_flight(self.slot, flight, failed.ids.iter().copied(), given_back, now)
             });
             if let Some((id, due)) = kept {

@@ -9,7 +9,7 @@ use crate::delivery::outcome::Suspicion;
 use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::worker::settlement::{LaneBackoff, Settlement};
-use crate::pg::{guc, recorder, shmem};
+use crate::pg::{flight_recorder, guc, shmem};
 use crate::shared_state::{GivenBack, LaneFailure, RetryDelay};
 
 impl WorkerLoop {
@@ -68,7 +68,7 @@ impl WorkerLoop {
             failure: (batch.suspicion != Suspicion::None).then_some(retry),
         };
         let (mut recovered, mut deaths, mut ended) = (false, None, None);
-        recorder::leave(slot, batch.flight);
+        flight_recorder::leave(slot, batch.flight);
         if let Some(mut shared_state) = shmem::shared_state() {
             ended = shared_state.end_flight(slot, batch.flight, batch.in_flight.rows(), given_back, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
@@ -102,7 +102,7 @@ impl WorkerLoop {
     /// A batch was not sent at all.
     pub(super) fn give_up(&mut self, flight: usize, reason: &str) {
         if let Some(in_flight) = self.in_flight.remove(&flight) {
-            recorder::leave(self.slot, flight);
+            flight_recorder::leave(self.slot, flight);
             let (kind, reason, at_least) = (LaneFailure::Retry, reason.to_owned(), Duration::from_secs(1));
             let ended = shmem::shared_state().and_then(|mut shared_state| {
                 let (versions, left): (_, Vec<i64>) = (in_flight.versions(), in_flight.rows().collect());

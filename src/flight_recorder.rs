@@ -16,7 +16,7 @@ use crate::shared_state::{FLIGHTS, WORKERS};
 /// One batch on its way. All zeroes is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Trace {
+pub struct FlightRecord {
     pub database: u32,
     pub index_id: i32,
     /// The lowest and the highest id.
@@ -29,8 +29,8 @@ pub struct Trace {
     pub crashes: u32,
 }
 
-impl Trace {
-    const NONE: Trace = Trace {
+impl FlightRecord {
+    const NONE: FlightRecord = FlightRecord {
         database: 0,
         index_id: 0,
         span: Span { lo: 0, hi: 0 },
@@ -42,48 +42,51 @@ impl Trace {
 
 /// The batches of all workers.
 #[repr(C)]
-pub struct Traces([[Trace; FLIGHTS]; WORKERS]);
+pub struct FlightRecords([[FlightRecord; FLIGHTS]; WORKERS]);
 
 /// All that survives a crash.
 #[repr(C)]
-pub struct Recorder {
+pub struct FlightRecorder {
     /// Of each worker, whether it has been told to go. Set by a signal's handler.
     pub told_to_go: [AtomicBool; WORKERS],
-    pub traces: Traces,
+    pub records: FlightRecords,
 }
 
-impl Traces {
+impl FlightRecords {
     /// A batch is on its way.
-    pub fn enter(&mut self, worker: usize, flight: usize, trace: Trace) {
+    pub fn enter(&mut self, worker: usize, flight: usize, record: FlightRecord) {
         if let Some(place) = self.0.get_mut(worker).and_then(|flights| flights.get_mut(flight)) {
-            *place = trace;
+            *place = record;
         }
     }
 
     /// A batch is back.
     pub fn leave(&mut self, worker: usize, flight: usize) {
-        self.enter(worker, flight, Trace::NONE);
+        self.enter(worker, flight, FlightRecord::NONE);
     }
 
     /// A worker begins, or ends in order.
     pub fn clear(&mut self, worker: usize) {
         if let Some(flights) = self.0.get_mut(worker) {
-            flights.iter_mut().filter(|trace| trace.rows != 0).for_each(|trace| *trace = Trace::NONE);
+            flights
+                .iter_mut()
+                .filter(|record| record.rows != 0)
+                .for_each(|record| *record = FlightRecord::NONE);
         }
     }
 }
 
-impl Recorder {
+impl FlightRecorder {
     /// After a crash: the batches of workers that have died by themselves. Nothing is known any more then.
-    pub fn take_crash_suspects(&mut self) -> Vec<Trace> {
+    pub fn take_crash_suspects(&mut self) -> Vec<FlightRecord> {
         let mut suspects = Vec::new();
-        for (flights, told) in self.traces.0.iter_mut().zip(&self.told_to_go) {
+        for (flights, told) in self.records.0.iter_mut().zip(&self.told_to_go) {
             let is_innocent = told.swap(false, Ordering::Relaxed);
-            for trace in flights.iter_mut().filter(|trace| trace.rows != 0) {
+            for record in flights.iter_mut().filter(|record| record.rows != 0) {
                 if !is_innocent {
-                    suspects.push(*trace);
+                    suspects.push(*record);
                 }
-                *trace = Trace::NONE;
+                *record = FlightRecord::NONE;
             }
         }
         suspects
@@ -94,13 +97,16 @@ impl Recorder {
 mod tests {
     use super::*;
 
-    fn recorder() -> Box<Recorder> {
+    fn recorder() -> Box<FlightRecorder> {
         let told_to_go = [const { AtomicBool::new(false) }; WORKERS];
-        Box::new(Recorder { told_to_go, traces: Traces([[Trace::NONE; FLIGHTS]; WORKERS]) })
+        Box::new(FlightRecorder {
+            told_to_go,
+            records: FlightRecords([[FlightRecord::NONE; FLIGHTS]; WORKERS]),
+        })
     }
 
-    fn trace(lo: i64) -> Trace {
-        Trace {
+    fn record(lo: i64) -> FlightRecord {
+        FlightRecord {
             database: 5,
             index_id: 1,
             span: Span { lo, hi: lo + 9 },
@@ -113,17 +119,17 @@ mod tests {
     #[test]
     fn only_what_a_worker_had_on_its_way_that_died_by_itself_is_suspected() {
         let mut recorder = recorder();
-        recorder.traces.enter(0, 0, trace(100));
-        recorder.traces.enter(1, 0, trace(200));
-        recorder.traces.enter(1, 7, trace(300));
-        recorder.traces.enter(1, 8, trace(400));
-        recorder.traces.leave(1, 7);
-        recorder.traces.enter(2, 0, trace(500));
-        recorder.traces.clear(2);
+        recorder.records.enter(0, 0, record(100));
+        recorder.records.enter(1, 0, record(200));
+        recorder.records.enter(1, 7, record(300));
+        recorder.records.enter(1, 8, record(400));
+        recorder.records.leave(1, 7);
+        recorder.records.enter(2, 0, record(500));
+        recorder.records.clear(2);
         recorder.told_to_go[0].store(true, Ordering::Relaxed);
-        assert_eq!(recorder.take_crash_suspects(), [trace(200), trace(400)]);
+        assert_eq!(recorder.take_crash_suspects(), [record(200), record(400)]);
         assert_eq!(recorder.take_crash_suspects(), []);
-        recorder.traces.enter(0, 0, trace(600));
-        assert_eq!(recorder.take_crash_suspects(), [trace(600)], "what it was told then is forgotten");
+        recorder.records.enter(0, 0, record(600));
+        assert_eq!(recorder.take_crash_suspects(), [record(600)], "what it was told then is forgotten");
     }
 }

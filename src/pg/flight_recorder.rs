@@ -1,4 +1,4 @@
-//! The recorder's memory: asked for by the postmaster before it starts any process, and shared by all of them.
+//! The flight recorder's memory: asked for by the postmaster before it starts any process, and shared by all of them.
 //!
 //! The server knows nothing of it. So it keeps what is in it when the postmaster begins anew after a crash, other than
 //! the server's own shared memory.
@@ -12,11 +12,11 @@ use nix::libc::{
 };
 use pgrx::pg_sys;
 
-use crate::recorder::{Recorder, Trace};
+use crate::flight_recorder::{FlightRecord, FlightRecorder};
 use crate::shared_state::SharedState;
 
 /// Set once in the postmaster and inherited by every process it forks.
-static RECORDER: AtomicPtr<Recorder> = AtomicPtr::new(null_mut());
+static RECORDER: AtomicPtr<FlightRecorder> = AtomicPtr::new(null_mut());
 /// Where this process notes that it has been told to go.
 static TOLD_TO_GO: AtomicPtr<AtomicBool> = AtomicPtr::new(null_mut());
 
@@ -30,7 +30,7 @@ pub(super) fn request() {
     // SAFETY: new memory of the recorder's size, for which all zeroes is valid.
     let memory = unsafe {
         let (access, kind) = (PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS);
-        mmap(null_mut(), size_of::<Recorder>(), access, kind, -1, 0)
+        mmap(null_mut(), size_of::<FlightRecorder>(), access, kind, -1, 0)
     };
     if memory != MAP_FAILED {
         RECORDER.store(memory.cast(), Ordering::Release);
@@ -42,7 +42,7 @@ pub(super) fn request() {
 pub(super) fn hand_over(shared_state: &mut SharedState) {
     // SAFETY: the memory is as large as a recorder and stays; nobody else uses it now.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
-        recorder.take_crash_suspects().into_iter().for_each(|trace| shared_state.suspect_crash(trace));
+        recorder.take_crash_suspects().into_iter().for_each(|record| shared_state.suspect_crash(record));
     }
 }
 
@@ -108,10 +108,10 @@ unsafe extern "C-unwind" fn on_quit(signal: std::ffi::c_int) {
 }
 
 /// A batch of this worker's is on its way.
-pub(super) fn enter(slot: usize, flight: usize, trace: Trace) {
+pub(super) fn enter(slot: usize, flight: usize, record: FlightRecord) {
     // SAFETY: as above; of the traces, those of a slot are changed by its worker alone.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
-        recorder.traces.enter(slot, flight, trace);
+        recorder.records.enter(slot, flight, record);
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) fn enter(slot: usize, flight: usize, trace: Trace) {
 pub(super) fn leave(slot: usize, flight: usize) {
     // SAFETY: as above.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
-        recorder.traces.leave(slot, flight);
+        recorder.records.leave(slot, flight);
     }
 }
 
@@ -127,6 +127,6 @@ pub(super) fn leave(slot: usize, flight: usize) {
 pub(super) fn end(slot: usize) {
     // SAFETY: as above.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
-        recorder.traces.clear(slot);
+        recorder.records.clear(slot);
     }
 }
