@@ -7,7 +7,7 @@
 
 use serde_json::{json, Map, Value};
 
-use crate::rules::{bucket_names, Column};
+use crate::rules::{bucket_names, WatchedColumn};
 
 /// Most values a facet can list: days of almost three years, hours of six weeks.
 const FACET_VALUES: u32 = 1000;
@@ -17,7 +17,7 @@ const MOST_SEARCHABLE: usize = 65;
 /// What is known of one source.
 #[derive(Clone, Debug, Default)]
 pub struct SourceFacts {
-    pub columns: Vec<Column>,
+    pub columns: Vec<WatchedColumn>,
     pub pseudonymize: Vec<String>,
     /// The key's columns.
     pub object_id: Vec<String>,
@@ -64,7 +64,7 @@ impl ValueKind {
 
 impl SourceFacts {
     fn attributes_of<'a>(&'a self, columns: &'a [String]) -> impl Iterator<Item = &'a str> {
-        let is_meant = |column: &&Column| columns.contains(&column.name);
+        let is_meant = |column: &&WatchedColumn| columns.contains(&column.name);
         self.columns.iter().filter(is_meant).map(|column| column.attribute.as_str())
     }
 
@@ -156,7 +156,7 @@ impl SettingsBuilder {
     }
 
     fn add_searchable(&mut self, source: &SourceFacts) {
-        for Column { attribute, .. } in &source.columns {
+        for WatchedColumn { attribute, .. } in &source.columns {
             if source.time_attribute() != Some(attribute) {
                 add(&mut self.searchable, attribute);
             }

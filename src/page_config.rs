@@ -7,7 +7,7 @@
 use serde_json::{json, Map, Value};
 
 use crate::index_settings::{index_settings, SourceFacts, ValueKind};
-use crate::rules::Column;
+use crate::rules::WatchedColumn;
 
 /// The form of the configuration; the page refuses any other.
 const VERSION: u32 = 1;
@@ -85,7 +85,7 @@ impl Attribute<'_> {
 fn attributes(sources: &[SourceFacts]) -> Vec<Attribute<'_>> {
     let mut attributes: Vec<Attribute<'_>> = Vec::new();
     for source in sources {
-        for Column { name, attribute } in &source.columns {
+        for WatchedColumn { name, attribute } in &source.columns {
             let found = Attribute {
                 name: attribute,
                 kind: source.kind_of(name),
@@ -114,8 +114,10 @@ mod tests {
     }
 
     fn log() -> SourceFacts {
-        let column =
-            |name: &str, attribute: &str| Column { name: name.to_owned(), attribute: attribute.to_owned() };
+        let column = |name: &str, attribute: &str| WatchedColumn {
+            name: name.to_owned(),
+            attribute: attribute.to_owned(),
+        };
         SourceFacts {
             columns: vec![column("user_id", "user"), column("report", "report"), column("at", "at")],
             pseudonymize: list(&["user_id"]),

@@ -8,7 +8,7 @@
 mod columns;
 mod error;
 
-pub use columns::{check_attributes, parse_columns, Column};
+pub use columns::{check_attributes, parse_columns, WatchedColumn};
 pub use error::{RuleError, RuleErrorKind};
 
 use crate::record::{Operation, BUCKET_SUFFIXES, CHANGE_ATTRIBUTES};
@@ -75,7 +75,7 @@ pub fn check_column<'a>(
 /// the `key` columns.
 pub fn check_pseudonymize(
     entries: &[Option<&str>],
-    columns: &[Column],
+    columns: &[WatchedColumn],
     key: &[&str],
     table_columns: &[&str],
 ) -> Result<Vec<String>, RuleError> {
@@ -98,7 +98,7 @@ pub fn check_pseudonymize(
 /// A column with several attributes is ranked and bucketed by the first.
 pub fn check_time_column<'a>(
     time_column: &str,
-    columns: &'a [Column],
+    columns: &'a [WatchedColumn],
     pseudonymized: &[String],
     table_columns: &[&str],
 ) -> Result<&'a str, RuleError> {
@@ -122,7 +122,7 @@ pub fn check_time_column<'a>(
 /// records, one that tells of the change: `previous` by the attribute it holds, as `previous.attribute`.
 pub fn check_facets(
     entries: &[Option<&str>],
-    columns: &[Column],
+    columns: &[WatchedColumn],
     time_attribute: Option<&str>,
     are_changes: bool,
 ) -> Result<Vec<String>, RuleError> {
@@ -174,8 +174,8 @@ pub fn are_changes(mode: Mode, operations: &[Operation]) -> bool {
 
 /// Checks that no attribute has the name of one that change records have of their own, and that key columns that
 /// `columns` does not name, which change records name when they change, have names of their own, too.
-pub fn check_change_attributes(columns: &[Column], key: &[&str]) -> Result<(), RuleError> {
-    for Column { name, attribute } in columns {
+pub fn check_change_attributes(columns: &[WatchedColumn], key: &[&str]) -> Result<(), RuleError> {
+    for WatchedColumn { name, attribute } in columns {
         if CHANGE_ATTRIBUTES.contains(&attribute.as_str()) {
             return Err(RuleError::ChangeAttribute { attribute: attribute.clone(), column: name.clone() });
         }
@@ -189,7 +189,7 @@ pub fn check_change_attributes(columns: &[Column], key: &[&str]) -> Result<(), R
 }
 
 /// The key columns that `columns` does not name.
-pub fn unlisted_keys<'a>(columns: &[Column], key: &[&'a str]) -> Vec<&'a str> {
+pub fn unlisted_keys<'a>(columns: &[WatchedColumn], key: &[&'a str]) -> Vec<&'a str> {
     let is_listed = |part: &&&str| columns.iter().any(|column| column.name == **part);
     key.iter().filter(|part| !is_listed(part)).copied().collect()
 }

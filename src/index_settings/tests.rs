@@ -7,8 +7,11 @@ fn list(texts: &[&str]) -> Vec<String> {
 }
 
 /// Columns that are called like their attributes.
-fn columns(names: &[&str]) -> Vec<Column> {
-    names.iter().map(|name| Column { name: (*name).to_owned(), attribute: (*name).to_owned() }).collect()
+fn columns(names: &[&str]) -> Vec<WatchedColumn> {
+    names
+        .iter()
+        .map(|name| WatchedColumn { name: (*name).to_owned(), attribute: (*name).to_owned() })
+        .collect()
 }
 
 /// The log of the quick start.

@@ -4,8 +4,13 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-/// A column of a relation: its place, name and type.
-pub(super) type Column = (usize, String, pg_sys::Oid);
+/// A column of a relation.
+pub(super) struct TableColumn {
+    /// Its attribute number, less one.
+    pub(super) place: usize,
+    pub(super) name: String,
+    pub(super) type_oid: pg_sys::Oid,
+}
 
 /// The name of a relation, without its schema.
 ///
@@ -16,19 +21,19 @@ pub(super) unsafe fn relation_name(relation: pg_sys::Relation) -> String {
     unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy().into_owned()
 }
 
-/// Place, name and type of each column that is there for triggers to see.
+/// The columns that triggers see.
 ///
 /// # Safety
 /// `descriptor` is valid.
-pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<Column> {
+pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<TableColumn> {
     // SAFETY: handed on to the caller; names are C strings.
     unsafe {
         (0..usize::try_from((*descriptor).natts).unwrap_or(0))
             .map(|place| (place, attribute(descriptor, place)))
             .filter(|(_, attribute)| !(**attribute).attisdropped && !is_virtual(*attribute))
             .map(|(place, attribute)| {
-                let name = CStr::from_ptr((*attribute).attname.data.as_ptr());
-                (place, name.to_string_lossy().into_owned(), (*attribute).atttypid)
+                let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
+                TableColumn { place, name, type_oid: (*attribute).atttypid }
             })
             .collect()
     }

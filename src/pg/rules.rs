@@ -12,7 +12,7 @@ use super::latest::{all_rows, first_row};
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour, Operation};
-use crate::rules::{are_changes, parse_columns, Column, Mode, RuleError};
+use crate::rules::{are_changes, parse_columns, Mode, RuleError, WatchedColumn};
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
@@ -20,7 +20,7 @@ pub(super) struct SourceRules {
     pub(super) relation: pg_sys::Oid,
     pub(super) owner: pg_sys::Oid,
     pub(super) index_id: i32,
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Vec<WatchedColumn>,
     pub(super) pseudonymize: Vec<String>,
     pub(super) object_id: Vec<String>,
     pub(super) object_prefix: String,
@@ -73,7 +73,7 @@ impl SourceRules {
     ) -> Outcome<Option<SourceRules>> {
         // SAFETY: handed on to the caller.
         let (columns, table) = unsafe { (columns((*rows_in).rd_att), relation_name(rows_in)) };
-        let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         SourceRules::load(id, relation, &table, &names)
     }
 

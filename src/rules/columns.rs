@@ -16,7 +16,7 @@ const SPEAKING_CHARACTERS: [char; 9] = [',', '.', '(', ')', ':', '<', '>', '=', 
 
 /// A column that may leave the database, and its name there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct WatchedColumn {
     /// The column of the table.
     pub name: String,
     /// The attribute of the records.
@@ -29,8 +29,11 @@ pub struct Column {
 /// Names are matched exactly; those of columns and attributes may stand in double quotes as in SQL. An
 /// entry that is the name of a column as a whole is that column, even with an ` as ` in it; of several ways
 /// to read an entry, the one with the longest column name counts.
-pub fn parse_columns(entries: &[Option<&str>], table_columns: &[&str]) -> Result<Vec<Column>, RuleError> {
-    let mut columns: Vec<Column> = Vec::with_capacity(entries.len());
+pub fn parse_columns(
+    entries: &[Option<&str>],
+    table_columns: &[&str],
+) -> Result<Vec<WatchedColumn>, RuleError> {
+    let mut columns: Vec<WatchedColumn> = Vec::with_capacity(entries.len());
     for entry in entries {
         let column = parse_entry(entry, table_columns)?;
         let attribute = &column.attribute;
@@ -49,8 +52,8 @@ pub fn parse_columns(entries: &[Option<&str>], table_columns: &[&str]) -> Result
 }
 
 /// Checks that Algolia takes each attribute's name for what it is, in settings, in filters and in queries.
-pub fn check_attributes(columns: &[Column]) -> Result<(), RuleError> {
-    for Column { name, attribute } in columns {
+pub fn check_attributes(columns: &[WatchedColumn]) -> Result<(), RuleError> {
+    for WatchedColumn { name, attribute } in columns {
         let reason = if let Some(found) = attribute.chars().find(|c| SPEAKING_CHARACTERS.contains(c)) {
             format!("contains \"{found}\", which Algolia gives a meaning of its own")
         } else if attribute.starts_with('-') {
@@ -67,12 +70,12 @@ pub fn check_attributes(columns: &[Column]) -> Result<(), RuleError> {
     Ok(())
 }
 
-fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<Column, RuleError> {
+fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<WatchedColumn, RuleError> {
     let trimmed = present(LIST, entry)?;
     let is_column = |name: &str| table_columns.contains(&name);
     for whole in entry.iter().copied().chain([trimmed]) {
         if is_column(whole) {
-            return Ok(Column { name: whole.to_owned(), attribute: whole.to_owned() });
+            return Ok(WatchedColumn { name: whole.to_owned(), attribute: whole.to_owned() });
         }
     }
     if let Some((name, rest)) = quoted(trimmed) {
@@ -84,7 +87,7 @@ fn parse_entry(entry: &Option<&str>, table_columns: &[&str]) -> Result<Column, R
         .collect();
     match readings.iter().rev().find(|(name, _)| is_column(name)) {
         Some((name, attribute)) => {
-            Ok(Column { name: (*name).to_owned(), attribute: parse_attribute(trimmed, attribute)? })
+            Ok(WatchedColumn { name: (*name).to_owned(), attribute: parse_attribute(trimmed, attribute)? })
         }
         None => {
             let name = readings.first().map_or(trimmed, |(name, _)| name);
@@ -98,7 +101,7 @@ fn parse_behind_quoted(
     name: String,
     rest: &str,
     table_columns: &[&str],
-) -> Result<Column, RuleError> {
+) -> Result<WatchedColumn, RuleError> {
     let malformed = || RuleError::MalformedEntry { entry: entry.to_owned() };
     let rest = rest.trim_start();
     let attribute = match rest.get(..AS.len()) {
@@ -109,7 +112,7 @@ fn parse_behind_quoted(
         _ => return Err(malformed()),
     };
     match table_columns.contains(&name.as_str()) {
-        true => Ok(Column { name, attribute }),
+        true => Ok(WatchedColumn { name, attribute }),
         false => Err(RuleError::unknown_column(&name, table_columns)),
     }
 }

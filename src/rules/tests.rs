@@ -8,11 +8,11 @@ use super::*;
 
 const TABLE: [&str; 8] = ["id", "user_id", "userId", "at", "my as col", "a", "a as b", "q\"x"];
 
-fn parsed(entries: &[&str]) -> Result<Vec<Column>, RuleError> {
+fn parsed(entries: &[&str]) -> Result<Vec<WatchedColumn>, RuleError> {
     parse_columns(&entries.iter().map(|entry| Some(*entry)).collect::<Vec<_>>(), &TABLE)
 }
 
-fn columns(entries: &[&str]) -> Vec<Column> {
+fn columns(entries: &[&str]) -> Vec<WatchedColumn> {
     parsed(entries).unwrap()
 }
 

@@ -201,7 +201,7 @@ pub(super) fn filter_of(
         let relation = pg_sys::relation_open(table.oid, pg_sys::AccessShareLock as i32);
         let known = columns((*relation).rd_att);
         let place = |column| {
-            let (_, name, _) = known.iter().find(|(place, _, _)| *place == column)?;
+            let name = &known.iter().find(|known| known.place == column)?.name;
             let mut names = names.borrow_mut();
             let found = names.iter().position(|other| other == name);
             if found.is_none() {

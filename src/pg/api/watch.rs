@@ -23,7 +23,7 @@ use crate::pg::{guc, xact};
 use crate::rules::{
     are_changes, check_attributes, check_backfill, check_change_attributes, check_facets, check_index_name,
     check_mode, check_object_id, check_operations, check_pseudonymize, check_time_column, parse_columns,
-    Column, Mode, RuleError,
+    Mode, RuleError, WatchedColumn,
 };
 
 /// An array argument: null, or entries each of which may be null.
@@ -128,7 +128,7 @@ impl WatchArguments {
             None => return Err(RuleError::NoColumns.into()),
             Some(list) => list.iter().map(Option::as_deref).collect::<Vec<_>>(),
         };
-        let columns: Vec<Column> = parse_columns(&allowed, &known)?;
+        let columns: Vec<WatchedColumn> = parse_columns(&allowed, &known)?;
         check_attributes(&columns)?;
         let object_id = match &self.object_id {
             Some(_) => check_object_id(&entries(&self.object_id, "object_id")?, &known)?,

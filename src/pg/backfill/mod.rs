@@ -4,7 +4,9 @@
 //! It is there while a database has any of it to do. All it knows is in the tables `backfill` and `repair`, so that it
 //! can end at any moment; what another begins with is what this one has committed.
 
+mod lock_tree;
 mod progress;
+mod read_order;
 mod repair;
 mod repair_store;
 mod repair_turns;
@@ -14,8 +16,6 @@ mod snapshot_boundary;
 mod source_table;
 mod step;
 mod transaction;
-mod tree;
-mod walk;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -30,10 +30,10 @@ use crate::shared_state::BackfillerExit;
 use repair::Repairs;
 use scheduler::Scheduler;
 
+pub(super) use lock_tree::{lock_against_writers, lock_tree};
+pub(super) use read_order::Bounds;
 pub(super) use rows::name_of;
 pub(super) use snapshot_boundary::{take, this_transaction, OwnRows};
-pub(super) use tree::{lock_against_writers, lock_tree};
-pub(super) use walk::Bounds;
 
 /// How long the process sleeps when nobody wakes it and nothing is due.
 const NAP_MS: i64 = 60_000;
@@ -44,7 +44,7 @@ thread_local! {
 
 /// Whether a table can be read as a backfill with these bounds would; with the extension owner's rights.
 pub(super) fn check(rules: &SourceRules, bounds: Bounds) -> Outcome<()> {
-    walk::Walk::of(rules, bounds).map(|_| ())
+    read_order::ReadOrder::of(rules, bounds).map(|_| ())
 }
 
 /// Entry point of the process.

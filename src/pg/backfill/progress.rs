@@ -6,7 +6,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::walk::Pass;
+use super::read_order::Pass;
 use crate::backfill::{Rate, SnapshotBoundary};
 use crate::pg::import;
 use crate::pg::locks::try_lock_named;

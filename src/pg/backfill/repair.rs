@@ -8,12 +8,12 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
+use super::read_order::by_key;
 use super::repair_store::{self, lock_notes, Repair, RepairGroup, RepairId, RepairStatus};
 use super::repair_turns::RepairTurns;
 use super::rows::{find, with_snapshot};
 use super::source_table::{as_reader, load, lock_table};
 use super::transaction::transact;
-use super::walk::by_key;
 use crate::pg::capture::{BoundRelation, RepairOutcome, RepairWriter, Scratch, SkippedChange};
 use crate::pg::clock::now;
 use crate::pg::owner::{as_user, home};

@@ -3,8 +3,8 @@
 
 use pgrx::pg_sys;
 
-use super::walk::table_is_gone;
-use crate::pg::descriptor::{columns, relation_name, Column};
+use super::read_order::table_is_gone;
+use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::partitions::partitions;
@@ -29,7 +29,7 @@ pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool
 }
 
 /// The rules of a source, read against the table's columns of this moment; these, and its name.
-pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec<Column>, String)> {
+pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec<TableColumn>, String)> {
     // SAFETY: the table is locked.
     unsafe {
         let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);

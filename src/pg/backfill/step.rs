@@ -10,12 +10,12 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::lock_tree::renew;
 use super::progress::{self, lock_queue, BackfillId, BackfillJob, Progress};
+use super::read_order::{Bounds, PageQuery, Pass, ReadOrder};
 use super::rows::{bounds, fetched, place_of, select, with_snapshot, FoundRow};
 use super::snapshot_boundary::{cluster, next_transaction, take, OwnRows};
 use super::source_table::{as_reader, load, lock_table};
-use super::tree::renew;
-use super::walk::{Bounds, Pass, Query, Walk};
 use crate::backfill::{RowOrigin, SnapshotBoundary};
 use crate::pg::capture::{History, Written};
 use crate::pg::clock::now;
@@ -94,13 +94,13 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
         })?;
         return Ok(StepOutcome::Ended);
     }
-    let walk = as_user(owner, || match job.is_arrival() {
-        true => Ok(Walk::through(&rules, job.relation)),
+    let read_order = as_user(owner, || match job.is_arrival() {
+        true => Ok(ReadOrder::through(&rules, job.relation)),
         false => {
-            Walk::of(&rules, Bounds { since: progress.since.is_some(), until: progress.until.is_some() })
+            ReadOrder::of(&rules, Bounds { since: progress.since.is_some(), until: progress.until.is_some() })
         }
     })?;
-    begin(&mut progress, &job, &rules, &walk)?;
+    begin(&mut progress, &job, &rules, &read_order)?;
     as_user(owner, || progress.read_attached(source))?;
     // What has come is newer than all that was told of the table before, such as the deletion of a row with the same key.
     let sequence = (!job.is_arrival()).then_some(sequence);
@@ -108,9 +108,9 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
     let before = (progress.done, progress.queued);
     let read = as_reader(rules.owner, || match progress.pass {
         Some(Pass::Rest) => {
-            rest(&walk, &mut progress, &mut history, limits.place).map(|read| Some((read, true)))
+            rest(&read_order, &mut progress, &mut history, limits.place).map(|read| Some((read, true)))
         }
-        _ => page(&walk, &mut progress, &mut history, limits),
+        _ => page(&read_order, &mut progress, &mut history, limits),
     })?;
     history.close()?;
     let Some((read, finished)) = read else { return Ok(StepOutcome::Busy) };
@@ -145,7 +145,12 @@ fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> Outcome<bool> {
 }
 
 /// Sees to what the first step needs, and what has become invalid since the last.
-fn begin(progress: &mut Progress, job: &BackfillJob, rules: &SourceRules, walk: &Walk) -> Outcome<()> {
+fn begin(
+    progress: &mut Progress,
+    job: &BackfillJob,
+    rules: &SourceRules,
+    read_order: &ReadOrder,
+) -> Outcome<()> {
     if progress.snapshot_boundary.as_ref().is_some_and(|snapshot_boundary| {
         snapshot_boundary.cluster != cluster() || snapshot_boundary.rules != job.rules
     }) {
@@ -153,21 +158,21 @@ fn begin(progress: &mut Progress, job: &BackfillJob, rules: &SourceRules, walk: 
         // captured.
         progress.snapshot_boundary = Some(take(job.relation, job.rules, OwnRows::Captured)?);
     }
-    if progress.pass.is_none_or(|pass| !walk.has(pass)) {
-        progress.pass = Some(walk.first_pass());
+    if progress.pass.is_none_or(|pass| !read_order.has(pass)) {
+        progress.pass = Some(read_order.first_pass());
         progress.cursor = Vec::new();
     }
     if progress.total.is_none() {
-        progress.total = Some(as_reader(rules.owner, || total(walk, progress))?);
+        progress.total = Some(as_reader(rules.owner, || total(read_order, progress))?);
     }
     Ok(())
 }
 
 /// How many rows there are to read: exactly if they are few.
-fn total(walk: &Walk, progress: &Progress) -> Outcome<i64> {
+fn total(read_order: &ReadOrder, progress: &Progress) -> Outcome<i64> {
     Spi::connect_mut(|client| {
         let arguments = [progress.since.into(), progress.until.into(), (COUNTED + 1).into()];
-        let plan = client.update(walk.estimate().as_str(), Some(1), &arguments)?;
+        let plan = client.update(read_order.estimate().as_str(), Some(1), &arguments)?;
         let plan: String = plan.first().get_one()?.unwrap_or_default();
         // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
         let number = |before: &str| -> Option<f64> {
@@ -178,7 +183,8 @@ fn total(walk: &Walk, progress: &Progress) -> Outcome<i64> {
         if number("..").is_none_or(|cost| cost > DEAR) {
             return Ok(estimate);
         }
-        let counted = client.update(walk.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
+        let counted =
+            client.update(read_order.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
         Ok(counted.filter(|counted| *counted <= COUNTED).unwrap_or(estimate.max(COUNTED)))
     })
 }
@@ -186,17 +192,17 @@ fn total(walk: &Walk, progress: &Progress) -> Outcome<i64> {
 /// Reads and queues a page; returns the rows read, and whether that was all. A page ends before a row that somebody has
 /// locked; nothing is returned when that is the first one.
 fn page(
-    walk: &Walk,
+    read_order: &ReadOrder,
     progress: &mut Progress,
     history: &mut History,
     limits: &StepLimits,
 ) -> Outcome<Option<(i64, bool)>> {
     let pass = progress.pass.unwrap_or(Pass::Rest);
-    let query = walk.page(pass, &progress.cursor, limits.blocks)?;
+    let query = read_order.page(pass, &progress.cursor, limits.blocks)?;
     let next = next_transaction();
     let mut read = 0;
     let (mut ended, mut is_locked) = (true, false);
-    if let Some(Query { text, floor }) = query {
+    if let Some(PageQuery { text, floor }) = query {
         // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
         with_snapshot(|| -> Outcome<()> {
             let mut rows = select(&text, progress, limits.rows)?;
@@ -238,7 +244,7 @@ fn page(
         return Ok(Some((read, false)));
     }
     progress.cursor = Vec::new();
-    match walk.pass_after(pass) {
+    match read_order.pass_after(pass) {
         None => Ok(Some((read, true))),
         Some(next) => {
             progress.pass = Some(next);
@@ -275,7 +281,7 @@ fn queue(
 
 /// The last pass: one query under one snapshot, which no row evades, for those that the others have left.
 fn rest(
-    walk: &Walk,
+    read_order: &ReadOrder,
     progress: &mut Progress,
     history: &mut History,
     place: &Cell<PagePosition>,
@@ -285,7 +291,7 @@ fn rest(
         .snapshot_boundary
         .as_ref()
         .map_or(-1, |snapshot_boundary: &SnapshotBoundary| snapshot_boundary.reach(next));
-    let text = CString::new(walk.rest()).unwrap_or_default();
+    let text = CString::new(read_order.rest()).unwrap_or_default();
     with_snapshot(|| {
         Spi::connect(|_| {
             let (mut values, nulls) = bounds(progress);

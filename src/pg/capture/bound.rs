@@ -11,7 +11,7 @@ use super::column::Tracked;
 use super::decode::TextDecoder;
 use super::key::KeyIndex;
 use super::slot::{self, TupleSlot};
-use crate::pg::descriptor::{columns, relation_name, Column};
+use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::filter::Filter;
 use crate::pg::report::{discreet, failure, overflow, Failure, Outcome};
 use crate::pg::rules::{column_is_gone, no_pseudonym_key, SourceRules};
@@ -65,12 +65,12 @@ impl BoundRelation {
     /// Binds rules, without their filter, to columns. One that is gone is an error: nothing wrong is sent.
     pub(in crate::pg) fn of_columns(
         rules: &SourceRules,
-        columns: &[Column],
+        columns: &[TableColumn],
         table: &str,
     ) -> Outcome<BoundRelation> {
         let find = |name: &str| {
-            let found = columns.iter().find(|(_, column, _)| column == name);
-            found.map(|(place, _, oid)| (*place, *oid)).ok_or_else(|| column_is_gone(name, table))
+            let found = columns.iter().find(|column| column.name == name);
+            found.map(|column| (column.place, column.type_oid)).ok_or_else(|| column_is_gone(name, table))
         };
         let is_pseudonymized = |name: &str| rules.pseudonymize.iter().any(|p| p == name);
         let mut keys = Vec::new();
@@ -99,7 +99,7 @@ impl BoundRelation {
             }
         }
         let key_pseudonymize = rules.object_id.iter().map(|name| is_pseudonymized(name)).collect();
-        let names = columns.iter().map(|(place, name, _)| (*place, name.clone())).collect();
+        let names = columns.iter().map(|column| (column.place, column.name.clone())).collect();
         let used = keys.iter().map(|(place, _)| *place).chain(tracked.iter().map(|tracked| tracked.place));
         Ok(BoundRelation {
             width: used.max().map_or(0, |last| last + 1),

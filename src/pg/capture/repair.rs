@@ -66,8 +66,8 @@ impl RepairTarget {
                 };
                 let key_columns = texts(4);
                 let place = |name: &String| {
-                    let found = columns.iter().find(|(_, column, _)| column == name);
-                    found.map(|(place, _, of)| (*place, output_of(*of)))
+                    let found = columns.iter().find(|column| column.name == *name);
+                    found.map(|column| (column.place, output_of(column.type_oid)))
                 };
                 let mode = row.get::<String>(6).and_then(|word| Mode::of(&word)).unwrap_or(Mode::Append);
                 let operations: Vec<Operation> =

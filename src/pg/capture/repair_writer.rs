@@ -14,7 +14,7 @@ use super::column::value_of_text;
 use super::queue::{record_buffer, storable, Action, Writer};
 use super::record_maker::RecordMaker;
 use super::row_fetcher::{RowFetcher, RowLock};
-use crate::pg::descriptor::Column;
+use crate::pg::descriptor::TableColumn;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
@@ -52,7 +52,7 @@ pub(in crate::pg) struct RepairWriter {
     writer: Writer,
     maker: RecordMaker,
     /// The columns of the watched table, and its rules bound to them, for rows that are not there.
-    columns: Vec<Column>,
+    columns: Vec<TableColumn>,
     bound: Rc<BoundRelation>,
     record: Buffer,
 }
@@ -62,7 +62,7 @@ impl RepairWriter {
     pub(in crate::pg) fn open(
         source: i32,
         rules: SourceRules,
-        columns: Vec<Column>,
+        columns: Vec<TableColumn>,
         bound: BoundRelation,
     ) -> Outcome<RepairWriter> {
         Ok(RepairWriter {
@@ -79,7 +79,7 @@ impl RepairWriter {
     /// Whether a change has to be looked for in the table, and can be: not that of a deletion, which says nothing of a row
     /// that is there again.
     pub(in crate::pg) fn looks_for(&self, change: &SkippedChange) -> bool {
-        let is_there = |name| self.columns.iter().any(|(_, column, _)| column == name);
+        let is_there = |name: &String| self.columns.iter().any(|column| column.name == *name);
         (self.is_mirrored() || change.operation != Operation::Delete)
             && change.key_columns.iter().all(is_there)
     }
@@ -314,13 +314,13 @@ impl RepairWriter {
     fn key_values(&self, change: &SkippedChange) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
         let mut values = Vec::new();
         for (name, text) in change.key_columns.iter().zip(&change.key.0) {
-            let Some((place, _, of)) = self.columns.iter().find(|(_, column, _)| column == name) else {
+            let Some(column) = self.columns.iter().find(|column| column.name == *name) else {
                 continue;
             };
             let text = CString::new(text.as_slice()).unwrap_or_default();
             // SAFETY: the type is that of a column, and the text what one of its values was once written as.
-            let value = unsafe { value_of_text(*of, text.as_ptr().cast_mut()) };
-            values.push((*place, value));
+            let value = unsafe { value_of_text(column.type_oid, text.as_ptr().cast_mut()) };
+            values.push((column.place, value));
         }
         Ok(values)
     }

@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn check_column(entry: &str, name: &str, attribute: &str) {
-    let expected = Column { name: name.to_owned(), attribute: attribute.to_owned() };
+    let expected = WatchedColumn { name: name.to_owned(), attribute: attribute.to_owned() };
     assert_eq!(parsed(&[entry]), Ok(vec![expected]), "{entry}");
 }
 
@@ -169,7 +169,7 @@ proptest! {
         let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let entry = format!("{}{spaces}as{spaces}{}", quote(&name), quote(&attribute));
         let parsed = parse_columns(&[Some(&entry)], &[&name]);
-        prop_assert_eq!(parsed, Ok(vec![Column { name, attribute }]));
+        prop_assert_eq!(parsed, Ok(vec![WatchedColumn { name, attribute }]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A watched table with its partitions: locked against writers for a moment, and made known anew to all sessions.
 //!
 //! The triggers of a mirrored table say nothing of updates that change nothing the index holds. While its history is being
-//! sent they tell of all: a row that such an update has moved could evade the walk.
+//! sent they tell of all: the backfill could miss a row that such an update has moved.
 
 use pgrx::pg_sys;
 

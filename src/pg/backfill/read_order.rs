@@ -1,8 +1,8 @@
 //! In which order a table is read, newest first, and from where on: queries that need no more than the last row read.
 //!
 //! By time, if an index leads with the time column; else by key, if an index has exactly its columns; else by place, from
-//! the table's end. In the order of the key a row cannot evade the walk. In the others an update may put a row where the
-//! walk has been, so they leave rows that have changed to a last query, which looks at all rows at once. A key that has
+//! the table's end. In the order of the key no row is missed. In the others an update may move a row to where the
+//! backfill has been, so they leave rows that have changed to a last query, which looks at all rows at once. A key that has
 //! a pseudonym is never an order, for the cursor is stored.
 
 mod describe;
@@ -60,7 +60,7 @@ pub(in crate::pg) struct Bounds {
 }
 
 /// How a table is read.
-pub(super) struct Walk {
+pub(super) struct ReadOrder {
     table: pg_sys::Oid,
     /// What to select from.
     from: String,
@@ -70,7 +70,7 @@ pub(super) struct Walk {
     time: Option<String>,
     /// Its type below its domains, as which the cursor has its values: no other holds all of them.
     time_type: &'static str,
-    keys: Vec<Column>,
+    keys: Vec<OrderColumn>,
     /// A condition that is true of rows without a key.
     keyless: String,
     /// The bounds, as conditions over $1 and $2.
@@ -78,7 +78,7 @@ pub(super) struct Walk {
 }
 
 /// A column rows are ordered by.
-struct Column {
+struct OrderColumn {
     name: String,
     of_type: String,
     before: String,
@@ -87,16 +87,16 @@ struct Column {
 }
 
 /// A table to be read by place: its oid, name, file and blocks.
-type Stretch = (u32, String, String, i64);
+type BlockRange = (u32, String, String, i64);
 
 /// A query for a page of rows. Its first arguments are since, until, the cursor and the limit.
-pub(super) struct Query {
+pub(super) struct PageQuery {
     pub(super) text: String,
     /// Where a page that is not full has come to: the place it was to read down to.
     pub(super) floor: Option<Vec<Option<String>>>,
 }
 
-impl Walk {
+impl ReadOrder {
     pub(super) fn first_pass(&self) -> Pass {
         self.passes.first().copied().unwrap_or(Pass::Rest)
     }
@@ -112,7 +112,12 @@ impl Walk {
     }
 
     /// The query for the next page of a pass; nothing when the pass is over.
-    pub(super) fn page(&self, pass: Pass, cursor: &[Option<String>], blocks: i64) -> Outcome<Option<Query>> {
+    pub(super) fn page(
+        &self,
+        pass: Pass,
+        cursor: &[Option<String>],
+        blocks: i64,
+    ) -> Outcome<Option<PageQuery>> {
         match pass {
             Pass::Time => Ok(self.time_page(cursor)),
             Pass::Key => Ok(Some(self.key_page(cursor))),
@@ -122,7 +127,7 @@ impl Walk {
         }
     }
 
-    fn time_page(&self, cursor: &[Option<String>]) -> Option<Query> {
+    fn time_page(&self, cursor: &[Option<String>]) -> Option<PageQuery> {
         let (time, of_type) = (self.time.as_ref()?, self.time_type);
         let mut conditions = self.bounds.clone();
         conditions.push(format!("{time} is not null"));
@@ -146,7 +151,7 @@ impl Walk {
         Some(self.query(&self.from, &cursor, &conditions, &order))
     }
 
-    fn key_page(&self, cursor: &[Option<String>]) -> Query {
+    fn key_page(&self, cursor: &[Option<String>]) -> PageQuery {
         let mut conditions = self.bounds.clone();
         conditions.extend(self.keys.iter().map(|key| format!("{} is not null", key.name)));
         if cursor.len() == self.keys.len() {
@@ -160,7 +165,7 @@ impl Walk {
     /// That a row comes after the cursor's, by the operators that order its columns: under our search_path the server
     /// would not find those of types from elsewhere, and take others.
     fn below_cursor(&self) -> String {
-        let value = |place: usize, key: &Column| format!("($3)[{}]::{}", place + 1, key.of_type);
+        let value = |place: usize, key: &OrderColumn| format!("($3)[{}]::{}", place + 1, key.of_type);
         let (Some(first), values) =
             (self.keys.first(), self.keys.iter().enumerate().map(|(p, k)| value(p, k)).collect::<Vec<_>>())
         else {
@@ -172,7 +177,7 @@ impl Walk {
         }
         let mut condition = "false".to_owned();
         for (key, value) in self.keys.iter().zip(&values).rev() {
-            let Column { name, before, same, .. } = key;
+            let OrderColumn { name, before, same, .. } = key;
             condition = format!(
                 "({name} operator({before}) {value} or ({name} operator({same}) {value} and {condition}))"
             );
@@ -187,7 +192,7 @@ impl Walk {
         cursor: &[Option<String>],
         untimed: Option<&str>,
         blocks: i64,
-    ) -> Outcome<Option<Query>> {
+    ) -> Outcome<Option<PageQuery>> {
         let cursor: Vec<&str> = cursor.iter().map(|text| text.as_deref().unwrap_or_default()).collect();
         let (mut leaf, mut from) = (None, None);
         if let [relation, file, place] = cursor[..] {
@@ -223,7 +228,7 @@ impl Walk {
         }
     }
 
-    fn leaf_from(&self, leaf: Option<u32>) -> Outcome<Option<Stretch>> {
+    fn leaf_from(&self, leaf: Option<u32>) -> Outcome<Option<BlockRange>> {
         // Those made last come first.
         let wanted =
             leaves(self.table)?.into_iter().filter(|oid| leaf.is_none_or(|leaf| oid.to_u32() <= leaf));
@@ -237,9 +242,9 @@ impl Walk {
         })
     }
 
-    fn query(&self, from: &str, cursor: &str, conditions: &[String], order: &str) -> Query {
+    fn query(&self, from: &str, cursor: &str, conditions: &[String], order: &str) -> PageQuery {
         let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") };
-        Query {
+        PageQuery {
             // The arguments that a query has no use for must have a type all the same.
             text: format!(
                 "select tableoid, ctid, {cursor}::text[], false from {from} \

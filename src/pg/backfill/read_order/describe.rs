@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{Bounds, Column, Pass, Walk};
+use super::{Bounds, OrderColumn, Pass, ReadOrder};
 use crate::pg::backfill::name_of;
 use crate::pg::encoding::is_utf8;
 use crate::pg::hypertables::only;
@@ -27,13 +27,13 @@ struct TableShape {
     has_text_key: bool,
 }
 
-impl Walk {
+impl ReadOrder {
     /// Finds out how to read the table of a source; with the extension owner's rights.
-    pub(in crate::pg::backfill) fn of(rules: &SourceRules, bounds: Bounds) -> Outcome<Walk> {
+    pub(in crate::pg::backfill) fn of(rules: &SourceRules, bounds: Bounds) -> Outcome<ReadOrder> {
         let names = RefCell::new(Vec::new());
         let found = Spi::connect_mut(|client| -> Outcome<_> {
             let rows = client.update(
-                include_str!("../../../../sql/backfill/describe_walk.sql"),
+                include_str!("../../../../sql/backfill/table_shape.sql"),
                 Some(1),
                 &[rules.relation.into(), rules.object_id.clone().into(), rules.time_column.clone().into()],
             )?;
@@ -88,7 +88,7 @@ impl Walk {
         if may_miss && rules.mode == Mode::Append {
             passes.push(Pass::Rest);
         }
-        Ok(Walk {
+        Ok(ReadOrder {
             table: rules.relation,
             from: format!("{}{name}", only(rules.relation, is_partitioned)?),
             passes,
@@ -97,7 +97,7 @@ impl Walk {
             keys: match by_time {
                 true => Vec::new(),
                 false if by_key => {
-                    keys.iter().map(|key| Column::of(rules.relation, key)).collect::<Outcome<_>>()?
+                    keys.iter().map(|key| OrderColumn::of(rules.relation, key)).collect::<Outcome<_>>()?
                 }
                 false => Vec::new(),
             },
@@ -108,8 +108,8 @@ impl Walk {
 
     /// How to read a partition alone that has been attached to a mirrored table: by place, since all is told that changes
     /// meanwhile.
-    pub(in crate::pg::backfill) fn through(rules: &SourceRules, partition: pg_sys::Oid) -> Walk {
-        Walk {
+    pub(in crate::pg::backfill) fn through(rules: &SourceRules, partition: pg_sys::Oid) -> ReadOrder {
+        ReadOrder {
             table: partition,
             from: format!("only {}", name_of(partition)),
             passes: vec![Pass::Physical],
@@ -146,7 +146,7 @@ pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Out
     let only = only(table, is_partitioned)?;
     let mut conditions = Vec::new();
     for (place, name) in key.iter().enumerate() {
-        let Column { name, of_type, same, .. } = Column::of(table, name)?;
+        let OrderColumn { name, of_type, same, .. } = OrderColumn::of(table, name)?;
         conditions.push(format!("{name} operator({same}) ($1)[{}]::{of_type}", place + 1));
     }
     Ok(format!(
@@ -176,8 +176,8 @@ fn bound_of(of_type: pg_sys::Oid) -> Option<[&'static str; 2]> {
     }
 }
 
-impl Column {
-    fn of(table: pg_sys::Oid, name: &str) -> Outcome<Column> {
+impl OrderColumn {
+    fn of(table: pg_sys::Oid, name: &str) -> Outcome<OrderColumn> {
         let unordered = || {
             failure(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
@@ -204,7 +204,7 @@ impl Column {
             let up_to = pg_sys::get_opfamily_member(entry.btree_opf, ordered, ordered, strategy);
             (of_type, entry.lt_opr, entry.eq_opr, up_to)
         };
-        let found = Spi::connect(|client| -> Outcome<Option<Column>> {
+        let found = Spi::connect(|client| -> Outcome<Option<OrderColumn>> {
             let rows = client.select(
                 include_str!("../../../../sql/backfill/describe_order.sql"),
                 Some(1),
@@ -215,7 +215,7 @@ impl Column {
             }
             let row = rows.first();
             let text = |place| -> Outcome<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
-            Ok(Some(Column {
+            Ok(Some(OrderColumn {
                 name: spi::quote_identifier(name),
                 of_type: text(1)?,
                 before: text(2)?,
