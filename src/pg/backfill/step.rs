@@ -17,7 +17,7 @@ use super::rows::{bounds, fetched, place_of, select, with_snapshot, FoundRow};
 use super::snapshot_boundary::{cluster, next_transaction, take, OwnRows};
 use super::source_table::{as_reader, load, lock_table};
 use crate::backfill::{RowOrigin, SnapshotBoundary};
-use crate::pg::capture::{History, Written};
+use crate::pg::capture::{HistoryWrite, HistoryWriter};
 use crate::pg::clock::now;
 use crate::pg::failpoint;
 use crate::pg::locks::try_lock;
@@ -104,7 +104,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
     as_user(owner, || progress.read_attached(source))?;
     // What has come is newer than all that was told of the table before, such as the deletion of a row with the same key.
     let sequence = (!job.is_arrival()).then_some(sequence);
-    let mut history = History::open(source, job.index_id, sequence)?;
+    let mut history = HistoryWriter::open(source, job.index_id, sequence)?;
     let before = (progress.done, progress.queued);
     let read = as_reader(rules.owner, || match progress.pass {
         Some(Pass::Rest) => {
@@ -194,7 +194,7 @@ fn total(read_order: &ReadOrder, progress: &Progress) -> Outcome<i64> {
 fn page(
     read_order: &ReadOrder,
     progress: &mut Progress,
-    history: &mut History,
+    history: &mut HistoryWriter,
     limits: &StepLimits,
 ) -> Outcome<Option<(i64, bool)>> {
     let pass = progress.pass.unwrap_or(Pass::Rest);
@@ -259,7 +259,7 @@ fn queue(
     next: i64,
     passes_over: impl Fn(RowOrigin) -> bool,
     progress: &mut Progress,
-    history: &mut History,
+    history: &mut HistoryWriter,
 ) -> Outcome<bool> {
     let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
     let origin = progress
@@ -271,9 +271,9 @@ fn queue(
         return Ok(true);
     }
     match history.write(row.relation)? {
-        Written::Locked => return Ok(false),
-        Written::Queued => progress.queued += 1,
-        Written::LeftOut => (),
+        HistoryWrite::Locked => return Ok(false),
+        HistoryWrite::Queued => progress.queued += 1,
+        HistoryWrite::LeftOut => (),
     }
     progress.done += 1;
     Ok(true)
@@ -283,7 +283,7 @@ fn queue(
 fn rest(
     read_order: &ReadOrder,
     progress: &mut Progress,
-    history: &mut History,
+    history: &mut HistoryWriter,
     place: &Cell<PagePosition>,
 ) -> Outcome<i64> {
     let next = next_transaction();

@@ -29,7 +29,7 @@ use std::rc::Rc;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
-use super::queue::{record_buffer, storable, Action, Writer};
+use super::queue::{record_buffer, storable, QueueAction, QueueWriter};
 use crate::pg::failpoint;
 use crate::pg::owner::as_role;
 use crate::pg::report::Outcome;
@@ -184,7 +184,7 @@ impl OpenTables {
     /// left to them. `hold` has an object wait until the transaction ends.
     pub(in crate::pg) fn correct(
         &mut self,
-        writer: &mut Writer,
+        writer: &mut QueueWriter,
         objects: &[(&RowKey, &str)],
         hold: impl Fn(&str) -> bool,
     ) -> Outcome<Corrected> {
@@ -214,7 +214,7 @@ impl OpenTables {
             };
             match look {
                 CurrentRow::Present(mut record) => {
-                    writer.push_version_as(one.version, Action::AddObject, &mut record)?;
+                    writer.push_version_as(one.version, QueueAction::AddObject, &mut record)?;
                     writer.flush()?;
                     queued += 1;
                 }
@@ -232,7 +232,7 @@ impl OpenTables {
             if is_absent {
                 let mut record = record_buffer();
                 record.extend_from_slice(deletion(one.id).as_bytes());
-                writer.push_version_as(one.version, Action::DeleteObject, &mut record)?;
+                writer.push_version_as(one.version, QueueAction::DeleteObject, &mut record)?;
                 writer.flush()?;
                 queued += 1;
             }

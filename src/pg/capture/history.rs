@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use super::queue::{record_buffer, Action, Writer};
+use super::queue::{record_buffer, QueueAction, QueueWriter};
 use super::record_maker::RecordMaker;
 use super::row_fetcher::{gone, RowFetcher, RowLock};
 use super::scratch::Scratch;
@@ -19,9 +19,9 @@ use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 const BEFORE_ALL: i64 = 0;
 
 /// Writes records of rows of one source.
-pub(in crate::pg) struct History {
+pub(in crate::pg) struct HistoryWriter {
     source: i32,
-    writer: Writer,
+    writer: QueueWriter,
     maker: RecordMaker,
     unknown: ChangeOrigin,
     fetchers: HashMap<u32, RowFetcher>,
@@ -33,7 +33,7 @@ pub(in crate::pg) struct History {
 
 /// What became of a row that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::pg) enum Written {
+pub(in crate::pg) enum HistoryWrite {
     Queued,
     /// The filter is against it, or the row is not as it was any more, and has been told of by a trigger.
     LeftOut,
@@ -41,14 +41,18 @@ pub(in crate::pg) enum Written {
     Locked,
 }
 
-impl History {
+impl HistoryWriter {
     /// The ids come from `sequence`; without one the rows are told of as if they had just been written.
-    pub(in crate::pg) fn open(source: i32, index_id: i32, sequence: Option<pg_sys::Oid>) -> Outcome<History> {
-        Ok(History {
+    pub(in crate::pg) fn open(
+        source: i32,
+        index_id: i32,
+        sequence: Option<pg_sys::Oid>,
+    ) -> Outcome<HistoryWriter> {
+        Ok(HistoryWriter {
             source,
             writer: match sequence {
-                Some(sequence) => Writer::open_for_history(index_id, source, sequence)?,
-                None => Writer::open(index_id, source)?,
+                Some(sequence) => QueueWriter::open_for_history(index_id, source, sequence)?,
+                None => QueueWriter::open(index_id, source)?,
             },
             maker: RecordMaker::current(),
             unknown: ChangeOrigin::unknown(),
@@ -71,19 +75,19 @@ impl History {
     }
 
     /// Queues the row fetched last, unless the filter is against it.
-    pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<Written> {
-        let Some(fetcher) = self.fetchers.get(&relation.to_u32()) else { return Ok(Written::LeftOut) };
+    pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<HistoryWrite> {
+        let Some(fetcher) = self.fetchers.get(&relation.to_u32()) else { return Ok(HistoryWrite::LeftOut) };
         let is_mirrored = fetcher.bound.is_mirrored;
         // SAFETY: the slot holds a row of the relation that bound and filter were made for.
         unsafe {
             if !fetcher.accepts() {
-                return Ok(Written::LeftOut);
+                return Ok(HistoryWrite::LeftOut);
             }
             if is_mirrored {
                 match fetcher.lock() {
                     RowLock::Taken => (),
-                    RowLock::Changed => return Ok(Written::LeftOut),
-                    RowLock::Busy => return Ok(Written::Locked),
+                    RowLock::Changed => return Ok(HistoryWrite::LeftOut),
+                    RowLock::Busy => return Ok(HistoryWrite::Locked),
                 }
             }
         }
@@ -94,13 +98,13 @@ impl History {
         rendered?;
         self.bytes += self.record.len();
         let is_full = match is_mirrored {
-            true => self.writer.push_version(Action::AddObject, &mut self.record)?,
+            true => self.writer.push_version(QueueAction::AddObject, &mut self.record)?,
             false => self.writer.push(&mut self.record)?,
         };
         if is_full {
             self.writer.flush()?;
         }
-        Ok(Written::Queued)
+        Ok(HistoryWrite::Queued)
     }
 
     /// Makes the record of the row fetched last.

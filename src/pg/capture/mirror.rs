@@ -8,7 +8,7 @@
 use pgrx::pg_sys;
 
 use super::key::is_current;
-use super::queue::{record_buffer, Action};
+use super::queue::{record_buffer, QueueAction};
 use super::rows::{TableScan, TriggerRow, STRETCH};
 use super::scratch::{has_grown, Scratch};
 use super::slot::TupleSlot;
@@ -51,7 +51,7 @@ impl Statement<'_> {
             } else if is {
                 self.upsert(row.new)?;
             } else if stays && !new_object.is_empty() {
-                self.writer.push_version(Action::DeleteObject, &mut new_object)?;
+                self.writer.push_version(QueueAction::DeleteObject, &mut new_object)?;
             }
             Ok(())
         }
@@ -89,7 +89,7 @@ impl Statement<'_> {
                 Ok(is_there)
             })?;
             if is_there != Some(true) {
-                self.writer.push_version(Action::DeleteObject, object)?;
+                self.writer.push_version(QueueAction::DeleteObject, object)?;
             }
             Ok(())
         }
@@ -100,7 +100,7 @@ impl Statement<'_> {
     unsafe fn upsert(&mut self, slot: TupleSlot) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe { self.row_record(slot)? };
-        self.writer.push_version(Action::AddObject, &mut self.record)?;
+        self.writer.push_version(QueueAction::AddObject, &mut self.record)?;
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Statement<'_> {
                     if object.is_empty() {
                         return Ok(false);
                     }
-                    statement.writer.push_version(Action::DeleteObject, &mut object)
+                    statement.writer.push_version(QueueAction::DeleteObject, &mut object)
                 })?
             };
             if is_due || has_grown() {

@@ -19,7 +19,7 @@ use crate::pg::{failpoint, xact};
 use crate::record::{escape_non_ascii, identity, Buffer};
 use table::{PendingRow, QueueTable};
 
-pub(super) use table::{Action, FEW};
+pub(super) use table::{QueueAction, FEW};
 
 /// Rows written by one multi-insert, and bytes of their records.
 const BATCH: usize = 128;
@@ -47,7 +47,7 @@ fn storable_in(in_utf8: bool, record: &[u8]) -> Outcome<Cow<'_, str>> {
 }
 
 /// Writes the records of one statement.
-pub(in crate::pg) struct Writer {
+pub(in crate::pg) struct QueueWriter {
     table: QueueTable,
     /// Where ids of history come from, of which the rows are: below zero, and the later the lower.
     history: Option<pg_sys::Oid>,
@@ -62,10 +62,10 @@ pub(in crate::pg) struct Writer {
     texts: Option<PgMemoryContexts>,
 }
 
-impl Writer {
+impl QueueWriter {
     /// Opens the queue. Its locks are kept until the transaction ends.
-    pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<Writer> {
-        Ok(Writer {
+    pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<QueueWriter> {
+        Ok(QueueWriter {
             table: QueueTable::open(index_id, source)?,
             history: None,
             in_utf8: is_utf8(),
@@ -79,8 +79,8 @@ impl Writer {
 
     /// The same for very many records: what they take is given back with each flush, and not only with the context the
     /// queue was opened in.
-    pub(in crate::pg) fn open_for_many(index_id: i32, source: i32) -> Outcome<Writer> {
-        let mut writer = Writer::open(index_id, source)?;
+    pub(in crate::pg) fn open_for_many(index_id: i32, source: i32) -> Outcome<QueueWriter> {
+        let mut writer = QueueWriter::open(index_id, source)?;
         writer.expect_many();
         Ok(writer)
     }
@@ -96,8 +96,12 @@ impl Writer {
     }
 
     /// The same for history, whose ids the blocks of `sequence` are for.
-    pub(super) fn open_for_history(index_id: i32, source: i32, sequence: pg_sys::Oid) -> Outcome<Writer> {
-        let mut writer = Writer::open_for_many(index_id, source)?;
+    pub(super) fn open_for_history(
+        index_id: i32,
+        source: i32,
+        sequence: pg_sys::Oid,
+    ) -> Outcome<QueueWriter> {
+        let mut writer = QueueWriter::open_for_many(index_id, source)?;
         writer.history = Some(sequence);
         Ok(writer)
     }
@@ -118,7 +122,7 @@ impl Writer {
 
     /// Adds one record, which is taken out of its buffer when it is long. Returns whether a flush is due.
     pub(super) fn push_as(&mut self, id: i64, record: &mut Buffer) -> Outcome<bool> {
-        self.add(id, Action::AddObject, record, false)
+        self.add(id, QueueAction::AddObject, record, false)
     }
 
     /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
@@ -130,16 +134,21 @@ impl Writer {
     }
 
     /// Adds a version of an object, the newest there is; as history, the oldest. The rest is as of `push_as`.
-    pub(super) fn push_version(&mut self, action: Action, record: &mut Buffer) -> Outcome<bool> {
+    pub(super) fn push_version(&mut self, action: QueueAction, record: &mut Buffer) -> Outcome<bool> {
         self.push_version_as(self.reserve_version(), action, record)
     }
 
     /// Adds a version of an object under an id that tells it from older and newer ones. The rest is as of `push_as`.
-    pub(super) fn push_version_as(&mut self, id: i64, action: Action, record: &mut Buffer) -> Outcome<bool> {
+    pub(super) fn push_version_as(
+        &mut self,
+        id: i64,
+        action: QueueAction,
+        record: &mut Buffer,
+    ) -> Outcome<bool> {
         self.add(id, action, record, true)
     }
 
-    fn add(&mut self, id: i64, action: Action, record: &mut Buffer, is_version: bool) -> Outcome<bool> {
+    fn add(&mut self, id: i64, action: QueueAction, record: &mut Buffer, is_version: bool) -> Outcome<bool> {
         let text = storable_in(self.in_utf8, record)?;
         let object = is_version.then(|| self.keep(identity(&text).as_bytes()));
         let bytes = text.len();

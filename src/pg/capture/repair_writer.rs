@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 use super::bound::BoundRelation;
 use super::column::value_of_text;
-use super::queue::{record_buffer, storable, Action, Writer};
+use super::queue::{record_buffer, storable, QueueAction, QueueWriter};
 use super::record_maker::RecordMaker;
 use super::row_fetcher::{RowFetcher, RowLock};
 use crate::pg::descriptor::TableColumn;
@@ -49,7 +49,7 @@ pub(in crate::pg) enum RepairOutcome {
 pub(in crate::pg) struct RepairWriter {
     rules: SourceRules,
     source: i32,
-    writer: Writer,
+    writer: QueueWriter,
     maker: RecordMaker,
     /// The columns of the watched table, and its rules bound to them, for rows that are not there.
     columns: Vec<TableColumn>,
@@ -66,7 +66,7 @@ impl RepairWriter {
         bound: BoundRelation,
     ) -> Outcome<RepairWriter> {
         Ok(RepairWriter {
-            writer: Writer::open_for_many(rules.index_id, source)?,
+            writer: QueueWriter::open_for_many(rules.index_id, source)?,
             bound: Rc::new(bound),
             rules,
             source,
@@ -169,7 +169,7 @@ impl RepairWriter {
             if !self.write_deletion(change, &mut record)? {
                 return Ok(RepairOutcome::NotWanted);
             }
-            self.writer.push_version_as(change.number, Action::DeleteObject, &mut record)?;
+            self.writer.push_version_as(change.number, QueueAction::DeleteObject, &mut record)?;
             return Ok(RepairOutcome::Queued);
         }
         let values = self.key_values(change)?;
@@ -253,14 +253,14 @@ impl RepairWriter {
                 Some(object) if object != storable(record)? => {
                     record.clear();
                     record.extend_from_slice(object.as_bytes());
-                    Action::DeleteObject
+                    QueueAction::DeleteObject
                 }
                 _ if fetcher.accepts() => {
                     record.clear();
                     maker.write_record(bound, value, record)?;
-                    Action::AddObject
+                    QueueAction::AddObject
                 }
-                _ => Action::DeleteObject,
+                _ => QueueAction::DeleteObject,
             }
         };
         writer.push_version_as(change.number, action, record)?;

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use super::bound::BoundRelation;
 use super::context::Context;
 use super::on_error_warn::SkippedRows;
-use super::queue::{record_buffer, Writer, FEW};
+use super::queue::{record_buffer, QueueWriter, FEW};
 use super::record_maker::RecordMaker;
 use super::rows::{TransitionTables, TriggerRow, STRETCH};
 use super::scratch::{has_grown, Scratch};
@@ -22,7 +22,7 @@ pub(super) struct Statement<'a> {
     pub(super) source: &'a Source,
     operation: Operation,
     pub(super) context: &'a Context,
-    pub(super) writer: Writer,
+    pub(super) writer: QueueWriter,
     pub(super) filter: Option<Evaluation>,
     pub(super) maker: RecordMaker,
     /// Made for the first record that needs it.
@@ -48,7 +48,7 @@ pub(super) unsafe fn capture(
         source,
         operation: event.operation,
         context,
-        writer: Writer::open(source.index_id, source.id)?,
+        writer: QueueWriter::open(source.index_id, source.id)?,
         filter: None,
         maker: RecordMaker::for_relation(&source.relation),
         origin: None,

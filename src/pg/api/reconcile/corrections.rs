@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::capture::{OpenTables, RowKey, Writer};
+use crate::pg::capture::{OpenTables, QueueWriter, RowKey};
 use crate::pg::held_objects;
 use crate::pg::owner::{as_user, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
@@ -57,7 +57,7 @@ impl Corrections {
         if self.pending_corrections.objects.is_empty() {
             return Ok(0);
         }
-        let mut writer = Writer::open_for_many(self.index_id, self.source)?;
+        let mut writer = QueueWriter::open_for_many(self.index_id, self.source)?;
         let objects =
             self.pending_corrections.objects.iter().map(|(key, id)| (key, id.as_str())).collect::<Vec<_>>();
         let index_id = self.index_id;

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::Comparison;
 use crate::hash_set::{StringSet, StringSetBuilder};
 use crate::pg::api::as_owner;
-use crate::pg::capture::{identity_of, RowKey, Scratch, Writer};
+use crate::pg::capture::{identity_of, QueueWriter, RowKey, Scratch};
 use crate::pg::encoding::utf8;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::{failure, Failure, Outcome};
@@ -259,7 +259,7 @@ fn too_many_wait(table: &str) -> Box<Failure> {
 }
 
 /// Queues records once more; returns how many.
-fn send_again<'r>(writer: &mut Writer, records: impl Iterator<Item = &'r mut Buffer>) -> Outcome<i64> {
+fn send_again<'r>(writer: &mut QueueWriter, records: impl Iterator<Item = &'r mut Buffer>) -> Outcome<i64> {
     let mut sent = 0;
     for record in records {
         if writer.push(record)? {

@@ -23,7 +23,7 @@ use pgrx::prelude::*;
 use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hash_set::StringSet;
-use crate::pg::capture::{OpenTables, Writer};
+use crate::pg::capture::{OpenTables, QueueWriter};
 use crate::pg::error_context::keeping;
 use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
@@ -105,7 +105,7 @@ struct Comparison<'a> {
     /// In append mode what waited when there were the first mismatches.
     backlog: Option<StringSet>,
     /// Where records are sent once more to, if that is wanted.
-    writer: Option<Writer>,
+    writer: Option<QueueWriter>,
     /// The same of a mirrored table: what is to be corrected in the end.
     pending_corrections: Option<PendingCorrections>,
     tally: Tally,
@@ -231,7 +231,7 @@ fn compare_source(
         };
         let is_mirrored = present.is_some();
         let writer =
-            if repair && !is_mirrored { Some(Writer::open_for_many(rules.index_id, id)?) } else { None };
+            if repair && !is_mirrored { Some(QueueWriter::open_for_many(rules.index_id, id)?) } else { None };
         let pending_corrections = (repair && is_mirrored).then(PendingCorrections::default);
         let tally = Tally::default();
         let mut comparison = Comparison {

@@ -19,7 +19,7 @@ pub(in crate::pg::capture) const FEW: usize = 4;
 /// What is to be done with a record, as `audit_algolia.queue.action` has it.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-pub(in crate::pg::capture) enum Action {
+pub(in crate::pg::capture) enum QueueAction {
     AddObject = b'a',
     DeleteObject = b'd',
 }
@@ -27,7 +27,7 @@ pub(in crate::pg::capture) enum Action {
 /// A row of the queue to be written.
 pub(super) struct PendingRow {
     pub(super) id: i64,
-    pub(super) action: Action,
+    pub(super) action: QueueAction,
     pub(super) record: pg_sys::Datum,
     pub(super) bytes: usize,
     /// Where a long record is.
