@@ -1,18 +1,18 @@
 //! What capture does for some rows, or for one, as far as it succeeds.
 
 use super::on_error_warn::attempted;
-use super::rows::TriggerRow;
-use super::statement::Statement;
+use super::statement::StatementCapture;
+use super::trigger_rows::TriggerRow;
 use crate::pg::report::{Failure, Outcome};
 
-impl Statement<'_> {
+impl StatementCapture<'_> {
     /// Does `work`, of which nothing remains if it fails and the writer is to go on: what it has added is taken back, and
     /// the failure returned.
     pub(super) fn attempt<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Outcome<T>,
     ) -> Outcome<Result<T, Box<Failure>>> {
-        if self.lenience.is_none() {
+        if self.skipped.is_none() {
             return work(self).map(Ok);
         }
         let (before, context) = (self.writer.len(), self.context);
@@ -23,7 +23,7 @@ impl Statement<'_> {
         if done.is_err() {
             self.writer.truncate(before);
             self.filter = None;
-            if let Some((_, arena)) = &mut self.lenience {
+            if let Some((_, arena)) = &mut self.skipped {
                 // SAFETY: the filter's state, which an error may have left in disorder, is all that is in there.
                 unsafe { arena.reset() };
             }
@@ -44,7 +44,7 @@ impl Statement<'_> {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
-        if let Some((skipped, _)) = &mut self.lenience {
+        if let Some((skipped, _)) = &mut self.skipped {
             // SAFETY: handed on to the caller.
             unsafe { skipped.add(self.context, row, &failure)? };
         }

@@ -8,7 +8,7 @@ use super::decode::{Decoder, TextDecoder};
 use crate::record::Value;
 
 /// One column, as it is read and compared.
-pub(super) struct Tracked {
+pub(super) struct TrackedColumn {
     pub(super) place: usize,
     decoder: FieldDecoder,
     length: i16,
@@ -21,8 +21,8 @@ enum FieldDecoder {
     Text(TextDecoder),
 }
 
-impl Tracked {
-    pub(super) fn new(place: usize, oid: pg_sys::Oid, pseudonymize: bool) -> Tracked {
+impl TrackedColumn {
+    pub(super) fn new(place: usize, oid: pg_sys::Oid, pseudonymize: bool) -> TrackedColumn {
         let decoder = match pseudonymize {
             true => FieldDecoder::Text(TextDecoder::of(oid)),
             false => FieldDecoder::Plain(Decoder::of(oid)),
@@ -30,7 +30,7 @@ impl Tracked {
         let (mut length, mut by_value) = (0, false);
         // SAFETY: a look-up in the system caches.
         unsafe { pg_sys::get_typlenbyval(oid, &mut length, &mut by_value) };
-        Tracked { place, decoder, length, by_value }
+        TrackedColumn { place, decoder, length, by_value }
     }
 
     pub(super) fn depends_on_settings(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::pg::error_context;
 
 /// What an error tells of the capture it happened in. It lies in PostgreSQL's memory, for the error is reported when
 /// the frames of ours that it went through are gone.
-pub(super) struct Context(*mut ErrorLocation);
+pub(super) struct CaptureErrorContext(*mut ErrorLocation);
 
 #[repr(C)]
 struct ErrorLocation {
@@ -19,12 +19,12 @@ struct ErrorLocation {
     in_filter: bool,
 }
 
-impl Context {
+impl CaptureErrorContext {
     /// Puts it on the server's stack. After an error the server takes it off by itself.
     ///
     /// # Safety
     /// `call` is what PostgreSQL passes to a trigger function.
-    pub(super) unsafe fn enter(call: &pg_sys::TriggerData) -> Context {
+    pub(super) unsafe fn enter(call: &pg_sys::TriggerData) -> CaptureErrorContext {
         error_context::forget();
         // SAFETY: the memory lives until the trigger returns, or its error has been reported.
         unsafe {
@@ -34,7 +34,7 @@ impl Context {
             (*place).frame.arg = place.cast();
             (*place).call = call;
             pg_sys::error_context_stack = &raw mut (*place).frame;
-            Context(place)
+            CaptureErrorContext(place)
         }
     }
 

@@ -19,9 +19,9 @@
 //! later takes a higher id, too. One that is being attached cannot be seen, and may hold rows whose versions have lower
 //! ids; so while that may be, no object is deleted.
 
+mod lookup_snapshot;
 mod row_finder;
-mod tree;
-mod view;
+mod source_tables;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -35,9 +35,9 @@ use crate::pg::owner::as_role;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::identity;
+use lookup_snapshot::LookupSnapshot;
 use row_finder::{CurrentRow, RowFinder};
-use tree::Tree;
-use view::View;
+use source_tables::SourceTables;
 
 /// How the row of an object is found.
 pub(in crate::pg) enum RowKey {
@@ -53,7 +53,7 @@ pub(in crate::pg) enum RowKey {
 /// The tables in which the rows of a source are, open.
 pub(in crate::pg) struct OpenTables {
     rules: Rc<SourceRules>,
-    tree: Tree,
+    source_tables: SourceTables,
     finders: Vec<RowFinder>,
 }
 
@@ -76,8 +76,8 @@ struct Correction<'a> {
 impl OpenTables {
     /// Opens the watched table, or all of its partitions that have rows.
     pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<OpenTables> {
-        let tree = Tree { table: rules.relation, is_partitioned };
-        let mut tables = OpenTables { rules, tree, finders: Vec::new() };
+        let source_tables = SourceTables { table: rules.relation, is_partitioned };
+        let mut tables = OpenTables { rules, source_tables, finders: Vec::new() };
         tables.follow()?;
         Ok(tables)
     }
@@ -85,7 +85,7 @@ impl OpenTables {
     /// Opens what has come to hold rows since. Locks are kept until the transaction ends, so that nothing goes.
     fn follow(&mut self) -> Outcome<()> {
         let known: HashSet<u32> = self.finders.iter().map(|finder| finder.oid().to_u32()).collect();
-        for oid in self.tree.leaves()? {
+        for oid in self.source_tables.leaves()? {
             if known.contains(&oid.to_u32()) {
                 continue;
             }
@@ -110,12 +110,12 @@ impl OpenTables {
     /// The same of the tables that are open.
     fn are_absent(&self, objects: &[(&RowKey, &str)]) -> Outcome<Vec<bool>> {
         let mut absent = vec![true; objects.len()];
-        let view = View::dirty();
+        let view = LookupSnapshot::dirty();
         self.leave_out_present(&view, objects, &mut absent)?;
         view.close();
         failpoint::reach("between looks");
         if absent.contains(&true) {
-            let view = View::latest();
+            let view = LookupSnapshot::latest();
             self.leave_out_present(&view, objects, &mut absent)?;
             view.close();
         }
@@ -125,7 +125,7 @@ impl OpenTables {
     /// Of objects that have been absent so far, those are so no more whose rows a view shows.
     fn leave_out_present(
         &self,
-        view: &View,
+        view: &LookupSnapshot,
         objects: &[(&RowKey, &str)],
         absent: &mut [bool],
     ) -> Outcome<()> {
@@ -158,7 +158,7 @@ impl OpenTables {
     }
 
     /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
-    fn look_up(&self, view: &View, key: &[String], object: &str) -> Outcome<CurrentRow> {
+    fn look_up(&self, view: &LookupSnapshot, key: &[String], object: &str) -> Outcome<CurrentRow> {
         let Some(first) = self.finders.first() else { return Ok(CurrentRow::Absent) };
         // Reading a value that is made of others calls what the constraints of their domains call.
         let key = match as_role(self.rules.owner, || first.key_values(key))? {
@@ -200,9 +200,9 @@ impl OpenTables {
             }
         }
         // A row of a partition that is attached after this is told of under a higher id.
-        let is_settled = self.tree.is_settled()?;
+        let is_settled = self.source_tables.is_settled()?;
         self.follow()?;
-        let (view, mut queued, mut absent) = (View::dirty(), 0, Vec::new());
+        let (view, mut queued, mut absent) = (LookupSnapshot::dirty(), 0, Vec::new());
         let mut scratch = PgMemoryContexts::new("audit_algolia correction");
         for one in &held {
             pgrx::check_for_interrupts!();
@@ -241,7 +241,7 @@ impl OpenTables {
     }
 
     /// An object's row, if it is found by its key.
-    fn find_row(&self, view: &View, one: &Correction) -> Outcome<CurrentRow> {
+    fn find_row(&self, view: &LookupSnapshot, one: &Correction) -> Outcome<CurrentRow> {
         match one.key {
             RowKey::Known(key) => self.look_up(view, key, &one.object),
             _ => Ok(CurrentRow::Absent),

@@ -27,7 +27,7 @@ pub(super) enum Decoder {
     Bytes,
     /// By the output function, as a number where it can be one.
     Numeric(pg_sys::Oid),
-    Array(Rc<Element>),
+    Array(Rc<ArrayElement>),
     Composite,
     /// By the output function, as a text; also jsonb's.
     Output(pg_sys::Oid),
@@ -37,7 +37,7 @@ pub(super) enum Decoder {
 }
 
 /// What it takes to walk an array.
-pub(super) struct Element {
+pub(super) struct ArrayElement {
     decoder: Decoder,
     oid: pg_sys::Oid,
     length: i16,
@@ -97,7 +97,7 @@ impl Decoder {
             pg_sys::NUMERICOID => Decoder::Numeric(output_of(base)),
             // Of the vector types only the output text is meant to be read.
             pg_sys::INT2VECTOROID | pg_sys::OIDVECTOROID => Decoder::Output(output_of(base)),
-            _ if element != pg_sys::InvalidOid => Decoder::Array(Rc::new(Element::of(element))),
+            _ if element != pg_sys::InvalidOid => Decoder::Array(Rc::new(ArrayElement::of(element))),
             // SAFETY: a look-up in the system caches.
             _ if unsafe { pg_sys::type_is_rowtype(base) } => Decoder::Composite,
             _ if is_steady(base) => Decoder::Steady(output_of(base)),
@@ -187,12 +187,12 @@ impl TextDecoder {
     }
 }
 
-impl Element {
-    fn of(oid: pg_sys::Oid) -> Element {
+impl ArrayElement {
+    fn of(oid: pg_sys::Oid) -> ArrayElement {
         let (mut length, mut by_value, mut alignment) = (0, false, 0);
         // SAFETY: a look-up in the system caches.
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut length, &mut by_value, &mut alignment) };
-        Element { decoder: Decoder::of(oid), oid, length, by_value, alignment }
+        ArrayElement { decoder: Decoder::of(oid), oid, length, by_value, alignment }
     }
 
     /// Shows the elements of an array one by one. What it takes to read one is given back now and then: as many output
@@ -231,7 +231,7 @@ impl Element {
 
 /// # Safety
 /// `datum` is an array of the element's type.
-unsafe fn decode_array<'a>(element: &Rc<Element>, datum: pg_sys::Datum) -> Value<'a> {
+unsafe fn decode_array<'a>(element: &Rc<ArrayElement>, datum: pg_sys::Datum) -> Value<'a> {
     // SAFETY: an array's dimensions follow its header.
     let (array, dimensions) = unsafe {
         let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();

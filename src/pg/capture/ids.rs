@@ -22,7 +22,7 @@ unsafe extern "C-unwind" {
 
 /// The ids the current transaction may still hand out.
 #[derive(Clone, Copy)]
-struct Ids {
+struct IdBlock {
     transaction: pg_sys::TransactionId,
     sequence: pg_sys::Oid,
     next: i64,
@@ -33,9 +33,9 @@ struct Ids {
 type Command = (pg_sys::CommandId, Option<pg_sys::CommandId>);
 
 thread_local! {
-    static IDS: Cell<Option<Ids>> = const { Cell::new(None) };
+    static IDS: Cell<Option<IdBlock>> = const { Cell::new(None) };
     /// Those of versions of objects, with the command they were taken in.
-    static FRESH_IDS: Cell<Option<(Command, Ids)>> = const { Cell::new(None) };
+    static FRESH_IDS: Cell<Option<(Command, IdBlock)>> = const { Cell::new(None) };
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
@@ -53,9 +53,9 @@ fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
     let transaction = unsafe { pg_sys::GetTopTransactionId() };
     let ids = match IDS.get() {
         Some(ids) if ids.transaction == transaction && ids.sequence == sequence && ids.next < ids.end => ids,
-        _ => Ids::of(block(), sequence, transaction),
+        _ => IdBlock::of(block(), sequence, transaction),
     };
-    IDS.set(Some(Ids { next: ids.next + 1, ..ids }));
+    IDS.set(Some(IdBlock { next: ids.next + 1, ..ids }));
     ids.next
 }
 
@@ -83,9 +83,9 @@ pub(super) fn fresh_id(home: &Home) -> i64 {
         {
             ids
         }
-        _ => Ids::of(next_block(home), sequence, transaction),
+        _ => IdBlock::of(next_block(home), sequence, transaction),
     };
-    FRESH_IDS.set(Some((command, Ids { next: ids.next + 1, ..ids })));
+    FRESH_IDS.set(Some((command, IdBlock { next: ids.next + 1, ..ids })));
     ids.next
 }
 
@@ -154,8 +154,8 @@ fn next_value(sequence: pg_sys::Oid) -> i64 {
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) }
 }
 
-impl Ids {
-    fn of(block: i64, sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> Ids {
-        Ids { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
+impl IdBlock {
+    fn of(block: i64, sequence: pg_sys::Oid, transaction: pg_sys::TransactionId) -> IdBlock {
+        IdBlock { transaction, sequence, next: block * ID_BLOCK, end: (block + 1) * ID_BLOCK }
     }
 }

@@ -7,16 +7,16 @@
 
 use pgrx::pg_sys;
 
-use super::key::is_current;
+use super::key_index::is_current;
 use super::queue::{record_buffer, QueueAction};
-use super::rows::{TableScan, TriggerRow, STRETCH};
 use super::scratch::{has_grown, Scratch};
 use super::slot::TupleSlot;
-use super::statement::Statement;
+use super::statement::StatementCapture;
+use super::trigger_rows::{TableScan, TriggerRow, STRETCH};
 use crate::pg::report::Outcome;
 use crate::record::Buffer;
 
-impl Statement<'_> {
+impl StatementCapture<'_> {
     /// Queues what a change of one row means for the index.
     ///
     /// # Safety
@@ -37,17 +37,17 @@ impl Statement<'_> {
                 self.object_of(row.new, &mut new_object)?;
             }
             let stays = *old_object == *new_object;
-            if was && is && stays && !self.source.tells_all && !self.differs(row) {
+            if was && is && stays && !self.source.reports_all && !self.differs(row) {
                 return Ok(());
             }
             if was && !stays {
-                self.tell_present(relation, row.old, &mut old_object)?;
+                self.queue_current_row(relation, row.old, &mut old_object)?;
             }
             if row.new.is_null() {
                 return Ok(());
             }
             if !is_current(relation, row.new) {
-                self.tell_present(relation, row.new, &mut new_object)?;
+                self.queue_current_row(relation, row.new, &mut new_object)?;
             } else if is {
                 self.upsert(row.new)?;
             } else if stays && !new_object.is_empty() {
@@ -61,7 +61,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// As for `mirror`; `object` is the deletion of the row's object.
-    unsafe fn tell_present(
+    unsafe fn queue_current_row(
         &mut self,
         relation: pg_sys::Relation,
         slot: TupleSlot,

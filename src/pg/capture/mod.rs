@@ -5,7 +5,7 @@
 //! called with the writer's rights, so a hostile type gains nothing; filters are evaluated with the table owner's.
 
 mod attempt;
-mod bound;
+mod bound_relation;
 mod column;
 mod context;
 mod current_row;
@@ -13,7 +13,7 @@ mod decode;
 mod departure;
 mod history;
 mod ids;
-mod key;
+mod key_index;
 mod mirror;
 mod on_error_warn;
 mod queue;
@@ -21,15 +21,15 @@ mod record_maker;
 mod repair;
 mod repair_writer;
 mod row_fetcher;
-mod rows;
 mod scratch;
 mod slot;
 mod source;
 mod statement;
 mod trigger;
 mod trigger_call;
+mod trigger_rows;
 
-pub(super) use bound::BoundRelation;
+pub(super) use bound_relation::BoundRelation;
 pub(super) use current_row::{identity_of, identity_of_id, OpenTables, RowKey};
 pub(super) use departure::Departure;
 pub(super) use history::{HistoryWrite, HistoryWriter};

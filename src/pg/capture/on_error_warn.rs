@@ -11,13 +11,13 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::context::Context;
+use super::context::CaptureErrorContext;
 use super::ids::{fresh_id, next_id};
 use super::repair::{NewRepair, RepairTarget};
-use super::rows::{TableScan, TransitionTables, TriggerRow};
 use super::scratch::Scratch;
 use super::slot::{values_of, TupleSlot};
 use super::trigger_call::TriggerEvent;
+use super::trigger_rows::{TableScan, TransitionTables, TriggerRow};
 use crate::pg::descriptor::relation_name;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, home, set_output_aside};
@@ -55,7 +55,7 @@ fn is_news(statement: (u64, pg_sys::TimestampTz), source: i32) -> bool {
 
 /// Does `work` of capture in a subtransaction, see [`guarded`].
 pub(super) fn attempted<T>(
-    context: &Context,
+    context: &CaptureErrorContext,
     work: impl FnOnce() -> Outcome<T>,
 ) -> Outcome<Result<T, Box<Failure>>> {
     let done = guarded(work)?;
@@ -103,7 +103,7 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The call is under way.
-    pub(super) unsafe fn all(mut self, context: &Context, error: Box<Failure>) -> Outcome<()> {
+    pub(super) unsafe fn all(mut self, context: &CaptureErrorContext, error: Box<Failure>) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let relation = self.call.tg_relation;
@@ -126,7 +126,7 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The call is of a statement-level trigger.
-    unsafe fn all_of_tables(&mut self, context: &Context, error: &Failure) -> Outcome<()> {
+    unsafe fn all_of_tables(&mut self, context: &CaptureErrorContext, error: &Failure) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let tables = TransitionTables::open(self.call, false);
@@ -147,7 +147,7 @@ impl<'a> SkippedRows<'a> {
     unsafe fn all_in(
         &mut self,
         relation: pg_sys::Relation,
-        context: &Context,
+        context: &CaptureErrorContext,
         error: &Failure,
     ) -> Outcome<()> {
         // SAFETY: handed on to the caller.
@@ -168,7 +168,12 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The slots are null or hold rows of the trigger's relation.
-    pub(super) unsafe fn add(&mut self, context: &Context, row: TriggerRow, error: &Failure) -> Outcome<()> {
+    pub(super) unsafe fn add(
+        &mut self,
+        context: &CaptureErrorContext,
+        row: TriggerRow,
+        error: &Failure,
+    ) -> Outcome<()> {
         if self.target.is_none() {
             // SAFETY: the call is under way.
             self.target = unsafe { RepairTarget::find(self.call, self.member)? };
@@ -265,7 +270,7 @@ impl<'a> SkippedRows<'a> {
 /// The slot is null or holds a row of the trigger's relation, in which the target has its columns.
 unsafe fn key_of(
     target: &RepairTarget,
-    context: &Context,
+    context: &CaptureErrorContext,
     slot: TupleSlot,
     error: &Failure,
 ) -> Outcome<Texts> {

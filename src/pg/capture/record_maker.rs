@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::bound::BoundRelation;
+use super::bound_relation::BoundRelation;
 use crate::pg::encoding::utf8;
 use crate::pg::guc;
 use crate::pg::report::Outcome;

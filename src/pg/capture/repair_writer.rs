@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::bound::BoundRelation;
+use super::bound_relation::BoundRelation;
 use super::column::value_of_text;
 use super::queue::{record_buffer, storable, QueueAction, QueueWriter};
 use super::record_maker::RecordMaker;

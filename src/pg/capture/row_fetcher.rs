@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::bound::BoundRelation;
+use super::bound_relation::BoundRelation;
 use super::slot::{clear, TupleSlot};
 use crate::backfill::TupleVersion;
 use crate::pg::descriptor::relation_name;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::bound::BoundRelation;
+use super::bound_relation::BoundRelation;
 use super::trigger_call::{arguments, not_ours, TriggerEvent, PARTITION_ARGUMENT};
 use crate::pg::descriptor::relation_name;
 use crate::pg::failpoint;
@@ -28,7 +28,7 @@ pub(super) struct Source {
     /// The trigger's relation.
     pub(super) relation: BoundRelation,
     /// Updates are told of that change nothing the index holds.
-    pub(super) tells_all: bool,
+    pub(super) reports_all: bool,
 }
 
 impl Source {
@@ -161,7 +161,7 @@ pub(super) unsafe fn source_of(
         watched: rules.relation,
         operations: rules.operations,
         relation: bound,
-        tells_all: rules.is_backfilled,
+        reports_all: rules.is_backfilled,
     });
     // What has changed since the load began may have been read before: this statement goes by it, the next one looks anew.
     // A departure has no trigger by which it would be found again.

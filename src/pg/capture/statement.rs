@@ -3,25 +3,25 @@
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
-use super::bound::BoundRelation;
-use super::context::Context;
+use super::bound_relation::BoundRelation;
+use super::context::CaptureErrorContext;
 use super::on_error_warn::SkippedRows;
 use super::queue::{record_buffer, QueueWriter, FEW};
 use super::record_maker::RecordMaker;
-use super::rows::{TransitionTables, TriggerRow, STRETCH};
 use super::scratch::{has_grown, Scratch};
 use super::slot::TupleSlot;
 use super::source::Source;
 use super::trigger_call::TriggerEvent;
+use super::trigger_rows::{TransitionTables, TriggerRow, STRETCH};
 use crate::pg::filter::Evaluation;
 use crate::pg::report::Outcome;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
-pub(super) struct Statement<'a> {
+pub(super) struct StatementCapture<'a> {
     pub(super) source: &'a Source,
     operation: Operation,
-    pub(super) context: &'a Context,
+    pub(super) context: &'a CaptureErrorContext,
     pub(super) writer: QueueWriter,
     pub(super) filter: Option<Evaluation>,
     pub(super) maker: RecordMaker,
@@ -30,7 +30,7 @@ pub(super) struct Statement<'a> {
     pub(super) record: Buffer,
     /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
     /// after an error.
-    pub(super) lenience: Option<(SkippedRows<'a>, PgMemoryContexts)>,
+    pub(super) skipped: Option<(SkippedRows<'a>, PgMemoryContexts)>,
 }
 
 /// Queues what a trigger is called for.
@@ -41,10 +41,10 @@ pub(super) unsafe fn capture(
     call: &pg_sys::TriggerData,
     event: TriggerEvent,
     source: &Source,
-    context: &Context,
+    context: &CaptureErrorContext,
     skipped: Option<SkippedRows<'_>>,
 ) -> Outcome<()> {
-    let mut statement = Statement {
+    let mut statement = StatementCapture {
         source,
         operation: event.operation,
         context,
@@ -53,10 +53,10 @@ pub(super) unsafe fn capture(
         maker: RecordMaker::for_relation(&source.relation),
         origin: None,
         record: record_buffer(),
-        lenience: skipped.map(|skipped| (skipped, PgMemoryContexts::new("audit_algolia filter"))),
+        skipped: skipped.map(|skipped| (skipped, PgMemoryContexts::new("audit_algolia filter"))),
     };
     let tells_truncation = event.operation == Operation::Truncate && !source.relation.is_mirrored;
-    if statement.lenience.is_none() && !tells_truncation {
+    if statement.skipped.is_none() && !tells_truncation {
         statement.prepare();
     }
     // SAFETY: handed on to the caller.
@@ -71,13 +71,13 @@ pub(super) unsafe fn capture(
     statement.close()
 }
 
-impl Statement<'_> {
+impl StatementCapture<'_> {
     /// Makes the filter ready, unless it is. It has to live as long as the statement: unless the writer is to go on after
     /// an error, when it has a context of its own, this is to be called in one that does.
     pub(super) fn prepare(&mut self) {
         let (Some(filter), None) = (&self.source.relation.filter, &self.filter) else { return };
         self.context.in_filter(true);
-        self.filter = Some(match &mut self.lenience {
+        self.filter = Some(match &mut self.skipped {
             None => filter.prepare(),
             // SAFETY: the context lives until the statement is closed, and is reset only when the filter is given up.
             Some((_, arena)) => unsafe { arena.switch_to(|_| filter.prepare()) },
@@ -90,7 +90,7 @@ impl Statement<'_> {
             filter.close();
         }
         self.writer.close();
-        match self.lenience {
+        match self.skipped {
             None => Ok(()),
             Some((skipped, _)) => skipped.finish(),
         }
@@ -129,7 +129,7 @@ impl Statement<'_> {
     unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
         // SAFETY: handed on to the caller.
         unsafe {
-            let tables = TransitionTables::open(call, self.lenience.is_some());
+            let tables = TransitionTables::open(call, self.skipped.is_some());
             // What a few ordinary rows take lives until the trigger returns, like all its memory.
             let mut scratch = (tables.count >= FEW).then(Scratch::new);
             if scratch.is_some() {

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
-use super::context::Context;
+use super::context::CaptureErrorContext;
 use super::on_error_warn::{attempted, SkippedRows};
 use super::source::{known_source, source_of};
 use super::statement;
@@ -55,7 +55,7 @@ pub(super) unsafe fn capture(
 ) -> Outcome<()> {
     // SAFETY: handed on to the caller.
     unsafe {
-        let context = Context::enter(call);
+        let context = CaptureErrorContext::enter(call);
         let skipped = guc::warns_on_capture_error().then(|| SkippedRows::new(call, event, member));
         let found = match known_source(call) {
             Some(source) => Ok(Some(source)),

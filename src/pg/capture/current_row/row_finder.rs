@@ -6,8 +6,8 @@ use std::ffi::CString;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 
-use super::view::View;
-use crate::pg::capture::bound::BoundRelation;
+use super::lookup_snapshot::LookupSnapshot;
+use crate::pg::capture::bound_relation::BoundRelation;
 use crate::pg::capture::column::{reads_what_it_wrote, value_of_text};
 use crate::pg::capture::queue::{record_buffer, storable};
 use crate::pg::capture::record_maker::RecordMaker;
@@ -98,7 +98,7 @@ impl RowFinder {
     /// context.
     pub(super) unsafe fn look(
         &self,
-        view: &View,
+        view: &LookupSnapshot,
         key: &[pg_sys::Datum],
         object: &str,
     ) -> Outcome<CurrentRow> {
@@ -123,7 +123,11 @@ impl RowFinder {
     ///
     /// # Safety
     /// The relation is open.
-    pub(super) unsafe fn leave_out_present(&self, view: &View, objects: &mut HashSet<&str>) -> Outcome<()> {
+    pub(super) unsafe fn leave_out_present(
+        &self,
+        view: &LookupSnapshot,
+        objects: &mut HashSet<&str>,
+    ) -> Outcome<()> {
         let mut scratch = PgMemoryContexts::new("audit_algolia scan");
         // SAFETY: scan and slot are given back below, or by the abort after an error; the snapshot outlives the scan.
         unsafe {

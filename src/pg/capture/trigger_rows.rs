@@ -48,8 +48,8 @@ impl TriggerRow {
 /// The transition tables of a statement. Of an update, the server puts the old and the new version of a row into their
 /// tables one right after the other, so that the nth of one belongs to the nth of the other.
 pub(super) struct TransitionTables {
-    old: Reader,
-    new: Reader,
+    old: TransitionTableReader,
+    new: TransitionTableReader,
     /// How many rows there are, read or not.
     pub(super) count: usize,
 }
@@ -63,8 +63,8 @@ impl TransitionTables {
         // SAFETY: handed on to the caller.
         let (old, new) = unsafe {
             (
-                Reader::open(call.tg_oldtable, call.tg_relation, goes_back),
-                Reader::open(call.tg_newtable, call.tg_relation, goes_back),
+                TransitionTableReader::open(call.tg_oldtable, call.tg_relation, goes_back),
+                TransitionTableReader::open(call.tg_newtable, call.tg_relation, goes_back),
             )
         };
         let count = old.count().max(new.count());
@@ -151,14 +151,14 @@ impl TableScan {
 }
 
 /// Reads a transition table; of one that is not there, nothing.
-struct Reader {
+struct TransitionTableReader {
     store: *mut pg_sys::Tuplestorestate,
     slot: TupleSlot,
     /// The read pointer it reads by, and one that keeps a place in mind, if that is wanted.
     pointers: Option<[i32; 2]>,
 }
 
-impl Reader {
+impl TransitionTableReader {
     /// # Safety
     /// `store` is null or a transition table of `relation`, and outlives the reader. Nobody selects another read pointer
     /// of it meanwhile.
@@ -166,9 +166,9 @@ impl Reader {
         store: *mut pg_sys::Tuplestorestate,
         relation: pg_sys::Relation,
         goes_back: bool,
-    ) -> Reader {
+    ) -> TransitionTableReader {
         if store.is_null() {
-            return Reader { store, slot: std::ptr::null_mut(), pointers: None };
+            return TransitionTableReader { store, slot: std::ptr::null_mut(), pointers: None };
         }
         // SAFETY: the tuplestore is read through a pointer of our own, for another trigger may be reading it too, and it
         // may have spilled; a forgotten pointer (on error) dies with the statement's tuplestore.
@@ -180,7 +180,7 @@ impl Reader {
             pg_sys::tuplestore_rescan(store);
             let slot =
                 pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsMinimalTuple);
-            Reader { store, slot, pointers }
+            TransitionTableReader { store, slot, pointers }
         }
     }
 

@@ -3,15 +3,15 @@
 use pgrx::pg_sys;
 
 /// A snapshot to look at rows by.
-pub(super) struct View {
+pub(super) struct LookupSnapshot {
     snapshot: pg_sys::Snapshot,
     is_dirty: bool,
 }
 
-impl View {
+impl LookupSnapshot {
     /// Shows what has not been committed, too, and tells so of the row it was asked about last. It is no picture of one
     /// moment: a row that is moved meanwhile can be missed. It lives in the current memory context.
-    pub(super) fn dirty() -> View {
+    pub(super) fn dirty() -> LookupSnapshot {
         // SAFETY: such a snapshot consists of nothing but its kind, and what it tells; the memory is zeroed.
         let snapshot = unsafe {
             let size = std::mem::size_of::<pg_sys::SnapshotData>();
@@ -19,14 +19,14 @@ impl View {
             (*snapshot).snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
             snapshot
         };
-        View { snapshot, is_dirty: true }
+        LookupSnapshot { snapshot, is_dirty: true }
     }
 
     /// Shows all that has been committed by this moment, wherever it is moved later.
-    pub(super) fn latest() -> View {
+    pub(super) fn latest() -> LookupSnapshot {
         // SAFETY: given back by `close`, or by the abort after an error.
         let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) };
-        View { snapshot, is_dirty: false }
+        LookupSnapshot { snapshot, is_dirty: false }
     }
 
     pub(super) fn snapshot(&self) -> pg_sys::Snapshot {

@@ -7,9 +7,9 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::column::Tracked;
+use super::column::TrackedColumn;
 use super::decode::TextDecoder;
-use super::key::KeyIndex;
+use super::key_index::KeyIndex;
 use super::slot::{self, TupleSlot};
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::filter::Filter;
@@ -23,7 +23,7 @@ pub(in crate::pg) struct BoundRelation {
     pub(super) plan: Plan,
     keys: Vec<(usize, TextDecoder)>,
     /// The attributes of the row, and behind them, where changes are told, the key columns that are none.
-    tracked: Vec<Tracked>,
+    tracked: Vec<TrackedColumn>,
     /// How many of them are attributes.
     shown: usize,
     key_names: Vec<String>,
@@ -82,7 +82,7 @@ impl BoundRelation {
         for column in &rules.columns {
             let (place, oid) = find(&column.name)?;
             let pseudonymize = is_pseudonymized(&column.name);
-            tracked.push(Tracked::new(place, oid, pseudonymize));
+            tracked.push(TrackedColumn::new(place, oid, pseudonymize));
             fields.push(Field {
                 attribute: column.attribute.clone(),
                 pseudonymize,
@@ -94,7 +94,7 @@ impl BoundRelation {
             for name in unlisted_keys(&rules.columns, &key) {
                 let (place, oid) = find(name)?;
                 let pseudonymize = is_pseudonymized(name);
-                tracked.push(Tracked::new(place, oid, pseudonymize));
+                tracked.push(TrackedColumn::new(place, oid, pseudonymize));
                 further.push(Field { attribute: name.to_owned(), pseudonymize, bucketed: false });
             }
         }
@@ -104,7 +104,7 @@ impl BoundRelation {
         Ok(BoundRelation {
             width: used.max().map_or(0, |last| last + 1),
             depends_on_settings: keys.iter().any(|(_, decoder)| decoder.depends_on_settings())
-                || tracked.iter().any(Tracked::depends_on_settings),
+                || tracked.iter().any(TrackedColumn::depends_on_settings),
             shown: fields.len(),
             plan: Plan::new(&rules.object_prefix, fields, key_pseudonymize).tracking(further),
             keys,

@@ -8,12 +8,12 @@ use crate::pg::report::Outcome;
 
 /// The watched table.
 #[derive(Clone, Copy)]
-pub(super) struct Tree {
+pub(super) struct SourceTables {
     pub(super) table: pg_sys::Oid,
     pub(super) is_partitioned: bool,
 }
 
-impl Tree {
+impl SourceTables {
     /// The tables with rows, as of this moment.
     pub(super) fn leaves(self) -> Outcome<Vec<pg_sys::Oid>> {
         match self.is_partitioned {
