@@ -12,7 +12,7 @@ use super::report::{failure, Outcome};
 
 /// Where the extension's objects are in the current database.
 #[derive(Clone, Copy)]
-pub(super) struct Home {
+pub(super) struct ExtensionObjects {
     pub(super) queue: pg_sys::Oid,
     pub(super) queue_pkey: pg_sys::Oid,
     pub(super) queue_object: pg_sys::Oid,
@@ -21,19 +21,19 @@ pub(super) struct Home {
 }
 
 thread_local! {
-    static HOME: Cell<Option<Home>> = const { Cell::new(None) };
+    static OBJECTS: Cell<Option<ExtensionObjects>> = const { Cell::new(None) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
     /// The user has been warned that the objects are not found.
     static IS_MISSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Forgets where the objects are; they may have been made anew.
-pub(super) fn forget_home() {
-    HOME.set(None);
+pub(super) fn forget_extension_objects() {
+    OBJECTS.set(None);
 }
 
 /// Has them forgotten when the queue changes.
-fn watch_home() {
+fn watch_extension_objects() {
     if !WATCHED.replace(true) {
         // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
         unsafe {
@@ -44,35 +44,37 @@ fn watch_home() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    if relation == pg_sys::InvalidOid || HOME.get().is_some_and(|home| home.queue == relation) {
-        forget_home();
+    if relation == pg_sys::InvalidOid || OBJECTS.get().is_some_and(|objects| objects.queue == relation) {
+        forget_extension_objects();
     }
 }
 
 /// Finds the extension's objects.
-pub(super) fn home() -> Outcome<Home> {
-    if let Some(home) = HOME.get() {
-        return Ok(home);
+pub(super) fn extension_objects() -> Outcome<ExtensionObjects> {
+    if let Some(objects) = OBJECTS.get() {
+        return Ok(objects);
     }
     // Before the look, or a change right after it would go unnoticed for as long as the session lasts.
-    watch_home();
+    watch_extension_objects();
     let queue = table(c"queue");
-    let home = Home {
+    let objects = ExtensionObjects {
         queue,
         queue_pkey: table(c"queue_pkey"),
         queue_object: table(c"queue_object"),
         block_sequence: table(c"queue_block"),
         owner: owner_of(queue),
     };
-    if [home.queue, home.queue_pkey, home.block_sequence, home.owner].contains(&pg_sys::InvalidOid) {
+    if [objects.queue, objects.queue_pkey, objects.block_sequence, objects.owner]
+        .contains(&pg_sys::InvalidOid)
+    {
         return Err(failure(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             "the queue of audit_algolia is not there",
             "Create the extension in this database with CREATE EXTENSION audit_algolia, or drop the trigger.",
         ));
     }
-    HOME.set(Some(home));
-    Ok(home)
+    OBJECTS.set(Some(objects));
+    Ok(objects)
 }
 
 /// A table, index or sequence of the extension; invalid when it is not there.
@@ -174,10 +176,10 @@ pub(super) fn set_output_aside() {
 
 /// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
 /// do to their tables must not fail for it.
-pub(super) fn found_home() -> Option<Home> {
+pub(super) fn find_extension_objects() -> Option<ExtensionObjects> {
     // A schema that is renamed does not tell those who have found their objects in it.
-    forget_home();
-    let found = home().ok();
+    forget_extension_objects();
+    let found = extension_objects().ok();
     if found.is_none() && !IS_MISSED.replace(true) {
         failure(
             PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,

@@ -7,7 +7,7 @@ use super::settings::want;
 use super::{no_such_index, refuse_read_only};
 use crate::id_ranges::IdRanges;
 use crate::pg::capture::next_id;
-use crate::pg::owner::home;
+use crate::pg::owner::extension_objects;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::xact;
 
@@ -84,9 +84,9 @@ fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Le
 /// Moves letters of one index into its queue.
 fn requeue(letters: &[Letter]) -> Outcome<()> {
     let Some(index_id) = letters.first().map(|letter| letter.index_id) else { return Ok(()) };
-    let (home, count) = (home()?, letters.len() as i64);
+    let (objects, count) = (extension_objects()?, letters.len() as i64);
     let old_ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
-    let id_of = |letter: &Letter| if letter.is_version { letter.id } else { next_id(&home) };
+    let id_of = |letter: &Letter| if letter.is_version { letter.id } else { next_id(&objects) };
     let ids: Vec<i64> = letters.iter().map(id_of).collect();
     let mut spans = IdRanges::new();
     for id in &ids {

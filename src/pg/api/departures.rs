@@ -12,7 +12,7 @@ use crate::pg::backfill::name_of;
 use crate::pg::capture::Departure;
 use crate::pg::ddl::{self, Dropping, Effects};
 use crate::pg::latest::{all_rows, oids, write};
-use crate::pg::owner::{as_user, found_home};
+use crate::pg::owner::{as_user, find_extension_objects};
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
@@ -31,12 +31,12 @@ fn tell_departures(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
 }
 
 fn before_drop(dropping: &Dropping) -> Outcome<()> {
-    let Some(home) = found_home() else { return Ok(()) };
+    let Some(objects) = find_extension_objects() else { return Ok(()) };
     let caller = caller();
     let mut locked: Vec<pg_sys::Oid> = Vec::new();
     // Whoever was waited for may have changed what there is to be dropped.
     loop {
-        let departing = as_user(home.owner, || departing(dropping, caller))?;
+        let departing = as_user(objects.owner, || departing(dropping, caller))?;
         let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
         let unlocked: Vec<_> = unlocked.map(|(departure, parent)| (departure.leaf, *parent)).collect();
         if unlocked.is_empty() {

@@ -29,7 +29,7 @@ use super::backfill::lock_tree;
 use super::databases::my_database;
 use super::hypertables::{self, is_hypertable};
 use super::latest::first_row;
-use super::owner::{as_user, home};
+use super::owner::{as_user, extension_objects};
 use super::report::{failure, Failure, Outcome};
 use super::shmem;
 
@@ -42,7 +42,7 @@ fn caller() -> pg_sys::Oid {
 
 /// Works on the extension's own tables on behalf of the caller, who has no right to them.
 fn as_owner<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    as_user(home()?.owner, work)
+    as_user(extension_objects()?.owner, work)
 }
 
 /// Refuses, as the server refuses its own commands, what cannot be done in a read-only transaction, such as each on a

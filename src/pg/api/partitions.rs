@@ -15,7 +15,7 @@ use crate::pg::ddl::{self, Effects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest::{all_rows, oids, write};
 use crate::pg::locks::try_lock;
-use crate::pg::owner::{as_user, found_home};
+use crate::pg::owner::{as_user, find_extension_objects};
 use crate::pg::partitions::{leaves, sources_above, Above};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
@@ -31,18 +31,18 @@ fn follow_partitions(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> 
 }
 
 fn follow() -> Outcome<()> {
-    let Some(home) = found_home() else { return Ok(()) };
+    let Some(objects) = find_extension_objects() else { return Ok(()) };
     let effects = ddl::effects()?;
     if effects.is_empty() {
         return Ok(());
     }
-    as_user(home.owner, || {
+    as_user(objects.owner, || {
         replace_triggers(&effects)?;
         cover_leaves(&effects)?;
         note_arrivals(&effects)?;
         renew_rights(&effects)
     })?;
-    after_detach(&effects, home.owner)
+    after_detach(&effects, objects.owner)
 }
 
 /// The event trigger's function, called after each statement that has dropped something.
@@ -56,8 +56,8 @@ fn forget() -> Outcome<()> {
     if dropped.is_empty() {
         return Ok(());
     }
-    let Some(home) = found_home() else { return Ok(()) };
-    as_user(home.owner, || {
+    let Some(objects) = find_extension_objects() else { return Ok(()) };
+    as_user(objects.owner, || {
         write(include_str!("../../../sql/ddl/forget_dropped.sql"), &[oids(&dropped)])?;
         warn_of_untold()
     })

@@ -11,7 +11,7 @@ use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_prelo
 use crate::index_settings::{SourceFacts, ValueKind};
 use crate::pg::capture::next_id;
 use crate::pg::guc;
-use crate::pg::owner::home;
+use crate::pg::owner::extension_objects;
 use crate::pg::report::{failure, reported, Outcome};
 use crate::pg::rules::gone;
 use crate::pg::xact;
@@ -90,7 +90,7 @@ fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
 
 /// Stores settings that an index is to be given; the workers are told when the transaction commits.
 pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
-    let version = next_id(&home()?);
+    let version = next_id(&extension_objects()?);
     Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
     xact::note_wish();
     Ok(())

@@ -10,7 +10,7 @@ use crate::pg::backfill::name_of;
 use crate::pg::capture::PARTITION_ARGUMENT;
 use crate::pg::databases::my_database;
 use crate::pg::latest::{first_row, oids};
-use crate::pg::owner::home;
+use crate::pg::owner::extension_objects;
 use crate::pg::partitions;
 use crate::pg::report::{explained, failure, Outcome};
 use crate::pg::utility::{run_as_part, Caller};
@@ -205,7 +205,7 @@ fn lock_rights(policy: LockWait) -> Outcome<bool> {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: my_database(),
         locktag_field2: pg_sys::RelationRelationId.to_u32(),
-        locktag_field3: home()?.queue.to_u32(),
+        locktag_field3: extension_objects()?.queue.to_u32(),
         locktag_field4: GRANTING,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,

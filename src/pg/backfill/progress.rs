@@ -10,7 +10,7 @@ use super::read_order::Pass;
 use crate::backfill::{Rate, SnapshotBoundary};
 use crate::pg::import;
 use crate::pg::locks::try_lock_named;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::Outcome;
 use crate::shared_state::Micros;
 
@@ -64,7 +64,7 @@ pub(super) fn jobs(id: Option<BackfillId>) -> Outcome<Option<Vec<BackfillJob>>> 
         return Ok(None);
     }
     let importing = import::is_under_way();
-    as_user(home()?.owner, || {
+    as_user(extension_objects()?.owner, || {
         Spi::connect_mut(|client| {
             let mut jobs = Vec::new();
             let (source, relation) = id.unzip();
@@ -204,7 +204,7 @@ pub(super) fn note(id: BackfillId, state: &str, trouble: Option<&str>) -> Outcom
     if !lock_book() {
         return Ok(false);
     }
-    as_user(home()?.owner, || {
+    as_user(extension_objects()?.owner, || {
         if lock(id)?.is_none() {
             return Ok(false);
         }

@@ -16,7 +16,7 @@ use super::source_table::{as_reader, load, lock_table};
 use super::transaction::transact;
 use crate::pg::capture::{BoundRelation, RepairOutcome, RepairWriter, Scratch, SkippedChange};
 use crate::pg::clock::now;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{Failure, Outcome};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
@@ -135,7 +135,7 @@ fn step(
     if import::is_under_way() || !lock_notes() {
         return Ok(RepairStep::Busy);
     }
-    let (owner, begun_at) = (home()?.owner, now());
+    let (owner, begun_at) = (extension_objects()?.owner, now());
     let groups = as_user(owner, repair_store::groups)?;
     let Some(group) = turns.next(&groups, begun_at) else {
         return Ok(RepairStep::Done(turns.first(&groups)));
@@ -185,7 +185,7 @@ fn make(
     until: Micros,
     attempt: &Cell<Option<RepairId>>,
 ) -> Outcome<Vec<(Repair, RepairStatus)>> {
-    let owner = home()?.owner;
+    let owner = extension_objects()?.owner;
     // Rules that do not fit the table any more are no repair's own fault; all are tried again.
     let fitting = guarded(|| {
         let (rules, columns, table) = as_user(owner, || load(group.source, group.table))?;
@@ -242,7 +242,7 @@ fn make_one(
     if !repair_writer.looks_for(change) {
         return repair_writer.make_without(change);
     }
-    let query = as_user(home()?.owner, || by_key(group.table, &change.key_columns))?;
+    let query = as_user(extension_objects()?.owner, || by_key(group.table, &change.key_columns))?;
     // Each look has a snapshot of its own, of the moment after what has been held or locked before.
     let look = |repair_writer: &mut RepairWriter| {
         with_snapshot(|| {

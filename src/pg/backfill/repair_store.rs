@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::delivery::culprit::object_id;
 use crate::pg::capture::{RepairOutcome, SkippedChange};
 use crate::pg::locks::try_lock_named;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::Outcome;
 use crate::pg::texts::{Bytes, Texts};
 use crate::pg::worker::storable;
@@ -189,7 +189,9 @@ pub(super) fn postpone(id: RepairId, error: String, until: Micros) -> Outcome<()
     if !lock_notes() {
         return Ok(());
     }
-    as_user(home()?.owner, || write_postponed(vec![id.number], vec![Some(error)], vec![time(until)]))
+    as_user(extension_objects()?.owner, || {
+        write_postponed(vec![id.number], vec![Some(error)], vec![time(until)])
+    })
 }
 
 fn write_postponed(

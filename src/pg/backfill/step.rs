@@ -21,7 +21,7 @@ use crate::pg::capture::{HistoryWrite, HistoryWriter};
 use crate::pg::clock::now;
 use crate::pg::failpoint;
 use crate::pg::locks::try_lock;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::partitions::is_below;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
@@ -70,7 +70,7 @@ pub(super) struct StepLimits<'a> {
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
 pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> {
-    let (owner, begun_at) = (home()?.owner, now());
+    let (owner, begun_at) = (extension_objects()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(StepOutcome::Busy) };
     let Some(mut jobs) = progress::jobs(Some(id))? else { return Ok(StepOutcome::Busy) };
     let Some(mut job) = jobs.pop() else { return Ok(StepOutcome::Ended) };

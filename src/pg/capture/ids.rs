@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use pgrx::{direct_function_call, pg_sys};
 
 use crate::pg::databases::my_database;
-use crate::pg::owner::{as_role, Home};
+use crate::pg::owner::{as_role, ExtensionObjects};
 use crate::pg::shmem;
 use crate::record::EPOCH_2000_MILLIS;
 use crate::shared_state::{ID_BLOCK, RESERVED_BLOCKS};
@@ -39,8 +39,8 @@ thread_local! {
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
-pub(in crate::pg) fn next_id(home: &Home) -> i64 {
-    next_of(home.block_sequence, || next_block(home))
+pub(in crate::pg) fn next_id(objects: &ExtensionObjects) -> i64 {
+    next_of(objects.block_sequence, || next_block(objects))
 }
 
 /// The same for history, whose blocks are of a sequence of its own.
@@ -67,8 +67,8 @@ fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
 /// subtransaction counts up between them, as each does under `warn`. A command within another has a number of its own; but
 /// a function in SQL (`executor/functions.c`) counts up before each of its commands and not after the last, so that the
 /// outer one, whose rows may not be locked yet, goes on with its number. Their snapshots tell them apart.
-pub(super) fn fresh_id(home: &Home) -> i64 {
-    let sequence = home.block_sequence;
+pub(super) fn fresh_id(objects: &ExtensionObjects) -> i64 {
+    let sequence = objects.block_sequence;
     // SAFETY: a transaction is under way, and it writes. An active snapshot is there to be read.
     let (transaction, command) = unsafe {
         let snapshot = pg_sys::ActiveSnapshotSet().then(|| (*pg_sys::GetActiveSnapshot()).curcid);
@@ -83,7 +83,7 @@ pub(super) fn fresh_id(home: &Home) -> i64 {
         {
             ids
         }
-        _ => IdBlock::of(next_block(home), sequence, transaction),
+        _ => IdBlock::of(next_block(objects), sequence, transaction),
     };
     FRESH_IDS.set(Some((command, IdBlock { next: ids.next + 1, ..ids })));
     ids.next
@@ -92,12 +92,12 @@ pub(super) fn fresh_id(home: &Home) -> i64 {
 /// The next block of the queue's sequence. To take it by `nextval` would be seen: the writer's `lastval()` would tell of
 /// it. So blocks are put in reserve by `setval`, which tells nobody (`do_setval` in `commands/sequence.c`), and taken from
 /// there; only where the library was not preloaded is there no such place.
-fn next_block(home: &Home) -> i64 {
-    reserved_block(home).unwrap_or_else(|| next_value(home.block_sequence))
+fn next_block(objects: &ExtensionObjects) -> i64 {
+    reserved_block(objects).unwrap_or_else(|| next_value(objects.block_sequence))
 }
 
-fn reserved_block(home: &Home) -> Option<i64> {
-    let (database, sequence) = (my_database(), home.block_sequence);
+fn reserved_block(objects: &ExtensionObjects) -> Option<i64> {
+    let (database, sequence) = (my_database(), objects.block_sequence);
     let take = || shmem::shared_state()?.take_block(database, sequence.to_u32());
     if !shmem::is_preloaded() {
         return None;
@@ -112,7 +112,7 @@ fn reserved_block(home: &Home) -> Option<i64> {
     // Whoever had the lock before may have put blocks in reserve.
     let block = take().or_else(|| {
         let unused = shmem::shared_state()?.end_of_reserve(database, sequence.to_u32());
-        let last = as_role(home.owner, || advance(sequence, unused - 1));
+        let last = as_role(objects.owner, || advance(sequence, unused - 1));
         // The first is ours: others could take all of them before we do.
         shmem::shared_state()?.reserve_blocks(
             database,

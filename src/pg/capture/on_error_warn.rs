@@ -20,7 +20,7 @@ use super::trigger_call::TriggerEvent;
 use super::trigger_rows::{TableScan, TransitionTables, TriggerRow};
 use crate::pg::descriptor::relation_name;
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::owner::{as_user, home, set_output_aside};
+use crate::pg::owner::{as_user, extension_objects, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::subtransaction::guarded;
 use crate::pg::texts::Texts;
@@ -115,7 +115,9 @@ impl<'a> SkippedRows<'a> {
                     self.add(context, TriggerRow::of(self.call, operation), &error)?;
                 }
                 // Rows of chunks may be laid out in another way than those of the hypertable.
-                _ if as_user(home()?.owner, || is_hypertable((*relation).rd_id))? => return Err(error),
+                _ if as_user(extension_objects()?.owner, || is_hypertable((*relation).rd_id))? => {
+                    return Err(error)
+                }
                 _ => self.all_of_tables(context, &error)?,
             }
         }
@@ -207,11 +209,11 @@ impl<'a> SkippedRows<'a> {
     }
 
     fn push(&mut self, operation: Operation, key: Texts, error: &Failure) -> Outcome<()> {
-        let home = home()?;
+        let objects = extension_objects()?;
         // As the record would have had it. That of a version is younger than the lock on the row.
         let number = match &self.target {
-            Some(target) if target.mode == Mode::Mirror => fresh_id(&home),
-            _ => next_id(&home),
+            Some(target) if target.mode == Mode::Mirror => fresh_id(&objects),
+            _ => next_id(&objects),
         };
         self.bytes += key.0.iter().map(Vec::len).sum::<usize>();
         self.changes.push(NewRepair { operation, key, number, error: error.kind() });

@@ -115,7 +115,7 @@ impl QueueWriter {
     /// The id of a record that is to name it.
     pub(super) fn reserve(&self) -> i64 {
         match self.history {
-            None => next_id(&self.table.home),
+            None => next_id(&self.table.extension),
             Some(sequence) => -1 - next_historic(sequence),
         }
     }
@@ -128,7 +128,7 @@ impl QueueWriter {
     /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
     pub(super) fn reserve_version(&self) -> i64 {
         match self.history {
-            None => fresh_id(&self.table.home),
+            None => fresh_id(&self.table.extension),
             Some(_) => self.reserve(),
         }
     }

@@ -10,7 +10,7 @@ use super::trigger_call::arguments;
 use crate::pg::descriptor::columns;
 use crate::pg::encoding::utf8;
 use crate::pg::latest::first_row;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::Outcome;
 use crate::pg::rules::pseudonymizer;
 use crate::pg::texts::{Bytes, Texts};
@@ -58,7 +58,7 @@ impl RepairTarget {
             return Ok(None);
         };
         let ids = [(pg_sys::INT4OID, source.into()), (pg_sys::OIDOID, member.into())];
-        as_user(home()?.owner, || {
+        as_user(extension_objects()?.owner, || {
             first_row(include_str!("../../../sql/capture/repair_target.sql"), &ids, |row| {
                 let texts = |ordinal| -> Vec<String> {
                     let texts = row.get::<Vec<Option<String>>>(ordinal).unwrap_or_default();
@@ -112,7 +112,7 @@ impl RepairTarget {
         // SAFETY: a timestamp as the server keeps it.
         let time =
             |time: Option<pg_sys::TimestampTz>| unsafe { DatumWithOid::new(time, pg_sys::TIMESTAMPTZOID) };
-        as_user(home()?.owner, || {
+        as_user(extension_objects()?.owner, || {
             Spi::connect_mut(|client| -> Outcome<()> {
                 let types = types.map(pgrx::PgOid::from);
                 let insert =

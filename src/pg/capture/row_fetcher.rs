@@ -9,7 +9,7 @@ use crate::backfill::TupleVersion;
 use crate::pg::descriptor::relation_name;
 use crate::pg::filter::{Evaluation, Filter};
 use crate::pg::latest::first_row;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 
@@ -25,7 +25,7 @@ pub(super) struct RowFetcher {
 
 impl RowFetcher {
     pub(super) fn open(source: i32, oid: pg_sys::Oid) -> Outcome<RowFetcher> {
-        let owner = home()?.owner;
+        let owner = extension_objects()?.owner;
         // SAFETY: the query that has shown a row of the relation keeps it locked until the transaction ends. The name is
         // a C string.
         unsafe {

@@ -13,7 +13,7 @@ use super::trigger_call::{arguments, not_ours, TriggerEvent, PARTITION_ARGUMENT}
 use crate::pg::descriptor::relation_name;
 use crate::pg::failpoint;
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::owner::{as_user, home};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
@@ -141,7 +141,9 @@ pub(super) unsafe fn source_of(
         return Err(not_ours());
     };
     // SAFETY: the relation is open.
-    let rules = as_user(home()?.owner, || unsafe { SourceRules::load_for(id, member, call.tg_relation) })?;
+    let rules = as_user(extension_objects()?.owner, || unsafe {
+        SourceRules::load_for(id, member, call.tg_relation)
+    })?;
     let Some(rules) = rules else {
         if arguments.get(1).is_none_or(|argument| argument != PARTITION_ARGUMENT) {
             note_orphan(key, &table);
@@ -173,7 +175,7 @@ pub(super) unsafe fn source_of(
 
 /// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
 fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
-    if as_user(home()?.owner, || is_hypertable(relation))? {
+    if as_user(extension_objects()?.owner, || is_hypertable(relation))? {
         return Err(failure(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("table \"{table}\" has become a hypertable since it is watched"),

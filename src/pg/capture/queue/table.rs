@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use crate::pg::capture::slot::{clear, TupleSlot};
 use crate::pg::list::cells;
-use crate::pg::owner::{as_user, home, Home};
+use crate::pg::owner::{as_user, extension_objects, ExtensionObjects};
 use crate::pg::report::Outcome;
 use crate::record::Buffer;
 
@@ -38,7 +38,7 @@ pub(super) struct PendingRow {
 
 /// The queue, open, for rows of one source.
 pub(super) struct QueueTable {
-    pub(super) home: Home,
+    pub(super) extension: ExtensionObjects,
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
     /// The index of objects, which only their versions have entries in.
@@ -56,13 +56,13 @@ impl QueueTable {
     /// Its locks are kept until the transaction ends.
     pub(super) fn open(index_id: i32, source: i32) -> Outcome<QueueTable> {
         let lock = pg_sys::RowExclusiveLock as i32;
-        let known = home()?;
+        let known = extension_objects()?;
         // SAFETY: the relation was found by name a moment ago; opening raises an error if it is gone.
         let heap = unsafe { pg_sys::table_open(known.queue, lock) };
         // Having it locked, we have heard of what was done to it, and nobody else does anything to it any more: its indexes
         // may have been made anew since we looked.
-        let home = home()?;
-        if home.queue != known.queue {
+        let extension = extension_objects()?;
+        if extension.queue != known.queue {
             // SAFETY: opened above.
             unsafe { pg_sys::table_close(heap, lock) };
             return QueueTable::open(index_id, source);
@@ -70,11 +70,11 @@ impl QueueTable {
         // SAFETY: as above; the index is one of the queue's. There is a current context whenever PostgreSQL calls.
         unsafe {
             Ok(QueueTable {
-                home,
+                extension,
                 heap,
-                pkey: pg_sys::index_open(home.queue_pkey, lock),
+                pkey: pg_sys::index_open(extension.queue_pkey, lock),
                 objects: None,
-                is_plain: is_plain(heap, [home.queue_pkey, home.queue_object]),
+                is_plain: is_plain(heap, [extension.queue_pkey, extension.queue_object]),
                 index_id,
                 source,
                 now: pg_sys::GetCurrentStatementStartTimestamp(),
@@ -93,7 +93,7 @@ impl QueueTable {
         unsafe {
             if self.objects.is_none() && rows.iter().any(|row| row.object.is_some()) {
                 let lock = pg_sys::RowExclusiveLock as i32;
-                self.objects = Some(pg_sys::index_open(self.home.queue_object, lock));
+                self.objects = Some(pg_sys::index_open(self.extension.queue_object, lock));
             }
             if !self.is_plain {
                 return self.insert_by_executor(rows);
@@ -250,7 +250,7 @@ impl QueueTable {
         let text = |datum: pg_sys::Datum| unsafe { String::from_datum(datum, false) };
         let records: Vec<Option<String>> = short.iter().map(|row| text(row.record)).collect();
         let objects: Vec<Option<String>> = short.iter().map(|row| row.object.and_then(text)).collect();
-        as_user(self.home.owner, || {
+        as_user(self.extension.owner, || {
             Spi::connect_mut(|client| {
                 client.update(
                     include_str!("../../../../sql/capture/enqueue.sql"),
@@ -272,7 +272,7 @@ impl QueueTable {
     }
 
     fn insert_one_by_executor(&self, row: &PendingRow) -> Outcome<()> {
-        as_user(self.home.owner, || {
+        as_user(self.extension.owner, || {
             Spi::connect_mut(|client| {
                 // SAFETY: the datums have the types of the queue's columns.
                 let of = |datum: pg_sys::Datum, oid| unsafe { DatumWithOid::new(datum, oid) };
