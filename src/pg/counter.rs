@@ -18,7 +18,7 @@ use super::clock::now;
 use super::connection::connect;
 use super::locks::is_free;
 use super::owner::table;
-use super::process::{self, Scratch};
+use super::process::{self, RoundMemory};
 use super::{failpoint, shmem};
 use crate::shared_state::Count;
 
@@ -54,7 +54,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     process::report_activity(true, "counting the queue");
     // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
     // its own, and must not meet one of ours the other way round.
-    if Scratch::new().round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject)))
+    if RoundMemory::new()
+        .round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject)))
     {
         if let Some(mut shared_state) = shmem::shared_state() {
             shared_state.counted(database);

@@ -63,7 +63,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     }
     log!("audit_algolia launcher started");
     let mut launcher = Launcher::default();
-    let mut scratch = process::Scratch::new();
+    let mut scratch = process::RoundMemory::new();
     loop {
         process::reload_if_asked();
         let timeout = scratch.round(|| launcher.round());

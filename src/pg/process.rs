@@ -167,7 +167,7 @@ pub(super) fn wait_for_table(table: pg_sys::Oid, mode: u32) -> bool {
 
 /// What may keep a transaction from its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Obstacle {
+pub(super) enum TransactionFailure {
     /// A lock was not to be had; how long it is waited for is for the work to say, see [`limit_lock_waits`].
     Locked,
     /// There was no memory.
@@ -177,27 +177,27 @@ pub(super) enum Obstacle {
 }
 
 /// As [`in_transaction`], but an obstacle makes it abort, and is told.
-pub(super) fn in_transaction_unless_hindered<T, E>(
+pub(super) fn in_transaction_or_failure<T, E>(
     work: impl FnOnce() -> Result<T, E>,
-) -> Result<Result<T, Obstacle>, E> {
+) -> Result<Result<T, TransactionFailure>, E> {
     // SAFETY: reads what is current.
     let context = unsafe { pg_sys::CurrentMemoryContext };
-    let abort = move |obstacle| {
+    let abort = move |failure| {
         // SAFETY: ends the transaction that the error has broken off, as the server's own main loop does.
         unsafe {
             pg_sys::AbortCurrentTransaction();
             pg_sys::MemoryContextSwitchTo(context);
         }
-        Ok(Err(obstacle))
+        Ok(Err(failure))
     };
     PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Ok)))
-        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(Obstacle::Locked))
-        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(Obstacle::Short))
+        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(TransactionFailure::Locked))
+        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(TransactionFailure::Short))
         .catch_when(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, move |error| {
-            abort(Obstacle::Damaged(cause(&error)))
+            abort(TransactionFailure::Damaged(cause(&error)))
         })
         .catch_when(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, move |error| {
-            abort(Obstacle::Damaged(cause(&error)))
+            abort(TransactionFailure::Damaged(cause(&error)))
         })
         .execute()
 }
@@ -227,11 +227,11 @@ pub(super) fn report_statistics() {
 
 /// A memory context for one round after the other: outside of transactions the current one lives as long as the
 /// process. It is made once, for pgrx keeps a context's name in the context that was current when it was made.
-pub(super) struct Scratch(PgMemoryContexts);
+pub(super) struct RoundMemory(PgMemoryContexts);
 
-impl Scratch {
-    pub(super) fn new() -> Scratch {
-        Scratch(PgMemoryContexts::new("audit_algolia round"))
+impl RoundMemory {
+    pub(super) fn new() -> RoundMemory {
+        RoundMemory(PgMemoryContexts::new("audit_algolia round"))
     }
 
     /// Runs `work` in the context, and empties it.

@@ -79,7 +79,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
 /// Works until there is nothing left to do, or it is not wanted here; returns whether it is done.
 fn run(database: u32) -> bool {
     let (mut scheduler, mut repairs) = (Scheduler::new(database), Repairs::new(database));
-    let mut scratch = process::Scratch::new();
+    let mut scratch = process::RoundMemory::new();
     let mut look = true;
     loop {
         if process::reload_if_asked() || look {

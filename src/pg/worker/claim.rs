@@ -8,7 +8,7 @@ mod taking;
 use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
-use crate::pg::process::{in_transaction_unless_hindered, Obstacle};
+use crate::pg::process::{in_transaction_or_failure, TransactionFailure};
 use crate::pg::{failpoint, shmem};
 pub(super) use claimed::{ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
 use entries::ClaimEntries;
@@ -28,7 +28,7 @@ pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Resu
         return Ok(ClaimOutcome::TableFull);
     }
     let mut entered = ClaimEntries::new(order.slot, order.lane, order.crash_retry);
-    let outcome = in_transaction_unless_hindered(|| {
+    let outcome = in_transaction_or_failure(|| {
         if !lock(statements.queue) {
             return Ok(Some(ClaimOutcome::QueueGone));
         }
@@ -37,9 +37,11 @@ pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Resu
     failpoint::reach("after claim");
     match outcome {
         Ok(Ok(Some(outcome))) => Ok(outcome),
-        Ok(Err(Obstacle::Locked)) => Ok(ClaimOutcome::Nothing),
-        Ok(Ok(None) | Err(Obstacle::Short)) => Ok(ClaimOutcome::Failed(entered.failed(None))),
-        Ok(Err(Obstacle::Damaged(damage))) => Ok(ClaimOutcome::Failed(entered.failed(Some(damage)))),
+        Ok(Err(TransactionFailure::Locked)) => Ok(ClaimOutcome::Nothing),
+        Ok(Ok(None) | Err(TransactionFailure::Short)) => Ok(ClaimOutcome::Failed(entered.failed(None))),
+        Ok(Err(TransactionFailure::Damaged(damage))) => {
+            Ok(ClaimOutcome::Failed(entered.failed(Some(damage))))
+        }
         Err(error) => {
             entered.give_up();
             Err(error)

@@ -35,7 +35,7 @@ impl WorkerLoop {
     /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let mut fresh_settings = true;
-        let mut scratch = process::Scratch::new();
+        let mut scratch = process::RoundMemory::new();
         self.read_indices();
         loop {
             let orders = self.orders();

@@ -10,7 +10,7 @@ use super::statements::{lock, Statements};
 use crate::id_ranges::Span;
 use crate::pg::encoding::is_utf8;
 use crate::pg::locks::try_lock;
-use crate::pg::process::{in_transaction_unless_hindered, limit_lock_waits, Obstacle};
+use crate::pg::process::{in_transaction_or_failure, limit_lock_waits, TransactionFailure};
 use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 use crate::runs::Runs;
@@ -36,12 +36,12 @@ pub(super) enum SettleOutcome {
     Gone,
 }
 
-impl From<Obstacle> for SettleOutcome {
-    fn from(obstacle: Obstacle) -> SettleOutcome {
-        match obstacle {
-            Obstacle::Locked => SettleOutcome::Busy,
-            Obstacle::Short => SettleOutcome::Short,
-            Obstacle::Damaged(damage) => SettleOutcome::Damaged(damage),
+impl From<TransactionFailure> for SettleOutcome {
+    fn from(failure: TransactionFailure) -> SettleOutcome {
+        match failure {
+            TransactionFailure::Locked => SettleOutcome::Busy,
+            TransactionFailure::Short => SettleOutcome::Short,
+            TransactionFailure::Damaged(damage) => SettleOutcome::Damaged(damage),
         }
     }
 }
@@ -50,7 +50,7 @@ impl From<Obstacle> for SettleOutcome {
 /// that somebody is just putting back into the queue must not be overlooked in both places.
 pub(super) fn settle(statements: &Statements, delivered: &mut [Deletion]) -> spi::Result<SettleOutcome> {
     failpoint::reach("before settlement");
-    let settled: spi::Result<Result<SettleOutcome, Obstacle>> = in_transaction_unless_hindered(|| {
+    let settled: spi::Result<Result<SettleOutcome, TransactionFailure>> = in_transaction_or_failure(|| {
         if !lock(statements.queue) {
             return Ok(SettleOutcome::Gone);
         }
@@ -98,15 +98,15 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Deletion]) -> spi
     failpoint::reach("after settlement");
     match settled? {
         Ok(settled) => Ok(settled),
-        Err(Obstacle::Locked) => settle_unlocked(statements, delivered),
-        Err(obstacle) => Ok(obstacle.into()),
+        Err(TransactionFailure::Locked) => settle_unlocked(statements, delivered),
+        Err(failure) => Ok(failure.into()),
     }
 }
 
 /// Deletes delivered rows that nobody has locked, and takes the others off the lists. An object's versions stay together:
 /// were the newest deleted without the older ones, one of those would be sent next.
 fn settle_unlocked(statements: &Statements, delivered: &mut [Deletion]) -> spi::Result<SettleOutcome> {
-    let settled: spi::Result<Result<SettleOutcome, Obstacle>> = in_transaction_unless_hindered(|| {
+    let settled: spi::Result<Result<SettleOutcome, TransactionFailure>> = in_transaction_or_failure(|| {
         if !lock(statements.queue) {
             return Ok(SettleOutcome::Gone);
         }
@@ -145,7 +145,7 @@ pub(super) fn bury(
     index_id: i32,
     dead: &[DeadLetter],
 ) -> spi::Result<SettleOutcome> {
-    let buried: spi::Result<Result<SettleOutcome, Obstacle>> = in_transaction_unless_hindered(|| {
+    let buried: spi::Result<Result<SettleOutcome, TransactionFailure>> = in_transaction_or_failure(|| {
         if !lock(statements.queue) {
             return Ok(SettleOutcome::Gone);
         }
