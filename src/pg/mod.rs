@@ -31,7 +31,7 @@ mod report;
 mod rules;
 mod shmem;
 mod subtransaction;
-mod texts;
+mod text_datum;
 mod utility;
 mod worker;
 mod xact;

@@ -9,7 +9,7 @@ use crate::pg::capture::{RepairOutcome, SkippedChange};
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::Outcome;
-use crate::pg::texts::{Bytes, Texts};
+use crate::pg::text_datum::{TextArray, TextBytes};
 use crate::pg::worker::storable;
 use crate::pg::xact;
 use crate::record::Operation;
@@ -117,9 +117,9 @@ pub(super) fn due(group: &RepairGroup, now: Micros, limit: i64) -> Outcome<Vec<R
                         .and_then(|word| Operation::of(&word))
                         .unwrap_or(Operation::Insert),
                     key_columns: names.into_iter().flatten().collect(),
-                    key: row.get(3)?.unwrap_or(Texts(Vec::new())),
+                    key: row.get(3)?.unwrap_or(TextArray(Vec::new())),
                     number,
-                    changed_by: row.get::<Bytes>(5)?,
+                    changed_by: row.get::<TextBytes>(5)?,
                     changed_at: row.get::<TimestampWithTimeZone>(6)?.map(|time| time.into_inner()),
                     transaction_id: row.get(7)?,
                 },

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::progress::Progress;
 use crate::pg::owner::set_locally;
 use crate::pg::report::{failure, Failure, Outcome};
-use crate::pg::texts::Texts;
+use crate::pg::text_datum::TextArray;
 
 /// A row of a page.
 pub(super) struct FoundRow {
@@ -80,7 +80,7 @@ pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec
 }
 
 /// The rows that have a key, by the query for it, under the active snapshot.
-pub(super) fn find(text: &str, key: &Texts) -> Outcome<Vec<FoundRow>> {
+pub(super) fn find(text: &str, key: &TextArray) -> Outcome<Vec<FoundRow>> {
     let text = CString::new(text).unwrap_or_default();
     Ok(Spi::connect(|_| {
         let key = key.clone().into_datum().unwrap_or_else(|| pg_sys::Datum::from(0usize));

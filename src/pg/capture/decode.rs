@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::scratch::Scratch;
 use crate::pg::descriptor::attribute;
 use crate::pg::encoding::utf8;
-use crate::pg::texts::varlena_bytes;
+use crate::pg::text_datum::varlena_bytes;
 use crate::record::{Elements, Moment, Value};
 
 /// How values of one type are read.

@@ -23,7 +23,7 @@ use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, extension_objects, set_output_aside};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::subtransaction::guarded;
-use crate::pg::texts::Texts;
+use crate::pg::text_datum::TextArray;
 use crate::record::Operation;
 use crate::rules::Mode;
 
@@ -208,7 +208,7 @@ impl<'a> SkippedRows<'a> {
         self.push(operation, key, error)
     }
 
-    fn push(&mut self, operation: Operation, key: Texts, error: &Failure) -> Outcome<()> {
+    fn push(&mut self, operation: Operation, key: TextArray, error: &Failure) -> Outcome<()> {
         let objects = extension_objects()?;
         // As the record would have had it. That of a version is younger than the lock on the row.
         let number = match &self.target {
@@ -275,7 +275,7 @@ unsafe fn key_of(
     context: &CaptureErrorContext,
     slot: TupleSlot,
     error: &Failure,
-) -> Outcome<Texts> {
+) -> Outcome<TextArray> {
     if slot.is_null() {
         return Err(unrepairable(error, "there is no row"));
     }
@@ -297,7 +297,7 @@ unsafe fn key_of(
         Ok(Some(texts)) if texts.iter().map(|text| text.len()).sum::<usize>() > LONGEST_KEY => {
             Err(unrepairable(error, "its key is too long"))
         }
-        Ok(Some(texts)) => Ok(Texts(texts.into_iter().map(<[u8]>::to_vec).collect())),
+        Ok(Some(texts)) => Ok(TextArray(texts.into_iter().map(<[u8]>::to_vec).collect())),
         Ok(None) => Err(unrepairable(error, "a column of its key is null")),
         Err(_) => Err(unrepairable(error, "its key cannot be read")),
     }

@@ -13,7 +13,7 @@ use crate::pg::latest::first_row;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::Outcome;
 use crate::pg::rules::pseudonymizer;
-use crate::pg::texts::{Bytes, Texts};
+use crate::pg::text_datum::{TextArray, TextBytes};
 use crate::pg::xact;
 use crate::record::Operation;
 use crate::rules::{are_changes, Mode};
@@ -31,13 +31,13 @@ pub(super) struct RepairTarget {
     /// The key must not be kept.
     pub(super) is_hidden: bool,
     /// Who makes the changes of this statement, when and in which transaction, if its records tell.
-    origin: Option<(Option<Bytes>, pg_sys::TimestampTz, i64)>,
+    origin: Option<(Option<TextBytes>, pg_sys::TimestampTz, i64)>,
 }
 
 /// A repair to be noted: of a change that was skipped.
 pub(super) struct NewRepair {
     pub(super) operation: Operation,
-    pub(super) key: Texts,
+    pub(super) key: TextArray,
     pub(super) number: i64,
     pub(super) error: String,
 }
@@ -143,11 +143,11 @@ impl RepairTarget {
 
 /// Who, when and in which transaction. Nobody, when there is no key to make a pseudonym of them: they must not be kept
 /// otherwise.
-fn origin(pseudonymizes: bool) -> (Option<Bytes>, pg_sys::TimestampTz, i64) {
+fn origin(pseudonymizes: bool) -> (Option<TextBytes>, pg_sys::TimestampTz, i64) {
     let actor = actor();
     let changed_by = match pseudonymizes {
-        false => Some(Bytes(actor)),
-        true => pseudonymizer().map(|key| Bytes(key.pseudonym(&utf8(&actor)).into_bytes())),
+        false => Some(TextBytes(actor)),
+        true => pseudonymizer().map(|key| TextBytes(key.pseudonym(&utf8(&actor)).into_bytes())),
     };
     // SAFETY: a transaction is under way, and it writes. The clock is read while it has the rows locked, as for records.
     let (now, transaction) =

@@ -18,16 +18,16 @@ use crate::pg::descriptor::TableColumn;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
-use crate::pg::texts::{Bytes, Texts};
+use crate::pg::text_datum::{TextArray, TextBytes};
 use crate::record::{Buffer, Change, Operation, RecordError};
 
 /// A change that was skipped, as its repair knows it.
 pub(in crate::pg) struct SkippedChange {
     pub(in crate::pg) operation: Operation,
     pub(in crate::pg) key_columns: Vec<String>,
-    pub(in crate::pg) key: Texts,
+    pub(in crate::pg) key: TextArray,
     pub(in crate::pg) number: i64,
-    pub(in crate::pg) changed_by: Option<Bytes>,
+    pub(in crate::pg) changed_by: Option<TextBytes>,
     pub(in crate::pg) changed_at: Option<pg_sys::TimestampTz>,
     pub(in crate::pg) transaction_id: Option<i64>,
 }
@@ -301,7 +301,7 @@ impl RepairWriter {
             if !bound.are_changes {
                 return maker.write_record(bound, value, record);
             }
-            let changed_by = change.changed_by.as_ref().map(|Bytes(text)| text.as_slice());
+            let changed_by = change.changed_by.as_ref().map(|TextBytes(text)| text.as_slice());
             let origin =
                 maker.origin_of_skipped(bound, changed_by, change.changed_at, change.transaction_id)?;
             let SkippedChange { operation, number, .. } = *change;

@@ -16,7 +16,7 @@ use crate::delivery::batch::Action;
 use crate::id_ranges::Span;
 use crate::pg::report::Outcome;
 use crate::pg::subtransaction::unless_unreadable;
-use crate::pg::texts::varlena_bytes;
+use crate::pg::text_datum::varlena_bytes;
 use crate::record::compact_len;
 use crate::shared_state::{Claimable, Micros, QueueEnd};
 

@@ -12,7 +12,7 @@ use crate::pg::capture::{identity_of, QueueWriter, RowKey, Scratch};
 use crate::pg::encoding::utf8;
 use crate::pg::latest::{all_rows, Cursor};
 use crate::pg::report::{failure, Failure, Outcome};
-use crate::pg::texts::varlena_bytes;
+use crate::pg::text_datum::varlena_bytes;
 use crate::record::{Buffer, Fingerprint};
 
 /// Mismatches are confirmed together when there are so many, or so many bytes of them.

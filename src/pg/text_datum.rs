@@ -5,31 +5,31 @@ use pgrx::prelude::*;
 
 /// A text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bytes(pub(super) Vec<u8>);
+pub(super) struct TextBytes(pub(super) Vec<u8>);
 
 /// An array of texts, none of them null.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Texts(pub(super) Vec<Vec<u8>>);
+pub(super) struct TextArray(pub(super) Vec<Vec<u8>>);
 
 fn text_of(bytes: &[u8]) -> pg_sys::Datum {
     // SAFETY: the bytes are copied, by their length, into the current context.
     unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32) }.into()
 }
 
-impl FromDatum for Bytes {
+impl FromDatum for TextBytes {
     /// # Safety
     /// The datum has the type that is asked for.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
         _type: pg_sys::Oid,
-    ) -> Option<Bytes> {
+    ) -> Option<TextBytes> {
         // SAFETY: the caller asks for the type the value has.
-        (!is_null).then(|| Bytes(unsafe { varlena_bytes(datum) }.to_vec()))
+        (!is_null).then(|| TextBytes(unsafe { varlena_bytes(datum) }.to_vec()))
     }
 }
 
-impl IntoDatum for Bytes {
+impl IntoDatum for TextBytes {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Some(text_of(&self.0))
     }
@@ -39,14 +39,14 @@ impl IntoDatum for Bytes {
     }
 }
 
-impl FromDatum for Texts {
+impl FromDatum for TextArray {
     /// # Safety
     /// The datum has the type that is asked for.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
         _type: pg_sys::Oid,
-    ) -> Option<Texts> {
+    ) -> Option<TextArray> {
         if is_null {
             return None;
         }
@@ -67,7 +67,7 @@ impl FromDatum for Texts {
                 &mut count,
             );
             let all = 0..usize::try_from(count).unwrap_or(0);
-            Some(Texts(
+            Some(TextArray(
                 all.filter(|place| !*nulls.add(*place))
                     .map(|place| varlena_bytes(*values.add(place)).to_vec())
                     .collect(),
@@ -76,7 +76,7 @@ impl FromDatum for Texts {
     }
 }
 
-impl IntoDatum for Texts {
+impl IntoDatum for TextArray {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let mut datums: Vec<pg_sys::Datum> = self.0.iter().map(|text| text_of(text)).collect();
         // SAFETY: as many texts as are told of; the array is made in the current context.
