@@ -82,7 +82,7 @@ fn end(database: u32, again: bool) {
 const PART: i64 = 10_000;
 
 /// One of the tables that are counted.
-struct Subject {
+struct CountedTable {
     table: &'static CStr,
     query: &'static str,
     /// Of a counter or an announcement, what is about this table.
@@ -91,21 +91,21 @@ struct Subject {
     count: fn(i64) -> Count,
 }
 
-const QUEUE: Subject = Subject {
+const QUEUE: CountedTable = CountedTable {
     table: c"queue",
     query: include_str!("../../sql/counts/count.sql"),
     part: |count| count.queued,
     count: |queued| Count { queued, ..Count::default() },
 };
 
-const DEAD_LETTERS: Subject = Subject {
+const DEAD_LETTERS: CountedTable = CountedTable {
     table: c"dead_letter",
     query: include_str!("../../sql/counts/count_dead.sql"),
     part: |count| count.dead,
     count: |dead| Count { dead, ..Count::default() },
 };
 
-const REPAIRS: Subject = Subject {
+const REPAIRS: CountedTable = CountedTable {
     table: c"repair",
     query: include_str!("../../sql/counts/count_repairs.sql"),
     part: |count| count.repairs,
@@ -113,7 +113,7 @@ const REPAIRS: Subject = Subject {
 };
 
 /// Counts; `false` when that failed or others came first, and has to be done again.
-fn count(database: u32, subject: &Subject) -> bool {
+fn count(database: u32, subject: &CountedTable) -> bool {
     // SAFETY: a transaction of our own whose snapshot is kept for its whole length.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -143,7 +143,7 @@ fn count(database: u32, subject: &Subject) -> bool {
 
 /// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
 /// not have yet. Takes the transaction's snapshot in the same moment.
-fn expected(database: u32, subject: &Subject) -> HashMap<i32, Count> {
+fn expected(database: u32, subject: &CountedTable) -> HashMap<i32, Count> {
     let Some(shared_state) = shmem::shared_state() else {
         return HashMap::new();
     };
@@ -169,7 +169,7 @@ fn expected(database: u32, subject: &Subject) -> HashMap<i32, Count> {
 }
 
 /// The rows of each index; `None` when somebody else wants the table.
-fn count_rows(subject: &Subject) -> spi::Result<Option<HashMap<i32, Count>>> {
+fn count_rows(subject: &CountedTable) -> spi::Result<Option<HashMap<i32, Count>>> {
     let cursor = Spi::connect(|client| {
         Ok::<_, spi::Error>(client.try_open_cursor(subject.query, &[])?.detach_into_name())
     })?;

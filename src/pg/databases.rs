@@ -11,7 +11,7 @@ use super::process::in_transaction;
 const DATCONNLIMIT_INVALID_DB: i32 = -2;
 
 /// A database of the server.
-pub(super) struct Database {
+pub(super) struct CatalogDatabase {
     pub(super) oid: u32,
     pub(super) name: String,
     /// It can be connected to and is no template: a worker in one would keep it from being copied.
@@ -19,8 +19,8 @@ pub(super) struct Database {
 }
 
 /// All databases there are.
-pub(super) fn all() -> Vec<Database> {
-    let list: Result<Vec<Database>, Infallible> = in_transaction(|| {
+pub(super) fn all() -> Vec<CatalogDatabase> {
+    let list: Result<Vec<CatalogDatabase>, Infallible> = in_transaction(|| {
         let mut found = Vec::new();
         // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction; each tuple is
         // read before the next is fetched.
@@ -33,7 +33,7 @@ pub(super) fn all() -> Vec<Database> {
                 // A database whose DROP was broken off takes no connections either.
                 let is_invalid = row.datconnlimit == DATCONNLIMIT_INVALID_DB;
                 let name = CStr::from_ptr(row.datname.data.as_ptr());
-                found.push(Database {
+                found.push(CatalogDatabase {
                     oid: row.oid.to_u32(),
                     name: name.to_string_lossy().into_owned(),
                     is_open: row.datallowconn && !row.datistemplate && !is_invalid,

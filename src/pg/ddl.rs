@@ -5,13 +5,13 @@
 
 use pgrx::pg_sys;
 
-use super::latest::{all_rows, PreparedQuery};
+use super::latest_snapshot::{all_rows, PreparedQuery};
 use super::list::cells;
 use super::report::Outcome;
 
 /// What one statement has done.
 #[derive(Default)]
-pub(super) struct Effects {
+pub(super) struct DdlEffects {
     /// Tables that have become partitions, or children, of others.
     pub(super) came: Vec<pg_sys::Oid>,
     /// Tables that are no partitions or children of a table any more, and that table.
@@ -22,7 +22,7 @@ pub(super) struct Effects {
     pub(super) always: Vec<pg_sys::Oid>,
 }
 
-impl Effects {
+impl DdlEffects {
     pub(super) fn is_empty(&self) -> bool {
         self.came.is_empty() && self.left.is_empty() && self.given.is_empty() && self.always.is_empty()
     }
@@ -55,7 +55,7 @@ pub(super) unsafe fn is_of_interest(node: *mut pg_sys::Node) -> bool {
             }
             pg_sys::NodeTag::T_AlterTableStmt => cells((*node.cast::<pg_sys::AlterTableStmt>()).cmds)
                 .iter()
-                .any(|cell| Part::of(cell.ptr_value.cast()).is_some()),
+                .any(|cell| AlterPart::of(cell.ptr_value.cast()).is_some()),
             pg_sys::NodeTag::T_CreateSchemaStmt => {
                 !cells((*node.cast::<pg_sys::CreateSchemaStmt>()).schemaElts).is_empty()
             }
@@ -65,7 +65,7 @@ pub(super) unsafe fn is_of_interest(node: *mut pg_sys::Node) -> bool {
 }
 
 /// A part of ALTER TABLE that is of interest, and the other table it names.
-enum Part {
+enum AlterPart {
     Attach(*mut pg_sys::RangeVar),
     Detach(*mut pg_sys::RangeVar),
     Inherit,
@@ -74,10 +74,10 @@ enum Part {
     Always,
 }
 
-impl Part {
+impl AlterPart {
     /// # Safety
     /// `node` is a part of ALTER TABLE, or null.
-    unsafe fn of(node: *mut pg_sys::Node) -> Option<Part> {
+    unsafe fn of(node: *mut pg_sys::Node) -> Option<AlterPart> {
         use pg_sys::AlterTableType as Kind;
         // SAFETY: by the caller's word, the tag is looked at first; what a part is about has the type its kind says.
         unsafe {
@@ -87,14 +87,14 @@ impl Part {
             let part = &*node.cast::<pg_sys::AlterTableCmd>();
             let partition = |part: &pg_sys::AlterTableCmd| (*part.def.cast::<pg_sys::PartitionCmd>()).name;
             match part.subtype {
-                Kind::AT_AttachPartition => Some(Part::Attach(partition(part))),
+                Kind::AT_AttachPartition => Some(AlterPart::Attach(partition(part))),
                 Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
-                    Some(Part::Detach(partition(part)))
+                    Some(AlterPart::Detach(partition(part)))
                 }
-                Kind::AT_AddInherit => Some(Part::Inherit),
-                Kind::AT_DropInherit => Some(Part::Disinherit(part.def.cast())),
-                Kind::AT_ChangeOwner => Some(Part::Give),
-                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => Some(Part::Always),
+                Kind::AT_AddInherit => Some(AlterPart::Inherit),
+                Kind::AT_DropInherit => Some(AlterPart::Disinherit(part.def.cast())),
+                Kind::AT_ChangeOwner => Some(AlterPart::Give),
+                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => Some(AlterPart::Always),
                 _ => None,
             }
         }
@@ -120,8 +120,8 @@ unsafe fn found(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
 }
 
 /// What the statement has done that the event trigger at its end is called for. To be asked by its function alone.
-pub(super) fn effects() -> Outcome<Effects> {
-    let mut effects = Effects::default();
+pub(super) fn effects() -> Outcome<DdlEffects> {
+    let mut effects = DdlEffects::default();
     let commands = all_rows(include_str!("../../sql/ddl/ddl_commands.sql"), &[], |row| row.get(1))?;
     for command in commands.into_iter().flatten() {
         let command: pg_sys::Datum = command;
@@ -134,7 +134,7 @@ pub(super) fn effects() -> Outcome<Effects> {
     Ok(effects)
 }
 
-impl Effects {
+impl DdlEffects {
     /// # Safety
     /// The server has collected the command.
     unsafe fn add(&mut self, command: &pg_sys::CollectedCommand) {
@@ -149,17 +149,17 @@ impl Effects {
                     for cell in cells(altered.subcmds) {
                         let part = (*cell.ptr_value.cast::<pg_sys::CollectedATSubcmd>()).parsetree;
                         let table = altered.objectId;
-                        match Part::of(part) {
-                            Some(Part::Attach(partition)) => self.came.extend(found(partition)),
-                            Some(Part::Detach(partition)) => {
+                        match AlterPart::of(part) {
+                            Some(AlterPart::Attach(partition)) => self.came.extend(found(partition)),
+                            Some(AlterPart::Detach(partition)) => {
                                 self.left.extend(found(partition).map(|partition| (partition, table)));
                             }
-                            Some(Part::Inherit) => self.came.push(table),
-                            Some(Part::Disinherit(parent)) => {
+                            Some(AlterPart::Inherit) => self.came.push(table),
+                            Some(AlterPart::Disinherit(parent)) => {
                                 self.left.extend(found(parent).map(|parent| (table, parent)));
                             }
-                            Some(Part::Give) => self.given.push(table),
-                            Some(Part::Always) => self.always.push(table),
+                            Some(AlterPart::Give) => self.given.push(table),
+                            Some(AlterPart::Always) => self.always.push(table),
                             None => (),
                         }
                     }

@@ -3,7 +3,7 @@
 //! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session
 //! that runs such a statement asks the workers to leave first, waits for them, and lets them back in afterwards.
 
-mod concern;
+mod statement_effect;
 
 use std::os::raw::c_char;
 
@@ -16,7 +16,7 @@ use super::clock::now;
 use super::databases::my_database;
 use super::{import, process, shmem, xact};
 use crate::shared_state::Micros;
-use concern::{concern, Concern};
+use statement_effect::{effect_of, StatementEffect};
 
 /// How long a statement waits for the workers to leave its database. Longer than they ever need; then the server
 /// itself complains about the connection.
@@ -65,7 +65,7 @@ unsafe extern "C-unwind" fn on_object_access(
 /// What is left to do when a statement has been carried out.
 #[derive(Clone, Copy)]
 #[repr(C)]
-enum After {
+enum AfterStatement {
     Nothing,
     Import,
     CommitPrepared(u64),
@@ -116,39 +116,39 @@ unsafe extern "C-unwind" fn on_utility(
 /// # Safety
 /// `statement` is what the server passes to the hook.
 #[pg_guard]
-unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) -> After {
+unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) -> AfterStatement {
     // SAFETY: by the caller's word the statement is valid.
-    match unsafe { concern((*statement).utilityStmt) } {
-        Concern::None => (),
+    match unsafe { effect_of((*statement).utilityStmt) } {
+        StatementEffect::None => (),
         // The server refuses to drop or copy a database inside of a transaction.
         // SAFETY: reads the session's state.
-        Concern::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
-        Concern::Database { oid, is_drop, .. } => vacate(oid, is_drop),
+        StatementEffect::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
+        StatementEffect::Database { oid, is_drop, .. } => vacate(oid, is_drop),
         // Others see it when the transaction has committed.
-        Concern::Databases => xact::note_databases(),
+        StatementEffect::Databases => xact::note_databases(),
         // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
-        Concern::DropExtension => stop_backfill(my_database()),
-        Concern::Import => {
+        StatementEffect::DropExtension => stop_backfill(my_database()),
+        StatementEffect::Import => {
             xact::note_import();
-            return After::Import;
+            return AfterStatement::Import;
         }
-        Concern::Prepare(gid) => xact::note_prepare(gid),
-        Concern::CommitPrepared(gid) => return After::CommitPrepared(gid),
-        Concern::RollbackPrepared(gid) => return After::RollbackPrepared(gid),
+        StatementEffect::Prepare(gid) => xact::note_prepare(gid),
+        StatementEffect::CommitPrepared(gid) => return AfterStatement::CommitPrepared(gid),
+        StatementEffect::RollbackPrepared(gid) => return AfterStatement::RollbackPrepared(gid),
     }
-    After::Nothing
+    AfterStatement::Nothing
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn after_utility(after: After) {
+unsafe extern "C-unwind" fn after_utility(after: AfterStatement) {
     match after {
-        After::Nothing => (),
+        AfterStatement::Nothing => (),
         // Nobody sees the rows before they are committed; and whoever may not copy them is no restore.
-        After::Import => import::begin(),
-        After::CommitPrepared(gid) => {
+        AfterStatement::Import => import::begin(),
+        AfterStatement::CommitPrepared(gid) => {
             shmem::change_and_wake(|shared_state| shared_state.commit_prepared(gid, my_database(), now()));
         }
-        After::RollbackPrepared(gid) => {
+        AfterStatement::RollbackPrepared(gid) => {
             if let Some(mut shared_state) = shmem::shared_state() {
                 shared_state.rollback_prepared(gid, my_database());
             }

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 
 use super::clock::now;
 use super::connection::connect;
-use super::databases::{self, Database};
+use super::databases::{self, CatalogDatabase};
 use super::process;
 use super::worker::argument;
 use super::{guc, shmem};
@@ -126,7 +126,7 @@ impl Launcher {
                 .retain(|oid| oids.contains(oid) && !shared_state.knows(*oid) && *oid != unlisted_database);
             self.without_extension.extend(shared_state.without_extension());
         }
-        for Database { oid: database, name, is_open } in found {
+        for CatalogDatabase { oid: database, name, is_open } in found {
             // One that has become a template is to be copied, and one that takes no connections to be left alone.
             if !is_open || !guc::serves(&name) {
                 self.retire_workers(database, 0);

@@ -20,7 +20,7 @@ mod held_objects;
 mod hooks;
 mod hypertables;
 mod import;
-mod latest;
+mod latest_snapshot;
 mod launcher;
 mod list;
 mod locks;

@@ -6,7 +6,7 @@
 use pgrx::pg_sys;
 
 use super::hypertables::is_hypertable;
-use super::latest::{all_rows, first_row};
+use super::latest_snapshot::{all_rows, first_row};
 use super::report::Outcome;
 use crate::rules::Mode;
 
@@ -57,7 +57,7 @@ pub(super) fn is_below(table: pg_sys::Oid, root: pg_sys::Oid) -> Outcome<bool> {
 }
 
 /// A source of a partitioned table.
-pub(super) struct Above {
+pub(super) struct AncestorSource {
     pub(super) source: i32,
     pub(super) mode: Mode,
     /// The table and its owner.
@@ -65,18 +65,18 @@ pub(super) struct Above {
     pub(super) owner: pg_sys::Oid,
 }
 
-impl Above {
+impl AncestorSource {
     pub(super) fn is_mirrored(&self) -> bool {
         self.mode == Mode::Mirror
     }
 }
 
 /// The sources that have, or had, the rows of a table or its partitions. To be asked like the above.
-pub(super) fn sources_above(table: pg_sys::Oid) -> Outcome<Vec<Above>> {
+pub(super) fn sources_of_ancestors(table: pg_sys::Oid) -> Outcome<Vec<AncestorSource>> {
     let query = include_str!("../../sql/ddl/sources_above.sql");
     let found = all_rows(query, &[(pg_sys::OIDOID, table.into())], |row| {
         let mode = row.get::<String>(2).and_then(|word| Mode::of(&word))?;
-        Some(Above { source: row.get(1)?, mode, watched: row.get(3)?, owner: row.get(4)? })
+        Some(AncestorSource { source: row.get(1)?, mode, watched: row.get(3)?, owner: row.get(4)? })
     })?;
     Ok(found.into_iter().flatten().collect())
 }

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::descriptor::{columns, relation_name};
 use super::guc;
-use super::latest::{all_rows, first_row};
+use super::latest_snapshot::{all_rows, first_row};
 use super::report::{failure, Failure, Outcome};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour, Operation};

@@ -13,20 +13,20 @@ use crate::id_ranges::IdRanges;
 use crate::shared_state::CommitDelta;
 
 /// What one subtransaction did to one index.
-struct Note {
+struct PendingDelta {
     subtransaction: pg_sys::SubTransactionId,
     change: CommitDelta,
 }
 
 #[derive(Default)]
-struct Pending {
-    notes: Vec<Note>,
+struct PendingChanges {
+    deltas: Vec<PendingDelta>,
     /// An index or a pause has changed: the workers must read them again.
     stale: bool,
     /// Which subtransaction has paused or resumed which index, in the order it happened.
     pauses: Vec<(pg_sys::SubTransactionId, i32, bool)>,
     /// Settings are wanted for an index.
-    wishes: bool,
+    wants_settings: bool,
     /// An extension has come or gone: launcher and workers must look.
     launcher: bool,
     /// There is one more database, or one is open or closed to us.
@@ -38,7 +38,7 @@ struct Pending {
 }
 
 thread_local! {
-    static PENDING: RefCell<Pending> = RefCell::new(Pending::default());
+    static PENDING: RefCell<PendingChanges> = RefCell::new(PendingChanges::default());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     /// The global identifier, hashed, under which the current transaction is being prepared.
     static PREPARING: Cell<Option<u64>> = const { Cell::new(None) };
@@ -99,9 +99,9 @@ pub(super) fn note_paused(index_id: i32, paused: bool) {
 }
 
 /// The current transaction wants an index to be given settings; the workers are told when it commits.
-pub(super) fn note_wish() {
+pub(super) fn note_wanted_settings() {
     note_stale();
-    PENDING.with_borrow_mut(|pending| pending.wishes = true);
+    PENDING.with_borrow_mut(|pending| pending.wants_settings = true);
 }
 
 /// The current transaction has created or dropped an extension; launcher and workers are told when it commits.
@@ -151,38 +151,39 @@ pub(super) fn note_prepare(gid: u64) {
 
 /// Whether the current transaction has queued rows, or settings, that nobody else can see yet.
 pub(super) fn has_queued() -> bool {
-    PENDING.with_borrow(|pending| pending.wishes || pending.notes.iter().any(|n| n.change.queued > 0))
+    PENDING
+        .with_borrow(|pending| pending.wants_settings || pending.deltas.iter().any(|n| n.change.queued > 0))
 }
 
 fn change(index_id: i32, apply: impl FnOnce(&mut CommitDelta)) {
     register();
     // SAFETY: reads the state of the current transaction; there is one, for rows are being written.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    PENDING.with_borrow_mut(|pending| apply(pending.note(subtransaction, index_id)));
+    PENDING.with_borrow_mut(|pending| apply(pending.delta(subtransaction, index_id)));
 }
 
-impl Pending {
+impl PendingChanges {
     /// The notes of a subtransaction are together at the end of the list: those of its children have been merged into
     /// them or dropped, and its parent writes none while it is under way.
-    fn first_note_of(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
-        let others = self.notes.iter().rposition(|note| note.subtransaction != subtransaction);
+    fn first_delta_of(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
+        let others = self.deltas.iter().rposition(|delta| delta.subtransaction != subtransaction);
         others.map_or(0, |last| last + 1)
     }
 
-    fn take_notes_of(&mut self, subtransaction: pg_sys::SubTransactionId) -> Vec<Note> {
-        self.notes.split_off(self.first_note_of(subtransaction))
+    fn take_deltas_of(&mut self, subtransaction: pg_sys::SubTransactionId) -> Vec<PendingDelta> {
+        self.deltas.split_off(self.first_delta_of(subtransaction))
     }
 
     /// What a subtransaction, the innermost that has notes, did to an index.
-    fn note(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut CommitDelta {
-        let first = self.first_note_of(subtransaction);
-        let known = self.notes.iter().skip(first).position(|note| note.change.index_id == index_id);
-        let place = known.map_or(self.notes.len(), |place| first + place);
-        if place == self.notes.len() {
+    fn delta(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut CommitDelta {
+        let first = self.first_delta_of(subtransaction);
+        let known = self.deltas.iter().skip(first).position(|delta| delta.change.index_id == index_id);
+        let place = known.map_or(self.deltas.len(), |place| first + place);
+        if place == self.deltas.len() {
             let change = CommitDelta { index_id, ..CommitDelta::EMPTY };
-            self.notes.push(Note { subtransaction, change });
+            self.deltas.push(PendingDelta { subtransaction, change });
         }
-        &mut self.notes[place].change
+        &mut self.deltas[place].change
     }
 }
 
@@ -194,12 +195,12 @@ fn commits_lazily() -> bool {
 }
 
 /// The notes as changes, one per index.
-fn merged(notes: &[Note]) -> Vec<CommitDelta> {
+fn merged(deltas: &[PendingDelta]) -> Vec<CommitDelta> {
     let mut changes: Vec<CommitDelta> = Vec::new();
-    for note in notes {
-        match changes.iter_mut().find(|c| c.index_id == note.change.index_id) {
-            None => changes.push(note.change),
-            Some(known) => known.add(&note.change),
+    for delta in deltas {
+        match changes.iter_mut().find(|c| c.index_id == delta.change.index_id) {
+            None => changes.push(delta.change),
+            Some(known) => known.add(&delta.change),
         }
     }
     changes
@@ -213,8 +214,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         unsafe { (pg_sys::GetTopTransactionIdIfAny().into_inner(), pg_sys::MyDatabaseId.to_u32()) };
     match event {
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
-            if !pending.notes.is_empty() {
-                let changes = merged(&pending.notes);
+            if !pending.deltas.is_empty() {
+                let changes = merged(&pending.deltas);
                 let is_lazy = commits_lazily();
                 let announced =
                     shmem::shared_state().map(|mut l| l.announce(xid, database, &changes, is_lazy));
@@ -236,8 +237,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                     shared_state.mark_stale(database)
                 });
             }
-            if !pending.notes.is_empty() {
-                let changes = merged(&pending.notes);
+            if !pending.deltas.is_empty() {
+                let changes = merged(&pending.deltas);
                 // SAFETY: the transaction has its end's time by now, and its end's place in the log.
                 let (now, place) =
                     unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
@@ -269,7 +270,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_ABORT => {
             PREPARING.set(None);
             let pending = PENDING.take();
-            if !pending.notes.is_empty() {
+            if !pending.deltas.is_empty() {
                 if let Some(mut shared_state) = shmem::shared_state() {
                     shared_state.retract(xid);
                 }
@@ -280,7 +281,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_PREPARE => {
             let pending = PENDING.take();
             readmit_workers(pending.vacated, false);
-            let changes = merged(&pending.notes);
+            let changes = merged(&pending.deltas);
             // What has come past capture is not known: COMMIT PREPARED, which finds nothing then, has the queue read again.
             let gid = PREPARING.take().filter(|_| !pending.imported);
             if let (Some(gid), Some(mut shared_state)) = (gid, shmem::shared_state()) {
@@ -303,15 +304,15 @@ unsafe extern "C-unwind" fn on_subtransaction(
     PENDING.with_borrow_mut(|pending| match event {
         SUBXACT_EVENT_COMMIT_SUB => {
             // Merged rather than renamed, so that a million savepoints leave one note for each index.
-            for note in pending.take_notes_of(mine) {
-                pending.note(parent, note.change.index_id).add(&note.change);
+            for delta in pending.take_deltas_of(mine) {
+                pending.delta(parent, delta.change.index_id).add(&delta.change);
             }
             for (by, ..) in pending.pauses.iter_mut().filter(|(by, ..)| *by == mine) {
                 *by = parent;
             }
         }
         SUBXACT_EVENT_ABORT_SUB => {
-            drop(pending.take_notes_of(mine));
+            drop(pending.take_deltas_of(mine));
             pending.pauses.retain(|(by, ..)| *by != mine);
         }
         _ => (),

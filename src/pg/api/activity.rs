@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{as_owner, caller, no_such_table, no_table};
-use crate::pg::latest::{first_row, ResultRow};
+use crate::pg::latest_snapshot::{first_row, ResultRow};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::column_is_gone;
 use crate::rules::check_column;
@@ -26,7 +26,7 @@ fn activity(
     ErrorReport,
 > {
     let rows = Period::new(at, span).and_then(|window| {
-        let table = Timed::locked(source)?;
+        let table = TimedTable::locked(source)?;
         let actor = table.column("actor_column", actor_column.as_deref())?;
         let action = table.column("action_column", action_column.as_deref())?;
         table.count(&window, actor, action)
@@ -75,7 +75,7 @@ impl Period {
 }
 
 /// A watched table with a time column.
-struct Timed {
+struct TimedTable {
     /// Quoted and qualified.
     name: String,
     columns: Vec<String>,
@@ -85,26 +85,26 @@ struct Timed {
     bound: fn(&str) -> String,
 }
 
-impl Timed {
+impl TimedTable {
     /// A table that the caller may read, and that keeps its name from here on.
-    fn locked(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
-        Timed::of(source)?;
+    fn locked(source: Option<pg_sys::Oid>) -> Outcome<TimedTable> {
+        TimedTable::of(source)?;
         let oid = source.ok_or_else(no_table)?;
         // SAFETY: the lock is kept until the transaction ends, as that of the query that follows.
         unsafe { pg_sys::LockRelationOid(oid, pg_sys::AccessShareLock as i32) };
         // Whoever has been waited for may have renamed it, or put another in its place.
-        Timed::of(source)
+        TimedTable::of(source)
     }
 
-    fn of(source: Option<pg_sys::Oid>) -> Outcome<Timed> {
+    fn of(source: Option<pg_sys::Oid>) -> Outcome<TimedTable> {
         let oid = source.ok_or_else(no_table)?;
         let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller().into())];
         let query = include_str!("../../../sql/api/find_time_column.sql");
-        let found = as_owner(|| first_row(query, &arguments, Timed::read))?;
+        let found = as_owner(|| first_row(query, &arguments, TimedTable::read))?;
         found.ok_or_else(|| no_such_table(oid))
     }
 
-    fn read(row: &ResultRow) -> Outcome<Timed> {
+    fn read(row: &ResultRow) -> Outcome<TimedTable> {
         let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
         let (schema, bare_name) = (text(2), text(3));
         let name = spi::quote_qualified_identifier(&schema, &bare_name);
@@ -133,7 +133,7 @@ impl Timed {
             return Err(column_is_gone(&time_column, &bare_name));
         };
         let columns = row.get::<Vec<Option<String>>>(7).unwrap_or_default();
-        Ok(Timed {
+        Ok(TimedTable {
             bound: bound(kind).ok_or_else(|| no_time(&time_column, &name))?,
             time_column: spi::quote_identifier(time_column),
             columns: columns.into_iter().flatten().collect(),
@@ -155,7 +155,7 @@ impl Timed {
     /// one over the time column, with bounds that are constant when the query is planned: partitions beyond them are
     /// left alone, and an index serves.
     fn count(&self, window: &Period, actor: &str, action: &str) -> Outcome<Rows> {
-        let Timed { name, time_column, bound, .. } = self;
+        let TimedTable { name, time_column, bound, .. } = self;
         let (actor, action) = (spi::quote_identifier(actor), spi::quote_identifier(action));
         // Names are those of the catalogs, quoted. As texts the values can be told apart whatever their types, and
         // a comparison by bytes is the fastest.

@@ -8,17 +8,17 @@ use pgrx::prelude::*;
 use super::sources::snapshot_boundary_of;
 use crate::backfill::SnapshotBoundary;
 use crate::pg::backfill::{take, OwnRows};
-use crate::pg::ddl::Effects;
-use crate::pg::latest::write;
-use crate::pg::partitions::{leaves, sources_above};
+use crate::pg::ddl::DdlEffects;
+use crate::pg::latest_snapshot::write;
+use crate::pg::partitions::{leaves, sources_of_ancestors};
 use crate::pg::report::Outcome;
 use crate::pg::xact;
 
 /// Notes the partitions with rows that a statement has attached. It has locked them, so that nobody else writes to them
 /// before it is committed, and then is captured.
-pub(super) fn note_arrivals(effects: &Effects) -> Outcome<()> {
+pub(super) fn note_arrivals(effects: &DdlEffects) -> Outcome<()> {
     for member in &effects.came {
-        for above in sources_above(*member)?.into_iter().filter(|above| above.watched != *member) {
+        for above in sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member) {
             for leaf in leaves(*member)?.into_iter().filter(|leaf| has_blocks(*leaf)) {
                 let snapshot_boundary =
                     take(leaf, snapshot_boundary_of(above.source)?.1, OwnRows::Uncaptured)?;

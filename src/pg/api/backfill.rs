@@ -17,7 +17,7 @@ use crate::rules::{check_backfill, check_rows_per_second, Mode};
 
 /// What history is asked for.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Range {
+pub(super) struct HistoryRange {
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
     rows_per_second: Option<i32>,
@@ -32,7 +32,7 @@ fn backfill(
 ) -> Result<(), ErrorReport> {
     let caller = caller();
     refuse_read_only(c"audit_algolia.backfill()");
-    let range = Range { since, until, rows_per_second };
+    let range = HistoryRange { since, until, rows_per_second };
     reported(as_owner(|| {
         range.check()?;
         let mut table = Table::of(source, caller)?;
@@ -55,7 +55,7 @@ fn backfill(
             start(id, &table, range, snapshot_boundary.as_ref())?;
             if is_mirrored {
                 restart(id, table.oid, |partition, snapshot_boundary| {
-                    ask(id, partition, Range::default(), Some(snapshot_boundary), true).map(drop)
+                    ask(id, partition, HistoryRange::default(), Some(snapshot_boundary), true).map(drop)
                 })?;
             }
         }
@@ -65,7 +65,7 @@ fn backfill(
     }))
 }
 
-impl Range {
+impl HistoryRange {
     /// Why a source has no such history, if it has none.
     fn obstacle(&self, rules: &SourceRules) -> Option<Box<Failure>> {
         if let Err(error) = check_backfill(&rules.operations) {
@@ -96,7 +96,7 @@ impl Range {
 pub(super) fn start(
     id: i32,
     table: &Table,
-    range: Range,
+    range: HistoryRange,
     snapshot_boundary: Option<&SnapshotBoundary>,
 ) -> Outcome<()> {
     let rules = rules_of(id, table)?;
@@ -118,7 +118,7 @@ pub(super) fn start(
 fn ask(
     id: i32,
     relation: pg_sys::Oid,
-    range: Range,
+    range: HistoryRange,
     snapshot_boundary: Option<&SnapshotBoundary>,
     is_mirrored: bool,
 ) -> Outcome<bool> {

@@ -27,7 +27,7 @@ fn discard(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<
 }
 
 /// A dead letter on its way back. Its record is not read: it may be large, and the server moves it by itself.
-struct Letter {
+struct LockedDeadLetter {
     index_id: i32,
     id: i64,
     /// It is a version of an object, which its id tells from newer ones.
@@ -50,7 +50,7 @@ fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcom
         total += letters.len() as i64;
         let (settings, rest): (Vec<_>, Vec<_>) =
             letters.into_iter().partition(|letter| letter.settings.is_some());
-        for Letter { index_id, id, settings, .. } in settings {
+        for LockedDeadLetter { index_id, id, settings, .. } in settings {
             want(
                 include_str!("../../../sql/api/want_settings_again.sql"),
                 index_id,
@@ -67,14 +67,14 @@ fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcom
     }
 }
 
-fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Letter>> {
+fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<LockedDeadLetter>> {
     Spi::connect_mut(|client| {
         let arguments = [index_name.into(), ids.map(<[_]>::to_vec).into(), CHUNK.into()];
         let rows = client.update(include_str!("../../../sql/api/redrive.sql"), None, &arguments)?;
         let mut letters = Vec::new();
         for row in rows {
             if let (Some(index_id), Some(id), Some(is_version)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
-                letters.push(Letter { index_id, id, is_version, settings: row.get(4)? });
+                letters.push(LockedDeadLetter { index_id, id, is_version, settings: row.get(4)? });
             }
         }
         Ok(letters)
@@ -82,11 +82,11 @@ fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<Le
 }
 
 /// Moves letters of one index into its queue.
-fn requeue(letters: &[Letter]) -> Outcome<()> {
+fn requeue(letters: &[LockedDeadLetter]) -> Outcome<()> {
     let Some(index_id) = letters.first().map(|letter| letter.index_id) else { return Ok(()) };
     let (objects, count) = (extension_objects()?, letters.len() as i64);
     let old_ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
-    let id_of = |letter: &Letter| if letter.is_version { letter.id } else { next_id(&objects) };
+    let id_of = |letter: &LockedDeadLetter| if letter.is_version { letter.id } else { next_id(&objects) };
     let ids: Vec<i64> = letters.iter().map(id_of).collect();
     let mut spans = IdRanges::new();
     for id in &ids {

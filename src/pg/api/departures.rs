@@ -10,10 +10,10 @@ use super::caller;
 use super::triggers::drop_trigger;
 use crate::pg::backfill::name_of;
 use crate::pg::capture::Departure;
-use crate::pg::ddl::{self, Dropping, Effects};
-use crate::pg::latest::{all_rows, oids, write};
+use crate::pg::ddl::{self, DdlEffects, Dropping};
+use crate::pg::latest_snapshot::{all_rows, oids, write};
 use crate::pg::owner::{as_user, find_extension_objects};
-use crate::pg::partitions::{leaves, sources_above, Above};
+use crate::pg::partitions::{leaves, sources_of_ancestors, AncestorSource};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
 
@@ -104,7 +104,7 @@ pub(super) fn warn_of_untold() -> Outcome<()> {
 
 /// Has the rows of partitions told of that a statement has detached. They are locked by it; of those detached CONCURRENTLY
 /// nobody else can make partitions of the same bounds before it is committed.
-pub(super) fn after_detach(effects: &Effects, owner: pg_sys::Oid) -> Outcome<()> {
+pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> Outcome<()> {
     for (partition, parent) in &effects.left {
         let departures = as_user(owner, || departed(*partition, *parent))?;
         for departure in departures {
@@ -122,7 +122,7 @@ pub(super) fn after_detach(effects: &Effects, owner: pg_sys::Oid) -> Outcome<()>
 }
 
 fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departure>> {
-    let sources = sources_above(parent)?;
+    let sources = sources_of_ancestors(parent)?;
     if sources.is_empty() {
         return Ok(Vec::new());
     }
@@ -137,7 +137,7 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departur
         for above in &sources {
             let arguments = [(pg_sys::INT4OID, above.source.into()), (pg_sys::OIDOID, leaf.into())];
             write(include_str!("../../../sql/backfill/end_arrival.sql"), &arguments)?;
-            let Above { source, watched, owner, .. } = *above;
+            let AncestorSource { source, watched, owner, .. } = *above;
             departures.extend(above.is_mirrored().then_some(Departure { source, watched, owner, leaf }));
         }
     }

@@ -42,7 +42,7 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
     let mut waiting = Vec::new();
     for (index, _, _) in indices()? {
         if let Some(ends) = ends(index)? {
-            waiting.push(Waiting { index, ends, look_at: Instant::now() });
+            waiting.push(QueuedRows { index, ends, look_at: Instant::now() });
         }
     }
     let mut settings = wanted_settings()?;
@@ -71,14 +71,14 @@ fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
 }
 
 /// What was queued for an index before the call.
-struct Waiting {
+struct QueuedRows {
     index: i32,
     ends: Span,
     /// The whole stretch is not looked through again before this.
     look_at: Instant,
 }
 
-impl Waiting {
+impl QueuedRows {
     /// Whether nothing of it is left. Shared state knows how far down there can be rows, save those that somebody has
     /// locked: so the last word has the whole stretch.
     fn are_gone(&mut self) -> Outcome<bool> {

@@ -11,12 +11,12 @@ use super::arrivals::note_arrivals;
 use super::departures::{after_detach, warn_of_untold};
 use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger, LockWait};
 use crate::pg::backfill::name_of;
-use crate::pg::ddl::{self, Effects};
+use crate::pg::ddl::{self, DdlEffects};
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::latest::{all_rows, oids, write};
+use crate::pg::latest_snapshot::{all_rows, oids, write};
 use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, find_extension_objects};
-use crate::pg::partitions::{leaves, sources_above, Above};
+use crate::pg::partitions::{leaves, sources_of_ancestors, AncestorSource};
 use crate::pg::report::{failure, reported, Outcome};
 use crate::record::Operation;
 use crate::rules::Mode;
@@ -64,7 +64,7 @@ fn forget() -> Outcome<()> {
 }
 
 /// A trigger that sees too little.
-struct Blind {
+struct OutdatedTrigger {
     source: i32,
     relation: pg_sys::Oid,
     operation: Operation,
@@ -73,7 +73,7 @@ struct Blind {
 }
 
 /// Gives new owners the rights that the old ones were given by watch().
-fn renew_rights(effects: &Effects) -> Outcome<()> {
+fn renew_rights(effects: &DdlEffects) -> Outcome<()> {
     if effects.given.is_empty() {
         return Ok(());
     }
@@ -89,21 +89,21 @@ fn renew_rights(effects: &Effects) -> Outcome<()> {
     Ok(())
 }
 
-fn replace_triggers(effects: &Effects) -> Outcome<()> {
+fn replace_triggers(effects: &DdlEffects) -> Outcome<()> {
     let tables: Vec<pg_sys::Oid> = effects.came.iter().chain(&effects.always).copied().collect();
     if tables.is_empty() {
         return Ok(());
     }
     let query = include_str!("../../../sql/ddl/find_outdated_triggers.sql");
     let blind = all_rows(query, &[oids(&tables)], |row| {
-        Some(Blind {
+        Some(OutdatedTrigger {
             source: row.get(1)?,
             relation: row.get(2)?,
             operation: Operation::of(&row.get::<String>(3)?)?,
             state: row.get(4)?,
         })
     })?;
-    for Blind { source, relation, operation, state } in blind.into_iter().flatten() {
+    for OutdatedTrigger { source, relation, operation, state } in blind.into_iter().flatten() {
         // One that was watched before it became a hypertable. This may be a writer's session, whose insertion has made a
         // chunk: let capture() tell what to do.
         if is_hypertable(relation)? {
@@ -119,10 +119,10 @@ fn replace_triggers(effects: &Effects) -> Outcome<()> {
 }
 
 /// New partitions of mirrored tables have to tell of their rows before they are emptied.
-fn cover_leaves(effects: &Effects) -> Outcome<()> {
+fn cover_leaves(effects: &DdlEffects) -> Outcome<()> {
     for member in &effects.came {
-        let above = sources_above(*member)?.into_iter().filter(|above| above.watched != *member);
-        for above in above.filter(Above::is_mirrored) {
+        let above = sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member);
+        for above in above.filter(AncestorSource::is_mirrored) {
             for leaf in leaves(*member)? {
                 if locked(leaf) {
                     create_leaf_trigger(leaf, above.source)?;

@@ -92,7 +92,7 @@ fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
 pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
     let version = next_id(&extension_objects()?);
     Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
-    xact::note_wish();
+    xact::note_wanted_settings();
     Ok(())
 }
 

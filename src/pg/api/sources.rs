@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use super::{as_owner, my_database, no_such_index, Table};
 use crate::backfill::SnapshotBoundary;
-use crate::pg::latest::first_row;
+use crate::pg::latest_snapshot::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::worker::unused::close_unused_lanes;

@@ -9,7 +9,7 @@ use super::Table;
 use crate::pg::backfill::name_of;
 use crate::pg::capture::PARTITION_ARGUMENT;
 use crate::pg::databases::my_database;
-use crate::pg::latest::{first_row, oids};
+use crate::pg::latest_snapshot::{first_row, oids};
 use crate::pg::owner::extension_objects;
 use crate::pg::partitions;
 use crate::pg::report::{explained, failure, Outcome};

@@ -6,9 +6,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::backfill::{start, Range};
+use super::backfill::{start, HistoryRange};
 use super::sources::{sources_of, NewSource};
-use super::stale::{drop_stale_triggers, stale_triggers};
+use super::stale_triggers::{drop_stale_triggers, stale_triggers};
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, OwnRows};
@@ -80,7 +80,7 @@ fn watch(
             let id = rules.store(&table, &snapshot_boundary)?;
             table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
             if rules.backfill {
-                start(id, &table, Range::default(), Some(&snapshot_boundary))?;
+                start(id, &table, HistoryRange::default(), Some(&snapshot_boundary))?;
             }
             xact::note_stale();
             warn_unless_preloaded();

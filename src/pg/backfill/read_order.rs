@@ -10,7 +10,7 @@ mod describe;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::latest::first_row;
+use crate::pg::latest_snapshot::first_row;
 use crate::pg::partitions::leaves;
 use crate::pg::report::Outcome;
 

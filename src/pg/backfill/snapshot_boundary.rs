@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::backfill::SnapshotBoundary;
-use crate::pg::latest::{all_rows, oids};
+use crate::pg::latest_snapshot::{all_rows, oids};
 use crate::pg::partitions::leaves;
 use crate::pg::report::Outcome;
 

@@ -9,7 +9,7 @@ use super::record_maker::actor;
 use super::trigger_call::arguments;
 use crate::pg::descriptor::columns;
 use crate::pg::encoding::utf8;
-use crate::pg::latest::first_row;
+use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::Outcome;
 use crate::pg::rules::pseudonymizer;

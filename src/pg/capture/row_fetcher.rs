@@ -8,7 +8,7 @@ use super::slot::{clear, TupleSlot};
 use crate::backfill::TupleVersion;
 use crate::pg::descriptor::relation_name;
 use crate::pg::filter::{Evaluation, Filter};
-use crate::pg::latest::first_row;
+use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::rules::SourceRules;

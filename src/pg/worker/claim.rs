@@ -1,18 +1,18 @@
 //! The short transaction before a delivery: the claim takes the newest rows and makes a batch of them.
 
+mod claim_in_progress;
 mod claimed;
 mod entries;
 mod fill;
-mod taking;
 
 use pgrx::prelude::*;
 
 use super::statements::{lock, Statements};
 use crate::pg::process::{in_transaction_or_failure, TransactionFailure};
 use crate::pg::{failpoint, shmem};
+use claim_in_progress::take;
 pub(super) use claimed::{ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
 use entries::ClaimEntries;
-use taking::take;
 
 /// Claims rows of the span shared state has handed out. The claim is in shared state before the claiming transaction
 /// ends, so that no other worker can lock the rows before it could know that they are taken; and each row is

@@ -30,7 +30,7 @@ const LONGEST_ESCAPE: usize = 6;
 const HEAD: i32 = 8 << 10;
 
 /// Rows read off a span, and whether more may be left in it.
-pub(super) struct Read<'conn> {
+pub(super) struct ReadRows<'conn> {
     pub(super) rows: Vec<QueuedRow<'conn>>,
     pub(super) exhausted: bool,
 }
@@ -43,19 +43,19 @@ pub(super) struct QueuedRow<'conn> {
 
 /// What a row of the queue holds.
 pub(super) enum QueuedContent<'conn> {
-    Record(Record<'conn>),
+    Record(QueuedRecord<'conn>),
     /// A version of an object, which may not be the newest.
     Version(String),
 }
 
 /// A text as it lies in a row of the queue: whole, compressed, or a pointer to where it is kept. Valid until SPI is left.
 #[derive(Clone, Copy)]
-pub(super) struct Stored<'conn> {
+pub(super) struct StoredText<'conn> {
     place: *mut pg_sys::varlena,
     rows: PhantomData<&'conn ()>,
 }
 
-impl Stored<'_> {
+impl StoredText<'_> {
     /// How long the text is, which does not take reading it.
     fn len(self) -> usize {
         // SAFETY: the rows are there until SPI is left, and the place is that of a text in one of them. A text that is
@@ -142,9 +142,9 @@ impl Stored<'_> {
 }
 
 /// What is to be sent.
-pub(super) struct Record<'conn> {
+pub(super) struct QueuedRecord<'conn> {
     pub(super) action: Action,
-    pub(super) text: Stored<'conn>,
+    pub(super) text: StoredText<'conn>,
     /// The length of the text.
     length: usize,
     /// Its size, if it can be told by its length that it is larger than a record may be.
@@ -153,13 +153,13 @@ pub(super) struct Record<'conn> {
     pub(super) object: Option<String>,
 }
 
-impl<'conn> Record<'conn> {
-    fn new(action: u8, text: Stored<'conn>, object: Option<String>, limit: usize) -> Record<'conn> {
+impl<'conn> QueuedRecord<'conn> {
+    fn new(action: u8, text: StoredText<'conn>, object: Option<String>, limit: usize) -> QueuedRecord<'conn> {
         let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
         let length = text.len();
         // A text has no more than so many bytes for one of the record's.
         let oversize = (length > limit.saturating_mul(LONGEST_ESCAPE)).then_some(length);
-        Record { action, text, length, oversize, object }
+        QueuedRecord { action, text, length, oversize, object }
     }
 
     /// Its size, given its text, if it is larger than a record may be. A text is never shorter than the record it is.
@@ -184,7 +184,7 @@ pub(super) fn read<'conn>(
     claimable: Claimable,
     statements: &Statements,
     limits: Limits,
-) -> spi::Result<Read<'conn>> {
+) -> spi::Result<ReadRows<'conn>> {
     let statement = match claimable.end {
         QueueEnd::Newest => &statements.newest,
         QueueEnd::Oldest => &statements.oldest,
@@ -199,7 +199,7 @@ pub(super) fn read<'conn>(
         let got = fetch(&mut cursor, wanted, limits.record_bytes, &mut rows, &mut bytes)?;
         let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
         if full || got < wanted {
-            return Ok(Read { rows, exhausted: got < wanted });
+            return Ok(ReadRows { rows, exhausted: got < wanted });
         }
     }
 }
@@ -217,7 +217,7 @@ fn fetch(
         let content = match (object.text(), record.text()) {
             (Some(object), _) => QueuedContent::Version(object.in_row()),
             (None, Some(text)) => {
-                let record = Record::new(action.value() as u8, text, None, record_bytes);
+                let record = QueuedRecord::new(action.value() as u8, text, None, record_bytes);
                 *bytes += record.size();
                 QueuedContent::Record(record)
             }
@@ -230,22 +230,22 @@ fn fetch(
 
 /// A value of a row, if it is not null.
 #[derive(Clone, Copy)]
-struct Field(Option<pg_sys::Datum>);
+struct ColumnValue(Option<pg_sys::Datum>);
 
-impl Field {
+impl ColumnValue {
     fn value(self) -> usize {
         self.0.map_or(0, pg_sys::Datum::value)
     }
 
     /// The value of a column of type text.
-    fn text<'conn>(self) -> Option<Stored<'conn>> {
-        self.0.map(|datum| Stored { place: datum.cast_mut_ptr(), rows: PhantomData })
+    fn text<'conn>(self) -> Option<StoredText<'conn>> {
+        self.0.map(|datum| StoredText { place: datum.cast_mut_ptr(), rows: PhantomData })
     }
 }
 
 /// The rows that the latest query has left, `N` columns each. One look at each row costs a third of asking pgrx for its
 /// values one by one.
-fn fetched<const N: usize>(count: usize) -> impl Iterator<Item = [Field; N]> {
+fn fetched<const N: usize>(count: usize) -> impl Iterator<Item = [ColumnValue; N]> {
     // SAFETY: the query has just left its rows there, if it found any; they live until SPI is left, whatever is asked next.
     let (tuples, descriptor) = match unsafe { pg_sys::SPI_tuptable.as_ref() } {
         // SAFETY: as above, all of them with the statement's columns.
@@ -256,14 +256,14 @@ fn fetched<const N: usize>(count: usize) -> impl Iterator<Item = [Field; N]> {
         let (mut values, mut nulls) = ([pg_sys::Datum::null(); N], [true; N]);
         // SAFETY: there is room for as many values as the statement has columns.
         unsafe { pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
-        std::array::from_fn(|place| Field((!nulls[place]).then_some(values[place])))
+        std::array::from_fn(|place| ColumnValue((!nulls[place]).then_some(values[place])))
     })
 }
 
 /// The newest version of an object.
-pub(super) struct Version<'conn> {
+pub(super) struct NewestVersion<'conn> {
     pub(super) id: i64,
-    pub(super) record: Record<'conn>,
+    pub(super) record: QueuedRecord<'conn>,
     /// When the oldest version that waits was queued.
     pub(super) since: Micros,
 }
@@ -275,7 +275,7 @@ pub(super) fn newest_versions<'conn>(
     objects: Vec<String>,
     statements: &Statements,
     limits: Limits,
-) -> spi::Result<Vec<Version<'conn>>> {
+) -> spi::Result<Vec<NewestVersion<'conn>>> {
     let arguments = [index_id.into(), objects.into()];
     // An update, to SPI: a query that may write gets a snapshot of its own.
     let found = client.update(&statements.versions, None, &arguments)?.len();
@@ -283,8 +283,8 @@ pub(super) fn newest_versions<'conn>(
     for [object, id, action, text, since] in fetched::<5>(found) {
         let (Some(object), Some(text)) = (object.text(), text.text()) else { continue };
         let object = Some(object.in_row());
-        let record = Record::new(action.value() as u8, text, object, limits.record_bytes);
-        versions.push(Version { id: id.value() as i64, record, since: since.value() as Micros });
+        let record = QueuedRecord::new(action.value() as u8, text, object, limits.record_bytes);
+        versions.push(NewestVersion { id: id.value() as i64, record, since: since.value() as Micros });
     }
     // The newest first, should there not be room for all.
     versions.sort_unstable_by_key(|version| std::cmp::Reverse(version.id));

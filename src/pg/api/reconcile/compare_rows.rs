@@ -15,7 +15,7 @@ use crate::pg::capture::{
 };
 use crate::pg::descriptor::columns;
 use crate::pg::filter::Filter;
-use crate::pg::latest::Cursor;
+use crate::pg::latest_snapshot::Cursor;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
 use crate::record::{Buffer, Fingerprint};

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 
 use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::pg::api::my_database;
-use crate::pg::latest::first_row;
+use crate::pg::latest_snapshot::first_row;
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::{failpoint, process, shmem};
 use crate::record::Fingerprint;

@@ -10,7 +10,7 @@ use crate::hash_set::{StringSet, StringSetBuilder};
 use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, QueueWriter, RowKey, Scratch};
 use crate::pg::encoding::utf8;
-use crate::pg::latest::{all_rows, Cursor};
+use crate::pg::latest_snapshot::{all_rows, Cursor};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::text_datum::varlena_bytes;
 use crate::record::{Buffer, Fingerprint};

@@ -25,7 +25,7 @@ use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hash_set::StringSet;
 use crate::pg::capture::{OpenTables, QueueWriter};
 use crate::pg::error_context::keeping;
-use crate::pg::latest::first_row;
+use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, set_locally, set_output_aside};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;

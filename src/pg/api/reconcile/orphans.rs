@@ -11,7 +11,7 @@ use crate::delivery::filters::between;
 use crate::delivery::question::PAGE;
 use crate::pg::capture::{identity_of_id, OpenTables, RowKey};
 use crate::pg::failpoint;
-use crate::pg::latest::all_rows;
+use crate::pg::latest_snapshot::all_rows;
 use crate::pg::report::Outcome;
 use crate::record::{split_object_id, Buffer};
 

@@ -6,7 +6,7 @@ use crate::delivery::batch::BatchBuilder;
 use crate::id_ranges::Span;
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::{InFlight, Unsendable, UnsendableReason};
-use crate::pg::worker::rows::Record;
+use crate::pg::worker::rows::QueuedRecord;
 use crate::record::leading_object_id;
 use crate::shared_state::{CrashRetry, FlushTarget, MAX_CRASHES};
 
@@ -22,7 +22,7 @@ fn is_given_up(order: &ClaimOrder, id: i64) -> Option<UnsendableReason> {
 pub(super) fn fill(
     order: &ClaimOrder,
     entered: &ClaimEntries,
-    records: Vec<(i64, Record<'_>)>,
+    records: Vec<(i64, QueuedRecord<'_>)>,
     flight: usize,
     flush_target: FlushTarget,
 ) -> Option<Claimed> {
@@ -33,7 +33,9 @@ pub(super) fn fill(
     let limit = order.limits.record_bytes;
     let given_up: Vec<Option<UnsendableReason>> =
         records.iter().map(|(id, _)| is_given_up(order, *id)).collect();
-    for ((id, Record { action, text, oversize, object, .. }), given_up) in records.into_iter().zip(given_up) {
+    for ((id, QueuedRecord { action, text, oversize, object, .. }), given_up) in
+        records.into_iter().zip(given_up)
+    {
         let reason = given_up.or(oversize.map(UnsendableReason::TooLarge));
         let mut object_id = None;
         let read = match reason {
@@ -41,7 +43,7 @@ pub(super) fn fill(
                 object_id = leading_object_id(&head);
                 reason
             }),
-            None => text.read(|text| match Record::measure(text, limit) {
+            None => text.read(|text| match QueuedRecord::measure(text, limit) {
                 Some(size) => {
                     object_id = leading_object_id(text);
                     Some(UnsendableReason::TooLarge(size))

@@ -13,16 +13,18 @@ use crate::flight_recorder::FlightRecord;
 use crate::id_ranges::Span;
 use crate::pg::clock::now;
 use crate::pg::shmem::{self, Locked};
-use crate::pg::worker::rows::{newest_versions, read, QueuedContent, QueuedRow, Read, Record, Version};
+use crate::pg::worker::rows::{
+    newest_versions, read, NewestVersion, QueuedContent, QueuedRecord, QueuedRow, ReadRows,
+};
 use crate::pg::worker::statements::Statements;
 use crate::pg::{failpoint, flight_recorder, guc};
 use crate::shared_state::{object_hash, Flight, LaneKey, SharedState};
 
 /// A claim under way.
-struct Taking<'a, 'conn> {
+struct ClaimInProgress<'a, 'conn> {
     order: &'a ClaimOrder,
     entered: &'a mut ClaimEntries,
-    records: Vec<(i64, Record<'conn>)>,
+    records: Vec<(i64, QueuedRecord<'conn>)>,
     /// The objects claimed, and of each a row that has led to it.
     objects: HashMap<String, i64>,
     /// The last row dealt with.
@@ -44,10 +46,11 @@ pub(super) fn take(
     statements: &Statements,
     entered: &mut ClaimEntries,
 ) -> spi::Result<Option<ClaimOutcome>> {
-    let Read { rows, exhausted } = read(client, order.index_id, order.claimable, statements, order.limits)?;
+    let ReadRows { rows, exhausted } =
+        read(client, order.index_id, order.claimable, statements, order.limits)?;
     let records = Vec::with_capacity(rows.len());
     let cut = !exhausted;
-    let mut taking = Taking {
+    let mut claim = ClaimInProgress {
         order,
         entered,
         records,
@@ -61,25 +64,25 @@ pub(super) fn take(
     let Some(mut shared_state) = shmem::shared_state() else {
         return Ok(Some(ClaimOutcome::Nothing));
     };
-    if shared_state.lane(taking.entered.lane).is_none_or(|lane| lane.paused) {
+    if shared_state.lane(claim.entered.lane).is_none_or(|lane| lane.paused) {
         // Since the span was handed out: rows committed after the pause may be among these.
         return Ok(Some(ClaimOutcome::Nothing));
     }
-    taking.take(rows, &mut shared_state);
-    if !taking.objects.is_empty() {
+    claim.take(rows, &mut shared_state);
+    if !claim.objects.is_empty() {
         drop(shared_state);
-        let objects = taking.objects.keys().cloned().collect();
+        let objects = claim.objects.keys().cloned().collect();
         let versions = newest_versions(client, order.index_id, objects, statements, order.limits)?;
         match shmem::shared_state() {
             Some(locked) => shared_state = locked,
             None => return Ok(Some(ClaimOutcome::Nothing)),
         }
-        taking.take_versions(versions, &mut shared_state);
+        claim.take_versions(versions, &mut shared_state);
     }
-    Ok(taking.finish(shared_state))
+    Ok(claim.finish(shared_state))
 }
 
-impl<'conn> Taking<'_, 'conn> {
+impl<'conn> ClaimInProgress<'_, 'conn> {
     /// Claims rows, and the objects that rows are versions of.
     fn take(&mut self, rows: Vec<QueuedRow<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
@@ -162,11 +165,11 @@ impl<'conn> Taking<'_, 'conn> {
     }
 
     /// Takes the newest versions of the objects claimed, as many as there is room for, and gives up the other objects.
-    fn take_versions(&mut self, versions: Vec<Version<'conn>>, shared_state: &mut SharedState) {
+    fn take_versions(&mut self, versions: Vec<NewestVersion<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
         let (now, quarantine) = (now(), guc::quarantine());
         let mut kept = HashSet::new();
-        for Version { id, record, since } in versions {
+        for NewestVersion { id, record, since } in versions {
             let Some(object) = &record.object else { continue };
             let hash = object_hash(object);
             match self.order.claimable.held_back {

@@ -20,7 +20,7 @@ enum DatabaseChange {
 }
 
 /// What a utility statement means to us.
-pub(super) enum Concern {
+pub(super) enum StatementEffect {
     None,
     /// The database must be empty of connections.
     Database {
@@ -43,11 +43,11 @@ pub(super) enum Concern {
 
 /// # Safety
 /// `node` is a valid utility statement or null.
-pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
+pub(super) unsafe fn effect_of(node: *mut pg_sys::Node) -> StatementEffect {
     // SAFETY: each cast follows the node's own tag.
     unsafe {
         let Some(tag) = node.as_ref().map(|node| node.type_) else {
-            return Concern::None;
+            return StatementEffect::None;
         };
         match tag {
             pg_sys::NodeTag::T_DropdbStmt => {
@@ -59,9 +59,9 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                     && cells(drop.objects).iter().any(|cell| names(cell.ptr_value.cast(), c"audit_algolia"));
                 // The server will refuse others, most likely.
                 if is_ours && pg_sys::superuser() {
-                    Concern::DropExtension
+                    StatementEffect::DropExtension
                 } else {
-                    Concern::None
+                    StatementEffect::None
                 }
             }
             pg_sys::NodeTag::T_RenameStmt => {
@@ -69,14 +69,14 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 if rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
                     database(rename.subname, DatabaseChange::Rename)
                 } else {
-                    Concern::None
+                    StatementEffect::None
                 }
             }
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let create = &*node.cast::<pg_sys::CreatedbStmt>();
                 match option(create.options, c"template") {
                     Some(template) => database(template, DatabaseChange::Copy),
-                    None => Concern::Databases,
+                    None => StatementEffect::Databases,
                 }
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
@@ -84,7 +84,7 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 // Whether workers may be in it depends on the other options.
                 match option(alter.options, c"tablespace") {
                     Some(_) => database(alter.dbname, DatabaseChange::Move),
-                    None => Concern::Databases,
+                    None => StatementEffect::Databases,
                 }
             }
             pg_sys::NodeTag::T_CopyStmt => {
@@ -92,31 +92,31 @@ pub(super) unsafe fn concern(node: *mut pg_sys::Node) -> Concern {
                 // A dump names tables with their schemas.
                 let schema = copy.relation.as_ref().map_or(std::ptr::null_mut(), |table| table.schemaname);
                 if copy.is_from && !schema.is_null() && CStr::from_ptr(schema) == c"audit_algolia" {
-                    Concern::Import
+                    StatementEffect::Import
                 } else {
-                    Concern::None
+                    StatementEffect::None
                 }
             }
             pg_sys::NodeTag::T_TransactionStmt => {
                 use pg_sys::TransactionStmtKind::*;
                 let transaction = &*node.cast::<pg_sys::TransactionStmt>();
                 match transaction.kind {
-                    TRANS_STMT_PREPARE => Concern::Prepare(hash(transaction.gid)),
-                    TRANS_STMT_COMMIT_PREPARED => Concern::CommitPrepared(hash(transaction.gid)),
-                    TRANS_STMT_ROLLBACK_PREPARED => Concern::RollbackPrepared(hash(transaction.gid)),
-                    _ => Concern::None,
+                    TRANS_STMT_PREPARE => StatementEffect::Prepare(hash(transaction.gid)),
+                    TRANS_STMT_COMMIT_PREPARED => StatementEffect::CommitPrepared(hash(transaction.gid)),
+                    TRANS_STMT_ROLLBACK_PREPARED => StatementEffect::RollbackPrepared(hash(transaction.gid)),
+                    _ => StatementEffect::None,
                 }
             }
-            _ => Concern::None,
+            _ => StatementEffect::None,
         }
     }
 }
 
 /// # Safety
 /// `name` is a C string or null.
-unsafe fn database(name: *const c_char, change: DatabaseChange) -> Concern {
+unsafe fn database(name: *const c_char, change: DatabaseChange) -> StatementEffect {
     if name.is_null() {
-        return Concern::None;
+        return StatementEffect::None;
     }
     // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
@@ -126,9 +126,9 @@ unsafe fn database(name: *const c_char, change: DatabaseChange) -> Concern {
         _ => databases::is_owner(oid),
     };
     if oid == pg_sys::InvalidOid || !may(oid) {
-        Concern::None
+        StatementEffect::None
     } else {
-        Concern::Database {
+        StatementEffect::Database {
             oid: oid.to_u32(),
             is_drop: change == DatabaseChange::Drop,
             is_rename: change == DatabaseChange::Rename,

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::triggers::run_on;
 use super::Table;
-use crate::pg::latest::{all_rows, oids};
+use crate::pg::latest_snapshot::{all_rows, oids};
 use crate::pg::partitions;
 use crate::pg::report::Outcome;
 use crate::pg::utility::Caller;
