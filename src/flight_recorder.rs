@@ -48,7 +48,7 @@ pub struct FlightRecords([[FlightRecord; FLIGHTS]; WORKERS]);
 #[repr(C)]
 pub struct FlightRecorder {
     /// Of each worker, whether it has been told to go. Set by a signal's handler.
-    pub told_to_go: [AtomicBool; WORKERS],
+    pub was_stopped: [AtomicBool; WORKERS],
     pub records: FlightRecords,
 }
 
@@ -80,8 +80,8 @@ impl FlightRecorder {
     /// After a crash: the batches of workers that have died by themselves. Nothing is known any more then.
     pub fn take_crash_suspects(&mut self) -> Vec<FlightRecord> {
         let mut suspects = Vec::new();
-        for (flights, told) in self.records.0.iter_mut().zip(&self.told_to_go) {
-            let is_innocent = told.swap(false, Ordering::Relaxed);
+        for (flights, was_stopped) in self.records.0.iter_mut().zip(&self.was_stopped) {
+            let is_innocent = was_stopped.swap(false, Ordering::Relaxed);
             for record in flights.iter_mut().filter(|record| record.rows != 0) {
                 if !is_innocent {
                     suspects.push(*record);
@@ -98,9 +98,9 @@ mod tests {
     use super::*;
 
     fn recorder() -> Box<FlightRecorder> {
-        let told_to_go = [const { AtomicBool::new(false) }; WORKERS];
+        let was_stopped = [const { AtomicBool::new(false) }; WORKERS];
         Box::new(FlightRecorder {
-            told_to_go,
+            was_stopped,
             records: FlightRecords([[FlightRecord::NONE; FLIGHTS]; WORKERS]),
         })
     }
@@ -126,7 +126,7 @@ mod tests {
         recorder.records.leave(1, 7);
         recorder.records.enter(2, 0, record(500));
         recorder.records.clear(2);
-        recorder.told_to_go[0].store(true, Ordering::Relaxed);
+        recorder.was_stopped[0].store(true, Ordering::Relaxed);
         assert_eq!(recorder.take_crash_suspects(), [record(200), record(400)]);
         assert_eq!(recorder.take_crash_suspects(), []);
         recorder.records.enter(0, 0, record(600));

@@ -18,7 +18,7 @@ use crate::shared_state::SharedState;
 /// Set once in the postmaster and inherited by every process it forks.
 static RECORDER: AtomicPtr<FlightRecorder> = AtomicPtr::new(null_mut());
 /// Where this process notes that it has been told to go.
-static TOLD_TO_GO: AtomicPtr<AtomicBool> = AtomicPtr::new(null_mut());
+static WAS_STOPPED: AtomicPtr<AtomicBool> = AtomicPtr::new(null_mut());
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
@@ -56,9 +56,9 @@ pub(super) fn begin(slot: usize) {
     // SAFETY: as above. Whether a worker was told to go is for itself alone to note, by a handler that stores a value in
     // memory that stays, and then does what the server's own does; until the handler is there, that is the server's own.
     unsafe {
-        if let Some(told) = (*recorder).told_to_go.get(slot) {
-            told.store(false, Ordering::Relaxed);
-            TOLD_TO_GO.store(std::ptr::from_ref(told).cast_mut(), Ordering::Release);
+        if let Some(was_stopped) = (*recorder).was_stopped.get(slot) {
+            was_stopped.store(false, Ordering::Relaxed);
+            WAS_STOPPED.store(std::ptr::from_ref(was_stopped).cast_mut(), Ordering::Release);
             super::process::install(pg_sys::SIGQUIT as i32, on_quit);
             notice_abort();
         }
@@ -88,8 +88,8 @@ unsafe extern "C" fn on_abort(
     // when the handler returns, for until then the signal is blocked.
     unsafe {
         if (*about).si_pid() == pg_sys::PostmasterPid {
-            if let Some(told) = TOLD_TO_GO.load(Ordering::Acquire).as_ref() {
-                told.store(true, Ordering::Relaxed);
+            if let Some(was_stopped) = WAS_STOPPED.load(Ordering::Acquire).as_ref() {
+                was_stopped.store(true, Ordering::Relaxed);
             }
         }
         raise(signal);
@@ -100,8 +100,8 @@ unsafe extern "C" fn on_abort(
 unsafe extern "C-unwind" fn on_quit(signal: std::ffi::c_int) {
     // SAFETY: null, or the place of a value in memory that stays. The handler of the server's is called as it would be.
     unsafe {
-        if let Some(told) = TOLD_TO_GO.load(Ordering::Acquire).as_ref() {
-            told.store(true, Ordering::Relaxed);
+        if let Some(was_stopped) = WAS_STOPPED.load(Ordering::Acquire).as_ref() {
+            was_stopped.store(true, Ordering::Relaxed);
         }
         SignalHandlerForCrashExit(signal)
     }

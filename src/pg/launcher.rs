@@ -99,7 +99,7 @@ struct Launcher {
 /// Something there is too little of: told once, until it is over.
 #[derive(Default)]
 struct Shortage {
-    told: bool,
+    is_logged: bool,
     /// It has been met in this round.
     met: bool,
 }
@@ -182,7 +182,7 @@ impl Launcher {
                 drop(shared_state);
                 // If it is not full for good, the end of whoever is looking into a database wakes us.
                 if is_full {
-                    self.entries.tell(
+                    self.entries.log_once(
                         &format!(
                             "audit_algolia serves {DATABASES} databases, as many as it can keep track of"
                         ),
@@ -259,7 +259,7 @@ impl Launcher {
                 shared_state.backfiller_not_started(database, now.saturating_add(RETRY_MS * 1000));
             }
             let message = "audit_algolia could not start its backfill: no process slot is free";
-            self.slots.tell(message, name, MORE_PROCESSES);
+            self.slots.log_once(message, name, MORE_PROCESSES);
         }
         let starts_at =
             shmem::shared_state().and_then(|shared_state| shared_state.backfiller(database).starts_at());
@@ -280,7 +280,7 @@ impl Launcher {
         let Some((slot, launch)) = reserved else {
             let message = "audit_algolia has as many workers as it can keep track of";
             note_trouble(database, message, FEWER_WORKERS, now);
-            self.slots.tell(message, name, FEWER_WORKERS);
+            self.slots.log_once(message, name, FEWER_WORKERS);
             return false;
         };
         if start("audit_algolia worker", "audit_algolia_worker_main", argument(slot, launch)) {
@@ -292,7 +292,7 @@ impl Launcher {
         }
         let message = "audit_algolia could not start a worker: no process slot is free";
         note_trouble(database, message, MORE_PROCESSES, now);
-        self.slots.tell(message, name, MORE_PROCESSES);
+        self.slots.log_once(message, name, MORE_PROCESSES);
         false
     }
 
@@ -303,9 +303,9 @@ impl Launcher {
 }
 
 impl Shortage {
-    fn tell(&mut self, message: &str, database: &str, hint: &str) {
+    fn log_once(&mut self, message: &str, database: &str, hint: &str) {
         self.met = true;
-        if !std::mem::replace(&mut self.told, true) {
+        if !std::mem::replace(&mut self.is_logged, true) {
             ErrorReport::new(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
                 format!("{message}; rows of database \"{database}\" wait"),
@@ -317,7 +317,7 @@ impl Shortage {
     }
 
     fn end_round(&mut self) {
-        self.told = std::mem::take(&mut self.met);
+        self.is_logged = std::mem::take(&mut self.met);
     }
 }
 

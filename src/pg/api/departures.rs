@@ -19,7 +19,7 @@ use crate::record::Operation;
 
 thread_local! {
     /// In which transaction the rows of which partitions were told of before they were dropped.
-    static TOLD: RefCell<(pg_sys::TimestampTz, Vec<String>)> = const { RefCell::new((0, Vec::new())) };
+    static ANNOUNCED: RefCell<(pg_sys::TimestampTz, Vec<String>)> = const { RefCell::new((0, Vec::new())) };
 }
 
 /// The event trigger's function, called before each statement that may drop partitions: after it their rows are gone.
@@ -27,10 +27,10 @@ thread_local! {
 fn tell_departures(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     // SAFETY: the function manager's own argument; the statement is the one that is about to be executed.
     let dropping = unsafe { ddl::statement(call).and_then(|statement| Dropping::of(statement)) };
-    reported(dropping.map_or(Ok(()), |dropping| before_drop(&dropping)))
+    reported(dropping.map_or(Ok(()), |dropping| announce_drop(&dropping)))
 }
 
-fn before_drop(dropping: &Dropping) -> Outcome<()> {
+fn announce_drop(dropping: &Dropping) -> Outcome<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     let caller = caller();
     let mut locked: Vec<pg_sys::Oid> = Vec::new();
@@ -40,10 +40,10 @@ fn before_drop(dropping: &Dropping) -> Outcome<()> {
         let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
         let unlocked: Vec<_> = unlocked.map(|(departure, parent)| (departure.leaf, *parent)).collect();
         if unlocked.is_empty() {
-            let told = departing.iter().map(|(departure, _)| name_of(departure.leaf)).collect();
+            let announced = departing.iter().map(|(departure, _)| name_of(departure.leaf)).collect();
             // SAFETY: reads the state of the transaction.
-            TOLD.set((unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }, told));
-            return departing.into_iter().try_for_each(|(departure, _)| departure.tell());
+            ANNOUNCED.set((unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }, announced));
+            return departing.into_iter().try_for_each(|(departure, _)| departure.queue_deletions());
         }
         for (leaf, parent) in unlocked {
             // As the statement itself does, and in the same order.
@@ -75,7 +75,7 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure
 
 /// Warns of partitions that were dropped by a statement no trigger could announce, and says how to repair the index. To be called
 /// by the function of the event trigger for what has been dropped, with the rights of the extension's owner.
-pub(super) fn warn_of_untold() -> Outcome<()> {
+pub(super) fn warn_of_unannounced() -> Outcome<()> {
     let dropped = all_rows(include_str!("../../../sql/ddl/dropped_leaves.sql"), &[], |row| {
         let (schema, name): (String, String) = (row.get(2)?, row.get(3)?);
         Some((row.get::<String>(1)?, spi::quote_qualified_identifier(schema, name)))
@@ -83,7 +83,7 @@ pub(super) fn warn_of_untold() -> Outcome<()> {
     // SAFETY: reads the state of the transaction.
     let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     for (table, partition) in dropped.into_iter().flatten() {
-        if TOLD.with_borrow(|(at, told)| *at == now && told.contains(&partition)) {
+        if ANNOUNCED.with_borrow(|(at, announced)| *at == now && announced.contains(&partition)) {
             continue;
         }
         failure(
@@ -108,7 +108,7 @@ pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> Outcome<
     for (partition, parent) in &effects.left {
         let departures = as_user(owner, || departed(*partition, *parent))?;
         for departure in departures {
-            departure.tell()?;
+            departure.queue_deletions()?;
             // The triggers that each partition has a copy of are gone by themselves. This one does no harm where the
             // extension's owner may not take it away.
             // SAFETY: a look at whose rights are in force.

@@ -8,7 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::arrivals::note_arrivals;
-use super::departures::{after_detach, warn_of_untold};
+use super::departures::{after_detach, warn_of_unannounced};
 use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger, LockWait};
 use crate::pg::backfill::name_of;
 use crate::pg::ddl::{self, DdlEffects};
@@ -59,7 +59,7 @@ fn forget() -> Outcome<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     as_user(objects.owner, || {
         write(include_str!("../../../sql/ddl/forget_dropped.sql"), &[oids(&dropped)])?;
-        warn_of_untold()
+        warn_of_unannounced()
     })
 }
 

@@ -92,11 +92,11 @@ impl Repairs {
     /// A step has failed as a whole, in this attempt or outside of any. The repair that was being made is postponed by
     /// itself, for it may be the only one that fails so; those of other tables wait for nothing. Returns when to go on.
     fn fail(&mut self, failure: &Failure, attempt: Option<RepairId>) -> Micros {
-        let told = failure.kind();
+        let reason = failure.kind();
         if let Some(id) = attempt {
             let until = now().saturating_add(pause(&mut self.rng, id.attempts));
             // If that fails, too, it is tried again with the others.
-            let _ = transact(|| repair_store::postpone(id, told.clone(), until));
+            let _ = transact(|| repair_store::postpone(id, reason.clone(), until));
         }
         let rng = &mut self.rng;
         let (failures, due) = match self.turns.fail(|vain| pause(rng, vain)) {
@@ -112,7 +112,7 @@ impl Repairs {
             ereport!(
                 PgLogLevel::WARNING,
                 failure.code(),
-                format!("audit_algolia repairs have failed: {told}")
+                format!("audit_algolia repairs have failed: {reason}")
             );
         }
         due

@@ -197,13 +197,13 @@ impl BackfillTurn {
             self.rows = place.before as i64;
             return 0;
         }
-        let told = told_of(failure, place);
+        let reason = reason_of(failure, place);
         ereport!(
             PgLogLevel::WARNING,
             failure.code(),
-            format!("audit_algolia backfill of source {} has failed: {told}", self.job.source)
+            format!("audit_algolia backfill of source {} has failed: {reason}", self.job.source)
         );
-        match self.note("failed", Some(&told)) {
+        match self.note("failed", Some(&reason)) {
             true => Micros::MAX,
             false => now() + TROUBLE,
         }
@@ -212,8 +212,8 @@ impl BackfillTurn {
     /// There was no memory for a step: it is tried again with the rows before the one that took it, or with that one alone,
     /// later and later, for others may need the memory only for a while.
     fn comes_back_smaller(&mut self, failure: &Failure, place: PagePosition) -> Micros {
-        let told = told_of(failure, place);
-        self.note("running", Some(&told));
+        let reason = reason_of(failure, place);
+        self.note("running", Some(&reason));
         self.rows = (place.before as i64).max(1);
         self.short = self.short.saturating_add(1);
         now() + (TROUBLE << (self.short - 1).min(5)).min(LONGEST_TROUBLE)
@@ -254,10 +254,10 @@ impl BackfillTurn {
 }
 
 /// What is said of a failure, and of which row if that is known.
-fn told_of(failure: &Failure, place: PagePosition) -> String {
+fn reason_of(failure: &Failure, place: PagePosition) -> String {
     let Some(row) = place.row else { return failure.discreet_summary() };
-    let told = transact(|| Ok(row_at_fault(failure, row)));
-    told.unwrap_or_else(|other| other).summary()
+    let reason = transact(|| Ok(row_at_fault(failure, row)));
+    reason.unwrap_or_else(|other| other).summary()
 }
 
 /// Rows that wait in an index.

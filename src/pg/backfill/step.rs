@@ -266,8 +266,8 @@ fn queue(
         .boundary_for(version.relation)
         .map_or(RowOrigin::History, |snapshot_boundary| snapshot_boundary.origin_of(version, next));
     // What has changed of a mirrored row since its backfill was asked for has been told.
-    let is_told = origin == RowOrigin::Changed && history.is_mirrored(row.relation);
-    if origin == RowOrigin::Captured || is_told || passes_over(origin) {
+    let is_captured = origin == RowOrigin::Changed && history.is_mirrored(row.relation);
+    if origin == RowOrigin::Captured || is_captured || passes_over(origin) {
         return Ok(true);
     }
     match history.write(row.relation)? {

@@ -27,7 +27,7 @@ pub(in crate::pg) struct Departure {
 
 impl Departure {
     /// Queues the deletions, with the rights of the watched table's owner. The partition is locked against everybody.
-    pub(in crate::pg) fn tell(&self) -> Outcome<()> {
+    pub(in crate::pg) fn queue_deletions(&self) -> Outcome<()> {
         // SAFETY: the relation is locked, and is closed again, by the abort after an error.
         let relation = unsafe { pg_sys::try_relation_open(self.leaf, pg_sys::NoLock as i32) };
         if relation.is_null() {
