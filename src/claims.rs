@@ -170,7 +170,7 @@ impl<const N: usize> ClaimTable<N> {
 
     /// Hands all claims of `owner` to `other`, neither of them nobody, and returns how many there were. It looks at
     /// every place.
-    pub fn pass_on(&mut self, owner: Owner, other: Owner) -> usize {
+    pub fn transfer_all(&mut self, owner: Owner, other: Owner) -> usize {
         if owner.is_nobody() || other.is_nobody() {
             return 0;
         }
@@ -179,7 +179,7 @@ impl<const N: usize> ClaimTable<N> {
     }
 
     /// Hands the claim of the row `id` of `database`, if there is one, to `other`, which is somebody.
-    pub fn hand_over(&mut self, database: u32, id: i64, other: Owner) {
+    pub fn transfer(&mut self, database: u32, id: i64, other: Owner) {
         if let (Probe::Found(place), true) = (self.find(database, id), !other.is_nobody()) {
             self.put(place, Entry { owner: other, database, id });
         }

@@ -59,7 +59,7 @@ pub struct AskError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskErrorKind {
     /// Ask again later.
-    Passing,
+    Transient,
     /// The key may not read, or not this index.
     Rights,
     /// The answer is too long, or the question: less may be asked at a time.

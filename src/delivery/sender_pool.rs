@@ -164,7 +164,7 @@ impl<T: Transport + 'static> Job for AskJob<T> {
         let AskJob { question, sink } = self;
         catch_unwind(AssertUnwindSafe(|| sink.ask(&question, &SystemClock))).unwrap_or_else(|_| {
             let reason = "internal error while asking".to_owned();
-            Err(AskError { kind: AskErrorKind::Passing, reason, hint: String::new() })
+            Err(AskError { kind: AskErrorKind::Transient, reason, hint: String::new() })
         })
     }
 }

@@ -208,8 +208,8 @@ fn unusable(index_name: &str) -> Option<DeliveryOutcome> {
 /// What a question that was not answered came to.
 fn ask_error(outcome: DeliveryOutcome) -> AskError {
     let (kind, reason, hint) = match outcome {
-        DeliveryOutcome::Delivered { .. } => (AskErrorKind::Passing, "internal error".to_owned(), ""),
-        DeliveryOutcome::Retry { reason, .. } => (AskErrorKind::Passing, reason, ""),
+        DeliveryOutcome::Delivered { .. } => (AskErrorKind::Transient, "internal error".to_owned(), ""),
+        DeliveryOutcome::Retry { reason, .. } => (AskErrorKind::Transient, reason, ""),
         DeliveryOutcome::Rejected { reason, status: 413, .. } => (
             AskErrorKind::TooLong,
             reason,

@@ -5,7 +5,7 @@
 //! set for a database or a role, which is read while it connects. Settings that change nothing of what a process of ours
 //! does stay as the administrator has made them, among them those that say what is logged, how much memory a query may
 //! take, what a page costs to read, and in which language the server speaks. Those that change the text of a value are
-//! set aside where rows are read, in [`super::owner::set_output_aside`].
+//! set aside where rows are read, in [`super::owner::pin_output_settings`].
 
 use std::ffi::CStr;
 

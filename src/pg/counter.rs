@@ -68,7 +68,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
 /// When the count was not finished, it is asked for again.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
-    shmem::let_go();
+    shmem::release_locks();
     if let Some(database) = DATABASE.take() {
         end(database, true);
     }

@@ -84,7 +84,7 @@ pub(super) fn reword(message: &str, by: &str) {
 
 /// Runs `work` of one of our functions within a [`Frame`]. After an error it stays on the server's stack until the function
 /// has reported that, when the server takes it off.
-pub(super) fn keeping<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(super) fn with_error_context<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let frame = Frame::enter();
     let done = work()?;
     frame.leave();

@@ -14,8 +14,8 @@ use pgrx::prelude::*;
 
 use super::encoding::{is_utf8, utf8};
 use super::list::cells;
-use super::owner::{as_role, as_user, set_locally, set_output_aside};
-use super::report::{discreet, explained, failure, Failure, Outcome};
+use super::owner::{as_role, as_user, pin_output_settings, set_locally};
+use super::report::{explained, failure, redacted, Failure, Outcome};
 use parse::{parse, Planned};
 
 /// A planned condition over the columns of one relation.
@@ -59,7 +59,7 @@ impl Filter {
         // SAFETY: the relation's name is a C string.
         let table = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy();
         as_user(owner, || {
-            set_literals_aside();
+            pin_literal_settings();
             explained(
                 || {
                     // SAFETY: handed on to the caller.
@@ -123,7 +123,7 @@ impl Evaluation {
             };
             (*self.econtext).ecxt_scantuple = slot;
             let (state, econtext, mut is_null) = (self.state, self.econtext, false);
-            let result = discreet(
+            let result = redacted(
                 || {
                     let before = pg_sys::MemoryContextSwitchTo((*econtext).ecxt_per_tuple_memory);
                     let result =
@@ -171,7 +171,7 @@ pub(super) unsafe fn canonical(
                 check_encoding(text)?;
                 set_locally(c"search_path", path);
                 let condition = parse(text, relation)?;
-                set_literals_aside();
+                pin_literal_settings();
                 let context = pg_sys::deparse_context_for(name, (*relation).rd_id);
                 let kept = pg_sys::deparse_expression(condition, context, false, false);
                 let kept = utf8(CStr::from_ptr(kept).to_bytes()).into_owned();
@@ -189,8 +189,8 @@ pub(super) unsafe fn canonical(
 
 /// Has values in a filter's text written and read alike, whoever has which settings, until the innermost nest level ends.
 /// What a user writes into a filter means what it means to that user; what is kept means the same to everybody.
-fn set_literals_aside() {
-    set_output_aside();
+fn pin_literal_settings() {
+    pin_output_settings();
     set_locally(c"array_nulls", c"on");
     set_locally(c"standard_conforming_strings", c"on");
 }

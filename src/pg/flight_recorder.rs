@@ -39,7 +39,7 @@ pub(super) fn request() {
 
 /// The server begins, for the first time or after a crash: tells shared state what is suspected. To be called by the
 /// postmaster, which has no other process then.
-pub(super) fn hand_over(shared_state: &mut SharedState) {
+pub(super) fn report_suspects(shared_state: &mut SharedState) {
     // SAFETY: the memory is as large as a recorder and stays; nobody else uses it now.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
         recorder.take_crash_suspects().into_iter().for_each(|record| shared_state.suspect_crash(record));

@@ -79,7 +79,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
-    shmem::let_go();
+    shmem::release_locks();
     if let Some(mut shared_state) = shmem::shared_state() {
         shared_state.launcher_latch = 0;
         shared_state.launcher_pid = 0;
@@ -109,7 +109,7 @@ impl Launcher {
     fn round(&mut self) -> i64 {
         process::report_activity(true, "looking for databases to serve");
         let now = now();
-        self.give_up_on_no_shows(now);
+        self.free_slots_of_no_shows(now);
         let mut timeout = NAP_MS;
         let before = shmem::shared_state().map(|mut shared_state| {
             shared_state.launcher_called = false;
@@ -141,7 +141,7 @@ impl Launcher {
     }
 
     /// A reserved slot whose process has not reported must not stay reserved for ever.
-    fn give_up_on_no_shows(&mut self, now: Micros) {
+    fn free_slots_of_no_shows(&mut self, now: Micros) {
         let Some(mut shared_state) = shmem::shared_state() else { return };
         self.starting.retain(|(slot, launch, since)| {
             let waiting = shared_state
@@ -228,7 +228,7 @@ impl Launcher {
             }
             nap = RETRY_MS;
         }
-        nap = nap.min(self.see_to_backfill(database, name, now));
+        nap = nap.min(self.start_backfill_if_due(database, name, now));
         self.retire_workers(database, allowed);
         if missing.is_empty() {
             return nap;
@@ -248,7 +248,7 @@ impl Launcher {
     }
 
     /// Starts who sends history, if that is due; returns how long to sleep at most.
-    fn see_to_backfill(&mut self, database: u32, name: &str, now: Micros) -> i64 {
+    fn start_backfill_if_due(&mut self, database: u32, name: &str, now: Micros) -> i64 {
         if guc::workers() == 0 {
             return NAP_MS;
         }

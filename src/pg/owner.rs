@@ -163,7 +163,7 @@ unsafe fn set_to(name: &CStr, value: *const std::ffi::c_char) {
 /// value, for an amount of type money is stored as a number of the currency's least units: which currency, and how many
 /// of them make one, only the setting tells. So it is what the database, the server or the role has it set to, whatever
 /// the session has set since.
-pub(super) fn set_output_aside() {
+pub(super) fn pin_output_settings() {
     set_locally(c"search_path", c"pg_catalog, pg_temp");
     set_locally(c"quote_all_identifiers", c"off");
     set_locally(c"datestyle", c"ISO, YMD");

@@ -88,13 +88,13 @@ impl Failure {
     }
 
     /// Whether it may not happen again: the server was short of something, or was asked to stop, or others were in the way.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         let is_locked = self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
-        self.wants_memory() || (!self.is_ours && (is_passing(self.code) || is_locked))
+        self.is_out_of_memory() || (!self.is_ours && (is_transient_code(self.code) || is_locked))
     }
 
     /// Whether there was no memory for something.
-    pub(super) fn wants_memory(&self) -> bool {
+    pub(super) fn is_out_of_memory(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
     }
 
@@ -122,7 +122,7 @@ impl Failure {
 
     /// As [`Failure::summary`], as far as it cannot quote a row's values: of the server's errors, those that are about names
     /// and rights are told in its words.
-    pub(super) fn discreet_summary(&self) -> String {
+    pub(super) fn redacted_summary(&self) -> String {
         let is_about_names =
             class(self.code) == class(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
         if self.is_ours || is_about_names {
@@ -178,7 +178,7 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
 /// and what leaves the table is none of the log's business: so only the kind of error is told, with its SQLSTATE, in the
 /// words of `told`. An error about the state of the server or the transaction quotes nothing, and stays as it is. Either
 /// way the memory context is what it was before: one that `work` has switched to may go with what is unwound next.
-pub(super) fn discreet<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<Failure>) -> T {
+pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<Failure>) -> T {
     // SAFETY: there is a current context whenever PostgreSQL calls.
     let context = unsafe { pg_sys::CurrentMemoryContext };
     // Like the server's own way for errors, it costs next to nothing where there is none.
@@ -191,7 +191,7 @@ pub(super) fn discreet<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<F
     let told = AssertUnwindSafe(told);
     PgTryBuilder::new(AssertUnwindSafe(|| -> T { std::panic::resume_unwind(payload) }))
         .catch_others(move |error| match error {
-            CaughtError::PostgresError(report) if !is_passing(report.sql_error_code()) => {
+            CaughtError::PostgresError(report) if !is_transient_code(report.sql_error_code()) => {
                 let mut failure = told(&Failure::of(&report).kind());
                 failure.code = report.sql_error_code();
                 Err(failure.into_report()).unwrap_or_report()
@@ -212,7 +212,7 @@ fn class(code: PgSqlErrorCode) -> i32 {
 }
 
 /// Whether an error is about the state the server or the transaction is in.
-pub(super) fn is_passing(code: PgSqlErrorCode) -> bool {
+pub(super) fn is_transient_code(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     let passing = [
         ERRCODE_TRANSACTION_ROLLBACK,

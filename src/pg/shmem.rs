@@ -68,7 +68,7 @@ unsafe extern "C-unwind" fn on_startup() {
         if !found {
             std::ptr::write_bytes(shared, 0, 1);
             (*shared).lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
-            flight_recorder::hand_over(&mut (*shared).state);
+            flight_recorder::report_suspects(&mut (*shared).state);
         }
         SHARED.store(shared, Ordering::Release);
     }
@@ -115,7 +115,7 @@ impl DerefMut for Locked {
 impl Drop for Locked {
     fn drop(&mut self) {
         // SAFETY: an ERROR resets InterruptHoldoffCount, and all lightweight locks are released when the transaction
-        // aborts, or by `let_go` when there is none: so the lock is ours to release exactly when the count says that
+        // aborts, or by `release_locks` when there is none: so the lock is ours to release exactly when the count says that
         // interrupts are still held off.
         unsafe {
             if pg_sys::InterruptHoldoffCount > 0 {
@@ -127,7 +127,7 @@ impl Drop for Locked {
 
 /// Releases what an error has left locked. The first thing that an exit callback of ours does: outside of a transaction
 /// nobody has done it before, and shared state would be waited for in vain.
-pub(super) fn let_go() {
+pub(super) fn release_locks() {
     // SAFETY: what the server does when it recovers from an error; harmless when nothing is locked.
     unsafe { pg_sys::LWLockReleaseAll() };
 }

@@ -72,7 +72,7 @@ fn is_about_the_server(code: PgSqlErrorCode) -> bool {
     if code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY {
         return false;
     }
-    super::report::is_passing(code) || is_damage(code)
+    super::report::is_transient_code(code) || is_damage(code)
 }
 
 /// Whether what was to be read cannot be. Not all of that the server tells as damage: a disk or a file that fails has codes of

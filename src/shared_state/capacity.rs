@@ -109,7 +109,7 @@ impl Capacity {
     }
 
     /// What there is room for if it comes from a lane that has nothing on its way here.
-    pub(super) fn for_newcomers(&self) -> ReadyWork {
+    pub(super) fn for_idle_lanes(&self) -> ReadyWork {
         if self.is_full() {
             return ReadyWork::default();
         }
@@ -130,7 +130,7 @@ impl Capacity {
         if self.carried.get(place).copied().unwrap_or(true) {
             self.for_any()
         } else {
-            self.for_newcomers()
+            self.for_idle_lanes()
         }
     }
 

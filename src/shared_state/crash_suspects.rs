@@ -207,7 +207,7 @@ impl SharedState {
         let CrashSuspect { database, index_id, span, rows, crashes, .. } = *self.crash_suspects.get(place)?;
         let lane = self.find_lane(database, index_id)?;
         let me = self.workers.get_mut(worker)?;
-        me.awake();
+        me.mark_awake();
         (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
         self.crash_suspects.get_mut(place)?.on_their_way = true;
         let claimable = Claimable { span, end: QueueEnd::Newest, fresh: false, held_back: None };

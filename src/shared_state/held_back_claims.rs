@@ -45,7 +45,7 @@ impl SharedState {
         let index_id = entry.index_id;
         self.lanes.get_mut(lane)?.is_turn_of_held_back = false;
         let me = self.workers.get_mut(worker)?;
-        me.awake();
+        me.mark_awake();
         me.scanning_lane = lane as u32 + 1;
         me.scanning = span;
         me.scanning_held_back = place as u32 + 1;

@@ -37,7 +37,7 @@ impl SharedState {
         match self.next_crash_suspects(worker, &worker_limits, now) {
             Some(Next::Wait { until, .. }) => {
                 // There is nothing it has room for meanwhile.
-                self.workers.get_mut(worker).into_iter().for_each(Worker::awake);
+                self.workers.get_mut(worker).into_iter().for_each(Worker::mark_awake);
                 let (_, left) = self.waiting(database, &capacity, &worker_limits, now);
                 return Next::Wait { until, wake: self.wake_another(database, worker, left) };
             }
@@ -68,7 +68,7 @@ impl SharedState {
                     claimable.and_then(|claimable| self.clear_of_crash_suspects(place, key, claimable));
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
                     me.next_lane = ((place + 1) % LANES) as u32;
-                    me.awake();
+                    me.mark_awake();
                     me.scanning_lane = place as u32 + 1;
                     me.scanning = claimable.span;
                     let bytes = capacity.bytes_for(place, claimable.fresh);
@@ -88,7 +88,7 @@ impl SharedState {
         let (until, left) = self.waiting(database, &capacity, &worker_limits, now);
         if let Some(me) = self.workers.get_mut(worker) {
             me.capacity = capacity.for_any();
-            me.capacity_for_newcomers = capacity.for_newcomers().fresh;
+            me.capacity_for_idle_lanes = capacity.for_idle_lanes().fresh;
         }
         Next::Wait { until, wake: self.wake_another(database, worker, left) }
     }

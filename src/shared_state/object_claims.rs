@@ -66,7 +66,7 @@ impl SharedState {
     ) {
         let owner = self.quarantine(ends_at);
         if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
-            self.objects.hand_over(lane as u32, hash, owner);
+            self.objects.transfer(lane as u32, hash, owner);
         }
         self.postpone(worker, lane, id);
     }
@@ -119,7 +119,7 @@ impl SharedState {
         let owner = self.quarantine(ends_at);
         for (hash, id) in versions {
             if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
-                self.objects.hand_over(lane as u32, hash, owner);
+                self.objects.transfer(lane as u32, hash, owner);
             }
             if let Some(lane) = self.lanes.get_mut(lane) {
                 lane.deferred.add(id, id);
@@ -131,7 +131,7 @@ impl SharedState {
     pub(super) fn quarantine_all_objects(&mut self, worker: usize, ends_at: Micros) {
         if self.objects.count_of(Owner::worker(worker)) > 0 {
             let owner = self.quarantine(ends_at);
-            self.objects.pass_on(Owner::worker(worker), owner);
+            self.objects.transfer_all(Owner::worker(worker), owner);
         }
     }
 

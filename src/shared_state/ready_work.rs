@@ -13,7 +13,7 @@ pub struct ReadyWork {
 
 impl ReadyWork {
     /// Whether the two have a kind in common.
-    pub fn meet(self, other: ReadyWork) -> bool {
+    pub fn intersects(self, other: ReadyWork) -> bool {
         (self.fresh && other.fresh) || (self.backlog && other.backlog) || (self.trouble && other.trouble)
     }
 

@@ -85,7 +85,7 @@ impl SharedState {
     fn isolate(&mut self, place: usize, id: i64, object: i64, failure: RetryDelay, now: Micros) -> bool {
         let Some(entry) = self.held_back.get(place).copied() else { return false };
         let Some(alone) = self.open_held_back(entry.database, entry.index_id) else { return false };
-        self.claims.hand_over(entry.database, id, Owner::held_back(alone));
+        self.claims.transfer(entry.database, id, Owner::held_back(alone));
         if let Some(alone) = self.held_back.get_mut(alone) {
             alone.is_isolated = true;
             alone.rows = 1;

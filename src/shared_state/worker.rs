@@ -53,7 +53,7 @@ pub struct Worker {
     /// than it can carry.
     pub capacity: ReadyWork,
     /// It waits and has room for fresh rows of an index that has nothing on its way with it.
-    pub capacity_for_newcomers: bool,
+    pub capacity_for_idle_lanes: bool,
     /// Its database's name, indices or settings have changed since it last looked.
     pub stale: bool,
     pub pid: i32,
@@ -95,7 +95,7 @@ impl Worker {
         leave: false,
         retire: false,
         capacity: ReadyWork { fresh: false, backlog: false, trouble: false },
-        capacity_for_newcomers: false,
+        capacity_for_idle_lanes: false,
         stale: false,
         pid: 0,
         database: 0,
@@ -137,13 +137,13 @@ impl Worker {
     /// Whether it sleeps and has room for fresh rows of this lane, if of no other.
     pub fn has_room_for(&self, lane: usize) -> bool {
         let carries = |flight: &Flight| flight.rows > 0 && flight.lane as usize == lane;
-        self.capacity_for_newcomers && !self.retire && !self.flights.iter().any(carries)
+        self.capacity_for_idle_lanes && !self.retire && !self.flights.iter().any(carries)
     }
 
     /// It is awake, or about to be: nobody needs to wake it.
-    pub fn awake(&mut self) {
+    pub fn mark_awake(&mut self) {
         self.capacity = ReadyWork::default();
-        self.capacity_for_newcomers = false;
+        self.capacity_for_idle_lanes = false;
     }
 
     /// Rows this worker holds.

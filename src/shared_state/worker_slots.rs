@@ -39,7 +39,7 @@ impl SharedState {
     pub fn wake_one(&mut self, database: u32, changes: &[CommitDelta]) -> LatchSet {
         let mut latches = LatchSet::default();
         let mut wake = |worker: &mut Worker| {
-            worker.awake();
+            worker.mark_awake();
             latches.add(worker.latch);
         };
         if let Some(worker) = self.workers_of(database).find(|worker| worker.is_free()) {
@@ -64,9 +64,9 @@ impl SharedState {
         }
         let scheduler = self.workers.iter_mut().take(self.workers_ever_used as usize).enumerate();
         let mut others = scheduler.filter(|(slot, other)| *slot != worker && other.database == database);
-        let fits = |other: &Worker| !other.retire && other.capacity.meet(left);
+        let fits = |other: &Worker| !other.retire && other.capacity.intersects(left);
         let (_, other) = others.find(|(_, other)| other.slot_state == SlotState::Running && fits(other))?;
-        other.awake();
+        other.mark_awake();
         Some(other.latch)
     }
 
@@ -154,7 +154,7 @@ impl SharedState {
         latches.add(self.call_launcher());
         // Another worker takes over what this one held.
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
-            other.awake();
+            other.mark_awake();
             latches.add(other.latch);
         }
         latches
@@ -172,7 +172,7 @@ impl SharedState {
         }
         if latches != LatchSet::default() {
             if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
-                other.awake();
+                other.mark_awake();
                 latches.add(other.latch);
             }
         }

@@ -12,9 +12,9 @@ use super::sources::watched;
 use super::{caller, Table};
 use crate::pg::capture::{record_buffer, BoundRelation, RecordMaker, Scratch, TupleSlot};
 use crate::pg::descriptor::columns;
-use crate::pg::error_context::keeping;
+use crate::pg::error_context::with_error_context;
 use crate::pg::filter::Filter;
-use crate::pg::owner::{as_user, set_output_aside};
+use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::report::{failure, overflow, reported, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
@@ -27,7 +27,7 @@ fn preview(
     max_rows: Option<i32>,
     call: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
-    reported(keeping(|| {
+    reported(with_error_context(|| {
         // SAFETY: the call is under way.
         let mut set = unsafe { ResultSet::begin(call) }?;
         records(source, max_rows, &mut set)
@@ -95,7 +95,7 @@ impl ResultSet {
 fn shown(record: &CStr) -> Outcome<Option<pg_sys::Datum>> {
     let failure = match guarded(|| Ok(jsonb(record)))? {
         Ok(shown) => return Ok(shown),
-        Err(failure) if failure.may_pass() => return Err(failure),
+        Err(failure) if failure.is_transient() => return Err(failure),
         Err(failure) => failure,
     };
     ereport!(
@@ -157,7 +157,7 @@ fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> 
         .collect();
     let query =
         format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
-    set_output_aside();
+    pin_output_settings();
     Spi::connect(|client| {
         // How many rows it takes to have enough of those a filter lets through, only looking at them tells.
         let rows = filter.is_none().then_some(limit);

@@ -13,7 +13,7 @@ use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, OwnRows};
 use crate::pg::encoding::utf8;
-use crate::pg::error_context::keeping;
+use crate::pg::error_context::with_error_context;
 use crate::pg::filter;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{failure, reported, Outcome};
@@ -61,7 +61,7 @@ fn watch(
     let caller = Caller::current();
     let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
-    reported(keeping(|| {
+    reported(with_error_context(|| {
         as_owner(|| {
             let table = Table::of(source, caller.user)?;
             check_table(&table)?;
@@ -276,7 +276,7 @@ fn check_table(table: &Table) -> Outcome<()> {
 fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
     let caller = Caller::current();
     refuse_read_only(c"audit_algolia.unwatch()");
-    reported(keeping(|| {
+    reported(with_error_context(|| {
         as_owner(|| {
             let table = Table::of(source, caller.user)?;
             // A table that has nothing of ours need not be locked.

@@ -124,7 +124,7 @@ fn run(database: u32) -> bool {
 /// Tells that the process ends, whatever the reason; called twice at most, the second time for nothing.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
-    shmem::let_go();
+    shmem::release_locks();
     leave(if code == 0 { BackfillerExit::Stopped } else { BackfillerExit::Failed });
 }
 

@@ -107,7 +107,7 @@ impl Repairs {
                 (self.failures, now() + pause)
             }
         };
-        let failure_logged_at = if failure.may_pass() { LASTING } else { 1 };
+        let failure_logged_at = if failure.is_transient() { LASTING } else { 1 };
         if failures == failure_logged_at {
             ereport!(
                 PgLogLevel::WARNING,

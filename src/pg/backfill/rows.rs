@@ -146,11 +146,11 @@ pub(super) fn place_of(row: &FoundRow) -> (u32, u32, u16) {
 pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
     let table = name_of(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
-    let next = match error.wants_memory() {
+    let next = match error.is_out_of_memory() {
         true => "it is tried again by itself, later and later.",
         false => "correct it, or the filter, and call audit_algolia.backfill() again.",
     };
-    let why = match error.is_ours() || error.wants_memory() {
+    let why = match error.is_ours() || error.is_out_of_memory() {
         true => error.kind(),
         false => format!("error {}", error.sqlstate()),
     };

@@ -185,10 +185,10 @@ impl BackfillTurn {
             // The extension has been dropped meanwhile.
             return Micros::MAX;
         }
-        if failure.wants_memory() {
-            return self.comes_back_smaller(failure, place);
+        if failure.is_out_of_memory() {
+            return self.retry_smaller(failure, place);
         }
-        if failure.may_pass() {
+        if failure.is_transient() {
             self.note("running", Some(&failure.summary()));
             return now() + TROUBLE;
         }
@@ -211,7 +211,7 @@ impl BackfillTurn {
 
     /// There was no memory for a step: it is tried again with the rows before the one that took it, or with that one alone,
     /// later and later, for others may need the memory only for a while.
-    fn comes_back_smaller(&mut self, failure: &Failure, place: PagePosition) -> Micros {
+    fn retry_smaller(&mut self, failure: &Failure, place: PagePosition) -> Micros {
         let reason = reason_of(failure, place);
         self.note("running", Some(&reason));
         self.rows = (place.before as i64).max(1);
@@ -255,7 +255,7 @@ impl BackfillTurn {
 
 /// What is said of a failure, and of which row if that is known.
 fn reason_of(failure: &Failure, place: PagePosition) -> String {
-    let Some(row) = place.row else { return failure.discreet_summary() };
+    let Some(row) = place.row else { return failure.redacted_summary() };
     let reason = transact(|| Ok(row_at_fault(failure, row)));
     reason.unwrap_or_else(|other| other).summary()
 }

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use super::read_order::table_is_gone;
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::locks::try_lock;
-use crate::pg::owner::{as_user, set_output_aside};
+use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::partitions::partitions;
 use crate::pg::report::Outcome;
 use crate::pg::rules::SourceRules;
@@ -43,7 +43,7 @@ pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec
 /// Reads with the rights of the table's owner, and writes values as they are written in records.
 pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     as_user(owner, || {
-        set_output_aside();
+        pin_output_settings();
         work()
     })
 }

@@ -13,7 +13,7 @@ use super::key_index::KeyIndex;
 use super::slot::{self, TupleSlot};
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::filter::Filter;
-use crate::pg::report::{discreet, failure, overflow, Failure, Outcome};
+use crate::pg::report::{failure, overflow, redacted, Failure, Outcome};
 use crate::pg::rules::{column_is_gone, no_pseudonym_key, SourceRules};
 use crate::record::{Field, Plan, RecordError, Value};
 use crate::rules::{unlisted_keys, Mode};
@@ -185,8 +185,8 @@ impl BoundRelation {
     }
 
     /// Does `work`, which reads values; of an error there, the column is told.
-    pub(super) fn discreet<T>(&self, work: impl FnOnce() -> T) -> T {
-        discreet(work, |kind| {
+    pub(super) fn redacted<T>(&self, work: impl FnOnce() -> T) -> T {
+        redacted(work, |kind| {
             let found = self.names.iter().find(|(place, _)| *place == self.reading.get());
             let name = found.map_or("", |(_, name)| name.as_str());
             failure(
@@ -205,7 +205,7 @@ impl BoundRelation {
     pub(in crate::pg) unsafe fn key(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<String> {
         // SAFETY: handed on to the caller.
         let texts = unsafe { self.keys_of(&value) };
-        self.discreet(|| texts.map(|text| text.unwrap_or_default().into_owned()).collect())
+        self.redacted(|| texts.map(|text| text.unwrap_or_default().into_owned()).collect())
     }
 
     /// Where the key columns are.
@@ -266,7 +266,7 @@ impl BoundRelation {
         old: impl Fn(usize) -> Option<pg_sys::Datum>,
         new: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> Vec<(usize, Value<'a>)> {
-        self.discreet(|| {
+        self.redacted(|| {
             let mut previous = Vec::new();
             for (place, tracked) in self.tracked.iter().enumerate() {
                 self.reading.set(tracked.place);

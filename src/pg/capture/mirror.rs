@@ -140,7 +140,7 @@ impl StatementCapture<'_> {
             let mut more = true;
             while more {
                 more = scratch.within(|| self.empty_stretch(&rows))?;
-                rows.let_go();
+                rows.clear_slot();
                 scratch.give_back();
                 self.writer.flush()?;
             }

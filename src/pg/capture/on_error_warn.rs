@@ -20,7 +20,7 @@ use super::trigger_call::TriggerEvent;
 use super::trigger_rows::{TableScan, TransitionTables, TriggerRow};
 use crate::pg::descriptor::relation_name;
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::owner::{as_user, extension_objects, set_output_aside};
+use crate::pg::owner::{as_user, extension_objects, pin_output_settings};
 use crate::pg::report::{failure, Failure, Outcome};
 use crate::pg::subtransaction::guarded;
 use crate::pg::text_datum::TextArray;
@@ -283,7 +283,7 @@ unsafe fn key_of(
     // SAFETY: handed on to the caller. An output function returns a C string.
     let texts = attempted(context, || unsafe {
         let level = pg_sys::NewGUCNestLevel();
-        set_output_aside();
+        pin_output_settings();
         let value = values_of(slot, columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0));
         let text = |(place, output): &(usize, pg_sys::Oid)| {
             let datum = value(*place)?;

@@ -50,7 +50,7 @@ impl RecordMaker {
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
         bound
-            .discreet(|| write_record(&bound.plan, keys, values, pseudonymizer.as_deref(), calendar, out))
+            .redacted(|| write_record(&bound.plan, keys, values, pseudonymizer.as_deref(), calendar, out))
             .map_err(|error| bound.explain(error))
     }
 
@@ -67,7 +67,7 @@ impl RecordMaker {
     ) -> Outcome<bool> {
         // SAFETY: handed on to the caller.
         let keys = unsafe { bound.keys_of(&value) };
-        match bound.discreet(|| write_object(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
+        match bound.redacted(|| write_object(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
             Ok(()) => Ok(true),
             Err(RecordError::EmptyKey) => Ok(false),
             Err(error) => Err(bound.explain(error)),
@@ -101,7 +101,7 @@ impl RecordMaker {
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
         bound
-            .discreet(|| {
+            .redacted(|| {
                 write_change(&bound.plan, change, keys, values, pseudonymizer.as_deref(), calendar, out)
             })
             .map_err(|error| bound.explain(error))

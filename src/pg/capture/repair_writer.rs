@@ -99,7 +99,7 @@ impl RepairWriter {
     pub(in crate::pg) fn make_unreadable(&self, change: &SkippedChange) -> Outcome<Option<RepairOutcome>> {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
-            Err(failure) if failure.may_pass() => Err(failure),
+            Err(failure) if failure.is_transient() => Err(failure),
             Err(_) if !self.is_asked_for(change) => Ok(Some(RepairOutcome::NotWanted)),
             Err(_) => self.former_object(change).map(Some),
         }

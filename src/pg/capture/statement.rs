@@ -141,7 +141,7 @@ impl StatementCapture<'_> {
                     Some(scratch) => scratch.within(|| self.stretch(&tables))?,
                     None => self.stretch(&tables)?,
                 };
-                tables.let_go();
+                tables.clear_slot();
                 if let Some(scratch) = &mut scratch {
                     scratch.give_back();
                 }

@@ -79,7 +79,7 @@ pub(super) unsafe fn capture(
         }
         let level = source.relation.depends_on_settings().then(|| {
             let level = pg_sys::NewGUCNestLevel();
-            owner::set_output_aside();
+            owner::pin_output_settings();
             level
         });
         statement::capture(call, event, &source, &context, skipped)?;

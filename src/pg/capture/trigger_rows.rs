@@ -90,7 +90,7 @@ impl TransitionTables {
     }
 
     /// Lets go of the row that was read last.
-    pub(super) fn let_go(&self) {
+    pub(super) fn clear_slot(&self) {
         self.old.clear();
         self.new.clear();
     }
@@ -135,7 +135,7 @@ impl TableScan {
     }
 
     /// Lets go of the row that was read last.
-    pub(super) fn let_go(&self) {
+    pub(super) fn clear_slot(&self) {
         // SAFETY: the slot was made by `open`.
         unsafe { clear(self.slot) };
     }

@@ -86,7 +86,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         .catch_others(|error| {
             let why = report::cause(&error);
             // The error may have left shared state locked, which is waited for in vain.
-            shmem::let_go();
+            shmem::release_locks();
             note_trouble(database, &format!("a worker has ended with an error: {why}"));
             error.rethrow()
         })
@@ -145,7 +145,7 @@ fn attach_worker(slot: usize, launch: u32) -> Option<u32> {
 /// over, and nobody would look for them again for a while.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
-    shmem::let_go();
+    shmem::release_locks();
     if let Some(slot) = SLOT.take() {
         // SAFETY: what the server itself does first when a session ends, harmless without a transaction.
         unsafe { pg_sys::AbortOutOfAnyTransaction() };

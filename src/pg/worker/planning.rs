@@ -24,7 +24,7 @@ thread_local! {
 static mut PREVIOUS: pg_sys::get_relation_info_hook_type = None;
 
 /// Has statements planned from now on as if these tables were large.
-pub(super) fn take_for_large(tables: [pg_sys::Oid; 2]) {
+pub(super) fn plan_as_large(tables: [pg_sys::Oid; 2]) {
     TABLES.set(tables);
     if !INSTALLED.replace(true) {
         // SAFETY: a hook is a plain global of this process, which has a single thread that touches PostgreSQL.

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
 
-use super::planning::take_for_large;
+use super::planning::plan_as_large;
 use crate::pg::owner::table;
 use crate::pg::process::{in_transaction, take_snapshot, wait_for_table};
 
@@ -36,7 +36,7 @@ impl Statements {
             return Ok(None);
         }
         let dead_letters = table(c"dead_letter");
-        take_for_large([queue, dead_letters]);
+        plan_as_large([queue, dead_letters]);
         Spi::connect_mut(|client| {
             let claim = pgrx::oids_of![i32, i64, i64, i64];
             let settled = pgrx::oids_of![i32, Vec<String>, Vec<i64>];

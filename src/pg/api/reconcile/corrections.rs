@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use crate::pg::capture::{OpenTables, QueueWriter, RowKey};
 use crate::pg::held_objects;
-use crate::pg::owner::{as_user, set_output_aside};
+use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::report::{failure, Failure, Outcome};
 
 /// Objects that are to be put right, each with how its row is found: no more than one transaction can hold.
@@ -42,7 +42,7 @@ pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
     for corrections in all {
         has_more |= corrections.pending_corrections.has_more;
         repaired += as_user(caller, || {
-            set_output_aside();
+            pin_output_settings();
             corrections.make()
         })?;
     }

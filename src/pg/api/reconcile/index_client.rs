@@ -150,7 +150,7 @@ impl IndexClient {
         let (started, mut pause) = (Instant::now(), RETRY);
         loop {
             match self.algolia.ask(question.clone()) {
-                Err(error) if error.kind == AskErrorKind::Passing && started.elapsed() < OUTAGE => {
+                Err(error) if error.kind == AskErrorKind::Transient && started.elapsed() < OUTAGE => {
                     nap(pause);
                     pause = (2 * pause).min(LONGEST_PAUSE);
                 }
@@ -163,7 +163,7 @@ impl IndexClient {
         let AskError { kind, reason, hint } = error;
         let message = format!("could not read index \"{}\": {reason}", self.index);
         match kind {
-            AskErrorKind::Passing => failure(
+            AskErrorKind::Transient => failure(
                 PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
                 message,
                 "Call the function again when Algolia can be reached. Nothing has been changed.",

@@ -24,9 +24,9 @@ use super::sources::{fitting, watched};
 use super::{as_owner, caller, refuse_read_only, Table};
 use crate::hash_set::StringSet;
 use crate::pg::capture::{OpenTables, QueueWriter};
-use crate::pg::error_context::keeping;
+use crate::pg::error_context::with_error_context;
 use crate::pg::latest_snapshot::first_row;
-use crate::pg::owner::{as_user, set_locally, set_output_aside};
+use crate::pg::owner::{as_user, pin_output_settings, set_locally};
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
@@ -69,7 +69,7 @@ fn reconcile(
         refuse_read_only(c"audit_algolia.reconcile(repair => true)");
     }
     let window = TimeRange { since: finite(since), until: finite(until) };
-    reported(keeping(|| compare(source, window, repair))).map(|found| {
+    reported(with_error_context(|| compare(source, window, repair))).map(|found| {
         let Tally { checked, missing, different, orphaned, repaired } = found;
         TableIterator::once((checked, missing, different, orphaned, repaired))
     })
@@ -166,7 +166,7 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Fail
 }
 
 /// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where corrections would not be.
-fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
+fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> Outcome<()> {
     let arguments = [(pg_sys::INT4OID, source.into())];
     let query = include_str!("../../../../sql/reconcile/is_backfilled.sql");
     if first_row(query, &arguments, |row| Ok(row.get::<bool>(1)))?.flatten() != Some(true) {
@@ -190,7 +190,7 @@ fn heed_backfill(table: &Table, source: i32, repair: bool) -> Outcome<()> {
 }
 
 /// Of rows that could not be captured nothing waits in the queue.
-fn heed_repairs(index_id: i32) -> Outcome<()> {
+fn warn_of_repairs(index_id: i32) -> Outcome<()> {
     let query = include_str!("../../../../sql/counts/count_repairs_of_index.sql");
     let count = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<i64>(1)))?;
     let count = count.flatten().unwrap_or_default();
@@ -214,8 +214,8 @@ fn compare_source(
     repair: bool,
 ) -> Outcome<(Tally, Option<Corrections>)> {
     let (index_client, neighbours) = as_owner(|| {
-        heed_backfill(table, id, repair)?;
-        heed_repairs(rules.index_id)?;
+        check_backfill_under_way(table, id, repair)?;
+        warn_of_repairs(rules.index_id)?;
         let index = index_client::index_name(rules.index_id)?;
         let index_client = IndexClient::new(algolia.clone(), rules.index_id, index);
         Ok((index_client, orphans::neighbours(rules.index_id, id)?))
@@ -223,7 +223,7 @@ fn compare_source(
     let rules = Rc::new(rules);
     // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.
     as_user(caller, || {
-        set_output_aside();
+        pin_output_settings();
         set_locally(c"row_security", c"off");
         let present = match rules.mode {
             Mode::Append => None,

@@ -205,7 +205,7 @@ fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
         }
     });
     match value? {
-        Err(failure) if failure.may_pass() => Err(failure),
+        Err(failure) if failure.is_transient() => Err(failure),
         value => Ok(value.ok()),
     }
 }

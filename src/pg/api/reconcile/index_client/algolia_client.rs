@@ -85,7 +85,7 @@ impl AlgoliaClient {
         let mut senders = self.senders.borrow_mut();
         senders.send(AskJob { question, sink: self.sink.clone() }).map_err(|error| {
             let reason = format!("no thread could be started: {error}");
-            AskError { kind: AskErrorKind::Passing, reason, hint: String::new() }
+            AskError { kind: AskErrorKind::Transient, reason, hint: String::new() }
         })?;
         loop {
             if let Some(reply) = senders.collect().pop() {
