@@ -179,3 +179,34 @@ fn a_table_that_takes_anothers_name_meanwhile_is_not_taken_for_it() {
     wait_for_empty_queue(&mut db);
     assert_eq!(stage.standin.index("t").len(), 5);
 }
+
+#[test]
+fn a_partition_attached_while_rows_are_being_read_is_looked_into_until_the_end() {
+    // Suspects are confirmed ten thousand at a time, the first of them while the table is still being read.
+    const ROWS: i64 = 21_000;
+    let stage = Stage::builder().start().unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(&format!(
+        "create table t (id int primary key, v text) partition by range (id);
+         create table t_0 partition of t for values from (1) to ({});
+         create table t_1 (like t including all);
+         insert into t select n, 'x' from generate_series(1, {ROWS}) as n;
+         select audit_algolia.watch('t', columns => '{{v}}', mode => 'mirror')",
+        ROWS + 1
+    ))
+    .unwrap();
+    let (theirs, orphan) = (ROWS + 1, ROWS + 2);
+    write(&stage, "t", "addObject", &[json!({"objectID": orphan.to_string(), "v": "?"})]);
+    let found = reconcile_stopping(&stage, "between looks", "'t'", || {
+        db.batch_execute(&format!(
+            "alter table t attach partition t_1 for values from ({theirs}) to ({});
+             insert into t values ({theirs}, 'theirs')",
+            ROWS + 100
+        ))
+        .unwrap();
+        stage.wait_for_records("t", 2);
+        wait_for_empty_queue(&mut db);
+        false
+    });
+    assert_eq!(found, Found { checked: ROWS, missing: ROWS, orphaned: 1, ..Found::default() });
+}

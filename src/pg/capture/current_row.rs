@@ -55,6 +55,8 @@ pub(in crate::pg) struct OpenTables {
     rules: Rc<SourceRules>,
     source_tables: SourceTables,
     finders: Vec<RowFinder>,
+    /// Where they were opened, which outlives them: tables that come later belong there, too.
+    context: pg_sys::MemoryContext,
 }
 
 /// What has been done to put objects right.
@@ -77,7 +79,9 @@ impl OpenTables {
     /// Opens the watched table, or all of its partitions that have rows.
     pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<OpenTables> {
         let source_tables = SourceTables { table: rules.relation, is_partitioned };
-        let mut tables = OpenTables { rules, source_tables, finders: Vec::new() };
+        // SAFETY: there is a current context whenever PostgreSQL calls.
+        let context = unsafe { pg_sys::CurrentMemoryContext };
+        let mut tables = OpenTables { rules, source_tables, finders: Vec::new(), context };
         tables.follow()?;
         Ok(tables)
     }
@@ -89,11 +93,15 @@ impl OpenTables {
             if known.contains(&oid.to_u32()) {
                 continue;
             }
-            // SAFETY: a relation that is opened is locked first, and stays so; one that is gone has no rows.
+            // SAFETY: a relation that is opened is locked first, and stays so; one that is gone has no rows. The current
+            // context may be one that is gone sooner than we are: that of a page of rows.
             unsafe {
                 let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32);
                 if !relation.is_null() {
-                    self.finders.push(RowFinder::of(&self.rules, relation)?);
+                    let current = pg_sys::MemoryContextSwitchTo(self.context);
+                    let finder = RowFinder::of(&self.rules, relation);
+                    pg_sys::MemoryContextSwitchTo(current);
+                    self.finders.push(finder?);
                 }
             }
         }
