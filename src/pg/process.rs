@@ -274,7 +274,8 @@ pub(super) fn limit_what_the_allocator_keeps() {
 /// the session has more to do than to ask Algolia.
 pub(super) fn share_one_arena() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets a number of the allocator's, before there are other threads of ours.
+    // SAFETY: sets a number of the allocator's, which it may be told at any time: a thread of a call that was broken off
+    // may still be there, and keeps the arena that it has.
     unsafe {
         use nix::libc::{mallopt, M_ARENA_MAX};
         mallopt(M_ARENA_MAX, 1);

@@ -26,7 +26,7 @@ pub(super) struct RepairTurns {
 #[derive(Clone, Copy, Default)]
 struct RepairTurn {
     last: u64,
-    /// RepairTurns in a row of which nothing came.
+    /// Turns in a row of which nothing came.
     vain: u32,
     /// No step before this time.
     until: Micros,

@@ -36,7 +36,7 @@ pub(super) struct Corrections {
     pub(super) pending_corrections: PendingCorrections,
 }
 
-/// Corrections what has been found, by what the tables hold now; returns how much.
+/// Puts right what has been found, by what the tables hold now; returns how much.
 pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
     let (mut repaired, mut has_more) = (0, false);
     for corrections in all {

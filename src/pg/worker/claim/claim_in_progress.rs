@@ -210,7 +210,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
         }
         let free: Vec<i64> = self.entered.objects.difference(&kept).copied().collect();
         if !free.is_empty() {
-            // Somebody may have been kept from an object that is free again without a flight's given_back, as what has been
+            // Somebody may have been kept from an object that is free again although no flight has landed, as what has been
             // postponed for want of room is.
             shared_state.release_objects(slot, lane, free);
         }
