@@ -1,6 +1,7 @@
 //! Watched tables, their owners and the extension itself, changed under the eyes of everybody.
 
 use audit_algolia_tests::stage::{Stage, SOON};
+use audit_algolia_tests::standin::{Fault, FaultRule, Times};
 use audit_algolia_tests::wait::wait_until;
 use postgres::Client;
 
@@ -120,6 +121,21 @@ fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
     wait_for_empty_queue(&mut db);
 }
 
+/// Makes the extension one of another version. Whatever is done to an extension has the workers look.
+fn set_version(db: &mut Client, version: &str) {
+    let set = "update pg_extension set extversion = $1 where extname = 'audit_algolia'";
+    db.execute(set, &[&version]).unwrap();
+    db.batch_execute(
+        "alter extension audit_algolia add table log; alter extension audit_algolia drop table log",
+    )
+    .unwrap();
+}
+
+/// How often workers have said that they leave the objects alone.
+fn left_alone(stage: &Stage) -> usize {
+    stage.cluster.log().matches("audit_algolia delivers nothing").count()
+}
+
 #[test]
 fn objects_of_another_version_are_left_alone_until_they_are_updated() {
     let stage = Stage::builder().start().unwrap();
@@ -128,25 +144,63 @@ fn objects_of_another_version_are_left_alone_until_they_are_updated() {
     stage.wait_for_records("log", 10);
     wait_for_empty_queue(&mut db);
     let change = |db: &mut Client, version: &str| {
-        let set = "update pg_extension set extversion = $1 where extname = 'audit_algolia'";
-        db.execute(set, &[&version]).unwrap();
-        // Whatever is done to an extension has the workers look.
-        db.batch_execute(
-            "alter extension audit_algolia add table log; alter extension audit_algolia drop table log",
-        )
-        .unwrap();
+        set_version(db, version);
         for pid in workers(db, "postgres") {
             db.execute("select pg_terminate_backend($1)", &[&pid]).unwrap();
         }
     };
     change(&mut db, "0.0.1");
-    let told = |stage: &Stage| stage.cluster.log().matches("audit_algolia delivers nothing").count();
-    wait_until("a word in the log", SOON, || told(&stage) >= 2);
+    wait_until("a word in the log", SOON, || left_alone(&stage) >= 2);
     insert(&mut db, "log", 11..=20);
     assert!(stage.cluster.log().contains("the extension 0.0.1"));
     assert_eq!(stage.standin.index("log").len(), 10);
-    assert!(told(&stage) <= 4, "each worker tells it once");
+    assert!(left_alone(&stage) <= 4, "each worker tells it once");
     change(&mut db, env!("CARGO_PKG_VERSION"));
     stage.wait_for_records("log", 20);
     wait_for_empty_queue(&mut db);
+}
+
+#[test]
+fn rows_that_come_back_while_the_objects_are_of_another_version_stay_in_the_queue() {
+    let stage = Stage::builder().setting("audit_algolia.max_record_bytes", "1000B").start().unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_state(&mut db, "log", "idle");
+    stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Once));
+    // The last one is too large to be sent, and is to be buried when the others are back.
+    db.batch_execute(
+        "insert into log select n, repeat('x', case n when 11 then 2000 else 10 end) from generate_series(1, 11) as n",
+    )
+    .unwrap();
+    wait_until("a request", SOON, || stage.standin.in_hang() == 1);
+    set_version(&mut db, "0.0.1");
+    wait_until("a word in the log", SOON, || left_alone(&stage) >= 2);
+    stage.standin.clear_faults();
+    wait_until("the answer", SOON, || queue(&mut db, "log").in_flight == 0);
+    let Queue { queued, delivered_total, dead, .. } = queue(&mut db, "log");
+    assert_eq!((queued, delivered_total, dead), (11, 0, 0));
+    assert!(!stage.cluster.log().contains("has given up"));
+    set_version(&mut db, env!("CARGO_PKG_VERSION"));
+    wait_for_empty_queue(&mut db);
+    let Queue { delivered_total, dead, .. } = queue(&mut db, "log");
+    assert_eq!((delivered_total, dead), (10, 1));
+}
+
+#[test]
+fn settings_that_come_back_while_the_objects_are_of_another_version_stay_wanted() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_state(&mut db, "log", "idle");
+    stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Once).settings());
+    db.batch_execute("select audit_algolia.configure_index('log')").unwrap();
+    wait_until("a request", SOON, || stage.standin.in_hang() == 1);
+    set_version(&mut db, "0.0.1");
+    wait_until("a word in the log", SOON, || left_alone(&stage) >= 2);
+    stage.standin.clear_faults();
+    let busy = "select count(*) from pg_stat_activity
+                where backend_type = 'audit_algolia worker' and query = 'giving indices their settings'";
+    wait_until("the answer", SOON, || one::<i64>(&mut db, busy) == 0);
+    let wanted = "select count(*) from audit_algolia.configuration";
+    assert_eq!(one::<i64>(&mut db, wanted), 1);
+    set_version(&mut db, env!("CARGO_PKG_VERSION"));
+    wait_until("their settlement", SOON, || one::<i64>(&mut db, wanted) == 0);
 }

@@ -123,6 +123,8 @@ impl WorkerLoop {
         };
         let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
         let sent = match (result.refused.into_iter().next(), result.outcome) {
+            // Tables of another version are left alone: the settings are sent again.
+            _ if self.other_version.is_some() => SettingsResult::Anew { at: now() },
             (None, DeliveryOutcome::Delivered { .. }) => self.forget_settings(index_id, version),
             // What an old sink has to say means nothing for the new one.
             _ if is_outdated => SettingsResult::Anew { at: now() },

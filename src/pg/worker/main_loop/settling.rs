@@ -21,7 +21,11 @@ const SHORT: &str = "there is not enough memory";
 impl WorkerLoop {
     /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
     pub(super) fn delete_delivered(&mut self, settlements: &mut [Settlement]) {
-        let Some(statements) = &self.statements else { return };
+        let Some(statements) = &self.statements else {
+            // The objects are of another version by now, and are left alone: the rows are sent again.
+            settlements.iter_mut().for_each(|batch| batch.delivered.clear());
+            return;
+        };
         if settlements.iter().all(|batch| batch.delivered.is_empty()) {
             return;
         }
@@ -70,8 +74,12 @@ impl WorkerLoop {
 
     /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
     pub(super) fn bury_refused(&mut self, batch: &mut Settlement) {
-        let (Some(statements), false) = (&self.statements, batch.dead.is_empty() || self.queue_is_gone)
-        else {
+        if batch.dead.is_empty() || self.queue_is_gone {
+            return;
+        }
+        let Some(statements) = &self.statements else {
+            // As above: they are refused again.
+            batch.dead.clear();
             return;
         };
         process::report_activity(true, "burying refused records");
