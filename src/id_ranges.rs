@@ -18,6 +18,14 @@ pub struct Span {
     pub hi: i64,
 }
 
+impl Span {
+    /// The span from the lower end of both to the higher one.
+    #[must_use]
+    pub fn joined(self, other: Span) -> Span {
+        Span { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+    }
+}
+
 /// At most [`MAX_SPANS`] intervals of ids, which neither overlap nor touch, in ascending order.
 ///
 /// Newer rows have higher ids, so the newest interval is the highest one.

@@ -1,5 +1,7 @@
 //! From INSERT to the index: commit delivers, rollback does not, newest first, once each.
 
+use std::time::{Duration, Instant};
+
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
 
@@ -62,4 +64,59 @@ fn a_terminated_worker_comes_back() {
     let first = workers();
     stage.admin().execute("select pg_terminate_backend($1)", &[&first[0]]).unwrap();
     wait_until("another worker", SOON, || workers().len() == 1 && workers() != first);
+}
+
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_trickle_makes_one_request_per_round_trip_whoever_makes_it() {
+    for workers in [1, 2] {
+        let stage = Stage::builder()
+            .setting("audit_algolia.workers", workers)
+            .standin(|standin| standin.latency = ROUND_TRIP)
+            .start()
+            .unwrap();
+        let mut db = stage.admin();
+        db.batch_execute(TABLE).unwrap();
+        db.execute(WATCH, &[]).unwrap();
+        db.batch_execute("insert into access_log (user_id) values ('alice')").unwrap();
+        stage.wait_for_records("access_log", 1);
+        let before = stage.standin.request_count();
+        let (started, mut rows) = (Instant::now(), 0);
+        while started.elapsed() < 20 * ROUND_TRIP {
+            db.batch_execute("insert into access_log (user_id) values ('bob')").unwrap();
+            rows += 1;
+            std::thread::sleep(ROUND_TRIP / 20);
+        }
+        let round_trips = started.elapsed().as_secs_f64() / ROUND_TRIP.as_secs_f64();
+        stage.wait_for_records("access_log", rows + 1);
+        let requests = stage.standin.request_count() - before;
+        // The last rows are one request more.
+        assert!(
+            requests as f64 <= 1.2 * (round_trips + 1.0),
+            "{workers} workers: {requests} requests for {rows} rows in {round_trips:.1} round trips"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_takes_long_keeps_the_next_rows_waiting_only_for_a_moment() {
+    for (workers, in_flight) in [(1, 4), (2, 1)] {
+        let stage = Stage::builder()
+            .setting("audit_algolia.workers", workers)
+            .setting("audit_algolia.in_flight", in_flight)
+            .standin(|standin| standin.latency = SOON)
+            .start()
+            .unwrap();
+        let mut db = stage.admin();
+        db.batch_execute(TABLE).unwrap();
+        db.execute(WATCH, &[]).unwrap();
+        db.batch_execute("insert into access_log (user_id) values ('alice')").unwrap();
+        stage.wait_for_records("access_log", 1);
+        db.batch_execute("insert into access_log (user_id) values ('bob')").unwrap();
+        stage.wait_for_records("access_log", 2);
+        let answered = stage.standin.requests().iter().filter(|request| request.status.is_some()).count();
+        assert_eq!(answered, 0, "{workers} workers: the second row has not waited for the first answer");
+        stage.standin.set_latency(Duration::ZERO);
+    }
 }

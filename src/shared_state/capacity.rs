@@ -134,6 +134,11 @@ impl Capacity {
         }
     }
 
+    /// Whether something of this lane is on its way here.
+    pub(super) fn carries(&self, place: usize) -> bool {
+        self.carried.get(place).copied().unwrap_or_default()
+    }
+
     fn is_full(&self) -> bool {
         self.total >= (2 * self.slots).min(FLIGHTS) || self.bytes >= self.most_bytes()
     }

@@ -19,6 +19,8 @@ pub struct Claimable {
     pub end: QueueEnd,
     /// The span was committed since the last look: it may use the request slot kept for fresh rows.
     pub fresh: bool,
+    /// It is fresh, and its rows may be too few for a full batch.
+    pub partial: bool,
     /// Only these rows of the span are meant.
     pub held_back: Option<HeldBackClaim>,
 }

@@ -83,8 +83,9 @@ impl SharedState {
             if change.queued > 0 {
                 lane.publish(&change.spans, change.queued, now);
                 // Nobody can do anything about the rows of a lane that is paused or backs off: who sleeps knows when the
-                // latter is over.
-                rows += if lane.paused || lane.retry_at > now { 0 } else { change.queued };
+                // latter is over. Nor does anybody need to for rows that a batch under way will be followed by.
+                let waits = lane.paused || lane.retry_at > now || lane.waits_for_return(&change.spans, now);
+                rows += if waits { 0 } else { change.queued };
             }
         }
         let mut latches = if rows > 0 { self.wake_one(database, changes) } else { LatchSet::default() };

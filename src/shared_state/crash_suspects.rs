@@ -210,7 +210,8 @@ impl SharedState {
         me.mark_awake();
         (me.scanning_lane, me.scanning) = (lane as u32 + 1, span);
         self.crash_suspects.get_mut(place)?.on_their_way = true;
-        let claimable = Claimable { span, end: QueueEnd::Newest, fresh: false, held_back: None };
+        let claimable =
+            Claimable { span, end: QueueEnd::Newest, fresh: false, partial: false, held_back: None };
         let (bytes, crash_retry) = (worker_limits.batch_bytes, Some(CrashRetry { rows, crashes }));
         Some(Next::Claim { lane, index_id, claimable, bytes, crash_retry })
     }

@@ -65,7 +65,15 @@ impl SharedState {
             Some(rest) => me.scanning = rest,
             None => me.scanning_lane = 0,
         }
-        self.lanes.get_mut(lane)?.in_flight += flight.map_or(0, |flight| flight.rows);
+        if let Some(flight) = &flight {
+            let waits_for_it = !me.retire;
+            if flight.partial && waits_for_it {
+                me.scanning_partial = 0;
+            }
+            let lane = self.lanes.get_mut(lane)?;
+            lane.in_flight += flight.rows;
+            lane.taken_off(flight, waits_for_it);
+        }
         let held_back = self.workers.get(worker).map_or(0, |me| me.scanning_held_back);
         if let (Some(flight), Some(held_back)) = (flight, (held_back as usize).checked_sub(1)) {
             if let Some(entry) = self.held_back.get_mut(held_back) {
@@ -78,6 +86,7 @@ impl SharedState {
     /// The claiming transaction is over: what was not claimed of the span waits again.
     pub fn end_claim(&mut self, worker: usize) {
         self.end_postponement(worker);
+        self.end_partial_claim(worker);
         let Some(me) = self.workers.get_mut(worker) else { return };
         let (lane, span) = (std::mem::take(&mut me.scanning_lane) as usize, me.scanning);
         if let Some(held_back) = (std::mem::take(&mut me.scanning_held_back) as usize).checked_sub(1) {
@@ -178,6 +187,7 @@ impl SharedState {
         self.unclaim(worker, ids);
         if let Some(lane) = self.lanes.get_mut(landed.lane as usize) {
             lane.in_flight -= landed.rows;
+            lane.partial_landed(&landed);
         }
         Some(landed)
     }
@@ -188,6 +198,7 @@ impl SharedState {
         self.quarantine_all_objects(worker, held_until);
         self.release_held_back(worker);
         self.release_crash_suspects(worker);
+        self.wait_for_no_batch_of(worker);
         let Some(me) = self.workers.get_mut(worker) else {
             return;
         };

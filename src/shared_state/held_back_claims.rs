@@ -41,7 +41,7 @@ impl SharedState {
         entry.worker = worker as u32 + 1;
         entry.has_grown = false;
         let held_back = Some(HeldBackClaim { place, most: entry.search.portion() });
-        let claimable = Claimable { span, end, fresh: false, held_back };
+        let claimable = Claimable { span, end, fresh: false, partial: false, held_back };
         let index_id = entry.index_id;
         self.lanes.get_mut(lane)?.is_turn_of_held_back = false;
         let me = self.workers.get_mut(worker)?;

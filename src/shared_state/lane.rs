@@ -44,10 +44,16 @@ pub struct Lane {
     pub deferred: IdRanges,
     /// How often that has been looked at again.
     pub deferred_retries: u32,
-    /// Rows published in `fresh`; only `linger` asks for it.
+    /// Rows published in `fresh`; whether they fill a batch.
     pub fresh_rows: i64,
     /// When `fresh` stopped being empty.
     pub fresh_since: Micros,
+    /// Since when the latest of the batches is on its way whose return fresh rows wait for; 0: none is.
+    pub(super) partial_since: Micros,
+    /// So many rows fill a batch and wait no longer, as far as the worker knows that has taken it; 0: none waits.
+    pub(super) full_at: i64,
+    /// How large a row of the latest batch was.
+    pub(super) row_bytes: i64,
     /// What the tail may ask for: each batch taken while there is a backlog adds `tail_share`, 100 buy a batch of the
     /// oldest rows.
     pub tail_credit: u32,
@@ -123,6 +129,9 @@ impl Lane {
         deferred_retries: 0,
         fresh_rows: 0,
         fresh_since: 0,
+        partial_since: 0,
+        full_at: 0,
+        row_bytes: 0,
         tail_credit: 0,
         swept: false,
         counted: false,
@@ -220,20 +229,13 @@ impl Lane {
         (!self.paused && alone && self.retry_at > now).then_some(self.retry_at)
     }
 
-    fn fresh_due(&self, worker_limits: &WorkerLimits) -> Micros {
-        if worker_limits.linger == 0 || self.fresh_rows >= worker_limits.batch_rows {
-            Micros::MIN
-        } else {
-            self.fresh_since.saturating_add(worker_limits.linger)
-        }
-    }
-
     /// Takes the fresh rows' span when one is due.
     pub fn take_fresh(&mut self, worker_limits: &WorkerLimits, now: Micros) -> Option<Claimable> {
         if self.fresh.is_empty() || self.fresh_due(worker_limits) > now {
             return None;
         }
         self.credit_tail(worker_limits.tail_share);
+        let partial = self.is_partial(worker_limits);
         let mut span = self.fresh.take_newest()?;
         while let Some(next) = self.fresh.newest() {
             if span.lo.saturating_sub(next.hi) > NEIGHBOURHOOD {
@@ -245,7 +247,7 @@ impl Lane {
         if self.fresh.is_empty() {
             self.fresh_rows = 0;
         }
-        Some(Claimable { span, end: QueueEnd::Newest, fresh: true, held_back: None })
+        Some(Claimable { span, end: QueueEnd::Newest, fresh: true, partial, held_back: None })
     }
 
     /// Whether the next batch is the tail's: it has its turn before the newest rows have theirs, or a stream of new
@@ -272,14 +274,14 @@ impl Lane {
         self.credit_tail(tail_share);
         self.tail_credit = self.tail_credit.saturating_sub(100);
         let span = self.backlog.take_oldest_from(0)?;
-        Some(Claimable { span, end: QueueEnd::Oldest, fresh: false, held_back: None })
+        Some(Claimable { span, end: QueueEnd::Oldest, fresh: false, partial: false, held_back: None })
     }
 
     /// Takes the newest span of the backlog.
     pub fn take_backlog(&mut self, tail_share: u32) -> Option<Claimable> {
         self.credit_tail(tail_share);
         let span = self.backlog.take_newest()?;
-        Some(Claimable { span, end: QueueEnd::Newest, fresh: false, held_back: None })
+        Some(Claimable { span, end: QueueEnd::Newest, fresh: false, partial: false, held_back: None })
     }
 
     /// Gives back what a claim did not use up.

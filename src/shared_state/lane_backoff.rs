@@ -125,6 +125,7 @@ impl Lane {
     pub(super) fn move_back(&mut self, by: Micros) {
         for time in [
             &mut self.fresh_since,
+            &mut self.partial_since,
             &mut self.failed_at,
             &mut self.retry_at,
             &mut self.backoff_reset_at,

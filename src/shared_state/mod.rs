@@ -37,6 +37,7 @@ mod lane_backoff;
 mod latch_set;
 mod next;
 mod object_claims;
+mod partial_batch;
 mod prepared;
 mod quarantine;
 mod ready_work;

@@ -66,7 +66,15 @@ impl SharedState {
                 lane.is_turn_of_held_back |= claimable.is_some();
                 let claimable =
                     claimable.and_then(|claimable| self.clear_of_crash_suspects(place, key, claimable));
+                // Fresh rows elsewhere may be suspects: they are not claimed with these, and wait for nothing.
+                let is_partial = |claimable: Claimable| claimable.partial && !self.has_crash_suspects;
+                let claimable =
+                    claimable.map(|claimable| Claimable { partial: is_partial(claimable), ..claimable });
                 if let (Some(claimable), Some(me)) = (claimable, self.workers.get_mut(worker)) {
+                    if let (true, Some(lane)) = (claimable.partial, self.lanes.get_mut(place)) {
+                        lane.partial_taken(&worker_limits, now);
+                        me.scanning_partial = place as u32 + 1;
+                    }
                     me.next_lane = ((place + 1) % LANES) as u32;
                     me.mark_awake();
                     me.scanning_lane = place as u32 + 1;
@@ -109,6 +117,10 @@ impl SharedState {
             if let (true, Some(at)) = (fits.fresh, opens_at) {
                 until = Some(until.map_or(at, |until| until.min(at)));
             }
+            // Who has a batch that others wait for goes on with them should it not return in time, also where it has to
+            // leave them to somebody else for want of room.
+            let waits_until = lane.waits_until(now).filter(|_| capacity.carries(place));
+            until = [until, waits_until].into_iter().flatten().min();
             let is_left = |backlog| lane.opens_at(worker_limits, backlog).is_some_and(|at| at <= now);
             if lane.is_in_trouble() {
                 left.trouble |= is_left(true);

@@ -10,6 +10,7 @@ mod held_objects;
 mod id_blocks;
 mod index_settings;
 mod indexing_tasks;
+mod partial_batches;
 mod quarantines;
 mod refusals;
 mod repairs;
@@ -85,6 +86,7 @@ fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], 
         span,
         started_at: 0,
         held_back: 0,
+        partial: false,
     };
     let place = shared_state.enter_claim(worker, rest, Some(flight)).unwrap();
     shared_state.end_claim(worker);
@@ -106,7 +108,16 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
 /// Puts batches of the backlog into a worker's hands.
 fn load(shared_state: &mut SharedState, worker: usize, batches: usize) {
     let span = Span { lo: 0, hi: 0 };
-    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: false, span, started_at: 0, held_back: 0 };
+    let flight = Flight {
+        rows: 1,
+        bytes: 1,
+        lane: 0,
+        fresh: false,
+        span,
+        started_at: 0,
+        held_back: 0,
+        partial: false,
+    };
     for _ in 0..batches {
         shared_state.workers[worker].add_flight(flight).unwrap();
     }
@@ -243,7 +254,8 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert_eq!(shared_state.claim(0, 1030), Claim::Taken);
     let span = Span { lo: 1030, hi: 1030 };
-    let flight = Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, held_back: 0 };
+    let flight =
+        Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, held_back: 0, partial: false };
     shared_state.enter_claim(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
     // The other rows may be locked still, and would be passed over.
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Wait { .. }));

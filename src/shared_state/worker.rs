@@ -38,6 +38,8 @@ pub struct Flight {
     pub started_at: Micros,
     /// The entry of the rows, if they are held back, plus one.
     pub held_back: u32,
+    /// They were fresh and have left room in the batch: others wait for its return.
+    pub partial: bool,
 }
 
 /// A worker's slot. All zeroes is a free one.
@@ -84,6 +86,8 @@ pub struct Worker {
     pub scanning: Span,
     /// The entry whose rows they are, if they are held back, plus one.
     pub scanning_held_back: u32,
+    /// The lane, plus one, whose fresh rows wait for what is being read.
+    pub(super) scanning_partial: u32,
     pub postponed: Postponed,
     pub flights: [Flight; FLIGHTS],
 }
@@ -117,6 +121,7 @@ impl Worker {
         scanning_lane: 0,
         scanning: Span { lo: 0, hi: 0 },
         scanning_held_back: 0,
+        scanning_partial: 0,
         postponed: Postponed::EMPTY,
         flights: [Flight {
             rows: 0,
@@ -126,6 +131,7 @@ impl Worker {
             span: Span { lo: 0, hi: 0 },
             started_at: 0,
             held_back: 0,
+            partial: false,
         }; FLIGHTS],
     };
 

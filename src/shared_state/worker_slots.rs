@@ -166,9 +166,17 @@ impl SharedState {
     /// have been woken for.
     pub fn retire_workers(&mut self, database: u32, wanted: u32) -> LatchSet {
         let mut latches = LatchSet::default();
-        for worker in self.workers_of(database).filter(|worker| worker.number >= wanted && !worker.retire) {
+        for slot in 0..WORKERS {
+            let is_meant = |worker: &Worker| {
+                worker.slot_state != SlotState::Free
+                    && worker.database == database
+                    && worker.number >= wanted
+                    && !worker.retire
+            };
+            let Some(worker) = self.workers.get_mut(slot).filter(|worker| is_meant(worker)) else { continue };
             worker.retire = true;
             latches.add(worker.latch);
+            self.wait_for_no_batch_of(slot);
         }
         if latches != LatchSet::default() {
             if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {

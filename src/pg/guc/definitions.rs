@@ -201,7 +201,7 @@ fn define_numbers() {
     number(
         c"audit_algolia.linger",
         c"Sets how long a batch that is not full waits for more rows.",
-        c"0: not at all.",
+        c"0: it is sent at once, unless another such batch of its index is in flight; then it waits for that one's return.",
         &LINGER,
         0,
         60_000,

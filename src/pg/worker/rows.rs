@@ -32,6 +32,8 @@ const HEAD: i32 = 8 << 10;
 /// Rows read off a span, and whether more may be left in it.
 pub(super) struct ReadRows<'conn> {
     pub(super) rows: Vec<QueuedRow<'conn>>,
+    /// The bytes of the records among them.
+    pub(super) bytes: usize,
     pub(super) exhausted: bool,
 }
 
@@ -199,7 +201,7 @@ pub(super) fn read<'conn>(
         let got = fetch(&mut cursor, wanted, limits.record_bytes, &mut rows, &mut bytes)?;
         let full = rows.len() as i64 >= limits.rows || bytes >= limits.bytes;
         if full || got < wanted {
-            return Ok(ReadRows { rows, exhausted: got < wanted });
+            return Ok(ReadRows { rows, bytes, exhausted: got < wanted });
         }
     }
 }

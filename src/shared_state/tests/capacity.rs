@@ -24,6 +24,7 @@ fn take(shared_state: &mut SharedState, worker: usize, lane: usize, claimable: C
         span: claimable.span,
         started_at: 0,
         held_back: 0,
+        partial: false,
     };
     let place = shared_state.enter_claim(worker, Some(claimable.span), Some(flight)).unwrap();
     shared_state.end_claim(worker);
@@ -187,7 +188,7 @@ proptest! {
                         // Half of the spans are used up by their claim.
                         let rest = (lane % 2 == 0).then_some(claimable.span);
                         let flight = Flight {
-                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0, held_back: 0,
+                            rows: 1, bytes: 1, lane: lane as u32, fresh: claimable.fresh, span: claimable.span, started_at: 0, held_back: 0, partial: false,
                         };
                         shared_state.enter_claim(worker, rest, Some(flight));
                         shared_state.end_claim(worker);
@@ -223,8 +224,16 @@ fn fill_with_large(
         // The first row is taken however large it is.
         let bytes = (bytes / rows_of).max(1) * rows_of;
         let (lane, span) = (lane as u32, claimable.span);
-        let flight =
-            Flight { rows: 1, bytes, lane, fresh: claimable.fresh, span, started_at: 0, held_back: 0 };
+        let flight = Flight {
+            rows: 1,
+            bytes,
+            lane,
+            fresh: claimable.fresh,
+            span,
+            started_at: 0,
+            held_back: 0,
+            partial: false,
+        };
         shared_state.enter_claim(0, Some(span), Some(flight)).unwrap();
         shared_state.end_claim(0);
         served.push((index_id, bytes));
@@ -281,6 +290,7 @@ fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
                     span,
                     started_at: 0,
                     held_back: 0,
+                    partial: false,
                 };
                 shared_state.enter_claim(0, Some(span), Some(flight)).unwrap();
                 shared_state.end_claim(0);

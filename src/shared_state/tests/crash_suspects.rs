@@ -142,7 +142,16 @@ fn more_rows_than_were_on_their_way_are_tried_in_batches_that_grow() {
         assert_eq!(span, Span { lo: 1, hi });
         let lo = (hi - rows + 1).max(1);
         let span = Span { lo, hi };
-        let flight = Flight { rows, bytes: 1, lane: 0, fresh: false, span, started_at: 0, held_back: 0 };
+        let flight = Flight {
+            rows,
+            bytes: 1,
+            lane: 0,
+            fresh: false,
+            span,
+            started_at: 0,
+            held_back: 0,
+            partial: false,
+        };
         let rest = (lo > 1).then_some(Span { lo: 1, hi: lo - 1 });
         let place = shared_state.enter_claim(0, rest, Some(flight)).unwrap();
         shared_state.end_claim(0);

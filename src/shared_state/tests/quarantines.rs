@@ -9,8 +9,16 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let Next::Claim { lane, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
     assert_eq!(shared_state.claim_object(0, lane, 77, 1024), Claim::Taken);
     let span = Span { lo: 1024, hi: 1024 };
-    let flight =
-        Flight { rows: 1, bytes: 1, lane: lane as u32, fresh: true, span, started_at: 0, held_back: 0 };
+    let flight = Flight {
+        rows: 1,
+        bytes: 1,
+        lane: lane as u32,
+        fresh: true,
+        span,
+        started_at: 0,
+        held_back: 0,
+        partial: false,
+    };
     let flight = shared_state.enter_claim(0, None, Some(flight)).unwrap();
     shared_state.end_claim(0);
     // Whatever becomes of the request, it is over at 100.

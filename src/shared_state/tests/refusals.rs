@@ -69,6 +69,7 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
         span,
         started_at: now,
         held_back,
+        partial: false,
     };
     shared_state.enter_claim(0, None, Some(flight)).unwrap();
     shared_state.end_claim(0);
@@ -189,6 +190,7 @@ fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
         span: Span { lo: id, hi: id },
         started_at: now,
         held_back: 0,
+        partial: false,
     };
     let place = shared_state.enter_claim(0, None, Some(flight)).unwrap();
     shared_state.end_claim(0);

@@ -116,6 +116,7 @@ impl World {
             span,
             started_at: self.now,
             held_back,
+            partial: false,
         };
         let place = self.shared_state.enter_claim(worker, rest, (!taken.is_empty()).then_some(flight));
         self.shared_state.end_claim(worker);

@@ -13,16 +13,19 @@ use crate::flight_recorder::FlightRecord;
 use crate::id_ranges::Span;
 use crate::pg::clock::now;
 use crate::pg::shmem::{self, Locked};
+use crate::pg::worker::limits::Limits;
 use crate::pg::worker::rows::{
     newest_versions, read, NewestVersion, QueuedContent, QueuedRecord, QueuedRow, ReadRows,
 };
 use crate::pg::worker::statements::Statements;
 use crate::pg::{failpoint, flight_recorder, guc};
-use crate::shared_state::{object_hash, Flight, LaneKey, SharedState};
+use crate::shared_state::{object_hash, Claimable, Flight, LaneKey, SharedState};
 
 /// A claim under way.
 struct ClaimInProgress<'a, 'conn> {
     order: &'a ClaimOrder,
+    /// What has been read, which may be more than was ordered.
+    claimable: Claimable,
     entered: &'a mut ClaimEntries,
     records: Vec<(i64, QueuedRecord<'conn>)>,
     /// The objects claimed, and of each a row that has led to it.
@@ -46,12 +49,29 @@ pub(super) fn take(
     statements: &Statements,
     entered: &mut ClaimEntries,
 ) -> spi::Result<Option<ClaimOutcome>> {
-    let ReadRows { rows, exhausted } =
-        read(client, order.index_id, order.claimable, statements, order.limits)?;
+    let mut claimable = order.claimable;
+    let ReadRows { mut rows, mut bytes, mut exhausted } =
+        read(client, order.index_id, claimable, statements, order.limits)?;
+    // One batch takes what is fresh, wherever it is; a second one would be one too many.
+    while exhausted && (rows.len() as i64) < order.limits.rows && bytes < order.limits.bytes {
+        let Some(span) = shmem::shared_state().and_then(|mut locked| locked.next_fresh(order.slot)) else {
+            break;
+        };
+        let limits = Limits {
+            rows: order.limits.rows - rows.len() as i64,
+            bytes: order.limits.bytes - bytes,
+            ..order.limits
+        };
+        let more = read(client, order.index_id, Claimable { span, ..claimable }, statements, limits)?;
+        claimable.span = claimable.span.joined(span);
+        rows.extend(more.rows);
+        (bytes, exhausted) = (bytes + more.bytes, more.exhausted);
+    }
     let records = Vec::with_capacity(rows.len());
     let cut = !exhausted;
     let mut claim = ClaimInProgress {
         order,
+        claimable,
         entered,
         records,
         objects: HashMap::new(),
@@ -219,20 +239,18 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
 
     /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
     fn finish(mut self, mut shared_state: Locked) -> Option<ClaimOutcome> {
-        let mut rest = self.cut.then(|| self.order.claimable.rest(self.last));
+        let mut rest = self.cut.then(|| self.claimable.rest(self.last));
         if let Some(id) = self.put_back {
             // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.
-            let Span { lo, hi } = rest.unwrap_or(self.order.claimable.span);
+            let Span { lo, hi } = rest.unwrap_or(self.claimable.span);
             rest = Some(Span { lo, hi: if rest.is_some() { hi.max(id) } else { id } });
         }
         if let (Some(held_back), true) = (self.order.claimable.held_back, self.records.is_empty()) {
             match self.held || self.is_table_full {
                 true => shared_state.put_off_held_back(held_back, now()),
-                false => shared_state.held_back_not_found(
-                    held_back,
-                    self.order.claimable.looked_through(rest),
-                    now(),
-                ),
+                false => {
+                    shared_state.held_back_not_found(held_back, self.claimable.looked_through(rest), now())
+                }
             }
         }
         let rest = rest.filter(|_| self.order.claimable.held_back.is_none());
@@ -247,6 +265,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                 span: Span { lo: *lo, hi: *hi },
                 started_at: now(),
                 held_back: self.order.claimable.held_back.map_or(0, |held_back| held_back.place as u32 + 1),
+                partial: self.order.claimable.partial && !self.cut,
             }),
             _ => None,
         };
