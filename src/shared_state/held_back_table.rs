@@ -83,23 +83,49 @@ impl SharedState {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else {
             return RejectAction::DeadLetter(1);
         };
-        let known = self.held_back_entries().iter().position(|entry| entry.is_record(database, index_id, id));
+        let known = self.place_of_record(database, index_id, id);
         let attempts = known.and_then(|place| self.held_back.get(place)).map_or(0, |one| one.attempts) + 1;
         if attempts >= max_attempts {
             return RejectAction::DeadLetter(attempts);
         }
-        let Some(place) = known.or_else(|| self.open_held_back(database, index_id)) else {
+        let clock = self.clock;
+        let Some(entry) = self.judged_entry(worker, (database, index_id), id) else {
             return RejectAction::DeadLetter(attempts);
         };
-        let clock = self.clock;
-        if let Some(entry) = self.held_back.get_mut(place) {
-            entry.is_isolated = true;
-            entry.add(id);
-            entry.attempts = attempts;
-            entry.failed_at = clock;
-            entry.judged_by = worker as u32 + 1;
-        }
+        (entry.attempts, entry.failed_at) = (attempts, clock);
         RejectAction::Retry(attempts)
+    }
+
+    /// A record that `worker` holds could not be dealt with for a reason of the server's own, such as damage or a lack of
+    /// memory. Algolia has not judged it, so this is no attempt. Returns how often it has been so before; nothing: no more
+    /// records can wait alone.
+    pub fn isolate_record(&mut self, worker: usize, index_id: i32, id: i64) -> Option<u32> {
+        let database = self.workers.get(worker)?.database;
+        let clock = self.clock;
+        let entry = self.judged_entry(worker, (database, index_id), id)?;
+        let before = entry.failures;
+        (entry.failures, entry.failed_at) = (before.saturating_add(1), clock);
+        Some(before)
+    }
+
+    /// The entry of a record alone that `worker` is about to hold back, its own or a new one.
+    fn judged_entry(
+        &mut self,
+        worker: usize,
+        (database, index_id): (u32, i32),
+        id: i64,
+    ) -> Option<&mut HeldBack> {
+        let known = self.place_of_record(database, index_id, id);
+        let place = known.or_else(|| self.open_held_back(database, index_id))?;
+        let entry = self.held_back.get_mut(place)?;
+        entry.is_isolated = true;
+        entry.add(id);
+        entry.judged_by = worker as u32 + 1;
+        Some(entry)
+    }
+
+    fn place_of_record(&self, database: u32, index_id: i32, id: i64) -> Option<usize> {
+        self.held_back_entries().iter().position(|entry| entry.is_record(database, index_id, id))
     }
 
     /// What [`UnattributedRejections::may_dead_letter`] says of a record of a flight of `rows` rows.
@@ -139,8 +165,7 @@ impl SharedState {
 
     /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.
     pub fn hold_back(&mut self, database: u32, index_id: i32, id: i64, due: Micros) {
-        let known = self.held_back_entries().iter().position(|entry| entry.is_record(database, index_id, id));
-        let Some(place) = known else {
+        let Some(place) = self.place_of_record(database, index_id, id) else {
             // Nobody knows of it any more, as after DROP EXTENSION: it waits like any other.
             if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
                 lane.give_back(Span { lo: id, hi: id });

@@ -151,3 +151,20 @@ fn a_damaged_record_that_is_too_large_waits_by_itself_until_it_can_be_buried() {
         assert_eq!(workers(&mut db, "postgres"), worker, "{}", stage.cluster.log());
     }
 }
+
+#[test]
+fn what_kept_a_damaged_record_from_being_sent_are_no_attempts() {
+    let stage = stage().setting("audit_algolia.max_attempts", 3).start().unwrap();
+    let mut db = stage.admin();
+    table(&mut db, "append");
+    insert_long(&mut db, 1..=9);
+    damage(&mut db, 5, 3);
+    db.batch_execute("select audit_algolia.resume('log')").unwrap();
+    wait_until("the others", SOON, || stage.standin.index("log").len() == 8);
+    let failed = queue(&mut db, "log").failed_total;
+    wait_until("more attempts", SOON, || queue(&mut db, "log").failed_total > failed + 4);
+    stage.standin.set_max_record_bytes(LONG / 2);
+    fix(&mut db, 5);
+    wait_until("its death", SOON, || queue(&mut db, "log").dead == 1);
+    assert_eq!(one::<i32>(&mut db, "select attempts from audit_algolia.dead_letters"), 3);
+}

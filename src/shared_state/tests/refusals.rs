@@ -106,6 +106,28 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
 }
 
 #[test]
+fn what_keeps_a_record_from_being_sent_is_no_attempt() {
+    let mut shared_state = shared_state(1);
+    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    let hold_back = |shared_state: &mut SharedState, now: Micros| {
+        shared_state.end_flight(0, 0, [1024], GivenBack { kept: 1, ..GivenBack::default() }, now);
+        shared_state.hold_back(DB, 1, 1024, now + 10);
+    };
+    for before in 0..5 {
+        let now = 10 * Micros::from(before);
+        assert_eq!(claim_all(&mut shared_state, &[1024], now), [1024]);
+        assert_eq!(shared_state.isolate_record(0, 1, 1024), Some(before), "the pauses grow");
+        hold_back(&mut shared_state, now);
+        assert_eq!(shared_state.held_back_rows(DB, 1), 1);
+    }
+    assert_eq!(claim_all(&mut shared_state, &[1024], 50), [1024]);
+    assert_eq!(shared_state.judge_rejection(0, 1, 1024, 2), RejectAction::Retry(1));
+    hold_back(&mut shared_state, 50);
+    assert_eq!(claim_all(&mut shared_state, &[1024], 60), [1024]);
+    assert_eq!(shared_state.judge_rejection(0, 1, 1024, 2), RejectAction::DeadLetter(2));
+}
+
+#[test]
 fn a_record_that_arrives_after_all_has_a_clean_slate() {
     let mut shared_state = shared_state(1);
     shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);

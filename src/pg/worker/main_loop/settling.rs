@@ -11,7 +11,7 @@ use crate::pg::process;
 use crate::pg::worker::settle::{bury, settle, SettleOutcome};
 use crate::pg::worker::settlement::{Deletion, LaneBackoff, Settlement};
 use crate::pg::{guc, shmem};
-use crate::shared_state::{LaneFailure, Micros, RejectAction};
+use crate::shared_state::{LaneFailure, Micros};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
@@ -165,9 +165,7 @@ impl WorkerLoop {
 
     /// A record is to wait by itself, until there is memory or somebody has repaired it. Returns until when; nothing if too many wait already.
     pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
-        let action = shmem::shared_state()?.judge_rejection(self.slot, index_id, id, i32::MAX);
-        let RejectAction::Retry(attempts) = action else { return None };
-        let failures = u32::try_from(attempts - 1).unwrap_or(0);
+        let failures = shmem::shared_state()?.isolate_record(self.slot, index_id, id)?;
         Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))
     }
 }
