@@ -50,7 +50,7 @@ impl WorkerLoop {
                 bytes: usize::try_from(bytes).unwrap_or(0),
                 record_bytes: guc::max_record_bytes(),
             };
-            let limits = self.batch_reduction.limit(limits, now());
+            let limits = self.batch_reduction.limit(index_id, limits, now());
             process::report_activity(true, "claiming rows");
             self.stats_pending = true;
             let order = ClaimOrder {
@@ -99,13 +99,16 @@ impl WorkerLoop {
         }
     }
 
-    /// There was no memory for a batch, or rows of it are damaged: the next ones are smaller. A record for which there is none
+    /// There was no memory for a batch, or rows of it are damaged: the next ones, or those of its index, are smaller. A record for which there is none
     /// even by itself waits by itself. Where damage has kept rows from being found at all, as that of a page of the queue or of
     /// its index does, their index backs off, and no other. Returns when to look again, unless that is at once; `None`
     /// stands for the next return.
     fn claimed_too_much(&mut self, index_id: i32, failed: FailedClaim) -> Option<Option<Micros>> {
         let now = now();
-        self.batch_reduction.save(now);
+        match failed.damage {
+            Some(_) => self.batch_reduction.narrow(index_id, now),
+            None => self.batch_reduction.save(now),
+        }
         let (rows, bytes) = (failed.ids.len(), failed.bytes);
         let is_unreadable = failed.damage.is_some() && failed.flight.is_none();
         let rng = self.rng.f64();
