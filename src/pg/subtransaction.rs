@@ -22,8 +22,8 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T,
     Ok(rolled_back_with(work, |code| !is_about_the_server(code)))
 }
 
-/// Runs `work`, which does nothing but read what may be damaged on disk, in a subtransaction. That it cannot be read is
-/// returned, all other errors are raised on.
+/// Runs `work`, which reads or deletes what may be damaged on disk, in a subtransaction. That it cannot be read is returned,
+/// all other errors are raised on.
 pub(super) fn unless_unreadable<T>(work: impl FnOnce() -> T) -> Outcome<T> {
     rolled_back_with(|| Ok(work()), is_unreadable)
 }

@@ -9,6 +9,7 @@ mod contention;
 mod control;
 mod crashes;
 mod damaged;
+mod damaged_pages;
 mod databases;
 mod dead_letters;
 mod extension;

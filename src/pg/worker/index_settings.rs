@@ -6,7 +6,8 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::settle::{storable, SettleOutcome};
+use super::settle::storable;
+use super::settlement::SettleOutcome;
 use crate::pg::locks::{try_lock, try_lock_named};
 use crate::pg::owner::table;
 use crate::pg::process::{in_transaction, take_snapshot};

@@ -5,6 +5,7 @@
 //! process, not the work: the exit callback gives back what it held, and the launcher starts another.
 
 mod claim;
+mod deletion;
 mod extension_check;
 mod in_flight;
 mod index_settings;
@@ -13,6 +14,7 @@ mod main_loop;
 mod planning;
 mod rows;
 mod settle;
+mod settle_in_parts;
 mod settlement;
 mod statements;
 pub(super) mod unused;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::in_flight::InFlight;
 use crate::delivery::outcome::Suspicion;
+use crate::pg::process::TransactionFailure;
 use crate::shared_state::{LaneFailure, Micros};
 
 /// What the rows of a batch that is back have come to. Those that are in none of the lists are given back.
@@ -123,4 +124,40 @@ pub(super) struct Deletion {
     pub(super) may_have_dead: bool,
     /// How many older versions were deleted with them.
     pub(super) superseded: i64,
+    /// Those that cannot be deleted, or whose older versions cannot be, and what the server says of that.
+    pub(super) damaged: Vec<(i64, String)>,
+}
+
+impl Deletion {
+    /// All rows of it.
+    pub(super) fn rows(&self) -> impl Iterator<Item = i64> + '_ {
+        self.ids.iter().chain(&self.versions).copied()
+    }
+}
+
+/// What came of a settlement.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum SettleOutcome {
+    Done,
+    /// Rows are locked or damaged: the lists have those that are done.
+    Partly,
+    /// Somebody has locked rows, or the dead letters: no row of the queue is deleted. Dead letters that have been superseded
+    /// may be, which they are all the same.
+    Busy,
+    /// There was no memory for it: nothing has changed.
+    Short,
+    /// The server cannot read what is on its disk: nothing has changed, and this is what it says.
+    Damaged(String),
+    /// The queue is no more: the extension has been dropped.
+    Gone,
+}
+
+impl From<TransactionFailure> for SettleOutcome {
+    fn from(failure: TransactionFailure) -> SettleOutcome {
+        match failure {
+            TransactionFailure::Locked => SettleOutcome::Busy,
+            TransactionFailure::Short => SettleOutcome::Short,
+            TransactionFailure::Damaged(damage) => SettleOutcome::Damaged(damage),
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::delivery::sender_pool::SendJob;
 use crate::delivery::sink::Sink;
 use crate::pg::clock::now;
 use crate::pg::worker::index_settings::{self, TableRead};
-use crate::pg::worker::settle::SettleOutcome;
+use crate::pg::worker::settlement::SettleOutcome;
 use crate::pg::{failpoint, guc, shmem};
 use crate::shared_state::{Micros, SettingsResult, FLIGHTS};
 

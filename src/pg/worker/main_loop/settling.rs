@@ -8,8 +8,8 @@ use super::problem::{log_problem, Problem};
 use super::state::WorkerLoop;
 use crate::pg::clock::now;
 use crate::pg::process;
-use crate::pg::worker::settle::{bury, settle, SettleOutcome};
-use crate::pg::worker::settlement::{Deletion, LaneBackoff, Settlement};
+use crate::pg::worker::settle::{bury, settle};
+use crate::pg::worker::settlement::{Deletion, LaneBackoff, SettleOutcome, Settlement};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{LaneFailure, Micros};
 
@@ -52,24 +52,41 @@ impl WorkerLoop {
                     batch.superseded = settled.superseded;
                     continue;
                 }
-                Ok(SettleOutcome::Partly) if settled.ids.len() == batch.delivered.len() => continue,
-                Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
+                Ok(SettleOutcome::Partly) => {
+                    if self.take_part(batch, settled) {
+                        continue;
+                    }
+                    LOCKED.to_owned()
+                }
+                Ok(SettleOutcome::Busy) => LOCKED.to_owned(),
                 Ok(SettleOutcome::Short) => SHORT.to_owned(),
                 Ok(SettleOutcome::Damaged(damage)) => damage.clone(),
                 Ok(SettleOutcome::Gone) => String::new(),
                 Err(error) => error.to_string(),
             };
-            batch.delivered =
-                if matches!(outcome, Ok(SettleOutcome::Partly)) { settled.ids } else { Vec::new() };
-            // Rows that stand by themselves are passed over for as long as they are locked. Everything else would be sent
-            // again and again.
-            let is_passed_over =
-                matches!(outcome, Ok(SettleOutcome::Partly)) && batch.in_flight.versions().is_empty();
-            if !is_passed_over && !self.queue_is_gone {
+            if !matches!(outcome, Ok(SettleOutcome::Partly)) {
+                batch.delivered.clear();
+            }
+            if !self.queue_is_gone {
                 let at_least = Duration::from_micros(PAUSE as u64);
                 batch.backoff = Some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least });
             }
         }
+    }
+
+    /// Takes over what of a batch has been deleted. Rows that cannot be deleted for damage wait by themselves: each is sent
+    /// again now and then, until it can be. Rows that stand by themselves are passed over for as long as they are locked.
+    /// Returns whether that is all; anything else would be sent again and again, if its index did not wait.
+    fn take_part(&mut self, batch: &mut Settlement, settled: Deletion) -> bool {
+        let wanted = batch.delivered.len();
+        batch.delivered = settled.rows().collect();
+        batch.superseded = settled.superseded;
+        let are_all = batch.delivered.len() + settled.damaged.len() == wanted;
+        for (id, damage) in settled.damaged {
+            let reason = format!("it has arrived and cannot be deleted: {damage}");
+            self.hold_back_record(batch, id, &reason, Problem::damage);
+        }
+        are_all || batch.in_flight.versions().is_empty()
     }
 
     /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
