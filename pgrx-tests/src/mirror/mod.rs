@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
+use postgres::error::SqlState;
 
 pub use plan::{End, Part, Plan, Shape, Statement, Step, KEYS};
 
@@ -91,7 +92,8 @@ impl Mirror {
         std::thread::scope(|scope| -> Result<()> {
             let spoiler = scope.spawn(|| spoil(stage, table, seed, &ended));
             let moves = plan.shape == Shape::Moving;
-            let mover = moves.then(|| scope.spawn(|| move_partitions(&stage.cluster, table, seed, &ended)));
+            let mover =
+                moves.then(|| scope.spawn(|| self.move_partitions(&stage.cluster, table, seed, &ended)));
             let writers: Vec<_> = plan
                 .writers
                 .iter()
@@ -167,6 +169,58 @@ impl Mirror {
         }
         Ok(())
     }
+
+    /// Does something to the partitions of a table now and then, for as long as it is written to. At the end all are there.
+    fn move_partitions(&self, cluster: &Cluster, table: &str, seed: u64, ended: &AtomicBool) -> Result<()> {
+        let mut dice = Rng::with_seed(seed ^ 0xd1ce);
+        while !ended.load(Ordering::Relaxed) {
+            poll(Duration::from_millis(dice.u64(20..150)), || ended.load(Ordering::Relaxed).then_some(()));
+            let mut db = session(cluster)?;
+            for transaction in partitions::change(table, &mut dice) {
+                // What fails is rolled back, and the next one may be in vain.
+                self.tolerate(db.batch_execute(&transaction)).with_context(|| transaction.clone())?;
+            }
+        }
+        let complete = partitions::complete(table);
+        let done = poll(PATIENCE, || {
+            let completed = session(cluster).map(|mut db| db.batch_execute(&complete));
+            match completed {
+                Err(error) => Some(Err(error)),
+                Ok(Ok(())) => Some(Ok(())),
+                Ok(failed) => self.tolerate(failed).err().map(Err),
+            }
+        });
+        done.unwrap_or_else(|| bail!("not after {PATIENCE:?}"))
+            .with_context(|| format!("the partitions of {table} could not be attached"))
+    }
+
+    /// Lets pass what may keep a change of partitions from being made.
+    fn tolerate(&self, result: Result<(), postgres::Error>) -> Result<()> {
+        match result {
+            Err(error) if !self.is_expected(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a change of partitions may fail so: a partition is away or there already, another has its rows or its place,
+    /// somebody was in the way, or the server has crashed.
+    fn is_expected(&self, error: &postgres::Error) -> bool {
+        match error.code() {
+            Some(code) if [SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(code) => {
+                self.crashes
+            }
+            Some(code) => [
+                SqlState::UNDEFINED_TABLE,
+                SqlState::DUPLICATE_TABLE,
+                SqlState::INVALID_OBJECT_DEFINITION,
+                SqlState::UNIQUE_VIOLATION,
+                SqlState::LOCK_NOT_AVAILABLE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+            ]
+            .contains(code),
+            None => self.crashes,
+        }
+    }
 }
 
 fn stage() -> Result<Stage> {
@@ -183,22 +237,6 @@ fn stage() -> Result<Stage> {
         .setting("audit_algolia.retry_min", "5ms")
         .setting("audit_algolia.retry_max", "40ms")
         .start()
-}
-
-/// Does something to the partitions of a table now and then, for as long as it is written to. At the end all are there.
-fn move_partitions(cluster: &Cluster, table: &str, seed: u64, ended: &AtomicBool) -> Result<()> {
-    let mut dice = Rng::with_seed(seed ^ 0xd1ce);
-    while !ended.load(Ordering::Relaxed) {
-        poll(Duration::from_millis(dice.u64(20..150)), || ended.load(Ordering::Relaxed).then_some(()));
-        let mut db = session(cluster)?;
-        for transaction in partitions::change(table, &mut dice) {
-            // What fails is rolled back, and the next one may be in vain.
-            let _ = db.batch_execute(&transaction);
-        }
-    }
-    let complete = partitions::complete(table);
-    let done = poll(PATIENCE, || session(cluster).ok()?.batch_execute(&complete).ok());
-    done.ok_or_else(|| anyhow!("the partitions of {table} could not be attached"))
 }
 
 /// Answers requests for an index badly now and then, for as long as its table is written to.
