@@ -36,6 +36,8 @@ thread_local! {
     static IDS: Cell<Option<IdBlock>> = const { Cell::new(None) };
     /// Those of versions of objects, with the command they were taken in.
     static FRESH_IDS: Cell<Option<(Command, IdBlock)>> = const { Cell::new(None) };
+    /// The last block of history's that this process has taken, and of which sequence.
+    static HISTORIC: Cell<Option<(pg_sys::Oid, i64)>> = const { Cell::new(None) };
 }
 
 /// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
@@ -44,8 +46,8 @@ pub(in crate::pg) fn next_id(objects: &ExtensionObjects) -> i64 {
 }
 
 /// The same for history, whose blocks are of a sequence of its own.
-pub(super) fn next_historic(sequence: pg_sys::Oid) -> i64 {
-    next_of(sequence, || next_value(sequence))
+pub(super) fn next_historic(objects: &ExtensionObjects, sequence: pg_sys::Oid) -> i64 {
+    next_of(sequence, || next_historic_block(objects, sequence))
 }
 
 fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
@@ -134,17 +136,42 @@ fn reserved_block(objects: &ExtensionObjects) -> Option<i64> {
 /// same ids or lower ones. And databases made from one template have the same sequence, but they should not number their
 /// changes alike.
 fn advance(sequence: pg_sys::Oid, used: i64) -> i64 {
-    // SAFETY: reads the clock; functions of the server's that take a sequence, and a number. One that has not been used has no
-    // last value.
+    // SAFETY: a function of the server's that takes a sequence. One that has not been used has no last value.
+    let last =
+        unsafe { direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]) };
+    let last = last.unwrap_or(0).max(clock_block()).max(used);
+    set_value(sequence, last + RESERVED_BLOCKS);
+    last
+}
+
+/// The next block of history's, which one process at a time takes. For the reasons that [`advance`] has, the sequence must not
+/// be behind the blocks that have been used, though it may have been set back: this process knows its own, and those of
+/// others are behind the clock, as a block lasts for longer than a millisecond. But for that, blocks follow each other, so
+/// that the ids of many steps make one span.
+fn next_historic_block(objects: &ExtensionObjects, sequence: pg_sys::Oid) -> i64 {
+    let used = match HISTORIC.get() {
+        Some((of, last)) if of == sequence => last,
+        _ => clock_block(),
+    };
+    let mut block = next_value(sequence);
+    if block <= used {
+        block = used + 1;
+        as_role(objects.owner, || set_value(sequence, block));
+    }
+    HISTORIC.set(Some((sequence, block)));
+    block
+}
+
+/// The block that sequences are at if they keep up with the clock.
+fn clock_block() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_2000_MILLIS }
+}
+
+fn set_value(sequence: pg_sys::Oid, value: i64) {
+    // SAFETY: a function of the server's that takes a sequence and a number, inside a transaction.
     unsafe {
-        let clock = pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_2000_MILLIS;
-        let last = direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]);
-        let last = last.unwrap_or(0).max(clock).max(used);
-        direct_function_call::<i64>(
-            pg_sys::setval_oid,
-            &[sequence.into_datum(), (last + RESERVED_BLOCKS).into_datum()],
-        );
-        last
+        direct_function_call::<i64>(pg_sys::setval_oid, &[sequence.into_datum(), value.into_datum()]);
     }
 }
 

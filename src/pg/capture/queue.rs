@@ -116,7 +116,7 @@ impl QueueWriter {
     pub(super) fn reserve(&self) -> i64 {
         match self.history {
             None => next_id(&self.table.extension),
-            Some(sequence) => -1 - next_historic(sequence),
+            Some(sequence) => -1 - next_historic(&self.table.extension, sequence),
         }
     }
 
