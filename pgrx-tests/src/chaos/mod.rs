@@ -35,9 +35,9 @@ use trouble::TroubleMaker;
 use writer::{Progress, Writer};
 
 /// So much address space each process of the server may have: one that keeps all the rows it has to do with in memory
-/// comes to its end. A worker with 16 batches in flight takes 1.3 GB, nearly all of it reserved for the heaps of its
-/// threads and never used.
-const ADDRESS_SPACE: u64 = 1536 << 20;
+/// comes to its end. A process that does nothing has 240 MB, most of it shared; a session of these runs takes up to 310 MB,
+/// a worker up to 390 MB. With many requests in flight a worker's threads reserve up to 256 MB.
+const ADDRESS_SPACE: u64 = 640 << 20;
 
 /// What no server's log may say.
 const FATAL_WORDS: [&str; 5] =
