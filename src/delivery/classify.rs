@@ -10,9 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use crate::delivery::culprit::{Culprit, ErrorBody};
 use crate::delivery::transport::Response;
-
-/// Most characters of a reason.
-pub(crate) const REASON_CHARS: usize = 300;
+use crate::delivery::wording::{describe, sentence};
 
 /// Longest wait a host can ask for with `Retry-After`. A wrong clock must not stop delivery for years.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -287,82 +285,6 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
     };
     Some(wait.min(MAX_RETRY_AFTER))
-}
-
-/// `503 Service Unavailable: message (Correlation-ID: …)`, or what kind of body came instead of a message.
-/// The body itself is not quoted: it is not known what somebody else's page repeats.
-fn describe(response: &Response, message: Option<&str>) -> String {
-    let mut text = match name(response.status) {
-        Some(name) => format!("{} {name}", response.status),
-        None => response.status.to_string(),
-    };
-    match message {
-        Some(message) => text.push_str(&format!(": {message}")),
-        None if response.body.is_empty() => {}
-        None => {
-            let kind = response.content_type.as_deref().map_or("unnamed content", |kind| kind);
-            let kind: String = kind.chars().take_while(|&c| c != ';').take(40).collect();
-            text.push_str(&format!(" with {} bytes of {kind}", response.body.len()));
-        }
-    }
-    let id: String = response.correlation_id.iter().flat_map(|id| id.chars()).take(64).collect();
-    if id.is_empty() {
-        return sentence(&text);
-    }
-    let id = sentence(&format!(" (Correlation-ID: {id})"));
-    shorten(&sentence(&text), REASON_CHARS - id.chars().count()) + &id
-}
-
-/// A text fit for one line of a log: printable and bounded.
-pub(crate) fn sentence(text: &str) -> String {
-    let printable = |c: char| {
-        if c.is_control() || is_formatting(c) {
-            ' '
-        } else {
-            c
-        }
-    };
-    shorten(&text.chars().take(REASON_CHARS + 1).map(printable).collect::<String>(), REASON_CHARS)
-}
-
-/// Characters that are no controls but turn or hide the text around them.
-fn is_formatting(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-pub(crate) fn shorten(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars {
-        return text.to_owned();
-    }
-    text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
-}
-
-fn name(status: u16) -> Option<&'static str> {
-    Some(match status {
-        200 => "OK",
-        204 => "No Content",
-        301 => "Moved Permanently",
-        302 => "Found",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        415 => "Unsupported Media Type",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::delivery::wording::REASON_CHARS;
 use proptest::prelude::*;
 
 fn now() -> SystemTime {

@@ -26,3 +26,4 @@ pub mod hosts;
 
 pub mod http;
 pub mod transport;
+pub mod wording;

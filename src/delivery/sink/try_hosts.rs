@@ -4,13 +4,14 @@
 use std::time::SystemTime;
 
 use super::Sink;
-use crate::delivery::classify::{sentence, shorten, Verdict};
+use crate::delivery::classify::Verdict;
 use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
 use crate::delivery::hosts::{Candidate, HostResult};
 use crate::delivery::outcome::{DeliveryOutcome, Suspicion};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
+use crate::delivery::wording::{sentence, shorten};
 use crate::secret::Secret;
 
 /// Most characters of what one host contributes to the reason of a delivery, and of the whole.
