@@ -8,13 +8,13 @@ use std::collections::HashSet;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::clock::now;
 use super::connection::connect;
 use super::databases::{self, CatalogDatabase};
 use super::process;
+use super::shortage::{note_trouble, Shortage, FEWER_WORKERS, MORE_PROCESSES};
 use super::worker::argument;
 use super::{guc, shmem};
 use crate::shared_state::{Extension, Micros, SlotState, DATABASES};
@@ -25,11 +25,6 @@ const NAP_MS: i64 = 60_000;
 const RETRY_MS: i64 = 10_000;
 /// A process that has been asked for and has not come in this time never will.
 const START_LIMIT: Micros = 20_000_000;
-
-const MORE_PROCESSES: &str =
-    "Raise max_worker_processes, or lower audit_algolia.workers. It is tried again every 10 s.";
-const FEWER_WORKERS: &str =
-    "Lower audit_algolia.workers, or name fewer databases in audit_algolia.databases. It is tried again every 10 s.";
 
 /// Registers the launcher. Call it while the library is preloaded.
 pub(super) fn register() {
@@ -94,14 +89,6 @@ struct Launcher {
     without_extension: HashSet<u32>,
     slots: Shortage,
     entries: Shortage,
-}
-
-/// Something there is too little of: told once, until it is over.
-#[derive(Default)]
-struct Shortage {
-    is_logged: bool,
-    /// It has been met in this round.
-    met: bool,
 }
 
 impl Launcher {
@@ -299,34 +286,6 @@ impl Launcher {
     /// Has workers beyond the wanted number retire.
     fn retire_workers(&mut self, database: u32, wanted: u32) {
         shmem::change_and_wake(|shared_state| shared_state.retire_workers(database, wanted));
-    }
-}
-
-impl Shortage {
-    fn log_once(&mut self, message: &str, database: &str, hint: &str) {
-        self.met = true;
-        if !std::mem::replace(&mut self.is_logged, true) {
-            ErrorReport::new(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
-                format!("{message}; rows of database \"{database}\" wait"),
-                "audit_algolia launcher",
-            )
-            .set_hint(hint)
-            .report(PgLogLevel::WARNING);
-        }
-    }
-
-    fn end_round(&mut self) {
-        self.is_logged = std::mem::take(&mut self.met);
-    }
-}
-
-/// Notes why a database has no worker at all; that there could be more is no trouble of its rows.
-fn note_trouble(database: u32, message: &str, hint: &str, now: Micros) {
-    if let Some(mut shared_state) = shmem::shared_state() {
-        if shared_state.running_workers(database) == 0 {
-            shared_state.note_trouble(database, &format!("{message}. {hint}"), now);
-        }
     }
 }
 

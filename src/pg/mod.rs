@@ -30,6 +30,7 @@ mod process;
 mod report;
 mod rules;
 mod shmem;
+mod shortage;
 mod subtransaction;
 mod text_datum;
 mod utility;
