@@ -7,6 +7,7 @@
 mod lock_tree;
 mod progress;
 mod read_order;
+mod reading;
 mod repair;
 mod repair_store;
 mod repair_turns;

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use super::progress::{self, BackfillId, BackfillJob, IMPORTING};
+use super::reading::{PagePosition, StepLimits};
 use super::rows::row_at_fault;
-use super::step::{step, PagePosition, StepLimits, StepOutcome};
+use super::step::{step, StepOutcome};
 use super::transaction::transact;
 use crate::backfill::Pace;
 use crate::pg::clock::now;
