@@ -10,6 +10,7 @@ mod flush;
 mod metrics;
 mod partitions;
 mod preview;
+mod queue_look;
 mod reconcile;
 mod secured_key;
 mod settings;

@@ -5,8 +5,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::queue_look::{look, LaneSnapshot};
 use super::{indices, my_database};
-use crate::id_ranges::Span;
 use crate::pg::clock::now;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
@@ -91,14 +91,6 @@ fn queue_stats() -> Result<
     reported(queue_rows()).map(|rows| TableIterator::new(rows.into_iter().map(tuple)))
 }
 
-/// What is copied out of shared state for one index, so that it is not held while tables are read.
-struct LaneSnapshot {
-    lane: Lane,
-    held_back_rows: i64,
-    live: Option<Span>,
-    history: Option<Span>,
-}
-
 pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
     let (database, now) = (my_database(), now());
     let workers = shmem::shared_state().map_or(0, |mut shared_state| shared_state.running_workers(database));
@@ -121,22 +113,12 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
             (Some((trouble, at)), _) if *at >= lane.last_error_at => (Some(trouble.clone()), *at),
             (_, error) => (error.map(str::to_owned), lane.last_error_at),
         };
-        // Until the tables have been counted since the server started, the exact number takes a look at them.
-        let (queued, dead, repairs) = match lane.counted {
-            true => (lane.queued, lane.dead, lane.repairs),
-            false => (
-                count(include_str!("../../../sql/counts/count_index.sql"), index)?,
-                count(include_str!("../../../sql/counts/count_dead_of_index.sql"), index)?,
-                count(include_str!("../../../sql/counts/count_repairs_of_index.sql"), index)?,
-            ),
+        let found = look(index, &snapshot)?;
+        let (last_error, last_error_at) = match (last_error, found.damage) {
+            (None, Some(damage)) => (Some(damage), now),
+            (error, _) => (error, last_error_at),
         };
-        let (live, history) = match lane.counted {
-            true => (snapshot.live, snapshot.history),
-            false => (Some(Span { lo: 0, hi: i64::MAX }), Some(Span { lo: i64::MIN, hi: -1 })),
-        };
-        // Of history the rows queued first have the highest ids.
-        let oldest = [at_end(LOWEST, index, live)?, at_end(HIGHEST, index, history)?];
-        let newest = [at_end(HIGHEST, index, live)?, at_end(LOWEST, index, history)?];
+        let (queued, dead, repairs) = found.counts;
         rows.push(QueueStats {
             index_name: name,
             state: state.to_owned(),
@@ -144,8 +126,8 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
             in_flight: lane.in_flight,
             retrying: lane.retrying + snapshot.held_back_rows,
             dead: dead.max(0),
-            oldest_queued_at: oldest.into_iter().flatten().min(),
-            newest_queued_at: newest.into_iter().flatten().max(),
+            oldest_queued_at: found.oldest,
+            newest_queued_at: found.newest,
             enqueued_total: lane.enqueued_total,
             delivered_total: lane.delivered_total,
             failed_total: lane.failed_total,
@@ -212,29 +194,6 @@ fn no_worker(trouble: Option<&(String, Micros)>) -> (Option<String>, Micros) {
         (None, Some((trouble, at))) => (Some(trouble.clone()), *at),
         (None, None) => (None, 0),
     }
-}
-
-fn count(query: &str, index: i32) -> Outcome<i64> {
-    // Not by `Spi::get_one_with_args`, which takes a transaction id: there is none to be had on a standby.
-    Spi::connect(|client| {
-        let rows = client.select(query, Some(1), &[index.into()])?;
-        Ok(rows.first().get_one()?.unwrap_or_default())
-    })
-}
-
-const LOWEST: &str = include_str!("../../../sql/counts/queued_lowest.sql");
-const HIGHEST: &str = include_str!("../../../sql/counts/queued_highest.sql");
-
-/// The time of the row at one end of a span, which excludes rows long gone.
-fn at_end(query: &str, index: i32, span: Option<Span>) -> Outcome<Option<TimestampWithTimeZone>> {
-    let Some(Span { lo, hi }) = span else { return Ok(None) };
-    Spi::connect(|client| {
-        let rows = client.select(query, Some(1), &[index.into(), lo.into(), hi.into()])?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        Ok(rows.first().get_one()?)
-    })
 }
 
 /// A time of shared state; 0 stands for never.
