@@ -1,6 +1,6 @@
 -- Statement-level triggers of watched tables that do not see all rows they are meant to: rows come into a partition
 -- through its root, and out of an inheritance child through its parent, whose own triggers would see them in addition;
--- and a subscription fires triggers for rows alone. $1 the tables to be looked at, with their parents.
+-- and a subscription fires triggers for rows alone. $1 the tables to be looked at, with their parents; $2 all are.
 select s.id, c.oid, o.operation, t.tgenabled::text
 from audit_algolia.source as s
 cross join lateral pg_catalog.unnest(s.operations) as o (operation)
@@ -9,11 +9,11 @@ join pg_catalog.pg_trigger as t
     on t.tgrelid = c.oid
     and t.tgname = pg_catalog.format('audit_algolia_%s_%s', s.id, o.operation)::pg_catalog.name
     and t.tgtype & 1 = 0
-where s.relation in (
+where ($2 or s.relation in (
         select pg_catalog.unnest($1::pg_catalog.oid[])
         union all
         select i.inhparent from pg_catalog.pg_inherits as i where i.inhrelid = any ($1)
-    )
+    ))
     and o.operation <> 'truncate'
     and (
         c.relispartition

@@ -8,6 +8,7 @@ mod dead_letters;
 mod departures;
 mod flush;
 mod metrics;
+mod outdated_triggers;
 mod partitions;
 mod preview;
 mod queue_look;
@@ -20,6 +21,8 @@ mod stats;
 mod triggers;
 mod watch;
 mod worker_stats;
+
+pub(super) use outdated_triggers::replace_outdated_triggers;
 
 use std::cell::Cell;
 

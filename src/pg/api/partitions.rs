@@ -9,7 +9,8 @@ use pgrx::prelude::*;
 
 use super::arrivals::note_arrivals;
 use super::departures::{after_detach, warn_of_unannounced};
-use super::triggers::{allow_triggers, create_leaf_trigger, create_trigger, enable_trigger, LockWait};
+use super::outdated_triggers::OutdatedTrigger;
+use super::triggers::{allow_triggers, create_leaf_trigger, LockWait};
 use crate::pg::backfill::name_of;
 use crate::pg::ddl::{self, DdlEffects};
 use crate::pg::hypertables::is_hypertable;
@@ -18,8 +19,7 @@ use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, find_extension_objects};
 use crate::pg::partitions::{leaves, sources_of_ancestors, AncestorSource};
 use crate::pg::report::{failure, reported, Outcome};
-use crate::record::Operation;
-use crate::rules::Mode;
+use crate::pg::{shmem, xact};
 
 /// The event trigger's function, called after each statement that can make it necessary. It runs with the rights of whoever
 /// has executed that, until something of ours is to be looked at.
@@ -63,15 +63,6 @@ fn forget() -> Outcome<()> {
     })
 }
 
-/// A trigger that sees too little.
-struct OutdatedTrigger {
-    source: i32,
-    relation: pg_sys::Oid,
-    operation: Operation,
-    /// As `pg_trigger.tgenabled` has it.
-    state: String,
-}
-
 /// Gives new owners the rights that the old ones were given by watch().
 fn renew_rights(effects: &DdlEffects) -> Outcome<()> {
     if effects.given.is_empty() {
@@ -94,25 +85,11 @@ fn replace_triggers(effects: &DdlEffects) -> Outcome<()> {
     if tables.is_empty() {
         return Ok(());
     }
-    let query = include_str!("../../../sql/ddl/find_outdated_triggers.sql");
-    let blind = all_rows(query, &[oids(&tables)], |row| {
-        Some(OutdatedTrigger {
-            source: row.get(1)?,
-            relation: row.get(2)?,
-            operation: Operation::of(&row.get::<String>(3)?)?,
-            state: row.get(4)?,
-        })
-    })?;
-    for OutdatedTrigger { source, relation, operation, state } in blind.into_iter().flatten() {
-        // One that was watched before it became a hypertable. This may be a writer's session, whose insertion has made a
-        // chunk: let capture() tell what to do.
-        if is_hypertable(relation)? {
-            continue;
-        }
-        if locked(relation) {
-            // Triggers for rows are all that a mirrored table has.
-            create_trigger(None, relation, source, Mode::Append, operation, true)?;
-            enable_trigger(relation, source, operation, &state)?;
+    for outdated in OutdatedTrigger::of(&tables)? {
+        // Of one that was watched before it became a hypertable, capture() tells what to do: this may be a writer's session,
+        // whose insertion has made a chunk.
+        if !is_hypertable(outdated.relation)? && locked(outdated.relation) {
+            outdated.replace()?;
         }
     }
     Ok(())
@@ -135,20 +112,25 @@ fn cover_leaves(effects: &DdlEffects) -> Outcome<()> {
 
 /// Locks a table that is to be given a trigger; `false`: it cannot be, or is gone. A partition that has come is locked by the
 /// statement that has made it one; but others may write to a table that only gets a child. They are not waited for, since
-/// they may be waiting for what the statement has locked; then it is said that the table lacks a trigger, and `sources`
-/// shows it.
+/// they may be waiting for what the statement has locked; then it is said that the table lacks a trigger, `sources` shows it,
+/// and it is left to the process that makes repairs.
 fn locked(relation: pg_sys::Oid) -> bool {
     let is_locked = try_lock(relation, pg_sys::ShareRowExclusiveLock);
     // SAFETY: a look-up in the catalogs, inside a transaction.
     let is_there = unsafe { pg_sys::get_rel_relkind(relation) } != 0;
     if !is_locked && is_there {
+        xact::note_stale();
+        let remedy = match shmem::is_preloaded() {
+            true => "They are replaced as soon as nobody writes to it",
+            false => "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again",
+        };
         failure(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!(
                 "table {} is in use and keeps triggers that do not fit its place among other tables",
                 name_of(relation)
             ),
-            "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again: until then changes made through its parent or children are captured wrongly.",
+            format!("{remedy}: until then changes made through its parent or children are captured wrongly."),
         )
         .warn();
     }

@@ -1,10 +1,12 @@
 //! The process that sends history: it reads what watched tables held before, newest first, and queues it behind all
-//! live rows, no faster than it is delivered. It also repairs what capture has left out.
+//! live rows, no faster than it is delivered. It also repairs what capture has left out, and replaces triggers that have
+//! become outdated.
 //!
 //! It is there while a database has any of it to do. All it knows is in the tables `backfill` and `repair`, so that it
 //! can end at any moment; what another begins with is what this one has committed.
 
 mod lock_tree;
+mod outdated;
 mod progress;
 mod read_order;
 mod reading;
@@ -28,6 +30,7 @@ use super::report::Outcome;
 use super::rules::SourceRules;
 use super::{failpoint, shmem, worker};
 use crate::shared_state::BackfillerExit;
+use outdated::OutdatedTriggers;
 use repair::Repairs;
 use scheduler::Scheduler;
 
@@ -80,6 +83,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
 /// Works until there is nothing left to do, or it is not wanted here; returns whether it is done.
 fn run(database: u32) -> bool {
     let (mut scheduler, mut repairs) = (Scheduler::new(database), Repairs::new(database));
+    let mut outdated = OutdatedTriggers::default();
     let mut scratch = process::RoundMemory::new();
     let mut look = true;
     loop {
@@ -102,6 +106,7 @@ fn run(database: u32) -> bool {
         if asked {
             look = true;
             scheduler.forget();
+            outdated.look();
         }
         if asked || is_new {
             repairs.look();
@@ -109,8 +114,9 @@ fn run(database: u32) -> bool {
         process::report_activity(true, "queueing history");
         failpoint::reach("before backfill");
         let repair_at = scratch.round(|| repairs.round());
+        let replace_at = scratch.round(|| outdated.round());
         let step_at = scratch.round(|| scheduler.round());
-        let Some(wake_at) = repair_at.into_iter().chain(step_at).min() else { return true };
+        let Some(wake_at) = [repair_at, replace_at, step_at].into_iter().flatten().min() else { return true };
         let nap = wake_at.saturating_sub(now()) / 1000 + 1;
         process::report_activity(false, "waiting to queue history");
         if wake_at > now() {

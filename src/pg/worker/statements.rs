@@ -114,10 +114,22 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
     })
 }
 
-/// Whether the database has history to send, or repairs to make.
+/// Whether the database has history to send, repairs to make, or triggers to replace.
 pub(super) fn has_backfills() -> spi::Result<bool> {
     Ok(has(c"backfill", include_str!("../../../sql/worker/has_backfills.sql"))?
-        || has(c"repair", include_str!("../../../sql/worker/has_repairs.sql"))?)
+        || has(c"repair", include_str!("../../../sql/worker/has_repairs.sql"))?
+        || has_outdated_triggers()?)
+}
+
+fn has_outdated_triggers() -> spi::Result<bool> {
+    in_transaction(|| {
+        if !lock(table(c"source")) {
+            return Ok(false);
+        }
+        let query = include_str!("../../../sql/ddl/find_outdated_triggers.sql");
+        let arguments = [Vec::<pg_sys::Oid>::new().into(), true.into()];
+        Spi::connect(|client| Ok(!client.select(query, Some(1), &arguments)?.is_empty()))
+    })
 }
 
 fn has(name: &CStr, query: &str) -> spi::Result<bool> {

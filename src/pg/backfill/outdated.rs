@@ -1,0 +1,69 @@
+//! Replaces triggers that became outdated while others were writing to their tables, as soon as nobody does.
+
+use pgrx::prelude::*;
+
+use super::transaction::transact;
+use crate::pg::api::replace_outdated_triggers;
+use crate::pg::clock::now;
+use crate::pg::import;
+use crate::pg::locks::try_lock_named;
+use crate::pg::owner::{as_user, extension_objects};
+use crate::pg::report::Outcome;
+use crate::pg::worker::is_of_our_version;
+use crate::shared_state::Micros;
+
+/// How soon to look again whether anybody writes to a table, at first and at last.
+const BUSY: Micros = 200_000;
+const LONGEST_BUSY: Micros = 12_800_000;
+/// After so many looks, about a minute and a half, it is left to whoever asks next. Workers do, every ten minutes.
+const LOOKS: u32 = 12;
+
+/// The outdated triggers of a database.
+#[derive(Default)]
+pub(super) struct OutdatedTriggers {
+    /// Nothing is to be done before this time.
+    due: Micros,
+    looks: u32,
+}
+
+impl OutdatedTriggers {
+    /// There may be new ones.
+    pub(super) fn look(&mut self) {
+        *self = OutdatedTriggers::default();
+    }
+
+    /// Replaces those that can be, if it is time. Returns when to look again; nothing when there is nothing left to do.
+    pub(super) fn round(&mut self) -> Option<Micros> {
+        if self.due <= now() {
+            self.looks = self.looks.saturating_add(1);
+            self.due = match transact(replace) {
+                Ok(false) if self.looks < LOOKS => {
+                    now() + (BUSY << (self.looks - 1).min(6)).min(LONGEST_BUSY)
+                }
+                Ok(_) => Micros::MAX,
+                Err(failure) => {
+                    if is_of_our_version() && !failure.is_transient() {
+                        ereport!(
+                            PgLogLevel::WARNING,
+                            failure.code(),
+                            format!(
+                                "audit_algolia could not replace outdated triggers: {}",
+                                failure.redacted_summary()
+                            )
+                        );
+                    }
+                    Micros::MAX
+                }
+            };
+        }
+        Some(self.due).filter(|due| *due != Micros::MAX)
+    }
+}
+
+/// Whether all are replaced.
+fn replace() -> Outcome<bool> {
+    if import::is_under_way() || try_lock_named(c"source", pg_sys::AccessShareLock).is_none() {
+        return Ok(false);
+    }
+    as_user(extension_objects()?.owner, replace_outdated_triggers)
+}
