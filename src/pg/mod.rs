@@ -34,6 +34,7 @@ mod shortage;
 mod subtransaction;
 mod text_datum;
 mod utility;
+mod wait_set;
 mod worker;
 mod xact;
 

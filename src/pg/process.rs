@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::report::cause;
+use super::wait_set::WaitSet;
 
 /// Somebody has asked for this process's end.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
@@ -85,6 +86,15 @@ pub(super) fn wait(fd: Option<RawFd>, timeout_ms: i64) -> bool {
     };
     pgrx::check_for_interrupts!();
     events & pg_sys::WL_TIMEOUT as i32 != 0
+}
+
+/// As [`wait`], for what is waited for again and again.
+pub(super) fn wait_for(wait_set: &WaitSet, timeout_ms: i64) -> bool {
+    let is_over = wait_set.wait(timeout_ms);
+    // SAFETY: MyLatch is this process's latch.
+    unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
+    pgrx::check_for_interrupts!();
+    is_over
 }
 
 /// Whether the configuration is to be read again.

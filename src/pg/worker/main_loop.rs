@@ -19,6 +19,7 @@ use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::process;
 use crate::pg::shmem;
+use crate::pg::wait_set::WaitSet;
 use crate::shared_state::Micros;
 use intervals::SEARCH_AFTER_MS;
 pub(super) use state::WorkerLoop;
@@ -133,7 +134,12 @@ impl WorkerLoop {
         if self.stats_pending {
             timeout = timeout.min(TELL_AFTER_MS);
         }
-        let slept = process::wait(self.sender_pool.as_ref().map(SenderPool::bell), timeout);
+        let bell = self.sender_pool.as_ref().map(SenderPool::bell);
+        let wait_set = match self.wait_set.take().filter(|wait_set| wait_set.is_for(bell)) {
+            Some(known) => known,
+            None => WaitSet::new(bell),
+        };
+        let slept = process::wait_for(self.wait_set.insert(wait_set), timeout);
         if slept && self.stats_pending {
             self.stats_pending = false;
             process::report_statistics();

@@ -8,6 +8,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::sender_pool::{SendJob, SenderPool};
 use crate::delivery::settings::DeliverySettings;
 use crate::delivery::sink::Sink;
+use crate::pg::wait_set::WaitSet;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::statements::Statements;
 use crate::shared_state::Micros;
@@ -29,6 +30,8 @@ pub(in crate::pg::worker) struct WorkerLoop {
     pub(super) slot: usize,
     pub(super) database: u32,
     pub(super) sender_pool: Option<SenderPool<SendJob<HttpClient>>>,
+    /// What it waits for when it has nothing to do.
+    pub(super) wait_set: Option<WaitSet>,
     pub(super) sink: Option<Arc<Sink<HttpClient>>>,
     pub(super) settings: Option<DeliverySettings>,
     pub(super) statements: Option<Statements>,
@@ -59,6 +62,7 @@ impl WorkerLoop {
             slot,
             database,
             sender_pool: None,
+            wait_set: None,
             sink: None,
             settings: None,
             statements: None,
