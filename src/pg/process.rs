@@ -280,6 +280,15 @@ pub(super) fn limit_what_the_allocator_keeps() {
     }
 }
 
+/// Has the allocator give back to the system what it keeps of free memory.
+pub(super) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only touches memory that is free.
+    unsafe {
+        nix::libc::malloc_trim(0)
+    };
+}
+
 /// Has the threads of a session share its main thread's arena, for the reason above. All else is as the server has it:
 /// the session has more to do than to ask Algolia.
 pub(super) fn share_one_arena() {

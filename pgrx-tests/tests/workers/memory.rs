@@ -107,3 +107,21 @@ fn the_library_reserves_as_much_shared_memory_as_the_guide_says() {
     let megabytes = ours.iter().map(|(_, size)| **size).sum::<i64>() as f64 / f64::from(1 << 20);
     assert_eq!(told, megabytes.round().to_string(), "{ours:?}");
 }
+
+#[test]
+fn a_worker_that_rests_gives_back_what_its_senders_needed() {
+    let stage = Stage::builder()
+        .standin(|standin| standin.light = true)
+        .setting("audit_algolia.workers", 1)
+        .start()
+        .unwrap();
+    let mut db = staged(&stage, "log");
+    wait_for_workers(&mut db, "postgres", 1);
+    let worker = workers(&mut db, "postgres")[0];
+    deliver(&stage, &mut db, 1..=50_000);
+    assert!(figure(worker, "Threads") > 1);
+    let busy = memory(worker);
+    wait_until("the end of its senders", 3 * SOON, || figure(worker, "Threads") == 1);
+    wait_until("less memory", SOON, || memory(worker) < busy);
+    deliver(&stage, &mut db, 50_001..=50_010);
+}

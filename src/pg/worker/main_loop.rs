@@ -31,6 +31,8 @@ const NAP_MS: i64 = 60_000;
 const SWEEP_EVERY: Micros = 600_000_000;
 /// The server takes statistics of tables once a second at most: the last ones are told when so much time has passed.
 const TELL_AFTER_MS: i64 = 1_100;
+/// Memory is given back to the system when nothing has been done for so long.
+const GIVE_BACK_AFTER_MS: i64 = 30_000;
 
 impl WorkerLoop {
     /// Works until it is asked to leave.
@@ -134,6 +136,9 @@ impl WorkerLoop {
         if self.stats_pending {
             timeout = timeout.min(TELL_AFTER_MS);
         }
+        if self.keeps_memory {
+            timeout = timeout.min(GIVE_BACK_AFTER_MS);
+        }
         let bell = self.sender_pool.as_ref().map(SenderPool::bell);
         let wait_set = match self.wait_set.take().filter(|wait_set| wait_set.is_for(bell)) {
             Some(known) => known,
@@ -142,7 +147,12 @@ impl WorkerLoop {
         let slept = process::wait_for(self.wait_set.insert(wait_set), timeout);
         if slept && self.stats_pending {
             self.stats_pending = false;
+            self.keeps_memory = true;
             process::report_statistics();
+        } else if slept && self.keeps_memory && timeout >= GIVE_BACK_AFTER_MS && self.is_idle() {
+            self.keeps_memory = false;
+            self.sender_pool.as_mut().into_iter().for_each(SenderPool::dismiss_idle);
+            process::give_memory_back();
         }
         if slept && searches && timeout == self.search_after_ms {
             self.search_after_ms = (2 * self.search_after_ms).min(NAP_MS);

@@ -48,6 +48,8 @@ pub(in crate::pg::worker) struct WorkerLoop {
     pub(super) other_version: Option<String>,
     /// Statistics of tables have not been told since the last transaction.
     pub(super) stats_pending: bool,
+    /// Memory of what was done last may still be kept for later.
+    pub(super) keeps_memory: bool,
     /// It has made a round from which the others know that workers can work.
     pub(super) is_well: bool,
     /// How soon rows are searched for that nobody knows the whereabouts of.
@@ -74,6 +76,7 @@ impl WorkerLoop {
             queue_is_gone: false,
             other_version: None,
             stats_pending: true,
+            keeps_memory: true,
             is_well: false,
             search_after_ms: super::intervals::SEARCH_AFTER_MS,
             batch_reduction: BatchReduction::default(),
