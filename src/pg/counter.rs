@@ -156,7 +156,7 @@ fn expected(database: u32, subject: &CountedTable) -> HashMap<i32, Count> {
         .lanes_of(database)
         .filter_map(|(place, index)| Some((index, (subject.part)(shared_state.lane(place)?.count()))))
         .collect();
-    for announcement in shared_state.announced(database) {
+    for announcement in shared_state.announced(shared_state.announcements(), database) {
         let xid = pg_sys::TransactionId::from(announcement.xid);
         // SAFETY: reads the snapshot and the commit log.
         let is_visible =

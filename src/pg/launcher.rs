@@ -108,6 +108,9 @@ impl Launcher {
         if let Some(mut shared_state) = shmem::shared_state() {
             let oids: Vec<u32> = found.iter().map(|database| database.oid).collect();
             shared_state.forget_missing_databases(&before, &oids);
+            for oid in before.iter().filter(|oid| !oids.contains(oid)) {
+                shmem::reserves().inspect(|reserves| reserves.forget(*oid));
+            }
             let unlisted_database = std::mem::take(&mut shared_state.unlisted_database);
             self.without_extension
                 .retain(|oid| oids.contains(oid) && !shared_state.knows(*oid) && *oid != unlisted_database);

@@ -1,4 +1,4 @@
-//! Shared state in shared memory, behind a lightweight lock.
+//! Shared state in shared memory, behind a lightweight lock; and beside it what is used without one.
 //!
 //! The memory is asked for while the postmaster preloads the library. Where the library was not preloaded
 //! there is no shared state, and every caller gets `None`: capture works without it, delivery does not.
@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::flight_recorder;
-use crate::shared_state::{LatchSet, SharedState};
+use crate::shared_state::{Announcements, IdReserves, LatchSet, SharedState};
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
 
@@ -19,6 +19,8 @@ const NAME: &std::ffi::CStr = c"audit_algolia";
 #[repr(C)]
 struct Shared {
     lock: *mut pg_sys::LWLock,
+    announcements: Announcements,
+    reserves: IdReserves,
     state: SharedState,
 }
 
@@ -56,7 +58,7 @@ unsafe extern "C-unwind" fn on_request() {
 unsafe extern "C-unwind" fn on_startup() {
     // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before
     // any other process can attach. ShmemInitStruct hands out memory of the size asked for, aligned to a
-    // cache line; all zeroes is a valid empty SharedState by its own contract. The tranche has the one lock that
+    // cache line; all zeroes is valid and empty by the contract of each of its parts. The tranche has the one lock that
     // was asked for.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
@@ -79,12 +81,29 @@ pub(super) fn is_preloaded() -> bool {
     !SHARED.load(Ordering::Acquire).is_null()
 }
 
+/// What transactions about to commit announce; `None` when the library was not preloaded.
+pub(super) fn announcements() -> Option<&'static Announcements> {
+    let shared = SHARED.load(Ordering::Acquire);
+    // SAFETY: set by on_startup; shared memory outlives the process. It consists of atomics, which need no lock.
+    (!shared.is_null()).then(|| unsafe { &(*shared).announcements })
+}
+
+/// The ids that databases have in reserve; `None` when the library was not preloaded.
+pub(super) fn reserves() -> Option<&'static IdReserves> {
+    let shared = SHARED.load(Ordering::Acquire);
+    // SAFETY: as above.
+    (!shared.is_null()).then(|| unsafe { &(*shared).reserves })
+}
+
 /// Shared state, locked for this process alone.
 pub(super) struct Locked {
     shared: *mut Shared,
+    /// Whom to wake, once it is let go of, for the commits of others that were published.
+    latches: Option<LatchSet>,
 }
 
-/// Locks shared state; `None` when the library was not preloaded. Hold it briefly: commits wait for it.
+/// Locks shared state; `None` when the library was not preloaded. Hold it briefly: who commits waits for it, or relies on
+/// its being let go of.
 pub(super) fn shared_state() -> Option<Locked> {
     let shared = SHARED.load(Ordering::Acquire);
     if shared.is_null() {
@@ -93,7 +112,44 @@ pub(super) fn shared_state() -> Option<Locked> {
     // SAFETY: the pointer was set by on_startup and the lock initialised there; LWLockAcquire waits
     // without raising errors and holds interrupts off until the lock is released.
     unsafe { pg_sys::LWLockAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
-    Some(Locked { shared })
+    // SAFETY: it is locked.
+    let latches = unsafe { publish_pending_in(shared) };
+    Some(Locked { shared, latches })
+}
+
+/// Publishes the commits that are pending, unless somebody has shared state locked, who will see to it.
+pub(super) fn publish_pending() {
+    let shared = SHARED.load(Ordering::Acquire);
+    while announcements().is_some_and(Announcements::has_pending) {
+        let lock = |shared: *mut Shared| {
+            // SAFETY: as in `shared_state`; this one does not wait.
+            unsafe { pg_sys::LWLockConditionalAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) }
+        };
+        if !lock(shared) {
+            return;
+        }
+        // SAFETY: it is locked, and nothing raises an error before it is released.
+        unsafe {
+            let latches = publish_pending_in(shared);
+            pg_sys::LWLockRelease((*shared).lock);
+            wake(latches.unwrap_or_default());
+        }
+    }
+}
+
+/// # Safety
+/// The caller has shared state locked.
+unsafe fn publish_pending_in(shared: *mut Shared) -> Option<LatchSet> {
+    // SAFETY: handed on to the caller; shared memory outlives the process.
+    unsafe { (*shared).state.publish_pending(&(*shared).announcements) }
+}
+
+impl Locked {
+    /// What transactions about to commit have announced.
+    pub(super) fn announcements(&self) -> &'static Announcements {
+        // SAFETY: as of the function of that name.
+        unsafe { &(*self.shared).announcements }
+    }
 }
 
 impl Deref for Locked {
@@ -122,6 +178,11 @@ impl Drop for Locked {
                 pg_sys::LWLockRelease((*self.shared).lock);
             }
         }
+        if let Some(latches) = self.latches.take() {
+            wake(latches);
+        }
+        // Whoever has committed meanwhile relies on us.
+        publish_pending();
     }
 }
 

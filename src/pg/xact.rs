@@ -3,6 +3,7 @@
 //! PostgreSQL's own callbacks are registered once per process: pgrx's one-shot closures stay armed after
 //! PREPARE TRANSACTION and would fire at the next, unrelated commit. Nothing may raise in the COMMIT event.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys;
@@ -10,7 +11,7 @@ use pgrx::prelude::*;
 
 use super::shmem;
 use crate::id_ranges::IdRanges;
-use crate::shared_state::CommitDelta;
+use crate::shared_state::{Announced, Commit, CommitDelta};
 
 /// What one subtransaction did to one index.
 struct PendingDelta {
@@ -21,6 +22,8 @@ struct PendingDelta {
 #[derive(Default)]
 struct PendingChanges {
     deltas: Vec<PendingDelta>,
+    /// They have been announced.
+    announced: Option<Announced>,
     /// An index or a pause has changed: the workers must read them again.
     stale: bool,
     /// Which subtransaction has paused or resumed which index, in the order it happened.
@@ -134,6 +137,7 @@ fn readmit_workers(vacated: Vec<(u32, bool)>, committed: bool) {
     for (database, is_drop) in vacated {
         shmem::change_and_wake(|shared_state| {
             if is_drop && committed {
+                shmem::reserves().inspect(|reserves| reserves.forget(database));
                 shared_state.forget_database(database);
                 shared_state.wake_launcher()
             } else {
@@ -194,8 +198,37 @@ fn commits_lazily() -> bool {
     u32::try_from(level) == Ok(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF)
 }
 
-/// The notes as changes, one per index.
-fn merged(deltas: &[PendingDelta]) -> Vec<CommitDelta> {
+/// Publishes what the current transaction, which has just committed, has changed.
+fn publish(database: u32, announced: Option<Announced>, changes: &[CommitDelta]) {
+    // SAFETY: the transaction has its end's time by now, and the end of its commit record.
+    let (at, lsn) = unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
+    let (announced, announcements) = (announced.unwrap_or_default(), shmem::announcements());
+    let commit = Commit { lsn, at };
+    let Some(announcements) = announcements else { return };
+    let is_announced = announced.is_complete(changes);
+    let announced = match announcements.add_pending(announced, changes, commit) {
+        Ok(false) => return shmem::publish_pending(),
+        // Whoever locks shared state publishes them.
+        Ok(true) => return drop(shmem::shared_state()),
+        Err(announced) => announced,
+    };
+    shmem::change_and_wake(|shared_state| {
+        if changes.iter().any(|change| change.queued > 0) {
+            shared_state.note_commit_lsn(lsn);
+        }
+        announcements.take_back(&announced, shared_state);
+        match is_announced {
+            true => shared_state.publish(database, changes, at),
+            false => shared_state.publish_unannounced(database, changes, at),
+        }
+    });
+}
+
+/// The deltas as changes, one per index.
+fn merged(deltas: &[PendingDelta]) -> Cow<'_, [CommitDelta]> {
+    if let [delta] = deltas {
+        return Cow::Borrowed(std::slice::from_ref(&delta.change));
+    }
     let mut changes: Vec<CommitDelta> = Vec::new();
     for delta in deltas {
         match changes.iter_mut().find(|c| c.index_id == delta.change.index_id) {
@@ -203,7 +236,7 @@ fn merged(deltas: &[PendingDelta]) -> Vec<CommitDelta> {
             Some(known) => known.add(&delta.change),
         }
     }
-    changes
+    Cow::Owned(changes)
 }
 
 #[pg_guard]
@@ -213,17 +246,21 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
     let (xid, database) =
         unsafe { (pg_sys::GetTopTransactionIdIfAny().into_inner(), pg_sys::MyDatabaseId.to_u32()) };
     match event {
-        XACT_EVENT_PRE_COMMIT => PENDING.with_borrow(|pending| {
-            if !pending.deltas.is_empty() {
-                let changes = merged(&pending.deltas);
-                let is_lazy = commits_lazily();
-                let announced =
-                    shmem::shared_state().map(|mut l| l.announce(xid, database, &changes, is_lazy));
-                if is_lazy && announced == Some(false) {
-                    // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is safe.
-                    unsafe { pg_sys::ForceSyncCommit() };
-                }
+        XACT_EVENT_PRE_COMMIT => PENDING.with_borrow_mut(|pending| {
+            if pending.deltas.is_empty() {
+                return;
             }
+            let Some(announcements) = shmem::announcements() else { return };
+            let is_lazy = commits_lazily();
+            // SAFETY: set at the start of every process.
+            let start = usize::try_from(unsafe { pg_sys::MyProcPid }).unwrap_or(0);
+            let changes = merged(&pending.deltas);
+            let announced = announcements.announce(start, xid, database, &changes, is_lazy);
+            if is_lazy && !announced.is_complete(&changes) {
+                // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is safe.
+                unsafe { pg_sys::ForceSyncCommit() };
+            }
+            pending.announced = Some(announced);
         }),
         XACT_EVENT_COMMIT => {
             let pending = PENDING.take();
@@ -238,24 +275,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 });
             }
             if !pending.deltas.is_empty() {
-                let changes = merged(&pending.deltas);
-                // SAFETY: the transaction has its end's time by now, and its end's place in the log.
-                let (now, place) =
-                    unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
-                let queues = changes.iter().any(|change| change.queued > 0);
-                shmem::change_and_wake(|shared_state| {
-                    if queues {
-                        shared_state.note_commit_lsn(place);
-                    }
-                    shared_state.publish(xid, database, &changes, now)
-                });
+                publish(database, pending.announced, &merged(&pending.deltas));
             }
             if pending.imported {
-                shmem::change_and_wake(|shared_state| {
-                    // A dump sets the sequence, too.
-                    shared_state.drop_reserve(database);
-                    shared_state.read_again(database)
-                });
+                // A dump sets the sequence, too.
+                shmem::reserves().inspect(|reserves| reserves.drop_blocks(database));
+                shmem::change_and_wake(|shared_state| shared_state.read_again(database));
             }
             if pending.launcher {
                 shmem::change_and_wake(|shared_state| shared_state.extension_changed(database));
@@ -270,10 +295,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         XACT_EVENT_ABORT => {
             PREPARING.set(None);
             let pending = PENDING.take();
-            if !pending.deltas.is_empty() {
-                if let Some(mut shared_state) = shmem::shared_state() {
-                    shared_state.retract(xid);
-                }
+            if let (Some(announced), Some(mut shared_state)) = (pending.announced, shmem::shared_state()) {
+                shared_state.announcements().take_back(&announced, &mut shared_state);
             }
             readmit_workers(pending.vacated, false);
         }

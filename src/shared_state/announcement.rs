@@ -3,14 +3,10 @@
 
 use super::{CommitDelta, Count};
 
-/// Announcements of transactions that may be on their way at once; past that a recount is asked for.
-pub const COMMITTING: usize = 256;
-
-/// A change announced by a transaction that is about to commit.
+/// A change announced by a transaction that is about to commit, or may.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub struct Announcement {
-    /// The top-level transaction; 0 marks a free entry.
+    /// The top-level transaction.
     pub xid: u32,
     pub database: u32,
     pub index_id: i32,
@@ -21,15 +17,6 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// A free entry.
-    pub const EMPTY: Announcement = Announcement {
-        xid: 0,
-        database: 0,
-        index_id: 0,
-        is_lazy: false,
-        count: Count { queued: 0, dead: 0, repairs: 0 },
-    };
-
     /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
     pub(super) fn new(xid: u32, database: u32, change: &CommitDelta, is_lazy: bool) -> Announcement {
         let count =

@@ -104,7 +104,6 @@ impl SharedState {
     /// A database is no more: forgets all about it.
     pub fn forget_database(&mut self, oid: u32) {
         self.close_lanes(oid);
-        self.forget_blocks(oid);
         for entry in self.databases.iter_mut().filter(|entry| entry.oid == oid) {
             *entry = Database::EMPTY;
         }

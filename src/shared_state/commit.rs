@@ -7,64 +7,31 @@
 
 use std::collections::HashMap;
 
-use super::{Announcement, CommitDelta, Count, FlushTarget, LatchSet, Micros, Prepared, SharedState};
+use super::{
+    Announcement, Announcements, CommitDelta, Count, FlushTarget, LatchSet, Micros, Prepared, SharedState,
+};
 
 /// How long a count that was not finished is left alone; twice as long each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
 const LONGEST_RECOUNT_PAUSE: Micros = 60_000_000;
 
 impl SharedState {
-    /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. `false`: there was
-    /// no room to announce all of them.
-    pub fn announce(&mut self, xid: u32, database: u32, changes: &[CommitDelta], is_lazy: bool) -> bool {
-        let mut complete = true;
-        for change in changes {
-            let entry = Announcement::new(xid, database, change, is_lazy);
-            // Where there is no room, `publish` notices: a count that is asked for now could be over by then.
-            match self.committing.iter_mut().find(|a| a.xid == 0) {
-                Some(free) => *free = entry,
-                None => complete = false,
-            }
-        }
-        complete
-    }
-
     /// A transaction that has queued rows has its commit record end at `lsn`. Call this before its rows are published.
     pub fn note_commit_lsn(&mut self, lsn: u64) {
         self.commit_lsn = self.commit_lsn.max(lsn);
     }
 
     /// How far the WAL must be flushed so that no crash undoes rows that are visible now.
-    pub fn flush_target(&self) -> FlushTarget {
-        if self.committing.iter().any(|a| a.xid != 0 && a.is_lazy) {
+    pub fn flush_target(&self, announcements: &Announcements) -> FlushTarget {
+        if announcements.all(self).any(|announcement| announcement.is_lazy) {
             FlushTarget::All
         } else {
             FlushTarget::Until(self.commit_lsn)
         }
     }
 
-    /// The transaction `xid` has ended without changing anything, or has told what it changed. Returns how many
-    /// announcements are taken back.
-    pub fn retract(&mut self, xid: u32) -> usize {
-        let mine = self.committing.iter_mut().filter(|a| a.xid == xid);
-        mine.map(|entry| entry.xid = 0).count()
-    }
-
-    /// The transaction `xid` has committed: counts its changes, publishes where its rows are and
-    /// says whom to wake.
-    pub fn publish(&mut self, xid: u32, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
-        let announced = self.retract(xid);
-        let latches = self.enter(database, changes, now);
-        if announced < changes.len() {
-            // A count whose snapshot showed these rows did not know that they would be entered here.
-            self.request_recount(database);
-            return latches.and(self.wake_launcher());
-        }
-        latches
-    }
-
-    /// Enters what a committed transaction has changed.
-    pub(super) fn enter(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
+    /// A transaction has committed: counts its changes, publishes where its rows are and says whom to wake.
+    pub fn publish(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
         let mut rows = 0;
         let mut drained = false;
         let low_water = self.low_water(database, changes);
@@ -98,10 +65,22 @@ impl SharedState {
         latches
     }
 
+    /// The same of a transaction that was not announced as a whole. A count whose snapshot showed its rows did not know that
+    /// they would be entered here.
+    pub fn publish_unannounced(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
+        let latches = self.publish(database, changes, now);
+        self.request_recount(database);
+        latches.and(self.wake_launcher())
+    }
+
     /// The announcements of one database and what they add, for a recount. A prepared transaction is one that may commit
     /// at any time, and is as good as announced for as long as it is remembered.
-    pub fn announced(&self, database: u32) -> impl Iterator<Item = Announcement> + '_ {
-        let committing = self.committing.iter().filter(|a| a.xid != 0).copied();
+    pub fn announced<'a>(
+        &'a self,
+        announcements: &'a Announcements,
+        database: u32,
+    ) -> impl Iterator<Item = Announcement> + 'a {
+        let committing = announcements.all(self);
         let prepared = self.prepared.iter().filter(|p| p.change.index_id != 0).map(Prepared::announcement);
         committing.chain(prepared).filter(move |a| a.database == database)
     }

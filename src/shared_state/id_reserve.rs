@@ -1,19 +1,156 @@
-//! Ids that a database has in reserve.
+//! Ids in reserve: blocks of each database's sequence, which transactions take one after the other, without a lock.
+//!
+//! The sequence itself stands at the end of what was last put in reserve. So whatever is forgotten here, by a restart for
+//! instance, is never handed out again, and what is put in reserve next is above it. A restore sets the sequence back; so
+//! where the last reserve ended is kept here, too.
+//!
+//! What a reserve has is one word, so that it is taken, refilled and dropped in one step each. Only whose a reserve is takes
+//! a second word. That changes while nobody takes from it: when a database is dropped, which no session is in then, or when
+//! its extension is made anew, which has its tables locked.
 #![forbid(unsafe_code)]
 
-/// What a database has in reserve. All zeroes is a free entry.
-#[derive(Clone, Copy)]
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::DATABASES;
+
+/// How many blocks are put in reserve at once: putting them there takes a lock and writes WAL.
+pub const RESERVED_BLOCKS: i64 = 256;
+
+/// Whoever leaves so many of them refills the reserve; others take those meanwhile.
+pub const REFILL_AT: i64 = 64;
+
+/// Bits of the word that count the blocks left. The others are the next block, which may so have 47 bits; an id, of a block
+/// and its 1,024 places, has to fit into a double's 53.
+const LEFT_BITS: u32 = 16;
+const LEFT: u64 = (1 << LEFT_BITS) - 1;
+
+/// What each database has in reserve. All zeroes is a server that has just started.
 #[repr(C)]
-pub struct IdReserve {
-    /// The database's oid; 0 marks a free entry.
-    pub(super) database: u32,
-    /// The sequence; that of an extension made anew is another.
-    pub(super) sequence: u32,
-    pub(super) next: i64,
-    pub(super) end: i64,
+pub struct IdReserves {
+    entries: [IdReserve; DATABASES],
 }
 
-impl IdReserve {
-    /// A free entry.
-    pub const EMPTY: IdReserve = IdReserve { database: 0, sequence: 0, next: 0, end: 0 };
+/// What one database has in reserve. All zeroes is a free entry.
+#[repr(C, align(64))]
+struct IdReserve {
+    /// The database's oid and that of its sequence; that of an extension made anew is another.
+    owner: AtomicU64,
+    /// The next block, and how many are left from it on.
+    blocks: AtomicU64,
+}
+
+/// A block taken from a reserve, and how many it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenBlock {
+    pub block: i64,
+    pub left: i64,
+}
+
+impl IdReserves {
+    /// Nothing.
+    pub const fn new() -> IdReserves {
+        IdReserves {
+            entries: [const { IdReserve { owner: AtomicU64::new(0), blocks: AtomicU64::new(0) } }; DATABASES],
+        }
+    }
+
+    /// The next block of a sequence; `None` when there is none in reserve.
+    pub fn take_block(&self, database: u32, sequence: u32) -> Option<TakenBlock> {
+        let blocks = &self.of_sequence(database, sequence)?.blocks;
+        let take = |word: u64| (word & LEFT > 0).then(|| word + (1 << LEFT_BITS) - 1);
+        let taken = blocks.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
+        Some(TakenBlock { block: next_of(taken), left: left_of(taken) - 1 })
+    }
+
+    /// Sees to it that a sequence has an entry; `false`: there are too many databases. Whoever calls this puts blocks in
+    /// reserve for the sequence, and is alone in that.
+    pub fn make_room(&self, database: u32, sequence: u32) -> bool {
+        let owner = owner_of(database, sequence);
+        if self.of_sequence(database, sequence).is_some() {
+            return true;
+        }
+        if let Some(entry) = self.of_database(database) {
+            // Of an extension that is no more.
+            entry.blocks.store(0, Ordering::Release);
+            entry.owner.store(owner, Ordering::Release);
+            return true;
+        }
+        let claim = |entry: &IdReserve| {
+            entry.owner.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        self.entries.iter().any(claim)
+    }
+
+    /// Puts blocks in reserve, instead of what there was; `false`: there is no room for them.
+    pub fn put(&self, database: u32, sequence: u32, blocks: &Range<i64>) -> bool {
+        match (self.of_sequence(database, sequence), word_of(blocks)) {
+            (Some(entry), Some(word)) => {
+                entry.blocks.store(word, Ordering::Release);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Where the last reserve of a sequence ended: all blocks from there on are unused. 0 if there has been none.
+    pub fn end_of(&self, database: u32, sequence: u32) -> i64 {
+        let known = self.of_sequence(database, sequence);
+        known.map_or(0, |entry| end_of(entry.blocks.load(Ordering::Acquire)))
+    }
+
+    /// Hands out nothing more of what a database has in reserve: its sequence may have been set.
+    pub fn drop_blocks(&self, database: u32) {
+        if let Some(entry) = self.of_database(database) {
+            let all_used = |word: u64| Some((end_of(word) as u64) << LEFT_BITS);
+            let _always = entry.blocks.fetch_update(Ordering::AcqRel, Ordering::Acquire, all_used);
+        }
+    }
+
+    /// Forgets the reserve of a database that is no more.
+    pub fn forget(&self, database: u32) {
+        if let Some(entry) = self.of_database(database) {
+            entry.blocks.store(0, Ordering::Release);
+            entry.owner.store(0, Ordering::Release);
+        }
+    }
+
+    fn of_sequence(&self, database: u32, sequence: u32) -> Option<&IdReserve> {
+        let owner = owner_of(database, sequence);
+        self.entries.iter().find(|entry| entry.owner.load(Ordering::Acquire) == owner)
+    }
+
+    fn of_database(&self, database: u32) -> Option<&IdReserve> {
+        let of = |entry: &&IdReserve| entry.owner.load(Ordering::Acquire) >> 32 == u64::from(database);
+        self.entries.iter().find(of)
+    }
+}
+
+impl Default for IdReserves {
+    fn default() -> IdReserves {
+        IdReserves::new()
+    }
+}
+
+fn owner_of(database: u32, sequence: u32) -> u64 {
+    (u64::from(database) << 32) | u64::from(sequence)
+}
+
+fn next_of(word: u64) -> i64 {
+    (word >> LEFT_BITS) as i64
+}
+
+fn left_of(word: u64) -> i64 {
+    (word & LEFT) as i64
+}
+
+fn end_of(word: u64) -> i64 {
+    next_of(word) + left_of(word)
+}
+
+/// `None`: there is no word for them.
+fn word_of(blocks: &Range<i64>) -> Option<u64> {
+    let start = u64::try_from(blocks.start).ok().filter(|start| *start < 1 << (63 - LEFT_BITS))?;
+    let left = u64::try_from(blocks.end - blocks.start).ok().filter(|left| *left <= LEFT)?;
+    Some((start << LEFT_BITS) | left)
 }

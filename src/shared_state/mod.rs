@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod announcement;
+mod announcements;
 mod backfill;
 mod backfiller;
 mod capacity;
@@ -28,7 +29,6 @@ mod held_back;
 mod held_back_claims;
 mod held_back_table;
 mod held_objects;
-mod id_blocks;
 mod id_reserve;
 mod index_settings;
 mod indexing_tasks;
@@ -54,7 +54,8 @@ mod worker;
 mod worker_limits;
 mod worker_slots;
 
-pub use announcement::{Announcement, Prepared, COMMITTING, PREPARED};
+pub use announcement::{Announcement, Prepared, PREPARED};
+pub use announcements::{Announced, Announcements, Commit, COMMITTING};
 pub use backfiller::{Backfiller, BackfillerExit};
 pub use claimable::{Claimable, HeldBackClaim, QueueEnd};
 pub use commit_delta::{CommitDelta, Count, FlushTarget};
@@ -65,8 +66,7 @@ pub use fixed_string::FixedString;
 pub use flights::{EndedFlight, GivenBack};
 pub use held_back::{HeldBack, RejectAction, HELD_BACK};
 pub use held_objects::{HeldObject, NotHeld};
-pub use id_blocks::RESERVED_BLOCKS;
-pub use id_reserve::IdReserve;
+pub use id_reserve::{IdReserves, TakenBlock, REFILL_AT, RESERVED_BLOCKS};
 pub use index_settings::SettingsResult;
 pub use lane::{Lane, LaneFailure, LaneKey, ID_BLOCK};
 pub use latch_set::LatchSet;

@@ -30,7 +30,7 @@ impl SharedState {
         let looking = if stale { self.extension_changed(database) } else { LatchSet::default() };
         let changes: Vec<CommitDelta> =
             found.into_iter().map(|entry| entry.change).filter(|change| change.index_id != 0).collect();
-        looking.and(self.enter(database, &changes, now))
+        looking.and(self.publish(database, &changes, now))
     }
 
     /// A prepared transaction has been rolled back.

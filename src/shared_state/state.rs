@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Announcement, CrashSuspect, Database, HeldBack, IdReserve, Lane, LaneKey, Micros, Prepared, Quarantine,
-    Worker, COMMITTING, CRASH_SUSPECTS, DATABASES, HELD_BACK, OBJECTS, PREPARED, QUARANTINES, WORKERS,
+    CrashSuspect, Database, HeldBack, Lane, LaneKey, Micros, Prepared, Quarantine, Worker, CRASH_SUSPECTS,
+    DATABASES, HELD_BACK, OBJECTS, PREPARED, QUARANTINES, WORKERS,
 };
 use crate::claims::ClaimTable;
 
@@ -20,8 +20,6 @@ pub struct SharedState {
     pub(super) lanes: [Lane; LANES],
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
-    pub(super) reserves: [IdReserve; DATABASES],
-    pub(super) committing: [Announcement; COMMITTING],
     /// The highest LSN at which the commit record of queued rows ends.
     pub(super) commit_lsn: u64,
     pub(super) prepared: [Prepared; PREPARED],
@@ -63,8 +61,6 @@ impl SharedState {
                 lanes: [Lane::EMPTY; LANES],
                 workers: [Worker::EMPTY; WORKERS],
                 databases: [Database::EMPTY; DATABASES],
-                reserves: [IdReserve::EMPTY; DATABASES],
-                committing: [Announcement::EMPTY; COMMITTING],
                 commit_lsn: 0,
                 prepared: [Prepared {
                     gid: 0,

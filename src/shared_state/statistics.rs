@@ -1,7 +1,7 @@
 //! What statistics ask of shared state.
 #![forbid(unsafe_code)]
 
-use super::{Micros, SharedState, SlotState};
+use super::{Announcements, Micros, SharedState, SlotState};
 use crate::id_ranges::Span;
 
 impl SharedState {
@@ -11,22 +11,30 @@ impl SharedState {
     }
 
     /// No waiting row of the index has a lower id; `None` when none waits.
-    pub fn lowest(&self, database: u32, index_id: i32) -> Option<i64> {
-        self.ends(database, index_id).map(|(lo, _)| lo).min()
+    pub fn lowest(&self, announcements: &Announcements, database: u32, index_id: i32) -> Option<i64> {
+        self.ends(announcements, database, index_id).map(|(lo, _)| lo).min()
     }
 
     /// All waiting live rows of the index have ids within this span; `None` when none waits.
-    pub fn live_rows(&self, database: u32, index_id: i32) -> Option<Span> {
-        self.within(database, index_id, Span { lo: 0, hi: i64::MAX })
+    pub fn live_rows(&self, announcements: &Announcements, database: u32, index_id: i32) -> Option<Span> {
+        self.within(announcements, database, index_id, Span { lo: 0, hi: i64::MAX })
     }
 
     /// The same of history.
-    pub fn history(&self, database: u32, index_id: i32) -> Option<Span> {
-        self.within(database, index_id, Span { lo: i64::MIN, hi: -1 })
+    pub fn history(&self, announcements: &Announcements, database: u32, index_id: i32) -> Option<Span> {
+        self.within(announcements, database, index_id, Span { lo: i64::MIN, hi: -1 })
     }
 
-    fn within(&self, database: u32, index_id: i32, limits: Span) -> Option<Span> {
-        let ends = self.ends(database, index_id).map(|(lo, hi)| (lo.max(limits.lo), hi.min(limits.hi)));
+    fn within(
+        &self,
+        announcements: &Announcements,
+        database: u32,
+        index_id: i32,
+        limits: Span,
+    ) -> Option<Span> {
+        let ends = self
+            .ends(announcements, database, index_id)
+            .map(|(lo, hi)| (lo.max(limits.lo), hi.min(limits.hi)));
         let ends = ends.filter(|(lo, hi)| lo <= hi);
         ends.fold(None, |span: Option<Span>, (lo, hi)| match span {
             None => Some(Span { lo, hi }),
@@ -37,7 +45,12 @@ impl SharedState {
     /// Every span in which a waiting row of the index can be: published, left over, put off, being read, in flight, held
     /// back. Rows that are visible already and about to be published can be anywhere. So can rows that were passed over
     /// because somebody else had them locked; of those this knows nothing.
-    fn ends(&self, database: u32, index_id: i32) -> impl Iterator<Item = (i64, i64)> + '_ {
+    fn ends<'a>(
+        &'a self,
+        announcements: &'a Announcements,
+        database: u32,
+        index_id: i32,
+    ) -> impl Iterator<Item = (i64, i64)> + 'a {
         let place = self.find_lane(database, index_id);
         let lane = place.and_then(|place| self.lane(place));
         let waiting = lane
@@ -56,8 +69,10 @@ impl SharedState {
                 .filter(move |(lane, _)| Some(*lane) == place)
                 .map(|(_, s)| (s.lo, s.hi))
         });
-        let announced =
-            self.announced(database).filter(move |a| a.index_id == index_id).map(|_| (i64::MIN, i64::MAX));
+        let announced = self
+            .announced(announcements, database)
+            .filter(move |a| a.index_id == index_id)
+            .map(|_| (i64::MIN, i64::MAX));
         let held_back = self.held_back(database, index_id).map(|s| (s.lo, s.hi));
         waiting.chain(held).chain(held_back).chain(announced)
     }

@@ -1,5 +1,6 @@
 //! Shared state without a server: claims, turns, failures and counts.
 
+mod announcements;
 mod backfill;
 mod capacity;
 mod clock;
@@ -7,7 +8,7 @@ mod close_lanes;
 mod counts;
 mod crash_suspects;
 mod held_objects;
-mod id_blocks;
+mod id_reserve;
 mod index_settings;
 mod indexing_tasks;
 mod partial_batches;
@@ -97,7 +98,7 @@ fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], 
 fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
     let mut shared_state = shared_state(1);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
-    let latches = shared_state.publish(7, DB, &[queued(1, 2048, 2050)], 0);
+    let latches = shared_state.publish(DB, &[queued(1, 2048, 2050)], 0);
     assert_eq!(latches.iter().collect::<Vec<_>>(), vec![1000]);
     let (index, span, end, fresh) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert_eq!((index, end, fresh), (1, QueueEnd::Newest, true));
@@ -130,7 +131,7 @@ fn a_stream_of_fresh_rows_does_not_starve_the_tail() {
     let worker_limits = WorkerLimits { tail_share: 10, ..HUNGRY };
     let mut ends = Vec::new();
     for block in 1..=100 {
-        shared_state.publish(7, DB, &[queued(1, block * 1024, block * 1024)], 0);
+        shared_state.publish(DB, &[queued(1, block * 1024, block * 1024)], 0);
         let (_, span, end, fresh) = next_span(&mut shared_state, worker_limits, 0).unwrap();
         assert!(fresh || end == QueueEnd::Oldest);
         ends.push(end);
@@ -146,7 +147,7 @@ fn a_fresh_row_goes_before_the_backlog_and_has_a_slot_of_its_own() {
     shared_state.open_lane(DB, 1, false, 0);
     load(&mut shared_state, 0, 3);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None, "the last slot is not for the backlog");
-    shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
     let (_, span, _, fresh) = next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert!(fresh && span.lo == 4096);
     shared_state.workers[0].remove_flight(0);
@@ -173,16 +174,16 @@ fn the_tail_gets_its_share_of_the_backlog() {
 fn linger_waits_for_more_rows_but_not_for_a_full_batch() {
     let mut shared_state = shared_state(1);
     let patient = WorkerLimits { linger: 500, batch_rows: 10, ..HUNGRY };
-    shared_state.publish(7, DB, &[queued(1, 1024, 1026)], 100);
+    shared_state.publish(DB, &[queued(1, 1024, 1026)], 100);
     assert_eq!(wait_until(&mut shared_state, patient, 100), Some(600));
-    shared_state.publish(8, DB, &[queued(1, 2048, 2060)], 200);
+    shared_state.publish(DB, &[queued(1, 2048, 2060)], 200);
     assert!(matches!(shared_state.next(0, patient, 200), Next::Claim { .. }));
 }
 
 #[test]
 fn a_row_held_by_one_worker_is_not_given_to_another() {
     let mut shared_state = shared_state(2);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some());
     let flight = fly(&mut shared_state, 0, 0, &[1024, 1025], None);
     assert_eq!(shared_state.claim(1, 1024), Claim::HeldBy(Owner::worker(0)));
@@ -195,7 +196,7 @@ fn a_row_held_by_one_worker_is_not_given_to_another() {
 #[test]
 fn a_worker_that_dies_gives_everything_back() {
     let mut shared_state = shared_state(2);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1033)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1033)], 0);
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some());
     fly(&mut shared_state, 0, 0, &[1030, 1031, 1032, 1033], Some(Span { lo: 1024, hi: 1029 }));
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some(), "it is reading the rest when it dies");
@@ -209,7 +210,7 @@ fn a_worker_that_dies_gives_everything_back() {
 #[test]
 fn after_a_failure_one_batch_tries_first() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1030], Some(Span { lo: 1024, hi: 1029 }));
     shared_state.released(0, flight, [1030]);
@@ -226,7 +227,7 @@ fn after_a_failure_one_batch_tries_first() {
 fn a_paused_index_keeps_nobody_else_waiting() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, true, 0);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024), queued(2, 1025, 1025)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024), queued(2, 1025, 1025)], 0);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0).unwrap().0, 2);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
 }
@@ -250,7 +251,7 @@ fn lanes_take_turns() {
 #[test]
 fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     let mut shared_state = shared_state(2);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     assert_eq!(shared_state.claim(0, 1030), Claim::Taken);
     let span = Span { lo: 1030, hi: 1030 };

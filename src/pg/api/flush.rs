@@ -82,8 +82,8 @@ impl QueuedRows {
     /// Whether nothing of it is left. Shared state knows how far down there can be rows, save those that somebody has
     /// locked: so the last word has the whole stretch.
     fn are_gone(&mut self) -> Outcome<bool> {
-        let lowest =
-            shmem::shared_state().and_then(|shared_state| shared_state.lowest(my_database(), self.index));
+        let lowest = shmem::shared_state()
+            .and_then(|state| state.lowest(state.announcements(), my_database(), self.index));
         if let Some(lowest) = lowest {
             if is_waiting(self.index, Span { lo: lowest.max(self.ends.lo), ..self.ends })? {
                 return Ok(false);

@@ -11,7 +11,7 @@ use crate::pg::clock::now;
 use crate::pg::databases::my_name;
 use crate::pg::report::{reported, Outcome};
 use crate::pg::{guc, shmem};
-use crate::shared_state::{Lane, Micros, SharedState};
+use crate::shared_state::{Announcements, Lane, Micros, SharedState};
 
 /// A row of `queue_stats`, in the order of its columns.
 pub(super) struct QueueStats {
@@ -99,7 +99,8 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
     });
     let mut rows = Vec::new();
     for (index, name, paused) in indices()? {
-        let snapshot = shmem::shared_state().map(|shared_state| snapshot_of(&shared_state, database, index));
+        let snapshot = shmem::shared_state()
+            .map(|shared_state| snapshot_of(&shared_state, shared_state.announcements(), database, index));
         let state = state(snapshot.as_ref().map(|snapshot| &snapshot.lane), workers, paused, now);
         let snapshot = snapshot.unwrap_or(LaneSnapshot {
             lane: Lane::EMPTY,
@@ -144,13 +145,18 @@ pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
     Ok(rows)
 }
 
-fn snapshot_of(shared_state: &SharedState, database: u32, index: i32) -> LaneSnapshot {
+fn snapshot_of(
+    shared_state: &SharedState,
+    announcements: &Announcements,
+    database: u32,
+    index: i32,
+) -> LaneSnapshot {
     let lane = shared_state.find_lane(database, index).and_then(|place| shared_state.lane(place));
     LaneSnapshot {
         lane: lane.copied().unwrap_or(Lane::EMPTY),
         held_back_rows: shared_state.held_back_rows(database, index),
-        live: shared_state.live_rows(database, index),
-        history: shared_state.history(database, index),
+        live: shared_state.live_rows(announcements, database, index),
+        history: shared_state.history(announcements, database, index),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::pg::databases::my_database;
 use crate::pg::owner::{as_role, ExtensionObjects};
 use crate::pg::shmem;
 use crate::record::EPOCH_2000_MILLIS;
-use crate::shared_state::{ID_BLOCK, RESERVED_BLOCKS};
+use crate::shared_state::{TakenBlock, ID_BLOCK, REFILL_AT, RESERVED_BLOCKS};
 
 /// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
 const RESERVING: u16 = u16::MAX;
@@ -99,48 +99,54 @@ fn next_block(objects: &ExtensionObjects) -> i64 {
 }
 
 fn reserved_block(objects: &ExtensionObjects) -> Option<i64> {
+    let reserves = shmem::reserves()?;
     let (database, sequence) = (my_database(), objects.block_sequence);
-    let take = || shmem::shared_state()?.take_block(database, sequence.to_u32());
-    if !shmem::is_preloaded() {
-        return None;
-    }
-    if let Some(block) = take() {
-        return Some(block);
+    let take = || reserves.take_block(database, sequence.to_u32());
+    let taken = take();
+    match taken {
+        Some(TakenBlock { block, left }) if left != REFILL_AT => return Some(block),
+        _ => (),
     }
     let lock = pg_sys::ExclusiveLock as i32;
     // SAFETY: a transaction is under way. The lock is on a part of the sequence that nothing else names, and is given back
     // below, or by the abort after an error.
     unsafe { pg_sys::LockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
-    // Whoever had the lock before may have put blocks in reserve.
-    let block = take().or_else(|| {
-        let unused = shmem::shared_state()?.end_of_reserve(database, sequence.to_u32());
-        let last = as_role(objects.owner, || advance(sequence, unused - 1));
+    let refill = || {
+        let has_room = reserves.make_room(database, sequence.to_u32());
+        let unused = reserves.end_of(database, sequence.to_u32());
+        let count = if has_room { RESERVED_BLOCKS } else { 1 };
+        let last = as_role(objects.owner, || advance(sequence, unused - 1, count));
         // The first is ours: others could take all of them before we do.
-        shmem::shared_state()?.reserve_blocks(
-            database,
-            sequence.to_u32(),
-            last + 2..last + 1 + RESERVED_BLOCKS,
-        );
-        Some(last + 1)
-    });
+        reserves.put(database, sequence.to_u32(), &(last + 2..last + 1 + count));
+        last + 1
+    };
+    let block = match taken {
+        // Others go on taking what is left meanwhile.
+        Some(TakenBlock { block, .. }) => {
+            refill();
+            block
+        }
+        // Whoever had the lock before may have put blocks in reserve.
+        None => take().map_or_else(refill, |taken| taken.block),
+    };
     // SAFETY: the counterpart of the above.
     unsafe { pg_sys::UnlockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
-    block
+    Some(block)
 }
 
-/// Sets a sequence ahead by [`RESERVED_BLOCKS`]; returns the value that counts as the last it has handed out. For its owner, who alone
+/// Sets a sequence ahead by `count`; returns the value that counts as the last it has handed out. For its owner, who alone
 /// may.
 ///
 /// It is never behind the clock, nor behind `used`, the last value known to have been used. Restoring a dump sets the sequence
 /// back to where it was when the dump was made, though rows may have been captured meanwhile: later changes must not have the
 /// same ids or lower ones. And databases made from one template have the same sequence, but they should not number their
 /// changes alike.
-fn advance(sequence: pg_sys::Oid, used: i64) -> i64 {
+fn advance(sequence: pg_sys::Oid, used: i64, count: i64) -> i64 {
     // SAFETY: a function of the server's that takes a sequence. One that has not been used has no last value.
     let last =
         unsafe { direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]) };
     let last = last.unwrap_or(0).max(clock_block()).max(used);
-    set_value(sequence, last + RESERVED_BLOCKS);
+    set_value(sequence, last + count);
     last
 }
 

@@ -12,9 +12,9 @@ fn removed(index_id: i32, rows: i64) -> CommitDelta {
 fn history_waits_behind_all_live_rows_and_goes_newest_first() {
     let mut shared_state = shared_state(1);
     let worker_limits = WorkerLimits { tail_share: 50, ..HUNGRY };
-    shared_state.publish(1, DB, &[queued(7, -1100, -1025)], 0);
-    shared_state.publish(2, DB, &[queued(7, -2100, -2049)], 0);
-    shared_state.publish(3, DB, &[queued(7, 1_048_576, 1_048_600)], 0);
+    shared_state.publish(DB, &[queued(7, -1100, -1025)], 0);
+    shared_state.publish(DB, &[queued(7, -2100, -2049)], 0);
+    shared_state.publish(DB, &[queued(7, 1_048_576, 1_048_600)], 0);
     shared_state.lane_mut(DB, 7).unwrap().give_back(Span { lo: 2048, hi: 2050 });
     let mut given = Vec::new();
     while let Some((_, span, end, fresh)) = next_span(&mut shared_state, worker_limits, 0) {
@@ -46,14 +46,14 @@ fn the_tail_is_that_of_live_rows_also_after_a_sweep() {
 fn a_fresh_row_is_not_kept_waiting_by_history_that_lingers() {
     let mut shared_state = shared_state(1);
     let worker_limits = WorkerLimits { linger: 1000, ..HUNGRY };
-    shared_state.publish(1, DB, &[queued(7, -5000, -1025)], 0);
+    shared_state.publish(DB, &[queued(7, -5000, -1025)], 0);
     assert_eq!(
         next_span(&mut shared_state, worker_limits, 0),
         Some((7, Span { lo: -5000, hi: -1025 }, QueueEnd::Newest, false))
     );
     shared_state.enter_claim(0, None, None);
     shared_state.end_claim(0);
-    shared_state.publish(2, DB, &[queued(7, 1024, 1024)], 500);
+    shared_state.publish(DB, &[queued(7, 1024, 1024)], 500);
     assert_eq!(
         wait_until(&mut shared_state, worker_limits, 500),
         Some(1500),
@@ -138,10 +138,10 @@ fn it_is_woken_once_when_its_rows_have_gone_down() {
     shared_state.database_mut(DB).unwrap().extension = Extension::Present;
     shared_state.request_backfill(DB);
     assert!(shared_state.should_start_backfiller(DB, 0) && shared_state.attach_backfiller(DB, 42, 4200, 0));
-    shared_state.publish(1, DB, &[queued(7, -2000, -1001)], 0);
+    shared_state.publish(DB, &[queued(7, -2000, -1001)], 0);
     shared_state.set_low_water(DB, 500);
     let wakes_it = |shared_state: &mut SharedState, rows| {
-        shared_state.publish(2, DB, &[removed(7, rows)], 0).iter().any(|latch| latch == 4200)
+        shared_state.publish(DB, &[removed(7, rows)], 0).iter().any(|latch| latch == 4200)
     };
     assert!(!wakes_it(&mut shared_state, 499));
     assert!(wakes_it(&mut shared_state, 1));

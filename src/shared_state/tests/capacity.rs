@@ -49,7 +49,7 @@ fn one_index_alone_uses_every_slot_and_no_more() {
         let worker_limits = WorkerLimits { slots, ..HUNGRY };
         let mut shared_state = backlogs(1);
         assert_eq!(fill(&mut shared_state, worker_limits).len(), backlog, "{slots} slots");
-        shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+        shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
         assert_eq!(
             fill(&mut shared_state, worker_limits).len(),
             slots - backlog,
@@ -64,9 +64,9 @@ fn an_index_that_fills_all_slots_leaves_room_for_another() {
         let worker_limits = WorkerLimits { slots, ..HUNGRY };
         let mut shared_state = backlogs(1);
         fill(&mut shared_state, worker_limits);
-        shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+        shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
         fill(&mut shared_state, worker_limits);
-        shared_state.publish(7, DB, &[queued(2, 8192, 8192)], 0);
+        shared_state.publish(DB, &[queued(2, 8192, 8192)], 0);
         let next = next_span(&mut shared_state, worker_limits, 0);
         assert!(matches!(next, Some((2, _, _, true))), "{slots} slots: {next:?}");
     }
@@ -101,7 +101,7 @@ fn indices_in_trouble_take_no_slot_from_the_others() {
     let served = fill(&mut shared_state, HUNGRY);
     assert_eq!(count(&served, 6), 3, "all that a backlog may have: {served:?}");
     assert_eq!(served.len() - 3, 4, "as many attempts as there are slots, one for each index: {served:?}");
-    shared_state.publish(7, DB, &[queued(6, 4096, 4096)], 0);
+    shared_state.publish(DB, &[queued(6, 4096, 4096)], 0);
     assert_eq!(fill(&mut shared_state, HUNGRY), vec![6]);
 }
 
@@ -109,13 +109,13 @@ fn indices_in_trouble_take_no_slot_from_the_others() {
 fn a_commit_wakes_a_worker_whose_slots_another_index_has_filled() {
     let mut shared_state = backlogs(1);
     fill(&mut shared_state, HUNGRY);
-    shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
     fill(&mut shared_state, HUNGRY);
-    let latches = shared_state.publish(8, DB, &[queued(1, 8192, 8192)], 0);
+    let latches = shared_state.publish(DB, &[queued(1, 8192, 8192)], 0);
     assert_eq!(latches.iter().count(), 0, "it has no room for more of the same");
-    let latches = shared_state.publish(9, DB, &[queued(1, 9216, 9216), queued(2, 9217, 9217)], 0);
+    let latches = shared_state.publish(DB, &[queued(1, 9216, 9216), queued(2, 9217, 9217)], 0);
     assert_eq!(latches.iter().collect::<Vec<_>>(), vec![1000]);
-    let latches = shared_state.publish(10, DB, &[queued(3, 10240, 10240)], 0);
+    let latches = shared_state.publish(DB, &[queued(3, 10240, 10240)], 0);
     assert_eq!(latches.iter().count(), 0, "it is awake already and looks at everything");
 }
 
@@ -124,7 +124,7 @@ fn a_worker_with_room_for_newcomers_alone_looks_again_when_one_may_be_tried() {
     let mut shared_state = backlogs(2);
     shared_state.lane_at(1).unwrap().paused = true;
     fill(&mut shared_state, HUNGRY);
-    shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
     fill(&mut shared_state, HUNGRY);
     shared_state.lane_at(1).unwrap().paused = false;
     shared_state.lane_at(1).unwrap().retry_at = 500;
@@ -162,7 +162,7 @@ proptest! {
         for (step, index, worker) in steps {
             rows += 1024;
             match step {
-                0 | 1 => { shared_state.publish(7, DB, &[queued(index + 1, rows, rows)], 0); }
+                0 | 1 => { shared_state.publish(DB, &[queued(index + 1, rows, rows)], 0); }
                 2 => {
                     let flying = shared_state.workers[worker].flights.iter().position(|flight| flight.rows > 0);
                     if let Some(flight) = flying { shared_state.settled(worker, flight, &[], 0) }
@@ -260,12 +260,12 @@ fn large_bodies_of_an_index_leave_room_for_another_and_for_fresh_rows() {
     let served = fill_with_large(&mut shared_state, HUNGRY, 300);
     let backlog: i64 = served.iter().map(|(_, bytes)| bytes).sum();
     assert!(backlog < HUNGRY.batch_bytes / 4 * 3 + 300, "{served:?}");
-    shared_state.publish(7, DB, &[queued(1, 4096, 4096)], 0);
+    shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
     let fresh = fill_with_large(&mut shared_state, HUNGRY, 300);
     assert!(fresh.iter().all(|(index, bytes)| *index == 1 && *bytes >= 1 << 20), "{fresh:?}");
     for index in 2..=4 {
         shared_state.open_lane(DB, index, false, 0);
-        shared_state.publish(7, DB, &[queued(index, 8192, 8192)], 0);
+        shared_state.publish(DB, &[queued(index, 8192, 8192)], 0);
         let another = fill_with_large(&mut shared_state, HUNGRY, 300);
         assert!(another.iter().any(|(served, _)| *served == index), "index {index}: {another:?}");
     }

@@ -11,7 +11,7 @@ const NOW: Micros = 800_000_000 * SECOND;
 fn a_clock_set_back_makes_no_index_wait_longer() {
     let mut shared_state = shared_state(1);
     shared_state.tick(NOW);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], NOW);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], NOW);
     shared_state.lane_at(0).unwrap().back_off(
         LaneFailure::Retry,
         7,
@@ -32,7 +32,7 @@ fn a_clock_set_back_makes_no_index_wait_longer() {
 fn a_clock_set_back_keeps_neither_records_nor_processes_waiting() {
     let mut shared_state = shared_state(1);
     shared_state.tick(NOW);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], NOW);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], NOW);
     shared_state.judge_rejection(0, 1, 1024, 3);
     shared_state.hold_back(DB, 1, 1024, NOW + SECOND);
     shared_state.worker_exited(0, WorkerExit::Failed, 0, NOW);

@@ -20,10 +20,10 @@ fn the_lane_of_an_index_that_is_no_more_serves_another() {
 #[test]
 fn a_lane_entered_since_the_look_began_stays_and_so_does_one_in_use() {
     let mut shared_state = shared_state(2);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
-    shared_state.publish(7, DB + 1, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB + 1, &[queued(1, 1024, 1030)], 0);
     let before = shared_state.indices_with_lanes(DB);
-    shared_state.publish(8, DB, &[queued(2, 2048, 2050)], 0);
+    shared_state.publish(DB, &[queued(2, 2048, 2050)], 0);
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Claim { .. }));
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0).map(|(index, ..)| index), Some(2));
     shared_state.close_lanes_of_missing(DB, &before, &[]);
@@ -44,9 +44,9 @@ fn the_lane_of_an_unused_index_is_closed_unless_rows_have_come_since() {
     for index in 1..=3 {
         shared_state.open_lane(DB, index, false, 0);
     }
-    shared_state.publish(7, DB, &[queued(3, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(3, 1024, 1024)], 0);
     let before = shared_state.published(DB);
-    shared_state.publish(8, DB, &[queued(2, 2048, 2048)], 0);
+    shared_state.publish(DB, &[queued(2, 2048, 2048)], 0);
     let Next::Claim { lane, claimable, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
     assert_eq!(shared_state.find_lane(DB, 2), Some(lane));
     shared_state.enter_claim(0, Some(claimable.span), None);
@@ -69,7 +69,7 @@ fn databases_that_are_no_more_are_forgotten_unless_somebody_is_in_them() {
     shared_state.database_mut(DB).unwrap().recount = true;
     assert!(shared_state.database_mut(1).is_none(), "the book is full");
     let before = shared_state.known_databases();
-    shared_state.publish(7, 100, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(100, &[queued(1, 1024, 1030)], 0);
     shared_state.forget_missing_databases(&before, &[101]);
     assert_eq!(shared_state.known_databases(), [101, DB]);
     assert_eq!(shared_state.free_lanes(), LANES);

@@ -4,84 +4,70 @@ use super::*;
 
 #[test]
 fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
-    let mut shared_state = shared_state(0);
+    let (mut shared_state, announcements) = (shared_state(0), Announcements::new());
     let change = queued(1, 1024, 1026);
-    assert_eq!(shared_state.flush_target(), FlushTarget::Until(0));
+    let announce = |xid, change, is_lazy| announcements.announce(0, xid, DB, &[change], is_lazy);
+    assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(0));
     // While it commits it may be visible, and nobody knows where in the log.
-    assert!(shared_state.announce(11, DB, &[change], true));
-    assert!(shared_state.announce(12, DB, &[change], false));
-    assert_eq!(shared_state.flush_target(), FlushTarget::All);
+    let (lazy, patient) = (announce(11, change, true), announce(12, change, false));
+    assert_eq!(shared_state.flush_target(&announcements), FlushTarget::All);
     shared_state.note_commit_lsn(700);
-    shared_state.publish(11, DB, &[change], 0);
-    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
+    announcements.take_back(&lazy, &mut shared_state);
+    assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(700));
     shared_state.note_commit_lsn(600);
-    shared_state.publish(12, DB, &[change], 0);
-    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
+    announcements.take_back(&patient, &mut shared_state);
+    assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(700));
     // One that takes rows away has nothing that could leave.
-    shared_state.announce(13, DB, &[CommitDelta { queued: 0, removed: 3, ..change }], true);
-    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
-    shared_state.announce(14, DB, &[change], true);
-    shared_state.retract(14);
-    assert_eq!(shared_state.flush_target(), FlushTarget::Until(700));
-    for xid in 100..100 + COMMITTING as u32 - 1 {
-        assert!(shared_state.announce(xid, DB, &[change], false));
-    }
-    assert!(!shared_state.announce(15, DB, &[change], true), "there is no room");
+    let removes = announce(13, CommitDelta { queued: 0, removed: 3, ..change }, true);
+    assert!(removes.is_complete(&[change]));
+    assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(700));
 }
 
 #[test]
 fn a_recount_is_exact_while_transactions_commit() {
-    let mut shared_state = shared_state(0);
+    let (mut shared_state, announcements) = (shared_state(0), Announcements::new());
     let (index, rows) = (1, |change: CommitDelta| change.queued);
     // Ten rows from before the server started; nobody has counted them.
     let (early, late) = (queued(index, 1024, 1026), queued(index, 2048, 2052));
-    shared_state.announce(11, DB, &[early], false);
-    shared_state.announce(12, DB, &[late], false);
+    let first = announcements.announce(0, 11, DB, &[early], false);
+    let second = announcements.announce(0, 12, DB, &[late], false);
     // The snapshot sees the first transaction, which has not told yet, and not the second.
-    let announced = shared_state.announced(DB).find(|a| a.xid == 11).unwrap();
+    let announced = shared_state.announced(&announcements, DB).find(|a| a.xid == 11).unwrap();
     let expected = HashMap::from([(index, announced.count)]);
     let counted = HashMap::from([(index, Count { queued: 10 + rows(early), dead: 7, repairs: 0 })]);
     // Both tell while the count is under way.
-    shared_state.publish(12, DB, &[late], 0);
-    shared_state.publish(11, DB, &[early], 0);
+    for (announced, change) in [(second, late), (first, early)] {
+        announcements.take_back(&announced, &mut shared_state);
+        shared_state.publish(DB, &[change], 0);
+    }
     shared_state.correct(DB, &expected, &counted);
     assert_eq!(shared_state.lane(0).unwrap().queued, 10 + rows(early) + rows(late));
     assert_eq!(shared_state.lane(0).unwrap().dead, 7);
-    assert_eq!(shared_state.announced(DB).count(), 0);
+    assert_eq!(shared_state.announced(&announcements, DB).count(), 0);
 }
 
 #[test]
-fn a_commit_that_found_no_room_to_announce_itself_asks_for_a_count_when_it_is_published() {
+fn a_commit_that_was_not_announced_asks_for_a_count_when_it_is_published() {
     let mut shared_state = shared_state(0);
     shared_state.launcher_latch = 900;
     let change = |row: i64| queued(1, row * ID_BLOCK, row * ID_BLOCK);
-    for xid in 1..=COMMITTING as u32 + 1 {
-        shared_state.announce(xid, DB, &[change(i64::from(xid))], false);
-    }
     let recount = |shared_state: &mut SharedState| shared_state.database_mut(DB).unwrap().recount;
-    assert!(!recount(&mut shared_state), "a count could be made before the rows are there");
-    assert_eq!(shared_state.publish(1, DB, &[change(1)], 0).iter().count(), 0);
+    assert_eq!(shared_state.publish(DB, &[change(1)], 0).iter().count(), 0);
     assert!(!recount(&mut shared_state));
-    let late = COMMITTING as u32 + 1;
-    let latches = shared_state.publish(late, DB, &[change(i64::from(late))], 0);
+    let latches = shared_state.publish_unannounced(DB, &[change(2)], 0);
     assert!(recount(&mut shared_state));
     assert_eq!(latches.iter().collect::<Vec<_>>(), [900], "the launcher sees to it");
 }
 
 #[test]
 fn forgotten_prepared_transactions_leave_room_for_those_that_commit() {
-    let mut shared_state = shared_state(0);
+    let (mut shared_state, announcements) = (shared_state(0), Announcements::new());
     for xid in 1..=PREPARED as u32 + 1 {
         shared_state.prepare(u64::from(xid), xid, DB, &[queued(1, 1024, 1024)], false);
     }
-    assert_eq!(shared_state.announced(DB).count(), PREPARED);
-    for xid in 1000..1000 + COMMITTING as u32 {
-        shared_state.announce(xid, DB, &[queued(1, 4096, 4096)], false);
-    }
-    for xid in 1000..1000 + COMMITTING as u32 {
-        shared_state.publish(xid, DB, &[queued(1, 4096, 4096)], 0);
-    }
-    assert!(!shared_state.database_mut(DB).unwrap().recount, "nothing has to be counted");
+    assert_eq!(shared_state.announced(&announcements, DB).count(), PREPARED);
+    let changes = [queued(1, 4096, 4096)];
+    assert!(announcements.announce(0, 1000, DB, &changes, false).is_complete(&changes));
 }
 
 #[test]
@@ -111,9 +97,13 @@ fn a_prepared_transaction_is_published_when_it_is_committed() {
     let mut shared_state = shared_state(1);
     shared_state.prepare(77, 11, DB, &[queued(1, 1024, 1026), queued(2, 1027, 1027)], false);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
-    assert_eq!(shared_state.announced(DB).count(), 2, "a recount knows of its rows until they are counted");
+    assert_eq!(
+        shared_state.announced(&Announcements::new(), DB).count(),
+        2,
+        "a recount knows of its rows until they are counted"
+    );
     shared_state.commit_prepared(77, DB, 0);
-    assert_eq!(shared_state.announced(DB).count(), 0);
+    assert_eq!(shared_state.announced(&Announcements::new(), DB).count(), 0);
     let queued: Vec<i64> = (0..2).map(|lane| shared_state.lane(lane).unwrap().queued).collect();
     assert_eq!(queued, vec![3, 1]);
     assert!(next_span(&mut shared_state, HUNGRY, 0).is_some());
@@ -138,7 +128,10 @@ fn a_prepared_transaction_rolled_back_or_empty_leaves_nothing() {
     shared_state.prepare(78, 12, DB, &[], false);
     shared_state.commit_prepared(78, DB, 0);
     assert_eq!(
-        (shared_state.announced(DB).count(), shared_state.database_mut(DB).unwrap().recount),
+        (
+            shared_state.announced(&Announcements::new(), DB).count(),
+            shared_state.database_mut(DB).unwrap().recount
+        ),
         (0, false)
     );
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
@@ -176,9 +169,9 @@ fn a_commit_to_a_paused_index_wakes_nobody() {
     let mut shared_state = shared_state(1);
     shared_state.open_lane(DB, 1, true, 0);
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
-    assert_eq!(shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0).iter().count(), 0);
+    assert_eq!(shared_state.publish(DB, &[queued(1, 1024, 1030)], 0).iter().count(), 0);
     shared_state.open_lane(DB, 1, false, 0);
-    assert_eq!(shared_state.publish(8, DB, &[queued(1, 2048, 2048)], 0).iter().count(), 1);
+    assert_eq!(shared_state.publish(DB, &[queued(1, 2048, 2048)], 0).iter().count(), 1);
 }
 
 #[test]
@@ -188,6 +181,6 @@ fn a_commit_to_an_index_that_backs_off_wakes_nobody_before_its_time() {
     shared_state.lane_at(0).unwrap().backlog.clear();
     shared_state.lane_at(0).unwrap().back_off(LaneFailure::Retry, 0, "503", (0, 500), 1);
     assert_eq!(wait_until(&mut shared_state, HUNGRY, 2), Some(500), "also if nothing waits yet");
-    assert_eq!(shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 499).iter().count(), 0);
-    assert_eq!(shared_state.publish(8, DB, &[queued(1, 2048, 2048)], 500).iter().count(), 1);
+    assert_eq!(shared_state.publish(DB, &[queued(1, 1024, 1030)], 499).iter().count(), 0);
+    assert_eq!(shared_state.publish(DB, &[queued(1, 2048, 2048)], 500).iter().count(), 1);
 }

@@ -53,7 +53,7 @@ fn fly_trial(
 fn suspects_are_left_out_of_all_other_claims() {
     let mut shared_state = after_crash(1, &[record(100, 199, 100), record(300, 399, 100)]);
     assert_eq!(plain(&mut shared_state, 0, 1), [(400, i64::MAX), (200, 299), (i64::MIN, 99)]);
-    shared_state.publish(7, DB, &[queued(1, 150, 160)], 1);
+    shared_state.publish(DB, &[queued(1, 150, 160)], 1);
     assert!(plain(&mut shared_state, 0, 1).iter().all(|(lo, hi)| *lo > 199 || *hi < 100));
 }
 
@@ -72,7 +72,7 @@ fn suspects_are_tried_alone_in_parts_after_a_pause_and_then_are_none() {
     assert_eq!(wait_for_trial(&mut shared_state, 0), Some(SECOND));
     assert_eq!(crash_retry(&mut shared_state, 0, SECOND), Some((2, Span { lo: 100, hi: 115 })));
     let mut place = fly_trial(&mut shared_state, 0, 114..=115, 100);
-    shared_state.publish(7, DB, &[queued(1, 5000, 5001)], SECOND);
+    shared_state.publish(DB, &[queued(1, 5000, 5001)], SECOND);
     for hi in (101..=113).rev().step_by(2) {
         assert_eq!(
             crash_retry(&mut shared_state, 0, SECOND),
@@ -85,7 +85,7 @@ fn suspects_are_tried_alone_in_parts_after_a_pause_and_then_are_none() {
     }
     shared_state.settled(0, place, &[100, 101], SECOND);
     assert!(plain(&mut shared_state, 0, SECOND).iter().any(|(lo, hi)| (*lo..=*hi).contains(&5000)));
-    shared_state.publish(7, DB, &[queued(1, 100, 100)], SECOND);
+    shared_state.publish(DB, &[queued(1, 100, 100)], SECOND);
     assert!(plain(&mut shared_state, 0, SECOND).iter().any(|(lo, hi)| (*lo..=*hi).contains(&100)));
 }
 
@@ -98,7 +98,7 @@ fn wait_for_trial(shared_state: &mut SharedState, now: Micros) -> Option<Micros>
 fn a_worker_waits_a_while_for_what_it_has_on_its_way_and_others_go_on() {
     let mut shared_state = after_crash(2, &[record(100, 115, 16)]);
     plain(&mut shared_state, 0, 0);
-    shared_state.publish(7, DB, &[queued(1, 5000, 5009)], 0);
+    shared_state.publish(DB, &[queued(1, 5000, 5009)], 0);
     let Next::Claim { lane, claimable, .. } = shared_state.next(0, HUNGRY, 0) else { panic!() };
     let place = fly(&mut shared_state, 0, lane, &[5009], Some(Span { hi: 5008, ..claimable.span }));
     assert_eq!(wait_until(&mut shared_state, HUNGRY, SECOND), Some(11 * SECOND), "it has taken them");
@@ -127,7 +127,7 @@ fn suspects_of_an_index_that_is_paused_or_gone_keep_nobody_from_others() {
     shared_state.open_lane(DB, 2, false, 0);
     assert_eq!(plain(&mut shared_state, 0, 0).len(), 1);
     assert_eq!(crash_retry(&mut shared_state, 0, SECOND), None);
-    shared_state.publish(7, DB, &[queued(2, 5000, 5009)], SECOND);
+    shared_state.publish(DB, &[queued(2, 5000, 5009)], SECOND);
     assert_eq!(plain(&mut shared_state, 0, SECOND).len(), 1);
     shared_state.lane_at(0).unwrap().paused = false;
     assert!(crash_retry(&mut shared_state, 0, SECOND).is_some());
@@ -199,7 +199,7 @@ fn suspects_that_could_not_be_claimed_stay_suspected_and_are_tried_again_later()
         assert_eq!(crash_retry(&mut shared_state, 0, second * SECOND), Some((2, whole)));
         shared_state.enter_claim(0, Some(whole), None);
         shared_state.end_claim(0);
-        shared_state.publish(7, DB, &[queued(1, 5000, 5001)], second * SECOND);
+        shared_state.publish(DB, &[queued(1, 5000, 5001)], second * SECOND);
         assert_eq!(plain(&mut shared_state, 0, second * SECOND).len(), 1, "all else goes out meanwhile");
     }
     assert_eq!(crash_retry(&mut shared_state, 0, 4 * SECOND), Some((2, whole)));

@@ -9,7 +9,7 @@ fn an_object_held_by_a_session_is_claimed_by_nobody_until_the_session_lets_go() 
     let mut shared_state = shared_state(1);
     let object = shared_state.hold_object(PID, DB, 1, 77).expect("a lane is opened where there is none");
     let lane = shared_state.find_lane(DB, 1).unwrap();
-    shared_state.publish(7, DB, &[queued(1, 2048, 2048)], 0);
+    shared_state.publish(DB, &[queued(1, 2048, 2048)], 0);
     assert_eq!(shared_state.hold_object(PID, DB, 1, 77), Ok(object), "once more by the same session");
     assert_eq!(shared_state.hold_object(PID + 1, DB, 1, 77), Err(NotHeld::Taken));
 

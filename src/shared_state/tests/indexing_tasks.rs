@@ -9,7 +9,7 @@ const ELSEWHERE: u64 = 8;
 fn flying() -> (Box<SharedState>, [usize; 2]) {
     let mut shared_state = shared_state(2);
     shared_state.set_destination(DB, HERE);
-    shared_state.publish(7, DB, &[queued(1, 2048, 2049)], 0);
+    shared_state.publish(DB, &[queued(1, 2048, 2049)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let lane = shared_state.find_lane(DB, 1).unwrap();
     let first = fly(&mut shared_state, 0, lane, &[2048], Some(Span { lo: 2049, hi: 2049 }));

@@ -7,7 +7,7 @@ use crate::shared_state::partial_batch::ROUND_TRIP;
 const NOW: Micros = 1_000_000;
 
 fn publish(shared_state: &mut SharedState, index: i32, lo: i64, rows: i64, now: Micros) -> Vec<u64> {
-    shared_state.publish(7, DB, &[queued(index, lo, lo + rows - 1)], now).iter().collect()
+    shared_state.publish(DB, &[queued(index, lo, lo + rows - 1)], now).iter().collect()
 }
 
 /// Has a worker take what it is given next, so many rows of it; `cut`: there are more of them. Returns the flight.

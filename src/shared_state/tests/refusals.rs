@@ -17,12 +17,11 @@ fn attempts_that_fail_together_count_as_one() {
 #[test]
 fn the_living_go_on_while_the_dead_are_buried() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1028)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1028)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1024, 1025, 1026, 1027, 1028], None);
     let spans = IdRanges::new();
     shared_state.publish(
-        8,
         DB,
         &[CommitDelta { index_id: 1, queued: 0, removed: 4, dead: 1, repairs: 0, spans }],
         5,
@@ -79,7 +78,7 @@ fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i6
 #[test]
 fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1025)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1025)], 0);
     for (attempt, now, due) in [(1, 0, 100), (2, 100, 250)] {
         assert_eq!(claim_all(&mut shared_state, &[1025], now), [1025]);
         assert_eq!(shared_state.judge_rejection(0, 1, 1025, 3), RejectAction::Retry(attempt));
@@ -130,7 +129,7 @@ fn what_keeps_a_record_from_being_sent_is_no_attempt() {
 #[test]
 fn a_record_that_arrives_after_all_has_a_clean_slate() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     claim_all(&mut shared_state, &[1024], 0);
     assert_eq!(shared_state.judge_rejection(0, 1, 1024, 3), RejectAction::Retry(1));
     shared_state.end_flight(0, 0, [1024], GivenBack { judged: true, kept: 1, ..GivenBack::default() }, 0);
@@ -159,8 +158,8 @@ fn one_record_too_many_to_be_held_back_dies_and_the_others_are_kept() {
 #[test]
 fn a_success_that_began_before_a_failure_does_not_end_the_pause() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
-    shared_state.publish(8, DB, &[queued(1, 1 << 40, 1 << 40)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(1, 1 << 40, 1 << 40)], 0);
     let first = fly_at(&mut shared_state, 1 << 40, 10);
     let second = fly_at(&mut shared_state, 1024, 11);
     shared_state.released(0, first, [1 << 40]);
@@ -177,7 +176,7 @@ fn a_success_that_began_before_a_failure_does_not_end_the_pause() {
 #[test]
 fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     let flight = fly_at(&mut shared_state, 1024, 10);
     shared_state.lane_at(0).unwrap().retry_now(20);
     shared_state.released(0, flight, [1024]);
@@ -192,7 +191,7 @@ fn a_failure_of_what_was_sent_before_a_resumption_is_no_reason_to_wait() {
 #[test]
 fn records_that_were_never_sent_do_not_end_a_pause() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     shared_state.lane_at(0).unwrap().back_off(LaneFailure::Blocked, 1, "403", (0, 100), 20);
     let flight = fly_at(&mut shared_state, 1024, 100);
     shared_state.end_flight(0, flight, [1024], GivenBack { kept: 1, ..GivenBack::default() }, 101);
@@ -222,7 +221,7 @@ fn fly_at(shared_state: &mut SharedState, id: i64, now: Micros) -> usize {
 #[test]
 fn records_refused_together_do_not_take_each_others_places() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 2047)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 2047)], 0);
     for id in 0..HELD_BACK as i64 - 3 {
         shared_state.judge_rejection(0, 1, id, 3);
         shared_state.hold_back(DB, 1, id, 100);
@@ -236,7 +235,7 @@ fn records_refused_together_do_not_take_each_others_places() {
         shared_state.hold_back(DB, 1, *id, 100);
     }
     assert_eq!(shared_state.held_back_rows(DB, 1), HELD_BACK as i64);
-    assert_eq!(shared_state.lowest(DB, 1), Some(0), "what is held back waits, too");
+    assert_eq!(shared_state.lowest(&Announcements::new(), DB, 1), Some(0), "what is held back waits, too");
 }
 
 #[test]

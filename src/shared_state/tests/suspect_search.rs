@@ -58,7 +58,7 @@ impl World {
     fn publish(&mut self, ids: impl IntoIterator<Item = i64>) {
         let ids: BTreeSet<i64> = ids.into_iter().collect();
         if let (Some(lo), Some(hi)) = (ids.first(), ids.last()) {
-            self.shared_state.publish(7, DB, &[queued(1, *lo, *hi)], self.now);
+            self.shared_state.publish(DB, &[queued(1, *lo, *hi)], self.now);
         }
         self.queue.extend(ids);
     }

@@ -50,11 +50,11 @@ fn workers_that_end_together_delay_the_next_start_once() {
 #[test]
 fn the_extension_leaves_no_trace_in_a_database_it_is_dropped_from() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     fly(&mut shared_state, 0, 0, &[1024], None);
     shared_state.close_lanes(DB);
-    shared_state.publish(8, DB, &[queued(1, 4096, 4096)], 0);
+    shared_state.publish(DB, &[queued(1, 4096, 4096)], 0);
     shared_state.worker_exited(0, WorkerExit::Orderly, 0, 0);
     let lane = shared_state.lane(0).unwrap();
     assert_eq!((lane.in_flight, lane.queued), (0, 1));
@@ -69,13 +69,13 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
     };
     assert_eq!(look(&mut shared_state, 0, 70), ExtensionCheck::Serve);
     assert_eq!(look(&mut shared_state, 1, 70), ExtensionCheck::Serve);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1030)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1024], None);
     // Dropped and made anew in one transaction.
     assert_eq!(look(&mut shared_state, 1, 80), ExtensionCheck::Leave);
     assert_eq!(look(&mut shared_state, 2, 80), ExtensionCheck::Serve);
-    shared_state.publish(8, DB, &[queued(1, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     assert_eq!(look(&mut shared_state, 0, 80), ExtensionCheck::Leave, "but the new books stay");
     assert_eq!(shared_state.claim(2, 1024), Claim::Taken);
     shared_state.settled(0, flight, &[1024], 0);

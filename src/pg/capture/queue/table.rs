@@ -11,7 +11,7 @@ use crate::pg::owner::{as_user, extension_objects, ExtensionObjects};
 use crate::pg::report::Outcome;
 use crate::record::Buffer;
 
-/// Columns of the queue: index_id, source, id, enqueued_at, action, record, object.
+/// Columns of the queue: index_id, source, id, enqueued_at, record, action, object.
 const WIDTH: usize = 7;
 /// Fewer rows than this are cheaper to insert one by one.
 pub(in crate::pg::capture) const FEW: usize = 4;
@@ -128,8 +128,8 @@ impl QueueTable {
             self.source.into(),
             row.id.into(),
             self.now.into(),
-            pg_sys::Datum::from(row.action as usize),
             row.record,
+            pg_sys::Datum::from(row.action as usize),
             row.object.unwrap_or_else(|| pg_sys::Datum::from(0usize)),
         ];
         (values, [false, false, false, false, false, false, row.object.is_none()])

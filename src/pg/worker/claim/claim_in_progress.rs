@@ -273,7 +273,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
         if let (Some(place), Some(flight)) = (self.entered.flight, flight) {
             self.record(place, &flight, shared_state.lane_key(self.entered.lane));
         }
-        let flush_target = shared_state.flush_target();
+        let flush_target = shared_state.flush_target(shared_state.announcements());
         drop(shared_state);
         if self.entered.flight.is_none() && !self.records.is_empty() {
             // The lane has been closed meanwhile.

@@ -1,0 +1,264 @@
+//! What transactions that are about to commit announce, without a lock; and pending commits, which are yet to be published.
+//!
+//! A transaction makes its announcements before it becomes visible. They are taken back under shared state's lock, when the
+//! transaction is published or has failed. So whoever holds that lock sees each announcement whole, from before its
+//! transaction is visible until it is published; and if he takes a snapshot and reads the announcements after it, then each
+//! transaction that the snapshot shows is among them, or has been published.
+//!
+//! A transaction that has queued rows of one index in one span, as most have, need not wait for the lock to be published. It
+//! leaves its commit pending, where its announcement is, and whoever has the lock next publishes it: the transaction itself,
+//! if the lock is free, else the process that holds it, right after it lets go of it.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64};
+
+use super::{Announcement, CommitDelta, Count, LatchSet, Micros, SharedState};
+use crate::id_ranges::{IdRanges, Span};
+
+/// Announcements of transactions that may be on their way at once; past that a recount is asked for.
+pub const COMMITTING: usize = 256;
+
+/// The announcements and the pending commits. All zeroes is none.
+#[repr(C)]
+pub struct Announcements {
+    pending: PendingCommits,
+    places: [Place; COMMITTING],
+}
+
+/// So many pending commits have the next transaction wait for the lock: were there ever more of them, they would leave no
+/// places for announcements.
+const MANY_PENDING: u32 = COMMITTING as u32 / 4;
+
+/// The pending commits: how many there are in the upper half, and the place of the latest, plus one, in the lower one; 0:
+/// there is none. Each place names the one before.
+#[repr(C, align(64))]
+struct PendingCommits(AtomicU32);
+
+/// One announcement, and the commit that it was for. All zeroes is a free place.
+#[repr(C, align(64))]
+struct Place {
+    /// The transaction that has the place; 0: none.
+    owner: AtomicU32,
+    /// The same, once the announcement is there to be read.
+    xid: AtomicU32,
+    database: AtomicU32,
+    index_id: AtomicI32,
+    is_lazy: AtomicBool,
+    queued: AtomicI64,
+    dead: AtomicI64,
+    repairs: AtomicI64,
+    /// Of a pending commit: where its rows are, where its commit record ends, and when it was.
+    lo: AtomicI64,
+    hi: AtomicI64,
+    lsn: AtomicU64,
+    committed_at: AtomicI64,
+    /// What [`PendingCommits`] was before this one.
+    before: AtomicU32,
+}
+
+/// Which places a transaction has.
+#[derive(Default)]
+#[must_use]
+pub struct Announced {
+    places: Vec<u16>,
+}
+
+/// The commit of a transaction that has queued rows.
+#[derive(Clone, Copy)]
+pub struct Commit {
+    /// Where its commit record ends in the WAL.
+    pub lsn: u64,
+    pub at: Micros,
+}
+
+impl Announced {
+    /// Whether all changes of the transaction are announced.
+    pub fn is_complete(&self, changes: &[CommitDelta]) -> bool {
+        self.places.len() >= changes.len()
+    }
+}
+
+impl Announcements {
+    /// None.
+    pub const fn new() -> Announcements {
+        Announcements {
+            pending: PendingCommits(AtomicU32::new(0)),
+            places: [const { Place::new() }; COMMITTING],
+        }
+    }
+
+    /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. Free places are looked
+    /// for from `start` on: processes that start at different ones do not get in each other's way.
+    pub fn announce(
+        &self,
+        start: usize,
+        xid: u32,
+        database: u32,
+        changes: &[CommitDelta],
+        is_lazy: bool,
+    ) -> Announced {
+        let mut announced = Announced::default();
+        let start = start % COMMITTING;
+        let (before, from) = self.places.split_at(start);
+        let mut places = (start..).zip(from).chain((0..).zip(before));
+        for change in changes {
+            // Where there is no room, whoever publishes it asks for a count: one that is asked for now could be over by
+            // then.
+            if let Some((at, place)) = places.find(|(_, place)| place.take(xid)) {
+                place.fill(&Announcement::new(xid, database, change, is_lazy));
+                announced.places.push(at as u16);
+            }
+        }
+        announced
+    }
+
+    /// A transaction has ended without changing anything, or is being published. Only whoever has `_shared_state` locked
+    /// takes announcements back.
+    pub fn take_back(&self, announced: &Announced, _shared_state: &mut SharedState) {
+        for place in announced.places.iter().filter_map(|at| self.places.get(usize::from(*at))) {
+            place.free();
+        }
+    }
+
+    /// Those that have not been taken back, for whoever has `_shared_state` locked.
+    pub fn all<'a>(&'a self, _shared_state: &'a SharedState) -> impl Iterator<Item = Announcement> + 'a {
+        self.places.iter().filter_map(Place::read)
+    }
+
+    /// An announced transaction has committed, and is to be published by whoever has the lock next. `true`: so many are
+    /// pending that it is to wait for the lock. The announcement is given back if the transaction has done more than can be
+    /// told in it.
+    pub fn add_pending(
+        &self,
+        announced: Announced,
+        changes: &[CommitDelta],
+        commit: Commit,
+    ) -> Result<bool, Announced> {
+        let ([at], [change]) = (&announced.places[..], changes) else { return Err(announced) };
+        let (Some(place), Some(span)) = (self.places.get(usize::from(*at)), only_rows_of(change)) else {
+            return Err(announced);
+        };
+        if place.queued.load(Relaxed) != change.queued {
+            // Some were queued after the announcement.
+            return Err(announced);
+        }
+        place.lo.store(span.lo, Relaxed);
+        place.hi.store(span.hi, Relaxed);
+        place.lsn.store(commit.lsn, Relaxed);
+        place.committed_at.store(commit.at, Relaxed);
+        let link = |before: u32| {
+            place.before.store(before, Relaxed);
+            Some((((before >> 16) + 1) << 16) | (u32::from(*at) + 1))
+        };
+        // Before the lock is tried for, see `has_pending`.
+        let before = self.pending.0.fetch_update(SeqCst, Relaxed, link).unwrap_or_default();
+        Ok(before >> 16 >= MANY_PENDING)
+    }
+
+    /// Whether commits are pending. Whoever lets go of the lock asks this after it, and whoever adds a pending commit tries
+    /// for the lock after it: so one of them sees the other.
+    pub fn has_pending(&self) -> bool {
+        self.pending.0.load(SeqCst) != 0
+    }
+}
+
+impl SharedState {
+    /// Publishes the pending commits, and says whom to wake; nothing when there are none.
+    pub fn publish_pending(&mut self, announcements: &Announcements) -> Option<LatchSet> {
+        if !announcements.has_pending() {
+            return None;
+        }
+        let mut latches = LatchSet::default();
+        let mut next = announcements.pending.0.swap(0, AcqRel);
+        // There are no more of them than places, whatever the memory holds.
+        for _ in 0..COMMITTING {
+            let at = usize::from(next as u16).checked_sub(1);
+            let Some(place) = at.and_then(|at| announcements.places.get(at)) else { break };
+            next = place.before.load(Relaxed);
+            let (database, change) = (place.database.load(Relaxed), place.change());
+            let at = place.committed_at.load(Relaxed);
+            self.note_commit_lsn(place.lsn.load(Relaxed));
+            place.free();
+            latches = latches.and(self.publish(database, &[change], at));
+        }
+        Some(latches)
+    }
+}
+
+/// The span of the rows that a change has queued, if it has queued rows of one span and done nothing else.
+fn only_rows_of(change: &CommitDelta) -> Option<Span> {
+    let is_plain = change.queued > 0 && (change.removed, change.dead, change.repairs) == (0, 0, 0);
+    let (oldest, newest) = (change.spans.oldest()?, change.spans.newest()?);
+    (is_plain && oldest == newest).then_some(newest)
+}
+
+impl Default for Announcements {
+    fn default() -> Announcements {
+        Announcements::new()
+    }
+}
+
+impl Place {
+    const fn new() -> Place {
+        Place {
+            owner: AtomicU32::new(0),
+            xid: AtomicU32::new(0),
+            database: AtomicU32::new(0),
+            index_id: AtomicI32::new(0),
+            is_lazy: AtomicBool::new(false),
+            queued: AtomicI64::new(0),
+            dead: AtomicI64::new(0),
+            repairs: AtomicI64::new(0),
+            lo: AtomicI64::new(0),
+            hi: AtomicI64::new(0),
+            lsn: AtomicU64::new(0),
+            committed_at: AtomicI64::new(0),
+            before: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes it if it is free.
+    fn take(&self, xid: u32) -> bool {
+        // Looking first leaves the place of somebody else in his processor's cache.
+        self.owner.load(Relaxed) == 0 && self.owner.compare_exchange(0, xid, Acquire, Relaxed).is_ok()
+    }
+
+    fn fill(&self, announcement: &Announcement) {
+        self.database.store(announcement.database, Relaxed);
+        self.index_id.store(announcement.index_id, Relaxed);
+        self.is_lazy.store(announcement.is_lazy, Relaxed);
+        self.queued.store(announcement.count.queued, Relaxed);
+        self.dead.store(announcement.count.dead, Relaxed);
+        self.repairs.store(announcement.count.repairs, Relaxed);
+        self.xid.store(announcement.xid, Release);
+    }
+
+    fn free(&self) {
+        self.xid.store(0, Relaxed);
+        self.owner.store(0, Release);
+    }
+
+    fn read(&self) -> Option<Announcement> {
+        let xid = self.xid.load(Acquire);
+        (xid != 0).then(|| Announcement {
+            xid,
+            database: self.database.load(Relaxed),
+            index_id: self.index_id.load(Relaxed),
+            is_lazy: self.is_lazy.load(Relaxed),
+            count: Count {
+                queued: self.queued.load(Relaxed),
+                dead: self.dead.load(Relaxed),
+                repairs: self.repairs.load(Relaxed),
+            },
+        })
+    }
+
+    /// What a pending commit has queued.
+    fn change(&self) -> CommitDelta {
+        let mut spans = IdRanges::new();
+        spans.add(self.lo.load(Relaxed), self.hi.load(Relaxed));
+        let (index_id, queued) = (self.index_id.load(Relaxed), self.queued.load(Relaxed));
+        CommitDelta { index_id, queued, spans, ..CommitDelta::EMPTY }
+    }
+}
