@@ -191,6 +191,8 @@ impl Drop for Locked {
 pub(super) fn release_locks() {
     // SAFETY: what the server does when it recovers from an error; harmless when nothing is locked.
     unsafe { pg_sys::LWLockReleaseAll() };
+    // Whoever has committed meanwhile relied on us.
+    publish_pending();
 }
 
 /// Changes shared state, and then wakes whom that concerns. Nothing happens when the library was not preloaded.

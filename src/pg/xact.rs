@@ -298,6 +298,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             if let (Some(announced), Some(mut shared_state)) = (pending.announced, shmem::shared_state()) {
                 shared_state.announcements().take_back(&announced, &mut shared_state);
             }
+            // An error may have left shared state locked until now, and others relied on us for their commits.
+            shmem::publish_pending();
             readmit_workers(pending.vacated, false);
         }
         // The rows become visible by COMMIT PREPARED, perhaps in another session: shared state keeps them in mind.
