@@ -81,7 +81,7 @@ impl SnapshotBoundary {
     }
 
     /// How far back, in transactions, versions may be anything but history, while `next` is the next one to begin.
-    pub fn reach(&self, next: i64) -> i32 {
+    pub fn relevant_age(&self, next: i64) -> i32 {
         let own = self.own.iter().map(|(own, _)| *own);
         let first = self.running.iter().copied().chain(own).fold(self.next, i64::min);
         i32::try_from(next.saturating_sub(first)).unwrap_or(i32::MAX)

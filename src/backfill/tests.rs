@@ -55,7 +55,7 @@ fn of_the_watching_transaction_later_commands_are_captured_and_in_doubt_it_is_hi
         snapshot_boundary.origin_of(TupleVersion { file: 9, ..wrote(Some(6)) }, 2000),
         RowOrigin::History
     );
-    assert_eq!(snapshot_boundary.reach(2000), 1020);
+    assert_eq!(snapshot_boundary.relevant_age(2000), 1020);
 }
 
 #[test]
@@ -87,9 +87,9 @@ fn numbers_that_have_come_round_are_told_apart_unless_they_are_frozen() {
 
 #[test]
 fn the_reach_covers_all_that_is_not_history() {
-    assert_eq!(snapshot_boundary().reach(2000), 1010);
-    assert_eq!(SnapshotBoundary { running: Vec::new(), ..snapshot_boundary() }.reach(1000), 0);
-    assert_eq!(snapshot_boundary().reach(i64::MAX), i32::MAX);
+    assert_eq!(snapshot_boundary().relevant_age(2000), 1010);
+    assert_eq!(SnapshotBoundary { running: Vec::new(), ..snapshot_boundary() }.relevant_age(1000), 0);
+    assert_eq!(snapshot_boundary().relevant_age(i64::MAX), i32::MAX);
 }
 
 #[test]

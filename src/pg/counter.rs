@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 
 use super::clock::now;
 use super::connection::connect;
-use super::locks::is_free;
+use super::locks::is_lockable;
 use super::owner::table;
 use super::process::{self, RoundMemory};
 use super::{failpoint, shmem};
@@ -126,7 +126,9 @@ fn count(database: u32, subject: &CountedTable) -> bool {
     if process::wait_for_table(oid, pg_sys::AccessShareLock) {
         let before = expected(database, subject);
         match (count_rows(subject), shmem::shared_state()) {
-            (Ok(Some(counted)), Some(mut shared_state)) => shared_state.correct(database, &before, &counted),
+            (Ok(Some(counted)), Some(mut shared_state)) => {
+                shared_state.correct_counts(database, &before, &counted)
+            }
             _ => done = false,
         }
     }
@@ -206,5 +208,5 @@ fn count_rows(subject: &CountedTable) -> spi::Result<Option<HashMap<i32, Count>>
 /// not in the table where it looks.)
 fn is_wanted(name: &CStr) -> bool {
     // Our own lock on the table stays, so that its oid keeps its meaning.
-    !is_free(table(name), pg_sys::RowShareLock)
+    !is_lockable(table(name), pg_sys::RowShareLock)
 }

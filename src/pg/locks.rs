@@ -23,7 +23,7 @@ pub(super) fn try_lock_named(name: &CStr, mode: u32) -> Option<pg_sys::Oid> {
 }
 
 /// Whether a table could be locked at this moment without waiting. A lock on it that the transaction has already stays.
-pub(super) fn is_free(table: pg_sys::Oid, mode: u32) -> bool {
+pub(super) fn is_lockable(table: pg_sys::Oid, mode: u32) -> bool {
     let is_free = try_lock(table, mode);
     if is_free {
         // SAFETY: the counterpart of the above.

@@ -92,7 +92,8 @@ impl SourceRules {
             let entries: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.as_str())).collect();
             Ok(SourceRules {
                 index_id: row.get(1).unwrap_or_default(),
-                columns: parse_columns(&entries, table_columns).map_err(|error| gone(error, table))?,
+                columns: parse_columns(&entries, table_columns)
+                    .map_err(|error| rules_outdated(error, table))?,
                 pseudonymize: texts(3),
                 object_id: texts(4),
                 object_prefix: row.get(5).unwrap_or_default(),
@@ -118,7 +119,7 @@ pub(super) fn column_is_gone(column: &str, table: &str) -> Box<Failure> {
 }
 
 /// What stored entries can be wrong with: they were right when they were stored, so the table has changed.
-pub(super) fn gone(error: RuleError, table: &str) -> Box<Failure> {
+pub(super) fn rules_outdated(error: RuleError, table: &str) -> Box<Failure> {
     match error {
         RuleError::UnknownColumn { column, .. } => column_is_gone(&column, table),
         other => other.into(),

@@ -87,7 +87,12 @@ impl SharedState {
 
     /// Puts the counters of a database right: for each index the rows counted, against what the count should have
     /// been by the counters of the snapshot's moment.
-    pub fn correct(&mut self, database: u32, expected: &HashMap<i32, Count>, counted: &HashMap<i32, Count>) {
+    pub fn correct_counts(
+        &mut self,
+        database: u32,
+        expected: &HashMap<i32, Count>,
+        counted: &HashMap<i32, Count>,
+    ) {
         for index_id in expected.keys().chain(counted.keys().filter(|index| !expected.contains_key(index))) {
             let of = |counts: &HashMap<i32, Count>| counts.get(index_id).copied().unwrap_or_default();
             if let Some(lane) = self.lane_mut(database, *index_id) {

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::caller;
 use super::triggers::drop_trigger;
-use crate::pg::backfill::name_of;
+use crate::pg::backfill::qualified_name;
 use crate::pg::capture::Departure;
 use crate::pg::ddl::{self, DdlEffects, Dropping};
 use crate::pg::latest_snapshot::{all_rows, oids, write};
@@ -40,7 +40,7 @@ fn announce_drop(dropping: &Dropping) -> Outcome<()> {
         let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
         let unlocked: Vec<_> = unlocked.map(|(departure, parent)| (departure.leaf, *parent)).collect();
         if unlocked.is_empty() {
-            let announced = departing.iter().map(|(departure, _)| name_of(departure.leaf)).collect();
+            let announced = departing.iter().map(|(departure, _)| qualified_name(departure.leaf)).collect();
             // SAFETY: reads the state of the transaction.
             ANNOUNCED.set((unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }, announced));
             return departing.into_iter().try_for_each(|(departure, _)| departure.queue_deletions());

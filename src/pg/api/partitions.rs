@@ -11,7 +11,7 @@ use super::arrivals::note_arrivals;
 use super::departures::{after_detach, warn_of_unannounced};
 use super::outdated_triggers::OutdatedTrigger;
 use super::triggers::{allow_triggers, create_leaf_trigger, LockWait};
-use crate::pg::backfill::name_of;
+use crate::pg::backfill::qualified_name;
 use crate::pg::ddl::{self, DdlEffects};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest_snapshot::{all_rows, oids, write};
@@ -128,7 +128,7 @@ fn locked(relation: pg_sys::Oid) -> bool {
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!(
                 "table {} is in use and keeps triggers that do not fit its place among other tables",
-                name_of(relation)
+                qualified_name(relation)
             ),
             format!("{remedy}: until then changes made through its parent or children are captured wrongly."),
         )

@@ -13,7 +13,7 @@ use crate::pg::capture::next_id;
 use crate::pg::guc;
 use crate::pg::owner::extension_objects;
 use crate::pg::report::{failure, reported, Outcome};
-use crate::pg::rules::gone;
+use crate::pg::rules::rules_outdated;
 use crate::pg::xact;
 use crate::record::{escape_non_ascii, Operation};
 use crate::rules::{are_changes, parse_columns, Mode};
@@ -159,7 +159,7 @@ fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<SourceFacts> {
     let operations: Vec<Operation> = texts(9)?.iter().filter_map(|word| Operation::of(word)).collect();
     let mode = row.get::<String>(10)?.as_deref().and_then(Mode::of);
     Ok(SourceFacts {
-        columns: parse_columns(&entries, &known).map_err(|error| gone(error, table))?,
+        columns: parse_columns(&entries, &known).map_err(|error| rules_outdated(error, table))?,
         pseudonymize: texts(5)?,
         object_id: texts(6)?,
         time_column: row.get(7)?,

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::Table;
-use crate::pg::backfill::name_of;
+use crate::pg::backfill::qualified_name;
 use crate::pg::capture::PARTITION_ARGUMENT;
 use crate::pg::databases::my_database;
 use crate::pg::latest_snapshot::{first_row, oids};
@@ -33,7 +33,7 @@ pub(super) fn run_on(
     is_there: bool,
     ddl: impl FnOnce(&str) -> String,
 ) -> Outcome<()> {
-    let name = name_of(relation);
+    let name = qualified_name(relation);
     match by {
         Some(caller) => caller.run(&ddl(&name))?,
         None => run_as_owner(&name, &ddl(&name))?,

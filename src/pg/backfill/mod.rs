@@ -36,7 +36,7 @@ use scheduler::Scheduler;
 
 pub(super) use lock_tree::{lock_against_writers, lock_tree};
 pub(super) use read_order::Bounds;
-pub(super) use rows::name_of;
+pub(super) use rows::qualified_name;
 pub(super) use snapshot_boundary::{take, this_transaction, OwnRows};
 
 /// How long the process sleeps when nobody wakes it and nothing is due.

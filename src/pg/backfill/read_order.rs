@@ -257,7 +257,7 @@ impl ReadOrder {
 
     /// All rows that the passes before cannot have seen, or have left: without a key, or (by their age in transactions,
     /// $3) not surely from before the snapshot boundary.
-    pub(super) fn rest(&self) -> String {
+    pub(super) fn rest_query(&self) -> String {
         let mut conditions = self.bounds.clone();
         conditions.push("($1::timestamptz is null or true) and ($2::timestamptz is null or true)".to_owned());
         let keyless = &self.keyless;
@@ -273,12 +273,12 @@ impl ReadOrder {
     }
 
     /// A query for the rows there are in all, at most so many ($3).
-    pub(super) fn count(&self) -> String {
+    pub(super) fn count_query(&self) -> String {
         format!("select pg_catalog.count(*) from ({} limit $3) as few", self.all())
     }
 
     /// A query whose plan tells how many rows there may be in all.
-    pub(super) fn estimate(&self) -> String {
+    pub(super) fn estimate_query(&self) -> String {
         format!("explain (costs on) {} and $3::bigint is not null", self.all())
     }
 

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::progress::Progress;
 use super::read_order::{PageQuery, Pass, ReadOrder};
-use super::rows::{bounds, fetched, place_of, select, with_snapshot, FoundRow};
+use super::rows::{bound_arguments, fetched, place_of, select, with_snapshot, FoundRow};
 use super::snapshot_boundary::next_transaction;
 use crate::backfill::{RowOrigin, SnapshotBoundary};
 use crate::pg::capture::{HistoryWrite, HistoryWriter};
@@ -141,11 +141,11 @@ pub(super) fn rest(
     let reach = progress
         .snapshot_boundary
         .as_ref()
-        .map_or(-1, |snapshot_boundary: &SnapshotBoundary| snapshot_boundary.reach(next));
-    let text = CString::new(read_order.rest()).unwrap_or_default();
+        .map_or(-1, |snapshot_boundary: &SnapshotBoundary| snapshot_boundary.relevant_age(next));
+    let text = CString::new(read_order.rest_query()).unwrap_or_default();
     with_snapshot(|| {
         Spi::connect(|_| {
-            let (mut values, nulls) = bounds(progress);
+            let (mut values, nulls) = bound_arguments(progress);
             values.push(pg_sys::Datum::from(reach));
             let mut types = [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID];
             let nulls = CString::new(format!("{nulls} ")).unwrap_or_default();

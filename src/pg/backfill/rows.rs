@@ -30,7 +30,7 @@ pub(super) fn with_snapshot<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> 
 }
 
 /// Since and until as arguments, and which of them are null.
-pub(super) fn bounds(progress: &Progress) -> (Vec<pg_sys::Datum>, String) {
+pub(super) fn bound_arguments(progress: &Progress) -> (Vec<pg_sys::Datum>, String) {
     let datum = |time: &Option<TimestampWithTimeZone>| {
         time.and_then(IntoDatum::into_datum).unwrap_or_else(|| pg_sys::Datum::from(0usize))
     };
@@ -49,7 +49,7 @@ pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec
     for setting in [c"enable_seqscan", c"enable_bitmapscan", c"enable_sort"] {
         set_locally(setting, c"off");
     }
-    let (mut values, nulls) = bounds(progress);
+    let (mut values, nulls) = bound_arguments(progress);
     let cursor = (!progress.cursor.is_empty()).then(|| progress.cursor.clone());
     let nulls = format!("{nulls}{} ", if cursor.is_none() { 'n' } else { ' ' });
     let text = CString::new(text).unwrap_or_default();
@@ -144,7 +144,7 @@ pub(super) fn place_of(row: &FoundRow) -> (u32, u32, u16) {
 /// The error of a row that could not be queued. What the server says of it may quote the row's values, which must not get
 /// into a table or the log; so only its SQLSTATE is told, and where to look.
 pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
-    let table = name_of(pg_sys::Oid::from(relation));
+    let table = qualified_name(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
     let next = match error.is_out_of_memory() {
         true => "it is tried again by itself, later and later.",
@@ -162,7 +162,7 @@ pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32
 }
 
 /// A relation's name at this moment, quoted and qualified.
-pub(in crate::pg) fn name_of(relation: pg_sys::Oid) -> String {
+pub(in crate::pg) fn qualified_name(relation: pg_sys::Oid) -> String {
     // SAFETY: look-ups in the catalogs, inside a transaction; names are C strings, or null when there is none.
     unsafe {
         let name = pg_sys::get_rel_name(relation);

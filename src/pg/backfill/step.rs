@@ -143,7 +143,7 @@ fn begin(
 fn total(read_order: &ReadOrder, progress: &Progress) -> Outcome<i64> {
     Spi::connect_mut(|client| {
         let arguments = [progress.since.into(), progress.until.into(), (COUNTED + 1).into()];
-        let plan = client.update(read_order.estimate().as_str(), Some(1), &arguments)?;
+        let plan = client.update(read_order.estimate_query().as_str(), Some(1), &arguments)?;
         let plan: String = plan.first().get_one()?.unwrap_or_default();
         // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
         let number = |before: &str| -> Option<f64> {
@@ -154,8 +154,10 @@ fn total(read_order: &ReadOrder, progress: &Progress) -> Outcome<i64> {
         if number("..").is_none_or(|cost| cost > DEAR) {
             return Ok(estimate);
         }
-        let counted =
-            client.update(read_order.count().as_str(), Some(1), &arguments)?.first().get_one::<i64>()?;
+        let counted = client
+            .update(read_order.count_query().as_str(), Some(1), &arguments)?
+            .first()
+            .get_one::<i64>()?;
         Ok(counted.filter(|counted| *counted <= COUNTED).unwrap_or(estimate.max(COUNTED)))
     })
 }

@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 
 use super::queue::{record_buffer, QueueAction, QueueWriter};
 use super::record_maker::RecordMaker;
-use super::row_fetcher::{gone, RowFetcher, RowLock};
+use super::row_fetcher::{not_watched, RowFetcher, RowLock};
 use super::scratch::Scratch;
 use crate::backfill::TupleVersion;
 use crate::pg::report::Outcome;
@@ -109,7 +109,7 @@ impl HistoryWriter {
 
     /// Makes the record of the row fetched last.
     fn render(&mut self, relation: pg_sys::Oid) -> Outcome<()> {
-        let fetcher = self.fetchers.get(&relation.to_u32()).ok_or_else(|| gone("a partition"))?;
+        let fetcher = self.fetchers.get(&relation.to_u32()).ok_or_else(|| not_watched("a partition"))?;
         // SAFETY: as in `write`.
         unsafe {
             let (bound, value) = (&fetcher.bound, fetcher.bound.row(fetcher.slot));
@@ -166,6 +166,6 @@ impl HistoryWriter {
             };
             self.fetchers.insert(key, fetcher?);
         }
-        self.fetchers.get(&key).ok_or_else(|| gone("a partition"))
+        self.fetchers.get(&key).ok_or_else(|| not_watched("a partition"))
     }
 }

@@ -41,7 +41,7 @@ impl RowFetcher {
                 ));
             }
             let rules = as_user(owner, || SourceRules::load_for(source, oid, relation))?;
-            let bound = BoundRelation::bind(&rules.ok_or_else(|| gone(&table))?, relation)?;
+            let bound = BoundRelation::bind(&rules.ok_or_else(|| not_watched(&table))?, relation)?;
             Ok(RowFetcher {
                 slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
                 relation,
@@ -161,7 +161,7 @@ pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> Outcome<u32> {
     Ok(file.flatten().unwrap_or(pg_sys::InvalidOid).to_u32())
 }
 
-pub(super) fn gone(table: &str) -> Box<Failure> {
+pub(super) fn not_watched(table: &str) -> Box<Failure> {
     failure(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("table \"{table}\" is not watched any more"),

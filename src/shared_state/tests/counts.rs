@@ -40,7 +40,7 @@ fn a_recount_is_exact_while_transactions_commit() {
         announcements.take_back(&announced, &mut shared_state);
         shared_state.publish(DB, &[change], 0);
     }
-    shared_state.correct(DB, &expected, &counted);
+    shared_state.correct_counts(DB, &expected, &counted);
     assert_eq!(shared_state.lane(0).unwrap().queued, 10 + rows(early) + rows(late));
     assert_eq!(shared_state.lane(0).unwrap().dead, 7);
     assert_eq!(shared_state.announced(&announcements, DB).count(), 0);

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{Bounds, OrderColumn, Pass, ReadOrder};
-use crate::pg::backfill::name_of;
+use crate::pg::backfill::qualified_name;
 use crate::pg::encoding::is_utf8;
 use crate::pg::hypertables::only;
 use crate::pg::report::{failure, Failure, Outcome};
@@ -111,7 +111,7 @@ impl ReadOrder {
     pub(in crate::pg::backfill) fn through(rules: &SourceRules, partition: pg_sys::Oid) -> ReadOrder {
         ReadOrder {
             table: partition,
-            from: format!("only {}", name_of(partition)),
+            from: format!("only {}", qualified_name(partition)),
             passes: vec![Pass::Physical],
             time: None,
             time_type: "",

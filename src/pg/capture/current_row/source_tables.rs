@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::pg::locks::is_free;
+use crate::pg::locks::is_lockable;
 use crate::pg::partitions::{self, Member};
 use crate::pg::report::Outcome;
 
@@ -30,6 +30,8 @@ impl SourceTables {
             return Ok(true);
         }
         let parents = partitions::members(self.table)?.into_iter().filter(Member::is_partitioned);
-        Ok(parents.map(|parent| parent.oid).all(|parent| is_free(parent, pg_sys::ShareUpdateExclusiveLock)))
+        Ok(parents
+            .map(|parent| parent.oid)
+            .all(|parent| is_lockable(parent, pg_sys::ShareUpdateExclusiveLock)))
     }
 }
