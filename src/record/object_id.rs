@@ -97,7 +97,7 @@ pub fn split_object_id(id: &str, parts: usize) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::write_object;
+    use crate::record::write_deletion;
     use proptest::prelude::*;
     use std::borrow::Cow;
 
@@ -136,7 +136,7 @@ mod tests {
             let plan = Plan::new("p:", Vec::new(), vec![false; key.len()]);
             let mut record = Buffer::default();
             let parts: Vec<Option<&str>> = key.iter().map(|part| Some(part.as_str())).collect();
-            write_object(&plan, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
+            write_deletion(&plan, parts.iter().map(|part| part.map(Cow::Borrowed)), None, &mut record).unwrap();
             let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
             let id = record["objectID"].as_str().unwrap().strip_prefix("p:").unwrap();
             prop_assert_eq!(split_object_id(id, key.len()), Some(key));

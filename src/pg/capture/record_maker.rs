@@ -12,7 +12,7 @@ use crate::pg::report::Outcome;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{
-    write_change, write_object, write_record, write_truncate, Buffer, Change, ChangeOrigin, Moment, Plan,
+    write_change, write_deletion, write_record, write_truncate, Buffer, Change, ChangeOrigin, Moment, Plan,
     RecordError,
 };
 
@@ -67,7 +67,7 @@ impl RecordMaker {
     ) -> Outcome<bool> {
         // SAFETY: handed on to the caller.
         let keys = unsafe { bound.keys_of(&value) };
-        match bound.redacted(|| write_object(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
+        match bound.redacted(|| write_deletion(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
             Ok(()) => Ok(true),
             Err(RecordError::EmptyKey) => Ok(false),
             Err(error) => Err(bound.explain(error)),
@@ -83,7 +83,7 @@ impl RecordMaker {
     ) -> Result<(), RecordError> {
         let plan = Plan::new(prefix, Vec::new(), key.iter().map(|(_, is_hidden)| *is_hidden).collect());
         let texts = key.iter().map(|(text, _)| Some(utf8(text)));
-        write_object(&plan, texts, self.pseudonymizer.as_deref(), out)
+        write_deletion(&plan, texts, self.pseudonymizer.as_deref(), out)
     }
 
     /// Appends the record of a change of one row to `out`.

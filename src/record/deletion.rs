@@ -1,4 +1,4 @@
-//! Mirrored rows: the record that deletes an object, and by what an object is told from others.
+//! The record that deletes the object of a mirrored row, and the identity by which the queue tells objects apart.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ const HEAD: &str = r#"{"objectID":""#;
 const LONGEST: usize = 1024;
 
 /// Appends the record that deletes a row's object to `out`: its objectID alone. On an error `out` is as it was before.
-pub fn write_object<'a>(
+pub fn write_deletion<'a>(
     plan: &Plan,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     pseudonymizer: Option<&Pseudonymizer>,
@@ -76,7 +76,7 @@ mod tests {
         let field = Field { attribute: "note".to_owned(), pseudonymize: false, bucketed: false };
         let plan = Plan::new("p:", vec![field], vec![false]);
         let mut out = Buffer::default();
-        write_object(&plan, [Some(key.into())].into_iter(), None, &mut out).unwrap();
+        write_deletion(&plan, [Some(key.into())].into_iter(), None, &mut out).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 
