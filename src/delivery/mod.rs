@@ -1,8 +1,21 @@
-//! From claimed rows to an answer of Algolia: batches, hosts, attempts and what their outcome means.
-//! Nothing here knows PostgreSQL.
+//! From claimed rows to Algolia's answer. Nothing here knows PostgreSQL.
 //!
-//! Words: a *batch* is the body of one request; an *attempt* is one request to one host; a *verdict* is
-//! what one response means; an *outcome* is what a whole delivery, over several attempts, came to.
+//! Words: a *batch* is the body of one request; an *attempt* is one request to one host; a *verdict* is what one response
+//! means; an *outcome* is what a whole delivery, over several attempts, came to.
+//!
+//! | subject | file |
+//! |---|---|
+//! | request bodies | `batch` |
+//! | threads that send | `sender_pool` |
+//! | one delivery, one question | `sink`; `sink/try_hosts` tries the hosts in turn |
+//! | which host is next, and how long an attempt may take | `hosts` (the settings' values are in `settings`) |
+//! | the HTTP client | `http`; `transport` is what it shares with the sink |
+//! | what a response means | `classify`; `culprit` finds the record that it names |
+//! | what a delivery came to | `outcome` |
+//! | the records at fault in a rejected batch | `isolate` |
+//! | how long to wait after a failure | `backoff` |
+//! | whether a host reads gzip | `gzip` |
+//! | what `reconcile` asks | `question`, `filters` |
 #![forbid(unsafe_code)]
 
 pub mod clock;

@@ -1,4 +1,15 @@
-//! The round a worker makes: settle what has returned, claim what there is room for, wait.
+//! The worker's main loop: settle what senders have returned, claim what there is room for, wait.
+//!
+//! | step | file |
+//! |---|---|
+//! | settings and indices that have changed are read again | `refresh` |
+//! | batches are claimed and given to senders | `claiming`; `batch_reduction` makes them smaller when memory is short |
+//! | results are collected, and claims given back | `results` |
+//! | a result becomes a settlement: which rows arrived, which die, which are tried again | `row_outcomes` |
+//! | rows are deleted, or moved to the dead letters | `settling` |
+//! | the lane backs off after a failure | `backoff` |
+//! | settings of indices are sent | `index_settings` |
+//! | the worker's own problems are logged | `problem` |
 
 mod backoff;
 mod batch_reduction;
