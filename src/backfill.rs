@@ -1,8 +1,9 @@
-//! What a backfill decides without a server: which rows live capture has seen already, and how fast it may go.
+//! What a backfill decides without a server: which rows the trigger has already captured, and how fast the backfill may
+//! go.
 //!
-//! The *snapshot boundary* is the moment a table came under watch. Rows from before it are history, for the backfill to send; those
-//! inserted since are captured by the trigger. Which is which is told by the transaction that wrote a row. In doubt a
-//! row is sent: it has the objectID it would have had before, so that sending it again changes nothing in the index.
+//! The *snapshot boundary* is the moment a table came under watch. Rows from before it are history, and the backfill
+//! sends them. The trigger captures rows inserted since. The transaction that wrote a row tells which is which. If that
+//! is unknown, the row is sent: its objectID derives from its key, so a resend changes nothing in the index.
 
 #![forbid(unsafe_code)]
 

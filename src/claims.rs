@@ -1,9 +1,9 @@
 //! The claim table: who has claimed which row or object, from the claim to the settlement.
 //!
-//! The table lives in shared memory behind a lock and is used by several processes: it has a fixed size, no
-//! heap, and is empty when all its bytes are zero. It is a hash table with linear probing whose deletions
-//! move the entries behind them back, so it needs no tombstones and stays as fast as on its first day.
-//! Whatever its bytes are, no method panics or runs on for ever.
+//! The table lives in shared memory behind a lock, and several processes use it. It has a fixed size and no heap, and
+//! it is empty when all its bytes are zero. It is a hash table with linear probing. A deletion moves the entries behind
+//! it back, so the table needs no tombstones and never slows down. Whatever its bytes are, no method panics or loops
+//! for ever.
 
 #![forbid(unsafe_code)]
 

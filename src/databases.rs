@@ -1,4 +1,4 @@
-//! The databases that are served, as the setting lists them: by the server's own rules for lists of names.
+//! The list of served databases, read by the server's own rules for lists of names.
 
 #![forbid(unsafe_code)]
 

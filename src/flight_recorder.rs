@@ -1,11 +1,11 @@
-//! What each worker has on its way, in memory that a crash of the server does not clear.
+//! What each worker has in flight, in memory that a crash of the server does not clear.
 //!
-//! When a process dies by itself, the postmaster ends all others and begins with an empty shared state. What the dead worker had
-//! on its way may be why it has died, and would be claimed again just so. Here it is still known: those rows are tried
-//! again alone and in smaller batches, see `shared_state/crash_suspects.rs`. Workers that the postmaster has ended note that they were
-//! told to go: what they had on their way is suspected of nothing.
+//! When a process crashes, the postmaster stops all others and starts again with an empty shared state. The batch that
+//! the dead worker had in flight may be the cause, and the next worker would claim it again. The flight recorder still
+//! knows that batch: its rows are tried again alone and in smaller batches (`shared_state/crash_suspects.rs`). A worker
+//! that the postmaster stops notes so, and its batches are not suspected.
 //!
-//! As everything that is shared, it is valid as all zeroes.
+//! Like everything shared, it is valid as all zeroes.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};

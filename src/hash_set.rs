@@ -1,7 +1,7 @@
 //! A bounded set of strings, stored as 64-bit hashes, for membership tests.
 //!
-//! There are no more of them than there is memory for. A string that is not in the set passes for one that is once in more
-//! billions than there can be strings.
+//! The set has a maximum size. A string that is not in it may be mistaken for a member, with a probability far below
+//! one in a billion.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,8 @@
 //! Where committed rows that nobody has claimed may be: a small set of intervals of row ids.
 //!
-//! It lives in shared memory, so it has a fixed size, no heap, and is empty when all its bytes are zero. It
-//! is always a superset of what was added and not removed: when it has no room left for another interval it
-//! joins the two neighbours with the smallest gap. Looking for a row where there is none costs a scan;
-//! not looking where there is one would lose it.
+//! It lives in shared memory, so it has a fixed size and no heap, and it is empty when all its bytes are zero. It is
+//! always a superset of what was added and not removed: when it has no room for another interval, it joins the two
+//! neighbours with the smallest gap. Looking for a row where there is none costs a scan; missing a row would lose it.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! The settings an index needs so that its records can be asked: by time, by who and what, and counted.
+//! The settings an index needs so that its records can be searched by time, by who and what, and counted.
 //!
-//! They follow from the rules of all the sources that deliver to it. What is not named here is left as it is at Algolia:
-//! settings that are not sent do not change.
+//! They follow from the rules of all sources that deliver to the index. Algolia keeps all settings that are not named
+//! here.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! Memory for what users have written, which may be more than there is: it is asked for.
+//! Fallible allocation of large buffers, whose size users decide.
 //!
-//! An allocation that fails where nobody asks ends the process, and with it the sessions of the whole server. Whoever
-//! asks can do without the buffer. Something is left over whenever a large one is granted, for all the small allocations
-//! that nobody asks for.
+//! An ordinary allocation that fails ends the process, and with it all sessions of the server. So large buffers are
+//! allocated fallibly, and their callers can go on without them. Whenever a large buffer is granted, some memory is
+//! kept free for the many small, infallible allocations.
 #![forbid(unsafe_code)]
 
 use std::collections::TryReserveError;

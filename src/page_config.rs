@@ -1,4 +1,5 @@
-//! What the audit page (`web/`) has to know of indices and attributes. It holds no secret: the page asks for the search key.
+//! What the audit page (`web/`) needs to know of indices and attributes. It contains no secret: the page asks for the
+//! search key.
 //!
 //! The page derives its views from it; `docs/audit-page.md` describes both.
 

@@ -1,7 +1,7 @@
-//! What `watch` checks that needs no server: the words and names of its arguments.
+//! The checks of `watch` that need no server: the words and names of its arguments.
 //!
-//! Each check takes the argument as SQL hands it over and answers with its meaning, or with a [`RuleError`]
-//! that knows its message, its hint and its kind.
+//! Each check takes the argument as SQL passes it. It returns the argument's meaning, or a [`RuleError`] with a
+//! message, a hint and a kind.
 
 #![forbid(unsafe_code)]
 

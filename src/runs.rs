@@ -1,4 +1,4 @@
-//! Ids without a gap: what can be deleted by its ends, because nothing else can lie between them.
+//! Runs of ids without a gap. Such a run can be deleted by its two ends, because no other id lies between them.
 
 #![forbid(unsafe_code)]
 

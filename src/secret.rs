@@ -1,6 +1,7 @@
 //! A value that must never be shown: a key of Algolia, a key for pseudonyms.
-//! The type has no `Display`, and its `Debug` hides what it holds, so that no message, log line or
-//! test snapshot can print it by accident. Whoever needs the text says so with [`Secret::expose`].
+//!
+//! The type has no `Display`, and its `Debug` hides the value, so that no message, log line or test snapshot prints it
+//! by accident. Code that needs the value calls [`Secret::expose`].
 #![forbid(unsafe_code)]
 
 use std::fmt;

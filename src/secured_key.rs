@@ -1,8 +1,8 @@
-//! Secured keys: search keys that carry their restrictions with them, signed with the key they are made from.
+//! Secured keys: search keys that contain their restrictions and are signed with their parent key.
 //!
-//! Such a key is base64 of the lower-case hexadecimal HMAC-SHA-256 of its parameters under the parent key, and of the
-//! parameters themselves: `name=value` joined by `&`, sorted by name, values percent-encoded. Nobody is asked for it;
-//! Algolia checks it when it is used.
+//! A secured key is base64 of two parts: the lower-case hexadecimal HMAC-SHA-256 of its parameters under the parent
+//! key, and the parameters: `name=value` joined by `&`, sorted by name, values percent-encoded. Making one takes no
+//! request; Algolia checks it when it is used.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,6 @@
 //! The body of one request: records copied, in order, into the JSON that Algolia's batch endpoint takes.
-//! It remembers where each record went, so that an answer that names a place can be traced to a row.
+//!
+//! A batch remembers where each record is, so that an answer that names a place leads to a row.
 #![forbid(unsafe_code)]
 
 use std::collections::TryReserveError;

@@ -1,6 +1,6 @@
-//! What a response means for the rows of its batch. One pure function; who calls it acts.
+//! What a response means for the rows of its batch. These are pure functions; their callers act.
 //!
-//! Statuses and texts are those of Algolia's engines, of the gateways before them and of its official
+//! The statuses and texts are those of Algolia's engines, of gateways in front of them and of Algolia's official
 //! clients. Messages are matched loosely, and every status has a verdict without its message.
 #![forbid(unsafe_code)]
 

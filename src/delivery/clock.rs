@@ -1,4 +1,4 @@
-//! The time, as a parameter of what is done with it.
+//! The clock, as a parameter of whatever needs the time.
 #![forbid(unsafe_code)]
 
 use std::time::{Instant, SystemTime};

@@ -1,8 +1,8 @@
 //! Which record of a refused batch Algolia complains about.
 //!
-//! Algolia refuses a batch as a whole and reports the first offender only, in one of several shapes.
-//! Its messages are no stable interface, so that every pattern here is a shortcut: a complaint that
-//! none of them understands is [`Culprit::Unknown`], and the caller finds the record by halving.
+//! Algolia refuses a batch as a whole and reports only the first offender, in one of several shapes. Its messages are
+//! no stable interface, so every pattern here is only a shortcut. A message that no pattern matches gives
+//! [`Culprit::Unknown`], and the caller finds the record by halving.
 #![forbid(unsafe_code)]
 
 use serde::Deserialize;

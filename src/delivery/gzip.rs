@@ -1,8 +1,8 @@
 //! Which hosts read bodies with gzip, and what a refusal of such a body means.
 //!
-//! A host that cannot read gzip may answer 400 rather than 415, as it does when a record is at fault. The same body sent
-//! plain tells the two apart. It is sent where the last body with gzip was not read as far as is known; so records that
-//! are at fault at a host that reads gzip do not cost twice the requests.
+//! A host that cannot read gzip may answer 400 rather than 415, and 400 is also the answer when a record is at fault.
+//! Sending the same body without gzip shows which it was. This is done only while it is not known that the host reads
+//! gzip, so records at fault do not usually cost twice the requests.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;

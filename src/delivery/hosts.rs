@@ -1,10 +1,9 @@
-//! Which host to try next: the strategy of Algolia's official clients.
+//! Which host to try next, and how long each attempt may take: the strategy of Algolia's official clients.
 //!
-//! A host that fails is left alone for five minutes. One that times out stays in use, but is given
-//! more time at each further try, and its turn comes after the others' until it answers again: unlike the
-//! clients, which would wait for it first at every request, this sends thousands of batches in a row.
-//! When every host is down, all are forgiven at once, since trying beats waiting; those that have asked not to be
-//! called for a while only if all have.
+//! A host that fails is skipped for five minutes. A host that times out stays in use: each further attempt gets more
+//! time, and it is tried after the others until it answers again. (The clients try it first at every request; a worker
+//! sends thousands of batches in a row.) When every host is down, all are tried again at once. Hosts that have asked
+//! for a pause are tried during it only if all have asked.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};

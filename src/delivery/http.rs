@@ -1,7 +1,7 @@
 //! Sends requests with ureq. Only this module and those below it name that crate.
 //!
-//! One client serves all threads of a worker and keeps their connections open between requests. It
-//! follows no redirects, takes every status as a response, and bounds everything in time and size.
+//! One client serves all threads of a worker and keeps their connections open between requests. It follows no
+//! redirects, returns every status as a response, and limits the time and size of everything.
 #![forbid(unsafe_code)]
 
 mod dns_cache;

@@ -1,8 +1,8 @@
 //! Finds the records that Algolia refuses, so that the rest of their batch is delivered.
 //!
-//! Algolia refuses a batch as a whole and names the first offender at best. The named one is taken out and the rest is
-//! sent again; where nobody is named, or only a place nearby, the batch is cut until a record stands alone. Records keep
-//! their order. The number of requests is bounded: what is left then is claimed again, with fewer offenders in it.
+//! Algolia refuses a batch as a whole and at best names the first offender. A named record is taken out, and the rest
+//! is sent again. If no record is named, or only a place near it, the batch is cut until a record is alone. Records
+//! keep their order. The number of requests is limited; rows that are left over are claimed again.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;

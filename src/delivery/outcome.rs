@@ -1,4 +1,4 @@
-//! What a delivery came to, over all its attempts: the value by which the rows of its batch are settled.
+//! What a delivery came to, over all its attempts. The rows of its batch are settled by this value.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! What is asked of Algolia on behalf of a session, and what is answered: which records an index holds.
+//! What a session asks Algolia, and what Algolia answers: which records an index holds.
 //!
-//! Of records only fingerprints come back.
+//! Answers contain fingerprints of records, not the records.
 #![forbid(unsafe_code)]
 
 use serde::Deserialize;

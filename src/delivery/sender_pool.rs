@@ -1,7 +1,7 @@
 //! The threads that wait for the network, so that the main thread of a worker or session never does.
 //!
-//! A sender takes one job at a time to a sink and reports back. It knows nothing of PostgreSQL, and all signals are
-//! blocked in it: they belong to the main thread, whose handlers must not run anywhere else.
+//! A sender takes one job at a time to a sink and reports the result. It does not use PostgreSQL. It blocks all
+//! signals, because their handlers must run in the main thread only.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! What the delivery needs to know, as one checked value.
+//! The settings that a delivery needs, as one checked value.
 #![forbid(unsafe_code)]
 
 use std::hash::{DefaultHasher, Hash, Hasher};

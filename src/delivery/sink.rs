@@ -1,8 +1,8 @@
 //! Delivers one batch, or asks one question, and sums up what happened; `try_hosts` tries the hosts.
 //!
-//! A sink is shared by the senders of a worker, or asks for one session. It never logs, and it holds its lock only to ask
-//! which host is next and to note how an attempt ended, never during an attempt. How long to wait
-//! before the next delivery is the caller's business.
+//! All senders of a worker share one sink; a session that asks has one of its own. A sink never logs. It holds its lock
+//! only to choose the next host and to note how an attempt ended, never during an attempt. The caller decides how long
+//! to wait before the next delivery.
 #![forbid(unsafe_code)]
 
 mod try_hosts;

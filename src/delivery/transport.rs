@@ -1,5 +1,6 @@
-//! What passes between the sink, which decides, and the HTTP client, which sends.
-//! The sink is tested with a transport that only plays back answers.
+//! The interface between the sink, which decides, and the HTTP client, which sends.
+//!
+//! Tests of the sink use a transport that plays back answers.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The clock as the server reads it.
+//! The server's clock.
 
 use pgrx::pg_sys;
 

@@ -1,11 +1,11 @@
 //! How a background process connects: as the bootstrap superuser, with settings that neither the server's configuration
-//! nor a database nor a role has a say in.
+//! nor a database nor a role can change.
 //!
-//! All is set before the process connects, as the server's own autovacuum does it: what is set then comes before what is
-//! set for a database or a role, which is read while it connects. Settings that change nothing of what a process of ours
-//! does stay as the administrator has made them, among them those that say what is logged, how much memory a query may
-//! take, what a page costs to read, and in which language the server speaks. Those that change the text of a value are
-//! set aside where rows are read, in [`super::owner::pin_output_settings`].
+//! All settings are set before the process connects, as autovacuum does. They take precedence over those of a database
+//! or role, which are read during the connection. Settings that do not affect what our processes do stay as the
+//! administrator has set them: what is logged, how much memory a query may use, what a page costs, the language of
+//! messages. Settings that change the text of a value are pinned where rows are read, in
+//! [`super::owner::pin_output_settings`].
 
 use std::ffi::CStr;
 

@@ -1,12 +1,12 @@
-//! A short-lived process that counts the queue of one database and puts the counters right, without keeping anybody
-//! from writing or delivering meanwhile.
+//! The counter: a short-lived process that counts the queue of one database and corrects the counters, while others
+//! write and deliver.
 //!
-//! Snapshot and counters are taken in one moment, under shared state's lock; what commits later is in neither, what
-//! committed just before without having been counted yet is known by its announcement. Hence the difference between
-//! the count and the counters at that moment is exactly the error, and adding it is right whenever it is done.
+//! It takes its snapshot and copies the counters in one moment, under shared state's lock. Later commits are in
+//! neither. Commits that are visible and not yet counted are known by their announcements. So the difference between
+//! the count and the counters of that moment is exactly the error, and can be added at any time.
 //!
-//! A count of millions of rows takes seconds, and whoever wants the table to itself, as `DROP EXTENSION` does, must not
-//! wait for so long: the rows are read by parts, and between two of them the counter gives way.
+//! Counting millions of rows takes seconds, and a session that wants the table to itself, as `DROP EXTENSION` does,
+//! must not wait that long. So rows are read in parts, and between two parts the counter gives way.
 
 use std::collections::HashMap;
 use std::ffi::CStr;

@@ -1,4 +1,4 @@
-//! What the shared catalogs say of databases: which there are, and who may do what to them.
+//! What the shared catalogs say of databases: which there are, and who may do what with them.
 
 use std::convert::Infallible;
 use std::ffi::CStr;

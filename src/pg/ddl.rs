@@ -1,7 +1,7 @@
-//! What a statement that defines tables has done to the trees that tables are in, and which watched tables that concerns.
+//! What a DDL statement has done to partition and inheritance trees, and which watched tables that concerns.
 //!
-//! Such statements are other people's, mostly about tables that nobody watches. So nothing here takes a lock on a table,
-//! and a statement that can concern no watched table is told by its own words, before any catalog is read.
+//! Most such statements are about tables that nobody watches. So nothing here locks a table, and a statement that can
+//! concern no watched table is recognized by its own words, before any catalog is read.
 
 use pgrx::pg_sys;
 

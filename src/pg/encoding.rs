@@ -1,4 +1,4 @@
-//! The encoding of the database, and texts from it and into it.
+//! The encoding of the database, and conversion of texts from and to it.
 
 use std::borrow::Cow;
 use std::ffi::CStr;

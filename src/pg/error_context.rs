@@ -1,8 +1,8 @@
-//! The CONTEXT of errors that come through our functions: where within what we have called they were raised.
+//! Keeps the CONTEXT of errors that pass through our functions.
 //!
-//! An error of the server's passes our frames as a panic, which keeps its message, detail and hint, and is raised again
-//! behind them. Its CONTEXT, as far as it was told by frames within ours, would be lost. So a frame of ours keeps what it
-//! hears, and tells it when the same error comes by again.
+//! An error of the server passes our frames as a panic, which keeps its message, detail and hint, and is raised again
+//! behind them. The CONTEXT that callbacks below our frames added would be lost. So our frame records it, and adds it
+//! again when the same error is reported.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};

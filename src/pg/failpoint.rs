@@ -1,8 +1,8 @@
-//! Points at which a test makes a process fail. Only the feature `failpoints` has them, which no release is built with.
+//! Points at which a test makes a process fail. They exist only with the feature `failpoints`, which no release has.
 //!
-//! A file `audit_algolia.failpoint` in the data folder names a point and what happens there: `kill`, `stop` or `error`. Whoever
-//! gets there first removes the file, so that each order is carried out once. Where something has to last too long for a
-//! test, the file says that it has.
+//! A file `audit_algolia.failpoint` in the data folder names a point and what happens there: `kill`, `stop` or `error`.
+//! The first process that reaches the point removes the file, so each order is carried out once. The file can also say
+//! that a long wait is over.
 
 /// The data folder is every process's working directory.
 #[cfg(feature = "failpoints")]

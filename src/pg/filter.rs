@@ -1,8 +1,8 @@
 //! Filters: conditions over a row's columns that decide whether a change of it is queued.
 //!
-//! A filter is kept as text in which every name outside `pg_catalog` is qualified, so that it means the same under the
-//! pinned search_path whoever reads it, and in a restored dump. It is parsed, planned and evaluated as the owner of the
-//! watched table: neither the extension's owner nor a writer lends it any rights.
+//! A filter is stored as text in which every name outside `pg_catalog` is qualified. So it means the same to everybody
+//! under the pinned search_path, and in a restored dump. It is parsed, planned and evaluated as the owner of the
+//! watched table, so it gets no rights from the extension's owner or from a writer.
 
 mod parse;
 

@@ -1,7 +1,7 @@
-//! The flight recorder's memory: asked for by the postmaster before it starts any process, and shared by all of them.
+//! The memory of the flight recorder. The postmaster maps it before it starts any process, and all processes share it.
 //!
-//! The server knows nothing of it. So it keeps what is in it when the postmaster begins anew after a crash, other than
-//! the server's own shared memory.
+//! The server does not know of it. So, unlike the server's shared memory, it keeps its content when the postmaster
+//! starts again after a crash.
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};

@@ -1,4 +1,4 @@
-//! The objects that this process's transaction puts right: none of them is delivered until it ends.
+//! The objects that the current transaction corrects. None of them is delivered until it ends.
 
 use std::cell::Cell;
 

@@ -1,7 +1,7 @@
-//! Hooks into the server: what other sessions do that launcher and workers must know of at once.
+//! Hooks into the server: what launcher and workers must know of other sessions at once.
 //!
-//! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session
-//! that runs such a statement asks the workers to leave first, waits for them, and lets them back in afterwards.
+//! A worker that is connected to a database keeps it from being dropped, renamed, moved or copied. So the session that
+//! runs such a statement asks the workers to leave first, waits for them, and readmits them afterwards.
 
 mod statement_effect;
 

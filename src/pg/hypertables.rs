@@ -1,7 +1,7 @@
 //! Hypertables of TimescaleDB, which keep their rows in chunks.
 //!
-//! A hypertable's transition tables hold rows in the layout of their chunks, or none at all. So its triggers have to be
-//! those that see each row, of which TimescaleDB puts copies on the chunks.
+//! A hypertable's transition tables hold rows in the layout of their chunks, or none at all. So its triggers are
+//! row-level ones, which TimescaleDB copies to the chunks.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

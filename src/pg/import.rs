@@ -1,7 +1,7 @@
 //! Sessions that copy rows into the extension's own tables, as restoring a dump does.
 //!
-//! What they bring may be about tables whose rows they have yet to bring: history to be read, changes to be looked up again.
-//! So none of that is done before they have ended. Each holds a lock that says so, and nobody waits for it.
+//! The copied rows may be about tables that are not restored yet: history to be read, changes to be looked up again. So
+//! that work starts only after such sessions have ended. Each holds a lock that says so, and nobody waits for it.
 
 use pgrx::pg_sys;
 

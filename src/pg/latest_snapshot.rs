@@ -1,7 +1,7 @@
-//! Queries and notes under a snapshot of this very moment, whatever the transaction's isolation.
+//! Queries and writes under a snapshot of this moment, whatever the transaction's isolation.
 //!
-//! Triggers are found in catalogs that are always read as they are now. What belongs to a trigger has to be read
-//! likewise: under the snapshot of an older REPEATABLE READ transaction it may not be there yet.
+//! The server finds triggers in catalogs that it always reads as they are now. What belongs to a trigger must be read
+//! alike: under the snapshot of an older REPEATABLE READ transaction it may not exist yet.
 
 use std::cell::Cell;
 use std::ffi::CString;

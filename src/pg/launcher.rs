@@ -1,8 +1,8 @@
 //! The launcher: keeps the right number of delivery workers in each database that has the extension.
 //!
-//! It is connected to no database and reads only the shared catalog of databases. Which of them have the extension
-//! it learns from the first worker it sends there. Its book is shared state, so that a launcher that is started again
-//! finds the workers of the one before.
+//! It is connected to no database and reads only the shared catalog of databases. The first worker that it sends to a
+//! database reports whether the extension is there. The launcher keeps everything in shared state, so a restarted
+//! launcher finds the workers of the one before.
 
 use std::collections::HashSet;
 

@@ -1,7 +1,7 @@
-//! Locks on tables that are taken only if that needs no waiting.
+//! Locks on tables that are taken only if they need no waiting.
 //!
-//! No background transaction of ours waits for a second table: whoever drops the extension locks its tables, and those
-//! with its triggers, in an order of their own.
+//! No background transaction of ours waits for a second table, because whoever drops the extension locks its tables,
+//! and the watched ones, in another order.
 
 use std::ffi::CStr;
 

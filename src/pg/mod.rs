@@ -1,4 +1,4 @@
-//! The shell: everything that speaks with PostgreSQL. Nothing outside this module names pgrx.
+//! The shell: everything that uses PostgreSQL. Nothing outside this module names pgrx.
 
 mod api;
 mod backfill;

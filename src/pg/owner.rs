@@ -1,5 +1,4 @@
-//! Work done with the extension owner's rights: reading its rules and, where the heap cannot be written
-//! directly, its queue.
+//! Work done with the rights of the extension's owner, and where the extension's objects are.
 
 use std::cell::Cell;
 use std::ffi::CStr;

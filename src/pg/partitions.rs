@@ -1,7 +1,7 @@
 //! A table with its partitions or chunks, as the catalogs have them at this moment.
 //!
-//! `pg_partition_tree()` would lock all of them until the transaction ends. Nothing here locks any: whoever needs a lock
-//! takes it one table at a time, if need be only where it is free, and looks the table up again.
+//! `pg_partition_tree()` would lock all of them until the transaction ends. Nothing here locks any. A caller that needs
+//! a lock takes it one table at a time, and looks the table up again.
 
 use pgrx::pg_sys;
 

@@ -1,4 +1,5 @@
-//! What our processes share, and sessions that wait for the network: signals, waiting on the latch, transactions that abort on failure.
+//! What our processes share with sessions that wait for the network: signals, waiting on the latch, and transactions
+//! that abort on failure.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;

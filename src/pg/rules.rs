@@ -1,4 +1,4 @@
-//! What the shell knows of a source: its rules as stored, the key of its pseudonyms and its clock.
+//! What the shell knows of a source: its stored rules, the key of its pseudonyms and its clock.
 
 use std::cell::RefCell;
 use std::rc::Rc;

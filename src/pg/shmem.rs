@@ -1,7 +1,7 @@
 //! Shared state in shared memory, behind a lightweight lock; and beside it what is used without one.
 //!
-//! The memory is asked for while the postmaster preloads the library. Where the library was not preloaded
-//! there is no shared state, and every caller gets `None`: capture works without it, delivery does not.
+//! The memory is requested while the postmaster preloads the library. If the library is not preloaded there is no
+//! shared state, and every caller gets `None`: capture works without it, delivery does not.
 
 use std::mem::size_of;
 use std::ops::{Deref, DerefMut};

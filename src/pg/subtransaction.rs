@@ -1,4 +1,4 @@
-//! Work of which nothing remains if it fails, while the transaction around it goes on.
+//! Work that is undone if it fails, while the transaction around it goes on.
 
 use std::panic::AssertUnwindSafe;
 

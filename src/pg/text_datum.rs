@@ -1,4 +1,4 @@
-//! Texts as the database keeps them, byte by byte: in a database that is not in UTF-8 they are no strings of ours.
+//! Texts as the database keeps them, byte by byte. In a database that is not in UTF-8 they are no Rust strings.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,8 +1,9 @@
-//! DDL of ours: as a statement of the user's, who has asked for it, or as a part of what they are doing anyway.
+//! Runs DDL of ours, either as a statement of the user who asked for it, or as part of the statement that they are
+//! running.
 //!
-//! Event triggers that others have made are called for each statement of DDL, with the rights of whoever runs it and under
-//! their settings. Ours must be none that they have not seen before: one run as the extension's owner, under a pinned
-//! search_path, in a security-restricted operation.
+//! Event triggers of other people are called for each DDL statement, with the rights of whoever runs it and under their
+//! settings. They must never be called for a statement that runs as the extension's owner. So our DDL runs as the
+//! caller, or as part of a statement for which no event trigger fires.
 
 use std::ffi::{c_int, CStr, CString};
 

@@ -1,7 +1,7 @@
-//! What the current transaction does to the queue, told to shared state when it commits.
+//! What the current transaction changes in the queue, passed to shared state when it commits.
 //!
-//! PostgreSQL's own callbacks are registered once per process: pgrx's one-shot closures stay armed after
-//! PREPARE TRANSACTION and would fire at the next, unrelated commit. Nothing may raise in the COMMIT event.
+//! PostgreSQL's own callbacks are registered once per process: pgrx's one-shot closures stay armed after PREPARE
+//! TRANSACTION and would fire at the next, unrelated commit. Nothing may raise in the COMMIT event.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

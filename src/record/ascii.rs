@@ -1,4 +1,4 @@
-//! Records for databases that do not keep their texts in UTF-8.
+//! Records in ASCII, for databases whose encoding is not UTF-8.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Time buckets: the day, hour, weekday and hour of the day of a record's time, as facets.
 //!
-//! The rows of a statement mostly fall into one minute, so the rendered buckets of the last minute are kept.
-//! They are kept by the minute of Unix time: the same hour of the clock comes twice in autumn, but a minute
-//! of Unix time lies in one hour of the clock, wherever daylight saving begins or ends.
+//! Most rows of a statement fall into one minute, so the buckets of the last minute are cached. The key of the cache is
+//! the minute of Unix time: when the clock goes back in autumn an hour comes twice, but a minute of Unix time always
+//! lies in one hour of the clock.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! Where a record is written: bytes that grow with a user's data, and so may be more than there is memory for.
+//! The buffer that a record is written to. Its size depends on a user's data, so there may not be enough memory for it.
 //!
-//! A `Vec` ends the process when it cannot grow. A buffer remembers that it could not, takes nothing more, and says so when
-//! it is asked at the end: want of memory is an error of the row.
+//! A `Vec` ends the process when it cannot grow. This buffer remembers that it could not, ignores further writes, and
+//! reports the error when it is asked at the end. So lack of memory is an error of the row.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Change records: what a record tells of the change besides the row, and their objectIDs.
+//! Change records: what they say of a change besides the row, and their objectIDs.
 
 #![forbid(unsafe_code)]
 

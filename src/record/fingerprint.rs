@@ -1,7 +1,7 @@
-//! By what two records are told to be the same: a hash of what they hold, however it is written.
+//! A hash of a record's content, however it is written, to tell whether two records are the same.
 //!
-//! Algolia returns a record with its attributes in another order and its numbers spelled anew. So attributes are taken
-//! in the order of their names, and numbers as the doubles they are read as.
+//! Algolia returns attributes in another order and writes numbers anew. So the hash takes attributes in the order of
+//! their names, and numbers as the doubles they are read as.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Points in time, written as Unix seconds with at most three decimals: Algolia's numeric filters compare no more.
+//! Points in time, written as Unix seconds with at most three decimals, because Algolia's numeric filters compare no
+//! more.
 
 #![forbid(unsafe_code)]
 

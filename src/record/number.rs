@@ -1,4 +1,4 @@
-//! Which numbers may be JSON numbers: those that a reader who keeps doubles gets back unchanged.
+//! Which numbers may be JSON numbers: those that a reader who uses doubles reads unchanged.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! The objectID: the prefix and the key's parts, joined by `:`.
+//! Makes the objectID: the prefix and the key's parts, joined by `:`.
 //!
-//! `:` and `\` within a part are escaped by `\`, so that different keys never share an objectID. The prefix
-//! is taken as it is: it is the same in every record of a source. A change's number comes last, behind an `@`.
+//! Within a part, `:` and `\` are escaped by `\`, so different keys never share an objectID. The prefix is not escaped,
+//! because it is the same in every record of a source. In change records the change's number comes last, after an `@`.
 
 #![forbid(unsafe_code)]
 

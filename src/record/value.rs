@@ -1,4 +1,4 @@
-//! A column's value as the shell hands it over, and its form in a record.
+//! A column's value as the shell passes it, and its form in a record.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! One row to one record: the hot path of every insert into a watched table.
+//! Writes the record of one row: the hot path of every insert into a watched table.
 
 #![forbid(unsafe_code)]
 

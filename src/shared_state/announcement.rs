@@ -1,4 +1,4 @@
-//! Changes of transactions that have not been counted yet: those about to commit, and those prepared for two-phase commit.
+//! Changes that are not yet counted: those of transactions about to commit, and those of prepared transactions.
 #![forbid(unsafe_code)]
 
 use super::{CommitDelta, Count};

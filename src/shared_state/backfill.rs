@@ -1,7 +1,7 @@
-//! The process that sends history and makes repairs: at most one in a database, there while there is something for it to
-//! do.
+//! Starting, waking and ending the process that sends history and makes repairs: at most one per database, while there
+//! is work for it.
 //!
-//! Whether there is, the tables tell; here is only whether somebody has to go and look.
+//! The tables say whether there is work. Shared state only says whether somebody has to look.
 #![forbid(unsafe_code)]
 
 use super::{Backfiller, BackfillerExit, CommitDelta, Extension, LatchSet, Micros, SharedState};

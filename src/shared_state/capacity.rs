@@ -1,12 +1,12 @@
-//! What a worker has room for: an index that hangs or fails must not hold back the others.
+//! How many more requests and bytes a worker may take on: an index that hangs or fails must not block the others.
 //!
-//! A worker has `in_flight` slots. One index alone may fill them all, and of several each has its share: to an index
-//! that has nothing on its way with this worker, every other one counts as a single request, however many it has. And
-//! an index in trouble, which sends one batch at a time to see whether it is over, counts for nothing but other such
-//! batches; so do rows held back. So a worker may have more requests under way than slots, yet never more than twice as many.
+//! A worker has `in_flight` slots. One index alone may fill them all; several indices share them. An idle index, with
+//! nothing in flight with this worker, counts every other index as one request, so it may exceed the limit. An index in
+//! trouble sends one batch at a time and competes only with other such batches and with rows held back. In total a
+//! worker has at most twice as many requests in flight as slots.
 //!
-//! The same holds of bytes, which bound a worker's memory: the bodies of one index add up to `batch_bytes`, those of all
-//! to twice as many, and a single record that is larger than what is left goes beyond that.
+//! Bytes are shared alike, which limits a worker's memory: the bodies of one index add up to `batch_bytes`, those of
+//! all indices to twice that. Only a single larger record may exceed this.
 #![forbid(unsafe_code)]
 
 use super::{Lane, ReadyWork, Worker, WorkerLimits, FLIGHTS, LANES};

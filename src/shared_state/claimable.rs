@@ -1,4 +1,4 @@
-//! What a worker is given to claim.
+//! The span that a worker is given to claim rows from.
 #![forbid(unsafe_code)]
 
 use crate::id_ranges::Span;

@@ -1,7 +1,7 @@
-//! A wall clock that is set back must not make anybody wait for as long.
+//! A wall clock that is set back must not delay anything.
 //!
-//! Deadlines are times of the wall clock, which all processes share. Whoever uses it next after it was set back moves them
-//! all by as much, so that what was to be in ten seconds still is.
+//! Deadlines are times of the wall clock, which all processes share. The first process that notices that the clock was
+//! set back moves all deadlines back by as much, so what was due in ten seconds still is.
 #![forbid(unsafe_code)]
 
 use super::time::{move_time, Micros};

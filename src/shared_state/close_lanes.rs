@@ -1,7 +1,7 @@
-//! Room given back: lanes of indices, and entries of databases, that are no more.
+//! Closes the lanes of indices that no longer exist or are not used, and forgets databases that no longer exist.
 //!
-//! Whoever looks into a catalog first notes what shared state has, and hands both in: what has been entered since the
-//! look began is newer than what was seen, and stays.
+//! A caller first copies what shared state has, then reads a catalog, and passes both in. Entries made after the copy
+//! are newer than what the catalog showed, and stay.
 #![forbid(unsafe_code)]
 
 use super::{Database, Lane, LaneKey, Postponed, SharedState, SlotState, Worker, LANES, WORKERS};

@@ -1,8 +1,8 @@
-//! What one transaction changes in the queue, and the moment of uncertainty while it commits.
+//! What one transaction changes in the queue, and the uncertain moment while it commits.
 //!
-//! Rows become visible a moment before the commit callback can count them. A recount that takes its
-//! snapshot in that moment would count such rows twice, so a transaction announces its changes before
-//! it commits and takes the announcement back when they are counted; the recount reads both together.
+//! Rows become visible a moment before the commit callback can count them. A recount whose snapshot falls into that
+//! moment would count such rows twice. So a transaction announces its changes before it commits, and takes the
+//! announcement back when they are counted. The recount reads counters and announcements together.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;

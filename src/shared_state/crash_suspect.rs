@@ -1,4 +1,4 @@
-//! Rows over which the server may have crashed.
+//! One batch over which the server may have crashed.
 #![forbid(unsafe_code)]
 
 use super::{LaneKey, Micros, FLIGHTS};

@@ -1,8 +1,9 @@
-//! Rows over which the server may have crashed: what a worker had on its way that has died by itself.
+//! Batches over which the server may have crashed: a worker that crashed had them in flight.
 //!
-//! They are left out of other claims, and tried again after a pause in which all else goes out. They are tried alone, by a
-//! worker that has nothing else on its way, and in small batches: if the server crashes again, less is suspected. Rows that
-//! come back are suspected no longer, whatever Algolia says of them. A row that was alone each time is given up in the end.
+//! Ordinary claims leave their rows out. After a pause, in which everything else is delivered, a worker that has
+//! nothing else in flight tries them in small batches; if the server crashes again, fewer rows are suspected. Rows that
+//! come back are no longer suspected, whatever Algolia answered. A row that was alone in each of several crashes is
+//! given up.
 #![forbid(unsafe_code)]
 
 use super::time::move_time;

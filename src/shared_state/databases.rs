@@ -1,4 +1,4 @@
-//! The book of databases: which have the extension, and who wants one to itself.
+//! The list of databases: which have the extension, and which are vacated for a statement.
 #![forbid(unsafe_code)]
 
 use super::{Database, Extension, LatchSet, Micros, SharedState, SlotState};

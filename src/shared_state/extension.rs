@@ -1,7 +1,7 @@
-//! Which extension a database has, and whose books are kept for it.
+//! Which extension a database has. Lanes and claims belong to that extension.
 //!
-//! An extension that is dropped and made anew hands out the same numbers again, so that no worker may carry on with
-//! what it has learned of the one before.
+//! An extension that is dropped and created again hands out the same ids again. So no worker may go on with what it
+//! knows of the old one.
 #![forbid(unsafe_code)]
 
 use super::{Extension, LatchSet, Micros, SharedState};

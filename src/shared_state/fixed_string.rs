@@ -1,4 +1,4 @@
-//! A short text of fixed size, fit for shared memory: no heap, all zeroes is the empty text.
+//! A short text of fixed size for shared memory. It has no heap, and all zeroes is the empty text.
 #![forbid(unsafe_code)]
 
 /// At most `N` bytes of UTF-8; a longer text is cut at a character's boundary.

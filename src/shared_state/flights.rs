@@ -1,4 +1,4 @@
-//! The life of a batch: claimed, under way, landed, or given up with its worker.
+//! The life of a flight: rows are claimed, the flight begins, and it ends with a result or with its worker.
 #![forbid(unsafe_code)]
 
 use super::{Flight, Micros, RetryDelay, SharedState, Worker};

@@ -1,11 +1,12 @@
-//! Rows held back: ordinary claims leave them out. They are sent in batches of their own, when their next attempt is due.
+//! Rows held back: ordinary claims leave them out. They are sent in batches of their own, when their next attempt is
+//! due.
 //!
-//! There are two kinds: the suspects of an index, see [`SuspectSearch`], and isolated records. A record is isolated when
-//! the search has found it, or when Algolia has refused it and may be asked again (`audit_algolia.max_attempts`).
+//! There are two kinds: the suspects of an index, see [`SuspectSearch`], and isolated records. A record is isolated
+//! when the search has found it, or when Algolia has refused it and may be asked again (`audit_algolia.max_attempts`).
 //!
-//! Rows held back have their places in the claim table in the name of their entry here, also while they are under way,
-//! so that nobody takes them who has not been given the entry by [`SharedState::next`]. All this is lost with the server's memory, which is no
-//! harm: they wait like any others then, and their attempts are counted anew.
+//! In the claim table, rows held back are owned by their entry, also while they are in flight. So only a worker that
+//! [`SharedState::next`] has given the entry can claim them. If the server's memory is lost, the rows wait like any
+//! others and their attempts are counted anew, which does no harm.
 #![forbid(unsafe_code)]
 
 use super::{Micros, SuspectSearch};

@@ -1,4 +1,4 @@
-//! Claims of rows held back, and what becomes of them: see [`HeldBack`].
+//! Claiming rows held back, and what happens when such a claim or flight ends. See [`HeldBack`].
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! The table of rows held back: its entries, who is in them, and what becomes of refused records. See [`HeldBack`].
+//! The table of rows held back: its entries, and the decision between a dead letter and a retry. See [`HeldBack`].
 #![forbid(unsafe_code)]
 
 use super::{HeldBack, Micros, RejectAction, SharedState, HELD_BACK};

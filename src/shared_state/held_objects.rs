@@ -1,8 +1,10 @@
-//! Objects that sessions, and the process that makes repairs, are about to put right: held until their transactions end.
+//! Objects that a session, or the process that makes repairs, is about to correct. They are held until its transaction
+//! ends.
 //!
-//! Whoever queues a version from what the table holds now has not locked the row, or finds none to lock. Until that
-//! version can be seen no newer one must be delivered, and forgotten, for then the older one would be sent after it. So
-//! the session holds the object meanwhile, however long its commit takes; writers wait for nothing, and what they queue of it waits for its turn.
+//! A session that queues a version from what the table holds now has no lock on the row, or there is no row. Until its
+//! version is visible, no newer version may be delivered and deleted, because the session's older version would be sent
+//! after it. So the session holds the object until its commit. Writers do not wait; the versions they queue wait for
+//! their delivery.
 #![forbid(unsafe_code)]
 
 use super::{LatchSet, SharedState};

@@ -1,12 +1,11 @@
-//! Ids in reserve: blocks of each database's sequence, which transactions take one after the other, without a lock.
+//! Blocks of ids that each database has in reserve. Transactions take them one after the other, without a lock.
 //!
-//! The sequence itself stands at the end of what was last put in reserve. So whatever is forgotten here, by a restart for
-//! instance, is never handed out again, and what is put in reserve next is above it. A restore sets the sequence back; so
-//! where the last reserve ended is kept here, too.
+//! The database's sequence stands at the end of its reserve. So blocks that are forgotten here, by a restart for instance,
+//! are never handed out again, and the next reserve begins above them. A restore may set the sequence back; the end of the
+//! last reserve is therefore kept here, too.
 //!
-//! What a reserve has is one word, so that it is taken, refilled and dropped in one step each. Only whose a reserve is takes
-//! a second word. That changes while nobody takes from it: when a database is dropped, which no session is in then, or when
-//! its extension is made anew, which has its tables locked.
+//! A reserve is one word, so taking from it, refilling it and dropping it are one step each. Its owner is a second word. The
+//! owner changes only while nobody can take blocks: when the database is dropped, or when its extension is created again.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;

@@ -1,7 +1,7 @@
-//! Settings that indices are to be given: whose turn it is to send which, and when.
+//! Settings that indices are to be given: which worker sends which, and when.
 //!
-//! A table has them, and is the truth; what is here only says that there is something to be looked at. Whoever sends
-//! the settings of an index holds a claim on them, so that two never overtake each other on their way.
+//! The truth is a table; shared state only says that there is something to send. A worker that sends the settings of an
+//! index holds a claim on them, so newer settings never overtake older ones.
 #![forbid(unsafe_code)]
 
 use super::{Lane, Micros, SharedState};

@@ -1,4 +1,5 @@
-//! By which of Algolia's tasks it can be seen that an index has what was delivered.
+//! The latest indexing task of each index. When Algolia has published it, the index has everything that was delivered
+//! before.
 #![forbid(unsafe_code)]
 
 use super::{LaneKey, SharedState, LANES};

@@ -1,4 +1,5 @@
-//! One index of one database: where its undelivered rows are, what is counted, whether it may be delivered now.
+//! A lane, which is one index of one database: where its undelivered rows are, its counters, and whether it may be
+//! delivered now.
 #![forbid(unsafe_code)]
 
 use super::{Claimable, FixedString, Micros, QueueEnd, UnattributedRejections, WorkerLimits};

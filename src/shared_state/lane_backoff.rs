@@ -1,4 +1,5 @@
-//! What attempts to deliver a lane's rows came to: how long it waits, what is logged of it and how often, and the numbers.
+//! What the result of an attempt means for its lane: how long the lane backs off, what is logged and how often, and the
+//! totals.
 #![forbid(unsafe_code)]
 
 use super::time::move_time;

@@ -1,8 +1,8 @@
-//! Objects of mirrored tables: of each, one version at most is on its way, and the newest goes last.
+//! Claims on objects of mirrored tables: at most one version of an object is in flight, and the newest goes last.
 //!
-//! Whoever wants to deliver a version claims its object first and reads only then which version is the newest. The claim
-//! ends with the flight. When a request may still be executed although nobody waits for it any more, the object goes into
-//! **quarantine**: it stays claimed, in nobody's name, for as long as such a request can be under way.
+//! A worker that wants to deliver a version claims its object first, and only then reads which version is the newest.
+//! The claim ends with the flight. If a request may still be executed although nobody waits for it, the object goes
+//! into **quarantine**: it stays claimed, by the quarantine, for as long as such a request can take.
 #![forbid(unsafe_code)]
 
 use super::{Micros, Postponed, Quarantine, SharedState, QUARANTINES};

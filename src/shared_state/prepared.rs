@@ -1,8 +1,8 @@
-//! Transactions prepared for two-phase commit, until somebody commits them or rolls them back.
+//! Transactions prepared for two-phase commit, until they are committed or rolled back.
 //!
-//! That happens in another transaction and perhaps in another session, so what they queued is kept here under
-//! their global identifier. One that is not found was prepared before the server started, or there were too many:
-//! then the queue is read and counted again.
+//! That happens in another transaction and perhaps in another session, so shared state keeps what they queued under
+//! their global identifier. If an identifier is not found, the transaction was prepared before the server started, or
+//! there were too many. Then the queue is read and counted again.
 #![forbid(unsafe_code)]
 
 use super::{CommitDelta, LatchSet, Micros, Prepared, SharedState};

@@ -1,4 +1,4 @@
-//! Objects that nobody may deliver for a while, and rows that wait for such.
+//! Quarantines, and rows that wait for an object to be free.
 #![forbid(unsafe_code)]
 
 use super::Micros;

@@ -1,4 +1,4 @@
-//! Which kinds of rows wait, or which a worker has room for.
+//! The kinds of rows that wait, or that a worker has room for.
 #![forbid(unsafe_code)]
 
 /// The kinds of rows that may wait, or that a worker that sleeps would have room for.

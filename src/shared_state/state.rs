@@ -1,4 +1,4 @@
-//! The whole of the shared state, and its lanes by their places.
+//! The whole of shared state, and access to its lanes.
 #![forbid(unsafe_code)]
 
 use super::{

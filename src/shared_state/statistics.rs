@@ -1,4 +1,4 @@
-//! What statistics ask of shared state.
+//! What `queue_stats`, `flush` and others read from shared state.
 #![forbid(unsafe_code)]
 
 use super::{Announcements, Micros, SharedState, SlotState};

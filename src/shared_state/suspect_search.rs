@@ -1,15 +1,14 @@
-//! Rows whose batch has failed on the way, and the search for the one that the way does not bear.
+//! The search for a record that does not get through to Algolia, among the rows of batches that failed on the way.
 //!
-//! A proxy that resets the connection for one text, or answers it with a page of its own, looks like an outage to whoever
-//! sends that text among others. So the rows of a batch that has failed are held back: each index has one set of **suspects**,
-//! of which one request at a time is under way, while everything else of the index goes on around it. What arrives
-//! meanwhile shows that it is no outage. Then smaller and smaller parts of the set are sent, from both ends of it in turn;
-//! a part that arrives leaves the set, and is followed by a larger one. A record that fails by itself is found, and waits
-//! alone from then on.
+//! A proxy may reset the connection because of one text, or answer it with a page of its own. To the sender this looks
+//! like an outage. So the rows of a failed batch are held back: each index has one set of **suspects**, with one
+//! request at a time, while everything else of the index is delivered. When something else arrives, it is no outage.
+//! Then smaller and smaller parts of the set are sent, from both ends in turn. A part that arrives leaves the set, and
+//! the next part is larger. A record that fails alone is isolated.
 //!
-//! While nothing of the index arrives, a part costs an outage nothing: the set is tried as seldom as the backoff says, the
-//! whole of it at first and then less each time, which is how a record is found whose batch is all there is. The first
-//! success brings back the whole.
+//! While nothing of the index arrives, it may be an outage. Then the set is tried only as often as the backoff allows:
+//! the whole set at first, then less each time, so that the record is found even if its batch is all there is. After
+//! the first success the next part is the whole set again.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A lane's suspects: the rows of batches that failed on the way are held back together, and the record at fault is taken
-//! out of them. See [`SuspectSearch`].
+//! A lane's suspects: rows of batches that failed on the way are held back together, and the record at fault is
+//! isolated. See [`SuspectSearch`].
 #![forbid(unsafe_code)]
 
 use super::{GivenBack, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};

@@ -1,4 +1,4 @@
-//! Rows that are counted and nowhere: when lanes are read again, and when tables are counted anew.
+//! Rows that are counted but not known to any span: when lanes are read again, and when tables are counted again.
 #![forbid(unsafe_code)]
 
 use super::{LaneKey, LatchSet, Micros, SharedState, Worker, LANES};

@@ -1,9 +1,9 @@
-//! Whether records that were refused without being named are at fault, or something between them and the index.
+//! Whether rejections that name no record are the records' fault, or the fault of something between them and the index.
 //!
-//! A gateway that answers every batch with `400 Bad Request`, or an index that takes no writes for a while, refuses one
-//! record like another. Only a delivery proves that a refusal was about the record. Without such a proof a few records
-//! may die, so that a poisonous one that is alone is not kept for ever; what goes beyond that waits for a delivery, after
-//! which as many may die as were under suspicion.
+//! A gateway may answer every batch with `400 Bad Request`, and an index may take no writes for a while. Either refuses
+//! all records alike. Only a delivery proves that a rejection was about its record. Without such proof a few records
+//! may become dead letters, so that a lone bad record does not stay for ever. The others wait for a delivery; after it,
+//! as many may become dead letters as were spared before.
 #![forbid(unsafe_code)]
 
 use super::Micros;

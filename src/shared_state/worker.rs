@@ -1,4 +1,4 @@
-//! One delivery worker as the other processes see it.
+//! A worker's slot: one delivery worker as the other processes see it.
 #![forbid(unsafe_code)]
 
 use super::{FixedString, Micros, Postponed, ReadyWork};

@@ -1,4 +1,4 @@
-//! What a worker can handle at the moment, by its settings.
+//! How much a worker may take on, by its settings.
 #![forbid(unsafe_code)]
 
 use super::Micros;

@@ -1,4 +1,4 @@
-//! Who serves which database, and whom to wake.
+//! Workers' slots: which worker serves which database, how a slot is taken and released, and whom to wake.
 #![forbid(unsafe_code)]
 
 use super::{CommitDelta, LatchSet, Micros, ReadyWork, SharedState, SlotState, Worker, WORKERS};

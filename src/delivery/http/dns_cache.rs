@@ -1,8 +1,7 @@
 //! Looks up host names, and remembers them for a minute.
 //!
-//! ureq asks for the address before every request, also when a connection is open already. Without a
-//! memory, each batch would wait for a name server, and a name server that fails for a moment would
-//! stop a delivery whose connections are fine.
+//! ureq asks for the address before every request, even when a connection is open. Without this cache each batch would
+//! wait for a name server, and a name server that fails for a moment would stop a delivery whose connections work.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Says in a few words why there is no response, without the words of others.
+//! Says in a few words why there is no response. It never quotes other software's messages, which might repeat the
+//! request.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind};

@@ -1,4 +1,4 @@
-//! The way of one delivery over the hosts: compressed once, tried at each in turn without a pause.
+//! Sends one request: compresses the body once, then tries each host in turn without a pause.
 #![forbid(unsafe_code)]
 
 use std::time::SystemTime;

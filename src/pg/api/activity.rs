@@ -1,4 +1,4 @@
-//! `activity`: who did what in a window of time, asked of a watched table itself.
+//! `activity`: who did what within a period, counted in a watched table itself.
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;

@@ -1,6 +1,7 @@
-//! Partitions that are attached to watched tables with rows. Those have never been captured as rows of the table, whatever
-//! their transactions' numbers say. They come into a mirrored index in the background; to an index that is appended to
-//! they are history.
+//! Partitions that are attached with rows to watched tables. No trigger has captured those rows as rows of the table,
+//! whatever their transaction ids say.
+//!
+//! A mirrored index gets them in the background. For an index in append mode they are history.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,4 +1,4 @@
-//! Partitions that leave mirrored tables: detached, or dropped. Their rows leave the index.
+//! Partitions that leave mirrored tables, by `DETACH` or `DROP`. Their rows are deleted from the index.
 
 use std::cell::RefCell;
 

@@ -1,7 +1,8 @@
-//! Watched tables whose rows can be changed past their statement-level triggers all of a sudden: because they have become
-//! partitions or members of an inheritance tree, or because their triggers are to fire for a subscription, which fires
-//! those for rows alone. They get triggers that see each row. Watched tables with another owner. And watched tables that
-//! are no more.
+//! The functions of the event triggers: they keep the triggers of watched tables right after DDL.
+//!
+//! A statement-level trigger no longer sees all changes of a table that becomes a partition, joins an inheritance tree,
+//! or is filled by a subscription (which fires row-level triggers only). Such a table gets row-level triggers. Besides,
+//! new owners get the rights they need, and watched tables that were dropped are forgotten.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;

@@ -1,4 +1,4 @@
-//! `preview`: exactly what would leave the database, for rows that are there now.
+//! `preview`: exactly what would leave the database, for rows that exist now.
 
 use std::cell::RefCell;
 use std::ffi::CStr;

@@ -1,4 +1,4 @@
-//! `secured_key`: a search key for somebody who is to see part of an index. The parent key is in no message.
+//! `secured_key`: a search key that shows only a part of an index. No message contains the parent key.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;

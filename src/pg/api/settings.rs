@@ -1,5 +1,5 @@
-//! `index_settings` and `configure_index`: what an index has to be told so that its records can be asked, and telling it.
-//! `page_config`: what the audit page has to be told of it.
+//! `index_settings` and `configure_index`: the settings an index needs so that its records can be searched, and sending
+//! them. `page_config`: what the audit page needs to know.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;

@@ -1,4 +1,4 @@
-//! The stored rules of `watch`: written, and found again by their table.
+//! The stored rules of `watch`: storing them, and finding them by their table.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,5 +1,7 @@
-//! Triggers of ours that belong to no source of their table: they have come with it, as from a dump of the schema alone.
-//! They capture nothing (`capture/source.rs`), and go when the table comes under watch, or when somebody calls `unwatch`.
+//! Stale triggers: triggers of ours without a source, which came with their table, for instance from a dump of the
+//! schema alone.
+//!
+//! They capture nothing (`capture/source.rs`). They are dropped when the table comes under watch, or by `unwatch`.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

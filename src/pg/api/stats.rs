@@ -1,4 +1,4 @@
-//! `queue_stats`: read from shared state, in the time it takes to look at two rows per index.
+//! `queue_stats`: read from shared state, plus a look at two rows per index.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;

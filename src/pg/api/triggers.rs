@@ -1,4 +1,4 @@
-//! The triggers of watched tables: one for each operation of a source, and at which level.
+//! The triggers of watched tables: one per operation of a source, at row or statement level.
 
 use std::ffi::{CStr, CString};
 

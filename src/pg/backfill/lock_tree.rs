@@ -1,7 +1,7 @@
-//! A watched table with its partitions: locked against writers for a moment, and made known anew to all sessions.
+//! Locks a watched table and its partitions against writers for a moment, and makes all sessions read its rules again.
 //!
-//! The triggers of a mirrored table say nothing of updates that change nothing the index holds. While its history is being
-//! sent they tell of all: the backfill could miss a row that such an update has moved.
+//! The triggers of a mirrored table do not report updates that change nothing the index holds. While its history is
+//! being sent they report all updates, because the backfill could miss a row that such an update has moved.
 
 use pgrx::pg_sys;
 

@@ -1,9 +1,9 @@
-//! The process that sends history: it reads what watched tables held before, newest first, and queues it behind all
-//! live rows, no faster than it is delivered. It also repairs what capture has left out, and replaces triggers that have
-//! become outdated.
+//! The backfill process: it reads what watched tables held before the watch, newest first, and queues it behind all
+//! live rows, no faster than it is delivered. It also repairs changes that capture has left out, and replaces outdated
+//! triggers.
 //!
-//! It is there while a database has any of it to do. All it knows is in the tables `backfill` and `repair`, so that it
-//! can end at any moment; what another begins with is what this one has committed.
+//! The process runs while its database has such work. All it knows is in the tables `backfill` and `repair`, so it can
+//! end at any moment; the next one goes on from what it has committed.
 
 mod lock_tree;
 mod outdated;

@@ -1,4 +1,4 @@
-//! Reads and writes the table of backfills: how far each has come, and what keeps it.
+//! Reads and writes the table of backfills: how far each has come, and what keeps it from going on.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! In which order a table is read, newest first, and from where on: queries that need no more than the last row read.
+//! In which order a backfill reads a table, newest first, by queries that need only the last row read.
 //!
-//! By time, if an index leads with the time column; else by key, if an index has exactly its columns; else by place, from
-//! the table's end. In the order of the key no row is missed. In the others an update may move a row to where the
-//! backfill has been, so they leave rows that have changed to a last query, which looks at all rows at once. A key that has
-//! a pseudonym is never an order, for the cursor is stored.
+//! The order is by time, if an index leads with the time column; otherwise by key, if an index has exactly the key's
+//! columns; otherwise by place, from the table's end. In the order of the key no row is missed. In the other orders an
+//! update may move a row to where the backfill has already been. So rows that have changed are left to a last query
+//! over all rows. A pseudonymized key is never used as an order, because the cursor is stored.
 
 mod describe;
 

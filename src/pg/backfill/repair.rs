@@ -1,8 +1,8 @@
-//! Repairs: changes that `on_capture_error = warn` has let pass are looked up again by their keys, and queued after all.
+//! Repairs: changes that `on_capture_error = warn` has skipped are looked up again by their keys, and queued.
 //!
-//! One step is a short transaction that takes some repairs of one source, each in a subtransaction of its own: one that
-//! cannot be made holds up none but itself, and is tried again later and later. As a step of a backfill it waits for no
-//! lock.
+//! One step is a short transaction that makes some repairs of one source, each in a subtransaction of its own. A repair
+//! that fails delays no other, and is tried again after longer and longer pauses. Like a step of a backfill, a step of
+//! repairs waits for no lock.
 
 use std::cell::Cell;
 

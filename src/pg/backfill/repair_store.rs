@@ -1,4 +1,4 @@
-//! Reads and writes the table of repairs: which are due, and what has become of them.
+//! Reads and writes the table of repairs: which are due, and what became of them.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;

@@ -1,4 +1,4 @@
-//! Rows as the queries of a backfill find them: where they are, and how far that is.
+//! Rows as the queries of a backfill find them: where each is, and the cursor behind it.
 
 use std::ffi::{CStr, CString};
 

@@ -1,4 +1,5 @@
-//! Decides which backfill of a database takes the next step, and how far: as its pace and the queue allow.
+//! Decides which backfill of a database takes the next step, and how large the step is, by its pace and the length of
+//! the queue.
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Taking the snapshot boundary: which rows are history, by the transactions that are over at this moment.
+//! Takes the snapshot boundary, which tells history from captured rows by the transactions that have ended at this
+//! moment.
 
 use pgrx::pg_sys;
 

@@ -1,5 +1,5 @@
-//! The watched table of a source, as steps of backfills and repairs use it: locked without waiting, and read with the rights
-//! of its owner.
+//! The watched table of a source, for steps of backfills and repairs: locked without waiting, and read with its owner's
+//! rights.
 
 use pgrx::pg_sys;
 

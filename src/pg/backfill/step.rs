@@ -1,7 +1,7 @@
 //! One step of a backfill: a short transaction that reads the next rows, queues their records and moves the cursor.
 //!
-//! All three or none, so that after a crash the next step begins with the first row that is not queued. It waits for no
-//! lock: whoever drops a table, or the extension, takes theirs in an order of their own.
+//! The three commit together, so after a crash the next step begins with the first row that is not queued. A step waits
+//! for no lock, because whoever drops a table or the extension takes locks in another order.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,4 +1,4 @@
-//! The transaction of a step: errors of the server abort it and come back as ours.
+//! The transaction of a step. An error of the server aborts it and is returned as a `Failure`.
 
 use pgrx::pg_sys;
 

@@ -1,4 +1,4 @@
-//! What capture does for some rows, or for one, as far as it succeeds.
+//! Captures rows in subtransactions, so that under `on_capture_error = warn` a row that fails can be skipped.
 
 use super::on_error_warn::attempted;
 use super::statement::StatementCapture;

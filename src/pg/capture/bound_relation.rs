@@ -1,5 +1,5 @@
-//! A source's rules bound to a relation: where a row's values are, how they become a record, which rows have one, and how a
-//! row is found by its key.
+//! A source's rules bound to one relation: where its values are, how they become a record, which rows have one, and how
+//! a row is found by its key.
 
 use std::borrow::Cow;
 use std::cell::Cell;

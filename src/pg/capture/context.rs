@@ -1,4 +1,4 @@
-//! The CONTEXT of errors that are raised while a row is captured: which source it was for.
+//! The CONTEXT line of errors that are raised during capture. It names the source.
 
 use std::ffi::{CStr, CString};
 use std::os::raw::c_void;

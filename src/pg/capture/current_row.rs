@@ -1,23 +1,22 @@
-//! Looks up the current row for a key, for callers that no trigger informed: whether an object of the index has a row, and
-//! the version that puts an object right.
+//! Looks up the current row for a key, for callers that no trigger informed: whether an object of the index has a row,
+//! and which version corrects an object.
 //!
-//! No row is locked, so that no writer waits. The object is held instead, until the transaction ends: a version of a later
-//! change is not delivered before ours can be seen, and then goes instead of it. A version's id is taken **first**, and
-//! then the row is looked for past all snapshots. If nobody is changing it, the version is true: who changes it later
-//! takes a higher id, since capture takes it behind the change. If somebody is, nothing is queued: most changes tell of
-//! the row themselves, and of those that tell nothing, because nothing that the index holds has changed, the next
-//! comparison knows more.
+//! No row is locked, so no writer waits. Instead the object is held until the transaction ends. A later change of the
+//! object is delivered only after our version is visible, and supersedes it. The session takes the version's id
+//! **first** and then looks for the row past all snapshots. If nobody is changing the row, our version is true: a later
+//! change takes a higher id, because capture takes ids after the change. If somebody is changing the row, we queue
+//! nothing. Most such changes queue a version themselves; a change that does not touch what the index holds queues
+//! none, and the next comparison finds the object again.
 //!
-//! Such a look can miss a row: one that is moved meanwhile may be gone from its old place when the look comes there, and
-//! have come to a new one behind it. So that there is **no** row is believed only after a second look, by a snapshot that
-//! is taken then. A version with a lower id than ours was written before the first look began. Either it has been
-//! committed since, and then the snapshot shows the row, wherever it is now. Or its writer is still at it, and then the
-//! first look has seen so where it was written, which nobody else can have changed. What only the snapshot shows is left
-//! alone, like what is being changed.
+//! Such a look can miss a row that moves meanwhile, from a place that the look has not reached to one that it has
+//! passed. So an **absent** row is believed only after a second look, under a snapshot taken then. A version with a
+//! lower id than ours was written before the first look began. If it is committed by now, the snapshot shows the row,
+//! wherever it is. If it is not, the first look has met it where it was written, since nobody else can have moved it. A
+//! row that only the snapshot shows is left alone, like one that is being changed.
 //!
-//! Partitions come and go. Where the rows are is found out behind the ids as well: a row of a partition that is attached
-//! later takes a higher id, too. One that is being attached cannot be seen, and may hold rows whose versions have lower
-//! ids; so while that may be, no object is deleted.
+//! Partitions come and go, so the partitions are looked up after the id is taken, too: rows of a partition that is
+//! attached later take higher ids. A partition that is just being attached cannot be seen, and its rows' versions may
+//! have lower ids. So while somebody may be attaching one, no object is deleted.
 
 mod lookup_snapshot;
 mod row_finder;

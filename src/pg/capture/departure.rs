@@ -1,8 +1,9 @@
-//! Rows that leave a mirrored table with the partition they are in: their objects are deleted.
+//! Deletes the objects of rows that leave a mirrored table with their partition.
 //!
-//! As before a TRUNCATE, and by the same code: a deletion is queued for each row, in the transaction that takes the
-//! partition away. That one has locked the partition against everybody, and what it is a partition of against others that
-//! take the same rows; so nobody changes such a row meanwhile, and who adds one with its key afterwards takes a higher id.
+//! This uses the code that runs before a TRUNCATE: a deletion is queued for each row, in the transaction that removes
+//! the partition. That transaction has locked the partition against everybody, and its parent against whoever would
+//! attach another partition for the same rows. So nobody changes such a row meanwhile, and a row that is inserted later
+//! with the same key takes a higher id.
 
 use std::ffi::CString;
 

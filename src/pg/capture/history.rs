@@ -1,7 +1,7 @@
-//! Rows that a table holds already become records in the queue, as if each had just been inserted.
+//! Queues records of rows that a table already holds, as if each had just been inserted.
 //!
-//! Called by the process that sends history, with the rights of the table's owner: filters, and the output functions of
-//! the table's types, are theirs.
+//! The backfill process calls this with the rights of the table's owner, who also owns the filters and the output
+//! functions of the table's types.
 
 use std::collections::HashMap;
 

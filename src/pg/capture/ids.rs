@@ -1,4 +1,4 @@
-//! Ids of rows of the queue: blocks of the sequence, each of which belongs to one transaction.
+//! Ids of queue rows: blocks of the sequence, each of which belongs to one transaction.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! The unique index of a mirrored table: what is in the table under a key, at this very moment.
+//! The unique index over a mirrored table's key, and the row it finds for a key at this moment.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

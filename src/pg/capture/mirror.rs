@@ -1,9 +1,9 @@
-//! Mirror mode: a change of a row becomes what has to be done for the index to hold the table's rows again.
+//! Mirror mode: what a change of a row means for the index.
 //!
-//! Versions of an object are told apart by their ids, of which the highest wins. So what is queued has to be true when
-//! its id is taken. A trigger is not always told of changes in their order: when a statement's triggers fire, a trigger
-//! or function of the user's may have changed its rows again, and told of that first. Therefore what a trigger is told is
-//! believed only if it is still so; otherwise the row is looked up by its key.
+//! The ids of an object's versions give their order, and the highest wins. So a queued version must be true when its id
+//! is taken. Triggers do not always see changes in their order: by the time a statement's triggers fire, a trigger or
+//! function of the user's may have changed the rows again, and that change was reported first. So a trigger believes
+//! the row it is given only if the table still holds it; otherwise it looks the row up by its key.
 
 use pgrx::pg_sys;
 

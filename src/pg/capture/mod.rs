@@ -1,8 +1,8 @@
 //! The trigger function: rows of a watched table become records in the queue, in the writer's own transaction.
 //!
-//! It runs with the writer's rights and needs none: rules and queue are reached past the executor, and where that
-//! is not possible, as the extension's owner under a pinned search_path. Output functions of the table's types are
-//! called with the writer's rights, so a hostile type gains nothing; filters are evaluated with the table owner's.
+//! It runs with the writer's rights and needs none: it reaches rules and queue past the executor or, where that is not
+//! possible, as the extension's owner under a pinned search_path. It calls output functions of the table's types with
+//! the writer's rights, so a hostile type gains nothing. It evaluates filters with the rights of the table's owner.
 
 mod attempt;
 mod bound_relation;

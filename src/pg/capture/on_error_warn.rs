@@ -1,9 +1,9 @@
-//! Skips changes that cannot become records, and notes repairs of them: `on_capture_error = warn`.
+//! Skips changes that cannot become records, and queues repairs of them: `on_capture_error = warn`.
 //!
-//! Records are made in a subtransaction, which undoes what an error has left behind; they are written outside of it, so
-//! that it needs no transaction id. Of each change left out a repair is noted, in the writer's transaction, by the row's
-//! key; `pg/backfill/repair.rs` makes it. What could not be found again by its key, or cannot be noted, is no matter for
-//! a warning: then the statement fails, as it does under `error`.
+//! Records are made in a subtransaction, which undoes what an error leaves behind. They are written outside of it, so
+//! the subtransaction needs no transaction id. For each skipped change a repair is stored in the writer's transaction,
+//! under the row's key; `pg/backfill/repair.rs` makes it. If the row could not be found again by its key, or the repair
+//! cannot be stored, the statement fails as it does under `error`.
 
 use std::cell::RefCell;
 use std::ffi::CStr;

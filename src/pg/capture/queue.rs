@@ -1,8 +1,8 @@
 //! Writes records into the queue, in the writer's own transaction.
 //!
-//! Rows go to the heap and its indexes directly, many at a time: the executor's way costs half as much again.
-//! What that way would look after (triggers, constraints, policies, other indexes) the queue does not have; when
-//! somebody has given it any, rows go through the executor after all, with the owner's rights.
+//! Rows are written directly to the heap and its indexes, many at a time; the executor would cost half as much again.
+//! The queue has no triggers, constraints, policies or other indexes, which the executor would look after. If somebody
+//! has added any, rows are written by the executor, with the rights of the extension's owner.
 
 mod table;
 

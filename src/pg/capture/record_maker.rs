@@ -1,4 +1,4 @@
-//! Makes records of rows: the key of pseudonyms and the calendar, with which the rules of a bound relation become records.
+//! Makes records of rows: it adds the pseudonym key and the calendar to the rules of a bound relation.
 
 use std::ffi::CStr;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Notes repairs: for which source a skipped change was, and what is kept of it.
+//! Stores repairs: finds the source that a skipped change was for, and stores what is needed to repeat it.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;

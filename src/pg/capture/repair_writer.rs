@@ -1,8 +1,8 @@
-//! Makes the records of changes that were skipped, from what the table holds under their keys now.
+//! Makes the records of skipped changes, from what the table holds under their keys now.
 //!
-//! Called by the process that makes repairs, with the rights of the table's owner, as for [`super::history`]. What is
-//! queued of a mirrored row goes under the change's own number: it is younger than all versions from before the change
-//! and older than those of later ones, however late it is queued.
+//! The process that makes repairs calls this with the rights of the table's owner, as for [`super::history`]. A version
+//! of a mirrored row gets the number that the change took: it is newer than all versions from before the change, and
+//! older than those of later changes, however late it is queued.
 
 use std::ffi::CString;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Fetches rows by where they are in a table, or in one of its partitions: rows that a query has found.
+//! Fetches rows that a query has found, by their place in a table or partition.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,4 +1,4 @@
-//! Memory for what it takes to make records, given back while a statement or a step goes on.
+//! Memory for making records, which is given back while a statement or a step goes on.
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;

@@ -1,4 +1,4 @@
-//! Slots of the executor, which hold rows: read, measured and emptied.
+//! The executor's slots, which hold rows: reading, measuring and clearing them.
 
 use pgrx::pg_sys;
 

@@ -1,5 +1,4 @@
-//! Sources as their triggers see them: bound to the columns of the relation at hand, and cached for as long as neither
-//! changes.
+//! Sources as their triggers see them: bound to the columns of the relation at hand, and cached until either changes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

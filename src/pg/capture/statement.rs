@@ -1,4 +1,4 @@
-//! One call of a trigger: its rows, or its one row, through the filter into the queue.
+//! One call of a trigger: its rows, or its one row, pass the filter, become records and go to the queue.
 
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;

@@ -1,4 +1,4 @@
-//! The function that triggers call, and what it does for one call.
+//! The function that triggers call.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;

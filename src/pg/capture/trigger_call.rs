@@ -1,4 +1,4 @@
-//! The call of a trigger: what it is for, and its arguments.
+//! The call of a trigger: its event and its arguments.
 
 use std::ffi::CStr;
 

@@ -1,4 +1,5 @@
-//! Rows as triggers have them: in slots, of a whole statement in transition tables, before TRUNCATE in the table.
+//! Rows as triggers see them: in the slots of a row-level trigger, in the transition tables of a statement, or in the
+//! table before a TRUNCATE.
 
 use pgrx::pg_sys;
 

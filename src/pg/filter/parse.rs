@@ -1,4 +1,4 @@
-//! From a filter's text to a planned expression, by the server's own parser and planner.
+//! Turns a filter's text into a planned expression, by the server's own parser and planner.
 
 use std::ffi::CString;
 

@@ -1,4 +1,4 @@
-//! The definitions of the settings: default, range, context and what the server tells about each.
+//! The definitions of the settings: default, range, context and description.
 
 use std::ffi::CString;
 

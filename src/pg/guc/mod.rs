@@ -1,7 +1,7 @@
-//! Every setting as the rest of the shell reads it, and the snapshot a worker delivers by.
+//! Every setting as the rest of the shell reads it, and the snapshot of settings that a worker delivers with.
 //!
-//! Settings of the session's user (`actor`) apart, all follow a reload. What can be checked is checked when it
-//! is set, so that a bad value is refused with its reason and the old one stays.
+//! All settings follow a reload, except `actor`, which is the session user's. Checks run when a setting is set, so a
+//! bad value is refused with its reason and the old one stays.
 
 mod checks;
 mod definitions;

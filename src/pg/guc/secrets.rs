@@ -1,8 +1,8 @@
 //! The two keys and the files that may hold them.
 //!
-//! A reload logs each changed parameter with its new value, and so would every list of settings show it.
-//! Hence the visible value of a key is always the empty text: the check hook moves the secret into the
-//! hook's "extra" memory, the assign hook remembers it, the show hook answers with asterisks.
+//! A reload logs each changed parameter with its new value, and every list of settings shows it. So the visible value
+//! of a key is always the empty text: the check hook moves the secret into the hook's "extra" memory, the assign hook
+//! remembers it, and the show hook returns asterisks.
 
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::os::unix::fs::MetadataExt;

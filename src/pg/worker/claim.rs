@@ -1,4 +1,4 @@
-//! The short transaction before a delivery: the claim takes the newest rows and makes a batch of them.
+//! The short transaction before a delivery: a claim takes the newest rows and makes a batch of them.
 
 mod claim_in_progress;
 mod claimed;

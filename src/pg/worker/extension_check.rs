@@ -1,4 +1,4 @@
-//! Whether a worker still has an extension to serve.
+//! Checks whether a worker still has an extension to serve.
 
 use pgrx::pg_sys;
 

@@ -1,4 +1,4 @@
-//! A batch that is on its way: its rows, between their claim and their settlement.
+//! A batch in flight: its rows, between their claim and their settlement.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The short transactions around the settings of an index: they are read, and when they have arrived forgotten.
+//! The short transactions around the settings of an index: they are read, and deleted once Algolia has accepted them.
 //!
-//! Nobody waits for a lock here. Whoever wants other settings, or has locked the table, may take long to commit, and a
-//! worker has records to deliver.
+//! Nobody waits for a lock here. A session that changes the settings, or has locked the table, may take long to commit,
+//! and the worker has records to deliver.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,8 +1,9 @@
-//! A delivery worker: claims the newest rows of its database, has them delivered, deletes what has arrived, waits.
+//! A delivery worker: it claims the newest rows of its database, has them delivered, deletes what has arrived, and
+//! waits.
 //!
-//! The main thread alone touches PostgreSQL; requests are made by a few senders, threads that know neither
-//! PostgreSQL nor its settings. While the network is waited for no transaction is open. An unexpected error ends the
-//! process, not the work: the exit callback gives back what it held, and the launcher starts another.
+//! Only the main thread uses PostgreSQL. A few senders, threads that use neither PostgreSQL nor its settings, make the
+//! requests. No transaction is open while the network is waited for. An unexpected error ends the process but loses no
+//! work: the exit callback gives back what the worker held, and the launcher starts another.
 
 mod claim;
 mod deletion;

@@ -1,9 +1,9 @@
-//! Plans of the worker's statements that stay right however the queue grows.
+//! Keeps the plans of the worker's statements right for a queue of any length.
 //!
-//! A plan is made for the size that a table has at that moment, and kept until the table is analyzed again. The queue is
-//! empty most of the time: a join or an array of ids then looks as if it were best answered by reading everything, which
-//! is ruinous once an outage has left millions of rows. So in this process alone the planner is told that there are many.
-//! The columns have no statistics either, see `sql/install/10_tables.sql`.
+//! A plan is made for the size of a table at that moment, and kept until the table is analyzed again. The queue is
+//! usually empty. Then reading all of it looks cheapest, even for a join or an array of ids, which is ruinous once an
+//! outage has left millions of rows. So in this process alone the planner is told that the queue is large. Its columns
+//! have no statistics either, see `sql/install/10_tables.sql`.
 
 use std::cell::Cell;
 

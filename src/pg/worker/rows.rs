@@ -1,8 +1,8 @@
 //! Rows of the queue as a claim reads them: records, and versions of objects.
 //!
-//! Of a record only its length is looked at here. It is read when it is copied into the batch, one at a time: large ones
-//! must not pile up in memory, and too large ones are not read at all. What of it cannot be read because it is damaged on disk
-//! is the record's own trouble.
+//! Only the length of a record is read here. Records are read one at a time when they are copied into the batch, so
+//! that large ones do not pile up in memory; too large ones are not read at all. If a record is damaged on disk, only
+//! that record fails.
 
 use std::marker::PhantomData;
 

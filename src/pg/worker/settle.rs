@@ -1,4 +1,4 @@
-//! The short transactions after a delivery: what has arrived is deleted, what was refused is buried.
+//! The short transactions after a delivery: delivered rows are deleted, and rejected ones become dead letters.
 
 use pgrx::prelude::*;
 

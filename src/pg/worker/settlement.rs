@@ -1,4 +1,4 @@
-//! What the rows of a batch have come to: deleted, buried, or given back.
+//! What the rows of a batch came to: deleted, moved to the dead letters, or given back.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The worker's prepared statements, and its looks into the extension's tables.
+//! The worker's prepared statements, and its queries of the extension's tables.
 
 use std::ffi::CStr;
 

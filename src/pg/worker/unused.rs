@@ -1,4 +1,4 @@
-//! Indices that nobody uses any more: when there are more indices than lanes, theirs serve others.
+//! Closes the lanes of indices that nobody uses, when there are more indices than lanes.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,4 +1,4 @@
-//! The way through the table: each row that is to be in the index, against what is.
+//! Reads the rows that should be in the index, and compares each with what is there.
 
 use std::cell::RefCell;
 

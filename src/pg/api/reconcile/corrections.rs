@@ -1,5 +1,7 @@
-//! Corrections of mirrored tables: made when all has been compared. What is being corrected is held until the transaction ends, and
-//! a change of it is not delivered before; so nothing is held for as long as a comparison takes.
+//! Corrections of mirrored tables.
+//!
+//! They are made after everything has been compared. An object that is corrected is held until the transaction ends,
+//! and its changes are not delivered before. So nothing is held during the comparison.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,4 +1,4 @@
-//! What a session asks of Algolia about one index. It asks until there is an answer, or an error that does not pass.
+//! What a session asks Algolia about one index. It asks until there is an answer, or an error that is not transient.
 
 mod algolia_client;
 

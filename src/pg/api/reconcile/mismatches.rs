@@ -1,4 +1,4 @@
-//! Objects that may not be in the index what they are to be: confirmed, counted, corrected.
+//! Objects that may differ between index and table: they are confirmed, counted, and corrected.
 
 use std::collections::HashSet;
 

@@ -1,11 +1,12 @@
-//! `reconcile`: what an index holds, compared with what it is to hold; and the corrections, queued as any other work.
+//! `reconcile`: compares what an index holds with what it should hold, and queues corrections like any other work.
 //!
-//! The session reads the table and the queue, and asks Algolia what it has; a thread of its own waits for the network. It
-//! keeps a page of rows and a bounded number of mismatches in memory, and obeys interrupts all along.
+//! The session reads the table and the queue, and asks Algolia what the index has; a thread of its own waits for the
+//! network. It keeps one page of rows and a bounded number of mismatches in memory, and checks for interrupts
+//! throughout.
 //!
-//! At any moment rows are being written, queued, delivered and indexed. So a first look only makes mismatches; what is
-//! counted has been confirmed (`mismatches.rs`): nothing was waiting in the queue, everything delivered had been indexed,
-//! and the row was the same after Algolia had been asked as before.
+//! Meanwhile rows are written, queued, delivered and indexed. So a first look only finds possible mismatches, and only
+//! confirmed ones are counted (`mismatches.rs`). A mismatch is confirmed if nothing of its object waited in the queue,
+//! everything delivered had been indexed, and the row was the same before and after Algolia was asked.
 
 mod compare_rows;
 mod corrections;

@@ -1,4 +1,5 @@
-//! Objects of the index that have no row: looked for in mirrored tables alone. In append mode a record outlives its row.
+//! Objects of the index that have no row. Only mirrored tables can have orphans; in append mode a record outlives its
+//! row.
 
 use std::collections::HashSet;
 

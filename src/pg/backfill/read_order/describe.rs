@@ -1,4 +1,4 @@
-//! Finding out how a table can be read: its indexes, and how the columns are compared that rows are ordered by.
+//! Finds out how a table can be read: its indexes, and the operators that compare the columns of an order.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! How rows are looked at: as they are being changed, or as they were at one moment.
+//! The snapshots that rows are looked up with: one that shows rows being changed, and one of a single moment.
 
 use pgrx::pg_sys;
 

@@ -1,4 +1,4 @@
-//! Finds rows of one table, or partition, by their keys, as they are at this moment, whoever is changing them.
+//! Finds rows of one table or partition by their keys, as they are at this moment, even while others change them.
 
 use std::collections::HashSet;
 use std::ffi::CString;

@@ -1,4 +1,4 @@
-//! The tables that a source's rows are in: the watched one, or its partitions, which come and go.
+//! The tables that hold a source's rows: the watched table, or its partitions, which come and go.
 
 use pgrx::pg_sys;
 

@@ -1,5 +1,4 @@
-//! The queue's heap and indexes, and how rows get into them; or, should somebody have added something to the queue, through
-//! the executor.
+//! The queue's heap and indexes, and how rows are inserted into them, directly or by the executor.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;

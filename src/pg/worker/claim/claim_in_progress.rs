@@ -1,4 +1,5 @@
-//! One claim, step by step: rows are claimed, of objects the newest versions are found. Then the records are copied into the batch, see `fill`.
+//! One claim, step by step: it claims rows and objects, finds the newest version of each object, and then has the
+//! records copied into the batch (`fill`).
 
 use std::collections::{HashMap, HashSet};
 

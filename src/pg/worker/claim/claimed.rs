@@ -1,4 +1,4 @@
-//! What a claim is to take, and what came of it.
+//! What a claim is to take, and its result.
 
 use std::sync::Arc;
 

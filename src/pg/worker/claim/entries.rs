@@ -1,4 +1,4 @@
-//! What a claim under way has entered into shared state, should it come to nothing.
+//! What a claim in progress has entered into shared state, so that it can be taken back.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Failures: how long the rows of an index wait after one, and who is told of it.
+//! What a failure means for the rows of an index: how long they wait, and what is logged.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How much less a worker claims after there was no memory for a batch, or rows of an index were damaged.
+//! How much less a worker claims after there was not enough memory for a batch, or rows of an index were damaged.
 
 use std::collections::HashMap;
 

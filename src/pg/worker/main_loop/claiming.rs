@@ -1,4 +1,4 @@
-//! What a worker claims, and sends.
+//! Claims batches and gives them to senders.
 
 use std::time::Duration;
 

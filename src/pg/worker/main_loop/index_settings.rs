@@ -1,6 +1,7 @@
-//! Settings of indices on their way: read when they are due, sent by a sender as batches are, and settled.
+//! Sends the settings of indices: reads them when they are due, gives them to a sender as batches are, and settles the
+//! result.
 //!
-//! Their troubles are their own. They wait for their next attempt by themselves, and never keep records waiting.
+//! Settings have attempts of their own, and their failures never delay records.
 
 use std::sync::Arc;
 use std::time::Duration;

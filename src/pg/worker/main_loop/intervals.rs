@@ -1,4 +1,4 @@
-//! How long a worker waits for what.
+//! How long a worker waits between attempts, looks and log messages.
 
 use crate::shared_state::Micros;
 

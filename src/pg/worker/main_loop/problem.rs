@@ -1,4 +1,4 @@
-//! Troubles of the worker's own, as the server's log shows them.
+//! Problems of the worker itself, as the server's log shows them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

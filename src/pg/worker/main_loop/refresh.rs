@@ -1,4 +1,4 @@
-//! What a worker learns anew: the settings of delivery, and which indices there are.
+//! Reads again what may have changed: the settings of delivery, and the indices.
 
 use std::sync::Arc;
 

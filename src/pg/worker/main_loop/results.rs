@@ -1,4 +1,4 @@
-//! What becomes of a batch when its answer is there: deleted, buried, or given back with a reason.
+//! Collects results from senders, has their batches settled, and gives their claims back.
 
 use std::time::Duration;
 

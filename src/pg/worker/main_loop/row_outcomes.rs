@@ -1,4 +1,4 @@
-//! What the rows of a batch that is back have come to: which have arrived, which die, and which are tried again.
+//! Makes a settlement of a result: which rows arrived, which become dead letters, and which are tried again.
 
 use std::collections::HashSet;
 use std::sync::Arc;

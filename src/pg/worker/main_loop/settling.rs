@@ -1,4 +1,4 @@
-//! The ends that rows of the queue come to: those that have arrived are deleted, those given up are buried.
+//! Deletes rows that arrived, and moves rejected ones to the dead letters.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a worker knows between two rounds.
+//! What a worker knows between two rounds of its main loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Asks Algolia, with a sink and a sender of the session's own that last as long as the call.
+//! Asks Algolia with a sink and a sender of the session's own, which last as long as the call.
 //!
-//! The sender is a thread that knows no PostgreSQL and takes no signals. The session waits on its latch meanwhile, so it
-//! obeys at once when it is to stop; what is under way is broken off then. A session that is terminated unwinds nothing:
-//! its threads end with the process.
+//! The sender is a thread that does not use PostgreSQL and takes no signals. Meanwhile the session waits on its latch,
+//! so it can be cancelled at once, and the request under way is aborted. If the session is terminated, nothing is
+//! unwound; its threads end with the process.
 
 use std::cell::RefCell;
 use std::sync::Arc;
