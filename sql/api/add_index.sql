@@ -1,4 +1,4 @@
--- Makes an index known, or finds it: $1 its name. Locks its row until the transaction ends, so that two tables put
+-- Adds an index, or finds it: $1 its name. Locks its row until the transaction ends, so that two tables that come
 -- under watch at once see each other's prefixes.
 insert into audit_algolia.index as i (name)
 values ($1)

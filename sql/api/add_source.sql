@@ -1,4 +1,4 @@
--- Stores the rules of a source; nothing when the table is already watched for this index.
+-- Stores the rules of a source. Returns nothing if the table is already watched for this index.
 insert into audit_algolia.source
     (relation, index_id, columns, pseudonymize, object_id, object_prefix, time_column, facets, filter, operations, mode,
      snapshot_boundary)

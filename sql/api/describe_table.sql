@@ -1,4 +1,4 @@
--- What watch() must know of a table: $1 the table, $2 the caller, whose rights decide.
+-- What watch() needs to know of a table: $1 the table, $2 the caller, whose rights decide.
 select
     c.relkind::text,
     c.relispartition,

@@ -1,4 +1,4 @@
--- Deletes dead letters and counts them by index: $1 name of the index or NULL for all, $2 ids or NULL for all.
+-- Deletes dead letters and counts them by index: $1 the name of an index (NULL: all), $2 ids (NULL: all).
 with gone as (
     delete from audit_algolia.dead_letter as d
     using audit_algolia.index as i

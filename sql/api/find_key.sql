@@ -1,5 +1,5 @@
--- Whether columns are a key that two rows can never share, not even for a moment: $1 the table, $2 the columns. That is
--- a unique index over them, whole and not deferrable, none of them null.
+-- Whether columns are a key that two rows never share, not even within a transaction: $1 the table, $2 the columns.
+-- That takes a unique index over exactly these columns, complete, not deferrable, and no nullable column.
 select exists (
     select
     from pg_catalog.pg_index as i

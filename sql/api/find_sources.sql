@@ -1,4 +1,4 @@
--- The sources of a table: $1 the table, $2 an index's name or null for all.
+-- The sources of a table: $1 the table, $2 the name of an index (NULL: all).
 select s.id, s.operations
 from audit_algolia.source as s
 join audit_algolia.index as i on i.id = s.index_id

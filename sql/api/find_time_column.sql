@@ -1,5 +1,5 @@
--- What activity() must know of a table: $1 the table, $2 the caller, whose rights decide. Of several sources the first
--- that has a time column counts. No row: there is no such table.
+-- What activity() needs to know of a table: $1 the table, $2 the caller, whose rights decide. Of several sources it
+-- takes the first that has a time column. No row: there is no such table.
 select
     pg_catalog.has_any_column_privilege($2, c.oid, 'select'),
     n.nspname::text,

@@ -1,4 +1,4 @@
--- Gives up repairs whose keys must not be kept any longer: $1 the table, $2 the index, $3 the columns that are
+-- Deletes repairs whose keys must not be stored any longer: $1 the table, $2 the index, $3 the columns that are
 -- pseudonymized now.
 delete from audit_algolia.repair as r
 where r.relation = $1

@@ -1,5 +1,5 @@
--- An index and the sources that deliver to it: $1 its name, $2 the caller, whose rights decide. Of an index without
--- sources, one row with the index alone. Tables that are no more tell nothing.
+-- An index and the sources that deliver to it: $1 its name, $2 the caller, whose rights decide. An index without
+-- sources gives one row. Sources of dropped tables are left out.
 select
     i.id,
     case when s.id is not null then pg_catalog.format('%I.%I', s.nspname, s.relname) end,
@@ -18,7 +18,7 @@ select
         order by a.attnum
     ),
     array(
-        -- Domains have the output functions of their base types; of an array it is the elements that are counted.
+        -- A domain has the output function of its base type; of an array the type of its elements counts.
         select case
             when o.output = 'pg_catalog.boolout'::pg_catalog.regproc then 'boolean'
             when o.output in ('pg_catalog.json_out'::pg_catalog.regproc, 'pg_catalog.jsonb_out'::pg_catalog.regproc)

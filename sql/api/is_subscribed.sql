@@ -1,4 +1,4 @@
--- Whether a subscription fills one of some tables: $1 a table with its partitions, or what it is a partition of.
+-- Whether a subscription fills one of these tables, or a partitioned table above one: $1 the tables.
 select exists (
     select
     from pg_catalog.pg_subscription_rel as s

@@ -1,5 +1,6 @@
--- Which rights a user lacks to put triggers of ours on a table: $1 the user, $2 whether it is a hypertable. Returns the user's
--- name, whether they may not call the trigger function, and whether they may not see the schema; no row: they may.
+-- Which rights a user lacks to create our triggers on a table: $1 the user, $2 whether it is a hypertable. Returns the
+-- user's name, whether EXECUTE on the trigger function is missing, and whether USAGE on the schema is. No row: none is
+-- missing.
 select r.rolname::text, l.execute, l.usage
 from pg_catalog.pg_roles as r
 cross join lateral (

@@ -1,4 +1,4 @@
--- Whether a user, $1, may put triggers on all tables of a list, $2.
+-- Whether user $1 may create triggers on all tables of the list $2.
 select not exists (
     select
     from pg_catalog.unnest($2) as t (relation)

@@ -1,5 +1,5 @@
--- Locks dead letters that are put back, the oldest first: $1 name of the index or NULL for all, $2 ids or NULL for all, $3
--- at most so many. Their records stay where they are, but for settings, which are short.
+-- Locks dead letters to be put back, the oldest first: $1 the name of an index (NULL: all), $2 ids (NULL: all), $3 the
+-- most to take. Does not read their records, except for settings, which are short.
 select d.index_id, d.id, d.object is not null, case when d.action = 's' then d.record end
 from audit_algolia.dead_letter as d
 join audit_algolia.index as i on i.id = d.index_id

@@ -1,5 +1,5 @@
--- Forgets the rules of a source, and how far its history has been queued: $1 its id. Its index stays known, for rows may
--- still be queued.
+-- Deletes the rules of a source and the progress of its backfill: $1 its id. The index stays, because rows may still
+-- be queued.
 with gone as (
     delete from audit_algolia.source as s
     where s.id = $1

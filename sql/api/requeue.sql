@@ -1,5 +1,5 @@
--- Moves dead letters of one index back into the queue: $1 the index, $2 their ids, $3 their ids there. Nobody but the
--- server reads the records, one at a time.
+-- Moves dead letters of one index back into the queue: $1 the index, $2 their ids, $3 their new ids. The server copies
+-- the records one at a time.
 with gone as (
     delete from audit_algolia.dead_letter as d
     using rows from (pg_catalog.unnest($2), pg_catalog.unnest($3)) as n (id, new_id)

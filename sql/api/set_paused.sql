@@ -1,4 +1,4 @@
--- Pauses or resumes: $1 paused or not, $2 an index's name or null for all. Returns the indices addressed.
+-- Pauses or resumes: $1 whether to pause, $2 the name of an index (NULL: all). Returns the indices concerned.
 update audit_algolia.index as i
 set paused = $1
 where $2 is null or i.name = $2

@@ -1,6 +1,6 @@
--- Notes how far a backfill has come, in the transaction that queues the rows: $1 the source, $2 its state, $3 snapshot boundary,
--- $4 pass, $5 cursor, $6 rows there are, $7 rows done, $8 rows queued, $9 the rate, $10 now, $11 when
--- it began, $12 what is read.
+-- Stores how far a backfill has come, in the transaction that queues the rows: $1 the source, $2 its state, $3
+-- snapshot boundary, $4 pass, $5 cursor, $6 rows to read, $7 rows done, $8 rows queued, $9 the rate, $10 now, $11 when
+-- it began, $12 the table or partition that is read.
 update audit_algolia.backfill as b
 set state = $2,
     snapshot_boundary = $3,

@@ -1,6 +1,5 @@
--- The sources that have history to send, each with what is to be read, as long as there is a table it can be read from and
--- the triggers that take over from there: a dump that is being restored has them last. $1: one source, or NULL for all,
--- $2: what of it.
+-- The unfinished backfills, each with the table to read and what it still lacks: its table, or its triggers, which a
+-- dump that is being restored creates last. $1: one source, or NULL for all; $2: its table or partition.
 select
     b.source,
     s.relation::pg_catalog.oid,

@@ -1,5 +1,4 @@
--- A table that rows are to be read from by their place: $1 the table, which is locked. Returns its schema, name, file and
--- blocks.
+-- A table to be read by place: $1 the table, which is locked. Returns its schema, name, file and number of blocks.
 select
     n.nspname::text,
     c.relname::text,

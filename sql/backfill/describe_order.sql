@@ -1,5 +1,5 @@
--- How to compare and to write down values: $1 their type, $2 the operator that orders them, $3 the one for "not after",
--- $4 the one for equality. Returns the type, which no length goes with, and the operators' schema and name.
+-- How values are compared and written: $1 their type, $2 the operator that orders them, $3 the one for "not after", $4
+-- the one for equality. Returns the type without a length, and the operators with their schemas.
 select
     pg_catalog.format_type($1, -1),
     pg_catalog.quote_ident(before_schema.nspname) || '.' || before.oprname,

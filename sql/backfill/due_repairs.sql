@@ -1,4 +1,5 @@
--- Repairs of a table that are due: $1 the table, $2 the index, $3 now, $4 how many at most. Locks them until the step is over.
+-- Repairs of a table that are due: $1 the table, $2 the index, $3 now, $4 the most to take. Locks them until the step
+-- ends.
 select r.operation, r.key_columns, r.key, r.number, r.changed_by, r.changed_at, r.transaction_id, r.error,
     r.enqueued_at, r.attempts
 from audit_algolia.repair as r

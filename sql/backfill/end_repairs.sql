@@ -1,3 +1,3 @@
--- Forgets repairs that have been made: $1 their numbers.
+-- Deletes repairs that have been made: $1 their numbers.
 delete from audit_algolia.repair as r
 where r.number = any ($1)

@@ -1,5 +1,5 @@
--- Notes what has become of a backfill without a row being read: $1 the source, $2 its state, $3 what is wrong, $4 what
--- is read.
+-- Stores the state of a backfill when no row was read: $1 the source, $2 its state, $3 the problem, $4 the table or
+-- partition that is read.
 update audit_algolia.backfill as b
 set state = $2,
     last_error = $3,

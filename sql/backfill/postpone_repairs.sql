@@ -1,5 +1,4 @@
--- Has repairs tried again later: $1 their numbers, $2 why each could not be made (NULL: as before), $3 when each is tried
--- again.
+-- Postpones repairs: $1 their numbers, $2 why each failed (NULL: as before), $3 when each is tried again.
 update audit_algolia.repair as r
 set error = coalesce(v.error, r.error),
     attempts = r.attempts + 1,

@@ -1,6 +1,6 @@
--- The tables and indices that have repairs: each with the time at which its first is due, the source, if there is one,
--- whether the table is gone, and why nothing can be done yet: a dump that is being restored has the triggers last, and
--- until then rows may not be there. However many repairs there are, one of each is looked at.
+-- The tables and indices that have repairs. Returns for each when its first repair is due, the source if there is one,
+-- whether the table was dropped, and why repairs must wait: a dump that is being restored creates the triggers last,
+-- and until then rows may be missing. It reads one repair of each, however many there are.
 with recursive groups as (
     (
         select r.relation, r.index_id, r.next_attempt_at

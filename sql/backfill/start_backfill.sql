@@ -1,7 +1,7 @@
--- Asks for a backfill, or for one to go on: $1 the source, $2 since, $3 until, $4 rows a second, $5 snapshot boundary, $6 whether
--- the table is mirrored, $7 the table or partition to be read. One with the same bounds that was not finished goes on where
--- it stopped, unless changes of a mirrored table have gone untold since; nothing is returned when one with other bounds is
--- under way.
+-- Starts or continues a backfill: $1 the source, $2 since, $3 until, $4 rows per second, $5 snapshot boundary, $6
+-- whether the table is mirrored, $7 the table or partition to read. An unfinished backfill with the same bounds
+-- continues where it stopped, unless changes of a mirrored table have gone unreported since. No row: a backfill with
+-- other bounds is running.
 insert into audit_algolia.backfill as b
     (source, relation, state, since, until, rows_per_second, snapshot_boundary, rows_done, rows_queued, requested_at, rate)
 values ($1, $7, 'waiting', $2, $3, $4, $5, 0, 0, pg_catalog.clock_timestamp(), 0)

@@ -1,7 +1,7 @@
--- What it takes to read a table in order: $1 the table, $2 the key columns, $3 the time column or NULL. Returns its
--- name, whether it is partitioned, the key columns in the order of a unique index over them (empty: there is none),
--- whether any of them can be null, the time column's type, whether it can be null, whether an index begins
--- with it, and whether a key columns text may be other than ASCII.
+-- What is needed to read a table in order: $1 the table, $2 the key columns, $3 the time column or NULL. Returns its
+-- schema and name, whether it is partitioned, the key columns in the order of a unique index over them (empty: there
+-- is none), whether any of them is nullable, the type of the time column, whether it is nullable, whether an index
+-- begins with it, and whether the text of a key column may be other than ASCII.
 with usable as (
     select i.*
     from pg_catalog.pg_index as i
@@ -31,7 +31,7 @@ select
                     left join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
                     left join pg_catalog.pg_opclass as o on o.oid = i.indclass[(k.place - 1)::integer]
                     where k.place <= i.indnkeyatts
-                        -- What is unique in another order or collation need not be so in the column's own.
+                        -- Uniqueness in another order or collation is not uniqueness in the column's own.
                         and (
                             a.attname is null
                             or a.attname::text <> all ($2)

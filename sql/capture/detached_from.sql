@@ -1,5 +1,5 @@
--- What a table that is being detached CONCURRENTLY, or is below one that is, has been a partition of, on all levels:
--- $1 the table. Nothing for others.
+-- The tables, on all levels, that a table or one above it is being detached from by DETACH CONCURRENTLY: $1 the table.
+-- No row for other tables.
 with recursive above (oid, is_pending) as (
     select $1::pg_catalog.oid, false
     union

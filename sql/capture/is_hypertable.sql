@@ -1,4 +1,4 @@
--- Whether a table is a hypertable, to be asked only where TimescaleDB is installed: $1 the table.
+-- Whether a table is a hypertable: $1 the table. Run only where TimescaleDB is installed.
 select exists (
     select
     from timescaledb_information.hypertables as h

@@ -1,7 +1,7 @@
--- For whom the rows of a trigger are, whether or not the rules still fit the table: $1 the source's id, $2 the table at
--- hand, as in source_rules.sql. Returns the index and its name, the watched table, the key columns, whether one of them
--- is pseudonymized, the mode, the operations, and whether any column is pseudonymized. While a dump is restored the index
--- may be missing, and its number stands for its name.
+-- Where the rows of a trigger go, even if the rules no longer fit the table: $1 the source, $2 the table at hand, as
+-- in source_rules.sql. Returns the index and its name, the watched table, the key columns, whether one of them is
+-- pseudonymized, the mode, the operations, and whether any column is pseudonymized. While a dump is restored the index
+-- may be missing; then its number is its name.
 select
     s.index_id,
     coalesce(i.name, s.index_id::pg_catalog.text),

@@ -1,5 +1,5 @@
--- The rules of one source: $1 its id, $2 the table at hand, which must be the watched one, a partition of it, or a child,
--- such as the chunks of a hypertable, to which TimescaleDB copies the triggers that see each row.
+-- The rules of one source: $1 its id, $2 the table at hand. That must be the watched table, a partition of it, or a
+-- chunk of a hypertable, to which TimescaleDB copies row-level triggers.
 select
     s.index_id,
     s.columns,

@@ -1,3 +1,3 @@
--- Reads of each undelivered row its index, to be counted for the counters in shared memory.
+-- The index of each queued row. The counter process counts them.
 select q.index_id
 from audit_algolia.queue as q

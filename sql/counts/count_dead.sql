@@ -1,3 +1,3 @@
--- Reads of each dead letter its index, to be counted for the counters in shared memory.
+-- The index of each dead letter. The counter process counts them.
 select d.index_id
 from audit_algolia.dead_letter as d

@@ -1,3 +1,3 @@
--- Reads of each repair that waits its index, to be counted for the counters in shared memory.
+-- The index of each repair. The counter process counts them.
 select r.index_id
 from audit_algolia.repair as r

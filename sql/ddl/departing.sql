@@ -1,7 +1,7 @@
--- Partitions that leave mirrored tables together with what is dropped: $1 tables, $2 schemas and $3 owners all of whose
--- tables are, $4 who drops them: what that one may not drop, the server will not. Where a watched table is dropped, too, its
--- source goes with it. Locks none of them. Returns the source, its table and that one's owner, the partition, and what it
--- is a partition of.
+-- Partitions that leave mirrored tables together with what is dropped: $1 tables; $2 schemas and $3 owners, of which
+-- all tables are dropped; $4 the role that drops them. What that role may not drop, the server will not drop. If the
+-- watched table is dropped as well, the partition is left out, because its source goes with it. Locks nothing. Returns
+-- the source, its table and owner, the partition, and its parent.
 with recursive named (oid, relowner, relnamespace) as (
     select c.oid, c.relowner, c.relnamespace from pg_catalog.pg_class as c where c.oid = any ($1)
     union

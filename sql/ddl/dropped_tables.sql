@@ -1,5 +1,5 @@
--- The tables that the current statement has dropped, save temporary ones. Asked under the search_path of whoever has executed
--- it, hence the operators' schema.
+-- The tables that the current statement has dropped, except temporary ones. It runs under the search_path of whoever
+-- executes that statement, so the operators are schema-qualified.
 select d.objid
 from pg_catalog.pg_event_trigger_dropped_objects() as d
 where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid

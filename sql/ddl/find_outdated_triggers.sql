@@ -1,6 +1,6 @@
--- Statement-level triggers of watched tables that do not see all rows they are meant to: rows come into a partition
--- through its root, and out of an inheritance child through its parent, whose own triggers would see them in addition;
--- and a subscription fires triggers for rows alone. $1 the tables to be looked at, with their parents; $2 all are.
+-- Statement-level triggers of watched tables that do not see all rows they should. Rows come into a partition through
+-- its root, and out of an inheritance child through its parent, whose own triggers would also see them; and a
+-- subscription fires row-level triggers only. $1 the tables to look at, with their parents; $2 whether to look at all.
 select s.id, c.oid, o.operation, t.tgenabled::text
 from audit_algolia.source as s
 cross join lateral pg_catalog.unnest(s.operations) as o (operation)

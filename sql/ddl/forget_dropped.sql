@@ -1,5 +1,5 @@
--- Forgets the rules of tables that the current statement has dropped, and how far their history has been queued: $1 the
--- tables, and partitions. Their indices stay known, for rows may still be queued.
+-- Deletes the rules of tables that the current statement has dropped, and the progress of their backfills: $1 the
+-- tables and partitions. Their indices stay, because rows may still be queued.
 with gone as (
     delete from audit_algolia.source as s
     where s.relation::pg_catalog.oid = any ($1)

@@ -1,4 +1,4 @@
--- Whether a table is a partition of another, on whatever level: $1 the table, $2 the other. Locks none of them.
+-- Whether a table is a partition of another, on any level: $1 the table, $2 the other. Locks neither.
 with recursive above (oid) as (
     select $1::pg_catalog.oid
     union

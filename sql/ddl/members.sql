@@ -1,5 +1,5 @@
--- A table and its partitions on all levels, or the chunks of a hypertable: $1 the table, $2 whether it is a hypertable.
--- Locks none of them. What is being detached CONCURRENTLY is no partition any more. Returns oid and kind.
+-- A table and its partitions on all levels, or the chunks of a hypertable: $1 the table, $2 whether it is a
+-- hypertable. Locks none of them. A partition that is being detached CONCURRENTLY is left out. Returns oid and kind.
 with recursive below (oid, kind) as (
     select c.oid, c.relkind
     from pg_catalog.pg_class as c

@@ -1,5 +1,5 @@
--- Notes that a partition with rows has been attached to the table of a source: $1 the source, $2 the partition, $3 waiting,
--- if its rows are to be read at once, or attached, $4 its snapshot boundary.
+-- Stores that a partition with rows was attached to the table of a source: $1 the source, $2 the partition, $3 its
+-- state (waiting: its rows are read at once; attached: they are read with the table), $4 its snapshot boundary.
 insert into audit_algolia.backfill as b
     (source, relation, state, snapshot_boundary, rows_done, rows_queued, requested_at, rate)
 values ($1, $2, $3, $4, 0, 0, pg_catalog.clock_timestamp(), 0)

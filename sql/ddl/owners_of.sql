@@ -1,5 +1,5 @@
--- Watched tables, partitioned or with children, and their owners: $1 the tables to be looked at. Returns table, owner, and
--- whether it is partitioned.
+-- Watched tables that are partitioned or have children, and their owners: $1 the tables to look at. Returns table,
+-- owner, and whether it is partitioned.
 select c.oid, c.relowner, c.relkind = 'p'
 from pg_catalog.pg_class as c
 where c.oid = any ($1)

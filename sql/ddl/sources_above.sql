@@ -1,5 +1,6 @@
--- The sources of a partitioned table, and of those that it is a partition of, on whatever level: $1 the table. Locks none of
--- them. What else inherits has rows of its own. Returns the source, its mode, its table and that one's owner.
+-- The sources of a table and of those that it is a partition of, on any level: $1 the table. Locks none of them. Other
+-- inheritance is left out, because each of those tables has rows of its own. Returns the source, its mode, its table
+-- and the owner of that.
 with recursive above (oid) as (
     select $1::pg_catalog.oid
     union

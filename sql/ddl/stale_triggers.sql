@@ -1,5 +1,5 @@
--- Triggers that call capture() for no source of their table: $1 the tables. Such triggers come with a table, as from a dump of
--- the schema alone, or outlive its being a partition. Returns their table and name.
+-- Triggers that call capture() for a source that is not one of their table: $1 the tables. Such triggers come with a
+-- table, as from a dump of the schema alone, or outlive its being a partition. Returns their table and name.
 select t.tgrelid, t.tgname::text
 from pg_catalog.pg_trigger as t
 -- Each argument ends with a zero byte.
@@ -8,7 +8,7 @@ cross join lateral (
 ) as a
 where t.tgrelid = any ($1)
     and t.tgfoid = 'audit_algolia.capture()'::pg_catalog.regprocedure
-    -- The copies that partitions have go with the one they were made of.
+    -- Triggers that partitions inherited are dropped with their parent's.
     and t.tgparentid = 0
     and not exists (
         select

@@ -1,5 +1,5 @@
--- The partitions that have been attached to a mirrored table, and whose rows are not being read any more, though they have
--- not all been queued: $1 the source, $2 the table.
+-- The attached partitions of a mirrored table whose backfill stopped before all rows were queued: $1 the source, $2
+-- the table.
 select b.relation::pg_catalog.oid
 from audit_algolia.backfill as b
 where b.source = $1

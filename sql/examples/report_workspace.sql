@@ -1,10 +1,11 @@
--- A workspace of reports: who read what, who changed what, who was allowed to, and what came of recommendations.
--- Auditors answer all of it with a search key alone; no name of a user leaves the database.
+-- A workspace of reports: who read what, who changed what, who was allowed to, and which recommendations were followed.
+-- Auditors answer these questions with a search key alone; no user's name leaves the database.
 --
 --     psql -v search_key=YourSearchKey -f report_workspace.sql
 --
--- For a superuser, in a database with the extension, once application_id, api_key_file and pseudonym_key_file are set.
--- search_key is a key that can only search; the keys handed out at the end are made from it.
+-- Run it as a superuser, in a database with the extension, after setting application_id, api_key_file and
+-- pseudonym_key_file.
+-- search_key is a key that can only search. The keys at the end are made from it.
 -- Everything is in a schema of its own: DROP SCHEMA report_workspace CASCADE removes it.
 
 \set ON_ERROR_STOP on
@@ -16,13 +17,13 @@ create schema report_workspace;
 set search_path = report_workspace;
 set timezone = 'UTC';
 
--- 1. The workspace. None of this knows of the index.
+-- 1. The workspace. Nothing in this part concerns the index.
 
 create table users (
     user_id text primary key,
     name text not null);
 
--- External reports are delivered by others, and nobody here may change them.
+-- External reports come from elsewhere, and nobody here may change them.
 create table report (
     report_id integer primary key,
     title text not null,
@@ -53,7 +54,7 @@ create table report_edit (
     at timestamptz not null default now(),
     authorized boolean not null);
 
--- The table decides, not the application that writes to it, and by the permissions of the moment it is written to.
+-- A trigger decides whether an access was allowed, by the permissions at the time of the access. The application does not.
 create function judge() returns trigger
     language plpgsql
     set search_path from current
@@ -68,7 +69,7 @@ end $$;
 create trigger judge before insert on access_log for each row execute function judge();
 create trigger judge before insert on report_edit for each row execute function judge();
 
--- An index knows no joins, so each record holds what is asked of it.
+-- An index has no joins, so each record holds all that the questions need.
 create table recommendation (
     recommendation_id integer primary key,
     post text not null,
@@ -77,7 +78,7 @@ create table recommendation (
     at timestamptz not null default now(),
     event text generated always as ('recommended') stored);
 
--- The first view counts.
+-- Only the first view counts.
 create table recommendation_view (
     recommendation_id integer primary key references recommendation,
     post text not null,
@@ -86,7 +87,8 @@ create table recommendation_view (
     at timestamptz not null default now(),
     event text generated always as ('viewed') stored);
 
--- 2. What leaves it: the columns named here, users as pseudonyms. Names of users and bodies of reports stay.
+-- 2. What leaves the database: the columns named here, with pseudonyms for users. Names of users and bodies of reports
+-- stay.
 
 select audit_algolia.watch('access_log', index_name => 'workspace_access',
     columns => '{report_id AS report, user_id AS user, action, at, authorized}', pseudonymize => '{user_id}',
@@ -96,8 +98,8 @@ select audit_algolia.watch('report_edit', index_name => 'workspace_edit',
     columns => '{report_id AS report, user_id AS user, section, at, authorized}', pseudonymize => '{user_id}',
     time_column => 'at', facets => '{report, user, section, authorized}');
 
--- Here each change is a record: what was done, by whom, and what it was before. Who made it appears as a pseudonym
--- because a column does: without author_id in pseudonymize, changed_by would be the plain name.
+-- Here each change is a record: what was done, by whom, and what the row was before. Since a column is pseudonymized,
+-- changed_by is a pseudonym too; without author_id in pseudonymize it would be the plain name.
 select audit_algolia.watch('report', index_name => 'workspace_report',
     columns => '{report_id AS report, title, kind, status, author_id AS author}', pseudonymize => '{author_id}',
     operations => '{insert, update, delete}', facets => '{report, kind, status, author, op, changed_by}');
@@ -106,7 +108,7 @@ select audit_algolia.watch('report_permission', index_name => 'workspace_permiss
     columns => '{report_id AS report, user_id AS user, level}', pseudonymize => '{user_id}',
     operations => '{insert, update, delete}', facets => '{report, user, level, op, changed_by, previous.level}');
 
--- Two tables share an index. Their numbers overlap, so each has a prefix of its own.
+-- Two tables share an index. Their ids overlap, so each has a prefix of its own.
 select audit_algolia.watch('recommendation', index_name => 'workspace_recommendation',
     columns => '{post, user_id AS user, strategy, event, at}', pseudonymize => '{user_id}',
     time_column => 'at', facets => '{post, user, strategy, event}', object_prefix => 'recommended:');
@@ -117,7 +119,7 @@ select audit_algolia.watch('recommendation_view', index_name => 'workspace_recom
 select audit_algolia.configure_index(index_name)
 from (select distinct index_name from audit_algolia.sources where index_name like 'workspace\_%') as indices;
 
--- 3. Some weeks in the workspace. The application says who is at work; without that it would be the session's user.
+-- 3. Some weeks in the workspace. The application sets audit_algolia.actor to its user; the default is the session's user.
 
 insert into users values ('alice', 'Alice Adams'), ('ben', 'Ben Brown'), ('carol', 'Carol Clark'), ('dave', 'Dave Dunn');
 
@@ -130,8 +132,8 @@ insert into report_permission values
     (2, 'ben', 'write'), (2, 'carol', 'read');
 delete from report_permission where (report_id, user_id) = (1, 'dave');
 
--- Two moments that an auditor is going to ask about. Times in the index have milliseconds, so they keep a distance
--- from the changes around them.
+-- Two moments that an auditor will ask about. Times in the index are exact to the millisecond, so these moments keep a
+-- distance from the changes around them.
 create table moment (
     name text primary key,
     at timestamptz not null);
@@ -172,9 +174,9 @@ from recommendation as r where r.recommendation_id in (1, 2, 3)
 on conflict do nothing;
 
 -- 4. The questions, as an auditor sends them to Algolia: POST /1/indexes/<index_name>/query with the body `query`.
--- `answer` is what comes back of it. In both, <name> stands for a user's pseudonym and <time> for Unix seconds.
+-- `answer` is the relevant part of the response. In both, <name> stands for a user's pseudonym and <time> for Unix seconds.
 --
--- Hits come newest first. Changes of one millisecond are told apart by the numbers at the end of their objectIDs.
+-- Hits come newest first. The numbers at the end of their objectIDs give the order of changes within one millisecond.
 
 create function spelled(template text) returns jsonb
     language plpgsql stable
@@ -231,7 +233,7 @@ from (values
     ('3c', 'Who changed a report without being authorized?',
         'workspace_edit',
         '{"filters": "authorized:false", "attributesToRetrieve": ["report", "user", "section"]}',
-        -- Who may not see the report any more, who may only read it, and nobody may change an external one.
+        -- Users who may no longer see the report, users who may only read it, and anybody who edits an external report.
         '{"hits": [
             {"report": 1, "user": "<dave>", "section": "costs"},
             {"report": 1, "user": "<carol>", "section": "summary"},
@@ -248,9 +250,9 @@ from (values
              "changed": ["title"], "previous": {"title": "Figures"}, "changed_by": "<ben>"},
             {"op": "insert", "title": "Figures", "status": "draft", "changed_by": "<alice>"}]}'),
 
-    -- Read from the end: what was done up to t1 gives who had which permission then, the rest what changed until t2.
-    -- Alice could write all the time; Ben could read, then write; Carol could read until that was taken from her;
-    -- Dave had nothing.
+    -- Read it from the end: the changes up to t1 show who had which permission then, and the others what changed until
+    -- t2. Alice could always write; Ben could read, then write; Carol could read until her permission was revoked; Dave
+    -- had none.
     ('4b', 'Who had which permission on report 1 between t1 and t2?',
         'workspace_permission',
         '{"filters": "report:1 AND changed_at <= <t2>", "hitsPerPage": 1000,
@@ -283,8 +285,8 @@ from (values
 
 select number, asks, index_name, query from question order by number;
 
--- 5. The keys to ask with, for a day: all of the workspace for an auditor, one report for its manager. Whoever has one
--- sees pseudonyms; whose they are is found out here, by whoever may call pseudonym():
+-- 5. Search keys that are valid for a day: one for an auditor, who sees the whole workspace, and one for a manager, who
+-- sees one report. Both see pseudonyms. In the database, a role that may call pseudonym() can resolve them:
 --     select name from users where audit_algolia.pseudonym(user_id) = 'p_…';
 
 select holder, audit_algolia.secured_key(:'search_key', filters, now() + interval '1 day', '{workspace_*}') as key

@@ -1,10 +1,10 @@
 -- Observations of a network scanner: which service answers at which address and port. Messages arrive late, twice and
--- out of order; of each (ip, port, service) the newest observation wins, in the table and in the index.
+-- out of order. For each (ip, port, service) the newest observation wins, in the table and in the index.
 --
 --     psql -f scan_ingest.sql
 --
--- For a superuser, or an owner of tables who was given watch and configure_index (docs/security.md) and may create
--- schemas, in a database with the extension, once application_id and api_key_file are set.
+-- Run it in a database with the extension, after setting application_id and api_key_file: as a superuser, or as a role
+-- that may create schemas and was granted watch and configure_index (docs/security.md).
 -- Everything is in a schema of its own: DROP SCHEMA scan_ingest CASCADE removes it.
 
 \set ON_ERROR_STOP on
@@ -20,19 +20,19 @@ create table observation (
     seen_at timestamptz not null,
     primary key (ip, port, service));
 
--- The index holds the rows of the table, each as it is now: many versions of a row that wait go out as one, and an
--- older one never overwrites a newer one. The objectID is the key, as 192.0.2.1:443:https.
+-- The index mirrors the table. Only the newest of a row's waiting versions is sent, and an older version never
+-- overwrites a newer one. The objectID is the key, for instance 192.0.2.1:443:https.
 select audit_algolia.watch('observation', index_name => 'scan_observation',
     columns => '{ip, port, service, state, banner, seen_at}', mode => 'mirror',
     time_column => 'seen_at', facets => '{ip, port, service, state}');
 select audit_algolia.configure_index('scan_observation');
 
--- Takes a batch of messages, an array for each column, and returns how many told something new.
+-- Takes a batch of messages, one array per column, and returns how many rows it inserted or changed.
 --
--- Within a batch, `distinct on` leaves the newest message of each key, for ON CONFLICT cannot change a row twice.
--- Against the table, the WHERE lets newer ones in alone: it looks at the row as it is once it is locked, so that of two
--- batches that meet the newest message wins as well, whichever commits first. A duplicate changes nothing. The order
--- by key has all batches lock rows in one order, so that none waits for another in a circle.
+-- Within a batch, `distinct on` keeps the newest message of each key, because ON CONFLICT cannot change a row twice.
+-- Against the table, the WHERE accepts only newer messages. It sees the row as it is after it has been locked, so the
+-- newest message also wins between two concurrent batches, whichever commits first. A duplicate changes nothing. Since
+-- messages are ordered by key, all batches lock rows in the same order, and none of them deadlocks.
 create function ingest(ips inet[], ports integer[], services text[], states text[], banners text[], times timestamptz[])
     returns bigint
     language sql
@@ -55,7 +55,7 @@ select ingest('{192.0.2.1, 192.0.2.1, 2001:db8::1}', '{22, 443, 443}', '{ssh, ht
     '{SSH-2.0, nginx, nginx}', '{2026-11-20 12:00+00, 2026-11-20 12:01+00, 2026-11-20 12:02+00}');
 -- 3
 
--- The same message again, an older one of port 22, and port 443 twice, the newer one first.
+-- The same message again, an older one about port 22, and two about port 443, the newer one first.
 select ingest('{192.0.2.1, 192.0.2.1, 192.0.2.1, 192.0.2.1}', '{443, 22, 443, 443}', '{https, ssh, https, https}',
     '{open, closed, closed, filtered}', '{nginx, null, null, null}',
     '{2026-11-20 12:01+00, 2026-11-20 11:00+00, 2026-11-20 14:00+00, 2026-11-20 13:00+00}');
@@ -67,10 +67,10 @@ select ip, port, service, state, seen_at from observation order by ip, port;
 --  192.0.2.1   |  443 | https   | closed | 2026-11-20 14:00:00+00
 --  2001:db8::1 |  443 | https   | open   | 2026-11-20 12:02:00+00
 
--- Of the index: which hosts have a port open, and which one was seen last?
+-- A question to the index: which hosts have a port open, and which one was seen last?
 --     POST /1/indexes/scan_observation/query  {"filters": "port:443 AND state:open", "facets": ["ip"]}
 
--- What has not been seen for long leaves the table, and by that the index.
+-- Services that have not been seen for long are deleted from the table, and so from the index.
 create function forget(before timestamptz) returns bigint
     language sql
 begin atomic

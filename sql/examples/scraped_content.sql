@@ -1,10 +1,10 @@
--- Posts and profiles as scrapers bring them, written by upserts; and for each table a stream of its changes, with the
--- row before and after, in an index of its own. Consumers read an index like a topic, with a search key.
+-- Posts and profiles that scrapers write by upserts. For each table an index holds the stream of its changes, with the
+-- row before and after. Consumers read an index like a topic, with a search key.
 --
 --     psql -v search_key=YourSearchKey -f scraped_content.sql
 --
--- For a superuser, in a database with the extension, once application_id, api_key_file and pseudonym_key_file are set.
--- Everything is in a schema of its own, but for two roles:
+-- Run it as a superuser, in a database with the extension, after setting application_id, api_key_file and
+-- pseudonym_key_file. Everything is in a schema of its own, except two roles:
 --     DROP SCHEMA scraped_content CASCADE; DROP ROLE example_scraper, example_reader;
 
 \set ON_ERROR_STOP on
@@ -15,7 +15,7 @@
 create schema scraped_content;
 set search_path = scraped_content;
 
--- 1. What is scraped. The payload is kept as it came, and stays here.
+-- 1. What is scraped. The payload is stored unchanged, and does not leave the database.
 
 create table raw_post (
     source text,
@@ -36,8 +36,8 @@ create table raw_profile (
     fetched_at timestamptz not null default now(),
     primary key (source, handle));
 
--- 2. How it is written: in batches, again and again. `on conflict` takes each row once, and the order keeps two
--- scrapers that meet from waiting for each other in a circle.
+-- 2. How it is written: in batches, repeatedly. `on conflict` changes each row once, and the order by key keeps two
+-- concurrent scrapers from a deadlock.
 
 create function save_posts(source text, posts jsonb) returns bigint
     language sql
@@ -71,9 +71,9 @@ begin atomic
     select count(*) from saved;
 end;
 
--- 3. The streams. A record has the row after the change, `previous` what it was before, and `op`. An author and the
--- profile of the same handle have the same pseudonym. fetched_at and payload are not allowed to leave: a post that is
--- fetched again as it was changes nothing that is told, so nothing is.
+-- 3. The streams. A record has the row after the change, its old values in `previous`, and `op`. An author and the
+-- profile with the same handle have the same pseudonym. fetched_at and payload are not among the columns, so a post that
+-- is fetched again unchanged makes no record.
 
 select audit_algolia.watch('raw_post', index_name => 'scraped_raw_post',
     columns => '{source, post_id, author, body, likes}', pseudonymize => '{author}',
@@ -84,8 +84,8 @@ select audit_algolia.watch('raw_profile', index_name => 'scraped_raw_profile',
 select audit_algolia.configure_index('scraped_raw_post');
 select audit_algolia.configure_index('scraped_raw_profile');
 
--- 4. Who may do what. Scrapers write and see neither the queue nor anything else of the extension; analysts read.
--- No statement of either lasts: one that is cancelled queues nothing, as any that fails.
+-- 4. Who may do what. Scrapers write, and see nothing of the extension; analysts read. Timeouts limit the statements of
+-- both; a cancelled statement queues nothing, like any that fails.
 
 do $$
 declare
@@ -106,13 +106,13 @@ alter role example_scraper set statement_timeout = '5s';
 alter role example_scraper set lock_timeout = '2s';
 alter role example_reader set statement_timeout = '2s';
 alter role example_reader set idle_in_transaction_session_timeout = '10s';
--- A second lock on a door that is closed already: the role has no right to write.
+-- An additional safeguard: the role has no right to write anyway.
 alter role example_reader set default_transaction_read_only = on;
 
--- 5. Two sources, a first fetch and a second. Of the second, the post that has not changed is not told.
+-- 5. Two sources, a first fetch and a second. The post that is unchanged in the second makes no record.
 
 set role example_scraper;
--- Who changes what: without it, it would be the session's user, for SET ROLE does not change that.
+-- Who makes the changes. The default is the session's user, which SET ROLE does not change.
 set audit_algolia.actor = 'forum scraper';
 select save_posts('forum', '[{"id": "f1", "author": "ann", "text": "hello", "likes": 1, "ip": "192.0.2.7"},
     {"id": "f2", "author": "bob", "text": "first", "likes": 0}]');
@@ -130,15 +130,15 @@ reset role;
 
 -- 6. How a consumer reads a topic: POST /1/indexes/scraped_raw_post/query, with a key for that index alone.
 --
---   - It keeps the changed_at up to which it has read, and asks from a little before it:
+--   - It remembers the changed_at up to which it has read, and asks from a little before that:
 --         {"filters": "changed_at >= 1795180455.5", "hitsPerPage": 1000}
---     A little before, because a transaction may commit after one that changed its rows later, and because the newest
---     is delivered first: look back for as long as transactions last and a backlog takes. What was read already is
---     known by its objectID, which is the same however often it is sent.
---   - Hits come newest first, 1,000 at most. If nbHits says there are more, it goes on below the last one, with
+--     A little before, because a transaction may commit after one that made later changes, and because the newest
+--     records are delivered first. Look back as far as transactions last and a backlog takes. A record that was read
+--     before has the same objectID, however often it is sent.
+--   - Hits come newest first, at most 1,000. If nbHits says that there are more, it continues below the last one, with
 --         "changed_at >= 1795180455.5 AND changed_at <= …"
---     A batch has one changed_at: let batches be of fewer rows than a query can show.
---   - It applies them in the order of changed_at and then of the numbers at the end of the objectIDs.
+--     All rows of a batch have one changed_at, so a batch should have fewer rows than a query can return.
+--   - It applies them in the order of changed_at, and then of the numbers at the end of the objectIDs.
 
 select topic, audit_algolia.secured_key(:'search_key', '', now() + interval '30 days', array[topic]) as key
 from unnest('{scraped_raw_post, scraped_raw_profile}'::text[]) as topic;

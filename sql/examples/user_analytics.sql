@@ -1,11 +1,11 @@
--- Clicks and impressions on a table partitioned by time: counted in the database, by audit_algolia.activity(), and in
--- the index, by whoever has a search key.
+-- Clicks and impressions in a table partitioned by time. audit_algolia.activity() counts them in the database, and
+-- anybody with a search key counts them in the index.
 --
 --     psql -f user_analytics.sql
 --
--- For a superuser, or an owner of tables who was given watch, configure_index, activity and, for partitions, capture
--- (docs/security.md) and may create schemas, in a database with the extension, once application_id, api_key_file
--- and pseudonym_key_file are set. Everything is in a schema of its own: DROP SCHEMA user_analytics CASCADE removes it.
+-- Run it in a database with the extension, after setting application_id, api_key_file and pseudonym_key_file: as a
+-- superuser, or as a role that may create schemas and was granted watch, configure_index, activity and, for partitions,
+-- capture (docs/security.md). Everything is in a schema of its own: DROP SCHEMA user_analytics CASCADE removes it.
 
 \set ON_ERROR_STOP on
 create schema user_analytics;
@@ -16,7 +16,7 @@ create table users (
     user_id text primary key,
     first_seen timestamptz not null);
 
--- The time is part of the key because partitions are made by it. An index by time serves the window of activity().
+-- The partition key, the time, must be part of the primary key. The index by time serves the window of activity().
 create sequence event_number;
 create table event (
     event_id bigint not null default nextval('event_number'),
@@ -27,7 +27,7 @@ create table event (
 ) partition by range (at);
 create index on event (at);
 
--- A partition for each day. What comes outside of them is kept as well.
+-- A partition for each day, and a default partition for all other times.
 create table event_elsewhere partition of event default;
 create function add_day(day date) returns void
     language plpgsql
@@ -39,15 +39,15 @@ begin
 end $$;
 select add_day(current_date + n) from generate_series(-1, 1) as n;
 
--- One source for the table and all its partitions, those added later included. The number alone makes the objectID.
+-- One source for the table and all its partitions, including later ones. The id alone makes the objectID.
 select audit_algolia.watch('event', index_name => 'analytics_event',
     columns => '{user_id, event, at}', pseudonymize => '{user_id}', object_id => '{event_id}',
     time_column => 'at', facets => '{event, user_id}');
 select audit_algolia.configure_index('analytics_event');
 select add_day(current_date + 2);
 
--- Records an event, and the user if it is the first one heard of them. Two sessions that bring the same new user at
--- once both succeed: the second waits for the first, and finds the user there.
+-- Stores an event, and the user if this is their first event. Two sessions may store the same new user at once: the
+-- second waits for the first, and then finds the user.
 create function record_event(who text, what text, at timestamptz default now()) returns void
     language sql
 begin atomic
@@ -55,7 +55,7 @@ begin atomic
     insert into event (user_id, event, at) values (who, what, record_event.at);
 end;
 
--- The hour before `until` in one line.
+-- The hour before `until`, in one row.
 create function last_hour(until timestamptz default now())
     returns table (unique_users bigint, clicks bigint, impressions bigint)
     language sql stable
@@ -67,7 +67,7 @@ begin atomic
     from audit_algolia.activity('event', until, '1 hour', actor_column => 'user_id', action_column => 'event') as a;
 end;
 
--- Two users, one click and one impression; what was long before does not count.
+-- Two users, one click and one impression; an older event does not count.
 select record_event('ann', 'impression', now() - interval '3 hours');
 select record_event('ann', 'impression', now() - interval '20 minutes');
 select record_event('ben', 'click', now() - interval '10 minutes');
@@ -81,7 +81,7 @@ select * from last_hour();
 --  unique_users | clicks | impressions
 --             2 |      1 |           1
 
--- The same of the index: POST /1/indexes/analytics_event/query with
+-- The same question to the index: POST /1/indexes/analytics_event/query with
 --     {"filters": "at > <now − 3600> AND at <= <now>", "facets": ["event", "user_id"], "hitsPerPage": 0}
--- counts clicks and impressions under facets.event, and has as many entries under facets.user_id as there are users,
--- up to 1,000; beyond that the database alone tells how many.
+-- returns clicks and impressions under facets.event, and one entry per user under facets.user_id, up to 1,000. For more
+-- users, count in the database.

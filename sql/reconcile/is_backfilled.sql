@@ -1,4 +1,4 @@
--- Whether history of a source is yet to be queued: $1 the source.
+-- Whether history of a source is still to be queued: $1 the source.
 select exists (
     select
     from audit_algolia.backfill as b

@@ -1,4 +1,4 @@
--- Which of some objects have a version that waits, or is dead: $1 the index, $2 the objects.
+-- Which of some objects have a version in the queue or among the dead letters: $1 the index, $2 the objects.
 select q.object
 from audit_algolia.queue as q
 where q.index_id = $1 and q.object = any ($2)

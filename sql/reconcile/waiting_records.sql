@@ -1,4 +1,5 @@
--- The records of a source that wait, or are dead, and stand by themselves: $1 the index, $2 the source.
+-- The records of a source that are in the queue or among the dead letters and are not versions: $1 the index, $2 the
+-- source.
 select q.record
 from audit_algolia.queue as q
 where q.index_id = $1 and q.source = $2 and q.object is null

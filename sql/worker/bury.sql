@@ -1,5 +1,5 @@
--- Moves refused rows to the dead letters: $1 the index, $2 ids, $3 objectIDs, $4 attempts, $5 statuses (NULL: not sent),
--- $6 reasons.
+-- Moves rejected rows to the dead letters: $1 the index, $2 ids, $3 objectIDs, $4 attempts, $5 statuses (NULL: not
+-- sent), $6 reasons.
 with dead as (
     delete from audit_algolia.queue as q
     using rows from (

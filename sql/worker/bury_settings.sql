@@ -1,5 +1,5 @@
--- Moves refused settings to the dead letters: $1 the index, $2 their version, $3 attempts, $4 status, $5 reason. Newer
--- ones stay, and then there is nothing to bury; those that somebody is about to replace are not waited for.
+-- Moves rejected settings to the dead letters: $1 the index, $2 their version, $3 attempts, $4 status, $5 reason. If
+-- newer settings have replaced them, nothing is moved. Skips a row that somebody has locked.
 with free as (
     select c.index_id
     from audit_algolia.configuration as c

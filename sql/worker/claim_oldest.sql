@@ -1,6 +1,6 @@
--- Takes the oldest rows of a span: $1 index, $2 to $3 ids, $4 at most so many. Locks them for the length of the
--- claiming transaction only; rows another session has locked are passed over.
--- Of rows that are versions of an object the newest is read later, once the object is claimed.
+-- Takes the oldest rows of a span: $1 index, $2 to $3 ids, $4 the most to take. Locks them until the claiming
+-- transaction ends, and skips rows that others have locked. If a row is a version of an object, its newest version is
+-- read later, after the object has been claimed.
 select q.id, q.action, q.record, q.object
 from audit_algolia.queue as q
 where q.index_id = $1

@@ -1,2 +1,2 @@
--- Whether changes that could not be captured wait to be repaired.
+-- Whether there are repairs.
 select exists (select from audit_algolia.repair)

@@ -1,3 +1,3 @@
--- The indices of the database. The name comes a second time as it goes over the wire, in UTF-8.
+-- The indices of the database. The name is returned a second time in UTF-8, as it is sent.
 select i.id, i.name, i.paused, pg_catalog.convert_to(i.name, 'UTF8')
 from audit_algolia.index as i

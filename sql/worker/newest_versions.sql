@@ -1,5 +1,6 @@
--- The newest version of each object, and since when the oldest one has been waiting: $1 the index, $2 objects. Whoever
--- reads it has claimed the objects, and reads under a snapshot taken after that: all that is delivered is deleted then.
+-- The newest version of each object, and since when its oldest version has been waiting: $1 the index, $2 objects. The
+-- worker has claimed the objects before, and reads under a later snapshot, so versions that were delivered are deleted
+-- by then.
 select o.object, v.id, v.action, v.record, w.enqueued_at
 from pg_catalog.unnest($2) as o (object)
 cross join lateral (

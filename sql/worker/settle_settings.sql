@@ -1,5 +1,5 @@
--- Forgets settings that have arrived: $1 the index, $2 their version. Newer ones stay; those that somebody is about to
--- replace are not waited for.
+-- Deletes settings that Algolia has accepted: $1 the index, $2 their version. Newer settings stay. Skips a row that
+-- somebody has locked.
 with free as (
     select c.index_id
     from audit_algolia.configuration as c

@@ -1,5 +1,5 @@
--- Deletes the dead letters that versions about to be settled supersede: $1 the index, $2 objects, $3 the ids delivered.
--- Those that somebody has locked, to redrive or discard them, are passed over; the second column tells whether there
+-- Deletes dead letters that are older than the delivered versions of their objects: $1 the index, $2 objects, $3 the
+-- delivered ids. Skips those that somebody has locked to redrive or discard them; the second column says whether there
 -- were any.
 with doomed as (
     select d.index_id, d.id

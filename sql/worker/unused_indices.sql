@@ -1,5 +1,6 @@
--- Indices that nobody uses: no source, no rows, no dead letters, no settings and no repairs that wait. They stay known,
--- for somebody may watch a table for them again, or be restoring a dump that has brought the index and not yet the rest.
+-- Indices that nobody uses: no source, no queued rows, no dead letters, no settings and no repairs. They stay in the
+-- table, because somebody may watch a table for them again, or may be restoring a dump that has brought only the index
+-- so far.
 select i.id
 from audit_algolia.index as i
 where not exists (select from audit_algolia.source as s where s.index_id = i.id)

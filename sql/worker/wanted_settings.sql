@@ -1,3 +1,3 @@
--- The indices that are to be given settings, and which version of them.
+-- The indices with settings to send, and the version of these.
 select c.index_id, c.version
 from audit_algolia.configuration as c
