@@ -12,6 +12,7 @@
 //! | the HTTP client | `http`; `transport` is what it shares with the sink |
 //! | what a response means | `classify`; `culprit` finds the record that it names |
 //! | what a delivery came to | `outcome` |
+//! | an answer in words, for the log | `wording` |
 //! | the records at fault in a rejected batch | `isolate` |
 //! | how long to wait after a failure | `backoff` |
 //! | whether a host reads gzip | `gzip` |

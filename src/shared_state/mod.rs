@@ -11,7 +11,7 @@
 //! |---|---|
 //! | the whole, and its lanes | `state`, `lane` |
 //! | what a commit changes | `commit`, `commit_delta`, `announcement`, `prepared` |
-//! | what a worker claims next, the tail's share | `next`, `lane`, `claimable`, `capacity`, `worker_limits`, `ready_work` |
+//! | what a worker claims next, the tail's share | `next`, `lane`, `partial_batch`, `claimable`, `capacity`, `worker_limits`, `ready_work` |
 //! | claim, flight, settlement | `flights`, `worker` |
 //! | failures of a lane | `lane_backoff`, `unattributed_rejections` |
 //! | rows held back: isolated records and suspects | `held_back`, `held_back_table`, `held_back_claims`, `suspects`, `suspect_search` |
