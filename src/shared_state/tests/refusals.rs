@@ -107,7 +107,7 @@ fn a_refused_record_is_held_back_until_its_next_attempt_and_dies_after_the_last(
 #[test]
 fn what_keeps_a_record_from_being_sent_is_no_attempt() {
     let mut shared_state = shared_state(1);
-    shared_state.publish(7, DB, &[queued(1, 1024, 1024)], 0);
+    shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);
     let hold_back = |shared_state: &mut SharedState, now: Micros| {
         shared_state.end_flight(0, 0, [1024], GivenBack { kept: 1, ..GivenBack::default() }, now);
         shared_state.hold_back(DB, 1, 1024, now + 10);
