@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arguments::text;
 use super::{as_owner, caller, no_such_table, no_table};
 use crate::pg::latest_snapshot::{first_row, ResultRow};
 use crate::pg::report::{failure, reported, Failure, Outcome};
@@ -19,13 +20,15 @@ fn activity(
     source: Option<pg_sys::Oid>,
     at: Option<TimestampWithTimeZone>,
     span: Option<Interval>,
-    actor_column: Option<String>,
-    action_column: Option<String>,
+    actor_column: Option<&str>,
+    action_column: Option<&str>,
 ) -> Result<
     TableIterator<'static, (name!(action, Option<String>), name!(events, i64), name!(unique_actors, i64))>,
     ErrorReport,
 > {
     let rows = Period::new(at, span).and_then(|window| {
+        let (actor_column, action_column) =
+            (text("actor_column", actor_column)?, text("action_column", action_column)?);
         let table = TimedTable::locked(source)?;
         let actor = table.column("actor_column", actor_column.as_deref())?;
         let action = table.column("action_column", action_column.as_deref())?;

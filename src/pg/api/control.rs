@@ -3,6 +3,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arguments::text;
 use super::{my_database, no_such_index, refuse_read_only};
 use crate::pg::clock::now;
 use crate::pg::encoding::utf8;
@@ -11,13 +12,13 @@ use crate::pg::rules::{no_pseudonym_key, pseudonymizer};
 use crate::pg::{shmem, xact};
 
 #[pg_extern(sql = false)]
-fn pause(index_name: Option<String>) -> Result<(), ErrorReport> {
+fn pause(index_name: Option<&str>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.pause()");
     reported(set_paused(true, index_name).map(drop))
 }
 
 #[pg_extern(sql = false)]
-fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
+fn resume(index_name: Option<&str>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.resume()");
     reported(set_paused(false, index_name).map(|indices| {
         if let Some(mut shared_state) = shmem::shared_state() {
@@ -31,7 +32,8 @@ fn resume(index_name: Option<String>) -> Result<(), ErrorReport> {
 }
 
 /// Stores the wish; the workers follow when the transaction commits. Returns the indices addressed.
-fn set_paused(paused: bool, index_name: Option<String>) -> Outcome<Vec<i32>> {
+fn set_paused(paused: bool, index_name: Option<&str>) -> Outcome<Vec<i32>> {
+    let index_name = text("index_name", index_name)?;
     let indices = Spi::connect_mut(|client| -> Outcome<Vec<i32>> {
         let rows = client.update(
             include_str!("../../../sql/api/set_paused.sql"),

@@ -3,6 +3,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arguments::text;
 use super::settings::want;
 use super::{no_such_index, refuse_read_only};
 use crate::id_ranges::IdRanges;
@@ -15,13 +16,13 @@ use crate::pg::xact;
 const CHUNK: i64 = 1000;
 
 #[pg_extern(sql = false)]
-fn redrive(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
+fn redrive(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
     refuse_read_only(c"audit_algolia.redrive()");
     reported(put_back(index_name, ids))
 }
 
 #[pg_extern(sql = false)]
-fn discard(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
+fn discard(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
     refuse_read_only(c"audit_algolia.discard()");
     reported(delete(index_name, ids))
 }
@@ -39,7 +40,8 @@ struct LockedDeadLetter {
 /// Puts dead letters back into the queue, the oldest first: they get new ids, so that the newest of them are delivered
 /// first again, and before what has been waiting. Versions of objects keep theirs: a newer one that waits supersedes them
 /// still, and one that has been delivered has taken their dead letters with it.
-fn put_back(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
+fn put_back(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
+    let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
     let mut total = 0;
     loop {
@@ -99,7 +101,8 @@ fn requeue(letters: &[LockedDeadLetter]) -> Outcome<()> {
     Ok(())
 }
 
-fn delete(index_name: Option<String>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
+fn delete(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
+    let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
     Spi::connect_mut(|client| {
         let arguments = [index_name.into(), ids.into()];

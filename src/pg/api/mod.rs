@@ -1,6 +1,7 @@
 //! The functions of the SQL interface. Their declarations are in `sql/install/20_functions.sql`.
 
 mod activity;
+mod arguments;
 mod arrivals;
 mod backfill;
 mod control;

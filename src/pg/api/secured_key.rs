@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arguments::{check_length, texts};
 use crate::pg::encoding::utf8;
 use crate::pg::report::{failure, reported, Failure, Outcome};
 use crate::record::Moment;
@@ -16,7 +17,7 @@ fn secured_key(
     parent_key: Option<&[u8]>,
     filters: Option<&[u8]>,
     valid_until: Option<TimestampWithTimeZone>,
-    restrict_indices: Option<Vec<Option<String>>>,
+    restrict_indices: Option<Array<'_, &str>>,
 ) -> Result<String, ErrorReport> {
     reported(make(parent_key, filters, valid_until, restrict_indices))
 }
@@ -25,7 +26,7 @@ fn make(
     parent_key: Option<&[u8]>,
     filters: Option<&[u8]>,
     valid_until: Option<TimestampWithTimeZone>,
-    restrict_indices: Option<Vec<Option<String>>>,
+    restrict_indices: Option<Array<'_, &str>>,
 ) -> Outcome<String> {
     let Some(parent) = parent_key else {
         return Err(null("parent_key", "Give a search key of the Algolia application."));
@@ -34,7 +35,10 @@ fn make(
     let Some(filters) = filters else {
         return Err(null("filters", "Give a filter, or '' for a key that sees all records."));
     };
-    let indices = restrict_indices.map(|names| names.into_iter().collect::<Option<Vec<String>>>());
+    check_length("parent_key", parent.len())?;
+    check_length("filters", filters.len())?;
+    let indices = texts("restrict_indices", restrict_indices)?
+        .map(|names| names.into_iter().collect::<Option<Vec<String>>>());
     let indices = match indices {
         Some(None) => return Err(null("a name in restrict_indices", "Leave the entry out.")),
         Some(names) => names,

@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::AnyElement;
 
+use super::arguments::{text, texts};
 use super::preview::{c_string, jsonb};
 use super::{as_owner, caller, no_such_index, refuse_read_only, warn_unless_preloaded};
 use crate::index_settings::{SourceFacts, ValueKind};
@@ -19,17 +20,17 @@ use crate::record::{escape_non_ascii, Operation};
 use crate::rules::{are_changes, parse_columns, Mode};
 
 #[pg_extern(sql = false)]
-fn index_settings(index_name: Option<String>) -> Result<Option<AnyElement>, ErrorReport> {
+fn index_settings(index_name: Option<&str>) -> Result<Option<AnyElement>, ErrorReport> {
     let caller = caller();
-    let settings = as_owner(|| wanted(index_name.as_deref(), caller).map(|(_, settings)| settings));
+    let settings = as_owner(|| wanted(index_name, caller).map(|(_, settings)| settings));
     reported(settings).map(|settings| element(&settings))
 }
 
 #[pg_extern(sql = false)]
-fn page_config(indices: Option<Vec<Option<String>>>) -> Result<Option<AnyElement>, ErrorReport> {
+fn page_config(indices: Option<Array<'_, &str>>) -> Result<Option<AnyElement>, ErrorReport> {
     let caller = caller();
     let config = as_owner(|| {
-        let names = match indices {
+        let names = match texts("indices", indices)? {
             Some(names) => names,
             None => owned(caller)?,
         };
@@ -64,11 +65,11 @@ fn owned(caller: pg_sys::Oid) -> Outcome<Vec<Option<String>>> {
 }
 
 #[pg_extern(sql = false)]
-fn configure_index(index_name: Option<String>) -> Result<(), ErrorReport> {
+fn configure_index(index_name: Option<&str>) -> Result<(), ErrorReport> {
     refuse_read_only(c"audit_algolia.configure_index()");
     let caller = caller();
     reported(as_owner(|| {
-        let (index, settings) = wanted(index_name.as_deref(), caller)?;
+        let (index, settings) = wanted(index_name, caller)?;
         // Kept as records are: so that any encoding has a place for it.
         want(
             include_str!("../../../sql/api/want_settings.sql"),
@@ -104,7 +105,7 @@ fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String
 
 /// An index and the sources that deliver to it, all of which are the caller's.
 fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, Vec<SourceFacts>)> {
-    let Some(name) = index_name else {
+    let Some(name) = &text("index_name", index_name)? else {
         return Err(failure(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             "index_name must not be null",
@@ -113,7 +114,7 @@ fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, Ve
     };
     let (mut index, mut sources) = (None, Vec::new());
     Spi::connect(|client| -> Outcome<()> {
-        let arguments = [name.into(), caller.into()];
+        let arguments = [name.as_str().into(), caller.into()];
         for row in client.select(include_str!("../../../sql/api/index_sources.sql"), None, &arguments)? {
             index = row.get::<i32>(1)?;
             if let Some(table) = row.get::<String>(13)? {

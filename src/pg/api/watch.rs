@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::arguments::{check_length, text, texts, List};
 use super::backfill::{start, HistoryRange};
 use super::sources::{sources_of, NewSource};
 use super::stale_triggers::{drop_stale_triggers, stale_triggers};
@@ -26,42 +27,40 @@ use crate::rules::{
     Mode, RuleError, WatchedColumn,
 };
 
-/// An array argument: null, or entries each of which may be null.
-type List = Option<Vec<Option<String>>>;
-
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn watch(
     source: Option<pg_sys::Oid>,
-    index_name: Option<String>,
-    columns: List,
-    pseudonymize: List,
-    object_id: List,
+    index_name: Option<&str>,
+    columns: Option<Array<'_, &str>>,
+    pseudonymize: Option<Array<'_, &str>>,
+    object_id: Option<Array<'_, &str>>,
     filter: Option<&[u8]>,
-    operations: List,
-    mode: Option<String>,
-    time_column: Option<String>,
-    facets: List,
+    operations: Option<Array<'_, &str>>,
+    mode: Option<&str>,
+    time_column: Option<&str>,
+    facets: Option<Array<'_, &str>>,
     backfill: Option<bool>,
-    object_prefix: Option<String>,
+    object_prefix: Option<&str>,
 ) -> Result<i32, ErrorReport> {
-    let wish = WatchArguments {
-        index_name,
-        columns,
-        pseudonymize,
-        object_id,
-        filter: filter.map(|text| utf8(text).into_owned()),
-        operations,
-        mode,
-        time_column,
-        facets,
-        backfill,
-        object_prefix,
-    };
     let caller = Caller::current();
-    let path = wish.filter.as_ref().map(|_| filter::search_path()).unwrap_or_default();
+    let path = filter.map(|_| filter::search_path()).unwrap_or_default();
     refuse_read_only(c"audit_algolia.watch()");
     reported(with_error_context(|| {
+        check_length("filter", filter.map_or(0, <[u8]>::len))?;
+        let wish = WatchArguments {
+            index_name: text("index_name", index_name)?,
+            columns: texts("columns", columns)?,
+            pseudonymize: texts("pseudonymize", pseudonymize)?,
+            object_id: texts("object_id", object_id)?,
+            filter: filter.map(|text| utf8(text).into_owned()),
+            operations: texts("operations", operations)?,
+            mode: text("mode", mode)?,
+            time_column: text("time_column", time_column)?,
+            facets: texts("facets", facets)?,
+            backfill,
+            object_prefix: text("object_prefix", object_prefix)?,
+        };
         as_owner(|| {
             let table = Table::of(source, caller.user)?;
             check_table(&table)?;
@@ -273,10 +272,11 @@ fn check_table(table: &Table) -> Outcome<()> {
 }
 
 #[pg_extern(sql = false)]
-fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<String>) -> Result<(), ErrorReport> {
+fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<&str>) -> Result<(), ErrorReport> {
     let caller = Caller::current();
     refuse_read_only(c"audit_algolia.unwatch()");
     reported(with_error_context(|| {
+        let index_name = text("index_name", index_name)?;
         as_owner(|| {
             let table = Table::of(source, caller.user)?;
             // A table that has nothing of ours need not be locked.

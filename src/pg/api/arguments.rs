@@ -1,0 +1,38 @@
+//! Texts that callers pass. They are borrowed until it is known that they are no longer than names, rules and filters are:
+//! a copy of ours that there is no memory for would end the server, and not the statement alone.
+
+use pgrx::prelude::*;
+
+use crate::pg::report::{failure, Outcome};
+
+/// The most bytes that an argument may have.
+const MOST: usize = 1 << 20;
+
+/// An array argument: null, or entries each of which may be null.
+pub(super) type List = Option<Vec<Option<String>>>;
+
+/// A text, or null.
+pub(super) fn text(argument: &str, value: Option<&str>) -> Outcome<Option<String>> {
+    check_length(argument, value.map_or(0, str::len))?;
+    Ok(value.map(str::to_owned))
+}
+
+/// An array of texts, or null.
+pub(super) fn texts(argument: &str, list: Option<Array<'_, &str>>) -> Outcome<List> {
+    let Some(list) = list else { return Ok(None) };
+    let entries = list.len() * size_of::<Option<String>>();
+    check_length(argument, entries + list.iter().flatten().map(str::len).sum::<usize>())?;
+    Ok(Some(list.iter().map(|entry| entry.map(str::to_owned)).collect()))
+}
+
+/// Refuses an argument of so many bytes if these are too many.
+pub(super) fn check_length(argument: &str, bytes: usize) -> Outcome<()> {
+    if bytes <= MOST {
+        return Ok(());
+    }
+    Err(failure(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("{argument} takes {bytes} bytes, more than the {MOST} that an argument may take"),
+        "Give a shorter one.",
+    ))
+}
