@@ -1,6 +1,7 @@
 //! Settings that a database or a role has for its sessions, and that must not reach the background processes.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -33,6 +34,12 @@ const TEXTS: &[(&str, &str)] = &[
     ("lc_messages", "'C.UTF-8'"),
     ("lc_numeric", "'C.UTF-8'"),
     ("lc_time", "'C.UTF-8'"),
+    ("lc_monetary", "'C.UTF-8'"),
+    ("client_encoding", "latin1"),
+    ("timezone_abbreviations", "'Australia'"),
+    ("default_text_search_config", "'pg_catalog.simple'"),
+    ("default_table_access_method", "heap"),
+    ("wal_consistency_checking", "'all'"),
     ("default_tablespace", "pg_global"),
     ("temp_tablespaces", "pg_global"),
     ("backtrace_functions", "'ExecInsert,ExecDelete,SPI_execute_plan'"),
@@ -41,6 +48,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("local_preload_libraries", "nowhere"),
     ("application_name", "'somebody'"),
     ("audit_algolia.actor", "'somebody'"),
+    // Debian's.
+    ("extension_destdir", "'/nowhere'"),
     ("restrict_nonsystem_relation_kind", "'view, foreign-table'"),
 ];
 
@@ -70,6 +79,17 @@ fn hostile(db: &mut Client, round: usize) -> Vec<(String, String)> {
     }
     all.extend(TEXTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     all
+}
+
+/// What a later version of the server brings along has to be named above, too.
+#[test]
+fn every_setting_that_takes_a_text_is_among_those_that_are_tried() {
+    let stage = Stage::builder().start().unwrap();
+    let tried: Vec<&str> = TEXTS.iter().map(|(name, _)| *name).collect();
+    let left_out = "select coalesce(string_agg(name, ', '), '') from pg_settings
+        where context in ('user', 'superuser') and vartype = 'string' and lower(name) <> all ($1)";
+    let left_out: String = stage.admin().query_one(left_out, &[&tried]).unwrap().get(0);
+    assert_eq!(left_out, "");
 }
 
 /// A database with the extension, a table that is being watched, one that is to be, and one whose rows cannot be captured
@@ -128,6 +148,7 @@ fn works_under(stage: &Stage, db: &mut Client, database: &str, settings: &[(Stri
     assert_eq!(records("old"), records("live"));
     assert_eq!(records("flawed"), records("live"));
     wait_for_empty_queue(db);
+    counts_under(db, database);
     let log = stage.cluster.log_since(mark);
     assert!(!log.contains(MARKER), "the log tells of a row: {}", line_with(&log, MARKER));
     let troubles: Vec<&str> = log
@@ -137,6 +158,19 @@ fn works_under(stage: &Stage, db: &mut Client, database: &str, settings: &[(Stri
         .collect();
     assert!(troubles.is_empty(), "{}", troubles.join("\n"));
     refused
+}
+
+/// The counter notices that the queue is emptied by hand. It is called by a COPY, which may be a restore.
+fn counts_under(db: &mut Client, database: &str) {
+    let index = format!("{database}_live");
+    db.batch_execute(&format!(
+        "select audit_algolia.pause('{index}'); delete from live; insert into live {ROWS}"
+    ))
+    .unwrap();
+    wait_until("queued rows", SOON, || queue(db, &index).queued == 20);
+    db.batch_execute("truncate audit_algolia.queue; copy audit_algolia.queue from program 'true'").unwrap();
+    wait_until("a count", SOON, || queue(db, &index).queued == 0);
+    db.batch_execute(&format!("select audit_algolia.resume('{index}')")).unwrap();
 }
 
 fn line_with<'a>(log: &'a str, what: &str) -> &'a str {
@@ -177,6 +211,59 @@ fn nothing_that_is_set_for_sessions_reaches_the_processes() {
         assert!(refused.len() < 20, "{refused:?}");
         println!("round {round}: {} settings, refused {refused:?}", settings.len());
     }
+}
+
+/// Those that the server refuses to combine with others.
+#[test]
+fn statistics_of_statements_are_no_hindrance() {
+    let stage = stage();
+    let mut db = prepared(&stage, "statistics");
+    let settings: Vec<(String, String)> =
+        NOT_TOGETHER.iter().map(|name| ((*name).to_owned(), "on".to_owned())).collect();
+    assert_eq!(works_under(&stage, &mut db, "statistics", &settings), [""; 0]);
+}
+
+/// By the configuration, which alone has a say in what the launcher does.
+#[test]
+fn nothing_that_is_set_for_the_whole_server_reaches_the_processes() {
+    // The configuration may not set the first two; and where libraries are is for the administrator to say.
+    const LEFT_OUT: [&str; 3] = ["role", "session_authorization", "dynamic_library_path"];
+    for round in 0..2 {
+        let stage = stage();
+        let mut db = prepared(&stage, "served");
+        wait_for_workers(&mut db, "served", 1);
+        let known: Vec<String> = one(&mut db, "select array_agg(lower(name)) from pg_settings");
+        let settings: Vec<(String, String)> = hostile(&mut db, round)
+            .into_iter()
+            .filter(|(name, _)| known.contains(&name.to_lowercase()) && !LEFT_OUT.contains(&name.as_str()))
+            .map(|(name, value)| (name, value.trim_matches('\'').to_owned()))
+            .collect();
+        // What a session sets for itself comes before what is set for everybody.
+        db.batch_execute(
+            "do $$ declare one text; begin
+                 for one in select name from pg_settings where context in ('user', 'superuser') loop
+                     begin
+                         perform set_config(one, current_setting(one), false);
+                     exception when others then null; end;
+                 end loop;
+             end $$",
+        )
+        .unwrap();
+        let read_at: SystemTime = one(&mut db, "select pg_conf_load_time()");
+        let pairs: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        stage.cluster.set(&pairs).unwrap();
+        wait_until("the reload", SOON, || one::<SystemTime>(&mut db, "select pg_conf_load_time()") > read_at);
+        let before = launcher(&mut db).unwrap();
+        db.execute("select pg_terminate_backend($1)", &[&before]).unwrap();
+        wait_until("another launcher", SOON, || launcher(&mut db).is_some_and(|pid| pid != before));
+        works_under(&stage, &mut db, "served", &[]);
+    }
+}
+
+fn launcher(db: &mut Client) -> Option<i32> {
+    let query = "select pid from pg_stat_activity where backend_type = 'audit_algolia launcher'";
+    db.query_opt(query, &[]).unwrap().map(|row| row.get(0))
 }
 
 #[test]
