@@ -64,6 +64,15 @@ fn check_up_to(most: u64, what: &str, taken: u64) {
     assert!(taken <= most, "{what}: {} MB, which is more than {} MB", taken >> 20, most >> 20);
 }
 
+/// Whoever makes errors of capture a warning makes records in another way.
+fn set_on_capture_error(stage: &Stage, setting: &str) {
+    stage.cluster.set(&[("audit_algolia.on_capture_error", setting)]).unwrap();
+    let mut db = stage.admin();
+    wait_until("the setting", SOON, || {
+        one::<String>(&mut db, "show audit_algolia.on_capture_error") == setting
+    });
+}
+
 fn discard_queue(db: &mut Client) {
     db.batch_execute("truncate audit_algolia.queue").unwrap();
 }
@@ -74,24 +83,56 @@ fn a_writer_of_many_large_rows_takes_no_more_than_a_few() {
     let mut db = stage.admin();
     let insert = format!("insert into TABLE select i, 1, {TEXT} from generate_series(1, {ROWS}) as i");
     let few = format!("insert into TABLE select i, 1, {TEXT} from generate_series(101, 103) as i");
-    let cases =
-        [("appended", ""), ("changed", "operations => '{insert,update}'"), ("mirrored", "mode => 'mirror'")];
-    for (name, rules) in cases {
-        let rules = if rules.is_empty() { "operations => '{insert}'" } else { rules };
+    let changes = "operations => '{insert,update,delete}'";
+    let cases = [
+        ("error", "appended", "operations => '{insert}'"),
+        ("error", "changed", changes),
+        ("error", "mirrored", "mode => 'mirror'"),
+        ("warn", "appended", "operations => '{insert}'"),
+        ("warn", "changed", changes),
+        ("warn", "mirrored", "mode => 'mirror'"),
+    ];
+    for (setting, name, rules) in cases {
+        set_on_capture_error(stage, setting);
         tables(&mut db, name, rules);
-        check(&format!("{name}, inserts"), beyond(stage, name, &insert));
-        check(&format!("{name}, three inserts"), beyond(stage, name, &few));
+        let check = |what: &str, most: u64, statement: &str| {
+            check_up_to(most, &format!("{setting}, {name}, {what}"), beyond(stage, name, statement));
+        };
+        check("inserts", MOST, &insert);
+        check("three inserts", MOST, &few);
         // The record of such a change holds the row and what it was.
         let both = if name == "changed" { MOST + 2 * ROW } else { MOST };
-        let update = "update TABLE set v = v || 'x'";
-        check_up_to(both, &format!("{name}, updates of the text"), beyond(stage, name, update));
-        check(
-            &format!("{name}, updates of something else"),
-            beyond(stage, name, "update TABLE set n = n + 1"),
-        );
+        check("updates of the text", both, "update TABLE set v = v || 'x'");
+        check("updates of something else", MOST, "update TABLE set n = n + 1");
+        check("deletions", MOST, "delete from TABLE where id > 10");
+        check("truncation", MOST, "truncate TABLE");
         db.batch_execute(&format!("drop table {name}, {name}_plain")).unwrap();
         discard_queue(&mut db);
     }
+}
+
+#[test]
+fn large_rows_that_leave_with_their_partition_are_not_kept() {
+    let (stage, _turn) = stage();
+    let mut db = stage.admin();
+    for name in ["leaving", "leaving_plain"] {
+        db.batch_execute(&format!(
+            "create table {name} (id bigint primary key, v text) partition by range (id);
+             create table {name}_a partition of {name} for values from (0) to (100);
+             create table {name}_b partition of {name} for values from (100) to (200);
+             insert into {name} select i + o, {TEXT} from generate_series(1, {ROWS}) as i, unnest('{{0, 100}}'::int[]) as o"
+        ))
+        .unwrap();
+    }
+    db.batch_execute(
+        "select audit_algolia.watch('leaving', columns => '{v}', mode => 'mirror', filter => 'length(v) > 10')",
+    )
+    .unwrap();
+    check("a detached partition", beyond(stage, "leaving", "alter table TABLE detach partition TABLE_a"));
+    check("a dropped partition", beyond(stage, "leaving", "drop table TABLE_b"));
+    assert_eq!(one::<i64>(&mut db, "select count(*) from audit_algolia.queue"), 2 * ROWS as i64);
+    db.batch_execute("drop table leaving, leaving_plain").unwrap();
+    discard_queue(&mut db);
 }
 
 #[test]
@@ -142,6 +183,7 @@ fn large_values_that_leave_no_large_record_are_not_kept() {
 #[test]
 fn repairs_of_many_large_rows_take_no_more_than_a_few() {
     let (stage, _turn) = stage();
+    set_on_capture_error(stage, "warn");
     let mut db = stage.admin();
     for (name, mode) in [("repaired", "append"), ("repaired_mirror", "mirror")] {
         tables(&mut db, name, &format!("mode => '{mode}', filter => '100 / n <> 1000'"));

@@ -98,11 +98,11 @@ fn a_worker_holds_a_few_batches_of_bytes_of_a_mirrored_table() {
          select audit_algolia.watch('log', columns => '{note}', mode => 'mirror')",
     )
     .unwrap();
-    make_noise(&mut db, 4 * MB);
-    let grown = growth(&stage, &mut db, 1..=60);
-    assert_eq!(stage.standin.light_counts("log").operations, 60);
-    let bound = 4 * BATCH + 2 * 4 * MB;
-    eprintln!("60 objects of 4 MB: {} MB, at most {} MB and {} MB", grown / MB, bound / MB, OWN / MB);
+    make_noise(&mut db, 8 * MB);
+    let grown = growth(&stage, &mut db, 1..=30);
+    assert_eq!(stage.standin.light_counts("log").operations, 30);
+    let bound = 4 * BATCH + 2 * 8 * MB;
+    eprintln!("30 objects of 8 MB: {} MB, at most {} MB and {} MB", grown / MB, bound / MB, OWN / MB);
     assert!(grown < bound + OWN, "{} MB", grown / MB);
 }
 
