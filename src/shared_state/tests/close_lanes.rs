@@ -142,3 +142,41 @@ fn what_closed_lanes_and_their_workers_held_is_free_however_many_there_are() {
     assert_eq!(shared_state.claims.holder(DB + 1, 1), Some(Owner::worker(slot)));
     assert_eq!(shared_state.objects.holder(other as u32, 1), Some(Owner::worker(slot)));
 }
+
+/// Commits wait meanwhile, so the tables of claims are looked through once for all lanes, and not once for each.
+#[test]
+fn many_lanes_are_closed_in_the_time_of_a_few() {
+    let closings: [fn(&mut SharedState); 3] = [
+        |shared_state| shared_state.close_lanes(DB),
+        |shared_state| {
+            let before = shared_state.indices_with_lanes(DB);
+            shared_state.close_lanes_of_missing(DB, &before, &[]);
+        },
+        |shared_state| {
+            let before = shared_state.published(DB);
+            let unused = shared_state.indices_with_lanes(DB);
+            shared_state.close_lanes_of_unused(DB, &before, &unused);
+        },
+    ];
+    let time = |close: fn(&mut SharedState), lanes: i32| {
+        let attempts = (0..3).map(|_| {
+            let mut shared_state = shared_state(1);
+            for index in 1..=lanes {
+                shared_state.open_lane(DB, index, false, 0);
+            }
+            // What another database holds has to be looked at.
+            shared_state.begin_mend(1, DB + 1, 1, 77).unwrap();
+            shared_state.claims.claim(9, DB + 1, 1024);
+            let started = std::time::Instant::now();
+            close(&mut shared_state);
+            let taken = started.elapsed();
+            assert!(shared_state.indices_with_lanes(DB).is_empty());
+            taken
+        });
+        attempts.min().unwrap()
+    };
+    for close in closings {
+        let (few, many) = (time(close, 1), time(close, 300));
+        assert!(many < 20 * few, "300 lanes take {many:?}, one takes {few:?}");
+    }
+}
