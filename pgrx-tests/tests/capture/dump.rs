@@ -112,6 +112,11 @@ fn a_copy_of_the_schema_alone_can_be_written_to_and_watched_anew() {
     let said: Vec<String> = warnings.lock().unwrap().iter().map(|said| said.message().to_owned()).collect();
     assert_eq!(said.iter().filter(|said| said.contains("\"t\" are not captured")).count(), 1, "{said:?}");
     assert_eq!(said.len(), 5, "for each table and partition once: {said:?}");
+    let hints = warnings.lock().unwrap();
+    let helps =
+        |hint: &str| hint.contains("audit_algolia.watch()") && hint.contains("audit_algolia.unwatch()");
+    assert!(hints.iter().all(|said| said.hint().is_some_and(helps)), "{hints:?}");
+    drop(hints);
     let states =
         "select string_agg(source || ' ' || state || ' ' || operations::text, ', ' order by source::text)
                   from audit_algolia.sources";

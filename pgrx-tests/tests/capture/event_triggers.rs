@@ -109,6 +109,41 @@ fn a_log_of_ddl_finds_its_table_while_tables_are_watched_attached_and_unwatched(
     }
 }
 
+/// The server sets search_path to the schema of an extension while it is made, as install.md says.
+#[test]
+fn event_triggers_that_find_their_way_by_themselves_see_the_extension_come_and_go() {
+    let stage = Stage::builder().start().unwrap();
+    stage.admin().batch_execute("create database other").unwrap();
+    let mut db = stage.cluster.client("other", "postgres");
+    db.batch_execute(LOG).unwrap();
+    let error = failure(&mut db, "create extension audit_algolia");
+    assert_eq!((error.code().code(), error.message()), ("42P01", "relation \"ddl_log\" does not exist"));
+    let context = error.where_().unwrap_or_default();
+    assert!(context.contains("log_ddl() line 2 at SQL statement"), "{context}");
+    db.batch_execute(
+        "alter function log_ddl() set search_path = public; alter function log_drops() set search_path = public",
+    )
+    .unwrap();
+    let tags = "'CREATE FUNCTION', 'CREATE VIEW', 'COMMENT', 'GRANT', 'REVOKE', 'CREATE EXTENSION'";
+    db.batch_execute(&NOTES.replace("'CREATE TRIGGER', 'DROP TRIGGER', 'ALTER TABLE', 'GRANT'", tags))
+        .unwrap();
+    db.batch_execute("create extension audit_algolia").unwrap();
+    let told = logged(&mut db);
+    for made in ["CREATE TABLE audit_algolia.queue", "CREATE EXTENSION audit_algolia"] {
+        assert!(told.contains(&format!("postgres: {made}")), "{told:?}");
+    }
+    db.batch_execute(
+        "create table t (id int primary key); select audit_algolia.watch('t', 'other', columns => '{id}');
+         insert into t values (1)",
+    )
+    .unwrap();
+    stage.wait_for_records("other", 1);
+    // The server takes the temporary table for one of the extension's, and drops it with it.
+    assert!(one::<i64>(&mut db, "select count(*) from ddl_notes") > 20);
+    db.batch_execute("drop extension audit_algolia cascade").unwrap();
+    assert!(logged(&mut db).contains(&"postgres: dropped audit_algolia.queue".to_owned()));
+}
+
 #[test]
 fn an_error_of_an_event_trigger_tells_where_it_was_raised() {
     let stage = Stage::builder().start().unwrap();

@@ -248,7 +248,7 @@ fn partitions_of_a_mirrored_table_are_restored_by_several_jobs_without_a_deadloc
     let dump = stage.cluster.socket_dir().join("parts");
     let dump = dump.to_str().unwrap();
     silently(&stage.cluster, "pg_dump", &["-Fd", "-j", "2", "-f", dump, "postgres"]);
-    for run in 1..=3 {
+    for run in 1..=6 {
         let database = format!("restored_{run}");
         admin.batch_execute(&format!("create database {database} template template0")).unwrap();
         silently(&stage.cluster, "pg_restore", &["-e", "-j", "4", "-d", &database, dump]);

@@ -156,3 +156,65 @@ fn an_error_while_a_row_is_looked_at_is_told_without_its_values() {
         assert!(!text.contains(RAW), "{}", text.lines().find(|line| line.contains(RAW)).unwrap_or_default());
     }
 }
+
+/// An output function quotes the value that it cannot show, as this one of the server's does.
+#[test]
+fn an_error_of_an_output_function_is_told_without_the_value() {
+    const VALUE: &str = "715517";
+    let stage = Stage::builder()
+        .setting("log_error_verbosity", "verbose")
+        .setting("log_min_error_statement", "panic")
+        .setting("audit_algolia.retry_min", "20ms")
+        .setting("audit_algolia.retry_max", "100ms")
+        .start()
+        .unwrap();
+    let mut db = stage.admin();
+    db.batch_execute(
+        "create type odd;
+         create function odd_in(cstring) returns odd language internal strict immutable as 'int4in';
+         create function odd_out(odd) returns cstring language internal strict immutable as 'enum_out';
+         create type odd (input = odd_in, output = odd_out, internallength = 4, passedbyvalue, alignment = int4);
+         create type pair as (a int, b odd)",
+    )
+    .unwrap();
+    let quoted = failure(&mut db, &format!("select '{VALUE}'::odd"));
+    assert!(quoted.message().contains(VALUE), "{quoted:?}");
+    let mark = stage.cluster.log_mark();
+    let mut told = Vec::new();
+    let tables = [
+        ("plain", "odd", format!("'{VALUE}'"), ""),
+        ("listed", "odd[]", format!("array['{VALUE}'::odd]"), ""),
+        ("composed", "pair", format!("row(1, '{VALUE}'::odd)"), ""),
+        ("hidden", "odd", format!("'{VALUE}'"), "pseudonymize => '{v}', "),
+    ];
+    for (table, kind, value, rules) in &tables {
+        db.batch_execute(&format!("create table {table} (id int primary key, v {kind})")).unwrap();
+        watch(&mut db, table, table, &format!("columns => '{{v}}', {rules} mode => 'mirror'"));
+        let error = failure(&mut db, &format!("insert into {table} values (1, {value})"));
+        assert!(error.message().contains(&format!("\"{table}\"")), "{error:?}");
+        told.push(format!("{error:?}"));
+        db.batch_execute(&format!(
+            "alter table {table} disable trigger user; insert into {table} values (1, {value}); alter table {table} enable trigger user"
+        ))
+        .unwrap();
+        for call in ["preview", "reconcile"] {
+            told.push(format!("{:?}", failure(&mut db, &format!("select audit_algolia.{call}('{table}')"))));
+        }
+        db.batch_execute(&format!("select audit_algolia.backfill('{table}')")).unwrap();
+    }
+    let failed = "select count(*) from audit_algolia.backfill_progress where state = 'failed'";
+    wait_until("the end of all backfills", SOON, || one::<i64>(&mut db, failed) == tables.len() as i64);
+    stage.cluster.set(&[("audit_algolia.on_capture_error", "warn")]).unwrap();
+    wait_until("the setting", SOON, || {
+        one::<String>(&mut db, "show audit_algolia.on_capture_error") == "warn"
+    });
+    db.batch_execute("insert into plain values (2, '715517'), (3, '715517')").unwrap();
+    let attempted = "select count(*) from audit_algolia.repair where attempts > 1";
+    wait_until("attempts of repairs", SOON, || one::<i64>(&mut db, attempted) == 2);
+    told.push(one(&mut db, "select string_agg(r::text, ' ') from audit_algolia.repair as r"));
+    told.push(one(&mut db, "select string_agg(b::text, ' ') from audit_algolia.backfill_progress as b"));
+    told.push(stage.cluster.log_since(mark));
+    for text in told {
+        assert!(!text.contains(VALUE), "{text}");
+    }
+}

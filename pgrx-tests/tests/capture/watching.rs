@@ -220,6 +220,21 @@ fn a_history_that_was_asked_for_meanwhile_is_that_of_the_table_that_was_meant() 
 }
 
 #[test]
+fn rows_that_were_asked_for_meanwhile_are_those_of_the_table_that_was_meant() {
+    let mut play = Play::new(
+        "renamed_rows",
+        "create table t (id int primary key); create table t_new (id int primary key)",
+    );
+    play.watch("t", "columns => '{id}'");
+    play.run("insert into t values (1); insert into t_new values (2)");
+    while_tables_change_names(&mut play, "create table told as select audit_algolia.preview('t') as record")
+        .unwrap();
+    let told: Vec<String> =
+        one(&mut play.admin, "select array_agg(record ->> 'objectID') from renamed_rows.told");
+    assert_eq!(told, ["1"]);
+}
+
+#[test]
 fn events_that_were_asked_for_meanwhile_are_those_of_the_table_that_was_meant() {
     let table = "(id int primary key, user_id int, event text, at timestamptz default '2026-01-01 12:00Z')";
     let mut play =
