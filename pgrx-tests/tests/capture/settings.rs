@@ -250,6 +250,14 @@ fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
     play.admin
         .batch_execute("select audit_algolia.watch('foreign_log', 'page_foreign', '{id}', mode => 'mirror', operations => '{insert, update, delete, truncate}')")
         .unwrap();
+    // Rules that no longer fit their table keep no other index from the page.
+    play.owner
+        .batch_execute(
+            "create table worn (id int primary key, note text);
+             select audit_algolia.watch('worn', 'page_worn', '{note}');
+             alter table worn drop column note",
+        )
+        .unwrap();
     let config: Value = one(&mut play.owner, "select audit_algolia.page_config()");
     let find = |name: &str| {
         let mut indices = config["indices"].as_array().unwrap().iter();
@@ -257,6 +265,7 @@ fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
     };
     // The owner has indices of other tests, too.
     assert_eq!(find("page_foreign"), None);
+    assert_eq!(find("page_worn"), None);
     let log = find("page_rights").unwrap();
     assert_eq!(
         find("page_permission").unwrap(),
@@ -287,6 +296,7 @@ fn the_page_is_told_of_the_callers_indices_and_of_no_secret() {
     for (call, code) in [
         ("select audit_algolia.page_config(array['page_foreign'])", "42501"),
         ("select audit_algolia.page_config(array['unknown'])", "42704"),
+        ("select audit_algolia.page_config(array['page_worn'])", "42703"),
         ("select audit_algolia.page_config(array[null])", "22004"),
     ] {
         assert_eq!(failure(&mut play.owner, call).code().code(), code, "{call}");

@@ -30,18 +30,18 @@ fn index_settings(index_name: Option<&str>) -> Result<Option<AnyElement>, ErrorR
 fn page_config(indices: Option<Array<'_, &str>>) -> Result<Option<AnyElement>, ErrorReport> {
     let caller = caller();
     let config = as_owner(|| {
-        let names = match texts("indices", indices)? {
-            Some(names) => names,
-            None => owned(caller)?,
-        };
-        let indices: Outcome<Vec<_>> = names
-            .into_iter()
-            .map(|name| {
-                let (_, sources) = sources_of(name.as_deref(), caller)?;
-                Ok((name.unwrap_or_default(), sources))
-            })
-            .collect();
-        Ok(crate::page_config::page_config(&guc::origin(), &indices?).to_string())
+        let named = texts("indices", indices)?;
+        let is_for_all = named.is_none();
+        let mut found = Vec::new();
+        for name in named.map_or_else(|| owned(caller), Ok)? {
+            match sources_of(name.as_deref(), caller) {
+                Ok((_, sources)) => found.push((name.unwrap_or_default(), sources)),
+                // Rules that no longer fit a table keep no other index from the page.
+                Err(failure) if is_for_all => failure.warn(),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(crate::page_config::page_config(&guc::origin(), &found).to_string())
     });
     reported(config).map(|config| element(&config))
 }
