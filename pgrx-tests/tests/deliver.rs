@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use audit_algolia_tests::stage::{Stage, SOON};
 use audit_algolia_tests::wait::wait_until;
+use postgres::Client;
 
 const TABLE: &str = "
     create table access_log (
@@ -22,12 +23,18 @@ const WATCH: &str = "
         time_column => 'at',
         facets => '{event, report, user_id}')";
 
-#[test]
-fn committed_rows_arrive_and_rolled_back_rows_do_not() {
-    let stage = Stage::builder().start().unwrap();
+/// An administrator's session, once the log is watched.
+fn watched(stage: &Stage) -> Client {
     let mut db = stage.admin();
     db.batch_execute(TABLE).unwrap();
     db.execute(WATCH, &[]).unwrap();
+    db
+}
+
+#[test]
+fn committed_rows_arrive_and_rolled_back_rows_do_not() {
+    let stage = Stage::builder().start().unwrap();
+    let mut db = watched(&stage);
     db.batch_execute(
         "insert into access_log (user_id, report_id, event, at, secret)
          values ('alice', 7, 'view', '2026-11-20 13:14:15.5+00', 'hush')",
@@ -52,9 +59,7 @@ fn committed_rows_arrive_and_rolled_back_rows_do_not() {
 #[test]
 fn a_terminated_worker_comes_back() {
     let stage = Stage::builder().setting("audit_algolia.workers", 1).start().unwrap();
-    let mut db = stage.admin();
-    db.batch_execute(TABLE).unwrap();
-    db.execute(WATCH, &[]).unwrap();
+    let mut db = watched(&stage);
     let mut workers = move || -> Vec<i32> {
         let rows =
             db.query("select pid from pg_stat_activity where backend_type = 'audit_algolia worker'", &[]);
@@ -67,18 +72,20 @@ fn a_terminated_worker_comes_back() {
 }
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
+/// More rows than are written in some round trips.
+const MANY: u32 = 10_000;
 
 #[test]
 fn a_trickle_makes_one_request_per_round_trip_whoever_makes_it() {
     for workers in [1, 2] {
         let stage = Stage::builder()
             .setting("audit_algolia.workers", workers)
+            // However quickly rows come, they fill no batch.
+            .setting("audit_algolia.batch_rows", MANY)
             .standin(|standin| standin.latency = ROUND_TRIP)
             .start()
             .unwrap();
-        let mut db = stage.admin();
-        db.batch_execute(TABLE).unwrap();
-        db.execute(WATCH, &[]).unwrap();
+        let mut db = watched(&stage);
         db.batch_execute("insert into access_log (user_id) values ('alice')").unwrap();
         stage.wait_for_records("access_log", 1);
         let before = stage.standin.request_count();
@@ -86,7 +93,6 @@ fn a_trickle_makes_one_request_per_round_trip_whoever_makes_it() {
         while started.elapsed() < 20 * ROUND_TRIP {
             db.batch_execute("insert into access_log (user_id) values ('bob')").unwrap();
             rows += 1;
-            std::thread::sleep(ROUND_TRIP / 20);
         }
         let round_trips = started.elapsed().as_secs_f64() / ROUND_TRIP.as_secs_f64();
         stage.wait_for_records("access_log", rows + 1);
@@ -108,9 +114,7 @@ fn an_answer_that_takes_long_keeps_the_next_rows_waiting_only_for_a_moment() {
             .standin(|standin| standin.latency = SOON)
             .start()
             .unwrap();
-        let mut db = stage.admin();
-        db.batch_execute(TABLE).unwrap();
-        db.execute(WATCH, &[]).unwrap();
+        let mut db = watched(&stage);
         db.batch_execute("insert into access_log (user_id) values ('alice')").unwrap();
         stage.wait_for_records("access_log", 1);
         db.batch_execute("insert into access_log (user_id) values ('bob')").unwrap();

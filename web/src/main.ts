@@ -1,6 +1,6 @@
 /** The entry: connects, reads the configuration, and opens what the address names. */
 
-import { ConfigError, parseConfig, type CompleteConfig, type IndexConfig } from './config';
+import type { CompleteConfig, IndexConfig } from './config';
 import { choose, forget, fromParams, load, originsOf, save, type Connection, type Draft } from './connection';
 import { connectForm } from './connect_form';
 import type { Context, View } from './context';
@@ -9,6 +9,7 @@ import { h } from './dom';
 import { frame } from './frame';
 import { inferIndex } from './infer';
 import { Names } from './names';
+import { ConfigError, parseConfig } from './read_config';
 import { Searcher } from './search';
 import { readSecuredKey, sees } from './secured_key';
 import { Shell } from './shell';

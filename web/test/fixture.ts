@@ -3,7 +3,8 @@
 import { createHash, createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-import { parseConfig, type IndexConfig, type PageConfig, type Views } from '../src/config';
+import type { IndexConfig, PageConfig, Views } from '../src/config';
+import { parseConfig } from '../src/read_config';
 import { facetsOf, timeOf } from '../src/facets';
 
 const FOLDER = process.env['WEB_FOLDER'] ?? '.';

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ConfigError, parseConfig } from '../../src/config';
+import { ConfigError, parseConfig } from '../../src/read_config';
 import { parseFacet } from '../../src/facets';
 import { readIndex } from '../../src/infer';
 import { EXAMPLES, exampleConfig } from '../fixture';
