@@ -118,7 +118,11 @@ fn an_upgraded_server_delivers_what_was_queued_before() {
     // It goes on as before, with ids that are newer.
     assert_eq!(sources(&mut db), ["log watching", "s.\"Grant\" watching", "parts watching"]);
     new.set(&[("audit_algolia.max_record_bytes", "100000")]).unwrap();
-    assert_eq!(one::<i64>(&mut db, "select audit_algolia.redrive()"), 1);
+    wait_until("the dead letter's delivery", SOON, || {
+        one::<i64>(&mut db, "select audit_algolia.redrive()");
+        wait_until("a verdict", SOON, || queue(&mut db, "upgraded log").queued == 0);
+        queue(&mut db, "upgraded log").dead == 0
+    });
     insert(&mut db, "log", 1501..=1600);
     insert(&mut db, "parts", 201..=300);
     db.batch_execute("set session_replication_role = replica; delete from s.\"Grant\" where id in (1, 2)")

@@ -81,6 +81,25 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
 }
 
 #[test]
+fn a_record_that_a_raised_limit_lets_pass_is_sent_though_it_was_claimed_before() {
+    let stage = Stage::builder().setting("audit_algolia.max_record_bytes", 200).start().unwrap();
+    let mut db = staged(&stage, "log");
+    let worker: i32 =
+        one(&mut db, "select pid from pg_stat_activity where backend_type = 'audit_algolia worker'");
+    order(&stage, "after claim", "stop");
+    db.batch_execute("insert into log values (1, repeat('x', 500))").unwrap();
+    wait_until_carried_out(&stage, "after claim");
+    stage.cluster.set(&[("audit_algolia.max_record_bytes", "1000")]).unwrap();
+    wait_until("the new limit", SOON, || {
+        one::<String>(&mut db, "show audit_algolia.max_record_bytes") == "1000B"
+    });
+    stage.cluster.kill_backend(worker, Signal::SIGCONT).unwrap();
+    stage.wait_for_records("log", 1);
+    wait_for_empty_queue(&mut db);
+    assert_eq!(queue(&mut db, "log").dead, 0);
+}
+
+#[test]
 fn a_writer_without_disk_hears_of_it_and_nothing_of_its_transaction_is_sent() {
     let stage = stage();
     let mut db = staged(&stage, "log");

@@ -110,6 +110,8 @@ impl WorkerLoop {
                     damaged.push((row.id, format!("its record cannot be read: {damage}")));
                     continue;
                 }
+                // The limit was raised since the claim: given back, it is sent by the next one.
+                UnsendableReason::TooLarge(bytes) if *bytes <= limit => continue,
                 UnsendableReason::TooLarge(bytes) => (
                     0,
                     format!(
