@@ -1,4 +1,5 @@
 //! From INSERT to the index: commit delivers, rollback does not, newest first, once each.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::time::{Duration, Instant};
 

@@ -82,10 +82,15 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
 
 #[test]
 fn a_record_that_a_raised_limit_lets_pass_is_sent_though_it_was_claimed_before() {
-    let stage = Stage::builder().setting("audit_algolia.max_record_bytes", 200).start().unwrap();
+    let stage = Stage::builder()
+        .setting("audit_algolia.max_record_bytes", 200)
+        .setting("audit_algolia.workers", 1)
+        .start()
+        .unwrap();
     let mut db = staged(&stage, "log");
-    let worker: i32 =
-        one(&mut db, "select pid from pg_stat_activity where backend_type = 'audit_algolia worker'");
+    let mut admin = stage.admin();
+    wait_for_workers(&mut admin, "postgres", 1);
+    let worker = workers(&mut admin, "postgres")[0];
     order(&stage, "after claim", "stop");
     db.batch_execute("insert into log values (1, repeat('x', 500))").unwrap();
     wait_until_carried_out(&stage, "after claim");
