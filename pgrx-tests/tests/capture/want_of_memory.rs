@@ -155,6 +155,21 @@ fn functions_that_read_rows_fail_alone_where_there_is_no_memory_for_a_record() {
     is_whole(&stage, mark);
 }
 
+/// The array alone takes half of the memory there is.
+#[test]
+fn many_ids_of_dead_letters_are_passed_on_without_a_copy() {
+    let stage = narrow();
+    let mut db = stage.admin();
+    let mark = stage.cluster.log_mark();
+    for function in ["redrive", "discard"] {
+        let call = format!("select audit_algolia.{function}(ids => array_fill(7::bigint, array[30000000]))");
+        if !fails_cleanly(&mut db, &call) {
+            assert_eq!(one::<i64>(&mut db, &call), 0);
+        }
+    }
+    is_whole(&stage, mark);
+}
+
 /// Nobody means one that is so long, and a copy of it could end the server.
 #[test]
 fn arguments_of_many_megabytes_are_refused() {

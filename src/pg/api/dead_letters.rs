@@ -1,7 +1,9 @@
 //! `redrive` and `discard`: what a person does with dead letters.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::AnyArray;
 
 use super::arguments::text;
 use super::settings::want;
@@ -16,13 +18,13 @@ use crate::pg::xact;
 const CHUNK: i64 = 1000;
 
 #[pg_extern(sql = false)]
-fn redrive(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
+fn redrive(index_name: Option<&str>, ids: Option<AnyArray>) -> Result<i64, ErrorReport> {
     refuse_read_only(c"audit_algolia.redrive()");
     reported(put_back(index_name, ids))
 }
 
 #[pg_extern(sql = false)]
-fn discard(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Result<i64, ErrorReport> {
+fn discard(index_name: Option<&str>, ids: Option<AnyArray>) -> Result<i64, ErrorReport> {
     refuse_read_only(c"audit_algolia.discard()");
     reported(delete(index_name, ids))
 }
@@ -40,12 +42,12 @@ struct LockedDeadLetter {
 /// Puts dead letters back into the queue, the oldest first: they get new ids, so that the newest of them are delivered
 /// first again, and before what has been waiting. Versions of objects keep theirs: a newer one that waits supersedes them
 /// still, and one that has been delivered has taken their dead letters with it.
-fn put_back(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
+fn put_back(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<i64> {
     let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
     let mut total = 0;
     loop {
-        let letters = lock(index_name.as_deref(), ids.as_deref())?;
+        let letters = lock(index_name.as_deref(), ids)?;
         if letters.is_empty() {
             return Ok(total);
         }
@@ -69,9 +71,9 @@ fn put_back(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Outcome<
     }
 }
 
-fn lock(index_name: Option<&str>, ids: Option<&[Option<i64>]>) -> Outcome<Vec<LockedDeadLetter>> {
+fn lock(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<Vec<LockedDeadLetter>> {
     Spi::connect_mut(|client| {
-        let arguments = [index_name.into(), ids.map(<[_]>::to_vec).into(), CHUNK.into()];
+        let arguments = [index_name.into(), ids_argument(ids), CHUNK.into()];
         let rows = client.update(include_str!("../../../sql/api/redrive.sql"), None, &arguments)?;
         let mut letters = Vec::new();
         for row in rows {
@@ -101,11 +103,11 @@ fn requeue(letters: &[LockedDeadLetter]) -> Outcome<()> {
     Ok(())
 }
 
-fn delete(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Outcome<i64> {
+fn delete(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<i64> {
     let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
     Spi::connect_mut(|client| {
-        let arguments = [index_name.into(), ids.into()];
+        let arguments = [index_name.into(), ids_argument(ids)];
         let rows = client.update(include_str!("../../../sql/api/discard.sql"), None, &arguments)?;
         let mut total = 0;
         for row in rows {
@@ -116,6 +118,13 @@ fn delete(index_name: Option<&str>, ids: Option<Vec<Option<i64>>>) -> Outcome<i6
         }
         Ok(total)
     })
+}
+
+/// Passes the caller's array on as it is. It may be large, and memory for a copy of it could be short.
+fn ids_argument(ids: Option<AnyArray>) -> DatumWithOid<'static> {
+    let ids = ids.map(|ids| ids.datum());
+    // SAFETY: the functions are declared with bigint[] at this place, and an argument lives as long as its call.
+    unsafe { DatumWithOid::new(ids, pg_sys::INT8ARRAYOID) }
 }
 
 /// A name that is no index is a mistake; an index without dead letters is none.
