@@ -32,7 +32,7 @@ pub(super) fn change(table: &str, dice: &mut Rng) -> Vec<String> {
         3 => vec![
             detach,
             format!("update {part} set v = v + 1, shown = not shown where id <> {key}"),
-            format!("insert into {part} values ({}, {value}, true, '')", if name == "low" { 2 } else { 5 }),
+            format!("insert into {part} (id, v, shown, note) values ({}, {value}, true, '')", if name == "low" { 2 } else { 5 }),
             attach,
         ],
         4 => vec![detach, format!("drop table {part}"), attach],
