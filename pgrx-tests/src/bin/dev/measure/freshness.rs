@@ -14,6 +14,8 @@ use super::Setup;
 use crate::waiting;
 
 const COMMITS: usize = 500;
+/// From one commit of a quiet queue to the next.
+pub(super) const BETWEEN: Duration = Duration::from_millis(6);
 
 const HEAD: [&str; 9] = [
     "traffic",
@@ -101,7 +103,7 @@ pub(super) fn idle(testbed: &mut Testbed, count: usize) -> Result<Delays> {
     let mut writer = Writer::new(testbed)?;
     for _ in 0..count {
         commits.push(writer.insert()?);
-        waiting::pass(Duration::from_millis(6))?;
+        waiting::pass(BETWEEN)?;
     }
     all_delays(testbed, &commits)
 }
