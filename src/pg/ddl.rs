@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::latest_snapshot::{all_rows, PreparedQuery};
 use super::list::cells;
-use super::report::Outcome;
+use super::report::SqlResult;
 
 /// What one statement has done.
 #[derive(Default)]
@@ -120,7 +120,7 @@ unsafe fn found(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
 }
 
 /// What the statement has done that the event trigger at its end is called for. To be asked by its function alone.
-pub(super) fn effects() -> Outcome<DdlEffects> {
+pub(super) fn effects() -> SqlResult<DdlEffects> {
     let mut effects = DdlEffects::default();
     let commands = all_rows(include_str!("../../sql/ddl/ddl_commands.sql"), &[], |row| row.get(1))?;
     for command in commands.into_iter().flatten() {

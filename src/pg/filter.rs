@@ -15,7 +15,7 @@ use pgrx::prelude::*;
 use super::encoding::{is_utf8, utf8};
 use super::list::cells;
 use super::owner::{as_role, as_user, pin_output_settings, set_locally};
-use super::report::{explained, failure, redacted, Failure, Outcome};
+use super::report::{explained, redacted, sql_error, SqlError, SqlResult};
 use parse::{parse, Planned};
 
 /// A planned condition over the columns of one relation.
@@ -55,7 +55,7 @@ impl Filter {
         relation: pg_sys::Relation,
         owner: pg_sys::Oid,
         place: impl Fn(usize) -> Option<usize>,
-    ) -> Outcome<Filter> {
+    ) -> SqlResult<Filter> {
         // SAFETY: the relation's name is a C string.
         let table = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy();
         as_user(owner, || {
@@ -139,8 +139,8 @@ impl Evaluation {
     }
 
     /// The error of an evaluation, of which only its kind is told.
-    fn failed(&self, kind: &str) -> Box<Failure> {
-        failure(
+    fn failed(&self, kind: &str) -> Box<SqlError> {
+        sql_error(
             PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
             format!("the filter of watched table \"{}\" failed: {kind}", self.table),
             "What the server says may quote a row's values, so it is left out here. To see it, SELECT from the table WHERE the filter in audit_algolia.sources.",
@@ -162,7 +162,7 @@ pub(super) unsafe fn canonical(
     relation: pg_sys::Relation,
     owner: pg_sys::Oid,
     path: &CStr,
-) -> Outcome<String> {
+) -> SqlResult<String> {
     // SAFETY: the relation is open; its name is a C string, and so is what a deparsed expression comes as.
     as_user(owner, || unsafe {
         let name = (*(*relation).rd_rel).relname.data.as_ptr();
@@ -196,11 +196,11 @@ fn pin_literal_settings() {
 }
 
 /// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.
-fn check_encoding(text: &str) -> Outcome<()> {
+fn check_encoding(text: &str) -> SqlResult<()> {
     if is_utf8() || text.is_ascii() {
         return Ok(());
     }
-    Err(failure(
+    Err(sql_error(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         "in a database that is not in UTF-8, it has to be ASCII",
         "Write other characters as chr(…), or call a function that compares with them.",

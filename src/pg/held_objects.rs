@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::pg::databases::my_database;
-use crate::pg::report::{failure, reported};
+use crate::pg::report::{reported, sql_error};
 use crate::pg::shmem;
 use crate::shared_state::{object_hash, HeldObject, NotHeld};
 
@@ -64,7 +64,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             let is_holding = !held.is_empty();
             HELD.set(held);
             if is_holding {
-                let refusal = failure(
+                let refusal = sql_error(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                     "cannot prepare a transaction that has repaired records of a mirrored table",
                     "Commit it, or call audit_algolia.reconcile() in a transaction of its own.",

@@ -6,10 +6,10 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::report::Outcome;
+use super::report::SqlResult;
 
 /// Whether a table is a hypertable. To be asked with the rights of the extension's owner.
-pub(super) fn is_hypertable(table: pg_sys::Oid) -> Outcome<bool> {
+pub(super) fn is_hypertable(table: pg_sys::Oid) -> SqlResult<bool> {
     // SAFETY: a look-up in the catalogs, inside a transaction.
     let timescaledb = unsafe { pg_sys::get_extension_oid(c"timescaledb".as_ptr(), true) };
     if timescaledb == pg_sys::InvalidOid {
@@ -24,6 +24,6 @@ pub(super) fn is_hypertable(table: pg_sys::Oid) -> Outcome<bool> {
 
 /// What a query puts before a watched table's name to read the rows whose changes are captured: those of its partitions or
 /// chunks are, and those of tables that inherit from it are not. To be asked like the above.
-pub(super) fn only(table: pg_sys::Oid, is_partitioned: bool) -> Outcome<&'static str> {
+pub(super) fn only(table: pg_sys::Oid, is_partitioned: bool) -> SqlResult<&'static str> {
     Ok(if is_partitioned || is_hypertable(table)? { "" } else { "only " })
 }

@@ -9,7 +9,7 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::report::Outcome;
+use super::report::SqlResult;
 use super::subtransaction::rolled_back_with;
 
 /// How often something is written anew that others have changed meanwhile.
@@ -43,8 +43,8 @@ pub(super) fn oids(tables: &[pg_sys::Oid]) -> (pg_sys::Oid, pg_sys::Datum) {
 pub(super) fn first_row<T>(
     query: &str,
     arguments: &[(pg_sys::Oid, pg_sys::Datum)],
-    read: impl FnOnce(&ResultRow) -> Outcome<T>,
-) -> Outcome<Option<T>> {
+    read: impl FnOnce(&ResultRow) -> SqlResult<T>,
+) -> SqlResult<Option<T>> {
     let query = CString::new(query).unwrap_or_default();
     let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
     Spi::connect(|_| {
@@ -73,7 +73,7 @@ pub(super) fn first_row<T>(
 
 /// Runs a statement that writes, of which the session's own statement knows nothing and must not fail: what has been committed
 /// since the transaction's snapshot is written over, as it is at READ COMMITTED, whoever has to be waited for.
-pub(super) fn write(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> Outcome<()> {
+pub(super) fn write(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> SqlResult<()> {
     // SAFETY: reads the isolation of the current transaction.
     if unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32 {
         return execute(statement, arguments);
@@ -87,7 +87,7 @@ pub(super) fn write(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)])
     execute(statement, arguments)
 }
 
-fn execute(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> Outcome<()> {
+fn execute(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> SqlResult<()> {
     let statement = CString::new(statement).unwrap_or_default();
     let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
     // SAFETY: SPI is connected; there are as many types and values as the statement has arguments. The server copies the
@@ -139,8 +139,8 @@ impl Cursor {
     pub(super) fn fetch<T>(
         &self,
         count: i64,
-        read: impl FnOnce(pg_sys::TupleDesc, &[pg_sys::HeapTuple]) -> Outcome<T>,
-    ) -> Outcome<Option<T>> {
+        read: impl FnOnce(pg_sys::TupleDesc, &[pg_sys::HeapTuple]) -> SqlResult<T>,
+    ) -> SqlResult<Option<T>> {
         // SAFETY: the portal lives until `close`, or the end of the transaction; what SPI fetches until it is left.
         Spi::connect(|_| unsafe {
             pg_sys::SPI_cursor_fetch(self.0, true, count);
@@ -164,7 +164,7 @@ pub(super) fn all_rows<T>(
     query: &str,
     arguments: &[(pg_sys::Oid, pg_sys::Datum)],
     mut read: impl FnMut(&ResultRow) -> T,
-) -> Outcome<Vec<T>> {
+) -> SqlResult<Vec<T>> {
     let cursor = Cursor::open(query, arguments);
     let mut all = Vec::new();
     let more = |all: &mut Vec<T>, read: &mut dyn FnMut(&ResultRow) -> T| {

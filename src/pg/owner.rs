@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::databases::cached;
-use super::report::{failure, Outcome};
+use super::report::{sql_error, SqlResult};
 
 /// Where the extension's objects are in the current database.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relatio
 }
 
 /// Finds the extension's objects.
-pub(super) fn extension_objects() -> Outcome<ExtensionObjects> {
+pub(super) fn extension_objects() -> SqlResult<ExtensionObjects> {
     if let Some(objects) = OBJECTS.get() {
         return Ok(objects);
     }
@@ -66,7 +66,7 @@ pub(super) fn extension_objects() -> Outcome<ExtensionObjects> {
     if [objects.queue, objects.queue_pkey, objects.block_sequence, objects.owner]
         .contains(&pg_sys::InvalidOid)
     {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             "the queue of audit_algolia is not there",
             "Create the extension in this database with CREATE EXTENSION audit_algolia, or drop the trigger.",
@@ -180,7 +180,7 @@ pub(super) fn find_extension_objects() -> Option<ExtensionObjects> {
     forget_extension_objects();
     let found = extension_objects().ok();
     if found.is_none() && !IS_MISSED.replace(true) {
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
             "the schema audit_algolia is not there, and watched tables are not followed",
             "If it was renamed: ALTER SCHEMA … RENAME TO audit_algolia. If the extension is not wanted: DROP EXTENSION audit_algolia.",

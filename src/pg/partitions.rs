@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::hypertables::is_hypertable;
 use super::latest_snapshot::{all_rows, first_row};
-use super::report::Outcome;
+use super::report::SqlResult;
 use crate::rules::Mode;
 
 /// A table, or one of its partitions or chunks, on whatever level.
@@ -30,7 +30,7 @@ impl Member {
 }
 
 /// The table and all that is below it. To be asked with the rights of the extension's owner.
-pub(super) fn members(table: pg_sys::Oid) -> Outcome<Vec<Member>> {
+pub(super) fn members(table: pg_sys::Oid) -> SqlResult<Vec<Member>> {
     let has_chunks = is_hypertable(table)?;
     let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::BOOLOID, has_chunks.into())];
     let found = all_rows(include_str!("../../sql/ddl/members.sql"), &arguments, |row| {
@@ -40,17 +40,17 @@ pub(super) fn members(table: pg_sys::Oid) -> Outcome<Vec<Member>> {
 }
 
 /// Those of them that have rows: the table itself, or its partitions or chunks.
-pub(super) fn leaves(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
+pub(super) fn leaves(table: pg_sys::Oid) -> SqlResult<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().filter(Member::has_rows).map(|member| member.oid).collect())
 }
 
 /// Partitions or chunks, on all levels.
-pub(super) fn partitions(table: pg_sys::Oid) -> Outcome<Vec<pg_sys::Oid>> {
+pub(super) fn partitions(table: pg_sys::Oid) -> SqlResult<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().map(|member| member.oid).filter(|oid| *oid != table).collect())
 }
 
 /// Whether a table is a partition of another, on whatever level. To be asked like the above.
-pub(super) fn is_below(table: pg_sys::Oid, root: pg_sys::Oid) -> Outcome<bool> {
+pub(super) fn is_below(table: pg_sys::Oid, root: pg_sys::Oid) -> SqlResult<bool> {
     let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::OIDOID, root.into())];
     let found = first_row(include_str!("../../sql/ddl/is_below.sql"), &arguments, |row| Ok(row.get(1)))?;
     Ok(found.flatten().unwrap_or_default())
@@ -72,7 +72,7 @@ impl AncestorSource {
 }
 
 /// The sources that have, or had, the rows of a table or its partitions. To be asked like the above.
-pub(super) fn sources_of_ancestors(table: pg_sys::Oid) -> Outcome<Vec<AncestorSource>> {
+pub(super) fn sources_of_ancestors(table: pg_sys::Oid) -> SqlResult<Vec<AncestorSource>> {
     let query = include_str!("../../sql/ddl/sources_above.sql");
     let found = all_rows(query, &[(pg_sys::OIDOID, table.into())], |row| {
         let mode = row.get::<String>(2).and_then(|word| Mode::of(&word))?;

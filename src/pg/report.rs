@@ -10,11 +10,11 @@ use crate::record::Overflow;
 use crate::rules::{RuleError, RuleErrorKind};
 
 /// What the functions of the SQL interface fail with.
-pub(super) type Outcome<T> = Result<T, Box<Failure>>;
+pub(super) type SqlResult<T> = Result<T, Box<SqlError>>;
 
 /// An error on its way to the user.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct SqlError {
     code: PgSqlErrorCode,
     message: String,
     detail: Option<String>,
@@ -24,24 +24,24 @@ pub(super) struct Failure {
 }
 
 /// An error with a hint. The message names the object at fault.
-pub(super) fn failure(
+pub(super) fn sql_error(
     code: PgSqlErrorCode,
     message: impl Into<String>,
     hint: impl Into<String>,
-) -> Box<Failure> {
-    Box::new(Failure { code, message: message.into(), detail: None, hint: Some(hint.into()), is_ours: true })
+) -> Box<SqlError> {
+    Box::new(SqlError { code, message: message.into(), detail: None, hint: Some(hint.into()), is_ours: true })
 }
 
 /// The error of a row whose record does not fit.
-pub(super) fn overflow(error: Overflow, table: &str) -> Box<Failure> {
+pub(super) fn overflow(error: Overflow, table: &str) -> Box<SqlError> {
     match error {
-        Overflow::NoMemory { bytes } => failure(
+        Overflow::NoMemory { bytes } => sql_error(
             PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
             format!("out of memory for the record of a row of table \"{table}\""),
             "Watch the table without the column whose values are that large, or give the server more memory.",
         )
         .with_detail(format!("Failed on request of size {bytes}.")),
-        Overflow::TooLong { most } => failure(
+        Overflow::TooLong { most } => sql_error(
             PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             format!("the record of a row of table \"{table}\" is longer than {most} bytes"),
             "Watch the table without the column whose values are that large.",
@@ -49,10 +49,10 @@ pub(super) fn overflow(error: Overflow, table: &str) -> Box<Failure> {
     }
 }
 
-impl Failure {
+impl SqlError {
     /// An error of the server's.
-    pub(super) fn of(report: &ErrorReportWithLevel) -> Box<Failure> {
-        Box::new(Failure {
+    pub(super) fn of(report: &ErrorReportWithLevel) -> Box<SqlError> {
+        Box::new(SqlError {
             code: report.sql_error_code(),
             message: report.message().to_owned(),
             detail: report.detail().map(str::to_owned),
@@ -120,7 +120,7 @@ impl Failure {
         format!("{words} ({})", self.sqlstate())
     }
 
-    /// As [`Failure::summary`], as far as it cannot quote a row's values: of the server's errors, those that are about names
+    /// As [`SqlError::summary`], as far as it cannot quote a row's values: of the server's errors, those that are about names
     /// and rights are told in its words.
     pub(super) fn redacted_summary(&self) -> String {
         let is_about_names =
@@ -153,7 +153,7 @@ impl Failure {
 
 /// Runs `work`; of its errors, the server's own included, the message gets `prefix` before it, and the hint `hint` behind
 /// it. The transaction has to fail with them: nothing is cleaned up here.
-pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint: &str) -> Outcome<T> {
+pub(super) fn explained<T>(work: impl FnOnce() -> SqlResult<T>, prefix: &str, hint: &str) -> SqlResult<T> {
     let caught = PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|error| match error {
             CaughtError::PostgresError(ref report)
@@ -164,13 +164,13 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
             error => Err(of(error)),
         })
         .execute();
-    caught.map_err(|mut failure| {
-        let message = format!("{prefix}: {}", failure.message);
-        error_context::reword(&failure.message, &message);
-        failure.message = message;
-        let hints: Vec<&str> = failure.hint.as_deref().into_iter().chain([hint]).collect();
-        failure.hint = Some(hints.join(" "));
-        failure
+    caught.map_err(|mut error| {
+        let message = format!("{prefix}: {}", error.message);
+        error_context::reword(&error.message, &message);
+        error.message = message;
+        let hints: Vec<&str> = error.hint.as_deref().into_iter().chain([hint]).collect();
+        error.hint = Some(hints.join(" "));
+        error
     })
 }
 
@@ -178,7 +178,7 @@ pub(super) fn explained<T>(work: impl FnOnce() -> Outcome<T>, prefix: &str, hint
 /// and what leaves the table is none of the log's business: so only the kind of error is told, with its SQLSTATE, in the
 /// words of `told`. An error about the state of the server or the transaction quotes nothing, and stays as it is. Either
 /// way the memory context is what it was before: one that `work` has switched to may go with what is unwound next.
-pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<Failure>) -> T {
+pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<SqlError>) -> T {
     // SAFETY: there is a current context whenever PostgreSQL calls.
     let context = unsafe { pg_sys::CurrentMemoryContext };
     // Like the server's own way for errors, it costs next to nothing where there is none.
@@ -192,9 +192,9 @@ pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<F
     PgTryBuilder::new(AssertUnwindSafe(|| -> T { std::panic::resume_unwind(payload) }))
         .catch_others(move |error| match error {
             CaughtError::PostgresError(report) if !is_transient_code(report.sql_error_code()) => {
-                let mut failure = told(&Failure::of(&report).kind());
-                failure.code = report.sql_error_code();
-                Err(failure.into_report()).unwrap_or_report()
+                let mut error = told(&SqlError::of(&report).kind());
+                error.code = report.sql_error_code();
+                Err(error.into_report()).unwrap_or_report()
             }
             error => error.rethrow(),
         })
@@ -202,7 +202,7 @@ pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<F
 }
 
 /// Runs `work`, and returns errors of the server as ours. The transaction has to be aborted with them.
-pub(super) fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn caught<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     PgTryBuilder::new(AssertUnwindSafe(work)).catch_others(|error| Err(of(error))).execute()
 }
 
@@ -228,22 +228,22 @@ pub(super) fn cause(error: &CaughtError) -> String {
     let (CaughtError::PostgresError(report)
     | CaughtError::ErrorReport(report)
     | CaughtError::RustPanic { ereport: report, .. }) = error;
-    Failure::of(report).cause()
+    SqlError::of(report).cause()
 }
 
-fn of(error: CaughtError) -> Box<Failure> {
+fn of(error: CaughtError) -> Box<SqlError> {
     match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Failure::of(&report),
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => SqlError::of(&report),
         panic => panic.rethrow(),
     }
 }
 
 /// Turns an outcome into the form the function manager's glue reports with its SQLSTATE.
-pub(super) fn reported<T>(outcome: Outcome<T>) -> Result<T, ErrorReport> {
-    outcome.map_err(|failure| failure.into_report())
+pub(super) fn reported<T>(outcome: SqlResult<T>) -> Result<T, ErrorReport> {
+    outcome.map_err(|error| error.into_report())
 }
 
-impl From<RuleError> for Box<Failure> {
+impl From<RuleError> for Box<SqlError> {
     fn from(error: RuleError) -> Self {
         let code = match error.kind() {
             RuleErrorKind::UndefinedColumn => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
@@ -253,7 +253,7 @@ impl From<RuleError> for Box<Failure> {
             RuleErrorKind::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
             RuleErrorKind::InvalidName => PgSqlErrorCode::ERRCODE_INVALID_NAME,
         };
-        Box::new(Failure {
+        Box::new(SqlError {
             code,
             message: error.to_string(),
             detail: None,
@@ -263,9 +263,9 @@ impl From<RuleError> for Box<Failure> {
     }
 }
 
-impl From<spi::Error> for Box<Failure> {
+impl From<spi::Error> for Box<SqlError> {
     fn from(error: spi::Error) -> Self {
-        Box::new(Failure {
+        Box::new(SqlError {
             code: PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             message: format!("audit_algolia could not read its own tables: {error}"),
             detail: None,

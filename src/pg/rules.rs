@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::descriptor::{columns, relation_name};
 use super::guc;
 use super::latest_snapshot::{all_rows, first_row};
-use super::report::{failure, Failure, Outcome};
+use super::report::{sql_error, SqlError, SqlResult};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Calendar, CivilHour, Operation};
 use crate::rules::{are_changes, parse_columns, Mode, RuleError, WatchedColumn};
@@ -47,7 +47,7 @@ impl SourceRules {
         relation: pg_sys::Oid,
         table: &str,
         table_columns: &[&str],
-    ) -> Outcome<Option<SourceRules>> {
+    ) -> SqlResult<Option<SourceRules>> {
         if let Some(rules) = SourceRules::find(id, relation, table, table_columns)? {
             return Ok(Some(rules));
         }
@@ -70,7 +70,7 @@ impl SourceRules {
         id: i32,
         relation: pg_sys::Oid,
         rows_in: pg_sys::Relation,
-    ) -> Outcome<Option<SourceRules>> {
+    ) -> SqlResult<Option<SourceRules>> {
         // SAFETY: handed on to the caller.
         let (columns, table) = unsafe { (columns((*rows_in).rd_att), relation_name(rows_in)) };
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -82,7 +82,7 @@ impl SourceRules {
         relation: pg_sys::Oid,
         table: &str,
         table_columns: &[&str],
-    ) -> Outcome<Option<SourceRules>> {
+    ) -> SqlResult<Option<SourceRules>> {
         let arguments = [(pg_sys::INT4OID, id.into()), (pg_sys::OIDOID, relation.into())];
         first_row(include_str!("../../sql/capture/source_rules.sql"), &arguments, |row| {
             let texts = |ordinal| -> Vec<String> {
@@ -110,8 +110,8 @@ impl SourceRules {
 }
 
 /// The error of a source whose table has lost a column. Nothing is sent instead of it.
-pub(super) fn column_is_gone(column: &str, table: &str) -> Box<Failure> {
-    failure(
+pub(super) fn column_is_gone(column: &str, table: &str) -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
         format!("column \"{column}\" of watched table \"{table}\" is gone"),
         "Call audit_algolia.unwatch() and then audit_algolia.watch() with the table's present columns.",
@@ -119,7 +119,7 @@ pub(super) fn column_is_gone(column: &str, table: &str) -> Box<Failure> {
 }
 
 /// What stored entries can be wrong with: they were right when they were stored, so the table has changed.
-pub(super) fn rules_outdated(error: RuleError, table: &str) -> Box<Failure> {
+pub(super) fn rules_outdated(error: RuleError, table: &str) -> Box<SqlError> {
     match error {
         RuleError::UnknownColumn { column, .. } => column_is_gone(&column, table),
         other => other.into(),
@@ -127,8 +127,8 @@ pub(super) fn rules_outdated(error: RuleError, table: &str) -> Box<Failure> {
 }
 
 /// The error of a missing key.
-pub(super) fn no_pseudonym_key() -> Box<Failure> {
-    failure(
+pub(super) fn no_pseudonym_key() -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "there is no key for pseudonyms",
         "Set audit_algolia.pseudonym_key_file (or audit_algolia.pseudonym_key) and reload the configuration.",

@@ -6,11 +6,11 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
-use super::report::{Failure, Outcome};
+use super::report::{SqlError, SqlResult};
 
 /// What came of the work.
 enum End<T> {
-    Done(Outcome<T>),
+    Done(SqlResult<T>),
     /// An error that says nothing of what the work was done with.
     Broken(Box<CaughtError>),
 }
@@ -18,21 +18,21 @@ enum End<T> {
 /// Runs `work` in a subtransaction. When it fails by its own fault, nothing remains of it and the failure is returned.
 /// Other errors are raised on: somebody wants the statement to end, the server is short of something or damaged, or
 /// transactions have got in each other's way.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<Result<T, Box<Failure>>> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<Result<T, Box<SqlError>>> {
     Ok(rolled_back_with(work, |code| !is_about_the_server(code)))
 }
 
 /// Runs `work`, which reads or deletes what may be damaged on disk, in a subtransaction. That it cannot be read is returned,
 /// all other errors are raised on.
-pub(super) fn unless_unreadable<T>(work: impl FnOnce() -> T) -> Outcome<T> {
+pub(super) fn unless_unreadable<T>(work: impl FnOnce() -> T) -> SqlResult<T> {
     rolled_back_with(|| Ok(work()), is_unreadable)
 }
 
 /// Runs `work` in a subtransaction, and returns the errors that are its own.
 pub(super) fn rolled_back_with<T>(
-    work: impl FnOnce() -> Outcome<T>,
+    work: impl FnOnce() -> SqlResult<T>,
     is_its_own: fn(PgSqlErrorCode) -> bool,
-) -> Outcome<T> {
+) -> SqlResult<T> {
     // SAFETY: as PL/pgSQL does it for a block with exceptions. Inside, the caller's memory context is current, so that
     // results outlive the subtransaction; after it, context, resource owner and the stack of error contexts are as
     // before. It is rolled back before any error is raised on, for whoever catches that one rolls back one of their own.
@@ -46,7 +46,7 @@ pub(super) fn rolled_back_with<T>(
                 CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
                     if is_its_own(report.sql_error_code()) =>
                 {
-                    End::Done(Err(Failure::of(&report)))
+                    End::Done(Err(SqlError::of(&report)))
                 }
                 error => End::Broken(Box::new(error)),
             })

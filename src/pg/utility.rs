@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use super::error_context::Frame;
 use super::list::cells;
 use super::owner::set_locally;
-use super::report::Outcome;
+use super::report::SqlResult;
 
 /// Whoever has called one of our functions, and in which environment.
 pub(super) struct Caller {
@@ -37,7 +37,7 @@ impl Caller {
 
     /// Runs a statement as the caller would, with their rights and under their search_path. Names in it are to be
     /// qualified.
-    pub(super) fn run(&self, statement: &str) -> Outcome<()> {
+    pub(super) fn run(&self, statement: &str) -> SqlResult<()> {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         let frame = Frame::enter();
         // SAFETY: the pair is saved and set, and the settings' nest level opened and closed, as the server's own code does;

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::arguments::text;
 use super::{as_owner, caller, no_such_table, no_table};
 use crate::pg::latest_snapshot::{first_row, ResultRow};
-use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
 use crate::pg::rules::column_is_gone;
 use crate::rules::check_column;
 
@@ -44,15 +44,15 @@ struct Period {
 }
 
 impl Period {
-    fn new(at: Option<TimestampWithTimeZone>, span: Option<Interval>) -> Outcome<Period> {
+    fn new(at: Option<TimestampWithTimeZone>, span: Option<Interval>) -> SqlResult<Period> {
         let (Some(at), Some(span)) = (at, span) else {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 "at and span must not be null",
                 "Give for instance now() and interval '1 hour': the window ends at the one and is as long as the other.",
             ));
         };
-        let (from, is_finite, is_forward) = Spi::connect(|client| -> Outcome<_> {
+        let (from, is_finite, is_forward) = Spi::connect(|client| -> SqlResult<_> {
             let rows = client.select(
                 include_str!("../../../sql/api/window.sql"),
                 Some(1),
@@ -63,12 +63,12 @@ impl Period {
         })?;
         match (from, is_finite, is_forward) {
             (Some(from), Some(true), Some(true)) => Ok(Period { from, to: at }),
-            (_, Some(true), _) => Err(failure(
+            (_, Some(true), _) => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "span must be an interval of zero or more",
                 "The window lies before at: give its length, for instance interval '1 hour'.",
             )),
-            _ => Err(failure(
+            _ => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "at must be a moment, not infinity",
                 "Give the end of the window, for instance now().",
@@ -90,7 +90,7 @@ struct TimedTable {
 
 impl TimedTable {
     /// A table that the caller may read, and that keeps its name from here on.
-    fn locked(source: Option<pg_sys::Oid>) -> Outcome<TimedTable> {
+    fn locked(source: Option<pg_sys::Oid>) -> SqlResult<TimedTable> {
         TimedTable::of(source)?;
         let oid = source.ok_or_else(no_table)?;
         // SAFETY: the lock is kept until the transaction ends, as that of the query that follows.
@@ -99,7 +99,7 @@ impl TimedTable {
         TimedTable::of(source)
     }
 
-    fn of(source: Option<pg_sys::Oid>) -> Outcome<TimedTable> {
+    fn of(source: Option<pg_sys::Oid>) -> SqlResult<TimedTable> {
         let oid = source.ok_or_else(no_table)?;
         let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller().into())];
         let query = include_str!("../../../sql/api/find_time_column.sql");
@@ -107,26 +107,26 @@ impl TimedTable {
         found.ok_or_else(|| no_such_table(oid))
     }
 
-    fn read(row: &ResultRow) -> Outcome<TimedTable> {
+    fn read(row: &ResultRow) -> SqlResult<TimedTable> {
         let text = |ordinal| row.get::<String>(ordinal).unwrap_or_default();
         let (schema, bare_name) = (text(2), text(3));
         let name = spi::quote_qualified_identifier(&schema, &bare_name);
         if row.get(1) != Some(true) {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("permission denied for table {name}"),
                 "Its rows are counted with the caller's rights: GRANT SELECT on it.",
             ));
         }
         if row.get(4) != Some(true) {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 format!("table {name} is not watched"),
                 "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
             ));
         }
         let Some(time_column) = row.get::<String>(5) else {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("table {name} is watched without a time column"),
                 "Call audit_algolia.unwatch() and then audit_algolia.watch() with time_column => '…'.",
@@ -145,9 +145,9 @@ impl TimedTable {
     }
 
     /// The column an argument names. The argument is told, too, for it may be one that was left out.
-    fn column<'a>(&self, argument: &'static str, name: Option<&'a str>) -> Outcome<&'a str> {
+    fn column<'a>(&self, argument: &'static str, name: Option<&'a str>) -> SqlResult<&'a str> {
         check_column(argument, name, &self.columns).map_err(|error| {
-            Box::<Failure>::from(error).with_detail(format!(
+            Box::<SqlError>::from(error).with_detail(format!(
                 "It is the {argument} of audit_algolia.activity() for table {}.",
                 self.name
             ))
@@ -157,7 +157,7 @@ impl TimedTable {
     /// Counts the rows in the window with the rights of the caller, whose policies apply, too. The condition is a plain
     /// one over the time column, with bounds that are constant when the query is planned: partitions beyond them are
     /// left alone, and an index serves.
-    fn count(&self, window: &Period, actor: &str, action: &str) -> Outcome<Rows> {
+    fn count(&self, window: &Period, actor: &str, action: &str) -> SqlResult<Rows> {
         let TimedTable { name, time_column, bound, .. } = self;
         let (actor, action) = (spi::quote_identifier(actor), spi::quote_identifier(action));
         // Names are those of the catalogs, quoted. As texts the values can be told apart whatever their types, and
@@ -198,8 +198,8 @@ fn bound(kind: pg_sys::Oid) -> Option<fn(&str) -> String> {
     }
 }
 
-fn no_time(column: &str, table: &str) -> Box<Failure> {
-    failure(
+fn no_time(column: &str, table: &str) -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
         format!("time column \"{column}\" of table {table} is neither a timestamp nor a date"),
         "Watch the table with a time_column of type timestamptz, timestamp or date.",

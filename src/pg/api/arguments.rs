@@ -3,7 +3,7 @@
 
 use pgrx::prelude::*;
 
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{sql_error, SqlResult};
 
 /// The most bytes that an argument may have.
 const MOST: usize = 1 << 20;
@@ -12,13 +12,13 @@ const MOST: usize = 1 << 20;
 pub(super) type List = Option<Vec<Option<String>>>;
 
 /// A text, or null.
-pub(super) fn text(argument: &str, value: Option<&str>) -> Outcome<Option<String>> {
+pub(super) fn text(argument: &str, value: Option<&str>) -> SqlResult<Option<String>> {
     check_length(argument, value.map_or(0, str::len))?;
     Ok(value.map(str::to_owned))
 }
 
 /// An array of texts, or null.
-pub(super) fn texts(argument: &str, list: Option<Array<'_, &str>>) -> Outcome<List> {
+pub(super) fn texts(argument: &str, list: Option<Array<'_, &str>>) -> SqlResult<List> {
     let Some(list) = list else { return Ok(None) };
     let entries = list.len() * size_of::<Option<String>>();
     check_length(argument, entries + list.iter().flatten().map(str::len).sum::<usize>())?;
@@ -26,11 +26,11 @@ pub(super) fn texts(argument: &str, list: Option<Array<'_, &str>>) -> Outcome<Li
 }
 
 /// Refuses an argument of so many bytes if these are too many.
-pub(super) fn check_length(argument: &str, bytes: usize) -> Outcome<()> {
+pub(super) fn check_length(argument: &str, bytes: usize) -> SqlResult<()> {
     if bytes <= MOST {
         return Ok(());
     }
-    Err(failure(
+    Err(sql_error(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!("{argument} takes {bytes} bytes, more than the {MOST} that an argument may take"),
         "Give a shorter one.",

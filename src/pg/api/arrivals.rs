@@ -12,12 +12,12 @@ use crate::pg::backfill::{take, OwnRows};
 use crate::pg::ddl::DdlEffects;
 use crate::pg::latest_snapshot::write;
 use crate::pg::partitions::{leaves, sources_of_ancestors};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::xact;
 
 /// Notes the partitions with rows that a statement has attached. It has locked them, so that nobody else writes to them
 /// before it is committed, and then is captured.
-pub(super) fn note_arrivals(effects: &DdlEffects) -> Outcome<()> {
+pub(super) fn note_arrivals(effects: &DdlEffects) -> SqlResult<()> {
     for member in &effects.came {
         for above in sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member) {
             for leaf in leaves(*member)?.into_iter().filter(|leaf| has_blocks(*leaf)) {
@@ -31,7 +31,7 @@ pub(super) fn note_arrivals(effects: &DdlEffects) -> Outcome<()> {
     Ok(())
 }
 
-fn note(source: i32, leaf: pg_sys::Oid, state: &str, snapshot_boundary: &SnapshotBoundary) -> Outcome<()> {
+fn note(source: i32, leaf: pg_sys::Oid, state: &str, snapshot_boundary: &SnapshotBoundary) -> SqlResult<()> {
     let null = pg_sys::Datum::null();
     let arguments = [
         (pg_sys::INT4OID, source.into()),
@@ -63,9 +63,9 @@ fn has_blocks(table: pg_sys::Oid) -> bool {
 pub(super) fn restart(
     source: i32,
     table: pg_sys::Oid,
-    start: impl Fn(pg_sys::Oid, &SnapshotBoundary) -> Outcome<()>,
-) -> Outcome<()> {
-    let stopped = Spi::connect(|client| -> Outcome<Vec<pg_sys::Oid>> {
+    start: impl Fn(pg_sys::Oid, &SnapshotBoundary) -> SqlResult<()>,
+) -> SqlResult<()> {
+    let stopped = Spi::connect(|client| -> SqlResult<Vec<pg_sys::Oid>> {
         let query = include_str!("../../../sql/ddl/stopped_arrivals.sql");
         let mut stopped = Vec::new();
         for row in client.select(query, None, &[source.into(), table.into()])? {

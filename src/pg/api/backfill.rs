@@ -10,7 +10,7 @@ use super::sources::{self, fitting, snapshot_boundary_of, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::SnapshotBoundary;
 use crate::pg::backfill::{check, lock_against_writers, take, Bounds, OwnRows};
-use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::pg::xact;
 use crate::rules::{check_backfill, check_rows_per_second, Mode};
@@ -67,7 +67,7 @@ fn backfill(
 
 impl HistoryRange {
     /// Why a source has no such history, if it has none.
-    fn obstacle(&self, rules: &SourceRules) -> Option<Box<Failure>> {
+    fn obstacle(&self, rules: &SourceRules) -> Option<Box<SqlError>> {
         if let Err(error) = check_backfill(&rules.operations) {
             return Some(error.into());
         }
@@ -78,12 +78,12 @@ impl HistoryRange {
         Bounds { since: self.since.is_some(), until: self.until.is_some() }
     }
 
-    fn check(&self) -> Outcome<()> {
+    fn check(&self) -> SqlResult<()> {
         check_rows_per_second(self.rows_per_second)?;
         let is_empty = self.since.zip(self.until).is_some_and(|(since, until)| since >= until);
         match is_empty {
             false => Ok(()),
-            true => Err(failure(
+            true => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "since must be before until",
                 "Rows from since on are sent, up to those at until, which are not.",
@@ -98,7 +98,7 @@ pub(super) fn start(
     table: &Table,
     range: HistoryRange,
     snapshot_boundary: Option<&SnapshotBoundary>,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let rules = rules_of(id, table)?;
     if let Some(rules) = &rules {
         check(rules, range.bounds())?;
@@ -106,7 +106,7 @@ pub(super) fn start(
     let is_mirrored = rules.is_some_and(|rules| rules.mode == Mode::Mirror);
     match ask(id, table.oid, range, snapshot_boundary, is_mirrored)? {
         true => Ok(()),
-        false => Err(failure(
+        false => Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             format!("a backfill of table {} with another range is under way", table.name),
             "Let it finish, or call audit_algolia.cancel_backfill() first.",
@@ -121,7 +121,7 @@ fn ask(
     range: HistoryRange,
     snapshot_boundary: Option<&SnapshotBoundary>,
     is_mirrored: bool,
-) -> Outcome<bool> {
+) -> SqlResult<bool> {
     Spi::connect_mut(|client| {
         let rows = client.update(
             include_str!("../../../sql/backfill/start_backfill.sql"),
@@ -140,7 +140,7 @@ fn ask(
     })
 }
 
-fn rules_of(id: i32, table: &Table) -> Outcome<Option<SourceRules>> {
+fn rules_of(id: i32, table: &Table) -> SqlResult<Option<SourceRules>> {
     let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
     SourceRules::load(id, table.oid, &table.bare_name, &names)
 }

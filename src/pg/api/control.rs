@@ -7,7 +7,7 @@ use super::arguments::text;
 use super::{my_database, no_such_index, refuse_read_only};
 use crate::pg::clock::now;
 use crate::pg::encoding::utf8;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{reported, SqlResult};
 use crate::pg::rules::{no_pseudonym_key, pseudonymizer};
 use crate::pg::{shmem, xact};
 
@@ -32,9 +32,9 @@ fn resume(index_name: Option<&str>) -> Result<(), ErrorReport> {
 }
 
 /// Stores the wish; the workers follow when the transaction commits. Returns the indices addressed.
-fn set_paused(paused: bool, index_name: Option<&str>) -> Outcome<Vec<i32>> {
+fn set_paused(paused: bool, index_name: Option<&str>) -> SqlResult<Vec<i32>> {
     let index_name = text("index_name", index_name)?;
-    let indices = Spi::connect_mut(|client| -> Outcome<Vec<i32>> {
+    let indices = Spi::connect_mut(|client| -> SqlResult<Vec<i32>> {
         let rows = client.update(
             include_str!("../../../sql/api/set_paused.sql"),
             None,

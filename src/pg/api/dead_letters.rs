@@ -11,7 +11,7 @@ use super::{no_such_index, refuse_read_only};
 use crate::id_ranges::IdRanges;
 use crate::pg::capture::next_id;
 use crate::pg::owner::extension_objects;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{reported, SqlResult};
 use crate::pg::xact;
 
 /// Dead letters put back at a time.
@@ -42,7 +42,7 @@ struct LockedDeadLetter {
 /// Puts dead letters back into the queue, the oldest first: they get new ids, so that the newest of them are delivered
 /// first again, and before what has been waiting. Versions of objects keep theirs: a newer one that waits supersedes them
 /// still, and one that has been delivered has taken their dead letters with it.
-fn put_back(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<i64> {
+fn put_back(index_name: Option<&str>, ids: Option<AnyArray>) -> SqlResult<i64> {
     let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
     let mut total = 0;
@@ -71,7 +71,7 @@ fn put_back(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<i64> {
     }
 }
 
-fn lock(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<Vec<LockedDeadLetter>> {
+fn lock(index_name: Option<&str>, ids: Option<AnyArray>) -> SqlResult<Vec<LockedDeadLetter>> {
     Spi::connect_mut(|client| {
         let arguments = [index_name.into(), ids_argument(ids), CHUNK.into()];
         let rows = client.update(include_str!("../../../sql/api/redrive.sql"), None, &arguments)?;
@@ -86,7 +86,7 @@ fn lock(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<Vec<LockedDe
 }
 
 /// Moves letters of one index into its queue.
-fn requeue(letters: &[LockedDeadLetter]) -> Outcome<()> {
+fn requeue(letters: &[LockedDeadLetter]) -> SqlResult<()> {
     let Some(index_id) = letters.first().map(|letter| letter.index_id) else { return Ok(()) };
     let (objects, count) = (extension_objects()?, letters.len() as i64);
     let old_ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
@@ -103,7 +103,7 @@ fn requeue(letters: &[LockedDeadLetter]) -> Outcome<()> {
     Ok(())
 }
 
-fn delete(index_name: Option<&str>, ids: Option<AnyArray>) -> Outcome<i64> {
+fn delete(index_name: Option<&str>, ids: Option<AnyArray>) -> SqlResult<i64> {
     let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
     Spi::connect_mut(|client| {
@@ -128,9 +128,9 @@ fn ids_argument(ids: Option<AnyArray>) -> DatumWithOid<'static> {
 }
 
 /// A name that is no index is a mistake; an index without dead letters is none.
-fn check(index_name: Option<&str>) -> Outcome<()> {
+fn check(index_name: Option<&str>) -> SqlResult<()> {
     let Some(name) = index_name else { return Ok(()) };
-    let is_known = Spi::connect(|client| -> Outcome<bool> {
+    let is_known = Spi::connect(|client| -> SqlResult<bool> {
         let rows = client.select(include_str!("../../../sql/api/find_index.sql"), Some(1), &[name.into()])?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     })?;

@@ -14,7 +14,7 @@ use crate::pg::ddl::{self, DdlEffects, Dropping};
 use crate::pg::latest_snapshot::{all_rows, oids, write};
 use crate::pg::owner::{as_user, find_extension_objects};
 use crate::pg::partitions::{leaves, sources_of_ancestors, AncestorSource};
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::record::Operation;
 
 thread_local! {
@@ -30,7 +30,7 @@ fn tell_departures(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     reported(dropping.map_or(Ok(()), |dropping| announce_drop(&dropping)))
 }
 
-fn announce_drop(dropping: &Dropping) -> Outcome<()> {
+fn announce_drop(dropping: &Dropping) -> SqlResult<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     let caller = caller();
     let mut locked: Vec<pg_sys::Oid> = Vec::new();
@@ -58,7 +58,7 @@ fn announce_drop(dropping: &Dropping) -> Outcome<()> {
 }
 
 /// The partitions that `caller` drops from mirrored tables, each with what it is a partition of.
-fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure, pg_sys::Oid)>> {
+fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> SqlResult<Vec<(Departure, pg_sys::Oid)>> {
     let arguments = [
         oids(&dropping.tables),
         oids(&dropping.schemas),
@@ -75,7 +75,7 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> Outcome<Vec<(Departure
 
 /// Warns of partitions that were dropped by a statement no trigger could announce, and says how to repair the index. To be called
 /// by the function of the event trigger for what has been dropped, with the rights of the extension's owner.
-pub(super) fn warn_of_unannounced() -> Outcome<()> {
+pub(super) fn warn_of_unannounced() -> SqlResult<()> {
     let dropped = all_rows(include_str!("../../../sql/ddl/dropped_leaves.sql"), &[], |row| {
         let (schema, name): (String, String) = (row.get(2)?, row.get(3)?);
         Some((row.get::<String>(1)?, spi::quote_qualified_identifier(schema, name)))
@@ -86,7 +86,7 @@ pub(super) fn warn_of_unannounced() -> Outcome<()> {
         if ANNOUNCED.with_borrow(|(at, announced)| *at == now && announced.contains(&partition)) {
             continue;
         }
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("objects of partition {partition} stay in the index that mirrors table {table}"),
             format!(
@@ -104,7 +104,7 @@ pub(super) fn warn_of_unannounced() -> Outcome<()> {
 
 /// Has the rows of partitions told of that a statement has detached. They are locked by it; of those detached CONCURRENTLY
 /// nobody else can make partitions of the same bounds before it is committed.
-pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> Outcome<()> {
+pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> SqlResult<()> {
     for (partition, parent) in &effects.left {
         let departures = as_user(owner, || departed(*partition, *parent))?;
         for departure in departures {
@@ -121,7 +121,7 @@ pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> Outcome<
     Ok(())
 }
 
-fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> Outcome<Vec<Departure>> {
+fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> SqlResult<Vec<Departure>> {
     let sources = sources_of_ancestors(parent)?;
     if sources.is_empty() {
         return Ok(Vec::new());

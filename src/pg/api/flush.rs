@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::{indices, my_database};
 use crate::id_ranges::Span;
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::{shmem, xact};
 
 /// How often the queue is looked at. Only while somebody waits in `flush` is there such a clock.
@@ -22,17 +22,17 @@ fn flush(max_wait: Option<Interval>) -> Result<bool, ErrorReport> {
     reported(wait_for_empty(max_wait))
 }
 
-fn wait_for_empty(max_wait: Option<Interval>) -> Outcome<bool> {
+fn wait_for_empty(max_wait: Option<Interval>) -> SqlResult<bool> {
     let micros = max_wait.map(|interval| interval.as_micros());
     let Some(micros) = micros.and_then(|micros| u64::try_from(micros).ok()) else {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "max_wait must be an interval of zero or more",
             "Give for instance interval '30 s'.",
         ));
     };
     if xact::has_queued() {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             "flush cannot wait for rows of its own transaction",
             "Commit first: nothing is delivered before the transaction that queued it has committed.",
@@ -81,7 +81,7 @@ struct QueuedRows {
 impl QueuedRows {
     /// Whether nothing of it is left. Shared state knows how far down there can be rows, save those that somebody has
     /// locked: so the last word has the whole stretch.
-    fn are_gone(&mut self) -> Outcome<bool> {
+    fn are_gone(&mut self) -> SqlResult<bool> {
         let lowest = shmem::shared_state()
             .and_then(|state| state.lowest(state.announcements(), my_database(), self.index));
         if let Some(lowest) = lowest {
@@ -99,7 +99,7 @@ impl QueuedRows {
 }
 
 /// The ids waiting in an index. What is queued later has higher ids, or, of history, lower ones.
-fn ends(index: i32) -> Outcome<Option<Span>> {
+fn ends(index: i32) -> SqlResult<Option<Span>> {
     Spi::connect(|client| {
         let query = include_str!("../../../sql/counts/ends.sql");
         let rows = client.select(query, Some(1), &[index.into(), i64::MIN.into()])?;
@@ -109,7 +109,7 @@ fn ends(index: i32) -> Outcome<Option<Span>> {
 }
 
 /// The indices that are to be given settings, and the version of those.
-fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
+fn wanted_settings() -> SqlResult<Vec<(i32, i64)>> {
     Spi::connect(|client| {
         let mut wanted = Vec::new();
         for row in client.select(include_str!("../../../sql/worker/wanted_settings.sql"), None, &[])? {
@@ -122,7 +122,7 @@ fn wanted_settings() -> Outcome<Vec<(i32, i64)>> {
 }
 
 /// Whether rows with these ids are still in the queue.
-fn is_waiting(index: i32, ends: Span) -> Outcome<bool> {
+fn is_waiting(index: i32, ends: Span) -> SqlResult<bool> {
     is_true(
         include_str!("../../../sql/counts/waits_within.sql"),
         &[index.into(), ends.lo.into(), ends.hi.into()],
@@ -130,11 +130,11 @@ fn is_waiting(index: i32, ends: Span) -> Outcome<bool> {
 }
 
 /// What a query answers by a snapshot of this moment.
-fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> Outcome<bool> {
+fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> SqlResult<bool> {
     // Otherwise a query would see the snapshot the caller's statement began with.
     // SAFETY: a snapshot of this moment, popped below or by the abort.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let answer = Spi::connect(|client| -> Outcome<bool> {
+    let answer = Spi::connect(|client| -> SqlResult<bool> {
         let rows = client.select(query, Some(1), arguments)?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     });

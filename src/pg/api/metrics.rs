@@ -9,7 +9,7 @@ use super::stats::{queue_rows, QueueStats, QUEUE_STATES};
 use super::worker_stats::{worker_rows, WorkerStats, WORKER_STATES};
 use crate::metrics::{Exposition, Label, MetricKind};
 use crate::pg::databases::my_name;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{reported, SqlResult};
 use crate::record::EPOCH_2000_MILLIS;
 
 #[pg_extern(sql = false)]
@@ -17,7 +17,7 @@ fn metrics() -> Result<String, ErrorReport> {
     reported(exposition())
 }
 
-fn exposition() -> Outcome<String> {
+fn exposition() -> SqlResult<String> {
     let (queues, workers) = (queue_rows()?, worker_rows()?);
     let database = my_name();
     let mut text = Exposition::default();

@@ -35,7 +35,7 @@ use super::databases::my_database;
 use super::hypertables::{self, is_hypertable};
 use super::latest_snapshot::first_row;
 use super::owner::{as_user, extension_objects};
-use super::report::{failure, Failure, Outcome};
+use super::report::{sql_error, SqlError, SqlResult};
 use super::shmem;
 
 /// Whose rights decide what may be done to a table. The functions that ask are no security definers: with those, all
@@ -46,7 +46,7 @@ fn caller() -> pg_sys::Oid {
 }
 
 /// Works on the extension's own tables on behalf of the caller, who has no right to them.
-fn as_owner<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+fn as_owner<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     as_user(extension_objects()?.owner, work)
 }
 
@@ -64,7 +64,7 @@ thread_local! {
 /// Says, once per session, that nothing will be delivered because the library was not preloaded.
 pub(super) fn warn_unless_preloaded() {
     if !shmem::is_preloaded() && !WARNED.replace(true) {
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "audit_algolia is not preloaded: changes are queued, but nothing is delivered",
             "Add audit_algolia to shared_preload_libraries in postgresql.conf and restart the server.",
@@ -93,25 +93,25 @@ struct Table {
     owner: pg_sys::Oid,
 }
 
-fn no_table() -> Box<Failure> {
-    failure(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "the table must not be null", NAME_THE_TABLE)
+fn no_table() -> Box<SqlError> {
+    sql_error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "the table must not be null", NAME_THE_TABLE)
 }
 
-fn no_such_table(oid: pg_sys::Oid) -> Box<Failure> {
+fn no_such_table(oid: pg_sys::Oid) -> Box<SqlError> {
     let message = format!("table with oid {} does not exist", oid.to_u32());
-    failure(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, message, NAME_THE_TABLE)
+    sql_error(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, message, NAME_THE_TABLE)
 }
 
 const NAME_THE_TABLE: &str = "Name the table, for instance 'public.access_log'.";
 
 impl Table {
     /// What a query of its rows puts before its name.
-    fn only(&self) -> Outcome<&'static str> {
+    fn only(&self) -> SqlResult<&'static str> {
         as_owner(|| hypertables::only(self.oid, self.kind == "p"))
     }
 
     /// Looks a table up and checks that `caller` owns it.
-    fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
+    fn of(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> SqlResult<Table> {
         let oid = source.ok_or_else(no_table)?;
         let arguments = [(pg_sys::OIDOID, oid.into()), (pg_sys::OIDOID, caller.into())];
         let found = first_row(include_str!("../../../sql/api/describe_table.sql"), &arguments, |row| {
@@ -139,7 +139,7 @@ impl Table {
         })?;
         let (table, is_owner) = found.ok_or_else(|| no_such_table(oid))?;
         if !is_owner {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be owner of table {}", table.name),
                 "Let the table's owner or a superuser call the function.",
@@ -150,7 +150,7 @@ impl Table {
 
     /// The same of a table that is to be read by its name, which it keeps from here on: others cannot rename it, and put
     /// another in its place, before the transaction ends.
-    fn to_read(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> Outcome<Table> {
+    fn to_read(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> SqlResult<Table> {
         let table = Table::of(source, caller)?;
         // SAFETY: the lock on whatever has the oid is kept until the transaction ends.
         unsafe { pg_sys::LockRelationOid(table.oid, pg_sys::AccessShareLock as i32) };
@@ -160,7 +160,7 @@ impl Table {
 
     /// Locks the table and all that rows of it can be written to, by their oids, and looks at it only then: whoever has
     /// been waited for may have renamed it, dropped it, given it away, or brought it into relation to other tables.
-    fn locked(&self, mode: u32, caller: pg_sys::Oid) -> Outcome<Table> {
+    fn locked(&self, mode: u32, caller: pg_sys::Oid) -> SqlResult<Table> {
         lock_tree(self.oid, mode)?;
         let mut table = Table::of(Some(self.oid), caller)?;
         let oid = [(pg_sys::OIDOID, self.oid.into())];
@@ -173,7 +173,7 @@ impl Table {
 }
 
 /// The indices of this database: id, name and whether delivery is paused.
-fn indices() -> Outcome<Vec<(i32, String, bool)>> {
+fn indices() -> SqlResult<Vec<(i32, String, bool)>> {
     Spi::connect(|client| {
         let mut indices = Vec::new();
         for row in client.select(include_str!("../../../sql/worker/indices.sql"), None, &[])? {
@@ -186,8 +186,8 @@ fn indices() -> Outcome<Vec<(i32, String, bool)>> {
 }
 
 /// The error of a name that is no index.
-fn no_such_index(name: &str) -> Box<super::report::Failure> {
-    failure(
+fn no_such_index(name: &str) -> Box<super::report::SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
         format!("index \"{name}\" is not known"),
         "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",

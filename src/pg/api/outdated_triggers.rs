@@ -7,7 +7,7 @@ use super::triggers::{create_trigger, enable_trigger};
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::latest_snapshot::{all_rows, oids};
 use crate::pg::locks::try_lock;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::Operation;
 use crate::rules::Mode;
 
@@ -22,11 +22,11 @@ pub(super) struct OutdatedTrigger {
 
 impl OutdatedTrigger {
     /// Those of tables and of their parents.
-    pub(super) fn of(tables: &[pg_sys::Oid]) -> Outcome<Vec<OutdatedTrigger>> {
+    pub(super) fn of(tables: &[pg_sys::Oid]) -> SqlResult<Vec<OutdatedTrigger>> {
         OutdatedTrigger::find(tables, false)
     }
 
-    fn find(tables: &[pg_sys::Oid], all: bool) -> Outcome<Vec<OutdatedTrigger>> {
+    fn find(tables: &[pg_sys::Oid], all: bool) -> SqlResult<Vec<OutdatedTrigger>> {
         let query = include_str!("../../../sql/ddl/find_outdated_triggers.sql");
         let arguments = [oids(tables), (pg_sys::BOOLOID, all.into())];
         let found = all_rows(query, &arguments, |row| {
@@ -41,7 +41,7 @@ impl OutdatedTrigger {
     }
 
     /// Puts one for rows in its place. The table is locked. Triggers for rows are all that a mirrored table has.
-    pub(super) fn replace(&self) -> Outcome<()> {
+    pub(super) fn replace(&self) -> SqlResult<()> {
         create_trigger(None, self.relation, self.source, Mode::Append, self.operation, true)?;
         enable_trigger(self.relation, self.source, self.operation, &self.state)
     }
@@ -49,7 +49,7 @@ impl OutdatedTrigger {
 
 /// Replaces the outdated triggers of all tables that nobody writes to at this moment, with the rights of the extension's
 /// owner; `false`: some are left. Waits for no lock, and keeps those it takes until the transaction ends.
-pub(in crate::pg) fn replace_outdated_triggers() -> Outcome<bool> {
+pub(in crate::pg) fn replace_outdated_triggers() -> SqlResult<bool> {
     let mut are_all = true;
     for OutdatedTrigger { relation, .. } in OutdatedTrigger::find(&[], true)? {
         // capture() tells what to do.

@@ -19,7 +19,7 @@ use crate::pg::latest_snapshot::{all_rows, oids, write};
 use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, find_extension_objects};
 use crate::pg::partitions::{leaves, sources_of_ancestors, AncestorSource};
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::{shmem, xact};
 
 /// The event trigger's function, called after each statement that can make it necessary. It runs with the rights of whoever
@@ -31,7 +31,7 @@ fn follow_partitions(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> 
     reported(if concerns { follow() } else { Ok(()) })
 }
 
-fn follow() -> Outcome<()> {
+fn follow() -> SqlResult<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     let effects = ddl::effects()?;
     if effects.is_empty() {
@@ -52,7 +52,7 @@ fn forget_dropped() -> Result<(), ErrorReport> {
     reported(forget())
 }
 
-fn forget() -> Outcome<()> {
+fn forget() -> SqlResult<()> {
     let dropped = ddl::dropped_tables();
     if dropped.is_empty() {
         return Ok(());
@@ -65,7 +65,7 @@ fn forget() -> Outcome<()> {
 }
 
 /// Gives new owners the rights that the old ones were given by watch().
-fn renew_rights(effects: &DdlEffects) -> Outcome<()> {
+fn renew_rights(effects: &DdlEffects) -> SqlResult<()> {
     if effects.given.is_empty() {
         return Ok(());
     }
@@ -81,7 +81,7 @@ fn renew_rights(effects: &DdlEffects) -> Outcome<()> {
     Ok(())
 }
 
-fn replace_triggers(effects: &DdlEffects) -> Outcome<()> {
+fn replace_triggers(effects: &DdlEffects) -> SqlResult<()> {
     let tables: Vec<pg_sys::Oid> = effects.came.iter().chain(&effects.always).copied().collect();
     if tables.is_empty() {
         return Ok(());
@@ -97,7 +97,7 @@ fn replace_triggers(effects: &DdlEffects) -> Outcome<()> {
 }
 
 /// New partitions of mirrored tables have to tell of their rows before they are emptied.
-fn cover_leaves(effects: &DdlEffects) -> Outcome<()> {
+fn cover_leaves(effects: &DdlEffects) -> SqlResult<()> {
     for member in &effects.came {
         let above = sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member);
         for above in above.filter(AncestorSource::is_mirrored) {
@@ -125,7 +125,7 @@ fn locked(relation: pg_sys::Oid) -> bool {
             true => "They are replaced as soon as nobody writes to it",
             false => "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again",
         };
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!(
                 "table {} is in use and keeps triggers that do not fit its place among other tables",

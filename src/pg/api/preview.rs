@@ -15,7 +15,7 @@ use crate::pg::descriptor::columns;
 use crate::pg::error_context::with_error_context;
 use crate::pg::filter::Filter;
 use crate::pg::owner::{as_user, pin_output_settings};
-use crate::pg::report::{failure, overflow, reported, Outcome};
+use crate::pg::report::{overflow, reported, sql_error, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
@@ -43,7 +43,7 @@ struct ResultSet {
 impl ResultSet {
     /// # Safety
     /// `call` is the call of a function that returns a set of jsonb.
-    unsafe fn begin(call: pg_sys::FunctionCallInfo) -> Outcome<ResultSet> {
+    unsafe fn begin(call: pg_sys::FunctionCallInfo) -> SqlResult<ResultSet> {
         // SAFETY: who takes a set says so in the call, and in which forms; set and descriptor are to live in the query's
         // memory, and are the caller's from then on.
         unsafe {
@@ -53,7 +53,7 @@ impl ResultSet {
                 _ => 0,
             };
             if modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize == 0 {
-                return Err(failure(
+                return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                     "audit_algolia.preview() was called where no set can be returned",
                     "Call it in the list of a SELECT, or in FROM.",
@@ -72,7 +72,7 @@ impl ResultSet {
         }
     }
 
-    fn add(&mut self, record: Buffer) -> Outcome<()> {
+    fn add(&mut self, record: Buffer) -> SqlResult<()> {
         let text = c_string(&record);
         // Reading it takes several copies; this is one less.
         drop(record);
@@ -92,16 +92,16 @@ impl ResultSet {
 }
 
 /// A record as jsonb; one that jsonb cannot hold, though it is sent, as a string with its text.
-fn shown(record: &CStr) -> Outcome<Option<pg_sys::Datum>> {
-    let failure = match guarded(|| Ok(jsonb(record)))? {
+fn shown(record: &CStr) -> SqlResult<Option<pg_sys::Datum>> {
+    let error = match guarded(|| Ok(jsonb(record)))? {
         Ok(shown) => return Ok(shown),
-        Err(failure) if failure.is_transient() => return Err(failure),
-        Err(failure) => failure,
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => error,
     };
     ereport!(
         PgLogLevel::NOTICE,
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        format!("a record is shown as a string with its text, for jsonb cannot hold it: {}", failure.kind()),
+        format!("a record is shown as a string with its text, for jsonb cannot hold it: {}", error.kind()),
         "It is sent as it is."
     );
     let mut text = Buffer::default();
@@ -128,9 +128,9 @@ pub(super) fn c_string<'a>(record: &[u8]) -> &'a CStr {
     unsafe { CStr::from_ptr(pg_sys::pnstrdup(record.as_ptr().cast(), record.len())) }
 }
 
-fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>, set: &mut ResultSet) -> Outcome<()> {
+fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>, set: &mut ResultSet) -> SqlResult<()> {
     let Some(limit) = max_rows.filter(|rows| *rows >= 0) else {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "max_rows must be zero or more",
             "Give the number of rows to show.",
@@ -145,7 +145,7 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>, set: &mut ResultS
     Ok(())
 }
 
-fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> Outcome<()> {
+fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> SqlResult<()> {
     let names = RefCell::new(names_of(rules));
     let filter = filter_of(table, rules, &names)?;
     let list: Vec<String> = names.borrow().iter().map(spi::quote_identifier).collect();
@@ -191,7 +191,7 @@ pub(super) fn filter_of(
     table: &Table,
     rules: &SourceRules,
     names: &RefCell<Vec<String>>,
-) -> Outcome<Option<Filter>> {
+) -> SqlResult<Option<Filter>> {
     let Some(text) = &rules.filter else {
         return Ok(None);
     };
@@ -225,7 +225,7 @@ unsafe fn show_page(
     filter: Option<&Filter>,
     limit: usize,
     set: &mut ResultSet,
-) -> Outcome<Option<usize>> {
+) -> SqlResult<Option<usize>> {
     // SAFETY: handed on to the caller; tuples live until the next fetch, and the slot does not own them.
     unsafe {
         let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
@@ -266,7 +266,7 @@ pub(super) struct RowWriter<'a> {
 }
 
 impl<'a> RowWriter<'a> {
-    pub(super) fn new(rules: &SourceRules, bound: &'a BoundRelation) -> Outcome<RowWriter<'a>> {
+    pub(super) fn new(rules: &SourceRules, bound: &'a BoundRelation) -> SqlResult<RowWriter<'a>> {
         let maker = RecordMaker::current();
         // SAFETY: reads the state of the session and its transaction.
         let (now, transaction) = unsafe {
@@ -285,7 +285,7 @@ impl<'a> RowWriter<'a> {
     ///
     /// # Safety
     /// The slot holds a row of what the rules were bound to.
-    pub(super) unsafe fn write(&mut self, slot: TupleSlot) -> Outcome<Option<Buffer>> {
+    pub(super) unsafe fn write(&mut self, slot: TupleSlot) -> SqlResult<Option<Buffer>> {
         let mut record = record_buffer();
         // SAFETY: handed on to the caller.
         unsafe {

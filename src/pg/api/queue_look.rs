@@ -4,7 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use crate::id_ranges::Span;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::subtransaction::unless_unreadable;
 use crate::shared_state::Lane;
 
@@ -28,7 +28,7 @@ pub(super) struct Found {
 
 /// Looks at the rows of an index. If what was to be read is damaged, other indices are told of all the same, and of this one
 /// what shared state knows.
-pub(super) fn look(index: i32, snapshot: &LaneSnapshot) -> Outcome<Found> {
+pub(super) fn look(index: i32, snapshot: &LaneSnapshot) -> SqlResult<Found> {
     match unless_unreadable(|| look_at_rows(index, snapshot)) {
         Ok(found) => found,
         Err(damage) => {
@@ -39,7 +39,7 @@ pub(super) fn look(index: i32, snapshot: &LaneSnapshot) -> Outcome<Found> {
     }
 }
 
-fn look_at_rows(index: i32, LaneSnapshot { lane, live, history, .. }: &LaneSnapshot) -> Outcome<Found> {
+fn look_at_rows(index: i32, LaneSnapshot { lane, live, history, .. }: &LaneSnapshot) -> SqlResult<Found> {
     // Until the tables have been counted since the server started, the exact number takes a look at them.
     let (counts, live, history) = match lane.counted {
         true => ((lane.queued, lane.dead, lane.repairs), *live, *history),
@@ -60,7 +60,7 @@ fn look_at_rows(index: i32, LaneSnapshot { lane, live, history, .. }: &LaneSnaps
     Ok(Found { counts, oldest, newest, damage: None })
 }
 
-fn count(query: &str, index: i32) -> Outcome<i64> {
+fn count(query: &str, index: i32) -> SqlResult<i64> {
     // Not by `Spi::get_one_with_args`, which takes a transaction id: there is none to be had on a standby.
     Spi::connect(|client| {
         let rows = client.select(query, Some(1), &[index.into()])?;
@@ -72,7 +72,7 @@ const LOWEST: &str = include_str!("../../../sql/counts/queued_lowest.sql");
 const HIGHEST: &str = include_str!("../../../sql/counts/queued_highest.sql");
 
 /// The time of the row at one end of a span, which excludes rows long gone.
-fn at_end(query: &str, index: i32, span: Option<Span>) -> Outcome<Option<TimestampWithTimeZone>> {
+fn at_end(query: &str, index: i32, span: Option<Span>) -> SqlResult<Option<TimestampWithTimeZone>> {
     let Some(Span { lo, hi }) = span else { return Ok(None) };
     Spi::connect(|client| {
         let rows = client.select(query, Some(1), &[index.into(), lo.into(), hi.into()])?;

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::arguments::{check_length, texts};
 use crate::pg::encoding::utf8;
-use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
 use crate::record::Moment;
 use crate::secret::Secret;
 use crate::secured_key::{Restrictions, SecuredKeyError};
@@ -27,7 +27,7 @@ fn make(
     filters: Option<&[u8]>,
     valid_until: Option<TimestampWithTimeZone>,
     restrict_indices: Option<Array<'_, &str>>,
-) -> Outcome<String> {
+) -> SqlResult<String> {
     let Some(parent) = parent_key else {
         return Err(null("parent_key", "Give a search key of the Algolia application."));
     };
@@ -53,14 +53,14 @@ fn make(
     Ok(crate::secured_key::secured_key(&parent, &restrictions)?)
 }
 
-fn null(what: &str, hint: &str) -> Box<Failure> {
-    failure(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"), hint)
+fn null(what: &str, hint: &str) -> Box<SqlError> {
+    sql_error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"), hint)
 }
 
 /// The second a moment lies in.
-fn unix_seconds(moment: TimestampWithTimeZone) -> Outcome<i64> {
+fn unix_seconds(moment: TimestampWithTimeZone) -> SqlResult<i64> {
     Moment::from_timestamp(pg_sys::TimestampTz::from(moment)).unix_seconds().ok_or_else(|| {
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "valid_until must be a moment, not infinity",
             "Leave valid_until out for a key that does not expire.",
@@ -68,8 +68,8 @@ fn unix_seconds(moment: TimestampWithTimeZone) -> Outcome<i64> {
     })
 }
 
-impl From<SecuredKeyError> for Box<Failure> {
+impl From<SecuredKeyError> for Box<SqlError> {
     fn from(error: SecuredKeyError) -> Self {
-        failure(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string(), error.hint())
+        sql_error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string(), error.hint())
     }
 }

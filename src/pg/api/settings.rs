@@ -13,7 +13,7 @@ use crate::index_settings::{SourceFacts, ValueKind};
 use crate::pg::capture::next_id;
 use crate::pg::guc;
 use crate::pg::owner::extension_objects;
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::rules::rules_outdated;
 use crate::pg::xact;
 use crate::record::{escape_non_ascii, Operation};
@@ -37,8 +37,8 @@ fn page_config(indices: Option<Array<'_, &str>>) -> Result<Option<AnyElement>, E
             match sources_of(name.as_deref(), caller) {
                 Ok((_, sources)) => found.push((name.unwrap_or_default(), sources)),
                 // Rules that no longer fit a table keep no other index from the page.
-                Err(failure) if is_for_all => failure.warn(),
-                Err(failure) => return Err(failure),
+                Err(error) if is_for_all => error.warn(),
+                Err(error) => return Err(error),
             }
         }
         Ok(crate::page_config::page_config(&guc::origin(), &found).to_string())
@@ -55,7 +55,7 @@ fn element(text: &str) -> Option<AnyElement> {
 }
 
 /// The indices whose sources all belong to the caller.
-fn owned(caller: pg_sys::Oid) -> Outcome<Vec<Option<String>>> {
+fn owned(caller: pg_sys::Oid) -> SqlResult<Vec<Option<String>>> {
     Spi::connect(|client| {
         let rows =
             client.select(include_str!("../../../sql/api/page_indices.sql"), None, &[caller.into()])?;
@@ -90,7 +90,7 @@ fn configure_index(index_name: Option<&str>) -> Result<(), ErrorReport> {
 }
 
 /// Stores settings that an index is to be given; the workers are told when the transaction commits.
-pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
+pub(super) fn want(query: &str, index: i32, settings: &str) -> SqlResult<()> {
     let version = next_id(&extension_objects()?);
     Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
     xact::note_wanted_settings();
@@ -98,22 +98,22 @@ pub(super) fn want(query: &str, index: i32, settings: &str) -> Outcome<()> {
 }
 
 /// An index and the settings it is to have, as JSON.
-fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, String)> {
+fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> SqlResult<(i32, String)> {
     let (index, sources) = sources_of(index_name, caller)?;
     Ok((index, crate::index_settings::index_settings(&sources).to_string()))
 }
 
 /// An index and the sources that deliver to it, all of which are the caller's.
-fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, Vec<SourceFacts>)> {
+fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> SqlResult<(i32, Vec<SourceFacts>)> {
     let Some(name) = &text("index_name", index_name)? else {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             "index_name must not be null",
             "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
         ));
     };
     let (mut index, mut sources) = (None, Vec::new());
-    Spi::connect(|client| -> Outcome<()> {
+    Spi::connect(|client| -> SqlResult<()> {
         let arguments = [name.as_str().into(), caller.into()];
         for row in client.select(include_str!("../../../sql/api/index_sources.sql"), None, &arguments)? {
             index = row.get::<i32>(1)?;
@@ -128,7 +128,7 @@ fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, Ve
     })?;
     match index {
         None => Err(no_such_index(name)),
-        Some(_) if sources.is_empty() => Err(failure(
+        Some(_) if sources.is_empty() => Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("no table is watched for index \"{name}\""),
             "Its settings follow from the rules of the tables that deliver to it: call audit_algolia.watch() first.",
@@ -137,8 +137,8 @@ fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> Outcome<(i32, Ve
     }
 }
 
-fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::Failure> {
-    failure(
+fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
         format!("must be owner of table {table}, which delivers to index \"{index}\""),
         "Let a superuser, or somebody who owns all tables that deliver to the index, call the function.",
@@ -146,8 +146,8 @@ fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::Failure> {
 }
 
 /// What the query has of one source.
-fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> Outcome<SourceFacts> {
-    let texts = |ordinal| -> Outcome<Vec<String>> {
+fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> SqlResult<SourceFacts> {
+    let texts = |ordinal| -> SqlResult<Vec<String>> {
         Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())
     };
     let (entries, known) = (texts(4)?, texts(11)?);

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::{as_owner, my_database, no_such_index, Table};
 use crate::backfill::SnapshotBoundary;
 use crate::pg::latest_snapshot::first_row;
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::pg::worker::unused::close_unused_lanes;
 use crate::pg::{shmem, xact};
@@ -32,14 +32,14 @@ pub(super) struct NewSource {
 impl NewSource {
     /// Gives up repairs that were noted with a key that is to be a pseudonym from now on. The table is locked against
     /// writers, who could note more of them.
-    fn give_up_secrets(&self, table: &Table, index_id: i32) -> Outcome<()> {
-        let given_up = Spi::connect_mut(|client| -> Outcome<usize> {
+    fn give_up_secrets(&self, table: &Table, index_id: i32) -> SqlResult<()> {
+        let given_up = Spi::connect_mut(|client| -> SqlResult<usize> {
             let arguments = [table.oid.into(), index_id.into(), self.pseudonymize.clone().into()];
             Ok(client.update(include_str!("../../../sql/api/forget_repairs.sql"), None, &arguments)?.len())
         })?;
         if given_up > 0 {
             xact::note_repairs(index_id, -(given_up as i64));
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_WARNING,
                 format!(
                     "repairs of table {} are given up, for their keys are to be pseudonymized: {given_up}",
@@ -53,7 +53,7 @@ impl NewSource {
     }
 
     /// Stores the rules; returns the source's id.
-    pub(super) fn store(&self, table: &Table, snapshot_boundary: &SnapshotBoundary) -> Outcome<i32> {
+    pub(super) fn store(&self, table: &Table, snapshot_boundary: &SnapshotBoundary) -> SqlResult<i32> {
         let index_id = Spi::connect_mut(|client| {
             let rows = client.update(
                 include_str!("../../../sql/api/add_index.sql"),
@@ -94,7 +94,7 @@ impl NewSource {
             }
         })?;
         id.ok_or_else(|| {
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
                 format!("table {} is already watched for index \"{}\"", table.name, self.index_name),
                 "To change its rules, call audit_algolia.unwatch() first; queued rows are still delivered.",
@@ -102,7 +102,7 @@ impl NewSource {
         })
     }
 
-    fn check_room(&self, index_id: i32) -> Outcome<()> {
+    fn check_room(&self, index_id: i32) -> SqlResult<()> {
         let is_full = || {
             shmem::shared_state().is_some_and(|shared_state| {
                 shared_state.find_lane(my_database(), index_id).is_none() && shared_state.free_lanes() == 0
@@ -112,7 +112,7 @@ impl NewSource {
             close_unused_lanes(my_database())?;
         }
         if is_full() {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 format!("index \"{}\" is one more than this server can serve", self.index_name),
                 "Let several tables share an index, with an object_prefix each.",
@@ -126,7 +126,7 @@ impl NewSource {
     }
 
     /// Two tables with the same prefix in one index would overwrite each other's records.
-    fn check_prefix(&self, table: &Table, index_id: i32) -> Outcome<()> {
+    fn check_prefix(&self, table: &Table, index_id: i32) -> SqlResult<()> {
         let other: Option<String> = Spi::connect(|client| {
             let rows = client.select(
                 include_str!("../../../sql/api/find_prefix_clash.sql"),
@@ -141,7 +141,7 @@ impl NewSource {
         })?;
         match other {
             None => Ok(()),
-            Some(other) => Err(failure(
+            Some(other) => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!(
                     "table {other} already delivers to index \"{}\" with object_prefix \"{}\"",
@@ -154,7 +154,7 @@ impl NewSource {
 }
 
 /// The sources of a table: their ids and operations; an error when there are none.
-pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec<(i32, Vec<Operation>)>> {
+pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> SqlResult<Vec<(i32, Vec<Operation>)>> {
     Spi::connect(|client| {
         let rows = client.select(
             include_str!("../../../sql/api/find_sources.sql"),
@@ -169,7 +169,7 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
         }
         if sources.is_empty() {
             let what = index_name.map(|name| format!(" for index \"{name}\"")).unwrap_or_default();
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 format!("table {} is not watched{what}", table.name),
                 "SELECT source, index_name FROM audit_algolia.sources lists the watched tables.",
@@ -183,7 +183,7 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> Outcome<Vec
 pub(super) fn watched(
     source: Option<pg_sys::Oid>,
     caller: pg_sys::Oid,
-) -> Outcome<(Table, Vec<(i32, SourceRules)>)> {
+) -> SqlResult<(Table, Vec<(i32, SourceRules)>)> {
     as_owner(|| {
         let table = Table::to_read(source, caller)?;
         let rules = rules_of(&table)?;
@@ -195,8 +195,8 @@ pub(super) fn watched(
 /// not. An error when there is no other.
 pub(super) fn fitting(
     sources: Vec<(i32, SourceRules)>,
-    obstacle: impl Fn(&SourceRules) -> Option<Box<Failure>>,
-) -> Outcome<Vec<(i32, SourceRules)>> {
+    obstacle: impl Fn(&SourceRules) -> Option<Box<SqlError>>,
+) -> SqlResult<Vec<(i32, SourceRules)>> {
     let (mut fitting, mut unfit) = (Vec::new(), Vec::new());
     for (id, rules) in sources {
         match obstacle(&rules) {
@@ -219,7 +219,7 @@ pub(super) fn fitting(
     Ok(fitting)
 }
 
-pub(super) fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
+pub(super) fn rules_of(table: &Table) -> SqlResult<Vec<(i32, SourceRules)>> {
     let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
     let mut sources = Vec::new();
     for (id, _) in sources_of(table, None)? {
@@ -231,7 +231,7 @@ pub(super) fn rules_of(table: &Table) -> Outcome<Vec<(i32, SourceRules)>> {
 
 /// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
 /// partitions may have begun before that.
-pub(super) fn snapshot_boundary_of(id: i32) -> Outcome<(Option<SnapshotBoundary>, u32)> {
+pub(super) fn snapshot_boundary_of(id: i32) -> SqlResult<(Option<SnapshotBoundary>, u32)> {
     let query = include_str!("../../../sql/backfill/snapshot_boundary_of.sql");
     let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {
         let numbers: Option<Vec<Option<i64>>> = row.get(1);

@@ -10,14 +10,14 @@ use super::triggers::run_on;
 use super::Table;
 use crate::pg::latest_snapshot::{all_rows, oids};
 use crate::pg::partitions;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::utility::Caller;
 
 /// A trigger, by its table and its name.
 type Trigger = (pg_sys::Oid, String);
 
 /// Those on a table and its partitions.
-pub(super) fn stale_triggers(table: &Table) -> Outcome<Vec<Trigger>> {
+pub(super) fn stale_triggers(table: &Table) -> SqlResult<Vec<Trigger>> {
     let members: Vec<_> = partitions::members(table.oid)?.iter().map(|member| member.oid).collect();
     let found = all_rows(include_str!("../../../sql/ddl/stale_triggers.sql"), &[oids(&members)], |row| {
         Some((row.get(1)?, row.get(2)?))
@@ -26,7 +26,7 @@ pub(super) fn stale_triggers(table: &Table) -> Outcome<Vec<Trigger>> {
 }
 
 /// Takes them off; whether there were any.
-pub(super) fn drop_stale_triggers(table: &Table, caller: &Caller) -> Outcome<bool> {
+pub(super) fn drop_stale_triggers(table: &Table, caller: &Caller) -> SqlResult<bool> {
     let stale = stale_triggers(table)?;
     for (relation, trigger) in &stale {
         let quoted = spi::quote_identifier(trigger);

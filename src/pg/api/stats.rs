@@ -9,7 +9,7 @@ use super::queue_look::{look, LaneSnapshot};
 use super::{indices, my_database};
 use crate::pg::clock::now;
 use crate::pg::databases::my_name;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{reported, SqlResult};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{Announcements, Lane, Micros, SharedState};
 
@@ -91,7 +91,7 @@ fn queue_stats() -> Result<
     reported(queue_rows()).map(|rows| TableIterator::new(rows.into_iter().map(tuple)))
 }
 
-pub(super) fn queue_rows() -> Outcome<Vec<QueueStats>> {
+pub(super) fn queue_rows() -> SqlResult<Vec<QueueStats>> {
     let (database, now) = (my_database(), now());
     let workers = shmem::shared_state().map_or(0, |mut shared_state| shared_state.running_workers(database));
     let trouble = shmem::shared_state().and_then(|shared_state| {

@@ -12,7 +12,7 @@ use crate::pg::databases::my_database;
 use crate::pg::latest_snapshot::{first_row, oids};
 use crate::pg::owner::extension_objects;
 use crate::pg::partitions;
-use crate::pg::report::{explained, failure, Outcome};
+use crate::pg::report::{explained, sql_error, SqlResult};
 use crate::pg::utility::{run_as_part, Caller};
 use crate::record::Operation;
 use crate::rules::Mode;
@@ -32,7 +32,7 @@ pub(super) fn run_on(
     trigger: &str,
     is_there: bool,
     ddl: impl FnOnce(&str) -> String,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let name = qualified_name(relation);
     match by {
         Some(caller) => caller.run(&ddl(&name))?,
@@ -44,7 +44,7 @@ pub(super) fn run_on(
     if (found != pg_sys::InvalidOid) == is_there {
         return Ok(());
     }
-    Err(failure(
+    Err(sql_error(
         PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
         format!("the schema of table {name} was renamed meanwhile"),
         "Run the statement again.",
@@ -53,7 +53,7 @@ pub(super) fn run_on(
 
 /// Runs a part of a statement. An owner who has lost their rights is told so, for whoever reads the error did not see
 /// them act.
-fn run_as_owner(table: &str, statement: &str) -> Outcome<()> {
+fn run_as_owner(table: &str, statement: &str) -> SqlResult<()> {
     // SAFETY: look-ups in the catalogs of who acts, whose name is a C string.
     let (is_able, owner) = unsafe {
         let user = pg_sys::GetUserId();
@@ -87,7 +87,7 @@ pub(super) fn create_trigger(
     mode: Mode,
     operation: Operation,
     for_rows: bool,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let time = if mode == Mode::Mirror && operation == Operation::Truncate { "before" } else { "after" };
     let level = match operation {
         Operation::Truncate => "for each statement",
@@ -108,7 +108,7 @@ pub(super) fn create_trigger(
 
 /// Has a partition of a mirrored table tell of its rows before it is emptied. The second argument says that the trigger
 /// may outlive the watch over its table, or its table's being a partition.
-pub(super) fn create_leaf_trigger(leaf: pg_sys::Oid, id: i32) -> Outcome<()> {
+pub(super) fn create_leaf_trigger(leaf: pg_sys::Oid, id: i32) -> SqlResult<()> {
     let trigger = trigger_name(id, Operation::Truncate);
     run_on(None, leaf, &trigger, true, |leaf| {
         format!(
@@ -118,13 +118,13 @@ pub(super) fn create_leaf_trigger(leaf: pg_sys::Oid, id: i32) -> Outcome<()> {
 }
 
 /// The partitions of a table that have rows of their own.
-fn leaves(table: &Table) -> Outcome<Vec<pg_sys::Oid>> {
+fn leaves(table: &Table) -> SqlResult<Vec<pg_sys::Oid>> {
     let leaves = partitions::leaves(table.oid)?;
     Ok(leaves.into_iter().filter(|leaf| *leaf != table.oid).collect())
 }
 
 /// Takes the triggers of a source off the partitions of its table.
-pub(super) fn drop_leaf_triggers(table: &Table, id: i32) -> Outcome<()> {
+pub(super) fn drop_leaf_triggers(table: &Table, id: i32) -> SqlResult<()> {
     for leaf in leaves(table)? {
         drop_trigger(None, leaf, id, Operation::Truncate)?;
     }
@@ -136,13 +136,18 @@ pub(super) fn drop_trigger(
     table: pg_sys::Oid,
     id: i32,
     operation: Operation,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let trigger = trigger_name(id, operation);
     run_on(by, table, &trigger, false, |table| format!("drop trigger if exists {trigger} on {table}"))
 }
 
 /// Gives a trigger the state that `pg_trigger.tgenabled` has for it.
-pub(super) fn enable_trigger(table: pg_sys::Oid, id: i32, operation: Operation, state: &str) -> Outcome<()> {
+pub(super) fn enable_trigger(
+    table: pg_sys::Oid,
+    id: i32,
+    operation: Operation,
+    state: &str,
+) -> SqlResult<()> {
     let how = match state {
         "D" => "disable",
         "A" => "enable always",
@@ -171,7 +176,7 @@ const GRANTING: u16 = u16::MAX - 1;
 /// schema.
 ///
 /// Two sessions that grant at once would fail, so one waits for the other, or says so where it must not wait.
-pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, policy: LockWait) -> Outcome<()> {
+pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, policy: LockWait) -> SqlResult<()> {
     let arguments = [(pg_sys::OIDOID, user.into()), (pg_sys::BOOLOID, of_hypertable.into())];
     let lacking = || {
         first_row(include_str!("../../../sql/api/lacks_rights.sql"), &arguments, |row| {
@@ -181,7 +186,7 @@ pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, policy: Loc
     let Some((user, ..)) = lacking()? else { return Ok(()) };
     let user = spi::quote_identifier(user);
     if !lock_rights(policy)? {
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!("{user} has not been allowed to make partitions of a watched table: others are being allowed at this moment"),
             format!("GRANT EXECUTE ON FUNCTION audit_algolia.capture() TO {user}"),
@@ -201,7 +206,7 @@ pub(super) fn allow_triggers(user: pg_sys::Oid, of_hypertable: bool, policy: Loc
 }
 
 /// Has the rights of the trigger function to itself until the transaction ends; `false`: somebody else has.
-fn lock_rights(policy: LockWait) -> Outcome<bool> {
+fn lock_rights(policy: LockWait) -> SqlResult<bool> {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: my_database(),
         locktag_field2: pg_sys::RelationRelationId.to_u32(),
@@ -228,7 +233,7 @@ impl Table {
         id: i32,
         mode: Mode,
         operations: &[Operation],
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         self.allow_partitions()?;
         allow_triggers(caller.user, false, LockWait::Block)?;
         // The server puts triggers for rows on partitions, too, which somebody else may own.
@@ -246,7 +251,7 @@ impl Table {
     }
 
     /// Whether a user may put triggers on the table and all its partitions.
-    fn may_put_triggers(&self, user: pg_sys::Oid) -> Outcome<bool> {
+    fn may_put_triggers(&self, user: pg_sys::Oid) -> SqlResult<bool> {
         let tables: Vec<pg_sys::Oid> =
             partitions::partitions(self.oid)?.into_iter().chain([self.oid]).collect();
         let arguments = [(pg_sys::OIDOID, user.into()), oids(&tables)];
@@ -256,7 +261,7 @@ impl Table {
 
     /// What a subscription applies fires only triggers that are told so. We do not tell them by ourselves: the table may
     /// be watched on the publisher.
-    fn warn_of_subscription(&self, id: i32, operations: &[Operation]) -> Outcome<()> {
+    fn warn_of_subscription(&self, id: i32, operations: &[Operation]) -> SqlResult<()> {
         let members: Vec<pg_sys::Oid> =
             partitions::members(self.oid)?.iter().map(|member| member.oid).collect();
         let query = include_str!("../../../sql/api/is_subscribed.sql");
@@ -266,7 +271,7 @@ impl Table {
                 .iter()
                 .map(|operation| format!("ENABLE ALWAYS TRIGGER {}", trigger_name(id, *operation)))
                 .collect();
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_WARNING,
                 format!("what a subscription applies to table {} is not captured", self.name),
                 format!("To have it captured: ALTER TABLE {} {}", self.name, always.join(", ")),
@@ -280,7 +285,7 @@ impl Table {
     fn warn_of_moves(&self, operations: &[Operation]) {
         let has = |operation| operations.contains(&operation);
         if self.kind == "p" && has(Operation::Update) && !(has(Operation::Insert) && has(Operation::Delete)) {
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_WARNING,
                 format!(
                     "updates that move rows between partitions of table {} are not captured as such",
@@ -302,7 +307,7 @@ impl Table {
             || (operation != Operation::Insert && self.is_related)
     }
 
-    fn allow_partitions(&self) -> Outcome<()> {
+    fn allow_partitions(&self) -> SqlResult<()> {
         if self.is_hypertable || self.kind == "p" {
             allow_triggers(self.owner, self.is_hypertable, LockWait::Block)?;
         }

@@ -17,7 +17,7 @@ use crate::pg::encoding::utf8;
 use crate::pg::error_context::with_error_context;
 use crate::pg::filter;
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::report::{failure, reported, Outcome};
+use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::utility::Caller;
 use crate::pg::{guc, xact};
@@ -111,7 +111,7 @@ fn entries<'a>(list: &'a List, argument: &'static str) -> Result<Vec<Option<&'a 
 }
 
 impl WatchArguments {
-    fn check(self, table: &Table) -> Outcome<NewSource> {
+    fn check(self, table: &Table) -> SqlResult<NewSource> {
         let operations = check_operations(&entries(&self.operations, "operations")?)?;
         let mode = check_mode(self.mode.as_deref())?;
         let operations = mode.operations(operations)?;
@@ -132,7 +132,7 @@ impl WatchArguments {
         let object_id = match &self.object_id {
             Some(_) => check_object_id(&entries(&self.object_id, "object_id")?, &known)?,
             None if table.primary_key.is_empty() => {
-                return Err(failure(
+                return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     format!("table {} has no primary key to make objectIDs of", table.name),
                     "Add a primary key, or name columns that identify a row: object_id => '{…}'.",
@@ -183,7 +183,7 @@ impl WatchArguments {
 
 impl Table {
     /// Checks a filter whose names are meant under `path`; returns the form it is kept in.
-    fn check_filter(&self, text: &str, path: &CStr) -> Outcome<String> {
+    fn check_filter(&self, text: &str, path: &CStr) -> SqlResult<String> {
         // SAFETY: the table was locked a moment ago, and stays so; the relation is closed again, by the abort after an
         // error.
         unsafe {
@@ -196,10 +196,10 @@ impl Table {
 }
 
 /// Columns whose values are computed when they are read have none yet when a trigger looks.
-fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> Outcome<()> {
+fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> SqlResult<()> {
     match used.find(|name| table.virtual_columns.iter().any(|column| column == name)) {
         None => Ok(()),
-        Some(name) => Err(failure(
+        Some(name) => Err(sql_error(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!(
                 "column \"{name}\" of table {} is a virtual generated column, which triggers do not see",
@@ -211,9 +211,9 @@ fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> 
 }
 
 /// TRUNCATE of a hypertable drops its chunks, without a word of their rows.
-fn check_mirrored(table: &Table) -> Outcome<()> {
+fn check_mirrored(table: &Table) -> SqlResult<()> {
     if is_hypertable(table.oid)? {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!("hypertable {} cannot be mirrored", table.name),
             "Watch it in append mode, with the operations it has.",
@@ -224,8 +224,8 @@ fn check_mirrored(table: &Table) -> Outcome<()> {
 
 /// Objects stand for rows: their key must belong to one row at a time. A deferrable constraint lets two have it until
 /// it is checked.
-fn check_key(table: &Table, key: &[String]) -> Outcome<()> {
-    let is_key = Spi::connect(|client| -> Outcome<bool> {
+fn check_key(table: &Table, key: &[String]) -> SqlResult<()> {
+    let is_key = Spi::connect(|client| -> SqlResult<bool> {
         let arguments = [table.oid.into(), key.to_vec().into()];
         let rows = client.select(include_str!("../../../sql/api/find_key.sql"), Some(1), &arguments)?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
@@ -233,7 +233,7 @@ fn check_key(table: &Table, key: &[String]) -> Outcome<()> {
     if is_key {
         return Ok(());
     }
-    Err(failure(
+    Err(sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!(
             "columns ({}) of table {} are no key that mirror mode can tell rows by",
@@ -245,9 +245,9 @@ fn check_key(table: &Table, key: &[String]) -> Outcome<()> {
 }
 
 /// Whether rows of the relation can be captured at all.
-fn check_table(table: &Table) -> Outcome<()> {
+fn check_table(table: &Table) -> SqlResult<()> {
     let wrong = |what: &str, hint: &str| {
-        Err(failure(
+        Err(sql_error(
             PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             format!("{} is {what}, which cannot be watched", table.name),
             hint,
@@ -289,9 +289,9 @@ fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<&str>) -> Result<(), 
     }))
 }
 
-fn end_watch(table: &Table, index_name: Option<String>, caller: &Caller) -> Outcome<()> {
+fn end_watch(table: &Table, index_name: Option<String>, caller: &Caller) -> SqlResult<()> {
     let sources = match (drop_stale_triggers(table, caller)?, sources_of(table, index_name.as_deref())) {
-        (true, Err(failure)) if failure.code() == PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT => return Ok(()),
+        (true, Err(error)) if error.code() == PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT => return Ok(()),
         (_, sources) => sources?,
     };
     for (id, operations) in sources {

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use super::indices;
 use super::stats::timestamp;
 use crate::pg::databases::my_database;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{reported, SqlResult};
 use crate::pg::shmem;
 use crate::shared_state::SlotState;
 
@@ -71,7 +71,7 @@ fn worker_stats() -> Result<
     reported(worker_rows()).map(|rows| TableIterator::new(rows.into_iter().map(tuple)))
 }
 
-pub(super) fn worker_rows() -> Outcome<Vec<WorkerStats>> {
+pub(super) fn worker_rows() -> SqlResult<Vec<WorkerStats>> {
     let indices = indices()?;
     let Some(shared_state) = shmem::shared_state() else {
         return Ok(Vec::new());

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::partitions::partitions;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
@@ -22,7 +22,7 @@ unsafe extern "C-unwind" {
 
 /// Locks a table, and then all its partitions or chunks, to which rows can be written past it. It is the order in which
 /// the server's own commands lock them. To be asked with the rights of the extension's owner.
-pub(in crate::pg) fn lock_tree(table: pg_sys::Oid, mode: u32) -> Outcome<()> {
+pub(in crate::pg) fn lock_tree(table: pg_sys::Oid, mode: u32) -> SqlResult<()> {
     // SAFETY: waits for locks, inside a transaction. A table that is gone meanwhile is nobody's to write to.
     let kind = unsafe {
         pg_sys::LockRelationOid(table, mode as i32);
@@ -42,13 +42,13 @@ pub(in crate::pg) fn lock_tree(table: pg_sys::Oid, mode: u32) -> Outcome<()> {
 
 /// Waits until nobody writes to a table, and keeps it so until the transaction ends, as `watch` does. What is committed
 /// then is known to whoever writes afterwards.
-pub(in crate::pg) fn lock_against_writers(table: pg_sys::Oid) -> Outcome<()> {
+pub(in crate::pg) fn lock_against_writers(table: pg_sys::Oid) -> SqlResult<()> {
     lock_tree(table, pg_sys::ShareRowExclusiveLock)?;
     renew(table)
 }
 
 /// Has all sessions read the rules of a table's sources again when this transaction has committed.
-pub(super) fn renew(table: pg_sys::Oid) -> Outcome<()> {
+pub(super) fn renew(table: pg_sys::Oid) -> SqlResult<()> {
     for relation in [table].into_iter().chain(partitions(table)?) {
         // SAFETY: a look-up in the catalog, inside a transaction.
         unsafe {

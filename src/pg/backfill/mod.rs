@@ -26,7 +26,7 @@ use pgrx::prelude::*;
 use super::clock::now;
 use super::connection::connect;
 use super::process;
-use super::report::Outcome;
+use super::report::SqlResult;
 use super::rules::SourceRules;
 use super::{failpoint, shmem, worker};
 use crate::shared_state::BackfillerExit;
@@ -47,7 +47,7 @@ thread_local! {
 }
 
 /// Whether a table can be read as a backfill with these bounds would; with the extension owner's rights.
-pub(super) fn check(rules: &SourceRules, bounds: Bounds) -> Outcome<()> {
+pub(super) fn check(rules: &SourceRules, bounds: Bounds) -> SqlResult<()> {
     read_order::ReadOrder::of(rules, bounds).map(|_| ())
 }
 

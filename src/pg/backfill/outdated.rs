@@ -8,7 +8,7 @@ use crate::pg::clock::now;
 use crate::pg::import;
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::worker::is_of_our_version;
 use crate::shared_state::Micros;
 
@@ -41,14 +41,14 @@ impl OutdatedTriggers {
                     now() + (BUSY << (self.looks - 1).min(6)).min(LONGEST_BUSY)
                 }
                 Ok(_) => Micros::MAX,
-                Err(failure) => {
-                    if is_of_our_version() && !failure.is_transient() {
+                Err(error) => {
+                    if is_of_our_version() && !error.is_transient() {
                         ereport!(
                             PgLogLevel::WARNING,
-                            failure.code(),
+                            error.code(),
                             format!(
                                 "audit_algolia could not replace outdated triggers: {}",
-                                failure.redacted_summary()
+                                error.redacted_summary()
                             )
                         );
                     }
@@ -61,7 +61,7 @@ impl OutdatedTriggers {
 }
 
 /// Whether all are replaced.
-fn replace() -> Outcome<bool> {
+fn replace() -> SqlResult<bool> {
     if import::is_under_way() || try_lock_named(c"source", pg_sys::AccessShareLock).is_none() {
         return Ok(false);
     }

@@ -11,7 +11,7 @@ use crate::backfill::{Rate, SnapshotBoundary};
 use crate::pg::import;
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::shared_state::Micros;
 
 /// Why nothing is read meanwhile.
@@ -53,13 +53,13 @@ fn lock_book() -> bool {
 }
 
 /// Locks the queue, and the sequence of history's ids, which is returned.
-pub(super) fn lock_queue() -> Outcome<Option<pg_sys::Oid>> {
+pub(super) fn lock_queue() -> SqlResult<Option<pg_sys::Oid>> {
     let is_locked = try_lock_named(c"queue", pg_sys::RowExclusiveLock).is_some();
     Ok(if is_locked { try_lock_named(c"backfill_block", pg_sys::RowExclusiveLock) } else { None })
 }
 
 /// The unfinished ones, all or one; nothing: somebody has locked a table.
-pub(super) fn jobs(id: Option<BackfillId>) -> Outcome<Option<Vec<BackfillJob>>> {
+pub(super) fn jobs(id: Option<BackfillId>) -> SqlResult<Option<Vec<BackfillJob>>> {
     if !lock_book() {
         return Ok(None);
     }
@@ -111,7 +111,7 @@ pub(super) struct Progress {
 }
 
 /// Reads it and locks its row; nothing when it is locked by somebody else, or not to be gone on with.
-pub(super) fn lock(id: BackfillId) -> Outcome<Option<Progress>> {
+pub(super) fn lock(id: BackfillId) -> SqlResult<Option<Progress>> {
     Spi::connect_mut(|client| {
         let rows = client.update(
             include_str!("../../../sql/backfill/lock_backfill.sql"),
@@ -122,7 +122,7 @@ pub(super) fn lock(id: BackfillId) -> Outcome<Option<Progress>> {
             return Ok(None);
         }
         let row = rows.first();
-        let micros = |place| -> Outcome<Option<Micros>> {
+        let micros = |place| -> SqlResult<Option<Micros>> {
             Ok(row.get::<TimestampWithTimeZone>(place)?.map(|time| time.into_inner()))
         };
         Ok(Some(Progress {
@@ -148,9 +148,9 @@ fn snapshot_boundary_of(numbers: Option<Vec<Option<i64>>>) -> Option<SnapshotBou
 
 impl Progress {
     /// Reads the snapshot boundaries of partitions attached since the backfill's own was taken.
-    pub(super) fn read_attached(&mut self, source: i32) -> Outcome<()> {
+    pub(super) fn read_attached(&mut self, source: i32) -> SqlResult<()> {
         let Some(own) = &self.snapshot_boundary else { return Ok(()) };
-        self.attached = Spi::connect_mut(|client| -> Outcome<_> {
+        self.attached = Spi::connect_mut(|client| -> SqlResult<_> {
             let mut attached = HashMap::new();
             for row in
                 client.update(include_str!("../../../sql/backfill/attached.sql"), None, &[source.into()])?
@@ -171,13 +171,13 @@ impl Progress {
 }
 
 /// Writes down that a partition has come, all of its rows have been queued.
-pub(super) fn end_arrival((source, relation): BackfillId) -> Outcome<()> {
+pub(super) fn end_arrival((source, relation): BackfillId) -> SqlResult<()> {
     let query = include_str!("../../../sql/backfill/end_arrival.sql");
     Ok(Spi::run_with_args(query, &[source.into(), relation.into()])?)
 }
 
 /// Writes it down, in the transaction that has queued the rows.
-pub(super) fn advance(id: BackfillId, state: &str, progress: &Progress, now: Micros) -> Outcome<()> {
+pub(super) fn advance(id: BackfillId, state: &str, progress: &Progress, now: Micros) -> SqlResult<()> {
     let cursor = (!progress.cursor.is_empty()).then(|| progress.cursor.clone());
     let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
     Ok(Spi::run_with_args(
@@ -200,7 +200,7 @@ pub(super) fn advance(id: BackfillId, state: &str, progress: &Progress, now: Mic
 }
 
 /// Writes down what keeps a backfill, or that nothing does; `false`: somebody has locked a table, or the row.
-pub(super) fn note(id: BackfillId, state: &str, trouble: Option<&str>) -> Outcome<bool> {
+pub(super) fn note(id: BackfillId, state: &str, trouble: Option<&str>) -> SqlResult<bool> {
     if !lock_book() {
         return Ok(false);
     }

@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 use crate::pg::latest_snapshot::first_row;
 use crate::pg::partitions::leaves;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 
 pub(super) use describe::{by_key, table_is_gone};
 
@@ -117,7 +117,7 @@ impl ReadOrder {
         pass: Pass,
         cursor: &[Option<String>],
         blocks: i64,
-    ) -> Outcome<Option<PageQuery>> {
+    ) -> SqlResult<Option<PageQuery>> {
         match pass {
             Pass::Time => Ok(self.time_page(cursor)),
             Pass::Key => Ok(Some(self.key_page(cursor))),
@@ -192,7 +192,7 @@ impl ReadOrder {
         cursor: &[Option<String>],
         untimed: Option<&str>,
         blocks: i64,
-    ) -> Outcome<Option<PageQuery>> {
+    ) -> SqlResult<Option<PageQuery>> {
         let cursor: Vec<&str> = cursor.iter().map(|text| text.as_deref().unwrap_or_default()).collect();
         let (mut leaf, mut from) = (None, None);
         if let [relation, file, place] = cursor[..] {
@@ -228,7 +228,7 @@ impl ReadOrder {
         }
     }
 
-    fn leaf_from(&self, leaf: Option<u32>) -> Outcome<Option<BlockRange>> {
+    fn leaf_from(&self, leaf: Option<u32>) -> SqlResult<Option<BlockRange>> {
         // Those made last come first.
         let wanted =
             leaves(self.table)?.into_iter().filter(|oid| leaf.is_none_or(|leaf| oid.to_u32() <= leaf));

@@ -13,7 +13,7 @@ use super::rows::{bound_arguments, fetched, place_of, select, with_snapshot, Fou
 use super::snapshot_boundary::next_transaction;
 use crate::backfill::{RowOrigin, SnapshotBoundary};
 use crate::pg::capture::{HistoryWrite, HistoryWriter};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 
 /// Rows of the last pass that are held in memory at once.
 const FETCH: i64 = 1000;
@@ -47,7 +47,7 @@ pub(super) fn page(
     progress: &mut Progress,
     history: &mut HistoryWriter,
     limits: &StepLimits,
-) -> Outcome<Option<(i64, bool)>> {
+) -> SqlResult<Option<(i64, bool)>> {
     let pass = progress.pass.unwrap_or(Pass::Rest);
     let query = read_order.page(pass, &progress.cursor, limits.blocks)?;
     let next = next_transaction();
@@ -55,7 +55,7 @@ pub(super) fn page(
     let (mut ended, mut is_locked) = (true, false);
     if let Some(PageQuery { text, floor }) = query {
         // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
-        with_snapshot(|| -> Outcome<()> {
+        with_snapshot(|| -> SqlResult<()> {
             let mut rows = select(&text, progress, limits.rows)?;
             let mut is_full = rows.len() as i64 >= limits.rows;
             for (before, row) in rows.iter().enumerate() {
@@ -111,7 +111,7 @@ fn queue(
     passes_over: impl Fn(RowOrigin) -> bool,
     progress: &mut Progress,
     history: &mut HistoryWriter,
-) -> Outcome<bool> {
+) -> SqlResult<bool> {
     let Some(version) = history.fetch(row.relation, row.place)? else { return Ok(true) };
     let origin = progress
         .boundary_for(version.relation)
@@ -136,7 +136,7 @@ pub(super) fn rest(
     progress: &mut Progress,
     history: &mut HistoryWriter,
     place: &Cell<PagePosition>,
-) -> Outcome<i64> {
+) -> SqlResult<i64> {
     let next = next_transaction();
     let reach = progress
         .snapshot_boundary
@@ -179,7 +179,7 @@ pub(super) fn rest(
                 read += rows.len() as i64;
                 // SAFETY: what is allocated meanwhile is written, or copied, before the context is reset.
                 unsafe {
-                    scratch.switch_to(|_| -> Outcome<()> {
+                    scratch.switch_to(|_| -> SqlResult<()> {
                         for row in &rows {
                             place.set(PagePosition { before: 0, row: Some(place_of(row)) });
                             let is_old = |origin| origin == RowOrigin::History && !row.keyless;

@@ -17,7 +17,7 @@ use super::transaction::transact;
 use crate::pg::capture::{BoundRelation, RepairOutcome, RepairWriter, Scratch, SkippedChange};
 use crate::pg::clock::now;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::{Failure, Outcome};
+use crate::pg::report::{SqlError, SqlResult};
 use crate::pg::subtransaction::guarded;
 use crate::pg::worker::is_of_our_version;
 use crate::pg::{failpoint, guc, held_objects, import, shmem};
@@ -84,15 +84,15 @@ impl Repairs {
             }
             Ok(RepairStep::Busy) => now() + BUSY,
             Err(_) if !is_of_our_version() => Micros::MAX,
-            Err(failure) => self.fail(&failure, attempt.get()),
+            Err(error) => self.fail(&error, attempt.get()),
         };
         Some(self.due).filter(|due| *due != Micros::MAX)
     }
 
     /// A step has failed as a whole, in this attempt or outside of any. The repair that was being made is postponed by
     /// itself, for it may be the only one that fails so; those of other tables wait for nothing. Returns when to go on.
-    fn fail(&mut self, failure: &Failure, attempt: Option<RepairId>) -> Micros {
-        let reason = failure.kind();
+    fn fail(&mut self, error: &SqlError, attempt: Option<RepairId>) -> Micros {
+        let reason = error.kind();
         if let Some(id) = attempt {
             let until = now().saturating_add(pause(&mut self.rng, id.attempts));
             // If that fails, too, it is tried again with the others.
@@ -107,11 +107,11 @@ impl Repairs {
                 (self.failures, now() + pause)
             }
         };
-        let failure_logged_at = if failure.is_transient() { LASTING } else { 1 };
+        let failure_logged_at = if error.is_transient() { LASTING } else { 1 };
         if failures == failure_logged_at {
             ereport!(
                 PgLogLevel::WARNING,
-                failure.code(),
+                error.code(),
                 format!("audit_algolia repairs have failed: {reason}")
             );
         }
@@ -131,7 +131,7 @@ fn step(
     turns: &mut RepairTurns,
     rng: &mut fastrand::Rng,
     attempt: &Cell<Option<RepairId>>,
-) -> Outcome<RepairStep> {
+) -> SqlResult<RepairStep> {
     if import::is_under_way() || !lock_notes() {
         return Ok(RepairStep::Busy);
     }
@@ -184,7 +184,7 @@ fn make(
     due: Vec<Repair>,
     until: Micros,
     attempt: &Cell<Option<RepairId>>,
-) -> Outcome<Vec<(Repair, RepairStatus)>> {
+) -> SqlResult<Vec<(Repair, RepairStatus)>> {
     let owner = extension_objects()?.owner;
     // Rules that do not fit the table any more are no repair's own fault; all are tried again.
     let fitting = guarded(|| {
@@ -194,8 +194,8 @@ fn make(
     })?;
     let (rules, columns, bound) = match fitting {
         Ok(fitting) => fitting,
-        Err(failure) => {
-            let why = failure.kind();
+        Err(error) => {
+            let why = error.kind();
             return Ok(due
                 .into_iter()
                 .map(|repair| (repair, RepairStatus::Failed(Some(why.clone()))))
@@ -211,14 +211,14 @@ fn make(
                 break;
             }
             attempt.set(Some(repair.id));
-            let status = scratch.within(|| -> Outcome<RepairStatus> {
+            let status = scratch.within(|| -> SqlResult<RepairStatus> {
                 match guarded(|| make_one(group, &repair.change, &mut repair_writer))? {
                     Ok(made) => Ok(RepairStatus::of(made)),
-                    Err(failure) => {
+                    Err(error) => {
                         repair_writer.take_back();
                         let unreadable = repair_writer.make_unreadable(&repair.change)?;
                         Ok(unreadable
-                            .map_or_else(|| RepairStatus::Failed(Some(failure.kind())), RepairStatus::of))
+                            .map_or_else(|| RepairStatus::Failed(Some(error.kind())), RepairStatus::of))
                     }
                 }
             })?;
@@ -238,7 +238,7 @@ fn make_one(
     group: &RepairGroup,
     change: &SkippedChange,
     repair_writer: &mut RepairWriter,
-) -> Outcome<RepairOutcome> {
+) -> SqlResult<RepairOutcome> {
     if !repair_writer.looks_for(change) {
         return repair_writer.make_without(change);
     }

@@ -8,7 +8,7 @@ use crate::delivery::culprit::object_id;
 use crate::pg::capture::{RepairOutcome, SkippedChange};
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::text_datum::{TextArray, TextBytes};
 use crate::pg::worker::storable;
 use crate::pg::xact;
@@ -83,7 +83,7 @@ pub(super) fn lock_notes() -> bool {
 }
 
 /// The tables and indices that have repairs.
-pub(super) fn groups() -> Outcome<Vec<RepairGroup>> {
+pub(super) fn groups() -> SqlResult<Vec<RepairGroup>> {
     Spi::connect_mut(|client| {
         let mut groups = Vec::new();
         // Not a read-only query: it is to see what has been committed meanwhile.
@@ -102,7 +102,7 @@ pub(super) fn groups() -> Outcome<Vec<RepairGroup>> {
 }
 
 /// The repairs that are due, locked.
-pub(super) fn due(group: &RepairGroup, now: Micros, limit: i64) -> Outcome<Vec<Repair>> {
+pub(super) fn due(group: &RepairGroup, now: Micros, limit: i64) -> SqlResult<Vec<Repair>> {
     Spi::connect_mut(|client| {
         let arguments = [group.table.into(), group.index_id.into(), time(now).into(), limit.into()];
         let mut due = Vec::new();
@@ -136,7 +136,7 @@ pub(super) fn settle(
     group: &RepairGroup,
     outcomes: Vec<(Repair, RepairStatus)>,
     mut when: impl FnMut(&RepairStatus, i32) -> Micros,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let (mut ended, mut lost) = (Vec::new(), Vec::new());
     let (mut numbers, mut errors, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for (repair, status) in outcomes {
@@ -159,7 +159,7 @@ pub(super) fn settle(
     if !numbers.is_empty() {
         write_postponed(numbers, errors, times)?;
     }
-    Spi::connect_mut(|client| -> Outcome<()> {
+    Spi::connect_mut(|client| -> SqlResult<()> {
         if !ended.is_empty() {
             xact::note_repairs(group.index_id, -(ended.len() as i64));
             client.update(include_str!("../../../sql/backfill/end_repairs.sql"), None, &[ended.into()])?;
@@ -185,7 +185,7 @@ pub(super) fn settle(
 }
 
 /// Postpones a repair whose attempt has taken the whole step along.
-pub(super) fn postpone(id: RepairId, error: String, until: Micros) -> Outcome<()> {
+pub(super) fn postpone(id: RepairId, error: String, until: Micros) -> SqlResult<()> {
     if !lock_notes() {
         return Ok(());
     }
@@ -198,7 +198,7 @@ fn write_postponed(
     numbers: Vec<i64>,
     errors: Vec<Option<String>>,
     times: Vec<Option<TimestampWithTimeZone>>,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let arguments = [numbers.into(), errors.into(), times.into()];
     Ok(Spi::run_with_args(include_str!("../../../sql/backfill/postpone_repairs.sql"), &arguments)?)
 }

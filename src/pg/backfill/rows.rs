@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::progress::Progress;
 use crate::pg::owner::set_locally;
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::text_datum::TextArray;
 
 /// A row of a page.
@@ -20,7 +20,7 @@ pub(super) struct FoundRow {
 }
 
 /// Runs `work` with a snapshot of this moment as the active one.
-pub(super) fn with_snapshot<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn with_snapshot<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     // SAFETY: popped below, or by the abort after an error.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let result = work()?;
@@ -42,7 +42,7 @@ pub(super) fn bound_arguments(progress: &Progress) -> (Vec<pg_sys::Datum>, Strin
 }
 
 /// Runs the query of a page under the active snapshot.
-pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec<FoundRow>> {
+pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> SqlResult<Vec<FoundRow>> {
     // An index's order saves sorting the table for each page.
     // SAFETY: the settings' nest level is closed below or by the abort.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
@@ -80,7 +80,7 @@ pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> Outcome<Vec
 }
 
 /// The rows that have a key, by the query for it, under the active snapshot.
-pub(super) fn find(text: &str, key: &TextArray) -> Outcome<Vec<FoundRow>> {
+pub(super) fn find(text: &str, key: &TextArray) -> SqlResult<Vec<FoundRow>> {
     let text = CString::new(text).unwrap_or_default();
     Ok(Spi::connect(|_| {
         let key = key.clone().into_datum().unwrap_or_else(|| pg_sys::Datum::from(0usize));
@@ -143,7 +143,7 @@ pub(super) fn place_of(row: &FoundRow) -> (u32, u32, u16) {
 
 /// The error of a row that could not be queued. What the server says of it may quote the row's values, which must not get
 /// into a table or the log; so only its SQLSTATE is told, and where to look.
-pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32, u16)) -> Box<Failure> {
+pub(super) fn row_at_fault(error: &SqlError, (relation, block, offset): (u32, u32, u16)) -> Box<SqlError> {
     let table = qualified_name(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
     let next = match error.is_out_of_memory() {
@@ -154,7 +154,7 @@ pub(super) fn row_at_fault(error: &Failure, (relation, block, offset): (u32, u32
         true => error.kind(),
         false => format!("error {}", error.sqlstate()),
     };
-    failure(
+    sql_error(
         error.code(),
         format!("the row at {place} of {table} cannot be queued: {why}"),
         format!("Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; {next}"),

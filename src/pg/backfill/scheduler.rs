@@ -13,7 +13,7 @@ use super::step::{step, StepOutcome};
 use super::transaction::transact;
 use crate::backfill::Pace;
 use crate::pg::clock::now;
-use crate::pg::report::Failure;
+use crate::pg::report::SqlError;
 use crate::pg::worker::is_of_our_version;
 use crate::pg::{guc, shmem};
 use crate::shared_state::Micros;
@@ -166,7 +166,7 @@ impl BackfillTurn {
                 }
                 0
             }
-            Err(failure) => self.fail(&failure, place.get()),
+            Err(error) => self.fail(&error, place.get()),
         };
     }
 
@@ -182,16 +182,16 @@ impl BackfillTurn {
     }
 
     /// A step has failed: what is to be done about it, and when.
-    fn fail(&mut self, failure: &Failure, place: PagePosition) -> Micros {
+    fn fail(&mut self, error: &SqlError, place: PagePosition) -> Micros {
         if !is_of_our_version() {
             // The extension has been dropped meanwhile.
             return Micros::MAX;
         }
-        if failure.is_out_of_memory() {
-            return self.retry_smaller(failure, place);
+        if error.is_out_of_memory() {
+            return self.retry_smaller(error, place);
         }
-        if failure.is_transient() {
-            self.note("running", Some(&failure.summary()));
+        if error.is_transient() {
+            self.note("running", Some(&error.summary()));
             return now() + TROUBLE;
         }
         if place.before > 0 {
@@ -199,10 +199,10 @@ impl BackfillTurn {
             self.rows = place.before as i64;
             return 0;
         }
-        let reason = reason_of(failure, place);
+        let reason = reason_of(error, place);
         ereport!(
             PgLogLevel::WARNING,
-            failure.code(),
+            error.code(),
             format!("audit_algolia backfill of source {} has failed: {reason}", self.job.source)
         );
         match self.note("failed", Some(&reason)) {
@@ -213,8 +213,8 @@ impl BackfillTurn {
 
     /// There was no memory for a step: it is tried again with the rows before the one that took it, or with that one alone,
     /// later and later, for others may need the memory only for a while.
-    fn retry_smaller(&mut self, failure: &Failure, place: PagePosition) -> Micros {
-        let reason = reason_of(failure, place);
+    fn retry_smaller(&mut self, error: &SqlError, place: PagePosition) -> Micros {
+        let reason = reason_of(error, place);
         self.note("running", Some(&reason));
         self.rows = (place.before as i64).max(1);
         self.short = self.short.saturating_add(1);
@@ -255,10 +255,10 @@ impl BackfillTurn {
     }
 }
 
-/// What is said of a failure, and of which row if that is known.
-fn reason_of(failure: &Failure, place: PagePosition) -> String {
-    let Some(row) = place.row else { return failure.redacted_summary() };
-    let reason = transact(|| Ok(row_at_fault(failure, row)));
+/// What is said of an error, and of which row if that is known.
+fn reason_of(error: &SqlError, place: PagePosition) -> String {
+    let Some(row) = place.row else { return error.redacted_summary() };
+    let reason = transact(|| Ok(row_at_fault(error, row)));
     reason.unwrap_or_else(|other| other).summary()
 }
 

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use crate::backfill::SnapshotBoundary;
 use crate::pg::latest_snapshot::{all_rows, oids};
 use crate::pg::partitions::leaves;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 
 /// What the current transaction itself has to do with the rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(in crate::pg) fn this_transaction() -> u32 {
 
 /// Takes the snapshot boundary of a table, whose rules the transaction `rules` has written. Transactions that have not ended
 /// must not have written to it uncaptured: either the caller has locked it against writers, or it has its triggers.
-pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: OwnRows) -> Outcome<SnapshotBoundary> {
+pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: OwnRows) -> SqlResult<SnapshotBoundary> {
     let files = files_of(table)?;
     let is_captured = own == OwnRows::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
     // SAFETY: a snapshot of this moment, read at once; its arrays are as long as it says.
@@ -95,7 +95,7 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: OwnRows) -> Outco
 }
 
 /// The table or its partitions or chunks, with their files.
-fn files_of(table: pg_sys::Oid) -> Outcome<Vec<(u32, u32)>> {
+fn files_of(table: pg_sys::Oid) -> SqlResult<Vec<(u32, u32)>> {
     let found =
         all_rows(include_str!("../../../sql/backfill/files_of.sql"), &[oids(&leaves(table)?)], |row| {
             Some((row.get::<pg_sys::Oid>(1)?.to_u32(), row.get::<pg_sys::Oid>(2)?.to_u32()))

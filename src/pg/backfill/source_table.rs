@@ -8,11 +8,11 @@ use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::partitions::partitions;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 
 /// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
-pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool> {
+pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> SqlResult<bool> {
     if !try_lock(table, pg_sys::AccessShareLock) {
         return Ok(false);
     }
@@ -29,7 +29,7 @@ pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> Outcome<bool
 }
 
 /// The rules of a source, read against the table's columns of this moment; these, and its name.
-pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec<TableColumn>, String)> {
+pub(super) fn load(source: i32, table: pg_sys::Oid) -> SqlResult<(SourceRules, Vec<TableColumn>, String)> {
     // SAFETY: the table is locked.
     unsafe {
         let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
@@ -41,7 +41,7 @@ pub(super) fn load(source: i32, table: pg_sys::Oid) -> Outcome<(SourceRules, Vec
 }
 
 /// Reads with the rights of the table's owner, and writes values as they are written in records.
-pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     as_user(owner, || {
         pin_output_settings();
         work()

@@ -18,7 +18,7 @@ use crate::pg::failpoint;
 use crate::pg::locks::try_lock;
 use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::partitions::is_below;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 
 /// Rows are counted up to this many, and where that costs no more than this by the planner's reckoning (some tenths of
@@ -40,7 +40,7 @@ pub(super) enum StepOutcome {
 }
 
 /// Makes a step, inside a transaction. On an error the transaction has to be aborted.
-pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> {
+pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome> {
     let (owner, begun_at) = (extension_objects()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(StepOutcome::Busy) };
     let Some(mut jobs) = progress::jobs(Some(id))? else { return Ok(StepOutcome::Busy) };
@@ -61,7 +61,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
             if rules.is_backfilled {
                 renew(job.table)?;
             }
-            Outcome::Ok(())
+            SqlResult::Ok(())
         })?;
         return Ok(StepOutcome::Ended);
     }
@@ -102,13 +102,13 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> Outcome<StepOutcome> 
         if finished && rules.is_backfilled {
             renew(job.table)?;
         }
-        Outcome::Ok(())
+        SqlResult::Ok(())
     })?;
     Ok(if finished { StepOutcome::Finished } else { StepOutcome::Read(read) })
 }
 
 /// Locks what a job reads.
-fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> Outcome<bool> {
+fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> SqlResult<bool> {
     match job.is_arrival() {
         true => Ok([job.table, job.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),
         false => lock_table(job.table, owner),
@@ -121,7 +121,7 @@ fn begin(
     job: &BackfillJob,
     rules: &SourceRules,
     read_order: &ReadOrder,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     if progress.snapshot_boundary.as_ref().is_some_and(|snapshot_boundary| {
         snapshot_boundary.cluster != cluster() || snapshot_boundary.rules != job.rules
     }) {
@@ -140,7 +140,7 @@ fn begin(
 }
 
 /// How many rows there are to read: exactly if they are few.
-fn total(read_order: &ReadOrder, progress: &Progress) -> Outcome<i64> {
+fn total(read_order: &ReadOrder, progress: &Progress) -> SqlResult<i64> {
     Spi::connect_mut(|client| {
         let arguments = [progress.since.into(), progress.until.into(), (COUNTED + 1).into()];
         let plan = client.update(read_order.estimate_query().as_str(), Some(1), &arguments)?;

@@ -1,12 +1,12 @@
-//! The transaction of a step. An error of the server aborts it and is returned as a `Failure`.
+//! The transaction of a step. An error of the server aborts it and is returned as a `SqlError`.
 
 use pgrx::pg_sys;
 
 use crate::pg::process::{in_transaction, take_snapshot};
-use crate::pg::report::{caught, Outcome};
+use crate::pg::report::{caught, SqlResult};
 
 /// Runs `work` in a transaction of its own.
-pub(super) fn transact<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(super) fn transact<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     // SAFETY: there is a current context whenever PostgreSQL calls.
     let context = unsafe { pg_sys::CurrentMemoryContext };
     let work = || {

@@ -3,15 +3,15 @@
 use super::on_error_warn::attempted;
 use super::statement::StatementCapture;
 use super::trigger_rows::TriggerRow;
-use crate::pg::report::{Failure, Outcome};
+use crate::pg::report::{SqlError, SqlResult};
 
 impl StatementCapture<'_> {
     /// Does `work`, of which nothing remains if it fails and the writer is to go on: what it has added is taken back, and
-    /// the failure returned.
+    /// the error returned.
     pub(super) fn attempt<T>(
         &mut self,
-        work: impl FnOnce(&mut Self) -> Outcome<T>,
-    ) -> Outcome<Result<T, Box<Failure>>> {
+        work: impl FnOnce(&mut Self) -> SqlResult<T>,
+    ) -> SqlResult<Result<T, Box<SqlError>>> {
         if self.skipped.is_none() {
             return work(self).map(Ok);
         }
@@ -38,15 +38,15 @@ impl StatementCapture<'_> {
     pub(super) unsafe fn attempt_row<T: Default>(
         &mut self,
         row: TriggerRow,
-        work: impl FnOnce(&mut Self) -> Outcome<T>,
-    ) -> Outcome<T> {
-        let failure = match self.attempt(work)? {
+        work: impl FnOnce(&mut Self) -> SqlResult<T>,
+    ) -> SqlResult<T> {
+        let error = match self.attempt(work)? {
             Ok(done) => return Ok(done),
-            Err(failure) => failure,
+            Err(error) => error,
         };
         if let Some((skipped, _)) = &mut self.skipped {
             // SAFETY: handed on to the caller.
-            unsafe { skipped.add(self.context, row, &failure)? };
+            unsafe { skipped.add(self.context, row, &error)? };
         }
         Ok(T::default())
     }

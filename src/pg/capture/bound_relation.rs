@@ -13,7 +13,7 @@ use super::key_index::KeyIndex;
 use super::slot::{self, TupleSlot};
 use crate::pg::descriptor::{columns, relation_name, TableColumn};
 use crate::pg::filter::Filter;
-use crate::pg::report::{failure, overflow, redacted, Failure, Outcome};
+use crate::pg::report::{overflow, redacted, sql_error, SqlError, SqlResult};
 use crate::pg::rules::{column_is_gone, no_pseudonym_key, SourceRules};
 use crate::record::{Field, Plan, RecordError, Value};
 use crate::rules::{unlisted_keys, Mode};
@@ -50,7 +50,7 @@ impl BoundRelation {
     ///
     /// # Safety
     /// `relation` is open and locked.
-    pub(super) unsafe fn bind(rules: &SourceRules, relation: pg_sys::Relation) -> Outcome<BoundRelation> {
+    pub(super) unsafe fn bind(rules: &SourceRules, relation: pg_sys::Relation) -> SqlResult<BoundRelation> {
         // SAFETY: handed on to the caller.
         unsafe {
             let (columns, table) = (columns((*relation).rd_att), relation_name(relation));
@@ -67,7 +67,7 @@ impl BoundRelation {
         rules: &SourceRules,
         columns: &[TableColumn],
         table: &str,
-    ) -> Outcome<BoundRelation> {
+    ) -> SqlResult<BoundRelation> {
         let find = |name: &str| {
             let found = columns.iter().find(|column| column.name == name);
             found.map(|column| (column.place, column.type_oid)).ok_or_else(|| column_is_gone(name, table))
@@ -155,7 +155,7 @@ impl BoundRelation {
     ///
     /// # Safety
     /// `relation` is the one the rules are bound to, open and locked.
-    pub(super) unsafe fn find_key_index(&mut self, relation: pg_sys::Relation) -> Outcome<()> {
+    pub(super) unsafe fn find_key_index(&mut self, relation: pg_sys::Relation) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         self.key_index = Some(unsafe { KeyIndex::find(relation, &self.key_places()) }?);
         Ok(())
@@ -172,8 +172,8 @@ impl BoundRelation {
         relation: pg_sys::Relation,
         slot: TupleSlot,
         snapshot: pg_sys::Snapshot,
-        work: impl FnOnce(TupleSlot) -> Outcome<T>,
-    ) -> Outcome<Option<T>> {
+        work: impl FnOnce(TupleSlot) -> SqlResult<T>,
+    ) -> SqlResult<Option<T>> {
         // SAFETY: handed on to the caller; the slot found is our own.
         unsafe {
             let found = self.key_index.as_ref().and_then(|key| key.find_row(relation, slot, snapshot));
@@ -189,7 +189,7 @@ impl BoundRelation {
         redacted(work, |kind| {
             let found = self.names.iter().find(|(place, _)| *place == self.reading.get());
             let name = found.map_or("", |(_, name)| name.as_str());
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
                 format!("column \"{name}\" of watched table \"{}\" cannot be read: {kind}", self.table),
                 "What the server says may quote the row's values, so it is left out here. To see it, SELECT the column from the table.",
@@ -283,12 +283,12 @@ impl BoundRelation {
     }
 
     /// The error of a record that could not be made.
-    pub(super) fn explain(&self, error: RecordError) -> Box<Failure> {
+    pub(super) fn explain(&self, error: RecordError) -> Box<SqlError> {
         let table = &self.table;
         match error {
             RecordError::NullKey { part } => {
                 let name = self.key_names.get(part).map_or("", String::as_str);
-                failure(
+                sql_error(
                     PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
                     format!(
                         "null value in column \"{name}\" of table \"{table}\" cannot be part of an objectID"
@@ -296,7 +296,7 @@ impl BoundRelation {
                     "Watch the table with object_id columns that are never null.",
                 )
             }
-            RecordError::EmptyKey => failure(
+            RecordError::EmptyKey => sql_error(
                 PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
                 format!(
                     "empty value in column \"{}\" of table \"{table}\" cannot be an objectID",
@@ -306,7 +306,7 @@ impl BoundRelation {
             ),
             RecordError::Overflow(error) => overflow(error, table),
             RecordError::PseudonymKeyMissing => no_pseudonym_key(),
-            other => failure(
+            other => sql_error(
                 PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 format!("could not make a record: {other}"),
                 "Call audit_algolia.unwatch() and then audit_algolia.watch() again.",

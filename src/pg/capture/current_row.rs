@@ -31,7 +31,7 @@ use pgrx::pg_sys;
 use super::queue::{record_buffer, storable, QueueAction, QueueWriter};
 use crate::pg::failpoint;
 use crate::pg::owner::as_role;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 use crate::record::identity;
 use lookup_snapshot::LookupSnapshot;
@@ -76,7 +76,7 @@ struct Correction<'a> {
 
 impl OpenTables {
     /// Opens the watched table, or all of its partitions that have rows.
-    pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> Outcome<OpenTables> {
+    pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> SqlResult<OpenTables> {
         let source_tables = SourceTables { table: rules.relation, is_partitioned };
         // SAFETY: there is a current context whenever PostgreSQL calls.
         let context = unsafe { pg_sys::CurrentMemoryContext };
@@ -86,7 +86,7 @@ impl OpenTables {
     }
 
     /// Opens what has come to hold rows since. Locks are kept until the transaction ends, so that nothing goes.
-    fn follow(&mut self) -> Outcome<()> {
+    fn follow(&mut self) -> SqlResult<()> {
         let known: HashSet<u32> = self.finders.iter().map(|finder| finder.oid().to_u32()).collect();
         for oid in self.source_tables.leaves()? {
             if known.contains(&oid.to_u32()) {
@@ -109,13 +109,13 @@ impl OpenTables {
 
     /// Of each object whether it has no row now that belongs into the index, nor one that somebody is about to write or
     /// remove. An object is told by what the queue knows it by.
-    pub(in crate::pg) fn without_row(&mut self, objects: &[(&RowKey, &str)]) -> Outcome<Vec<bool>> {
+    pub(in crate::pg) fn without_row(&mut self, objects: &[(&RowKey, &str)]) -> SqlResult<Vec<bool>> {
         self.follow()?;
         self.are_absent(objects)
     }
 
     /// The same of the tables that are open.
-    fn are_absent(&self, objects: &[(&RowKey, &str)]) -> Outcome<Vec<bool>> {
+    fn are_absent(&self, objects: &[(&RowKey, &str)]) -> SqlResult<Vec<bool>> {
         let mut absent = vec![true; objects.len()];
         let view = LookupSnapshot::dirty();
         self.leave_out_present(&view, objects, &mut absent)?;
@@ -135,7 +135,7 @@ impl OpenTables {
         view: &LookupSnapshot,
         objects: &[(&RowKey, &str)],
         absent: &mut [bool],
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         let all = || objects.iter().zip(absent.iter());
         let hidden = all().filter(|((key, _), absent)| **absent && matches!(key, RowKey::Hidden));
         let mut hidden: HashSet<&str> = hidden.map(|((_, object), _)| *object).collect();
@@ -165,7 +165,7 @@ impl OpenTables {
     }
 
     /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
-    fn look_up(&self, view: &LookupSnapshot, key: &[String], object: &str) -> Outcome<CurrentRow> {
+    fn look_up(&self, view: &LookupSnapshot, key: &[String], object: &str) -> SqlResult<CurrentRow> {
         let Some(first) = self.finders.first() else { return Ok(CurrentRow::Absent) };
         // Reading a value that is made of others calls what the constraints of their domains call.
         let key = match as_role(self.rules.owner, || first.key_values(key))? {
@@ -194,7 +194,7 @@ impl OpenTables {
         writer: &mut QueueWriter,
         objects: &[(&RowKey, &str)],
         hold: impl Fn(&str) -> bool,
-    ) -> Outcome<Corrected> {
+    ) -> SqlResult<Corrected> {
         if objects.is_empty() {
             return Ok(Corrected { queued: 0, is_unsettled: false });
         }
@@ -248,7 +248,7 @@ impl OpenTables {
     }
 
     /// An object's row, if it is found by its key.
-    fn find_row(&self, view: &LookupSnapshot, one: &Correction) -> Outcome<CurrentRow> {
+    fn find_row(&self, view: &LookupSnapshot, one: &Correction) -> SqlResult<CurrentRow> {
         match one.key {
             RowKey::Known(key) => self.look_up(view, key, &one.object),
             _ => Ok(CurrentRow::Absent),
@@ -274,11 +274,11 @@ fn deletion(id: &str) -> String {
 }
 
 /// By what the queue tells the object of a record from others.
-pub(in crate::pg) fn identity_of(record: &str) -> Outcome<String> {
+pub(in crate::pg) fn identity_of(record: &str) -> SqlResult<String> {
     Ok(identity(&storable(record.as_bytes())?).into_owned())
 }
 
 /// By what the queue tells an object from others, by its id.
-pub(in crate::pg) fn identity_of_id(id: &str) -> Outcome<String> {
+pub(in crate::pg) fn identity_of_id(id: &str) -> SqlResult<String> {
     identity_of(&deletion(id))
 }

@@ -13,7 +13,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use super::trigger::capture;
 use super::trigger_call::{TriggerEvent, PARTITION_ARGUMENT};
 use crate::pg::owner::as_user;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::Operation;
 
 /// A partition that leaves the table of a source.
@@ -28,7 +28,7 @@ pub(in crate::pg) struct Departure {
 
 impl Departure {
     /// Queues the deletions, with the rights of the watched table's owner. The partition is locked against everybody.
-    pub(in crate::pg) fn queue_deletions(&self) -> Outcome<()> {
+    pub(in crate::pg) fn queue_deletions(&self) -> SqlResult<()> {
         // SAFETY: the relation is locked, and is closed again, by the abort after an error.
         let relation = unsafe { pg_sys::try_relation_open(self.leaf, pg_sys::NoLock as i32) };
         if relation.is_null() {

@@ -12,7 +12,7 @@ use super::record_maker::RecordMaker;
 use super::row_fetcher::{not_watched, RowFetcher, RowLock};
 use super::scratch::Scratch;
 use crate::backfill::TupleVersion;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
 /// The number of a change that was there before there were any: an object has one such record, however often it is made.
@@ -47,7 +47,7 @@ impl HistoryWriter {
         source: i32,
         index_id: i32,
         sequence: Option<pg_sys::Oid>,
-    ) -> Outcome<HistoryWriter> {
+    ) -> SqlResult<HistoryWriter> {
         Ok(HistoryWriter {
             source,
             writer: match sequence {
@@ -68,14 +68,14 @@ impl HistoryWriter {
         &mut self,
         relation: pg_sys::Oid,
         place: pg_sys::ItemPointerData,
-    ) -> Outcome<Option<TupleVersion>> {
+    ) -> SqlResult<Option<TupleVersion>> {
         let fetcher = self.fetcher(relation)?;
         // SAFETY: the slot holds the row that was fetched.
         Ok(fetcher.fetch(place).then(|| unsafe { fetcher.version(relation) }))
     }
 
     /// Queues the row fetched last, unless the filter is against it.
-    pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> Outcome<HistoryWrite> {
+    pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> SqlResult<HistoryWrite> {
         let Some(fetcher) = self.fetchers.get(&relation.to_u32()) else { return Ok(HistoryWrite::LeftOut) };
         let is_mirrored = fetcher.bound.is_mirrored;
         // SAFETY: the slot holds a row of the relation that bound and filter were made for.
@@ -108,7 +108,7 @@ impl HistoryWriter {
     }
 
     /// Makes the record of the row fetched last.
-    fn render(&mut self, relation: pg_sys::Oid) -> Outcome<()> {
+    fn render(&mut self, relation: pg_sys::Oid) -> SqlResult<()> {
         let fetcher = self.fetchers.get(&relation.to_u32()).ok_or_else(|| not_watched("a partition"))?;
         // SAFETY: as in `write`.
         unsafe {
@@ -139,12 +139,12 @@ impl HistoryWriter {
     }
 
     /// Writes what has been added.
-    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
+    pub(in crate::pg) fn flush(&mut self) -> SqlResult<()> {
         self.writer.flush()
     }
 
     /// Writes the rest, and closes everything. After an error the abort of the transaction does.
-    pub(in crate::pg) fn close(mut self) -> Outcome<()> {
+    pub(in crate::pg) fn close(mut self) -> SqlResult<()> {
         self.writer.flush()?;
         for fetcher in self.fetchers.into_values() {
             fetcher.close();
@@ -153,7 +153,7 @@ impl HistoryWriter {
         Ok(())
     }
 
-    fn fetcher(&mut self, oid: pg_sys::Oid) -> Outcome<&RowFetcher> {
+    fn fetcher(&mut self, oid: pg_sys::Oid) -> SqlResult<&RowFetcher> {
         let key = oid.to_u32();
         if !self.fetchers.contains_key(&key) {
             // What it is made of lives as long as the transaction.

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::slot::TupleSlot;
 use crate::pg::descriptor::relation_name;
 use crate::pg::list::cells;
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{sql_error, SqlResult};
 
 /// A unique index over exactly the key's columns.
 pub(super) struct KeyIndex {
@@ -27,7 +27,7 @@ impl KeyIndex {
     ///
     /// # Safety
     /// `relation` is open and locked.
-    pub(super) unsafe fn find(relation: pg_sys::Relation, places: &[usize]) -> Outcome<KeyIndex> {
+    pub(super) unsafe fn find(relation: pg_sys::Relation, places: &[usize]) -> SqlResult<KeyIndex> {
         // SAFETY: handed on to the caller; indexes of a locked relation are not dropped.
         unsafe {
             let list = pg_sys::RelationGetIndexList(relation);
@@ -39,7 +39,7 @@ impl KeyIndex {
                     return Ok(KeyIndex { index: cell.oid_value, columns });
                 }
             }
-            Err(failure(
+            Err(sql_error(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!(
                     "mirrored table \"{}\" has no unique index over its key any more",

@@ -13,7 +13,7 @@ use super::scratch::{has_grown, Scratch};
 use super::slot::TupleSlot;
 use super::statement::StatementCapture;
 use super::trigger_rows::{TableScan, TriggerRow, STRETCH};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::Buffer;
 
 impl StatementCapture<'_> {
@@ -21,7 +21,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// The slots hold the versions of a row-level trigger for `relation`, in which the source has its columns.
-    pub(super) unsafe fn mirror(&mut self, relation: pg_sys::Relation, row: TriggerRow) -> Outcome<()> {
+    pub(super) unsafe fn mirror(&mut self, relation: pg_sys::Relation, row: TriggerRow) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let (was, is) = (self.belongs(row.old), self.belongs(row.new));
@@ -66,7 +66,7 @@ impl StatementCapture<'_> {
         relation: pg_sys::Relation,
         slot: TupleSlot,
         object: &mut Buffer,
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         // SAFETY: handed on to the caller; the row found lives in the slot made for it.
         unsafe {
             // Of a row whose key makes no objectID there is no object.
@@ -97,7 +97,7 @@ impl StatementCapture<'_> {
 
     /// # Safety
     /// The slot holds a row of the relation the source is bound to.
-    unsafe fn upsert(&mut self, slot: TupleSlot) -> Outcome<()> {
+    unsafe fn upsert(&mut self, slot: TupleSlot) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe { self.row_record(slot)? };
         self.writer.push_version(QueueAction::AddObject, &mut self.record)?;
@@ -108,7 +108,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// As for `upsert`.
-    unsafe fn object_of(&self, slot: TupleSlot, out: &mut Buffer) -> Outcome<()> {
+    unsafe fn object_of(&self, slot: TupleSlot, out: &mut Buffer) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let bound = &self.source.relation;
@@ -131,7 +131,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// `relation` is the table that is about to be emptied.
-    pub(super) unsafe fn empty(&mut self, relation: pg_sys::Relation) -> Outcome<()> {
+    pub(super) unsafe fn empty(&mut self, relation: pg_sys::Relation) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
@@ -151,7 +151,7 @@ impl StatementCapture<'_> {
 
     /// # Safety
     /// The scan is of the table that is about to be emptied.
-    unsafe fn empty_stretch(&mut self, rows: &TableScan) -> Outcome<bool> {
+    unsafe fn empty_stretch(&mut self, rows: &TableScan) -> SqlResult<bool> {
         let mut more = true;
         for _ in 0..STRETCH {
             let Some(slot) = rows.next() else {

@@ -21,7 +21,7 @@ use super::trigger_rows::{TableScan, TransitionTables, TriggerRow};
 use crate::pg::descriptor::relation_name;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, extension_objects, pin_output_settings};
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::subtransaction::guarded;
 use crate::pg::text_datum::TextArray;
 use crate::record::Operation;
@@ -56,8 +56,8 @@ fn is_news(statement: (u64, pg_sys::TimestampTz), source: i32) -> bool {
 /// Does `work` of capture in a subtransaction, see [`guarded`].
 pub(super) fn attempted<T>(
     context: &CaptureErrorContext,
-    work: impl FnOnce() -> Outcome<T>,
-) -> Outcome<Result<T, Box<Failure>>> {
+    work: impl FnOnce() -> SqlResult<T>,
+) -> SqlResult<Result<T, Box<SqlError>>> {
     let done = guarded(work)?;
     if done.is_err() {
         context.in_filter(false);
@@ -103,7 +103,7 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The call is under way.
-    pub(super) unsafe fn all(mut self, context: &CaptureErrorContext, error: Box<Failure>) -> Outcome<()> {
+    pub(super) unsafe fn all(mut self, context: &CaptureErrorContext, error: Box<SqlError>) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let relation = self.call.tg_relation;
@@ -128,7 +128,7 @@ impl<'a> SkippedRows<'a> {
     ///
     /// # Safety
     /// The call is of a statement-level trigger.
-    unsafe fn all_of_tables(&mut self, context: &CaptureErrorContext, error: &Failure) -> Outcome<()> {
+    unsafe fn all_of_tables(&mut self, context: &CaptureErrorContext, error: &SqlError) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let tables = TransitionTables::open(self.call, false);
@@ -150,8 +150,8 @@ impl<'a> SkippedRows<'a> {
         &mut self,
         relation: pg_sys::Relation,
         context: &CaptureErrorContext,
-        error: &Failure,
-    ) -> Outcome<()> {
+        error: &SqlError,
+    ) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
@@ -174,8 +174,8 @@ impl<'a> SkippedRows<'a> {
         &mut self,
         context: &CaptureErrorContext,
         row: TriggerRow,
-        error: &Failure,
-    ) -> Outcome<()> {
+        error: &SqlError,
+    ) -> SqlResult<()> {
         if self.target.is_none() {
             // SAFETY: the call is under way.
             self.target = unsafe { RepairTarget::find(self.call, self.member)? };
@@ -208,7 +208,7 @@ impl<'a> SkippedRows<'a> {
         self.push(operation, key, error)
     }
 
-    fn push(&mut self, operation: Operation, key: TextArray, error: &Failure) -> Outcome<()> {
+    fn push(&mut self, operation: Operation, key: TextArray, error: &SqlError) -> SqlResult<()> {
         let objects = extension_objects()?;
         // As the record would have had it. That of a version is younger than the lock on the row.
         let number = match &self.target {
@@ -224,7 +224,7 @@ impl<'a> SkippedRows<'a> {
     }
 
     /// Notes repairs for the changes at hand.
-    fn store(&mut self) -> Outcome<()> {
+    fn store(&mut self) -> SqlResult<()> {
         let changes = std::mem::take(&mut self.changes);
         self.bytes = 0;
         match &mut self.target {
@@ -234,7 +234,7 @@ impl<'a> SkippedRows<'a> {
     }
 
     /// Notes repairs for the changes left out, and warns the writer; of the rows of a statement once.
-    pub(super) fn finish(mut self) -> Outcome<()> {
+    pub(super) fn finish(mut self) -> SqlResult<()> {
         self.store()?;
         let (Some(target), Some(why)) = (self.target, self.first) else { return Ok(()) };
         // SAFETY: the call is under way. The rest reads the state of the transaction.
@@ -255,7 +255,7 @@ impl<'a> SkippedRows<'a> {
             false => "What else the statement has changed is captured.",
         };
         let index = &target.index;
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{changes} of table \"{table}\" could not be captured for index \"{index}\": {why}"),
             "Remove the cause: it is tried again until it works, see the table audit_algolia.repair.",
@@ -274,8 +274,8 @@ unsafe fn key_of(
     target: &RepairTarget,
     context: &CaptureErrorContext,
     slot: TupleSlot,
-    error: &Failure,
-) -> Outcome<TextArray> {
+    error: &SqlError,
+) -> SqlResult<TextArray> {
     if slot.is_null() {
         return Err(unrepairable(error, "there is no row"));
     }
@@ -304,7 +304,7 @@ unsafe fn key_of(
 }
 
 /// An error that the writer is told as such, although it is to be warned only.
-fn unrepairable(error: &Failure, why: &str) -> Box<Failure> {
+fn unrepairable(error: &SqlError, why: &str) -> Box<SqlError> {
     let detail = format!(
         "The setting audit_algolia.on_capture_error = warn does not help here: the row could not be found again, for {why}."
     );

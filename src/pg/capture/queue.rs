@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 use super::ids::{fresh_id, next_historic, next_id};
 use crate::id_ranges::IdRanges;
 use crate::pg::encoding::is_utf8;
-use crate::pg::report::{overflow, Outcome};
+use crate::pg::report::{overflow, SqlResult};
 use crate::pg::{failpoint, xact};
 use crate::record::{escape_non_ascii, identity, Buffer};
 use table::{PendingRow, QueueTable};
@@ -34,11 +34,11 @@ pub(in crate::pg) fn record_buffer() -> Buffer {
 
 /// A record as the queue keeps it. Records are made of strings, so they are valid; should one not be, it must not become
 /// a text all the same.
-pub(super) fn storable(record: &[u8]) -> Outcome<Cow<'_, str>> {
+pub(super) fn storable(record: &[u8]) -> SqlResult<Cow<'_, str>> {
     storable_in(is_utf8(), record)
 }
 
-fn storable_in(in_utf8: bool, record: &[u8]) -> Outcome<Cow<'_, str>> {
+fn storable_in(in_utf8: bool, record: &[u8]) -> SqlResult<Cow<'_, str>> {
     match std::str::from_utf8(record) {
         Ok(record) if in_utf8 => Ok(Cow::Borrowed(record)),
         Ok(record) => escape_non_ascii(record).map_err(|error| overflow(error, "a watched table")),
@@ -64,7 +64,7 @@ pub(in crate::pg) struct QueueWriter {
 
 impl QueueWriter {
     /// Opens the queue. Its locks are kept until the transaction ends.
-    pub(in crate::pg) fn open(index_id: i32, source: i32) -> Outcome<QueueWriter> {
+    pub(in crate::pg) fn open(index_id: i32, source: i32) -> SqlResult<QueueWriter> {
         Ok(QueueWriter {
             table: QueueTable::open(index_id, source)?,
             history: None,
@@ -79,7 +79,7 @@ impl QueueWriter {
 
     /// The same for very many records: what they take is given back with each flush, and not only with the context the
     /// queue was opened in.
-    pub(in crate::pg) fn open_for_many(index_id: i32, source: i32) -> Outcome<QueueWriter> {
+    pub(in crate::pg) fn open_for_many(index_id: i32, source: i32) -> SqlResult<QueueWriter> {
         let mut writer = QueueWriter::open(index_id, source)?;
         writer.expect_many();
         Ok(writer)
@@ -100,14 +100,14 @@ impl QueueWriter {
         index_id: i32,
         source: i32,
         sequence: pg_sys::Oid,
-    ) -> Outcome<QueueWriter> {
+    ) -> SqlResult<QueueWriter> {
         let mut writer = QueueWriter::open_for_many(index_id, source)?;
         writer.history = Some(sequence);
         Ok(writer)
     }
 
     /// Adds one record under the next id, as `push_as` does.
-    pub(in crate::pg) fn push(&mut self, record: &mut Buffer) -> Outcome<bool> {
+    pub(in crate::pg) fn push(&mut self, record: &mut Buffer) -> SqlResult<bool> {
         let id = self.reserve();
         self.push_as(id, record)
     }
@@ -121,7 +121,7 @@ impl QueueWriter {
     }
 
     /// Adds one record, which is taken out of its buffer when it is long. Returns whether a flush is due.
-    pub(super) fn push_as(&mut self, id: i64, record: &mut Buffer) -> Outcome<bool> {
+    pub(super) fn push_as(&mut self, id: i64, record: &mut Buffer) -> SqlResult<bool> {
         self.add(id, QueueAction::AddObject, record, false)
     }
 
@@ -134,7 +134,7 @@ impl QueueWriter {
     }
 
     /// Adds a version of an object, the newest there is; as history, the oldest. The rest is as of `push_as`.
-    pub(super) fn push_version(&mut self, action: QueueAction, record: &mut Buffer) -> Outcome<bool> {
+    pub(super) fn push_version(&mut self, action: QueueAction, record: &mut Buffer) -> SqlResult<bool> {
         self.push_version_as(self.reserve_version(), action, record)
     }
 
@@ -144,11 +144,17 @@ impl QueueWriter {
         id: i64,
         action: QueueAction,
         record: &mut Buffer,
-    ) -> Outcome<bool> {
+    ) -> SqlResult<bool> {
         self.add(id, action, record, true)
     }
 
-    fn add(&mut self, id: i64, action: QueueAction, record: &mut Buffer, is_version: bool) -> Outcome<bool> {
+    fn add(
+        &mut self,
+        id: i64,
+        action: QueueAction,
+        record: &mut Buffer,
+        is_version: bool,
+    ) -> SqlResult<bool> {
         let text = storable_in(self.in_utf8, record)?;
         let object = is_version.then(|| self.keep(identity(&text).as_bytes()));
         let bytes = text.len();
@@ -194,7 +200,7 @@ impl QueueWriter {
     }
 
     /// Writes what has been added.
-    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
+    pub(in crate::pg) fn flush(&mut self) -> SqlResult<()> {
         if self.rows.is_empty() {
             return Ok(());
         }

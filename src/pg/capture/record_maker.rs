@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::bound_relation::BoundRelation;
 use crate::pg::encoding::utf8;
 use crate::pg::guc;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::{pseudonymizer, ServerCalendar};
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{
@@ -45,7 +45,7 @@ impl RecordMaker {
         bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         out: &mut Buffer,
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
@@ -64,7 +64,7 @@ impl RecordMaker {
         bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         out: &mut Buffer,
-    ) -> Outcome<bool> {
+    ) -> SqlResult<bool> {
         // SAFETY: handed on to the caller.
         let keys = unsafe { bound.keys_of(&value) };
         match bound.redacted(|| write_deletion(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
@@ -96,7 +96,7 @@ impl RecordMaker {
         change: &Change<'_>,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         out: &mut Buffer,
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
@@ -113,7 +113,7 @@ impl RecordMaker {
         number: i64,
         origin: &ChangeOrigin,
         out: &mut Buffer,
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         write_truncate(&bound.plan, number, origin, out).map_err(|error| bound.explain(error))
     }
 
@@ -123,7 +123,7 @@ impl RecordMaker {
         bound: &BoundRelation,
         now: pg_sys::TimestampTz,
         transaction: u64,
-    ) -> Outcome<ChangeOrigin> {
+    ) -> SqlResult<ChangeOrigin> {
         let (actor, now) = (actor(), Moment::from_timestamp(now));
         let transaction = i64::try_from(transaction).unwrap_or(i64::MAX);
         ChangeOrigin::new(&bound.plan, &utf8(&actor), now, transaction, self.pseudonymizer.as_deref())
@@ -137,7 +137,7 @@ impl RecordMaker {
         changed_by: Option<&[u8]>,
         changed_at: Option<pg_sys::TimestampTz>,
         transaction: Option<i64>,
-    ) -> Outcome<ChangeOrigin> {
+    ) -> SqlResult<ChangeOrigin> {
         let (by, at) = (changed_by.map(utf8), changed_at.map(Moment::from_timestamp));
         ChangeOrigin::of_skipped(&bound.plan, by.as_deref(), at, transaction, self.pseudonymizer.as_deref())
             .map_err(|error| bound.explain(error))

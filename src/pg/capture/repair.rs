@@ -11,7 +11,7 @@ use crate::pg::descriptor::columns;
 use crate::pg::encoding::utf8;
 use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::pseudonymizer;
 use crate::pg::text_datum::{TextArray, TextBytes};
 use crate::pg::xact;
@@ -51,7 +51,7 @@ impl RepairTarget {
     pub(super) unsafe fn find(
         call: &pg_sys::TriggerData,
         member: pg_sys::Oid,
-    ) -> Outcome<Option<RepairTarget>> {
+    ) -> SqlResult<Option<RepairTarget>> {
         // SAFETY: handed on to the caller; the relation is open.
         let (columns, arguments) = unsafe { (columns((*call.tg_relation).rd_att), arguments(call)) };
         let Some(source) = arguments.first().and_then(|argument| argument.parse::<i32>().ok()) else {
@@ -89,7 +89,7 @@ impl RepairTarget {
     }
 
     /// Notes repairs.
-    pub(super) fn store(&self, changes: &[NewRepair]) -> Outcome<()> {
+    pub(super) fn store(&self, changes: &[NewRepair]) -> SqlResult<()> {
         let types = [
             pg_sys::OIDOID,
             pg_sys::INT4OID,
@@ -113,7 +113,7 @@ impl RepairTarget {
         let time =
             |time: Option<pg_sys::TimestampTz>| unsafe { DatumWithOid::new(time, pg_sys::TIMESTAMPTZOID) };
         as_user(extension_objects()?.owner, || {
-            Spi::connect_mut(|client| -> Outcome<()> {
+            Spi::connect_mut(|client| -> SqlResult<()> {
                 let types = types.map(pgrx::PgOid::from);
                 let insert =
                     client.prepare_mut(include_str!("../../../sql/capture/add_repair.sql"), &types)?;

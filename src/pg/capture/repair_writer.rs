@@ -16,7 +16,7 @@ use super::record_maker::RecordMaker;
 use super::row_fetcher::{RowFetcher, RowLock};
 use super::skipped_change::{RepairOutcome, SkippedChange};
 use crate::pg::descriptor::TableColumn;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
 use crate::pg::text_datum::TextBytes;
@@ -41,7 +41,7 @@ impl RepairWriter {
         rules: SourceRules,
         columns: Vec<TableColumn>,
         bound: BoundRelation,
-    ) -> Outcome<RepairWriter> {
+    ) -> SqlResult<RepairWriter> {
         Ok(RepairWriter {
             writer: QueueWriter::open_for_many(rules.index_id, source)?,
             bound: Rc::new(bound),
@@ -73,17 +73,17 @@ impl RepairWriter {
 
     /// What becomes of a change whose key its columns cannot hold any more, for they have other types now; nothing if they
     /// can.
-    pub(in crate::pg) fn make_unreadable(&self, change: &SkippedChange) -> Outcome<Option<RepairOutcome>> {
+    pub(in crate::pg) fn make_unreadable(&self, change: &SkippedChange) -> SqlResult<Option<RepairOutcome>> {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
-            Err(failure) if failure.is_transient() => Err(failure),
+            Err(error) if error.is_transient() => Err(error),
             Err(_) if !self.is_asked_for(change) => Ok(Some(RepairOutcome::NotWanted)),
             Err(_) => self.former_object(change).map(Some),
         }
     }
 
     /// The deletion of a change's object, if its table is mirrored.
-    pub(in crate::pg) fn mirrored_object(&self, change: &SkippedChange) -> Outcome<Option<String>> {
+    pub(in crate::pg) fn mirrored_object(&self, change: &SkippedChange) -> SqlResult<Option<String>> {
         match self.is_mirrored() && self.names_object(change) {
             true => self.deletion(change),
             false => Ok(None),
@@ -101,7 +101,7 @@ impl RepairWriter {
         &mut self,
         change: &SkippedChange,
         (relation, place): (pg_sys::Oid, pg_sys::ItemPointerData),
-    ) -> Outcome<RepairOutcome> {
+    ) -> SqlResult<RepairOutcome> {
         if !self.is_asked_for(change) {
             return Ok(RepairOutcome::NotWanted);
         }
@@ -117,7 +117,7 @@ impl RepairWriter {
 
     /// # Safety
     /// It has fetched a row.
-    unsafe fn make_of(&mut self, change: &SkippedChange, fetcher: &RowFetcher) -> Outcome<RepairOutcome> {
+    unsafe fn make_of(&mut self, change: &SkippedChange, fetcher: &RowFetcher) -> SqlResult<RepairOutcome> {
         // SAFETY: handed on to the caller; bound and filter were made for the fetcher's relation.
         unsafe {
             if fetcher.bound.is_mirrored {
@@ -134,7 +134,7 @@ impl RepairWriter {
     }
 
     /// Queues that the table holds nothing under the change's key, or what is known of the change nevertheless.
-    pub(in crate::pg) fn make_without(&mut self, change: &SkippedChange) -> Outcome<RepairOutcome> {
+    pub(in crate::pg) fn make_without(&mut self, change: &SkippedChange) -> SqlResult<RepairOutcome> {
         if !self.is_asked_for(change) {
             return Ok(RepairOutcome::NotWanted);
         }
@@ -163,7 +163,7 @@ impl RepairWriter {
     }
 
     /// The record that deletes the object of a change's row; nothing if its key makes no objectID.
-    fn deletion(&self, change: &SkippedChange) -> Outcome<Option<String>> {
+    fn deletion(&self, change: &SkippedChange) -> SqlResult<Option<String>> {
         let mut record = record_buffer();
         match self.write_deletion(change, &mut record)? {
             true => Ok(Some(storable(&record)?.into_owned())),
@@ -172,7 +172,7 @@ impl RepairWriter {
     }
 
     /// Appends it to `record`; `false` if there is none.
-    fn write_deletion(&self, change: &SkippedChange, record: &mut Buffer) -> Outcome<bool> {
+    fn write_deletion(&self, change: &SkippedChange, record: &mut Buffer) -> SqlResult<bool> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         // SAFETY: the values were read as those of the table's columns.
@@ -180,7 +180,7 @@ impl RepairWriter {
     }
 
     /// A record of an object by the key as it was noted, whatever the columns are now.
-    fn former_object(&self, change: &SkippedChange) -> Outcome<RepairOutcome> {
+    fn former_object(&self, change: &SkippedChange) -> SqlResult<RepairOutcome> {
         let is_hidden = change.key_columns.iter().map(|name| self.rules.pseudonymize.contains(name));
         let key: Vec<(&[u8], bool)> = change.key.0.iter().map(Vec::as_slice).zip(is_hidden).collect();
         let mut record = record_buffer();
@@ -193,7 +193,7 @@ impl RepairWriter {
     }
 
     /// Writes what has been added.
-    pub(in crate::pg) fn flush(&mut self) -> Outcome<()> {
+    pub(in crate::pg) fn flush(&mut self) -> SqlResult<()> {
         self.writer.flush()
     }
 
@@ -213,7 +213,7 @@ impl RepairWriter {
         &mut self,
         change: &SkippedChange,
         fetcher: &RowFetcher,
-    ) -> Outcome<RepairOutcome> {
+    ) -> SqlResult<RepairOutcome> {
         let object = self.mirrored_object(change)?;
         let RepairWriter { maker, record, writer, .. } = self;
         record.clear();
@@ -251,7 +251,7 @@ impl RepairWriter {
         change: &SkippedChange,
         bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
-    ) -> Outcome<RepairOutcome> {
+    ) -> SqlResult<RepairOutcome> {
         // SAFETY: handed on to the caller.
         unsafe { self.render(change, bound, value)? };
         match self.bound.are_changes {
@@ -270,7 +270,7 @@ impl RepairWriter {
         change: &SkippedChange,
         bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         let RepairWriter { maker, record, .. } = self;
         record.clear();
         // SAFETY: handed on to the caller.
@@ -288,7 +288,7 @@ impl RepairWriter {
     }
 
     /// The key's values, by the places of their columns.
-    fn key_values(&self, change: &SkippedChange) -> Outcome<Vec<(usize, pg_sys::Datum)>> {
+    fn key_values(&self, change: &SkippedChange) -> SqlResult<Vec<(usize, pg_sys::Datum)>> {
         let mut values = Vec::new();
         for (name, text) in change.key_columns.iter().zip(&change.key.0) {
             let Some(column) = self.columns.iter().find(|column| column.name == *name) else {

@@ -10,7 +10,7 @@ use crate::pg::descriptor::relation_name;
 use crate::pg::filter::{Evaluation, Filter};
 use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 
 /// Fetches rows of one table or partition.
@@ -24,7 +24,7 @@ pub(super) struct RowFetcher {
 }
 
 impl RowFetcher {
-    pub(super) fn open(source: i32, oid: pg_sys::Oid) -> Outcome<RowFetcher> {
+    pub(super) fn open(source: i32, oid: pg_sys::Oid) -> SqlResult<RowFetcher> {
         let owner = extension_objects()?.owner;
         // SAFETY: the query that has shown a row of the relation keeps it locked until the transaction ends. The name is
         // a C string.
@@ -32,7 +32,7 @@ impl RowFetcher {
             let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
             let table = relation_name(relation);
             if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
-                return Err(failure(
+                return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                     format!(
                         "partition \"{table}\" is no table of this server, and its rows cannot be backfilled"
@@ -155,14 +155,14 @@ pub(super) enum RowLock {
 }
 
 /// The number of a relation's file.
-pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> Outcome<u32> {
+pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> SqlResult<u32> {
     let query = include_str!("../../../sql/capture/file_of.sql");
     let file = first_row(query, &[(pg_sys::OIDOID, oid.into())], |row| Ok(row.get::<pg_sys::Oid>(1)))?;
     Ok(file.flatten().unwrap_or(pg_sys::InvalidOid).to_u32())
 }
 
-pub(super) fn not_watched(table: &str) -> Box<Failure> {
-    failure(
+pub(super) fn not_watched(table: &str) -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("table \"{table}\" is not watched any more"),
         "Put it under watch again with audit_algolia.watch().",

@@ -13,7 +13,7 @@ use crate::pg::descriptor::relation_name;
 use crate::pg::failpoint;
 use crate::pg::hypertables::is_hypertable;
 use crate::pg::owner::{as_user, extension_objects};
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{sql_error, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 
@@ -85,7 +85,7 @@ fn note_orphan(key: TriggerKey, table: &str) {
         is_news
     });
     if is_news {
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("changes of table \"{table}\" are not captured: its trigger belongs to no source of audit_algolia"),
             "Put the table under watch with audit_algolia.watch(), or call audit_algolia.unwatch(), which removes the trigger.",
@@ -123,7 +123,7 @@ pub(super) unsafe fn source_of(
     call: &pg_sys::TriggerData,
     event: TriggerEvent,
     member: pg_sys::Oid,
-) -> Outcome<Option<Rc<Source>>> {
+) -> SqlResult<Option<Rc<Source>>> {
     let changes = CHANGES.get();
     // SAFETY: relation and trigger are valid for the length of the call.
     let (key, arguments) = unsafe { (key_of(call), arguments(call)) };
@@ -173,9 +173,9 @@ pub(super) unsafe fn source_of(
 }
 
 /// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
-fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> Outcome<()> {
+fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> SqlResult<()> {
     if as_user(extension_objects()?.owner, || is_hypertable(relation))? {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("table \"{table}\" has become a hypertable since it is watched"),
             "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again.",

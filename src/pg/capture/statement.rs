@@ -14,7 +14,7 @@ use super::source::Source;
 use super::trigger_call::TriggerEvent;
 use super::trigger_rows::{TransitionTables, TriggerRow, STRETCH};
 use crate::pg::filter::Evaluation;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
 /// What it takes to capture the rows of one statement, or the row of a row-level trigger.
@@ -43,7 +43,7 @@ pub(super) unsafe fn capture(
     source: &Source,
     context: &CaptureErrorContext,
     skipped: Option<SkippedRows<'_>>,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     let mut statement = StatementCapture {
         source,
         operation: event.operation,
@@ -85,7 +85,7 @@ impl StatementCapture<'_> {
         self.context.in_filter(false);
     }
 
-    fn close(self) -> Outcome<()> {
+    fn close(self) -> SqlResult<()> {
         if let Some(filter) = self.filter {
             filter.close();
         }
@@ -100,7 +100,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// `call` comes from a row-level trigger.
-    unsafe fn single(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
+    unsafe fn single(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
         let row = TriggerRow::of(call, self.operation);
         // SAFETY: an after trigger has its rows in these slots; its own memory context lives until we return.
         unsafe {
@@ -126,7 +126,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// `call` comes from a statement-level trigger with the transition tables of its operation.
-    unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> Outcome<()> {
+    unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
         // SAFETY: handed on to the caller.
         unsafe {
             let tables = TransitionTables::open(call, self.skipped.is_some());
@@ -157,7 +157,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// The tables hold rows of the relation the source is bound to.
-    unsafe fn stretch(&mut self, tables: &TransitionTables) -> Outcome<bool> {
+    unsafe fn stretch(&mut self, tables: &TransitionTables) -> SqlResult<bool> {
         tables.mark();
         // SAFETY: handed on to the caller.
         unsafe {
@@ -181,8 +181,8 @@ impl StatementCapture<'_> {
     unsafe fn rows(
         &mut self,
         tables: &TransitionTables,
-        mut work: impl FnMut(&mut Self, TriggerRow) -> Outcome<bool>,
-    ) -> Outcome<bool> {
+        mut work: impl FnMut(&mut Self, TriggerRow) -> SqlResult<bool>,
+    ) -> SqlResult<bool> {
         let are_few = tables.count < FEW;
         for _ in 0..STRETCH {
             let Some(row) = tables.next() else { return Ok(false) };
@@ -202,7 +202,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// The slots hold rows of the relation the source is bound to.
-    unsafe fn row(&mut self, row: TriggerRow) -> Outcome<bool> {
+    unsafe fn row(&mut self, row: TriggerRow) -> SqlResult<bool> {
         let current = row.current();
         let bound = &self.source.relation;
         // SAFETY: handed on to the caller.
@@ -253,7 +253,7 @@ impl StatementCapture<'_> {
     ///
     /// # Safety
     /// The slot holds a row of the relation the source is bound to.
-    pub(super) unsafe fn row_record(&mut self, slot: TupleSlot) -> Outcome<()> {
+    pub(super) unsafe fn row_record(&mut self, slot: TupleSlot) -> SqlResult<()> {
         let bound = &self.source.relation;
         self.record.clear();
         // SAFETY: handed on to the caller.
@@ -261,7 +261,7 @@ impl StatementCapture<'_> {
     }
 
     /// The one record of a TRUNCATE. There is no row to read again: if it cannot be made, the statement fails.
-    fn truncation(&mut self) -> Outcome<()> {
+    fn truncation(&mut self) -> SqlResult<()> {
         let bound = &self.source.relation;
         let origin = origin_of(&mut self.origin, bound, &self.maker)?;
         let number = self.writer.reserve();
@@ -276,7 +276,7 @@ fn origin_of<'s>(
     origin: &'s mut Option<ChangeOrigin>,
     bound: &BoundRelation,
     maker: &RecordMaker,
-) -> Outcome<&'s ChangeOrigin> {
+) -> SqlResult<&'s ChangeOrigin> {
     let made = match origin.take() {
         Some(made) => made,
         None => {

@@ -11,7 +11,7 @@ use super::statement;
 use super::trigger_call::{not_ours, TriggerEvent};
 use crate::pg::guc;
 use crate::pg::owner;
-use crate::pg::report::{reported, Outcome};
+use crate::pg::report::{reported, SqlResult};
 
 /// The version-1 call information PostgreSQL asks for before it calls `audit_algolia_capture`.
 #[no_mangle]
@@ -52,7 +52,7 @@ pub(super) unsafe fn capture(
     call: &pg_sys::TriggerData,
     event: TriggerEvent,
     member: pg_sys::Oid,
-) -> Outcome<()> {
+) -> SqlResult<()> {
     // SAFETY: handed on to the caller.
     unsafe {
         let context = CaptureErrorContext::enter(call);
@@ -64,8 +64,8 @@ pub(super) unsafe fn capture(
         };
         let (source, skipped) = match (found, skipped) {
             (Ok(Some(source)), skipped) => (source, skipped),
-            (Err(failure), Some(skipped)) => {
-                skipped.all(&context, failure)?;
+            (Err(error), Some(skipped)) => {
+                skipped.all(&context, error)?;
                 context.leave();
                 return Ok(());
             }

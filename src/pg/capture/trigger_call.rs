@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::pg::report::{failure, Failure};
+use crate::pg::report::{sql_error, SqlError};
 use crate::record::Operation;
 
 /// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
@@ -61,8 +61,8 @@ pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
 }
 
 /// The error of a call that is no trigger of ours.
-pub(super) fn not_ours() -> Box<Failure> {
-    failure(
+pub(super) fn not_ours() -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
         "function audit_algolia.capture() was not called by a trigger that watch() has made",
         "Drop the trigger, and let audit_algolia.watch() put one in place.",

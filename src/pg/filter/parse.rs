@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use crate::pg::descriptor::{attribute, is_virtual};
 use crate::pg::list::cells;
-use crate::pg::report::{failure, Outcome};
+use crate::pg::report::{sql_error, SqlResult};
 
 /// A condition as the executor takes it, in the current memory context.
 pub(super) struct Planned {
@@ -20,14 +20,14 @@ pub(super) struct Planned {
 ///
 /// # Safety
 /// `relation` is open and locked.
-pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> Outcome<*mut pg_sys::Node> {
+pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> SqlResult<*mut pg_sys::Node> {
     let source = CString::new(text).unwrap_or_default();
     // SAFETY: these are the steps by which the server itself makes the expression of a trigger's WHEN; the text
     // outlives them.
     unsafe {
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR);
         let expression = single_expression(statements).ok_or_else(|| {
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
                 "it is not a single expression",
                 "Write what could stand behind WHERE, and nothing else; conditions are joined by AND and OR.",
@@ -117,7 +117,7 @@ impl Planned {
         condition: *mut pg_sys::Node,
         relation: pg_sys::Relation,
         place: &impl Fn(usize) -> Option<usize>,
-    ) -> Outcome<Planned> {
+    ) -> SqlResult<Planned> {
         // SAFETY: handed on to the caller; the list holds the condition's own variables, so that changing them changes
         // what it looks at.
         unsafe {
@@ -138,7 +138,7 @@ impl Planned {
             let expression =
                 pg_sys::expression_planner_with_deps(condition.cast(), &mut relations, &mut functions);
             if is_volatile || pg_sys::contain_volatile_functions(expression.cast()) {
-                return Err(failure(
+                return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
                     "a filter cannot call volatile functions",
                     "What is sent must follow from the row. Declare a function STABLE or IMMUTABLE if it is.",
@@ -155,15 +155,15 @@ impl Planned {
 }
 
 /// The error of a variable that is no column of the table's own.
-fn no_column(variable: &pg_sys::Var) -> Box<crate::pg::report::Failure> {
+fn no_column(variable: &pg_sys::Var) -> Box<crate::pg::report::SqlError> {
     match variable.varattno {
         0 => refused("a filter cannot look at the row as a whole"),
         _ => refused("a filter cannot look at system columns"),
     }
 }
 
-fn refused(what: &str) -> Box<crate::pg::report::Failure> {
-    failure(
+fn refused(what: &str) -> Box<crate::pg::report::SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
         what,
         "Name the columns it is to look at; they need not be allowed to leave the database.",

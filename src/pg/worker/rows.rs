@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::statements::Statements;
 use crate::delivery::batch::Action;
 use crate::id_ranges::Span;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::subtransaction::unless_unreadable;
 use crate::pg::text_datum::varlena_bytes;
 use crate::record::compact_len;
@@ -82,7 +82,7 @@ impl StoredText<'_> {
     ///
     /// # Errors
     /// When it is damaged.
-    pub(super) fn read<R>(self, work: impl FnOnce(&str) -> R) -> Outcome<R> {
+    pub(super) fn read<R>(self, work: impl FnOnce(&str) -> R) -> SqlResult<R> {
         let fetch = |place| {
             // SAFETY: as above; makes a copy that is whole in the current context.
             unsafe { pg_sys::pg_detoast_datum_packed(place) }
@@ -103,7 +103,7 @@ impl StoredText<'_> {
     ///
     /// # Errors
     /// When they are damaged.
-    pub(super) fn head(self) -> Outcome<String> {
+    pub(super) fn head(self) -> SqlResult<String> {
         let fetch = |place| {
             // SAFETY: as above; only the parts of the text that hold the slice are fetched, into the current context.
             unsafe { pg_sys::pg_detoast_datum_slice(place, 0, HEAD) }
@@ -116,7 +116,7 @@ impl StoredText<'_> {
         self,
         fetch: impl FnOnce(*mut pg_sys::varlena) -> *mut pg_sys::varlena,
         work: impl FnOnce(&str) -> R,
-    ) -> Outcome<R> {
+    ) -> SqlResult<R> {
         // SAFETY: the text is in a row that is there until SPI is left, or in a context that nobody else knows of. That is
         // deleted when the text has been looked at, or with the transaction after any other error.
         unsafe {

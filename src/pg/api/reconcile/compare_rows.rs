@@ -16,7 +16,7 @@ use crate::pg::capture::{
 use crate::pg::descriptor::columns;
 use crate::pg::filter::Filter;
 use crate::pg::latest_snapshot::Cursor;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 use crate::record::{Buffer, Fingerprint};
 
@@ -55,7 +55,7 @@ struct RowReader<'a> {
 
 impl Comparison<'_> {
     /// Compares all rows of the window.
-    pub(super) fn compare_rows(&mut self) -> Outcome<()> {
+    pub(super) fn compare_rows(&mut self) -> SqlResult<()> {
         let names = RefCell::new(names_of(&self.rules));
         let filter = filter_of(self.table, &self.rules, &names)?;
         let (query, arguments) = query(self.table, &self.rules, &names.into_inner(), self.window)?;
@@ -83,7 +83,7 @@ impl Comparison<'_> {
         self.settle(pending.mismatches)
     }
 
-    fn compare_row(&mut self, row: ExpectedRow, pending: &mut PendingRows) -> Outcome<()> {
+    fn compare_row(&mut self, row: ExpectedRow, pending: &mut PendingRows) -> SqlResult<()> {
         pending.bytes += row.bytes;
         pending.chunk.push(row.mismatch);
         if pending.chunk.len() >= CHUNK || pending.bytes >= CHUNK_BYTES {
@@ -93,7 +93,7 @@ impl Comparison<'_> {
     }
 
     /// Asks what the index holds of rows; what is not as it is to be is a mismatch.
-    fn compare_chunk(&mut self, pending: &mut PendingRows) -> Outcome<()> {
+    fn compare_chunk(&mut self, pending: &mut PendingRows) -> SqlResult<()> {
         self.tally.checked += pending.chunk.len() as i64;
         pending.mismatches.extend(self.unlike(std::mem::take(&mut pending.chunk))?);
         pending.bytes = 0;
@@ -104,7 +104,7 @@ impl Comparison<'_> {
     }
 
     /// Those of the rows that the index does not hold as they are.
-    fn unlike(&self, rows: Vec<Mismatch>) -> Outcome<Vec<Mismatch>> {
+    fn unlike(&self, rows: Vec<Mismatch>) -> SqlResult<Vec<Mismatch>> {
         let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let found = self.index_client.objects(&ids)?;
         Ok(rows
@@ -122,7 +122,7 @@ fn query(
     rules: &SourceRules,
     names: &[String],
     window: TimeRange,
-) -> Outcome<(String, Vec<(pg_sys::Oid, pg_sys::Datum)>)> {
+) -> SqlResult<(String, Vec<(pg_sys::Oid, pg_sys::Datum)>)> {
     let list: Vec<String> = names.iter().map(|name| format!("t.{}", spi::quote_identifier(name))).collect();
     let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
     if let Some(time) = &rules.time_column {
@@ -154,8 +154,8 @@ impl RowReader<'_> {
         &mut self,
         descriptor: pg_sys::TupleDesc,
         tuples: &[pg_sys::HeapTuple],
-        compare: &mut dyn FnMut(ExpectedRow) -> Outcome<()>,
-    ) -> Outcome<()> {
+        compare: &mut dyn FnMut(ExpectedRow) -> SqlResult<()>,
+    ) -> SqlResult<()> {
         // SAFETY: the descriptor is valid.
         let columns = unsafe { columns(descriptor) };
         let bound = match self.bound.take() {
@@ -174,7 +174,7 @@ impl RowReader<'_> {
                     continue;
                 }
                 let value = values_of(slot, columns.len());
-                let row = scratch.within(|| -> Outcome<_> {
+                let row = scratch.within(|| -> SqlResult<_> {
                     let Some(record) = writer.write(slot)? else { return Ok(None) };
                     let key =
                         if self.is_mirrored { RowKey::Known(bound.key(value)) } else { RowKey::Impossible };
@@ -197,7 +197,7 @@ impl RowReader<'_> {
 }
 
 /// A record is kept only where it is what is sent once more; a mirrored row is read again then.
-fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) -> Outcome<ExpectedRow> {
+fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) -> SqlResult<ExpectedRow> {
     let bytes = record.len();
     // The text is read as JSON, where want of memory would be no error: as much as its parts may take is asked for first.
     ensure_room(2 * bytes);

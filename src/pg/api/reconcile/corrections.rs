@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use crate::pg::capture::{OpenTables, QueueWriter, RowKey};
 use crate::pg::held_objects;
 use crate::pg::owner::{as_user, pin_output_settings};
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 
 /// Objects that are to be put right, each with how its row is found: no more than one transaction can hold.
 #[derive(Default)]
@@ -39,7 +39,7 @@ pub(super) struct Corrections {
 }
 
 /// Puts right what has been found, by what the tables hold now; returns how much.
-pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
+pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> SqlResult<i64> {
     let (mut repaired, mut has_more) = (0, false);
     for corrections in all {
         has_more |= corrections.pending_corrections.has_more;
@@ -55,7 +55,7 @@ pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> Outcome<i64> {
 }
 
 impl Corrections {
-    fn make(mut self) -> Outcome<i64> {
+    fn make(mut self) -> SqlResult<i64> {
         if self.pending_corrections.objects.is_empty() {
             return Ok(0);
         }
@@ -73,8 +73,8 @@ impl Corrections {
     }
 }
 
-fn too_many() -> Box<Failure> {
-    failure(
+fn too_many() -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!(
             "not all records could be repaired: one transaction can repair {} records of mirrored tables, and all transactions together {}",
@@ -86,8 +86,8 @@ fn too_many() -> Box<Failure> {
 }
 
 /// What is said when records without a row cannot be told from those of a partition that is on its way.
-fn partitions_are_changing(table: &str) -> Box<Failure> {
-    failure(
+fn partitions_are_changing(table: &str) -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
         format!(
             "somebody may be attaching a partition to table {table}, so no orphaned record has been deleted"

@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::pg::api::my_database;
 use crate::pg::latest_snapshot::first_row;
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::{failpoint, process, shmem};
 use crate::record::Fingerprint;
 pub(super) use algolia_client::AlgoliaClient;
@@ -34,7 +34,7 @@ pub(super) enum Page {
     /// The ids on it, and what leads to the next one.
     Read { ids: Vec<String>, next: Option<String> },
     /// It is too long; the error if it cannot be shorter.
-    TooLong(Box<Failure>),
+    TooLong(Box<SqlError>),
 }
 
 /// A session's inquiries about one index.
@@ -45,7 +45,7 @@ pub(super) struct IndexClient {
 }
 
 /// The name of an index; call it with the owner's rights.
-pub(super) fn index_name(index_id: i32) -> Outcome<String> {
+pub(super) fn index_name(index_id: i32) -> SqlResult<String> {
     let arguments = [(pg_sys::INT4OID, index_id.into())];
     let query = include_str!("../../../../sql/reconcile/name_of_index.sql");
     Ok(first_row(query, &arguments, |row| Ok(row.get::<String>(1)))?.flatten().unwrap_or_default())
@@ -64,7 +64,7 @@ impl IndexClient {
     }
 
     /// The fingerprints of objects, in their order.
-    pub(super) fn objects(&self, ids: &[&str]) -> Outcome<Vec<Option<Fingerprint>>> {
+    pub(super) fn objects(&self, ids: &[&str]) -> SqlResult<Vec<Option<Fingerprint>>> {
         let mut prints = Vec::with_capacity(ids.len());
         for ids in ids.chunks(OBJECTS) {
             self.some_objects(ids, &mut prints)?;
@@ -72,7 +72,7 @@ impl IndexClient {
         Ok(prints)
     }
 
-    fn some_objects(&self, ids: &[&str], prints: &mut Vec<Option<Fingerprint>>) -> Outcome<()> {
+    fn some_objects(&self, ids: &[&str], prints: &mut Vec<Option<Fingerprint>>) -> SqlResult<()> {
         // Each object is asked for with the name of the index.
         if ids.iter().map(|id| id.len() + self.index.len()).sum::<usize>() > QUESTION_BYTES {
             let (one, other) = ids.split_at(ids.len() / 2);
@@ -98,7 +98,7 @@ impl IndexClient {
         (prefix, filters): (&str, Option<&str>),
         cursor: Option<String>,
         size: usize,
-    ) -> Outcome<Page> {
+    ) -> SqlResult<Page> {
         let (index, prefix) = (self.index.clone(), prefix.to_owned());
         let question = Question::Page { index, prefix, filters: filters.map(str::to_owned), cursor, size };
         match self.reply(&question)? {
@@ -110,7 +110,7 @@ impl IndexClient {
     }
 
     /// Waits until all that has been delivered so far can be found in the index.
-    pub(super) fn wait_until_indexed(&self) -> Outcome<()> {
+    pub(super) fn wait_until_indexed(&self) -> SqlResult<()> {
         let task = shmem::shared_state().and_then(|shared_state| {
             shared_state.last_task(my_database(), self.index_id, self.algolia.destination())
         });
@@ -130,9 +130,9 @@ impl IndexClient {
         }
     }
 
-    fn never_indexed(&self, task: i64) -> Box<Failure> {
+    fn never_indexed(&self, task: i64) -> Box<SqlError> {
         let minutes = INDEXING.as_secs() / 60;
-        failure(
+        sql_error(
             PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
             format!("index \"{}\" has not indexed within {minutes} minutes what was delivered", self.index),
             "Call the function again when Algolia has caught up. If it has lost the task, the next record that is delivered \
@@ -141,12 +141,12 @@ impl IndexClient {
         .with_detail(format!("Task {task} is not published. Nothing has been changed."))
     }
 
-    fn ask(&self, question: &Question) -> Outcome<Answer> {
+    fn ask(&self, question: &Question) -> SqlResult<Answer> {
         self.reply(question)?.map_err(|error| self.explain(error))
     }
 
     /// Asks until there is an answer, or an error that does not pass.
-    fn reply(&self, question: &Question) -> Outcome<AskResult> {
+    fn reply(&self, question: &Question) -> SqlResult<AskResult> {
         let (started, mut pause) = (Instant::now(), RETRY);
         loop {
             match self.algolia.ask(question.clone()) {
@@ -159,18 +159,18 @@ impl IndexClient {
         }
     }
 
-    fn explain(&self, error: AskError) -> Box<Failure> {
+    fn explain(&self, error: AskError) -> Box<SqlError> {
         let AskError { kind, reason, hint } = error;
         let message = format!("could not read index \"{}\": {reason}", self.index);
         match kind {
-            AskErrorKind::Transient => failure(
+            AskErrorKind::Transient => sql_error(
                 PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
                 message,
                 "Call the function again when Algolia can be reached. Nothing has been changed.",
             ),
-            AskErrorKind::Rights => failure(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, hint),
+            AskErrorKind::Rights => sql_error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, hint),
             AskErrorKind::TooLong | AskErrorKind::Refused => {
-                failure(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message, hint)
+                sql_error(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message, hint)
             }
         }
     }
@@ -180,12 +180,12 @@ fn nap(at_most: Duration) {
     process::wait(None, i64::try_from(at_most.as_millis()).unwrap_or(i64::MAX));
 }
 
-fn unexpected(answer: &Answer) -> Box<Failure> {
+fn unexpected(answer: &Answer) -> Box<SqlError> {
     let message = match answer {
         Answer::Objects(_) => "a question was answered with objects that were not asked for",
         Answer::Page { .. } | Answer::Task { .. } => "another question was answered than was asked",
     };
-    failure(
+    sql_error(
         PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         message,
         "Restart the server with the library installed now.",

@@ -11,7 +11,7 @@ use crate::pg::api::as_owner;
 use crate::pg::capture::{identity_of, QueueWriter, RowKey, Scratch};
 use crate::pg::encoding::utf8;
 use crate::pg::latest_snapshot::{all_rows, Cursor};
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::text_datum::varlena_bytes;
 use crate::record::{Buffer, Fingerprint};
 
@@ -92,7 +92,7 @@ impl Mismatch {
 impl Comparison<'_> {
     /// Counts those of the mismatches that are confirmed, and sends them once more, or keeps them to be corrected, if that is
     /// wanted.
-    pub(super) fn settle(&mut self, mismatches: Vec<Mismatch>) -> Outcome<()> {
+    pub(super) fn settle(&mut self, mismatches: Vec<Mismatch>) -> SqlResult<()> {
         let mut confirmed = self.confirmed(mismatches)?;
         for (mismatch, found) in &confirmed {
             match (&mismatch.expects, found) {
@@ -119,7 +119,10 @@ impl Comparison<'_> {
     /// the index is asked. If a row is the same version afterwards, what it has been since before T, the index should
     /// hold it. If there was no row before and is none afterwards, one may have come and gone meanwhile; so that is
     /// looked at again, unless nothing has been queued.
-    fn confirmed(&mut self, mut mismatches: Vec<Mismatch>) -> Outcome<Vec<(Mismatch, Option<Fingerprint>)>> {
+    fn confirmed(
+        &mut self,
+        mut mismatches: Vec<Mismatch>,
+    ) -> SqlResult<Vec<(Mismatch, Option<Fingerprint>)>> {
         for round in 1.. {
             let enqueued = self.index_client.enqueued();
             mismatches = self.not_waiting(mismatches)?;
@@ -149,7 +152,7 @@ impl Comparison<'_> {
     }
 
     /// Leaves out what is yet to be delivered, or has been refused.
-    fn not_waiting(&mut self, mut mismatches: Vec<Mismatch>) -> Outcome<Vec<Mismatch>> {
+    fn not_waiting(&mut self, mut mismatches: Vec<Mismatch>) -> SqlResult<Vec<Mismatch>> {
         let waiting = self.waiting(&mismatches)?;
         mismatches.retain(|mismatch| !waiting.contains(&mismatch.object));
         Ok(mismatches)
@@ -157,7 +160,7 @@ impl Comparison<'_> {
 
     /// Which of the mismatches' objects are in the queue or among the dead letters: at this moment, or in append mode when
     /// this was asked first.
-    fn waiting(&mut self, mismatches: &[Mismatch]) -> Outcome<HashSet<String>> {
+    fn waiting(&mut self, mismatches: &[Mismatch]) -> SqlResult<HashSet<String>> {
         let objects = mismatches.iter().map(|mismatch| mismatch.object.as_str());
         if mismatches.is_empty() {
             return Ok(HashSet::new());
@@ -184,7 +187,7 @@ impl Comparison<'_> {
     /// one, so they are read through: once, however many mismatches there will be. What a row of the walk has queued was
     /// committed with it, before the walk began. So if it is not among them, it has been delivered by now; and who queues
     /// it once more meanwhile replaces a record by the same.
-    fn read_backlog(&self) -> Outcome<StringSet> {
+    fn read_backlog(&self) -> SqlResult<StringSet> {
         let arguments = [(pg_sys::INT4OID, self.rules.index_id.into()), (pg_sys::INT4OID, self.id.into())];
         let cursor = Cursor::open(include_str!("../../../../sql/reconcile/waiting_records.sql"), &arguments);
         let mut backlog = StringSetBuilder::new(MOST_WAITING);
@@ -211,7 +214,7 @@ impl Comparison<'_> {
     }
 
     /// Of each mismatch whether its row is the version it was, or is still not there.
-    fn still_the_same<'s>(&mut self, mismatches: impl Iterator<Item = &'s Mismatch>) -> Outcome<Vec<bool>> {
+    fn still_the_same<'s>(&mut self, mismatches: impl Iterator<Item = &'s Mismatch>) -> SqlResult<Vec<bool>> {
         let mismatches: Vec<&Mismatch> = mismatches.collect();
         let places = mismatches.iter().filter_map(|mismatch| match &mismatch.expects {
             Expects::Row { place, .. } => Some(place.ctid.clone()),
@@ -233,7 +236,7 @@ impl Comparison<'_> {
     }
 
     /// The rows' versions that are at these places now.
-    fn alive(&self, places: Vec<String>) -> Outcome<HashSet<RowVersion>> {
+    fn alive(&self, places: Vec<String>) -> SqlResult<HashSet<RowVersion>> {
         let query = format!(
             "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t
              where t.ctid = any ($1::pg_catalog.tid[])",
@@ -250,8 +253,8 @@ impl Comparison<'_> {
     }
 }
 
-fn too_many_wait(table: &str) -> Box<Failure> {
-    failure(
+fn too_many_wait(table: &str) -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!("more than {MOST_WAITING} records of table {table} wait, which are too many to compare it"),
         "Call audit_algolia.reconcile() again when fewer do; audit_algolia.queue_stats() counts them, and dead letters.",
@@ -259,7 +262,7 @@ fn too_many_wait(table: &str) -> Box<Failure> {
 }
 
 /// Queues records once more; returns how many.
-fn send_again<'r>(writer: &mut QueueWriter, records: impl Iterator<Item = &'r mut Buffer>) -> Outcome<i64> {
+fn send_again<'r>(writer: &mut QueueWriter, records: impl Iterator<Item = &'r mut Buffer>) -> SqlResult<i64> {
     let mut sent = 0;
     for record in records {
         if writer.push(record)? {

@@ -28,7 +28,7 @@ use crate::pg::capture::{OpenTables, QueueWriter};
 use crate::pg::error_context::with_error_context;
 use crate::pg::latest_snapshot::first_row;
 use crate::pg::owner::{as_user, pin_output_settings, set_locally};
-use crate::pg::report::{failure, reported, Failure, Outcome};
+use crate::pg::report::{reported, sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 use crate::rules::Mode;
@@ -112,10 +112,10 @@ struct Comparison<'a> {
     tally: Tally,
 }
 
-fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> Outcome<Tally> {
+fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> SqlResult<Tally> {
     if let (Some(since), Some(until)) = (window.since, window.until) {
         if since > until {
-            return Err(failure(
+            return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "since must not be later than until",
                 "Rows are compared from since on, up to but without until.",
@@ -148,17 +148,17 @@ fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> Outc
     Ok(total)
 }
 
-fn no_time_column(table: &Table) -> Box<Failure> {
-    failure(
+fn no_time_column(table: &Table) -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         format!("table {} is watched without a time_column, so since and until mean nothing", table.name),
         "Leave since and until out, or watch the table with its time_column.",
     )
 }
 
-fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Failure> {
+fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<SqlError> {
     let words: Vec<&str> = operations.iter().map(|operation| operation.word()).collect();
-    failure(
+    sql_error(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         format!("the records of table {} tell of changes, which cannot be told from its rows", table.name),
         "A table can be compared that is mirrored, or of which only inserts are watched.",
@@ -167,7 +167,7 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<Fail
 }
 
 /// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where corrections would not be.
-fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> Outcome<()> {
+fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> SqlResult<()> {
     let arguments = [(pg_sys::INT4OID, source.into())];
     let query = include_str!("../../../../sql/reconcile/is_backfilled.sql");
     if first_row(query, &arguments, |row| Ok(row.get::<bool>(1)))?.flatten() != Some(true) {
@@ -175,7 +175,7 @@ fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> Outcome
     }
     let message = format!("a backfill of table {} is under way", table.name);
     if repair {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             message,
             "Wait until audit_algolia.backfill_progress shows it as finished, or stop it by audit_algolia.cancel_backfill().",
@@ -191,7 +191,7 @@ fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> Outcome
 }
 
 /// Of rows that could not be captured nothing waits in the queue.
-fn warn_of_repairs(index_id: i32) -> Outcome<()> {
+fn warn_of_repairs(index_id: i32) -> SqlResult<()> {
     let query = include_str!("../../../../sql/counts/count_repairs_of_index.sql");
     let count = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<i64>(1)))?;
     let count = count.flatten().unwrap_or_default();
@@ -213,7 +213,7 @@ fn compare_source(
     algolia: &Rc<AlgoliaClient>,
     window: TimeRange,
     repair: bool,
-) -> Outcome<(Tally, Option<Corrections>)> {
+) -> SqlResult<(Tally, Option<Corrections>)> {
     let (index_client, neighbours) = as_owner(|| {
         check_backfill_under_way(table, id, repair)?;
         warn_of_repairs(rules.index_id)?;

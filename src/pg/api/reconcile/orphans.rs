@@ -13,7 +13,7 @@ use crate::delivery::question::PAGE;
 use crate::pg::capture::{identity_of_id, OpenTables, RowKey};
 use crate::pg::failpoint;
 use crate::pg::latest_snapshot::all_rows;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::{split_object_id, Buffer};
 
 /// Objects whose rows only a look at the whole table finds are looked for together, so many at a time.
@@ -28,7 +28,7 @@ pub(super) struct Neighbour {
 }
 
 /// The other sources of an index; call it with the owner's rights.
-pub(super) fn neighbours(index_id: i32, source: i32) -> Outcome<Vec<Neighbour>> {
+pub(super) fn neighbours(index_id: i32, source: i32) -> SqlResult<Vec<Neighbour>> {
     let arguments = [(pg_sys::INT4OID, index_id.into()), (pg_sys::INT4OID, source.into())];
     all_rows(include_str!("../../../../sql/reconcile/neighbours.sql"), &arguments, |row| Neighbour {
         prefix: row.get(1).unwrap_or_default(),
@@ -49,7 +49,7 @@ impl Neighbour {
 
 impl Comparison<'_> {
     /// Goes through the index, and settles what has no row.
-    pub(super) fn find_orphans(&mut self, neighbours: &[Neighbour]) -> Outcome<()> {
+    pub(super) fn find_orphans(&mut self, neighbours: &[Neighbour]) -> SqlResult<()> {
         failpoint::reach("before orphans");
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
         let is_hidden = self.rules.object_id.iter().any(|part| self.rules.pseudonymize.contains(part))
@@ -98,7 +98,7 @@ impl Comparison<'_> {
     }
 
     /// An object of the index, which is an orphan if it has no row.
-    fn object(&self, id: String, is_hidden: bool) -> Outcome<Mismatch> {
+    fn object(&self, id: String, is_hidden: bool) -> SqlResult<Mismatch> {
         let rest = id.strip_prefix(self.rules.object_prefix.as_str()).unwrap_or_default();
         let key = match split_object_id(rest, self.rules.object_id.len()) {
             None => RowKey::Impossible,
@@ -110,7 +110,7 @@ impl Comparison<'_> {
     }
 
     /// The ids of those objects that have no row now, nor one that somebody is about to write or remove.
-    pub(super) fn without_row<'s>(&mut self, mismatches: &[&'s Mismatch]) -> Outcome<Vec<&'s str>> {
+    pub(super) fn without_row<'s>(&mut self, mismatches: &[&'s Mismatch]) -> SqlResult<Vec<&'s str>> {
         let Some(present) = &mut self.present else {
             return Ok(Vec::new());
         };

@@ -9,7 +9,7 @@ use super::{Bounds, OrderColumn, Pass, ReadOrder};
 use crate::pg::backfill::qualified_name;
 use crate::pg::encoding::is_utf8;
 use crate::pg::hypertables::only;
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::rules::Mode;
 
@@ -29,9 +29,9 @@ struct TableShape {
 
 impl ReadOrder {
     /// Finds out how to read the table of a source; with the extension owner's rights.
-    pub(in crate::pg::backfill) fn of(rules: &SourceRules, bounds: Bounds) -> Outcome<ReadOrder> {
+    pub(in crate::pg::backfill) fn of(rules: &SourceRules, bounds: Bounds) -> SqlResult<ReadOrder> {
         let names = RefCell::new(Vec::new());
-        let found = Spi::connect_mut(|client| -> Outcome<_> {
+        let found = Spi::connect_mut(|client| -> SqlResult<_> {
             let rows = client.update(
                 include_str!("../../../../sql/backfill/table_shape.sql"),
                 Some(1),
@@ -97,7 +97,7 @@ impl ReadOrder {
             keys: match by_time {
                 true => Vec::new(),
                 false if by_key => {
-                    keys.iter().map(|key| OrderColumn::of(rules.relation, key)).collect::<Outcome<_>>()?
+                    keys.iter().map(|key| OrderColumn::of(rules.relation, key)).collect::<SqlResult<_>>()?
                 }
                 false => Vec::new(),
             },
@@ -130,15 +130,15 @@ fn keyless(rules: &SourceRules) -> String {
 
 /// A query for the rows of a table that have a key, given as an array of texts; two of them are enough to tell that it is
 /// not unique. With the extension owner's rights.
-pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Outcome<String> {
-    let from = Spi::connect(|client| -> Outcome<Option<(bool, String)>> {
+pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> SqlResult<String> {
+    let from = Spi::connect(|client| -> SqlResult<Option<(bool, String)>> {
         let query = include_str!("../../../../sql/backfill/name_of_table.sql");
         let rows = client.select(query, Some(1), &[table.into()])?;
         if rows.is_empty() {
             return Ok(None);
         }
         let row = rows.first();
-        let text = |place| -> Outcome<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
+        let text = |place| -> SqlResult<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
         let name = spi::quote_qualified_identifier(text(1)?, text(2)?);
         Ok(Some((row.get::<bool>(3)?.unwrap_or_default(), name)))
     })?;
@@ -177,15 +177,15 @@ fn bound_of(of_type: pg_sys::Oid) -> Option<[&'static str; 2]> {
 }
 
 impl OrderColumn {
-    fn of(table: pg_sys::Oid, name: &str) -> Outcome<OrderColumn> {
+    fn of(table: pg_sys::Oid, name: &str) -> SqlResult<OrderColumn> {
         let unordered = || {
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
                 format!("column \"{name}\" has a type that has no order"),
                 "Watch the table with object_id columns that can be compared.",
             )
         };
-        let of_type = Spi::connect(|client| -> Outcome<Option<pg_sys::Oid>> {
+        let of_type = Spi::connect(|client| -> SqlResult<Option<pg_sys::Oid>> {
             let query = include_str!("../../../../sql/backfill/type_of_column.sql");
             let rows = client.select(query, Some(1), &[table.into(), name.into()])?;
             Ok(if rows.is_empty() { None } else { rows.first().get_one()? })
@@ -204,7 +204,7 @@ impl OrderColumn {
             let up_to = pg_sys::get_opfamily_member(entry.btree_opf, ordered, ordered, strategy);
             (of_type, entry.lt_opr, entry.eq_opr, up_to)
         };
-        let found = Spi::connect(|client| -> Outcome<Option<OrderColumn>> {
+        let found = Spi::connect(|client| -> SqlResult<Option<OrderColumn>> {
             let rows = client.select(
                 include_str!("../../../../sql/backfill/describe_order.sql"),
                 Some(1),
@@ -214,7 +214,7 @@ impl OrderColumn {
                 return Ok(None);
             }
             let row = rows.first();
-            let text = |place| -> Outcome<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
+            let text = |place| -> SqlResult<String> { Ok(row.get::<String>(place)?.unwrap_or_default()) };
             Ok(Some(OrderColumn {
                 name: spi::quote_identifier(name),
                 of_type: text(1)?,
@@ -233,13 +233,13 @@ fn conditions(
     time: Option<&str>,
     time_type: Option<pg_sys::Oid>,
     bounds: Bounds,
-) -> Outcome<Vec<String>> {
+) -> SqlResult<Vec<String>> {
     if !bounds.since && !bounds.until {
         return Ok(Vec::new());
     }
     let Some((time, of_type)) = time.zip(time_type) else {
         return Err(match &rules.time_column {
-            None => failure(
+            None => sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "since and until need a time_column, which the table is watched without",
                 "Leave them out, or call audit_algolia.unwatch() and then audit_algolia.watch() with a time_column.",
@@ -248,7 +248,7 @@ fn conditions(
         });
     };
     let Some([from, to]) = bound_of(of_type) else {
-        return Err(failure(
+        return Err(sql_error(
             PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
             format!(
                 "time column {time} is neither a timestamp nor a date, so that since and until mean nothing"
@@ -267,8 +267,8 @@ fn conditions(
 }
 
 /// The error of a table that is no more.
-pub(in crate::pg::backfill) fn table_is_gone() -> Box<Failure> {
-    failure(
+pub(in crate::pg::backfill) fn table_is_gone() -> Box<SqlError> {
+    sql_error(
         PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
         "the table has been dropped",
         "Call audit_algolia.unwatch() if its rules are still there.",

@@ -14,7 +14,7 @@ use crate::pg::capture::record_maker::RecordMaker;
 use crate::pg::capture::slot::TupleSlot;
 use crate::pg::descriptor::attribute;
 use crate::pg::failpoint;
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
 use crate::record::{identity, Buffer};
@@ -42,7 +42,7 @@ impl RowFinder {
     ///
     /// # Safety
     /// `relation` is open and locked.
-    pub(super) unsafe fn of(rules: &SourceRules, relation: pg_sys::Relation) -> Outcome<RowFinder> {
+    pub(super) unsafe fn of(rules: &SourceRules, relation: pg_sys::Relation) -> SqlResult<RowFinder> {
         // SAFETY: handed on to the caller.
         unsafe {
             let mut bound = BoundRelation::bind(rules, relation)?;
@@ -79,7 +79,7 @@ impl RowFinder {
     }
 
     /// The values of a key from their texts, in the current memory context; else what is known without them.
-    pub(super) fn key_values(&self, key: &[String]) -> Outcome<Result<Vec<pg_sys::Datum>, CurrentRow>> {
+    pub(super) fn key_values(&self, key: &[String]) -> SqlResult<Result<Vec<pg_sys::Datum>, CurrentRow>> {
         let mut values = Vec::with_capacity(key.len());
         for (of, text) in self.key_types().zip(key) {
             match input(text, of)? {
@@ -101,7 +101,7 @@ impl RowFinder {
         view: &LookupSnapshot,
         key: &[pg_sys::Datum],
         object: &str,
-    ) -> Outcome<CurrentRow> {
+    ) -> SqlResult<CurrentRow> {
         // SAFETY: the slot is a virtual one for rows of the relation, and is filled as far as the key needs it.
         unsafe {
             for (place, value) in self.bound.key_places().into_iter().zip(key) {
@@ -127,7 +127,7 @@ impl RowFinder {
         &self,
         view: &LookupSnapshot,
         objects: &mut HashSet<&str>,
-    ) -> Outcome<()> {
+    ) -> SqlResult<()> {
         let mut scratch = PgMemoryContexts::new("audit_algolia scan");
         // SAFETY: scan and slot are given back below, or by the abort after an error; the snapshot outlives the scan.
         unsafe {
@@ -157,7 +157,7 @@ impl RowFinder {
         slot: TupleSlot,
         is_in_change: bool,
         objects: &HashSet<&str>,
-    ) -> Outcome<Option<String>> {
+    ) -> SqlResult<Option<String>> {
         let mut object = record_buffer();
         // SAFETY: handed on to the caller.
         let is_object =
@@ -176,7 +176,7 @@ impl RowFinder {
     ///
     /// # Safety
     /// The slot holds a row of the relation.
-    unsafe fn current_row(&self, slot: TupleSlot, object: &str) -> Outcome<CurrentRow> {
+    unsafe fn current_row(&self, slot: TupleSlot, object: &str) -> SqlResult<CurrentRow> {
         let mut record = record_buffer();
         // SAFETY: handed on to the caller.
         unsafe {
@@ -193,7 +193,7 @@ impl RowFinder {
 
 /// A value of a type from its output text; nothing when it is none. An index may hold ids that no row has ever made.
 /// A server that is short of something, or is to stop, says nothing of the text: that is an error.
-fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
+fn input(text: &str, oid: pg_sys::Oid) -> SqlResult<Option<pg_sys::Datum>> {
     let Ok(text) = CString::new(text) else { return Ok(None) };
     let value = guarded(|| {
         // SAFETY: the type is that of a column; the text is a C string, in the database's encoding once it is converted.
@@ -205,7 +205,7 @@ fn input(text: &str, oid: pg_sys::Oid) -> Outcome<Option<pg_sys::Datum>> {
         }
     });
     match value? {
-        Err(failure) if failure.is_transient() => Err(failure),
+        Err(error) if error.is_transient() => Err(error),
         value => Ok(value.ok()),
     }
 }

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::pg::capture::slot::{clear, TupleSlot};
 use crate::pg::list::cells;
 use crate::pg::owner::{as_user, extension_objects, ExtensionObjects};
-use crate::pg::report::Outcome;
+use crate::pg::report::SqlResult;
 use crate::record::Buffer;
 
 /// Columns of the queue: index_id, source, id, enqueued_at, record, action, object.
@@ -53,7 +53,7 @@ pub(super) struct QueueTable {
 
 impl QueueTable {
     /// Its locks are kept until the transaction ends.
-    pub(super) fn open(index_id: i32, source: i32) -> Outcome<QueueTable> {
+    pub(super) fn open(index_id: i32, source: i32) -> SqlResult<QueueTable> {
         let lock = pg_sys::RowExclusiveLock as i32;
         let known = extension_objects()?;
         // SAFETY: the relation was found by name a moment ago; opening raises an error if it is gone.
@@ -87,7 +87,7 @@ impl QueueTable {
     ///
     /// # Safety
     /// The rows' texts are alive.
-    pub(super) unsafe fn insert(&mut self, rows: &[PendingRow]) -> Outcome<()> {
+    pub(super) unsafe fn insert(&mut self, rows: &[PendingRow]) -> SqlResult<()> {
         // SAFETY: handed on to the caller; the index was found by name with the queue.
         unsafe {
             if self.objects.is_none() && rows.iter().any(|row| row.object.is_some()) {
@@ -233,7 +233,7 @@ impl QueueTable {
 
     /// # Safety
     /// The rows' texts are alive.
-    unsafe fn insert_by_executor(&self, rows: &[PendingRow]) -> Outcome<()> {
+    unsafe fn insert_by_executor(&self, rows: &[PendingRow]) -> SqlResult<()> {
         // Of a long record there is to be no further copy than the executor makes.
         let (long, short): (Vec<&PendingRow>, Vec<&PendingRow>) =
             rows.iter().partition(|row| row.kept.is_some());
@@ -270,7 +270,7 @@ impl QueueTable {
         })
     }
 
-    fn insert_one_by_executor(&self, row: &PendingRow) -> Outcome<()> {
+    fn insert_one_by_executor(&self, row: &PendingRow) -> SqlResult<()> {
         as_user(self.extension.owner, || {
             Spi::connect_mut(|client| {
                 // SAFETY: the datums have the types of the queue's columns.

@@ -14,7 +14,7 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::question::{AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::sender_pool::{AskJob, SenderPool};
 use crate::delivery::sink::Sink;
-use crate::pg::report::{failure, Failure, Outcome};
+use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::{guc, process, shmem};
 
 /// Questions are asked one after the other.
@@ -34,7 +34,7 @@ impl Drop for AlgoliaClient {
 
 impl AlgoliaClient {
     /// Reads the settings as they are now.
-    pub(in crate::pg::api::reconcile) fn open() -> Outcome<AlgoliaClient> {
+    pub(in crate::pg::api::reconcile) fn open() -> SqlResult<AlgoliaClient> {
         if !shmem::is_preloaded() {
             return Err(cannot_tell(
                 "audit_algolia is not preloaded, so it is not known what has been delivered",
@@ -58,7 +58,7 @@ impl AlgoliaClient {
         let sink = HttpClient::for_settings(&settings, AT_A_TIME)
             .and_then(|client| Sink::for_reading(settings, client, fastrand::u64(..)))
             .map_err(|error| {
-                failure(
+                sql_error(
                     PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                     format!("audit_algolia cannot read with these settings: {error}"),
                     "Correct the setting and reload the configuration.",
@@ -66,7 +66,7 @@ impl AlgoliaClient {
             })?;
         process::share_one_arena();
         let senders = SenderPool::new().map_err(|error| {
-            failure(
+            sql_error(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
                 format!("could not open a socket: {error}"),
                 "Let the server have more open files.",
@@ -96,6 +96,6 @@ impl AlgoliaClient {
     }
 }
 
-fn cannot_tell(message: &str, hint: &str) -> Box<Failure> {
-    failure(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint)
+fn cannot_tell(message: &str, hint: &str) -> Box<SqlError> {
+    sql_error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint)
 }
