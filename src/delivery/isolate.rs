@@ -44,10 +44,12 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
             bisection.parts.push_front(rows);
             return bisection.end(report);
         };
-        let SendResult { outcome, suspicion, host, attempts, wire_bytes, may_come_late, .. } = send(&part);
+        let SendResult { outcome, unattributed_failure, host, attempts, wire_bytes, may_come_late, .. } =
+            send(&part);
         report.may_come_late |= may_come_late;
         report.attempts = report.attempts.saturating_add(attempts);
-        (report.suspicion, report.host, report.wire_bytes) = (suspicion, host, wire_bytes);
+        (report.unattributed_failure, report.host, report.wire_bytes) =
+            (unattributed_failure, host, wire_bytes);
         match &outcome {
             DeliveryOutcome::Delivered { task_id } => {
                 bisection.taken(rows);

@@ -44,7 +44,7 @@ pub enum DeliveryOutcome {
 
 /// Whether a delivery may have failed because of one of its records, which something on the way does not bear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Suspicion {
+pub enum UnattributedFailure {
     /// No record has been seen by anybody, or Algolia asks for patience.
     #[default]
     None,
@@ -55,14 +55,16 @@ pub enum Suspicion {
     Refused(u16),
 }
 
-impl Suspicion {
+impl UnattributedFailure {
     /// What two hosts make of it.
     #[must_use]
-    pub fn and(self, other: Suspicion) -> Suspicion {
+    pub fn and(self, other: UnattributedFailure) -> UnattributedFailure {
         match (self, other) {
-            (Suspicion::None, other) | (other, Suspicion::None) => other,
-            (Suspicion::Refused(_), Suspicion::Refused(status)) => Suspicion::Refused(status),
-            _ => Suspicion::Unanswered,
+            (UnattributedFailure::None, other) | (other, UnattributedFailure::None) => other,
+            (UnattributedFailure::Refused(_), UnattributedFailure::Refused(status)) => {
+                UnattributedFailure::Refused(status)
+            }
+            _ => UnattributedFailure::Unanswered,
         }
     }
 }
@@ -94,7 +96,7 @@ pub struct SendResult {
     /// The rows at fault.
     pub refused: Vec<Refusal>,
     /// If it is to be tried again: whether a record may be at fault.
-    pub suspicion: Suspicion,
+    pub unattributed_failure: UnattributedFailure,
     /// The last host tried, with its port; empty if none was.
     pub host: String,
     /// How many requests were sent.

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
-use crate::delivery::outcome::{DeliveryOutcome, SendResult, Suspicion};
+use crate::delivery::outcome::{DeliveryOutcome, SendResult, UnattributedFailure};
 use crate::delivery::question::{AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
@@ -158,7 +158,7 @@ impl<T: Transport + 'static> Job for SendJob<T> {
             delivered: Vec::new(),
             last_task: None,
             refused: Vec::new(),
-            suspicion: Suspicion::None,
+            unattributed_failure: UnattributedFailure::None,
             host: String::new(),
             attempts: 1,
             wire_bytes: 0,

@@ -19,7 +19,7 @@ use crate::delivery::classify::{
 };
 use crate::delivery::clock::Clock;
 use crate::delivery::hosts::{Hosts, Timeouts};
-use crate::delivery::outcome::Suspicion;
+use crate::delivery::outcome::UnattributedFailure;
 pub use crate::delivery::outcome::{DeliveryOutcome, SendResult};
 use crate::delivery::question::{Answer, AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::settings::{DeliverySettings, SettingsError};
@@ -114,13 +114,13 @@ impl<T: Transport> Sink<T> {
         let nothing = (batch.rows() == 0).then_some(DeliveryOutcome::Delivered { task_id: None });
         let outcome =
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
-        let Exchange { host, attempts, wire_bytes, may_come_late, suspicion, .. } = exchange;
+        let Exchange { host, attempts, wire_bytes, may_come_late, unattributed_failure, .. } = exchange;
         SendResult {
             outcome,
             delivered: Vec::new(),
             last_task: None,
             refused: Vec::new(),
-            suspicion,
+            unattributed_failure,
             host,
             attempts,
             wire_bytes,
@@ -157,7 +157,7 @@ impl<T: Transport> Sink<T> {
                 }
             },
             (DeliveryOutcome::Retry { reason, .. }, _)
-                if matches!(exchange.suspicion, Suspicion::Refused(_)) =>
+                if matches!(exchange.unattributed_failure, UnattributedFailure::Refused(_)) =>
             {
                 let hint = ASK_THE_GATEWAY.to_owned();
                 Err(AskError { kind: AskErrorKind::Refused, reason, hint })

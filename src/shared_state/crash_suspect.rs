@@ -10,7 +10,7 @@ pub const CRASH_SUSPECTS: usize = FLIGHTS;
 /// A row that was alone on its way in so many crashes is not sent any more.
 pub const MAX_CRASHES: u32 = 3;
 
-/// Rows under suspicion. All zeroes is a free entry.
+/// Rows that were in flight when the server crashed. All zeroes is a free entry.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CrashSuspect {

@@ -11,7 +11,7 @@ use super::Micros;
 /// Records that may die without proof, one after the other, and the most that a batch of such may have.
 const LENIENCY: i64 = 10;
 
-/// For how long after a delivery those that were under suspicion may die.
+/// For how long after a delivery those that were refused may die.
 const CLEARANCE: Micros = 60_000_000;
 
 /// What a lane knows of refusals that named no record. All zeroes is a lane without any.
@@ -49,7 +49,7 @@ impl UnattributedRejections {
     /// `rows` rows have arrived.
     pub(super) fn delivered(&mut self, rows: i64, now: Micros) {
         let left = (self.still_cleared(now) - self.unproven).max(0);
-        // When no fewer have arrived than were under suspicion, it is most likely they.
+        // When no fewer have arrived than were refused, it is most likely they.
         *self = if self.spared > rows {
             UnattributedRejections {
                 cleared: self.spared.max(left),

@@ -9,7 +9,7 @@ use crate::delivery::clock::Clock;
 use crate::delivery::culprit::Culprit;
 use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
 use crate::delivery::hosts::{Candidate, HostResult};
-use crate::delivery::outcome::{DeliveryOutcome, Suspicion};
+use crate::delivery::outcome::{DeliveryOutcome, UnattributedFailure};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::delivery::wording::{sentence, shorten};
 use crate::secret::Secret;
@@ -37,7 +37,7 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: u32,
     pub(super) wire_bytes: usize,
     pub(super) may_come_late: bool,
-    pub(super) suspicion: Suspicion,
+    pub(super) unattributed_failure: UnattributedFailure,
 }
 
 impl<'a> Exchange<'a> {
@@ -64,7 +64,7 @@ impl<'a> Exchange<'a> {
             attempts: 0,
             wire_bytes: 0,
             may_come_late: false,
-            suspicion: Suspicion::None,
+            unattributed_failure: UnattributedFailure::None,
         }
     }
 }
@@ -72,7 +72,7 @@ impl<'a> Exchange<'a> {
 /// How the walk over the hosts goes on after one of them.
 enum HostOutcome {
     Done(DeliveryOutcome),
-    Next { cause: String, suspicion: Suspicion },
+    Next { cause: String, unattributed_failure: UnattributedFailure },
 }
 
 impl<T: Transport> Sink<T> {
@@ -90,11 +90,11 @@ impl<T: Transport> Sink<T> {
         for candidate in &plan {
             match self.try_host(candidate, exchange, clock) {
                 HostOutcome::Done(outcome) => {
-                    exchange.suspicion = Suspicion::None;
+                    exchange.unattributed_failure = UnattributedFailure::None;
                     return outcome;
                 }
-                HostOutcome::Next { cause, suspicion } => {
-                    exchange.suspicion = exchange.suspicion.and(suspicion);
+                HostOutcome::Next { cause, unattributed_failure } => {
+                    exchange.unattributed_failure = exchange.unattributed_failure.and(unattributed_failure);
                     causes.push(format!("{}: {}", candidate.host.name(), shorten(&cause, CAUSE_CHARS)));
                 }
             }
@@ -146,11 +146,11 @@ impl<T: Transport> Sink<T> {
                     let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
                     // What has not been sent has been seen by nobody.
-                    let suspicion = match error.may_be_executed() {
-                        true => Suspicion::Unanswered,
-                        false => Suspicion::None,
+                    let unattributed_failure = match error.may_be_executed() {
+                        true => UnattributedFailure::Unanswered,
+                        false => UnattributedFailure::None,
                     };
-                    (health, HostOutcome::Next { cause, suspicion })
+                    (health, HostOutcome::Next { cause, unattributed_failure })
                 }
             };
             self.state().hosts.mark(candidate, health, clock.instant());
@@ -262,11 +262,14 @@ fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
             let health = not_before.map_or(HostResult::Failed, HostResult::Unwilling);
-            return (health, HostOutcome::Next { cause: reason, suspicion: Suspicion::Unanswered });
+            return (
+                health,
+                HostOutcome::Next { cause: reason, unattributed_failure: UnattributedFailure::Unanswered },
+            );
         }
         Verdict::Gateway { reason, status } => {
-            let suspicion = Suspicion::Refused(status);
-            return (HostResult::Answered, HostOutcome::Next { cause: reason, suspicion });
+            let unattributed_failure = UnattributedFailure::Refused(status);
+            return (HostResult::Answered, HostOutcome::Next { cause: reason, unattributed_failure });
         }
         Verdict::Delivered { task_id } => DeliveryOutcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => DeliveryOutcome::Retry { reason, not_before },

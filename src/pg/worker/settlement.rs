@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::in_flight::InFlight;
-use crate::delivery::outcome::Suspicion;
+use crate::delivery::outcome::UnattributedFailure;
 use crate::pg::process::TransactionFailure;
 use crate::shared_state::{LaneFailure, Micros};
 
@@ -24,7 +24,7 @@ pub(super) struct Settlement {
     /// Why its lane waits, if it does.
     pub(super) backoff: Option<LaneBackoff>,
     /// It has failed on the way, and a record of it may be why.
-    pub(super) suspicion: Suspicion,
+    pub(super) unattributed_failure: UnattributedFailure,
     /// All of it is a record held back that has failed on the way once more.
     pub(super) isolated: bool,
     /// The indexing task of what has arrived.

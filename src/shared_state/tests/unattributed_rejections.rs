@@ -21,7 +21,7 @@ fn where_everything_is_refused_few_die_however_long_it_lasts() {
     let mut lane = Lane::EMPTY;
     assert_eq!(deaths(&mut lane, 1000, 1, 0), 10);
     assert_eq!(deaths(&mut lane, 1000, 500, 0), 0);
-    // It is fixed, and what was under suspicion arrives.
+    // It is fixed, and the refused records arrive.
     lane.delivered(500, 1);
     assert_eq!(deaths(&mut lane, 1000, 500, 2), 0);
 }

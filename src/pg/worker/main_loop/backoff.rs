@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::state::WorkerLoop;
-use crate::delivery::outcome::Suspicion;
+use crate::delivery::outcome::UnattributedFailure;
 use crate::pg::clock::now;
 use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
@@ -18,10 +18,10 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 impl WorkerLoop {
     /// Decides when a record held back that has failed on the way once more is tried again, or whether it dies.
     pub(super) fn judge_isolated(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
-        let status = match settlement.suspicion {
-            Suspicion::None => return,
-            Suspicion::Unanswered => None,
-            Suspicion::Refused(status) => Some(status),
+        let status = match settlement.unattributed_failure {
+            UnattributedFailure::None => return,
+            UnattributedFailure::Unanswered => None,
+            UnattributedFailure::Refused(status) => Some(status),
         };
         let ([id], Some(mut shared_state)) = (&settlement.in_flight.ids[..], shmem::shared_state()) else {
             return;
