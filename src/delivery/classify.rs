@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::delivery::culprit::{Culprit, ErrorBody};
+use crate::delivery::offending_record::{ErrorBody, OffendingRecord};
 use crate::delivery::transport::Response;
 use crate::delivery::wording::{describe, sentence};
 
@@ -52,7 +52,7 @@ pub enum Verdict {
         /// The HTTP status.
         status: u16,
         /// The record it names.
-        culprit: Culprit,
+        offending_record: OffendingRecord,
     },
     /// Nothing can be delivered until somebody changes a setting, a key or a plan.
     Blocked {
@@ -108,7 +108,7 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     };
     let error_body = error_body(response).map(|error_body| error_body.message);
     let reason = format!("{}; {hint}", describe(response, error_body.as_deref()));
-    Verdict::Rejected { reason, status, culprit: Culprit::Unknown }
+    Verdict::Rejected { reason, status, offending_record: OffendingRecord::Unknown }
 }
 
 /// What an answer to a question may consist of.
@@ -186,7 +186,9 @@ fn refused(response: &Response, now: SystemTime) -> Verdict {
         (400, Some(error_body)) if about_the_index(&error_body.message) => {
             Verdict::Blocked { reason, hint: "Use an index name that Algolia accepts.", status }
         }
-        (400 | 422, Some(error_body)) => Verdict::Rejected { reason, status, culprit: error_body.culprit() },
+        (400 | 422, Some(error_body)) => {
+            Verdict::Rejected { reason, status, offending_record: error_body.offending_record() }
+        }
         (408 | 421 | 425, _) => Verdict::NextHost { reason, not_before },
         (413, _) => Verdict::TooLarge { reason },
         (415, _) => Verdict::CompressionRefused { reason },

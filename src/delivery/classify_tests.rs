@@ -30,9 +30,9 @@ fn html(status: u16) -> Verdict {
     classify(&answer(status, "text/html; charset=utf-8", "<html>a page</html>"), 2, now())
 }
 
-fn culprit(verdict: Verdict) -> Culprit {
+fn offending_record(verdict: Verdict) -> OffendingRecord {
     match verdict {
-        Verdict::Rejected { status: 400, culprit, .. } => culprit,
+        Verdict::Rejected { status: 400, offending_record, .. } => offending_record,
         other => panic!("not rejected: {other:?}"),
     }
 }
@@ -92,14 +92,17 @@ fn too_big_records_are_named_in_each_dialect() {
     let classic = format!(
         r#"{{"message":"Record at the position 76 objectID=X is too big size=14072/10000 bytes. {link}","position":76,"objectID":"X","status":400}}"#
     );
-    assert_eq!(culprit(json(400, &classic)), Culprit::ObjectId("X".into()));
+    assert_eq!(offending_record(json(400, &classic)), OffendingRecord::ObjectId("X".into()));
     let undefined = "Record at the position 76 objectID=undefined is too big size=14072/10000 bytes.";
-    assert_eq!(culprit(said(400, undefined)), Culprit::Position(76));
+    assert_eq!(offending_record(said(400, undefined)), OffendingRecord::Position(76));
     let newer = format!("Record X is too big: size: 11072 byte(s), maximum allowed: 100000 byte(s). {link}");
-    assert_eq!(culprit(said(400, &newer)), Culprit::ObjectId("X".into()));
+    assert_eq!(offending_record(said(400, &newer)), OffendingRecord::ObjectId("X".into()));
     let older = "Record at the position 1 objectID=56 is too big size=20715 bytes. Contact us if you need an extended quota";
-    assert_eq!(culprit(said(400, older)), Culprit::Position(1));
-    assert_eq!(culprit(said(400, "Record is too big size=20715 bytes. Contact us")), Culprit::Unknown);
+    assert_eq!(offending_record(said(400, older)), OffendingRecord::Position(1));
+    assert_eq!(
+        offending_record(said(400, "Record is too big size=20715 bytes. Contact us")),
+        OffendingRecord::Unknown
+    );
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn a_column_points_into_the_body() {
         ("Invalid object attributes: NAME near line:1 column:166", 166),
         ("JSON root must be an object (array not allowed) near line:1 column:1", 1),
     ] {
-        assert_eq!(culprit(said(400, message)), Culprit::Column(column), "{message}");
+        assert_eq!(offending_record(said(400, message)), OffendingRecord::Column(column), "{message}");
     }
 }
 
@@ -124,7 +127,7 @@ fn other_complaints_about_a_batch_name_nobody() {
         "a text nobody has seen before",
         "",
     ] {
-        assert_eq!(culprit(said(400, message)), Culprit::Unknown, "{message}");
+        assert_eq!(offending_record(said(400, message)), OffendingRecord::Unknown, "{message}");
     }
     assert!(matches!(said(422, "Invalid payload"), Verdict::Rejected { status: 422, .. }));
 }

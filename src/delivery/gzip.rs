@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::delivery::classify::Verdict;
-use crate::delivery::culprit::Culprit;
+use crate::delivery::offending_record::OffendingRecord;
 use crate::memory::{reserve_exact, LARGE};
 
 /// Bodies below this many bytes are not worth compressing.
@@ -87,7 +87,9 @@ pub fn support_shown_by(sent: SentAs, status: u16, verdict: &Verdict) -> Option<
 fn was_read(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Delivered { .. } => true,
-        Verdict::Rejected { culprit, .. } => matches!(culprit, Culprit::ObjectId(_)),
+        Verdict::Rejected { offending_record, .. } => {
+            matches!(offending_record, OffendingRecord::ObjectId(_))
+        }
         _ => false,
     }
 }

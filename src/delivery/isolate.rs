@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::delivery::batch::Batch;
-use crate::delivery::culprit::{object_id, Culprit};
+use crate::delivery::offending_record::{object_id, OffendingRecord};
 use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
 
 /// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
@@ -27,11 +27,11 @@ const DOUBTFUL: usize = 10;
 /// [`DeliveryOutcome::Rejected`] only when the search for offenders has left rows out.
 pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
     let first = send(batch);
-    let DeliveryOutcome::Rejected { reason, status, culprit } = &first.outcome else {
+    let DeliveryOutcome::Rejected { reason, status, offending_record } = &first.outcome else {
         return first;
     };
     let mut bisection = Bisection::default();
-    bisection.cut((0..batch.rows()).collect(), batch, culprit, *status, reason);
+    bisection.cut((0..batch.rows()).collect(), batch, offending_record, *status, reason);
     let mut report = first;
     for _ in 1..ROUNDS {
         let Some(rows) = bisection.next_part(batch) else {
@@ -55,11 +55,11 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
                 bisection.taken(rows);
                 bisection.last_task = bisection.last_task.max(*task_id);
             }
-            DeliveryOutcome::Rejected { reason, status, culprit } => {
+            DeliveryOutcome::Rejected { reason, status, offending_record } => {
                 if bisection.is_doubtful() {
                     bisection.left_out = true;
                 } else {
-                    bisection.cut(rows, &part, culprit, *status, reason);
+                    bisection.cut(rows, &part, offending_record, *status, reason);
                 }
                 report.outcome = outcome;
             }
@@ -93,8 +93,15 @@ struct Bisection {
 impl Bisection {
     /// A part, whose records have these places in the batch, was refused: gives up who is certainly at fault and plans
     /// what to send instead.
-    fn cut(&mut self, rows: Vec<usize>, part: &Batch, culprit: &Culprit, status: u16, reason: &str) {
-        let named = culprit.rows_in(part);
+    fn cut(
+        &mut self,
+        rows: Vec<usize>,
+        part: &Batch,
+        offending_record: &OffendingRecord,
+        status: u16,
+        reason: &str,
+    ) {
+        let named = offending_record.rows_in(part);
         let refusal = |place: usize| {
             let object_id = part.record(place).and_then(object_id);
             let (reason, proven) = (reason.to_owned(), named.contains(&place));
@@ -105,7 +112,7 @@ impl Bisection {
             return;
         }
         // An objectID that several records have names none of them.
-        if let ([place], true) = (&named[..], culprit.is_certain()) {
+        if let ([place], true) = (&named[..], offending_record.is_certain()) {
             self.refused.extend(refusal(*place));
             let others = rows.iter().enumerate().filter(|(other, _)| other != place);
             self.plan([others.map(|(_, row)| *row).collect()]);

@@ -64,11 +64,11 @@ impl Server {
         let response = Response { status, body: text.into_bytes(), ..Response::default() };
         let outcome = match classify(&response, records.len(), SystemTime::UNIX_EPOCH) {
             Verdict::Delivered { task_id } => DeliveryOutcome::Delivered { task_id },
-            Verdict::Rejected { reason, status, culprit } => {
-                DeliveryOutcome::Rejected { reason, status, culprit }
+            Verdict::Rejected { reason, status, offending_record } => {
+                DeliveryOutcome::Rejected { reason, status, offending_record }
             }
             Verdict::TooLarge { reason } => {
-                DeliveryOutcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+                DeliveryOutcome::Rejected { reason, status: 413, offending_record: OffendingRecord::Unknown }
             }
             other => panic!("{other:?}"),
         };
@@ -169,8 +169,8 @@ fn an_id_that_two_records_share_condemns_the_guilty_one_alone() {
     let report = isolate(&builder.finish(), |part| {
         let bad = String::from_utf8_lossy(part.body()).contains("bad");
         report(if bad {
-            let culprit = Culprit::ObjectId("a".to_owned());
-            DeliveryOutcome::Rejected { reason: "no".to_owned(), status: 400, culprit }
+            let offending_record = OffendingRecord::ObjectId("a".to_owned());
+            DeliveryOutcome::Rejected { reason: "no".to_owned(), status: 400, offending_record }
         } else {
             DeliveryOutcome::Delivered { task_id: Some(1) }
         })

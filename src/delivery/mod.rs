@@ -10,7 +10,7 @@
 //! | one delivery, one question | `sink`; `sink/try_hosts` tries the hosts in turn |
 //! | which host is next, and how long an attempt may take | `hosts` (the settings' values are in `settings`) |
 //! | the HTTP client | `http`; `transport` is what it shares with the sink |
-//! | what a response means | `classify`; `culprit` finds the record that it names |
+//! | what a response means | `classify`; `offending_record` finds the record that it names |
 //! | what a delivery came to | `outcome` |
 //! | an answer in words, for the log | `wording` |
 //! | the records at fault in a rejected batch | `isolate` |
@@ -25,8 +25,8 @@ pub mod sender_pool;
 pub mod settings;
 
 pub mod batch;
-pub mod culprit;
 pub mod isolate;
+pub mod offending_record;
 
 pub mod filters;
 pub mod outcome;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::culprit::Culprit;
+use crate::delivery::offending_record::OffendingRecord;
 
 /// What a delivery came to. Reasons are for operators: one bounded, printable line without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub enum DeliveryOutcome {
         not_before: Option<Duration>,
     },
     /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413,
-    /// culprit unknown; smaller batches may pass). With one row, that row is to blame.
+    /// no record named; smaller batches may pass). With one row, that row is to blame.
     Rejected {
         /// Algolia's complaint.
         reason: String,
         /// The HTTP status.
         status: u16,
-        /// Which record, if the complaint names one; see [`Culprit::rows_in`].
-        culprit: Culprit,
+        /// Which record, if the complaint names one; see [`OffendingRecord::rows_in`].
+        offending_record: OffendingRecord,
     },
     /// Nothing can be delivered until somebody changes something.
     Blocked {

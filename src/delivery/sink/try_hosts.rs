@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use super::Sink;
 use crate::delivery::classify::Verdict;
 use crate::delivery::clock::Clock;
-use crate::delivery::culprit::Culprit;
 use crate::delivery::gzip::{compress, may_be_unread, support_shown_by, GzipSupport, SentAs};
 use crate::delivery::hosts::{Candidate, HostResult};
+use crate::delivery::offending_record::OffendingRecord;
 use crate::delivery::outcome::{DeliveryOutcome, UnattributedFailure};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 use crate::delivery::wording::{sentence, shorten};
@@ -254,7 +254,7 @@ fn is_of_a_gateway(status: u16) -> bool {
 }
 
 fn too_large(reason: String) -> DeliveryOutcome {
-    DeliveryOutcome::Rejected { reason, status: 413, culprit: Culprit::Unknown }
+    DeliveryOutcome::Rejected { reason, status: 413, offending_record: OffendingRecord::Unknown }
 }
 
 /// What a verdict means for its host and for the delivery.
@@ -273,8 +273,8 @@ fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
         }
         Verdict::Delivered { task_id } => DeliveryOutcome::Delivered { task_id },
         Verdict::Retry { reason, not_before } => DeliveryOutcome::Retry { reason, not_before },
-        Verdict::Rejected { reason, status, culprit } => {
-            DeliveryOutcome::Rejected { reason, status, culprit }
+        Verdict::Rejected { reason, status, offending_record } => {
+            DeliveryOutcome::Rejected { reason, status, offending_record }
         }
         Verdict::Blocked { reason, hint, status } => {
             DeliveryOutcome::Blocked { reason, hint, status: Some(status) }

@@ -4,7 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::delivery::culprit::object_id;
+use crate::delivery::offending_record::object_id;
 use crate::pg::capture::{RepairOutcome, SkippedChange};
 use crate::pg::locks::try_lock_named;
 use crate::pg::owner::{as_user, extension_objects};

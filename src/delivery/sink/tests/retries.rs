@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
-use crate::delivery::culprit::Culprit;
+use crate::delivery::offending_record::OffendingRecord;
 
 #[test]
 fn retry_strategy_two_hosts_hang_and_the_third_answers() {
@@ -195,17 +195,19 @@ fn a_poison_record_is_named() {
     let body = r#"{"message":"Record at the position 1 objectID=2 is too big","position":1,"objectID":"2","status":400}"#;
     let stage = stage(vec![status(400, body)]);
     match stage.deliver(&batch()).outcome {
-        DeliveryOutcome::Rejected { status: 400, culprit, .. } => assert_eq!(culprit.rows_in(&batch()), [1]),
+        DeliveryOutcome::Rejected { status: 400, offending_record, .. } => {
+            assert_eq!(offending_record.rows_in(&batch()), [1])
+        }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_body_that_is_too_large_is_rejected_without_a_culprit() {
+fn a_body_that_is_too_large_is_rejected_without_an_offending_record() {
     let stage = stage(vec![status(413, "")]);
     assert!(matches!(
         stage.deliver(&batch()).outcome,
-        DeliveryOutcome::Rejected { status: 413, culprit: Culprit::Unknown, .. }
+        DeliveryOutcome::Rejected { status: 413, offending_record: OffendingRecord::Unknown, .. }
     ));
 }
 

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::mismatches::{Expects, Mismatch, RowVersion};
 use super::{Comparison, TimeRange};
-use crate::delivery::culprit::object_id;
+use crate::delivery::offending_record::object_id;
 use crate::pg::api::preview::{filter_of, names_of, RowWriter};
 use crate::pg::api::Table;
 use crate::pg::capture::{

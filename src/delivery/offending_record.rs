@@ -2,7 +2,7 @@
 //!
 //! Algolia refuses a batch as a whole and reports only the first offender, in one of several shapes. Its messages are
 //! no stable interface, so every pattern here is only a shortcut. A message that no pattern matches gives
-//! [`Culprit::Unknown`], and the caller finds the record by halving.
+//! [`OffendingRecord::Unknown`], and the caller finds the record by halving.
 #![forbid(unsafe_code)]
 
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::delivery::batch::Batch;
 
 /// What a refusal says about the record at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Culprit {
+pub enum OffendingRecord {
     /// The record, or the records, with this objectID.
     ObjectId(String),
     /// The record at this place in the batch, counted from 0.
@@ -40,34 +40,34 @@ impl ErrorBody {
     }
 
     /// The record the complaint names. Keys come before the message, and exact places before guesses.
-    pub(crate) fn culprit(&self) -> Culprit {
+    pub(crate) fn offending_record(&self) -> OffendingRecord {
         let by_key = match &self.object_id {
-            serde_json::Value::String(id) if !id.is_empty() => Some(Culprit::ObjectId(id.clone())),
-            serde_json::Value::Number(id) => Some(Culprit::ObjectId(id.to_string())),
+            serde_json::Value::String(id) if !id.is_empty() => Some(OffendingRecord::ObjectId(id.clone())),
+            serde_json::Value::Number(id) => Some(OffendingRecord::ObjectId(id.to_string())),
             _ => None,
         };
-        let by_position = || Some(Culprit::Position(usize::try_from(self.position.as_u64()?).ok()?));
+        let by_position = || Some(OffendingRecord::Position(usize::try_from(self.position.as_u64()?).ok()?));
         by_key
             .or_else(by_position)
             .or_else(|| classic(&self.message))
             .or_else(|| newer(&self.message))
-            .or_else(|| number_after(&self.message, "near line:1 column:").map(Culprit::Column))
-            .unwrap_or(Culprit::Unknown)
+            .or_else(|| number_after(&self.message, "near line:1 column:").map(OffendingRecord::Column))
+            .unwrap_or(OffendingRecord::Unknown)
     }
 }
 
 /// `Record at the position 76 objectID=X is too big …`. The position is the better witness: the id
 /// reads `undefined` when the record had none.
-fn classic(message: &str) -> Option<Culprit> {
+fn classic(message: &str) -> Option<OffendingRecord> {
     let rest = message.strip_prefix("Record at the position ")?;
-    number_after(rest, "").map(Culprit::Position)
+    number_after(rest, "").map(OffendingRecord::Position)
 }
 
 /// `Record X is too big: size: …`. An objectID may hold any text, also this very phrase, hence the last one counts.
-fn newer(message: &str) -> Option<Culprit> {
+fn newer(message: &str) -> Option<OffendingRecord> {
     let (id, _) = message.strip_prefix("Record ")?.rsplit_once(" is too big")?;
     let id = id.strip_prefix("objectID=").unwrap_or(id);
-    (!id.is_empty()).then(|| Culprit::ObjectId(id.to_owned()))
+    (!id.is_empty()).then(|| OffendingRecord::ObjectId(id.to_owned()))
 }
 
 fn number_after(text: &str, words: &str) -> Option<usize> {
@@ -76,22 +76,22 @@ fn number_after(text: &str, words: &str) -> Option<usize> {
     rest[..digits].parse().ok()
 }
 
-impl Culprit {
+impl OffendingRecord {
     /// Whether the record was named outright, so that it may be given up without being sent alone.
     pub fn is_certain(&self) -> bool {
-        matches!(self, Culprit::ObjectId(_) | Culprit::Position(_))
+        matches!(self, OffendingRecord::ObjectId(_) | OffendingRecord::Position(_))
     }
 
     /// The places of the records in the batch that the complaint can mean. Empty if it names none, or
     /// one that is not part of this batch: then halving must find it.
     pub fn rows_in(&self, batch: &Batch) -> Vec<usize> {
         match self {
-            Culprit::ObjectId(id) => {
+            OffendingRecord::ObjectId(id) => {
                 (0..batch.rows()).filter(|&row| batch.record(row).is_some_and(|r| has_id(r, id))).collect()
             }
-            Culprit::Position(row) => Vec::from_iter(Some(*row).filter(|&row| row < batch.rows())),
-            Culprit::Column(column) => Vec::from_iter(batch.record_at_offset(*column)),
-            Culprit::Unknown => Vec::new(),
+            OffendingRecord::Position(row) => Vec::from_iter(Some(*row).filter(|&row| row < batch.rows())),
+            OffendingRecord::Column(column) => Vec::from_iter(batch.record_at_offset(*column)),
+            OffendingRecord::Unknown => Vec::new(),
         }
     }
 }
@@ -127,11 +127,11 @@ mod tests {
         builder.finish()
     }
 
-    fn named_by(body: &str) -> Culprit {
-        ErrorBody::read(body.as_bytes()).unwrap().culprit()
+    fn named_by(body: &str) -> OffendingRecord {
+        ErrorBody::read(body.as_bytes()).unwrap().offending_record()
     }
 
-    fn said(message: &str) -> Culprit {
+    fn said(message: &str) -> OffendingRecord {
         named_by(&serde_json::json!({"message": message, "status": 400}).to_string())
     }
 
@@ -139,27 +139,30 @@ mod tests {
     fn keys_come_before_the_message() {
         let message = "Record at the position 7 objectID=Z is too big";
         let body = |keys: &str| format!(r#"{{"message":"{message}",{keys},"status":400}}"#);
-        assert_eq!(named_by(&body(r#""position":3,"objectID":"X""#)), Culprit::ObjectId("X".into()));
-        assert_eq!(named_by(&body(r#""position":3,"objectID":12"#)), Culprit::ObjectId("12".into()));
-        assert_eq!(named_by(&body(r#""position":3,"objectID":"""#)), Culprit::Position(3));
-        assert_eq!(named_by(&body(r#""position":3,"objectID":null"#)), Culprit::Position(3));
-        assert_eq!(named_by(&body(r#""position":-3"#)), Culprit::Position(7));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":"X""#)), OffendingRecord::ObjectId("X".into()));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":12"#)), OffendingRecord::ObjectId("12".into()));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":"""#)), OffendingRecord::Position(3));
+        assert_eq!(named_by(&body(r#""position":3,"objectID":null"#)), OffendingRecord::Position(3));
+        assert_eq!(named_by(&body(r#""position":-3"#)), OffendingRecord::Position(7));
     }
 
     #[test]
     fn ids_with_spaces_and_the_phrase_itself_survive() {
-        assert_eq!(said("Record a b is too big: size: 1"), Culprit::ObjectId("a b".into()));
-        assert_eq!(said("Record x is too big is too big: size: 1"), Culprit::ObjectId("x is too big".into()));
-        assert_eq!(said("Record is too big size=1 bytes"), Culprit::Unknown);
+        assert_eq!(said("Record a b is too big: size: 1"), OffendingRecord::ObjectId("a b".into()));
+        assert_eq!(
+            said("Record x is too big is too big: size: 1"),
+            OffendingRecord::ObjectId("x is too big".into())
+        );
+        assert_eq!(said("Record is too big size=1 bytes"), OffendingRecord::Unknown);
     }
 
     #[test]
     fn an_absurd_number_is_no_place() {
-        assert_eq!(said("near line:1 column:99999999999999999999999"), Culprit::Unknown);
-        assert_eq!(said("near line:1 column:"), Culprit::Unknown);
+        assert_eq!(said("near line:1 column:99999999999999999999999"), OffendingRecord::Unknown);
+        assert_eq!(said("near line:1 column:"), OffendingRecord::Unknown);
         assert_eq!(
             said("Record at the position x is too big"),
-            Culprit::ObjectId("at the position x".into())
+            OffendingRecord::ObjectId("at the position x".into())
         );
     }
 
@@ -171,15 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn culprits_are_found_in_the_batch() {
+    fn offending_records_are_found_in_the_batch() {
         let batch = batch(&[r#"{"objectID":"a"}"#, r#"{"x":1,"objectID":7}"#, r#"{"objectID":"a"}"#, "{}"]);
-        assert_eq!(Culprit::ObjectId("a".into()).rows_in(&batch), [0, 2]);
-        assert_eq!(Culprit::ObjectId("7".into()).rows_in(&batch), [1]);
-        assert_eq!(Culprit::Position(3).rows_in(&batch), [3]);
-        assert_eq!(Culprit::Column(20).rows_in(&batch), [0]);
-        for nobody in
-            [Culprit::ObjectId("b".into()), Culprit::Position(4), Culprit::Column(1), Culprit::Unknown]
-        {
+        assert_eq!(OffendingRecord::ObjectId("a".into()).rows_in(&batch), [0, 2]);
+        assert_eq!(OffendingRecord::ObjectId("7".into()).rows_in(&batch), [1]);
+        assert_eq!(OffendingRecord::Position(3).rows_in(&batch), [3]);
+        assert_eq!(OffendingRecord::Column(20).rows_in(&batch), [0]);
+        for nobody in [
+            OffendingRecord::ObjectId("b".into()),
+            OffendingRecord::Position(4),
+            OffendingRecord::Column(1),
+            OffendingRecord::Unknown,
+        ] {
             assert_eq!(nobody.rows_in(&batch), [] as [usize; 0]);
         }
     }
