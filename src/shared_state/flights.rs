@@ -7,7 +7,7 @@ use crate::id_ranges::Span;
 
 /// What became of the rows of a batch.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct GivenBack<'a> {
+pub struct FlightResult<'a> {
     /// Algolia has judged the records, whatever it said of each.
     pub judged: bool,
     /// Arrived, and deleted from the queue.
@@ -111,7 +111,7 @@ impl SharedState {
         worker: usize,
         flight: usize,
         ids: impl IntoIterator<Item = i64>,
-        given_back: GivenBack<'_>,
+        flight_result: FlightResult<'_>,
         now: Micros,
     ) -> Option<EndedFlight> {
         let held_back = self.workers.get(worker)?.flights.get(flight)?.held_back;
@@ -123,22 +123,22 @@ impl SharedState {
         )?;
         let place = landed.lane as usize;
         if let Some(lane) = self.lanes.get_mut(place) {
-            if given_back.judged {
+            if flight_result.judged {
                 lane.answered(landed.started_at);
             }
-            if !given_back.delivered.is_empty() {
-                lane.delivered(given_back.delivered.len() as i64 + given_back.superseded, now);
+            if !flight_result.delivered.is_empty() {
+                lane.delivered(flight_result.delivered.len() as i64 + flight_result.superseded, now);
                 lane.arrived_at = lane.arrived_at.max(landed.started_at);
             }
         }
-        self.note_versions(worker, place, given_back);
-        let dealt_with = given_back.delivered.len() + given_back.kept;
+        self.note_versions(worker, place, flight_result);
+        let dealt_with = flight_result.delivered.len() + flight_result.kept;
         let (held_back, found) = match (held_back as usize).checked_sub(1) {
-            Some(entry) => (true, self.end_held_back_flight(entry, worker, &rows, given_back, now)),
+            Some(entry) => (true, self.end_held_back_flight(entry, worker, &rows, flight_result, now)),
             None if (dealt_with as i64) < landed.rows => {
-                let failure = given_back.failure;
+                let failure = flight_result.failure;
                 let held_back = failure
-                    .is_some_and(|failure| self.hold_back_suspects(place, given_back.left, failure, now));
+                    .is_some_and(|failure| self.hold_back_suspects(place, flight_result.left, failure, now));
                 if let (false, Some(lane)) = (held_back, self.lanes.get_mut(place)) {
                     lane.give_back(landed.span);
                 }
@@ -146,7 +146,7 @@ impl SharedState {
             }
             None => (false, None),
         };
-        self.end_object_claims(worker, place, given_back);
+        self.end_object_claims(worker, place, flight_result);
         self.lane(place).map(|_| EndedFlight { lane: place, held_back, found })
     }
 
@@ -156,25 +156,25 @@ impl SharedState {
         self.lane(lane).map(|_| lane)
     }
 
-    fn end_object_claims(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
-        match given_back.held_until {
-            None => self.release_objects(worker, lane, given_back.versions.iter().map(|(hash, _)| *hash)),
+    fn end_object_claims(&mut self, worker: usize, lane: usize, flight_result: FlightResult<'_>) {
+        match flight_result.held_until {
+            None => self.release_objects(worker, lane, flight_result.versions.iter().map(|(hash, _)| *hash)),
             Some(ends_at) => {
                 self.retry_deferred(lane);
-                self.quarantine_objects(worker, lane, given_back.versions.iter().copied(), ends_at);
+                self.quarantine_objects(worker, lane, flight_result.versions.iter().copied(), ends_at);
             }
         }
     }
 
     /// A batch has been delivered as a whole and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
-        let given_back = GivenBack { judged: true, delivered: ids, ..GivenBack::default() };
-        self.end_flight(worker, flight, ids.iter().copied(), given_back, now);
+        let flight_result = FlightResult { judged: true, delivered: ids, ..FlightResult::default() };
+        self.end_flight(worker, flight, ids.iter().copied(), flight_result, now);
     }
 
     /// A batch was not delivered: its rows wait again.
     pub fn released(&mut self, worker: usize, flight: usize, ids: impl IntoIterator<Item = i64>) {
-        self.end_flight(worker, flight, ids, GivenBack::default(), 0);
+        self.end_flight(worker, flight, ids, FlightResult::default(), 0);
     }
 
     fn remove_flight(

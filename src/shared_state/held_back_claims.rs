@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::capacity::Capacity;
-use super::{Claimable, GivenBack, HeldBack, HeldBackClaim, Micros, Next, SharedState, HELD_BACK};
+use super::{Claimable, FlightResult, HeldBack, HeldBackClaim, Micros, Next, SharedState, HELD_BACK};
 use crate::claims::Owner;
 use crate::id_ranges::Span;
 
@@ -138,7 +138,7 @@ impl SharedState {
         place: usize,
         worker: usize,
         rows: &[i64],
-        given_back: GivenBack<'_>,
+        flight_result: FlightResult<'_>,
         now: Micros,
     ) -> Option<i64> {
         let entry = self.held_back.get_mut(place).filter(|entry| entry.worker == worker as u32 + 1)?;
@@ -147,7 +147,7 @@ impl SharedState {
         if is_isolated && is_judged {
             return None;
         }
-        let left: HashSet<i64> = given_back.left.iter().copied().collect();
+        let left: HashSet<i64> = flight_result.left.iter().copied().collect();
         for id in rows.iter().filter(|id| !left.contains(id)) {
             if self.claims.holder(database, *id) == Some(Owner::held_back(place)) {
                 self.claims.release(database, *id);
@@ -157,15 +157,15 @@ impl SharedState {
         let entry = self.held_back.get_mut(place).filter(|entry| entry.database != 0)?;
         if is_isolated {
             // If it has failed it was to be given up, and could not be.
-            if let Some(failure) = given_back.failure {
+            if let Some(failure) = flight_result.failure {
                 entry.failures = entry.failures.saturating_add(1);
                 entry.due = failure.ends_at(entry.failures, now);
             }
             return None;
         }
-        let found = self.end_suspect_flight(place, !given_back.delivered.is_empty(), given_back, now);
-        if let (Some(held_until), Some(entry)) = (given_back.held_until, self.held_back.get_mut(place)) {
-            if given_back.left.len() as i64 >= entry.rows {
+        let found = self.end_suspect_flight(place, !flight_result.delivered.is_empty(), flight_result, now);
+        if let (Some(held_until), Some(entry)) = (flight_result.held_until, self.held_back.get_mut(place)) {
+            if flight_result.left.len() as i64 >= entry.rows {
                 entry.held_until = held_until;
             }
         }
@@ -192,20 +192,20 @@ impl SharedState {
 
     /// A batch of versions is back: what has arrived supersedes older versions that wait alone, and of those of it that are
     /// about to wait it is noted which objects they are of.
-    pub(super) fn note_versions(&mut self, worker: usize, lane: usize, given_back: GivenBack<'_>) {
-        let (true, Some(key)) = (!given_back.versions.is_empty(), self.lane_key(lane)) else { return };
+    pub(super) fn note_versions(&mut self, worker: usize, lane: usize, flight_result: FlightResult<'_>) {
+        let (true, Some(key)) = (!flight_result.versions.is_empty(), self.lane_key(lane)) else { return };
         for place in 0..self.held_back_entries().len() {
             let Some(entry) = self.held_back.get_mut(place) else { return };
             let own = entry.hull.hi;
             if !entry.is_isolated || !entry.is_of(key.database, key.index_id) {
                 continue;
             }
-            let arrived = |id: &i64| given_back.delivered.contains(id);
-            let is_superseded = given_back.versions.iter().any(|(hash, id)| {
+            let arrived = |id: &i64| flight_result.delivered.contains(id);
+            let is_superseded = flight_result.versions.iter().any(|(hash, id)| {
                 let is_older = entry.object == *hash && own < *id;
                 is_older && entry.worker == 0 && arrived(id)
             });
-            let itself = given_back.versions.iter().find(|(_, id)| *id == own);
+            let itself = flight_result.versions.iter().find(|(_, id)| *id == own);
             if let (true, Some((hash, _))) = (entry.judged_by == worker as u32 + 1, itself) {
                 entry.object = *hash;
             }

@@ -81,7 +81,7 @@ pub use crash_suspect::{CrashRetry, CrashSuspect, CRASH_SUSPECTS, MAX_CRASHES};
 pub use database::{Database, Extension, DATABASES};
 pub use extension::ExtensionCheck;
 pub use fixed_string::FixedString;
-pub use flights::{EndedFlight, GivenBack};
+pub use flights::{EndedFlight, FlightResult};
 pub use held_back::{HeldBack, RejectAction, HELD_BACK};
 pub use held_objects::{HeldObject, NotHeld};
 pub use id_reserve::{IdReserves, TakenBlock, REFILL_AT, RESERVED_BLOCKS};

@@ -2,7 +2,7 @@
 //! isolated. See [`SuspectSearch`].
 #![forbid(unsafe_code)]
 
-use super::{GivenBack, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};
+use super::{FlightResult, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};
 use crate::claims::{Claim, Owner};
 
 /// Most suspects of one index. Batches that fail beyond that are given back.
@@ -57,7 +57,7 @@ impl SharedState {
         &mut self,
         place: usize,
         arrived: bool,
-        GivenBack { left, failure, versions, .. }: GivenBack<'_>,
+        FlightResult { left, failure, versions, .. }: FlightResult<'_>,
         now: Micros,
     ) -> Option<i64> {
         let arrived_at = self.arrived_at(place);

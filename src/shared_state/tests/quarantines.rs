@@ -22,8 +22,9 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     let flight = shared_state.enter_claim(0, None, Some(flight)).unwrap();
     shared_state.end_claim(0);
     // Whatever becomes of the request, it is over at 100.
-    let given_back = GivenBack { versions: &[(77, 1024)], held_until: Some(100), ..GivenBack::default() };
-    shared_state.end_flight(0, flight, [], given_back, 1);
+    let flight_result =
+        FlightResult { versions: &[(77, 1024)], held_until: Some(100), ..FlightResult::default() };
+    shared_state.end_flight(0, flight, [], flight_result, 1);
     // Something else of the lane lands, so that its row is looked at again: it is put off once more.
     shared_state.lane_at(lane).unwrap().retry_deferred();
     assert!(next_span(&mut shared_state, HUNGRY, 1).is_some());

@@ -136,7 +136,7 @@ impl World {
         self.now += 1;
         let now = self.now;
         let started_at = self.shared_state.workers[worker].flights[flight].started_at;
-        let given_back = match way {
+        let flight_result = match way {
             Way::Dies => {
                 self.flights[worker].clear();
                 self.shared_state.worker_exited(worker, WorkerExit::Failed, 0, now);
@@ -147,21 +147,21 @@ impl World {
             }
             Way::Arrives => {
                 self.queue.retain(|id| !rows.contains(id));
-                GivenBack { judged: true, delivered: &rows, ..GivenBack::default() }
+                FlightResult { judged: true, delivered: &rows, ..FlightResult::default() }
             }
             Way::Fails => {
                 if let Some(RejectAction::Retry(failures)) =
                     self.shared_state.judge_isolated(worker, flight, true, 0, now)
                 {
                     let pause = PAUSES.delay(failures as u32, 1.0).as_micros() as Micros;
-                    let given_back = GivenBack { kept: 1, ..GivenBack::default() };
-                    self.shared_state.end_flight(worker, flight, rows.iter().copied(), given_back, now);
+                    let flight_result = FlightResult { kept: 1, ..FlightResult::default() };
+                    self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
                     self.shared_state.hold_back(DB, 1, rows[0], now + pause);
                     return;
                 }
-                GivenBack { left: &rows, failure: Some(FAILURE), ..GivenBack::default() }
+                FlightResult { left: &rows, failure: Some(FAILURE), ..FlightResult::default() }
             }
-            Way::Waits => GivenBack { left: &rows, ..GivenBack::default() },
+            Way::Waits => FlightResult { left: &rows, ..FlightResult::default() },
             Way::Refused => {
                 let judged: Vec<i64> = rows.iter().copied().take(3).collect();
                 let judged: Vec<i64> = judged
@@ -171,9 +171,9 @@ impl World {
                     })
                     .collect();
                 let left: Vec<i64> = rows.iter().copied().filter(|id| !judged.contains(id)).collect();
-                let given_back =
-                    GivenBack { judged: true, kept: judged.len(), left: &left, ..GivenBack::default() };
-                self.shared_state.end_flight(worker, flight, rows.iter().copied(), given_back, now);
+                let flight_result =
+                    FlightResult { judged: true, kept: judged.len(), left: &left, ..FlightResult::default() };
+                self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
                 for id in judged {
                     self.shared_state.hold_back(DB, 1, id, now + SECOND);
                 }
@@ -181,7 +181,7 @@ impl World {
             }
         };
         let is_held_back = self.shared_state.workers[worker].flights[flight].held_back != 0;
-        self.shared_state.end_flight(worker, flight, rows.iter().copied(), given_back, now);
+        self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
         // What suspects come to is no news of the others.
         if way == Way::Waits || (way == Way::Fails && !is_held_back) {
             let lane = self.shared_state.lane_at(0).unwrap();
@@ -283,8 +283,8 @@ fn attempts(world: &mut World) -> Vec<RejectAction> {
         let action = world.shared_state.judge_isolated(0, flight, true, 3, world.now).unwrap();
         sentences.push(action);
         world.flights[0].clear();
-        let given_back = GivenBack { kept: 1, ..GivenBack::default() };
-        world.shared_state.end_flight(0, flight, [1024], given_back, world.now);
+        let flight_result = FlightResult { kept: 1, ..FlightResult::default() };
+        world.shared_state.end_flight(0, flight, [1024], flight_result, world.now);
         if action != RejectAction::DeadLetter(3) {
             world.shared_state.hold_back(DB, 1, 1024, world.now + SECOND);
         }
@@ -333,9 +333,10 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
                 let action = world.shared_state.judge_isolated(0, flight, true, 1, world.now);
                 assert!(matches!(action, Some(RejectAction::DeadLetter(_))), "{action:?}");
                 // Somebody has the dead letters locked.
-                let given_back = GivenBack { left: &[1024], failure: Some(FAILURE), ..GivenBack::default() };
+                let flight_result =
+                    FlightResult { left: &[1024], failure: Some(FAILURE), ..FlightResult::default() };
                 world.now += SECOND / 1000;
-                world.shared_state.end_flight(0, flight, [1024], given_back, world.now);
+                world.shared_state.end_flight(0, flight, [1024], flight_result, world.now);
             }
             Err(at) => world.now = at.unwrap(),
         }

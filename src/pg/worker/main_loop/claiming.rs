@@ -12,7 +12,7 @@ use crate::pg::clock::now;
 use crate::pg::worker::claim::{claim, ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
 use crate::pg::worker::limits::Limits;
 use crate::pg::{failpoint, flight_recorder, guc, process, shmem};
-use crate::shared_state::{GivenBack, LaneFailure, LatchSet, Micros, Next};
+use crate::shared_state::{FlightResult, LaneFailure, LatchSet, Micros, Next};
 
 impl WorkerLoop {
     /// Claims and sends batches while there is room; returns when to look again.
@@ -128,11 +128,11 @@ impl WorkerLoop {
             let versions: Vec<(i64, i64)> = failed.objects.iter().map(|hash| (*hash, 0)).collect();
             let kept_rows = usize::from(kept.is_some());
             let left: Vec<i64> = failed.ids.iter().copied().filter(|_| kept.is_none()).collect();
-            let given_back =
-                GivenBack { versions: &versions, kept: kept_rows, left: &left, ..GivenBack::default() };
+            let flight_result =
+                FlightResult { versions: &versions, kept: kept_rows, left: &left, ..FlightResult::default() };
             let ended = failed.flight.and_then(|flight| {
                 flight_recorder::leave(self.slot, flight);
-                shared_state.end_flight(self.slot, flight, failed.ids.iter().copied(), given_back, now)
+                shared_state.end_flight(self.slot, flight, failed.ids.iter().copied(), flight_result, now)
             });
             if let Some((id, due)) = kept {
                 shared_state.hold_back(self.database, index_id, id, due);

@@ -10,7 +10,7 @@ use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::worker::settlement::{LaneBackoff, Settlement};
 use crate::pg::{flight_recorder, guc, shmem};
-use crate::shared_state::{GivenBack, LaneFailure, RetryDelay};
+use crate::shared_state::{FlightResult, LaneFailure, RetryDelay};
 
 impl WorkerLoop {
     pub(super) fn settle_results(&mut self) {
@@ -58,7 +58,7 @@ impl WorkerLoop {
         };
         let at_least = batch.backoff.as_ref().map_or(Duration::ZERO, |failure| failure.at_least);
         let retry = RetryDelay { backoff: guc::backoff(), rng: self.rng.f64(), at_least };
-        let given_back = GivenBack {
+        let flight_result = FlightResult {
             judged: batch.is_judged(),
             delivered: &batch.delivered,
             superseded: batch.superseded,
@@ -71,7 +71,7 @@ impl WorkerLoop {
         let (mut recovered, mut deaths, mut ended) = (false, None, None);
         flight_recorder::leave(slot, batch.flight);
         if let Some(mut shared_state) = shmem::shared_state() {
-            ended = shared_state.end_flight(slot, batch.flight, batch.in_flight.rows(), given_back, now);
+            ended = shared_state.end_flight(slot, batch.flight, batch.in_flight.rows(), flight_result, now);
             for (id, due) in batch.waiting.iter().chain(&batch.short) {
                 shared_state.hold_back(self.database, index_id, *id, *due);
             }
@@ -107,8 +107,9 @@ impl WorkerLoop {
             let (kind, reason, at_least) = (LaneFailure::Retry, reason.to_owned(), Duration::from_secs(1));
             let ended = shmem::shared_state().and_then(|mut shared_state| {
                 let (versions, left): (_, Vec<i64>) = (in_flight.versions(), in_flight.rows().collect());
-                let given_back = GivenBack { versions: &versions, left: &left, ..GivenBack::default() };
-                shared_state.end_flight(self.slot, flight, in_flight.rows(), given_back, 0)
+                let flight_result =
+                    FlightResult { versions: &versions, left: &left, ..FlightResult::default() };
+                shared_state.end_flight(self.slot, flight, in_flight.rows(), flight_result, 0)
             });
             let rows = in_flight.rows().count();
             self.back_off(&in_flight, ended, rows, &LaneBackoff { kind, reason, at_least }, now());
