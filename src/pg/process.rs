@@ -182,7 +182,7 @@ pub(super) enum TransactionFailure {
     /// A lock was not to be had; how long it is waited for is for the work to say, see [`limit_lock_waits`].
     Locked,
     /// There was no memory.
-    Short,
+    OutOfMemory,
     /// The server cannot read what is on its disk: what it says of that.
     Damaged(String),
 }
@@ -203,7 +203,7 @@ pub(super) fn in_transaction_or_failure<T, E>(
     };
     PgTryBuilder::new(AssertUnwindSafe(|| in_transaction(work).map(Ok)))
         .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| abort(TransactionFailure::Locked))
-        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(TransactionFailure::Short))
+        .catch_when(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, move |_| abort(TransactionFailure::OutOfMemory))
         .catch_when(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, move |error| {
             abort(TransactionFailure::Damaged(cause(&error)))
         })

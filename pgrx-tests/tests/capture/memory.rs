@@ -250,7 +250,7 @@ fn large_dead_letters_are_put_back_without_being_held_together() {
         "insert into put_back select i, 1, {TEXT} from generate_series(1, {ROWS}) as i"
     ))
     .unwrap();
-    // As a worker buries them.
+    // As a worker moves them to the dead letters.
     db.batch_execute(
         "insert into audit_algolia.dead_letter (index_id, source, id, enqueued_at, action, record, attempts, error)
          select index_id, source, id, enqueued_at, action, record, 1, 'too large' from audit_algolia.queue;

@@ -146,7 +146,7 @@ fn a_damaged_record_that_is_too_large_waits_by_itself_until_it_can_be_buried() {
         wait_until("later rows", SOON, || stage.standin.index("log").len() == 10);
         wait_until("nothing else waits", SOON, || queue(&mut db, "log").queued == 1);
         fix(&mut db, 5);
-        wait_until("the burial", SOON, || queue(&mut db, "log").dead == 9);
+        wait_until("the dead letters", SOON, || queue(&mut db, "log").dead == 9);
         wait_for_empty_queue(&mut db);
         assert_eq!(workers(&mut db, "postgres"), worker, "{}", stage.cluster.log());
     }

@@ -240,7 +240,7 @@ fn the_dead_are_counted_again_after_a_crash() {
     stage.cluster.kill_backend(worker, Signal::SIGKILL).unwrap();
     wait_until("the crash", SOON, || db.batch_execute("select 1").is_err());
     let mut db = stage.session();
-    // A burial the crash has undone is made again.
+    // The crash undid the move to the dead letters: it is made again.
     wait_until("the dead", SOON, || queue(&mut db, "log").dead == 2 && dead(&mut db, "log") == [3, 4]);
     insert(&mut db, "log", 31..=31);
     stage.wait_for_records("log", 29);

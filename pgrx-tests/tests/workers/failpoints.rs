@@ -45,7 +45,7 @@ fn whatever_ends_a_worker_at_whatever_moment_each_row_is_in_the_index_once() {
         "before settlement",
         "in settlement",
         "after settlement",
-        "in burial",
+        "while dead-lettering",
     ];
     let stage = stage();
     drop(staged(&stage, "log"));

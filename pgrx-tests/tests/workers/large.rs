@@ -201,11 +201,13 @@ fn a_dead_letter_for_which_there_is_no_memory_waits_by_itself_and_ends_nobody() 
     db.batch_execute("alter table audit_algolia.queue alter record set storage external").unwrap();
     let worker = short(&stage, &mut db, 256 * MB, 96 * MB);
     wait_until("the small rows", SOON, || stage.standin.light_counts("log").operations == 3);
-    wait_until("an explanation", SOON, || queue(&mut db, "log").last_error.contains("memory to bury it"));
+    wait_until("an explanation", SOON, || {
+        queue(&mut db, "log").last_error.contains("memory to move it to the dead letters")
+    });
     insert(&mut db, "log", 1001..=2000);
     wait_until("later rows", SOON, || stage.standin.light_counts("log").operations == 1003);
     limit(&mut db, worker, None);
-    wait_until("the burial", 2 * SOON, || queue(&mut db, "log").dead == 1);
+    wait_until("the dead letter", 2 * SOON, || queue(&mut db, "log").dead == 1);
     assert_eq!(workers(&mut db, "postgres"), [worker], "{}", stage.cluster.log());
     let log = stage.cluster.log();
     assert!(!log.contains("terminated by signal") && !log.contains("ERROR"), "{log}");

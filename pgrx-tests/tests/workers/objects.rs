@@ -166,7 +166,7 @@ fn rows_that_come_back_while_the_objects_are_of_another_version_stay_in_the_queu
     let mut db = staged(&stage, "log");
     wait_for_state(&mut db, "log", "idle");
     stage.standin.inject(FaultRule::new(Fault::StallBody, Times::Once));
-    // The last one is too large to be sent, and is to be buried when the others are back.
+    // The last one is too large to be sent, and becomes a dead letter when the others are back.
     db.batch_execute(
         "insert into log select n, repeat('x', case n when 11 then 2000 else 10 end) from generate_series(1, 11) as n",
     )

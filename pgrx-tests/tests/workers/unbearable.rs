@@ -1,5 +1,5 @@
 //! A record that the way to Algolia does not bear: a proxy that resets the connection for its text, or answers with a page
-//! of its own. It waits by itself, and nobody waits for it. What looks the same and is an outage buries nobody.
+//! of its own. It waits by itself, and nobody waits for it. What looks the same and is an outage makes no dead letters.
 
 use std::time::{Duration, Instant};
 

@@ -175,7 +175,7 @@ pub(super) fn settle(
                 repair.id.attempts.into(),
                 format!("not captured: {}; {why}", repair.error).into(),
             ];
-            client.update(include_str!("../../../sql/backfill/bury_repair.sql"), None, &arguments)?;
+            client.update(include_str!("../../../sql/backfill/dead_letter_repair.sql"), None, &arguments)?;
         }
         if !lost.is_empty() {
             xact::note_dead(group.index_id, lost.len() as i64);

@@ -42,7 +42,7 @@ struct BackfillTurn {
     /// Rows of the next step at most: fewer when the one after them could not be queued.
     rows: i64,
     /// Steps in a row that there was no memory for.
-    short: u32,
+    memory_failures: u32,
     /// What was last written down of its state and its trouble.
     noted: Option<(&'static str, Option<String>)>,
 }
@@ -108,7 +108,15 @@ impl Scheduler {
 impl BackfillTurn {
     fn new(job: BackfillJob) -> BackfillTurn {
         let pace = job.rows_per_second.map(|speed| Pace::new(speed, now()));
-        BackfillTurn { job, pace, blocks: FIRST_BLOCKS, due: 0, rows: STEP_ROWS, short: 0, noted: None }
+        BackfillTurn {
+            job,
+            pace,
+            blocks: FIRST_BLOCKS,
+            due: 0,
+            rows: STEP_ROWS,
+            memory_failures: 0,
+            noted: None,
+        }
     }
 
     /// Whether it waits for the queue to go down.
@@ -160,7 +168,7 @@ impl BackfillTurn {
                 self.blocks = (self.blocks * rows / read.max(1)).clamp(self.blocks / 2, self.blocks * 2);
                 self.blocks = self.blocks.clamp(1, MOST_BLOCKS);
                 self.rows = STEP_ROWS;
-                self.short = 0;
+                self.memory_failures = 0;
                 if let Some(pace) = &mut self.pace {
                     pace.spend(read);
                 }
@@ -217,8 +225,8 @@ impl BackfillTurn {
         let reason = reason_of(error, place);
         self.note("running", Some(&reason));
         self.rows = (place.before as i64).max(1);
-        self.short = self.short.saturating_add(1);
-        now() + (TROUBLE << (self.short - 1).min(5)).min(LONGEST_TROUBLE)
+        self.memory_failures = self.memory_failures.saturating_add(1);
+        now() + (TROUBLE << (self.memory_failures - 1).min(5)).min(LONGEST_TROUBLE)
     }
 
     /// Writes down what keeps it, unless that is written already. `false`: it could not be.

@@ -38,7 +38,7 @@ pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Resu
     match outcome {
         Ok(Ok(Some(outcome))) => Ok(outcome),
         Ok(Err(TransactionFailure::Locked)) => Ok(ClaimOutcome::Nothing),
-        Ok(Ok(None) | Err(TransactionFailure::Short)) => Ok(ClaimOutcome::Failed(entered.failed(None))),
+        Ok(Ok(None) | Err(TransactionFailure::OutOfMemory)) => Ok(ClaimOutcome::Failed(entered.failed(None))),
         Ok(Err(TransactionFailure::Damaged(damage))) => {
             Ok(ClaimOutcome::Failed(entered.failed(Some(damage))))
         }

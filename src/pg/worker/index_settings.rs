@@ -86,7 +86,7 @@ pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<SettleOutcome> 
 }
 
 /// Moves refused settings to the dead letters.
-pub(super) fn bury(
+pub(super) fn dead_letter(
     index_id: i32,
     version: i64,
     attempts: i32,
@@ -105,9 +105,9 @@ pub(super) fn bury(
                 i32::from(status).into(),
                 storable(reason).into(),
             ];
-            let query = include_str!("../../../sql/worker/bury_settings.sql");
-            let buried = client.update(query, None, &arguments)?.len() as i64;
-            xact::note_dead(index_id, buried);
+            let query = include_str!("../../../sql/worker/dead_letter_settings.sql");
+            let moved = client.update(query, None, &arguments)?.len() as i64;
+            xact::note_dead(index_id, moved);
             spi::Result::Ok(())
         })?;
         is_left(index_id, version)

@@ -21,7 +21,7 @@ pub(super) fn settle(statements: &Statements, delivered: &mut [Deletion]) -> spi
     failpoint::reach("after settlement");
     match settled? {
         Ok(settled) => Ok(settled),
-        Err(TransactionFailure::Short) => Ok(SettleOutcome::Short),
+        Err(TransactionFailure::OutOfMemory) => Ok(SettleOutcome::OutOfMemory),
         Err(TransactionFailure::Locked) => settle_in_parts(statements, delivered, Versions::Left),
         Err(TransactionFailure::Damaged(_)) => {
             match settle_in_parts(statements, delivered, Versions::Deleted)? {
@@ -81,12 +81,12 @@ fn settle_as_a_whole(
 
 /// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted. The server copies one
 /// record after the other; none comes into our hands.
-pub(super) fn bury(
+pub(super) fn dead_letter(
     statements: &Statements,
     index_id: i32,
     dead: &[DeadLetter],
 ) -> spi::Result<SettleOutcome> {
-    let buried: spi::Result<Result<SettleOutcome, TransactionFailure>> = in_transaction_or_failure(|| {
+    let moved: spi::Result<Result<SettleOutcome, TransactionFailure>> = in_transaction_or_failure(|| {
         if !lock(statements.queue) {
             return Ok(SettleOutcome::Gone);
         }
@@ -109,20 +109,20 @@ pub(super) fn bury(
                 statuses.into(),
                 reasons.into(),
             ];
-            let buried = client.update(&statements.bury, None, &arguments)?.len() as i64;
-            xact::note_removed(index_id, buried);
-            xact::note_dead(index_id, buried);
+            let moved = client.update(&statements.dead_letter, None, &arguments)?.len() as i64;
+            xact::note_removed(index_id, moved);
+            xact::note_dead(index_id, moved);
             // What a refused version supersedes is not sent in its stead.
             let versions = dead.iter().filter_map(|row| Some((row.object.clone()?, row.id)));
             let (objects, ids): (Vec<String>, Vec<i64>) = versions.unzip();
             if !ids.is_empty() {
                 delete_versions(client, statements, index_id, &objects, &ids)?;
             }
-            failpoint::reach("in burial");
+            failpoint::reach("while dead-lettering");
             Ok(SettleOutcome::Done)
         })
     });
-    Ok(buried?.unwrap_or_else(SettleOutcome::from))
+    Ok(moved?.unwrap_or_else(SettleOutcome::from))
 }
 
 /// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are

@@ -18,7 +18,7 @@ pub(super) struct Settlement {
     /// Refused rows that are tried again, and when.
     pub(super) waiting: Vec<(i64, Micros)>,
     /// Rows that are too large for the memory there is, or damaged, and when they are tried again.
-    pub(super) short: Vec<(i64, Micros)>,
+    pub(super) held_back: Vec<(i64, Micros)>,
     /// What Algolia has said of the latest of the refused ones.
     pub(super) last_rejection: Option<String>,
     /// Why its lane waits, if it does.
@@ -89,14 +89,14 @@ impl Settlement {
     pub(super) fn left(&self) -> Vec<i64> {
         let dealt_with = self.delivered.iter().copied();
         let dealt_with = dealt_with.chain(self.dead.iter().map(|row| row.id));
-        let waiting = self.waiting.iter().chain(&self.short).map(|(id, _)| *id);
+        let waiting = self.waiting.iter().chain(&self.held_back).map(|(id, _)| *id);
         let dealt_with: HashSet<i64> = dealt_with.chain(waiting).collect();
         self.in_flight.rows().filter(|id| !dealt_with.contains(id)).collect()
     }
 
     /// How many rows were refused.
     pub(super) fn refused(&self) -> usize {
-        self.dead.len() + self.waiting.len() + self.short.len()
+        self.dead.len() + self.waiting.len() + self.held_back.len()
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) enum SettleOutcome {
     /// may be, which they are all the same.
     Busy,
     /// There was no memory for it: nothing has changed.
-    Short,
+    OutOfMemory,
     /// The server cannot read what is on its disk: nothing has changed, and this is what it says.
     Damaged(String),
     /// The queue is no more: the extension has been dropped.
@@ -156,7 +156,7 @@ impl From<TransactionFailure> for SettleOutcome {
     fn from(failure: TransactionFailure) -> SettleOutcome {
         match failure {
             TransactionFailure::Locked => SettleOutcome::Busy,
-            TransactionFailure::Short => SettleOutcome::Short,
+            TransactionFailure::OutOfMemory => SettleOutcome::OutOfMemory,
             TransactionFailure::Damaged(damage) => SettleOutcome::Damaged(damage),
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Statements {
     pub(super) supersede: OwnedPreparedStatement,
     pub(super) settle: OwnedPreparedStatement,
     pub(super) settle_run: OwnedPreparedStatement,
-    pub(super) bury: OwnedPreparedStatement,
+    pub(super) dead_letter: OwnedPreparedStatement,
     /// The tables they are for.
     pub(super) queue: pg_sys::Oid,
     pub(super) dead_letters: pg_sys::Oid,
@@ -71,9 +71,9 @@ impl Statements {
                         &pgrx::oids_of![i32, i64, i64],
                     )?
                     .keep(),
-                bury: client
+                dead_letter: client
                     .prepare_mut(
-                        include_str!("../../../sql/worker/bury.sql"),
+                        include_str!("../../../sql/worker/dead_letter.sql"),
                         &pgrx::oids_of![i32, Vec<i64>, Vec<String>, Vec<i32>, Vec<i32>, Vec<String>],
                     )?
                     .keep(),

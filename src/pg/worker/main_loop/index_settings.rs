@@ -129,10 +129,10 @@ impl WorkerLoop {
             (None, DeliveryOutcome::Delivered { .. }) => self.forget_settings(index_id, version),
             // What an old sink has to say means nothing for the new one.
             _ if is_outdated => SettingsResult::Anew { at: now() },
-            (Some(refusal), _) => self.bury_settings(index_id, version, refusal),
+            (Some(refusal), _) => self.dead_letter_settings(index_id, version, refusal),
             (None, DeliveryOutcome::Rejected { reason, status, .. }) => {
                 let refusal = Refusal { row: 0, object_id: None, status, reason, proven: true };
-                self.bury_settings(index_id, version, refusal)
+                self.dead_letter_settings(index_id, version, refusal)
             }
             (None, DeliveryOutcome::Retry { reason, not_before }) => {
                 self.postpone_settings(index_id, &reason, not_before.unwrap_or_default())
@@ -157,16 +157,16 @@ impl WorkerLoop {
         }
     }
 
-    fn bury_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> SettingsResult {
+    fn dead_letter_settings(&mut self, index_id: i32, version: i64, refusal: Refusal) -> SettingsResult {
         let Refusal { status, reason, .. } = refusal;
         self.note_settings_error(index_id, &reason);
         let attempts = i32::try_from(self.settings_failures(index_id)).unwrap_or(i32::MAX).saturating_add(1);
-        match index_settings::bury(index_id, version, attempts, status, &reason) {
+        match index_settings::dead_letter(index_id, version, attempts, status, &reason) {
             Ok(settled) => self.after_settings(index_id, version, settled, |name| {
                 log!("audit_algolia has given up the settings of index \"{name}\", see audit_algolia.dead_letters: {reason}");
             }),
             Err(error) => {
-                log_problem("audit_algolia could not bury refused settings", &error);
+                log_problem("audit_algolia could not move refused settings to the dead letters", &error);
                 SettingsResult::Again { at: now().saturating_add(PAUSE) }
             }
         }
@@ -195,7 +195,7 @@ impl WorkerLoop {
             // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
             SettleOutcome::Partly
             | SettleOutcome::Busy
-            | SettleOutcome::Short
+            | SettleOutcome::OutOfMemory
             | SettleOutcome::Damaged(_) => self.again(index_id, Duration::from_micros(PAUSE as u64)),
         }
     }

@@ -28,7 +28,7 @@ impl WorkerLoop {
         self.note_tasks(&settlements);
         self.delete_delivered(&mut settlements);
         for batch in &mut settlements {
-            self.bury_refused(batch);
+            self.dead_letter_refused(batch);
         }
         for batch in settlements {
             self.give_back(batch);
@@ -72,7 +72,7 @@ impl WorkerLoop {
         flight_recorder::leave(slot, batch.flight);
         if let Some(mut shared_state) = shmem::shared_state() {
             ended = shared_state.end_flight(slot, batch.flight, batch.in_flight.rows(), flight_result, now);
-            for (id, due) in batch.waiting.iter().chain(&batch.short) {
+            for (id, due) in batch.waiting.iter().chain(&batch.held_back) {
                 shared_state.hold_back(self.database, index_id, *id, *due);
             }
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {

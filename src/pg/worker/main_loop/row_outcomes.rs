@@ -58,7 +58,7 @@ impl WorkerLoop {
             delivered,
             dead: Vec::new(),
             waiting: Vec::new(),
-            short: Vec::new(),
+            held_back: Vec::new(),
             last_rejection: None,
             backoff: None,
             unattributed_failure: UnattributedFailure::None,

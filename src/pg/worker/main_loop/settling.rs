@@ -8,15 +8,15 @@ use super::problem::{log_problem, Problem};
 use super::state::WorkerLoop;
 use crate::pg::clock::now;
 use crate::pg::process;
-use crate::pg::worker::settle::{bury, settle};
+use crate::pg::worker::settle::{dead_letter, settle};
 use crate::pg::worker::settlement::{Deletion, LaneBackoff, SettleOutcome, Settlement};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{LaneFailure, Micros};
 
 /// What keeps delivered or refused records where they are.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
-/// What keeps them from being deleted or buried.
-const SHORT: &str = "there is not enough memory";
+/// What keeps them from being deleted or moved to the dead letters.
+const NO_MEMORY: &str = "there is not enough memory";
 
 impl WorkerLoop {
     /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
@@ -59,7 +59,7 @@ impl WorkerLoop {
                     LOCKED.to_owned()
                 }
                 Ok(SettleOutcome::Busy) => LOCKED.to_owned(),
-                Ok(SettleOutcome::Short) => SHORT.to_owned(),
+                Ok(SettleOutcome::OutOfMemory) => NO_MEMORY.to_owned(),
                 Ok(SettleOutcome::Damaged(damage)) => damage.clone(),
                 Ok(SettleOutcome::Gone) => String::new(),
                 Err(error) => error.to_string(),
@@ -90,7 +90,7 @@ impl WorkerLoop {
     }
 
     /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
-    pub(super) fn bury_refused(&mut self, batch: &mut Settlement) {
+    pub(super) fn dead_letter_refused(&mut self, batch: &mut Settlement) {
         if batch.dead.is_empty() || self.queue_is_gone {
             return;
         }
@@ -99,18 +99,20 @@ impl WorkerLoop {
             batch.dead.clear();
             return;
         };
-        process::report_activity(true, "burying refused records");
+        process::report_activity(true, "moving refused records to the dead letters");
         self.stats_pending = true;
-        let reason = match bury(statements, batch.in_flight.index_id, &batch.dead) {
+        let reason = match dead_letter(statements, batch.in_flight.index_id, &batch.dead) {
             Ok(SettleOutcome::Done) => return,
-            Ok(SettleOutcome::Short | SettleOutcome::Damaged(_)) => return self.bury_one_by_one(batch),
+            Ok(SettleOutcome::OutOfMemory | SettleOutcome::Damaged(_)) => {
+                return self.dead_letter_one_by_one(batch)
+            }
             Ok(SettleOutcome::Gone) => {
                 self.queue_is_gone = true;
                 "the queue is no more".to_owned()
             }
             Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
             Err(error) => {
-                log_problem("audit_algolia could not bury refused records", &error);
+                log_problem("audit_algolia could not move refused records to the dead letters", &error);
                 error.to_string()
             }
         };
@@ -122,27 +124,27 @@ impl WorkerLoop {
         });
     }
 
-    /// There is no memory to bury them all at once, or one is damaged. Those that cannot be buried even by themselves wait by
+    /// There is no memory to move them all to the dead letters at once, or one is damaged. Those that cannot be moved even by themselves wait by
     /// themselves.
-    fn bury_one_by_one(&mut self, batch: &mut Settlement) {
+    fn dead_letter_one_by_one(&mut self, batch: &mut Settlement) {
         let Some(statements) = &self.statements else { return };
         let (index_id, dead) = (batch.in_flight.index_id, std::mem::take(&mut batch.dead));
-        let mut short = Vec::new();
+        let mut held_back = Vec::new();
         for row in dead {
-            match bury(statements, index_id, std::slice::from_ref(&row)) {
+            match dead_letter(statements, index_id, std::slice::from_ref(&row)) {
                 Ok(SettleOutcome::Done) => batch.dead.push(row),
                 Ok(SettleOutcome::Gone) => self.queue_is_gone = true,
-                Ok(SettleOutcome::Short) => {
-                    short.push((
+                Ok(SettleOutcome::OutOfMemory) => {
+                    held_back.push((
                         row.id,
-                        format!("{}, and {SHORT} to bury it", row.reason),
+                        format!("{}, and {NO_MEMORY} to move it to the dead letters", row.reason),
                         Problem::no_memory as fn(&str) -> _,
                     ));
                 }
                 Ok(SettleOutcome::Damaged(damage)) => {
-                    short.push((
+                    held_back.push((
                         row.id,
-                        format!("{}, and it cannot be buried: {damage}", row.reason),
+                        format!("{}, and it cannot be moved to the dead letters: {damage}", row.reason),
                         Problem::damage,
                     ));
                 }
@@ -153,7 +155,7 @@ impl WorkerLoop {
                 }
             }
         }
-        for (id, reason, cause) in short {
+        for (id, reason, cause) in held_back {
             self.hold_back_record(batch, id, &reason, cause);
         }
     }
@@ -170,7 +172,7 @@ impl WorkerLoop {
         let reason = isolated_reason(id, reason);
         log_problem("audit_algolia goes on without a record", cause(&reason));
         match self.isolate_record(batch.in_flight.index_id, id) {
-            Some(waits) => batch.short.push(waits),
+            Some(waits) => batch.held_back.push(waits),
             None => {
                 let (kind, reason) = (LaneFailure::Retry, reason.clone());
                 let at_least = Duration::from_micros(PAUSE as u64);
