@@ -10,16 +10,17 @@
 /// What is known of one version of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TupleVersion {
-    /// The table or partition it is in, by its oid, and that one's file.
+    /// The oid of the table or partition that holds it.
     pub relation: u32,
+    /// The relfilenode of that table.
     pub file: u32,
-    /// The transaction that wrote it, as the row has it: 32 bits.
+    /// The transaction that wrote it: the 32 bits that the row stores.
     pub xmin: u32,
-    /// Vacuum has marked it as visible to everybody: `xmin` may be from before the numbers began anew.
+    /// Vacuum has frozen the row: its `xmin` may be from before a wraparound.
     pub frozen: bool,
     /// Written by an update, not by an insert.
     pub updated: bool,
-    /// Which command of its transaction wrote it, where that is still to be seen.
+    /// The command within its transaction that wrote it, if that is still known.
     pub command: Option<u32>,
 }
 
@@ -37,25 +38,25 @@ pub enum RowOrigin {
 /// The moment a table came under watch, taken while nobody else could write to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotBoundary {
-    /// Which cluster's transactions these are: a dump carries the snapshot boundary where its numbers mean nothing.
+    /// The identifier of the cluster: after a restore elsewhere, the transaction numbers mean nothing.
     pub cluster: i64,
-    /// The transaction that has written the source's rules. Restored from a dump they are written by another, also in a
-    /// copy of the cluster, which has the same identifier.
+    /// The transaction that wrote the source's row of rules. A restore writes that row in another transaction, even
+    /// into a copy of the cluster, which has the same identifier.
     pub rules: u32,
-    /// Transactions from this one on had not begun.
+    /// The next transaction: this one and all later ones had not begun.
     pub next: i64,
-    /// The transaction that has put the table under watch, and by which command, if it may have written to the table
-    /// before. What its later commands have written is captured.
+    /// The transaction that called `watch`, and the number of that command, if it may have written to the table before.
+    /// Rows that its later commands write are captured.
     pub own: Option<(i64, u32)>,
-    /// Those before it that were under way, without having written to the table.
+    /// Earlier transactions that were still running. None of them had written to the table.
     pub running: Vec<i64>,
-    /// The table, or its partitions, each with its file: oid and number. A table that is rewritten has another file
-    /// and new transactions in its rows.
+    /// The table or its partitions, as pairs of oid and relfilenode. A table that is rewritten gets another
+    /// relfilenode, and its rows get new transactions.
     pub files: Vec<(u32, u32)>,
 }
 
 impl SnapshotBoundary {
-    /// Judges a version, while `next` is the next transaction to begin.
+    /// Says where a row version comes from. `next` is the next transaction to begin.
     pub fn origin_of(&self, version: TupleVersion, next: i64) -> RowOrigin {
         let is_rewritten =
             self.files.iter().any(|(relation, file)| *relation == version.relation && *file != version.file);
@@ -69,27 +70,27 @@ impl SnapshotBoundary {
         } else if version.updated {
             RowOrigin::Changed
         } else if is_rewritten || (version.frozen && next > i64::from(u32::MAX)) {
-            // A number that has come round may be older than it looks.
+            // After a wraparound, a number may be older than it looks.
             RowOrigin::History
         } else {
             RowOrigin::Captured
         }
     }
 
-    /// Whether it was taken after another of the same source, so that the rows it is about are to be judged by it.
+    /// Whether it was taken after another of the same source, and therefore replaces it.
     pub fn succeeds(&self, other: &SnapshotBoundary) -> bool {
         (self.cluster, self.rules) == (other.cluster, other.rules) && self.next >= other.next
     }
 
-    /// How far back, in transactions, versions may be anything but history, while `next` is the next one to begin.
+    /// How far back, in transactions, a version can be anything but history. `next` is the next transaction to begin.
     pub fn relevant_age(&self, next: i64) -> i32 {
         let own = self.own.iter().map(|(own, _)| *own);
         let first = self.running.iter().copied().chain(own).fold(self.next, i64::min);
         i32::try_from(next.saturating_sub(first)).unwrap_or(i32::MAX)
     }
 
-    /// As it is stored: cluster, rules, next, the own transaction (0: none) and command, how many were running, those, and the
-    /// files in pairs.
+    /// The stored form: cluster, rules, next, own transaction (0: none) and command, the number of running
+    /// transactions, the running transactions, and the files in pairs.
     pub fn to_numbers(&self) -> Vec<i64> {
         let (own, command) = self.own.unwrap_or_default();
         let (rules, running) = (i64::from(self.rules), self.running.len() as i64);
@@ -100,7 +101,7 @@ impl SnapshotBoundary {
         numbers
     }
 
-    /// The other way round; nothing when the numbers are none of a snapshot boundary.
+    /// Reads the stored form; `None` if the numbers are not a snapshot boundary.
     pub fn from_numbers(numbers: &[i64]) -> Option<SnapshotBoundary> {
         let (&[cluster, rules, next, own, command, running], rest) = numbers.split_first_chunk()?;
         let (running, files) = rest.split_at_checked(usize::try_from(running).ok()?)?;
@@ -119,7 +120,7 @@ impl SnapshotBoundary {
     }
 }
 
-/// Transactions before this one are special, and long over.
+/// Transactions before this one are special and always over.
 const FIRST_NORMAL: u32 = 3;
 
 /// The latest transaction before `next` whose number ends in these 32 bits.
@@ -137,7 +138,7 @@ fn widen(xid: u32, next: i64) -> i64 {
 type Micros = i64;
 const SECOND: f64 = 1e6;
 
-/// Keeps to a number of rows a second. What is not used in one second is not saved up for the next.
+/// Limits the rows per second. An allowance that is not used within a second expires.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
     rows_per_second: f64,
@@ -146,13 +147,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Starts with what a tenth of a second allows, and one row at least.
+    /// Starts with the allowance of a tenth of a second, and at least one row.
     pub fn new(rows_per_second: i32, now: Micros) -> Pace {
         let rows_per_second = f64::from(rows_per_second.max(1));
         Pace { rows_per_second, allowed: (rows_per_second / 10.0).max(1.0), at: now }
     }
 
-    /// How many rows may be read now: none, or a tenth of a second's worth at least.
+    /// How many rows may be read now: either none, or at least a tenth of a second's worth.
     pub fn allowance(&mut self, now: Micros) -> i64 {
         let passed = now.saturating_sub(self.at).max(0) as f64 / SECOND;
         self.allowed = (self.allowed + passed * self.rows_per_second).min(self.rows_per_second.max(1.0));
@@ -164,7 +165,7 @@ impl Pace {
         }
     }
 
-    /// So many rows have been read.
+    /// Records that `rows` rows were read.
     pub fn spend(&mut self, rows: i64) {
         self.allowed -= rows as f64;
     }
@@ -175,22 +176,22 @@ impl Pace {
         self.at.saturating_add((missing / self.rows_per_second * SECOND).ceil() as Micros)
     }
 
-    /// Few rows are not worth a transaction.
+    /// The smallest allowance that is worth a transaction.
     fn portion(&self) -> f64 {
         (self.rows_per_second / 10.0).max(1.0)
     }
 }
 
-/// Rows a second over about the last ten seconds.
+/// Rows per second, averaged over about ten seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     pub per_second: f64,
-    /// When it was last told of rows; 0: never.
+    /// When rows were last added; 0: never.
     pub at: Micros,
 }
 
 impl Rate {
-    /// So many more rows were dealt with up to `now`. In the first seconds it is the mean since `started_at`.
+    /// Adds `rows` rows that were processed up to `now`. In the first seconds the rate is the mean since `started_at`.
     pub fn add(&mut self, rows: i64, started_at: Micros, now: Micros) {
         const WINDOW: f64 = 10.0;
         let since = if self.at == 0 { started_at } else { self.at };

@@ -31,7 +31,7 @@ impl Owner {
         Owner(Owner::SESSION | (pid.unsigned_abs() & !Owner::KIND))
     }
 
-    /// An entry of the table of rows held back.
+    /// An entry of the held-back table.
     pub const fn held_back(entry: usize) -> Owner {
         Owner(Owner::HELD_BACK | (entry as u32 & !Owner::KIND))
     }
@@ -50,7 +50,7 @@ impl Owner {
         }
     }
 
-    /// The entry, if the owner is one of the table of rows held back.
+    /// The entry, if the owner is one of the held-back table.
     pub fn as_held_back(self) -> Option<usize> {
         (self.0 & Owner::KIND == Owner::HELD_BACK).then_some((self.0 & !Owner::KIND) as usize)
     }

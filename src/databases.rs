@@ -13,8 +13,9 @@ pub enum Databases {
 }
 
 impl Databases {
-    /// Reads a list; nothing when it is none. As the server's `SplitGUCList` has it, a name without quotes ends at a comma
-    /// or white space, and in double quotes it may hold anything, a double quote as two of them. Letters keep their case.
+    /// Reads a list; `None` if it is malformed. Follows the server's `SplitGUCList`: a name without quotes ends at a
+    /// comma or white space; a name in double quotes may contain anything, a double quote written twice. The case of
+    /// letters is kept.
     pub fn parse(list: &str) -> Option<Databases> {
         if list.trim() == "*" {
             return Some(Databases::All);
@@ -33,7 +34,7 @@ impl Databases {
         }
     }
 
-    /// Whether the database of this name is among them.
+    /// Whether the list includes the database of this name.
     pub fn include(&self, database: &str) -> bool {
         match self {
             Databases::All => true,
@@ -46,14 +47,14 @@ fn skip_white_space(rest: &mut Peekable<Chars<'_>>) {
     while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
 }
 
-/// The name at the beginning of `rest`, which is taken from it; nothing when there is none.
+/// Takes the name at the beginning of `rest`; `None` if there is none.
 fn name(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
     let mut name = String::new();
     if rest.next_if_eq(&'"').is_none() {
         while let Some(c) = rest.next_if(|c| *c != ',' && !c.is_ascii_whitespace()) {
             name.push(c);
         }
-        // All databases are not one of several.
+        // `*` cannot be one of several names.
         return (!name.is_empty() && name != "*").then_some(name);
     }
     loop {

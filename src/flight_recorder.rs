@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::id_ranges::Span;
 use crate::shared_state::{FLIGHTS, WORKERS};
 
-/// One batch on its way. All zeroes is none.
+/// One batch in flight. All zeroes is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlightRecord {
@@ -23,9 +23,9 @@ pub struct FlightRecord {
     pub span: Span,
     /// How many rows; 0: there is no batch.
     pub rows: i64,
-    /// Some are versions of objects, which are held for a while after a crash.
+    /// Whether some rows are versions of objects, which are held for a while after a crash.
     pub has_versions: bool,
-    /// Of a row that is tried alone: how often the server will have crashed over it if it does so now.
+    /// For a row that is tried alone: how often it will have crashed the server if it does so now.
     pub crashes: u32,
 }
 
@@ -47,25 +47,25 @@ pub struct FlightRecords([[FlightRecord; FLIGHTS]; WORKERS]);
 /// All that survives a crash.
 #[repr(C)]
 pub struct FlightRecorder {
-    /// Of each worker, whether it has been told to go. Set by a signal's handler.
+    /// For each worker, whether the postmaster has told it to stop. Set by the signal handler.
     pub was_stopped: [AtomicBool; WORKERS],
     pub records: FlightRecords,
 }
 
 impl FlightRecords {
-    /// A batch is on its way.
+    /// Records a batch as in flight.
     pub fn enter(&mut self, worker: usize, flight: usize, record: FlightRecord) {
         if let Some(place) = self.0.get_mut(worker).and_then(|flights| flights.get_mut(flight)) {
             *place = record;
         }
     }
 
-    /// A batch is back.
+    /// Records the end of a flight.
     pub fn leave(&mut self, worker: usize, flight: usize) {
         self.enter(worker, flight, FlightRecord::NONE);
     }
 
-    /// A worker begins, or ends in order.
+    /// Forgets all batches of a worker that starts or ends normally.
     pub fn clear(&mut self, worker: usize) {
         if let Some(flights) = self.0.get_mut(worker) {
             flights
@@ -77,7 +77,7 @@ impl FlightRecords {
 }
 
 impl FlightRecorder {
-    /// After a crash: the batches of workers that have died by themselves. Nothing is known any more then.
+    /// After a crash: takes the batches of the workers that were not told to stop, and forgets all others.
     pub fn take_crash_suspects(&mut self) -> Vec<FlightRecord> {
         let mut suspects = Vec::new();
         for (flights, was_stopped) in self.records.0.iter_mut().zip(&self.was_stopped) {

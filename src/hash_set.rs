@@ -7,7 +7,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Texts that are being collected.
+/// Collects the strings of a set.
 #[derive(Debug)]
 pub struct StringSetBuilder {
     most: usize,
@@ -15,7 +15,7 @@ pub struct StringSetBuilder {
     hasher: RandomState,
 }
 
-/// Texts that have been collected.
+/// The finished set.
 #[derive(Debug)]
 pub struct StringSet {
     sorted: Vec<u64>,
@@ -23,12 +23,12 @@ pub struct StringSet {
 }
 
 impl StringSetBuilder {
-    /// Nothing yet, and no more than so many.
+    /// An empty set of at most `most` strings.
     pub fn new(most: usize) -> StringSetBuilder {
         StringSetBuilder { most, hashes: Vec::new(), hasher: RandomState::new() }
     }
 
-    /// Adds a text; `false`: it is one too many.
+    /// Adds a string; `false` if there is no room for it.
     #[must_use]
     pub fn add(&mut self, text: &str) -> bool {
         let has_room = self.hashes.len() < self.most && self.hashes.try_reserve(1).is_ok();
@@ -38,7 +38,7 @@ impl StringSetBuilder {
         has_room
     }
 
-    /// That was all.
+    /// Finishes the set.
     pub fn build(self) -> StringSet {
         let StringSetBuilder { mut hashes, hasher, .. } = self;
         hashes.sort_unstable();
@@ -47,7 +47,7 @@ impl StringSetBuilder {
 }
 
 impl StringSet {
-    /// Whether a text is among them.
+    /// Whether a string is in the set.
     pub fn contains(&self, text: &str) -> bool {
         self.sorted.binary_search(&self.hasher.hash_one(text)).is_ok()
     }

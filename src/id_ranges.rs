@@ -42,7 +42,7 @@ impl IdRanges {
         IdRanges { len: 0, spans: [Span { lo: 0, hi: 0 }; MAX_SPANS] }
     }
 
-    /// Adds the ids from `lo` to `hi`, both included; none when `lo` is greater than `hi`.
+    /// Adds the ids from `lo` to `hi`, both included. Adds none if `lo` is greater than `hi`.
     pub fn add(&mut self, lo: i64, hi: i64) {
         if lo > hi {
             return;
@@ -70,8 +70,8 @@ impl IdRanges {
         *self = rebuilt.finish();
     }
 
-    /// Adds what comes last, as ids mostly do: the newest interval grows, or gets another behind it. `false`: it does
-    /// not come last, or there is no room.
+    /// Adds ids at the end, where ids are mostly added: the newest interval grows, or another one follows it. `false`
+    /// if they do not belong at the end, or if there is no room.
     fn append(&mut self, added: Span) -> bool {
         let len = self.used().len();
         match self.spans.get_mut(..len).and_then(<[Span]>::last_mut) {
@@ -88,8 +88,8 @@ impl IdRanges {
         true
     }
 
-    /// Removes the ids of `removed`. When that would leave more than [`MAX_SPANS`] intervals, some ids of
-    /// the narrowest gap stay in the set, or come back to it.
+    /// Removes the ids of `removed`. If more than [`MAX_SPANS`] intervals would remain, the ids in the narrowest gap
+    /// stay in the set or return to it.
     pub fn remove(&mut self, removed: Span) {
         if removed.lo > removed.hi {
             return;
@@ -128,7 +128,7 @@ impl IdRanges {
         Some(newest)
     }
 
-    /// Removes, of the ids from `from` on, the interval with the lowest ones, and returns it.
+    /// Removes and returns the lowest interval of the ids from `from` on.
     pub fn take_oldest_from(&mut self, from: i64) -> Option<Span> {
         let oldest = self.iter().find(|span| span.hi >= from)?;
         let taken = Span { lo: oldest.lo.max(from), hi: oldest.hi };
@@ -155,7 +155,7 @@ impl IdRanges {
         self.len = 0;
     }
 
-    /// A length that only foreign bytes can bring about is cut rather than believed.
+    /// If corruption has set a length that is too large, it is cut off.
     fn used(&self) -> &[Span] {
         self.spans.get(..self.len).unwrap_or(&self.spans)
     }
@@ -179,7 +179,7 @@ impl Span {
     }
 }
 
-/// Collects intervals in ascending order. One change adds at most one interval, hence the one place more.
+/// Collects intervals in ascending order. One change adds at most one interval, so there is room for one more.
 struct Builder {
     len: usize,
     spans: [Span; MAX_SPANS + 1],
@@ -196,7 +196,7 @@ impl Builder {
                 *place = span;
                 self.len += 1;
             }
-            // Never reached in a sound set; widening the last interval keeps an unsound one a superset.
+            // Never reached in a valid set. Widening the last interval keeps even a corrupted set a superset.
             None => self.spans[MAX_SPANS].hi = self.spans[MAX_SPANS].hi.max(span.hi),
         }
     }
@@ -213,7 +213,7 @@ impl Builder {
         id_ranges
     }
 
-    /// Joins the two neighbours with the smallest gap; of equal ones the oldest, whose turn is last.
+    /// Joins the two neighbours with the smallest gap; if several are equal, the oldest, because they are claimed last.
     fn join_nearest(&mut self) {
         let gaps = self.spans.windows(2).map(|pair| pair[0].gap_before(pair[1]));
         let nearest = gaps.enumerate().min_by_key(|(_, gap)| *gap).map_or(0, |(index, _)| index);

@@ -9,12 +9,13 @@ use serde_json::{json, Map, Value};
 
 use crate::rules::{bucket_names, WatchedColumn};
 
-/// Most values a facet can list: days of almost three years, hours of six weeks.
+/// Algolia returns at most this many values of a facet: almost three years of days, six weeks of hours.
 const FACET_VALUES: u32 = 1000;
-/// With more of these two together, Algolia does not search for facet values any more.
+/// If an index has more searchable facets and searchable attributes than this, Algolia no longer searches for facet
+/// values.
 const MOST_SEARCHABLE: usize = 65;
 
-/// What is known of one source.
+/// What the settings depend on, for one source.
 #[derive(Clone, Debug, Default)]
 pub struct SourceFacts {
     pub columns: Vec<WatchedColumn>,
@@ -22,29 +23,30 @@ pub struct SourceFacts {
     /// The key's columns.
     pub object_id: Vec<String>,
     pub time_column: Option<String>,
-    /// Attributes.
+    /// The attributes that `facets` names.
     pub facets: Vec<String>,
-    /// Its records tell of changes.
+    /// Whether its records are changes.
     pub are_changes: bool,
-    /// Its records are the rows of the table.
+    /// Whether its records are the rows of the table.
     pub is_mirror: bool,
-    /// The kind of each of the table's columns.
+    /// The kind of value of each column of the table.
     pub kinds: Vec<(String, ValueKind)>,
 }
 
-/// What the values of a column are in the records, unless they are pseudonymized. Of an array: its elements.
+/// What the values of a column are in the records, unless they are pseudonymized. For an array: the kind of its
+/// elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     Text,
     Number,
     Boolean,
-    /// A number, too: seconds since 1970.
+    /// A number as well: seconds since 1970.
     Time,
     Json,
 }
 
 impl ValueKind {
-    /// The kind's word, in the query of the sources and for the audit page.
+    /// The kind's name, in the query of the sources and in the configuration of the audit page.
     pub fn word(self) -> &'static str {
         match self {
             ValueKind::Text => "text",
@@ -55,7 +57,7 @@ impl ValueKind {
         }
     }
 
-    /// The kind of this word.
+    /// The kind with this name.
     pub fn of(word: &str) -> Option<ValueKind> {
         let all = [ValueKind::Text, ValueKind::Number, ValueKind::Boolean, ValueKind::Time, ValueKind::Json];
         all.into_iter().find(|kind| kind.word() == word)
@@ -79,25 +81,25 @@ impl SourceFacts {
         column.is_some_and(|column| matches!(self.kind_of(&column.name), ValueKind::Number | ValueKind::Time))
     }
 
-    /// What the values of a column are in the records: pseudonyms are texts.
+    /// The kind of a column's values in the records. Pseudonyms are texts.
     pub(crate) fn kind_of(&self, column: &str) -> ValueKind {
         let known = self.kinds.iter().find(|(name, _)| name == column && !self.pseudonymize.contains(name));
         known.map_or(ValueKind::Text, |(_, kind)| *kind)
     }
 }
 
-/// What can be done with an attribute in `attributesForFaceting`, in ascending order.
+/// What an entry of `attributesForFaceting` allows, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
-    /// Filter on it, which costs least.
+    /// Filtering, which costs least.
     Filter,
-    /// Count its values, too.
+    /// Counting its values as well.
     Count,
-    /// And search among them.
+    /// Searching for its values as well.
     Search,
 }
 
-/// Settings under construction. The lists have each entry once, in the order of the sources.
+/// Settings under construction. Each list has an entry only once, in the order of the sources.
 #[derive(Default)]
 struct SettingsBuilder {
     faceting: Vec<(String, Use)>,
@@ -139,7 +141,7 @@ impl SettingsBuilder {
                 add(&mut self.numeric, facet);
             }
         }
-        // Whoever knows somebody's pseudonym can ask for it.
+        // Somebody who knows a person's pseudonym can filter by it.
         for attribute in source.attributes_of(&source.pseudonymize) {
             self.facet(attribute, Use::Filter);
         }
@@ -161,20 +163,21 @@ impl SettingsBuilder {
                 add(&mut self.searchable, attribute);
             }
         }
-        // A pseudonym that is similar to another is somebody else.
+        // A pseudonym that differs in one character belongs to somebody else.
         for attribute in source.attributes_of(&source.pseudonymize) {
             add(&mut self.without_typos, attribute);
         }
     }
 
-    /// What change records have besides their rows. By the time of the change are ranked those that no time column ranks.
+    /// Adds the attributes that only change records have. Records without a time column are ranked by the time of the
+    /// change.
     fn add_changes(&mut self, source: &SourceFacts) {
         for attribute in ["op", "changed"] {
             self.facet(attribute, Use::Count);
         }
         self.facet("changed_by", Use::Search);
         self.facet("transaction_id", Use::Filter);
-        // The history of one row is asked for by its key; the objectIDs of changes have a number, too.
+        // The history of one row is found by its key, because the objectID of a change contains a number as well.
         for attribute in source.attributes_of(&source.object_id) {
             self.facet(attribute, Use::Filter);
         }
@@ -208,7 +211,7 @@ impl SettingsBuilder {
             self.searchable.iter().map(|attribute| format!("unordered({attribute})")).collect(),
         );
         settings.insert("disableTypoToleranceOnAttributes".to_owned(), json!(self.without_typos));
-        // Answers repeat each attribute otherwise.
+        // Without this, each hit would repeat all of its attributes.
         settings.insert("attributesToHighlight".to_owned(), json!([]));
         settings.insert("maxValuesPerFacet".to_owned(), json!(FACET_VALUES));
         Value::Object(settings)

@@ -7,12 +7,12 @@
 
 use std::collections::TryReserveError;
 
-/// A buffer of so many bytes is a large one.
+/// A buffer of at least this many bytes is large.
 pub const LARGE: usize = 1 << 20;
-/// So much is left over then.
+/// How many bytes must be free after a large allocation.
 const LEFT_OVER: usize = 16 << 20;
 
-/// Makes room for `more` bytes and not for more than that.
+/// Reserves exactly `more` bytes.
 pub fn reserve_exact(buffer: &mut Vec<u8>, more: usize) -> Result<(), TryReserveError> {
     buffer.try_reserve_exact(more)?;
     if more >= LARGE {
@@ -21,8 +21,8 @@ pub fn reserve_exact(buffer: &mut Vec<u8>, more: usize) -> Result<(), TryReserve
     Ok(())
 }
 
-/// Asks for what is to be left over, and gives it back. A compiler may take an allocation that is used for nothing for one that
-/// succeeds: this one is told to be used.
+/// Checks that enough memory is left, by allocating it and freeing it again. The optimizer may remove an allocation
+/// that nobody uses and assume that it succeeds; `black_box` prevents that.
 fn leave_over() -> Result<(), TryReserveError> {
     let mut spare = Vec::<u8>::new();
     spare.try_reserve_exact(LEFT_OVER)?;

@@ -4,14 +4,14 @@
 
 use std::fmt::Write;
 
-/// What kind of number a family has.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// Goes up and down.
     Gauge,
     /// Only goes up, until it is reset to zero.
     Counter,
-    /// One sample for each state there is: 1 for the present one, 0 for the others.
+    /// One sample per state: 1 for the current one, 0 for the others.
     StateSet,
 }
 
@@ -24,7 +24,7 @@ impl MetricKind {
         }
     }
 
-    /// What comes behind the family's name in a sample's.
+    /// The suffix that a sample's name has after the family's name.
     fn suffix(self) -> &'static str {
         match self {
             MetricKind::Counter => "_total",
@@ -33,19 +33,20 @@ impl MetricKind {
     }
 }
 
-/// A name and a value; the value may be any text.
+/// A label: its name, and its value, which may be any text.
 pub type Label<'a> = (&'a str, &'a str);
 
-/// A text under construction.
+/// An exposition under construction.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
-    /// Of the family at hand.
+    /// The sample name of the current family.
     sample: String,
 }
 
 impl Exposition {
-    /// Begins a family; all its samples follow before the next one. Where there is a unit, the name ends in it.
+    /// Begins a family. All its samples must follow before the next one. A family with a unit has a name that ends in
+    /// it.
     pub fn family(&mut self, name: &str, kind: MetricKind, unit: &str, help: &str) {
         self.line(format_args!("# TYPE {name} {}", kind.word()));
         if !unit.is_empty() {
@@ -56,12 +57,12 @@ impl Exposition {
         self.sample = format!("{name}{}", kind.suffix());
     }
 
-    /// A whole number.
+    /// Adds a sample that is an integer.
     pub fn count(&mut self, labels: &[Label<'_>], value: i64) {
         self.sample(labels, format_args!("{value}"));
     }
 
-    /// Any number.
+    /// Adds a sample that is any number.
     pub fn number(&mut self, labels: &[Label<'_>], value: f64) {
         match value {
             _ if value.is_nan() => self.sample(labels, format_args!("NaN")),
@@ -71,17 +72,17 @@ impl Exposition {
         }
     }
 
-    /// The samples of a state set: one for each of `states`.
-    pub fn states(&mut self, labels: &[Label<'_>], states: &[&str], present: &str) {
-        // The label with the state is called like the family.
+    /// Adds the samples of a state set, one for each of `states`.
+    pub fn states(&mut self, labels: &[Label<'_>], states: &[&str], current: &str) {
+        // The label that holds the state has the family's name.
         let name = self.sample.clone();
         for state in states {
             let labels: Vec<Label<'_>> = labels.iter().copied().chain([(name.as_str(), *state)]).collect();
-            self.count(&labels, i64::from(*state == present));
+            self.count(&labels, i64::from(*state == current));
         }
     }
 
-    /// The text as a whole.
+    /// Returns the complete text.
     pub fn finish(mut self) -> String {
         self.line(format_args!("# EOF"));
         self.text
@@ -104,7 +105,7 @@ impl Exposition {
     }
 }
 
-/// A label's value or a help text, in which line feeds, quotes and backslashes have a meaning.
+/// Escapes a label's value or a help text: backslashes, line feeds and quotes.
 fn escaped(text: &str) -> String {
     text.replace('\\', r"\\").replace('\n', r"\n").replace('"', "\\\"")
 }

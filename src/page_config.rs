@@ -10,21 +10,21 @@ use serde_json::{json, Map, Value};
 use crate::index_settings::{index_settings, SourceFacts, ValueKind};
 use crate::rules::WatchedColumn;
 
-/// The form of the configuration; the page refuses any other.
+/// The version of the configuration's format. The page refuses any other.
 const VERSION: u32 = 1;
 
-/// Where the page asks, and in which zone the time buckets are.
+/// Where the page sends its queries, and the time zone of the time buckets.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// Algolia's application id; empty: the page asks for it.
     pub application_id: String,
-    /// Base URLs in place of Algolia's own.
+    /// Base URLs to use instead of Algolia's own.
     pub hosts: Vec<String>,
-    /// A zone's name, as `Europe/Berlin`.
+    /// The name of a time zone, such as `Europe/Berlin`.
     pub time_zone: String,
 }
 
-/// The configuration of a page for these indices: each with its name and the sources that deliver to it.
+/// The configuration of a page for these indices, each given by its name and the sources that deliver to it.
 pub fn page_config(origin: &Origin, indices: &[(String, Vec<SourceFacts>)]) -> Value {
     let mut config = Map::new();
     config.insert("version".to_owned(), json!(VERSION));
@@ -82,7 +82,8 @@ impl Attribute<'_> {
     }
 }
 
-/// The attributes of all sources, each once. One that two sources fill with values of different kinds counts as a text.
+/// The attributes of all sources, each once. If two sources give an attribute values of different kinds, it counts as a
+/// text.
 fn attributes(sources: &[SourceFacts]) -> Vec<Attribute<'_>> {
     let mut attributes: Vec<Attribute<'_>> = Vec::new();
     for source in sources {

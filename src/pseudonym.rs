@@ -28,7 +28,7 @@ pub struct Pseudonymizer {
 }
 
 impl Pseudonymizer {
-    /// Prepares `key`, which may have any length; 32 random bytes are as good as any more.
+    /// Prepares `key`, which may have any length. More than 32 random bytes add no security.
     ///
     /// `None` when the key is empty: everybody could compute the pseudonyms of an empty key.
     pub fn new(key: &[u8]) -> Option<Pseudonymizer> {

@@ -23,7 +23,7 @@ const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
 const PREVIOUS: &str = "previous";
 const MODES: [&str; 2] = ["append", "mirror"];
 
-/// Checks an index's name. Beyond what is refused here, Algolia itself decides, at the first delivery.
+/// Checks an index name. Algolia itself decides about all else, at the first delivery.
 pub fn check_index_name(name: &str) -> Result<(), RuleError> {
     let complaint = |reason| Err(RuleError::IndexName { name: name.to_owned(), reason });
     if name.trim().is_empty() {
@@ -57,7 +57,7 @@ pub fn check_object_id(entries: &[Option<&str>], table_columns: &[&str]) -> Resu
     Ok(key)
 }
 
-/// The column that an argument names, exactly.
+/// Checks that an argument names a column of the table exactly, and returns it.
 pub fn check_column<'a>(
     argument: &'static str,
     name: Option<&'a str>,
@@ -92,10 +92,10 @@ pub fn check_pseudonymize(
     Ok(pseudonymized)
 }
 
-/// The attribute of the time column, after which its buckets are named. The column must be allowed by
-/// `columns` and not be pseudonymized, and no other attribute may have the name of a bucket.
+/// Returns the attribute of the time column, from which its buckets are named. The column must be allowed by `columns`
+/// and must not be pseudonymized, and no other attribute may have the name of a bucket.
 ///
-/// A column with several attributes is ranked and bucketed by the first.
+/// If the column has several attributes, the first one counts.
 pub fn check_time_column<'a>(
     time_column: &str,
     columns: &'a [WatchedColumn],
@@ -118,8 +118,9 @@ pub fn check_time_column<'a>(
     Ok(&time.attribute)
 }
 
-/// The facets without repetitions. Each must be an attribute of `columns`, a bucket of `time_attribute`, or, of change
-/// records, one that tells of the change: `previous` by the attribute it holds, as `previous.attribute`.
+/// The facets without repetitions. Each must be an attribute of `columns`, a bucket of `time_attribute`, or, for change
+/// records, an attribute of the change itself. `previous` must be given by an attribute within it, as
+/// `previous.attribute`.
 pub fn check_facets(
     entries: &[Option<&str>],
     columns: &[WatchedColumn],
@@ -147,7 +148,7 @@ pub fn check_facets(
     Ok(facets)
 }
 
-/// The names of the four buckets of the time column's attribute, in the order of a record.
+/// The names of the time column's four buckets, in the order in which a record has them.
 pub fn bucket_names(time_attribute: &str) -> [String; 4] {
     BUCKET_SUFFIXES.map(|suffix| format!("{time_attribute}{suffix}"))
 }
@@ -167,13 +168,13 @@ pub fn check_operations(entries: &[Option<&str>]) -> Result<Vec<Operation>, Rule
     }
 }
 
-/// Whether records tell of changes rather than hold rows: their keys alone would not tell them apart.
+/// Whether records are changes and not rows. The key alone does not identify a change.
 pub fn are_changes(mode: Mode, operations: &[Operation]) -> bool {
     mode == Mode::Append && operations.iter().any(|operation| *operation != Operation::Insert)
 }
 
-/// Checks that no attribute has the name of one that change records have of their own, and that key columns that
-/// `columns` does not name, which change records name when they change, have names of their own, too.
+/// Checks that no attribute has the name of an attribute that change records add. A change record also names key
+/// columns that `columns` does not list, so their names must be free as well.
 pub fn check_change_attributes(columns: &[WatchedColumn], key: &[&str]) -> Result<(), RuleError> {
     for WatchedColumn { name, attribute } in columns {
         if CHANGE_ATTRIBUTES.contains(&attribute.as_str()) {
@@ -194,17 +195,17 @@ pub fn unlisted_keys<'a>(columns: &[WatchedColumn], key: &[&'a str]) -> Vec<&'a 
     key.iter().filter(|part| !is_listed(part)).copied().collect()
 }
 
-/// What an index holds of a table.
+/// What an index contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// One record for each change.
     Append,
-    /// The table's rows as they are.
+    /// The current rows of the table.
     Mirror,
 }
 
 impl Mode {
-    /// The word for it in rules.
+    /// The mode's name in the rules.
     pub fn word(self) -> &'static str {
         match self {
             Mode::Append => "append",
@@ -212,13 +213,13 @@ impl Mode {
         }
     }
 
-    /// The mode a word stands for, in any case.
+    /// The mode with this name, in any case.
     pub fn of(word: &str) -> Option<Mode> {
         [Mode::Append, Mode::Mirror].into_iter().find(|mode| mode.word().eq_ignore_ascii_case(word))
     }
 
-    /// The operations that are captured, of those that were asked for. To hold a table's rows takes them all: the
-    /// default, insertions alone, stands for them.
+    /// The operations to capture, given those that were asked for. Mirroring needs all of them; the default, inserts
+    /// alone, therefore means all.
     pub fn operations(self, wanted: Vec<Operation>) -> Result<Vec<Operation>, RuleError> {
         match self {
             Mode::Append => Ok(wanted),
@@ -236,7 +237,7 @@ pub fn check_mode(mode: Option<&str>) -> Result<Mode, RuleError> {
     Mode::of(word).ok_or_else(|| unknown_word("mode", word, &MODES))
 }
 
-/// Checks that there can be a backfill: what it sends are insertions.
+/// Checks that a backfill is possible: it sends rows as inserts.
 pub fn check_backfill(operations: &[Operation]) -> Result<(), RuleError> {
     match operations.contains(&Operation::Insert) {
         true => Ok(()),
@@ -252,7 +253,7 @@ pub fn check_rows_per_second(rows: Option<i32>) -> Result<(), RuleError> {
     }
 }
 
-/// The entry without the spaces around it; neither null nor empty.
+/// The entry without surrounding spaces; it must be neither null nor empty.
 fn present<'a>(list: &'static str, entry: &Option<&'a str>) -> Result<&'a str, RuleError> {
     match entry.map(str::trim) {
         None => Err(RuleError::NullEntry { list }),
@@ -261,7 +262,7 @@ fn present<'a>(list: &'static str, entry: &Option<&'a str>) -> Result<&'a str, R
     }
 }
 
-/// The column that an entry names, exactly or with spaces around it.
+/// The column that an entry names, either exactly or without its surrounding spaces.
 fn known_column<'a>(
     list: &'static str,
     entry: &Option<&'a str>,

@@ -4,10 +4,10 @@
 
 use crate::id_ranges::Span;
 
-/// A shorter run is deleted sooner id by id.
+/// A shorter run is deleted faster id by id.
 const LONG: usize = 32;
 
-/// Ids in long runs, each of which holds every id between its ends, and the others one by one.
+/// Ids in long runs, each of which contains every id between its ends, and the other ids one by one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Runs {
     pub long: Vec<Span>,
@@ -15,7 +15,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// `ids` are in ascending order. Where they are not, or one comes twice, a run ends.
+    /// Splits `ids`, which should be in ascending order. An id that does not follow its predecessor ends a run.
     pub fn of(ids: &[i64]) -> Runs {
         let mut runs = Runs::default();
         for run in ids.chunk_by(|id, next| id.checked_add(1) == Some(*next)) {

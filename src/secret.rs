@@ -6,15 +6,15 @@
 
 use std::fmt;
 
-/// What stands in a text where a secret stood.
+/// Replaces a secret in a text.
 pub const HIDDEN: &str = "***";
 
-/// A text that is kept out of every output.
+/// A text that no output shows.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a value; surrounding white space, such as the newline at the end of a key file, is no part of it.
+    /// Wraps a value without its surrounding white space, such as the newline at the end of a key file.
     pub fn new(value: &str) -> Self {
         Secret(value.trim().to_owned())
     }
@@ -29,7 +29,7 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// The text with every occurrence of the secret replaced by `***`, for words of others that may echo it.
+    /// Replaces every occurrence of the secret by `***`, for texts of others that may echo it.
     pub fn redact(&self, text: &str) -> String {
         if self.is_empty() {
             return text.to_owned();

@@ -15,21 +15,21 @@ use thiserror::Error;
 
 use crate::secret::Secret;
 
-/// What stands for itself in a parameter: RFC 3986's unreserved characters.
+/// Characters that need no encoding in a parameter: RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What a key is to be restricted to.
+/// The restrictions of a key.
 #[derive(Clone, Debug, Default)]
 pub struct Restrictions {
-    /// Filters that are added to those of each search; empty: none.
+    /// Filters that Algolia adds to those of each search; empty: none.
     pub filters: String,
     /// In Unix seconds.
     pub valid_until: Option<i64>,
-    /// Patterns of the indices that can be searched.
+    /// Patterns of the indices that the key may search.
     pub indices: Option<Vec<String>>,
 }
 
-/// What a key cannot be restricted to, or made from.
+/// Why no key can be made.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SecuredKeyError {
     #[error("parent_key must not be empty")]
@@ -47,7 +47,7 @@ impl SecuredKeyError {
     pub fn hint(&self) -> &'static str {
         match self {
             SecuredKeyError::NoParent => "Give a search key of the Algolia application.",
-            // An empty list could be taken for no restriction at all.
+            // Algolia could read an empty list as no restriction.
             SecuredKeyError::NoIndex => "Leave restrict_indices out to allow all indices of the parent key.",
             SecuredKeyError::EmptyIndex => "Leave the entry out.",
             SecuredKeyError::Comma(_) => "Name the index by a pattern such as 'audit_*'.",
@@ -55,7 +55,7 @@ impl SecuredKeyError {
     }
 }
 
-/// The key with these restrictions.
+/// Makes the key with these restrictions.
 pub fn secured_key(parent: &Secret, restrictions: &Restrictions) -> Result<String, SecuredKeyError> {
     if parent.is_empty() {
         return Err(SecuredKeyError::NoParent);
@@ -100,7 +100,7 @@ fn sign(parent: &Secret, parameters: &BTreeMap<&str, String>) -> String {
 }
 
 fn signature(parent: &Secret, text: &str) -> String {
-    // HMAC takes keys of any length, so there is no error to speak of.
+    // HMAC takes keys of any length, so this never fails.
     let mac = Hmac::<Sha256>::new_from_slice(parent.expose().as_bytes());
     mac.map(|mac| HEXLOWER.encode(&mac.chain_update(text).finalize().into_bytes())).unwrap_or_default()
 }

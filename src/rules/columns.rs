@@ -10,8 +10,8 @@ const LIST: &str = "columns";
 const RESERVED_ATTRIBUTES: [&str; 7] =
     ["objectID", "_tags", "_geoloc", "_highlightResult", "_snippetResult", "_rankingInfo", "_distinctSeqID"];
 
-/// Characters by which Algolia tells attributes apart in its settings (`,`, `(`, `)`), names one within another (`.`), or
-/// ends a name in a filter. Of these only filters have quotes, and not in all their forms.
+/// Characters that have a meaning in Algolia's settings (`,`, `(`, `)`), separate nested attributes (`.`), or end a
+/// name in a filter. Only filters allow quoting, and not in all their forms.
 const SPEAKING_CHARACTERS: [char; 9] = [',', '.', '(', ')', ':', '<', '>', '=', '!'];
 
 /// A column that may leave the database, and its name there.
@@ -25,10 +25,9 @@ pub struct WatchedColumn {
 
 /// The columns that `entries` allow, in their order.
 ///
-/// An entry is the name of one of `table_columns`, or the name, `AS` in any case, and the attribute's name.
-/// Names are matched exactly; those of columns and attributes may stand in double quotes as in SQL. An
-/// entry that is the name of a column as a whole is that column, even with an ` as ` in it; of several ways
-/// to read an entry, the one with the longest column name counts.
+/// An entry is either a column's name, or a column's name, `AS` in any case, and an attribute's name. Names must match
+/// exactly and may be in double quotes as in SQL. If the whole entry is the name of a column, it means that column,
+/// even if it contains ` as `. If an entry can be read in several ways, the longest column name wins.
 pub fn parse_columns(
     entries: &[Option<&str>],
     table_columns: &[&str],
@@ -51,7 +50,7 @@ pub fn parse_columns(
     Ok(columns)
 }
 
-/// Checks that Algolia takes each attribute's name for what it is, in settings, in filters and in queries.
+/// Checks that Algolia accepts each attribute's name as a name in settings, filters and queries.
 pub fn check_attributes(columns: &[WatchedColumn]) -> Result<(), RuleError> {
     for WatchedColumn { name, attribute } in columns {
         let reason = if let Some(found) = attribute.chars().find(|c| SPEAKING_CHARACTERS.contains(c)) {
@@ -117,7 +116,7 @@ fn parse_behind_quoted(
     }
 }
 
-/// The attribute's name from what stands behind `AS`.
+/// The attribute's name, given the text after `AS`.
 fn parse_attribute(entry: &str, text: &str) -> Result<String, RuleError> {
     let attribute = match quoted(text) {
         Some((attribute, "")) => attribute,
@@ -132,7 +131,7 @@ fn parse_attribute(entry: &str, text: &str) -> Result<String, RuleError> {
 
 const AS: &str = "AS";
 
-/// Where the word `AS` stands in `text` with something before it, in ascending order.
+/// The positions of the word `AS` in `text` that have something before them, in ascending order.
 fn as_words(text: &str) -> Vec<usize> {
     let upper = text.to_ascii_uppercase();
     let is_word = |at: &usize| {
@@ -146,8 +145,8 @@ fn ends_word(behind: &str) -> bool {
     behind.chars().next().is_none_or(|character| character.is_whitespace() || character == '"')
 }
 
-/// The name in double quotes that `text` begins with, and what stands behind it. A quote within the name is
-/// written twice.
+/// The name in double quotes at the beginning of `text`, and the text after it. A quote within the name is written
+/// twice.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut rest = text.strip_prefix('"')?;
     let mut name = String::new();

@@ -22,7 +22,7 @@ pub enum RuleError {
     #[error("column \"{column}\" does not exist")]
     UnknownColumn {
         column: String,
-        /// A column whose name differs in case or quotes only.
+        /// A column whose name differs only in case or quotes.
         similar: Option<String>,
     },
     #[error("entry \"{entry}\" of columns is neither a column nor a column with its attribute")]
@@ -33,7 +33,7 @@ pub enum RuleError {
     ReservedAttribute { attribute: String, column: String },
     #[error("attribute name \"{attribute}\" {reason}")]
     AttributeName { attribute: String, column: String, reason: String },
-    #[error("attribute \"{attribute}\" is also one of change records' own")]
+    #[error("attribute \"{attribute}\" is also an attribute that change records have of their own")]
     ChangeAttribute { attribute: String, column: String },
     #[error("attribute \"{column}\" is also the name of a key column")]
     KeyAttribute { column: String },
@@ -46,7 +46,7 @@ pub enum RuleError {
     #[error("facet \"{facet}\" is not an attribute of the records")]
     UnknownFacet {
         facet: String,
-        /// What there is.
+        /// The attributes that the records have.
         attributes: Vec<String>,
     },
     #[error("index name \"{}\" {reason}", shown(name))]
@@ -57,7 +57,7 @@ pub enum RuleError {
     UnknownWord {
         what: &'static str,
         word: String,
-        /// What there is.
+        /// The words that are allowed.
         words: &'static [&'static str],
     },
     #[error("mode mirror takes all operations")]
@@ -68,7 +68,7 @@ pub enum RuleError {
     RowsPerSecond,
 }
 
-/// What kind of mistake it is; the shell gives each kind its SQLSTATE.
+/// The kind of mistake. The shell gives each kind an SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleErrorKind {
     UndefinedColumn,
@@ -80,7 +80,7 @@ pub enum RuleErrorKind {
 }
 
 impl RuleError {
-    /// The error for `column`, with the one of `table_columns` that was probably meant.
+    /// The error for a column that does not exist, with the one of `table_columns` that was probably meant.
     pub(super) fn unknown_column(column: &str, table_columns: &[&str]) -> RuleError {
         let bare = |name: &str| name.trim_matches('"').to_lowercase();
         let similar = table_columns.iter().find(|known| bare(known) == bare(column));
@@ -176,7 +176,7 @@ impl RuleError {
     }
 }
 
-/// An index's name as a message can show it: on one line, and not longer than that.
+/// An index name as messages show it: on one line and of limited length.
 fn shown(name: &str) -> String {
     const SHOWN_CHARACTERS: usize = 64;
     let mut shown: String = name.chars().take(SHOWN_CHARACTERS).flat_map(char::escape_debug).collect();

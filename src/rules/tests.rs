@@ -190,7 +190,7 @@ fn change_records_keep_their_own_names() {
     for attribute in ["op", "changed", "previous", "changed_by", "changed_at", "transaction_id"] {
         check_error(
             check_change_attributes(&columns(&["at", &format!("user_id AS {attribute}")]), &["id"]),
-            &format!("attribute \"{attribute}\" is also one of change records' own"),
+            &format!("attribute \"{attribute}\" is also an attribute that change records have of their own"),
             "Write '\"user_id\" AS attribute' to give the column another attribute.",
             RuleErrorKind::DuplicateColumn,
         );

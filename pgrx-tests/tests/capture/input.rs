@@ -74,7 +74,7 @@ const RULES: &[Case] = &[
     ("watch('t', columns => '{v}', operations => '{upsert}')", "22023", "unrecognized operation \"upsert\"", true),
     ("watch('t', columns => '{v}', operations => '{insert,null}')", "22004", "operations must not contain nulls", true),
     ("watch('t', columns => '{v}', operations => '{insert,\"\"}')", "22023", "operations must not contain empty entries", true),
-    ("watch('t', columns => '{\"v as op\"}', operations => '{insert,update}')", "42701", "\"op\" is also one of change records' own", true),
+    ("watch('t', columns => '{\"v as op\"}', operations => '{insert,update}')", "42701", "\"op\" is also an attribute that change records have of their own", true),
     ("watch('t', columns => '{\"v as previous\"}', operations => '{truncate}')", "42701", "\"previous\" is also one", true),
     ("watch('t', columns => '{\"v as id\"}', operations => '{delete}')", "42701", "\"id\" is also the name of a key column", true),
     ("watch('t', columns => '{v}', facets => '{op}')", "42703", "facet \"op\"", true),
