@@ -3,21 +3,20 @@
 
 use std::time::Duration;
 
-/// The bounds of the waiting time. Every delay lies between `min` and `max`.
+/// The bounds of the delay. Every delay lies between `min` and `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// Shortest delay; one of zero is taken as a millisecond, since a retry without a pause is a busy loop.
+    /// The shortest delay. Zero counts as one millisecond, because a retry without a pause is a busy loop.
     pub min: Duration,
-    /// Longest delay; below `min` it is taken as `min`.
+    /// The longest delay. A value below `min` counts as `min`.
     pub max: Duration,
 }
 
 impl Backoff {
-    /// The delay after the given number of failures in a row.
+    /// The delay after `failures` failures in a row.
     ///
-    /// The upper bound doubles with each failure, from twice `min` up to `max`, and the rng (0 to 1)
-    /// choose evenly between `min` and that bound. Spreading over the whole span, instead of a little
-    /// around its end, keeps workers that failed together from coming back together.
+    /// The upper bound doubles with each failure, from twice `min` up to `max`. `rng` (0 to 1) chooses evenly between
+    /// `min` and that bound. Workers that failed together spread over the whole range and do not come back together.
     pub fn delay(&self, failures: u32, rng: f64) -> Duration {
         let floor = self.min.max(Duration::from_millis(1));
         let max = self.max.max(floor);

@@ -11,7 +11,7 @@ use crate::memory::reserve_exact;
 const HEAD: &str = r#"{"requests":["#;
 const TAIL: &str = "]}";
 
-/// What Algolia is to do with a record.
+/// What Algolia does with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Insert the record, or replace it entirely. Idempotent, since every record carries its objectID.
@@ -36,16 +36,16 @@ impl Action {
     }
 }
 
-/// Where a body goes.
+/// The endpoint that a body is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// To the index's batches.
+    /// The index's batch endpoint.
     Batch,
-    /// To the index's settings.
+    /// The index's settings.
     Settings,
 }
 
-/// Whether a record went into the batch.
+/// Whether a batch took a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a record that was not taken belongs to the next batch"]
 pub enum Push {
@@ -55,7 +55,7 @@ pub enum Push {
     Full,
 }
 
-/// Fills one batch, up to a number of records and of bytes.
+/// Builds a batch of limited rows and bytes.
 #[derive(Debug)]
 pub struct BatchBuilder {
     max_rows: usize,
@@ -64,7 +64,7 @@ pub struct BatchBuilder {
     items: Vec<Item>,
 }
 
-/// One request of the batch: its place in the body, and that of the record inside it.
+/// One entry of the batch: where it starts in the body, and the range of its record.
 #[derive(Clone, Debug)]
 struct Item {
     start: usize,
@@ -72,16 +72,16 @@ struct Item {
 }
 
 impl BatchBuilder {
-    /// `max_bytes` bounds the whole uncompressed body. Limits of zero still let one record through,
-    /// because a record that fits no batch would never leave.
+    /// `max_bytes` limits the whole uncompressed body. One record is always taken, even if a limit is zero, because a
+    /// record that fits into no batch would never leave.
     pub fn new(max_rows: usize, max_bytes: usize) -> Self {
         BatchBuilder { max_rows, max_bytes, body: String::from(HEAD), items: Vec::new() }
     }
 
-    /// A builder without limits, with room for as many records, and bytes of them with what is around each.
+    /// A builder without limits, with room for `rows` records whose entries have `bytes` bytes in all.
     ///
     /// # Errors
-    /// When there is no memory for that.
+    /// When there is not enough memory.
     pub fn with_room(rows: usize, bytes: usize) -> Result<Self, TryReserveError> {
         let mut body = String::from(HEAD).into_bytes();
         reserve_exact(&mut body, bytes.saturating_add(TAIL.len()))?;
@@ -91,8 +91,8 @@ impl BatchBuilder {
         Ok(BatchBuilder { max_rows: usize::MAX, max_bytes: usize::MAX, body, items })
     }
 
-    /// Appends a record, a JSON object that is copied as it is. The first one is always taken,
-    /// also when it is larger than a batch may be: Algolia decides about it.
+    /// Appends a record, a JSON object that is copied as it is. The first record is always taken, even if it exceeds
+    /// the limit: Algolia decides about it.
     pub fn push(&mut self, action: Action, record: &str) -> Push {
         const AROUND: usize = r#",{"action":"","body":}"#.len() + TAIL.len();
         let grown = self.body.len() + AROUND + action.as_str().len() + record.len();
@@ -111,17 +111,17 @@ impl BatchBuilder {
         Push::Taken
     }
 
-    /// The number of records taken so far.
+    /// The number of records so far.
     pub fn rows(&self) -> usize {
         self.items.len()
     }
 
-    /// The bytes the body would have if it were finished now.
+    /// The length of the body if it were finished now.
     pub fn bytes(&self) -> usize {
         self.body.len() + TAIL.len()
     }
 
-    /// Closes the body.
+    /// Finishes the body.
     pub fn finish(mut self) -> Batch {
         self.body.push_str(TAIL);
         Batch { endpoint: Endpoint::Batch, body: self.body, items: self.items }
@@ -137,13 +137,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Settings of an index, a JSON object: they travel alone, as a batch of one row.
+    /// A batch that consists of an index's settings, a JSON object. It counts as one row.
     pub fn settings(settings: String) -> Batch {
         let whole = Item { start: 0, record: 0..settings.len() };
         Batch { endpoint: Endpoint::Settings, body: settings, items: vec![whole] }
     }
 
-    /// Where it goes.
+    /// The endpoint it is sent to.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
@@ -158,34 +158,34 @@ impl Batch {
         self.body.len()
     }
 
-    /// The body as it is sent, before compression.
+    /// The body before compression.
     pub fn body(&self) -> &[u8] {
         self.body.as_bytes()
     }
 
-    /// The text of a record, by its place in the batch.
+    /// The text of the record at a place in the batch.
     pub fn record(&self, row: usize) -> Option<&str> {
         self.body.get(self.items.get(row)?.record.clone())
     }
 
-    /// The record at a column of the body's only line, counted from 1 as Algolia's messages do
-    /// (`near line:1 column:20640`). A comma belongs to the record before it, since a parser that
-    /// complains about a record as a whole has just read past its end.
+    /// The record at a column of the body, which is a single line. Columns count from 1, as in Algolia's messages
+    /// (`near line:1 column:20640`). A comma belongs to the record before it: a parser that complains about a whole
+    /// record has just read past its end.
     pub fn record_at_offset(&self, column: usize) -> Option<usize> {
         let offset = column.checked_sub(1).filter(|&offset| offset < self.body.len() - 1)?;
         self.items.partition_point(|item| item.start <= offset).checked_sub(1)
     }
 
-    /// How many bytes of the body some of the records are.
+    /// How many bytes of the body these records take up.
     pub fn bytes_of(&self, rows: &[usize]) -> usize {
         let items = rows.iter().filter_map(|&row| self.items.get(row));
         items.map(|item| item.record.end - item.start + "},".len()).sum()
     }
 
-    /// A batch of some of the records, in the order given. Places that do not exist are left out.
+    /// A batch of some of the records, in the given order. Places that do not exist are skipped.
     ///
     /// # Errors
-    /// When there is no memory for that.
+    /// When there is not enough memory.
     pub fn subset(&self, rows: &[usize]) -> Result<Batch, TryReserveError> {
         let mut builder = BatchBuilder::with_room(rows.len(), self.bytes_of(rows))?;
         for item in rows.iter().filter_map(|&row| self.items.get(row)) {

@@ -12,7 +12,7 @@ use crate::delivery::offending_record::{ErrorBody, OffendingRecord};
 use crate::delivery::transport::Response;
 use crate::delivery::wording::{describe, sentence};
 
-/// Longest wait a host can ask for with `Retry-After`. A wrong clock must not stop delivery for years.
+/// The longest wait that `Retry-After` can demand. A wrong clock must not stop delivery for years.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The meaning of one response.
@@ -23,63 +23,63 @@ pub enum Verdict {
         /// The indexing task, if the answer names one.
         task_id: Option<i64>,
     },
-    /// This host does not work; another one may.
+    /// This host does not work. Another one may.
     NextHost {
-        /// What it answered.
+        /// The response in words.
         reason: String,
-        /// How long it asks not to be called.
+        /// How long the host asks not to be called.
         not_before: Option<Duration>,
     },
-    /// Somebody on the way to this host has refused the request: the answer is not Algolia's. The way to another host may
-    /// be free.
+    /// A proxy, gateway or firewall in front of this host has refused the request; the answer is not Algolia's. Another
+    /// host may be reachable.
     Gateway {
-        /// What was answered.
+        /// The response in words.
         reason: String,
         /// The HTTP status.
         status: u16,
     },
-    /// The application is throttled. The same on every host.
+    /// The application is throttled, on every host alike.
     Retry {
-        /// What was answered.
+        /// The response in words.
         reason: String,
         /// How long Algolia asks not to be called.
         not_before: Option<Duration>,
     },
-    /// Nothing of the batch was queued because of a record in it.
+    /// Because of one record, nothing of the batch was queued.
     Rejected {
         /// Algolia's complaint.
         reason: String,
         /// The HTTP status.
         status: u16,
-        /// The record it names.
+        /// The record that the complaint names.
         offending_record: OffendingRecord,
     },
-    /// Nothing can be delivered until somebody changes a setting, a key or a plan.
+    /// Nothing can be delivered until somebody changes a setting, a key or the plan.
     Blocked {
-        /// What was answered.
+        /// The response in words.
         reason: String,
         /// What to change.
         hint: &'static str,
         /// The HTTP status.
         status: u16,
     },
-    /// The body is larger than the host takes.
+    /// The body is larger than the host accepts.
     TooLarge {
-        /// What was answered.
+        /// The response in words.
         reason: String,
     },
-    /// The host does not take bodies with gzip.
+    /// The host does not accept gzip.
     CompressionRefused {
-        /// What was answered.
+        /// The response in words.
         reason: String,
     },
 }
 
-/// Judges the response to a batch of the given number of rows.
+/// Classifies the response to a batch of `rows` rows.
 ///
-/// A 2xx counts as delivered only if its JSON lists one objectID per row: a page of a proxy or a body cut
-/// short proves nothing, and sending the same objectIDs again does no harm. That holds for a 204 too: Algolia's
-/// clients take it for success, but its batch endpoint never answers so, and what swallows requests often does.
+/// A 2xx counts as delivered only if its JSON lists one objectID per row. A proxy's page or a truncated body proves
+/// nothing, and sending the same objectIDs again does no harm. A 204 does not count either: Algolia's clients accept
+/// it, but the batch endpoint never returns it, and broken proxies often do.
 pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
     if (200..300).contains(&response.status) {
         return accepted(response, rows);
@@ -87,10 +87,11 @@ pub fn classify(response: &Response, rows: usize, now: SystemTime) -> Verdict {
     refused(response, now)
 }
 
-/// Judges the response to settings of an index.
+/// Classifies the response to an index's settings.
 ///
-/// A 2xx counts only with the JSON of a task, or as 204. What concerns settings alone, such as a key that may write
-/// records and nothing else, rejects them: they would wait for ever, while records are delivered.
+/// A 2xx counts only with the JSON of a task, or as 204. A refusal that concerns only settings, for example because the
+/// key may write nothing but records, rejects them. Otherwise they would be retried for ever while records are
+/// delivered.
 pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     let status = response.status;
     if (200..300).contains(&status) {
@@ -99,7 +100,7 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     let verdict = refused(response, now);
     let hint = match &verdict {
         Verdict::Blocked { .. } | Verdict::Gateway { .. } if matches!(status, 404 | 405) => {
-            "Check whether what stands before Algolia lets settings pass."
+            "Check whether the proxy or gateway in front of Algolia lets settings pass."
         }
         Verdict::Blocked { hint, .. } if *hint == MORE_RIGHTS => {
             "Give the API key the right editSettings, then call audit_algolia.redrive()."
@@ -111,16 +112,16 @@ pub fn classify_settings(response: &Response, now: SystemTime) -> Verdict {
     Verdict::Rejected { reason, status, offending_record: OffendingRecord::Unknown }
 }
 
-/// What an answer to a question may consist of.
+/// What the answer to a question is read from.
 #[derive(Clone, Copy, Debug)]
 pub enum Material<'a> {
     /// The body of a success.
     Body(&'a [u8]),
-    /// What Algolia says, in lower case, does not exist.
+    /// A message that something does not exist, in lower case.
     Absence(&'a str),
 }
 
-/// Judges the response to a question. It counts as an answer only if `read` can make one of it.
+/// Classifies the response to a question. It counts as an answer only if `read` understands it.
 pub fn classify_read(
     response: &Response,
     now: SystemTime,
@@ -141,7 +142,8 @@ pub fn classify_read(
         return Verdict::Delivered { task_id: None };
     }
     match refused(response, now) {
-        // "Method not allowed with this API key (nbObjects > hitsPerPage)": the key's maxHitsPerQuery allows fewer at a time.
+        // "Method not allowed with this API key (nbObjects > hitsPerPage)": the key's maxHitsPerQuery allows fewer
+        // objects per request.
         Verdict::Blocked { reason, hint: MORE_RIGHTS, .. } if says.contains("hitsperpage") => {
             Verdict::TooLarge { reason }
         }
@@ -152,7 +154,7 @@ pub fn classify_read(
     }
 }
 
-/// What Algolia says; nothing if the answer is somebody else's, such as a page of a proxy.
+/// Algolia's error message; `None` if somebody else answered, for example a proxy.
 fn error_body(response: &Response) -> Option<ErrorBody> {
     let kind = response.content_type.as_deref().unwrap_or("json").to_ascii_lowercase();
     kind.contains("json").then(|| ErrorBody::read(&response.body)).flatten()
@@ -215,7 +217,7 @@ fn accepted(response: &Response, rows: usize) -> Verdict {
     Verdict::NextHost { reason, not_before: None }
 }
 
-/// The answer to a batch. Unknown keys are ignored, as Algolia asks of clients.
+/// The answer to a batch. Unknown keys are ignored, as Algolia recommends.
 #[derive(serde::Deserialize)]
 struct Receipt {
     #[serde(rename = "objectIDs")]
@@ -224,7 +226,7 @@ struct Receipt {
     task_id: serde_json::Value,
 }
 
-/// An objectID of which only the presence counts. Algolia returns every id as a string.
+/// An objectID that is only counted. Algolia returns every id as a string.
 struct Id;
 
 impl<'de> Deserialize<'de> for Id {
@@ -243,7 +245,7 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// Complaints about the name of the index: no record is at fault, and no other batch would fare better.
+/// Whether the complaint is about the index's name, so that every other batch would fail as well.
 fn about_the_index(message: &str) -> bool {
     message.to_ascii_lowercase().starts_with("indexname is not valid")
 }
@@ -251,23 +253,23 @@ fn about_the_index(message: &str) -> bool {
 /// The hint for a key that may not write records.
 const MORE_RIGHTS: &str = "Give the API key the rights addObject and deleteObject.";
 
-/// The hint for a key that is meant for other indices.
+/// The hint for a key that is restricted to other indices.
 const READABLE: &str = "Let the API key write to this index.";
 
 /// The hint for a key that may not read records.
 pub(crate) const MORE_RIGHTS_TO_READ: &str =
-    "Give the API key the rights search and browse on the index besides addObject, by which records are read back.";
+    "Give the API key the rights search and browse on the index; reconcile reads records with them.";
 
-/// The hint for a refusal that is not Algolia's.
+/// The hint for a refusal by a proxy, gateway or firewall.
 pub(crate) const ASK_THE_GATEWAY: &str =
-    "The answer is not Algolia's: see why the gateway, proxy or firewall before it refuses the request.";
+    "The answer is not Algolia's: see why the gateway, proxy or firewall in front of it refuses the request.";
 
 fn hint(status: u16, message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();
     let says = |words: &str| message.contains(words);
     match status {
-        402 => "The plan of the Algolia application does not include this. Check its billing page.",
-        407 => "A proxy asks for credentials. Check the proxy in the server's environment.",
+        402 => "The application's Algolia plan does not include this. Check its billing page.",
+        407 => "A proxy demands credentials. Check the proxy settings in the server's environment.",
         404 | 405 => "Check audit_algolia.hosts and audit_algolia.application_id.",
         _ if says("quota") => "Raise the quota of the Algolia plan, or delete records.",
         _ if says("blocked") => "The Algolia application is suspended. Contact Algolia.",
@@ -275,11 +277,11 @@ fn hint(status: u16, message: &str) -> &'static str {
         _ if says("referer") => "Use an API key without a restriction on referers.",
         _ if says("not enough rights") || says("method not allowed") => MORE_RIGHTS,
         401 | 403 => "Check audit_algolia.application_id and audit_algolia.api_key.",
-        _ => "Check audit_algolia.hosts and what stands before them.",
+        _ => "Check audit_algolia.hosts, and any proxy or gateway in front of them.",
     }
 }
 
-/// Seconds, or an HTTP date, from now on; nothing if it is neither.
+/// The wait that a `Retry-After` header demands, in seconds or as an HTTP date; `None` if it is neither.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {

@@ -3,11 +3,11 @@
 
 use std::time::{Instant, SystemTime};
 
-/// Tells the time, in tests whatever time the test needs.
+/// Tells the time. Tests choose it.
 pub trait Clock {
-    /// For spans: how long a host has been down.
+    /// For durations, such as how long a host has been down.
     fn instant(&self) -> Instant;
-    /// For dates that others name.
+    /// For dates that a response names.
     fn system_time(&self) -> SystemTime;
 }
 

@@ -3,11 +3,11 @@
 
 use crate::record::Moment;
 
-/// Those whose time lies in a window, from `since` on and before `until`, in microseconds since 2000-01-01; nothing if the
-/// window has no bound.
+/// A filter for times from `since` on and before `until`, both in microseconds since 2000-01-01; `None` if neither is
+/// given.
 ///
-/// Records have times to the millisecond, rounded down, and Algolia compares no more. The filter takes in the whole of the
-/// milliseconds that the window begins and ends in.
+/// Records have times in milliseconds, rounded down, and Algolia compares no more. The filter includes the whole
+/// milliseconds in which the window begins and ends.
 pub fn between(attribute: &str, since: Option<i64>, until: Option<i64>) -> Option<String> {
     let until = until.map(|until| until.saturating_add(999));
     let bounds = [(">=", since), ("<", until)];
@@ -21,7 +21,7 @@ pub fn between(attribute: &str, since: Option<i64>, until: Option<i64>) -> Optio
     (!tests.is_empty()).then(|| tests.join(" AND "))
 }
 
-/// An attribute's name: in quotes only where it would be read as something else otherwise.
+/// An attribute's name. It is quoted only where Algolia would misread it.
 fn name(attribute: &str) -> String {
     const WORDS: [&str; 4] = ["AND", "OR", "NOT", "TO"];
     let is_plain = attribute.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -13,17 +13,17 @@ use crate::delivery::classify::Verdict;
 use crate::delivery::offending_record::OffendingRecord;
 use crate::memory::{reserve_exact, LARGE};
 
-/// Bodies below this many bytes are not worth compressing.
+/// Shorter bodies are not compressed.
 const COMPRESS_FROM: usize = 1024;
-/// The window of gzip, as everybody reads it.
+/// The window size that every gzip reader supports.
 const WINDOW_BITS: u8 = 15;
-/// What compression may add to a body that it cannot make smaller.
+/// How many bytes compression may add to a body that it cannot shrink.
 const MORE: usize = 1024;
 
-/// Whether a host reads bodies with gzip.
+/// Whether a host reads gzip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GzipSupport {
-    /// Nobody knows: it has been sent none, or has refused the last one for whatever reason.
+    /// Unknown: the host has received no gzip, or has refused the last such body for whatever reason.
     #[default]
     Untried,
     Read,
@@ -35,17 +35,18 @@ pub enum GzipSupport {
 pub enum SentAs {
     Plain,
     Compressed,
-    /// Plain, after the same body with gzip had been refused.
+    /// Plain, after the host had refused the same body with gzip.
     PlainInstead,
 }
 
 thread_local! {
-    /// Some hundred kilobytes, which a thread that compresses keeps: taken for each body, they leave holes behind.
+    /// The compressor of this thread, a few hundred kilobytes. It is kept, because allocating it for each body would
+    /// fragment the memory.
     static DEFLATE: RefCell<Option<Compress>> = const { RefCell::new(None) };
 }
 
-/// The body with gzip, if that is worth it and there is memory for it; otherwise the plain body will do. Speed counts for
-/// more than the last bytes.
+/// Compresses a body; `None` if it is too short or memory is lacking, so that it is sent plain. Favours speed over
+/// size.
 pub fn compress(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() < COMPRESS_FROM {
         return None;
@@ -54,7 +55,7 @@ pub fn compress(body: &[u8]) -> Option<Vec<u8>> {
         let deflate = kept.get_or_insert_with(|| Compress::new_gzip(Compression::fast(), WINDOW_BITS));
         deflate.reset();
         let mut compressed = Vec::new();
-        // Of a large body as much as it can need, which is taken as it is written: growing would leave holes behind, too.
+        // A large body reserves all it can need and uses as much as is written: growing would fragment the memory, too.
         reserve_exact(&mut compressed, if body.len() < LARGE { body.len() / 4 } else { body.len() }).ok()?;
         loop {
             let rest = body.get(usize::try_from(deflate.total_in()).ok()?..)?;
@@ -68,12 +69,12 @@ pub fn compress(body: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether the body of a refused request may not have been read because of its compression.
+/// Whether the host may have refused the body because it could not read the gzip.
 pub fn may_be_unread(status: u16, verdict: &Verdict) -> bool {
     matches!(status, 400 | 415 | 422) && !was_read(verdict)
 }
 
-/// What an answer tells of the host.
+/// What an answer reveals about the host's support of gzip.
 pub fn support_shown_by(sent: SentAs, status: u16, verdict: &Verdict) -> Option<GzipSupport> {
     match sent {
         SentAs::Compressed if was_read(verdict) => Some(GzipSupport::Read),
@@ -83,7 +84,8 @@ pub fn support_shown_by(sent: SentAs, status: u16, verdict: &Verdict) -> Option<
     }
 }
 
-/// Who names a record has read the body. A place in it may be that of its first byte.
+/// Whether the host has read the body. If it names a record, it has; a position alone may refer to the body's first
+/// byte.
 fn was_read(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Delivered { .. } => true,

@@ -3,24 +3,24 @@
 
 use std::fmt;
 
-/// The base URL of a host: scheme, name and port, nothing else.
+/// The base URL of a host: scheme, name and optional port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostUrl {
     url: String,
 }
 
 impl HostUrl {
-    /// A host reached over https on the usual port. The name is taken as it is.
+    /// The URL of a host with https on the default port. The name is not checked.
     pub(crate) fn https(name: &str) -> Self {
         HostUrl { url: format!("https://{name}") }
     }
 
-    /// The base URL without a slash at its end, to which a path is appended.
+    /// The base URL without a trailing slash, to which a path is appended.
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Host and port without the scheme, as reports show it.
+    /// Host and port without the scheme, for reports.
     pub fn name(&self) -> &str {
         self.url.split_once("://").map_or(self.url.as_str(), |(_, name)| name)
     }
@@ -32,20 +32,20 @@ impl fmt::Display for HostUrl {
     }
 }
 
-/// One part of the list that is not the base URL of a host.
+/// An entry of the list that is not the base URL of a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{part}\" {problem}")]
 pub struct HostsError {
-    /// The part at fault as it was written; anything before an `@` is hidden, since it may be a password.
+    /// The faulty entry as written, but without anything before an `@`, which may be a password.
     pub part: String,
     /// What is wrong with it, as the rest of a sentence.
     pub problem: &'static str,
 }
 
-/// Reads a comma-separated list of base URLs: `scheme://host[:port]` with http or https, no path.
-/// White space around a part and one slash at its end are fine; a list of nothing but space is empty.
+/// Reads a comma-separated list of base URLs: `scheme://host[:port]` with http or https and without a path. An entry
+/// may have white space around it and one slash at its end. A list of white space is empty.
 ///
-/// The error names the first part at fault.
+/// The error names the first faulty entry.
 pub fn parse_hosts(list: &str) -> Result<Vec<HostUrl>, HostsError> {
     if list.trim().is_empty() {
         return Ok(Vec::new());

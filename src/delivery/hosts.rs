@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 use crate::delivery::gzip::GzipSupport;
 use crate::delivery::host_url::HostUrl;
 
-/// How long a host that failed is left alone, one that timed out stays behind the others, and one that refused gzip is sent
-/// none.
+/// How long a failed host is not used, a host that timed out comes last, and a host that refused gzip is sent plain
+/// bodies.
 const DOWN_FOR: Duration = Duration::from_secs(300);
 
-/// Timeouts grow with each timeout of the host up to this multiple of their setting.
+/// A host's timeouts grow each time it times out, up to this multiple of their setting.
 const MAX_GROWTH: u32 = 4;
 
-/// The timeouts of an attempt at a host in good health.
+/// The timeouts of an attempt at a healthy host.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// Bounds name lookup, and again the set-up of the connection.
+    /// Limits the name lookup, and separately the set-up of the connection.
     pub connect: Duration,
-    /// Bounds the wait for the beginning of an answer.
+    /// Limits the wait for the beginning of an answer.
     pub answer: Duration,
-    /// Bounds the attempt as a whole.
+    /// Limits the whole attempt.
     pub request: Duration,
 }
 
@@ -40,9 +40,9 @@ pub struct Hosts {
 struct Host {
     url: HostUrl,
     down_since: Option<Instant>,
-    /// Until when it has asked not to be called, when it last failed.
+    /// If its last failure asked for a pause: the end of that pause.
     wait_until: Option<Instant>,
-    /// Timeouts in a row, and when the last one was noted.
+    /// The number of timeouts in a row, and when the last one was noted.
     timed_out: u32,
     timed_out_at: Option<Instant>,
     answered: bool,
@@ -50,47 +50,47 @@ struct Host {
     gzip_noted_at: Option<Instant>,
 }
 
-/// A host to try, and how long.
+/// A host to try, with the timeouts that apply.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The host.
     pub host: HostUrl,
-    /// Bounds name lookup, and again the set-up of the connection.
+    /// Limits the name lookup, and separately the set-up of the connection.
     pub connect_timeout: Duration,
-    /// Bounds the wait for the beginning of an answer.
+    /// Limits the wait for the beginning of an answer.
     pub answer_timeout: Duration,
-    /// Bounds the attempt as a whole.
+    /// Limits the whole attempt.
     pub request_timeout: Duration,
-    /// Whether the host has answered before, so that a kept connection may be used.
+    /// Whether the host has answered before, so that an open connection may exist.
     pub answered_before: bool,
-    /// Whether the host reads bodies with gzip.
+    /// Whether the host reads gzip.
     pub gzip: GzipSupport,
     place: usize,
     timed_out: u32,
 }
 
-/// What an attempt says about the health of its host.
+/// What an attempt shows about the health of its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostResult {
-    /// It answered, with success or with a refusal.
+    /// It answered with success or a refusal.
     Answered,
     /// It took too long.
     TimedOut,
-    /// It could not be reached, or answered nonsense or a failure of its own.
+    /// It could not be reached, or its answer was a server error or not understood.
     Failed,
-    /// It answered a failure of its own, and how long it asks not to be called.
+    /// It answered with a server error and asked for a pause of this length.
     Unwilling(Duration),
 }
 
 impl Hosts {
-    /// Algolia's hosts for writing: `{app}.algolia.net` first, then its three fallbacks under another
-    /// domain (with another provider of names) in an order that the seed decides, so that the
-    /// clients of a failing host spread over the others.
+    /// Algolia's hosts for writing: first `{app}.algolia.net`, then its three fallbacks under another domain with
+    /// another DNS provider. The seed decides the fallbacks' order, so that the clients of a failing host spread over
+    /// them.
     pub fn for_application(id: &str, seed: u64, timeouts: Timeouts) -> Self {
         Self::behind(format!("{id}.algolia.net"), id, seed, timeouts)
     }
 
-    /// Algolia's hosts for reading: `{app}-dsn.algolia.net` first, the nearest of the application's servers, then the same
+    /// Algolia's hosts for reading: first `{app}-dsn.algolia.net`, which leads to the nearest server, then the same
     /// fallbacks.
     pub fn for_reading(id: &str, seed: u64, timeouts: Timeouts) -> Self {
         Self::behind(format!("{id}-dsn.algolia.net"), id, seed, timeouts)
@@ -104,7 +104,7 @@ impl Hosts {
         Self::explicit(names.map(|name| HostUrl::https(&name)).collect(), timeouts)
     }
 
-    /// The hosts of a list, in its order.
+    /// The hosts of a list, in that order.
     pub fn explicit(list: Vec<HostUrl>, timeouts: Timeouts) -> Self {
         let known = |url| Host {
             url,
@@ -119,7 +119,7 @@ impl Hosts {
         Hosts { timeouts, hosts: list.into_iter().map(known).collect() }
     }
 
-    /// The hosts to try now, each once, best first.
+    /// The hosts to try now, best first.
     pub fn plan(&mut self, now: Instant) -> Vec<Candidate> {
         let within = |since| is_recent(since, now);
         if self.hosts.iter().all(|host| within(host.down_since)) {
@@ -136,9 +136,9 @@ impl Hosts {
         plan.into_iter().map(|(place, host)| self.candidate(place, host, now)).collect()
     }
 
-    /// How long no host wants to be called; none if there is one that has not asked for it.
+    /// How long every host asks not to be called; `None` if at least one does not ask for it.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        // A host without a wish makes the whole none.
+        // `None` is the minimum: it means that a host does not ask.
         self.hosts.iter().map(|host| host.wait(now)).min().flatten()
     }
 
@@ -159,10 +159,10 @@ impl Hosts {
         }
     }
 
-    /// Notes how an attempt at a candidate of an earlier plan ended.
+    /// Records how an attempt at a candidate of an earlier plan ended.
     ///
-    /// Requests that were in flight together and timed out together count once: they waited under
-    /// the same plan and tell one thing.
+    /// Requests that were in flight together and timed out together count once, because they waited under the same
+    /// plan.
     pub fn mark(&mut self, candidate: &Candidate, result: HostResult, now: Instant) {
         let Some(host) = self.hosts.get_mut(candidate.place) else {
             return;
@@ -186,7 +186,7 @@ impl Hosts {
         }
     }
 
-    /// Notes whether a candidate of an earlier plan reads bodies with gzip.
+    /// Records whether a candidate of an earlier plan reads gzip.
     pub fn note_gzip(&mut self, candidate: &Candidate, gzip: GzipSupport, now: Instant) {
         if let Some(host) = self.hosts.get_mut(candidate.place) {
             (host.gzip, host.gzip_noted_at) = (gzip, Some(now));
@@ -199,7 +199,7 @@ fn is_recent(moment: Option<Instant>, now: Instant) -> bool {
 }
 
 impl Host {
-    /// How long it still asks not to be called.
+    /// The rest of the pause that it asked for.
     fn wait(&self, now: Instant) -> Option<Duration> {
         self.wait_until?.checked_duration_since(now).filter(|wait| !wait.is_zero())
     }

@@ -21,24 +21,24 @@ use crate::delivery::http::failure::explain;
 use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Request, Response, Transport, TransportError};
 
-/// Algolia's front ends close connections that were idle for a minute; leave them before that.
+/// Algolia closes connections that are idle for a minute; ours are closed earlier.
 const MAX_IDLE: Duration = Duration::from_secs(45);
 
-/// An application has this many hosts; connections of as many are kept open.
+/// An application has this many hosts, and connections to all of them are kept open.
 const HOSTS_KEPT: usize = 4;
 
-/// Buffers of one connection. Together they bound what a connection costs the worker in memory.
+/// The buffers of one connection limit how much of the worker's memory it takes.
 const INPUT_BUFFER: usize = 32 << 10;
 const OUTPUT_BUFFER: usize = 64 << 10;
 const MAX_RESPONSE_HEADER: usize = 16 << 10;
 
-/// So much of a refusal is read.
+/// At most this much of a refusal is read.
 const MAX_REFUSAL: usize = 256 << 10;
 
 /// Why no client can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// The certificate authority's text holds no certificate, or a damaged one.
+    /// The PEM text contains no certificate, or a damaged one.
     #[error("{0}")]
     BadCertificate(String),
 }
@@ -51,11 +51,10 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client for the given number of requests at a time; as many connections are kept for each host.
+    /// A client for `concurrent` requests at a time; as many connections are kept open to each host.
     ///
-    /// Servers are trusted by the platform's certificate authorities, and in addition by those in
-    /// `ca_pem`. A machine without any authority is not an error here, since a gateway may be
-    /// plain http: the first attempt over https says so.
+    /// It trusts the platform's certificate authorities and those in `ca_pem`. A machine without any is no error here,
+    /// because the hosts may use plain http; otherwise the first attempt over https reports it.
     pub fn new(concurrent: usize, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
         let roots = match ca_pem {
             None => RootCerts::PlatformVerifier,
@@ -77,7 +76,7 @@ impl HttpClient {
         Ok(HttpClient { agent, dns_cache, closed: AtomicBool::new(false) })
     }
 
-    /// A client that trusts whom the settings say.
+    /// A client with the settings' certificate authorities.
     pub fn for_settings(settings: &DeliverySettings, concurrent: usize) -> Result<Self, SettingsError> {
         HttpClient::new(concurrent, settings.ca_pem.as_deref())
             .map_err(|error| SettingsError::BadCertificate(error.to_string()))
@@ -108,7 +107,7 @@ impl HttpClient {
     }
 }
 
-/// A request with its headers and limits.
+/// Adds headers and limits to a request.
 fn prepared<B>(builder: RequestBuilder<B>, request: &Request<'_>, key: HeaderValue) -> RequestBuilder<B> {
     let mut builder = builder.header("x-algolia-api-key", key);
     for (name, value) in request.headers {
@@ -143,15 +142,14 @@ impl Transport for HttpClient {
         })
     }
 
-    /// A thread that is about to connect notices only then, after its connect timeout at the latest.
+    /// A thread that is just connecting notices the shutdown after its connect timeout at the latest.
     fn shutdown(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.agent.clone().shutdown();
     }
 }
 
-/// Reads the decompressed body. The limit is on what comes out of the decompression: a small answer
-/// can unfold into an endless one.
+/// Reads the decompressed body. The limit applies after decompression, because a small answer can expand without end.
 fn read_bounded(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX);
@@ -162,7 +160,7 @@ fn read_bounded(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> 
     Ok(bytes)
 }
 
-/// Reads a refusal, of which the beginning says everything: a gateway may send the whole request back with it.
+/// Reads the beginning of a refusal, which says enough: a gateway may return the whole request with it.
 fn read_beginning(body: ureq::Body, limit: usize) -> Result<Vec<u8>, ureq::Error> {
     let mut bytes = Vec::new();
     body.into_reader().take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
@@ -173,19 +171,18 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// The authorities that the platform trusts. Those that cannot be read are left out, as the
-/// platform's own verifier does.
+/// The authorities that the platform trusts. Unreadable ones are skipped, as the platform's own verifier does.
 fn platform_roots() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs().certs;
     found.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect()
 }
 
-/// Whether [`HttpClient::new`] will take this text for certificates.
+/// Checks that [`HttpClient::new`] will accept this PEM text.
 pub fn check_certificates(pem: &[u8]) -> Result<(), ClientError> {
     certificates(pem).map(drop)
 }
 
-/// The certificates of a PEM text, which must hold at least one.
+/// The certificates of a PEM text, which must contain at least one.
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, ClientError> {
     let mut found = Vec::new();
     for item in parse_pem(pem) {

@@ -11,20 +11,20 @@ use crate::delivery::batch::Batch;
 use crate::delivery::offending_record::{object_id, OffendingRecord};
 use crate::delivery::outcome::{DeliveryOutcome, Refusal, SendResult};
 
-/// Most requests for one batch. Halving finds a first offender among ten thousand in fifteen.
+/// The most requests for one batch. Halving finds the first offender among ten thousand records in fifteen.
 const ROUNDS: usize = 50;
 
-/// More bytes than that are a large batch.
+/// A batch with more bytes than this is large.
 const LARGE: usize = 1 << 20;
 
-/// When so many have been refused one by one, without being named and without any other being taken, the search looks for
-/// something that is taken rather than for more of them: it may be that everything is refused.
+/// After this many refusals of single records that were not named, if no record was accepted, perhaps everything is
+/// refused. From then on the search looks for a record that is accepted, and no longer for offenders.
 const DOUBTFUL: usize = 10;
 
-/// Delivers a batch by `send`, and all of it that Algolia takes when it does not take the whole.
+/// Delivers a batch by `send`. If Algolia refuses it, delivers every part of it that Algolia accepts.
 ///
-/// The report's outcome is that of the rows which are neither in `delivered` nor in `refused`; it is
-/// [`DeliveryOutcome::Rejected`] only when the search for offenders has left rows out.
+/// The result's outcome is that of the rows which are neither in `delivered` nor in `refused`. It is
+/// [`DeliveryOutcome::Rejected`] only if the search has left rows out.
 pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> SendResult {
     let first = send(batch);
     let DeliveryOutcome::Rejected { reason, status, offending_record } = &first.outcome else {
@@ -52,7 +52,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
             (unattributed_failure, host, wire_bytes);
         match &outcome {
             DeliveryOutcome::Delivered { task_id } => {
-                bisection.taken(rows);
+                bisection.accepted(rows);
                 bisection.last_task = bisection.last_task.max(*task_id);
             }
             DeliveryOutcome::Rejected { reason, status, offending_record } => {
@@ -63,7 +63,7 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
                 }
                 report.outcome = outcome;
             }
-            // Nothing to be learned of records now; the rest waits with this part.
+            // This teaches nothing about records. The rest waits with this part.
             DeliveryOutcome::Retry { .. } | DeliveryOutcome::Blocked { .. } => {
                 report.outcome = outcome;
                 bisection.parts.push_front(rows);
@@ -77,22 +77,22 @@ pub fn isolate(batch: &Batch, mut send: impl FnMut(&Batch) -> SendResult) -> Sen
     bisection.end(report)
 }
 
-/// A search under way. Rows are named by their places in the whole batch.
+/// A search in progress. Rows are given by their places in the whole batch.
 #[derive(Default)]
 struct Bisection {
-    /// What is still to be sent, in this order.
+    /// The parts that are still to be sent, in this order.
     parts: VecDeque<Vec<usize>>,
     delivered: Vec<usize>,
     refused: Vec<Refusal>,
     /// The latest indexing task of what was delivered.
     last_task: Option<i64>,
-    /// Parts have been refused and not looked into.
+    /// Whether a refused part was not searched.
     left_out: bool,
 }
 
 impl Bisection {
-    /// A part, whose records have these places in the batch, was refused: gives up who is certainly at fault and plans
-    /// what to send instead.
+    /// Handles the refusal of a part, whose records have these places in the batch: gives up a record that is certainly
+    /// at fault, and plans what to send instead.
     fn cut(
         &mut self,
         rows: Vec<usize>,
@@ -111,14 +111,15 @@ impl Bisection {
             self.refused.extend(refusal(0));
             return;
         }
-        // An objectID that several records have names none of them.
+        // An objectID that several records share identifies none of them.
         if let ([place], true) = (&named[..], offending_record.is_certain()) {
             self.refused.extend(refusal(*place));
             let others = rows.iter().enumerate().filter(|(other, _)| other != place);
             self.plan([others.map(|(_, row)| *row).collect()]);
             return;
         }
-        // Who is only suspected stands between those before and those after; without a suspect there are two halves.
+        // A suspect is sent alone, between the records before it and those after it. Without a suspect, the part is
+        // halved.
         let (suspect, after) = match named.first() {
             Some(place) => (*place, *place + 1),
             None => (rows.len() / 2, rows.len() / 2),
@@ -133,8 +134,8 @@ impl Bisection {
         }
     }
 
-    /// The next part to send. Of a large batch it is half of the bytes at most, unless a single record has more: a copy of
-    /// it and that with gzip are in memory beside the whole.
+    /// The next part to send. Of a large batch, a part has at most half of the bytes unless it is a single record,
+    /// because its copy and its compressed copy are in memory beside the whole.
     fn next_part(&mut self, batch: &Batch) -> Option<Vec<usize>> {
         let mut part = self.parts.pop_front()?;
         while part.len() > 1 && batch.bytes() > LARGE && batch.bytes_of(&part) > batch.bytes() / 2 {
@@ -144,9 +145,9 @@ impl Bisection {
         Some(part)
     }
 
-    /// A part has arrived. If it is the first, whoever was refused before and not named is asked for once more: until then
-    /// it may have been everybody.
-    fn taken(&mut self, rows: Vec<usize>) {
+    /// Records that a part was accepted. If it is the first, records that were refused without being named are tried
+    /// once more: until now it was possible that everything is refused.
+    fn accepted(&mut self, rows: Vec<usize>) {
         if self.delivered.is_empty() {
             let (proven, doubtful): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.refused).into_iter().partition(|refusal| refusal.proven);
@@ -158,7 +159,7 @@ impl Bisection {
         self.delivered.extend(rows);
     }
 
-    /// Whether it looks as if everything were refused.
+    /// Whether it looks as if everything is refused.
     fn is_doubtful(&self) -> bool {
         self.delivered.is_empty() && self.refused.iter().filter(|refusal| !refusal.proven).count() >= DOUBTFUL
     }

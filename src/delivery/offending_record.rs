@@ -9,21 +9,21 @@ use serde::Deserialize;
 
 use crate::delivery::batch::Batch;
 
-/// What a refusal says about the record at fault.
+/// What a refusal says about which record is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OffendingRecord {
-    /// The record, or the records, with this objectID.
+    /// The record or records with this objectID.
     ObjectId(String),
     /// The record at this place in the batch, counted from 0.
     Position(usize),
-    /// A column of the body, counted from 1. Only a hint: it may lie a little beside the record, so
-    /// a record found by it is to be sent alone before it is given up.
+    /// A column of the body, counted from 1. It is only a hint and may lie beside the record, so a record found by it
+    /// is sent alone before it is given up.
     Column(usize),
-    /// Nothing that could be understood.
+    /// Nothing that is understood.
     Unknown,
 }
 
-/// The body of an error as far as it is understood; other keys are ignored.
+/// The body of an error, as far as it is understood. Other keys are ignored.
 #[derive(Deserialize)]
 pub(crate) struct ErrorBody {
     pub(crate) message: String,
@@ -34,12 +34,12 @@ pub(crate) struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// Reads the JSON of a client error; none if the body is something else, such as a page of a proxy.
+    /// Reads the JSON of a client error; `None` if the body is something else, such as a proxy's page.
     pub(crate) fn read(body: &[u8]) -> Option<ErrorBody> {
         serde_json::from_slice(body).ok()
     }
 
-    /// The record the complaint names. Keys come before the message, and exact places before guesses.
+    /// The record that the complaint names. Keys take precedence over the message, and exact places over guesses.
     pub(crate) fn offending_record(&self) -> OffendingRecord {
         let by_key = match &self.object_id {
             serde_json::Value::String(id) if !id.is_empty() => Some(OffendingRecord::ObjectId(id.clone())),
@@ -56,14 +56,14 @@ impl ErrorBody {
     }
 }
 
-/// `Record at the position 76 objectID=X is too big …`. The position is the better witness: the id
-/// reads `undefined` when the record had none.
+/// `Record at the position 76 objectID=X is too big …`. The position is more reliable: the id reads `undefined` if the
+/// record had none.
 fn classic(message: &str) -> Option<OffendingRecord> {
     let rest = message.strip_prefix("Record at the position ")?;
     number_after(rest, "").map(OffendingRecord::Position)
 }
 
-/// `Record X is too big: size: …`. An objectID may hold any text, also this very phrase, hence the last one counts.
+/// `Record X is too big: size: …`. An objectID may contain this very phrase, hence the last occurrence counts.
 fn newer(message: &str) -> Option<OffendingRecord> {
     let (id, _) = message.strip_prefix("Record ")?.rsplit_once(" is too big")?;
     let id = id.strip_prefix("objectID=").unwrap_or(id);
@@ -77,13 +77,13 @@ fn number_after(text: &str, words: &str) -> Option<usize> {
 }
 
 impl OffendingRecord {
-    /// Whether the record was named outright, so that it may be given up without being sent alone.
+    /// Whether the record was named exactly, so that it may be given up without being sent alone.
     pub fn is_certain(&self) -> bool {
         matches!(self, OffendingRecord::ObjectId(_) | OffendingRecord::Position(_))
     }
 
-    /// The places of the records in the batch that the complaint can mean. Empty if it names none, or
-    /// one that is not part of this batch: then halving must find it.
+    /// The places of the records that the complaint can mean. Empty if it names none, or none of this batch; then
+    /// halving must find it.
     pub fn rows_in(&self, batch: &Batch) -> Vec<usize> {
         match self {
             OffendingRecord::ObjectId(id) => {

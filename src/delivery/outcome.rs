@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::delivery::offending_record::OffendingRecord;
 
-/// What a delivery came to. Reasons are for operators: one bounded, printable line without secrets.
+/// The outcome of a delivery. Reasons are for operators: one printable line of bounded length, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     /// Algolia has queued the whole batch.
@@ -13,16 +13,16 @@ pub enum DeliveryOutcome {
         /// The indexing task, if the answer named one.
         task_id: Option<i64>,
     },
-    /// Nothing is wrong with the rows: throttled, or no host could be reached. Some host may have
-    /// executed the request nevertheless.
+    /// Nothing is wrong with the rows: Algolia throttles, or no host could be reached. A host may have executed the
+    /// request nevertheless.
     Retry {
-        /// What each host that was tried had to say.
+        /// What happened at each host that was tried.
         reason: String,
-        /// The shortest wait Algolia asks for, if all of it asks; at most an hour.
+        /// The shortest pause that a host asks for, if all of them ask; at most an hour.
         not_before: Option<Duration>,
     },
-    /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413,
-    /// no record named; smaller batches may pass). With one row, that row is to blame.
+    /// Nothing was queued because of a record of the batch, or because of the batch's size (status 413, no record
+    /// named; smaller batches may pass). If the batch has one row, that row is at fault.
     Rejected {
         /// Algolia's complaint.
         reason: String,
@@ -33,7 +33,7 @@ pub enum DeliveryOutcome {
     },
     /// Nothing can be delivered until somebody changes something.
     Blocked {
-        /// What was answered.
+        /// The response in words.
         reason: String,
         /// What to change.
         hint: &'static str,
@@ -42,21 +42,21 @@ pub enum DeliveryOutcome {
     },
 }
 
-/// Whether a delivery may have failed because of one of its records, which something on the way does not bear.
+/// Whether a delivery may have failed because of one of its records, which something on the way cannot handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnattributedFailure {
-    /// No record has been seen by anybody, or Algolia asks for patience.
+    /// No: nobody has seen a record, or Algolia asks for patience.
     #[default]
     None,
-    /// The connection broke, or no proper answer came: an outage looks the same.
+    /// The connection broke, or no proper answer came. An outage looks the same.
     Unanswered,
-    /// Somebody other than Algolia has refused the request, with this HTTP status, and so did everybody else who has seen
-    /// it.
+    /// A proxy, gateway or firewall has refused the request with this HTTP status, and so has every other host's that
+    /// received it.
     Refused(u16),
 }
 
 impl UnattributedFailure {
-    /// What two hosts make of it.
+    /// Combines the failures at two hosts.
     #[must_use]
     pub fn and(self, other: UnattributedFailure) -> UnattributedFailure {
         match (self, other) {
@@ -69,7 +69,7 @@ impl UnattributedFailure {
     }
 }
 
-/// A record that has been refused by itself, or that Algolia has named.
+/// A record that was refused when it was sent alone, or that Algolia has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Its place in the batch.
@@ -80,14 +80,15 @@ pub struct Refusal {
     pub status: u16,
     /// Algolia's complaint.
     pub reason: String,
-    /// It is certainly about this record: it names it, or other records of the batch have been taken.
+    /// Whether the refusal is certainly about this record: it names the record, or other records of the batch were
+    /// accepted.
     pub proven: bool,
 }
 
-/// A delivery, row by row and as statistics want it.
+/// The result of sending a batch, row by row and with figures for the statistics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendResult {
-    /// What it came to, for the rows in neither of the lists below; see [`isolate`](crate::delivery::isolate).
+    /// The outcome of the rows that are in neither of the lists below; see [`isolate`](crate::delivery::isolate).
     pub outcome: DeliveryOutcome,
     /// Places of rows that were delivered in parts of the batch.
     pub delivered: Vec<usize>,
@@ -95,16 +96,35 @@ pub struct SendResult {
     pub last_task: Option<i64>,
     /// The rows at fault.
     pub refused: Vec<Refusal>,
-    /// If it is to be tried again: whether a record may be at fault.
+    /// For [`DeliveryOutcome::Retry`]: whether a record may be at fault.
     pub unattributed_failure: UnattributedFailure,
     /// The last host tried, with its port; empty if none was.
     pub host: String,
     /// How many requests were sent.
     pub attempts: u32,
-    /// The bytes of the body in the last request, as sent.
+    /// The length of the last request's body, as sent.
     pub wire_bytes: usize,
-    /// Some request may still be executed, after whatever is sent next.
+    /// Whether a request may still be executed, even after whatever is sent next.
     pub may_come_late: bool,
-    /// There was no memory to go on with.
+    /// Whether the delivery stopped for lack of memory.
     pub short_of_memory: bool,
+}
+
+impl SendResult {
+    /// The result of a batch that shared one outcome as a whole, as far as nothing else is known.
+    #[must_use]
+    pub fn of(outcome: DeliveryOutcome) -> SendResult {
+        SendResult {
+            outcome,
+            delivered: Vec::new(),
+            last_task: None,
+            refused: Vec::new(),
+            unattributed_failure: UnattributedFailure::None,
+            host: String::new(),
+            attempts: 0,
+            wire_bytes: 0,
+            may_come_late: false,
+            short_of_memory: false,
+        }
+    }
 }

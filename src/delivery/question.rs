@@ -10,38 +10,38 @@ use serde_json::value::RawValue;
 use crate::delivery::transport::Method;
 use crate::record::Fingerprint;
 
-/// Most records on one page of an index.
+/// The most records on one page of an index.
 pub const PAGE: usize = 1000;
 
-/// Something to be asked.
+/// A question to Algolia.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// What these objects of an index are; 1,000 at most.
+    /// Which records the index has for these objectIDs, at most 1,000.
     Objects { index: String, ids: Vec<String> },
-    /// Which objects an index has, page by page.
+    /// Which objectIDs the index has, page by page.
     Page {
         index: String,
-        /// Only those whose ids begin with it are told.
+        /// Only ids with this prefix are returned.
         prefix: String,
-        /// Only those that match are looked at, in Algolia's grammar.
+        /// A filter in Algolia's grammar, if only some records are wanted.
         filters: Option<String>,
-        /// What the page before came with.
+        /// The cursor that the page before returned.
         cursor: Option<String>,
-        /// How many records a page has at most. A cursor remembers the first page's.
+        /// The most records per page. The cursor remembers that of the first page.
         size: usize,
     },
-    /// Whether what was sent to an index has been carried out up to a task.
+    /// Whether the index has executed an indexing task, and with it everything sent before.
     Task { index: String, task: i64 },
 }
 
-/// What was found out.
+/// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The objects in the order of the question; nothing for those that are not there.
+    /// The records in the order of the question; `None` for a record that does not exist.
     Objects(Vec<Option<Fingerprint>>),
-    /// Ids, and what leads to the next page, if there is one.
+    /// The ids, and the cursor of the next page if there is one.
     Page { ids: Vec<String>, cursor: Option<String> },
-    /// Whether it has been carried out.
+    /// Whether the task was executed.
     Task { published: bool },
 }
 
@@ -55,24 +55,24 @@ pub struct AskError {
     pub hint: String,
 }
 
-/// What an asker can do about it.
+/// What the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskErrorKind {
     /// Ask again later.
     Transient,
-    /// The key may not read, or not this index.
+    /// The key may not read at all, or not this index.
     Rights,
-    /// The answer is too long, or the question: less may be asked at a time.
+    /// The answer or the question is too long: ask for less at a time.
     TooLong,
-    /// Somebody has to change something else.
+    /// Something else has to be changed first.
     Refused,
 }
 
-/// What comes back to whoever asked.
+/// The result of a question.
 pub type AskResult = Result<Answer, AskError>;
 
 impl Question {
-    /// The index in question.
+    /// The index that the question is about.
     pub fn index(&self) -> &str {
         match self {
             Question::Objects { index, .. } | Question::Page { index, .. } | Question::Task { index, .. } => {
@@ -104,7 +104,7 @@ impl Question {
                     ids.iter().map(|id| json!({"indexName": index, "objectID": id})).collect();
                 json!({ "requests": wanted }).to_string()
             }
-            // All else is in the cursor.
+            // The cursor contains everything else.
             Question::Page { cursor: Some(cursor), .. } => json!({ "cursor": cursor }).to_string(),
             Question::Page { filters, size, .. } => {
                 let mut body = json!({"hitsPerPage": size, "attributesToRetrieve": ["objectID"]});
@@ -117,8 +117,8 @@ impl Question {
         }
     }
 
-    /// The answer to a question about something of which Algolia says that it does not exist. An index comes into being
-    /// with its first record. A task is not to be waited for any more, whatever it is that is not there.
+    /// The answer if Algolia says that something does not exist. An index does not exist until its first record. A task
+    /// need not be waited for if it does not exist, or its index does not.
     pub(super) fn of_absence(&self, says: &str) -> Option<Answer> {
         let is_index = says.starts_with("index ") && says.ends_with("does not exist");
         (is_index || matches!(self, Question::Task { .. })).then(|| self.of_nothing())
@@ -132,8 +132,7 @@ impl Question {
         }
     }
 
-    /// The answer when there is more than may be read of something that cannot be asked for in parts: one record as long
-    /// as that is none of ours.
+    /// The answer if the response is too long and the question cannot be divided. A record of that length is not ours.
     pub(super) fn of_overflow(&self) -> Option<Answer> {
         match self {
             Question::Objects { ids, .. } => {
@@ -143,7 +142,7 @@ impl Question {
         }
     }
 
-    /// Reads the body of an answer; nothing if it is none.
+    /// Reads the body of an answer; `None` if it is malformed.
     pub(super) fn read(&self, body: &[u8]) -> Option<Answer> {
         match self {
             Question::Objects { ids, .. } => {
@@ -164,7 +163,7 @@ impl Question {
         }
     }
 
-    /// Two questions for one whose answer is too long; nothing if it cannot be cut.
+    /// Divides a question whose answer is too long into two; `None` if that is impossible.
     pub(super) fn halves(&self) -> Option<(Question, Question)> {
         let Question::Objects { index, ids } = self else {
             return None;

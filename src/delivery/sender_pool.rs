@@ -17,41 +17,41 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::delivery::batch::Batch;
 use crate::delivery::clock::SystemClock;
 use crate::delivery::isolate::isolate;
-use crate::delivery::outcome::{DeliveryOutcome, SendResult, UnattributedFailure};
+use crate::delivery::outcome::{DeliveryOutcome, SendResult};
 use crate::delivery::question::{AskError, AskErrorKind, AskResult, Question};
 use crate::delivery::sink::Sink;
 use crate::delivery::transport::Transport;
 
-/// What a sender is given to do.
+/// The work of a sender.
 pub trait Job: Send + 'static {
-    /// What comes of it.
+    /// The result of the work.
     type Result: Send + 'static;
 
-    /// Does it. A fault in a library is a result, too.
+    /// Does the work. A panic in a library gives a result as well.
     fn run(self) -> Self::Result;
 }
 
-/// A batch on its way out.
+/// A batch to be sent.
 pub struct SendJob<T> {
-    /// The caller's name for the batch.
+    /// The number by which the caller knows the batch.
     pub flight: usize,
     pub index_name: Arc<str>,
     pub body: Batch,
     pub sink: Arc<Sink<T>>,
 }
 
-/// A question on its way to Algolia.
+/// A question to be asked.
 pub struct AskJob<T> {
     pub question: Question,
     pub sink: Arc<Sink<T>>,
 }
 
-/// Senders, each with a channel of its own to be sent out by, and the channel by which they all report. They end with it:
-/// whoever is under way reports to nobody, and the others have nothing to wait for.
+/// The senders. Each has a channel for its jobs; all share one for results. When the pool is dropped they end: those
+/// that are busy report to nobody, and the others have nothing to wait for.
 pub struct SenderPool<J: Job> {
-    /// By their numbers. A place is free when its sender has been dismissed.
+    /// By number. A place is free if its sender was dismissed.
     senders: Vec<Option<Sender<J>>>,
-    /// Those that have nothing to do. Whoever has returned last goes first: what it needs is at hand, and the others rest.
+    /// The senders without work. The one that returned last is used first, because its memory and connection are ready.
     idle: Vec<usize>,
     results: Receiver<(usize, J::Result)>,
     report_to: Sender<(usize, J::Result)>,
@@ -60,7 +60,7 @@ pub struct SenderPool<J: Job> {
 }
 
 impl<J: Job> SenderPool<J> {
-    /// A pool without senders, which are started as they are needed.
+    /// A pool without threads. They are started when they are needed.
     ///
     /// # Errors
     /// When the process has no file descriptors left.
@@ -73,19 +73,19 @@ impl<J: Job> SenderPool<J> {
         Ok(SenderPool { senders: Vec::new(), idle: Vec::new(), results, report_to, bell, ringer })
     }
 
-    /// A descriptor that becomes readable when a sender has returned.
+    /// A descriptor that becomes readable when a sender has a result.
     pub fn bell(&self) -> RawFd {
         self.bell.as_raw_fd()
     }
 
-    /// Sends a sender out.
+    /// Gives a job to a sender.
     ///
     /// # Errors
-    /// When no thread can be started; the job is lost then, and nothing of it has been sent.
+    /// When no thread can be started. The job is lost then, and nothing of it was sent.
     pub fn send(&mut self, job: J) -> io::Result<()> {
         let number = match self.idle.pop() {
             Some(number) => number,
-            None => self.hire()?,
+            None => self.spawn()?,
         };
         let sender = self.senders.get(number).and_then(Option::as_ref);
         match sender.map(|sender| sender.send(job)) {
@@ -94,10 +94,10 @@ impl<J: Job> SenderPool<J> {
         }
     }
 
-    /// What came of the jobs that have ended since the last call.
+    /// The results since the last call.
     pub fn collect(&mut self) -> Vec<J::Result> {
         let mut rung = [0; 64];
-        // Whoever returns later rings again: no more is to be read where less was read than there is room for.
+        // A sender that returns later rings again. So if a read does not fill the buffer, nothing is left to be read.
         while matches!(self.bell.read(&mut rung), Ok(read) if read == rung.len()) {}
         let mut results = Vec::new();
         for (number, result) in self.results.try_iter() {
@@ -107,7 +107,7 @@ impl<J: Job> SenderPool<J> {
         results
     }
 
-    /// Lets those go that have nothing to do, with the memory they keep for their work.
+    /// Ends the senders without work and frees the memory they keep for it.
     pub fn dismiss_idle(&mut self) {
         for number in self.idle.drain(..) {
             if let Some(sender) = self.senders.get_mut(number) {
@@ -116,24 +116,24 @@ impl<J: Job> SenderPool<J> {
         }
     }
 
-    fn hire(&mut self) -> io::Result<usize> {
+    fn spawn(&mut self) -> io::Result<usize> {
         let free = self.senders.iter().position(Option::is_none);
         let number = free.unwrap_or(self.senders.len());
         let (sender, jobs) = channel::<J>();
         let (report_to, ringer) = (self.report_to.clone(), self.ringer.clone());
-        // The mask is set before the thread starts and inherited by it, and by any thread it starts in turn.
+        // Set before the thread starts: the thread inherits the mask, and so do the threads that it starts.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
-        let hired = thread::Builder::new().name("sender".to_owned()).spawn(move || {
+        let spawned = thread::Builder::new().name("sender".to_owned()).spawn(move || {
             while let Ok(job) = jobs.recv() {
                 if report_to.send((number, job.run())).is_err() {
                     return;
                 }
-                // A full pipe has a ring in it already.
+                // If the pipe is full, it already rings.
                 let _ = (&*ringer).write(&[1]);
             }
         });
         before.thread_set_mask().map_err(io::Error::from)?;
-        hired?;
+        spawned?;
         match self.senders.get_mut(number) {
             Some(place) => *place = Some(sender),
             None => self.senders.push(Some(sender)),
@@ -143,27 +143,17 @@ impl<J: Job> SenderPool<J> {
 }
 
 impl<T: Transport + 'static> Job for SendJob<T> {
-    /// The batch by the caller's name for it, and what came of it.
+    /// The caller's number of the batch, and its result.
     type Result = (usize, SendResult);
 
-    /// A fault in a library must not lose the batch: it counts as a failed attempt.
+    /// Sends the batch. A panic in a library must not lose it: it counts as a failed attempt.
     fn run(self) -> (usize, SendResult) {
         let SendJob { flight, index_name, body, sink } = self;
         let send = |part: &Batch| sink.deliver(&index_name, part, &SystemClock);
-        let result = catch_unwind(AssertUnwindSafe(|| isolate(&body, send))).unwrap_or_else(|_| SendResult {
-            outcome: DeliveryOutcome::Retry {
-                reason: "internal error while sending".to_owned(),
-                not_before: None,
-            },
-            delivered: Vec::new(),
-            last_task: None,
-            refused: Vec::new(),
-            unattributed_failure: UnattributedFailure::None,
-            host: String::new(),
-            attempts: 1,
-            wire_bytes: 0,
-            may_come_late: true,
-            short_of_memory: false,
+        let result = catch_unwind(AssertUnwindSafe(|| isolate(&body, send))).unwrap_or_else(|_| {
+            let reason = "internal error while sending".to_owned();
+            let outcome = DeliveryOutcome::Retry { reason, not_before: None };
+            SendResult { attempts: 1, may_come_late: true, ..SendResult::of(outcome) }
         });
         (flight, result)
     }
@@ -172,7 +162,7 @@ impl<T: Transport + 'static> Job for SendJob<T> {
 impl<T: Transport + 'static> Job for AskJob<T> {
     type Result = AskResult;
 
-    /// A fault in a library is told, and no answer.
+    /// Asks the question. A panic in a library is an error.
     fn run(self) -> AskResult {
         let AskJob { question, sink } = self;
         catch_unwind(AssertUnwindSafe(|| sink.ask(&question, &SystemClock))).unwrap_or_else(|_| {

@@ -7,27 +7,27 @@ use std::time::Duration;
 pub use crate::delivery::host_url::{parse_hosts, HostUrl, HostsError};
 use crate::secret::Secret;
 
-/// A snapshot of every setting the delivery reads. A worker makes a new one, and with it a new sink, at each reload; a
-/// session makes one for each call that asks Algolia.
+/// All settings that a delivery reads. A worker makes a new snapshot, and a new sink, at each reload. A session makes
+/// one for each call that asks Algolia.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliverySettings {
-    /// Algolia's application id; part of the host names and of every request.
+    /// Algolia's application id. It is part of the host names and of every request.
     pub application_id: String,
-    /// The write key. Needs the right `addObject`, and `deleteObject` where records are deleted.
+    /// The write key. It needs the right `addObject`, and `deleteObject` where records are deleted.
     pub api_key: Secret,
-    /// Hosts to try in this order; empty: Algolia's own hosts for the application.
+    /// Hosts to try in this order; empty: Algolia's own hosts of the application.
     pub hosts: Vec<HostUrl>,
-    /// Longest time for name lookup, and again for TCP and TLS set-up, of one attempt.
+    /// Limits an attempt's name lookup, and separately its TCP and TLS set-up.
     pub connect_timeout: Duration,
-    /// Longest time of one attempt as a whole.
+    /// Limits the whole attempt.
     pub request_timeout: Duration,
-    /// Whether bodies of 1 KB and more are sent with gzip.
+    /// Whether bodies of at least 1 kB are sent with gzip.
     pub compression: bool,
-    /// Certificates in PEM that are trusted in addition to the platform's.
+    /// Certificate authorities in PEM that are trusted in addition to the platform's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Appended to the user agent; characters that a header cannot carry are left out.
+    /// Appended to the user agent, without characters that a header cannot contain.
     pub user_agent_suffix: String,
-    /// PostgreSQL's version for the user agent, such as `15.18`; empty: left out.
+    /// PostgreSQL's version for the user agent, such as `15.18`; empty: omitted.
     pub server_version: String,
 }
 
@@ -37,25 +37,25 @@ pub enum SettingsError {
     /// No application id is configured.
     #[error("no application id is set")]
     NoApplicationId,
-    /// The application id would not survive as part of a host name.
+    /// The application id cannot be part of a host name.
     #[error("application id \"{0}\" may only contain letters, digits, \"-\" and \"_\"")]
     BadApplicationId(String),
     /// No key is configured.
     #[error("no API key is set")]
     NoApiKey,
-    /// The key holds characters that a header cannot carry. The key itself is not named.
+    /// The key contains characters that a header cannot contain. The error does not quote the key.
     #[error("the API key may only contain visible ASCII characters")]
     BadApiKey,
-    /// A timeout of zero would make every attempt fail.
+    /// With a timeout of zero, every attempt would fail.
     #[error("timeouts must be longer than zero")]
     ZeroTimeout,
-    /// The certificate authority's text cannot be used.
+    /// The certificate authorities cannot be used.
     #[error("{0}")]
     BadCertificate(String),
 }
 
 impl DeliverySettings {
-    /// Checks what must hold before anything can be sent.
+    /// Checks that these settings allow a delivery.
     pub fn check(&self) -> Result<(), SettingsError> {
         let id = &self.application_id;
         if id.is_empty() {
@@ -78,22 +78,22 @@ impl DeliverySettings {
         Ok(())
     }
 
-    /// Whether requests go to the same hosts with the same credentials as under other settings.
+    /// Whether requests go to the same hosts with the same credentials under other settings.
     pub fn goes_where(&self, other: &DeliverySettings) -> bool {
         let of = |s: &DeliverySettings| (s.hosts.clone(), s.application_id.clone(), s.ca_pem.clone());
         of(self) == of(other) && self.api_key == other.api_key
     }
 
-    /// Where deliveries go, as a number other than 0: the tasks of one application mean nothing to another. Another key
-    /// leads to the same one.
+    /// A number other than 0 that identifies where deliveries go, whatever the key: tasks of one application mean
+    /// nothing to another.
     pub fn destination(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.application_id, &self.hosts).hash(&mut hasher);
         hasher.finish().max(1)
     }
 
-    /// The agent string, in the form of Algolia's clients:
-    /// `Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)` and the suffix as one more segment.
+    /// The user agent in the form of Algolia's clients, `Algolia for audit_algolia (0.1.0); PostgreSQL (15.18)`, with
+    /// the suffix as another segment.
     pub fn user_agent(&self) -> String {
         let mut agent = format!("Algolia for audit_algolia ({})", env!("CARGO_PKG_VERSION"));
         let printable = |text: &str| text.chars().filter(|c| (' '..='~').contains(c)).collect::<String>();

@@ -26,14 +26,14 @@ use crate::delivery::settings::{DeliverySettings, SettingsError};
 use crate::delivery::transport::{Method, Response, Transport};
 use try_hosts::Exchange;
 
-/// A proper answer repeats the objectIDs of the batch and little else.
+/// A proper answer contains the objectIDs of the batch and little else.
 const RESPONSE_ALLOWANCE: usize = 4 << 20;
 
-/// How long a host may take before it begins to answer a question, at first: as long as Algolia's clients wait. Nobody is
-/// harmed if it answers nevertheless, so the next host is asked sooner than with a delivery.
+/// How long a host may take to begin its answer to a question, at first; Algolia's clients wait as long. A question
+/// that is answered late does no harm, so the next host is asked sooner than with a delivery.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What stays as it is in a path segment: the unreserved characters of RFC 3986.
+/// Characters that are not encoded in a path segment: RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Delivers batches to one application, or asks it questions.
@@ -50,13 +50,13 @@ struct State {
 }
 
 impl<T: Transport> Sink<T> {
-    /// A sink that delivers. The seed decides the order of Algolia's fallback hosts and the request ids.
+    /// A sink for deliveries. The seed decides the order of Algolia's fallback hosts, and the request ids.
     pub fn new(settings: DeliverySettings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         let answer = settings.request_timeout;
         Sink::with(settings, transport, seed, answer, Hosts::for_application)
     }
 
-    /// A sink that asks: at hosts for reading, which are to begin their answers soon.
+    /// A sink for questions. It uses Algolia's hosts for reading and expects answers soon.
     pub fn for_reading(settings: DeliverySettings, transport: T, seed: u64) -> Result<Self, SettingsError> {
         let answer = settings.request_timeout.min(READ_TIMEOUT);
         Sink::with(settings, transport, seed, answer, Hosts::for_reading)
@@ -85,19 +85,19 @@ impl<T: Transport> Sink<T> {
         })
     }
 
-    /// Where it delivers to, see [`DeliverySettings::destination`].
+    /// Where it delivers to; see [`DeliverySettings::destination`].
     pub fn destination(&self) -> u64 {
         self.settings.destination()
     }
 
-    /// Ends the deliveries under way at once, without success.
+    /// Ends all deliveries at once, without success.
     pub fn shutdown(&self) {
         self.transport.shutdown();
     }
 
-    /// Tries to deliver the batch, at each host in working order once.
+    /// Tries to deliver the batch, once at each working host.
     ///
-    /// Takes at most as long as the timeouts of all hosts together; shutting the transport down ends it at once.
+    /// Takes at most as long as the timeouts of all hosts together. A shutdown of the transport ends it at once.
     pub fn deliver(&self, index_name: &str, batch: &Batch, clock: &dyn Clock) -> SendResult {
         let judge = |response: &Response, now| match batch.endpoint() {
             Endpoint::Batch => classify(response, batch.rows(), now),
@@ -116,21 +116,17 @@ impl<T: Transport> Sink<T> {
             nothing.or_else(|| unusable(index_name)).unwrap_or_else(|| self.try_hosts(&mut exchange, clock));
         let Exchange { host, attempts, wire_bytes, may_come_late, unattributed_failure, .. } = exchange;
         SendResult {
-            outcome,
-            delivered: Vec::new(),
-            last_task: None,
-            refused: Vec::new(),
             unattributed_failure,
             host,
             attempts,
             wire_bytes,
             may_come_late,
-            short_of_memory: false,
+            ..SendResult::of(outcome)
         }
     }
 
-    /// Asks Algolia, at each host in working order once; as long as [`Sink::deliver`] takes at most, and again as long for
-    /// each part of an answer that is too long.
+    /// Asks Algolia, once at each working host. Takes as long as [`Sink::deliver`] at most, and as long again for each
+    /// part if the answer is too long.
     pub fn ask(&self, question: &Question, clock: &dyn Clock) -> AskResult {
         let answer: RefCell<Option<Answer>> = RefCell::default();
         let judge = |response: &Response, now| {
@@ -166,7 +162,7 @@ impl<T: Transport> Sink<T> {
         }
     }
 
-    /// Asks for less at a time.
+    /// Asks for half at a time.
     fn ask_in_parts(&self, (one, other): (Question, Question), clock: &dyn Clock) -> AskResult {
         match (self.ask(&one, clock)?, self.ask(&other, clock)?) {
             (Answer::Objects(mut one), Answer::Objects(other)) => {
@@ -177,13 +173,13 @@ impl<T: Transport> Sink<T> {
         }
     }
 
-    /// A panic of another thread leaves the state whole: every change of it is a single assignment.
+    /// A panic in another thread leaves the state intact, because every change of it is a single assignment.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Replicas have settings of their own, which are nobody's business here.
+/// The path of a request. Settings are not forwarded to replicas, which may have their own.
 fn path(index_name: &str, endpoint: Endpoint) -> String {
     let index = segment(index_name);
     match endpoint {
@@ -196,7 +192,7 @@ fn segment(index_name: &str) -> String {
     utf8_percent_encode(index_name, SEGMENT).to_string()
 }
 
-/// A name that would lead to another endpoint.
+/// Refuses a name that would lead to another endpoint.
 fn unusable(index_name: &str) -> Option<DeliveryOutcome> {
     matches!(index_name, "" | "." | ".." | "*").then(|| DeliveryOutcome::Blocked {
         reason: format!("index name \"{index_name}\" cannot be used"),
@@ -205,7 +201,7 @@ fn unusable(index_name: &str) -> Option<DeliveryOutcome> {
     })
 }
 
-/// What a question that was not answered came to.
+/// The error of a question that was not answered.
 fn ask_error(outcome: DeliveryOutcome) -> AskError {
     let (kind, reason, hint) = match outcome {
         DeliveryOutcome::Delivered { .. } => (AskErrorKind::Transient, "internal error".to_owned(), ""),
@@ -213,7 +209,7 @@ fn ask_error(outcome: DeliveryOutcome) -> AskError {
         DeliveryOutcome::Rejected { reason, status: 413, .. } => (
             AskErrorKind::TooLong,
             reason,
-            "Check audit_algolia.hosts and what stands before them; or compare less at a time, by since and until.",
+            "Check audit_algolia.hosts, and any proxy or gateway in front of them; or compare less at a time, by since and until.",
         ),
         DeliveryOutcome::Rejected { reason, .. } => (AskErrorKind::Refused, reason, "Check the name of the index."),
         DeliveryOutcome::Blocked { reason, hint, .. } if hint == MORE_RIGHTS_TO_READ => {

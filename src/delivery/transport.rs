@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::delivery::host_url::HostUrl;
 use crate::secret::Secret;
 
-/// How a request is made.
+/// The HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Without a body.
+    /// Has no body.
     Get,
     Post,
     Put,
@@ -19,31 +19,31 @@ pub enum Method {
 
 /// One attempt: a request to one host.
 pub struct Request<'a> {
-    /// How it is made.
+    /// The HTTP method.
     pub method: Method,
-    /// Where to; the path is appended to it.
+    /// The host, to which the path is appended.
     pub host: &'a HostUrl,
-    /// The path, already encoded, from its first slash on.
+    /// The encoded path, beginning with a slash.
     pub path: &'a str,
-    /// Headers without the key.
+    /// Headers other than the key.
     pub headers: &'a [(&'static str, &'a str)],
-    /// The key, apart from the other headers so that nothing shows it by accident.
+    /// The key, apart from the other headers so that it is not shown by accident.
     pub api_key: &'a Secret,
-    /// The body as it goes over the wire.
+    /// The body as sent.
     pub body: &'a [u8],
-    /// Bounds name lookup, and again the set-up of the connection.
+    /// Limits the name lookup, and separately the set-up of the connection.
     pub connect_timeout: Duration,
-    /// Bounds the wait for the beginning of the answer, once all has been sent.
+    /// Limits the wait for the beginning of the answer, after everything was sent.
     pub answer_timeout: Duration,
-    /// Bounds the attempt as a whole.
+    /// Limits the whole attempt.
     pub request_timeout: Duration,
-    /// Most bytes of a response body, after decompression.
+    /// The most bytes of a response body, after decompression.
     pub response_limit: usize,
-    /// Whether connections that were kept open are to be left alone.
+    /// Whether a new connection must be opened.
     pub fresh_connection: bool,
 }
 
-/// A response of any status, as far as the delivery looks at it.
+/// A response of any status, as far as it matters.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
     /// The HTTP status.
@@ -64,22 +64,22 @@ pub enum TransportError {
     /// The answer took too long. The request may have been executed.
     #[error("{0}")]
     Timeout(String),
-    /// The connection took too long: nothing was sent.
+    /// No connection in time. Nothing was sent.
     #[error("{0}")]
     ConnectTimeout(String),
-    /// No connection: unknown name, refused, unreachable.
+    /// No connection: unknown host, refused, or unreachable.
     #[error("{0}")]
     Connect(String),
-    /// The host could not prove who it is, or does not speak TLS.
+    /// The host could not prove its identity, or does not speak TLS.
     #[error("{0}")]
     Tls(String),
-    /// The connection broke while it was in use. Looks the same when a kept connection had died before.
+    /// The connection broke during the attempt, or an idle one had been closed before.
     #[error("{0}")]
     Reset(String),
-    /// The response is longer than any proper one.
+    /// The response is longer than allowed.
     #[error("{0}")]
     BodyTooLarge(String),
-    /// The client was shut down; no fault of the host.
+    /// The client was shut down. The host is not at fault.
     #[error("delivery is shutting down")]
     Closed,
     /// Anything else, such as an answer that is not HTTP.
@@ -88,7 +88,7 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// Whether the host may have the request, and execute it although nobody waits for the answer.
+    /// Whether the host may have received the request and may execute it.
     pub fn may_be_executed(&self) -> bool {
         !matches!(
             self,

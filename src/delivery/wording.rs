@@ -3,11 +3,11 @@
 
 use crate::delivery::transport::Response;
 
-/// Most characters of a reason.
+/// The most characters of a reason.
 pub(crate) const REASON_CHARS: usize = 300;
 
-/// `503 Service Unavailable: message (Correlation-ID: …)`, or what kind of body came instead of a message.
-/// The body itself is not quoted: it is not known what somebody else's page repeats.
+/// `503 Service Unavailable: message (Correlation-ID: …)`, or the kind of the body instead of the message. The body
+/// itself is not quoted, because a proxy's page may repeat anything.
 pub(crate) fn describe(response: &Response, message: Option<&str>) -> String {
     let mut text = match name(response.status) {
         Some(name) => format!("{} {name}", response.status),
@@ -30,7 +30,7 @@ pub(crate) fn describe(response: &Response, message: Option<&str>) -> String {
     shorten(&sentence(&text), REASON_CHARS - id.chars().count()) + &id
 }
 
-/// A text fit for one line of a log: printable and bounded.
+/// Makes a text fit for one line of a log: printable and bounded.
 pub(crate) fn sentence(text: &str) -> String {
     let printable = |c: char| {
         if c.is_control() || is_formatting(c) {
@@ -42,12 +42,12 @@ pub(crate) fn sentence(text: &str) -> String {
     shorten(&text.chars().take(REASON_CHARS + 1).map(printable).collect::<String>(), REASON_CHARS)
 }
 
-/// Characters that are no controls but turn or hide the text around them.
+/// Characters that are no controls but reverse or hide the text around them.
 fn is_formatting(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Its beginning, if it is too long.
+/// Cuts a text that is too long.
 pub(crate) fn shorten(text: &str, chars: usize) -> String {
     if text.chars().count() <= chars {
         return text.to_owned();
@@ -55,7 +55,7 @@ pub(crate) fn shorten(text: &str, chars: usize) -> String {
     text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// What a status is called.
+/// The name of a status.
 fn name(status: u16) -> Option<&'static str> {
     Some(match status {
         200 => "OK",

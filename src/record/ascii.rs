@@ -6,11 +6,11 @@ use std::borrow::Cow;
 
 use crate::record::Overflow;
 
-/// As in `\u00e9`.
+/// The length of an escape such as `\u00e9`.
 const ESCAPE_LEN: usize = 6;
 
-/// The record with every character beyond ASCII as a `\u` escape, which means the same and is text in every
-/// encoding a database can have. Such characters stand in a record only inside of strings.
+/// Writes every character beyond ASCII as a `\u` escape, which means the same and which every database encoding can
+/// store. In a record, such characters occur only within strings.
 pub fn escape_non_ascii(record: &str) -> Result<Cow<'_, str>, Overflow> {
     if record.is_ascii() {
         return Ok(Cow::Borrowed(record));

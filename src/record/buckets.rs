@@ -10,13 +10,13 @@ use crate::record::name::field_key;
 use crate::record::Buffer;
 use std::cell::Cell;
 
-/// What is put behind the time column's attribute to name its buckets, in the order of a record.
+/// The suffixes that make a bucket's name from the time column's attribute, in the order in which a record has them.
 pub const BUCKET_SUFFIXES: [&str; 4] = ["_day", "_hour", "_weekday", "_hour_of_day"];
 
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
-/// 1972-02-01. Up to the month before it, some zone's offset had seconds in it (Monrovia's, −0:44:30), so a
-/// minute of Unix time could lie in two hours of the clock; such moments are looked up one by one.
+/// 1972-02-01. Before that month, one zone's offset was not a whole number of minutes (Monrovia's, −0:44:30), so a
+/// minute of Unix time could lie in two hours of the clock. Such moments are not cached.
 const WHOLE_MINUTE_OFFSETS_SINCE: i64 = 65_750_400;
 
 /// An hour as the clock of some time zone shows it, in the Gregorian calendar.
@@ -36,12 +36,12 @@ pub struct CivilHour {
 
 /// A time zone's clock and calendar.
 pub trait Calendar {
-    /// The hour in which `unix_seconds` (seconds since the Unix epoch) lies. It is asked for a whole minute
-    /// at a time, so from 1972 on offsets must be whole minutes.
+    /// The hour that contains `unix_seconds` (seconds since the Unix epoch). The answer is used for a whole minute, so
+    /// from 1972 on offsets must be whole minutes.
     fn hour_of(&mut self, unix_seconds: i64) -> CivilHour;
 
-    /// A number that changes whenever the zone does. Remembered buckets are used only under the number under
-    /// which they were made; a calendar whose zone never changes needs none.
+    /// A number that changes whenever the time zone does. Cached buckets are used only while it is the same. A calendar
+    /// whose zone never changes needs none.
     fn generation(&self) -> u64 {
         0
     }
@@ -69,14 +69,14 @@ impl Buckets {
         Buckets { keys, last: Cell::new(None) }
     }
 
-    /// Appends the buckets of the moment `unix_seconds` (seconds since the Unix epoch).
+    /// Appends the buckets of a moment, given in seconds since the Unix epoch.
     pub(super) fn append(&self, unix_seconds: i64, calendar: &mut impl Calendar, out: &mut Buffer) {
         if unix_seconds < WHOLE_MINUTE_OFFSETS_SINCE {
             return self.render(calendar.hour_of(unix_seconds), out);
         }
         let generation = calendar.generation();
         let minute = unix_seconds.div_euclid(60);
-        // A calendar that unwinds leaves nothing remembered, and nothing borrowed.
+        // If the calendar unwinds, the cache is empty and nothing stays borrowed.
         let rendered = match self.last.take() {
             Some(last) if last.minute == minute && last.generation == generation => last,
             last => {
@@ -104,7 +104,7 @@ impl Buckets {
     }
 }
 
-/// The buckets' texts hold nothing that JSON escapes.
+/// Appends one bucket. Its text contains nothing that JSON escapes.
 fn append_bucket(key: &[u8], out: &mut Buffer, append_text: impl FnOnce(&mut Buffer)) {
     out.extend_from_slice(key);
     out.push(b'"');
@@ -120,8 +120,8 @@ fn append_day(hour: CivilHour, out: &mut Buffer) {
     append_digits(hour.day.into(), out);
 }
 
-/// Four digits; outside of 0 to 9999 the expanded form of ISO 8601, with a sign and as many digits as it
-/// takes, four at least: `+12026`, `-0043` (44 BC).
+/// Appends four digits. Outside of 0 to 9999, appends ISO 8601's expanded form: a sign and at least four digits, such
+/// as `+12026` or `-0043` (44 BC).
 fn append_year(year: i32, out: &mut Buffer) {
     if !(0..=9999).contains(&year) {
         out.push(if year < 0 { b'-' } else { b'+' });
@@ -130,7 +130,7 @@ fn append_year(year: i32, out: &mut Buffer) {
     append_digits(year.unsigned_abs() % 100, out);
 }
 
-/// Two digits, or more when it takes more.
+/// Appends at least two digits.
 fn append_digits(number: u32, out: &mut Buffer) {
     match number {
         0..=99 => out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]),

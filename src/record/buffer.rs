@@ -10,15 +10,16 @@ use std::ops::Deref;
 
 use thiserror::Error;
 
-/// The longest record: of what PostgreSQL allocates at a time, with room for the row around it.
+/// The longest record: PostgreSQL's limit for one allocation, minus room for the rest of the row.
 const LONGEST: usize = 0x3fff_ffff - (8 << 10);
 
-/// The room that a buffer begins with.
+/// The capacity that a buffer starts with.
 const FIRST: usize = 512;
-/// Room for as much as this is made at once, if it is known beforehand, rather than by doubling.
+/// If the length is known beforehand and is at least this, the buffer reserves it at once and does not double its way
+/// there.
 const LONG: usize = 64 << 10;
 
-/// Why a buffer does not hold what was written to it.
+/// Why a buffer does not hold everything that was written to it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Overflow {
     #[error("there is no memory for {bytes} bytes")]
@@ -27,10 +28,10 @@ pub enum Overflow {
     TooLong { most: usize },
 }
 
-/// Bytes that are appended to.
+/// An append-only buffer of bytes.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    /// `head` bytes for whoever keeps the buffer, then the content.
+    /// First `head` bytes that belong to the buffer's owner, then the content.
     bytes: Vec<u8>,
     head: usize,
     most: usize,
@@ -44,21 +45,21 @@ impl Default for Buffer {
 }
 
 impl Buffer {
-    /// An empty buffer with so many bytes of something else before its content, a few at most.
+    /// An empty buffer that keeps `head` bytes free before its content. `head` should be small.
     pub fn behind(head: usize) -> Buffer {
-        // Who keeps something there is about to write: one allocation for both, for there is such a buffer for each row
-        // that is inserted by itself.
+        // An owner that uses the head is about to write: one allocation serves both. Every row that is inserted by
+        // itself needs such a buffer.
         let mut bytes = if head == 0 { Vec::new() } else { Vec::with_capacity(head + FIRST) };
         bytes.resize(head, 0);
         Buffer { bytes, head, most: LONGEST, overflow: None }
     }
 
-    /// What is before the content, and the content.
+    /// The head and the content.
     pub fn whole_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// Whether all that was written is there.
+    /// Fails if something that was written did not fit.
     pub fn check(&self) -> Result<(), Overflow> {
         self.overflow.map_or(Ok(()), Err)
     }
@@ -71,7 +72,7 @@ impl Buffer {
     #[inline]
     pub fn extend_from_slice(&mut self, more: &[u8]) {
         if self.is_ready_for(more.len()) {
-            // The compiler sees that there is room, and leaves out a second look.
+            // The compiler sees that there is room and omits its own check.
             self.bytes.extend_from_slice(more);
         } else {
             self.extend_beyond_room(more);
@@ -86,7 +87,7 @@ impl Buffer {
         }
     }
 
-    /// Appends so many zeroes, to be written over; none if there is no room for all of them.
+    /// Appends `count` zeroes for the caller to overwrite, or none if they do not all fit.
     pub fn extend_with_zeroes(&mut self, count: usize) -> &mut [u8] {
         let start = self.bytes.len();
         if self.is_ready_for(count) || self.grows_by(count) {
@@ -95,7 +96,7 @@ impl Buffer {
         self.bytes.get_mut(start..).unwrap_or_default()
     }
 
-    /// Takes everything back that came behind the first `len` bytes, and with it whatever there was no room for.
+    /// Removes everything after the first `len` bytes, and forgets an overflow.
     pub fn truncate(&mut self, len: usize) {
         self.bytes.truncate(self.head + len);
         self.overflow = None;
@@ -105,7 +106,7 @@ impl Buffer {
         self.truncate(0);
     }
 
-    /// Takes the last byte back.
+    /// Removes the last byte.
     pub fn pop(&mut self) -> Option<u8> {
         if self.is_empty() {
             return None;
@@ -113,21 +114,21 @@ impl Buffer {
         self.bytes.pop()
     }
 
-    /// Takes one byte out of the middle.
+    /// Removes one byte from the middle.
     pub fn remove(&mut self, place: usize) {
         if place < self.len() {
             self.bytes.remove(self.head + place);
         }
     }
 
-    /// Whether there is room already.
+    /// Whether there is room for `more` bytes without an allocation.
     #[inline]
     fn is_ready_for(&self, more: usize) -> bool {
         more <= self.bytes.capacity() - self.bytes.len() && self.overflow.is_none()
     }
 
-    /// Makes room, for more than is asked for if that is to be had. After one piece that had no place nothing has, so
-    /// that nothing is missing in the middle.
+    /// Makes room for `more` bytes, and for further ones if memory allows. After the first write that did not fit
+    /// nothing else is written, so that nothing is missing in the middle.
     #[cold]
     fn grows_by(&mut self, more: usize) -> bool {
         if self.overflow.is_some() {
@@ -140,7 +141,7 @@ impl Buffer {
         }
         let left = self.most - self.len();
         let ample = self.bytes.capacity().max(FIRST);
-        // Less where there is little memory left, but not so little that each piece makes it grow again.
+        // If little memory is left, reserve less, but not so little that each write needs another allocation.
         for more in [ample, ample / 8, ample / 64].map(|ample| ample.min(left).max(more)) {
             if self.bytes.try_reserve_exact(more).is_ok() {
                 return true;
@@ -150,17 +151,17 @@ impl Buffer {
         false
     }
 
-    /// So many bytes are about to come, or somewhat more: a text that is written with some of its characters escaped.
+    /// Announces a text of `bytes` bytes, which may become somewhat longer when some of its characters are escaped.
     pub(super) fn expect(&mut self, bytes: usize) {
         let bytes = bytes.saturating_add(bytes / 16);
         if bytes >= LONG && bytes <= self.most - self.len() {
-            // Whether they find room is told when they have come.
+            // If this fails, the writes that follow report it.
             let _ = self.bytes.try_reserve_exact(bytes);
         }
     }
 }
 
-/// The content.
+/// Dereferences to the content.
 impl Deref for Buffer {
     type Target = [u8];
 
@@ -169,7 +170,7 @@ impl Deref for Buffer {
     }
 }
 
-/// For `serde_json`, whose own errors have no say: what had no place is told by [`Buffer::check`].
+/// For `serde_json`. It never sees an error: [`Buffer::check`] reports what did not fit.
 impl io::Write for Buffer {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

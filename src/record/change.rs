@@ -6,14 +6,14 @@ use std::borrow::Cow;
 
 use crate::pseudonym::{is_pseudonym, Pseudonymizer};
 use crate::record::object_id::{append_number, append_object_id};
-use crate::record::write::{append_fields, append_plain_or_pseudonym};
+use crate::record::write::{all_or_nothing, append_fields, append_plain_or_pseudonym};
 use crate::record::{Buffer, Calendar, Moment, Plan, RecordError, Value};
 
 /// The attributes that a change record has besides those of the row.
 pub const CHANGE_ATTRIBUTES: [&str; 6] =
     ["op", "changed", "previous", "changed_by", "changed_at", "transaction_id"];
 
-/// What was done to a row, or to all rows of a table.
+/// What happened to a row, or to all rows of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     Insert,
@@ -23,11 +23,11 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them, in the order in which rules list them.
+    /// All operations, in the order in which rules list them.
     pub const ALL: [Operation; 4] =
         [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
 
-    /// The word for it in rules, in records and in the names of triggers.
+    /// The operation's name in rules, in records and in the names of triggers.
     pub fn word(self) -> &'static str {
         match self {
             Operation::Insert => "insert",
@@ -37,20 +37,21 @@ impl Operation {
         }
     }
 
-    /// The operation a word stands for, in any case.
+    /// The operation with this name, in any case.
     pub fn of(word: &str) -> Option<Operation> {
         Operation::ALL.into_iter().find(|operation| operation.word().eq_ignore_ascii_case(word))
     }
 }
 
-/// Who made the changes of a statement, when, and in which transaction; already serialised.
+/// Who made the changes of a statement, when, and in which transaction, as serialised JSON.
 pub struct ChangeOrigin {
     /// `,"changed_by":…,"changed_at":…,"transaction_id":…}`
     tail: Buffer,
 }
 
 impl ChangeOrigin {
-    /// `changed_by` becomes a pseudonym when the plan has any, for whoever makes changes is a user like those.
+    /// The origin of a change as the trigger sees it. If the plan has pseudonyms, `changed_by` becomes one, because
+    /// whoever makes changes may be one of the users whom they protect.
     pub fn new(
         plan: &Plan,
         changed_by: &str,
@@ -58,20 +59,11 @@ impl ChangeOrigin {
         transaction_id: i64,
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Result<ChangeOrigin, RecordError> {
-        let mut tail = Buffer::default();
-        tail.extend_from_slice(br#","changed_by":"#);
-        let actor = Value::Text(changed_by.into());
-        append_plain_or_pseudonym(&actor, plan.pseudonymizes(), 0, pseudonymizer, &mut tail)?;
-        tail.extend_from_slice(br#","changed_at":"#);
-        Value::Time(changed_at).append(&mut tail)?;
-        tail.extend_from_slice(br#","transaction_id":"#);
-        Value::Int(transaction_id).append(&mut tail)?;
-        tail.push(b'}');
-        tail.check()?;
-        Ok(ChangeOrigin { tail })
+        let changed_by = Some((changed_by, plan.pseudonymizes()));
+        ChangeOrigin::write(changed_by, Some(changed_at), Some(transaction_id), pseudonymizer)
     }
 
-    /// Of a change that was skipped and not recorded. `changed_by` may be a pseudonym already.
+    /// The origin of a change that was skipped, as far as it is known. `changed_by` may be a pseudonym already.
     pub fn of_skipped(
         plan: &Plan,
         changed_by: Option<&str>,
@@ -79,12 +71,21 @@ impl ChangeOrigin {
         transaction_id: Option<i64>,
         pseudonymizer: Option<&Pseudonymizer>,
     ) -> Result<ChangeOrigin, RecordError> {
+        let changed_by = changed_by.map(|name| (name, plan.pseudonymizes() && !is_pseudonym(name)));
+        ChangeOrigin::write(changed_by, changed_at, transaction_id, pseudonymizer)
+    }
+
+    /// `changed_by` comes with whether it is to be pseudonymized.
+    fn write(
+        changed_by: Option<(&str, bool)>,
+        changed_at: Option<Moment>,
+        transaction_id: Option<i64>,
+        pseudonymizer: Option<&Pseudonymizer>,
+    ) -> Result<ChangeOrigin, RecordError> {
         let mut tail = Buffer::default();
-        if let Some(changed_by) = changed_by {
+        if let Some((name, pseudonymize)) = changed_by {
             tail.extend_from_slice(br#","changed_by":"#);
-            let is_original = plan.pseudonymizes() && !is_pseudonym(changed_by);
-            let actor = Value::Text(changed_by.into());
-            append_plain_or_pseudonym(&actor, is_original, 0, pseudonymizer, &mut tail)?;
+            append_plain_or_pseudonym(&Value::Text(name.into()), pseudonymize, 0, pseudonymizer, &mut tail)?;
         }
         if let Some(changed_at) = changed_at {
             tail.extend_from_slice(br#","changed_at":"#);
@@ -99,7 +100,7 @@ impl ChangeOrigin {
         Ok(ChangeOrigin { tail })
     }
 
-    /// Of a change that nobody has witnessed: who, when and in which transaction are left out.
+    /// The origin of a change that nothing is known about: the record says neither who made it nor when.
     pub fn unknown() -> ChangeOrigin {
         let mut tail = Buffer::default();
         tail.push(b'}');
@@ -110,16 +111,16 @@ impl ChangeOrigin {
 /// One change of one row.
 pub struct Change<'a> {
     pub operation: Operation,
-    /// Makes the objectID unique; higher is newer.
+    /// Makes the objectID unique. Newer changes have higher numbers.
     pub number: i64,
-    /// Of an update, the old values of what has changed, each with its place among the plan's
-    /// [tracked attributes](Plan::tracked).
+    /// For an update: the old values of the attributes that changed, each with its place among the plan's [tracked
+    /// attributes](Plan::tracked).
     pub previous: &'a [(usize, Value<'a>)],
     pub origin: &'a ChangeOrigin,
 }
 
-/// Appends the record of a change to `out`: what [`write_record`](crate::record::write_record) writes of the row,
-/// with the change's number in the objectID, and what is told of the change. On an error `out` is as it was before.
+/// Appends the record of a change to `out`: the row as [`write_record`](crate::record::write_record) writes it, but
+/// with the change's number in the objectID, and the attributes of the change. On an error `out` is as it was before.
 pub fn write_change<'a>(
     plan: &Plan,
     change: &Change<'_>,
@@ -129,8 +130,7 @@ pub fn write_change<'a>(
     clock: &mut impl Calendar,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
-    let start = out.len();
-    let append = || {
+    all_or_nothing(out, |out| {
         append_object_id(plan, key_parts, Some(change.number), pseudonymizer, out)?;
         append_fields(plan, values, pseudonymizer, clock, out)?;
         append_operation(change.operation, out);
@@ -138,16 +138,11 @@ pub fn write_change<'a>(
             append_previous(plan, change.previous, pseudonymizer, out)?;
         }
         out.extend_from_slice(&change.origin.tail);
-        Ok(out.check()?)
-    };
-    let result = append();
-    if result.is_err() {
-        out.truncate(start);
-    }
-    result
+        Ok(())
+    })
 }
 
-/// Appends the record of a TRUNCATE, which has no row: the prefix and the number make its objectID.
+/// Appends the record of a TRUNCATE. It has no row, so its objectID consists of the prefix and the number.
 pub fn write_truncate(
     plan: &Plan,
     number: i64,

@@ -6,8 +6,8 @@ use crate::record::Buffer;
 
 /// Appends the JSON text `json` without the whitespace between its tokens; everything else stays as it is.
 ///
-/// The output text of `jsonb` has a space behind each colon and comma. Leaving them out here costs one look
-/// at each byte, and saves carrying them through the queue, the WAL and the network.
+/// The output text of `jsonb` has a space after each colon and comma. To omit them, each byte is examined once here;
+/// that is cheaper than carrying them through the queue, the WAL and the network.
 pub(super) fn append_compact(json: &str, out: &mut Buffer) {
     for piece in pieces(json) {
         match piece {
@@ -21,11 +21,11 @@ pub(super) fn append_compact(json: &str, out: &mut Buffer) {
     }
 }
 
-/// The size in bytes of the record `record` (valid JSON) as Algolia measures it: read and written again as
-/// compact UTF-8, so without insignificant whitespace, and with escapes only where JSON requires them.
+/// The size in bytes of `record` (valid JSON) as Algolia measures it: parsed and written again as compact UTF-8, that
+/// is, without insignificant whitespace, and with escapes only where JSON requires them.
 ///
-/// It is never more than the length of `record`, so only texts of more than the limit need to be measured.
-/// Numbers count as they are written, and so do halves of surrogate pairs, which have no UTF-8.
+/// It never exceeds the length of `record`, so only longer texts than the limit need to be measured. Numbers count as
+/// they are written, and so do unpaired surrogates, which UTF-8 cannot represent.
 pub fn compact_len(record: &str) -> usize {
     let skipped = |byte: &u8| is_whitespace(*byte) || *byte == b'\\';
     if !record.as_bytes().iter().any(skipped) {
@@ -38,7 +38,7 @@ pub fn compact_len(record: &str) -> usize {
     pieces(record).map(piece_len).sum()
 }
 
-/// A stretch of JSON text.
+/// A part of a JSON text.
 enum Piece<'a> {
     /// Brackets, separators, numbers, `true`, `false`, `null` and whitespace.
     Structure(&'a [u8]),
@@ -63,7 +63,8 @@ fn pieces(json: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// The length of the string that `bytes` begins with, both quotes included; all of `bytes` when it never ends.
+/// The length of the string at the beginning of `bytes`, including both quotes. If it never ends, the length of
+/// `bytes`.
 fn leading_string_len(bytes: &[u8]) -> usize {
     let mut escaped = false;
     let ends = |byte: &u8| match *byte {
@@ -80,21 +81,20 @@ fn leading_string_len(bytes: &[u8]) -> usize {
     bytes.iter().skip(1).position(ends).map_or(bytes.len(), |before_quote| before_quote + 2)
 }
 
-/// The length of a string, given with its escapes and quotes, when it is written with as few escapes as
-/// JSON allows.
+/// The length that a string, given with its escapes and quotes, has with as few escapes as JSON allows.
 fn string_len(mut string: &[u8]) -> usize {
     let mut len = 0;
     while let Some(backslash) = string.iter().position(|byte| *byte == b'\\') {
         let escape = &string[backslash..];
         let (escape_len, written_len) = escape_lens(escape);
-        // What is no JSON may end within an escape.
+        // A text that is not JSON may end within an escape.
         len += backslash + written_len.min(escape.len());
         string = escape.get(escape_len..).unwrap_or_default();
     }
     len + string.len()
 }
 
-/// The length of the escape that `bytes` begins with, and the length of what is written for it.
+/// The length of the escape at the beginning of `bytes`, and the length of what replaces it.
 fn escape_lens(bytes: &[u8]) -> (usize, usize) {
     match bytes.get(1) {
         Some(b'/') => (2, 1),
@@ -107,7 +107,7 @@ fn escape_lens(bytes: &[u8]) -> (usize, usize) {
     }
 }
 
-/// The UTF-16 code unit of the escape `\uXXXX` that `bytes` begins with.
+/// The UTF-16 code unit of the escape `\uXXXX` at the beginning of `bytes`.
 fn code_unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

@@ -9,35 +9,31 @@ use sha2::{Digest, Sha256};
 
 use crate::pseudonym::Pseudonymizer;
 use crate::record::object_id::append_object_id;
+use crate::record::write::all_or_nothing;
 use crate::record::{Buffer, Plan, RecordError};
 
-/// What a record begins with.
+/// The beginning of every record.
 const HEAD: &str = r#"{"objectID":""#;
-/// The longest identity that is an objectID as it stands: an index entry has a bounded size.
+/// A longer objectID is not used as an identity as it is, because the size of an index entry is limited.
 const LONGEST: usize = 1024;
 
-/// Appends the record that deletes a row's object to `out`: its objectID alone. On an error `out` is as it was before.
+/// Appends the record that deletes a row's object to `out`. It consists of the objectID. On an error `out` is as it was
+/// before.
 pub fn write_deletion<'a>(
     plan: &Plan,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
     pseudonymizer: Option<&Pseudonymizer>,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
-    let start = out.len();
-    let append = || {
+    all_or_nothing(out, |out| {
         append_object_id(plan, key_parts, None, pseudonymizer, out)?;
         out.push(b'}');
-        Ok(out.check()?)
-    };
-    let result = append();
-    if result.is_err() {
-        out.truncate(start);
-    }
-    result
+        Ok(())
+    })
 }
 
-/// What identifies the object of a record that one of our functions has written: its objectID as the record has it, or
-/// of a very long one as much as tells it from any other.
+/// The identity of the object that a record of ours describes: its objectID as the record spells it. A very long
+/// objectID is shortened and completed by a hash.
 pub fn identity(record: &str) -> Cow<'_, str> {
     let rest = record.strip_prefix(HEAD).unwrap_or(record);
     let mut escaped = false;
@@ -49,7 +45,7 @@ pub fn identity(record: &str) -> Cow<'_, str> {
     bounded(rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest))
 }
 
-/// The objectID of a record of which only the beginning is there, if that holds it.
+/// The objectID of a record whose beginning is given, if it is contained in that.
 pub fn leading_object_id(head: &str) -> Option<String> {
     let rest = head.get(HEAD.len() - 1..).filter(|_| head.starts_with(HEAD))?;
     serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
@@ -59,7 +55,7 @@ fn bounded(id: &str) -> Cow<'_, str> {
     if id.len() <= LONGEST {
         return Cow::Borrowed(id);
     }
-    // Longer than any that stands by itself, so that it cannot be taken for one.
+    // The result is longer than any objectID that is used as it is, so it cannot equal one.
     let mut cut = LONGEST;
     while !id.is_char_boundary(cut) {
         cut -= 1;

@@ -10,17 +10,17 @@ use thiserror::Error;
 pub enum RecordError {
     #[error("key column {} is null", part + 1)]
     NullKey {
-        /// Which of the key columns, counted from 0.
+        /// The key column's place, counted from 0.
         part: usize,
     },
-    /// Nothing that tells the object from others: Algolia would give it an id of its own.
+    /// Algolia would make up an objectID of its own.
     #[error("the objectID is empty")]
     EmptyKey,
     #[error("there is no key for pseudonyms")]
     PseudonymKeyMissing,
     #[error("the pseudonym of field {} needs the value's output text", field + 1)]
     PseudonymNeedsText {
-        /// Which of the plan's fields, counted from 0.
+        /// The field's place in the plan, counted from 0.
         field: usize,
     },
     #[error("the key has {expected} columns, but {found} came")]

@@ -17,11 +17,11 @@ use sha2::{Digest, Sha256};
 pub struct Fingerprint(u64, u64);
 
 impl Fingerprint {
-    /// Of everything that cannot be read as JSON: nested too deeply, or with a number that no double holds. Two such
-    /// records count as the same.
+    /// The fingerprint of everything that cannot be read as JSON, because it is nested too deeply or has a number that
+    /// no double holds. Two such records count as the same.
     pub const UNREADABLE: Fingerprint = Fingerprint(0, 0);
 
-    /// Of what is not looked at, since it cannot be a record of ours.
+    /// The fingerprint of a record that cannot be ours and is therefore not read.
     pub const FOREIGN: Fingerprint = Fingerprint(0, 1);
 
     /// The fingerprint of a JSON text.
@@ -41,14 +41,14 @@ impl Fingerprint {
     }
 }
 
-/// Feeds a hash with a value as it is read, so that a record is never held in parts. Each value begins with its kind, and
-/// what has no fixed length tells where it ends, so that different values never feed the same.
+/// Feeds a hash with a value while it is parsed, so that a record is never held in parts. Each value begins with its
+/// kind, and a value of variable length marks its end, so that different values never feed the hash the same bytes.
 struct Feed<'h>(&'h mut Sha256);
 
 impl Feed<'_> {
     fn number(self, number: f64) {
         self.0.update(b"#");
-        // Adding zero makes of -0 the 0 it equals.
+        // Adding zero turns -0 into 0, which it equals.
         self.0.update((number + 0.0).to_be_bytes());
     }
 
@@ -111,7 +111,8 @@ impl<'de> Visitor<'de> for Feed<'_> {
         Ok(())
     }
 
-    /// Members are taken in the order of their names, and each value by its own hash. Of two with one name the last counts.
+    /// Hashes each value by itself, and takes the members in the order of their names. If a name occurs twice, the last
+    /// one counts.
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut members: BTreeMap<String, [u8; 32]> = BTreeMap::new();
         while let Some(name) = map.next_key()? {

@@ -12,23 +12,23 @@ pub const EPOCH_2000_MILLIS: i64 = 946_684_800_000;
 const EPOCH_2000_DAYS: i64 = 10_957;
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// A point in time as a row holds it.
+/// A point in time, in the form in which a row has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Microseconds since the Unix epoch.
     Micros(i64),
-    /// Milliseconds since the Unix epoch. The last timestamps that PostgreSQL knows are out of the range of
-    /// `Micros`, whose epoch is 30 years earlier.
+    /// Milliseconds since the Unix epoch. PostgreSQL's last timestamps do not fit into `Micros`, because the Unix epoch
+    /// is 30 years earlier than PostgreSQL's.
     Millis(i64),
     /// Days since the Unix epoch; the moment is the day's beginning in UTC.
     Days(i64),
-    /// Either infinity: no point in time, so it is left out of records.
+    /// Either infinity. It is no point in time, so records omit it.
     Infinity,
 }
 
 impl Moment {
-    /// A `timestamptz`, or a `timestamp` taken as UTC, in PostgreSQL's own form: microseconds since
-    /// 2000-01-01, the two ends of the range being the infinities.
+    /// A `timestamptz`, or a `timestamp` read as UTC, in PostgreSQL's form: microseconds since 2000-01-01; both ends of
+    /// the range mean an infinity.
     pub fn from_timestamp(micros_since_2000: i64) -> Moment {
         match micros_since_2000 {
             i64::MIN | i64::MAX => Moment::Infinity,
@@ -36,8 +36,7 @@ impl Moment {
         }
     }
 
-    /// A `date` in PostgreSQL's own form: days since 2000-01-01, the two ends of the range being the
-    /// infinities.
+    /// A `date` in PostgreSQL's form: days since 2000-01-01; both ends of the range mean an infinity.
     pub fn from_date(days_since_2000: i32) -> Moment {
         match days_since_2000 {
             i32::MIN | i32::MAX => Moment::Infinity,

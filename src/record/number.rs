@@ -4,24 +4,23 @@
 
 use std::fmt::{self, Write};
 
-/// The largest integer up to which every integer is a double of its own: 2^53 − 1.
+/// 2^53 − 1: doubles represent every integer up to this one exactly.
 pub(super) const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
-/// Up to this many significant digits, different decimals are different doubles, so the shortest text of
-/// the nearest double is the decimal itself. (It holds above the subnormal range.)
+/// Two different decimals with at most this many significant digits are never the same double, so the shortest text of
+/// the nearest double is the decimal itself. (This holds above the subnormal range.)
 const ALWAYS_EXACT_DIGITS: usize = 15;
 
-/// No double's shortest text has more digits.
+/// The shortest text of a double never has more digits.
 const MAX_SHORTEST_DIGITS: usize = 17;
 
 /// Decimals with this many decimal places may be subnormal.
 const SUBNORMAL_PLACES: usize = 290;
 
-/// The JSON number to write for `text`, the output text of a numeric; `None` when it must be a string,
-/// because a double cannot hold the value or because it is not a plain decimal (`NaN`, `Infinity`).
+/// The JSON number for `text`, the output text of a numeric. `None` if it must be a string, because a double cannot
+/// hold the value or because it is not a plain decimal (`NaN`, `Infinity`).
 ///
-/// The answer is a part of `text`: trailing zeros of the fraction say how a value was declared, not what it
-/// is, and are dropped.
+/// The result is a part of `text`. Trailing zeros of the fraction only show the declared scale, so they are dropped.
 pub(super) fn exact_number(text: &str) -> Option<&str> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = match unsigned.split_once('.') {
@@ -60,7 +59,7 @@ fn displays_as(double: f64, expected: &str) -> bool {
     write!(rest, "{double}").is_ok() && rest.rest.is_empty()
 }
 
-/// Compares what is written to it with a text, without a buffer in between.
+/// Compares the text that is written to it with an expected text, without a buffer.
 struct TextMatcher<'a> {
     rest: &'a str,
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::pseudonym::Pseudonymizer;
 use crate::record::{Buffer, Plan, RecordError};
 
-/// Appends `{"objectID":"…"`, which leaves the object open.
+/// Appends `{"objectID":"…"` and leaves the object open.
 pub(super) fn append_object_id<'a>(
     plan: &Plan,
     parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
@@ -51,7 +51,7 @@ pub(super) fn append_number(number: i64, out: &mut Buffer) {
     out.extend_from_slice(number.to_string().as_bytes());
 }
 
-/// Keys are numbers and UUIDs nearly always: those are copied without a look at escaping.
+/// Appends one part of the key. Most keys are numbers or UUIDs, which need no escaping and are copied.
 fn append_part(part: &str, out: &mut Buffer) -> Result<(), RecordError> {
     if part.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b':' | b'\\')) {
         out.extend_from_slice(part.as_bytes());
@@ -70,7 +70,7 @@ fn append_part(part: &str, out: &mut Buffer) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// Appends `text` as it stands between the quotes of a JSON string.
+/// Appends `text` as a JSON string without its quotes.
 fn append_string_contents(text: &str, out: &mut Buffer) -> Result<(), RecordError> {
     let opening_quote = out.len();
     serde_json::to_writer(&mut *out, text)?;
@@ -79,8 +79,8 @@ fn append_string_contents(text: &str, out: &mut Buffer) -> Result<(), RecordErro
     Ok(())
 }
 
-/// The key's parts of an objectID without its prefix, if it has so many: the inverse of how it was made, for parts that
-/// are no pseudonyms.
+/// Splits an objectID without its prefix into the parts of the key; `None` if it does not have `parts` parts. The
+/// inverse of [`append_object_id`], except for pseudonyms.
 pub fn split_object_id(id: &str, parts: usize) -> Option<Vec<String>> {
     let mut found = vec![String::new()];
     let mut characters = id.chars();

@@ -10,27 +10,27 @@ use crate::record::name::{field_key, json_string};
 pub struct Field {
     /// The attribute's name in the index.
     pub attribute: String,
-    /// Replace each value by its pseudonym. The values come as [`Value::Text`](crate::record::Value::Text)
-    /// with the column's output text.
+    /// Replace each value by its pseudonym. The values must be [`Value::Text`](crate::record::Value::Text) with the
+    /// column's output text.
     pub pseudonymize: bool,
-    /// This is the time column: the record also gets the four time buckets named after it. A field that is
-    /// pseudonymized gets none, since they would tell what the pseudonym hides.
+    /// This is the time column: the record also gets the four time buckets named after it. A pseudonymized field gets
+    /// none, because they would reveal what the pseudonym hides.
     pub bucketed: bool,
 }
 
-/// A source's fields, with everything that does not depend on the row already serialised.
+/// A source's fields. Everything that does not depend on the row is serialised already.
 ///
-/// It remembers the time buckets of the last minute it wrote, so it can be sent to another thread but not
-/// be shared between threads.
+/// A plan caches the time buckets of the last minute, so it may be sent to another thread but not shared between
+/// threads.
 pub struct Plan {
     /// `{"objectID":"` and the prefix, still inside the string.
     pub(super) opening: Vec<u8>,
-    /// Whether the objectID begins with anything before the key.
+    /// Whether the objectID has a prefix.
     pub(super) has_prefix: bool,
-    /// For each key column, whether its part appears as a pseudonym.
+    /// For each key column, whether the objectID contains its pseudonym.
     pub(super) key_pseudonymize: Vec<bool>,
     pub(super) fields: Vec<PlannedField>,
-    /// Further attributes that appear in change records alone, when they change.
+    /// Further attributes, which occur only in change records, and only when they change.
     tracked: Vec<PlannedField>,
 }
 
@@ -42,10 +42,10 @@ pub(super) struct PlannedField {
 }
 
 impl Plan {
-    /// Prepares records whose objectID is `prefix` and the key's parts, and whose attributes are `fields`.
+    /// Prepares records whose objectID consists of `prefix` and the key's parts, and whose attributes are `fields`.
     ///
-    /// `key_pseudonymize` has one entry per key column. The attributes' names must be distinct, the
-    /// buckets' names included; `rules` sees to that.
+    /// `key_pseudonymize` has one entry per key column. The attributes' names, including those of the buckets, must be
+    /// distinct; `rules` ensures that.
     pub fn new(prefix: &str, fields: Vec<Field>, key_pseudonymize: Vec<bool>) -> Plan {
         let mut opening = b"{\"objectID\":".to_vec();
         opening.extend_from_slice(json_string(prefix).as_bytes());
@@ -55,14 +55,14 @@ impl Plan {
         Plan { opening, has_prefix: !prefix.is_empty(), key_pseudonymize, fields, tracked: Vec::new() }
     }
 
-    /// Has changes of `fields` told too, which are no attributes of the row's: key columns that `columns` does not
-    /// name.
+    /// Adds fields whose changes are recorded although the row's record does not have them: key columns that `columns`
+    /// does not name.
     pub fn tracking(mut self, fields: Vec<Field>) -> Plan {
         self.tracked = fields.into_iter().map(PlannedField::new).collect();
         self
     }
 
-    /// The attributes whose changes are told: first those of the row, then those that were added.
+    /// The attributes whose changes are recorded: first those of the row, then the added ones.
     pub(super) fn tracked(&self, place: usize) -> Option<&PlannedField> {
         self.fields.iter().chain(&self.tracked).nth(place)
     }

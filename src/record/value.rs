@@ -11,16 +11,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
-/// A value on its way into a record. Texts are borrowed from the row wherever that is possible.
+/// A value that is about to be written to a record. Texts are borrowed from the row where possible.
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
-    /// SQL's null. Attributes and members without a value are left out; in an array it is `null`.
+    /// SQL's null. A record omits attributes and members that are null; in an array it is `null`.
     Null,
     Bool(bool),
     /// An integer of any width: a JSON number up to ±(2^53 − 1), a string beyond.
     Int(i64),
-    /// A `real`, written with the digits it takes to tell it from other `real`s. `NaN` and the infinities
-    /// become strings.
+    /// A `real`, written with as many digits as distinguish it from other `real`s. `NaN` and the infinities become
+    /// strings.
     Float4(f32),
     /// A `double precision`. `NaN` and the infinities become strings.
     Float8(f64),
@@ -28,7 +28,7 @@ pub enum Value<'a> {
     Numeric(Cow<'a, str>),
     /// Any text, or the output text of any other type.
     Text(Cow<'a, str>),
-    /// A valid JSON text, embedded without its insignificant whitespace. Its null is a value: `null`.
+    /// A valid JSON text, embedded without insignificant whitespace. JSON's own null is written as `null`.
     Json(Cow<'a, str>),
     /// A point in time: Unix seconds. The infinities are treated like [`Value::Null`].
     Time(Moment),
@@ -41,12 +41,12 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// Whether there is nothing to write under a name.
+    /// Whether the value is omitted from an object.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Value::Null | Value::Time(Moment::Infinity))
     }
 
-    /// Appends the value as JSON; `null` when it is absent.
+    /// Appends the value as JSON. An absent value is `null`.
     pub(super) fn append(&self, out: &mut Buffer) -> serde_json::Result<()> {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
@@ -86,7 +86,7 @@ fn append_integer(number: i64, out: &mut Buffer) -> serde_json::Result<()> {
     Ok(())
 }
 
-/// `digits` is the number in its own width, which decides how many digits are written.
+/// Appends a float. `digits` is the same number in its own width, which decides how many digits are written.
 fn append_float(number: f64, digits: &impl Serialize, out: &mut Buffer) -> serde_json::Result<()> {
     if number.is_finite() {
         return serde_json::to_writer(out, digits);
@@ -124,22 +124,22 @@ fn append_object(members: &[(Cow<'_, str>, Value<'_>)], out: &mut Buffer) -> ser
     Ok(())
 }
 
-/// Shows each element, in the order in which the row has them, to whoever asks.
+/// Passes each element, in the order of the row, to the function it is given.
 type ElementSource<'a> = dyn Fn(&mut dyn FnMut(&Value<'_>)) + 'a;
 
-/// The elements of an array, shown one at a time: as values of their own they take many times the room that the row has
-/// for them.
+/// The elements of an array, passed one at a time: converted all at once, they would take many times the memory of the
+/// row.
 #[derive(Clone)]
 pub struct Elements<'a> {
-    /// How many there are along each dimension, the outermost first; none if there is no element.
+    /// For each dimension, outermost first, how many elements one of its entries contains; empty if the array is empty.
     sizes: Vec<usize>,
     source: Rc<ElementSource<'a>>,
 }
 
 impl<'a> Elements<'a> {
-    /// An array of as many elements as the dimensions hold.
+    /// An array with these dimensions.
     pub fn new(dimensions: &[usize], source: impl Fn(&mut dyn FnMut(&Value<'_>)) + 'a) -> Elements<'a> {
-        // How many elements an array holds within each dimension, all that are further in included.
+        // For each dimension, the number of elements in it, including those of all dimensions within it.
         let mut sizes: Vec<usize> = dimensions
             .iter()
             .rev()
@@ -152,7 +152,7 @@ impl<'a> Elements<'a> {
         Elements { sizes, source: Rc::new(source) }
     }
 
-    /// Appends the elements within brackets, and those of each further dimension within brackets of their own.
+    /// Appends the elements in brackets, with further brackets for each further dimension.
     pub(super) fn append(&self, out: &mut Buffer) -> serde_json::Result<()> {
         if self.sizes.first().is_none_or(|all| *all == 0) {
             out.extend_from_slice(b"[]");

@@ -11,10 +11,9 @@ use crate::record::{Buffer, Calendar, Plan, RecordError, Value};
 
 /// Appends the record of one row to `out`.
 ///
-/// `key_parts` are the output texts of the key columns, and `values` the fields' values, both in the plan's
-/// order; they are asked for one by one, and go into the record as they come. `pseudonymizer` may be absent when the
-/// plan does not pseudonymize. Values that are null, or infinite moments, are left out. On an error `out` is as it was
-/// before.
+/// `key_parts` are the output texts of the key columns, and `values` are the values of the fields, both in the plan's
+/// order. Each is requested when it is written. `pseudonymizer` may be absent if the plan does not pseudonymize. Nulls
+/// and infinite moments are omitted. On an error `out` is as it was before.
 pub fn write_record<'a>(
     plan: &Plan,
     key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
@@ -23,29 +22,29 @@ pub fn write_record<'a>(
     clock: &mut impl Calendar,
     out: &mut Buffer,
 ) -> Result<(), RecordError> {
+    all_or_nothing(out, |out| {
+        append_object_id(plan, key_parts, None, pseudonymizer, out)?;
+        append_fields(plan, values, pseudonymizer, clock, out)?;
+        out.push(b'}');
+        Ok(())
+    })
+}
+
+/// Runs `append`, and takes back what it appended if it fails or if something did not fit.
+#[inline]
+pub(super) fn all_or_nothing(
+    out: &mut Buffer,
+    append: impl FnOnce(&mut Buffer) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
     let start = out.len();
-    let result = append_record(plan, key_parts, values, pseudonymizer, clock, out);
+    let result = append(out).and_then(|()| Ok(out.check()?));
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn append_record<'a>(
-    plan: &Plan,
-    key_parts: impl ExactSizeIterator<Item = Option<Cow<'a, str>>>,
-    values: impl ExactSizeIterator<Item = Value<'a>>,
-    pseudonymizer: Option<&Pseudonymizer>,
-    clock: &mut impl Calendar,
-    out: &mut Buffer,
-) -> Result<(), RecordError> {
-    append_object_id(plan, key_parts, None, pseudonymizer, out)?;
-    append_fields(plan, values, pseudonymizer, clock, out)?;
-    out.push(b'}');
-    Ok(out.check()?)
-}
-
-/// Appends the attributes of a row, each with a comma before it.
+/// Appends the attributes of a row, each with a leading comma.
 pub(super) fn append_fields<'a>(
     plan: &Plan,
     values: impl ExactSizeIterator<Item = Value<'a>>,
@@ -72,7 +71,7 @@ pub(super) fn append_fields<'a>(
     Ok(())
 }
 
-/// Appends a value or its pseudonym, and `null` for one that is absent.
+/// Appends a value or its pseudonym. An absent value is `null`.
 pub(super) fn append_plain_or_pseudonym(
     value: &Value<'_>,
     pseudonymize: bool,
@@ -86,7 +85,7 @@ pub(super) fn append_plain_or_pseudonym(
     Ok(value.append(out)?)
 }
 
-/// A value that is not a text is refused rather than written: it would be the original.
+/// Appends a value's pseudonym. Refuses a value that is not a text, because writing it would leak the original.
 fn append_pseudonym(
     field: usize,
     value: &Value<'_>,

@@ -18,13 +18,13 @@ use ureq::Error;
 
 use crate::delivery::host_url::HostUrl;
 
-/// How long an address is used without asking again. An attempt that finds nobody there forgets it earlier.
+/// How long an address is used without another look-up. If an attempt cannot connect, the address is forgotten earlier.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
-/// As many addresses as ureq keeps of a name.
+/// As many addresses as ureq keeps per name.
 const MAX_ADDRESSES: usize = 16;
 
-/// The names that were looked up; clones share one memory.
+/// The addresses that were looked up. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DnsCache {
     known: Arc<Mutex<HashMap<String, CachedAddresses>>>,
@@ -37,7 +37,7 @@ struct CachedAddresses {
 }
 
 impl DnsCache {
-    /// Makes the next request to the host ask the name server.
+    /// Forgets a host, so that its next request looks it up again.
     pub(super) fn forget(&self, host: &HostUrl) {
         if let Ok(uri) = host.as_str().parse::<Uri>() {
             if let Some((name, _)) = target(&uri) {
@@ -66,21 +66,21 @@ impl DnsCache {
                 self.known().insert(name, CachedAddresses { addresses: addresses.clone(), since });
                 Ok(addresses)
             }
-            // An old address is a better guess than none.
+            // An old address is better than none.
             Err(error) => known.map(|known| known.addresses).ok_or(error),
         }
     }
 }
 
-/// Asks the system on a thread of its own, because the question itself cannot be given up. The thread
-/// ends when the system's own time limit for names does.
+/// Asks the system in a separate thread, because a look-up cannot be cancelled. The thread ends when the system gives
+/// up.
 fn ask(name: &str, timeout: NextTimeout) -> Result<Vec<IpAddr>, Error> {
     let (answer, wait) = mpsc::sync_channel(1);
     let asked = (name.to_owned(), 0u16);
     let question = move || {
         let found = asked.to_socket_addrs();
         let found = found.map(|found| found.map(|a| a.ip()).take(MAX_ADDRESSES).collect::<Vec<_>>());
-        // Nobody listens any more when the time was over.
+        // After the timeout, nobody receives this.
         let _ = answer.send(found);
     };
     thread::Builder::new().name("audit_algolia name".to_owned()).spawn(question).map_err(Error::Io)?;
@@ -102,7 +102,7 @@ impl Resolver for DnsCache {
     }
 }
 
-/// Host name and port of a URL, with the port its scheme implies.
+/// Host name and port of a URL. Without a port, the scheme's default.
 fn target(uri: &Uri) -> Option<(String, u16)> {
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
     Some((uri.host()?.to_ascii_lowercase(), port))

@@ -9,7 +9,7 @@ use ureq::{Error, Timeout};
 
 use crate::delivery::transport::{Request, TransportError};
 
-/// The kind and the reason of an error, for operators.
+/// The kind and the reason of an error.
 pub(super) fn explain(error: Error, request: &Request<'_>) -> TransportError {
     match error {
         Error::Timeout(Timeout::Resolve | Timeout::Connect) => no_connection_in_time(request),
@@ -53,7 +53,7 @@ fn explain_io(error: &io::Error, request: &Request<'_>) -> TransportError {
         | ErrorKind::NotConnected
         | ErrorKind::UnexpectedEof
         | ErrorKind::WriteZero => TransportError::Reset("connection was closed by the host".to_owned()),
-        // rustls reports everything that goes wrong between it and the host in this way.
+        // rustls reports all of its errors in this way.
         ErrorKind::InvalidData => TransportError::Tls(tls(&error.to_string())),
         kind => TransportError::Other(kind.to_string()),
     }
@@ -65,7 +65,8 @@ fn tls(text: &str) -> String {
             .to_owned();
     }
     if text.contains("UnknownIssuer") {
-        return "certificate is signed by an unknown authority; a private one belongs into audit_algolia.ca_file".to_owned();
+        return "certificate is signed by an unknown authority; name a private one in audit_algolia.ca_file"
+            .to_owned();
     }
     for (sign, meaning) in [
         ("NotValidForName", "certificate is for another name"),
@@ -90,7 +91,7 @@ fn no_answer_within(time: Duration) -> TransportError {
     TransportError::Timeout(format!("no answer within {}", seconds(time)))
 }
 
-/// `2 s`, `0.25 s`.
+/// A duration such as `2 s` or `0.25 s`.
 fn seconds(time: Duration) -> String {
     format!("{} s", (time.as_secs_f64() * 1000.0).round() / 1000.0)
 }

@@ -14,22 +14,22 @@ use crate::delivery::transport::{Method, Request, Response, Transport, Transport
 use crate::delivery::wording::{sentence, shorten};
 use crate::secret::Secret;
 
-/// Most characters of what one host contributes to the reason of a delivery, and of the whole.
+/// How many characters each host contributes at most to the reason of a failed delivery, and the length of the whole.
 const CAUSE_CHARS: usize = 120;
 const CAUSES_CHARS: usize = 500;
 
-/// One delivery, or one question, on its way over the hosts.
+/// One delivery or question while its hosts are tried.
 pub(super) struct Exchange<'a> {
     method: Method,
     path: String,
     body: &'a [u8],
     response_limit: usize,
     judge: &'a dyn Fn(&Response, SystemTime) -> Verdict,
-    /// It is a question.
+    /// Whether it is a question.
     pub(super) reads: bool,
-    /// If it is refused, parts of it are sent.
+    /// Whether parts of it are sent if it is refused.
     pub(super) divisible: bool,
-    /// There was more of an answer than may be read.
+    /// Whether an answer was longer than allowed.
     pub(super) overflowed: bool,
     request_id: String,
     gzip: Option<Vec<u8>>,
@@ -41,7 +41,7 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// One that delivers, and has not begun. `judge` says what a response means, `response_limit` how many bytes it may have.
+    /// A delivery that has not begun. `judge` classifies a response, which may have `response_limit` bytes.
     pub(super) fn new(
         method: Method,
         path: String,
@@ -69,14 +69,14 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// How the walk over the hosts goes on after one of them.
+/// Whether the next host is tried.
 enum HostOutcome {
     Done(DeliveryOutcome),
     Next { cause: String, unattributed_failure: UnattributedFailure },
 }
 
 impl<T: Transport> Sink<T> {
-    /// Tries each host in working order once.
+    /// Tries each working host once.
     pub(super) fn try_hosts(&self, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> DeliveryOutcome {
         let plan = {
             let mut state = self.state();
@@ -99,12 +99,12 @@ impl<T: Transport> Sink<T> {
                 }
             }
         }
-        // What one host asks for itself is no reason to keep from the others.
+        // A pause that one host asks for does not concern the others.
         let not_before = self.state().hosts.wait(clock.instant());
         DeliveryOutcome::Retry { reason: shorten(&causes.join("; "), CAUSES_CHARS), not_before }
     }
 
-    /// One host's turn: a single attempt, unless a stale connection or its dislike of gzip gives it a second.
+    /// Tries one host: a single attempt, unless a stale connection or the refusal of gzip requires a second.
     fn try_host(&self, candidate: &Candidate, exchange: &mut Exchange<'_>, clock: &dyn Clock) -> HostOutcome {
         let mut fresh_connection = false;
         let mut sent = match exchange.gzip {
@@ -125,7 +125,7 @@ impl<T: Transport> Sink<T> {
                         continue;
                     }
                 },
-                // No fault of the host: it was asked for too much.
+                // Not the host's fault: the question asked for too much.
                 Err(TransportError::BodyTooLarge(reason)) if exchange.reads => {
                     exchange.overflowed = true;
                     (HostResult::Answered, HostOutcome::Done(too_large(reason)))
@@ -134,8 +134,8 @@ impl<T: Transport> Sink<T> {
                     let reason = TransportError::Closed.to_string();
                     return HostOutcome::Done(DeliveryOutcome::Retry { reason, not_before: None });
                 }
-                // A host that answered before may have closed a kept connection while nobody looked,
-                // which says nothing about its health.
+                // A host that answered before may have closed an idle connection meanwhile. That says nothing about its
+                // health.
                 Err(TransportError::Reset(_)) if candidate.answered_before && !fresh_connection => {
                     fresh_connection = true;
                     continue;
@@ -145,7 +145,7 @@ impl<T: Transport> Sink<T> {
                         matches!(error, TransportError::Timeout(_) | TransportError::ConnectTimeout(_));
                     let health = if timeout { HostResult::TimedOut } else { HostResult::Failed };
                     let cause = sentence(&self.settings.api_key.redact(&error.to_string()));
-                    // What has not been sent has been seen by nobody.
+                    // If nothing was sent, nobody has seen a record.
                     let unattributed_failure = match error.may_be_executed() {
                         true => UnattributedFailure::Unanswered,
                         false => UnattributedFailure::None,
@@ -158,7 +158,7 @@ impl<T: Transport> Sink<T> {
         }
     }
 
-    /// What a response means; nothing if the body is to be sent plain before that can be said.
+    /// Classifies a response; `None` if that requires sending the body without gzip first.
     fn judge(
         &self,
         response: &Response,
@@ -168,7 +168,7 @@ impl<T: Transport> Sink<T> {
         clock: &dyn Clock,
     ) -> Option<Verdict> {
         let verdict = (exchange.judge)(response, clock.system_time());
-        // What is not going to be cut is not given up because of its compression.
+        // A batch that will not be divided is not given up because of its compression.
         let is_cut = exchange.divisible && matches!(verdict, Verdict::Rejected { .. });
         let in_doubt = candidate.gzip != GzipSupport::Read || !is_cut;
         if sent == SentAs::Compressed && in_doubt && may_be_unread(response.status, &verdict) {
@@ -222,7 +222,7 @@ impl<T: Transport> Sink<T> {
         Ok(response)
     }
 
-    /// Takes the key out of an answer that echoes it, before any part of the answer becomes a reason.
+    /// Removes the key from an answer that echoes it, before any part of the answer becomes a reason.
     fn redact(&self, response: &mut Response) {
         let key = &self.settings.api_key;
         for header in [&mut response.content_type, &mut response.correlation_id].into_iter().flatten() {
@@ -235,7 +235,7 @@ impl<T: Transport> Sink<T> {
         if response.body.windows(bytes.len().max(1)).any(|window| window == bytes) {
             response.body = key.redact(&String::from_utf8_lossy(&response.body)).into_bytes();
         }
-        // JSON can spell a character in several ways; written anew, it has one.
+        // JSON can spell a character in several ways. Serialised again, it has one spelling.
         let spelled = serde_json::Value::from(key.expose()).to_string();
         let spelled = Secret::new(spelled.get(1..spelled.len() - 1).unwrap_or_default());
         if let Ok(json) = serde_json::from_slice::<serde_json::Value>(&response.body) {
@@ -247,8 +247,8 @@ impl<T: Transport> Sink<T> {
     }
 }
 
-/// Whether a status says that somebody before the host has stopped waiting for it: the request may be there, and be
-/// executed yet. Any other answer is the last that is heard of a request, executed or not.
+/// Whether the status means that a gateway has stopped waiting for the host: the host may have the request and still
+/// execute it. After any other answer, a request is not executed any more.
 fn is_of_a_gateway(status: u16) -> bool {
     matches!(status, 499 | 502 | 504 | 520..=527)
 }
@@ -257,7 +257,7 @@ fn too_large(reason: String) -> DeliveryOutcome {
     DeliveryOutcome::Rejected { reason, status: 413, offending_record: OffendingRecord::Unknown }
 }
 
-/// What a verdict means for its host and for the delivery.
+/// What a verdict means for the host and for the delivery.
 fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
     let outcome = match verdict {
         Verdict::NextHost { reason, not_before } => {
@@ -282,15 +282,15 @@ fn after_verdict(verdict: Verdict) -> (HostResult, HostOutcome) {
         Verdict::TooLarge { reason } => too_large(reason),
         Verdict::CompressionRefused { reason } => DeliveryOutcome::Blocked {
             reason,
-            hint: "Check audit_algolia.hosts and what stands before them.",
+            hint: "Check audit_algolia.hosts, and any proxy or gateway in front of them.",
             status: Some(415),
         },
     };
     (HostResult::Answered, HostOutcome::Done(outcome))
 }
 
-/// An id by which Algolia's support finds the request: exactly eleven letters and digits, one per
-/// delivery and the same for all its attempts.
+/// An id by which Algolia's support finds the request: eleven letters and digits, the same for all attempts of a
+/// delivery.
 fn request_id(rng: &mut fastrand::Rng) -> String {
     (0..11).map(|_| rng.alphanumeric()).collect()
 }
