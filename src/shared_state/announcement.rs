@@ -3,21 +3,22 @@
 
 use super::{CommitDelta, Count};
 
-/// A change announced by a transaction that is about to commit, or may.
+/// One change of a transaction that is about to commit, or is prepared and may commit.
 #[derive(Clone, Copy)]
 pub struct Announcement {
     /// The top-level transaction.
     pub xid: u32,
     pub database: u32,
     pub index_id: i32,
-    /// It queues rows and will not wait for the disk.
+    /// It queues rows, and its commit will not wait for the WAL flush.
     pub is_lazy: bool,
-    /// By how much queue, dead letters and repairs grow.
+    /// How many rows it adds to the queue, the dead letters and the repairs.
     pub count: Count,
 }
 
 impl Announcement {
-    /// What a transaction that is about to commit, `is_lazy` without waiting for the disk, does to one index.
+    /// The change that a transaction is about to make to one index. `is_lazy`: its commit will not wait for the WAL
+    /// flush.
     pub(super) fn new(xid: u32, database: u32, change: &CommitDelta, is_lazy: bool) -> Announcement {
         let count =
             Count { queued: change.queued - change.removed, dead: change.dead, repairs: change.repairs };
@@ -26,28 +27,29 @@ impl Announcement {
     }
 }
 
-/// Entries for prepared transactions; each takes one per index it has rows for, and one at least.
+/// The number of entries for prepared transactions. A transaction takes one per index that it has queued rows for, and
+/// at least one.
 pub const PREPARED: usize = 256;
 
 /// What a prepared transaction has queued for one index.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Prepared {
-    /// A hash of the global identifier; only meaningful while `database` is not 0.
+    /// A hash of the global identifier, which is meaningful only while `database` is not 0.
     pub gid: u64,
     /// The database it was prepared in; 0 marks a free entry.
     pub database: u32,
     pub xid: u32,
-    /// It has made, dropped or paused something: launcher and workers have to look.
+    /// It created, dropped or paused something: when it commits, launcher and workers have to look.
     pub stale: bool,
-    /// With no index and no rows when it has queued nothing.
+    /// Without index and rows if it has queued nothing.
     pub change: CommitDelta,
 }
 
 impl Prepared {
-    /// What a recount must know of it, for it may see the rows before they are published.
+    /// The announcement for a count, which may see the rows before they are published.
     pub(super) fn announcement(&self) -> Announcement {
-        // COMMIT PREPARED waits for the disk.
+        // COMMIT PREPARED always waits for the WAL flush.
         Announcement::new(self.xid, self.database, &self.change, false)
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 use super::{Announcement, CommitDelta, Count, LatchSet, Micros, SharedState};
 use crate::id_ranges::{IdRanges, Span};
 
-/// Announcements of transactions that may be on their way at once; past that a recount is asked for.
+/// How many announcements there can be at a time. If there are more, a count is requested.
 pub const COMMITTING: usize = 256;
 
 /// The announcements and the pending commits. All zeroes is none.
@@ -26,21 +26,21 @@ pub struct Announcements {
     places: [Place; COMMITTING],
 }
 
-/// So many pending commits have the next transaction wait for the lock: were there ever more of them, they would leave no
-/// places for announcements.
+/// At this many pending commits, the next transaction waits for the lock. Otherwise they might leave no places for
+/// announcements.
 const MANY_PENDING: u32 = COMMITTING as u32 / 4;
 
-/// The pending commits: how many there are in the upper half, and the place of the latest, plus one, in the lower one; 0:
-/// there is none. Each place names the one before.
+/// The pending commits, as a linked list: the upper half has their number, the lower half the place of the latest, plus
+/// one; 0 means none. Each place links to the one before it.
 #[repr(C, align(64))]
 struct PendingCommits(AtomicU32);
 
-/// One announcement, and the commit that it was for. All zeroes is a free place.
+/// One announcement, and later its commit. All zeroes is a free place.
 #[repr(C, align(64))]
 struct Place {
-    /// The transaction that has the place; 0: none.
+    /// The transaction that owns the place; 0: none.
     owner: AtomicU32,
-    /// The same, once the announcement is there to be read.
+    /// The same transaction, once the announcement is complete; 0 before.
     xid: AtomicU32,
     database: AtomicU32,
     index_id: AtomicI32,
@@ -48,16 +48,16 @@ struct Place {
     queued: AtomicI64,
     dead: AtomicI64,
     repairs: AtomicI64,
-    /// Of a pending commit: where its rows are, where its commit record ends, and when it was.
+    /// For a pending commit: the span of its rows, the end of its commit record in the WAL, and the time of the commit.
     lo: AtomicI64,
     hi: AtomicI64,
     lsn: AtomicU64,
     committed_at: AtomicI64,
-    /// What [`PendingCommits`] was before this one.
+    /// The value of [`PendingCommits`] before this commit was added: the link to the one before.
     before: AtomicU32,
 }
 
-/// Which places a transaction has.
+/// The places that a transaction owns.
 #[derive(Default)]
 #[must_use]
 pub struct Announced {
@@ -67,7 +67,7 @@ pub struct Announced {
 /// The commit of a transaction that has queued rows.
 #[derive(Clone, Copy)]
 pub struct Commit {
-    /// Where its commit record ends in the WAL.
+    /// The end of its commit record in the WAL.
     pub lsn: u64,
     pub at: Micros,
 }
@@ -80,7 +80,7 @@ impl Announced {
 }
 
 impl Announcements {
-    /// None.
+    /// No announcements.
     pub const fn new() -> Announcements {
         Announcements {
             pending: PendingCommits(AtomicU32::new(0)),
@@ -88,8 +88,9 @@ impl Announcements {
         }
     }
 
-    /// The transaction `xid` is about to commit `changes`; `is_lazy`: without waiting for the disk. Free places are looked
-    /// for from `start` on: processes that start at different ones do not get in each other's way.
+    /// Announces the changes of transaction `xid`, which is about to commit; `is_lazy`: without waiting for the WAL
+    /// flush. The search for free places begins at `start`: processes that begin at different places do not disturb
+    /// each other.
     pub fn announce(
         &self,
         start: usize,
@@ -103,8 +104,8 @@ impl Announcements {
         let (before, from) = self.places.split_at(start);
         let mut places = (start..).zip(from).chain((0..).zip(before));
         for change in changes {
-            // Where there is no room, whoever publishes it asks for a count: one that is asked for now could be over by
-            // then.
+            // If there is no place, the count is requested later, when the change is published. A count requested now
+            // could be over before that.
             if let Some((at, place)) = places.find(|(_, place)| place.take(xid)) {
                 place.fill(&Announcement::new(xid, database, change, is_lazy));
                 announced.places.push(at as u16);
@@ -113,22 +114,22 @@ impl Announcements {
         announced
     }
 
-    /// A transaction has ended without changing anything, or is being published. Only whoever has `_shared_state` locked
-    /// takes announcements back.
+    /// Takes back the announcements of a transaction that is being published or that changed nothing. The caller must
+    /// have locked `_shared_state`.
     pub fn take_back(&self, announced: &Announced, _shared_state: &mut SharedState) {
         for place in announced.places.iter().filter_map(|at| self.places.get(usize::from(*at))) {
             place.free();
         }
     }
 
-    /// Those that have not been taken back, for whoever has `_shared_state` locked.
+    /// All current announcements. The caller must have locked `_shared_state`.
     pub fn all<'a>(&'a self, _shared_state: &'a SharedState) -> impl Iterator<Item = Announcement> + 'a {
         self.places.iter().filter_map(Place::read)
     }
 
-    /// An announced transaction has committed, and is to be published by whoever has the lock next. `true`: so many are
-    /// pending that it is to wait for the lock. The announcement is given back if the transaction has done more than can be
-    /// told in it.
+    /// Adds the commit of an announced transaction to the pending ones, which are published by whoever holds the lock
+    /// next. `Ok(true)`: many are pending, so the caller should wait for the lock. Returns the announcement if the
+    /// transaction has done more than a pending commit can express.
     pub fn add_pending(
         &self,
         announced: Announced,
@@ -140,7 +141,7 @@ impl Announcements {
             return Err(announced);
         };
         if place.queued.load(Relaxed) != change.queued {
-            // Some were queued after the announcement.
+            // Some rows were queued after the announcement.
             return Err(announced);
         }
         place.lo.store(span.lo, Relaxed);
@@ -151,27 +152,27 @@ impl Announcements {
             place.before.store(before, Relaxed);
             Some((((before >> 16) + 1) << 16) | (u32::from(*at) + 1))
         };
-        // Before the lock is tried for, see `has_pending`.
+        // This comes before the attempt to lock; see `has_pending`.
         let before = self.pending.0.fetch_update(SeqCst, Relaxed, link).unwrap_or_default();
         Ok(before >> 16 >= MANY_PENDING)
     }
 
-    /// Whether commits are pending. Whoever lets go of the lock asks this after it, and whoever adds a pending commit tries
-    /// for the lock after it: so one of them sees the other.
+    /// Whether commits are pending. A process that releases the lock checks this afterwards, and a process that adds a
+    /// pending commit tries to lock afterwards. So one of the two always sees the other.
     pub fn has_pending(&self) -> bool {
         self.pending.0.load(SeqCst) != 0
     }
 }
 
 impl SharedState {
-    /// Publishes the pending commits, and says whom to wake; nothing when there are none.
+    /// Publishes the pending commits. Returns the latches to set; `None` if no commits were pending.
     pub fn publish_pending(&mut self, announcements: &Announcements) -> Option<LatchSet> {
         if !announcements.has_pending() {
             return None;
         }
         let mut latches = LatchSet::default();
         let mut next = announcements.pending.0.swap(0, AcqRel);
-        // There are no more of them than places, whatever the memory holds.
+        // Bounded by the number of places, whatever the memory contains.
         for _ in 0..COMMITTING {
             let at = usize::from(next as u16).checked_sub(1);
             let Some(place) = at.and_then(|at| announcements.places.get(at)) else { break };
@@ -186,7 +187,7 @@ impl SharedState {
     }
 }
 
-/// The span of the rows that a change has queued, if it has queued rows of one span and done nothing else.
+/// The span of the rows that a change queues, if it queues rows of a single span and does nothing else.
 fn only_rows_of(change: &CommitDelta) -> Option<Span> {
     let is_plain = change.queued > 0 && (change.removed, change.dead, change.repairs) == (0, 0, 0);
     let (oldest, newest) = (change.spans.oldest()?, change.spans.newest()?);
@@ -218,9 +219,9 @@ impl Place {
         }
     }
 
-    /// Takes it if it is free.
+    /// Takes the place if it is free.
     fn take(&self, xid: u32) -> bool {
-        // Looking first leaves the place of somebody else in his processor's cache.
+        // Reading first avoids invalidating the cache line of a place that is taken.
         self.owner.load(Relaxed) == 0 && self.owner.compare_exchange(0, xid, Acquire, Relaxed).is_ok()
     }
 
@@ -254,7 +255,7 @@ impl Place {
         })
     }
 
-    /// What a pending commit has queued.
+    /// The change that a pending commit made.
     fn change(&self) -> CommitDelta {
         let mut spans = IdRanges::new();
         spans.add(self.lo.load(Relaxed), self.hi.load(Relaxed));

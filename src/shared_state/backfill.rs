@@ -6,42 +6,39 @@
 
 use super::{Backfiller, BackfillerExit, CommitDelta, Extension, LatchSet, Micros, SharedState};
 
-/// How long after a crash it is started again; twice as long each time, up to a minute.
+/// The pause before a restart after a crash. It doubles each time, up to a minute.
 const RESTART_PAUSE: Micros = 1_000_000;
 const LONGEST_RESTART_PAUSE: Micros = 60_000_000;
 
 impl SharedState {
-    /// Who sends the history of a database; a copy.
+    /// A copy of the state of a database's backfill process.
     pub fn backfiller(&self, database: u32) -> Backfiller {
         let entry = self.databases.iter().find(|entry| entry.oid == database);
         entry.map_or(Backfiller::EMPTY, |entry| entry.backfiller)
     }
 
-    /// Somebody has to look whether there is history to send: the process that is there, or one to be started.
+    /// Asks the backfill process to look for work: wakes it, or has it started.
     pub fn request_backfill(&mut self, database: u32) -> LatchSet {
-        let mut latches = self.wake_launcher();
-        if let Some(entry) = self.database_mut(database) {
-            entry.backfiller.wanted = true;
-            if entry.backfiller.latch != 0 {
-                latches = LatchSet::of(Some(entry.backfiller.latch));
-            }
-        }
-        latches
+        self.request_of_backfiller(database, |backfiller| backfiller.wanted = true)
     }
 
-    /// Rows could not be captured: whoever repairs them has to look, or is to be started.
+    /// Asks the backfill process to look for repairs: wakes it, or has it started.
     pub fn request_repair(&mut self, database: u32) -> LatchSet {
-        let mut latches = self.wake_launcher();
-        if let Some(entry) = self.database_mut(database) {
-            entry.backfiller.repairs = true;
-            if entry.backfiller.latch != 0 {
-                latches = LatchSet::of(Some(entry.backfiller.latch));
-            }
-        }
-        latches
+        self.request_of_backfiller(database, |backfiller| backfiller.repairs = true)
     }
 
-    /// There are no repairs any more. If the counters say otherwise, somebody has deleted some by hand: they are counted.
+    fn request_of_backfiller(&mut self, database: u32, request: impl FnOnce(&mut Backfiller)) -> LatchSet {
+        let launcher = self.wake_launcher();
+        let Some(entry) = self.database_mut(database) else { return launcher };
+        request(&mut entry.backfiller);
+        match entry.backfiller.latch {
+            0 => launcher,
+            latch => LatchSet::of(latch),
+        }
+    }
+
+    /// There are no repairs left. If the counters disagree, somebody has deleted repairs by hand, so a count is
+    /// requested.
     pub fn end_repairs(&mut self, database: u32) -> LatchSet {
         let lanes: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
         let is_miscounted =
@@ -49,11 +46,10 @@ impl SharedState {
         if !is_miscounted {
             return LatchSet::default();
         }
-        self.request_recount(database);
-        self.wake_launcher()
+        self.request_recount(database)
     }
 
-    /// Whether a process is to be started now; the one who is told so does it.
+    /// Whether a process is to be started now. If so, the caller must start it.
     pub fn should_start_backfiller(&mut self, database: u32, now: Micros) -> bool {
         let Some(entry) = self.database_mut(database) else { return false };
         let is_due = entry.backfiller.starts_at().is_some_and(|at| at <= now)
@@ -65,7 +61,7 @@ impl SharedState {
         is_due
     }
 
-    /// The process could not be started: there was no room for it.
+    /// The process could not be started, because there was no free background worker.
     pub fn backfiller_not_started(&mut self, database: u32, until: Micros) {
         if let Some(entry) = self.database_mut(database).filter(|entry| entry.backfiller.pid == -1) {
             entry.backfiller.pid = 0;
@@ -73,7 +69,7 @@ impl SharedState {
         }
     }
 
-    /// The process has come; `false` when it is not to stay, because another is there or somebody wants the database.
+    /// The process has started. `false`: it must end, because another one exists or the database is being vacated.
     pub fn attach_backfiller(&mut self, database: u32, pid: i32, latch: u64, now: Micros) -> bool {
         let Some(entry) = self.database_mut(database) else { return false };
         if entry.backfiller.pid > 0 {
@@ -83,19 +79,20 @@ impl SharedState {
         !entry.is_vacated(now)
     }
 
-    /// The process is about to look what there is to do. What is asked for from now on, it is told of again.
+    /// Whether there may be a backfill that has not been looked at. The caller is about to look; later requests count
+    /// again.
     pub fn take_backfill_request(&mut self, database: u32) -> bool {
         let entry = self.database_mut(database);
         entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.wanted))
     }
 
-    /// Whether there are repairs that nobody has looked at yet; whoever asks is about to.
+    /// Whether there may be repairs that have not been looked at. The caller is about to look.
     pub fn take_repair_request(&mut self, database: u32) -> bool {
         let entry = self.database_mut(database);
         entry.is_some_and(|entry| std::mem::take(&mut entry.backfiller.repairs))
     }
 
-    /// The process wants to be woken when an index has no more than so many rows waiting.
+    /// Asks to be woken when the queue of an index has fallen to `low_water` rows.
     pub fn set_low_water(&mut self, database: u32, low_water: i64) {
         if let Some(entry) = self.database_mut(database) {
             entry.backfiller.low_water = low_water;
@@ -135,7 +132,8 @@ impl SharedState {
         latches
     }
 
-    /// Below how many waiting rows the process that sends history is to be woken. Whoever only adds rows wakes nobody.
+    /// The queue length at which the backfill process is to be woken, for a transaction that removed rows. Others wake
+    /// nobody.
     pub(super) fn low_water(&self, database: u32, changes: &[CommitDelta]) -> i64 {
         match changes.iter().any(|change| change.removed > 0) {
             true => self.backfiller(database).low_water,

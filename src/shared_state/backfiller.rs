@@ -3,44 +3,45 @@
 
 use super::Micros;
 
-/// A process that was asked for and has not come in this time never will.
+/// A process that has not started within this time is given up.
 const START_LIMIT: Micros = 20_000_000;
 
-/// How the process has ended.
+/// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackfillerExit {
     /// There was nothing left to do.
     Done,
-    /// Somebody stopped it: another is started.
+    /// Somebody stopped it: it is started again.
     Stopped,
-    /// An error: another is started after a pause.
+    /// It failed: it is started again after a pause.
     Failed,
 }
 
-/// Who sends the history of a database. All zeroes: nobody, and nothing to do.
+/// The process that sends the history of a database and makes its repairs. All zeroes: there is no process, and nothing
+/// to do.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Backfiller {
-    /// Its process; 0 while there is none, -1 while one is awaited.
+    /// The process id; 0: none, -1: being started.
     pub pid: i32,
-    /// There may be something to send, for which nobody has looked yet.
+    /// There may be a backfill that has not been looked at.
     pub wanted: bool,
-    /// There are new repairs, for which nobody has looked yet.
+    /// There may be repairs that have not been looked at.
     pub repairs: bool,
-    /// Crashes, one after the other.
+    /// The number of crashes in a row.
     pub crashes: u32,
     /// The address of its latch; 0 while there is no process.
     pub latch: u64,
-    /// Since when a process is awaited, or is there.
+    /// When it was requested or, once it runs, when it started.
     pub since: Micros,
-    /// None is started before this time.
+    /// It is not started before this time.
     pub restart_at: Micros,
-    /// It wants to be woken when an index has no more than so many rows waiting; 0: it does not.
+    /// It wants to be woken when the queue of an index has fallen to this many rows; 0: it does not.
     pub low_water: i64,
 }
 
 impl Backfiller {
-    /// None.
+    /// No process.
     pub const EMPTY: Backfiller = Backfiller {
         pid: 0,
         wanted: false,
@@ -52,11 +53,11 @@ impl Backfiller {
         low_water: 0,
     };
 
-    /// When a process is to be started, if one is.
+    /// When the process is to be started, if it is.
     pub fn starts_at(&self) -> Option<Micros> {
         match self.pid {
             0 if self.wanted || self.repairs => Some(self.restart_at),
-            // It should have come long ago.
+            // It should have started long ago.
             -1 => Some(self.since.saturating_add(START_LIMIT)),
             _ => None,
         }

@@ -11,22 +11,23 @@
 
 use super::{Lane, ReadyWork, Worker, WorkerLimits, FLIGHTS, LANES};
 
-/// Room for less than this share of `batch_bytes` is left alone: a request for a row or two is not worth its slot.
+/// If less than this share of `batch_bytes` is left, it is not used: a request for one or two rows is not worth a slot.
 const LEAST_SHARE: i64 = 32;
 
-/// What a worker has in its hands, counted once for a look over all lanes.
+/// The free capacity of one worker, computed once per look over all lanes.
 pub(super) struct Capacity {
     slots: usize,
-    /// Of the slots, those kept for fresh rows, so that a backlog never makes a new row wait for a whole round trip.
+    /// How many of the slots are kept for fresh rows, so that a backlog never makes a new row wait for a whole round
+    /// trip.
     reserved: usize,
     total: usize,
     fresh: usize,
     backlog: usize,
     trouble: usize,
-    /// Lanes in good health with something on its way.
+    /// The number of healthy lanes with a batch in flight.
     lanes: usize,
     carried: [bool; LANES],
-    /// The bytes of the bodies on their way, and of the largest that may be.
+    /// The total bytes of the bodies in flight.
     bytes: i64,
     batch_bytes: i64,
 }
@@ -63,7 +64,7 @@ impl Capacity {
         capacity
     }
 
-    /// What there is room for whichever lane it comes from.
+    /// What there is room for, whichever lane it comes from.
     pub(super) fn for_any(&self) -> ReadyWork {
         if self.is_full() {
             return ReadyWork::default();
@@ -73,7 +74,7 @@ impl Capacity {
             backlog: self.fresh + self.backlog < self.slots && self.backlog < self.slots - self.reserved,
             trouble: self.trouble < self.slots,
         };
-        // What is left of the bytes has to be worth a request, or it would be claimed row by row.
+        // The rest of the bytes must be worth a request. Otherwise rows would be claimed one by one.
         let used = self.bytes.saturating_add(self.batch_bytes / LEAST_SHARE);
         ReadyWork {
             fresh: slots.fresh && used < self.batch_bytes,
@@ -82,7 +83,7 @@ impl Capacity {
         }
     }
 
-    /// As of the slots, a share of the bytes is kept for fresh rows.
+    /// A share of the bytes is kept for fresh rows, as it is with the slots.
     fn reserved_bytes(&self) -> i64 {
         if self.reserved > 0 {
             self.batch_bytes / self.slots as i64
@@ -91,8 +92,8 @@ impl Capacity {
         }
     }
 
-    /// How many bytes the next batch of a lane may have. One with something on its way already gets what is left of its
-    /// share; another gets a part of what is left in all, so that there is always something left for the next.
+    /// How many bytes the next batch of a lane may have. A lane with a batch in flight gets the rest of the single
+    /// share. Another lane gets a part of all that is left, so that something is always left for the next.
     pub(super) fn bytes_for(&self, place: usize, fresh: bool) -> i64 {
         let kept = if fresh { 0 } else { self.reserved_bytes() };
         let of_one = self.batch_bytes - kept - self.bytes;
@@ -108,7 +109,7 @@ impl Capacity {
         self.batch_bytes.saturating_mul(2)
     }
 
-    /// What there is room for if it comes from a lane that has nothing on its way here.
+    /// What there is room for if it comes from a lane that has nothing in flight here.
     pub(super) fn for_idle_lanes(&self) -> ReadyWork {
         if self.is_full() {
             return ReadyWork::default();
@@ -134,7 +135,7 @@ impl Capacity {
         }
     }
 
-    /// Whether something of this lane is on its way here.
+    /// Whether a batch of this lane is in flight here.
     pub(super) fn carries(&self, place: usize) -> bool {
         self.carried.get(place).copied().unwrap_or_default()
     }

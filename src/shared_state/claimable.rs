@@ -6,27 +6,27 @@ use crate::id_ranges::Span;
 /// Which end of the queue a batch is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueEnd {
-    /// The newest rows, the rule.
+    /// The newest rows, as usual.
     Newest,
-    /// The oldest rows, the share that keeps the tail moving (`audit_algolia.tail_share`).
+    /// The oldest rows: the share that keeps the tail moving (`audit_algolia.tail_share`).
     Oldest,
 }
 
-/// What a worker is to claim next.
+/// What a worker claims next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimable {
     pub span: Span,
     pub end: QueueEnd,
-    /// The span was committed since the last look: it may use the request slot kept for fresh rows.
+    /// The span was committed since the last look. It may use the request slot that is kept for fresh rows.
     pub fresh: bool,
-    /// It is fresh, and its rows may be too few for a full batch.
+    /// It is fresh and may not fill a batch.
     pub partial: bool,
-    /// Only these rows of the span are meant.
+    /// Only these rows of the span may be claimed.
     pub held_back: Option<HeldBackClaim>,
 }
 
 impl Claimable {
-    /// What of the span lies beyond the last row dealt with.
+    /// The part of the span that lies beyond the last row processed.
     pub fn rest(self, last: Option<i64>) -> Span {
         let Span { lo, hi } = self.span;
         match (self.end, last) {
@@ -36,7 +36,7 @@ impl Claimable {
         }
     }
 
-    /// What of the span has been looked through, if so much of it is left.
+    /// The part of the span that has been read, given the rest.
     pub fn looked_through(self, rest: Option<Span>) -> Span {
         let Span { lo, hi } = self.span;
         match (self.end, rest) {
@@ -47,11 +47,11 @@ impl Claimable {
     }
 }
 
-/// Rows held back that are to be claimed.
+/// Which rows held back are to be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBackClaim {
-    /// Where their entry is.
+    /// The place of their entry.
     pub place: usize,
-    /// No more than so many.
+    /// At most this many.
     pub most: i64,
 }

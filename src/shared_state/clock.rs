@@ -7,11 +7,12 @@
 use super::time::{move_time, Micros};
 use super::SharedState;
 
-/// Processes that read the clock and then wait for shared state come a little late. A step no larger is no step.
+/// A process may read the clock and then wait for the lock. If it is late by no more than this, the clock was not set
+/// back.
 const LATE: Micros = 5_000_000;
 
 impl SharedState {
-    /// It is `now`.
+    /// Takes note of the current time.
     pub fn tick(&mut self, now: Micros) {
         let ahead = self.clock.saturating_sub(now);
         if ahead > LATE {

@@ -7,12 +7,12 @@
 use super::{Database, Lane, LaneKey, Postponed, SharedState, SlotState, Worker, LANES, WORKERS};
 use crate::claims::Owner;
 
-/// The lane of a batch whose lane has been closed.
+/// Marks a batch whose lane has been closed.
 const NO_LANE: u32 = LANES as u32;
 
 impl SharedState {
-    /// Forgets all lanes of a database that no longer has the extension. However many there are, each table of claims is
-    /// looked through once: commits wait meanwhile.
+    /// Closes all lanes of a database that no longer has the extension. However many there are, each claim table is
+    /// searched once, because commits wait meanwhile.
     pub fn close_lanes(&mut self, database: u32) {
         let mut is_closed = [false; LANES];
         for (is_closed, (key, lane)) in
@@ -24,8 +24,8 @@ impl SharedState {
                 *lane = Lane::EMPTY;
             }
         }
-        // What its workers still hold belongs to lanes that are no more. Their batches keep their entries until
-        // they return, so that no other batch is taken for one of them.
+        // What the workers still hold belongs to the closed lanes. Their batches keep their entries until they return,
+        // so that no other batch is mistaken for one of them.
         let mut lets_go = [false; WORKERS];
         for (lets_go, worker) in lets_go.iter_mut().zip(self.workers.iter_mut()) {
             if worker.database == database && worker.slot_state == SlotState::Running {
@@ -57,21 +57,21 @@ impl SharedState {
         self.lanes_of(database).map(|(_, index)| index).collect()
     }
 
-    /// Closes the lanes of indices that had one before the look and were not `found` by it. A lane from which a worker
-    /// holds something waits for the next look.
+    /// Closes the lanes of the indices that had one `before` the look and that it has not `found`. A lane in use by a
+    /// worker is left for the next look.
     pub fn close_lanes_of_missing(&mut self, database: u32, before: &[i32], found: &[i32]) {
         let missing = before.iter().filter(|index| !found.contains(index));
         let places: Vec<usize> = missing.filter_map(|index| self.find_lane(database, *index)).collect();
         self.close_unless_in_use(&places);
     }
 
-    /// The indices of a database that have lanes, and how many rows have been published for each.
+    /// The indices of a database that have lanes, each with the number of rows published so far.
     pub fn published(&self, database: u32) -> Vec<(i32, i64)> {
         let lanes = self.lanes_of(database);
         lanes.filter_map(|(place, index)| Some((index, self.lane(place)?.enqueued_total))).collect()
     }
 
-    /// Closes the lanes of indices for which the look has found nothing, unless rows have been published since it began.
+    /// Closes the lanes of indices that are `unused`, unless rows have been published since the look began.
     pub fn close_lanes_of_unused(&mut self, database: u32, before: &[(i32, i64)], unused: &[i32]) {
         let places: Vec<usize> = before
             .iter()
@@ -79,7 +79,7 @@ impl SharedState {
             .filter_map(|(index, published)| {
                 let place = self.find_lane(database, *index)?;
                 let lane = self.lane(place)?;
-                // One that is paused must not be opened again by a commit, which would know nothing of it.
+                // A paused lane stays: a commit would open it again and not know that it is paused.
                 let is_still = lane.enqueued_total == *published && lane.fresh.is_empty() && !lane.paused;
                 is_still.then_some(place)
             })
@@ -92,7 +92,7 @@ impl SharedState {
         self.databases.iter().map(|entry| entry.oid).filter(|oid| *oid != 0).collect()
     }
 
-    /// Forgets the databases that had an entry before the look and were not `found` by it.
+    /// Forgets the databases that had an entry `before` the look and that it has not `found`.
     pub fn forget_missing_databases(&mut self, before: &[u32], found: &[u32]) {
         for oid in before.iter().filter(|oid| !found.contains(oid)) {
             if !self.is_occupied(*oid) {
@@ -101,7 +101,7 @@ impl SharedState {
         }
     }
 
-    /// A database is no more: forgets all about it.
+    /// Forgets a dropped database.
     pub fn forget_database(&mut self, oid: u32) {
         self.close_lanes(oid);
         for entry in self.databases.iter_mut().filter(|entry| entry.oid == oid) {
@@ -109,7 +109,7 @@ impl SharedState {
         }
     }
 
-    /// Whether a worker has something of this lane in its hands.
+    /// Whether a worker is reading or sending rows of this lane.
     fn is_in_use(&self, place: usize) -> bool {
         self.workers.iter().any(|worker| {
             worker.scanning_lane as usize == place + 1
@@ -117,7 +117,8 @@ impl SharedState {
         })
     }
 
-    /// Closes lanes. The objects claimed are looked through once for all of them: commits wait meanwhile.
+    /// Closes lanes that are not in use. The claimed objects are searched once for all of them, because commits wait
+    /// meanwhile.
     fn close_unless_in_use(&mut self, places: &[usize]) {
         let (mut is_closed, mut keys) = ([false; LANES], Vec::new());
         for place in places.iter().copied() {
@@ -142,7 +143,7 @@ impl SharedState {
         }
         let was_closed = |place: usize| is_closed.get(place).copied().unwrap_or_default();
         self.forget_objects(was_closed);
-        // What a worker did last is not to be shown as done for whoever gets the lane next.
+        // The latest batch of a closed lane must not be shown as one of the lane's next owner.
         let did_last = |worker: &Worker| (worker.batch_lane as usize).checked_sub(1).is_some_and(was_closed);
         for worker in self.workers.iter_mut().filter(|worker| did_last(worker)) {
             worker.batch_lane = 0;

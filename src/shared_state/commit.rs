@@ -11,17 +11,18 @@ use super::{
     Announcement, Announcements, CommitDelta, Count, FlushTarget, LatchSet, Micros, Prepared, SharedState,
 };
 
-/// How long a count that was not finished is left alone; twice as long each time, up to a minute.
+/// The pause after an unfinished count. It doubles each time, up to a minute.
 const RECOUNT_PAUSE: Micros = 1_000_000;
 const LONGEST_RECOUNT_PAUSE: Micros = 60_000_000;
 
 impl SharedState {
-    /// A transaction that has queued rows has its commit record end at `lsn`. Call this before its rows are published.
+    /// Records the end of the commit record of a transaction that has queued rows. Call this before publishing the
+    /// rows.
     pub fn note_commit_lsn(&mut self, lsn: u64) {
         self.commit_lsn = self.commit_lsn.max(lsn);
     }
 
-    /// How far the WAL must be flushed so that no crash undoes rows that are visible now.
+    /// How far the WAL must be flushed so that no crash undoes a commit that is visible now.
     pub fn flush_target(&self, announcements: &Announcements) -> FlushTarget {
         if announcements.all(self).any(|announcement| announcement.is_lazy) {
             FlushTarget::All
@@ -30,7 +31,8 @@ impl SharedState {
         }
     }
 
-    /// A transaction has committed: counts its changes, publishes where its rows are and says whom to wake.
+    /// Publishes a committed transaction: adds its changes to the counters and its rows to the lanes. Returns the
+    /// latches to set.
     pub fn publish(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
         let mut rows = 0;
         let mut drained = false;
@@ -49,8 +51,8 @@ impl SharedState {
             lane.repairs_total += change.repairs.max(0);
             if change.queued > 0 {
                 lane.publish(&change.spans, change.queued, now);
-                // Nobody can do anything about the rows of a lane that is paused or backs off: who sleeps knows when the
-                // latter is over. Nor does anybody need to for rows that a batch under way will be followed by.
+                // Nobody can send the rows of a lane that is paused or backs off; a sleeping worker knows when the
+                // backoff ends. Nor must anybody be woken for rows that wait for a batch in flight.
                 let waits = lane.paused || lane.retry_at > now || lane.waits_for_return(&change.spans, now);
                 rows += if waits { 0 } else { change.queued };
             }
@@ -65,16 +67,14 @@ impl SharedState {
         latches
     }
 
-    /// The same of a transaction that was not announced as a whole. A count whose snapshot showed its rows did not know that
-    /// they would be entered here.
+    /// Publishes a committed transaction that was not completely announced. A count whose snapshot included its rows
+    /// did not know that they would be added here, so another count is requested.
     pub fn publish_unannounced(&mut self, database: u32, changes: &[CommitDelta], now: Micros) -> LatchSet {
-        let latches = self.publish(database, changes, now);
-        self.request_recount(database);
-        latches.and(self.wake_launcher())
+        self.publish(database, changes, now).and(self.request_recount(database))
     }
 
-    /// The announcements of one database and what they add, for a recount. A prepared transaction is one that may commit
-    /// at any time, and is as good as announced for as long as it is remembered.
+    /// All announcements of a database, for a count. A prepared transaction may commit at any time, so it counts as
+    /// announced for as long as it is remembered.
     pub fn announced<'a>(
         &'a self,
         announcements: &'a Announcements,
@@ -85,8 +85,8 @@ impl SharedState {
         committing.chain(prepared).filter(move |a| a.database == database)
     }
 
-    /// Puts the counters of a database right: for each index the rows counted, against what the count should have
-    /// been by the counters of the snapshot's moment.
+    /// Corrects the counters of a database, for each index by the difference between the rows `counted` and those
+    /// `expected` by the counters at the time of the snapshot.
     pub fn correct_counts(
         &mut self,
         database: u32,
@@ -103,7 +103,7 @@ impl SharedState {
         }
     }
 
-    /// All tables of a database have been counted: what its lanes say is exact from now on.
+    /// All tables of a database have been counted: its counters are exact from now on.
     pub fn counted(&mut self, database: u32) {
         let places: Vec<usize> = self.lanes_of(database).map(|(place, _)| place).collect();
         for place in places {
@@ -113,10 +113,9 @@ impl SharedState {
         }
     }
 
-    /// The process that counts has ended; `again`: before it was done.
+    /// The process that counts has ended. `again`: it was not finished.
     pub fn counter_ended(&mut self, database: u32, again: bool, now: Micros) -> LatchSet {
-        let mut latches = LatchSet::default();
-        let launcher = self.call_launcher();
+        let latches = self.wake_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.counter = 0;
             entry.recount |= again;
@@ -127,7 +126,6 @@ impl SharedState {
             } else {
                 entry.failed_counts = 0;
             }
-            latches.add(launcher);
         }
         latches
     }

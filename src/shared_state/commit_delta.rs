@@ -10,18 +10,18 @@ pub struct CommitDelta {
     pub index_id: i32,
     /// Rows added to the queue.
     pub queued: i64,
-    /// Rows removed from the queue: delivered or dead.
+    /// Rows removed from the queue: delivered or dead-lettered.
     pub removed: i64,
-    /// Rows that have become dead letters, less those that were put back or discarded.
+    /// New dead letters, minus those that were redriven or discarded.
     pub dead: i64,
-    /// Repairs asked for by capture, less those that have been made.
+    /// New repairs, minus those that have been made.
     pub repairs: i64,
-    /// Where the added rows are.
+    /// The spans of the added rows.
     pub spans: IdRanges,
 }
 
 impl CommitDelta {
-    /// Nothing, to no index.
+    /// No change.
     pub const EMPTY: CommitDelta =
         CommitDelta { index_id: 0, queued: 0, removed: 0, dead: 0, repairs: 0, spans: IdRanges::new() };
 
@@ -37,7 +37,7 @@ impl CommitDelta {
     }
 }
 
-/// Rows of one index, as counted or as they should be.
+/// The rows of one index, as counted or as expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Count {
@@ -54,6 +54,6 @@ pub struct Count {
 pub enum FlushTarget {
     /// Up to this LSN.
     Until(u64),
-    /// All of it: a commit may be visible whose LSN is not known yet.
+    /// To its current end: a visible commit may have an LSN that is not known yet.
     All,
 }

@@ -4,10 +4,10 @@
 use super::{LaneKey, Micros, FLIGHTS};
 use crate::id_ranges::Span;
 
-/// Batches that can be suspected at a time. What is too much is tried again like any other.
+/// How many batches can be suspects at a time. Any further batch is sent again as usual.
 pub const CRASH_SUSPECTS: usize = FLIGHTS;
 
-/// A row that was alone on its way in so many crashes is not sent any more.
+/// A row that was in flight alone in this many crashes is not sent any more.
 pub const MAX_CRASHES: u32 = 3;
 
 /// Rows that were in flight when the server crashed. All zeroes is a free entry.
@@ -17,23 +17,23 @@ pub struct CrashSuspect {
     /// The database's oid; 0 marks a free entry.
     pub(super) database: u32,
     pub(super) index_id: i32,
-    /// Where they are; other rows may be there as well.
+    /// The span that contains them. It may contain other rows as well.
     pub(super) span: Span,
-    /// How many were on their way, and how many have come back since.
+    /// How many rows were in flight, and how many have returned since.
     pub(super) of: i64,
     pub(super) back: i64,
-    /// How many are tried at a time.
+    /// How many are sent at a time.
     pub(super) rows: i64,
     pub(super) crashes: u32,
     pub(super) has_versions: bool,
-    /// Not before this time; 0: nobody has looked since the crash.
+    /// They are not sent before this time; 0: nobody has looked since the crash.
     pub(super) due: Micros,
-    /// Who tries them, plus one, and since when.
+    /// The worker that sends them, plus one, and since when.
     pub(super) taken_by: u32,
     pub(super) taken_at: Micros,
-    /// Some of them have been claimed, and have not come back as far as is known.
+    /// Some of them have been claimed and, as far as is known, have not returned.
     pub(super) on_their_way: bool,
-    /// None of them could be claimed.
+    /// The latest claim found none of them.
     pub(super) in_vain: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct CrashSuspect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashRetry {
     pub rows: i64,
-    /// How often the server has crashed over it, if it is a single row.
+    /// For a single row: how often the server has crashed while it was in flight.
     pub crashes: u32,
 }
 

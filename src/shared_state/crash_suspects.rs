@@ -14,17 +14,17 @@ use super::{
 use crate::flight_recorder::FlightRecord;
 use crate::id_ranges::Span;
 
-/// A suspect batch is tried again in so many parts.
+/// A suspected batch is sent again in this many parts.
 const PARTS: i64 = 8;
-/// How long all else goes out before suspects are tried.
+/// How long everything else is sent before suspects are.
 const PAUSE: Micros = 1_000_000;
-/// Crashes over a row that is to be given up double the pause twice, up to this.
+/// After three crashes over a single row, each further crash quadruples the pause, up to this.
 const LONGEST_PAUSE: Micros = 3_600_000_000;
-/// How long a worker waits for what it has on its way, before it goes on with other rows.
+/// How long a worker waits for its batches in flight before it goes on with other rows.
 const PATIENCE: Micros = 10_000_000;
 
 impl SharedState {
-    /// The server has crashed, and a worker that has died by itself had this on its way.
+    /// Adds suspects: the batch that a worker had in flight when it crashed the server.
     pub fn suspect_crash(&mut self, record: FlightRecord) {
         let FlightRecord { database, index_id, span, rows, has_versions, crashes } = record;
         if let Some(free) = self.crash_suspects.iter_mut().find(|entry| entry.database == 0) {
@@ -43,12 +43,12 @@ impl SharedState {
         }
     }
 
-    /// Whether rows of an index are suspected.
+    /// Whether an index has suspects.
     pub(super) fn has_crash_suspects_in(&self, key: LaneKey) -> bool {
         self.has_crash_suspects && self.crash_suspects.iter().any(|entry| entry.is_of(key))
     }
 
-    /// What of a span may be claimed with all others. Suspects are left out, and what lies behind them is given back.
+    /// The part of a span that may be claimed normally. Suspects are excluded, and the span behind them is given back.
     pub(super) fn clear_of_crash_suspects(
         &mut self,
         lane: usize,
@@ -83,7 +83,7 @@ impl SharedState {
         (lo <= hi).then_some(Claimable { span: Span { lo, hi }, ..claimable })
     }
 
-    /// Whether the row at `id`, which `worker` has come upon on its way from another, is left to who tries suspects.
+    /// Whether `worker` must leave the row at `id`, because it is a suspect that another worker sends.
     pub fn is_crash_suspect(&self, worker: usize, lane: usize, id: i64) -> bool {
         let Some(key) = self.lane_key(lane).filter(|_| self.has_crash_suspects) else { return false };
         let mine = worker as u32 + 1;
@@ -91,7 +91,7 @@ impl SharedState {
         self.crash_suspects.iter().any(|entry| holds(entry) && entry.taken_by != mine)
     }
 
-    /// What a worker is to do about suspects, if it is to do nothing else.
+    /// What a worker has to do about suspects, if anything.
     pub(super) fn next_crash_suspects(
         &mut self,
         worker: usize,
@@ -121,7 +121,7 @@ impl SharedState {
             .position(|entry| entry.database != 0 && entry.taken_by == worker as u32 + 1)
     }
 
-    /// A worker that has something on its way waits for it: for suspects as long as it takes, for other rows a while.
+    /// A worker with batches in flight waits for them: for suspects without a limit, for other rows a while.
     fn wait_for_crash_suspects(&mut self, place: usize, now: Micros) -> Option<Next> {
         let entry = self.crash_suspects.get_mut(place)?;
         let until = entry.taken_at.saturating_add(PATIENCE);
@@ -135,8 +135,8 @@ impl SharedState {
         None
     }
 
-    /// A worker that has nothing on its way goes on with the suspects it has taken, unless there are none left or their
-    /// index waits.
+    /// A worker without batches in flight goes on with its suspects, unless none are left or their index may not be
+    /// delivered now.
     fn go_on_with_crash_suspects(
         &mut self,
         place: usize,
@@ -148,7 +148,7 @@ impl SharedState {
         if std::mem::take(&mut entry.on_their_way) {
             entry.back = entry.back.saturating_add(entry.rows);
             if entry.back >= entry.of.saturating_mul(2) {
-                // There are more rows here than have been on their way.
+                // The span contains more rows than were in flight.
                 (entry.back, entry.rows) =
                     (0, entry.rows.saturating_mul(2).min(worker_limits.batch_rows).max(1));
             }
@@ -169,7 +169,8 @@ impl SharedState {
         Some(place)
     }
 
-    /// Takes suspects of a database that are due, unless another worker has some: one at a time tries them.
+    /// Takes suspects of a database that are due, unless another worker has some: only one worker at a time sends
+    /// suspects.
     fn take_crash_suspects(
         &mut self,
         (database, worker): (u32, usize),
@@ -182,7 +183,7 @@ impl SharedState {
             return None;
         }
         for entry in self.crash_suspects.iter_mut().filter(|entry| of_database(entry) && entry.due == 0) {
-            // Objects are held until nothing can be under way any more that was sent before the crash.
+            // Objects are held until no request from before the crash can be executed any more.
             let held_until = if entry.has_versions { held_until } else { now };
             entry.due = now.max(held_until).saturating_add(pause_after(entry.crashes));
         }
@@ -217,7 +218,7 @@ impl SharedState {
         Some(Next::Claim { lane, index_id, claimable, bytes, crash_retry })
     }
 
-    /// A claim of suspects is over, and this is left of their span. `false`: it was no such claim.
+    /// Ends a claim of suspects, given the rest of their span. `false`: it was no such claim.
     pub(super) fn crash_suspects_claimed(&mut self, worker: usize, rest: Span) -> bool {
         let place = self.taken_crash_suspects(worker);
         let me = self.workers.get(worker);
@@ -232,21 +233,21 @@ impl SharedState {
         true
     }
 
-    /// A worker ends: another tries the suspects it had taken.
+    /// A worker ends: another one takes its suspects.
     pub(super) fn release_crash_suspects(&mut self, worker: usize) {
         for entry in self.crash_suspects.iter_mut().filter(|entry| entry.taken_by == worker as u32 + 1) {
             (entry.taken_by, entry.on_their_way, entry.in_vain) = (0, false, false);
         }
     }
 
-    /// When suspects of a database are to be tried next, if that is known.
+    /// When suspects of a database are to be sent next, if that is known.
     pub(super) fn next_crash_retry(&self, database: u32, now: Micros) -> Option<Micros> {
         let is_later =
             |entry: &&CrashSuspect| entry.database == database && entry.taken_by == 0 && entry.due > now;
         self.crash_suspects.iter().filter(is_later).map(|entry| entry.due).min()
     }
 
-    /// The clock was set back: what was to be later is still so much later.
+    /// Moves all times back with the clock.
     pub(super) fn move_crash_suspects_back(&mut self, by: Micros) {
         for entry in &mut self.crash_suspects {
             move_time(&mut entry.due, by);
@@ -254,7 +255,7 @@ impl SharedState {
         }
     }
 
-    /// Forgets the suspects of databases and indices that are no more.
+    /// Forgets the suspects of databases and indices that are gone.
     pub(super) fn forget_crash_suspects(&mut self, is_gone: impl Fn(u32, i32) -> bool) {
         if !self.has_crash_suspects {
             return;

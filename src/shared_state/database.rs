@@ -3,14 +3,14 @@
 
 use super::{Backfiller, FixedString, Micros};
 
-/// Databases the launcher can keep an eye on.
+/// The most databases that can have an entry.
 pub const DATABASES: usize = 256;
 
-/// What is known about the extension in a database.
+/// Whether a database has the extension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Extension {
-    /// Nobody has looked since the server started, or something has changed since.
+    /// Nobody has looked since the server started or since something changed.
     #[default]
     Unknown,
     Absent,
@@ -24,33 +24,33 @@ pub struct Database {
     /// The database's oid; 0 marks a free entry.
     pub oid: u32,
     pub extension: Extension,
-    /// The oid of the extension whose indices have lanes here; 0 when there is none or nobody has looked.
+    /// The oid of the extension whose indices have lanes; 0: none, or nobody has looked.
     pub extension_oid: u32,
-    /// A count of the tables is wanted: the counters may be off.
+    /// A count of the tables is requested, because the counters may be wrong.
     pub recount: bool,
-    /// The process that counts; 0 while none does, -1 while one is awaited.
+    /// The process that counts; 0: none, -1: being started.
     pub counter: i32,
-    /// Since when a counting process is awaited.
+    /// When the counting process was requested.
     pub counter_since: Micros,
     /// No count is started before this time.
     pub recount_at: Micros,
-    /// Counts that were not finished, one after the other.
+    /// The number of unfinished counts in a row.
     pub failed_counts: u32,
-    /// When the whole queue was last looked through.
+    /// When the whole queue was last read.
     pub swept_at: Micros,
-    /// Statements that want the database to themselves: no worker is started while there are any.
+    /// How many statements need the database for themselves. While there are any, no worker is started.
     pub vacating_statements: u32,
-    /// The statements have been forgotten if they have not ended by then.
+    /// If the statements have not ended by then, they are forgotten.
     pub vacated_until: Micros,
-    /// Workers that ended in failure one after the other.
+    /// The number of workers in a row that failed.
     pub crashes: u32,
     /// No worker is started before this time.
     pub restart_at: Micros,
-    /// The process that sends history.
+    /// The backfill process.
     pub backfiller: Backfiller,
-    /// Where deliveries go, as a number; 0: there has been nowhere yet.
+    /// A number that identifies where deliveries go; 0: not known yet.
     pub destination: u64,
-    /// Why workers could not work, until one can.
+    /// Why workers cannot work, until one can.
     pub trouble: FixedString<400>,
     pub trouble_at: Micros,
 }
@@ -77,7 +77,7 @@ impl Database {
         trouble_at: 0,
     };
 
-    /// Whether somebody wants the database to itself.
+    /// Whether a statement needs the database for itself.
     pub fn is_vacated(&self, now: Micros) -> bool {
         self.vacating_statements > 0 && self.vacated_until > now
     }

@@ -4,8 +4,8 @@
 use super::{Database, Extension, LatchSet, Micros, SharedState, SlotState};
 
 impl SharedState {
-    /// The entry of a database, made when it is new; `None` when the book is full of databases that have the extension,
-    /// or may have it.
+    /// The entry of a database, created if necessary. `None` if all entries are taken by databases that have the
+    /// extension, or may have it.
     pub fn database_mut(&mut self, oid: u32) -> Option<&mut Database> {
         let known = self.databases.iter().position(|entry| entry.oid == oid);
         let place = known
@@ -18,7 +18,7 @@ impl SharedState {
         Some(entry)
     }
 
-    /// Whether an entry says no more than that its database has no extension.
+    /// Whether an entry only says that its database has no extension.
     fn is_needless(&self, entry: &Database) -> bool {
         let is_somebody_there = self
             .workers
@@ -35,12 +35,12 @@ impl SharedState {
         self.databases.iter().any(|entry| entry.oid == oid)
     }
 
-    /// Whether the book is full for good: each entry is of a database that has the extension.
+    /// Whether every entry belongs to a database that has the extension.
     pub fn database_list_is_full(&self) -> bool {
         self.databases.iter().all(|entry| entry.oid != 0 && entry.extension == Extension::Present)
     }
 
-    /// The databases that have been found to have no extension.
+    /// The databases that are known to have no extension.
     pub fn without_extension(&self) -> impl Iterator<Item = u32> + '_ {
         self.databases
             .iter()
@@ -48,7 +48,7 @@ impl SharedState {
             .map(|entry| entry.oid)
     }
 
-    /// Notes why workers of a database cannot work.
+    /// Records why workers of a database cannot work.
     pub fn note_trouble(&mut self, database: u32, trouble: &str, now: Micros) {
         if let Some(entry) = self.database_mut(database) {
             entry.trouble.set(trouble);
@@ -56,7 +56,7 @@ impl SharedState {
         }
     }
 
-    /// A worker of a database works: what has kept workers from it is over.
+    /// A worker of a database works, so the reason is forgotten.
     pub fn forget_trouble(&mut self, database: u32) {
         if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == database) {
             entry.trouble.clear();
@@ -64,13 +64,13 @@ impl SharedState {
         }
     }
 
-    /// Why workers of a database could not work, and when that was noted; nothing if one has worked since.
+    /// Why workers of a database cannot work, and since when; `None` if one has worked since.
     pub fn trouble(&self, database: u32) -> Option<(&str, Micros)> {
         let entry = self.databases.iter().find(|entry| entry.oid == database)?;
         Some((entry.trouble.get()?, entry.trouble_at))
     }
 
-    /// Asks all workers of a database to leave, and keeps new ones away until `until`.
+    /// Asks all processes to leave a database, and keeps new ones away until `until`.
     pub fn vacate_database(&mut self, database: u32, until: Micros) -> LatchSet {
         if let Some(entry) = self.database_mut(database) {
             entry.vacating_statements = entry.vacating_statements.saturating_add(1);
@@ -85,12 +85,12 @@ impl SharedState {
         latches
     }
 
-    /// Whether somebody wants the database to itself.
+    /// Whether a statement needs the database for itself.
     pub fn is_vacated(&self, database: u32, now: Micros) -> bool {
         self.databases.iter().any(|entry| entry.oid == database && entry.is_vacated(now))
     }
 
-    /// Whether a process of ours is in a database, or on its way there.
+    /// Whether a process of ours is in a database, or being started there.
     pub fn is_occupied(&mut self, database: u32) -> bool {
         self.workers_of(database).next().is_some()
             || self
@@ -101,12 +101,9 @@ impl SharedState {
 
     /// Lets workers into a database again.
     pub fn readmit_workers(&mut self, database: u32) -> LatchSet {
-        let mut latches = LatchSet::default();
-        let launcher = self.call_launcher();
         if let Some(entry) = self.database_mut(database) {
             entry.vacating_statements = entry.vacating_statements.saturating_sub(1);
-            latches.add(launcher);
         }
-        latches
+        self.wake_launcher()
     }
 }

@@ -6,18 +6,19 @@
 
 use super::{Extension, LatchSet, Micros, SharedState};
 
-/// What a worker does after it has looked which extension its database has.
+/// What a worker does after it has looked for the extension in its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionCheck {
-    /// Something has changed while it looked.
+    /// Something changed while it looked.
     LookAgain,
     Serve,
     Leave,
 }
 
 impl SharedState {
-    /// The extension has come or gone in a database: the launcher looks, and so do the workers. Both are told under one
-    /// lock: a worker that looked in between would leave the launcher waiting for an answer that has been given.
+    /// The extension may have been created or dropped in a database: launcher and workers have to look. Both are told
+    /// under the same lock. If a worker looked in between, the launcher would wait for an answer that was already
+    /// given.
     pub fn extension_changed(&mut self, oid: u32) -> LatchSet {
         match self.database_mut(oid) {
             Some(database) => {
@@ -41,15 +42,15 @@ impl SharedState {
         latches
     }
 
-    /// A worker is about to look which extension its database has. What changes from now on is noticed.
+    /// A worker is about to look for the extension. Changes from now on are noticed.
     pub fn begin_extension_check(&mut self, slot: usize) {
         if let Some(me) = self.workers.get_mut(slot) {
             me.stale = false;
         }
     }
 
-    /// A worker has looked: `found` is the extension's oid, 0 when there is none. The books of an extension that is
-    /// no more are closed, and whoever served it leaves: its rows had ids that will be given out again.
+    /// A worker has looked. `found` is the extension's oid; 0: there is none. If the extension was dropped, its lanes
+    /// are closed and the workers that served it leave, because its row ids will be used again.
     pub fn finish_extension_check(&mut self, slot: usize, found: u32) -> (ExtensionCheck, LatchSet) {
         let mut latches = LatchSet::default();
         let Some((database, served)) =
@@ -82,21 +83,21 @@ impl SharedState {
         }
     }
 
-    /// An index is paused or resumed.
+    /// Records that an index was paused or resumed.
     pub fn set_paused(&mut self, database: u32, index_id: i32, paused: bool) {
         if let Some(lane) = self.lane_mut(database, index_id) {
             lane.paused = paused;
         }
     }
 
-    /// Opens the lane of an index, or finds it open. A new one starts with the whole key range to be read, for
-    /// rows may be left from before the server started. `false` when there is no lane left.
+    /// Opens the lane of an index. A new lane must read the whole key range, because rows may be left from before the
+    /// server started. `false` if no lane is free.
     pub fn open_lane(&mut self, database: u32, index_id: i32, paused: bool, now: Micros) -> bool {
         let Some(lane) = self.lane_mut(database, index_id) else {
             return false;
         };
         lane.paused = paused;
-        // A pause without a failure: somebody claimed rows of the index before it was in the table.
+        // The lane waits without a failure: rows were claimed before the index was visible in its table.
         if lane.failures == 0 {
             lane.retry_at = 0;
         }

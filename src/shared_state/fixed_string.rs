@@ -1,7 +1,7 @@
 //! A short text of fixed size for shared memory. It has no heap, and all zeroes is the empty text.
 #![forbid(unsafe_code)]
 
-/// At most `N` bytes of UTF-8; a longer text is cut at a character's boundary.
+/// At most `N` bytes of UTF-8. A longer text is cut at a character boundary.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FixedString<const N: usize> {
@@ -13,7 +13,7 @@ impl<const N: usize> FixedString<N> {
     /// The empty text.
     pub const EMPTY: Self = Self { length: 0, bytes: [0; N] };
 
-    /// Replaces the content by as much of `text` as fits.
+    /// Sets the content to as much of `text` as fits.
     pub fn set(&mut self, text: &str) {
         let mut end = text.len().min(N).min(usize::from(u16::MAX));
         while !text.is_char_boundary(end) {
@@ -30,12 +30,12 @@ impl<const N: usize> FixedString<N> {
         self.length = 0;
     }
 
-    /// The content. A text damaged in shared memory reads as empty rather than as an error.
+    /// The content. If shared memory is damaged, it may be no valid text and counts as empty.
     pub fn as_str(&self) -> &str {
         self.bytes.get(..usize::from(self.length)).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
     }
 
-    /// The content, or `None` when there is none: what SQL shows as NULL.
+    /// The content; `None`, which SQL shows as NULL, if it is empty.
     pub fn get(&self) -> Option<&str> {
         (self.length > 0).then(|| self.as_str())
     }

@@ -5,39 +5,39 @@ use super::{Flight, Micros, RetryDelay, SharedState, Worker};
 use crate::claims::{Claim, Owner};
 use crate::id_ranges::Span;
 
-/// What became of the rows of a batch.
+/// What became of the rows of a flight.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FlightResult<'a> {
-    /// Algolia has judged the records, whatever it said of each.
+    /// Algolia has accepted or rejected the records, and has not only failed.
     pub judged: bool,
-    /// Arrived, and deleted from the queue.
+    /// The rows that were delivered and are deleted from the queue.
     pub delivered: &'a [i64],
     /// How many older versions were deleted with them.
     pub superseded: i64,
-    /// How many are dead or held back: not to be claimed by anybody now.
+    /// How many rows are dead letters or held back, so that nobody may claim them now.
     pub kept: usize,
-    /// The objects whose versions the batch holds, and of each the hash and the row.
+    /// The versions in the batch: each object's hash and row.
     pub versions: &'a [(i64, i64)],
-    /// A request of the batch may still be executed: until when the objects are held.
+    /// If a request of the batch may still be executed: until when its objects are held.
     pub held_until: Option<Micros>,
-    /// The rows that wait again, if the batch has failed on the way or its rows are held back.
+    /// The rows that wait again, if the batch failed on the way or its rows are held back.
     pub left: &'a [i64],
-    /// It has failed on the way, by what may be about one of its rows.
+    /// The batch failed on the way, and perhaps because of one of its rows.
     pub failure: Option<RetryDelay>,
 }
 
-/// Where the rows of a batch are to be found that wait again.
+/// Where the rows of a batch wait again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedFlight {
     pub lane: usize,
-    /// They are held back.
+    /// Whether they are held back.
     pub held_back: bool,
-    /// The record that the batch is now known to have failed for.
+    /// The record because of which the batch failed, if it has just been identified.
     pub found: Option<i64>,
 }
 
 impl SharedState {
-    /// Enters a row into the claim table; `false` when another worker holds it or the table is full.
+    /// Claims a row.
     pub fn claim(&mut self, worker: usize, id: i64) -> Claim {
         let Some(me) = self.workers.get(worker) else {
             return Claim::Full;
@@ -45,10 +45,9 @@ impl SharedState {
         self.claims.claim(Owner::worker(worker), me.database, id)
     }
 
-    /// Enters the rows claimed as a flight, while the claiming transaction is still under way. The `rest` of the span
-    /// stays with the worker until [`SharedState::end_claim`]: rows that were read in vain are locked until then, and would
-    /// be passed over by whoever else is given them.
-    /// Returns the flight's place, or `None` when nothing was claimed.
+    /// Enters the claimed rows as a flight before the claiming transaction ends. The `rest` of the span stays with the
+    /// worker until [`SharedState::end_claim`]: rows that were read but not claimed are locked until then, and another
+    /// worker would skip them. Returns the flight's place; `None` if nothing was claimed.
     pub fn enter_claim(
         &mut self,
         worker: usize,
@@ -83,7 +82,7 @@ impl SharedState {
         place
     }
 
-    /// The claiming transaction is over: what was not claimed of the span waits again.
+    /// The claiming transaction has ended: the rest of the span waits again.
     pub fn end_claim(&mut self, worker: usize) {
         self.end_postponement(worker);
         self.end_partial_claim(worker);
@@ -94,7 +93,7 @@ impl SharedState {
             self.end_held_back_claim(worker, held_back);
             return;
         }
-        // Of a lane that has been read to its end, nothing is left.
+        // If the lane was read to its end, nothing is left.
         let rest = if lane == 0 { Span { lo: 0, hi: -1 } } else { span };
         if self.crash_suspects_claimed(worker, rest) {
             return;
@@ -104,8 +103,8 @@ impl SharedState {
         }
     }
 
-    /// A batch is back: frees its claims. What was neither delivered nor found to be at fault waits again. Returns where,
-    /// if its lane has not been closed since.
+    /// Ends a flight and frees its claims. Rows that were neither delivered nor kept wait again. Returns where they
+    /// wait, unless the lane has been closed meanwhile.
     pub fn end_flight(
         &mut self,
         worker: usize,
@@ -150,7 +149,7 @@ impl SharedState {
         self.lane(place).map(|_| EndedFlight { lane: place, held_back, found })
     }
 
-    /// Where the lane of a batch under way is, if it has not been closed since.
+    /// The lane of a batch in flight, unless it has been closed meanwhile.
     pub fn lane_of_flight(&self, worker: usize, flight: usize) -> Option<usize> {
         let lane = self.workers.get(worker)?.flights.get(flight)?.lane as usize;
         self.lane(lane).map(|_| lane)
@@ -166,7 +165,7 @@ impl SharedState {
         }
     }
 
-    /// A batch has been delivered as a whole and its rows are deleted.
+    /// A whole batch was delivered, and its rows are deleted.
     pub fn settled(&mut self, worker: usize, flight: usize, ids: &[i64], now: Micros) {
         let flight_result = FlightResult { judged: true, delivered: ids, ..FlightResult::default() };
         self.end_flight(worker, flight, ids.iter().copied(), flight_result, now);
@@ -192,8 +191,8 @@ impl SharedState {
         Some(landed)
     }
 
-    /// A worker ends, whatever it was doing: everything it held waits again, objects until `held_until`, for its
-    /// requests may still be executed.
+    /// A worker ends, whatever it was doing. Everything that it held waits again, but objects only from `held_until`
+    /// on, because its requests may still be executed.
     pub fn release_worker(&mut self, worker: usize, held_until: Micros) {
         self.quarantine_all_objects(worker, held_until);
         self.release_held_back(worker);

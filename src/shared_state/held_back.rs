@@ -12,46 +12,46 @@
 use super::{Micros, SuspectSearch};
 use crate::id_ranges::{IdRanges, Span};
 
-/// Sets of rows that can be held back at once, over all databases. A refused record that is one too many dies without
-/// further attempts; suspects that are stay together.
+/// How many sets of rows can be held back at a time, over all databases. When all entries are taken, a refused record
+/// becomes a dead letter at once, and suspects stay in one set.
 pub const HELD_BACK: usize = 256;
 
-/// Rows held back. All zeroes is a free entry.
+/// A set of rows that are held back. All zeroes is a free entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct HeldBack {
     /// The database's oid; 0 marks a free entry.
     pub database: u32,
     pub index_id: i32,
-    /// Where its lane is, as long as that has not been closed.
+    /// The place of its lane, as long as that has not been closed.
     pub(super) lane: u32,
-    /// How many rows there are. Some may have been superseded since.
+    /// How many rows there are. Some may have been superseded meanwhile.
     pub(super) rows: i64,
-    /// How many of them are under way.
+    /// How many of them are in flight.
     pub(super) in_flight: i64,
-    /// Who has them in his hands, plus one.
+    /// The worker that has claimed from it, plus one.
     pub(super) worker: u32,
-    /// The worker that has a refused record in its hands between judgement and [`SharedState::hold_back`], plus one.
+    /// The worker that has judged the record and is about to call [`SharedState::hold_back`], plus one.
     pub(super) judged_by: u32,
-    /// Nobody may claim them before.
+    /// Nobody may claim the rows before this time.
     pub(super) due: Micros,
-    /// Nor before this, for the objects they are versions of are held.
+    /// Nor before this time, because the objects of these versions are held.
     pub(super) held_until: Micros,
     pub(super) failed_at: Micros,
-    /// It is a record that waits alone.
+    /// It is a single record that is tried alone.
     pub(super) is_isolated: bool,
-    /// How often that has been refused, and how often it has failed since it was found.
+    /// For a single record: how often it has been refused, and how often it has failed since it was found.
     pub(super) attempts: i32,
     pub(super) failures: u32,
-    /// Rows have joined it since it was handed out.
+    /// Rows were added since it was last claimed from.
     pub(super) has_grown: bool,
-    /// Which object it is a version of, by its hash; 0: none, or not known.
+    /// The hash of the object that a single record is a version of; 0: none, or unknown.
     pub(super) object: i64,
-    /// If they are suspects.
+    /// For suspects: the state of the search.
     pub(super) search: SuspectSearch,
-    /// None of them was found the last time they were looked for.
+    /// The latest claim found none of them.
     pub(super) is_missing: bool,
-    /// All of them are within this span.
+    /// The span that contains all of them.
     pub(super) hull: Span,
     /// Where they are looked for.
     pub(super) id_ranges: IdRanges,
@@ -60,9 +60,9 @@ pub struct HeldBack {
 /// What becomes of a refused record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectAction {
-    /// It becomes a dead letter, after so many attempts.
+    /// It becomes a dead letter, after this many attempts.
     DeadLetter(i32),
-    /// It is tried again, after so many attempts.
+    /// It is tried again, after this many attempts.
     Retry(i32),
 }
 
@@ -94,12 +94,12 @@ impl HeldBack {
         self.database == database && self.index_id == index_id
     }
 
-    /// Whether it is the entry of this record alone.
+    /// Whether it is the entry of this single record.
     pub(super) fn is_record(&self, database: u32, index_id: i32, id: i64) -> bool {
         self.is_isolated && self.is_of(database, index_id) && self.hull == Span { lo: id, hi: id }
     }
 
-    /// A row is to be looked for.
+    /// Adds a row to those that are looked for.
     pub(super) fn add(&mut self, id: i64) {
         self.id_ranges.add(id, id);
         self.hull = Span { lo: self.hull.lo.min(id), hi: self.hull.hi.max(id) };

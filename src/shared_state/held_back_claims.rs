@@ -8,12 +8,12 @@ use super::{Claimable, FlightResult, HeldBack, HeldBackClaim, Micros, Next, Shar
 use crate::claims::Owner;
 use crate::id_ranges::Span;
 
-/// A claim lasts hardly longer.
+/// A claim rarely takes longer than this.
 const ANOTHER_CLAIM: Micros = 50_000;
 
 impl SharedState {
-    /// Gives `worker` rows held back whose time has come, if there are any it has room for. `first`: only those of
-    /// lanes in good health whose other rows have had their turn.
+    /// Gives `worker` rows held back that are due, if it has room. `first`: only rows of healthy lanes whose other rows
+    /// have been claimed since.
     pub(super) fn next_held_back(
         &mut self,
         worker: usize,
@@ -58,7 +58,7 @@ impl SharedState {
         })
     }
 
-    /// The lane of an entry of a database that waits, and when it may be claimed.
+    /// The lane of a waiting entry of a database, and when the entry may be claimed.
     fn held_back_opens_at(&self, database: u32, entry: &HeldBack) -> Option<(usize, Micros)> {
         let waits = entry.database == database && entry.worker == 0 && entry.judged_by == 0 && entry.rows > 0;
         let place = waits.then(|| self.lane_of_held_back(entry)).flatten()?;
@@ -72,7 +72,7 @@ impl SharedState {
         Some((place, due.max(entry.held_until).max(lane.retry_at)))
     }
 
-    /// When rows of a database held back may next be claimed.
+    /// When the next rows held back of a database may be claimed.
     pub(super) fn next_release_due(&self, database: u32) -> Option<Micros> {
         let opens =
             self.held_back_entries().iter().filter_map(|entry| self.held_back_opens_at(database, entry));
@@ -81,7 +81,7 @@ impl SharedState {
         opens.filter(|(lane, _)| waits(*lane)).map(|(_, at)| at).min()
     }
 
-    /// Whether a row belongs to the entry that is claimed from.
+    /// Whether a row belongs to the entry that is being claimed.
     pub fn is_in_held_back(&self, held_back: HeldBackClaim, id: i64) -> bool {
         let entry = self.held_back.get(held_back.place);
         entry.is_some_and(|entry| {
@@ -89,7 +89,7 @@ impl SharedState {
         })
     }
 
-    /// The version at a row held back has been superseded: nobody will send it.
+    /// The version in a row held back has been superseded and will not be sent.
     pub fn forget_superseded(&mut self, held_back: HeldBackClaim, id: i64) {
         let Some(database) = self.held_back.get(held_back.place).map(|entry| entry.database) else { return };
         if self.is_in_held_back(held_back, id) {
@@ -100,8 +100,9 @@ impl SharedState {
         }
     }
 
-    /// All that could be read of the span of an entry that was to be claimed was none of its rows. Once more, a moment
-    /// later: another claim may have had them locked. What is not to be found there then is gone, or locked by somebody.
+    /// None of the rows in the span of an entry that was to be claimed was one of the entry's. They are looked for once
+    /// more, a moment later, because another claim may have had them locked. Rows that are still not found then are
+    /// gone or locked by somebody else.
     pub fn held_back_not_found(&mut self, held_back: HeldBackClaim, span: Span, now: Micros) {
         let Some(entry) = self.held_back.get_mut(held_back.place) else { return };
         if entry.has_grown || (!std::mem::replace(&mut entry.is_missing, true) && entry.rows > 0) {
@@ -114,7 +115,7 @@ impl SharedState {
         }
     }
 
-    /// Rows of an entry that was to be claimed cannot be sent now: their objects are held.
+    /// Rows of an entry cannot be sent now, because their objects are held.
     pub fn put_off_held_back(&mut self, held_back: HeldBackClaim, now: Micros) {
         let released_at = self.next_quarantine_end().unwrap_or(Micros::MAX);
         if let Some(entry) = self.held_back.get_mut(held_back.place) {
@@ -131,8 +132,8 @@ impl SharedState {
         }
     }
 
-    /// Rows of an entry are back. Those that wait again stay; a record that has just been judged is about to be held back.
-    /// Returns the record that was found among suspects, if one was.
+    /// Rows of an entry have returned. Those in `left` stay; a record that has just been judged is about to be held
+    /// back. Returns the record that was identified among suspects, if one was.
     pub(super) fn end_held_back_flight(
         &mut self,
         place: usize,
@@ -156,7 +157,7 @@ impl SharedState {
         }
         let entry = self.held_back.get_mut(place).filter(|entry| entry.database != 0)?;
         if is_isolated {
-            // If it has failed it was to be given up, and could not be.
+            // If it failed, it should have become a dead letter and could not.
             if let Some(failure) = flight_result.failure {
                 entry.failures = entry.failures.saturating_add(1);
                 entry.due = failure.ends_at(entry.failures, now);
@@ -172,7 +173,7 @@ impl SharedState {
         found
     }
 
-    /// A worker ends: the records it has judged, and those it had in its hands, wait like the others held back.
+    /// A worker ends: the records that it has judged or claimed wait like the others held back.
     pub(super) fn release_held_back(&mut self, worker: usize) {
         let mut unclaimed = [false; HELD_BACK];
         for (entry, unclaimed) in self.held_back_entries_mut().iter_mut().zip(&mut unclaimed) {
@@ -184,14 +185,14 @@ impl SharedState {
                 (entry.worker, entry.in_flight) = (0, 0);
             }
         }
-        // Refused for the first time, and not held back yet.
+        // It was refused for the first time and not held back yet.
         for (place, _) in unclaimed.iter().enumerate().filter(|(_, unclaimed)| **unclaimed) {
             self.close_held_back(place);
         }
     }
 
-    /// A batch of versions is back: what has arrived supersedes older versions that wait alone, and of those of it that are
-    /// about to wait it is noted which objects they are of.
+    /// A batch of versions has returned. A delivered version supersedes older versions that wait alone. For a version
+    /// that is about to wait alone, its object is recorded.
     pub(super) fn note_versions(&mut self, worker: usize, lane: usize, flight_result: FlightResult<'_>) {
         let (true, Some(key)) = (!flight_result.versions.is_empty(), self.lane_key(lane)) else { return };
         for place in 0..self.held_back_entries().len() {

@@ -5,7 +5,7 @@ use super::{HeldBack, Micros, RejectAction, SharedState, HELD_BACK};
 use crate::claims::{Claim, Owner};
 use crate::id_ranges::Span;
 
-/// Entries.
+/// The entries.
 impl SharedState {
     /// All entries that may be in use.
     pub(super) fn held_back_entries(&self) -> &[HeldBack] {
@@ -26,7 +26,8 @@ impl SharedState {
         Some(place)
     }
 
-    /// Ends an entry. Rows that it still has, as those do that somebody else has locked, wait like any others.
+    /// Closes an entry. Rows that it still has, for example because somebody else has locked them, wait like any
+    /// others.
     pub(super) fn close_held_back(&mut self, place: usize) {
         let Some(entry) = self.held_back.get_mut(place) else { return };
         let HeldBack { database, index_id, hull, rows, .. } = std::mem::replace(entry, HeldBack::EMPTY);
@@ -43,7 +44,7 @@ impl SharedState {
         }
     }
 
-    /// A row is no longer one of a set's.
+    /// Removes a row from a set.
     pub(super) fn remove_from_held_back(&mut self, place: usize) {
         let Some(entry) = self.held_back.get_mut(place) else { return };
         entry.rows = entry.rows.saturating_sub(1);
@@ -52,7 +53,7 @@ impl SharedState {
         }
     }
 
-    /// Where an entry's lane is.
+    /// The place of an entry's lane.
     pub(super) fn lane_of_held_back(&self, entry: &HeldBack) -> Option<usize> {
         let (database, index_id, place) = (entry.database, entry.index_id, entry.lane as usize);
         let is_it = self.lane_key(place).is_some_and(|key| entry.is_of(key.database, key.index_id));
@@ -63,7 +64,7 @@ impl SharedState {
         }
     }
 
-    /// When an attempt began whose rows have arrived, the latest of the entry's index.
+    /// Of all attempts for the entry's index that delivered rows, the start of the latest.
     pub(super) fn arrived_at(&self, place: usize) -> Micros {
         let lane = self.held_back.get(place).and_then(|entry| self.lane_of_held_back(entry));
         lane.and_then(|lane| self.lane(lane)).map_or(0, |lane| lane.arrived_at)
@@ -72,7 +73,7 @@ impl SharedState {
 
 /// Refused records.
 impl SharedState {
-    /// A record that `worker` holds was refused: counts it, against the number of attempts it has (0 is as good as 1).
+    /// Counts the refusal of a record that `worker` holds, and compares it with `max_attempts` (0 counts as 1).
     pub fn judge_rejection(
         &mut self,
         worker: usize,
@@ -96,9 +97,9 @@ impl SharedState {
         RejectAction::Retry(attempts)
     }
 
-    /// A record that `worker` holds could not be dealt with for a reason of the server's own, such as damage or a lack of
-    /// memory. Algolia has not judged it, so this is no attempt. Returns how often it has been so before; nothing: no more
-    /// records can wait alone.
+    /// A record that `worker` holds could not be processed for a reason of the server's, such as damage or lack of
+    /// memory. Algolia has not seen it, so this is no attempt. Returns how often this has happened before; `None` if no
+    /// more records can be held back.
     pub fn isolate_record(&mut self, worker: usize, index_id: i32, id: i64) -> Option<u32> {
         let database = self.workers.get(worker)?.database;
         let clock = self.clock;
@@ -108,7 +109,7 @@ impl SharedState {
         Some(before)
     }
 
-    /// The entry of a record alone that `worker` is about to hold back, its own or a new one.
+    /// The entry of a single record that `worker` is about to hold back, created if necessary.
     fn judged_entry(
         &mut self,
         worker: usize,
@@ -136,9 +137,9 @@ impl SharedState {
             .is_none_or(|lane| lane.unattributed_rejections.may_dead_letter(rows as i64, now))
     }
 
-    /// A record that was sent alone has failed on the way once more: `None` if the flight is another. It waits again, the
-    /// longer the more often it has failed. If the answer was a refusal, and other rows of the index have arrived since
-    /// the failure before, that counts as one of the attempts it has (0: it has any number).
+    /// A record that was sent alone has failed on the way again; `None` if the flight is of another kind. The record
+    /// waits longer each time. A refusal counts as one of its attempts if other rows of the index have arrived since
+    /// its failure before. `max_attempts` = 0 means any number.
     pub fn judge_isolated(
         &mut self,
         worker: usize,
@@ -163,10 +164,10 @@ impl SharedState {
         Some(RejectAction::Retry(i32::try_from(entry.failures).unwrap_or(i32::MAX)))
     }
 
-    /// Keeps a record that waits from being claimed before `due`. Call it in the moment its worker gives it back.
+    /// Keeps a waiting record from being claimed before `due`. Call this when its worker gives it back.
     pub fn hold_back(&mut self, database: u32, index_id: i32, id: i64, due: Micros) {
         let Some(place) = self.place_of_record(database, index_id, id) else {
-            // Nobody knows of it any more, as after DROP EXTENSION: it waits like any other.
+            // The entry is gone, for example after DROP EXTENSION: the record waits like any other.
             if let Some(lane) = self.find_lane(database, index_id).and_then(|lane| self.lanes.get_mut(lane)) {
                 lane.give_back(Span { lo: id, hi: id });
             }
@@ -184,15 +185,15 @@ impl SharedState {
     }
 }
 
-/// What is known of them.
+/// Questions about rows held back.
 impl SharedState {
-    /// Where the rows of an index held back may be.
+    /// The spans that contain the rows of an index that are held back.
     pub(super) fn held_back(&self, database: u32, index_id: i32) -> impl Iterator<Item = Span> + '_ {
         let of_index = move |entry: &&HeldBack| entry.is_of(database, index_id) && entry.rows > 0;
         self.held_back_entries().iter().filter(of_index).map(|entry| entry.hull)
     }
 
-    /// Rows of an index that wait for another attempt, or are being tried.
+    /// How many rows of an index are held back, including those in flight.
     pub fn held_back_rows(&self, database: u32, index_id: i32) -> i64 {
         self.held_back_entries()
             .iter()
@@ -201,13 +202,13 @@ impl SharedState {
             .sum()
     }
 
-    /// Of these, the ones that are not under way.
+    /// How many of them are not in flight.
     pub(super) fn held_back_waiting(&self, database: u32, index_id: i32) -> i64 {
         let of_index = self.held_back_entries().iter().filter(|entry| entry.is_of(database, index_id));
         of_index.map(|entry| entry.rows.saturating_sub(entry.in_flight)).sum()
     }
 
-    /// Forgets rows whose lanes are no more. Their claims are to be ended.
+    /// Forgets the entries of lanes that are gone. The caller must end their claims.
     pub(super) fn forget_held_back(&mut self, is_gone: impl Fn(u32, i32) -> bool) -> [bool; HELD_BACK] {
         let mut forgotten = [false; HELD_BACK];
         for (entry, forgotten) in self.held_back_entries_mut().iter_mut().zip(&mut forgotten) {

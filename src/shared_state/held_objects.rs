@@ -17,18 +17,18 @@ pub struct HeldObject {
     hash: i64,
 }
 
-/// Why a session does not hold an object.
+/// Why a session cannot hold an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotHeld {
-    /// A version of it is on its way, or another session holds it.
+    /// A version of it is in flight, or another session holds it.
     Taken,
-    /// There is no room for it.
+    /// There is no room.
     NoRoom,
 }
 
 impl SharedState {
-    /// Has a session hold an object of an index. However many sessions do so, and however long, half of the room is left
-    /// to the workers.
+    /// Has a session hold an object of an index. However many sessions do so, half of the claim table is left to the
+    /// workers.
     pub fn hold_object(
         &mut self,
         pid: i32,
@@ -36,7 +36,7 @@ impl SharedState {
         index_id: i32,
         hash: i64,
     ) -> Result<HeldObject, NotHeld> {
-        // Without a lane nobody delivers, but one may be opened at any moment.
+        // An index without a lane is not delivered, but its lane may be opened at any moment.
         self.lane_mut(database, index_id).ok_or(NotHeld::NoRoom)?;
         let lane = self.find_lane(database, index_id).ok_or(NotHeld::NoRoom)?;
         match self.objects.holder(lane as u32, hash) {
@@ -52,7 +52,7 @@ impl SharedState {
         }
     }
 
-    /// The session's transaction has ended, or has come so far that what it held can go: versions that wait for it are
+    /// Releases a session's objects, at the latest at the end of its transaction. Versions that wait for them are
     /// looked at again.
     pub fn release_held_objects(&mut self, pid: i32, database: u32, objects: &[HeldObject]) -> LatchSet {
         let mut lanes = Vec::new();

@@ -13,33 +13,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::DATABASES;
 
-/// How many blocks are put in reserve at once: putting them there takes a lock and writes WAL.
+/// How many blocks are reserved at a time: reserving takes a lock and writes WAL.
 pub const RESERVED_BLOCKS: i64 = 256;
 
-/// Whoever leaves so many of them refills the reserve; others take those meanwhile.
+/// Whoever leaves this many blocks refills the reserve, while others take the rest.
 pub const REFILL_AT: i64 = 64;
 
-/// Bits of the word that count the blocks left. The others are the next block, which may so have 47 bits; an id, of a block
-/// and its 1,024 places, has to fit into a double's 53.
+/// How many bits of the word hold the number of blocks left. The other bits hold the next block, so that has at most 47
+/// bits. An id consists of a block and a place among its 1,024 ids; it must fit into the 53 bits of a double.
 const LEFT_BITS: u32 = 16;
 const LEFT: u64 = (1 << LEFT_BITS) - 1;
 
-/// What each database has in reserve. All zeroes is a server that has just started.
+/// The reserves of all databases. All zeroes is a server that has just started.
 #[repr(C)]
 pub struct IdReserves {
     entries: [IdReserve; DATABASES],
 }
 
-/// What one database has in reserve. All zeroes is a free entry.
+/// The reserve of one database. All zeroes is a free entry.
 #[repr(C, align(64))]
 struct IdReserve {
-    /// The database's oid and that of its sequence; that of an extension made anew is another.
+    /// The oids of the database and of its sequence. After the extension is created anew, it has another sequence.
     owner: AtomicU64,
-    /// The next block, and how many are left from it on.
+    /// The next block, and how many are left.
     blocks: AtomicU64,
 }
 
-/// A block taken from a reserve, and how many it has left.
+/// A block taken from a reserve, and how many are left in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenBlock {
     pub block: i64,
@@ -47,14 +47,14 @@ pub struct TakenBlock {
 }
 
 impl IdReserves {
-    /// Nothing.
+    /// No reserves.
     pub const fn new() -> IdReserves {
         IdReserves {
             entries: [const { IdReserve { owner: AtomicU64::new(0), blocks: AtomicU64::new(0) } }; DATABASES],
         }
     }
 
-    /// The next block of a sequence; `None` when there is none in reserve.
+    /// Takes the next block of a sequence; `None` if none is in reserve.
     pub fn take_block(&self, database: u32, sequence: u32) -> Option<TakenBlock> {
         let blocks = &self.of_sequence(database, sequence)?.blocks;
         let take = |word: u64| (word & LEFT > 0).then(|| word + (1 << LEFT_BITS) - 1);
@@ -62,15 +62,15 @@ impl IdReserves {
         Some(TakenBlock { block: next_of(taken), left: left_of(taken) - 1 })
     }
 
-    /// Sees to it that a sequence has an entry; `false`: there are too many databases. Whoever calls this puts blocks in
-    /// reserve for the sequence, and is alone in that.
+    /// Makes an entry for a sequence if it has none; `false` if there are too many databases. Only one process at a
+    /// time may call this and [`IdReserves::put`] for a sequence.
     pub fn make_room(&self, database: u32, sequence: u32) -> bool {
         let owner = owner_of(database, sequence);
         if self.of_sequence(database, sequence).is_some() {
             return true;
         }
         if let Some(entry) = self.of_database(database) {
-            // Of an extension that is no more.
+            // The entry of an extension that was dropped.
             entry.blocks.store(0, Ordering::Release);
             entry.owner.store(owner, Ordering::Release);
             return true;
@@ -81,7 +81,7 @@ impl IdReserves {
         self.entries.iter().any(claim)
     }
 
-    /// Puts blocks in reserve, instead of what there was; `false`: there is no room for them.
+    /// Replaces the reserve of a sequence; `false` if there is no room.
     pub fn put(&self, database: u32, sequence: u32, blocks: &Range<i64>) -> bool {
         match (self.of_sequence(database, sequence), word_of(blocks)) {
             (Some(entry), Some(word)) => {
@@ -92,13 +92,13 @@ impl IdReserves {
         }
     }
 
-    /// Where the last reserve of a sequence ended: all blocks from there on are unused. 0 if there has been none.
+    /// Where the last reserve of a sequence ends: no block from there on has been used. 0 if there was none.
     pub fn end_of(&self, database: u32, sequence: u32) -> i64 {
         let known = self.of_sequence(database, sequence);
         known.map_or(0, |entry| end_of(entry.blocks.load(Ordering::Acquire)))
     }
 
-    /// Hands out nothing more of what a database has in reserve: its sequence may have been set.
+    /// Drops the reserve of a database, because its sequence may have been set.
     pub fn drop_blocks(&self, database: u32) {
         if let Some(entry) = self.of_database(database) {
             let all_used = |word: u64| Some((end_of(word) as u64) << LEFT_BITS);
@@ -106,7 +106,7 @@ impl IdReserves {
         }
     }
 
-    /// Forgets the reserve of a database that is no more.
+    /// Forgets a dropped database.
     pub fn forget(&self, database: u32) {
         if let Some(entry) = self.of_database(database) {
             entry.blocks.store(0, Ordering::Release);
@@ -147,7 +147,7 @@ fn end_of(word: u64) -> i64 {
     next_of(word) + left_of(word)
 }
 
-/// `None`: there is no word for them.
+/// The word for these blocks; `None` if they do not fit.
 fn word_of(blocks: &Range<i64>) -> Option<u64> {
     let start = u64::try_from(blocks.start).ok().filter(|start| *start < 1 << (63 - LEFT_BITS))?;
     let left = u64::try_from(blocks.end - blocks.start).ok().filter(|left| *left <= LEFT)?;

@@ -7,18 +7,18 @@
 use super::{Lane, Micros, SharedState};
 use crate::claims::{Claim, Owner};
 
-/// What came of settings that were sent.
+/// The result of sending settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingsResult {
-    /// This version is dealt with.
+    /// This version was accepted or given up.
     Done { version: i64 },
-    /// They are tried again, after a failure.
+    /// They failed and are tried again.
     Again { at: Micros },
-    /// They are to be read and sent anew, after no failure.
+    /// They did not fail, but must be read and sent again.
     Anew { at: Micros },
 }
 
-/// Under which id the claim table has the settings of an index. No row of a queue has one of these.
+/// The id under which the claim table knows the settings of an index. No queue row has such an id.
 fn claim_id(index_id: i32) -> i64 {
     i64::MIN.wrapping_add(i64::from(index_id as u32))
 }
@@ -31,7 +31,7 @@ impl Lane {
 }
 
 impl SharedState {
-    /// A worker has read the table: the indices of its database that are to be given settings, and which version.
+    /// A worker has read the table: `wanted` lists the indices whose settings are to be sent, with their versions.
     pub fn want_settings(&mut self, database: u32, wanted: &[(i32, i64)], now: Micros) {
         let lanes: Vec<(usize, i32)> = self.lanes_of(database).collect();
         for (place, index_id) in lanes {
@@ -45,7 +45,7 @@ impl SharedState {
         }
     }
 
-    /// An index whose settings are due, and the version known of. They are the worker's until [`SharedState::settings_back`].
+    /// Claims the settings of an index that are due. They belong to the worker until [`SharedState::settings_back`].
     pub fn next_settings(&mut self, worker: usize, now: Micros) -> Option<(i32, i64)> {
         let database = self.workers.get(worker)?.database;
         let due: Vec<(i32, i64)> = self
@@ -61,7 +61,7 @@ impl SharedState {
         })
     }
 
-    /// When a worker has settings to send next: those that nobody is sending.
+    /// When the next settings that nobody is sending are due.
     pub fn settings_due(&self, worker: usize) -> Option<Micros> {
         let database = self.workers.get(worker)?.database;
         let free = self
@@ -76,7 +76,7 @@ impl SharedState {
         lane.map_or(0, |lane| lane.settings_failures)
     }
 
-    /// Settings that were sent are back.
+    /// Ends the claim of settings that were sent.
     pub fn settings_back(&mut self, worker: usize, index_id: i32, sent: SettingsResult) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
         if self.claims.holder(database, claim_id(index_id)) == Some(Owner::worker(worker)) {
@@ -86,7 +86,7 @@ impl SharedState {
             return;
         };
         match sent {
-            // Another version that has become known meanwhile keeps its turn.
+            // If another version has become known meanwhile, it stays due.
             SettingsResult::Done { version } if lane.settings_version == version => lane.settings_version = 0,
             SettingsResult::Done { .. } => (),
             SettingsResult::Again { at } => {

@@ -5,8 +5,8 @@
 use super::{LaneKey, SharedState, LANES};
 
 impl SharedState {
-    /// What is delivered from a database goes to `destination` from now on. Tasks of another one say nothing about it, and
-    /// its own may have lower numbers.
+    /// Records where the deliveries of a database go. If that changes, the known tasks are forgotten: they mean nothing
+    /// at another destination, whose task numbers may be lower.
     pub fn set_destination(&mut self, database: u32, destination: u64) {
         let is_news = |entry: &&mut super::Database| entry.destination != destination;
         let Some(entry) = self.database_mut(database).filter(is_news) else { return };
@@ -17,9 +17,9 @@ impl SharedState {
         }
     }
 
-    /// What has arrived of a batch under way can be found in the index when this task has been carried out. Told before
-    /// its rows are deleted: whoever finds none of them in the queue knows of the task. A worker that has not learned yet
-    /// that everything goes elsewhere has nothing to tell.
+    /// Records the indexing task after which the rows of a batch are in the index. This comes before the rows are
+    /// deleted, so whoever no longer finds them in the queue knows the task. Ignores a worker that does not know yet
+    /// that the destination has changed.
     pub fn note_task(&mut self, worker: usize, flight: usize, task: i64, destination: u64) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
         if !self.databases.iter().any(|one| one.oid == database && one.destination == destination) {
@@ -31,7 +31,7 @@ impl SharedState {
         }
     }
 
-    /// The latest task of an index at a destination; nothing when none is known.
+    /// The latest task of an index at a destination, if one is known.
     pub fn last_task(&self, database: u32, index_id: i32, destination: u64) -> Option<i64> {
         self.databases.iter().find(|one| one.oid == database && one.destination == destination)?;
         let lane = self.lane(self.find_lane(database, index_id)?)?;

@@ -8,12 +8,12 @@ use super::{Count, Lane, LaneFailure, Micros};
 /// The time over which the delivery rate is averaged, in seconds.
 const RATE_WINDOW: f64 = 10.0;
 
-/// An index's troubles are logged this often at most, by all workers together.
+/// At most this often, problems of an index are logged, by all workers together.
 const TELL_EVERY: Micros = 60_000_000;
 
 impl Lane {
-    /// Algolia has judged the records of an attempt that began at `started_at`, which shows that nothing is amiss any
-    /// more. An attempt that was under way when the latest failure was noted shows no such thing.
+    /// Algolia has accepted or rejected the records of an attempt, so delivery works again. This does not hold if the
+    /// attempt was already in flight when the latest failure was recorded.
     pub fn answered(&mut self, started_at: Micros) {
         if !self.started_before_failure(started_at) {
             self.failures = 0;
@@ -23,7 +23,7 @@ impl Lane {
         }
     }
 
-    /// `rows` rows have arrived.
+    /// `rows` rows were delivered.
     pub fn delivered(&mut self, rows: i64, now: Micros) {
         if rows > 0 {
             self.unattributed_rejections.delivered(rows, now);
@@ -34,13 +34,13 @@ impl Lane {
         self.rate_at = now;
     }
 
-    /// Whether an attempt that began at `started_at` was under way already when the latest failure was noted: then
-    /// it tells nothing new, and must not make the pause longer.
+    /// Whether an attempt was already in flight when the latest failure was recorded. If so, its failure is the same
+    /// one and must not extend the pause.
     pub fn started_before_failure(&self, started_at: Micros) -> bool {
         self.failures > 0 && started_at <= self.failed_at
     }
 
-    /// `rows` rows of an attempt that began at `started_at` have not arrived; nothing is tried before `retry_at`.
+    /// An attempt failed with `rows` rows; the next one is made at `retry_at`.
     pub fn back_off(
         &mut self,
         failure: LaneFailure,
@@ -56,7 +56,7 @@ impl Lane {
             self.failed_at = now;
             self.retrying = rows;
         }
-        // An attempt that was under way when the backoff was reset says nothing of what has been fixed: the next one does.
+        // If the attempt began before the backoff was reset, it says nothing about what was fixed. The next one will.
         if started_at >= self.backoff_reset_at {
             self.retry_at = self.retry_at.max(retry_at);
         }
@@ -66,20 +66,20 @@ impl Lane {
         self.last_error_at = now;
     }
 
-    /// What the counters say.
+    /// The current counters.
     pub fn count(&self) -> Count {
         Count { queued: self.queued, dead: self.dead, repairs: self.repairs }
     }
 
-    /// `rows` records were refused, which tells nothing of the others.
+    /// `rows` records were refused, which says nothing about the others.
     pub fn refused(&mut self, rows: i64, reason: &str, now: Micros) {
         self.failed_total = self.failed_total.saturating_add(rows);
         self.last_error.set(reason);
         self.last_error_at = now;
     }
 
-    /// Whether a failure is to be logged now: the one who is told so does it. That an index is blocked now is news even
-    /// if it was backing off before.
+    /// Whether a failure is to be logged now. If so, the caller must log it. A blocked index is news even if it was
+    /// backing off before.
     pub fn should_log_failure(&mut self, failure: LaneFailure, now: Micros) -> bool {
         let failure_logged_at = match failure {
             LaneFailure::Retry | LaneFailure::UnattributedRejections => &mut self.failure_logged_at,
@@ -93,7 +93,7 @@ impl Lane {
         is_news
     }
 
-    /// Whether it is to be logged now that a record has been found to fail by itself.
+    /// Whether it is to be logged now that a record fails by itself.
     pub fn should_log_isolated(&mut self, now: Micros) -> bool {
         let is_news = is_long_ago(self.isolated_logged_at, now);
         if is_news {
@@ -102,7 +102,7 @@ impl Lane {
         is_news
     }
 
-    /// Whether a success is to be logged, since the last thing logged was a failure.
+    /// Whether a success is to be logged now, because the last thing logged was a failure.
     pub fn should_log_recovery(&mut self, now: Micros) -> bool {
         let is_news = self.is_failure_logged && is_long_ago(self.recovery_logged_at, now);
         if is_news {
@@ -112,7 +112,7 @@ impl Lane {
         is_news
     }
 
-    /// `dead` more records were given up: how many are to be logged now, if any.
+    /// Adds `dead` dead letters. Returns how many are to be logged now, if any.
     pub fn dead_to_log(&mut self, dead: i64, now: Micros) -> Option<i64> {
         self.dead_unlogged = self.dead_unlogged.saturating_add(dead);
         let is_news = self.dead_unlogged > 0 && is_long_ago(self.dead_logged_at, now);
@@ -122,7 +122,7 @@ impl Lane {
         })
     }
 
-    /// The clock was set back: what was to be later is still so much later.
+    /// Moves all times back with the clock.
     pub(super) fn move_back(&mut self, by: Micros) {
         for time in [
             &mut self.fresh_since,
@@ -142,7 +142,7 @@ impl Lane {
         }
     }
 
-    /// Forgets the backoff: the next attempt may start at once, and failures of those under way are no reason to wait.
+    /// Ends the backoff: the next attempt may start at once, and failures of attempts in flight do not count.
     pub fn retry_now(&mut self, now: Micros) {
         self.backoff_reset_at = now;
         self.retry_at = 0;
@@ -152,7 +152,7 @@ impl Lane {
         self.settings_failures = 0;
     }
 
-    /// Rows a second over about the last ten seconds.
+    /// Rows per second, averaged over about ten seconds.
     pub fn delivered_per_second(&self, now: Micros) -> f64 {
         let rate = self.decayed(now) / RATE_WINDOW;
         if rate < 0.001 {
@@ -167,7 +167,7 @@ impl Lane {
         self.rate_rows * (-seconds / RATE_WINDOW).exp()
     }
 
-    /// Sets the totals to zero; what is queued stays counted.
+    /// Sets the totals to zero. The numbers of queued rows, dead letters and repairs stay.
     pub fn reset_stats(&mut self, now: Micros) {
         self.enqueued_total = 0;
         self.delivered_total = 0;

@@ -3,7 +3,7 @@
 
 use super::WORKERS;
 
-/// Latches to set once shared state's lock is released.
+/// The latches to set after shared state is unlocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatchSet {
     latches: [u64; WORKERS + 3],
@@ -17,7 +17,7 @@ impl Default for LatchSet {
 }
 
 impl LatchSet {
-    /// Adds a latch. There is room for those of all workers, of the launcher and of who sends history.
+    /// Adds a latch. There is room for those of all workers, the launcher and a backfill process.
     pub fn add(&mut self, latch: u64) {
         if latch != 0 {
             if let Some(free) = self.latches.get_mut(self.count) {
@@ -27,14 +27,14 @@ impl LatchSet {
         }
     }
 
-    /// One latch, or none.
-    pub fn of(latch: Option<u64>) -> LatchSet {
+    /// One latch, or none if it is 0.
+    pub fn of(latch: u64) -> LatchSet {
         let mut latches = LatchSet::default();
-        latches.add(latch.unwrap_or_default());
+        latches.add(latch);
         latches
     }
 
-    /// These and those.
+    /// The union of two sets.
     pub fn and(mut self, others: LatchSet) -> LatchSet {
         for latch in others.iter().filter(|latch| !self.iter().any(|mine| mine == *latch)).collect::<Vec<_>>()
         {

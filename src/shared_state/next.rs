@@ -4,28 +4,28 @@
 use super::capacity::Capacity;
 use super::{Claimable, CrashRetry, Micros, ReadyWork, SharedState, Worker, WorkerLimits, LANES};
 
-/// What a worker is to do next.
+/// What a worker does next.
 #[allow(clippy::large_enum_variant, reason = "it is returned once a round, and not kept")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Claim rows of this lane, so many bytes at most; `crash_retry`: they may be why the server has crashed.
+    /// Claim rows of this lane, at most so many bytes. `crash_retry`: they may have crashed the server.
     Claim { lane: usize, index_id: i32, claimable: Claimable, bytes: i64, crash_retry: Option<CrashRetry> },
-    /// Nothing can be claimed; look again at this time, if any. Rows that are left for others to claim wake one of
-    /// them: its latch.
+    /// Nothing can be claimed. Look again at this time, if there is one, and set this latch, if there is one: it wakes
+    /// a worker that can claim the rows left over.
     Wait { until: Option<Micros>, wake: Option<u64> },
 }
 
-/// The order in which a worker looks for something to claim: in each round it passes all lanes.
+/// In each round, a worker looks at all lanes.
 enum Round {
-    /// Lanes whose oldest rows have their turn.
+    /// Lanes whose tail is due.
     Tail,
     Fresh,
     Backlog,
 }
 
 impl SharedState {
-    /// Chooses what `worker` claims next: fresh rows before the backlog, each lane in its turn. The span
-    /// chosen belongs to the worker until it gives the rest back with [`SharedState::enter_claim`].
+    /// Chooses what `worker` claims next: fresh rows before the backlog, lanes in turn. The span belongs to the worker
+    /// until it gives the rest back by [`SharedState::enter_claim`].
     pub fn next(&mut self, worker: usize, worker_limits: WorkerLimits, now: Micros) -> Next {
         self.tick(now);
         self.end_quarantines(now);
@@ -36,7 +36,7 @@ impl SharedState {
         let capacity = Capacity::of(me, &self.lanes, &worker_limits);
         match self.next_crash_suspects(worker, &worker_limits, now) {
             Some(Next::Wait { until, .. }) => {
-                // There is nothing it has room for meanwhile.
+                // Until then it has no room for other rows.
                 self.workers.get_mut(worker).into_iter().for_each(Worker::mark_awake);
                 let (_, left) = self.waiting(database, &capacity, &worker_limits, now);
                 return Next::Wait { until, wake: self.wake_another(database, worker, left) };
@@ -66,7 +66,7 @@ impl SharedState {
                 lane.is_turn_of_held_back |= claimable.is_some();
                 let claimable =
                     claimable.and_then(|claimable| self.clear_of_crash_suspects(place, key, claimable));
-                // Fresh rows elsewhere may be suspects: they are not claimed with these, and wait for nothing.
+                // Other fresh rows may be suspects. They are not claimed with these and do not wait for them.
                 let is_partial = |claimable: Claimable| claimable.partial && !self.has_crash_suspects;
                 let claimable =
                     claimable.map(|claimable| Claimable { partial: is_partial(claimable), ..claimable });
@@ -101,7 +101,7 @@ impl SharedState {
         Next::Wait { until, wake: self.wake_another(database, worker, left) }
     }
 
-    /// When a worker with that room has something to claim, and what others could claim now.
+    /// When a worker with this capacity can next claim something, and what others could claim now.
     fn waiting(
         &self,
         database: u32,
@@ -117,8 +117,8 @@ impl SharedState {
             if let (true, Some(at)) = (fits.fresh, opens_at) {
                 until = Some(until.map_or(at, |until| until.min(at)));
             }
-            // Who has a batch that others wait for goes on with them should it not return in time, also where it has to
-            // leave them to somebody else for want of room.
+            // If this worker has the batch that rows wait for, it must look when they stop waiting, even if it has no
+            // room and has to wake another worker.
             let waits_until = lane.waits_until(now).filter(|_| capacity.carries(place));
             until = [until, waits_until].into_iter().flatten().min();
             let is_left = |backlog| lane.opens_at(worker_limits, backlog).is_some_and(|at| at <= now);

@@ -8,10 +8,10 @@
 use super::{Micros, Postponed, Quarantine, SharedState, QUARANTINES};
 use crate::claims::{Claim, Owner};
 
-/// An object of a lane as shared state knows it. Two with the same hash are claimed together, which makes one of them
-/// wait for nothing.
+/// Shared state's number for an object. Objects with equal hashes are claimed together; then one of them waits
+/// needlessly.
 pub fn object_hash(object: &str) -> i64 {
-    // FNV-1a, whose weak high bits the claim table's own hash makes up for.
+    // FNV-1a. Its high bits are weak, but the claim table hashes again.
     let hash = object.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     });
@@ -19,8 +19,7 @@ pub fn object_hash(object: &str) -> i64 {
 }
 
 impl SharedState {
-    /// Claims an object for `worker`. When somebody else holds it, the version at `id`, which has led to it, is kept in
-    /// mind until it may be free.
+    /// Claims an object for `worker`. If it is held by another owner, the version at `id` is postponed.
     pub fn claim_object(&mut self, worker: usize, lane: usize, hash: i64, id: i64) -> Claim {
         let claim = self.objects.claim(Owner::worker(worker), lane as u32, hash);
         if matches!(claim, Claim::HeldBy(_)) {
@@ -29,8 +28,8 @@ impl SharedState {
         claim
     }
 
-    /// Keeps in mind a row that the claim under way has locked and leaves where it is. Nobody else looks for it before
-    /// [`SharedState::end_claim`], or it would be passed over as locked.
+    /// Postpones a row that the current claim has locked and does not take. No other claim looks for it before
+    /// [`SharedState::end_claim`], because it would find the row locked and skip it.
     pub fn postpone(&mut self, worker: usize, lane: usize, id: i64) {
         let deferred_retries = self.lane(lane).map_or(0, |lane| lane.deferred_retries);
         let Some(me) = self.workers.get_mut(worker) else { return };
@@ -41,7 +40,8 @@ impl SharedState {
         me.postponed.rows.add(id, id);
     }
 
-    /// Rows postponed wait for the objects held to be free; if one may have become free meanwhile, they wait no longer.
+    /// The postponed rows wait until an object is released. If one was released since they were postponed, they wait no
+    /// longer.
     pub(super) fn end_postponement(&mut self, worker: usize) {
         let Some(me) = self.workers.get_mut(worker) else { return };
         let Postponed { lane, deferred_retries, rows } =
@@ -56,7 +56,7 @@ impl SharedState {
         }
     }
 
-    /// Holds an object that the claim under way has got hold of until `ends_at`: the version at `id` has to wait.
+    /// Holds an object that the current claim has claimed until `ends_at`, and postpones its version at `id`.
     pub fn quarantine_claimed_object(
         &mut self,
         worker: usize,
@@ -71,14 +71,14 @@ impl SharedState {
         self.postpone(worker, lane, id);
     }
 
-    /// Gives up an object that `worker` has claimed and not sent.
+    /// Releases an object that `worker` has claimed and not sent.
     pub fn release_object(&mut self, worker: usize, lane: usize, hash: i64) {
         if self.objects.holder(lane as u32, hash) == Some(Owner::worker(worker)) {
             self.objects.release(lane as u32, hash);
         }
     }
 
-    /// Ends the claims of a flight that has landed; what waits for them is looked at again.
+    /// Releases the objects of a flight that has ended. Rows that wait for them are looked at again.
     pub fn release_objects(&mut self, worker: usize, lane: usize, hashes: impl IntoIterator<Item = i64>) {
         for hash in hashes {
             self.release_object(worker, lane, hash);
@@ -86,19 +86,19 @@ impl SharedState {
         self.retry_deferred(lane);
     }
 
-    /// Has what waits in a lane for held objects be looked at again.
+    /// Looks again at the rows of a lane that wait for held objects.
     pub(super) fn retry_deferred(&mut self, lane: usize) {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.retry_deferred();
         }
     }
 
-    /// Whether the version at a row of the queue is held back.
+    /// Whether a queue row is claimed or held back.
     pub fn is_held_back(&self, worker: usize, id: i64) -> bool {
         self.workers.get(worker).is_some_and(|me| self.claims.holder(me.database, id).is_some())
     }
 
-    /// Gives up rows that `worker` has claimed and not sent.
+    /// Releases rows that `worker` has claimed and not sent.
     pub fn unclaim(&mut self, worker: usize, ids: impl IntoIterator<Item = i64>) {
         let Some(database) = self.workers.get(worker).map(|me| me.database) else { return };
         for id in ids {
@@ -108,7 +108,7 @@ impl SharedState {
         }
     }
 
-    /// Holds objects that `worker` has claimed until `ends_at`, and keeps in mind where their versions are.
+    /// Holds objects of `worker` until `ends_at`. Their versions wait.
     pub(super) fn quarantine_objects(
         &mut self,
         worker: usize,
@@ -127,7 +127,7 @@ impl SharedState {
         }
     }
 
-    /// A worker is gone, and its requests may still be executed.
+    /// Holds all objects of a worker that has ended, because its requests may still be executed.
     pub(super) fn quarantine_all_objects(&mut self, worker: usize, ends_at: Micros) {
         if self.objects.count_of(Owner::worker(worker)) > 0 {
             let owner = self.quarantine(ends_at);
@@ -135,7 +135,7 @@ impl SharedState {
         }
     }
 
-    /// The owner of a quarantine that ends at a time, or a little later.
+    /// The owner of a quarantine that ends at `ends_at` or a little later.
     fn quarantine(&mut self, ends_at: Micros) -> Owner {
         let same = self.quarantines.iter().position(|one| one.ends_at == ends_at);
         let place = same
@@ -154,7 +154,7 @@ impl SharedState {
         Owner::quarantine(place)
     }
 
-    /// Ends the quarantines whose time has come.
+    /// Ends the quarantines that are due.
     pub(super) fn end_quarantines(&mut self, now: Micros) {
         if self.quarantine_ends_at == 0 || self.quarantine_ends_at > now {
             return;
@@ -172,7 +172,8 @@ impl SharedState {
             self.objects.release_all(Owner::quarantine(place));
         }
         self.quarantine_ends_at = next;
-        // Also of lanes that have put nothing off: a claim under way may have met an object that was held until now.
+        // Lanes that have deferred nothing are included, because a current claim may have met an object that was held
+        // until now.
         for (lane, _) in self.lanes.iter_mut().zip(&self.lane_keys).filter(|(_, key)| key.database != 0) {
             lane.retry_deferred();
         }
@@ -183,22 +184,22 @@ impl SharedState {
         (self.quarantine_ends_at != 0).then_some(self.quarantine_ends_at)
     }
 
-    /// The launcher is there. Before it was for the first time, requests may have been on their way that nobody
-    /// remembers: a crash ends with an empty shared state.
+    /// Records the start of the launcher. Before its first start, requests may have been in flight that nobody
+    /// remembers, because a crash clears shared state.
     pub fn open(&mut self, now: Micros) {
         if self.opened_at == 0 {
             self.opened_at = now;
         }
     }
 
-    /// Until when a version that has been waiting since `since` has to wait, should one of its object have been sent
-    /// before the server started.
+    /// Until when a version that waits since `since` has to wait, because another version of its object may have been
+    /// sent before the server started.
     pub fn held_since_start(&self, since: Micros, quarantine: Micros, now: Micros) -> Option<Micros> {
         let ends_at = self.opened_at.saturating_add(quarantine);
         (since <= self.opened_at && now < ends_at).then_some(ends_at)
     }
 
-    /// Gives the objects of lanes free that are no more.
+    /// Releases the objects of lanes that are gone.
     pub(super) fn forget_objects(&mut self, is_gone: impl Fn(usize) -> bool) {
         self.objects.release_where(|_, lane| is_gone(lane as usize));
     }

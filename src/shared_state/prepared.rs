@@ -8,7 +8,7 @@
 use super::{CommitDelta, LatchSet, Micros, Prepared, SharedState};
 
 impl SharedState {
-    /// The transaction `xid` has been prepared.
+    /// Remembers a prepared transaction.
     pub fn prepare(&mut self, gid: u64, xid: u32, database: u32, changes: &[CommitDelta], stale: bool) {
         let free = self.prepared.iter().filter(|entry| entry.database == 0).count();
         if free < changes.len().max(1) {
@@ -21,7 +21,7 @@ impl SharedState {
         }
     }
 
-    /// A prepared transaction has been committed: its rows are there now.
+    /// A prepared transaction was committed: publishes its rows.
     pub fn commit_prepared(&mut self, gid: u64, database: u32, now: Micros) -> LatchSet {
         let found = self.take_prepared(gid, database);
         let Some(stale) = found.first().map(|entry| entry.stale) else {
@@ -33,7 +33,7 @@ impl SharedState {
         looking.and(self.publish(database, &changes, now))
     }
 
-    /// A prepared transaction has been rolled back.
+    /// A prepared transaction was rolled back.
     pub fn rollback_prepared(&mut self, gid: u64, database: u32) {
         self.take_prepared(gid, database);
     }
@@ -48,10 +48,8 @@ impl SharedState {
         taken.collect()
     }
 
-    /// Rows have come into the queue from nobody knows where.
+    /// Rows of unknown number and place have been added to the queue.
     pub fn read_again(&mut self, database: u32) -> LatchSet {
-        let _recount_follows = self.sweep(database, true);
-        self.request_recount(database);
-        self.extension_changed(database)
+        self.sweep(database, true).and(self.request_recount(database)).and(self.extension_changed(database))
     }
 }

@@ -4,13 +4,13 @@
 use super::Micros;
 use crate::id_ranges::IdRanges;
 
-/// Slots of the table of claimed objects; half of them can be used.
+/// The slots of the table of claimed objects. Half of them can be used.
 pub const OBJECTS: usize = 1 << 18;
 
-/// Quarantines that end at times of their own. What does not fit joins one that ends later.
+/// The most quarantines with different ends. Any further one joins one that ends later.
 pub const QUARANTINES: usize = 64;
 
-/// Objects that are held until a time.
+/// Holds objects until a certain time.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Quarantine {
@@ -23,17 +23,17 @@ impl Quarantine {
     pub const EMPTY: Quarantine = Quarantine { ends_at: 0 };
 }
 
-/// Rows that a claim under way has come across and leaves where they are.
+/// Rows that the current claim has met and does not take.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Postponed {
     pub lane: u32,
-    /// How often the lane had been recalled when the first of them was met.
+    /// The lane's `deferred_retries` when the first of them was met.
     pub deferred_retries: u32,
     pub rows: IdRanges,
 }
 
 impl Postponed {
-    /// None.
+    /// No rows.
     pub const EMPTY: Postponed = Postponed { lane: 0, deferred_retries: 0, rows: IdRanges::new() };
 }

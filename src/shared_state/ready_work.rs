@@ -1,23 +1,23 @@
 //! The kinds of rows that wait, or that a worker has room for.
 #![forbid(unsafe_code)]
 
-/// The kinds of rows that may wait, or that a worker that sleeps would have room for.
+/// Kinds of rows: those that wait, or those that a sleeping worker has room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ReadyWork {
     pub fresh: bool,
     pub backlog: bool,
-    /// Rows of an index in trouble.
+    /// Rows of an index whose latest attempt failed.
     pub trouble: bool,
 }
 
 impl ReadyWork {
-    /// Whether the two have a kind in common.
+    /// Whether both contain the same kind.
     pub fn intersects(self, other: ReadyWork) -> bool {
         (self.fresh && other.fresh) || (self.backlog && other.backlog) || (self.trouble && other.trouble)
     }
 
-    /// Whether there is any.
+    /// Whether it contains any kind.
     pub fn any(self) -> bool {
         self.fresh || self.backlog || self.trouble
     }

@@ -7,54 +7,54 @@ use super::{
 };
 use crate::claims::ClaimTable;
 
-/// Indices, over all databases of the server, that can be delivered.
+/// The most indices that can be delivered, over all databases of the server.
 pub const LANES: usize = 512;
 
-/// Slots of the claim table; half of them can be used, by all workers together.
+/// The slots of the claim table, which all workers share. Half of them can be used.
 pub const CLAIMS: usize = 1 << 18;
 
-/// Everything shared. All zeroes is the state of a server that has just started.
+/// Everything in shared memory. All zeroes is a server that has just started.
 #[repr(C)]
 pub struct SharedState {
     pub(super) lane_keys: [LaneKey; LANES],
     pub(super) lanes: [Lane; LANES],
     pub workers: [Worker; WORKERS],
     pub databases: [Database; DATABASES],
-    /// The highest LSN at which the commit record of queued rows ends.
+    /// The highest end of a commit record that queued rows.
     pub(super) commit_lsn: u64,
     pub(super) prepared: [Prepared; PREPARED],
     pub(super) held_back: [HeldBack; HELD_BACK],
     pub(super) crash_suspects: [CrashSuspect; CRASH_SUSPECTS],
-    /// There are some.
+    /// Whether there are crash suspects.
     pub(super) has_crash_suspects: bool,
     pub(super) claims: ClaimTable<CLAIMS>,
     pub(super) objects: ClaimTable<OBJECTS>,
     pub(super) quarantines: [Quarantine; QUARANTINES],
-    /// When the next quarantine ends; 0 while there is none.
+    /// When the next quarantine ends; 0: there is none.
     pub(super) quarantine_ends_at: Micros,
-    /// Since when there has been a launcher.
+    /// When the first launcher started.
     pub(super) opened_at: Micros,
-    /// The address of the launcher's latch; 0 while there is none.
+    /// The address of the launcher's latch; 0: there is no launcher.
     pub launcher_latch: u64,
-    /// It has been called since it last began to look.
+    /// The launcher was called since it last began to look.
     pub launcher_called: bool,
     pub launcher_pid: i32,
-    /// A database that has changed and for which there was no entry; 0: none.
+    /// A database that has changed but has no entry; 0: none.
     pub unlisted_database: u32,
-    /// The latest time anybody has told.
+    /// The latest known time.
     pub(super) clock: Micros,
     pub(super) launches: u32,
-    /// Slots from this one on have never been taken.
+    /// Slots from this one on have never been used.
     pub(super) workers_ever_used: u32,
-    /// The same of entries of the table of rows held back.
+    /// Entries of the held-back table from this one on have never been used.
     pub(super) held_back_ever_used: u32,
 }
 
 impl SharedState {
-    /// An empty shared state on the heap, for tests. Shared memory gets its zeroes from the server.
+    /// An empty shared state on the heap, for tests. The server zeroes shared memory itself.
     #[cfg(test)]
     pub(super) fn boxed() -> Box<SharedState> {
-        // Built in a thread with a stack of its own: the claim table alone is larger than a test's.
+        // Built in a thread with a large stack, because the claim table alone exceeds a test's.
         let build = || {
             Box::new(SharedState {
                 lane_keys: [LaneKey { database: 0, index_id: 0 }; LANES],
@@ -90,14 +90,14 @@ impl SharedState {
         std::thread::Builder::new().stack_size(256 << 20).spawn(build).unwrap().join().unwrap()
     }
 
-    /// The lane of an index, made when it is new; `None` when all lanes are taken.
+    /// The lane of an index, created if necessary; `None` if no lane is free.
     pub fn lane_mut(&mut self, database: u32, index_id: i32) -> Option<&mut Lane> {
         let lane = match self.find_lane(database, index_id) {
             Some(lane) => lane,
             None => {
                 let free = self.lane_keys.iter().position(|k| k.database == 0)?;
                 *self.lane_keys.get_mut(free)? = LaneKey { database, index_id };
-                // Whoever had it before may have left something behind.
+                // The former owner of the lane may have left something in it.
                 *self.lanes.get_mut(free)? = Lane::EMPTY;
                 free
             }
@@ -105,27 +105,27 @@ impl SharedState {
         self.lanes.get_mut(lane)
     }
 
-    /// Where the lane of an index is.
+    /// The place of an index's lane.
     pub fn find_lane(&self, database: u32, index_id: i32) -> Option<usize> {
         self.lane_keys.iter().position(|k| k.database == database && k.index_id == index_id)
     }
 
-    /// A lane by its place.
+    /// The lane at a place.
     pub fn lane(&self, lane: usize) -> Option<&Lane> {
         self.lanes.get(lane)
     }
 
-    /// A lane by its place, to change it.
+    /// The lane at a place, mutable.
     pub fn lane_at(&mut self, lane: usize) -> Option<&mut Lane> {
         self.lanes.get_mut(lane)
     }
 
-    /// Which index a lane is for.
+    /// The database and index of a lane.
     pub fn lane_key(&self, lane: usize) -> Option<LaneKey> {
         self.lane_keys.get(lane).copied()
     }
 
-    /// The places of a database's lanes.
+    /// The lanes of a database: place and index.
     pub fn lanes_of(&self, database: u32) -> impl Iterator<Item = (usize, i32)> + '_ {
         self.lane_keys
             .iter()
@@ -134,12 +134,12 @@ impl SharedState {
             .map(|(place, k)| (place, k.index_id))
     }
 
-    /// How many more rows can be claimed before some have been dealt with.
+    /// How many more rows can be claimed.
     pub fn claims_left(&self) -> usize {
         self.claims.capacity().saturating_sub(self.claims.len())
     }
 
-    /// Lanes nobody has taken.
+    /// How many lanes are free.
     pub fn free_lanes(&self) -> usize {
         self.lane_keys.iter().filter(|k| k.database == 0).count()
     }

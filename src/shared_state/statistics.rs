@@ -5,22 +5,22 @@ use super::{Announcements, Micros, SharedState, SlotState};
 use crate::id_ranges::Span;
 
 impl SharedState {
-    /// Processes that deliver for a database.
+    /// The number of running workers of a database.
     pub fn running_workers(&mut self, database: u32) -> usize {
         self.workers_of(database).filter(|worker| worker.slot_state == SlotState::Running).count()
     }
 
-    /// No waiting row of the index has a lower id; `None` when none waits.
+    /// A lower bound of the ids of the index's waiting rows; `None` if none waits.
     pub fn lowest(&self, announcements: &Announcements, database: u32, index_id: i32) -> Option<i64> {
         self.ends(announcements, database, index_id).map(|(lo, _)| lo).min()
     }
 
-    /// All waiting live rows of the index have ids within this span; `None` when none waits.
+    /// A span that contains all waiting live rows of the index; `None` if none waits.
     pub fn live_rows(&self, announcements: &Announcements, database: u32, index_id: i32) -> Option<Span> {
         self.within(announcements, database, index_id, Span { lo: 0, hi: i64::MAX })
     }
 
-    /// The same of history.
+    /// The same for history.
     pub fn history(&self, announcements: &Announcements, database: u32, index_id: i32) -> Option<Span> {
         self.within(announcements, database, index_id, Span { lo: i64::MIN, hi: -1 })
     }
@@ -42,9 +42,9 @@ impl SharedState {
         })
     }
 
-    /// Every span in which a waiting row of the index can be: published, left over, put off, being read, in flight, held
-    /// back. Rows that are visible already and about to be published can be anywhere. So can rows that were passed over
-    /// because somebody else had them locked; of those this knows nothing.
+    /// All spans that can contain waiting rows of the index: published, left over, deferred, being read, in flight,
+    /// held back. Visible rows that are about to be published may be anywhere. Rows that were skipped because somebody
+    /// else had locked them are not included.
     fn ends<'a>(
         &'a self,
         announcements: &'a Announcements,

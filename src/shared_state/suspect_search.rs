@@ -17,20 +17,20 @@ use super::{Micros, QueueEnd};
 use crate::delivery::backoff::Backoff;
 use crate::id_ranges::{IdRanges, Span};
 
-/// So many failures in a row, after something has arrived, go without a growing pause: halving finds one record of a
+/// After something has arrived, this many failures in a row do not extend the pause. Halving finds one record among a
 /// thousand in ten.
 const QUICK: u32 = 12;
-/// So many attempts at the whole fail before less is tried, as long as nothing arrives.
+/// While nothing arrives, the whole set is tried this often before smaller parts are.
 const PATIENT: u32 = 3;
 
 /// How long to wait after a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryDelay {
-    /// The bounds of the waiting time.
+    /// The bounds of the delay.
     pub backoff: Backoff,
-    /// Between 0 and 1.
+    /// A random number from 0 to 1.
     pub rng: f64,
-    /// What was asked for.
+    /// The pause that was asked for.
     pub at_least: Duration,
 }
 
@@ -41,22 +41,22 @@ impl RetryDelay {
     }
 }
 
-/// How far a search is. All zeroes is one that has not begun.
+/// The state of a search. All zeroes is a search that has not begun.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct SuspectSearch {
-    /// How many rows are sent next; 0: as many as a batch takes.
+    /// How many rows are sent next; 0: as many as fit into a batch.
     pub(super) portion: i64,
-    /// The next part is taken from the oldest of the rows.
+    /// The next part is taken from the oldest rows.
     pub(super) from_oldest: bool,
-    /// Failures in a row since something of the index arrived.
+    /// Failures in a row since rows of the index arrived.
     pub(super) streak: u32,
-    /// Something of the index has arrived since the set first failed.
+    /// Rows of the index have arrived since the set first failed.
     pub(super) is_no_outage: bool,
 }
 
 impl SuspectSearch {
-    /// One that has not begun.
+    /// A search that has not begun.
     pub const NEW: SuspectSearch =
         SuspectSearch { portion: 0, from_oldest: false, streak: 0, is_no_outage: false };
 
@@ -68,10 +68,10 @@ impl SuspectSearch {
         }
     }
 
-    /// From where the next part is taken, and from which end of that.
+    /// Where the next part is taken from, and from which end.
     pub(super) fn place(&self, id_ranges: &IdRanges) -> Option<(Span, QueueEnd)> {
         if self.portion == 1 && !self.is_no_outage {
-            // There may be more than one at fault, also at both ends: it is tried here and there.
+            // Several records may be at fault, also at both ends, so the next row is chosen at random.
             let rng = (u64::from(self.streak)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
             let places = id_ranges.iter().count() as u64;
             let Span { lo, hi } = id_ranges.iter().nth(rng.checked_rem(places)? as usize)?;
@@ -84,20 +84,20 @@ impl SuspectSearch {
         }
     }
 
-    /// Whether something of the index has arrived since the set first failed.
+    /// Whether rows of the index have arrived since the set first failed.
     pub(super) fn is_no_outage(&self) -> bool {
         self.is_no_outage
     }
 
-    /// A part has arrived.
+    /// A part was delivered.
     pub(super) fn arrived(&mut self) {
         self.portion = if self.is_no_outage { self.portion.saturating_mul(2) } else { 0 };
         self.is_no_outage = true;
         self.streak = 0;
     }
 
-    /// A part of so many rows has failed; whether something else of the index has arrived since the failure before.
-    /// Returns whether the part is so small that nothing is left to be cut.
+    /// A part of `rows` rows has failed. `others_arrive`: other rows of the index have arrived since the failure
+    /// before. Returns whether the part cannot be divided further.
     pub(super) fn failed(&mut self, rows: i64, others_arrive: bool) -> bool {
         if others_arrive {
             self.is_no_outage = true;
@@ -113,7 +113,7 @@ impl SuspectSearch {
         rows <= 1
     }
 
-    /// Failures that count for the pause before the next attempt.
+    /// The failures that count for the pause before the next attempt.
     pub(super) fn failures(&self) -> u32 {
         if self.is_no_outage {
             0

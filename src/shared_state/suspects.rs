@@ -5,12 +5,12 @@
 use super::{FlightResult, HeldBack, Micros, RetryDelay, SharedState, SuspectSearch};
 use crate::claims::{Claim, Owner};
 
-/// Most suspects of one index. Batches that fail beyond that are given back.
+/// The most suspects of an index. Further failed batches are given back.
 const MOST: i64 = 1 << 14;
 
 impl SharedState {
-    /// Holds back the rows of a batch that failed on the way. `false`: there is no room for them, or not for all; the caller
-    /// gives them back.
+    /// Holds back the rows of a batch that failed on the way. `false`: not all of them fit, and the caller gives them
+    /// back.
     pub(super) fn hold_back_suspects(
         &mut self,
         lane: usize,
@@ -51,8 +51,8 @@ impl SharedState {
         all
     }
 
-    /// A part of a lane's suspects is back: some rows have `arrived`, and those `left` stay in the set. Returns the record
-    /// that was found, if one was.
+    /// A part of a lane's suspects has returned. `arrived`: some rows were delivered; those in `left` stay in the set.
+    /// Returns the record at fault if it has been identified.
     pub(super) fn end_suspect_flight(
         &mut self,
         place: usize,
@@ -75,13 +75,13 @@ impl SharedState {
         entry.failed_at = now;
         entry.due = failure.ends_at(entry.search.failures(), now);
         let [found] = left else { return None };
-        // While nothing arrives, each of them would be found.
+        // While nothing arrives, every record would be taken for the one at fault.
         let is_found = is_smallest && is_no_outage;
         let object = versions.iter().find(|(_, id)| id == found).map_or(0, |(hash, _)| *hash);
         (is_found && self.isolate(place, *found, object, failure, now)).then_some(*found)
     }
 
-    /// Takes a record out of a set and gives it an entry of its own.
+    /// Moves a record from a set to an entry of its own.
     fn isolate(&mut self, place: usize, id: i64, object: i64, failure: RetryDelay, now: Micros) -> bool {
         let Some(entry) = self.held_back.get(place).copied() else { return false };
         let Some(alone) = self.open_held_back(entry.database, entry.index_id) else { return false };

@@ -4,7 +4,7 @@
 use super::{LaneKey, LatchSet, Micros, SharedState, Worker, LANES};
 
 impl SharedState {
-    /// Forgets the backoffs of a database: what kept it from delivering may have been fixed.
+    /// Ends the backoffs of a database, because the cause of failures may have been fixed.
     pub fn retry_all(&mut self, database: u32, now: Micros) {
         for place in 0..LANES {
             if self.lane_key(place).is_some_and(|key| key.database == database) {
@@ -15,7 +15,7 @@ impl SharedState {
         }
     }
 
-    /// Whether it is time to look through the whole queue; the one who is told so does it.
+    /// Whether the whole queue is to be read now. If so, the caller must do it.
     pub fn is_sweep_due(&mut self, database: u32, every: Micros, now: Micros) -> bool {
         let Some(entry) = self.database_mut(database) else {
             return false;
@@ -27,8 +27,8 @@ impl SharedState {
         is_due
     }
 
-    /// Whether the counters of a database are off: rows are counted while nobody knows where they are, or more are held
-    /// than counted.
+    /// Whether the counters of a database must be wrong: rows are counted but nobody knows where they are, or more rows
+    /// are held than counted.
     pub fn is_miscounted(&self, database: u32) -> bool {
         self.lanes_of(database).any(|(place, index_id)| {
             let key = LaneKey { database, index_id };
@@ -37,7 +37,7 @@ impl SharedState {
         })
     }
 
-    /// Whether more rows are counted in a lane than are to be found by what is known.
+    /// Whether a lane counts more rows than are known anywhere.
     fn is_losing_rows(&self, place: usize, key: LaneKey) -> bool {
         let Some(lane) = self.lane(place).filter(|lane| lane.queued > lane.in_flight) else {
             return false;
@@ -62,11 +62,10 @@ impl SharedState {
         self.lane(place).is_some_and(|lane| lane.queued < lane.in_flight + waiting())
     }
 
-    /// Has lanes read again in which rows are counted but nobody knows where they are; or all of them. A recount tells
-    /// whether they have been removed by hand, or more have come than were counted: those nobody has announced, such as
-    /// rows written by hand, are taken off the counter when they are delivered all the same.
+    /// Reads lanes again that count rows which are not known anywhere, or all lanes. A count then shows whether rows
+    /// were removed by hand or more were added than counted: unannounced rows, such as those inserted by hand, are
+    /// subtracted from the counter when they are delivered.
     pub fn sweep(&mut self, database: u32, everything: bool) -> LatchSet {
-        let mut latches = LatchSet::default();
         let mut any_off = false;
         for place in 0..LANES {
             if let Some(key) = self.lane_key(place).filter(|key| key.database == database) {
@@ -79,24 +78,21 @@ impl SharedState {
                 }
             }
         }
-        if any_off {
-            self.request_recount(database);
-            latches.add(self.call_launcher());
+        match any_off {
+            true => self.request_recount(database),
+            false => LatchSet::default(),
         }
-        latches
     }
 
-    /// Asks for a count of the tables when a lane has none yet.
+    /// Requests a count of the tables if a lane has not been counted.
     pub fn request_count_if_needed(&mut self, database: u32) -> LatchSet {
-        let mut latches = LatchSet::default();
         let uncounted = (0..LANES).any(|place| {
             self.lane_key(place).is_some_and(|key| key.database == database)
                 && self.lane(place).is_some_and(|lane| !lane.counted)
         });
-        if uncounted {
-            self.request_recount(database);
-            latches.add(self.call_launcher());
+        match uncounted {
+            true => self.request_recount(database),
+            false => LatchSet::default(),
         }
-        latches
     }
 }

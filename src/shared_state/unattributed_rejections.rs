@@ -8,32 +8,33 @@
 
 use super::Micros;
 
-/// Records that may die without proof, one after the other, and the most that a batch of such may have.
+/// How many records may become dead letters without proof, and how large their batch may be at most.
 const LENIENCY: i64 = 10;
 
-/// For how long after a delivery those that were refused may die.
+/// How long after a delivery the refused records of before may become dead letters.
 const CLEARANCE: Micros = 60_000_000;
 
-/// What a lane knows of refusals that named no record. All zeroes is a lane without any.
+/// What a lane knows about refusals that named no record. All zeroes is a lane without any.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct UnattributedRejections {
-    /// Records that have died without proof since the latest delivery.
+    /// Dead letters without proof since the latest delivery.
     unproven: i64,
-    /// Rows of the largest batch that has been spared since then.
+    /// The size of the largest batch that was spared since then.
     spared: i64,
-    /// So many of those that were spared may die: their index has taken others.
+    /// How many records may become dead letters, because the index has accepted others.
     cleared: i64,
     /// When that was found out.
     cleared_at: Micros,
 }
 
 impl UnattributedRejections {
-    /// No such refusal so far.
+    /// No refusals.
     pub const NONE: UnattributedRejections =
         UnattributedRejections { unproven: 0, spared: 0, cleared: 0, cleared_at: 0 };
 
-    /// A record was refused without being named, and nothing of its batch of `batch` rows was taken: may it die?
+    /// Whether a record may become a dead letter that was refused without being named, in a batch of `batch` rows of
+    /// which none was accepted.
     pub fn may_dead_letter(&mut self, batch: i64, now: Micros) -> bool {
         let cleared = self.still_cleared(now);
         let allowed = if batch <= LENIENCY { cleared.max(LENIENCY) } else { cleared };
@@ -46,10 +47,10 @@ impl UnattributedRejections {
         may_dead_letter
     }
 
-    /// `rows` rows have arrived.
+    /// `rows` rows were delivered.
     pub(super) fn delivered(&mut self, rows: i64, now: Micros) {
         let left = (self.still_cleared(now) - self.unproven).max(0);
-        // When no fewer have arrived than were refused, it is most likely they.
+        // If as many rows were delivered as had been refused, they are most likely the same rows.
         *self = if self.spared > rows {
             UnattributedRejections {
                 cleared: self.spared.max(left),

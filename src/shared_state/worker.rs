@@ -4,17 +4,18 @@
 use super::{FixedString, Micros, Postponed, ReadyWork};
 use crate::id_ranges::Span;
 
-/// Delivery workers, over all databases of the server.
+/// The most workers, over all databases of the server.
 pub const WORKERS: usize = 64;
 
-/// The most batches one worker has in its hands: `in_flight` requests (64 at most) and as many answers not yet settled.
+/// The most batches that one worker can hold: `in_flight` requests (64 at most), and as many answers that are not
+/// settled yet.
 pub const FLIGHTS: usize = 128;
 
-/// Where a worker is in its life.
+/// The state of a worker's slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SlotState {
-    /// Nobody has this slot.
+    /// The slot is free.
     #[default]
     Free,
     /// The launcher has asked the postmaster for a process.
@@ -31,14 +32,14 @@ pub struct Flight {
     pub rows: i64,
     pub bytes: i64,
     pub lane: u32,
-    /// Taken from fresh rows: they have a request slot of their own.
+    /// Taken from fresh rows, which have a request slot of their own.
     pub fresh: bool,
     /// The lowest and highest id claimed.
     pub span: Span,
     pub started_at: Micros,
-    /// The entry of the rows, if they are held back, plus one.
+    /// If the rows are held back: their entry, plus one.
     pub held_back: u32,
-    /// They were fresh and have left room in the batch: others wait for its return.
+    /// The rows were fresh and did not fill the batch: others wait for its return.
     pub partial: bool,
 }
 
@@ -47,28 +48,27 @@ pub struct Flight {
 #[repr(C)]
 pub struct Worker {
     pub slot_state: SlotState,
-    /// Set by whoever wants the database to itself; the worker leaves at once.
+    /// Set by a statement that needs the database for itself. The worker leaves at once.
     pub leave: bool,
-    /// There is one worker too many: it takes no more batches and leaves when those on their way are back.
+    /// There are too many workers: this one takes no more batches and leaves when its flights have ended.
     pub retire: bool,
-    /// It waits for its latch and has room for rows of these kinds: a commit wakes it, or a colleague that has more
-    /// than it can carry.
+    /// It sleeps and has room for these kinds of rows: a commit wakes it, or another worker that cannot take them.
     pub capacity: ReadyWork,
-    /// It waits and has room for fresh rows of an index that has nothing on its way with it.
+    /// It sleeps and has room for fresh rows of an index of which it has nothing in flight.
     pub capacity_for_idle_lanes: bool,
-    /// Its database's name, indices or settings have changed since it last looked.
+    /// Names, indices or settings of its database have changed since it last looked.
     pub stale: bool,
     pub pid: i32,
     pub database: u32,
     /// 0 … `audit_algolia.workers` − 1.
     pub number: u32,
-    /// Distinguishes one launch in this slot from the next.
+    /// Distinguishes this launch from others in the same slot.
     pub launch: u32,
-    /// The extension it serves, by its oid; 0 before it has looked.
+    /// The oid of the extension that it serves; 0 before it has looked.
     pub extension: u32,
-    /// The address of its latch, the same in every process.
+    /// The address of its latch, which is the same in every process.
     pub latch: u64,
-    /// Where the search for a lane starts next, so that every lane gets its turn.
+    /// Where the search for a lane starts next, so that lanes take turns.
     pub next_lane: u32,
     pub started_at: Micros,
     pub batch_started_at: Micros,
@@ -81,12 +81,12 @@ pub struct Worker {
     pub batch_lane: u32,
     pub host: FixedString<120>,
     pub last_error: FixedString<400>,
-    /// The lane being read just now, plus one, and the span: given back when the worker dies in the middle.
+    /// The lane that is being read, plus one, and the span. Both are given back if the worker dies.
     pub scanning_lane: u32,
     pub scanning: Span,
-    /// The entry whose rows they are, if they are held back, plus one.
+    /// If rows held back are being read: their entry, plus one.
     pub scanning_held_back: u32,
-    /// The lane, plus one, whose fresh rows wait for what is being read.
+    /// The lane whose fresh rows wait for what is being read, plus one.
     pub(super) scanning_partial: u32,
     pub postponed: Postponed,
     pub flights: [Flight; FLIGHTS],
@@ -135,29 +135,29 @@ impl Worker {
         }; FLIGHTS],
     };
 
-    /// Whether it sleeps, has room for fresh rows of any index and is not about to go.
+    /// Whether it sleeps, has room for fresh rows of any index, and is not about to leave.
     pub fn is_free(&self) -> bool {
         self.capacity.fresh && !self.retire
     }
 
-    /// Whether it sleeps and has room for fresh rows of this lane, if of no other.
+    /// Whether it sleeps and has room for fresh rows of this lane.
     pub fn has_room_for(&self, lane: usize) -> bool {
         let carries = |flight: &Flight| flight.rows > 0 && flight.lane as usize == lane;
         self.capacity_for_idle_lanes && !self.retire && !self.flights.iter().any(carries)
     }
 
-    /// It is awake, or about to be: nobody needs to wake it.
+    /// Marks it as awake, so that nobody else wakes it.
     pub fn mark_awake(&mut self) {
         self.capacity = ReadyWork::default();
         self.capacity_for_idle_lanes = false;
     }
 
-    /// Rows this worker holds.
+    /// The number of rows in flight.
     pub fn rows_in_flight(&self) -> i64 {
         self.flights.iter().map(|f| f.rows).sum()
     }
 
-    /// Enters a batch; `None` when there is no entry left.
+    /// Adds a batch; `None` if there are too many.
     pub fn add_flight(&mut self, flight: Flight) -> Option<usize> {
         let free = self.flights.iter().position(|f| f.rows == 0)?;
         self.batch_rows = i32::try_from(flight.rows).unwrap_or(i32::MAX);

@@ -12,8 +12,8 @@ pub struct WorkerLimits {
     /// The largest request body (`audit_algolia.batch_bytes`).
     pub batch_bytes: i64,
     pub linger: Micros,
-    /// How long a request that nobody waits for any more may still be executed.
+    /// How long a request may still be executed after everybody has stopped waiting for it.
     pub quarantine: Micros,
-    /// Per cent.
+    /// In percent.
     pub tail_share: u32,
 }

@@ -3,39 +3,33 @@
 
 use super::{CommitDelta, LatchSet, Micros, ReadyWork, SharedState, SlotState, Worker, WORKERS};
 
-/// How a worker's process has ended.
+/// How a worker's process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {
-    /// It had nothing to do any more.
+    /// It had nothing left to do.
     Orderly,
-    /// Somebody has asked for it.
+    /// Somebody terminated it.
     Terminated,
     /// An error.
     Failed,
 }
 
 impl SharedState {
-    /// Notes that the launcher has to look again; the address of its latch.
-    pub(super) fn call_launcher(&mut self) -> u64 {
-        self.launcher_called = true;
-        self.launcher_latch
-    }
-
-    /// Has the launcher look at the databases.
+    /// Asks the launcher to look at the databases.
     pub fn wake_launcher(&mut self) -> LatchSet {
-        let mut latches = LatchSet::default();
-        latches.add(self.call_launcher());
-        latches
+        self.launcher_called = true;
+        LatchSet::of(self.launcher_latch)
     }
 
     /// Asks for a count of the tables of a database.
-    pub fn request_recount(&mut self, oid: u32) {
+    pub fn request_recount(&mut self, oid: u32) -> LatchSet {
         if let Some(database) = self.database_mut(oid) {
             database.recount = true;
         }
+        self.wake_launcher()
     }
 
-    /// Wakes one worker that has room for what has been queued. A busy one looks by itself as soon as it has room again.
+    /// Wakes one worker that has room for the queued rows. A busy worker looks by itself as soon as it has room.
     pub fn wake_one(&mut self, database: u32, changes: &[CommitDelta]) -> LatchSet {
         let mut latches = LatchSet::default();
         let mut wake = |worker: &mut Worker| {
@@ -56,8 +50,8 @@ impl SharedState {
         latches
     }
 
-    /// Wakes a worker other than `worker` that has room for one of the kinds that are `left`. It is woken for nothing
-    /// else, so that workers never wake each other in circles.
+    /// Wakes a worker other than `worker` that has room for one of the kinds in `left`. It is woken for nothing else,
+    /// so workers never wake each other in circles.
     pub(super) fn wake_another(&mut self, database: u32, worker: usize, left: ReadyWork) -> Option<u64> {
         if !left.any() {
             return None;
@@ -70,16 +64,16 @@ impl SharedState {
         Some(other.latch)
     }
 
-    /// Workers of a database, running or about to.
+    /// The workers of a database that run or are being started.
     pub fn workers_of(&mut self, database: u32) -> impl Iterator<Item = &mut Worker> {
-        // Commits come by here, so slots nobody has ever had are left alone: each is some pages of memory.
+        // Commits call this, so slots that were never used are not touched: each is several pages of memory.
         self.workers
             .iter_mut()
             .take(self.workers_ever_used as usize)
             .filter(move |w| w.slot_state != SlotState::Free && w.database == database)
     }
 
-    /// Reserves a slot for a worker about to be started; returns the slot and the launch's number.
+    /// Reserves a slot for a worker that is about to be started. Returns the slot and the launch number.
     pub fn reserve_slot(&mut self, database: u32, number: u32) -> Option<(usize, u32)> {
         let slot = self.workers.iter().take(WORKERS).position(|w| w.slot_state == SlotState::Free)?;
         self.launches = self.launches.wrapping_add(1);
@@ -90,7 +84,7 @@ impl SharedState {
         Some((slot, launch))
     }
 
-    /// A started process takes the slot that was reserved for it; `false` when it was given up meanwhile.
+    /// A started process takes its slot; `false` if the launch was given up meanwhile.
     pub fn attach_worker(&mut self, slot: usize, launch: u32, pid: i32, latch: u64, now: Micros) -> bool {
         match self.workers.get_mut(slot) {
             Some(worker) if worker.slot_state == SlotState::Starting && worker.launch == launch => {
@@ -105,7 +99,7 @@ impl SharedState {
         }
     }
 
-    /// Gives up a slot whose process never came.
+    /// Gives up a slot whose process has not started.
     pub fn cancel_slot(&mut self, slot: usize, launch: u32) {
         if let Some(worker) = self.workers.get_mut(slot) {
             if worker.slot_state == SlotState::Starting && worker.launch == launch {
@@ -116,11 +110,10 @@ impl SharedState {
 }
 
 impl SharedState {
-    /// A worker's process ends: what it held waits again. Another is started a second after somebody has terminated it,
-    /// at once after an orderly end. A failure delays the next start, doubling from a second
-    /// to a minute; an orderly end, or a minute of health, makes up for it. Workers that end together, as those do
-    /// whose database somebody has terminated sessions of, are one failure and not a loop. Its objects are held for
-    /// `quarantine`.
+    /// A worker's process has ended: what it held waits again, and its objects are held for `quarantine`. After an
+    /// orderly end, another worker is started at once; after a termination, a second later; after a failure, a second
+    /// to a minute later, doubling each time. An orderly end or a minute of health resets that delay. Workers that fail
+    /// together, for example because somebody terminated all sessions of a database, count as one failure.
     pub fn worker_exited(
         &mut self,
         slot: usize,
@@ -129,19 +122,16 @@ impl SharedState {
         now: Micros,
     ) -> LatchSet {
         const SECOND: Micros = 1_000_000;
-        let mut latches = LatchSet::default();
-        let Some(worker) = self.workers.get(slot) else {
-            return latches;
-        };
+        let Some(worker) = self.workers.get(slot) else { return LatchSet::default() };
         let (database, started_at) = (worker.database, worker.started_at);
         let healthy = now.saturating_sub(started_at) > 60 * SECOND;
         self.release_worker(slot, now.saturating_add(quarantine));
         if let Some(entry) = self.database_mut(database) {
-            // It was there already when the start was put off that is still to come.
+            // It was already running when the pending start was delayed.
             let counts_already = entry.crashes > 0 && started_at < entry.restart_at && now < entry.restart_at;
             match exit {
                 WorkerExit::Orderly => entry.crashes = 0,
-                // Whoever asked for it may do so again: the failures before count, this is none.
+                // Somebody may terminate the next one as well: earlier failures count, but this is none.
                 WorkerExit::Terminated => entry.restart_at = entry.restart_at.max(now.saturating_add(SECOND)),
                 WorkerExit::Failed if counts_already => (),
                 WorkerExit::Failed => {
@@ -151,7 +141,7 @@ impl SharedState {
                 }
             }
         }
-        latches.add(self.call_launcher());
+        let mut latches = self.wake_launcher();
         // Another worker takes over what this one held.
         if let Some(other) = self.workers_of(database).find(|worker| worker.is_free()) {
             other.mark_awake();
@@ -162,7 +152,7 @@ impl SharedState {
 }
 
 impl SharedState {
-    /// Has the workers of a database whose number is `wanted` or more retire. One that stays has a look at what they may
+    /// Retires the workers of a database whose numbers are `wanted` or more. One that stays looks for what they may
     /// have been woken for.
     pub fn retire_workers(&mut self, database: u32, wanted: u32) -> LatchSet {
         let mut latches = LatchSet::default();

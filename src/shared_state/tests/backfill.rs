@@ -90,7 +90,7 @@ fn what_is_asked_for_while_it_looks_is_not_forgotten() {
     shared_state.request_backfill(DB);
     assert!(shared_state.should_start_backfiller(DB, 0) && shared_state.attach_backfiller(DB, 42, 4200, 0));
     shared_state.take_backfill_request(DB);
-    assert_eq!(shared_state.request_backfill(DB), LatchSet::of(Some(4200)));
+    assert_eq!(shared_state.request_backfill(DB), LatchSet::of(4200));
     shared_state.backfiller_exited(DB, 42, BackfillerExit::Done, 1);
     assert!(shared_state.should_start_backfiller(DB, 1));
 }

@@ -178,6 +178,6 @@ impl WorkerLoop {
 /// There is nothing to claim: others are woken for what they can claim. Returns when to look again.
 fn wait(next: Next) -> Option<Micros> {
     let Next::Wait { until, wake } = next else { return None };
-    shmem::wake(LatchSet::of(wake));
+    shmem::wake(LatchSet::of(wake.unwrap_or_default()));
     until
 }
