@@ -188,7 +188,7 @@ fn a_table_that_becomes_a_hypertable_has_to_be_watched_again() {
     for statement in [&insert("moved", 103, 103), "update moved set v = 'b'", "delete from moved"] {
         let error = failure(&mut app, statement);
         assert_eq!(error.code().code(), "55000");
-        assert_eq!(error.message(), "table \"moved\" has become a hypertable since it is watched");
+        assert_eq!(error.message(), "table \"moved\" has become a hypertable since it was watched");
     }
     db.batch_execute("select audit_algolia.unwatch('moved')").unwrap();
     watch(&mut db, "moved", "moved", RULES);

@@ -96,7 +96,7 @@ fn settings_that_fail_are_tried_again_and_keep_no_records_waiting() {
     assert_eq!(queue(&mut db, "other").last_error, "");
     assert!(!one::<bool>(&mut db, "select audit_algolia.flush('0')"));
     let log = stage.cluster.log();
-    let told = log.matches("cannot give index \"log\" its settings and tries again").count();
+    let told = log.matches("cannot send the settings of index \"log\" and tries again").count();
     assert_eq!(told, 1, "once a minute");
     stage.standin.clear_faults();
     wait_for_settings(&stage, &mut db);

@@ -78,7 +78,7 @@ fn assert_alone(db: &mut Client) {
     });
     let error = queue(db, "log").last_error;
     let row: i64 = one(db, "select id from audit_algolia.queue");
-    assert!(error.contains(&format!("row {row} of audit_algolia.queue, by itself")), "{error}");
+    assert!(error.contains(&format!("row {row} of audit_algolia.queue alone")), "{error}");
     assert!(error.contains("for toast value"), "{error}");
 }
 

@@ -112,7 +112,7 @@ fn assert_alone(db: &mut Client, versions: i64) {
     });
     let seen = queue(db, "log");
     let row: i64 = one(db, "select max(id) from audit_algolia.queue");
-    let told = format!("row {row} of audit_algolia.queue, by itself: it has arrived and cannot be deleted");
+    let told = format!("row {row} of audit_algolia.queue alone: it was delivered but cannot be deleted");
     assert!(seen.last_error.contains(&told), "{}", seen.last_error);
     assert_ne!(seen.state, "backing off");
 }

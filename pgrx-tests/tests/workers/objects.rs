@@ -197,7 +197,7 @@ fn settings_that_come_back_while_the_objects_are_of_another_version_stay_wanted(
     wait_until("a word in the log", SOON, || left_alone(&stage) >= 2);
     stage.standin.clear_faults();
     let busy = "select count(*) from pg_stat_activity
-                where backend_type = 'audit_algolia worker' and query = 'giving indices their settings'";
+                where backend_type = 'audit_algolia worker' and query = 'sending index settings'";
     wait_until("the answer", SOON, || one::<i64>(&mut db, busy) == 0);
     let wanted = "select count(*) from audit_algolia.configuration";
     assert_eq!(one::<i64>(&mut db, wanted), 1);

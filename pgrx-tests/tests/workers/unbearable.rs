@@ -56,7 +56,7 @@ fn assert_alone(db: &mut Client, index: &str, told: &str) {
     wait_until("the others are settled", PATIENCE, || {
         let seen = queue(db, index);
         assert_ne!(seen.state, "blocked", "{seen:?}");
-        (seen.queued, seen.retrying, seen.dead) == (1, 1, 0) && seen.last_error.contains("by itself")
+        (seen.queued, seen.retrying, seen.dead) == (1, 1, 0) && seen.last_error.contains("alone")
     });
     let error = queue(db, index).last_error;
     assert!(error.contains(told) && !error.contains("api_key"), "{index}: {error}");

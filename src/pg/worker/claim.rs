@@ -14,14 +14,14 @@ use claim_in_progress::take;
 pub(super) use claimed::{ClaimOrder, ClaimOutcome, Claimed, FailedClaim};
 use entries::ClaimEntries;
 
-/// Claims rows of the span shared state has handed out. The claim is in shared state before the claiming transaction
-/// ends, so that no other worker can lock the rows before it could know that they are taken; and each row is
-/// checked against shared state after it was locked, for it may have been taken before.
+/// Claims rows of the span that shared state has handed out. The claim is entered into shared state before the claiming
+/// transaction ends, so that no other worker can lock the rows before it knows that they are taken. Each row is checked
+/// against shared state after it was locked, because it may have been claimed before.
 ///
-/// Of a version of an object it is the object that is claimed. Which version is the newest is read only then: until this
-/// batch has landed nobody else delivers or deletes one.
+/// A row that is a version of an object leads to a claim of the object. Only then is the newest version read: until
+/// this batch returns, nobody else delivers or deletes one.
 ///
-/// Records are read last, when it is known which of them the batch has room for.
+/// Records are read last, when it is known which of them fit into the batch.
 pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Result<ClaimOutcome> {
     failpoint::reach("before claim");
     if !fits_table(&mut order) {
@@ -49,10 +49,11 @@ pub(super) fn claim(mut order: ClaimOrder, statements: &Statements) -> spi::Resu
     }
 }
 
-/// Rows that could not be claimed are not to be read and locked. `false`: not a single one could; the span is given back.
+/// Limits the claim to the rows that the claim table has room for, so that no others are read and locked. `false`:
+/// there is no room at all, and the span is given back.
 fn fits_table(order: &mut ClaimOrder) -> bool {
     if order.claimable.held_back.is_some() {
-        // Their rows are in the table already.
+        // These rows are in the table already.
         return true;
     }
     let Some(mut shared_state) = shmem::shared_state() else { return false };

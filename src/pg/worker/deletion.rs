@@ -10,11 +10,10 @@ use super::statements::Statements;
 use crate::pg::locks::try_lock;
 use crate::pg::xact;
 
-/// How long a settlement waits for rows that somebody else has locked. Everything else this worker has to do waits with
-/// it.
+/// How long a settlement waits for rows that somebody else has locked. All other work of this worker waits with it.
 pub(super) const PATIENCE: &CStr = c"500ms";
 
-/// Deletes the dead letters that delivered versions supersede; `false`: somebody has locked some of them.
+/// Deletes the dead letters that delivered versions supersede; `false` if somebody has locked some of them.
 pub(super) fn supersede_dead<O: AsRef<str>>(
     client: &mut SpiClient<'_>,
     statements: &Statements,
@@ -28,7 +27,7 @@ pub(super) fn supersede_dead<O: AsRef<str>>(
     Ok(!row.get::<bool>(2)?.unwrap_or_default())
 }
 
-/// Deletes versions of objects, and the older ones; returns how many there were.
+/// Deletes versions of objects and all older ones. Returns how many rows that were.
 pub(super) fn delete_versions<O: AsRef<str>>(
     client: &mut SpiClient<'_>,
     statements: &Statements,
@@ -42,7 +41,7 @@ pub(super) fn delete_versions<O: AsRef<str>>(
     Ok(deleted)
 }
 
-/// Deletes those of the rows that nobody has locked; returns their ids.
+/// Deletes those of the rows that nobody has locked, and returns their ids.
 pub(super) fn delete_unlocked(index_id: i32, ids: &[i64]) -> spi::Result<Vec<i64>> {
     Spi::connect_mut(|client| {
         let arguments = [index_id.into(), ids.to_vec().into()];
@@ -59,8 +58,8 @@ fn owned<O: AsRef<str>>(texts: &[O]) -> Vec<String> {
     texts.iter().map(|text| text.as_ref().to_owned()).collect()
 }
 
-/// Locks the dead letters without waiting. It is the second table, which is not waited for, see `lock`; being a member of
-/// the extension that has the queue, it is there for as long as the queue is locked.
+/// Locks the table of dead letters without waiting, because it is the second table; see `lock`. It exists as long as
+/// the queue is locked, because both belong to the extension.
 pub(super) fn lock_dead_letters(statements: &Statements) -> bool {
     try_lock(statements.dead_letters, pg_sys::RowExclusiveLock)
 }

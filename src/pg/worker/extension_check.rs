@@ -6,8 +6,8 @@ use crate::pg::process::in_transaction;
 use crate::pg::shmem;
 use crate::shared_state::ExtensionCheck;
 
-/// Looks which extension the database has, and tells the others. `false`: there is none, or another than the one this
-/// worker has served, and the worker has to leave.
+/// Looks for the extension in the database and tells shared state. `false`: it is gone, or another one than this worker
+/// has served, and the worker must leave.
 pub(super) fn still_has_extension(slot: usize) -> bool {
     loop {
         if let Some(mut shared_state) = shmem::shared_state() {

@@ -6,29 +6,29 @@ use crate::delivery::http::HttpClient;
 use crate::delivery::sink::Sink;
 use crate::shared_state::{object_hash, Micros};
 
-/// A batch that is on its way.
+/// A batch in flight.
 pub(super) struct InFlight {
     pub(super) index_id: i32,
-    /// The rows of the batch, in its order.
+    /// The rows in the order of the batch.
     pub(super) ids: Vec<i64>,
-    /// Of each, which object it is a version of.
+    /// For each row, the object that it is a version of.
     pub(super) objects: Vec<Option<String>>,
-    /// Rows that were claimed with them and are not sent.
+    /// Rows that were claimed with them but are not sent.
     pub(super) unsent: Vec<Unsendable>,
     pub(super) started_at: Micros,
-    /// They are held back.
+    /// The rows are held back ones.
     pub(super) held_back: bool,
-    /// By whom it was sent: what an old sink has to say means nothing for a new one.
+    /// The sink that sent it. Failures of an old sink mean nothing for a new one.
     pub(super) sink: Arc<Sink<HttpClient>>,
 }
 
 impl InFlight {
-    /// All the rows that are claimed for it.
+    /// All rows that are claimed for it.
     pub(super) fn rows(&self) -> impl Iterator<Item = i64> + '_ {
         self.ids.iter().copied().chain(self.unsent.iter().map(|row| row.id))
     }
 
-    /// The objects that are claimed for it: of each the hash and the row.
+    /// The versions that are claimed for it: each object's hash and row.
     pub(super) fn versions(&self) -> Vec<(i64, i64)> {
         let unsent = self.unsent.iter().map(|row| (row.id, &row.object));
         let all = self.ids.iter().copied().zip(&self.objects).chain(unsent);
@@ -40,7 +40,7 @@ impl InFlight {
 pub(super) struct Unsendable {
     pub(super) id: i64,
     pub(super) object_id: Option<String>,
-    /// Which object it is a version of.
+    /// The object that it is a version of.
     pub(super) object: Option<String>,
     pub(super) reason: UnsendableReason,
 }
@@ -48,10 +48,10 @@ pub(super) struct Unsendable {
 /// Why a record is not sent.
 #[derive(Clone)]
 pub(super) enum UnsendableReason {
-    /// It is too large: its bytes, as Algolia measures it.
+    /// It is too large: its size in bytes, as Algolia measures it.
     TooLarge(usize),
-    /// So often the server has crashed while this record alone was on its way.
+    /// The server has crashed this often while the record was in flight alone.
     Crashes(u32),
-    /// It is damaged, and cannot be read: what the server says of that.
+    /// It is damaged and cannot be read: the server's error.
     Damaged(String),
 }

@@ -13,7 +13,7 @@ use crate::pg::owner::table;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::{failpoint, xact};
 
-/// What a look into the table came to.
+/// The result of reading the table.
 pub(super) enum TableRead<T> {
     Found(T),
     /// Somebody has locked the table.
@@ -41,7 +41,7 @@ fn with_table<T>(work: impl FnOnce() -> spi::Result<T>) -> spi::Result<TableRead
     })
 }
 
-/// The indices that are to be given settings, and which version.
+/// The indices whose settings are to be sent, with their versions.
 pub(super) fn wanted() -> spi::Result<TableRead<Vec<(i32, i64)>>> {
     with_table(|| {
         Spi::connect(|client| {
@@ -56,7 +56,7 @@ pub(super) fn wanted() -> spi::Result<TableRead<Vec<(i32, i64)>>> {
     })
 }
 
-/// The settings an index is to be given, with their version, if there are any left.
+/// The settings of an index that are to be sent, with their version, if there are any.
 pub(super) fn read(index_id: i32) -> spi::Result<TableRead<Option<(i64, String)>>> {
     with_table(|| {
         Spi::connect(|client| {
@@ -71,7 +71,7 @@ pub(super) fn read(index_id: i32) -> spi::Result<TableRead<Option<(i64, String)>
     })
 }
 
-/// Forgets settings that have arrived.
+/// Deletes settings that were accepted.
 pub(super) fn settle(index_id: i32, version: i64) -> spi::Result<SettleOutcome> {
     failpoint::reach("before settlement");
     let seen = with_table(|| {
@@ -115,7 +115,7 @@ pub(super) fn dead_letter(
     seen.map(settled)
 }
 
-/// Whether this version is still there, since somebody has it locked.
+/// Whether this version still exists, because somebody has locked it.
 fn is_left(index_id: i32, version: i64) -> spi::Result<bool> {
     Spi::connect(|client| {
         let query = include_str!("../../../sql/worker/is_wanted.sql");

@@ -1,6 +1,6 @@
 //! What one request may carry.
 
-/// What one request may carry.
+/// The limits of one batch.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) rows: i64,

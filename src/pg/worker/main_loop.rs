@@ -35,18 +35,18 @@ use crate::shared_state::Micros;
 use intervals::SEARCH_AFTER_MS;
 pub(super) use state::WorkerLoop;
 
-/// How long an idle worker sleeps when nobody wakes it. Commits do; this is the net under them.
+/// How long an idle worker sleeps at most. Commits wake it earlier; this is only a safety net.
 const NAP_MS: i64 = 60_000;
-/// This often the indices are read again and the whole queue is looked through, for rows that nobody has published:
-/// somebody has written them by hand, or had them locked when they were passed over.
+/// How often the indices are read again and the whole queue is searched for rows that nobody has published: they were
+/// inserted by hand, or were locked when they were read.
 const SWEEP_EVERY: Micros = 600_000_000;
-/// The server takes statistics of tables once a second at most: the last ones are told when so much time has passed.
+/// The server accepts table statistics at most once a second, so the last ones are reported after this time.
 const TELL_AFTER_MS: i64 = 1_100;
-/// Memory is given back to the system when nothing has been done for so long.
+/// After this idle time, memory is returned to the system.
 const GIVE_BACK_AFTER_MS: i64 = 30_000;
 
 impl WorkerLoop {
-    /// Works until it is asked to leave.
+    /// Works until it is told to leave.
     pub(super) fn run(mut self) {
         let mut fresh_settings = true;
         let mut scratch = process::RoundMemory::new();
@@ -76,11 +76,11 @@ impl WorkerLoop {
         }
     }
 
-    /// One round; returns when there is something to do again, if that is known.
+    /// One round. Returns when there is something to do again, if that is known.
     fn round(&mut self, retire: bool) -> Option<Micros> {
         self.settle_results();
         let wake_at = match retire {
-            // Settled: the next look at the orders ends it.
+            // Everything is settled: at the next look at its orders, the worker leaves.
             true => self.is_idle().then(now),
             false => [self.send_settings(), self.claim_all()].into_iter().flatten().min(),
         };
@@ -88,7 +88,7 @@ impl WorkerLoop {
         wake_at
     }
 
-    /// Has the reason forgotten why workers could not work, once a round has gone well.
+    /// After a successful round, clears the reason why workers could not work.
     fn note_health(&mut self) {
         let is_well = self.other_version.is_none() && self.statements.is_some();
         if is_well && !self.is_well {
@@ -103,7 +103,7 @@ impl WorkerLoop {
         self.in_flight.is_empty() && self.settings_in_flight.is_empty()
     }
 
-    /// What is on its way is shown, not what was done last.
+    /// Shows what is in flight.
     fn report_activity(&self) {
         let mut rows: HashMap<i32, usize> = HashMap::new();
         for in_flight in self.in_flight.values() {
@@ -112,7 +112,7 @@ impl WorkerLoop {
         let name = |index: &i32| self.indices.get(index).map_or("", |known| &*known.name);
         match rows.iter().next() {
             None if !self.settings_in_flight.is_empty() => {
-                process::report_activity(true, "giving indices their settings")
+                process::report_activity(true, "sending index settings")
             }
             None => process::report_activity(false, "waiting for rows"),
             Some((index, count)) if rows.len() == 1 => {
@@ -129,8 +129,7 @@ impl WorkerLoop {
 
     /// Waits until there is something to do.
     fn wait_for_work(&mut self, wake_at: Option<Micros>, retiring: bool) {
-        // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
-        // middle of the round has to be looked for.
+        // Waiting for a lock or a page resets the latch, so an event during the round may have gone unnoticed.
         pgrx::check_for_interrupts!();
         if self.queue_is_gone || process::is_reload_asked_for() || self.has_new_orders(retiring) {
             return;
@@ -171,7 +170,7 @@ impl WorkerLoop {
         }
     }
 
-    /// Whether there are orders that have not been followed; to retire is one that takes a while.
+    /// Whether there are new orders. The order to retire takes a while to follow.
     fn has_new_orders(&self, retiring: bool) -> bool {
         let shared_state = shmem::shared_state();
         let me = shared_state.as_ref().and_then(|shared_state| shared_state.workers.get(self.slot));

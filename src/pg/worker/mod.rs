@@ -36,21 +36,21 @@ use extension_check::still_has_extension;
 use main_loop::WorkerLoop;
 pub(super) use settle::storable;
 
-/// Where the launcher's argument keeps the slot and the launch.
+/// The argument consists of the launch number and, in this many bits, the slot.
 const SLOT_BITS: u32 = 8;
 
-/// What a worker sets for itself alone.
+/// Settings that a worker makes for itself.
 const SETTINGS: &[(&CStr, &CStr)] = &[
-    // A settlement lost in a crash is made again: its rows are sent once more, with the same objectIDs.
+    // If a crash undoes a settlement, its rows are sent once more, with the same objectIDs.
     (c"synchronous_commit", c"off"),
-    // The queue's size changes too quickly for statistics: the key is always the right way in.
+    // The queue's size changes too quickly for statistics. Its primary key is always the right access path.
     (c"enable_seqscan", c"off"),
     (c"enable_bitmapscan", c"off"),
     (c"enable_sort", c"off"),
     (c"plan_cache_mode", c"force_generic_plan"),
 ];
 
-/// Packs a slot and the number of a launch into a background worker's argument.
+/// Packs a slot and a launch number into a background worker's argument.
 pub(super) fn argument(slot: usize, launch: u32) -> i64 {
     (i64::from(launch) << SLOT_BITS) | slot as i64
 }
@@ -60,10 +60,10 @@ thread_local! {
     static NOTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Entry point of a delivery worker.
+/// The entry point of a worker.
 ///
 /// # Safety
-/// To be called by PostgreSQL's background worker machinery alone.
+/// Only PostgreSQL's background worker machinery may call it.
 #[no_mangle]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datum) {
@@ -76,8 +76,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     };
     let work = || {
         connect(Some(database), SETTINGS);
-        // SAFETY: a guarded function that lives as long as the library. Registered after the connection's own callbacks,
-        // hence called before them: shared state is tidied while locks work.
+        // SAFETY: a guarded function that lives as long as the library. It is registered after the connection's own
+        // callbacks and therefore called before them: shared state is updated while locks still work.
         unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
         process::limit_what_the_allocator_keeps();
         flight_recorder::begin(slot);
@@ -88,7 +88,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
     PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|error| {
             let why = report::cause(&error);
-            // The error may have left shared state locked, which is waited for in vain.
+            // If the error has left shared state locked, waiting for the lock would never end.
             shmem::release_locks();
             note_trouble(database, &format!("a worker has ended with an error: {why}"));
             error.rethrow()
@@ -96,7 +96,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_worker_main(argument: pg_sys::Datu
         .execute();
 }
 
-/// Notes for `queue_stats()` why this worker cannot work; once, for what follows from it says less.
+/// Records for `queue_stats()` why this worker cannot work. Only the first reason counts, because later errors result
+/// from it.
 fn note_trouble(database: u32, trouble: &str) {
     if !NOTED.replace(true) {
         if let Some(mut shared_state) = shmem::shared_state() {
@@ -105,10 +106,10 @@ fn note_trouble(database: u32, trouble: &str) {
     }
 }
 
-/// Whether the database's name is among those to be served: it may have got another one since the launcher read it.
+/// Whether the database is to be served. It may have been renamed since the launcher read its name.
 pub(super) fn is_served() -> bool {
     let name = in_transaction(|| {
-        // SAFETY: a look-up in the shared catalog, inside a transaction; the name, if there is one, is a C string.
+        // SAFETY: a look-up in the shared catalog, inside a transaction. The name, if found, is a C string.
         let name = unsafe {
             let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
             (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
@@ -118,13 +119,13 @@ pub(super) fn is_served() -> bool {
     name.is_ok_and(|name| guc::serves(&name))
 }
 
-/// Whether the extension is there, in the library's version: what another version expects of its tables nobody knows.
+/// Whether the extension exists in the library's version.
 pub(super) fn is_of_our_version() -> bool {
     statements::extension_version().is_ok_and(|found| found.as_deref() == Some(env!("CARGO_PKG_VERSION")))
 }
 
-/// Takes the slot the launcher reserved; returns the database to serve. A slot given up or a database somebody wants
-/// to itself meanwhile: nothing to do.
+/// Takes the slot that the launcher reserved. Returns the database to serve; `None` if the slot was given up or the
+/// database is being vacated.
 fn attach_worker(slot: usize, launch: u32) -> Option<u32> {
     // SAFETY: set at the start of every process.
     let pid = unsafe { pg_sys::MyProcPid };
@@ -136,21 +137,21 @@ fn attach_worker(slot: usize, launch: u32) -> Option<u32> {
     let database = shared_state.workers.get(slot)?.database;
     let leave = shared_state.workers.get(slot)?.leave;
     drop(shared_state);
-    // Should connecting fail, the process ends before the callback below is registered; this one covers that.
-    // SAFETY: a guarded function that lives as long as the library.
+    // If connecting fails, the process ends before the callback below is registered. SAFETY: a guarded function that
+    // lives as long as the library.
     unsafe { pg_sys::on_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     (!leave).then_some(database)
 }
 
-/// Gives everything back, whatever the reason of the exit. Called twice at most; the second call finds nothing.
+/// Gives everything back, however the process ends. It may be called twice; the second call does nothing.
 ///
-/// The transaction under way, if any, ends first: for as long as it keeps rows locked, whoever is given them passes them
-/// over, and nobody would look for them again for a while.
+/// The current transaction is ended first: as long as it locks rows, other workers would skip them and not look for
+/// them again for a while.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
     shmem::release_locks();
     if let Some(slot) = SLOT.take() {
-        // SAFETY: what the server itself does first when a session ends, harmless without a transaction.
+        // SAFETY: the server itself does this first when a session ends. It does nothing outside of a transaction.
         unsafe { pg_sys::AbortOutOfAnyTransaction() };
         let exit = match code {
             0 => WorkerExit::Orderly,
@@ -160,7 +161,7 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
         let database = shmem::shared_state()
             .and_then(|shared_state| shared_state.workers.get(slot).map(|me| me.database));
         if let (WorkerExit::Failed, Some(database)) = (exit, database) {
-            // The server ends the process by itself where it takes an error for fatal.
+            // The server ends the process by itself if an error is fatal.
             note_trouble(database, "a worker has ended with a fatal error: see the server's log");
         }
         flight_recorder::end(slot);

@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 use crate::pg::list::cells;
 
-/// As many rows and pages as make reading all of them out of the question.
+/// So many rows and pages that a sequential scan is never chosen.
 const ROWS: f64 = 10_000_000.0;
 const PAGES: u32 = 400_000;
 
@@ -23,11 +23,11 @@ thread_local! {
 
 static mut PREVIOUS: pg_sys::get_relation_info_hook_type = None;
 
-/// Has statements planned from now on as if these tables were large.
+/// Plans further statements as if these tables were large.
 pub(super) fn plan_as_large(tables: [pg_sys::Oid; 2]) {
     TABLES.set(tables);
     if !INSTALLED.replace(true) {
-        // SAFETY: a hook is a plain global of this process, which has a single thread that touches PostgreSQL.
+        // SAFETY: the hook is a global variable of this process, and only this thread uses PostgreSQL.
         unsafe {
             PREVIOUS = pg_sys::get_relation_info_hook;
             pg_sys::get_relation_info_hook = Some(on_relation_info);
@@ -42,12 +42,12 @@ unsafe extern "C-unwind" fn on_relation_info(
     is_parent: bool,
     info: *mut pg_sys::RelOptInfo,
 ) {
-    // SAFETY: the hook before ours is called as the server would have called it. The planner passes its own description of
-    // the relation, whose indexes are a list of descriptions, and has worked nothing out from their sizes yet
+    // SAFETY: the previous hook is called as the server would have called it. The planner passes its own description of
+    // the relation, whose indexes are a list of descriptions. It has not used their sizes yet
     // (optimizer/util/plancat.c).
     unsafe {
         if let Some(previous) = PREVIOUS {
-            // It is not behind pgrx's guard, and may raise an error.
+            // The previous hook has no pgrx guard and may raise an error.
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, relation, is_parent, info));
         }
         if TABLES.get().contains(&relation) {

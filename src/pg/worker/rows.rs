@@ -20,19 +20,19 @@ use crate::pg::text_datum::varlena_bytes;
 use crate::record::compact_len;
 use crate::shared_state::{Claimable, Micros, QueueEnd};
 
-/// Rows read at once, and locked with the claim: not many more than are claimed.
+/// How many rows are read, and locked, at a time: not many more than are claimed.
 const CHUNK: i64 = 256;
-/// What a record costs in a request body besides itself.
+/// How many bytes a record adds to a request body besides itself.
 const WRAPPING: usize = 48;
-/// The longest spelling that JSON has for a character of one byte, as in `\u0041`.
+/// The longest JSON spelling of a one-byte character, as in `\u0041`.
 const LONGEST_ESCAPE: usize = 6;
-/// So many bytes of a record are read to find its objectID, with which records begin.
+/// How many bytes of a record are read to find its objectID, which comes first.
 const HEAD: i32 = 8 << 10;
 
-/// Rows read off a span, and whether more may be left in it.
+/// Rows read from a span, and whether more may be left in it.
 pub(super) struct ReadRows<'conn> {
     pub(super) rows: Vec<QueuedRow<'conn>>,
-    /// The bytes of the records among them.
+    /// The total size of the records among them.
     pub(super) bytes: usize,
     pub(super) exhausted: bool,
 }
@@ -43,14 +43,14 @@ pub(super) struct QueuedRow<'conn> {
     pub(super) content: QueuedContent<'conn>,
 }
 
-/// What a row of the queue holds.
+/// The content of a queue row.
 pub(super) enum QueuedContent<'conn> {
     Record(QueuedRecord<'conn>),
-    /// A version of an object, which may not be the newest.
+    /// A version of an object, perhaps not the newest.
     Version(String),
 }
 
-/// A text as it lies in a row of the queue: whole, compressed, or a pointer to where it is kept. Valid until SPI is left.
+/// A text as it is stored in a queue row: plain, compressed, or a TOAST pointer. It is valid until SPI is left.
 #[derive(Clone, Copy)]
 pub(super) struct StoredText<'conn> {
     place: *mut pg_sys::varlena,
@@ -58,10 +58,10 @@ pub(super) struct StoredText<'conn> {
 }
 
 impl StoredText<'_> {
-    /// How long the text is, which does not take reading it.
+    /// The length of the text, without reading it.
     fn len(self) -> usize {
-        // SAFETY: the rows are there until SPI is left, and the place is that of a text in one of them. A text that is
-        // not whole has a header that tells its length.
+        // SAFETY: the rows exist until SPI is left, and `place` points to a text in one of them. A compressed or
+        // external text has a header with its length.
         unsafe {
             if self.is_whole() {
                 varsize_any_exhdr(self.place)
@@ -71,54 +71,54 @@ impl StoredText<'_> {
         }
     }
 
-    /// Whether all of it is in the row, as it is.
+    /// Whether the row contains the plain text.
     fn is_whole(self) -> bool {
-        // SAFETY: as above; looks at the header.
+        // SAFETY: as above. Only the header is read.
         unsafe { varatt_is_4b_u(self.place) || (varatt_is_1b(self.place) && !varatt_is_1b_e(self.place)) }
     }
 
-    /// Reads the text for as long as `work` needs it. What the queue holds is ASCII wherever the database's encoding is not
-    /// UTF-8.
+    /// Passes the text to `work`. In a database whose encoding is not UTF-8, the queue contains only ASCII.
     ///
     /// # Errors
-    /// When it is damaged.
+    /// If the text is damaged.
     pub(super) fn read<R>(self, work: impl FnOnce(&str) -> R) -> SqlResult<R> {
         let fetch = |place| {
-            // SAFETY: as above; makes a copy that is whole in the current context.
+            // SAFETY: as above. Makes a plain copy in the current context.
             unsafe { pg_sys::pg_detoast_datum_packed(place) }
         };
         self.fetched(fetch, work)
     }
 
-    /// The whole text, which an index holds: so it is short, and in its row. Should it be damaged, the row is.
+    /// Copies a text that is part of an index, and is therefore short and stored in the row. If it is damaged, so is
+    /// the row.
     fn in_row(self) -> String {
-        // SAFETY: as above; a text that is compressed is made whole in the current context.
+        // SAFETY: as above. A compressed text is decompressed into the current context.
         unsafe {
             let whole = pg_sys::pg_detoast_datum_packed(self.place);
             String::from_utf8_lossy(varlena_bytes(whole.into())).into_owned()
         }
     }
 
-    /// Its first bytes.
+    /// The beginning of the text.
     ///
     /// # Errors
-    /// When they are damaged.
+    /// If it is damaged.
     pub(super) fn head(self) -> SqlResult<String> {
         let fetch = |place| {
-            // SAFETY: as above; only the parts of the text that hold the slice are fetched, into the current context.
+            // SAFETY: as above. Only the chunks that contain the slice are fetched, into the current context.
             unsafe { pg_sys::pg_detoast_datum_slice(place, 0, HEAD) }
         };
         self.fetched(fetch, str::to_owned)
     }
 
-    /// Has `work` look at what `fetch` makes of the text, which is gone after that, also where making it has failed halfway.
+    /// Passes the result of `fetch` to `work` and then frees it, even if `fetch` fails halfway.
     fn fetched<R>(
         self,
         fetch: impl FnOnce(*mut pg_sys::varlena) -> *mut pg_sys::varlena,
         work: impl FnOnce(&str) -> R,
     ) -> SqlResult<R> {
-        // SAFETY: the text is in a row that is there until SPI is left, or in a context that nobody else knows of. That is
-        // deleted when the text has been looked at, or with the transaction after any other error.
+        // SAFETY: the text is in a row that exists until SPI is left, or in a context of our own. That context is
+        // deleted after `work`, or with the transaction after any other error.
         unsafe {
             if self.is_whole() {
                 return Ok(work(&String::from_utf8_lossy(varlena_bytes(self.place.into()))));
@@ -143,15 +143,15 @@ impl StoredText<'_> {
     }
 }
 
-/// What is to be sent.
+/// A record that is to be sent.
 pub(super) struct QueuedRecord<'conn> {
     pub(super) action: Action,
     pub(super) text: StoredText<'conn>,
-    /// The length of the text.
+    /// The length of its text.
     length: usize,
-    /// Its size, if it can be told by its length that it is larger than a record may be.
+    /// Its size, if its length alone shows that it is too large.
     pub(super) oversize: Option<usize>,
-    /// Which object it is a version of.
+    /// The object that it is a version of.
     pub(super) object: Option<String>,
 }
 
@@ -159,17 +159,17 @@ impl<'conn> QueuedRecord<'conn> {
     fn new(action: u8, text: StoredText<'conn>, object: Option<String>, limit: usize) -> QueuedRecord<'conn> {
         let action = if action == b'd' { Action::DeleteObject } else { Action::AddObject };
         let length = text.len();
-        // A text has no more than so many bytes for one of the record's.
+        // No character takes more bytes in the text than this.
         let oversize = (length > limit.saturating_mul(LONGEST_ESCAPE)).then_some(length);
         QueuedRecord { action, text, length, oversize, object }
     }
 
-    /// Its size, given its text, if it is larger than a record may be. A text is never shorter than the record it is.
+    /// The size of the record, if it is too large. The record is never larger than its text.
     pub(super) fn measure(text: &str, limit: usize) -> Option<usize> {
         (text.len() > limit).then(|| compact_len(text)).filter(|size| *size > limit)
     }
 
-    /// What it adds to a request's body, unless it turns out to be too large.
+    /// How many bytes it adds to a request body, unless it is too large.
     pub(super) fn size(&self) -> usize {
         if self.oversize.is_some() {
             0
@@ -179,7 +179,7 @@ impl<'conn> QueuedRecord<'conn> {
     }
 }
 
-/// Reads rows off a span, but not yet their records.
+/// Reads rows from a span, but not their records.
 pub(super) fn read<'conn>(
     client: &mut SpiClient<'conn>,
     index_id: i32,
@@ -206,7 +206,7 @@ pub(super) fn read<'conn>(
     }
 }
 
-/// Reads up to `wanted` more rows; returns how many there were.
+/// Reads up to `wanted` more rows. Returns how many there were.
 fn fetch(
     cursor: &mut SpiCursor,
     wanted: i64,
@@ -230,7 +230,7 @@ fn fetch(
     Ok(i64::try_from(found).unwrap_or(i64::MAX))
 }
 
-/// A value of a row, if it is not null.
+/// A value of a row; `None` if it is null.
 #[derive(Clone, Copy)]
 struct ColumnValue(Option<pg_sys::Datum>);
 
@@ -245,18 +245,19 @@ impl ColumnValue {
     }
 }
 
-/// The rows that the latest query has left, `N` columns each. One look at each row costs a third of asking pgrx for its
-/// values one by one.
+/// The rows that the latest query has returned, with `N` columns each. Deforming each tuple once takes a third of the
+/// time of pgrx's access by column.
 fn fetched<const N: usize>(count: usize) -> impl Iterator<Item = [ColumnValue; N]> {
-    // SAFETY: the query has just left its rows there, if it found any; they live until SPI is left, whatever is asked next.
+    // SAFETY: the query has just returned its rows there, if it found any. They exist until SPI is left, whatever is
+    // queried next.
     let (tuples, descriptor) = match unsafe { pg_sys::SPI_tuptable.as_ref() } {
-        // SAFETY: as above, all of them with the statement's columns.
+        // SAFETY: as above. All rows have the statement's columns.
         Some(fetched) => (unsafe { std::slice::from_raw_parts(fetched.vals, count) }, fetched.tupdesc),
         None => (&[][..], std::ptr::null_mut()),
     };
     tuples.iter().map(move |tuple| {
         let (mut values, mut nulls) = ([pg_sys::Datum::null(); N], [true; N]);
-        // SAFETY: there is room for as many values as the statement has columns.
+        // SAFETY: the arrays have room for all columns of the statement.
         unsafe { pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
         std::array::from_fn(|place| ColumnValue((!nulls[place]).then_some(values[place])))
     })
@@ -266,11 +267,11 @@ fn fetched<const N: usize>(count: usize) -> impl Iterator<Item = [ColumnValue; N
 pub(super) struct NewestVersion<'conn> {
     pub(super) id: i64,
     pub(super) record: QueuedRecord<'conn>,
-    /// When the oldest version that waits was queued.
+    /// When the oldest waiting version was queued.
     pub(super) since: Micros,
 }
 
-/// Finds the newest versions of the objects claimed, under a snapshot taken now.
+/// Finds the newest versions of the claimed objects, under a new snapshot.
 pub(super) fn newest_versions<'conn>(
     client: &mut SpiClient<'conn>,
     index_id: i32,
@@ -279,7 +280,7 @@ pub(super) fn newest_versions<'conn>(
     limits: Limits,
 ) -> spi::Result<Vec<NewestVersion<'conn>>> {
     let arguments = [index_id.into(), objects.into()];
-    // An update, to SPI: a query that may write gets a snapshot of its own.
+    // SPI must regard this as an update: a query that may write gets a new snapshot.
     let found = client.update(&statements.versions, None, &arguments)?.len();
     let mut versions = Vec::with_capacity(found);
     for [object, id, action, text, since] in fetched::<5>(found) {
@@ -288,7 +289,7 @@ pub(super) fn newest_versions<'conn>(
         let record = QueuedRecord::new(action.value() as u8, text, object, limits.record_bytes);
         versions.push(NewestVersion { id: id.value() as i64, record, since: since.value() as Micros });
     }
-    // The newest first, should there not be room for all.
+    // Newest first, in case not all of them fit.
     versions.sort_unstable_by_key(|version| std::cmp::Reverse(version.id));
     Ok(versions)
 }

@@ -13,8 +13,8 @@ use crate::pg::{failpoint, xact};
 use crate::record::escape_non_ascii;
 use crate::runs::Runs;
 
-/// Deletes delivered rows, in one transaction for all the batches at hand. Dead letters of older versions go first: one
-/// that somebody is just putting back into the queue must not be overlooked in both places.
+/// Deletes delivered rows of several batches in one transaction. Dead letters of older versions go first: while
+/// somebody moves one back to the queue, it must not be missed in both places.
 pub(super) fn settle(statements: &Statements, delivered: &mut [Deletion]) -> spi::Result<SettleOutcome> {
     failpoint::reach("before settlement");
     let settled = settle_as_a_whole(statements, delivered);
@@ -79,8 +79,8 @@ fn settle_as_a_whole(
     })
 }
 
-/// Moves refused rows of one index to the dead letters. Older versions of their objects are deleted. The server copies one
-/// record after the other; none comes into our hands.
+/// Moves refused rows of one index to the dead letters, and deletes older versions of their objects. The server copies
+/// the records one by one; they are not read into this process's own memory.
 pub(super) fn dead_letter(
     statements: &Statements,
     index_id: i32,
@@ -112,7 +112,7 @@ pub(super) fn dead_letter(
             let moved = client.update(&statements.dead_letter, None, &arguments)?.len() as i64;
             xact::note_removed(index_id, moved);
             xact::note_dead(index_id, moved);
-            // What a refused version supersedes is not sent in its stead.
+            // A version that a refused one supersedes must not be sent.
             let versions = dead.iter().filter_map(|row| Some((row.object.clone()?, row.id)));
             let (objects, ids): (Vec<String>, Vec<i64>) = versions.unzip();
             if !ids.is_empty() {
@@ -125,8 +125,8 @@ pub(super) fn dead_letter(
     Ok(moved?.unwrap_or_else(SettleOutcome::from))
 }
 
-/// A text as this database can store it: in an encoding other than UTF-8, only ASCII is sure to have a place. Records are
-/// kept likewise.
+/// A text that this database can store: in an encoding other than UTF-8, only ASCII is certain to be representable.
+/// Records are stored in the same way.
 pub(in crate::pg) fn storable(text: &str) -> String {
     let text = text.replace('\0', " ");
     if is_utf8() {

@@ -8,7 +8,7 @@ use super::statements::{lock, Statements};
 use crate::pg::process::{in_transaction_or_failure, limit_lock_waits, TransactionFailure};
 use crate::pg::subtransaction::unless_unreadable;
 
-/// What is to become of versions of objects.
+/// What happens to versions of objects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Versions {
     Deleted,
@@ -16,18 +16,18 @@ pub(super) enum Versions {
     Left,
 }
 
-/// What became of the rows of a batch. Those that are in none of the lists are locked.
+/// What became of the rows of a batch. Those in none of the lists are locked.
 #[derive(Default)]
 struct Parts {
     ids: Vec<i64>,
     versions: Vec<i64>,
     superseded: i64,
-    /// Rows that cannot be deleted, or whose older versions cannot be, and what the server says of that.
+    /// Rows that cannot be deleted, or whose older versions cannot be deleted, with the server's error.
     damaged: Vec<(i64, String)>,
 }
 
-/// Deletes what is neither locked nor damaged, and takes the rest off the lists. An object's versions stay together: were
-/// the newest deleted without the older ones, one of those would be sent next.
+/// Deletes rows that are neither locked nor damaged, and removes the others from the lists. The versions of an object
+/// are deleted together: if the newest were deleted without the older ones, one of those would be sent next.
 pub(super) fn settle_in_parts(
     statements: &Statements,
     delivered: &mut [Deletion],
@@ -81,7 +81,7 @@ fn settle_batch(statements: &Statements, batch: &Deletion, versions: Versions) -
     Ok(parts)
 }
 
-/// Settles rows in a subtransaction; if something is damaged, in halves, down to the rows whose fault it is.
+/// Settles rows in a subtransaction. If something is damaged, halves them until the damaged rows are alone.
 fn in_halves<R>(
     rows: &[R],
     id_of: fn(&R) -> i64,

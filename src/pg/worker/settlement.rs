@@ -8,43 +8,50 @@ use crate::delivery::outcome::UnattributedFailure;
 use crate::pg::process::TransactionFailure;
 use crate::shared_state::{LaneFailure, Micros};
 
-/// What the rows of a batch that is back have come to. Those that are in none of the lists are given back.
+/// What becomes of the rows of a returned batch. Those in none of the lists are given back.
 pub(super) struct Settlement {
     pub(super) flight: usize,
     pub(super) in_flight: InFlight,
-    /// The rows that have arrived.
+    /// The delivered rows.
     pub(super) delivered: Vec<i64>,
     pub(super) dead: Vec<DeadLetter>,
     /// Refused rows that are tried again, and when.
     pub(super) waiting: Vec<(i64, Micros)>,
-    /// Rows that are too large for the memory there is, or damaged, and when they are tried again.
+    /// Rows that are damaged or for which memory is lacking, and when they are tried again.
     pub(super) held_back: Vec<(i64, Micros)>,
-    /// What Algolia has said of the latest of the refused ones.
+    /// The reason of the latest refusal.
     pub(super) last_rejection: Option<String>,
-    /// Why its lane waits, if it does.
+    /// Why its lane has to wait, if it has to.
     pub(super) backoff: Option<LaneBackoff>,
-    /// It has failed on the way, and a record of it may be why.
+    /// Whether it has failed on the way, perhaps because of one of its records.
     pub(super) unattributed_failure: UnattributedFailure,
-    /// All of it is a record held back that has failed on the way once more.
+    /// Whether it was a single record held back, which has failed on the way again.
     pub(super) isolated: bool,
-    /// The indexing task of what has arrived.
+    /// The indexing task of the delivered rows.
     pub(super) task: Option<i64>,
     /// How many older versions of its objects were deleted.
     pub(super) superseded: i64,
-    /// A request of the batch may still be executed: until when its objects are held. Their versions stay in the queue
-    /// until one has been delivered without doubt; should the server crash meanwhile, they tell of the doubt.
+    /// If a request of the batch may still be executed: until when its objects are held. Their versions stay in the
+    /// queue until one is certainly delivered, so that the uncertainty survives a crash.
     pub(super) held_until: Option<Micros>,
 }
 
-/// Why and how long the lane of a batch waits.
+/// Why a lane has to wait, and how long.
 pub(super) struct LaneBackoff {
     pub(super) kind: LaneFailure,
     pub(super) reason: String,
     pub(super) at_least: Duration,
 }
 
+impl LaneBackoff {
+    /// A short pause after a problem of our own.
+    pub(super) fn pause(reason: String) -> LaneBackoff {
+        LaneBackoff { kind: LaneFailure::Retry, reason, at_least: Duration::from_secs(1) }
+    }
+}
+
 impl Settlement {
-    /// Of a batch that may be executed once more, versions do not count as delivered.
+    /// If a request of the batch may still be executed, its versions do not count as delivered.
     pub(super) fn doubt_versions(&mut self) {
         if self.held_until.is_none() {
             return;
@@ -54,7 +61,7 @@ impl Settlement {
         self.delivered.retain(|id| !versions.contains(id));
     }
 
-    /// What is to be deleted.
+    /// The rows to delete.
     pub(super) fn deletion(&self, may_have_dead: bool) -> Deletion {
         let mut deletion = Deletion { index_id: self.in_flight.index_id, ..Deletion::default() };
         if self.in_flight.objects.iter().all(Option::is_none) {
@@ -76,7 +83,7 @@ impl Settlement {
         deletion
     }
 
-    /// Whether Algolia has judged records. Those that were too large have not been sent.
+    /// Whether Algolia has accepted or rejected records. Records that were too large were not sent.
     pub(super) fn is_judged(&self) -> bool {
         if self.isolated {
             return false;
@@ -94,61 +101,61 @@ impl Settlement {
         self.in_flight.rows().filter(|id| !dealt_with.contains(id)).collect()
     }
 
-    /// How many rows were refused.
+    /// How many rows were refused or are held back.
     pub(super) fn refused(&self) -> usize {
         self.dead.len() + self.waiting.len() + self.held_back.len()
     }
 }
 
-/// A record that is given up.
+/// A record that becomes a dead letter.
 pub(super) struct DeadLetter {
     pub(super) id: i64,
     pub(super) object_id: Option<String>,
-    /// Which object it is a version of.
+    /// The object that it is a version of.
     pub(super) object: Option<String>,
     pub(super) attempts: i32,
     pub(super) status: Option<u16>,
     pub(super) reason: String,
 }
 
-/// The rows of a batch that have arrived, and are to be deleted.
+/// The delivered rows of a batch, which are to be deleted.
 #[derive(Default)]
 pub(super) struct Deletion {
     pub(super) index_id: i32,
-    /// Rows that stand by themselves.
+    /// Rows that are no versions.
     pub(super) ids: Vec<i64>,
-    /// Versions: their objects, and their rows.
+    /// Rows that are versions, and their objects.
     pub(super) objects: Vec<String>,
     pub(super) versions: Vec<i64>,
-    /// There may be dead letters that the versions supersede.
+    /// Whether the versions may supersede dead letters.
     pub(super) may_have_dead: bool,
     /// How many older versions were deleted with them.
     pub(super) superseded: i64,
-    /// Those that cannot be deleted, or whose older versions cannot be, and what the server says of that.
+    /// Rows that cannot be deleted, or whose older versions cannot be deleted, with the server's error.
     pub(super) damaged: Vec<(i64, String)>,
 }
 
 impl Deletion {
-    /// All rows of it.
+    /// All its rows.
     pub(super) fn rows(&self) -> impl Iterator<Item = i64> + '_ {
         self.ids.iter().chain(&self.versions).copied()
     }
 }
 
-/// What came of a settlement.
+/// The outcome of a settlement.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum SettleOutcome {
     Done,
-    /// Rows are locked or damaged: the lists have those that are done.
+    /// Some rows are locked or damaged. The lists contain those that were settled.
     Partly,
-    /// Somebody has locked rows, or the dead letters: no row of the queue is deleted. Dead letters that have been superseded
-    /// may be, which they are all the same.
+    /// Somebody has locked rows or the dead letters: no row of the queue was deleted. Superseded dead letters may have
+    /// been.
     Busy,
-    /// There was no memory for it: nothing has changed.
+    /// Memory was lacking, and nothing has changed.
     OutOfMemory,
-    /// The server cannot read what is on its disk: nothing has changed, and this is what it says.
+    /// The server cannot read its disk, and nothing has changed: the server's error.
     Damaged(String),
-    /// The queue is no more: the extension has been dropped.
+    /// The extension has been dropped, and the queue with it.
     Gone,
 }
 

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
+use pgrx::PgOid;
 
 use super::planning::plan_as_large;
 use crate::pg::owner::table;
@@ -19,13 +20,13 @@ pub(super) struct Statements {
     pub(super) settle: OwnedPreparedStatement,
     pub(super) settle_run: OwnedPreparedStatement,
     pub(super) dead_letter: OwnedPreparedStatement,
-    /// The tables they are for.
+    /// The tables that they use.
     pub(super) queue: pg_sys::Oid,
     pub(super) dead_letters: pg_sys::Oid,
 }
 
 impl Statements {
-    /// Prepares the statements; `None`: the extension has been dropped.
+    /// Prepares the statements; `None` if the extension has been dropped.
     pub(super) fn prepare() -> spi::Result<Option<Statements>> {
         in_transaction(Self::prepare_inside)
     }
@@ -38,45 +39,29 @@ impl Statements {
         let dead_letters = table(c"dead_letter");
         plan_as_large([queue, dead_letters]);
         Spi::connect_mut(|client| {
+            let prepare =
+                |query, types: &[PgOid]| Ok::<_, spi::Error>(client.prepare_mut(query, types)?.keep());
             let claim = pgrx::oids_of![i32, i64, i64, i64];
-            let settled = pgrx::oids_of![i32, Vec<String>, Vec<i64>];
+            let versions = pgrx::oids_of![i32, Vec<String>, Vec<i64>];
+            let dead_letter = pgrx::oids_of![i32, Vec<i64>, Vec<String>, Vec<i32>, Vec<i32>, Vec<String>];
             Ok(Some(Statements {
-                newest: client
-                    .prepare_mut(include_str!("../../../sql/worker/claim_newest.sql"), &claim)?
-                    .keep(),
-                oldest: client
-                    .prepare_mut(include_str!("../../../sql/worker/claim_oldest.sql"), &claim)?
-                    .keep(),
-                versions: client
-                    .prepare_mut(
-                        include_str!("../../../sql/worker/newest_versions.sql"),
-                        &pgrx::oids_of![i32, Vec<String>],
-                    )?
-                    .keep(),
-                settle_versions: client
-                    .prepare_mut(include_str!("../../../sql/worker/settle_versions.sql"), &settled)?
-                    .keep(),
-                supersede: client
-                    .prepare_mut(include_str!("../../../sql/worker/supersede_dead.sql"), &settled)?
-                    .keep(),
-                settle: client
-                    .prepare_mut(
-                        include_str!("../../../sql/worker/settle.sql"),
-                        &pgrx::oids_of![i32, Vec<i64>],
-                    )?
-                    .keep(),
-                settle_run: client
-                    .prepare_mut(
-                        include_str!("../../../sql/worker/settle_run.sql"),
-                        &pgrx::oids_of![i32, i64, i64],
-                    )?
-                    .keep(),
-                dead_letter: client
-                    .prepare_mut(
-                        include_str!("../../../sql/worker/dead_letter.sql"),
-                        &pgrx::oids_of![i32, Vec<i64>, Vec<String>, Vec<i32>, Vec<i32>, Vec<String>],
-                    )?
-                    .keep(),
+                newest: prepare(include_str!("../../../sql/worker/claim_newest.sql"), &claim)?,
+                oldest: prepare(include_str!("../../../sql/worker/claim_oldest.sql"), &claim)?,
+                versions: prepare(
+                    include_str!("../../../sql/worker/newest_versions.sql"),
+                    &pgrx::oids_of![i32, Vec<String>],
+                )?,
+                settle_versions: prepare(include_str!("../../../sql/worker/settle_versions.sql"), &versions)?,
+                supersede: prepare(include_str!("../../../sql/worker/supersede_dead.sql"), &versions)?,
+                settle: prepare(
+                    include_str!("../../../sql/worker/settle.sql"),
+                    &pgrx::oids_of![i32, Vec<i64>],
+                )?,
+                settle_run: prepare(
+                    include_str!("../../../sql/worker/settle_run.sql"),
+                    &pgrx::oids_of![i32, i64, i64],
+                )?,
+                dead_letter: prepare(include_str!("../../../sql/worker/dead_letter.sql"), &dead_letter)?,
                 queue,
                 dead_letters,
             }))
@@ -84,9 +69,9 @@ impl Statements {
     }
 }
 
-/// Keeps a table from being dropped for the rest of the transaction, and takes the snapshot for its queries; `false` when
-/// the table is no more. One that was made anew hands out the same ids for other rows. No transaction of a worker waits for a second table: whoever drops the
-/// extension locks them in an order of their own.
+/// Keeps a table from being dropped for the rest of the transaction, and takes the snapshot for its queries. `false`:
+/// the table is gone; if it was created anew, its ids belong to other rows. A worker's transaction never waits for a
+/// second table, because a DROP EXTENSION locks the tables in another order.
 pub(super) fn lock(table: pg_sys::Oid) -> bool {
     let is_there = wait_for_table(table, pg_sys::RowExclusiveLock);
     if is_there {
@@ -114,7 +99,7 @@ pub(super) fn indices() -> spi::Result<Option<Vec<(i32, String, bool)>>> {
     })
 }
 
-/// Whether the database has history to send, repairs to make, or triggers to replace.
+/// Whether the database has backfills to run, repairs to make, or triggers to replace.
 pub(super) fn has_backfills() -> spi::Result<bool> {
     Ok(has(c"backfill", include_str!("../../../sql/worker/has_backfills.sql"))?
         || has(c"repair", include_str!("../../../sql/worker/has_repairs.sql"))?

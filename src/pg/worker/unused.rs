@@ -7,9 +7,8 @@ use crate::pg::locks::try_lock_named;
 use crate::pg::process::{in_transaction, take_snapshot};
 use crate::pg::shmem;
 
-/// Closes the lanes of a database's indices that have no source, no rows, no dead letters, and no settings and no repairs
-/// that wait; returns those indices.
-/// Call it inside a transaction.
+/// Closes the lanes of a database's indices that have no source, no rows, no dead letters, no waiting settings and no
+/// waiting repairs. Returns these indices. Call it inside a transaction.
 pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> {
     let before =
         shmem::shared_state().map(|shared_state| shared_state.published(database)).unwrap_or_default();
@@ -26,8 +25,8 @@ pub(in crate::pg) fn close_unused_lanes(database: u32) -> spi::Result<Vec<i32>> 
     Ok(unused)
 }
 
-/// The same in a transaction of its own, for a worker. Such a transaction waits for no second table, see
-/// [`super::statements::lock`]: when somebody has locked one, nothing is done.
+/// The same in its own transaction, for a worker. Such a transaction never waits for a second table, see
+/// [`super::statements::lock`]: if somebody has locked one, nothing is done.
 pub(super) fn close_unused_lanes_at_once(database: u32) -> spi::Result<Vec<i32>> {
     in_transaction(|| {
         let tables = [c"index", c"source", c"queue", c"dead_letter", c"configuration", c"repair"];

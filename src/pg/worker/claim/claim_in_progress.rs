@@ -22,28 +22,28 @@ use crate::pg::worker::statements::Statements;
 use crate::pg::{failpoint, flight_recorder, guc};
 use crate::shared_state::{object_hash, Claimable, Flight, LaneKey, SharedState};
 
-/// A claim under way.
+/// A claim in progress.
 struct ClaimInProgress<'a, 'conn> {
     order: &'a ClaimOrder,
-    /// What has been read, which may be more than was ordered.
+    /// What was read, which may be more than was ordered.
     claimable: Claimable,
     entered: &'a mut ClaimEntries,
     records: Vec<(i64, QueuedRecord<'conn>)>,
-    /// The objects claimed, and of each a row that has led to it.
+    /// The claimed objects, each with a row that led to it.
     objects: HashMap<String, i64>,
-    /// The last row dealt with.
+    /// The last row that was processed.
     last: Option<i64>,
     /// Rows may be left in the span.
     cut: bool,
-    /// The claim table has no room for another.
+    /// The claim table is full.
     is_table_full: bool,
-    /// Rows held back whose objects are held.
+    /// Some rows held back are versions of objects that are held.
     held: bool,
-    /// The highest of the suspects whose objects are held: it stays suspected, and is tried again.
+    /// The highest suspect whose object is held. It stays a suspect and is tried again.
     put_back: Option<i64>,
 }
 
-/// Claims rows within a transaction; `None`: there is no memory for the batch.
+/// Claims rows within a transaction; `None` if memory is lacking for the batch.
 pub(super) fn take(
     client: &mut SpiClient<'_>,
     order: &ClaimOrder,
@@ -53,7 +53,7 @@ pub(super) fn take(
     let mut claimable = order.claimable;
     let ReadRows { mut rows, mut bytes, mut exhausted } =
         read(client, order.index_id, claimable, statements, order.limits)?;
-    // One batch takes what is fresh, wherever it is; a second one would be one too many.
+    // A batch takes all fresh rows, wherever they are, so that no second batch is needed.
     while exhausted && (rows.len() as i64) < order.limits.rows && bytes < order.limits.bytes {
         let Some(span) = shmem::shared_state().and_then(|mut locked| locked.next_fresh(order.slot)) else {
             break;
@@ -86,7 +86,8 @@ pub(super) fn take(
         return Ok(Some(ClaimOutcome::Nothing));
     };
     if shared_state.lane(claim.entered.lane).is_none_or(|lane| lane.paused) {
-        // Since the span was handed out: rows committed after the pause may be among these.
+        // The lane was paused after the span was handed out. Some of these rows may have been committed after the
+        // pause.
         return Ok(Some(ClaimOutcome::Nothing));
     }
     claim.take(rows, &mut shared_state);
@@ -104,7 +105,7 @@ pub(super) fn take(
 }
 
 impl<'conn> ClaimInProgress<'_, 'conn> {
-    /// Claims rows, and the objects that rows are versions of.
+    /// Claims rows, and the objects of rows that are versions.
     fn take(&mut self, rows: Vec<QueuedRow<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
         for QueuedRow { id, content } in rows {
@@ -162,30 +163,31 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
         }
     }
 
-    /// A suspect whose object is held is tried again, and not with all others once the object is free.
+    /// A suspect whose object is held is tried again as a suspect, and not with all other rows once the object is
+    /// released.
     fn put_back_suspect(&mut self, id: i64) {
         if self.entered.crash_retry.is_some() {
             self.put_back = self.put_back.max(Some(id));
         }
     }
 
-    /// Whether a row is one of those that are to be claimed.
+    /// Whether a row may be claimed under this order.
     fn is_meant(&self, id: i64, shared_state: &SharedState) -> bool {
         self.order.claimable.held_back.is_none_or(|held_back| shared_state.is_in_held_back(held_back, id))
     }
 
-    /// Whether as many rows have been claimed as are to be.
+    /// Whether as many rows have been claimed as were ordered.
     fn is_enough(&self) -> bool {
         let taken = self.records.len() + self.entered.objects.len();
         self.order.claimable.held_back.is_some_and(|held_back| taken as i64 >= held_back.most)
     }
 
-    /// Whether a record of that size does not fit any more. The first one always does.
+    /// Whether a record of that size no longer fits. The first one always does.
     fn is_full_for(&self, size: usize) -> bool {
         self.entered.bytes > 0 && self.entered.bytes + size > self.order.limits.bytes
     }
 
-    /// Takes the newest versions of the objects claimed, as many as there is room for, and gives up the other objects.
+    /// Takes the newest versions of the claimed objects, as many as fit, and releases the other objects.
     fn take_versions(&mut self, versions: Vec<NewestVersion<'conn>>, shared_state: &mut SharedState) {
         let (slot, lane) = (self.entered.slot, self.entered.lane);
         let (now, quarantine) = (now(), guc::quarantine());
@@ -200,7 +202,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
                     continue
                 }
                 Some(held_back) if !shared_state.is_in_held_back(held_back, id) => {
-                    // A newer version has come, which is delivered like any other.
+                    // There is a newer version, which is delivered normally.
                     if let Some(older) = self.objects.get(object) {
                         shared_state.forget_superseded(held_back, *older);
                     }
@@ -231,18 +233,19 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
         }
         let free: Vec<i64> = self.entered.objects.difference(&kept).copied().collect();
         if !free.is_empty() {
-            // Somebody may have been kept from an object that is free again although no flight has landed, as what has been
-            // postponed for want of room is.
+            // Another worker may have been refused an object that is released here, for example because its version did
+            // not fit. It must look again although no flight has ended.
             shared_state.release_objects(slot, lane, free);
         }
         self.entered.objects.retain(|hash| kept.contains(hash));
     }
 
-    /// Enters the flight, and then makes the batch: should the process die over a record, it is known over which.
+    /// Enters the flight before it fills the batch: if a record crashes the process, the flight recorder knows the
+    /// batch.
     fn finish(mut self, mut shared_state: Locked) -> Option<ClaimOutcome> {
         let mut rest = self.cut.then(|| self.claimable.rest(self.last));
         if let Some(id) = self.put_back {
-            // Suspects are claimed from the newest on. What has been claimed of those below is gone by then.
+            // Suspects are claimed from the newest on. Those claimed below this one will be gone by then.
             let Span { lo, hi } = rest.unwrap_or(self.claimable.span);
             rest = Some(Span { lo, hi: if rest.is_some() { hi.max(id) } else { id } });
         }
@@ -255,7 +258,7 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
             }
         }
         let rest = rest.filter(|_| self.order.claimable.held_back.is_none());
-        // Within a request the newest comes last.
+        // Within a request, the newest version comes last.
         self.records.sort_unstable_by_key(|(id, _)| *id);
         let flight = match (self.records.first(), self.records.last()) {
             (Some((lo, _)), Some((hi, _))) => Some(Flight {
@@ -290,10 +293,10 @@ impl<'conn> ClaimInProgress<'_, 'conn> {
         }
     }
 
-    /// Has it known what is on its way, should the server crash over it.
+    /// Enters the batch into the flight recorder, in case it crashes the server.
     fn record(&self, place: usize, flight: &Flight, key: Option<LaneKey>) {
         let Some(LaneKey { database, index_id }) = key else { return };
-        // Nothing else of this worker's is on its way then.
+        // A worker with suspects has nothing else in flight.
         let crashes = match self.entered.crash_retry {
             Some(crash_retry) if flight.rows == 1 => crash_retry.crashes.saturating_add(1),
             _ => 0,

@@ -11,7 +11,7 @@ use crate::pg::worker::in_flight::InFlight;
 use crate::pg::worker::limits::Limits;
 use crate::shared_state::{Claimable, CrashRetry, FlushTarget};
 
-/// What is to be claimed, and for whom.
+/// What to claim, and for whom.
 #[derive(Clone)]
 pub(in crate::pg::worker) struct ClaimOrder {
     pub(in crate::pg::worker) slot: usize,
@@ -19,22 +19,22 @@ pub(in crate::pg::worker) struct ClaimOrder {
     pub(in crate::pg::worker) index_id: i32,
     pub(in crate::pg::worker) claimable: Claimable,
     pub(in crate::pg::worker) limits: Limits,
-    /// The rows may be why the server has crashed.
+    /// The rows may have crashed the server.
     pub(in crate::pg::worker) crash_retry: Option<CrashRetry>,
-    /// By whom the batch will be sent.
+    /// The sink that will send the batch.
     pub(in crate::pg::worker) sink: Arc<Sink<HttpClient>>,
 }
 
-/// What came of a claim.
+/// The outcome of a claim.
 pub(in crate::pg::worker) enum ClaimOutcome {
     Claimed(Claimed),
-    /// Nothing of the span was left to claim.
+    /// Nothing of the span could be claimed.
     Nothing,
-    /// All workers together hold as many rows as shared state can keep track of.
+    /// The claim table is full: all workers together hold as many rows as it has room for.
     TableFull,
-    /// There was no memory for the batch, or rows of it are damaged.
+    /// Memory is lacking for the batch, or some of its rows are damaged.
     Failed(FailedClaim),
-    /// The queue is no more: the extension has been dropped.
+    /// The extension has been dropped, and the queue with it.
     QueueGone,
 }
 
@@ -43,18 +43,18 @@ pub(in crate::pg::worker) struct Claimed {
     /// Its place among the worker's flights.
     pub(in crate::pg::worker) flight: usize,
     pub(in crate::pg::worker) rows: InFlight,
-    /// What is sent of them.
+    /// The request body.
     pub(in crate::pg::worker) body: Batch,
     /// How far the WAL must be flushed before the batch is sent.
     pub(super) flush_target: FlushTarget,
 }
 
 impl Claimed {
-    /// Sees to it that no crash can take back a row of the batch: writers who do not wait for the disk may have queued
-    /// some. Where everybody waits, there is nothing left to do. To be called after the claiming transaction.
+    /// Waits until no crash can undo a commit of these rows: some writers may not have waited for the WAL flush. If all
+    /// have waited, there is nothing to do. Call this after the claiming transaction.
     pub(in crate::pg::worker) fn flush_wal(&self) {
-        // SAFETY: waits for the log, outside of a transaction, up to the end of a commit that it holds. Our own, of the
-        // claim, comes after those of all rows that it has seen.
+        // SAFETY: flushes the WAL, outside of a transaction, up to an LSN that it contains. The end of our own commit,
+        // that of the claim, is behind the commits of all rows that the claim has seen.
         unsafe {
             pg_sys::XLogFlush(match self.flush_target {
                 FlushTarget::Until(place) => place,
@@ -64,14 +64,14 @@ impl Claimed {
     }
 }
 
-/// A batch that there was no memory for, or that cannot be read.
+/// A batch for which memory was lacking, or that could not be read.
 pub(in crate::pg::worker) struct FailedClaim {
-    /// Its place among the worker's flights, if it has come so far.
+    /// Its place among the worker's flights, if it became one.
     pub(in crate::pg::worker) flight: Option<usize>,
     pub(in crate::pg::worker) ids: Vec<i64>,
-    /// The objects claimed, by their hashes.
+    /// The hashes of the claimed objects.
     pub(in crate::pg::worker) objects: Vec<i64>,
     pub(in crate::pg::worker) bytes: usize,
-    /// What the server says of rows that are damaged; nothing: there was no memory.
+    /// The error about damaged rows; `None` if memory was lacking.
     pub(in crate::pg::worker) damage: Option<String>,
 }

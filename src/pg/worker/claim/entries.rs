@@ -10,14 +10,14 @@ use crate::shared_state::CrashRetry;
 pub(super) struct ClaimEntries {
     pub(super) slot: usize,
     pub(super) lane: usize,
-    /// These rows may be why the server has crashed.
+    /// These rows may have crashed the server.
     pub(super) crash_retry: Option<CrashRetry>,
     pub(super) ids: Vec<i64>,
-    /// The objects claimed, by their hashes.
+    /// The hashes of the claimed objects.
     pub(super) objects: HashSet<i64>,
     /// The batch's place among the worker's flights, once it has one.
     pub(super) flight: Option<usize>,
-    /// How many bytes of records have been taken.
+    /// The total size of the records taken.
     pub(super) bytes: usize,
 }
 
@@ -34,7 +34,7 @@ impl ClaimEntries {
         }
     }
 
-    /// Ends all claims. To be called when no transaction has the rows locked any more, unless the span is not given back.
+    /// Ends all claims. Call this when no transaction has the rows locked any more, unless the span is not given back.
     pub(super) fn give_up(&self) {
         if let Some(mut shared_state) = shmem::shared_state() {
             shared_state.unclaim(self.slot, self.ids.iter().copied());
@@ -42,7 +42,7 @@ impl ClaimEntries {
         }
     }
 
-    /// There was no memory for the batch, or rows are damaged. If it is a flight already, whoever is told lands it.
+    /// The claim has failed. If the batch is a flight already, the caller ends that.
     pub(super) fn failed(self, damage: Option<String>) -> FailedClaim {
         if self.flight.is_none() {
             self.give_up();

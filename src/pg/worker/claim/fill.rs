@@ -10,15 +10,15 @@ use crate::pg::worker::rows::QueuedRecord;
 use crate::record::leading_object_id;
 use crate::shared_state::{CrashRetry, FlushTarget, MAX_CRASHES};
 
-/// Whether the server has crashed too often over this record, and why it is not sent if so. A newer version of its object
-/// is another record.
+/// The reason not to send a record: the server has crashed over it too often. A newer version of its object is another
+/// record.
 fn is_given_up(order: &ClaimOrder, id: i64) -> Option<UnsendableReason> {
     let CrashRetry { crashes, .. } = order.crash_retry?;
     let Span { lo, hi } = order.claimable.span;
     (crashes >= MAX_CRASHES && lo <= id && id <= hi).then_some(UnsendableReason::Crashes(crashes))
 }
 
-/// Copies the records into a batch, one after the other; `None`: there is no memory for it.
+/// Copies the records into a batch, one after the other; `None` if memory is lacking.
 pub(super) fn fill(
     order: &ClaimOrder,
     entered: &ClaimEntries,

@@ -12,11 +12,12 @@ use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{EndedFlight, LaneFailure, Micros, RejectAction};
 
-/// Should the refused records be at fault after all, those that come later wait for them no longer than this.
+/// The refused records may be at fault after all. Later records wait no longer than this for them.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 
 impl WorkerLoop {
-    /// Decides when a record held back that has failed on the way once more is tried again, or whether it dies.
+    /// A single record held back has failed on the way again: decides when it is tried next, or whether it becomes a
+    /// dead letter.
     pub(super) fn judge_isolated(&mut self, settlement: &mut Settlement, reason: &str, at_least: Duration) {
         let status = match settlement.unattributed_failure {
             UnattributedFailure::None => return,
@@ -51,7 +52,7 @@ impl WorkerLoop {
         settlement.last_rejection = Some(isolated_reason(id, reason));
     }
 
-    /// Rows held back have failed on the way once more: nothing else of the index waits for that.
+    /// Rows held back have failed on the way again. Nothing else of the index waits for them.
     pub(super) fn note_held_back_failure(
         &mut self,
         in_flight: &InFlight,
@@ -80,7 +81,7 @@ impl WorkerLoop {
         }
     }
 
-    /// Has the lane wait after a failure.
+    /// Makes the lane wait after a failure.
     pub(super) fn back_off(
         &mut self,
         in_flight: &InFlight,
@@ -93,7 +94,7 @@ impl WorkerLoop {
         let mut is_news = false;
         if let Some(mut shared_state) = shmem::shared_state() {
             if let Some(lane) = ended.and_then(|ended| shared_state.lane_at(ended.lane)) {
-                // What was under way together with an attempt that has failed already has no say in the pause.
+                // A batch that was in flight together with another failed one does not extend the pause.
                 let backoff = match (lane.started_before_failure(in_flight.started_at), failure.kind) {
                     (true, _) => Duration::ZERO,
                     (false, LaneFailure::UnattributedRejections) => {
@@ -104,7 +105,7 @@ impl WorkerLoop {
                 let times = (in_flight.started_at, later(now, backoff.max(failure.at_least)));
                 lane.back_off(failure.kind, rows as i64, &failure.reason, times, now);
                 if ended.is_some_and(|ended| ended.held_back) {
-                    // They are counted among those held back.
+                    // These rows are counted among those held back.
                     lane.retrying = lane.retrying.saturating_sub(rows as i64);
                 }
                 is_news = lane.should_log_failure(failure.kind, now);
@@ -120,9 +121,9 @@ impl WorkerLoop {
     }
 }
 
-/// What is told of a record that fails by itself. Whoever wants to see it finds it in the queue.
+/// The message about a record that fails alone. Its id leads to the row of the queue.
 pub(super) fn isolated_reason(id: i64, reason: &str) -> String {
-    format!("row {id} of audit_algolia.queue, by itself: {reason}")
+    format!("row {id} of audit_algolia.queue alone: {reason}")
 }
 
 pub(super) fn later(now: Micros, delay: Duration) -> Micros {

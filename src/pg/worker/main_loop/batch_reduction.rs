@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use crate::pg::worker::limits::Limits;
 use crate::shared_state::Micros;
 
-/// For so long batches stay small: memory that others have taken is not given back at once, nor is damage repaired.
+/// How long batches stay small. Memory that others have taken is not freed at once, nor is damage repaired at once.
 const LASTS: Micros = 10_000_000;
-/// After so many halvings nothing is left to halve.
+/// After this many halvings nothing is left to halve.
 const MOST: u32 = 30;
 
 /// Halves batches for a while.
 ///
-/// Memory is the process's own, so a lack of it concerns all that it claims, and nothing that other workers do. Damage
+/// Memory belongs to the process, so a lack of it concerns everything that it claims, and no other worker. Damage
 /// concerns the rows of one index.
 #[derive(Default)]
 pub(super) struct BatchReduction {
@@ -27,18 +27,18 @@ struct Halvings {
 }
 
 impl BatchReduction {
-    /// There was no memory: half as much is claimed from now on.
+    /// Memory is lacking: batches are halved from now on.
     pub(super) fn save(&mut self, now: Micros) {
         self.memory.add(now);
     }
 
-    /// Rows of an index are damaged: half as much is claimed of it from now on, so that others are reached.
+    /// Rows of an index are damaged: its batches are halved from now on, so that the other rows are reached.
     pub(super) fn narrow(&mut self, index_id: i32, now: Micros) {
         self.damage.retain(|_, halvings| halvings.until > now);
         self.damage.entry(index_id).or_default().add(now);
     }
 
-    /// What the next batch of an index may be.
+    /// The limits of the next batch of an index.
     pub(super) fn limit(&self, index_id: i32, limits: Limits, now: Micros) -> Limits {
         let damage = self.damage.get(&index_id).copied().unwrap_or_default();
         let halvings = self.memory.at(now).saturating_add(damage.at(now)).min(MOST);
@@ -53,7 +53,7 @@ impl Halvings {
         self.until = now.saturating_add(LASTS);
     }
 
-    /// How many there are at this time.
+    /// The number of halvings that still apply.
     fn at(self, now: Micros) -> u32 {
         if self.until > now {
             self.count

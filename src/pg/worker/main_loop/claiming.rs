@@ -15,7 +15,7 @@ use crate::pg::{failpoint, flight_recorder, guc, process, shmem};
 use crate::shared_state::{FlightResult, LaneFailure, LatchSet, Micros, Next};
 
 impl WorkerLoop {
-    /// Claims and sends batches while there is room; returns when to look again.
+    /// Claims and sends batches while there is room. Returns when to look again.
     pub(super) fn claim_all(&mut self) -> Option<Micros> {
         if self.sink.is_none() || self.other_version.is_some() || !guc::is_enabled() {
             return None;
@@ -29,8 +29,8 @@ impl WorkerLoop {
             };
             let name = self.name_of(index_id);
             let (Some(name), Some(statements), Some(sink)) = (name, &self.statements, &self.sink) else {
-                // Rows of an index that is not in the table, as while a dump is restored: nothing can be sent, nothing is
-                // lost. Whoever finds the index ends the pause.
+                // The index is not in its table, for example while a dump is being restored. Nothing can be sent and
+                // nothing is lost. Whoever finds the index ends this pause.
                 if let Some(mut shared_state) = shmem::shared_state() {
                     shared_state.end_claim(self.slot);
                     if let (Some(lane), false) = (shared_state.lane_at(lane), self.queue_is_gone) {
@@ -63,7 +63,7 @@ impl WorkerLoop {
                 sink: sink.clone(),
             };
             let outcome = claim(order, statements);
-            // An error has undone the claim, and the whole span waits again.
+            // If the claim failed, the whole span waits again.
             if let Some(mut shared_state) = shmem::shared_state() {
                 shared_state.end_claim(self.slot);
             }
@@ -87,7 +87,7 @@ impl WorkerLoop {
                     let sent = self.send(job);
                     failpoint::reach("after sending");
                     if let Err(error) = sent {
-                        self.give_up(flight, &format!("no thread to send with: {error}"));
+                        self.give_up(flight, &format!("could not start a sender thread: {error}"));
                         return Some(now().saturating_add(PAUSE));
                     }
                 }
@@ -99,10 +99,10 @@ impl WorkerLoop {
         }
     }
 
-    /// There was no memory for a batch, or rows of it are damaged: the next ones, or those of its index, are smaller. A record for which there is none
-    /// even by itself waits by itself. Where damage has kept rows from being found at all, as that of a page of the queue or of
-    /// its index does, their index backs off, and no other. Returns when to look again, unless that is at once; `None`
-    /// stands for the next return.
+    /// Memory was lacking for a batch, or some of its rows are damaged: the next batches, or those of this index, are
+    /// smaller. A single record for which memory is lacking is held back. If damage prevented even finding rows, as a
+    /// damaged page of the queue or its index does, the index backs off. Returns when to look again; `None`: at once;
+    /// `Some(None)`: when the next batch returns.
     fn claimed_too_much(&mut self, index_id: i32, failed: FailedClaim) -> Option<Option<Micros>> {
         let now = now();
         match failed.damage {
@@ -118,7 +118,7 @@ impl WorkerLoop {
             None => (no_memory(), Problem::no_memory),
         };
         log_problem("audit_algolia could not claim rows", cause(&reason));
-        // What is on its way gives memory back.
+        // Batches in flight will free memory.
         let is_isolated = self.in_flight.is_empty();
         let kept = match failed.ids[..] {
             [id] if is_isolated => self.isolate_record(index_id, id),
@@ -175,7 +175,7 @@ impl WorkerLoop {
     }
 }
 
-/// There is nothing to claim: others are woken for what they can claim. Returns when to look again.
+/// Nothing can be claimed: wakes a worker that can claim something. Returns when to look again.
 fn wait(next: Next) -> Option<Micros> {
     let Next::Wait { until, wake } = next else { return None };
     shmem::wake(LatchSet::of(wake.unwrap_or_default()));

@@ -23,11 +23,11 @@ use crate::pg::worker::settlement::SettleOutcome;
 use crate::pg::{failpoint, guc, shmem};
 use crate::shared_state::{Micros, SettingsResult, FLIGHTS};
 
-/// The most indices whose settings one worker sends at a time: one that hangs is not to hold back the others.
+/// The most indices whose settings one worker sends at a time, so that one that hangs does not hold back the others.
 const MOST: usize = 4;
 
 impl WorkerLoop {
-    /// Reads which indices are to be given settings.
+    /// Reads which indices have settings to be sent.
     pub(super) fn read_wanted_settings(&mut self) {
         let seen = index_settings::wanted();
         self.wanted_settings_unread = matches!(seen, Ok(TableRead::Locked) | Err(_));
@@ -43,7 +43,7 @@ impl WorkerLoop {
         }
     }
 
-    /// Sends the settings that are due; returns when to look again.
+    /// Sends the settings that are due. Returns when to look again.
     pub(super) fn send_settings(&mut self) -> Option<Micros> {
         if self.other_version.is_some() || self.queue_is_gone || !guc::is_enabled() {
             return None;
@@ -57,7 +57,7 @@ impl WorkerLoop {
             let next = shmem::shared_state()
                 .and_then(|mut shared_state| shared_state.next_settings(self.slot, now()));
             let Some((index_id, known)) = next else {
-                // What is due and cannot be had has to do with others, and with how much they have claimed.
+                // If settings are due but cannot be claimed, another worker sends them or the claim table is full.
                 let due = shmem::shared_state().and_then(|shared_state| shared_state.settings_due(self.slot));
                 let due = due.map(|due| due.max(now().saturating_add(CLAIM_TABLE_FULL)));
                 return due.into_iter().chain(unread).min();
@@ -69,7 +69,7 @@ impl WorkerLoop {
         unread
     }
 
-    /// Sends the settings of an index, of which the version `known` was known; `None`: they are on their way.
+    /// Sends the settings of an index, whose version `known` was known. `None`: they are in flight.
     fn send_settings_of(
         &mut self,
         index_id: i32,
@@ -93,7 +93,7 @@ impl WorkerLoop {
                 return soon();
             }
         };
-        // The numbers of batches are below all of these.
+        // Larger than the numbers of all batches.
         let flight =
             (FLIGHTS..).find(|number| !self.settings_in_flight.contains_key(number)).unwrap_or(FLIGHTS);
         self.settings_in_flight.insert(flight, SettingsInFlight { index_id, version, sink: sink.clone() });
@@ -116,7 +116,7 @@ impl WorkerLoop {
         }
     }
 
-    /// A job has ended that was no batch.
+    /// A job that was no batch has ended.
     pub(super) fn settle_settings(&mut self, flight: usize, result: SendResult) {
         let Some(SettingsInFlight { index_id, version, sink }) = self.settings_in_flight.remove(&flight)
         else {
@@ -124,10 +124,10 @@ impl WorkerLoop {
         };
         let is_outdated = !self.sink.as_ref().is_some_and(|current| Arc::ptr_eq(current, &sink));
         let sent = match (result.refused.into_iter().next(), result.outcome) {
-            // Tables of another version are left alone: the settings are sent again.
+            // The tables have another version and are not touched: the settings are sent again.
             _ if self.other_version.is_some() => SettingsResult::Anew { at: now() },
             (None, DeliveryOutcome::Delivered { .. }) => self.forget_settings(index_id, version),
-            // What an old sink has to say means nothing for the new one.
+            // A failure of an old sink means nothing for the new one.
             _ if is_outdated => SettingsResult::Anew { at: now() },
             (Some(refusal), _) => self.dead_letter_settings(index_id, version, refusal),
             (None, DeliveryOutcome::Rejected { reason, status, .. }) => {
@@ -144,14 +144,17 @@ impl WorkerLoop {
         self.settings_back(index_id, sent);
     }
 
-    /// Whatever goes wrong here, the settings are sent again, which changes nothing.
+    /// If this fails, the settings are sent again, which does no harm.
     fn forget_settings(&mut self, index_id: i32, version: i64) -> SettingsResult {
         match index_settings::settle(index_id, version) {
             Ok(settled) => self.after_settings(index_id, version, settled, |name| {
-                log!("audit_algolia has given index \"{name}\" its settings");
+                log!("audit_algolia has sent the settings of index \"{name}\"");
             }),
             Err(error) => {
-                log_problem("audit_algolia could not forget settings and sends them again", &error);
+                log_problem(
+                    "audit_algolia could not delete settings that it has sent, and sends them again",
+                    &error,
+                );
                 SettingsResult::Anew { at: now().saturating_add(PAUSE) }
             }
         }
@@ -172,8 +175,7 @@ impl WorkerLoop {
         }
     }
 
-    /// What comes next, after an attempt to take settings out of those that are wanted; `tell` is told the index's name if
-    /// that is done.
+    /// What follows the attempt to remove settings from the table. `tell` logs the success, given the index's name.
     fn after_settings(
         &mut self,
         index_id: i32,
@@ -192,7 +194,7 @@ impl WorkerLoop {
                 self.queue_is_gone = true;
                 SettingsResult::Done { version }
             }
-            // Whoever has them locked wants others instead, or leaves them as they are: then they are sent once more.
+            // Somebody has locked them, perhaps to change them: they are sent once more.
             SettleOutcome::Partly
             | SettleOutcome::Busy
             | SettleOutcome::OutOfMemory
@@ -206,7 +208,10 @@ impl WorkerLoop {
         let is_news =
             self.settings_error_logged.get(&index_id).is_none_or(|at| now.saturating_sub(*at) >= LOG_EVERY);
         if let (true, Some(index)) = (is_news, self.indices.get(&index_id)) {
-            log!("audit_algolia cannot give index \"{}\" its settings and tries again: {reason}", index.name);
+            log!(
+                "audit_algolia cannot send the settings of index \"{}\" and tries again: {reason}",
+                index.name
+            );
             self.settings_error_logged.insert(index_id, now);
         }
         self.again(index_id, at_least)
@@ -224,7 +229,7 @@ impl WorkerLoop {
             .map_or(0, |shared_state| shared_state.settings_failures(self.database, index_id))
     }
 
-    /// Shows what went wrong in the statistics. No rows have failed.
+    /// Shows the error in the statistics. No rows have failed.
     fn note_settings_error(&self, index_id: i32, reason: &str) {
         let Some(mut shared_state) = shmem::shared_state() else { return };
         let lane =

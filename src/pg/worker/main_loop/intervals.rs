@@ -2,12 +2,13 @@
 
 use crate::shared_state::Micros;
 
-/// When all is quiet but for rows that are counted and nowhere, as after somebody had them locked, they are searched for:
-/// for the first time after so long, and then after twice as long each time, up to a nap.
+/// When all is quiet except for rows that are counted but not known anywhere, for example because somebody had them
+/// locked, the queue is searched for them: first after this time, then after twice as long each time, up to the longest
+/// sleep.
 pub(super) const SEARCH_AFTER_MS: i64 = 5_000;
-/// How long nothing is tried after a fault of our own, such as no thread to be had.
+/// The pause after a failure of our own, for example when no thread could be started.
 pub(super) const PAUSE: Micros = 1_000_000;
-/// How soon to look again when all workers together hold as many rows as can be kept track of.
+/// The pause when the claim table is full.
 pub(super) const CLAIM_TABLE_FULL: Micros = 20_000;
-/// A trouble of our own is logged this often at most.
+/// A problem of our own is logged at most this often.
 pub(super) const LOG_EVERY: Micros = 60_000_000;

@@ -11,7 +11,7 @@ use super::intervals::LOG_EVERY;
 use crate::pg::clock::now;
 use crate::shared_state::Micros;
 
-/// Why something went wrong, and how to fix it.
+/// What went wrong, and how to fix it.
 pub(super) struct Problem {
     code: PgSqlErrorCode,
     reason: String,
@@ -39,7 +39,7 @@ impl Problem {
         Problem {
             code: PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             reason: reason.to_owned(),
-            hint: "Use fewer indices, over all databases of the server.",
+            hint: "Reduce the number of indices, over all databases of the server.",
         }
     }
 }
@@ -64,7 +64,7 @@ impl From<&io::Error> for Problem {
     }
 }
 
-/// Says what went wrong on our side; the same thing again only after a while.
+/// Logs a problem of our own, and the same one again only after a while.
 pub(super) fn log_problem(what: &'static str, cause: impl Into<Problem>) {
     thread_local! {
         static SAID: RefCell<HashMap<&'static str, Micros>> = RefCell::default();

@@ -15,7 +15,7 @@ use crate::pg::worker::unused::close_unused_lanes_at_once;
 use crate::pg::{guc, shmem};
 
 impl WorkerLoop {
-    /// Builds a new sink when a setting of delivery has changed. Batches under way keep the old one.
+    /// Makes a new sink when a setting of the delivery has changed. Batches in flight keep the old one.
     pub(super) fn read_settings(&mut self) {
         let settings = guc::delivery();
         if self.settings.as_ref() == Some(&settings) {
@@ -23,7 +23,7 @@ impl WorkerLoop {
         }
         let leaves = self.settings.as_ref().is_some_and(|old| !old.goes_where(&settings));
         if let (Some(old), true) = (self.sink.take(), leaves) {
-            // Whoever names other hosts or another key does not want to wait for the old ones.
+            // Requests to the old hosts, or with the old key, need not be waited for.
             old.shutdown();
         }
         if guc::is_configured() {
@@ -51,8 +51,8 @@ impl WorkerLoop {
         self.settings = Some(settings);
     }
 
-    /// Looks whether the extension's objects are of the library's version. After a new library has been installed they
-    /// are not until `ALTER EXTENSION … UPDATE`; and what another version expects of its tables nobody knows.
+    /// Checks that the extension's objects have the library's version. After a new library was installed they have not
+    /// until `ALTER EXTENSION … UPDATE`, and this library does not know the tables of another version.
     fn check_version(&mut self) {
         let library = env!("CARGO_PKG_VERSION");
         let found = match extension_version() {
@@ -86,7 +86,7 @@ impl WorkerLoop {
         self.other_version = found;
     }
 
-    /// Opens a lane for each index. When there are more of those than lanes, the ones that nobody uses go without.
+    /// Opens a lane for each index. If there are not enough lanes, unused indices get none.
     fn open_lanes(&self, rows: &[(i32, String, bool)]) {
         let is_short = shmem::shared_state().is_some_and(|shared_state| {
             let known = shared_state.indices_with_lanes(self.database);
@@ -101,7 +101,7 @@ impl WorkerLoop {
         }
         let Some(mut shared_state) = shmem::shared_state() else { return };
         let mut left_out = None;
-        // Somebody may have paused or resumed an index since it was read: then that is in force already.
+        // If this worker is marked as stale, the pause in shared state may be newer than the one that was read.
         let is_outdated = shared_state.workers.get(self.slot).is_none_or(|me| me.stale);
         for (id, name, paused) in rows.iter().filter(|(id, _, _)| !unused.contains(id)) {
             let known = shared_state.find_lane(self.database, *id).and_then(|place| shared_state.lane(place));
@@ -113,13 +113,13 @@ impl WorkerLoop {
         drop(shared_state);
         if let Some(name) = left_out {
             log_problem(
-                "audit_algolia serves as many indices as it can",
-                Problem::limit(&format!("\"{name}\" is one too many and stays undelivered")),
+                "audit_algolia cannot serve all indices",
+                Problem::limit(&format!("\"{name}\" is one too many and is not delivered")),
             );
         }
     }
 
-    /// The name of an index; the table is read again for one that is not known yet.
+    /// The name of an index. For an unknown one, the table is read again.
     pub(super) fn name_of(&mut self, index_id: i32) -> Option<Arc<str>> {
         if !self.indices.contains_key(&index_id) {
             self.read_indices();
@@ -127,7 +127,7 @@ impl WorkerLoop {
         self.indices.get(&index_id).map(|index| index.name.clone())
     }
 
-    /// Reads which indices there are, opens their lanes and closes those of indices that are no more.
+    /// Reads the indices, opens their lanes and closes those of dropped indices.
     pub(super) fn read_indices(&mut self) {
         self.check_version();
         if self.other_version.is_some() {

@@ -10,7 +10,7 @@ use crate::delivery::sender_pool::SenderPool;
 use crate::pg::clock::now;
 use crate::pg::worker::settlement::{LaneBackoff, Settlement};
 use crate::pg::{flight_recorder, guc, shmem};
-use crate::shared_state::{FlightResult, LaneFailure, RetryDelay};
+use crate::shared_state::{FlightResult, RetryDelay};
 
 impl WorkerLoop {
     pub(super) fn settle_results(&mut self) {
@@ -35,7 +35,7 @@ impl WorkerLoop {
         }
     }
 
-    /// Tells by what it can be seen that the index has what was delivered.
+    /// Records the indexing tasks after which the delivered rows are in the index.
     fn note_tasks(&self, settlements: &[Settlement]) {
         if let Some(mut shared_state) = shmem::shared_state() {
             for batch in settlements {
@@ -46,7 +46,7 @@ impl WorkerLoop {
         }
     }
 
-    /// Gives up the claims of a batch; what has not been dealt with waits again.
+    /// Ends the claims of a batch. Rows that were neither delivered nor refused wait again.
     fn give_back(&mut self, batch: Settlement) {
         let now = now();
         let (slot, index_id) = (self.slot, batch.in_flight.index_id);
@@ -100,11 +100,10 @@ impl WorkerLoop {
         }
     }
 
-    /// A batch was not sent at all.
+    /// A batch could not be sent at all.
     pub(super) fn give_up(&mut self, flight: usize, reason: &str) {
         if let Some(in_flight) = self.in_flight.remove(&flight) {
             flight_recorder::leave(self.slot, flight);
-            let (kind, reason, at_least) = (LaneFailure::Retry, reason.to_owned(), Duration::from_secs(1));
             let ended = shmem::shared_state().and_then(|mut shared_state| {
                 let (versions, left): (_, Vec<i64>) = (in_flight.versions(), in_flight.rows().collect());
                 let flight_result =
@@ -112,7 +111,7 @@ impl WorkerLoop {
                 shared_state.end_flight(self.slot, flight, in_flight.rows(), flight_result, 0)
             });
             let rows = in_flight.rows().count();
-            self.back_off(&in_flight, ended, rows, &LaneBackoff { kind, reason, at_least }, now());
+            self.back_off(&in_flight, ended, rows, &LaneBackoff::pause(reason.to_owned()), now());
         }
     }
 }

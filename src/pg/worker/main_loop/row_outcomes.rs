@@ -16,11 +16,11 @@ use crate::pg::worker::settlement::{DeadLetter, LaneBackoff, Settlement};
 use crate::pg::{guc, shmem};
 use crate::shared_state::{LaneFailure, RejectAction};
 
-/// Most characters of what was answered where a hint is to follow.
+/// The most characters of an answer if a hint follows.
 const MOST_OF_A_REASON: usize = 220;
 
 impl WorkerLoop {
-    /// Finds out what the rows of a batch came to.
+    /// Decides what becomes of the rows of a batch.
     pub(super) fn settlement_of(
         &mut self,
         flight: usize,
@@ -72,7 +72,7 @@ impl WorkerLoop {
         };
         settlement.doubt_versions();
         self.note_batch(&host, settlement.delivered.len(), whole);
-        // What an old sink has delivered is delivered; its complaints mean nothing for the new one.
+        // What an old sink has delivered counts. Its failures mean nothing for the new one.
         let outdated = !self.sink.as_ref().is_some_and(|sink| Arc::ptr_eq(sink, &settlement.in_flight.sink));
         self.judge_rejections(&mut settlement, if outdated { Vec::new() } else { refused });
         let backoff = match outcome {
@@ -100,7 +100,7 @@ impl WorkerLoop {
         settlement
     }
 
-    /// Decides which of the refused rows die, and when the others are tried again.
+    /// Decides which of the refused rows become dead letters, and when the others are tried again.
     fn judge_rejections(&mut self, settlement: &mut Settlement, refused: Vec<Refusal>) {
         let limit = guc::max_record_bytes();
         let mut damaged = Vec::new();
@@ -110,7 +110,7 @@ impl WorkerLoop {
                     damaged.push((row.id, format!("its record cannot be read: {damage}")));
                     continue;
                 }
-                // The limit was raised since the claim: given back, it is sent by the next one.
+                // The limit was raised after the claim: the row is given back, and the next claim sends it.
                 UnsendableReason::TooLarge(bytes) if *bytes <= limit => continue,
                 UnsendableReason::TooLarge(bytes) => (
                     0,
@@ -148,7 +148,7 @@ impl WorkerLoop {
                 RejectAction::DeadLetter(_)
                     if !proven && !shared_state.may_dead_letter(self.slot, settlement.flight, rows, now) =>
                 {
-                    let reason = format!("{reason} (names no record, and none of {rows} is taken)");
+                    let reason = format!("{reason} (names no record, and none of {rows} was accepted)");
                     let at_least = Duration::ZERO;
                     settlement.backoff =
                         Some(LaneBackoff { kind: LaneFailure::UnattributedRejections, reason, at_least });

@@ -1,9 +1,6 @@
 //! Deletes rows that arrived, and moves rejected ones to the dead letters.
 
-use std::time::Duration;
-
 use super::backoff::{isolated_reason, later};
-use super::intervals::PAUSE;
 use super::problem::{log_problem, Problem};
 use super::state::WorkerLoop;
 use crate::pg::clock::now;
@@ -11,18 +8,18 @@ use crate::pg::process;
 use crate::pg::worker::settle::{dead_letter, settle};
 use crate::pg::worker::settlement::{Deletion, LaneBackoff, SettleOutcome, Settlement};
 use crate::pg::{guc, shmem};
-use crate::shared_state::{LaneFailure, Micros};
+use crate::shared_state::Micros;
 
-/// What keeps delivered or refused records where they are.
+/// Why delivered or refused records cannot be removed from the queue.
 const LOCKED: &str = "rows of the queue or dead letters are locked by somebody else";
-/// What keeps them from being deleted or moved to the dead letters.
+/// Another such reason.
 const NO_MEMORY: &str = "there is not enough memory";
 
 impl WorkerLoop {
-    /// Deletes what has arrived. An error of the server ends the process; the rows are then sent again.
+    /// Deletes delivered rows. A server error ends the process, and the rows are sent again.
     pub(super) fn delete_delivered(&mut self, settlements: &mut [Settlement]) {
         let Some(statements) = &self.statements else {
-            // The objects are of another version by now, and are left alone: the rows are sent again.
+            // The extension has another version by now and its tables are not touched: the rows are sent again.
             settlements.iter_mut().for_each(|batch| batch.delivered.clear());
             return;
         };
@@ -68,34 +65,34 @@ impl WorkerLoop {
                 batch.delivered.clear();
             }
             if !self.queue_is_gone {
-                let at_least = Duration::from_micros(PAUSE as u64);
-                batch.backoff = Some(LaneBackoff { kind: LaneFailure::Retry, reason, at_least });
+                batch.backoff = Some(LaneBackoff::pause(reason));
             }
         }
     }
 
-    /// Takes over what of a batch has been deleted. Rows that cannot be deleted for damage wait by themselves: each is sent
-    /// again now and then, until it can be. Rows that stand by themselves are passed over for as long as they are locked.
-    /// Returns whether that is all; anything else would be sent again and again, if its index did not wait.
+    /// Takes over which rows of a batch were deleted. Rows that cannot be deleted because of damage are held back: each
+    /// is sent again from time to time until it can be deleted. Rows that are locked and are no versions are skipped as
+    /// long as they are locked. Returns whether that covers all rows; otherwise the index must wait, so that the others
+    /// are not sent again and again.
     fn take_part(&mut self, batch: &mut Settlement, settled: Deletion) -> bool {
         let wanted = batch.delivered.len();
         batch.delivered = settled.rows().collect();
         batch.superseded = settled.superseded;
         let are_all = batch.delivered.len() + settled.damaged.len() == wanted;
         for (id, damage) in settled.damaged {
-            let reason = format!("it has arrived and cannot be deleted: {damage}");
+            let reason = format!("it was delivered but cannot be deleted: {damage}");
             self.hold_back_record(batch, id, &reason, Problem::damage);
         }
         are_all || batch.in_flight.versions().is_empty()
     }
 
-    /// Moves the dead to the dead letters. Where that is not possible they wait with the others.
+    /// Moves refused records to the dead letters. If that is impossible, they wait with the others.
     pub(super) fn dead_letter_refused(&mut self, batch: &mut Settlement) {
         if batch.dead.is_empty() || self.queue_is_gone {
             return;
         }
         let Some(statements) = &self.statements else {
-            // As above: they are refused again.
+            // As above. They will be refused again.
             batch.dead.clear();
             return;
         };
@@ -108,7 +105,7 @@ impl WorkerLoop {
             }
             Ok(SettleOutcome::Gone) => {
                 self.queue_is_gone = true;
-                "the queue is no more".to_owned()
+                "the queue has been dropped".to_owned()
             }
             Ok(SettleOutcome::Partly | SettleOutcome::Busy) => LOCKED.to_owned(),
             Err(error) => {
@@ -117,15 +114,11 @@ impl WorkerLoop {
             }
         };
         batch.dead.clear();
-        batch.backoff = Some(LaneBackoff {
-            kind: LaneFailure::Retry,
-            reason,
-            at_least: Duration::from_micros(PAUSE as u64),
-        });
+        batch.backoff = Some(LaneBackoff::pause(reason));
     }
 
-    /// There is no memory to move them all to the dead letters at once, or one is damaged. Those that cannot be moved even by themselves wait by
-    /// themselves.
+    /// Memory is lacking for moving them all at once, or one is damaged. Those that cannot be moved even alone are held
+    /// back.
     fn dead_letter_one_by_one(&mut self, batch: &mut Settlement) {
         let Some(statements) = &self.statements else { return };
         let (index_id, dead) = (batch.in_flight.index_id, std::mem::take(&mut batch.dead));
@@ -149,9 +142,7 @@ impl WorkerLoop {
                     ));
                 }
                 Ok(SettleOutcome::Partly | SettleOutcome::Busy) | Err(_) => {
-                    let (kind, reason) = (LaneFailure::Retry, LOCKED.to_owned());
-                    let at_least = Duration::from_micros(PAUSE as u64);
-                    batch.backoff = Some(LaneBackoff { kind, reason, at_least });
+                    batch.backoff = Some(LaneBackoff::pause(LOCKED.to_owned()));
                 }
             }
         }
@@ -160,8 +151,8 @@ impl WorkerLoop {
         }
     }
 
-    /// A record that the server is not able to handle waits by itself. If more of them do than can, its index waits for a
-    /// moment, lest it be tried again and again.
+    /// Holds back a record that the server cannot process. If too many records are held back already, the index waits
+    /// for a moment, so that the record is not tried again and again.
     pub(super) fn hold_back_record(
         &mut self,
         batch: &mut Settlement,
@@ -170,19 +161,16 @@ impl WorkerLoop {
         cause: fn(&str) -> Problem,
     ) {
         let reason = isolated_reason(id, reason);
-        log_problem("audit_algolia goes on without a record", cause(&reason));
+        log_problem("audit_algolia skips a record for now", cause(&reason));
         match self.isolate_record(batch.in_flight.index_id, id) {
             Some(waits) => batch.held_back.push(waits),
-            None => {
-                let (kind, reason) = (LaneFailure::Retry, reason.clone());
-                let at_least = Duration::from_micros(PAUSE as u64);
-                batch.backoff = Some(LaneBackoff { kind, reason, at_least });
-            }
+            None => batch.backoff = Some(LaneBackoff::pause(reason.clone())),
         }
         batch.last_rejection = Some(reason);
     }
 
-    /// A record is to wait by itself, until there is memory or somebody has repaired it. Returns until when; nothing if too many wait already.
+    /// Isolates a record until memory is available or somebody has repaired it. Returns when it is tried again; `None`
+    /// if too many records are held back already.
     pub(super) fn isolate_record(&mut self, index_id: i32, id: i64) -> Option<(i64, Micros)> {
         let failures = shmem::shared_state()?.isolate_record(self.slot, index_id, id)?;
         Some((id, later(now(), guc::backoff().delay(failures, self.rng.f64()))))

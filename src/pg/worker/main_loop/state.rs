@@ -18,19 +18,19 @@ pub(super) struct Index {
     pub(super) name: Arc<str>,
 }
 
-/// Settings that are on their way.
+/// Settings in flight.
 pub(super) struct SettingsInFlight {
     pub(super) index_id: i32,
     pub(super) version: i64,
     pub(super) sink: Arc<Sink<HttpClient>>,
 }
 
-/// A worker's state between two rounds.
+/// A worker's state from one round to the next.
 pub(in crate::pg::worker) struct WorkerLoop {
     pub(super) slot: usize,
     pub(super) database: u32,
     pub(super) sender_pool: Option<SenderPool<SendJob<HttpClient>>>,
-    /// What it waits for when it has nothing to do.
+    /// What it waits for when it is idle.
     pub(super) wait_set: Option<WaitSet>,
     pub(super) sink: Option<Arc<Sink<HttpClient>>>,
     pub(super) settings: Option<DeliverySettings>,
@@ -38,21 +38,21 @@ pub(in crate::pg::worker) struct WorkerLoop {
     pub(super) indices: HashMap<i32, Index>,
     pub(super) in_flight: HashMap<usize, InFlight>,
     pub(super) settings_in_flight: HashMap<usize, SettingsInFlight>,
-    /// The table of settings could not be read when it was to be.
+    /// The table of settings could not be read when it should have been.
     pub(super) wanted_settings_unread: bool,
-    /// When it was last logged that an index could not be given its settings.
+    /// For each index, when a failure to send its settings was last logged.
     pub(super) settings_error_logged: HashMap<i32, Micros>,
-    /// The queue has vanished under our hands.
+    /// The extension was dropped while this worker used its queue.
     pub(super) queue_is_gone: bool,
-    /// The version of the extension's objects, if it is not the library's: their tables are left alone.
+    /// The version of the extension, if it is not the library's. Its tables are not touched then.
     pub(super) other_version: Option<String>,
-    /// Statistics of tables have not been told since the last transaction.
+    /// Table statistics have not been reported since the last transaction.
     pub(super) stats_pending: bool,
-    /// Memory of what was done last may still be kept for later.
+    /// The process may still keep memory that it does not need.
     pub(super) keeps_memory: bool,
-    /// It has made a round from which the others know that workers can work.
+    /// Its latest round succeeded, and the reason why workers could not work is cleared.
     pub(super) is_well: bool,
-    /// How soon rows are searched for that nobody knows the whereabouts of.
+    /// When to search for rows that are not known anywhere.
     pub(super) search_after_ms: i64,
     pub(super) batch_reduction: BatchReduction,
     pub(super) rng: fastrand::Rng,
