@@ -26,7 +26,7 @@ pub(super) unsafe fn relation_name(relation: pg_sys::Relation) -> String {
 /// # Safety
 /// `descriptor` is valid.
 pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<TableColumn> {
-    // SAFETY: handed on to the caller; names are C strings.
+    // SAFETY: the caller guarantees this; names are C strings.
     unsafe {
         (0..usize::try_from((*descriptor).natts).unwrap_or(0))
             .map(|place| (place, attribute(descriptor, place)))
@@ -44,7 +44,7 @@ pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<TableColumn> 
 /// # Safety
 /// `descriptor` is valid and `place` is less than its `natts`.
 pub(super) unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> pg_sys::Form_pg_attribute {
-    // SAFETY: handed on to the caller. Up to 17 the attributes follow the descriptor; from 18 on they follow an
+    // SAFETY: the caller guarantees this. Up to 17 the attributes follow the descriptor; from 18 on they follow an
     // array of as many compact ones.
     unsafe {
         #[cfg(not(feature = "pg18"))]
@@ -65,6 +65,6 @@ pub(super) unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> p
 /// `attribute` is valid.
 pub(super) unsafe fn is_virtual(attribute: pg_sys::Form_pg_attribute) -> bool {
     const VIRTUAL: u8 = b'v';
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     unsafe { (*attribute).attgenerated as u8 == VIRTUAL }
 }

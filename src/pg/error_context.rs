@@ -67,7 +67,7 @@ pub(super) unsafe fn keep() {
         _ => None,
     });
     if let Some(told) = told {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { tell(&told) };
     }
 }

@@ -62,7 +62,7 @@ impl Filter {
             pin_literal_settings();
             explained(
                 || {
-                    // SAFETY: handed on to the caller.
+                    // SAFETY: the caller guarantees this.
                     let condition = unsafe { parse(text, relation) }?;
                     // SAFETY: as above; the condition was made a moment ago.
                     let planned = unsafe { Planned::of(condition, relation, &place) }?;

@@ -140,7 +140,7 @@ fn reset_locally(name: &CStr) {
 /// # Safety
 /// `value` is a C string or null.
 unsafe fn set_to(name: &CStr, value: *const std::ffi::c_char) {
-    // SAFETY: handed on to the caller; GUC_ACTION_SAVE ties the value to the nest level the caller has opened.
+    // SAFETY: the caller guarantees this; GUC_ACTION_SAVE ties the value to the nest level the caller has opened.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),

@@ -58,7 +58,7 @@ pub(super) unsafe fn install(signal: i32, handler: unsafe extern "C-unwind" fn(s
     use pg_sys::pqsignal as install;
     #[cfg(feature = "pg18")]
     use pg_sys::pqsignal_be as install;
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     unsafe { install(signal, Some(handler)) };
 }
 

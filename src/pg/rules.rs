@@ -71,7 +71,7 @@ impl SourceRules {
         relation: pg_sys::Oid,
         rows_in: pg_sys::Relation,
     ) -> SqlResult<Option<SourceRules>> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let (columns, table) = unsafe { (columns((*rows_in).rd_att), relation_name(rows_in)) };
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         SourceRules::load(id, relation, &table, &names)

@@ -140,7 +140,7 @@ pub(super) fn publish_pending() {
 /// # Safety
 /// The caller has shared state locked.
 unsafe fn publish_pending_in(shared: *mut Shared) -> Option<LatchSet> {
-    // SAFETY: handed on to the caller; shared memory outlives the process.
+    // SAFETY: the caller guarantees this; shared memory outlives the process.
     unsafe { (*shared).state.publish_pending(&(*shared).announcements) }
 }
 

@@ -226,7 +226,7 @@ unsafe fn show_page(
     limit: usize,
     set: &mut ResultSet,
 ) -> SqlResult<Option<usize>> {
-    // SAFETY: handed on to the caller; tuples live until the next fetch, and the slot does not own them.
+    // SAFETY: the caller guarantees this; tuples live until the next fetch, and the slot does not own them.
     unsafe {
         let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
         if count == 0 {
@@ -287,7 +287,7 @@ impl<'a> RowWriter<'a> {
     /// The slot holds a row of what the rules were bound to.
     pub(super) unsafe fn write(&mut self, slot: TupleSlot) -> SqlResult<Option<Buffer>> {
         let mut record = record_buffer();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let value = self.bound.row(slot);
             match &self.change {

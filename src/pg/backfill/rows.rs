@@ -106,7 +106,7 @@ pub(super) fn find(text: &str, key: &TextArray) -> SqlResult<Vec<FoundRow>> {
 /// # Safety
 /// SPI holds the result of one of our queries.
 pub(super) unsafe fn fetched() -> Vec<FoundRow> {
-    // SAFETY: handed on to the caller; the columns are relation, place, cursor and whether there is no key.
+    // SAFETY: the caller guarantees this; the columns are relation, place, cursor and whether there is no key.
     unsafe {
         let (table, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
         if count == 0 {

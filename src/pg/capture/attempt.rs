@@ -1,13 +1,12 @@
 //! Captures rows in subtransactions, so that under `on_capture_error = warn` a row that fails can be skipped.
 
-use super::on_error_warn::attempted;
+use super::context::attempted;
 use super::statement::StatementCapture;
 use super::trigger_rows::TriggerRow;
 use crate::pg::report::{SqlError, SqlResult};
 
 impl StatementCapture<'_> {
-    /// Does `work`, of which nothing remains if it fails and the writer is to go on: what it has added is taken back, and
-    /// the error returned.
+    /// Runs `work`. If it fails under `on_capture_error = warn`, everything it did is undone and the error is returned.
     pub(super) fn attempt<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> SqlResult<T>,
@@ -24,17 +23,17 @@ impl StatementCapture<'_> {
             self.writer.truncate(before);
             self.filter = None;
             if let Some((_, arena)) = &mut self.skipped {
-                // SAFETY: the filter's state, which an error may have left in disorder, is all that is in there.
+                // SAFETY: the context contains only the state of the filter, which the error may have corrupted.
                 unsafe { arena.reset() };
             }
         }
         Ok(done)
     }
 
-    /// Does `work` for one row, which is told of as skipped if it fails and the writer is to go on.
+    /// Runs `work` for one row. If it fails under `on_capture_error = warn`, the row is reported as skipped.
     ///
     /// # Safety
-    /// The slots hold rows of the relation the source is bound to.
+    /// The slots hold rows of the relation that the source is bound to.
     pub(super) unsafe fn attempt_row<T: Default>(
         &mut self,
         row: TriggerRow,
@@ -45,7 +44,7 @@ impl StatementCapture<'_> {
             Err(error) => error,
         };
         if let Some((skipped, _)) = &mut self.skipped {
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             unsafe { skipped.add(self.context, row, &error)? };
         }
         Ok(T::default())

@@ -18,40 +18,41 @@ use crate::pg::rules::{column_is_gone, no_pseudonym_key, SourceRules};
 use crate::record::{Field, Plan, RecordError, Value};
 use crate::rules::{unlisted_keys, Mode};
 
-/// The rules of a source for the rows of one relation: the watched table, or a partition, which has columns of its own.
+/// The rules of a source, bound to the columns of one relation: the watched table, or a partition, whose columns may be
+/// in other places.
 pub(in crate::pg) struct BoundRelation {
     pub(super) plan: Plan,
     keys: Vec<(usize, TextDecoder)>,
-    /// The attributes of the row, and behind them, where changes are told, the key columns that are none.
+    /// The attributes of the record, followed by key columns that are no attributes but whose changes are recorded.
     tracked: Vec<TrackedColumn>,
     /// How many of them are attributes.
     shown: usize,
     key_names: Vec<String>,
     table: String,
-    /// Where the columns are that are read, and their names; and which of them is being read.
+    /// The columns' places and names, and the place of the column that is being read.
     names: Vec<(usize, String)>,
     reading: Cell<usize>,
-    /// Columns that must be read off a row: all up to the last one used.
+    /// How many columns must be deformed: all up to the last one used.
     width: usize,
-    /// Some value's output depends on the session's settings, which have to be set aside.
+    /// Some output depends on the session's settings, which must be pinned.
     depends_on_settings: bool,
-    /// Its records tell of changes.
+    /// Whether its records are changes.
     pub(super) are_changes: bool,
-    /// Its rows are mirrored.
+    /// Whether it is mirrored.
     pub(super) is_mirrored: bool,
-    /// Compiled for the relation.
+    /// The filter, compiled for this relation.
     pub(super) filter: Option<Filter>,
-    /// By which its rows are found by their keys.
+    /// The index by which rows are found by key.
     key_index: Option<KeyIndex>,
 }
 
 impl BoundRelation {
-    /// Binds rules and their filter to a relation.
+    /// Binds rules, including the filter, to a relation.
     ///
     /// # Safety
     /// `relation` is open and locked.
     pub(super) unsafe fn bind(rules: &SourceRules, relation: pg_sys::Relation) -> SqlResult<BoundRelation> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let (columns, table) = (columns((*relation).rd_att), relation_name(relation));
             let mut bound = BoundRelation::of_columns(rules, &columns, &table)?;
@@ -62,7 +63,7 @@ impl BoundRelation {
         }
     }
 
-    /// Binds rules, without their filter, to columns. One that is gone is an error: nothing wrong is sent.
+    /// Binds rules, without the filter, to columns. A missing column is an error, so that nothing wrong is sent.
     pub(in crate::pg) fn of_columns(
         rules: &SourceRules,
         columns: &[TableColumn],
@@ -120,24 +121,24 @@ impl BoundRelation {
         })
     }
 
-    /// Whether records or filter depend on the session's settings.
+    /// Whether records or the filter depend on the session's settings.
     pub(super) fn depends_on_settings(&self) -> bool {
         self.depends_on_settings || self.filter.as_ref().is_some_and(|filter| filter.depends_on_settings)
     }
 
-    /// The values of a row, as far as the rules need them, by the places of their columns.
+    /// The values of a row by the places of their columns, as far as the rules need them.
     ///
     /// # Safety
-    /// The slot holds a row of the relation, and is not emptied while they are asked for.
+    /// The slot holds a row of the relation until the last value has been requested.
     pub(in crate::pg) unsafe fn row(
         &self,
         slot: TupleSlot,
     ) -> impl Fn(usize) -> Option<pg_sys::Datum> + Copy {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { slot::values_of(slot, self.width) }
     }
 
-    /// Whether the filter lets a row through; for one row.
+    /// Whether the filter accepts a single row.
     ///
     /// # Safety
     /// The slot holds a row of the relation.
@@ -145,28 +146,28 @@ impl BoundRelation {
         let Some(evaluation) = self.filter.as_ref().map(Filter::prepare) else {
             return true;
         };
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let accepts = unsafe { evaluation.accepts(slot) };
         evaluation.close();
         accepts
     }
 
-    /// Finds the unique index by which rows are found by their keys.
+    /// Finds the unique index by which rows are found by key.
     ///
     /// # Safety
-    /// `relation` is the one the rules are bound to, open and locked.
+    /// `relation` is the one that the rules are bound to, open and locked.
     pub(super) unsafe fn find_key_index(&mut self, relation: pg_sys::Relation) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         self.key_index = Some(unsafe { KeyIndex::find(relation, &self.key_places()) }?);
         Ok(())
     }
 
-    /// Does `work` with the row whose key equals that of the row in `slot`, as a snapshot shows it; nothing when there is
-    /// none. The row is gone afterwards.
+    /// Passes to `work` the row whose key equals that of the row in `slot`, as `snapshot` shows it; `None` if there is
+    /// none. The row is freed afterwards.
     ///
     /// # Safety
-    /// `relation` is the one the rules are bound to; the key columns of `slot` have been read and are not null; the
-    /// snapshot is valid.
+    /// `relation` is the one that the rules are bound to. The key columns of `slot` have been deformed and are
+    /// not null. The snapshot is valid.
     pub(super) unsafe fn look_up<T>(
         &self,
         relation: pg_sys::Relation,
@@ -174,7 +175,7 @@ impl BoundRelation {
         snapshot: pg_sys::Snapshot,
         work: impl FnOnce(TupleSlot) -> SqlResult<T>,
     ) -> SqlResult<Option<T>> {
-        // SAFETY: handed on to the caller; the slot found is our own.
+        // SAFETY: the caller guarantees this. The slot that was found is our own.
         unsafe {
             let found = self.key_index.as_ref().and_then(|key| key.find_row(relation, slot, snapshot));
             let Some(found) = found else { return Ok(None) };
@@ -184,7 +185,7 @@ impl BoundRelation {
         }
     }
 
-    /// Does `work`, which reads values; of an error there, the column is told.
+    /// Runs `work`, which reads values. An error names the column instead of quoting the value.
     pub(super) fn redacted<T>(&self, work: impl FnOnce() -> T) -> T {
         redacted(work, |kind| {
             let found = self.names.iter().find(|(place, _)| *place == self.reading.get());
@@ -192,7 +193,7 @@ impl BoundRelation {
             sql_error(
                 PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
                 format!("column \"{name}\" of watched table \"{}\" cannot be read: {kind}", self.table),
-                "What the server says may quote the row's values, so it is left out here. To see it, SELECT the column from the table.",
+                "The server's error may quote the row's values, so it is omitted here. To see it, SELECT the column from the table.",
             )
         })
     }
@@ -200,34 +201,34 @@ impl BoundRelation {
     /// The output texts of the key columns.
     ///
     /// # Safety
-    /// `value` returns values of the relation the rules were bound to, valid until the current memory context is
-    /// reset.
+    /// `value` returns values of the relation that the rules were bound to. They are valid until the current
+    /// memory context is reset.
     pub(in crate::pg) unsafe fn key(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Vec<String> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let texts = unsafe { self.keys_of(&value) };
         self.redacted(|| texts.map(|text| text.unwrap_or_default().into_owned()).collect())
     }
 
-    /// Where the key columns are.
+    /// The places of the key columns.
     pub(super) fn key_places(&self) -> Vec<usize> {
         self.keys.iter().map(|(place, _)| *place).collect()
     }
 
-    /// Whether two versions of a row differ in what the index holds of it.
+    /// Whether two versions of a row differ in an attribute of the record.
     ///
     /// # Safety
-    /// As for `key`, of both.
+    /// As for `key`, for both versions.
     pub(super) unsafe fn differs(
         &self,
         old: impl Fn(usize) -> Option<pg_sys::Datum>,
         new: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> bool {
         let mut shown = self.tracked.iter().take(self.shown);
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         shown.any(|tracked| unsafe { tracked.differs(old(tracked.place), new(tracked.place)) })
     }
 
-    /// The key columns' output texts, read one by one.
+    /// The output texts of the key columns, read one by one.
     ///
     /// # Safety
     /// As for `key`.
@@ -237,7 +238,7 @@ impl BoundRelation {
     ) -> impl ExactSizeIterator<Item = Option<Cow<'a, str>>> {
         self.keys.iter().map(move |(place, decoder)| {
             self.reading.set(*place);
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             value(*place).map(|datum| unsafe { decoder.decode(datum) })
         })
     }
@@ -252,15 +253,15 @@ impl BoundRelation {
     ) -> impl ExactSizeIterator<Item = Value<'a>> {
         self.tracked.iter().take(self.shown).map(move |tracked| {
             self.reading.set(tracked.place);
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             unsafe { tracked.decode(value(tracked.place)) }
         })
     }
 
-    /// The old values of what an update changed, each with its place among the tracked attributes.
+    /// The old values of the tracked attributes that an update changed, each with the attribute's place.
     ///
     /// # Safety
-    /// As for `key`, of both.
+    /// As for `key`, for both versions.
     pub(super) unsafe fn previous<'a>(
         &self,
         old: impl Fn(usize) -> Option<pg_sys::Datum>,
@@ -271,7 +272,7 @@ impl BoundRelation {
             for (place, tracked) in self.tracked.iter().enumerate() {
                 self.reading.set(tracked.place);
                 let before = old(tracked.place);
-                // SAFETY: handed on to the caller.
+                // SAFETY: the caller guarantees this.
                 unsafe {
                     if tracked.differs(before, new(tracked.place)) {
                         previous.push((place, tracked.decode(before)));

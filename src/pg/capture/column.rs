@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use super::decode::{Decoder, TextDecoder};
 use crate::record::Value;
 
-/// One column, as it is read and compared.
+/// How one column is read and compared.
 pub(super) struct TrackedColumn {
     pub(super) place: usize,
     decoder: FieldDecoder,
@@ -17,7 +17,7 @@ pub(super) struct TrackedColumn {
 
 enum FieldDecoder {
     Plain(Decoder),
-    /// Only the output text is read, to be replaced by its pseudonym.
+    /// Only the output text is read; it is replaced by its pseudonym.
     Text(TextDecoder),
 }
 
@@ -45,14 +45,15 @@ impl TrackedColumn {
     pub(super) unsafe fn decode<'a>(&self, datum: Option<pg_sys::Datum>) -> Value<'a> {
         match (datum, &self.decoder) {
             (None, _) => Value::Null,
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             (Some(datum), FieldDecoder::Plain(decoder)) => unsafe { decoder.decode(datum) },
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             (Some(datum), FieldDecoder::Text(decoder)) => Value::Text(unsafe { decoder.decode(datum) }),
         }
     }
 
-    /// Whether two values differ as they are stored: as the server tells whether an update changes anything.
+    /// Whether two values differ in their stored form. That is how the server decides whether an update changes a
+    /// value.
     ///
     /// # Safety
     /// As for `decode`.
@@ -61,8 +62,8 @@ impl TrackedColumn {
             return old.is_some() != new.is_some();
         };
         let (by_value, length) = (self.by_value, i32::from(self.length));
-        // SAFETY: both are values of a type with this length and way of passing. What an update leaves alone mostly is
-        // the same byte for byte, which is seen without fetching what is stored elsewhere.
+        // SAFETY: both are values of a type with this length and passing mode. An unchanged value is mostly identical
+        // byte for byte, which is seen without fetching TOASTed data.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 !datumIsEqual(old, new, by_value, length) && !datum_image_eq(old, new, by_value, length)
@@ -71,20 +72,20 @@ impl TrackedColumn {
     }
 }
 
-// SAFETY: declared as in the server's header; both read the values alone, and the second may fetch what is toasted.
+// SAFETY: declared as in the server's header. Both functions only read the values; the second may detoast them.
 unsafe extern "C-unwind" {
-    /// `utils/datum.h`, which pgrx does not bind: whether two values are alike byte for byte.
+    /// `utils/datum.h`, which pgrx does not bind: whether two values are identical byte for byte.
     fn datumIsEqual(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
-    /// The same, of the values as they are once fetched and decompressed.
+    /// The same for the detoasted values.
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
-/// A value of a column's type from its output text, as the type below its domains reads it. What is stored was a value of
-/// the domain once; the domain's constraints may have come later, and call functions of whoever made them. A length goes
-/// with no text either: it was minded when the value was stored.
+/// Reads a value from its output text, by the input function of the type below its domains. The value was once valid
+/// for the domain. Constraints may have been added later, and they call functions of whoever added them. No length is
+/// passed either, because it was checked when the value was stored.
 ///
 /// # Safety
-/// `text` is a C string in the database's encoding. Raises what the type's input function raises.
+/// `text` is a C string in the database's encoding. Raises the errors of the type's input function.
 pub(super) unsafe fn value_of_text(of: pg_sys::Oid, text: *mut c_char) -> pg_sys::Datum {
     let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
     // SAFETY: look-ups in the system caches, then a call of the type's input function, which reads a C string. The value
@@ -95,8 +96,8 @@ pub(super) unsafe fn value_of_text(of: pg_sys::Oid, text: *mut c_char) -> pg_sys
     }
 }
 
-/// Whether a text that a column's type cannot read is none that it has ever written. That is not so of types that are made
-/// of others, among which may be domains, and of names of functions and operators, of which there may be several.
+/// Whether a text that the type cannot read was never written by it. This does not hold for types that consist of
+/// others, which may be domains, nor for names of functions and operators, which may be ambiguous.
 pub(super) fn reads_what_it_wrote(of: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the system caches.
     let (base, kind, element) = unsafe {

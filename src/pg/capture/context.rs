@@ -7,9 +7,11 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::pg::error_context;
+use crate::pg::report::{SqlError, SqlResult};
+use crate::pg::subtransaction::guarded;
 
-/// What an error tells of the capture it happened in. It lies in PostgreSQL's memory, for the error is reported when
-/// the frames of ours that it went through are gone.
+/// The error context of a capture. It is stored in PostgreSQL's memory, because the error is reported after our stack
+/// frames are gone.
 pub(super) struct CaptureErrorContext(*mut ErrorLocation);
 
 #[repr(C)]
@@ -20,13 +22,13 @@ struct ErrorLocation {
 }
 
 impl CaptureErrorContext {
-    /// Puts it on the server's stack. After an error the server takes it off by itself.
+    /// Pushes it on the server's stack. After an error, the server removes it itself.
     ///
     /// # Safety
     /// `call` is what PostgreSQL passes to a trigger function.
     pub(super) unsafe fn enter(call: &pg_sys::TriggerData) -> CaptureErrorContext {
         error_context::forget();
-        // SAFETY: the memory lives until the trigger returns, or its error has been reported.
+        // SAFETY: the memory lives until the trigger returns or its error has been reported.
         unsafe {
             let place: *mut ErrorLocation = pg_sys::palloc0(size_of::<ErrorLocation>()).cast();
             (*place).frame.previous = pg_sys::error_context_stack;
@@ -38,23 +40,23 @@ impl CaptureErrorContext {
         }
     }
 
-    /// What is done next is evaluating the filter, or is not.
+    /// Says whether the filter is being evaluated.
     pub(super) fn in_filter(&self, in_filter: bool) {
-        // SAFETY: the place lives as long as the trigger's call.
+        // SAFETY: the memory lives as long as the trigger's call.
         unsafe { (*self.0).in_filter = in_filter };
     }
 
-    /// Takes it off the stack.
+    /// Removes it from the stack.
     pub(super) fn leave(self) {
-        // SAFETY: what has been put on the stack since has been taken off again.
+        // SAFETY: everything pushed later has been removed.
         unsafe { pg_sys::error_context_stack = (*self.0).frame.previous };
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
-    // SAFETY: the argument is the place that `enter` made; relation and trigger are the server's own until the
-    // transaction ends. The server copies the text.
+    // SAFETY: the argument is the memory of `enter`. Relation and trigger belong to the server until the transaction
+    // ends. The server copies the text.
     unsafe {
         error_context::keep();
         let place = &*argument.cast::<ErrorLocation>();
@@ -67,4 +69,16 @@ unsafe extern "C-unwind" fn tell(argument: *mut c_void) {
             error_context::tell(&text);
         }
     }
+}
+
+/// Runs `work` of a capture in a subtransaction, see [`guarded`].
+pub(super) fn attempted<T>(
+    context: &CaptureErrorContext,
+    work: impl FnOnce() -> SqlResult<T>,
+) -> SqlResult<Result<T, Box<SqlError>>> {
+    let done = guarded(work)?;
+    if done.is_err() {
+        context.in_filter(false);
+    }
+    Ok(done)
 }

@@ -38,35 +38,34 @@ use lookup_snapshot::LookupSnapshot;
 use row_finder::{CurrentRow, RowFinder};
 use source_tables::SourceTables;
 
-/// How the row of an object is found.
+/// How the row of an object can be found.
 pub(in crate::pg) enum RowKey {
-    /// By these texts of its key's columns.
+    /// By its key, which has these output texts.
     Known(Vec<String>),
-    /// The id does not lead back to its row, so that all rows have to be looked at: it holds a pseudonym, or what may not be
-    /// read as it was written.
+    /// Only by reading all rows: the id contains a pseudonym, or a text that the type may not read back.
     Hidden,
-    /// No row makes such an id.
+    /// Not at all: no row has such an id.
     Impossible,
 }
 
-/// The tables in which the rows of a source are, open.
+/// The open tables that contain the rows of a source.
 pub(in crate::pg) struct OpenTables {
     rules: Rc<SourceRules>,
     source_tables: SourceTables,
     finders: Vec<RowFinder>,
-    /// Where they were opened, which outlives them: tables that come later belong there, too.
+    /// The context in which they were opened, which outlives them. Tables that are opened later belong there, too.
     context: pg_sys::MemoryContext,
 }
 
-/// What has been done to put objects right.
+/// The result of correcting objects.
 pub(in crate::pg) struct Corrected {
-    /// So many versions have been queued.
+    /// How many versions were queued.
     pub(in crate::pg) queued: i64,
-    /// Nothing was deleted, because somebody may be about to attach a partition.
+    /// Nothing was deleted, because somebody may be attaching a partition.
     pub(in crate::pg) is_unsettled: bool,
 }
 
-/// A version that is to put an object right, which is held meanwhile.
+/// A version that corrects an object, which is held meanwhile.
 struct Correction<'a> {
     version: i64,
     key: &'a RowKey,
@@ -75,7 +74,7 @@ struct Correction<'a> {
 }
 
 impl OpenTables {
-    /// Opens the watched table, or all of its partitions that have rows.
+    /// Opens the watched table, or all its partitions that have rows.
     pub(in crate::pg) fn open(rules: Rc<SourceRules>, is_partitioned: bool) -> SqlResult<OpenTables> {
         let source_tables = SourceTables { table: rules.relation, is_partitioned };
         // SAFETY: there is a current context whenever PostgreSQL calls.
@@ -85,15 +84,16 @@ impl OpenTables {
         Ok(tables)
     }
 
-    /// Opens what has come to hold rows since. Locks are kept until the transaction ends, so that nothing goes.
+    /// Opens partitions that have been added since. Locks are kept until the transaction ends, so that no table is
+    /// dropped.
     fn follow(&mut self) -> SqlResult<()> {
         let known: HashSet<u32> = self.finders.iter().map(|finder| finder.oid().to_u32()).collect();
         for oid in self.source_tables.leaves()? {
             if known.contains(&oid.to_u32()) {
                 continue;
             }
-            // SAFETY: a relation that is opened is locked first, and stays so; one that is gone has no rows. The current
-            // context may be one that is gone sooner than we are: that of a page of rows.
+            // SAFETY: an opened relation is locked first and stays locked. A dropped one has no rows. The current
+            // context may be short-lived, such as that of a page of rows.
             unsafe {
                 let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32);
                 if !relation.is_null() {
@@ -107,14 +107,14 @@ impl OpenTables {
         Ok(())
     }
 
-    /// Of each object whether it has no row now that belongs into the index, nor one that somebody is about to write or
-    /// remove. An object is told by what the queue knows it by.
+    /// For each object, whether it has no row that belongs into the index, nor one that somebody is writing or
+    /// deleting. An object is given by its identity in the queue.
     pub(in crate::pg) fn without_row(&mut self, objects: &[(&RowKey, &str)]) -> SqlResult<Vec<bool>> {
         self.follow()?;
         self.are_absent(objects)
     }
 
-    /// The same of the tables that are open.
+    /// The same for the tables that are open.
     fn are_absent(&self, objects: &[(&RowKey, &str)]) -> SqlResult<Vec<bool>> {
         let mut absent = vec![true; objects.len()];
         let view = LookupSnapshot::dirty();
@@ -129,7 +129,7 @@ impl OpenTables {
         Ok(absent)
     }
 
-    /// Of objects that have been absent so far, those are so no more whose rows a view shows.
+    /// Marks those objects as present whose rows the snapshot shows.
     fn leave_out_present(
         &self,
         view: &LookupSnapshot,
@@ -164,16 +164,16 @@ impl OpenTables {
         Ok(())
     }
 
-    /// Looks for the row of an object: the one whose key has these texts, and whose record the identity is of.
+    /// Looks up the row of an object: the row with this key whose record has this identity.
     fn look_up(&self, view: &LookupSnapshot, key: &[String], object: &str) -> SqlResult<CurrentRow> {
         let Some(first) = self.finders.first() else { return Ok(CurrentRow::Absent) };
-        // Reading a value that is made of others calls what the constraints of their domains call.
+        // Reading a value of a composite or array type may call functions in the constraints of domains.
         let key = match as_role(self.rules.owner, || first.key_values(key))? {
             Ok(key) => key,
             Err(known) => return Ok(known),
         };
         for finder in &self.finders {
-            // SAFETY: the table is open; partitions have the types of the table they are of.
+            // SAFETY: the table is open. Partitions have the column types of their table.
             match unsafe { finder.look(view, &key, object) }? {
                 CurrentRow::Absent => (),
                 found => return Ok(found),
@@ -182,13 +182,13 @@ impl OpenTables {
         Ok(CurrentRow::Absent)
     }
 
-    /// Whether an id of the index leads back to its row by its key.
+    /// Whether every id in the index leads back to its row.
     pub(in crate::pg) fn reads_all_keys(&self) -> bool {
         self.finders.first().is_none_or(RowFinder::reads_all_keys)
     }
 
-    /// Queues what puts objects right, each told by its key and its id; what somebody is changing, or is delivering, is
-    /// left to them. `hold` has an object wait until the transaction ends.
+    /// Queues versions that correct objects, each given by its key and id. Objects whose rows somebody is changing or
+    /// delivering are left out. `hold` holds an object until the transaction ends.
     pub(in crate::pg) fn correct(
         &mut self,
         writer: &mut QueueWriter,
@@ -206,7 +206,7 @@ impl OpenTables {
                 held.push(Correction { version: writer.reserve_version(), key, id, object });
             }
         }
-        // A row of a partition that is attached after this is told of under a higher id.
+        // If a partition is attached after this, its rows are queued with higher ids.
         let is_settled = self.source_tables.is_settled()?;
         self.follow()?;
         let (view, mut queued, mut absent) = (LookupSnapshot::dirty(), 0, Vec::new());
@@ -247,7 +247,7 @@ impl OpenTables {
         Ok(Corrected { queued, is_unsettled })
     }
 
-    /// An object's row, if it is found by its key.
+    /// Looks up an object's row, if its key is known.
     fn find_row(&self, view: &LookupSnapshot, one: &Correction) -> SqlResult<CurrentRow> {
         match one.key {
             RowKey::Known(key) => self.look_up(view, key, &one.object),
@@ -259,7 +259,7 @@ impl OpenTables {
 impl Drop for OpenTables {
     fn drop(&mut self) {
         for finder in &self.finders {
-            // After an error the transaction's end gives back what is open.
+            // After an error, the end of the transaction closes them.
             if std::thread::panicking() {
                 continue;
             }
@@ -273,12 +273,12 @@ fn deletion(id: &str) -> String {
     format!("{{\"objectID\":{}}}", serde_json::Value::from(id))
 }
 
-/// By what the queue tells the object of a record from others.
+/// The identity of a record's object in the queue.
 pub(in crate::pg) fn identity_of(record: &str) -> SqlResult<String> {
     Ok(identity(&storable(record.as_bytes())?).into_owned())
 }
 
-/// By what the queue tells an object from others, by its id.
+/// The identity of an object in the queue, given its objectID.
 pub(in crate::pg) fn identity_of_id(id: &str) -> SqlResult<String> {
     identity_of(&deletion(id))
 }

@@ -25,18 +25,18 @@ pub(super) enum Decoder {
     Timestamp,
     Date,
     Bytes,
-    /// By the output function, as a number where it can be one.
+    /// Uses the output function. The text becomes a number if possible.
     Numeric(pg_sys::Oid),
     Array(Rc<ArrayElement>),
     Composite,
-    /// By the output function, as a text; also jsonb's.
+    /// Uses the output function.
     Output(pg_sys::Oid),
-    /// The same, of a type whose texts are alike in all sessions.
+    /// The same for a type whose output is the same in all sessions.
     Steady(pg_sys::Oid),
     OutputJson(pg_sys::Oid),
 }
 
-/// What it takes to walk an array.
+/// What is needed to iterate over an array.
 pub(super) struct ArrayElement {
     decoder: Decoder,
     oid: pg_sys::Oid,
@@ -49,13 +49,13 @@ pub(super) struct ArrayElement {
 pub(super) fn output_of(oid: pg_sys::Oid) -> pg_sys::Oid {
     let mut function = pg_sys::InvalidOid;
     let mut is_varlena = false;
-    // SAFETY: a look-up in the system caches; raises an error for a type that is not there.
+    // SAFETY: a look-up in the system caches. Raises an error if the type does not exist.
     unsafe { pg_sys::getTypeOutputInfo(oid, &mut function, &mut is_varlena) };
     function
 }
 
-/// Whether a type's output is known not to depend on settings. Setting those aside costs a single-row insert about as
-/// much as the rest of its capture, and these types are what keys and codes are made of.
+/// Whether a type's output is known not to depend on settings. Pinning the settings costs a single-row insert about as
+/// much as the rest of its capture, and keys and codes have these types.
 fn is_steady(oid: pg_sys::Oid) -> bool {
     match oid {
         pg_sys::UUIDOID
@@ -95,7 +95,7 @@ impl Decoder {
             pg_sys::DATEOID => Decoder::Date,
             pg_sys::BYTEAOID => Decoder::Bytes,
             pg_sys::NUMERICOID => Decoder::Numeric(output_of(base)),
-            // Of the vector types only the output text is meant to be read.
+            // These vectors are read as their output text.
             pg_sys::INT2VECTOROID | pg_sys::OIDVECTOROID => Decoder::Output(output_of(base)),
             _ if element != pg_sys::InvalidOid => Decoder::Array(Rc::new(ArrayElement::of(element))),
             // SAFETY: a look-up in the system caches.
@@ -114,13 +114,12 @@ impl Decoder {
         }
     }
 
-    /// Reads a value. What it borrows lives in the row or in the current memory context.
+    /// Reads a value. It may borrow from the row or the current memory context.
     ///
     /// # Safety
-    /// `datum` is a value of the type the decoder was chosen for, and outlives `'a` together with the current
-    /// memory context.
+    /// `datum` is a value of the decoder's type. It and the current memory context outlive `'a`.
     pub(super) unsafe fn decode<'a>(&self, datum: pg_sys::Datum) -> Value<'a> {
-        // SAFETY: by the caller's word the datum has the type of the decoder; varlena values are detoasted first.
+        // SAFETY: the caller guarantees that the datum has the decoder's type. Varlena values are detoasted first.
         unsafe {
             match self {
                 Decoder::Bool => Value::Bool(datum.value() as u8 != 0),
@@ -144,7 +143,7 @@ impl Decoder {
     }
 }
 
-/// Reads values as their output texts: key columns and what is pseudonymized.
+/// Reads values as their output texts: key columns and pseudonymized columns.
 pub(super) struct TextDecoder {
     decoder: Decoder,
     output: pg_sys::Oid,
@@ -176,12 +175,12 @@ impl TextDecoder {
     /// As for [`Decoder::decode`].
     pub(super) unsafe fn decode<'a>(&self, datum: pg_sys::Datum) -> Cow<'a, str> {
         match self.decoder {
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             Decoder::Text => unsafe { varlena_text(datum) },
             Decoder::Int2 => Cow::Owned((datum.value() as i16).to_string()),
             Decoder::Int4 => Cow::Owned((datum.value() as i32).to_string()),
             Decoder::Int8 => Cow::Owned((datum.value() as i64).to_string()),
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             _ => unsafe { output_text(self.output, datum) },
         }
     }
@@ -195,13 +194,13 @@ impl ArrayElement {
         ArrayElement { decoder: Decoder::of(oid), oid, length, by_value, alignment }
     }
 
-    /// Shows the elements of an array one by one. What it takes to read one is given back now and then: as many output
-    /// texts as there are elements take far more room than the array.
+    /// Passes the elements of an array to `show`, one by one. Memory is freed from time to time, because the output
+    /// texts of all elements take far more than the array.
     ///
     /// # Safety
-    /// `array` is a plain array of the element's type.
+    /// `array` is a detoasted array of the element's type.
     unsafe fn walk(&self, array: *mut pg_sys::ArrayType, show: &mut dyn FnMut(&Value<'_>)) {
-        // SAFETY: handed on to the caller. The iterator hands out elements that lie in the array; nobody keeps what is
+        // SAFETY: the caller guarantees this. The iterator returns elements within the array, and nobody keeps what is
         // shown.
         unsafe {
             let mut kind = pg_sys::ArrayMetaState {
@@ -248,8 +247,8 @@ unsafe fn decode_array<'a>(element: &Rc<ArrayElement>, datum: pg_sys::Datum) -> 
 /// # Safety
 /// `datum` is a composite.
 unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
-    // SAFETY: a composite's header names its row type, whose descriptor the type cache hands out; it is given
-    // back before we return. heap_deform_tuple fills exactly natts entries.
+    // SAFETY: a composite's header names its row type. The type cache provides the descriptor, which is released before
+    // the return. heap_deform_tuple fills exactly natts entries.
     unsafe {
         let header: pg_sys::HeapTupleHeader = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
         let descriptor = pg_sys::lookup_rowtype_tupdesc(
@@ -278,9 +277,9 @@ unsafe fn decode_composite<'a>(datum: pg_sys::Datum) -> Value<'a> {
 }
 
 /// # Safety
-/// `datum` is a text or of a type stored like one.
+/// `datum` is a text, or of a type that is stored like one.
 unsafe fn varlena_text<'a>(datum: pg_sys::Datum) -> Cow<'a, str> {
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     utf8(unsafe { varlena_bytes(datum) })
 }
 

@@ -22,20 +22,20 @@ pub(in crate::pg) struct Departure {
     /// The watched table and its owner.
     pub(in crate::pg) watched: pg_sys::Oid,
     pub(in crate::pg) owner: pg_sys::Oid,
-    /// What has the rows.
+    /// The table that has the rows.
     pub(in crate::pg) leaf: pg_sys::Oid,
 }
 
 impl Departure {
-    /// Queues the deletions, with the rights of the watched table's owner. The partition is locked against everybody.
+    /// Queues the deletions, as the owner of the watched table. The partition is locked exclusively.
     pub(in crate::pg) fn queue_deletions(&self) -> SqlResult<()> {
-        // SAFETY: the relation is locked, and is closed again, by the abort after an error.
+        // SAFETY: the relation is locked. It is closed below, or by the abort after an error.
         let relation = unsafe { pg_sys::try_relation_open(self.leaf, pg_sys::NoLock as i32) };
         if relation.is_null() {
             return Ok(());
         }
         let event = TriggerEvent { operation: Operation::Truncate, is_row: false, is_before: true };
-        // SAFETY: the call is one of a trigger as `TriggerEvent` describes it, whose relation is open.
+        // SAFETY: the call is that of a trigger as `TriggerEvent` describes it, and its relation is open.
         unsafe {
             let call = self.call(relation);
             as_user(self.owner, || capture(call, event, self.watched))?;
@@ -44,14 +44,14 @@ impl Departure {
         Ok(())
     }
 
-    /// What the function of the partition's trigger for TRUNCATE would be passed. It lies in PostgreSQL's memory, for an
-    /// error is told of when our frames are gone.
+    /// The call that the partition's TRUNCATE trigger would get. It is stored in PostgreSQL's memory, because an error
+    /// is reported after our stack frames are gone.
     ///
     /// # Safety
     /// The relation is open.
     unsafe fn call(&self, relation: pg_sys::Relation) -> &'static pg_sys::TriggerData {
-        // SAFETY: memory of the sizes asked for, zeroed; texts are copied into the current memory context, which outlives
-        // the event trigger's call.
+        // SAFETY: the memory has the requested sizes and is zeroed. Texts are copied into the current memory context,
+        // which outlives the event trigger's call.
         unsafe {
             let text = |text: &str| {
                 let text = CString::new(text).unwrap_or_default();

@@ -15,10 +15,11 @@ use crate::backfill::TupleVersion;
 use crate::pg::report::SqlResult;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
-/// The number of a change that was there before there were any: an object has one such record, however often it is made.
+/// The number of the change record for a row that existed before the watch: however often it is made, its objectID is
+/// the same.
 const BEFORE_ALL: i64 = 0;
 
-/// Writes records of rows of one source.
+/// Writes records of existing rows of one source.
 pub(in crate::pg) struct HistoryWriter {
     source: i32,
     writer: QueueWriter,
@@ -26,23 +27,23 @@ pub(in crate::pg) struct HistoryWriter {
     unknown: ChangeOrigin,
     fetchers: HashMap<u32, RowFetcher>,
     record: Buffer,
-    /// For what it takes to read a row.
+    /// Memory for reading a row.
     scratch: Scratch,
     bytes: usize,
 }
 
-/// What became of a row that was to be written.
+/// The result of writing a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pg) enum HistoryWrite {
     Queued,
-    /// The filter is against it, or the row is not as it was any more, and has been told of by a trigger.
+    /// The filter excludes the row, or the row has changed and its trigger has queued it.
     LeftOut,
-    /// Somebody else has locked the row, and may be changing it.
+    /// Somebody else has locked the row and may be changing it.
     Locked,
 }
 
 impl HistoryWriter {
-    /// The ids come from `sequence`; without one the rows are told of as if they had just been written.
+    /// Ids are taken from `sequence`. Without one, the rows are queued as if they had just been written.
     pub(in crate::pg) fn open(
         source: i32,
         index_id: i32,
@@ -63,22 +64,22 @@ impl HistoryWriter {
         })
     }
 
-    /// Fetches a row that the active snapshot has just shown; nothing when it is not there.
+    /// Fetches a row that the active snapshot has just shown; `None` if it is gone.
     pub(in crate::pg) fn fetch(
         &mut self,
         relation: pg_sys::Oid,
         place: pg_sys::ItemPointerData,
     ) -> SqlResult<Option<TupleVersion>> {
         let fetcher = self.fetcher(relation)?;
-        // SAFETY: the slot holds the row that was fetched.
+        // SAFETY: the slot holds the fetched row.
         Ok(fetcher.fetch(place).then(|| unsafe { fetcher.version(relation) }))
     }
 
-    /// Queues the row fetched last, unless the filter is against it.
+    /// Queues the row fetched last, unless the filter excludes it.
     pub(in crate::pg) fn write(&mut self, relation: pg_sys::Oid) -> SqlResult<HistoryWrite> {
         let Some(fetcher) = self.fetchers.get(&relation.to_u32()) else { return Ok(HistoryWrite::LeftOut) };
         let is_mirrored = fetcher.bound.is_mirrored;
-        // SAFETY: the slot holds a row of the relation that bound and filter were made for.
+        // SAFETY: the slot holds a row of the relation that rules and filter were bound to.
         unsafe {
             if !fetcher.accepts() {
                 return Ok(HistoryWrite::LeftOut);
@@ -128,22 +129,22 @@ impl HistoryWriter {
         }
     }
 
-    /// Bytes of the records that have been queued so far.
+    /// The total size of the records queued so far.
     pub(in crate::pg) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether changes of the relation's rows since the watch began are told by its triggers as a whole.
+    /// Whether the relation is mirrored, so that its triggers queue every change of its rows since the watch began.
     pub(in crate::pg) fn is_mirrored(&self, relation: pg_sys::Oid) -> bool {
         self.fetchers.get(&relation.to_u32()).is_some_and(|fetcher| fetcher.bound.is_mirrored)
     }
 
-    /// Writes what has been added.
+    /// Writes the rows that were added.
     pub(in crate::pg) fn flush(&mut self) -> SqlResult<()> {
         self.writer.flush()
     }
 
-    /// Writes the rest, and closes everything. After an error the abort of the transaction does.
+    /// Writes the rest and closes everything. After an error, the abort of the transaction does that.
     pub(in crate::pg) fn close(mut self) -> SqlResult<()> {
         self.writer.flush()?;
         for fetcher in self.fetchers.into_values() {
@@ -156,8 +157,8 @@ impl HistoryWriter {
     fn fetcher(&mut self, oid: pg_sys::Oid) -> SqlResult<&RowFetcher> {
         let key = oid.to_u32();
         if !self.fetchers.contains_key(&key) {
-            // What it is made of lives as long as the transaction.
-            // SAFETY: the context is the transaction's own; an error leaves it current, and the abort undoes that.
+            // The fetcher lives as long as the transaction. SAFETY: the context is the transaction's own. If an error
+            // leaves it current, the abort restores the former one.
             let fetcher = unsafe {
                 let context = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);
                 let fetcher = RowFetcher::open(self.source, oid);

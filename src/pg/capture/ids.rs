@@ -11,16 +11,17 @@ use crate::pg::shmem;
 use crate::record::EPOCH_2000_MILLIS;
 use crate::shared_state::{TakenBlock, ID_BLOCK, REFILL_AT, RESERVED_BLOCKS};
 
-/// Which part of the sequence is locked by whoever puts blocks in reserve. A sequence's real parts, its columns, are fewer.
+/// The object sub-id of a sequence that is locked while blocks are reserved. Its real sub-ids, those of its columns,
+/// are lower.
 const RESERVING: u16 = u16::MAX;
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
-    /// `commands/sequence.h`, which pgrx does not bind: the next value, optionally without asking for rights.
+    /// `commands/sequence.h`, which pgrx does not bind: the next value, optionally without a check of privileges.
     fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
 }
 
-/// The ids the current transaction may still hand out.
+/// The ids that the current transaction may still use.
 #[derive(Clone, Copy)]
 struct IdBlock {
     transaction: pg_sys::TransactionId,
@@ -29,29 +30,29 @@ struct IdBlock {
     end: i64,
 }
 
-/// Which command triggers are called for: the one that is counted now, and the one whose snapshot is active.
+/// The command that triggers are called for: the current command id, and that of the active snapshot.
 type Command = (pg_sys::CommandId, Option<pg_sys::CommandId>);
 
 thread_local! {
     static IDS: Cell<Option<IdBlock>> = const { Cell::new(None) };
-    /// Those of versions of objects, with the command they were taken in.
+    /// The ids for versions of objects, with the command in which they were taken.
     static FRESH_IDS: Cell<Option<(Command, IdBlock)>> = const { Cell::new(None) };
-    /// The last block of history's that this process has taken, and of which sequence.
+    /// The last block of history that this process has taken, and its sequence.
     static HISTORIC: Cell<Option<(pg_sys::Oid, i64)>> = const { Cell::new(None) };
 }
 
-/// The next id of this transaction. Its blocks are its own: no other transaction has ids between theirs.
+/// The next id of this transaction. A block belongs to one transaction: no other has ids within it.
 pub(in crate::pg) fn next_id(objects: &ExtensionObjects) -> i64 {
     next_of(objects.block_sequence, || next_block(objects))
 }
 
-/// The same for history, whose blocks are of a sequence of its own.
+/// The same for history, whose blocks come from another sequence.
 pub(super) fn next_historic(objects: &ExtensionObjects, sequence: pg_sys::Oid) -> i64 {
     next_of(sequence, || next_historic_block(objects, sequence))
 }
 
 fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
-    // SAFETY: a transaction is under way, and it writes.
+    // SAFETY: within a transaction that writes.
     let transaction = unsafe { pg_sys::GetTopTransactionId() };
     let ids = match IDS.get() {
         Some(ids) if ids.transaction == transaction && ids.sequence == sequence && ids.next < ids.end => ids,
@@ -61,17 +62,19 @@ fn next_of(sequence: pg_sys::Oid, block: impl FnOnce() -> i64) -> i64 {
     ids.next
 }
 
-/// An id above those of all versions that other transactions have queued of the rows this one has locked.
+/// An id that is higher than those of all versions that other transactions have queued for the rows this transaction
+/// has locked.
 ///
-/// Whoever changes a row has it, or its place in the unique index, to itself until the transaction ends; so it is enough
-/// that the block is younger than the locks, which the ids of a transaction's first statement need not be. All rows that
-/// a command changes are locked by the time its triggers fire, so those of one command can share a block, if no
-/// subtransaction counts up between them, as each does under `warn`. A command within another has a number of its own; but
-/// a function in SQL (`executor/functions.c`) counts up before each of its commands and not after the last, so that the
-/// outer one, whose rows may not be locked yet, goes on with its number. Their snapshots tell them apart.
+/// A transaction that changes a row holds it, or its entry in the unique index, until it ends. So it is enough that the
+/// block was taken after the rows were locked, which need not be true of the transaction's first block. All rows that a
+/// command changes are locked before its triggers fire, so the versions of one command can share a block, unless a
+/// subtransaction in between increments the command counter, as each does under `warn`. A nested command has a command
+/// id of its own. But a function in SQL (`executor/functions.c`) increments the counter before each of its commands and
+/// not after the last one, so the outer command, whose rows may not be locked yet, continues with the same id. Their
+/// snapshots distinguish them.
 pub(super) fn fresh_id(objects: &ExtensionObjects) -> i64 {
     let sequence = objects.block_sequence;
-    // SAFETY: a transaction is under way, and it writes. An active snapshot is there to be read.
+    // SAFETY: within a transaction that writes. The snapshot is only read if it exists.
     let (transaction, command) = unsafe {
         let snapshot = pg_sys::ActiveSnapshotSet().then(|| (*pg_sys::GetActiveSnapshot()).curcid);
         (pg_sys::GetTopTransactionId(), (pg_sys::GetCurrentCommandId(true), snapshot))
@@ -91,9 +94,9 @@ pub(super) fn fresh_id(objects: &ExtensionObjects) -> i64 {
     ids.next
 }
 
-/// The next block of the queue's sequence. To take it by `nextval` would be seen: the writer's `lastval()` would tell of
-/// it. So blocks are put in reserve by `setval`, which tells nobody (`do_setval` in `commands/sequence.c`), and taken from
-/// there; only where the library was not preloaded is there no such place.
+/// The next block of the queue's sequence. `nextval` would change what the writer's `lastval()` returns. So blocks are
+/// reserved by `setval`, which does not (`do_setval` in `commands/sequence.c`), and taken from the reserve. Only if the
+/// library was not preloaded is there no reserve.
 fn next_block(objects: &ExtensionObjects) -> i64 {
     reserved_block(objects).unwrap_or_else(|| next_value(objects.block_sequence))
 }
@@ -108,41 +111,41 @@ fn reserved_block(objects: &ExtensionObjects) -> Option<i64> {
         _ => (),
     }
     let lock = pg_sys::ExclusiveLock as i32;
-    // SAFETY: a transaction is under way. The lock is on a part of the sequence that nothing else names, and is given back
-    // below, or by the abort after an error.
+    // SAFETY: within a transaction. The locked sub-id is used for nothing else. The lock is released below, or by the
+    // abort after an error.
     unsafe { pg_sys::LockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
     let refill = || {
         let has_room = reserves.make_room(database, sequence.to_u32());
         let unused = reserves.end_of(database, sequence.to_u32());
         let count = if has_room { RESERVED_BLOCKS } else { 1 };
         let last = as_role(objects.owner, || advance(sequence, unused - 1, count));
-        // The first is ours: others could take all of them before we do.
+        // The first block is ours, so that others cannot take all of them.
         reserves.put(database, sequence.to_u32(), &(last + 2..last + 1 + count));
         last + 1
     };
     let block = match taken {
-        // Others go on taking what is left meanwhile.
+        // Others continue to take what is left.
         Some(TakenBlock { block, .. }) => {
             refill();
             block
         }
-        // Whoever had the lock before may have put blocks in reserve.
+        // The previous holder of the lock may have reserved blocks.
         None => take().map_or_else(refill, |taken| taken.block),
     };
-    // SAFETY: the counterpart of the above.
+    // SAFETY: releases the lock taken above.
     unsafe { pg_sys::UnlockDatabaseObject(pg_sys::RelationRelationId, sequence, RESERVING, lock) };
     Some(block)
 }
 
-/// Sets a sequence ahead by `count`; returns the value that counts as the last it has handed out. For its owner, who alone
-/// may.
+/// Advances a sequence by `count`, and returns the value that counts as the last one used before. Only the sequence's
+/// owner may do this.
 ///
-/// It is never behind the clock, nor behind `used`, the last value known to have been used. Restoring a dump sets the sequence
-/// back to where it was when the dump was made, though rows may have been captured meanwhile: later changes must not have the
-/// same ids or lower ones. And databases made from one template have the same sequence, but they should not number their
-/// changes alike.
+/// The sequence must be neither behind the clock nor behind `used`, the last value known to have been used. Restoring a
+/// dump resets the sequence, although rows may have been captured since the dump: later changes must not get the same
+/// or lower ids. Databases made from one template also have the same sequence, and their changes should not get the
+/// same numbers.
 fn advance(sequence: pg_sys::Oid, used: i64, count: i64) -> i64 {
-    // SAFETY: a function of the server's that takes a sequence. One that has not been used has no last value.
+    // SAFETY: a server function that takes a sequence. An unused sequence has no last value.
     let last =
         unsafe { direct_function_call::<i64>(pg_sys::pg_sequence_last_value, &[sequence.into_datum()]) };
     let last = last.unwrap_or(0).max(clock_block()).max(used);
@@ -150,10 +153,10 @@ fn advance(sequence: pg_sys::Oid, used: i64, count: i64) -> i64 {
     last
 }
 
-/// The next block of history's, which one process at a time takes. For the reasons that [`advance`] has, the sequence must not
-/// be behind the blocks that have been used, though it may have been set back: this process knows its own, and those of
-/// others are behind the clock, as a block lasts for longer than a millisecond. But for that, blocks follow each other, so
-/// that the ids of many steps make one span.
+/// The next block of history. Only one process at a time takes one. As explained at [`advance`], the sequence must not
+/// be behind the blocks that were used, but may have been reset. This process knows its own blocks, and those of other
+/// processes are behind the clock, because a block lasts longer than a millisecond. Otherwise blocks are consecutive,
+/// so that the ids of many steps form one span.
 fn next_historic_block(objects: &ExtensionObjects, sequence: pg_sys::Oid) -> i64 {
     let used = match HISTORIC.get() {
         Some((of, last)) if of == sequence => last,
@@ -168,22 +171,22 @@ fn next_historic_block(objects: &ExtensionObjects, sequence: pg_sys::Oid) -> i64
     block
 }
 
-/// The block that sequences are at if they keep up with the clock.
+/// The block that corresponds to the current time.
 fn clock_block() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() / 1000 + EPOCH_2000_MILLIS }
 }
 
 fn set_value(sequence: pg_sys::Oid, value: i64) {
-    // SAFETY: a function of the server's that takes a sequence and a number, inside a transaction.
+    // SAFETY: a server function that takes a sequence and a number, within a transaction.
     unsafe {
         direct_function_call::<i64>(pg_sys::setval_oid, &[sequence.into_datum(), value.into_datum()]);
     }
 }
 
 fn next_value(sequence: pg_sys::Oid) -> i64 {
-    // SAFETY: a transaction is under way; the sequence was found by name in the extension's schema. The writer needs no
-    // right on it, for it hands out nothing but numbers.
+    // SAFETY: within a transaction. The sequence was found by name in the extension's schema. The writer needs no
+    // privilege on it, because this returns only numbers.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) }
 }
 

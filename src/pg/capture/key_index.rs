@@ -8,13 +8,13 @@ use crate::pg::descriptor::relation_name;
 use crate::pg::list::cells;
 use crate::pg::report::{sql_error, SqlResult};
 
-/// A unique index over exactly the key's columns.
+/// A unique index over exactly the key columns.
 pub(super) struct KeyIndex {
     index: pg_sys::Oid,
     columns: Vec<KeyColumn>,
 }
 
-/// How a key column is looked for.
+/// How a key column is compared.
 struct KeyColumn {
     /// Its place in a row.
     place: usize,
@@ -23,12 +23,12 @@ struct KeyColumn {
 }
 
 impl KeyIndex {
-    /// Finds the index of a relation over the columns at `places`.
+    /// Finds the index over the columns at `places`.
     ///
     /// # Safety
     /// `relation` is open and locked.
     pub(super) unsafe fn find(relation: pg_sys::Relation, places: &[usize]) -> SqlResult<KeyIndex> {
-        // SAFETY: handed on to the caller; indexes of a locked relation are not dropped.
+        // SAFETY: the caller guarantees this. Indexes of a locked relation are not dropped.
         unsafe {
             let list = pg_sys::RelationGetIndexList(relation);
             for cell in cells(list) {
@@ -42,7 +42,7 @@ impl KeyIndex {
             Err(sql_error(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!(
-                    "mirrored table \"{}\" has no unique index over its key any more",
+                    "mirrored table \"{}\" no longer has a unique index over its key",
                     relation_name(relation)
                 ),
                 "Create it again, or call audit_algolia.unwatch().",
@@ -50,20 +50,19 @@ impl KeyIndex {
         }
     }
 
-    /// The row whose key equals that of the row in `slot`, as a snapshot shows it, in a slot of its own. Nothing when there
-    /// is none.
+    /// The row whose key equals that of the row in `slot`, as `snapshot` shows it, in a slot of its own; `None` if
+    /// there is none.
     ///
     /// # Safety
-    /// `relation` is the one the index was found for; the key columns of `slot` have been read, and are not null; the
-    /// snapshot is valid.
+    /// `relation` is the one that the index was found for. The key columns of `slot` have been deformed and
+    /// are not null. The snapshot is valid.
     pub(super) unsafe fn find_row(
         &self,
         relation: pg_sys::Relation,
         slot: TupleSlot,
         snapshot: pg_sys::Snapshot,
     ) -> Option<TupleSlot> {
-        // SAFETY: handed on to the caller. The scan is closed before anything else happens; its row is copied before
-        // that.
+        // SAFETY: the caller guarantees this. The row is copied before the scan is closed.
         unsafe {
             let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(self.columns.len());
             for column in &self.columns {
@@ -101,21 +100,22 @@ impl KeyIndex {
     }
 }
 
-/// Whether the version of a row in `slot` is the row as it is now; the current transaction may have changed it since.
+/// Whether the version in `slot` is still the current one. The current transaction may have changed the row since.
 ///
 /// # Safety
-/// The slot holds a version of a row of `relation` that was read from it.
+/// The slot holds a version that was read from `relation`.
 pub(super) unsafe fn is_current(relation: pg_sys::Relation, slot: TupleSlot) -> bool {
-    // SAFETY: handed on to the caller; the snapshot is a constant of the server's.
+    // SAFETY: the caller guarantees this. The snapshot is a constant of the server.
     unsafe { pg_sys::table_tuple_satisfies_snapshot(relation, slot, &raw mut pg_sys::SnapshotSelfData) }
 }
 
-/// How the key is looked for in an index; nothing when it is not one over exactly these columns.
+/// How to look up the key in an index; `None` if the index is not over exactly these columns.
 ///
 /// # Safety
 /// `index` is an open index.
 unsafe fn columns_of(index: pg_sys::Relation, places: &[usize]) -> Option<Vec<KeyColumn>> {
-    // SAFETY: handed on to the caller; an index has as many key columns, families, types and collations as it says.
+    // SAFETY: the caller guarantees this. An index has as many key columns, families, types and collations as its
+    // catalog entry says.
     unsafe {
         let form = &*(*index).rd_index;
         let count = usize::try_from(form.indnkeyatts).ok()?;
@@ -130,7 +130,7 @@ unsafe fn columns_of(index: pg_sys::Relation, places: &[usize]) -> Option<Vec<Ke
         }
         let mut columns = Vec::with_capacity(count);
         for (nth, number) in form.indkey.values.as_slice(count).iter().enumerate() {
-            // An expression has no number.
+            // An expression has no column number.
             let place = usize::try_from(*number).ok()?.checked_sub(1)?;
             if !places.contains(&place) {
                 return None;

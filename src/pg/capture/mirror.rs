@@ -20,9 +20,10 @@ impl StatementCapture<'_> {
     /// Queues what a change of one row means for the index.
     ///
     /// # Safety
-    /// The slots hold the versions of a row-level trigger for `relation`, in which the source has its columns.
+    /// The slots are those of a row-level trigger on `relation`, which has the columns that the source is
+    /// bound to.
     pub(super) unsafe fn mirror(&mut self, relation: pg_sys::Relation, row: TriggerRow) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let (was, is) = (self.belongs(row.old), self.belongs(row.new));
             if !was && !is {
@@ -57,27 +58,27 @@ impl StatementCapture<'_> {
         }
     }
 
-    /// Queues what is in the table now under the key of the row in `slot`.
+    /// Queues the current row with the key of the row in `slot`.
     ///
     /// # Safety
-    /// As for `mirror`; `object` is the deletion of the row's object.
+    /// As for `mirror`. `object` is the deletion of the row's object.
     unsafe fn queue_current_row(
         &mut self,
         relation: pg_sys::Relation,
         slot: TupleSlot,
         object: &mut Buffer,
     ) -> SqlResult<()> {
-        // SAFETY: handed on to the caller; the row found lives in the slot made for it.
+        // SAFETY: the caller guarantees this. The row that is found lives in its own slot.
         unsafe {
-            // Of a row whose key makes no objectID there is no object.
+            // If the key makes no objectID, there is no object.
             if object.is_empty() {
                 return Ok(());
             }
             let source = self.source;
-            // By this snapshot, a constant of the server's, rows are judged as they are now.
+            // This snapshot, a constant of the server, shows rows as they are now.
             let snapshot = &raw mut pg_sys::SnapshotSelfData;
             let is_there = source.relation.look_up(relation, slot, snapshot, |live| {
-                // Keys can be equal without being the same text, and then make different objects.
+                // Keys can be equal without being the same text. They make different objects then.
                 let is_there = self.belongs(live) && {
                     let mut found = record_buffer();
                     self.object_of(live, &mut found)?;
@@ -96,9 +97,9 @@ impl StatementCapture<'_> {
     }
 
     /// # Safety
-    /// The slot holds a row of the relation the source is bound to.
+    /// The slot holds a row of the relation that the source is bound to.
     unsafe fn upsert(&mut self, slot: TupleSlot) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { self.row_record(slot)? };
         self.writer.push_version(QueueAction::AddObject, &mut self.record)?;
         Ok(())
@@ -109,30 +110,30 @@ impl StatementCapture<'_> {
     /// # Safety
     /// As for `upsert`.
     unsafe fn object_of(&self, slot: TupleSlot, out: &mut Buffer) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let bound = &self.source.relation;
             self.maker.write_deletion(bound, bound.row(slot), out).map(drop)
         }
     }
 
-    /// Whether anything the index holds of a row differs between its versions.
+    /// Whether an attribute of the record differs between the versions of a row.
     ///
     /// # Safety
-    /// Both slots hold rows of the relation the source is bound to.
+    /// Both slots hold rows of the relation that the source is bound to.
     unsafe fn differs(&self, row: TriggerRow) -> bool {
         let bound = &self.source.relation;
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { bound.differs(bound.row(row.old), bound.row(row.new)) }
     }
 
-    /// Queues the deletion of all rows that are there, before TRUNCATE empties the table, which is locked against
-    /// everybody. Of a partitioned table each partition tells by itself.
+    /// Queues the deletion of all rows, before TRUNCATE empties the table, which is locked exclusively. Each partition
+    /// of a partitioned table has its own trigger.
     ///
     /// # Safety
     /// `relation` is the table that is about to be emptied.
     pub(super) unsafe fn empty(&mut self, relation: pg_sys::Relation) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
             let mut scratch = Scratch::new();
@@ -150,7 +151,7 @@ impl StatementCapture<'_> {
     }
 
     /// # Safety
-    /// The scan is of the table that is about to be emptied.
+    /// The scan reads the table that is about to be emptied.
     unsafe fn empty_stretch(&mut self, rows: &TableScan) -> SqlResult<bool> {
         let mut more = true;
         for _ in 0..STRETCH {
@@ -159,7 +160,7 @@ impl StatementCapture<'_> {
                 break;
             };
             let row = TriggerRow { old: slot, new: std::ptr::null_mut() };
-            // SAFETY: handed on to the caller.
+            // SAFETY: the caller guarantees this.
             let is_due = unsafe {
                 self.attempt_row(row, |statement| {
                     if !statement.belongs(slot) {

@@ -19,6 +19,7 @@ mod on_error_warn;
 mod queue;
 mod record_maker;
 mod repair;
+mod repair_key;
 mod repair_writer;
 mod row_fetcher;
 mod scratch;

@@ -6,7 +6,6 @@
 //! cannot be stored, the statement fails as it does under `error`.
 
 use std::cell::RefCell;
-use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -14,31 +13,29 @@ use pgrx::prelude::*;
 use super::context::CaptureErrorContext;
 use super::ids::{fresh_id, next_id};
 use super::repair::{NewRepair, RepairTarget};
+use super::repair_key::{key_of, unrepairable};
 use super::scratch::Scratch;
-use super::slot::{values_of, TupleSlot};
 use super::trigger_call::TriggerEvent;
 use super::trigger_rows::{TableScan, TransitionTables, TriggerRow};
 use crate::pg::descriptor::relation_name;
 use crate::pg::hypertables::is_hypertable;
-use crate::pg::owner::{as_user, extension_objects, pin_output_settings};
+use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::{sql_error, SqlError, SqlResult};
-use crate::pg::subtransaction::guarded;
 use crate::pg::text_datum::TextArray;
 use crate::record::Operation;
 use crate::rules::Mode;
 
-/// Changes left out that are kept in memory.
+/// The most skipped changes that are kept in memory.
 const MOST: usize = 1000;
-/// The same by the bytes of their keys, and the longest key of which a change is noted.
+/// The most bytes of their keys.
 const MOST_BYTES: usize = 1 << 20;
-const LONGEST_KEY: usize = 1 << 20;
 
 thread_local! {
-    /// The statement, by its transaction and start, whose writer has been warned last, and of which sources.
+    /// The last statement that was warned, given by its transaction and start, and the sources it was warned about.
     static WARNED: RefCell<((u64, pg_sys::TimestampTz), Vec<i32>)> = const { RefCell::new(((0, 0), Vec::new())) };
 }
 
-/// Whether a statement has not been warned of a source yet; now it is.
+/// Whether a statement has not been warned about a source yet. It counts as warned from now on.
 fn is_news(statement: (u64, pg_sys::TimestampTz), source: i32) -> bool {
     WARNED.with_borrow_mut(|(warned, sources)| {
         if *warned != statement {
@@ -53,35 +50,23 @@ fn is_news(statement: (u64, pg_sys::TimestampTz), source: i32) -> bool {
     })
 }
 
-/// Does `work` of capture in a subtransaction, see [`guarded`].
-pub(super) fn attempted<T>(
-    context: &CaptureErrorContext,
-    work: impl FnOnce() -> SqlResult<T>,
-) -> SqlResult<Result<T, Box<SqlError>>> {
-    let done = guarded(work)?;
-    if done.is_err() {
-        context.in_filter(false);
-    }
-    Ok(done)
-}
-
-/// The changes of one call of a trigger that are left out.
+/// The changes that one call of a trigger skips.
 pub(super) struct SkippedRows<'a> {
     call: &'a pg_sys::TriggerData,
     event: TriggerEvent,
     member: pg_sys::Oid,
-    /// Read when the first change is left out.
+    /// Read when the first change is skipped.
     target: Option<RepairTarget>,
     changes: Vec<NewRepair>,
-    /// Of their keys.
+    /// The total size of their keys.
     bytes: usize,
     count: u64,
-    /// Why the first was.
+    /// Why the first change was skipped.
     first: Option<String>,
 }
 
 impl<'a> SkippedRows<'a> {
-    /// `member` is the table by which the call's source is known.
+    /// `member` is the table by which the call's source is found.
     pub(super) fn new(
         call: &'a pg_sys::TriggerData,
         event: TriggerEvent,
@@ -99,12 +84,12 @@ impl<'a> SkippedRows<'a> {
         }
     }
 
-    /// Leaves out all changes of the call: its source could not be made ready. An error if there is no such source.
+    /// Skips all changes of the call, because its source could not be loaded. Fails if there is no such source.
     ///
     /// # Safety
-    /// The call is under way.
+    /// The call is in progress.
     pub(super) unsafe fn all(mut self, context: &CaptureErrorContext, error: Box<SqlError>) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let relation = self.call.tg_relation;
             match self.event.operation {
@@ -114,7 +99,7 @@ impl<'a> SkippedRows<'a> {
                 operation if self.event.is_row => {
                     self.add(context, TriggerRow::of(self.call, operation), &error)?;
                 }
-                // Rows of chunks may be laid out in another way than those of the hypertable.
+                // Rows of chunks may have another layout than the hypertable.
                 _ if as_user(extension_objects()?.owner, || is_hypertable((*relation).rd_id))? => {
                     return Err(error)
                 }
@@ -124,12 +109,12 @@ impl<'a> SkippedRows<'a> {
         self.finish()
     }
 
-    /// Leaves out all rows of the call's transition tables.
+    /// Skips all rows of the call's transition tables.
     ///
     /// # Safety
-    /// The call is of a statement-level trigger.
+    /// The call is that of a statement-level trigger.
     unsafe fn all_of_tables(&mut self, context: &CaptureErrorContext, error: &SqlError) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let tables = TransitionTables::open(self.call, false);
             let mut scratch = Scratch::new();
@@ -142,7 +127,7 @@ impl<'a> SkippedRows<'a> {
         Ok(())
     }
 
-    /// Leaves out all rows of a table that is about to be emptied.
+    /// Skips all rows of a table that is about to be emptied.
     ///
     /// # Safety
     /// As for `all`.
@@ -152,7 +137,7 @@ impl<'a> SkippedRows<'a> {
         context: &CaptureErrorContext,
         error: &SqlError,
     ) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let Some(rows) = TableScan::open(relation) else { return Ok(()) };
             let mut scratch = Scratch::new();
@@ -166,7 +151,7 @@ impl<'a> SkippedRows<'a> {
         Ok(())
     }
 
-    /// Leaves out a change. Of a mirrored row whose key has changed, the index has to be put right for both keys.
+    /// Skips a change. If a mirrored row's key has changed, both keys need a repair.
     ///
     /// # Safety
     /// The slots are null or hold rows of the trigger's relation.
@@ -177,7 +162,7 @@ impl<'a> SkippedRows<'a> {
         error: &SqlError,
     ) -> SqlResult<()> {
         if self.target.is_none() {
-            // SAFETY: the call is under way.
+            // SAFETY: the call is in progress.
             self.target = unsafe { RepairTarget::find(self.call, self.member)? };
         }
         let current = row.current();
@@ -188,7 +173,7 @@ impl<'a> SkippedRows<'a> {
         if target.is_hidden {
             return Err(unrepairable(error, "its key is pseudonymized"));
         }
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let (key, old_key) = unsafe {
             let key = key_of(target, context, current, error)?;
             let has_old = target.mode == Mode::Mirror && !row.old.is_null() && row.old != current;
@@ -200,7 +185,7 @@ impl<'a> SkippedRows<'a> {
         if let Some(old_key) = old_key.filter(|old_key| *old_key != key) {
             self.push(Operation::Delete, old_key, error)?;
         }
-        // A mirrored table tells of TRUNCATE by the deletion of each row.
+        // A TRUNCATE of a mirrored table is queued as a deletion of each row.
         let operation = match self.event.operation {
             Operation::Truncate => Operation::Delete,
             other => other,
@@ -210,7 +195,7 @@ impl<'a> SkippedRows<'a> {
 
     fn push(&mut self, operation: Operation, key: TextArray, error: &SqlError) -> SqlResult<()> {
         let objects = extension_objects()?;
-        // As the record would have had it. That of a version is younger than the lock on the row.
+        // The number that the record would have had. The number of a version must be taken after the lock on the row.
         let number = match &self.target {
             Some(target) if target.mode == Mode::Mirror => fresh_id(&objects),
             _ => next_id(&objects),
@@ -223,7 +208,7 @@ impl<'a> SkippedRows<'a> {
         Ok(())
     }
 
-    /// Notes repairs for the changes at hand.
+    /// Stores repairs for the skipped changes.
     fn store(&mut self) -> SqlResult<()> {
         let changes = std::mem::take(&mut self.changes);
         self.bytes = 0;
@@ -233,11 +218,11 @@ impl<'a> SkippedRows<'a> {
         }
     }
 
-    /// Notes repairs for the changes left out, and warns the writer; of the rows of a statement once.
+    /// Stores the remaining repairs and warns the writer; for row-level triggers only once per statement.
     pub(super) fn finish(mut self) -> SqlResult<()> {
         self.store()?;
         let (Some(target), Some(why)) = (self.target, self.first) else { return Ok(()) };
-        // SAFETY: the call is under way. The rest reads the state of the transaction.
+        // SAFETY: the call is in progress. The rest reads the state of the transaction.
         let (table, statement) = unsafe {
             let statement =
                 (pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentStatementStartTimestamp());
@@ -251,62 +236,17 @@ impl<'a> SkippedRows<'a> {
             (count, _) => format!("{count} changes"),
         };
         let detail = match self.event.is_row {
-            true => "Of further changes for this index by the same statement nothing is said.",
-            false => "What else the statement has changed is captured.",
+            true => "Further changes for this index by the same statement are not reported.",
+            false => "The other changes of the statement are captured.",
         };
         let index = &target.index;
         sql_error(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{changes} of table \"{table}\" could not be captured for index \"{index}\": {why}"),
-            "Remove the cause: it is tried again until it works, see the table audit_algolia.repair.",
+            "Remove the cause; the capture is tried again until it succeeds. See the table audit_algolia.repair.",
         )
         .with_detail(detail)
         .warn();
         Ok(())
     }
-}
-
-/// The row's key, as texts.
-///
-/// # Safety
-/// The slot is null or holds a row of the trigger's relation, in which the target has its columns.
-unsafe fn key_of(
-    target: &RepairTarget,
-    context: &CaptureErrorContext,
-    slot: TupleSlot,
-    error: &SqlError,
-) -> SqlResult<TextArray> {
-    if slot.is_null() {
-        return Err(unrepairable(error, "there is no row"));
-    }
-    let Some(columns) = &target.key else { return Err(unrepairable(error, "a column of its key is gone")) };
-    // SAFETY: handed on to the caller. An output function returns a C string.
-    let texts = attempted(context, || unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        pin_output_settings();
-        let value = values_of(slot, columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0));
-        let text = |(place, output): &(usize, pg_sys::Oid)| {
-            let datum = value(*place)?;
-            Some(CStr::from_ptr(pg_sys::OidOutputFunctionCall(*output, datum)).to_bytes())
-        };
-        let texts: Option<Vec<&[u8]>> = columns.iter().map(text).collect();
-        pg_sys::AtEOXact_GUC(false, level);
-        Ok(texts)
-    })?;
-    match texts {
-        Ok(Some(texts)) if texts.iter().map(|text| text.len()).sum::<usize>() > LONGEST_KEY => {
-            Err(unrepairable(error, "its key is too long"))
-        }
-        Ok(Some(texts)) => Ok(TextArray(texts.into_iter().map(<[u8]>::to_vec).collect())),
-        Ok(None) => Err(unrepairable(error, "a column of its key is null")),
-        Err(_) => Err(unrepairable(error, "its key cannot be read")),
-    }
-}
-
-/// An error that the writer is told as such, although it is to be warned only.
-fn unrepairable(error: &SqlError, why: &str) -> Box<SqlError> {
-    let detail = format!(
-        "The setting audit_algolia.on_capture_error = warn does not help here: the row could not be found again, for {why}."
-    );
-    Box::new(error.clone()).with_detail(detail)
 }

@@ -4,6 +4,7 @@
 //! The queue has no triggers, constraints, policies or other indexes, which the executor would look after. If somebody
 //! has added any, rows are written by the executor, with the rights of the extension's owner.
 
+mod executor;
 mod table;
 
 use std::borrow::Cow;
@@ -21,19 +22,19 @@ use table::{PendingRow, QueueTable};
 
 pub(super) use table::{QueueAction, FEW};
 
-/// Rows written by one multi-insert, and bytes of their records.
+/// How many rows, and bytes of records, one multi-insert writes.
 const BATCH: usize = 128;
 const BATCH_BYTES: usize = 256 << 10;
-/// A record as long as this is not copied, but taken as it is.
+/// A record of at least this length is not copied; its buffer is taken over.
 const LONG: usize = 64 << 10;
 
-/// A buffer for a record that is to be queued: before its content is the header of a text.
+/// A buffer for a record that will be queued. It has room for a varlena header before its content.
 pub(in crate::pg) fn record_buffer() -> Buffer {
     Buffer::behind(pg_sys::VARHDRSZ)
 }
 
-/// A record as the queue keeps it. Records are made of strings, so they are valid; should one not be, it must not become
-/// a text all the same.
+/// A record as the queue stores it. Records consist of valid strings; if one were invalid, it must not become a text
+/// nevertheless.
 pub(super) fn storable(record: &[u8]) -> SqlResult<Cow<'_, str>> {
     storable_in(is_utf8(), record)
 }
@@ -49,16 +50,16 @@ fn storable_in(in_utf8: bool, record: &[u8]) -> SqlResult<Cow<'_, str>> {
 /// Writes the records of one statement.
 pub(in crate::pg) struct QueueWriter {
     table: QueueTable,
-    /// Where ids of history come from, of which the rows are: below zero, and the later the lower.
+    /// For history: the sequence that its ids come from. These ids are negative, and later rows have lower ones.
     history: Option<pg_sys::Oid>,
-    /// The database keeps its texts in UTF-8.
+    /// The database's encoding is UTF-8.
     in_utf8: bool,
     rows: Vec<PendingRow>,
-    /// Bytes of their records.
+    /// The total size of their records.
     bytes: usize,
-    /// Where the queue was opened, which outlasts the contexts of single batches.
+    /// The context in which the queue was opened, which outlives the contexts of single batches.
     context: pg_sys::MemoryContext,
-    /// Where texts live until they are written, if there are many.
+    /// The context of texts that wait to be written, if there are many.
     texts: Option<PgMemoryContexts>,
 }
 
@@ -77,17 +78,17 @@ impl QueueWriter {
         })
     }
 
-    /// The same for very many records: what they take is given back with each flush, and not only with the context the
-    /// queue was opened in.
+    /// The same for very many records: their memory is freed at each flush, and not only with the context in which the
+    /// queue was opened.
     pub(in crate::pg) fn open_for_many(index_id: i32, source: i32) -> SqlResult<QueueWriter> {
         let mut writer = QueueWriter::open(index_id, source)?;
         writer.expect_many();
         Ok(writer)
     }
 
-    /// There will be many records.
+    /// Prepares for many records.
     pub(super) fn expect_many(&mut self) {
-        // SAFETY: the context the queue was opened in outlives us.
+        // SAFETY: the context in which the queue was opened outlives the writer.
         unsafe {
             let current = pg_sys::MemoryContextSwitchTo(self.context);
             self.texts.get_or_insert_with(|| PgMemoryContexts::new("audit_algolia texts"));
@@ -95,7 +96,7 @@ impl QueueWriter {
         }
     }
 
-    /// The same for history, whose ids the blocks of `sequence` are for.
+    /// The same for history, whose ids come from `sequence`.
     pub(super) fn open_for_history(
         index_id: i32,
         source: i32,
@@ -106,13 +107,13 @@ impl QueueWriter {
         Ok(writer)
     }
 
-    /// Adds one record under the next id, as `push_as` does.
+    /// Adds a record with the next id; see `push_as`.
     pub(in crate::pg) fn push(&mut self, record: &mut Buffer) -> SqlResult<bool> {
         let id = self.reserve();
         self.push_as(id, record)
     }
 
-    /// The id of a record that is to name it.
+    /// The id of a record that contains it.
     pub(super) fn reserve(&self) -> i64 {
         match self.history {
             None => next_id(&self.table.extension),
@@ -120,12 +121,12 @@ impl QueueWriter {
         }
     }
 
-    /// Adds one record, which is taken out of its buffer when it is long. Returns whether a flush is due.
+    /// Adds a record. If it is long, its buffer is taken over. Returns whether a flush is due.
     pub(super) fn push_as(&mut self, id: i64, record: &mut Buffer) -> SqlResult<bool> {
         self.add(id, QueueAction::AddObject, record, false)
     }
 
-    /// The id of a version that is yet to be made; of history, which is older than any version there is, too.
+    /// The id of a version that is not made yet. For history it is older than every other version.
     pub(super) fn reserve_version(&self) -> i64 {
         match self.history {
             None => fresh_id(&self.table.extension),
@@ -133,12 +134,12 @@ impl QueueWriter {
         }
     }
 
-    /// Adds a version of an object, the newest there is; as history, the oldest. The rest is as of `push_as`.
+    /// Adds a version of an object: the newest one, or for history the oldest. Otherwise as `push_as`.
     pub(super) fn push_version(&mut self, action: QueueAction, record: &mut Buffer) -> SqlResult<bool> {
         self.push_version_as(self.reserve_version(), action, record)
     }
 
-    /// Adds a version of an object under an id that tells it from older and newer ones. The rest is as of `push_as`.
+    /// Adds a version of an object under an id that orders it among the others. Otherwise as `push_as`.
     pub(super) fn push_version_as(
         &mut self,
         id: i64,
@@ -174,11 +175,11 @@ impl QueueWriter {
         Ok(self.rows.len() >= BATCH || self.bytes >= BATCH_BYTES)
     }
 
-    /// A copy as a text, which lives until the next flush.
+    /// Copies a text, which lives until the next flush.
     fn keep(&self, text: &[u8]) -> pg_sys::Datum {
         let context = self.texts.as_ref().map_or(self.context, PgMemoryContexts::value);
-        // SAFETY: the context lives; header and text are written into as many bytes as have been allocated. More than the
-        // server allocates at a time is its own error.
+        // SAFETY: the context is alive. Header and text fit into the allocation. The server itself refuses an
+        // allocation that is too large.
         unsafe {
             let length = pg_sys::VARHDRSZ + text.len();
             let copy: *mut pg_sys::varlena = pg_sys::MemoryContextAlloc(context, length).cast();
@@ -193,13 +194,13 @@ impl QueueWriter {
         self.rows.len()
     }
 
-    /// Takes back the records that have been added since there were so many.
+    /// Removes all records but the first `len`.
     pub(super) fn truncate(&mut self, len: usize) {
         self.rows.truncate(len);
         self.bytes = self.rows.iter().map(|row| row.bytes).sum();
     }
 
-    /// Writes what has been added.
+    /// Writes the records that were added.
     pub(in crate::pg) fn flush(&mut self) -> SqlResult<()> {
         if self.rows.is_empty() {
             return Ok(());
@@ -209,12 +210,12 @@ impl QueueWriter {
             spans.add(row.id, row.id);
         }
         let count = self.rows.len();
-        // SAFETY: the rows' texts are alive by push's contract.
+        // SAFETY: the texts live until the flush; see `keep` and `TakenRecord`.
         unsafe { self.table.insert(&self.rows) }?;
         self.rows.clear();
         self.bytes = 0;
         if let Some(texts) = &mut self.texts {
-            // SAFETY: what was in it has been written.
+            // SAFETY: everything in it has been written.
             unsafe { texts.reset() };
         }
         failpoint::reach("in capture");
@@ -228,14 +229,14 @@ impl QueueWriter {
     }
 }
 
-/// A long record, taken out of its buffer: a text where it was written.
+/// A long record taken over from its buffer: the buffer's memory is used as a text.
 struct TakenRecord {
     text: pg_sys::Datum,
     buffer: Box<Buffer>,
 }
 
 impl TakenRecord {
-    /// Takes a record out of its buffer, if that has been made for it.
+    /// Takes over a buffer, if it has room for the header.
     fn of(record: &mut Buffer) -> Option<TakenRecord> {
         let length = record.len() + pg_sys::VARHDRSZ;
         let whole = record.whole_mut();
@@ -244,17 +245,17 @@ impl TakenRecord {
         if !is_text {
             return None;
         }
-        // SAFETY: the buffer begins with room for the header of a text of its length; its bytes stay where they are until
-        // it is dropped.
+        // SAFETY: the buffer begins with room for a header. Its memory does not move until it is dropped.
         unsafe { pgrx::varlena::set_varsize_4b(start, length as i32) };
         let buffer = Box::new(std::mem::replace(record, record_buffer()));
         Some(TakenRecord { text: pg_sys::Datum::from(start), buffer })
     }
 }
 
-/// Sees to it that there is memory for twice as many bytes as a record has, which is what writing it takes: the row and its
-/// compressed form. Want of it is an error of the record's here, and later one of the whole statement.
+/// Checks that there is memory for twice the size of a record. Writing it needs that much, for the row and its
+/// compressed form. Here the lack of memory is an error of the record; later it would be an error of the whole
+/// statement.
 pub(in crate::pg) fn ensure_room(bytes: usize) {
-    // SAFETY: allocates, and gives back.
+    // SAFETY: allocates and frees.
     unsafe { pg_sys::pfree(pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, 2 * bytes)) };
 }

@@ -16,19 +16,19 @@ use crate::record::{
     RecordError,
 };
 
-/// What it takes to make records, besides rules and rows.
+/// What is needed to make records, besides rules and rows.
 pub(in crate::pg) struct RecordMaker {
     pseudonymizer: Option<Rc<Pseudonymizer>>,
     calendar: ServerCalendar,
 }
 
 impl RecordMaker {
-    /// By the key and the time zone in force.
+    /// With the current pseudonym key and time zone.
     pub(in crate::pg) fn current() -> RecordMaker {
         RecordMaker { pseudonymizer: pseudonymizer(), calendar: ServerCalendar::current() }
     }
 
-    /// The same for the rows of one relation, which may need no key.
+    /// The same for the rows of one relation, which may need no pseudonym key.
     pub(super) fn for_relation(bound: &BoundRelation) -> RecordMaker {
         RecordMaker {
             pseudonymizer: bound.plan.pseudonymizes().then(pseudonymizer).flatten(),
@@ -46,7 +46,7 @@ impl RecordMaker {
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         out: &mut Buffer,
     ) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
         bound
@@ -54,8 +54,8 @@ impl RecordMaker {
             .map_err(|error| bound.explain(error))
     }
 
-    /// Appends the record that deletes a row's object to `out`; nothing, and `false`, of a row whose key makes no objectID:
-    /// as its record is refused, there is no such object.
+    /// Appends the record that deletes a row's object to `out`. Returns `false`, and appends nothing, if the row's key
+    /// makes no objectID: its record is refused, so there is no such object.
     ///
     /// # Safety
     /// As for [`BoundRelation::key`].
@@ -65,7 +65,7 @@ impl RecordMaker {
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         out: &mut Buffer,
     ) -> SqlResult<bool> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let keys = unsafe { bound.keys_of(&value) };
         match bound.redacted(|| write_deletion(&bound.plan, keys, self.pseudonymizer.as_deref(), out)) {
             Ok(()) => Ok(true),
@@ -74,7 +74,7 @@ impl RecordMaker {
         }
     }
 
-    /// The same of a key that was of another relation, or of the same with other columns, by its texts.
+    /// The same for a key given by its texts, when the relation has changed or is another one.
     pub(super) fn write_former_deletion(
         &self,
         prefix: &str,
@@ -97,7 +97,7 @@ impl RecordMaker {
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
         out: &mut Buffer,
     ) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let (keys, values) = unsafe { (bound.keys_of(&value), bound.values_of(&value)) };
         let RecordMaker { pseudonymizer, calendar } = self;
         bound
@@ -117,7 +117,7 @@ impl RecordMaker {
         write_truncate(&bound.plan, number, origin, out).map_err(|error| bound.explain(error))
     }
 
-    /// Who makes the changes of this statement, when and in which transaction.
+    /// The origin of this statement's changes: who makes them, when and in which transaction.
     pub(in crate::pg) fn origin(
         &self,
         bound: &BoundRelation,
@@ -130,7 +130,7 @@ impl RecordMaker {
             .map_err(|error| bound.explain(error))
     }
 
-    /// The same of a change that was skipped and not recorded: as far as it is known.
+    /// The origin of a change that was skipped, as far as it is known.
     pub(super) fn origin_of_skipped(
         &self,
         bound: &BoundRelation,
@@ -144,12 +144,12 @@ impl RecordMaker {
     }
 }
 
-/// Who makes the changes of this session, as the database keeps texts: whom the application names, else the session's
-/// user.
+/// Who makes the changes of this session, in the database's encoding: the actor that the application has set, otherwise
+/// the session's user.
 pub(super) fn actor() -> Vec<u8> {
     match guc::actor() {
         Some(actor) => actor.into_bytes(),
-        // SAFETY: the session's user has a name, a C string in the current context, or null if it was just dropped.
+        // SAFETY: the name is a C string in the current context, or null if the user was just dropped.
         None => unsafe {
             let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
             if name.is_null() {

@@ -18,7 +18,7 @@ use crate::pg::xact;
 use crate::record::Operation;
 use crate::rules::{are_changes, Mode};
 
-/// What is known of the source of a trigger, even if its rules do not fit the table any more.
+/// What is known about the source of a trigger, even if its rules no longer fit the table.
 pub(super) struct RepairTarget {
     pub(super) source: i32,
     index_id: i32,
@@ -26,15 +26,16 @@ pub(super) struct RepairTarget {
     watched: pg_sys::Oid,
     pub(super) mode: Mode,
     key_columns: Vec<String>,
-    /// The key's columns in the rows at hand, and their types' output functions. None: one of them is gone.
+    /// The places of the key columns in the current rows, and their types' output functions. `None`: one of them is
+    /// gone.
     pub(super) key: Option<Vec<(usize, pg_sys::Oid)>>,
-    /// The key must not be kept.
+    /// The key must not be stored.
     pub(super) is_hidden: bool,
-    /// Who makes the changes of this statement, when and in which transaction, if its records tell.
+    /// Who makes the changes of this statement, when and in which transaction, if its records contain that.
     origin: Option<(Option<TextBytes>, pg_sys::TimestampTz, i64)>,
 }
 
-/// A repair to be noted: of a change that was skipped.
+/// A repair to be stored for a skipped change.
 pub(super) struct NewRepair {
     pub(super) operation: Operation,
     pub(super) key: TextArray,
@@ -43,16 +44,15 @@ pub(super) struct NewRepair {
 }
 
 impl RepairTarget {
-    /// Finds out for whom the rows of a call are, whose source is known by the table `member`; nothing: for nobody, it
-    /// seems.
+    /// Finds the source that a call's rows are for, by the table `member`; `None` if there seems to be none.
     ///
     /// # Safety
-    /// The call is under way.
+    /// The call is in progress.
     pub(super) unsafe fn find(
         call: &pg_sys::TriggerData,
         member: pg_sys::Oid,
     ) -> SqlResult<Option<RepairTarget>> {
-        // SAFETY: handed on to the caller; the relation is open.
+        // SAFETY: the caller guarantees this; the relation is open.
         let (columns, arguments) = unsafe { (columns((*call.tg_relation).rd_att), arguments(call)) };
         let Some(source) = arguments.first().and_then(|argument| argument.parse::<i32>().ok()) else {
             return Ok(None);
@@ -88,7 +88,7 @@ impl RepairTarget {
         })
     }
 
-    /// Notes repairs.
+    /// Stores repairs.
     pub(super) fn store(&self, changes: &[NewRepair]) -> SqlResult<()> {
         let types = [
             pg_sys::OIDOID,
@@ -103,13 +103,13 @@ impl RepairTarget {
             pg_sys::TEXTOID,
             pg_sys::TIMESTAMPTZOID,
         ];
-        // SAFETY: reads when the session's statement has begun.
+        // SAFETY: reads the start of the session's statement.
         let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
         let (changed_by, changed_at, transaction) = match &self.origin {
             None => (None, None, None),
             Some((by, at, transaction)) => (by.clone(), Some(*at), Some(*transaction)),
         };
-        // SAFETY: a timestamp as the server keeps it.
+        // SAFETY: a timestamp in the server's form.
         let time =
             |time: Option<pg_sys::TimestampTz>| unsafe { DatumWithOid::new(time, pg_sys::TIMESTAMPTZOID) };
         as_user(extension_objects()?.owner, || {
@@ -141,15 +141,14 @@ impl RepairTarget {
     }
 }
 
-/// Who, when and in which transaction. Nobody, when there is no key to make a pseudonym of them: they must not be kept
-/// otherwise.
+/// Who, when and in which transaction. Without a pseudonym key, the actor must not be stored.
 fn origin(pseudonymizes: bool) -> (Option<TextBytes>, pg_sys::TimestampTz, i64) {
     let actor = actor();
     let changed_by = match pseudonymizes {
         false => Some(TextBytes(actor)),
         true => pseudonymizer().map(|key| TextBytes(key.pseudonym(&utf8(&actor)).into_bytes())),
     };
-    // SAFETY: a transaction is under way, and it writes. The clock is read while it has the rows locked, as for records.
+    // SAFETY: within a transaction that writes. The clock is read while the rows are locked, as for records.
     let (now, transaction) =
         unsafe { (pg_sys::GetCurrentTimestamp(), pg_sys::GetTopFullTransactionId().value) };
     (changed_by, now, i64::try_from(transaction).unwrap_or(i64::MAX))

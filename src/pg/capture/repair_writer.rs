@@ -22,20 +22,20 @@ use crate::pg::subtransaction::guarded;
 use crate::pg::text_datum::TextBytes;
 use crate::record::{Buffer, Change, Operation, RecordError};
 
-/// Writes records of changes of one source.
+/// Writes the records of repairs of one source.
 pub(in crate::pg) struct RepairWriter {
     rules: SourceRules,
     source: i32,
     writer: QueueWriter,
     maker: RecordMaker,
-    /// The columns of the watched table, and its rules bound to them, for rows that are not there.
+    /// The columns of the watched table, and the rules bound to them, for rows that are gone.
     columns: Vec<TableColumn>,
     bound: Rc<BoundRelation>,
     record: Buffer,
 }
 
 impl RepairWriter {
-    /// `columns` are those of the watched table, and `bound` are the rules bound to them.
+    /// `columns` are those of the watched table; `bound` are the rules bound to them.
     pub(in crate::pg) fn open(
         source: i32,
         rules: SourceRules,
@@ -53,15 +53,15 @@ impl RepairWriter {
         })
     }
 
-    /// Whether a change has to be looked for in the table, and can be: not that of a deletion, which says nothing of a row
-    /// that is there again.
+    /// Whether a change's row must be looked up, and can be. A deletion needs no look-up: if the row exists again, that
+    /// is another change.
     pub(in crate::pg) fn looks_for(&self, change: &SkippedChange) -> bool {
         let is_there = |name: &String| self.columns.iter().any(|column| column.name == *name);
         (self.is_mirrored() || change.operation != Operation::Delete)
             && change.key_columns.iter().all(is_there)
     }
 
-    /// Whether a change's key is that of the source: the table may be watched by other columns now.
+    /// Whether a change's key is the current key of the source. The table may be watched by other columns now.
     fn names_object(&self, change: &SkippedChange) -> bool {
         let own = &self.rules.object_id;
         own.len() == change.key_columns.len() && own.iter().all(|name| change.key_columns.contains(name))
@@ -71,8 +71,8 @@ impl RepairWriter {
         self.bound.is_mirrored
     }
 
-    /// What becomes of a change whose key its columns cannot hold any more, for they have other types now; nothing if they
-    /// can.
+    /// What becomes of a change whose key the columns can no longer hold, because their types have changed; `None` if
+    /// they can.
     pub(in crate::pg) fn make_unreadable(&self, change: &SkippedChange) -> SqlResult<Option<RepairOutcome>> {
         match guarded(|| self.key_values(change))? {
             Ok(_) => Ok(None),
@@ -90,13 +90,13 @@ impl RepairWriter {
         }
     }
 
-    /// Takes back what waits to be written.
+    /// Removes everything that waits to be written.
     pub(in crate::pg) fn take_back(&mut self) {
         self.writer.truncate(0);
     }
 
-    /// Queues what the table holds under the change's key: the row at `place` of a relation, which the active snapshot
-    /// has just shown.
+    /// Queues the row at `place` of a relation, which has the change's key and which the active snapshot has just
+    /// shown.
     pub(in crate::pg) fn make(
         &mut self,
         change: &SkippedChange,
@@ -107,7 +107,7 @@ impl RepairWriter {
         }
         let fetcher = RowFetcher::open(self.source, relation)?;
         let made = match fetcher.fetch(place) {
-            // SAFETY: the slot holds the row fetched.
+            // SAFETY: the slot holds the fetched row.
             true => unsafe { self.make_of(change, &fetcher)? },
             false => RepairOutcome::Busy,
         };
@@ -116,9 +116,9 @@ impl RepairWriter {
     }
 
     /// # Safety
-    /// It has fetched a row.
+    /// The fetcher has fetched a row.
     unsafe fn make_of(&mut self, change: &SkippedChange, fetcher: &RowFetcher) -> SqlResult<RepairOutcome> {
-        // SAFETY: handed on to the caller; bound and filter were made for the fetcher's relation.
+        // SAFETY: the caller guarantees this. Rules and filter were bound to the fetcher's relation.
         unsafe {
             if fetcher.bound.is_mirrored {
                 return match fetcher.lock() {
@@ -133,7 +133,7 @@ impl RepairWriter {
         }
     }
 
-    /// Queues that the table holds nothing under the change's key, or what is known of the change nevertheless.
+    /// Queues the repair of a change whose row is gone.
     pub(in crate::pg) fn make_without(&mut self, change: &SkippedChange) -> SqlResult<RepairOutcome> {
         if !self.is_asked_for(change) {
             return Ok(RepairOutcome::NotWanted);
@@ -152,9 +152,9 @@ impl RepairWriter {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
         let bound = self.bound.clone();
-        // Whether the filter would let it through nobody knows; and an insertion alone says nothing but the row.
+        // It is unknown whether the filter would accept the row, and an insert record contains nothing but the row.
         if self.rules.filter.is_some() || !self.bound.are_changes {
-            // SAFETY: the values were read as those of the table's columns.
+            // SAFETY: the values have the types of the table's columns.
             unsafe { self.render(change, &bound, value)? };
             return Ok(RepairOutcome::KeyOnly(storable(&self.record)?.into_owned()));
         }
@@ -162,7 +162,7 @@ impl RepairWriter {
         unsafe { self.write(change, &bound, value) }
     }
 
-    /// The record that deletes the object of a change's row; nothing if its key makes no objectID.
+    /// The record that deletes the object of a change's row; `None` if its key makes no objectID.
     fn deletion(&self, change: &SkippedChange) -> SqlResult<Option<String>> {
         let mut record = record_buffer();
         match self.write_deletion(change, &mut record)? {
@@ -171,15 +171,15 @@ impl RepairWriter {
         }
     }
 
-    /// Appends it to `record`; `false` if there is none.
+    /// Appends that record to `record`; `false` if there is none.
     fn write_deletion(&self, change: &SkippedChange, record: &mut Buffer) -> SqlResult<bool> {
         let values = self.key_values(change)?;
         let value = |place: usize| values.iter().find(|(of, _)| *of == place).map(|(_, datum)| *datum);
-        // SAFETY: the values were read as those of the table's columns.
+        // SAFETY: the values have the types of the table's columns.
         unsafe { self.maker.write_deletion(&self.bound, value, record) }
     }
 
-    /// A record of an object by the key as it was noted, whatever the columns are now.
+    /// A record that deletes the object with the key as it was stored, whatever the columns are now.
     fn former_object(&self, change: &SkippedChange) -> SqlResult<RepairOutcome> {
         let is_hidden = change.key_columns.iter().map(|name| self.rules.pseudonymize.contains(name));
         let key: Vec<(&[u8], bool)> = change.key.0.iter().map(Vec::as_slice).zip(is_hidden).collect();
@@ -192,7 +192,7 @@ impl RepairWriter {
         }
     }
 
-    /// Writes what has been added.
+    /// Writes the records that were added.
     pub(in crate::pg) fn flush(&mut self) -> SqlResult<()> {
         self.writer.flush()
     }
@@ -202,13 +202,13 @@ impl RepairWriter {
         self.writer.close();
     }
 
-    /// Whether the rules, which may have changed, ask for a record of such a change.
+    /// Whether the current rules ask for a record of such a change.
     fn is_asked_for(&self, change: &SkippedChange) -> bool {
         self.is_mirrored() || self.rules.operations.contains(&change.operation)
     }
 
     /// # Safety
-    /// It has fetched and locked a row.
+    /// The fetcher has fetched and locked a row.
     unsafe fn write_version(
         &mut self,
         change: &SkippedChange,
@@ -217,7 +217,7 @@ impl RepairWriter {
         let object = self.mirrored_object(change)?;
         let RepairWriter { maker, record, writer, .. } = self;
         record.clear();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let action = unsafe {
             let (bound, value) = (&fetcher.bound, fetcher.bound.row(fetcher.slot));
             let is_object = maker.write_deletion(bound, value, record)?;
@@ -225,8 +225,8 @@ impl RepairWriter {
                 return Ok(RepairOutcome::NotWanted);
             }
             match object {
-                // Keys can be equal without being the same text, and then make different objects. The lock on the row
-                // keeps all of them away; the row found is told of by its own change.
+                // Keys can be equal without being the same text. They make different objects then. The lock on the row
+                // covers all of them, and the row that was found is queued by its own change.
                 Some(object) if object != storable(record)? => {
                     record.clear();
                     record.extend_from_slice(object.as_bytes());
@@ -252,7 +252,7 @@ impl RepairWriter {
         bound: &BoundRelation,
         value: impl Fn(usize) -> Option<pg_sys::Datum>,
     ) -> SqlResult<RepairOutcome> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { self.render(change, bound, value)? };
         match self.bound.are_changes {
             true => self.writer.push_as(change.number, &mut self.record)?,
@@ -261,7 +261,7 @@ impl RepairWriter {
         Ok(RepairOutcome::Queued)
     }
 
-    /// Makes the record of a change. Of an update, what it changed is not known any more.
+    /// Makes the record of a change. What an update has changed is no longer known.
     ///
     /// # Safety
     /// As for [`BoundRelation::key`].
@@ -273,7 +273,7 @@ impl RepairWriter {
     ) -> SqlResult<()> {
         let RepairWriter { maker, record, .. } = self;
         record.clear();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             if !bound.are_changes {
                 return maker.write_record(bound, value, record);
@@ -287,7 +287,7 @@ impl RepairWriter {
         }
     }
 
-    /// The key's values, by the places of their columns.
+    /// The key's values with the places of their columns.
     fn key_values(&self, change: &SkippedChange) -> SqlResult<Vec<(usize, pg_sys::Datum)>> {
         let mut values = Vec::new();
         for (name, text) in change.key_columns.iter().zip(&change.key.0) {
@@ -295,7 +295,7 @@ impl RepairWriter {
                 continue;
             };
             let text = CString::new(text.as_slice()).unwrap_or_default();
-            // SAFETY: the type is that of a column, and the text what one of its values was once written as.
+            // SAFETY: the type is that of a column, and the text was once the output of one of its values.
             let value = unsafe { value_of_text(column.type_oid, text.as_ptr().cast_mut()) };
             values.push((column.place, value));
         }

@@ -19,15 +19,15 @@ pub(super) struct RowFetcher {
     pub(super) slot: TupleSlot,
     file: u32,
     pub(super) bound: BoundRelation,
-    /// Of the filter, for as long as the transaction.
+    /// The prepared filter, for the rest of the transaction.
     evaluation: Option<Evaluation>,
 }
 
 impl RowFetcher {
     pub(super) fn open(source: i32, oid: pg_sys::Oid) -> SqlResult<RowFetcher> {
         let owner = extension_objects()?.owner;
-        // SAFETY: the query that has shown a row of the relation keeps it locked until the transaction ends. The name is
-        // a C string.
+        // SAFETY: the query that has shown a row of the relation keeps it locked until the transaction ends. The name
+        // is a C string.
         unsafe {
             let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
             let table = relation_name(relation);
@@ -35,9 +35,9 @@ impl RowFetcher {
                 return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                     format!(
-                        "partition \"{table}\" is no table of this server, and its rows cannot be backfilled"
+                        "cannot backfill rows of partition \"{table}\", because it is not a table of this server"
                     ),
-                    "Give since or until so that its rows are left out, or detach it meanwhile.",
+                    "Give since or until so that its rows are excluded, or detach it meanwhile.",
                 ));
             }
             let rules = as_user(owner, || SourceRules::load_for(source, oid, relation))?;
@@ -52,9 +52,9 @@ impl RowFetcher {
         }
     }
 
-    /// Fetches a row that the active snapshot has just shown; `false` when it is not there.
+    /// Fetches a row that the active snapshot has just shown; `false` if it is gone.
     pub(super) fn fetch(&self, mut place: pg_sys::ItemPointerData) -> bool {
-        // SAFETY: the relation is open and locked by the query that has shown the row; the slot is one of it.
+        // SAFETY: the relation is open, and locked by the query that has shown the row. The slot belongs to it.
         unsafe {
             clear(self.slot);
             let snapshot = pg_sys::GetActiveSnapshot();
@@ -62,23 +62,24 @@ impl RowFetcher {
         }
     }
 
-    /// Whether the filter lets the row through that was fetched last.
+    /// Whether the filter accepts the row fetched last.
     ///
     /// # Safety
-    /// The slot holds a row that was fetched.
+    /// The slot holds a fetched row.
     pub(super) unsafe fn accepts(&self) -> bool {
-        // SAFETY: handed on to the caller; the filter was made for the relation.
+        // SAFETY: the caller guarantees this. The filter was made for the relation.
         self.evaluation.as_ref().is_none_or(|filter| unsafe { filter.accepts(self.slot) })
     }
 
-    /// Locks the row fetched last against changes until the transaction ends. A mirrored row must not change between being
-    /// read and being queued: its new version could be delivered before the old one is queued, which would come over it then.
+    /// Locks the row fetched last against changes until the transaction ends. A mirrored row must not change between
+    /// being read and being queued: its new version could be delivered before the old one is queued, and the old one
+    /// would then overwrite it.
     ///
     /// # Safety
-    /// The slot holds a row that was fetched.
+    /// The slot holds a fetched row.
     pub(super) unsafe fn lock(&self) -> RowLock {
-        // SAFETY: handed on to the caller. The row is locked, or left alone, without waiting; the slot has the same row
-        // afterwards.
+        // SAFETY: the caller guarantees this. The row is locked or skipped without waiting, and the slot holds the same
+        // row afterwards.
         unsafe {
             let mut place = (*self.slot).tts_tid;
             let mut failure = pg_sys::TM_FailureData::default();
@@ -102,7 +103,7 @@ impl RowFetcher {
     }
 
     /// # Safety
-    /// The slot holds a row that was fetched.
+    /// The slot holds a fetched row.
     pub(super) unsafe fn version(&self, relation: pg_sys::Oid) -> TupleVersion {
         let mut version = TupleVersion {
             relation: relation.to_u32(),
@@ -112,8 +113,8 @@ impl RowFetcher {
             updated: false,
             command: None,
         };
-        // SAFETY: handed on to the caller. A slot of this kind holds a tuple in a buffer, which it has pinned. Tables that
-        // are kept in another way tell nothing of their rows' transactions; those are in doubt.
+        // SAFETY: the caller guarantees this. A slot of this kind holds a tuple in a pinned buffer. Other table access
+        // methods do not reveal their rows' transactions; those rows count as history.
         unsafe {
             if (*self.slot).tts_ops == &raw const pg_sys::TTSOpsBufferHeapTuple {
                 let tuple = (*self.slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
@@ -122,7 +123,7 @@ impl RowFetcher {
                 version.xmin = header.t_choice.t_heap.t_xmin.into_inner();
                 version.frozen = flags & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
                 version.updated = flags & pg_sys::HEAP_UPDATED != 0;
-                // Whoever has tried to delete it has written their command over that of the insertion.
+                // A transaction that has tried to delete the row has overwritten the command id of the insert.
                 let is_untouched = header.t_choice.t_heap.t_xmax == pg_sys::InvalidTransactionId
                     && flags & pg_sys::HEAP_COMBOCID == 0
                     && !version.frozen;
@@ -132,12 +133,12 @@ impl RowFetcher {
         version
     }
 
-    /// Closes it; the lock is kept until the transaction ends.
+    /// Closes it and keeps the lock until the transaction ends.
     pub(super) fn close(self) {
         if let Some(evaluation) = self.evaluation {
             evaluation.close();
         }
-        // SAFETY: made by `open`, used no more.
+        // SAFETY: created by `open`, and not used any more.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
@@ -145,16 +146,16 @@ impl RowFetcher {
     }
 }
 
-/// What came of locking a row.
+/// The result of locking a row.
 pub(super) enum RowLock {
     Taken,
-    /// It has been changed or deleted since it was fetched.
+    /// The row has been changed or deleted since it was fetched.
     Changed,
-    /// Somebody else has it.
+    /// Somebody else has locked it.
     Busy,
 }
 
-/// The number of a relation's file.
+/// The relfilenode of a relation.
 pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> SqlResult<u32> {
     let query = include_str!("../../../sql/capture/file_of.sql");
     let file = first_row(query, &[(pg_sys::OIDOID, oid.into())], |row| Ok(row.get::<pg_sys::Oid>(1)))?;
@@ -164,7 +165,7 @@ pub(in crate::pg) fn file_of(oid: pg_sys::Oid) -> SqlResult<u32> {
 pub(super) fn not_watched(table: &str) -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("table \"{table}\" is not watched any more"),
+        format!("table \"{table}\" is no longer watched"),
         "Put it under watch again with audit_algolia.watch().",
     )
 }

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use crate::pg::text_datum::{TextArray, TextBytes};
 use crate::record::Operation;
 
-/// A change that was skipped, as its repair knows it.
+/// A skipped change, as its repair knows it.
 pub(in crate::pg) struct SkippedChange {
     pub(in crate::pg) operation: Operation,
     pub(in crate::pg) key_columns: Vec<String>,
@@ -16,15 +16,15 @@ pub(in crate::pg) struct SkippedChange {
     pub(in crate::pg) transaction_id: Option<i64>,
 }
 
-/// What came of a repair.
+/// The result of a repair.
 pub(in crate::pg) enum RepairOutcome {
     Queued,
-    /// The rules do not ask for a record of it.
+    /// The rules do not ask for a record.
     NotWanted,
     /// Somebody is changing the row.
     Busy,
-    /// There is no telling what the row was: a record of its key alone.
+    /// The row is unknown: a record with only the key.
     KeyOnly(String),
-    /// The key is not, or not any more, that of the source: the same.
+    /// The key is no longer that of the source: likewise.
     OtherKey(String),
 }

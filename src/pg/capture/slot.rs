@@ -4,19 +4,19 @@ use pgrx::pg_sys;
 
 pub(in crate::pg) type TupleSlot = *mut pg_sys::TupleTableSlot;
 
-/// The length of a row that has memory of its own.
+/// A row of at least this length uses memory of its own.
 const LARGE: u32 = 64 << 10;
 
-/// The first `width` values of a row, read unless they have been already, by their places.
+/// The first `width` values of a row by their places. They are deformed if necessary.
 ///
 /// # Safety
-/// The slot holds a row of a relation with so many columns, and is not emptied while the values are asked for. No place
-/// is asked for from `width` on.
+/// The slot holds a row of a relation with at least so many columns, until the last value has been requested.
+/// No place of `width` or more is requested.
 pub(in crate::pg) unsafe fn values_of(
     slot: TupleSlot,
     width: usize,
 ) -> impl Fn(usize) -> Option<pg_sys::Datum> + Copy {
-    // SAFETY: handed on to the caller; this is slot_getsomeattrs, an inline function of the server's.
+    // SAFETY: the caller guarantees this. This is slot_getsomeattrs, an inline function of the server.
     unsafe {
         if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < width {
             pg_sys::slot_getsomeattrs_int(slot, width as i32);
@@ -26,12 +26,12 @@ pub(in crate::pg) unsafe fn values_of(
     move |place| unsafe { (!*(*slot).tts_isnull.add(place)).then(|| *(*slot).tts_values.add(place)) }
 }
 
-/// Whether it takes memory of its own to read a row: it is long, or parts of it are stored elsewhere.
+/// Whether reading a row needs memory of its own, because it is long or partly stored in TOAST.
 ///
 /// # Safety
 /// The slot is null or holds a row.
 pub(super) unsafe fn is_large(slot: TupleSlot) -> bool {
-    // SAFETY: handed on to the caller; a slot's kind tells what it is.
+    // SAFETY: the caller guarantees this. The kind of a slot determines its type.
     unsafe {
         if slot.is_null() {
             return false;
@@ -52,12 +52,12 @@ pub(super) unsafe fn is_large(slot: TupleSlot) -> bool {
     }
 }
 
-/// Lets go of the row in a slot.
+/// Empties a slot.
 ///
 /// # Safety
 /// `slot` is a valid slot.
 pub(super) unsafe fn clear(slot: TupleSlot) {
-    // SAFETY: every kind of slot has a clear method; this is ExecClearTuple, an inline function of the server's.
+    // SAFETY: every kind of slot has a clear method. This is ExecClearTuple, an inline function of the server.
     unsafe {
         if let Some(clear) = (*(*slot).tts_ops).clear {
             pg_sys::ffi::pg_guard_ffi_boundary(|| clear(slot));

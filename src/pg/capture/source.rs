@@ -17,22 +17,22 @@ use crate::pg::report::{sql_error, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::record::Operation;
 
-/// A source as one of its triggers sees it.
+/// A source as one of its triggers uses it.
 pub(super) struct Source {
     pub(super) id: i32,
     pub(super) index_id: i32,
-    /// The watched table, which the trigger's may be a partition of.
+    /// The watched table. The trigger's relation may be a partition of it.
     pub(super) watched: pg_sys::Oid,
     pub(super) operations: Vec<Operation>,
     /// The trigger's relation.
     pub(super) relation: BoundRelation,
-    /// Updates are told of that change nothing the index holds.
+    /// Whether updates are queued even if they change nothing in the record.
     pub(super) reports_all: bool,
 }
 
 impl Source {
-    /// Whether a trigger of the source is called like this. To mirror a table each row has to be at hand, and those that
-    /// TRUNCATE removes.
+    /// Whether this source has a trigger that is called like this. Mirroring needs every row, and before a TRUNCATE all
+    /// rows of the table.
     pub(super) fn expects(&self, event: TriggerEvent) -> bool {
         let shaped = match (self.relation.is_mirrored, event.operation) {
             (true, Operation::Truncate) => event.is_before,
@@ -43,30 +43,30 @@ impl Source {
     }
 }
 
-/// A relation (a partition has columns of its own) and a trigger (a new watch makes a new one).
+/// The oids of a relation, whose columns differ between partitions, and of a trigger, which each `watch` creates anew.
 type TriggerKey = (u32, u32);
 
 thread_local! {
     static SOURCES: RefCell<HashMap<TriggerKey, Rc<Source>>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    /// How often something has changed that a source may depend on.
+    /// Counts changes of anything that a source may depend on.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
-    /// Triggers without a source, and the start of the statement that has found them so. The next one looks again: a source
-    /// that is copied into its table, as from a dump, tells nobody.
+    /// Triggers without a source, and the start of the statement that found them. The next statement looks again,
+    /// because rules that are copied into the table, for example by a restore, send no invalidation.
     static ORPHANS: RefCell<(pg_sys::TimestampTz, Vec<TriggerKey>)> = const { RefCell::new((0, Vec::new())) };
-    /// Tables whose writer this session has warned of that.
+    /// The tables about which this session has been warned.
     static WARNED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether the statement under way has found that a trigger has no source.
+/// Whether the current statement has already found that a trigger has no source.
 fn is_orphan(key: TriggerKey) -> bool {
-    // SAFETY: reads when the session's statement has begun.
+    // SAFETY: reads the start of the session's statement.
     let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     ORPHANS.with_borrow(|(of, orphans)| *of == begun_at && orphans.contains(&key))
 }
 
-/// Remembers that a trigger has no source, and says so once per session. Its table has come without the rules, as from a dump
-/// of the schema alone, or they are yet to come; that is no reason to fail a writer.
+/// Remembers that a trigger has no source, and warns once per session. The table was restored without the rules, for
+/// example from a dump of the schema only, or before them. That is no reason to fail a writer.
 fn note_orphan(key: TriggerKey, table: &str) {
     // SAFETY: as above.
     let begun_at = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
@@ -87,20 +87,20 @@ fn note_orphan(key: TriggerKey, table: &str) {
     if is_news {
         sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("changes of table \"{table}\" are not captured: its trigger belongs to no source of audit_algolia"),
+            format!("changes of table \"{table}\" are not captured, because its trigger belongs to no source of audit_algolia"),
             "Put the table under watch with audit_algolia.watch(), or call audit_algolia.unwatch(), which removes the trigger.",
         )
         .warn();
     }
 }
 
-/// The source a trigger belongs to, if it is in the cache.
+/// The cached source of a trigger, if there is one.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
 pub(super) unsafe fn known_source(call: &pg_sys::TriggerData) -> Option<Rc<Source>> {
     register_invalidation();
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     let key = unsafe { key_of(call) };
     SOURCES.with_borrow(|sources| sources.get(&key).cloned())
 }
@@ -108,14 +108,14 @@ pub(super) unsafe fn known_source(call: &pg_sys::TriggerData) -> Option<Rc<Sourc
 /// Relation and trigger.
 ///
 /// # Safety
-/// As for `known_source`; both are valid for the length of the call.
+/// As for `known_source`; both are valid during the call.
 unsafe fn key_of(call: &pg_sys::TriggerData) -> TriggerKey {
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     unsafe { ((*call.tg_relation).rd_id.to_u32(), (*call.tg_trigger).tgoid.to_u32()) }
 }
 
-/// The source a trigger belongs to, from the extension's table, known by the table `member`; none when the trigger has
-/// outlived it, or has come without.
+/// Loads the source of a trigger, found by the table `member`; `None` if the trigger has outlived its source or was
+/// created without one.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
@@ -125,7 +125,7 @@ pub(super) unsafe fn source_of(
     member: pg_sys::Oid,
 ) -> SqlResult<Option<Rc<Source>>> {
     let changes = CHANGES.get();
-    // SAFETY: relation and trigger are valid for the length of the call.
+    // SAFETY: relation and trigger are valid during the call.
     let (key, arguments) = unsafe { (key_of(call), arguments(call)) };
     if is_orphan(key) {
         return Ok(None);
@@ -153,7 +153,7 @@ pub(super) unsafe fn source_of(
     let mut bound = unsafe { BoundRelation::bind(&rules, call.tg_relation) }?;
     failpoint::reach("in the load of a source");
     if bound.is_mirrored {
-        // SAFETY: as above. A partitioned table has no rows to be found.
+        // SAFETY: as above. A partitioned table itself has no rows to look up.
         unsafe { bound.find_key_index(call.tg_relation) }?;
     }
     let source = Rc::new(Source {
@@ -164,30 +164,31 @@ pub(super) unsafe fn source_of(
         relation: bound,
         reports_all: rules.is_backfilled,
     });
-    // What has changed since the load began may have been read before: this statement goes by it, the next one looks anew.
-    // A departure has no trigger by which it would be found again.
+    // A change since the load began may not be included. This statement uses the source, and the next one loads it
+    // again. A departure has no trigger, so its source could not be found in the cache.
     if CHANGES.get() == changes && member == relation {
         SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     }
     Ok(Some(source))
 }
 
-/// A table that was watched before it became a hypertable has triggers that do not see its rows as they are.
+/// Refuses a table that became a hypertable after it was watched: its triggers would misread the rows of chunks.
 fn refuse_hypertable(relation: pg_sys::Oid, table: &str) -> SqlResult<()> {
     if as_user(extension_objects()?.owner, || is_hypertable(relation))? {
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("table \"{table}\" has become a hypertable since it is watched"),
+            format!("table \"{table}\" has become a hypertable since it was watched"),
             "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again.",
         ));
     }
     Ok(())
 }
 
-/// Has the cache emptied when a relation changes, its columns or its triggers; and of filters when a function does.
+/// Registers callbacks that empty the cache when a relation, its columns or its triggers change, and remove filters
+/// when a function changes.
 fn register_invalidation() {
     if !REGISTERED.replace(true) {
-        // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
+        // SAFETY: the callbacks are guarded functions that live as long as the library, which is never unloaded.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize));
             pg_sys::CacheRegisterSyscacheCallback(
@@ -209,7 +210,7 @@ unsafe extern "C-unwind" fn on_relation_change(_argument: pg_sys::Datum, relatio
     });
 }
 
-/// A filter that was planned with a function in it may have to be planned anew.
+/// A filter that was planned with a function inlined may need a new plan.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_function_change(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGES.set(CHANGES.get().wrapping_add(1));

@@ -17,7 +17,7 @@ use crate::pg::filter::Evaluation;
 use crate::pg::report::SqlResult;
 use crate::record::{Buffer, Change, ChangeOrigin, Operation};
 
-/// What it takes to capture the rows of one statement, or the row of a row-level trigger.
+/// Captures the rows of one statement, or the row of a row-level trigger.
 pub(super) struct StatementCapture<'a> {
     pub(super) source: &'a Source,
     operation: Operation,
@@ -25,18 +25,18 @@ pub(super) struct StatementCapture<'a> {
     pub(super) writer: QueueWriter,
     pub(super) filter: Option<Evaluation>,
     pub(super) maker: RecordMaker,
-    /// Made for the first record that needs it.
+    /// Made when the first record needs it.
     origin: Option<ChangeOrigin>,
     pub(super) record: Buffer,
-    /// Where rows that fail are told of, if the writer is to go on; and where the filter lives then, which is made anew
-    /// after an error.
+    /// Under `on_capture_error = warn`: the skipped rows, and the context of the filter, which is prepared anew after
+    /// an error.
     pub(super) skipped: Option<(SkippedRows<'a>, PgMemoryContexts)>,
 }
 
-/// Queues what a trigger is called for.
+/// Queues the changes that a trigger is called for.
 ///
 /// # Safety
-/// `call` is what PostgreSQL passes to a trigger function, and `event` what it is called for.
+/// `call` is what PostgreSQL passes to a trigger function, and `event` describes it.
 pub(super) unsafe fn capture(
     call: &pg_sys::TriggerData,
     event: TriggerEvent,
@@ -59,7 +59,7 @@ pub(super) unsafe fn capture(
     if statement.skipped.is_none() && !tells_truncation {
         statement.prepare();
     }
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     unsafe {
         match event.operation {
             Operation::Truncate if tells_truncation => statement.truncation()?,
@@ -72,14 +72,14 @@ pub(super) unsafe fn capture(
 }
 
 impl StatementCapture<'_> {
-    /// Makes the filter ready, unless it is. It has to live as long as the statement: unless the writer is to go on after
-    /// an error, when it has a context of its own, this is to be called in one that does.
+    /// Prepares the filter if necessary. It must live as long as the statement. Under `on_capture_error = warn` it has
+    /// a context of its own; otherwise call this in a context that lives long enough.
     pub(super) fn prepare(&mut self) {
         let (Some(filter), None) = (&self.source.relation.filter, &self.filter) else { return };
         self.context.in_filter(true);
         self.filter = Some(match &mut self.skipped {
             None => filter.prepare(),
-            // SAFETY: the context lives until the statement is closed, and is reset only when the filter is given up.
+            // SAFETY: the context lives until the statement is closed, and is reset only when the filter is dropped.
             Some((_, arena)) => unsafe { arena.switch_to(|_| filter.prepare()) },
         });
         self.context.in_filter(false);
@@ -96,13 +96,13 @@ impl StatementCapture<'_> {
         }
     }
 
-    /// The one row of a row-level trigger.
+    /// Captures the row of a row-level trigger.
     ///
     /// # Safety
     /// `call` comes from a row-level trigger.
     unsafe fn single(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
         let row = TriggerRow::of(call, self.operation);
-        // SAFETY: an after trigger has its rows in these slots; its own memory context lives until we return.
+        // SAFETY: an AFTER trigger has its rows in these slots. Its memory context lives until we return.
         unsafe {
             let capture = |statement: &mut Self| {
                 statement.attempt_row(row, |statement| match statement.source.relation.is_mirrored {
@@ -110,7 +110,7 @@ impl StatementCapture<'_> {
                     false => statement.row(row).map(drop),
                 })
             };
-            // What a large row has taken is given back before its record is written.
+            // The memory of a large row is freed before its record is written.
             match row.is_large() {
                 true => Scratch::new().within(|| capture(self))?,
                 false => capture(self)?,
@@ -119,18 +119,18 @@ impl StatementCapture<'_> {
         self.writer.flush()
     }
 
-    /// All rows of a statement, from its transition tables. What is taken to read them is given back whenever records
-    /// have been made of some, and before these are written, so that the memory of a statement over millions of rows, or
-    /// large ones, stays flat. A row read from a tuplestore that has spilled is among that, and belongs to its slot, which
-    /// has to let go of it first.
+    /// Captures all rows of a statement, from its transition tables. The memory for reading them is freed after each
+    /// stretch and before its records are written, so that a statement over millions of rows, or over large rows, needs
+    /// little. A row from a tuplestore that has spilled is part of that memory and belongs to its slot, which must be
+    /// cleared first.
     ///
     /// # Safety
     /// `call` comes from a statement-level trigger with the transition tables of its operation.
     unsafe fn all(&mut self, call: &pg_sys::TriggerData) -> SqlResult<()> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let tables = TransitionTables::open(call, self.skipped.is_some());
-            // What a few ordinary rows take lives until the trigger returns, like all its memory.
+            // The memory of a few ordinary rows is kept until the trigger returns.
             let mut scratch = (tables.count >= FEW).then(Scratch::new);
             if scratch.is_some() {
                 self.writer.expect_many();
@@ -152,14 +152,14 @@ impl StatementCapture<'_> {
         Ok(())
     }
 
-    /// Captures rows until those queued are to be written; returns whether there are more. Should one of them fail, and
-    /// the writer is to go on, they are captured once more, one by one: only the one that fails then is left out.
+    /// Captures rows until a flush is due. Returns whether there are more. If a row fails under `on_capture_error =
+    /// warn`, the stretch is captured again row by row, and only rows that fail are skipped.
     ///
     /// # Safety
-    /// The tables hold rows of the relation the source is bound to.
+    /// The tables contain rows of the relation that the source is bound to.
     unsafe fn stretch(&mut self, tables: &TransitionTables) -> SqlResult<bool> {
         tables.mark();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             match self.attempt(|statement| statement.rows(tables, |statement, row| statement.row(row)))? {
                 Ok(more) => Ok(more),
@@ -173,8 +173,8 @@ impl StatementCapture<'_> {
         }
     }
 
-    /// Does `work` for the rows of a stretch, until it says that a flush is due, or much memory has been taken; returns
-    /// whether there are more.
+    /// Runs `work` for the rows of a stretch, until a flush is due or much memory is used. Returns whether there are
+    /// more.
     ///
     /// # Safety
     /// As for `stretch`.
@@ -186,7 +186,7 @@ impl StatementCapture<'_> {
         let are_few = tables.count < FEW;
         for _ in 0..STRETCH {
             let Some(row) = tables.next() else { return Ok(false) };
-            // SAFETY: the tables hold their rows.
+            // SAFETY: the slots hold the row.
             if are_few && unsafe { row.is_large() } {
                 Scratch::new().within(|| work(self, row))?;
                 break;
@@ -198,14 +198,14 @@ impl StatementCapture<'_> {
         Ok(true)
     }
 
-    /// Captures one row; returns whether a flush is due.
+    /// Captures one row. Returns whether a flush is due.
     ///
     /// # Safety
-    /// The slots hold rows of the relation the source is bound to.
+    /// The slots hold rows of the relation that the source is bound to.
     unsafe fn row(&mut self, row: TriggerRow) -> SqlResult<bool> {
         let current = row.current();
         let bound = &self.source.relation;
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             if !self.belongs(current) {
                 return Ok(false);
@@ -231,10 +231,10 @@ impl StatementCapture<'_> {
         }
     }
 
-    /// Whether a row is there and the filter lets it through.
+    /// Whether there is a row and the filter accepts it.
     ///
     /// # Safety
-    /// The slot is null or holds a row of the relation the source is bound to.
+    /// The slot is null or holds a row of the relation that the source is bound to.
     pub(super) unsafe fn belongs(&self, slot: TupleSlot) -> bool {
         if slot.is_null() {
             return false;
@@ -243,7 +243,7 @@ impl StatementCapture<'_> {
             return true;
         };
         self.context.in_filter(true);
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let accepts = unsafe { filter.accepts(slot) };
         self.context.in_filter(false);
         accepts
@@ -252,15 +252,16 @@ impl StatementCapture<'_> {
     /// Makes the record of a row as it is.
     ///
     /// # Safety
-    /// The slot holds a row of the relation the source is bound to.
+    /// The slot holds a row of the relation that the source is bound to.
     pub(super) unsafe fn row_record(&mut self, slot: TupleSlot) -> SqlResult<()> {
         let bound = &self.source.relation;
         self.record.clear();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { self.maker.write_record(bound, bound.row(slot), &mut self.record) }
     }
 
-    /// The one record of a TRUNCATE. There is no row to read again: if it cannot be made, the statement fails.
+    /// Queues the record of a TRUNCATE. It has no row that could be read again, so if the record cannot be made, the
+    /// statement fails.
     fn truncation(&mut self) -> SqlResult<()> {
         let bound = &self.source.relation;
         let origin = origin_of(&mut self.origin, bound, &self.maker)?;
@@ -271,7 +272,7 @@ impl StatementCapture<'_> {
     }
 }
 
-/// Who makes the statement's changes, when and in which transaction; found out when it is first asked for.
+/// Who makes the statement's changes, when and in which transaction. Determined on first use.
 fn origin_of<'s>(
     origin: &'s mut Option<ChangeOrigin>,
     bound: &BoundRelation,
@@ -280,8 +281,8 @@ fn origin_of<'s>(
     let made = match origin.take() {
         Some(made) => made,
         None => {
-            // SAFETY: a transaction is under way, and it writes. The clock is read while it has the rows locked, so that
-            // whoever changes them next has a later time; the beginnings of statements tell no such order.
+            // SAFETY: within a transaction that writes. The clock is read while the rows are locked, so that the next
+            // transaction that changes them has a later time; the starts of statements are not ordered like that.
             let (now, transaction) =
                 unsafe { (pg_sys::GetCurrentTimestamp(), pg_sys::GetTopFullTransactionId().value) };
             maker.origin(bound, now, transaction)?

@@ -4,8 +4,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
-use super::context::CaptureErrorContext;
-use super::on_error_warn::{attempted, SkippedRows};
+use super::context::{attempted, CaptureErrorContext};
+use super::on_error_warn::SkippedRows;
 use super::source::{known_source, source_of};
 use super::statement;
 use super::trigger_call::{not_ours, TriggerEvent};
@@ -13,7 +13,7 @@ use crate::pg::guc;
 use crate::pg::owner;
 use crate::pg::report::{reported, SqlResult};
 
-/// The version-1 call information PostgreSQL asks for before it calls `audit_algolia_capture`.
+/// The version-1 information that PostgreSQL reads before it calls `audit_algolia_capture`.
 #[no_mangle]
 #[allow(unreachable_pub, reason = "PostgreSQL looks the symbol up")]
 pub extern "C" fn pg_finfo_audit_algolia_capture() -> &'static pg_sys::Pg_finfo_record {
@@ -24,12 +24,12 @@ pub extern "C" fn pg_finfo_audit_algolia_capture() -> &'static pg_sys::Pg_finfo_
 /// `audit_algolia.capture()`.
 ///
 /// # Safety
-/// To be called by PostgreSQL's function manager alone.
+/// Only PostgreSQL's function manager may call it.
 #[no_mangle]
 #[allow(unreachable_pub, reason = "PostgreSQL looks the symbol up")]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the function manager passes valid call information; a trigger call is told by its context node.
+    // SAFETY: the function manager passes valid call information. The context node shows whether it is a trigger call.
     let outcome = unsafe {
         match (*fcinfo).context.cast::<pg_sys::TriggerData>().as_ref() {
             Some(call) if call.type_ == pg_sys::NodeTag::T_TriggerData => match TriggerEvent::of(call) {
@@ -43,8 +43,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCa
     pg_sys::Datum::from(0usize)
 }
 
-/// Queues what a trigger is called for. `member` is the table by which its source is known, the trigger's own or, of rows that
-/// leave with theirs, the watched one.
+/// Queues the changes that a trigger is called for. `member` is the table by which its source is found: the trigger's
+/// own table or, for a departing partition, the watched one.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
@@ -53,7 +53,7 @@ pub(super) unsafe fn capture(
     event: TriggerEvent,
     member: pg_sys::Oid,
 ) -> SqlResult<()> {
-    // SAFETY: handed on to the caller.
+    // SAFETY: the caller guarantees this.
     unsafe {
         let context = CaptureErrorContext::enter(call);
         let skipped = guc::warns_on_capture_error().then(|| SkippedRows::new(call, event, member));

@@ -8,22 +8,22 @@ use pgrx::prelude::*;
 use crate::pg::report::{sql_error, SqlError};
 use crate::record::Operation;
 
-/// The second argument of a trigger that may outlive its source, or its table's being a partition of the watched one.
+/// The second argument of a trigger that may outlive its source or its partition's attachment to the watched table.
 pub(in crate::pg) const PARTITION_ARGUMENT: &str = "partition";
 
 /// What a trigger is called for.
 #[derive(Clone, Copy)]
 pub(super) struct TriggerEvent {
     pub(super) operation: Operation,
-    /// With one row at hand, not with all of a statement.
+    /// For a single row, and not for a statement.
     pub(super) is_row: bool,
-    /// Before the change rather than after it.
+    /// Before the change, and not after it.
     pub(super) is_before: bool,
 }
 
 impl TriggerEvent {
-    /// What a call is for; nothing when the trigger is not shaped like ours: after the change, with the row or with all
-    /// rows at hand, or before a TRUNCATE.
+    /// Describes a call; `None` if the trigger does not have the form of ours: after the change, with the row or the
+    /// transition tables, or before a TRUNCATE.
     pub(super) fn of(call: &pg_sys::TriggerData) -> Option<TriggerEvent> {
         let has = |mask, bits| call.tg_event & mask == bits;
         let operation = match call.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
@@ -52,7 +52,7 @@ impl TriggerEvent {
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.
 pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
-    // SAFETY: handed on to the caller; there are as many arguments as the trigger says, each a C string.
+    // SAFETY: the caller guarantees this. There are as many arguments as the trigger says, and each is a C string.
     unsafe {
         let trigger = &*call.tg_trigger;
         let text = |nth| CStr::from_ptr(*trigger.tgargs.add(nth)).to_string_lossy().into_owned();
@@ -60,11 +60,11 @@ pub(super) unsafe fn arguments(call: &pg_sys::TriggerData) -> Vec<String> {
     }
 }
 
-/// The error of a call that is no trigger of ours.
+/// The error of a call that does not come from one of our triggers.
 pub(super) fn not_ours() -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-        "function audit_algolia.capture() was not called by a trigger that watch() has made",
-        "Drop the trigger, and let audit_algolia.watch() put one in place.",
+        "function audit_algolia.capture() was not called by a trigger that watch() has created",
+        "Drop the trigger, and call audit_algolia.watch() to create one.",
     )
 }

@@ -6,10 +6,10 @@ use pgrx::pg_sys;
 use super::slot::{clear, is_large, TupleSlot};
 use crate::record::Operation;
 
-/// Rows that are looked at before memory is given back.
+/// At most this many rows are read before memory is freed.
 pub(super) const STRETCH: usize = 1024;
 
-/// A row as a trigger has it: as it was and as it is. One of them is null for inserts and deletes.
+/// A row as a trigger gets it: its old and its new version. One of them is null for inserts and deletes.
 #[derive(Clone, Copy)]
 pub(super) struct TriggerRow {
     pub(super) old: TupleSlot,
@@ -17,7 +17,7 @@ pub(super) struct TriggerRow {
 }
 
 impl TriggerRow {
-    /// That of a row-level trigger.
+    /// The row of a row-level trigger.
     pub(super) fn of(call: &pg_sys::TriggerData, operation: Operation) -> TriggerRow {
         let none = std::ptr::null_mut();
         match operation {
@@ -27,16 +27,16 @@ impl TriggerRow {
         }
     }
 
-    /// Whether it takes memory of its own to read it.
+    /// Whether reading it needs memory of its own.
     ///
     /// # Safety
     /// Each slot is null or holds a row.
     pub(super) unsafe fn is_large(self) -> bool {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe { is_large(self.old) || is_large(self.new) }
     }
 
-    /// The one the filter looks at, and the record holds.
+    /// The version that the filter judges and the record contains.
     pub(super) fn current(self) -> TupleSlot {
         if self.new.is_null() {
             self.old
@@ -46,22 +46,22 @@ impl TriggerRow {
     }
 }
 
-/// The transition tables of a statement. Of an update, the server puts the old and the new version of a row into their
-/// tables one right after the other, so that the nth of one belongs to the nth of the other.
+/// The transition tables of a statement. For an update, the server adds the old and the new version of a row to their
+/// tables together, so the nth row of one belongs to the nth row of the other.
 pub(super) struct TransitionTables {
     old: TransitionTableReader,
     new: TransitionTableReader,
-    /// How many rows there are, read or not.
+    /// The total number of rows.
     pub(super) count: usize,
 }
 
 impl TransitionTables {
-    /// Those of a statement-level trigger's call; `goes_back` if they are to be marked.
+    /// The transition tables of a statement-level trigger's call. `goes_back`: whether `mark` will be used.
     ///
     /// # Safety
-    /// The call is under way, and ends after the tables are closed.
+    /// The call does not end before the tables are closed.
     pub(super) unsafe fn open(call: &pg_sys::TriggerData, goes_back: bool) -> TransitionTables {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let (old, new) = unsafe {
             (
                 TransitionTableReader::open(call.tg_oldtable, call.tg_relation, goes_back),
@@ -72,25 +72,25 @@ impl TransitionTables {
         TransitionTables { old, new, count }
     }
 
-    /// The next row; it is there until the one after it is asked for.
+    /// The next row. It is valid until the following one is requested.
     pub(super) fn next(&self) -> Option<TriggerRow> {
         let (has_old, has_new) = (self.old.next(), self.new.next());
         (has_old || has_new).then_some(TriggerRow { old: self.old.slot, new: self.new.slot })
     }
 
-    /// Keeps in mind which row comes next, for tables that are to be marked.
+    /// Remembers which row comes next.
     pub(super) fn mark(&self) {
         self.old.mark();
         self.new.mark();
     }
 
-    /// Goes back to where `mark` was.
+    /// Goes back to the row that `mark` remembered.
     pub(super) fn go_back(&self) {
         self.old.go_back();
         self.new.go_back();
     }
 
-    /// Lets go of the row that was read last.
+    /// Clears the slots of the row that was read last.
     pub(super) fn clear_slot(&self) {
         self.old.clear();
         self.new.clear();
@@ -110,12 +110,12 @@ pub(super) struct TableScan {
 }
 
 impl TableScan {
-    /// None of what has no rows of its own, such as a partitioned table.
+    /// `None` if the relation has no rows of its own, such as a partitioned table.
     ///
     /// # Safety
     /// The relation is open and locked until the scan is closed.
     pub(super) unsafe fn open(relation: pg_sys::Relation) -> Option<TableScan> {
-        // SAFETY: handed on to the caller. Scan, slot and snapshot are given back by `close`, or by the abort after an
+        // SAFETY: the caller guarantees this. Scan, slot and snapshot are released by `close`, or by the abort after an
         // error.
         unsafe {
             if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as i8 {
@@ -128,21 +128,21 @@ impl TableScan {
         }
     }
 
-    /// The next row; it is there until the one after it is asked for.
+    /// The next row. It is valid until the following one is requested.
     pub(super) fn next(&self) -> Option<TupleSlot> {
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
-        // SAFETY: made by `open` for one another.
+        // SAFETY: created together by `open`.
         unsafe { pg_sys::table_scan_getnextslot(self.scan, forward, self.slot) }.then_some(self.slot)
     }
 
-    /// Lets go of the row that was read last.
+    /// Clears the slot of the row that was read last.
     pub(super) fn clear_slot(&self) {
         // SAFETY: the slot was made by `open`.
         unsafe { clear(self.slot) };
     }
 
     pub(super) fn close(self) {
-        // SAFETY: made by `open`, used no more.
+        // SAFETY: created by `open`, and not used any more.
         unsafe {
             pg_sys::table_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
@@ -151,18 +151,18 @@ impl TableScan {
     }
 }
 
-/// Reads a transition table; of one that is not there, nothing.
+/// Reads a transition table. If there is none, it has no rows.
 struct TransitionTableReader {
     store: *mut pg_sys::Tuplestorestate,
     slot: TupleSlot,
-    /// The read pointer it reads by, and one that keeps a place in mind, if that is wanted.
+    /// The read pointer, and one that remembers a place, if wanted.
     pointers: Option<[i32; 2]>,
 }
 
 impl TransitionTableReader {
     /// # Safety
-    /// `store` is null or a transition table of `relation`, and outlives the reader. Nobody selects another read pointer
-    /// of it meanwhile.
+    /// `store` is null or a transition table of `relation`, and outlives the reader. Nobody else selects
+    /// another of its read pointers meanwhile.
     unsafe fn open(
         store: *mut pg_sys::Tuplestorestate,
         relation: pg_sys::Relation,
@@ -171,8 +171,8 @@ impl TransitionTableReader {
         if store.is_null() {
             return TransitionTableReader { store, slot: std::ptr::null_mut(), pointers: None };
         }
-        // SAFETY: the tuplestore is read through a pointer of our own, for another trigger may be reading it too, and it
-        // may have spilled; a forgotten pointer (on error) dies with the statement's tuplestore.
+        // SAFETY: the tuplestore is read through a pointer of our own, because another trigger may be reading it, too.
+        // After an error, the pointer is freed with the statement's tuplestore.
         unsafe {
             let pointer = || pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
             let reader = pointer();
@@ -187,7 +187,7 @@ impl TransitionTableReader {
 
     fn mark(&self) {
         if let Some([reader, mark]) = self.pointers {
-            // SAFETY: the store is there, as `open` asks for; both pointers were made by it.
+            // SAFETY: the store exists, as `open` requires. Both pointers were created by it.
             unsafe { pg_sys::tuplestore_copy_read_pointer(self.store, reader, mark) };
         }
     }
@@ -203,13 +203,13 @@ impl TransitionTableReader {
         if self.store.is_null() {
             return 0;
         }
-        // SAFETY: the store is there, as `open` asks for.
+        // SAFETY: the store exists, as `open` requires.
         usize::try_from(unsafe { pg_sys::tuplestore_tuple_count(self.store) }).unwrap_or(usize::MAX)
     }
 
-    /// Whether there was another row, which is in the slot now.
+    /// Reads the next row into the slot; `false` if there is none.
     fn next(&self) -> bool {
-        // SAFETY: the store is there and is read by the pointer of `open`, which asks for both.
+        // SAFETY: the store exists and its read pointer is selected, as `open` requires.
         !self.store.is_null()
             && unsafe { pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) }
     }
@@ -223,7 +223,7 @@ impl TransitionTableReader {
 
     fn close(self) {
         if !self.slot.is_null() {
-            // SAFETY: the slot was made by `open`, and is used no more.
+            // SAFETY: the slot was created by `open`, and is not used any more.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
         }
     }

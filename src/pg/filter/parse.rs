@@ -118,7 +118,7 @@ impl Planned {
         relation: pg_sys::Relation,
         place: &impl Fn(usize) -> Option<usize>,
     ) -> SqlResult<Planned> {
-        // SAFETY: handed on to the caller; the list holds the condition's own variables, so that changing them changes
+        // SAFETY: the caller guarantees this; the list holds the condition's own variables, so that changing them changes
         // what it looks at.
         unsafe {
             let mut has_foreign_types = false;

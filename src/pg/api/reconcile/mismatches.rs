@@ -60,7 +60,7 @@ impl RowVersion {
     /// # Safety
     /// `value` returns the columns' values.
     pub(super) unsafe fn read(value: impl Fn(usize) -> Option<pg_sys::Datum>, first: usize) -> RowVersion {
-        // SAFETY: handed on to the caller; the columns have these types.
+        // SAFETY: the caller guarantees this; the columns have these types.
         unsafe {
             let text = |place| value(place).and_then(|datum| String::from_datum(datum, false));
             RowVersion {

@@ -2,17 +2,17 @@
 
 use pgrx::pg_sys;
 
-/// A snapshot to look at rows by.
+/// A snapshot for looking up rows.
 pub(super) struct LookupSnapshot {
     snapshot: pg_sys::Snapshot,
     is_dirty: bool,
 }
 
 impl LookupSnapshot {
-    /// Shows what has not been committed, too, and tells so of the row it was asked about last. It is no picture of one
+    /// Shows uncommitted changes as well, and reports them for the row that was read last. It does not show a single
     /// moment: a row that is moved meanwhile can be missed. It lives in the current memory context.
     pub(super) fn dirty() -> LookupSnapshot {
-        // SAFETY: such a snapshot consists of nothing but its kind, and what it tells; the memory is zeroed.
+        // SAFETY: such a snapshot consists of its type and its results, and the memory is zeroed.
         let snapshot = unsafe {
             let size = std::mem::size_of::<pg_sys::SnapshotData>();
             let snapshot = pg_sys::palloc0(size).cast::<pg_sys::SnapshotData>();
@@ -22,9 +22,9 @@ impl LookupSnapshot {
         LookupSnapshot { snapshot, is_dirty: true }
     }
 
-    /// Shows all that has been committed by this moment, wherever it is moved later.
+    /// Shows everything committed so far, even if it is moved later.
     pub(super) fn latest() -> LookupSnapshot {
-        // SAFETY: given back by `close`, or by the abort after an error.
+        // SAFETY: released by `close`, or by the abort after an error.
         let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) };
         LookupSnapshot { snapshot, is_dirty: false }
     }
@@ -33,7 +33,8 @@ impl LookupSnapshot {
         self.snapshot
     }
 
-    /// Whether another transaction was writing or removing the row that was looked at last, as far as the view shows that.
+    /// Whether another transaction is writing or deleting the row that was read last, as far as the snapshot shows
+    /// that.
     pub(super) fn is_in_change(&self) -> bool {
         // SAFETY: the snapshot lives until `close`.
         let writers = unsafe { [(*self.snapshot).xmin, (*self.snapshot).xmax] };
@@ -41,7 +42,7 @@ impl LookupSnapshot {
     }
 
     pub(super) fn close(self) {
-        // SAFETY: made by one of the above, and used no more.
+        // SAFETY: created above, and not used any more.
         unsafe {
             match self.is_dirty {
                 true => pg_sys::pfree(self.snapshot.cast()),

@@ -19,13 +19,13 @@ use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
 use crate::record::{identity, Buffer};
 
-/// What is in the table under a key.
+/// The result of looking up a key.
 pub(super) enum CurrentRow {
-    /// No row, or one that the filter keeps out.
+    /// There is no row, or the filter excludes it.
     Absent,
-    /// Somebody is changing it, or there is no telling.
+    /// Somebody is changing it, or it is unknown.
     InChange,
-    /// A row that belongs into the index; its record.
+    /// A row that belongs into the index, with its record.
     Present(Buffer),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum CurrentRow {
 pub(super) struct RowFinder {
     relation: pg_sys::Relation,
     bound: BoundRelation,
-    /// For keys.
+    /// Holds the key that is looked up.
     slot: TupleSlot,
 }
 
@@ -43,7 +43,7 @@ impl RowFinder {
     /// # Safety
     /// `relation` is open and locked.
     pub(super) unsafe fn of(rules: &SourceRules, relation: pg_sys::Relation) -> SqlResult<RowFinder> {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             let mut bound = BoundRelation::bind(rules, relation)?;
             bound.find_key_index(relation)?;
@@ -57,28 +57,29 @@ impl RowFinder {
         unsafe { (*self.relation).rd_id }
     }
 
-    /// Closes it; the lock stays.
+    /// Closes it and keeps the lock.
     pub(super) fn close(&self) {
-        // SAFETY: opened by whoever called `of`, and used no more.
+        // SAFETY: opened by the caller of `of`, and not used any more.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::relation_close(self.relation, pg_sys::NoLock as i32);
         }
     }
 
-    /// The types of the key's columns.
+    /// The types of the key columns.
     fn key_types(&self) -> impl Iterator<Item = pg_sys::Oid> + '_ {
         // SAFETY: the relation is open; the rules were bound to its columns.
         let of = |place| unsafe { (*attribute((*self.relation).rd_att, place)).atttypid };
         self.bound.key_places().into_iter().map(of)
     }
 
-    /// Whether each key that cannot be read is nobody's.
+    /// Whether an unreadable key certainly belongs to no row.
     pub(super) fn reads_all_keys(&self) -> bool {
         self.key_types().all(reads_what_it_wrote)
     }
 
-    /// The values of a key from their texts, in the current memory context; else what is known without them.
+    /// Reads the values of a key from their texts, in the current memory context. If one is unreadable, returns what
+    /// that means.
     pub(super) fn key_values(&self, key: &[String]) -> SqlResult<Result<Vec<pg_sys::Datum>, CurrentRow>> {
         let mut values = Vec::with_capacity(key.len());
         for (of, text) in self.key_types().zip(key) {
@@ -91,18 +92,18 @@ impl RowFinder {
         Ok(Ok(values))
     }
 
-    /// Looks for the row with this key whose record the identity is of.
+    /// Looks up the row with this key whose record has this identity.
     ///
     /// # Safety
-    /// The relation is open, and the values are of its key's columns. What is allocated lives in the current memory
-    /// context.
+    /// The relation is open, and the values have the types of its key columns. Allocations live in the current
+    /// memory context.
     pub(super) unsafe fn look(
         &self,
         view: &LookupSnapshot,
         key: &[pg_sys::Datum],
         object: &str,
     ) -> SqlResult<CurrentRow> {
-        // SAFETY: the slot is a virtual one for rows of the relation, and is filled as far as the key needs it.
+        // SAFETY: the slot is a virtual one for rows of the relation, and its key columns are set.
         unsafe {
             for (place, value) in self.bound.key_places().into_iter().zip(key) {
                 *(*self.slot).tts_values.add(place) = *value;
@@ -118,8 +119,8 @@ impl RowFinder {
         }
     }
 
-    /// Goes through all rows, and takes those of `objects` out that have one which belongs into the index, or that
-    /// somebody is writing or removing.
+    /// Reads all rows, and removes those objects from `objects` that have a row which belongs into the index or which
+    /// somebody is writing or deleting.
     ///
     /// # Safety
     /// The relation is open.
@@ -129,7 +130,7 @@ impl RowFinder {
         objects: &mut HashSet<&str>,
     ) -> SqlResult<()> {
         let mut scratch = PgMemoryContexts::new("audit_algolia scan");
-        // SAFETY: scan and slot are given back below, or by the abort after an error; the snapshot outlives the scan.
+        // SAFETY: scan and slot are released below, or by the abort after an error. The snapshot outlives the scan.
         unsafe {
             let slot = pg_sys::table_slot_create(self.relation, std::ptr::null_mut());
             let scan = pg_sys::table_beginscan(self.relation, view.snapshot(), 0, std::ptr::null_mut());
@@ -148,7 +149,7 @@ impl RowFinder {
         Ok(())
     }
 
-    /// The object of a row, if it is one of `objects` and there.
+    /// The object of a row, if it is in `objects` and present.
     ///
     /// # Safety
     /// The slot holds a row of the relation.
@@ -159,14 +160,14 @@ impl RowFinder {
         objects: &HashSet<&str>,
     ) -> SqlResult<Option<String>> {
         let mut object = record_buffer();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let is_object =
             unsafe { RecordMaker::current().write_deletion(&self.bound, self.bound.row(slot), &mut object)? };
         if !is_object {
             return Ok(None);
         }
         let object = identity(&storable(&object)?).into_owned();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         let is_there =
             objects.contains(object.as_str()) && (is_in_change || unsafe { self.bound.accepts(slot) });
         Ok(is_there.then_some(object))
@@ -178,26 +179,26 @@ impl RowFinder {
     /// The slot holds a row of the relation.
     unsafe fn current_row(&self, slot: TupleSlot, object: &str) -> SqlResult<CurrentRow> {
         let mut record = record_buffer();
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller guarantees this.
         unsafe {
             if !self.bound.accepts(slot) {
                 return Ok(CurrentRow::Absent);
             }
             RecordMaker::current().write_record(&self.bound, self.bound.row(slot), &mut record)?;
         }
-        // Keys can be equal without being the same text, and then make different objects.
+        // Keys can be equal without being the same text. They make different objects then.
         let is_same = identity(&storable(&record)?) == object;
         Ok(if is_same { CurrentRow::Present(record) } else { CurrentRow::Absent })
     }
 }
 
-/// A value of a type from its output text; nothing when it is none. An index may hold ids that no row has ever made.
-/// A server that is short of something, or is to stop, says nothing of the text: that is an error.
+/// Reads a value of a type from its output text; `None` if the text is not valid. An index may contain ids that no row
+/// ever had. If the server lacks a resource or is stopping, that says nothing about the text and is an error.
 fn input(text: &str, oid: pg_sys::Oid) -> SqlResult<Option<pg_sys::Datum>> {
     let Ok(text) = CString::new(text) else { return Ok(None) };
     let value = guarded(|| {
-        // SAFETY: the type is that of a column; the text is a C string, in the database's encoding once it is converted.
-        // The value lives in the caller's memory context.
+        // SAFETY: the type is that of a column. The text is a C string and is converted to the database's encoding. The
+        // value lives in the caller's memory context.
         unsafe {
             let length = text.as_bytes().len() as i32;
             let local = pg_sys::pg_any_to_server(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);

@@ -14,7 +14,7 @@ pub(super) struct SourceTables {
 }
 
 impl SourceTables {
-    /// The tables with rows, as of this moment.
+    /// The tables with rows at this moment.
     pub(super) fn leaves(self) -> SqlResult<Vec<pg_sys::Oid>> {
         match self.is_partitioned {
             true => partitions::leaves(self.table),
@@ -22,9 +22,9 @@ impl SourceTables {
         }
     }
 
-    /// Whether nobody is about to attach a partition: all rows that have been told of are in tables that can be seen, or
-    /// will be told of again. Who attaches one has a lock on its parent until the transaction ends. It is not waited for,
-    /// since they may be waiting for a table that we read.
+    /// Whether nobody is attaching a partition, so that every queued row is in a visible table or will be queued again.
+    /// Attaching a partition locks its parent until the transaction ends. That lock is not waited for, because its
+    /// holder may be waiting for a table that we read.
     pub(super) fn is_settled(self) -> SqlResult<bool> {
         if !self.is_partitioned {
             return Ok(true);

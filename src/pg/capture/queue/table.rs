@@ -1,21 +1,19 @@
-//! The queue's heap and indexes, and how rows are inserted into them, directly or by the executor.
+//! The queue's heap and indexes, and how rows are inserted into them directly.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use crate::pg::capture::slot::{clear, TupleSlot};
 use crate::pg::list::cells;
-use crate::pg::owner::{as_user, extension_objects, ExtensionObjects};
+use crate::pg::owner::{extension_objects, ExtensionObjects};
 use crate::pg::report::SqlResult;
 use crate::record::Buffer;
 
-/// Columns of the queue: index_id, source, id, enqueued_at, record, action, object.
+/// The columns of the queue: index_id, source, id, enqueued_at, record, action, object.
 const WIDTH: usize = 7;
-/// Fewer rows than this are cheaper to insert one by one.
+/// Fewer rows than this are inserted faster one by one.
 pub(in crate::pg::capture) const FEW: usize = 4;
 
-/// What is to be done with a record, as `audit_algolia.queue.action` has it.
+/// What happens to a record, as in `audit_algolia.queue.action`.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(in crate::pg::capture) enum QueueAction {
@@ -23,50 +21,50 @@ pub(in crate::pg::capture) enum QueueAction {
     DeleteObject = b'd',
 }
 
-/// A row of the queue to be written.
+/// A row to be written to the queue.
 pub(super) struct PendingRow {
     pub(super) id: i64,
     pub(super) action: QueueAction,
     pub(super) record: pg_sys::Datum,
     pub(super) bytes: usize,
-    /// Where a long record is.
+    /// The buffer of a long record.
     pub(super) kept: Option<Box<Buffer>>,
-    /// Which object it is a version of.
+    /// The object that it is a version of.
     pub(super) object: Option<pg_sys::Datum>,
 }
 
-/// The queue, open, for rows of one source.
+/// The open queue, for rows of one source.
 pub(super) struct QueueTable {
     pub(super) extension: ExtensionObjects,
     heap: pg_sys::Relation,
     pkey: pg_sys::Relation,
-    /// The index of objects, which only their versions have entries in.
+    /// The index of objects, in which only versions have entries.
     objects: Option<pg_sys::Relation>,
     is_plain: bool,
     pub(super) index_id: i32,
-    source: i32,
-    now: pg_sys::TimestampTz,
+    pub(super) source: i32,
+    pub(super) now: pg_sys::TimestampTz,
     slots: Vec<TupleSlot>,
-    /// Where the slots live: the context the queue was opened in, which outlasts those of single batches.
+    /// The context of the slots: the one in which the queue was opened, which outlives those of single batches.
     context: pg_sys::MemoryContext,
 }
 
 impl QueueTable {
-    /// Its locks are kept until the transaction ends.
+    /// Opens the queue. Its locks are kept until the transaction ends.
     pub(super) fn open(index_id: i32, source: i32) -> SqlResult<QueueTable> {
         let lock = pg_sys::RowExclusiveLock as i32;
         let known = extension_objects()?;
-        // SAFETY: the relation was found by name a moment ago; opening raises an error if it is gone.
+        // SAFETY: the relation was found by name a moment ago. Opening it raises an error if it is gone.
         let heap = unsafe { pg_sys::table_open(known.queue, lock) };
-        // Having it locked, we have heard of what was done to it, and nobody else does anything to it any more: its indexes
-        // may have been made anew since we looked.
+        // The lock has delivered all invalidations and prevents further changes. The indexes may have been recreated
+        // since the first look-up.
         let extension = extension_objects()?;
         if extension.queue != known.queue {
             // SAFETY: opened above.
             unsafe { pg_sys::table_close(heap, lock) };
             return QueueTable::open(index_id, source);
         }
-        // SAFETY: as above; the index is one of the queue's. There is a current context whenever PostgreSQL calls.
+        // SAFETY: as above. The index belongs to the queue. There is a current context whenever PostgreSQL calls.
         unsafe {
             Ok(QueueTable {
                 extension,
@@ -88,7 +86,7 @@ impl QueueTable {
     /// # Safety
     /// The rows' texts are alive.
     pub(super) unsafe fn insert(&mut self, rows: &[PendingRow]) -> SqlResult<()> {
-        // SAFETY: handed on to the caller; the index was found by name with the queue.
+        // SAFETY: the caller guarantees this. The index was found together with the queue.
         unsafe {
             if self.objects.is_none() && rows.iter().any(|row| row.object.is_some()) {
                 let lock = pg_sys::RowExclusiveLock as i32;
@@ -105,9 +103,9 @@ impl QueueTable {
         Ok(())
     }
 
-    /// Closes it.
+    /// Closes the queue.
     pub(super) fn close(self) {
-        // SAFETY: the counterpart of `open`; the slots were made by `insert_together` and are used no more.
+        // SAFETY: everything was opened by `open` or `insert_together` and is not used any more.
         unsafe {
             for slot in self.slots {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
@@ -120,7 +118,7 @@ impl QueueTable {
         }
     }
 
-    /// A row's values, and which of them are null.
+    /// The values of a row, and which of them are null.
     fn values(&self, row: &PendingRow) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
         let values = [
             self.index_id.into(),
@@ -137,8 +135,8 @@ impl QueueTable {
     /// # Safety
     /// The queue is open, and the rows' texts are alive.
     unsafe fn insert_singly(&self, rows: &[PendingRow]) {
-        // SAFETY: values and nulls have as many entries as the queue has columns, which is_plain has checked; no
-        // options and no bulk state, as the heap's documentation asks of callers like us.
+        // SAFETY: values and nulls have as many entries as the queue has columns, which is_plain has checked. No
+        // options and no bulk state, as heap_insert's documentation requires.
         unsafe {
             let command = pg_sys::GetCurrentCommandId(true);
             for row in rows {
@@ -155,9 +153,9 @@ impl QueueTable {
     /// # Safety
     /// The queue is open, and the rows' texts are alive.
     unsafe fn insert_together(&mut self, rows: &[PendingRow]) {
-        // SAFETY: a slot has as many values and nulls as the queue has columns; slots are cleared before they are
-        // filled and after their tuples are written. They live in the context the queue was opened in, for the current one is reset
-        // after each batch.
+        // SAFETY: a slot has as many values and nulls as the queue has columns. Slots are cleared before they are
+        // filled and after their tuples were written. They live in the context in which the queue was opened, because
+        // the current one is reset after each batch.
         unsafe {
             let batch_context = pg_sys::MemoryContextSwitchTo(self.context);
             while self.slots.len() < rows.len() {
@@ -206,7 +204,7 @@ impl QueueTable {
     }
 
     /// # Safety
-    /// The index is one of the queue's, a b-tree over columns with these values, none of them null, in the row at
+    /// The index is a b-tree of the queue over columns with these values, none of them null, in the row at
     /// `place`.
     unsafe fn insert_entry<const N: usize>(
         &self,
@@ -216,7 +214,7 @@ impl QueueTable {
         place: pg_sys::ItemPointer,
     ) {
         let mut nulls = [false; N];
-        // SAFETY: handed on to the caller; a b-tree needs no IndexInfo.
+        // SAFETY: the caller guarantees this. A b-tree needs no IndexInfo.
         unsafe {
             pg_sys::index_insert(
                 index,
@@ -230,79 +228,19 @@ impl QueueTable {
             );
         }
     }
-
-    /// # Safety
-    /// The rows' texts are alive.
-    unsafe fn insert_by_executor(&self, rows: &[PendingRow]) -> SqlResult<()> {
-        // Of a long record there is to be no further copy than the executor makes.
-        let (long, short): (Vec<&PendingRow>, Vec<&PendingRow>) =
-            rows.iter().partition(|row| row.kept.is_some());
-        for row in long {
-            self.insert_one_by_executor(row)?;
-        }
-        if short.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<i64> = short.iter().map(|row| row.id).collect();
-        let actions: Vec<String> = short.iter().map(|row| char::from(row.action as u8).to_string()).collect();
-        // SAFETY: each text was made from a str.
-        let text = |datum: pg_sys::Datum| unsafe { String::from_datum(datum, false) };
-        let records: Vec<Option<String>> = short.iter().map(|row| text(row.record)).collect();
-        let objects: Vec<Option<String>> = short.iter().map(|row| row.object.and_then(text)).collect();
-        as_user(self.extension.owner, || {
-            Spi::connect_mut(|client| {
-                client.update(
-                    include_str!("../../../../sql/capture/enqueue.sql"),
-                    None,
-                    &[
-                        self.index_id.into(),
-                        self.source.into(),
-                        ids.into(),
-                        // SAFETY: the datum is a timestamptz.
-                        unsafe { pgrx::datum::DatumWithOid::new(self.now, pg_sys::TIMESTAMPTZOID) },
-                        actions.into(),
-                        records.into(),
-                        objects.into(),
-                    ],
-                )?;
-                Ok(())
-            })
-        })
-    }
-
-    fn insert_one_by_executor(&self, row: &PendingRow) -> SqlResult<()> {
-        as_user(self.extension.owner, || {
-            Spi::connect_mut(|client| {
-                // SAFETY: the datums have the types of the queue's columns.
-                let of = |datum: pg_sys::Datum, oid| unsafe { DatumWithOid::new(datum, oid) };
-                let arguments = [
-                    self.index_id.into(),
-                    self.source.into(),
-                    row.id.into(),
-                    of(self.now.into(), pg_sys::TIMESTAMPTZOID),
-                    of(pg_sys::Datum::from(row.action as usize), pg_sys::CHAROID),
-                    of(row.record, pg_sys::TEXTOID),
-                    row.object
-                        .map_or_else(DatumWithOid::null::<String>, |object| of(object, pg_sys::TEXTOID)),
-                ];
-                client.update(include_str!("../../../../sql/capture/enqueue_one.sql"), None, &arguments)?;
-                Ok(())
-            })
-        })
-    }
 }
 
-/// Whether the queue is as the extension made it, so that writing to its heap passes nothing by.
+/// Whether the queue is as the extension created it, so that writing to its heap bypasses nothing.
 ///
 /// # Safety
-/// `heap` is an open relation; `known` are the indexes it was made with.
+/// `heap` is an open relation; `known` are the indexes that it was created with.
 unsafe fn is_plain(heap: pg_sys::Relation, known: [pg_sys::Oid; 2]) -> bool {
-    // SAFETY: plain reads of the relation's cache entry, which stays as it is while the relation is locked and no
-    // invalidation is looked at.
+    // SAFETY: reads the relation's cache entry, which does not change while the relation is locked and no invalidations
+    // are processed.
     unsafe {
         let class = &*(*heap).rd_rel;
         let constraints = (*(*heap).rd_att).constr;
-        // The server hands out copies of the list; its length can be read off the original once that is there.
+        // The server returns a copy of the list. Once the original exists, it can be read directly.
         if !(*heap).rd_indexvalid {
             pg_sys::list_free(pg_sys::RelationGetIndexList(heap));
         }
