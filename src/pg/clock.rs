@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use crate::shared_state::Micros;
 
-/// The time now.
+/// The current time.
 pub(super) fn now() -> Micros {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }

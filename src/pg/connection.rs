@@ -13,21 +13,21 @@ use pgrx::pg_sys;
 
 use super::process::report_activity;
 
-/// The settings of every process of ours.
+/// Settings of all our processes.
 const SETTINGS: &[(&CStr, &CStr)] = &[
-    // Who it is, and what its queries mean.
+    // These decide who the process is and what its queries mean.
     (c"role", c"none"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"row_security", c"off"),
     (c"session_replication_role", c"origin"),
     (c"restrict_nonsystem_relation_kind", c""),
     (c"standard_conforming_strings", c"on"),
-    // Limits are meant for sessions: ours wait for as long as it takes.
+    // Timeouts are meant for sessions. Our processes wait as long as necessary.
     (c"statement_timeout", c"0"),
     (c"lock_timeout", c"0"),
     (c"idle_in_transaction_session_timeout", c"0"),
     (c"transaction_timeout", c"0"),
-    // A transaction of ours writes, sees what has just been committed, and does not wait for a moment without writers.
+    // Our transactions write, see what has just been committed, and do not wait until there are no writers.
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_deferrable", c"off"),
@@ -35,9 +35,9 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"zero_damaged_pages", c"off"),
     (c"ignore_checksum_failure", c"off"),
     (c"exit_on_error", c"off"),
-    // Autovacuum has to learn of the rows that are deleted.
+    // Autovacuum must learn which rows were deleted.
     (c"track_counts", c"on"),
-    // Plans are printed with the values they were made for.
+    // Printed plans would contain parameter values.
     (c"debug_print_parse", c"off"),
     (c"debug_print_rewritten", c"off"),
     (c"debug_print_plan", c"off"),
@@ -57,15 +57,15 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"jit", c"off"),
 ];
 
-/// Connects this process to a database, or to the shared catalogs alone. `own` are settings of this kind of process, which
-/// come before those of all.
+/// Connects this process to a database, or only to the shared catalogs. `own` are settings of this kind of process; all
+/// others follow them.
 pub(super) fn connect(database: Option<u32>, own: &[(&CStr, &CStr)]) {
     for (name, value) in SETTINGS.iter().chain(own) {
         set(name, value);
     }
-    // SAFETY: called once, at the start of a background worker that asked for a database connection; null names mean the
-    // shared catalogs alone, an invalid user means the bootstrap superuser. That is also whom the process authenticated
-    // as, so it may be that user again, should a database have set session_authorization, which cannot be set before.
+    // SAFETY: called once, at the start of a background worker that requested a database connection. Null names mean
+    // only the shared catalogs, and an invalid user means the bootstrap superuser. That is also the authenticated user,
+    // so the process may become that user again if the database sets session_authorization, which cannot be set before.
     unsafe {
         match database {
             Some(database) => pg_sys::BackgroundWorkerInitializeConnectionByOid(
@@ -80,9 +80,9 @@ pub(super) fn connect(database: Option<u32>, own: &[(&CStr, &CStr)]) {
     report_activity(false, "");
 }
 
-/// Sets a setting of this process for good. A server that does not have it is of another version, or has nothing to set.
+/// Sets a setting of this process for good. Skips a setting that this version of the server does not have.
 fn set(name: &CStr, value: &CStr) {
-    // SAFETY: C strings; background workers may set what a superuser may.
+    // SAFETY: C strings. Background workers may set what a superuser may.
     unsafe {
         if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
             return;

@@ -26,10 +26,10 @@ thread_local! {
     static DATABASE: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
-/// Entry point of the counter.
+/// The entry point of the counter.
 ///
 /// # Safety
-/// To be called by PostgreSQL's background worker machinery alone.
+/// Only PostgreSQL's background worker machinery may call it.
 #[no_mangle]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Datum) {
@@ -52,8 +52,8 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     }
     connect(Some(database), &[]);
     process::report_activity(true, "counting the queue");
-    // One after the other, each with a snapshot of its own: whoever drops the extension locks its tables in an order of
-    // its own, and must not meet one of ours the other way round.
+    // Each table is counted under its own snapshot and lock. A DROP EXTENSION locks the tables in another order, so
+    // locking several could deadlock.
     if RoundMemory::new()
         .round(|| [QUEUE, DEAD_LETTERS, REPAIRS].iter().all(|subject| count(database, subject)))
     {
@@ -65,7 +65,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_counter_main(argument: pg_sys::Dat
     }
 }
 
-/// When the count was not finished, it is asked for again.
+/// If the count was not finished, it is requested again.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
     shmem::release_locks();
@@ -78,16 +78,16 @@ fn end(database: u32, again: bool) {
     shmem::change_and_wake(|shared_state| shared_state.counter_ended(database, again, now()));
 }
 
-/// How many rows are read between two looks at who is waiting.
+/// How many rows are read before checking for lock waiters.
 const PART: i64 = 10_000;
 
 /// One of the tables that are counted.
 struct CountedTable {
     table: &'static CStr,
     query: &'static str,
-    /// Of a counter or an announcement, what is about this table.
+    /// The part of a counter or announcement that concerns this table.
     part: fn(Count) -> i64,
-    /// The other way round.
+    /// The inverse.
     count: fn(i64) -> Count,
 }
 
@@ -112,9 +112,9 @@ const REPAIRS: CountedTable = CountedTable {
     count: |repairs| Count { repairs, ..Count::default() },
 };
 
-/// Counts; `false` when that failed or others came first, and has to be done again.
+/// Counts a table. `false`: it failed or gave way to others, and must be repeated.
 fn count(database: u32, subject: &CountedTable) -> bool {
-    // SAFETY: a transaction of our own whose snapshot is kept for its whole length.
+    // SAFETY: our own transaction, which keeps its snapshot to the end.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
@@ -132,7 +132,7 @@ fn count(database: u32, subject: &CountedTable) -> bool {
             _ => done = false,
         }
     }
-    // SAFETY: the counterpart of the above.
+    // SAFETY: ends the transaction started above.
     unsafe {
         if pg_sys::ActiveSnapshotSet() {
             pg_sys::PopActiveSnapshot();
@@ -143,13 +143,13 @@ fn count(database: u32, subject: &CountedTable) -> bool {
     done
 }
 
-/// What the count would be if the counters were right: the counters, plus what the snapshot shows and the counters do
-/// not have yet. Takes the transaction's snapshot in the same moment.
+/// The result that the count would have if the counters were right: the counters, plus changes that the snapshot shows
+/// but the counters do not include yet. The transaction's snapshot is taken at the same moment.
 fn expected(database: u32, subject: &CountedTable) -> HashMap<i32, Count> {
     let Some(shared_state) = shmem::shared_state() else {
         return HashMap::new();
     };
-    // SAFETY: the first snapshot of a repeatable-read transaction is its only one; taking it waits for no lock of ours.
+    // SAFETY: a repeatable-read transaction has a single snapshot. Taking it waits for no lock of ours.
     let snapshot = unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         pg_sys::GetActiveSnapshot()
@@ -170,14 +170,14 @@ fn expected(database: u32, subject: &CountedTable) -> HashMap<i32, Count> {
     expected.into_iter().map(|(index, rows)| (index, (subject.count)(rows))).collect()
 }
 
-/// The rows of each index; `None` when somebody else wants the table.
+/// The number of rows of each index; `None` if somebody else wants the table.
 fn count_rows(subject: &CountedTable) -> spi::Result<Option<HashMap<i32, Count>>> {
     let cursor = Spi::connect(|client| {
         Ok::<_, spi::Error>(client.try_open_cursor(subject.query, &[])?.detach_into_name())
     })?;
     let mut counted: HashMap<i32, i64> = HashMap::new();
     loop {
-        // Each part has a connection of its own, whose end frees its rows.
+        // Each part has its own SPI connection, whose end frees its rows.
         let read = Spi::connect(|client| {
             let mut cursor = client.find_cursor(&cursor)?;
             let rows = cursor.fetch(PART)?;
@@ -201,12 +201,12 @@ fn count_rows(subject: &CountedTable) -> spi::Result<Option<HashMap<i32, Count>>
     Ok(Some(counted.into_iter().map(|(index, rows)| (index, (subject.count)(rows))).collect()))
 }
 
-/// Whether somebody waits for a lock on the table that ours is in the way of.
+/// Whether somebody waits for a lock on the table that conflicts with ours.
 ///
-/// A lock of another kind, that conflicts with theirs, is asked for without waiting: whoever waits for a lock comes before
-/// those who ask later. (The server's own `LockHasWaiters` is not made for locks as weak as the one we hold: these are
-/// not in the table where it looks.)
+/// This requests, without waiting, another kind of lock that conflicts with theirs: a lock request queues behind
+/// earlier waiters. (The server's `LockHasWaiters` is not made for a lock as weak as ours, which may be missing from
+/// the lock table that it searches.)
 fn is_wanted(name: &CStr) -> bool {
-    // Our own lock on the table stays, so that its oid keeps its meaning.
+    // Our lock on the table stays, so the oid keeps its meaning.
     !is_lockable(table(name), pg_sys::RowShareLock)
 }

@@ -7,22 +7,22 @@ use pgrx::pg_sys;
 
 use super::process::in_transaction;
 
-/// What `pg_database.datconnlimit` says of a database that was dropped halfway.
+/// The `pg_database.datconnlimit` of a database whose DROP was interrupted.
 const DATCONNLIMIT_INVALID_DB: i32 = -2;
 
 /// A database of the server.
 pub(super) struct CatalogDatabase {
     pub(super) oid: u32,
     pub(super) name: String,
-    /// It can be connected to and is no template: a worker in one would keep it from being copied.
+    /// It accepts connections and is no template, which a worker would keep from being copied.
     pub(super) is_open: bool,
 }
 
-/// All databases there are.
+/// All databases.
 pub(super) fn all() -> Vec<CatalogDatabase> {
     let list: Result<Vec<CatalogDatabase>, Infallible> = in_transaction(|| {
         let mut found = Vec::new();
-        // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction; each tuple is
+        // SAFETY: the shared catalog of databases is read under a catalog snapshot, inside a transaction. Each tuple is
         // read before the next is fetched.
         unsafe {
             let catalog = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
@@ -30,7 +30,7 @@ pub(super) fn all() -> Vec<CatalogDatabase> {
             loop {
                 let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
                 let Some(row) = row::<pg_sys::FormData_pg_database>(tuple) else { break };
-                // A database whose DROP was broken off takes no connections either.
+                // A database whose DROP was interrupted accepts no connections either.
                 let is_invalid = row.datconnlimit == DATCONNLIMIT_INVALID_DB;
                 let name = CStr::from_ptr(row.datname.data.as_ptr());
                 found.push(CatalogDatabase {
@@ -49,15 +49,15 @@ pub(super) fn all() -> Vec<CatalogDatabase> {
     list.unwrap_or_else(|never| match never {})
 }
 
-/// The one this process is connected to.
+/// The database that this process is connected to.
 pub(super) fn my_database() -> u32 {
     // SAFETY: set when the process connected, and never changed.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
-/// Its name.
+/// The name of that database.
 pub(super) fn my_name() -> String {
-    // SAFETY: a look into the catalog, inside a transaction; the name, if there is one, is a C string.
+    // SAFETY: a look-up in the catalog, inside a transaction. The name, if found, is a C string.
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
         match name.is_null() {
@@ -79,10 +79,10 @@ pub(super) fn is_owner(database: pg_sys::Oid) -> bool {
     }
 }
 
-/// Whether the current user may copy a database: its owner, and of a template everybody, who may create databases.
+/// Whether the current user may copy a database: its owner may, and anybody who may create databases may copy a
+/// template.
 pub(super) fn may_copy(database: pg_sys::Oid) -> bool {
-    // SAFETY: look-ups in the system caches, inside the statement's transaction; each kind of row is read as what its
-    // cache holds.
+    // SAFETY: look-ups in the system caches, inside the statement's transaction. Each row has the type of its cache.
     unsafe {
         let may_create = pg_sys::superuser()
             || cached(
@@ -99,16 +99,16 @@ pub(super) fn may_copy(database: pg_sys::Oid) -> bool {
     }
 }
 
-/// What is said of a row of a system cache, if it is there.
+/// Applies `said` to a row of a system cache, if it exists.
 ///
 /// # Safety
-/// To be called inside a transaction, with the type of the rows of the cache.
+/// Call it inside a transaction, with the row type of the cache.
 pub(super) unsafe fn cached<T, R>(
     cache: pg_sys::SysCacheIdentifier::Type,
     oid: pg_sys::Oid,
     said: impl FnOnce(&T) -> R,
 ) -> Option<R> {
-    // SAFETY: by the caller's word; the row is read before it is released.
+    // SAFETY: the caller guarantees this. The row is read before it is released.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(cache as i32, oid.into());
         let answer = said(row::<T>(tuple)?);
@@ -117,12 +117,12 @@ pub(super) unsafe fn cached<T, R>(
     }
 }
 
-/// The fixed part of a catalog's row.
+/// The fixed part of a catalog row.
 ///
 /// # Safety
 /// `tuple` is null or a valid row of the catalog whose rows begin with a `T`.
 unsafe fn row<'a, T>(tuple: pg_sys::HeapTuple) -> Option<&'a T> {
-    // SAFETY: by the caller's word; the server's GETSTRUCT does the same.
+    // SAFETY: the caller guarantees this. The server's GETSTRUCT does the same.
     unsafe {
         let header = tuple.as_ref()?.t_data;
         header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<T>().as_ref()

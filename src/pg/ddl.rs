@@ -9,16 +9,16 @@ use super::latest_snapshot::{all_rows, PreparedQuery};
 use super::list::cells;
 use super::report::SqlResult;
 
-/// What one statement has done.
+/// The effects of a DDL statement.
 #[derive(Default)]
 pub(super) struct DdlEffects {
-    /// Tables that have become partitions, or children, of others.
+    /// Tables that have become partitions or children of others.
     pub(super) came: Vec<pg_sys::Oid>,
-    /// Tables that are no partitions or children of a table any more, and that table.
+    /// Tables that are no longer partitions or children of a table, with that table.
     pub(super) left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
-    /// Tables with another owner.
+    /// Tables with a new owner.
     pub(super) given: Vec<pg_sys::Oid>,
-    /// Tables of which a trigger is to fire for a subscription, too.
+    /// Tables with a trigger that is to fire for a subscription as well.
     pub(super) always: Vec<pg_sys::Oid>,
 }
 
@@ -28,20 +28,20 @@ impl DdlEffects {
     }
 }
 
-/// The statement that an event trigger's function is called for; nothing when it is called by somebody else.
+/// The statement that an event trigger's function is called for; `None` if something else calls the function.
 ///
 /// # Safety
 /// `call` is what the function manager passes to a function.
 pub(super) unsafe fn statement(call: pg_sys::FunctionCallInfo) -> Option<*mut pg_sys::Node> {
-    // SAFETY: by the caller's word; the call of an event trigger is told by its context node.
+    // SAFETY: the caller guarantees this. The context node shows whether it is the call of an event trigger.
     unsafe {
         let context = (*call).context.cast::<pg_sys::EventTriggerData>().as_ref()?;
         (context.type_ == pg_sys::NodeTag::T_EventTriggerData).then_some(context.parsetree)
     }
 }
 
-/// Whether a statement can have put a table into a tree or taken it out of one, or can have done anything else of which
-/// [`effects`] tells.
+/// Whether a statement may have added a table to an inheritance tree or removed one, or may have had any other of the
+/// [`effects`].
 ///
 /// # Safety
 /// `node` is a valid statement or null.
@@ -64,7 +64,7 @@ pub(super) unsafe fn is_of_interest(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// A part of ALTER TABLE that is of interest, and the other table it names.
+/// A relevant part of ALTER TABLE, with the other table that it names.
 enum AlterPart {
     Attach(*mut pg_sys::RangeVar),
     Detach(*mut pg_sys::RangeVar),
@@ -79,7 +79,8 @@ impl AlterPart {
     /// `node` is a part of ALTER TABLE, or null.
     unsafe fn of(node: *mut pg_sys::Node) -> Option<AlterPart> {
         use pg_sys::AlterTableType as Kind;
-        // SAFETY: by the caller's word, the tag is looked at first; what a part is about has the type its kind says.
+        // SAFETY: the caller guarantees this. The tag is checked first, and the definition has the type that the
+        // subtype implies.
         unsafe {
             if node.as_ref()?.type_ != pg_sys::NodeTag::T_AlterTableCmd {
                 return None;
@@ -101,12 +102,13 @@ impl AlterPart {
     }
 }
 
-/// The table that a statement has named, which it has found by the same name a moment ago.
+/// The table that a statement has named and just found by the same name.
 ///
 /// # Safety
 /// `name` is a valid node.
 unsafe fn found(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
-    // SAFETY: by the caller's word; a look-up that locks nothing, and answers with no table if there is none.
+    // SAFETY: the caller guarantees this. The look-up locks nothing and returns an invalid oid if there is no such
+    // table.
     let oid = unsafe {
         pg_sys::RangeVarGetRelidExtended(
             name,
@@ -119,13 +121,15 @@ unsafe fn found(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// What the statement has done that the event trigger at its end is called for. To be asked by its function alone.
+/// The effects of the statement that the event trigger at its end is called for. Only the trigger's function may call
+/// this.
 pub(super) fn effects() -> SqlResult<DdlEffects> {
     let mut effects = DdlEffects::default();
     let commands = all_rows(include_str!("../../sql/ddl/ddl_commands.sql"), &[], |row| row.get(1))?;
     for command in commands.into_iter().flatten() {
         let command: pg_sys::Datum = command;
-        // SAFETY: the server hands out pointers to the commands it has collected, which live until the statement ends.
+        // SAFETY: the server returns pointers to the commands that it has collected, which live until the statement
+        // ends.
         if let Some(command) = unsafe { command.cast_mut_ptr::<pg_sys::CollectedCommand>().as_ref() } {
             // SAFETY: as above.
             unsafe { effects.add(command) };
@@ -138,7 +142,7 @@ impl DdlEffects {
     /// # Safety
     /// The server has collected the command.
     unsafe fn add(&mut self, command: &pg_sys::CollectedCommand) {
-        // SAFETY: by the caller's word; the variant is told by the command's type.
+        // SAFETY: the caller guarantees this. The command's type determines the variant.
         unsafe {
             match command.type_ {
                 pg_sys::CollectedCommandType::SCT_Simple if is_of_interest(command.parsetree) => {
@@ -174,22 +178,22 @@ impl DdlEffects {
 #[derive(Default)]
 pub(super) struct Dropping {
     pub(super) tables: Vec<pg_sys::Oid>,
-    /// All tables in these.
+    /// Schemas, with all tables in them.
     pub(super) schemas: Vec<pg_sys::Oid>,
-    /// All tables of these.
+    /// Owners, with all their tables.
     pub(super) owners: Vec<pg_sys::Oid>,
 }
 
 impl Dropping {
-    /// What partitions may be among; nothing for other statements.
+    /// What the statement drops, if partitions may be among it.
     ///
     /// # Safety
     /// `node` is a valid statement or null.
     pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Option<Dropping> {
         use pg_sys::ObjectType::{OBJECT_SCHEMA, OBJECT_TABLE};
         let mut dropping = Dropping::default();
-        // SAFETY: each cast follows the node's own tag, and what is dropped has the type the statement says; names are C
-        // strings, and look-ups lock nothing.
+        // SAFETY: each cast follows the node's own tag, and each object has the type that the statement implies. Names
+        // are C strings, and the look-ups lock nothing.
         unsafe {
             match node.as_ref()?.type_ {
                 pg_sys::NodeTag::T_DropStmt => {
@@ -229,8 +233,8 @@ thread_local! {
     static DROPPED: PreparedQuery = const { PreparedQuery::new(include_str!("../../sql/ddl/dropped_tables.sql")) };
 }
 
-/// The tables that the statement has dropped which the event trigger is called for. To be asked by its function alone.
-/// Temporary ones nobody watches.
+/// The tables that the event trigger's statement has dropped, except temporary ones, which nobody watches. Only the
+/// trigger's function may call this.
 pub(super) fn dropped_tables() -> Vec<pg_sys::Oid> {
     DROPPED.with(|query| query.all_rows(|row| row.get(1))).into_iter().flatten().collect()
 }

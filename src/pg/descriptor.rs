@@ -6,13 +6,13 @@ use pgrx::pg_sys;
 
 /// A column of a relation.
 pub(super) struct TableColumn {
-    /// Its attribute number, less one.
+    /// Its attribute number minus one.
     pub(super) place: usize,
     pub(super) name: String,
     pub(super) type_oid: pg_sys::Oid,
 }
 
-/// The name of a relation, without its schema.
+/// The name of a relation without its schema.
 ///
 /// # Safety
 /// `relation` is open.
@@ -44,8 +44,8 @@ pub(super) unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<TableColumn> 
 /// # Safety
 /// `descriptor` is valid and `place` is less than its `natts`.
 pub(super) unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> pg_sys::Form_pg_attribute {
-    // SAFETY: the caller guarantees this. Up to 17 the attributes follow the descriptor; from 18 on they follow an
-    // array of as many compact ones.
+    // SAFETY: the caller guarantees this. Up to version 17 the attributes follow the descriptor; from 18 on they follow
+    // an array of compact ones.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         let first = (*descriptor).attrs.as_mut_ptr();
@@ -59,7 +59,7 @@ pub(super) unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> p
     }
 }
 
-/// Whether triggers do not see a column's values, because reading computes them.
+/// Whether a column is computed when it is read, so that triggers do not see its values.
 ///
 /// # Safety
 /// `attribute` is valid.

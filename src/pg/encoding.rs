@@ -5,14 +5,14 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-/// Whether the database keeps its texts in UTF-8.
+/// Whether the database's encoding is UTF-8.
 pub(super) fn is_utf8() -> bool {
-    // SAFETY: reads what is set when the session begins.
+    // SAFETY: reads what is set at the start of the session.
     unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
 }
 
-/// Text of the database as UTF-8. Converts from the database's encoding, and raises PostgreSQL's own error for
-/// bytes that are no text in it.
+/// Converts text from the database's encoding to UTF-8. Raises PostgreSQL's own error for bytes that are invalid in
+/// that encoding.
 pub(super) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     if is_utf8() {
         return lossy(bytes);
@@ -29,8 +29,8 @@ pub(super) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// A text in which bytes that are none have been replaced; the copy that this takes is in the current memory context, where
-/// want of memory is an error.
+/// Replaces invalid bytes in a text. The copy is in the current memory context, so that lack of memory is an ordinary
+/// error.
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -43,7 +43,7 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
         })
     };
     let length = parts().map(str::len).sum();
-    // SAFETY: as many bytes are written as have been allocated, all of them of texts.
+    // SAFETY: exactly the allocated bytes are written, all of them valid UTF-8.
     unsafe {
         let start: *mut u8 = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, length).cast();
         let mut place = start;

@@ -12,38 +12,38 @@ use pgrx::prelude::*;
 
 // SAFETY: declared as in the server's header; a format and its arguments as for printf.
 unsafe extern "C-unwind" {
-    /// `utils/elog.h`, which pgrx keeps to itself: adds a line to the CONTEXT of the error being reported.
+    /// `utils/elog.h`, which pgrx does not export: adds a line to the CONTEXT of the error being reported.
     fn errcontext_msg(format: *const c_char, ...) -> c_int;
 }
 
 thread_local! {
-    /// The message of the last error, and its CONTEXT within our frames.
+    /// The message of the last error, and the CONTEXT that it had within our frames.
     static HEARD: RefCell<Option<(CString, CString)>> = const { RefCell::new(None) };
 }
 
 /// Adds a line to the CONTEXT of the error being reported.
 ///
 /// # Safety
-/// To be called by an error context callback alone.
+/// Only an error context callback may call it.
 pub(super) unsafe fn tell(text: &CStr) {
     let (format, text) = (c"%s".as_ptr(), text.as_ptr());
-    // SAFETY: by the caller's word; the server copies the text.
+    // SAFETY: the caller guarantees this. The server copies the text.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| errcontext_msg(format, text)) };
 }
 
-/// Forgets the last error, which has been dealt with.
+/// Forgets the last error, which has been handled.
 pub(super) fn forget() {
     HEARD.with_borrow_mut(|heard| heard.take());
 }
 
-/// Keeps the CONTEXT of the error being reported, or tells it again, if it is the error that was kept.
+/// Remembers the CONTEXT of the error being reported, or restores it if this is the remembered error.
 ///
 /// # Safety
-/// To be called by an error context callback alone.
+/// Only an error context callback may call it.
 pub(super) unsafe fn keep() {
-    // SAFETY: the server's own copy of the error being reported, which cannot be made in the context of errors and is given
-    // back at once. Its texts are C strings or null. Where there is no memory none is made: that would fail, too, be reported
-    // like this, and so on.
+    // SAFETY: copies the error being reported. The copy cannot be made in the context of errors, and is freed at once.
+    // Its texts are C strings or null. If memory is lacking, no copy is made: that would fail as well, be reported in
+    // the same way, and so on.
     let (level, message, context) = unsafe {
         let code = PgSqlErrorCode::from(pg_sys::geterrcode());
         if pg_sys::CurTransactionContext.is_null() || code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY {
@@ -72,7 +72,7 @@ pub(super) unsafe fn keep() {
     }
 }
 
-/// The error with this message is told by another from now on.
+/// The error with the message `message` is reported as `by` from now on.
 pub(super) fn reword(message: &str, by: &str) {
     HEARD.with_borrow_mut(|heard| {
         let heard = heard.as_mut().filter(|(known, _)| known.to_bytes() == message.as_bytes());
@@ -82,8 +82,8 @@ pub(super) fn reword(message: &str, by: &str) {
     });
 }
 
-/// Runs `work` of one of our functions within a [`Frame`]. After an error it stays on the server's stack until the function
-/// has reported that, when the server takes it off.
+/// Runs `work` of one of our functions within a [`Frame`]. After an error, the frame stays on the server's stack until
+/// the function has reported the error; the server then removes it.
 pub(super) fn with_error_context<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let frame = Frame::enter();
     let done = work()?;
@@ -91,15 +91,15 @@ pub(super) fn with_error_context<T, E>(work: impl FnOnce() -> Result<T, E>) -> R
     Ok(done)
 }
 
-/// A frame on the server's stack that does so. It lies in PostgreSQL's memory, for the error is reported when the frames of
-/// ours that it went through are gone.
+/// A frame on the server's stack that remembers the CONTEXT of errors. It is stored in PostgreSQL's memory, because the
+/// error is reported after our stack frames are gone.
 pub(super) struct Frame(*mut pg_sys::ErrorContextCallback);
 
 impl Frame {
-    /// After an error the server takes it off by itself.
+    /// After an error, the server removes it itself.
     pub(super) fn enter() -> Frame {
         forget();
-        // SAFETY: the memory lives until the (sub)transaction ends, before which its error has been reported.
+        // SAFETY: the memory lives until the (sub)transaction ends, and its error is reported before that.
         unsafe {
             let size = size_of::<pg_sys::ErrorContextCallback>();
             let frame = pg_sys::MemoryContextAllocZero(pg_sys::CurTransactionContext, size)
@@ -112,7 +112,7 @@ impl Frame {
     }
 
     pub(super) fn leave(self) {
-        // SAFETY: what has been put on the stack since has been taken off again; the frame was made by `enter`.
+        // SAFETY: everything pushed later has been removed. The frame was created by `enter`.
         unsafe {
             pg_sys::error_context_stack = (*self.0).previous;
             pg_sys::pfree(self.0.cast());

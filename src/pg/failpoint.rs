@@ -4,16 +4,16 @@
 //! The first process that reaches the point removes the file, so each order is carried out once. The file can also say
 //! that a long wait is over.
 
-/// The data folder is every process's working directory.
+/// The working directory of every process is the data directory.
 #[cfg(feature = "failpoints")]
 const FILE: &str = "audit_algolia.failpoint";
 
-/// The process has come to a point.
+/// Marks a point at which a test may make the process fail.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(super) fn reach(_point: &str) {}
 
-/// The process has come to a point.
+/// Marks a point at which a test may make the process fail.
 #[cfg(feature = "failpoints")]
 pub(super) fn reach(point: &str) {
     use nix::sys::signal::{kill, Signal};
@@ -26,7 +26,7 @@ pub(super) fn reach(point: &str) {
     };
     let signal = match action.trim() {
         "kill" => Some(Signal::SIGKILL),
-        // Whoever gave the order has it go on.
+        // The test lets it continue.
         "stop" => Some(Signal::SIGSTOP),
         _ => None,
     };
@@ -41,14 +41,12 @@ pub(super) fn reach(point: &str) {
     );
 }
 
-/// The process has something in hand. An order that names a text is carried out whenever the text is in it: there, the
-/// process aborts.
+/// Marks a point at which a test may make the process abort if its data contains a certain text.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(super) fn carry(_point: &str, _what: &[u8]) {}
 
-/// The process has something in hand. An order that names a text is carried out whenever the text is in it: there, the
-/// process aborts.
+/// Marks a point at which a test may make the process abort if its data contains a certain text.
 #[cfg(feature = "failpoints")]
 pub(super) fn carry(point: &str, what: &[u8]) {
     let order = std::fs::read_to_string(FILE).unwrap_or_default();
@@ -60,20 +58,20 @@ pub(super) fn carry(point: &str, what: &[u8]) {
     }
 }
 
-/// Whether what is not to be waited for in a test is taken for over.
+/// Whether a test wants a long wait to be skipped.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(super) fn is_ordered(_order: &str) -> bool {
     false
 }
 
-/// Whether what is not to be waited for in a test is taken for over.
+/// Whether a test wants a long wait to be skipped.
 #[cfg(feature = "failpoints")]
 pub(super) fn is_ordered(order: &str) -> bool {
     take_order(|found| (found.trim() == order).then_some(())).is_some()
 }
 
-/// Takes the order that there is, if it is one that `read` wants.
+/// Takes the order from the file if `read` accepts it.
 #[cfg(feature = "failpoints")]
 fn take_order<T>(read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let order = read(&std::fs::read_to_string(FILE).ok()?)?;

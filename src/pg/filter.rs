@@ -22,21 +22,21 @@ use parse::{parse, Planned};
 pub(super) struct Filter {
     expression: *mut pg_sys::Expr,
     owner: pg_sys::Oid,
-    /// Its result may depend on the session's settings, which have to be set aside.
+    /// Its result may depend on the session's settings, which must be pinned.
     pub(super) depends_on_settings: bool,
     context: pg_sys::MemoryContext,
-    /// Whose rows it looks at.
+    /// The name of the table whose rows it judges.
     table: Rc<str>,
 }
 
 impl Drop for Filter {
     fn drop(&mut self) {
-        // SAFETY: the context was made for the expression, which goes with the filter.
+        // SAFETY: the context was created for the expression, and ends with the filter.
         unsafe { pg_sys::MemoryContextDelete(self.context) };
     }
 }
 
-/// A filter made ready for the rows of one statement.
+/// A filter that is prepared for the rows of one statement.
 pub(super) struct Evaluation {
     state: *mut pg_sys::ExprState,
     econtext: *mut pg_sys::ExprContext,
@@ -46,7 +46,7 @@ pub(super) struct Evaluation {
 
 impl Filter {
     /// Compiles a stored filter for the columns of `relation`, which may be a partition of the watched table. `place`
-    /// tells where the rows to be looked at have the column at a place of the relation.
+    /// maps a column's place in the relation to its place in the rows that will be judged.
     ///
     /// # Safety
     /// `relation` is open and locked.
@@ -64,20 +64,20 @@ impl Filter {
                 || {
                     // SAFETY: the caller guarantees this.
                     let condition = unsafe { parse(text, relation) }?;
-                    // SAFETY: as above; the condition was made a moment ago.
+                    // SAFETY: as above. The condition was just made.
                     let planned = unsafe { Planned::of(condition, relation, &place) }?;
                     Ok(Filter::keep(&planned, owner, &table))
                 },
-                &format!("the filter of watched table \"{table}\" does not fit it any more"),
-                "Call audit_algolia.unwatch() and then audit_algolia.watch() with a filter over the table's present columns.",
+                &format!("the filter of watched table \"{table}\" no longer fits the table"),
+                "Call audit_algolia.unwatch() and then audit_algolia.watch() with a filter over the table's current columns.",
             )
         })
     }
 
-    /// Copies a plan to where it lives as long as the filter does.
+    /// Copies a plan into memory that lives as long as the filter.
     fn keep(planned: &Planned, owner: pg_sys::Oid, table: &str) -> Filter {
-        // SAFETY: a context of our own below the one that lasts as long as the process; its name is a constant, as it
-        // has to be. The expression is a node tree.
+        // SAFETY: creates a context below the one that lives as long as the process. Its name is a constant, as
+        // required. The expression is a node tree.
         unsafe {
             let context = pg_sys::AllocSetContextCreateExtended(
                 pg_sys::TopMemoryContext,
@@ -94,10 +94,10 @@ impl Filter {
         }
     }
 
-    /// Makes it ready for rows in slots. Lives in the current memory context.
+    /// Prepares the filter for rows in slots. The result lives in the current memory context.
     pub(super) fn prepare(&self) -> Evaluation {
-        // SAFETY: the expression is planned, and lives as long as we do; the owner's right to call its functions is
-        // looked at here.
+        // SAFETY: the expression is planned and lives as long as the filter. This checks that the owner may call its
+        // functions.
         as_role(self.owner, || unsafe {
             Evaluation {
                 state: pg_sys::ExecInitExpr(self.expression, std::ptr::null_mut()),
@@ -113,10 +113,10 @@ impl Evaluation {
     /// Whether the condition is true of a row.
     ///
     /// # Safety
-    /// The slot holds a row of the relation the filter was compiled for.
+    /// The slot holds a row of the relation that the filter was compiled for.
     pub(super) unsafe fn accepts(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
-        // SAFETY: this is ExecEvalExprSwitchContext, an inline function of the server's; what the functions allocate
-        // is in the context for one row, which is reset below.
+        // SAFETY: this is ExecEvalExprSwitchContext, an inline function of the server. Functions allocate in the
+        // per-tuple context, which is reset below.
         as_role(self.owner, || unsafe {
             let Some(evaluate) = (*self.state).evalfunc else {
                 return false;
@@ -138,22 +138,22 @@ impl Evaluation {
         })
     }
 
-    /// The error of an evaluation, of which only its kind is told.
+    /// The error of an evaluation. It names only the kind of error.
     fn failed(&self, kind: &str) -> Box<SqlError> {
         sql_error(
             PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
             format!("the filter of watched table \"{}\" failed: {kind}", self.table),
-            "What the server says may quote a row's values, so it is left out here. To see it, SELECT from the table WHERE the filter in audit_algolia.sources.",
+            "The server's error may quote a row's values, so it is omitted here. To see it, SELECT from the table WHERE the filter in audit_algolia.sources.",
         )
     }
 
     pub(super) fn close(self) {
-        // SAFETY: made by `prepare`, used no more.
+        // SAFETY: created by `prepare`, and not used any more.
         unsafe { pg_sys::FreeExprContext(self.econtext, true) };
     }
 }
 
-/// Checks a filter as it was given, its names meant under `path`, and returns it in the form it is kept in.
+/// Checks a filter as the user wrote it, with names resolved by `path`, and returns its stored form.
 ///
 /// # Safety
 /// `relation` is open and locked, and stays so.
@@ -163,7 +163,7 @@ pub(super) unsafe fn canonical(
     owner: pg_sys::Oid,
     path: &CStr,
 ) -> SqlResult<String> {
-    // SAFETY: the relation is open; its name is a C string, and so is what a deparsed expression comes as.
+    // SAFETY: the relation is open. Its name and the deparsed expression are C strings.
     as_user(owner, || unsafe {
         let name = (*(*relation).rd_rel).relname.data.as_ptr();
         explained(
@@ -176,7 +176,8 @@ pub(super) unsafe fn canonical(
                 let kept = pg_sys::deparse_expression(condition, context, false, false);
                 let kept = utf8(CStr::from_ptr(kept).to_bytes()).into_owned();
                 check_encoding(&kept)?;
-                // As it will be read from now on; this also looks at the owner's right to call its functions.
+                // Parses the stored form as it will be parsed from now on, and checks that the owner may call its
+                // functions.
                 let planned = Planned::of(parse(&kept, relation)?, relation, &Some)?;
                 Filter::keep(&planned, owner, "").prepare().close();
                 Ok(kept)
@@ -187,30 +188,30 @@ pub(super) unsafe fn canonical(
     })
 }
 
-/// Has values in a filter's text written and read alike, whoever has which settings, until the innermost nest level ends.
-/// What a user writes into a filter means what it means to that user; what is kept means the same to everybody.
+/// Pins the settings by which literals in a filter are written and read, until the innermost nest level ends. A filter
+/// means what its author's settings say; its stored form means the same to everybody.
 fn pin_literal_settings() {
     pin_output_settings();
     set_locally(c"array_nulls", c"on");
     set_locally(c"standard_conforming_strings", c"on");
 }
 
-/// Texts of our own tables pass as UTF-8, which other databases keep only as far as it is ASCII.
+/// Our own tables pass texts as UTF-8. In other encodings only ASCII is stored unchanged.
 fn check_encoding(text: &str) -> SqlResult<()> {
     if is_utf8() || text.is_ascii() {
         return Ok(());
     }
     Err(sql_error(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "in a database that is not in UTF-8, it has to be ASCII",
+        "it must be ASCII, because the database's encoding is not UTF-8",
         "Write other characters as chr(…), or call a function that compares with them.",
     ))
 }
 
-/// The search_path in force, with the schemas it resolves to at this moment.
+/// The current search_path, with the schemas that it resolves to at this moment.
 pub(super) fn search_path() -> CString {
-    // SAFETY: looks up schemas; their names, and the quoted ones, are C strings in the current context, or null for
-    // one that is gone.
+    // SAFETY: looks up schemas. Their names and the quoted ones are C strings in the current context, or null for a
+    // dropped schema.
     let names: Vec<Vec<u8>> = unsafe {
         cells(pg_sys::fetch_search_path(false))
             .iter()
@@ -219,6 +220,6 @@ pub(super) fn search_path() -> CString {
             .map(|name| CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes().to_vec())
             .collect()
     };
-    // A name has no zero byte.
+    // Names contain no zero byte.
     CString::new(names.join(&b", "[..])).unwrap_or_default()
 }

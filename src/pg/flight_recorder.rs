@@ -17,7 +17,7 @@ use crate::shared_state::SharedState;
 
 /// Set once in the postmaster and inherited by every process it forks.
 static RECORDER: AtomicPtr<FlightRecorder> = AtomicPtr::new(null_mut());
-/// Where this process notes that it has been told to go.
+/// The place where this process records that it was told to stop.
 static WAS_STOPPED: AtomicPtr<AtomicBool> = AtomicPtr::new(null_mut());
 
 // SAFETY: declared as in the server's headers.
@@ -25,7 +25,8 @@ unsafe extern "C-unwind" {
     fn SignalHandlerForCrashExit(signal: std::ffi::c_int);
 }
 
-/// Asks for the memory. Call it from `_PG_init` while libraries are preloaded. Without it nothing is suspected.
+/// Requests the memory. Call it from `_PG_init` while libraries are preloaded. Without this memory, nothing is ever
+/// suspected.
 pub(super) fn request() {
     // SAFETY: new memory of the recorder's size, for which all zeroes is valid.
     let memory = unsafe {
@@ -37,24 +38,25 @@ pub(super) fn request() {
     }
 }
 
-/// The server begins, for the first time or after a crash: tells shared state what is suspected. To be called by the
-/// postmaster, which has no other process then.
+/// Tells shared state the suspects when the server starts, for the first time or after a crash. Only the postmaster may
+/// call it, while there are no other processes.
 pub(super) fn report_suspects(shared_state: &mut SharedState) {
-    // SAFETY: the memory is as large as a recorder and stays; nobody else uses it now.
+    // SAFETY: the memory is as large as a recorder and is never unmapped. Nobody else uses it now.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
         recorder.take_crash_suspects().into_iter().for_each(|record| shared_state.suspect_crash(record));
     }
 }
 
-/// A worker begins in this slot. Should the postmaster tell it to go, since another process has crashed, that is noted.
+/// A worker starts in this slot. If the postmaster tells it to stop because another process has crashed, that will be
+/// recorded.
 pub(super) fn begin(slot: usize) {
     end(slot);
     let recorder = RECORDER.load(Ordering::Acquire);
     if recorder.is_null() {
         return;
     }
-    // SAFETY: as above. Whether a worker was told to go is for itself alone to note, by a handler that stores a value in
-    // memory that stays, and then does what the server's own does; until the handler is there, that is the server's own.
+    // SAFETY: as above. Only the worker itself records that it was told to stop. Its handler stores a value in memory
+    // that is never unmapped, and then does what the server's handler does, which is installed until ours is.
     unsafe {
         if let Some(was_stopped) = (*recorder).was_stopped.get(slot) {
             was_stopped.store(false, Ordering::Relaxed);
@@ -65,11 +67,11 @@ pub(super) fn begin(slot: usize) {
     }
 }
 
-/// With `send_abort_for_crash` (from PostgreSQL 16 on) the postmaster tells workers to go by the signal they would end by if
-/// they failed an assertion.
+/// With `send_abort_for_crash` (PostgreSQL 16 and later), the postmaster stops workers by SIGABRT, which a failed
+/// assertion raises as well.
 fn notice_abort() {
-    // SAFETY: all zeroes is a valid action, whose handler gets what it is declared with. The server has none for this
-    // signal. Once it has been called the signal does again what it does by default.
+    // SAFETY: all zeroes is a valid action. The handler has the declared signature, and the server has none for this
+    // signal. After the first call the default action is restored.
     unsafe {
         let mut action: sigaction = std::mem::zeroed();
         action.sa_sigaction = on_abort as *const () as usize;
@@ -78,14 +80,14 @@ fn notice_abort() {
     }
 }
 
-/// Ends the process as the signal does by default, with a note if it is the postmaster that wants it.
+/// Ends the process as the signal's default action does. Records it if the postmaster sent the signal.
 unsafe extern "C" fn on_abort(
     signal: std::ffi::c_int,
     about: *mut siginfo_t,
     _context: *mut std::ffi::c_void,
 ) {
-    // SAFETY: the kernel's description of the signal; null, or the place of a value in memory that stays. The process is ended
-    // when the handler returns, for until then the signal is blocked.
+    // SAFETY: the kernel passes a description of the signal. WAS_STOPPED is null or points to memory that is never
+    // unmapped. The signal is blocked until the handler returns, and then ends the process.
     unsafe {
         if (*about).si_pid() == pg_sys::PostmasterPid {
             if let Some(was_stopped) = WAS_STOPPED.load(Ordering::Acquire).as_ref() {
@@ -96,9 +98,10 @@ unsafe extern "C" fn on_abort(
     }
 }
 
-/// The server's handler of SIGQUIT, and a note of it.
+/// Records the signal and calls the server's handler of SIGQUIT.
 unsafe extern "C-unwind" fn on_quit(signal: std::ffi::c_int) {
-    // SAFETY: null, or the place of a value in memory that stays. The handler of the server's is called as it would be.
+    // SAFETY: WAS_STOPPED is null or points to memory that is never unmapped. The server's handler is called as it
+    // would be.
     unsafe {
         if let Some(was_stopped) = WAS_STOPPED.load(Ordering::Acquire).as_ref() {
             was_stopped.store(true, Ordering::Relaxed);
@@ -107,15 +110,15 @@ unsafe extern "C-unwind" fn on_quit(signal: std::ffi::c_int) {
     }
 }
 
-/// A batch of this worker's is on its way.
+/// Records a batch of this worker as in flight.
 pub(super) fn enter(slot: usize, flight: usize, record: FlightRecord) {
-    // SAFETY: as above; of the traces, those of a slot are changed by its worker alone.
+    // SAFETY: as above. Only the worker of a slot changes its records.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
         recorder.records.enter(slot, flight, record);
     }
 }
 
-/// It is back.
+/// Records the end of a flight.
 pub(super) fn leave(slot: usize, flight: usize) {
     // SAFETY: as above.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {
@@ -123,7 +126,7 @@ pub(super) fn leave(slot: usize, flight: usize) {
     }
 }
 
-/// The worker ends in order, or begins.
+/// A worker starts, or ends normally.
 pub(super) fn end(slot: usize) {
     // SAFETY: as above.
     if let Some(recorder) = unsafe { RECORDER.load(Ordering::Acquire).as_mut() } {

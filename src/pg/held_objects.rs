@@ -10,9 +10,9 @@ use crate::pg::report::{reported, sql_error};
 use crate::pg::shmem;
 use crate::shared_state::{object_hash, HeldObject, NotHeld};
 
-/// Most objects that a transaction can hold: half of what all together can, which is half of what there is room for.
+/// The most objects that one transaction can hold: half of what all sessions can hold, which is half of the table.
 pub(super) const MOST: usize = crate::shared_state::OBJECTS / 8;
-/// So many are let go of before others may have shared state.
+/// This many are released at a time, so that shared state is not locked for long.
 const AT_A_TIME: usize = 1000;
 
 thread_local! {
@@ -22,7 +22,7 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Holds an object, told by what the queue knows it by; `false` when a version of it is on its way, or there is no room.
+/// Holds an object, given by its identity in the queue; `false` if a version of it is in flight, or there is no room.
 pub(super) fn hold(index_id: i32, object: &str) -> bool {
     if !REGISTERED.replace(true) {
         // SAFETY: a guarded function that lives as long as the library.
@@ -39,7 +39,7 @@ pub(super) fn hold(index_id: i32, object: &str) -> bool {
     held_object.is_ok()
 }
 
-/// Whether there was no room for an object in this transaction, since this was last asked.
+/// Whether there was no room for an object in this transaction since the last call.
 pub(super) fn were_too_many() -> bool {
     TURNED_AWAY.take()
 }
@@ -50,7 +50,7 @@ fn hold_in_shared_state(index_id: i32, object: &str) -> Result<HeldObject, NotHe
 }
 
 fn my_pid() -> i32 {
-    // SAFETY: reads what is set when the session begins.
+    // SAFETY: reads what is set at the start of the session.
     unsafe { pg_sys::MyProcPid }
 }
 
@@ -58,7 +58,7 @@ fn my_pid() -> i32 {
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        // Nobody would let go of them when another session commits it, or none does.
+        // If another session commits the transaction, nobody would release the objects.
         XACT_EVENT_PRE_PREPARE => {
             let held = HELD.take();
             let is_holding = !held.is_empty();
@@ -74,7 +74,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
                 }
             }
         }
-        // What has been queued can be seen now, or never will be. Nothing here raises.
+        // The queued versions are visible now or never will be. Nothing here raises an error.
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT => {
             TURNED_AWAY.set(false);
             for objects in HELD.take().chunks(AT_A_TIME) {

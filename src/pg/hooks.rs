@@ -18,12 +18,12 @@ use super::{import, process, shmem, xact};
 use crate::shared_state::Micros;
 use statement_effect::{effect_of, StatementEffect};
 
-/// How long a statement waits for the workers to leave its database. Longer than they ever need; then the server
-/// itself complains about the connection.
+/// How long a statement waits until our processes have left its database. They never need that long. If they do, the
+/// server itself reports the connections.
 const PATIENCE: Micros = 5_000_000;
-/// How long workers stay away should the statement never tell that it has ended.
+/// How long workers stay away if the end of the statement goes unnoticed.
 const VACATED_FOR: Micros = 3_600_000_000;
-/// How often the waiting session looks whether they have gone.
+/// How often the waiting session checks whether they have left.
 const LOOK_EVERY_MS: i64 = 5;
 
 static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -31,7 +31,7 @@ static mut PREVIOUS_ACCESS: pg_sys::object_access_hook_type = None;
 
 /// Installs the hooks. Call it while the library is preloaded.
 pub(super) fn install() {
-    // SAFETY: hooks are plain globals, set while the postmaster loads libraries, single-threaded.
+    // SAFETY: hooks are global variables, set while the single-threaded postmaster loads libraries.
     unsafe {
         PREVIOUS_UTILITY = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(on_utility);
@@ -40,7 +40,7 @@ pub(super) fn install() {
     }
 }
 
-/// Notices that an extension is created, updated or dropped, in whatever way: also DROP OWNED and DROP SCHEMA … CASCADE.
+/// Notices that an extension is created, updated or dropped in any way, including DROP OWNED and DROP SCHEMA … CASCADE.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_object_access(
     access: pg_sys::ObjectAccessType::Type,
@@ -50,10 +50,10 @@ unsafe extern "C-unwind" fn on_object_access(
     argument: *mut std::ffi::c_void,
 ) {
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
-    // SAFETY: the hook before ours is called as the server would have called it.
+    // SAFETY: the previous hook is called as the server would have called it.
     unsafe {
         if let Some(previous) = PREVIOUS_ACCESS {
-            // It is not behind pgrx's guard, and may raise an error.
+            // The previous hook has no pgrx guard and may raise an error.
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, sub, argument));
         }
     }
@@ -62,7 +62,7 @@ unsafe extern "C-unwind" fn on_object_access(
     }
 }
 
-/// What is left to do when a statement has been carried out.
+/// What remains to be done after a statement.
 #[derive(Clone, Copy)]
 #[repr(C)]
 enum AfterStatement {
@@ -72,12 +72,12 @@ enum AfterStatement {
     RollbackPrepared(u64),
 }
 
-/// How long the process that sends history is waited for: its steps are short, but some of its queries need not be.
+/// How long the backfill process is waited for before it is stopped. Its steps are short, but some queries may not be.
 const STEP_PATIENCE: Micros = 500_000;
 
-/// The hook itself is not guarded, and its frame owns nothing: an error of the statement passes it by as it would pass
-/// a function in C. pgrx's guard would make the error anew, without its position, its context and the names of table
-/// and constraint. What we do before and after is guarded.
+/// The hook itself is not guarded, and its frame owns nothing: an error of the statement passes through it as through a
+/// C function. pgrx's guard would raise the error anew, without its position, its context and the names of table and
+/// constraint. Our own code before and after the statement is guarded.
 #[allow(clippy::too_many_arguments, reason = "the server's signature")]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -91,7 +91,7 @@ unsafe extern "C-unwind" fn on_utility(
 ) {
     // SAFETY: declared as in the server's headers.
     extern "C-unwind" {
-        /// `tcop/utility.h`; pgrx binds it behind its guard.
+        /// `tcop/utility.h`, which pgrx binds only with its guard.
         fn standard_ProcessUtility(
             statement: *mut pg_sys::PlannedStmt,
             text: *const c_char,
@@ -103,8 +103,8 @@ unsafe extern "C-unwind" fn on_utility(
             completion: *mut pg_sys::QueryCompletion,
         );
     }
-    // SAFETY: the server passes a valid statement; the arguments are handed on as they came, to the hook before ours or
-    // to the server's own function.
+    // SAFETY: the server passes a valid statement. The arguments are passed on unchanged, to the previous hook or to
+    // the server's function.
     unsafe {
         let after = before_utility(statement);
         let go_on = PREVIOUS_UTILITY.unwrap_or(standard_ProcessUtility);
@@ -117,16 +117,16 @@ unsafe extern "C-unwind" fn on_utility(
 /// `statement` is what the server passes to the hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) -> AfterStatement {
-    // SAFETY: by the caller's word the statement is valid.
+    // SAFETY: the caller guarantees this. The statement is valid.
     match unsafe { effect_of((*statement).utilityStmt) } {
         StatementEffect::None => (),
-        // The server refuses to drop or copy a database inside of a transaction.
-        // SAFETY: reads the session's state.
+        // The server refuses to drop or copy a database inside a transaction. SAFETY: reads the session's state.
         StatementEffect::Database { is_rename: false, .. } if unsafe { pg_sys::IsTransactionBlock() } => (),
         StatementEffect::Database { oid, is_drop, .. } => vacate(oid, is_drop),
-        // Others see it when the transaction has committed.
+        // Others see it after the commit.
         StatementEffect::Databases => xact::note_databases(),
-        // It may be reading a large table, and has locked ours meanwhile. What it has not committed is read again.
+        // The backfill process may be reading a large table while it has locked ours. What it has not committed is read
+        // again.
         StatementEffect::DropExtension => stop_backfill(my_database()),
         StatementEffect::Import => {
             xact::note_import();
@@ -143,7 +143,7 @@ unsafe extern "C-unwind" fn before_utility(statement: *mut pg_sys::PlannedStmt) 
 unsafe extern "C-unwind" fn after_utility(after: AfterStatement) {
     match after {
         AfterStatement::Nothing => (),
-        // Nobody sees the rows before they are committed; and whoever may not copy them is no restore.
+        // The rows are visible only after the commit, and a user who may not copy into these tables is no restore.
         AfterStatement::Import => import::begin(),
         AfterStatement::CommitPrepared(gid) => {
             shmem::change_and_wake(|shared_state| shared_state.commit_prepared(gid, my_database(), now()));
@@ -156,8 +156,8 @@ unsafe extern "C-unwind" fn after_utility(after: AfterStatement) {
     }
 }
 
-/// Asks our processes to leave a database and waits until they have. The end of the transaction, whichever it is, lets
-/// them in again: only then do they see what has become of the database.
+/// Asks our processes to leave a database and waits until they have left. They are readmitted at the end of the
+/// transaction, when they can see what has become of the database.
 fn vacate(oid: u32, is_drop: bool) {
     xact::note_vacated(oid, is_drop);
     let deadline = now() + PATIENCE;
@@ -191,7 +191,7 @@ fn stop_backfill(database: u32) {
 /// Sends SIGTERM to a process of ours, if there is one.
 fn terminate(pid: i32) {
     if pid > 0 {
-        // Gone already: all the better.
+        // It may have ended already.
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
 }

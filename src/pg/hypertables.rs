@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::report::SqlResult;
 
-/// Whether a table is a hypertable. To be asked with the rights of the extension's owner.
+/// Whether a table is a hypertable. Call it as the extension's owner.
 pub(super) fn is_hypertable(table: pg_sys::Oid) -> SqlResult<bool> {
     // SAFETY: a look-up in the catalogs, inside a transaction.
     let timescaledb = unsafe { pg_sys::get_extension_oid(c"timescaledb".as_ptr(), true) };
@@ -22,8 +22,8 @@ pub(super) fn is_hypertable(table: pg_sys::Oid) -> SqlResult<bool> {
     })
 }
 
-/// What a query puts before a watched table's name to read the rows whose changes are captured: those of its partitions or
-/// chunks are, and those of tables that inherit from it are not. To be asked like the above.
+/// The keyword before a watched table's name in a query that reads the rows whose changes are captured. These include
+/// the rows of partitions or chunks, but not those of inheriting tables. Call it as the extension's owner.
 pub(super) fn only(table: pg_sys::Oid, is_partitioned: bool) -> SqlResult<&'static str> {
     Ok(if is_partitioned || is_hypertable(table)? { "" } else { "only " })
 }

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::databases::my_database;
 
-/// An object that nothing else names: of all extensions, none, and this part of it.
+/// A lock tag that nothing else uses: the invalid extension, with a sub-id.
 fn tag() -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         locktag_field1: my_database(),
@@ -15,22 +15,23 @@ fn tag() -> pg_sys::LOCKTAG {
         locktag_field3: 0,
         locktag_field4: u16::MAX,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-        // Locks of this kind may be kept beyond a transaction, whether it succeeds or fails; the end of the session ends them.
+        // Locks of this method may outlive a transaction, whether it succeeds or fails. They end with the session.
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     }
 }
 
-/// Tells, until this session ends, that it is importing.
+/// Marks this session as importing until it ends.
 pub(super) fn begin() {
     let tag = tag();
-    // SAFETY: a lock for the session, which others have at once with us; who looks for it gives it back at once.
+    // SAFETY: a session-level lock that several sessions can hold at once. Whoever checks for it releases its own at
+    // once.
     unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ShareLock as i32, true, false) };
 }
 
-/// Whether somebody is, in this database.
+/// Whether a session is importing into this database.
 pub(super) fn is_under_way() -> bool {
     let (tag, lock) = (tag(), pg_sys::ExclusiveLock as i32);
-    // SAFETY: a lock that is not waited for, inside a transaction, and given back at once.
+    // SAFETY: a lock that is not waited for, inside a transaction, and released at once.
     unsafe {
         let acquired = pg_sys::LockAcquire(&raw const tag, lock, false, true);
         if acquired == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {

@@ -12,21 +12,21 @@ use pgrx::prelude::*;
 use super::report::SqlResult;
 use super::subtransaction::rolled_back_with;
 
-/// How often something is written anew that others have changed meanwhile.
+/// How often a write is retried after concurrent changes.
 const ATTEMPTS: u32 = 100;
 
-/// One row of a result, while SPI has it.
+/// A row of a result, valid while SPI has the result.
 pub(super) struct ResultRow {
     tuple: pg_sys::HeapTuple,
     descriptor: pg_sys::TupleDesc,
 }
 
 impl ResultRow {
-    /// A column's value by its ordinal, from 1 on; `None` for null.
+    /// A column's value by its ordinal, counted from 1; `None` for null.
     pub(super) fn get<T: FromDatum>(&self, ordinal: i32) -> Option<T> {
         let mut is_null = true;
-        // SAFETY: tuple and descriptor belong to the result SPI holds while a `ResultRow` lives; the caller asks for the
-        // type the query has.
+        // SAFETY: tuple and descriptor belong to the result that SPI keeps while a `ResultRow` lives. The caller
+        // requests the column's type.
         unsafe {
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, ordinal, &mut is_null);
             T::from_polymorphic_datum(datum, is_null, pg_sys::SPI_gettypeid(self.descriptor, ordinal))
@@ -34,12 +34,12 @@ impl ResultRow {
     }
 }
 
-/// Oids as the argument of a query.
+/// Oids as an argument of a query.
 pub(super) fn oids(tables: &[pg_sys::Oid]) -> (pg_sys::Oid, pg_sys::Datum) {
     (pg_sys::OIDARRAYOID, tables.to_vec().into_datum().unwrap_or(pg_sys::Datum::null()))
 }
 
-/// Runs a query with arguments, each a type and a value, and `read` on its first row, if there is one.
+/// Runs a query with arguments, each a type and a value, and applies `read` to its first row, if there is one.
 pub(super) fn first_row<T>(
     query: &str,
     arguments: &[(pg_sys::Oid, pg_sys::Datum)],
@@ -48,8 +48,8 @@ pub(super) fn first_row<T>(
     let query = CString::new(query).unwrap_or_default();
     let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
     Spi::connect(|_| {
-        // SAFETY: SPI is connected; as a read-only query it uses the snapshot pushed here, which is popped again unless
-        // an error aborts the (sub)transaction, which pops it too.
+        // SAFETY: SPI is connected. A read-only query uses the snapshot pushed here. It is popped below, or by the
+        // abort of the (sub)transaction after an error.
         let row = unsafe {
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
             pg_sys::SPI_execute_with_args(
@@ -71,10 +71,10 @@ pub(super) fn first_row<T>(
     })
 }
 
-/// Runs a statement that writes, of which the session's own statement knows nothing and must not fail: what has been committed
-/// since the transaction's snapshot is written over, as it is at READ COMMITTED, whoever has to be waited for.
+/// Runs a statement that writes on behalf of the session's own statement, which must not fail because of it: concurrent
+/// commits since the transaction's snapshot are overwritten, as under READ COMMITTED, after waiting if necessary.
 pub(super) fn write(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> SqlResult<()> {
-    // SAFETY: reads the isolation of the current transaction.
+    // SAFETY: reads the isolation level of the current transaction.
     if unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32 {
         return execute(statement, arguments);
     }
@@ -90,8 +90,8 @@ pub(super) fn write(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)])
 fn execute(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> SqlResult<()> {
     let statement = CString::new(statement).unwrap_or_default();
     let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
-    // SAFETY: SPI is connected; there are as many types and values as the statement has arguments. The server copies the
-    // snapshot, and gives the plan back when SPI is left.
+    // SAFETY: SPI is connected. There are as many types and values as the statement has arguments. The server copies
+    // the snapshot, and frees the plan when SPI is left.
     Spi::connect_mut(|_| unsafe {
         let plan = pg_sys::SPI_prepare(statement.as_ptr(), types.len() as i32, types.as_mut_ptr());
         pg_sys::SPI_execute_snapshot(
@@ -108,15 +108,15 @@ fn execute(statement: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> SqlRe
     Ok(())
 }
 
-/// A query under a snapshot of the moment it was opened, read piece by piece.
+/// A cursor under a snapshot that is taken when it is opened.
 pub(super) struct Cursor(pg_sys::Portal);
 
 impl Cursor {
-    /// Opens a query with arguments, each a type and a value. It is planned with the rights and settings in force.
+    /// Opens a query with arguments, each a type and a value. It is planned with the current user and settings.
     pub(super) fn open(query: &str, arguments: &[(pg_sys::Oid, pg_sys::Datum)]) -> Cursor {
         let query = CString::new(query).unwrap_or_default();
         let (mut types, mut values): (Vec<_>, Vec<_>) = arguments.iter().copied().unzip();
-        // SAFETY: SPI is connected; the portal outlives that, and keeps a snapshot of its own as a read-only query.
+        // SAFETY: SPI is connected. The portal outlives the connection, and a read-only query keeps its own snapshot.
         Spi::connect(|_| unsafe {
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
             let portal = pg_sys::SPI_cursor_open_with_args(
@@ -134,14 +134,15 @@ impl Cursor {
         })
     }
 
-    /// Runs `read` over the next rows, `count` at most; nothing when there are none any more. What `read` leaves in the
-    /// current memory context is gone afterwards.
+    /// Applies `read` to the next rows, at most `count`; `None` if there are no more. What `read` leaves in the current
+    /// memory context is freed afterwards.
     pub(super) fn fetch<T>(
         &self,
         count: i64,
         read: impl FnOnce(pg_sys::TupleDesc, &[pg_sys::HeapTuple]) -> SqlResult<T>,
     ) -> SqlResult<Option<T>> {
-        // SAFETY: the portal lives until `close`, or the end of the transaction; what SPI fetches until it is left.
+        // SAFETY: the portal lives until `close` or the end of the transaction. The fetched rows live until SPI is
+        // left.
         Spi::connect(|_| unsafe {
             pg_sys::SPI_cursor_fetch(self.0, true, count);
             let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
@@ -152,14 +153,14 @@ impl Cursor {
         })
     }
 
-    /// Closes it; after an error the transaction's end does.
+    /// Closes the cursor. After an error, the end of the transaction does.
     pub(super) fn close(self) {
-        // SAFETY: opened by `open`, and used no more.
+        // SAFETY: opened by `open`, and not used any more.
         unsafe { pg_sys::SPI_cursor_close(self.0) };
     }
 }
 
-/// All rows of a query whose result is known to be small, as [`first_row`] reads one.
+/// All rows of a query whose result is known to be small; otherwise as [`first_row`].
 pub(super) fn all_rows<T>(
     query: &str,
     arguments: &[(pg_sys::Oid, pg_sys::Datum)],
@@ -178,7 +179,7 @@ pub(super) fn all_rows<T>(
     Ok(all)
 }
 
-/// A query without arguments that is planned once per session, for what is asked often and must cost next to nothing.
+/// A query without arguments that is planned once per session, for frequent use.
 pub(super) struct PreparedQuery {
     query: &'static str,
     plan: Cell<pg_sys::SPIPlanPtr>,
@@ -191,8 +192,8 @@ impl PreparedQuery {
 
     /// All rows of its result, which is known to be small.
     pub(super) fn all_rows<T>(&self, mut read: impl FnMut(&ResultRow) -> T) -> Vec<T> {
-        // SAFETY: SPI is connected; the plan was kept for the rest of the session. As a read-only query it uses the
-        // snapshot pushed here, which an error pops, too.
+        // SAFETY: SPI is connected. The plan is kept for the rest of the session. A read-only query uses the snapshot
+        // pushed here, which an error pops as well.
         Spi::connect(|_| unsafe {
             if self.plan.get().is_null() {
                 let query = CString::new(self.query).unwrap_or_default();

@@ -19,11 +19,11 @@ use super::worker::argument;
 use super::{guc, shmem};
 use crate::shared_state::{Extension, Micros, SlotState, DATABASES};
 
-/// How long the launcher sleeps when nobody wakes it.
+/// How long the launcher sleeps if nobody wakes it.
 const NAP_MS: i64 = 60_000;
-/// How soon it looks again after a start that failed for want of a process slot.
+/// The pause after a start that failed because no background worker slot was free.
 const RETRY_MS: i64 = 10_000;
-/// A process that has been asked for and has not come in this time never will.
+/// A process that has not started within this time is given up.
 const START_LIMIT: Micros = 20_000_000;
 
 /// Registers the launcher. Call it while the library is preloaded.
@@ -39,10 +39,10 @@ pub(super) fn register() {
         .load();
 }
 
-/// Entry point of the launcher.
+/// The entry point of the launcher.
 ///
 /// # Safety
-/// To be called by PostgreSQL's background worker machinery alone.
+/// Only PostgreSQL's background worker machinery may call it.
 #[no_mangle]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::Datum) {
@@ -62,8 +62,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_launcher_main(_argument: pg_sys::D
     loop {
         process::reload_if_asked();
         let timeout = scratch.round(|| launcher.round());
-        // Whoever waits for a lock, or for a page that another process reads, resets the latch: what it was set for in the
-        // middle of the round has to be looked for.
+        // Waiting for a lock or a page resets the latch, so an event during the round may have gone unnoticed.
         pgrx::check_for_interrupts!();
         let is_called = shmem::shared_state().is_some_and(|shared_state| shared_state.launcher_called);
         if !is_called && !process::is_reload_asked_for() {
@@ -83,16 +82,16 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _argument: pg_sys::Datum) {
 
 #[derive(Default)]
 struct Launcher {
-    /// Slots whose processes have been asked for: slot, launch, when.
+    /// Slots whose processes were requested: slot, launch, and when.
     starting: Vec<(usize, u32, Micros)>,
-    /// Databases that had no extension when somebody last looked: shared state may have given up their entries.
+    /// Databases without the extension, as far as is known. Shared state may have reused their entries.
     without_extension: HashSet<u32>,
     slots: Shortage,
     entries: Shortage,
 }
 
 impl Launcher {
-    /// Starts what is missing; returns how long to sleep.
+    /// Starts what is missing. Returns how long to sleep.
     fn round(&mut self) -> i64 {
         process::report_activity(true, "looking for databases to serve");
         let now = now();
@@ -117,7 +116,7 @@ impl Launcher {
             self.without_extension.extend(shared_state.without_extension());
         }
         for CatalogDatabase { oid: database, name, is_open } in found {
-            // One that has become a template is to be copied, and one that takes no connections to be left alone.
+            // A template is to be copied, and a database that accepts no connections is to be left alone.
             if !is_open || !guc::serves(&name) {
                 self.retire_workers(database, 0);
                 continue;
@@ -130,7 +129,7 @@ impl Launcher {
         timeout
     }
 
-    /// A reserved slot whose process has not reported must not stay reserved for ever.
+    /// Frees slots whose processes have never started.
     fn free_slots_of_no_shows(&mut self, now: Micros) {
         let Some(mut shared_state) = shmem::shared_state() else { return };
         self.starting.retain(|(slot, launch, since)| {
@@ -138,14 +137,14 @@ impl Launcher {
                 .workers
                 .get(*slot)
                 .is_some_and(|worker| worker.slot_state == SlotState::Starting && worker.launch == *launch);
-            // Or the clock was set back, and nobody knows.
+            // If the clock was set back, this is unknown as well.
             let overdue = !(0..=START_LIMIT).contains(&now.saturating_sub(*since));
             if waiting && overdue {
                 shared_state.cancel_slot(*slot, *launch);
             }
             waiting && !overdue
         });
-        // Reserved by a launcher that is no more: nobody else would ever free it.
+        // Slots reserved by a previous launcher would never be freed otherwise.
         for slot in 0..crate::shared_state::WORKERS {
             let orphan = shared_state.workers.get(slot).filter(|worker| {
                 worker.slot_state == SlotState::Starting
@@ -157,7 +156,7 @@ impl Launcher {
         }
     }
 
-    /// Sees to the workers of one database; returns how long to sleep at most, in milliseconds.
+    /// Starts and retires the workers of one database. Returns how long to sleep at most, in milliseconds.
     fn serve(&mut self, database: u32, name: &str, now: Micros) -> i64 {
         let (is_present, allowed, missing, recount, wait, mut nap) = {
             let Some(mut shared_state) = shmem::shared_state() else {
@@ -170,14 +169,13 @@ impl Launcher {
             let is_full = shared_state.database_list_is_full();
             let Some(entry) = shared_state.database_mut(database) else {
                 drop(shared_state);
-                // If it is not full for good, the end of whoever is looking into a database wakes us.
+                // Unless all databases have the extension, the launcher is woken when a worker has looked into one of
+                // them.
                 if is_full {
                     self.entries.log_once(
-                        &format!(
-                            "audit_algolia serves {DATABASES} databases, as many as it can keep track of"
-                        ),
+                        &format!("audit_algolia cannot serve more than {DATABASES} databases"),
                         name,
-                        "Name those that are to be served in audit_algolia.databases and restart the server.",
+                        "Name the databases to serve in audit_algolia.databases, and restart the server.",
                     );
                 }
                 return NAP_MS;
@@ -196,7 +194,7 @@ impl Launcher {
             let is_present = entry.extension == Extension::Present;
             let wanted = match entry.extension {
                 Extension::Absent => 0,
-                // One goes and looks, unless there are some: those look by themselves.
+                // One worker is started to look for the extension, unless there are some, which look by themselves.
                 Extension::Unknown if running.is_empty() => guc::workers().min(1),
                 Extension::Unknown => 0,
                 Extension::Present => guc::workers(),
@@ -237,7 +235,7 @@ impl Launcher {
         nap
     }
 
-    /// Starts who sends history, if that is due; returns how long to sleep at most.
+    /// Starts the backfill process if it is due. Returns how long to sleep at most.
     fn start_backfill_if_due(&mut self, database: u32, name: &str, now: Micros) -> i64 {
         if guc::workers() == 0 {
             return NAP_MS;
@@ -262,13 +260,13 @@ impl Launcher {
                 return false;
             };
             if shared_state.is_vacated(database, now) {
-                // Since a moment ago; its end wakes the launcher.
+                // This has just changed. The end of the statement wakes the launcher.
                 return true;
             }
             shared_state.reserve_slot(database, number)
         };
         let Some((slot, launch)) = reserved else {
-            let message = "audit_algolia has as many workers as it can keep track of";
+            let message = "audit_algolia cannot start more workers";
             note_trouble(database, message, FEWER_WORKERS, now);
             self.slots.log_once(message, name, FEWER_WORKERS);
             return false;
@@ -286,13 +284,13 @@ impl Launcher {
         false
     }
 
-    /// Has workers beyond the wanted number retire.
+    /// Retires workers beyond the wanted number.
     fn retire_workers(&mut self, database: u32, wanted: u32) {
         shmem::change_and_wake(|shared_state| shared_state.retire_workers(database, wanted));
     }
 }
 
-/// Asks the postmaster for a process; `false` when it has none left.
+/// Starts a background worker; `false` if no slot is free.
 fn start(kind: &str, function: &str, argument: i64) -> bool {
     // SAFETY: set at the start of every process.
     let pid = unsafe { pg_sys::MyProcPid };

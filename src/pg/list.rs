@@ -2,12 +2,12 @@
 
 use pgrx::pg_sys;
 
-/// The cells of a list of the server's.
+/// The cells of a server list.
 ///
 /// # Safety
 /// `list` is null or a valid list that outlives the result.
 pub(super) unsafe fn cells<'a>(list: *mut pg_sys::List) -> &'a [pg_sys::ListCell] {
-    // SAFETY: a list has `length` cells in one piece.
+    // SAFETY: a list has `length` contiguous cells.
     unsafe {
         match list.as_ref() {
             None => &[],

@@ -26,6 +26,7 @@ mod list;
 mod locks;
 mod owner;
 mod partitions;
+mod pending_changes;
 mod process;
 mod report;
 mod rules;
@@ -49,19 +50,19 @@ pgrx::extension_sql_file!("../../sql/install/20_functions.sql", name = "function
 pgrx::extension_sql_file!("../../sql/install/30_views.sql", name = "views", requires = ["functions"]);
 pgrx::extension_sql_file!("../../sql/install/40_grants.sql", name = "grants", requires = ["views"], finalize);
 
-/// Called by PostgreSQL when the library is loaded: by the postmaster when it is preloaded, else by each session
+/// PostgreSQL calls this when the library is loaded: in the postmaster if it is preloaded, otherwise in each session
 /// that uses it.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::define();
-    // SAFETY: plain reads of globals that are set before libraries are loaded.
+    // SAFETY: reads global variables that are set before libraries are loaded.
     let (preloading, upgrading) =
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     if preloading {
         shmem::request();
         flight_recorder::request();
         hooks::install();
-        // pg_upgrade starts the old and the new server for its own purposes: nothing is delivered then.
+        // pg_upgrade starts both servers for its own purposes. Nothing is delivered then.
         if !upgrading {
             launcher::register();
         }

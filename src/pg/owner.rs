@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::databases::cached;
 use super::report::{sql_error, SqlResult};
 
-/// Where the extension's objects are in the current database.
+/// The oids of the extension's objects in the current database.
 #[derive(Clone, Copy)]
 pub(super) struct ExtensionObjects {
     pub(super) queue: pg_sys::Oid,
@@ -22,16 +22,16 @@ pub(super) struct ExtensionObjects {
 thread_local! {
     static OBJECTS: Cell<Option<ExtensionObjects>> = const { Cell::new(None) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
-    /// The user has been warned that the objects are not found.
+    /// The user has been warned that the objects do not exist.
     static IS_MISSED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Forgets where the objects are; they may have been made anew.
+/// Forgets the objects, because they may have been recreated.
 pub(super) fn forget_extension_objects() {
     OBJECTS.set(None);
 }
 
-/// Has them forgotten when the queue changes.
+/// Has the objects forgotten when the queue changes.
 fn watch_extension_objects() {
     if !WATCHED.replace(true) {
         // SAFETY: the callback is a guarded function that lives as long as the library, which is never unloaded.
@@ -53,7 +53,7 @@ pub(super) fn extension_objects() -> SqlResult<ExtensionObjects> {
     if let Some(objects) = OBJECTS.get() {
         return Ok(objects);
     }
-    // Before the look, or a change right after it would go unnoticed for as long as the session lasts.
+    // Registered before the look-up. Otherwise a change right after it would go unnoticed for the rest of the session.
     watch_extension_objects();
     let queue = table(c"queue");
     let objects = ExtensionObjects {
@@ -68,7 +68,7 @@ pub(super) fn extension_objects() -> SqlResult<ExtensionObjects> {
     {
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "the queue of audit_algolia is not there",
+            "the queue of audit_algolia does not exist",
             "Create the extension in this database with CREATE EXTENSION audit_algolia, or drop the trigger.",
         ));
     }
@@ -76,7 +76,7 @@ pub(super) fn extension_objects() -> SqlResult<ExtensionObjects> {
     Ok(objects)
 }
 
-/// A table, index or sequence of the extension; invalid when it is not there.
+/// A table, index or sequence of the extension; invalid if it does not exist.
 pub(super) fn table(name: &CStr) -> pg_sys::Oid {
     // SAFETY: look-ups in the catalogs, inside a transaction.
     unsafe {
@@ -85,33 +85,33 @@ pub(super) fn table(name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// The owner of a relation; invalid when there is no such relation. Waits for no lock on it.
+/// The owner of a relation; invalid if it does not exist. Does not wait for a lock.
 fn owner_of(relation: pg_sys::Oid) -> pg_sys::Oid {
     let owner = |row: &pg_sys::FormData_pg_class| row.relowner;
-    // SAFETY: inside a transaction; rows of that cache are those of pg_class.
+    // SAFETY: inside a transaction. The rows of that cache are those of pg_class.
     let owner = unsafe { cached(pg_sys::SysCacheIdentifier::RELOID, relation, owner) };
     owner.unwrap_or(pg_sys::InvalidOid)
 }
 
-/// Runs `work` as `user`, with a search_path nobody can plant anything in. An error unwinds through here without
-/// undoing anything, for the abort of the (sub)transaction restores user and settings by itself.
+/// Runs `work` as `user`, with a search_path into which nobody can plant objects. An error unwinds through this without
+/// cleanup, because the abort of the (sub)transaction restores user and settings.
 pub(super) fn as_user<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     as_role(user, || {
-        // SAFETY: the settings' nest level is closed below or by the abort.
+        // SAFETY: the nest level is closed below or by the abort.
         let level = unsafe { pg_sys::NewGUCNestLevel() };
         set_locally(c"search_path", c"pg_catalog, pg_temp");
         let result = work();
-        // SAFETY: the counterpart of the above.
+        // SAFETY: closes the nest level opened above.
         unsafe { pg_sys::AtEOXact_GUC(false, level) };
         result
     })
 }
 
-/// Runs `work` with the rights of `user` and no other, as [`as_user`] does, but with the settings as they are.
+/// Runs `work` as `user` like [`as_user`], but with the current settings.
 pub(super) fn as_role<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let mut caller = pg_sys::InvalidOid;
     let mut context = 0;
-    // SAFETY: the pair is saved and set as the server's own security-definer code does.
+    // SAFETY: user and context are saved and set as in the server's own security-definer code.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
         pg_sys::SetUserIdAndSecContext(
@@ -120,7 +120,7 @@ pub(super) fn as_role<T>(user: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
         );
     }
     let result = work();
-    // SAFETY: the counterpart of the above.
+    // SAFETY: restores what was saved above.
     unsafe { pg_sys::SetUserIdAndSecContext(caller, context) };
     result
 }
@@ -131,16 +131,16 @@ pub(super) fn set_locally(name: &CStr, value: &CStr) {
     unsafe { set_to(name, value.as_ptr()) }
 }
 
-/// Gives a setting the value that the session has begun with, until the innermost nest level ends.
+/// Resets a setting to its value at the start of the session, until the innermost nest level ends.
 fn reset_locally(name: &CStr) {
-    // SAFETY: without a value the server takes that of RESET.
+    // SAFETY: without a value the server resets the setting.
     unsafe { set_to(name, std::ptr::null()) }
 }
 
 /// # Safety
 /// `value` is a C string or null.
 unsafe fn set_to(name: &CStr, value: *const std::ffi::c_char) {
-    // SAFETY: the caller guarantees this; GUC_ACTION_SAVE ties the value to the nest level the caller has opened.
+    // SAFETY: the caller guarantees this. GUC_ACTION_SAVE ties the value to the nest level that the caller has opened.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
@@ -155,13 +155,13 @@ unsafe fn set_to(name: &CStr, value: *const std::ffi::c_char) {
     }
 }
 
-/// Sets the session's preferences for output aside, as a dump does, until the innermost nest level ends: an output
-/// text must not depend on who writes. The search_path decides whether names such as a regclass are qualified.
+/// Pins the settings that affect output, as pg_dump does, until the innermost nest level ends: an output text must not
+/// depend on the writer. The search_path decides whether names such as a regclass are qualified.
 ///
-/// All of them but one are about form: whatever they are, the text means the same value. `lc_monetary` belongs to the
-/// value, for an amount of type money is stored as a number of the currency's least units: which currency, and how many
-/// of them make one, only the setting tells. So it is what the database, the server or the role has it set to, whatever
-/// the session has set since.
+/// All but one of these settings concern form only: whatever they are, the text means the same value. The exception is
+/// `lc_monetary`: an amount of type money is stored as a number of the smallest currency unit, and only this setting
+/// says which currency that is and how many units it has. So it gets the value that database, server or role define,
+/// whatever the session has set.
 pub(super) fn pin_output_settings() {
     set_locally(c"search_path", c"pg_catalog, pg_temp");
     set_locally(c"quote_all_identifiers", c"off");
@@ -173,17 +173,17 @@ pub(super) fn pin_output_settings() {
     set_locally(c"extra_float_digits", c"1");
 }
 
-/// Where the extension's objects are. Without them nothing can be done, and it is said once per session; but what others
-/// do to their tables must not fail for it.
+/// The extension's objects. If they do not exist, nothing can be done, and a warning says so once per session; it must
+/// not fail other people's DDL.
 pub(super) fn find_extension_objects() -> Option<ExtensionObjects> {
-    // A schema that is renamed does not tell those who have found their objects in it.
+    // Renaming the schema invalidates nothing in sessions that have found objects in it.
     forget_extension_objects();
     let found = extension_objects().ok();
     if found.is_none() && !IS_MISSED.replace(true) {
         sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
-            "the schema audit_algolia is not there, and watched tables are not followed",
-            "If it was renamed: ALTER SCHEMA … RENAME TO audit_algolia. If the extension is not wanted: DROP EXTENSION audit_algolia.",
+            "schema \"audit_algolia\" does not exist, so changes of watched tables' definitions are not followed",
+            "If it was renamed, run ALTER SCHEMA … RENAME TO audit_algolia. If the extension is not wanted, run DROP EXTENSION audit_algolia.",
         )
         .warn();
     }

@@ -10,7 +10,7 @@ use super::latest_snapshot::{all_rows, first_row};
 use super::report::SqlResult;
 use crate::rules::Mode;
 
-/// A table, or one of its partitions or chunks, on whatever level.
+/// A table, or one of its partitions or chunks on any level.
 #[derive(Clone, Copy)]
 pub(super) struct Member {
     pub(super) oid: pg_sys::Oid,
@@ -18,18 +18,18 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// It has rows of its own, in this server.
+    /// Whether it has rows of its own in this server.
     pub(super) fn has_rows(&self) -> bool {
         self.kind == pg_sys::RELKIND_RELATION as i8
     }
 
-    /// It has partitions in place of rows.
+    /// Whether it has partitions instead of rows.
     pub(super) fn is_partitioned(&self) -> bool {
         self.kind == pg_sys::RELKIND_PARTITIONED_TABLE as i8
     }
 }
 
-/// The table and all that is below it. To be asked with the rights of the extension's owner.
+/// The table and all its partitions or chunks. Call it as the extension's owner.
 pub(super) fn members(table: pg_sys::Oid) -> SqlResult<Vec<Member>> {
     let has_chunks = is_hypertable(table)?;
     let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::BOOLOID, has_chunks.into())];
@@ -39,17 +39,17 @@ pub(super) fn members(table: pg_sys::Oid) -> SqlResult<Vec<Member>> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Those of them that have rows: the table itself, or its partitions or chunks.
+/// Those members that have rows: the table itself, or its partitions or chunks.
 pub(super) fn leaves(table: pg_sys::Oid) -> SqlResult<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().filter(Member::has_rows).map(|member| member.oid).collect())
 }
 
-/// Partitions or chunks, on all levels.
+/// Partitions or chunks on all levels.
 pub(super) fn partitions(table: pg_sys::Oid) -> SqlResult<Vec<pg_sys::Oid>> {
     Ok(members(table)?.into_iter().map(|member| member.oid).filter(|oid| *oid != table).collect())
 }
 
-/// Whether a table is a partition of another, on whatever level. To be asked like the above.
+/// Whether a table is a partition of another on any level. Call it as the extension's owner.
 pub(super) fn is_below(table: pg_sys::Oid, root: pg_sys::Oid) -> SqlResult<bool> {
     let arguments = [(pg_sys::OIDOID, table.into()), (pg_sys::OIDOID, root.into())];
     let found = first_row(include_str!("../../sql/ddl/is_below.sql"), &arguments, |row| Ok(row.get(1)))?;
@@ -71,7 +71,7 @@ impl AncestorSource {
     }
 }
 
-/// The sources that have, or had, the rows of a table or its partitions. To be asked like the above.
+/// The sources that have, or had, the rows of a table or its partitions. Call it as the extension's owner.
 pub(super) fn sources_of_ancestors(table: pg_sys::Oid) -> SqlResult<Vec<AncestorSource>> {
     let query = include_str!("../../sql/ddl/sources_above.sql");
     let found = all_rows(query, &[(pg_sys::OIDOID, table.into())], |row| {

@@ -9,17 +9,17 @@ use super::error_context;
 use crate::record::Overflow;
 use crate::rules::{RuleError, RuleErrorKind};
 
-/// What the functions of the SQL interface fail with.
+/// The result of a function that may fail with an SQL error.
 pub(super) type SqlResult<T> = Result<T, Box<SqlError>>;
 
-/// An error on its way to the user.
+/// An SQL error that has not been raised yet.
 #[derive(Clone, Debug)]
 pub(super) struct SqlError {
     code: PgSqlErrorCode,
     message: String,
     detail: Option<String>,
     hint: Option<String>,
-    /// Not the server's.
+    /// Raised by us, and not by the server.
     is_ours: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn overflow(error: Overflow, table: &str) -> Box<SqlError> {
 }
 
 impl SqlError {
-    /// An error of the server's.
+    /// An error of the server.
     pub(super) fn of(report: &ErrorReportWithLevel) -> Box<SqlError> {
         Box::new(SqlError {
             code: report.sql_error_code(),
@@ -87,30 +87,31 @@ impl SqlError {
         &self.message
     }
 
-    /// Whether it may not happen again: the server was short of something, or was asked to stop, or others were in the way.
+    /// Whether it may not happen again: a resource was lacking, the server is stopping, or other transactions were in
+    /// the way.
     pub(super) fn is_transient(&self) -> bool {
         let is_locked = self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
         self.is_out_of_memory() || (!self.is_ours && (is_transient_code(self.code) || is_locked))
     }
 
-    /// Whether there was no memory for something.
+    /// Whether memory was lacking.
     pub(super) fn is_out_of_memory(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
     }
 
-    /// Whether it is told in our words, which quote nobody's values.
+    /// Whether it has a message of ours, which quotes no values.
     pub(super) fn is_ours(&self) -> bool {
         self.is_ours
     }
 
-    /// Its SQLSTATE as it is written.
+    /// Its SQLSTATE as text.
     pub(super) fn sqlstate(&self) -> String {
         let code = self.code as i32;
-        // Six bits for each character, as the server packs them.
+        // Each character takes six bits, as the server packs them.
         (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3F) as u8 + b'0')).collect()
     }
 
-    /// Why, without values: what the server says may quote a row's, so of its errors only the kind is told.
+    /// The reason without values. A message of the server may quote a row's values, so only its kind is returned.
     pub(super) fn kind(&self) -> String {
         if self.is_ours {
             return self.message.clone();
@@ -120,8 +121,8 @@ impl SqlError {
         format!("{words} ({})", self.sqlstate())
     }
 
-    /// As [`SqlError::summary`], as far as it cannot quote a row's values: of the server's errors, those that are about names
-    /// and rights are told in its words.
+    /// Like [`SqlError::summary`], unless that might quote a row's values. Of the server's messages, those about names
+    /// and privileges are quoted.
     pub(super) fn redacted_summary(&self) -> String {
         let is_about_names =
             class(self.code) == class(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
@@ -132,7 +133,7 @@ impl SqlError {
         }
     }
 
-    /// The message and the SQLSTATE, in one line.
+    /// The message and the SQLSTATE in one line.
     pub(super) fn cause(&self) -> String {
         format!("{} ({})", self.message, self.sqlstate())
     }
@@ -145,14 +146,14 @@ impl SqlError {
         format!("{}{stop}{}", self.message, further.concat())
     }
 
-    /// Says it as a warning instead.
+    /// Raises it as a warning.
     pub(super) fn warn(self) {
         self.into_report().report(PgLogLevel::WARNING);
     }
 }
 
-/// Runs `work`; of its errors, the server's own included, the message gets `prefix` before it, and the hint `hint` behind
-/// it. The transaction has to fail with them: nothing is cleaned up here.
+/// Runs `work`. An error, even one of the server, gets `prefix` before its message and `hint` after its hint. Nothing
+/// is cleaned up, so the transaction must fail.
 pub(super) fn explained<T>(work: impl FnOnce() -> SqlResult<T>, prefix: &str, hint: &str) -> SqlResult<T> {
     let caught = PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|error| match error {
@@ -174,19 +175,19 @@ pub(super) fn explained<T>(work: impl FnOnce() -> SqlResult<T>, prefix: &str, hi
     })
 }
 
-/// Runs `work`, which reads a row's values or computes with them. What the server says of an error there may quote them,
-/// and what leaves the table is none of the log's business: so only the kind of error is told, with its SQLSTATE, in the
-/// words of `told`. An error about the state of the server or the transaction quotes nothing, and stays as it is. Either
-/// way the memory context is what it was before: one that `work` has switched to may go with what is unwound next.
+/// Runs `work`, which reads a row's values or computes with them. The server's error may quote them, and values must
+/// not reach the log. So the error is replaced by `told`, given its kind; it keeps its SQLSTATE. An error about the
+/// state of the server or the transaction quotes nothing and is kept. In both cases the memory context is restored,
+/// because `work` may have switched to one that will not outlive the unwinding.
 pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<SqlError>) -> T {
     // SAFETY: there is a current context whenever PostgreSQL calls.
     let context = unsafe { pg_sys::CurrentMemoryContext };
-    // Like the server's own way for errors, it costs next to nothing where there is none.
+    // As with the server's own error handling, this costs almost nothing without an error.
     let payload = match std::panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => return done,
         Err(payload) => payload,
     };
-    // SAFETY: it was current when we were called, and whoever calls us may still use it.
+    // SAFETY: it was current when this function was called, and the caller may still use it.
     unsafe { pg_sys::MemoryContextSwitchTo(context) };
     let told = AssertUnwindSafe(told);
     PgTryBuilder::new(AssertUnwindSafe(|| -> T { std::panic::resume_unwind(payload) }))
@@ -201,7 +202,7 @@ pub(super) fn redacted<T>(work: impl FnOnce() -> T, told: impl Fn(&str) -> Box<S
         .execute()
 }
 
-/// Runs `work`, and returns errors of the server as ours. The transaction has to be aborted with them.
+/// Runs `work`, and returns the server's errors as ours. The transaction must be aborted after one.
 pub(super) fn caught<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     PgTryBuilder::new(AssertUnwindSafe(work)).catch_others(|error| Err(of(error))).execute()
 }
@@ -211,7 +212,7 @@ fn class(code: PgSqlErrorCode) -> i32 {
     code as i32 & 0xFFF
 }
 
-/// Whether an error is about the state the server or the transaction is in.
+/// Whether an error is about the state of the server or the transaction.
 pub(super) fn is_transient_code(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     let passing = [
@@ -223,7 +224,7 @@ pub(super) fn is_transient_code(code: PgSqlErrorCode) -> bool {
     passing.into_iter().any(|passing| class(passing) == class(code))
 }
 
-/// What an error is about, in one line: the message and the SQLSTATE.
+/// The message and the SQLSTATE of an error, in one line.
 pub(super) fn cause(error: &CaughtError) -> String {
     let (CaughtError::PostgresError(report)
     | CaughtError::ErrorReport(report)
@@ -238,7 +239,7 @@ fn of(error: CaughtError) -> Box<SqlError> {
     }
 }
 
-/// Turns an outcome into the form the function manager's glue reports with its SQLSTATE.
+/// Converts a result into the form that the function manager's glue raises.
 pub(super) fn reported<T>(outcome: SqlResult<T>) -> Result<T, ErrorReport> {
     outcome.map_err(|error| error.into_report())
 }

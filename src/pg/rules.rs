@@ -16,7 +16,7 @@ use crate::rules::{are_changes, parse_columns, Mode, RuleError, WatchedColumn};
 
 /// The stored rules of one source.
 pub(super) struct SourceRules {
-    /// The watched table, and who owns it.
+    /// The watched table and its owner.
     pub(super) relation: pg_sys::Oid,
     pub(super) owner: pg_sys::Oid,
     pub(super) index_id: i32,
@@ -33,15 +33,15 @@ pub(super) struct SourceRules {
 }
 
 impl SourceRules {
-    /// Whether its records tell of changes.
+    /// Whether its records are changes.
     pub(super) fn are_changes(&self) -> bool {
         are_changes(self.mode, &self.operations)
     }
 
-    /// Reads the rules of a source; call it with the owner's rights. `relation` must be the watched table or a
-    /// partition of it, or there are none: whoever may use the trigger function could put it on a table of theirs,
-    /// to pass its rows off as another's. `table_columns` are the names the stored column entries are read against,
-    /// `table` is the name for messages.
+    /// Loads the rules of a source; call it as the extension's owner. There are none unless `relation` is the watched
+    /// table or a partition of it: otherwise, whoever may use the trigger function could attach it to a table of their
+    /// own and pass its rows off as another's. The stored column entries are read against `table_columns`; messages
+    /// name the table `table`.
     pub(super) fn load(
         id: i32,
         relation: pg_sys::Oid,
@@ -51,7 +51,7 @@ impl SourceRules {
         if let Some(rules) = SourceRules::find(id, relation, table, table_columns)? {
             return Ok(Some(rules));
         }
-        // Until it is detached for good, whoever writes straight into a partition changes rows that the source has told of.
+        // Until the partition is completely detached, direct writes to it change rows that the source has queued.
         let query = include_str!("../../sql/capture/detached_from.sql");
         let above = all_rows(query, &[(pg_sys::OIDOID, relation.into())], |row| row.get(1))?;
         for table_above in above.into_iter().flatten() {
@@ -62,7 +62,7 @@ impl SourceRules {
         Ok(None)
     }
 
-    /// The same against the columns of `rows_in`, which may be a partition of `relation`.
+    /// The same, with the columns of `rows_in`, which may be a partition of `relation`.
     ///
     /// # Safety
     /// `rows_in` is open.
@@ -109,16 +109,16 @@ impl SourceRules {
     }
 }
 
-/// The error of a source whose table has lost a column. Nothing is sent instead of it.
+/// The error of a source whose table has lost a column. Nothing is sent then.
 pub(super) fn column_is_gone(column: &str, table: &str) -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-        format!("column \"{column}\" of watched table \"{table}\" is gone"),
-        "Call audit_algolia.unwatch() and then audit_algolia.watch() with the table's present columns.",
+        format!("column \"{column}\" of watched table \"{table}\" no longer exists"),
+        "Call audit_algolia.unwatch() and then audit_algolia.watch() with the table's current columns.",
     )
 }
 
-/// What stored entries can be wrong with: they were right when they were stored, so the table has changed.
+/// Converts an error in stored entries. They were right when they were stored, so the table has changed.
 pub(super) fn rules_outdated(error: RuleError, table: &str) -> Box<SqlError> {
     match error {
         RuleError::UnknownColumn { column, .. } => column_is_gone(&column, table),
@@ -126,21 +126,21 @@ pub(super) fn rules_outdated(error: RuleError, table: &str) -> Box<SqlError> {
     }
 }
 
-/// The error of a missing key.
+/// The error of a missing pseudonym key.
 pub(super) fn no_pseudonym_key() -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "there is no key for pseudonyms",
+        "no pseudonym key is set",
         "Set audit_algolia.pseudonym_key_file (or audit_algolia.pseudonym_key) and reload the configuration.",
     )
 }
 
 thread_local! {
-    /// With the version of the key it was made of.
+    /// The pseudonymizer, with the version of the key that it was made from.
     static PSEUDONYMIZER: RefCell<Option<(u64, Rc<Pseudonymizer>)>> = const { RefCell::new(None) };
 }
 
-/// The pseudonymizer of the key in force. It is made anew only when the key may have changed.
+/// The pseudonymizer of the current key. It is cached as long as the key cannot have changed.
 pub(super) fn pseudonymizer() -> Option<Rc<Pseudonymizer>> {
     let version = guc::pseudonym_key_version();
     PSEUDONYMIZER.with_borrow_mut(|cached| {
@@ -152,16 +152,16 @@ pub(super) fn pseudonymizer() -> Option<Rc<Pseudonymizer>> {
     })
 }
 
-/// The clock of `audit_algolia.time_zone`, by the server's own time zone code.
+/// The calendar of `audit_algolia.time_zone`, by the server's own time zone code.
 pub(super) struct ServerCalendar {
     zone: *mut pg_sys::pg_tz,
 }
 
 impl ServerCalendar {
-    /// The calendar of the zone in force.
+    /// The calendar of the current zone.
     pub(super) fn current() -> ServerCalendar {
-        // SAFETY: log_timezone is set before any session runs; it only stands in for a zone that was checked when it
-        // was set and should therefore be there.
+        // SAFETY: log_timezone is set before any session runs. It only replaces a zone that was checked when it was set
+        // and should therefore exist.
         let fallback = unsafe { pg_sys::log_timezone };
         ServerCalendar { zone: guc::time_zone().unwrap_or(fallback) }
     }
@@ -169,8 +169,8 @@ impl ServerCalendar {
 
 impl Calendar for ServerCalendar {
     fn hour_of(&mut self, unix_seconds: i64) -> CivilHour {
-        // SAFETY: the zone comes from pg_tzset and is never freed; the result points to a static of the server,
-        // read at once. It is null only for years beyond an int.
+        // SAFETY: the zone comes from pg_tzset and is never freed. The result points to a static variable of the server
+        // and is read at once. It is null only for years beyond an int.
         unsafe {
             let moment: pg_sys::pg_time_t = unix_seconds;
             match pg_sys::pg_localtime(&moment, self.zone).as_ref() {
@@ -186,7 +186,7 @@ impl Calendar for ServerCalendar {
         }
     }
 
-    /// Zones are never unloaded, so the address tells them apart.
+    /// Zones are never unloaded, so their addresses are distinct.
     fn generation(&self) -> u64 {
         self.zone as u64
     }

@@ -15,7 +15,7 @@ use crate::shared_state::{Announcements, IdReserves, LatchSet, SharedState};
 
 const NAME: &std::ffi::CStr = c"audit_algolia";
 
-/// What our piece of shared memory consists of.
+/// The extension's shared memory.
 #[repr(C)]
 struct Shared {
     lock: *mut pg_sys::LWLock,
@@ -27,9 +27,9 @@ struct Shared {
 /// Set once in the postmaster and inherited by every process it forks.
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Asks for the memory. Call it from `_PG_init` while libraries are preloaded.
+/// Requests the memory. Call it from `_PG_init` while libraries are preloaded.
 pub(super) fn request() {
-    // SAFETY: hooks are plain globals of the postmaster, which loads libraries single-threaded.
+    // SAFETY: hooks are global variables of the postmaster, which is single-threaded while it loads libraries.
     unsafe {
         PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
         pg_sys::shmem_request_hook = Some(on_request);
@@ -43,8 +43,8 @@ static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_request() {
-    // SAFETY: the hook before ours is called as the server would have called it; we are in the request hook, where the
-    // server accepts requests for shared memory. The name outlives the server.
+    // SAFETY: the previous hook is called as the server would have called it. In the request hook, the server accepts
+    // requests for shared memory. The name outlives the server.
     unsafe {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
@@ -56,10 +56,9 @@ unsafe extern "C-unwind" fn on_request() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_startup() {
-    // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before
-    // any other process can attach. ShmemInitStruct hands out memory of the size asked for, aligned to a
-    // cache line; all zeroes is valid and empty by the contract of each of its parts. The tranche has the one lock that
-    // was asked for.
+    // SAFETY: the startup hook runs once in the postmaster (again after a crash, with fresh memory) before any other
+    // process can attach. ShmemInitStruct returns memory of the requested size, aligned to a cache line. All zeroes is
+    // valid and empty by the contract of each part. The tranche has the one lock that was requested.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
@@ -81,48 +80,49 @@ pub(super) fn is_preloaded() -> bool {
     !SHARED.load(Ordering::Acquire).is_null()
 }
 
-/// What transactions about to commit announce; `None` when the library was not preloaded.
+/// The announcements of transactions; `None` if the library was not preloaded.
 pub(super) fn announcements() -> Option<&'static Announcements> {
     let shared = SHARED.load(Ordering::Acquire);
-    // SAFETY: set by on_startup; shared memory outlives the process. It consists of atomics, which need no lock.
+    // SAFETY: set by on_startup. Shared memory outlives the process. The announcements consist of atomics, which need
+    // no lock.
     (!shared.is_null()).then(|| unsafe { &(*shared).announcements })
 }
 
-/// The ids that databases have in reserve; `None` when the library was not preloaded.
+/// The reserves of ids; `None` if the library was not preloaded.
 pub(super) fn reserves() -> Option<&'static IdReserves> {
     let shared = SHARED.load(Ordering::Acquire);
     // SAFETY: as above.
     (!shared.is_null()).then(|| unsafe { &(*shared).reserves })
 }
 
-/// Shared state, locked for this process alone.
+/// Shared state, locked exclusively.
 pub(super) struct Locked {
     shared: *mut Shared,
-    /// Whom to wake, once it is let go of, for the commits of others that were published.
+    /// The latches to set after unlocking, for the commits of others that were published.
     latches: Option<LatchSet>,
 }
 
-/// Locks shared state; `None` when the library was not preloaded. Hold it briefly: who commits waits for it, or relies on
-/// its being let go of.
+/// Locks shared state; `None` if the library was not preloaded. Hold the lock briefly: committing transactions wait for
+/// it or rely on its release.
 pub(super) fn shared_state() -> Option<Locked> {
     let shared = SHARED.load(Ordering::Acquire);
     if shared.is_null() {
         return None;
     }
-    // SAFETY: the pointer was set by on_startup and the lock initialised there; LWLockAcquire waits
-    // without raising errors and holds interrupts off until the lock is released.
+    // SAFETY: on_startup has set the pointer and initialised the lock. LWLockAcquire waits without raising errors, and
+    // interrupts are held off until the lock is released.
     unsafe { pg_sys::LWLockAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
     // SAFETY: it is locked.
     let latches = unsafe { publish_pending_in(shared) };
     Some(Locked { shared, latches })
 }
 
-/// Publishes the commits that are pending, unless somebody has shared state locked, who will see to it.
+/// Publishes pending commits, unless another process has locked shared state and will do so.
 pub(super) fn publish_pending() {
     let shared = SHARED.load(Ordering::Acquire);
     while announcements().is_some_and(Announcements::has_pending) {
         let lock = |shared: *mut Shared| {
-            // SAFETY: as in `shared_state`; this one does not wait.
+            // SAFETY: as in `shared_state`, but without waiting.
             unsafe { pg_sys::LWLockConditionalAcquire((*shared).lock, pg_sys::LWLockMode::LW_EXCLUSIVE) }
         };
         if !lock(shared) {
@@ -145,9 +145,9 @@ unsafe fn publish_pending_in(shared: *mut Shared) -> Option<LatchSet> {
 }
 
 impl Locked {
-    /// What transactions about to commit have announced.
+    /// The announcements of transactions.
     pub(super) fn announcements(&self) -> &'static Announcements {
-        // SAFETY: as of the function of that name.
+        // SAFETY: as in the function of that name.
         unsafe { &(*self.shared).announcements }
     }
 }
@@ -170,9 +170,9 @@ impl DerefMut for Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // SAFETY: an ERROR resets InterruptHoldoffCount, and all lightweight locks are released when the transaction
-        // aborts, or by `release_locks` when there is none: so the lock is ours to release exactly when the count says that
-        // interrupts are still held off.
+        // SAFETY: an ERROR resets InterruptHoldoffCount. All lightweight locks are released when the transaction
+        // aborts, or by `release_locks` if there is none. So we must release the lock exactly if interrupts are still
+        // held off.
         unsafe {
             if pg_sys::InterruptHoldoffCount > 0 {
                 pg_sys::LWLockRelease((*self.shared).lock);
@@ -181,32 +181,33 @@ impl Drop for Locked {
         if let Some(latches) = self.latches.take() {
             wake(latches);
         }
-        // Whoever has committed meanwhile relies on us.
+        // Transactions that have committed meanwhile rely on this.
         publish_pending();
     }
 }
 
-/// Releases what an error has left locked. The first thing that an exit callback of ours does: outside of a transaction
-/// nobody has done it before, and shared state would be waited for in vain.
+/// Releases locks that an error has left. Our exit callbacks call this first: outside of a transaction nobody else has
+/// done it, and waiting for shared state would never end.
 pub(super) fn release_locks() {
-    // SAFETY: what the server does when it recovers from an error; harmless when nothing is locked.
+    // SAFETY: the server does this when it recovers from an error. It does nothing if nothing is locked.
     unsafe { pg_sys::LWLockReleaseAll() };
-    // Whoever has committed meanwhile relied on us.
+    // Transactions that have committed meanwhile rely on this.
     publish_pending();
 }
 
-/// Changes shared state, and then wakes whom that concerns. Nothing happens when the library was not preloaded.
+/// Changes shared state, and then sets the latches that `change` returns. Does nothing if the library was not
+/// preloaded.
 pub(super) fn change_and_wake(change: impl FnOnce(&mut SharedState) -> LatchSet) {
     let latches = shared_state().map(|mut shared_state| change(&mut shared_state));
     wake(latches.unwrap_or_default());
 }
 
-/// Sets the latches of the processes to wake. Call it without holding shared state.
+/// Sets latches. Call it without holding shared state.
 pub(super) fn wake(latches: LatchSet) {
     for address in latches.iter() {
-        // SAFETY: the address was stored by a process of this server as that of its own latch, which lies in
-        // the shared array of processes, at the same address everywhere and never unmapped. A latch that has
-        // changed hands since is woken for nothing, which latches allow.
+        // SAFETY: the address was stored by a process of this server as that of its own latch. Latches lie in the
+        // shared array of processes, which has the same address everywhere and is never unmapped. If the latch has
+        // another owner by now, that one is woken needlessly, which is allowed.
         unsafe { pg_sys::SetLatch(address as *mut pg_sys::Latch) };
     }
 }

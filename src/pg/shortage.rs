@@ -11,11 +11,11 @@ pub(super) const MORE_PROCESSES: &str =
 pub(super) const FEWER_WORKERS: &str =
     "Lower audit_algolia.workers, or name fewer databases in audit_algolia.databases. It is tried again every 10 s.";
 
-/// Something there is too little of: logged once, until it is over.
+/// A lack of some resource. It is logged once until it is over.
 #[derive(Default)]
 pub(super) struct Shortage {
     is_logged: bool,
-    /// It has been met in this round.
+    /// It has occurred in this round.
     met: bool,
 }
 
@@ -33,13 +33,13 @@ impl Shortage {
         }
     }
 
-    /// What has not been met in it is over.
+    /// If it has not occurred in this round, it is over.
     pub(super) fn end_round(&mut self) {
         self.is_logged = std::mem::take(&mut self.met);
     }
 }
 
-/// Notes why a database has no worker at all; that there could be more is no trouble of its rows.
+/// Records why a database has no worker at all. If it has some, the lack of more is no problem of its rows.
 pub(super) fn note_trouble(database: u32, message: &str, hint: &str, now: Micros) {
     if let Some(mut shared_state) = shmem::shared_state() {
         if shared_state.running_workers(database) == 0 {

@@ -8,34 +8,35 @@ use pgrx::prelude::*;
 
 use super::report::{SqlError, SqlResult};
 
-/// What came of the work.
+/// How the work ended.
 enum End<T> {
     Done(SqlResult<T>),
-    /// An error that says nothing of what the work was done with.
+    /// An error that must be raised further.
     Broken(Box<CaughtError>),
 }
 
-/// Runs `work` in a subtransaction. When it fails by its own fault, nothing remains of it and the failure is returned.
-/// Other errors are raised on: somebody wants the statement to end, the server is short of something or damaged, or
-/// transactions have got in each other's way.
+/// Runs `work` in a subtransaction. If it fails for a reason of its own, the subtransaction is rolled back and the
+/// error is returned. Other errors are raised further: the statement is to be ended, the server lacks a resource or is
+/// damaged, or transactions conflict.
 pub(super) fn guarded<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<Result<T, Box<SqlError>>> {
     Ok(rolled_back_with(work, |code| !is_about_the_server(code)))
 }
 
-/// Runs `work`, which reads or deletes what may be damaged on disk, in a subtransaction. That it cannot be read is returned,
-/// all other errors are raised on.
+/// Runs `work`, which reads or deletes data that may be damaged on disk, in a subtransaction. Returns the error if the
+/// data cannot be read, and raises all other errors further.
 pub(super) fn unless_unreadable<T>(work: impl FnOnce() -> T) -> SqlResult<T> {
     rolled_back_with(|| Ok(work()), is_unreadable)
 }
 
-/// Runs `work` in a subtransaction, and returns the errors that are its own.
+/// Runs `work` in a subtransaction, and returns those errors that `is_its_own` accepts.
 pub(super) fn rolled_back_with<T>(
     work: impl FnOnce() -> SqlResult<T>,
     is_its_own: fn(PgSqlErrorCode) -> bool,
 ) -> SqlResult<T> {
-    // SAFETY: as PL/pgSQL does it for a block with exceptions. Inside, the caller's memory context is current, so that
-    // results outlive the subtransaction; after it, context, resource owner and the stack of error contexts are as
-    // before. It is rolled back before any error is raised on, for whoever catches that one rolls back one of their own.
+    // SAFETY: PL/pgSQL does the same for a block with exceptions. `work` runs in the caller's memory context, so that
+    // its results outlive the subtransaction. Afterwards context, resource owner and error context stack are restored.
+    // It is rolled back before any error is raised further, because whoever catches that error rolls back a
+    // subtransaction of their own.
     unsafe {
         let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         let frames = pg_sys::error_context_stack;
@@ -66,8 +67,8 @@ pub(super) fn rolled_back_with<T>(
     }
 }
 
-/// Whether an error is about the state the server or the transaction is in, not about a row. There is no memory for a
-/// large row mostly, and what it took is given back.
+/// Whether an error is about the state of the server or the transaction, and not about a row. A lack of memory is
+/// mostly due to a large row, whose memory is freed again.
 fn is_about_the_server(code: PgSqlErrorCode) -> bool {
     if code == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY {
         return false;
@@ -75,14 +76,14 @@ fn is_about_the_server(code: PgSqlErrorCode) -> bool {
     super::report::is_transient_code(code) || is_damage(code)
 }
 
-/// Whether what was to be read cannot be. Not all of that the server tells as damage: a disk or a file that fails has codes of
-/// its own, and a length or a compression that makes no sense is an internal error.
+/// Whether data cannot be read. The server does not report all of that as damage: a failing disk or file has codes of
+/// its own, and an impossible length or compression is an internal error.
 fn is_unreadable(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     is_damage(code) || [ERRCODE_IO_ERROR, ERRCODE_UNDEFINED_FILE, ERRCODE_INTERNAL_ERROR].contains(&code)
 }
 
-/// Whether the server tells of damage on disk.
+/// Whether the server reports damage on disk.
 fn is_damage(code: PgSqlErrorCode) -> bool {
     [PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED].contains(&code)
 }

@@ -3,11 +3,11 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// A text.
+/// A text in the database's encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextBytes(pub(super) Vec<u8>);
 
-/// An array of texts, none of them null.
+/// An array of texts without nulls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextArray(pub(super) Vec<Vec<u8>>);
 
@@ -18,13 +18,13 @@ fn text_of(bytes: &[u8]) -> pg_sys::Datum {
 
 impl FromDatum for TextBytes {
     /// # Safety
-    /// The datum has the type that is asked for.
+    /// The datum has the requested type.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
         _type: pg_sys::Oid,
     ) -> Option<TextBytes> {
-        // SAFETY: the caller asks for the type the value has.
+        // SAFETY: the caller requests the value's type.
         (!is_null).then(|| TextBytes(unsafe { varlena_bytes(datum) }.to_vec()))
     }
 }
@@ -41,7 +41,7 @@ impl IntoDatum for TextBytes {
 
 impl FromDatum for TextArray {
     /// # Safety
-    /// The datum has the type that is asked for.
+    /// The datum has the requested type.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
@@ -50,8 +50,8 @@ impl FromDatum for TextArray {
         if is_null {
             return None;
         }
-        // SAFETY: the caller asks for the type the value has, an array of texts; deconstruct_array allocates the lists
-        // in the current context and fills in their length.
+        // SAFETY: the caller requests the value's type, an array of texts. deconstruct_array allocates the lists in the
+        // current context and returns their length.
         unsafe {
             let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
             let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
@@ -79,7 +79,7 @@ impl FromDatum for TextArray {
 impl IntoDatum for TextArray {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let mut datums: Vec<pg_sys::Datum> = self.0.iter().map(|text| text_of(text)).collect();
-        // SAFETY: as many texts as are told of; the array is made in the current context.
+        // SAFETY: the length is that of the vector. The array is made in the current context.
         let array = unsafe {
             pg_sys::construct_array(
                 datums.as_mut_ptr(),
@@ -98,7 +98,7 @@ impl IntoDatum for TextArray {
     }
 }
 
-/// The bytes of a value of variable length.
+/// The bytes of a varlena value.
 ///
 /// # Safety
 /// `datum` is a varlena.

@@ -15,7 +15,7 @@ use super::list::cells;
 use super::owner::set_locally;
 use super::report::SqlResult;
 
-/// Whoever has called one of our functions, and in which environment.
+/// The user who calls one of our functions, with their environment.
 pub(super) struct Caller {
     pub(super) user: pg_sys::Oid,
     context: c_int,
@@ -23,10 +23,10 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// To be asked before another role is taken on, by a function that pins no search_path.
+    /// Must be called before another role is assumed, by a function that pins no search_path.
     pub(super) fn current() -> Caller {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: reads the state of the session; the setting's value is a C string, copied at once.
+        // SAFETY: reads the state of the session. The setting's value is a C string, copied at once.
         let path = unsafe {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             let path = pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
@@ -35,13 +35,12 @@ impl Caller {
         Caller { user, context, path }
     }
 
-    /// Runs a statement as the caller would, with their rights and under their search_path. Names in it are to be
-    /// qualified.
+    /// Runs a statement as the caller, with their privileges and search_path. Names in it must be qualified.
     pub(super) fn run(&self, statement: &str) -> SqlResult<()> {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         let frame = Frame::enter();
-        // SAFETY: the pair is saved and set, and the settings' nest level opened and closed, as the server's own code does;
-        // after an error the abort of the (sub)transaction restores both.
+        // SAFETY: user, context and nest level are handled as in the server's own code. After an error, the abort of
+        // the (sub)transaction restores them.
         let level = unsafe {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(self.user, self.context);
@@ -49,7 +48,7 @@ impl Caller {
         };
         set_locally(c"search_path", &self.path);
         let done = Spi::run(statement);
-        // SAFETY: the counterparts of the above.
+        // SAFETY: restores what was saved above.
         unsafe {
             pg_sys::AtEOXact_GUC(false, level);
             pg_sys::SetUserIdAndSecContext(user, context);
@@ -59,12 +58,12 @@ impl Caller {
     }
 }
 
-/// Runs a statement with the rights in force, as a part of the statement that is under way: as for the triggers that the
-/// server itself makes on partitions, no event trigger is called for it.
+/// Runs a statement with the current privileges, as a part of the current statement. No event trigger is called for it,
+/// just as for the triggers that the server itself creates on partitions.
 pub(super) fn run_as_part(statement: &str) {
     let text = CString::new(statement).unwrap_or_default();
-    // SAFETY: the server parses the text, which outlives what it makes of it, and executes the one statement in there, as
-    // its own code does with parts of statements. There is an active snapshot, for a function is being called.
+    // SAFETY: the server parses the text, which outlives the parse tree, and executes its single statement, as its own
+    // code does with parts of statements. There is an active snapshot, because a function is being called.
     unsafe {
         let parsed = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         for cell in cells(parsed) {

@@ -4,18 +4,18 @@ use std::os::fd::RawFd;
 
 use pgrx::pg_sys;
 
-/// The latch, the postmaster's death and a descriptor.
+/// Waits for the latch, the postmaster's death and a descriptor.
 pub(super) struct WaitSet {
     set: *mut pg_sys::WaitEventSet,
     fd: Option<RawFd>,
 }
 
 impl WaitSet {
-    /// A set with the latch of this process, and the descriptor if there is one.
+    /// A set with this process's latch, and the descriptor if there is one.
     pub(super) fn new(fd: Option<RawFd>) -> WaitSet {
         const MOST: i32 = 3;
-        // SAFETY: the set lives until it is freed, and MyLatch as long as the process. The descriptor belongs to the caller's
-        // pool of senders, which it is not outlived by, see `wait`.
+        // SAFETY: the set lives until it is freed, and MyLatch as long as the process. The descriptor belongs to the
+        // caller's sender pool, which outlives the set's use; see `wait`.
         let set = unsafe {
             #[cfg(any(feature = "pg15", feature = "pg16"))]
             let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, MOST);
@@ -34,15 +34,15 @@ impl WaitSet {
         WaitSet { set, fd }
     }
 
-    /// Whether it is for this descriptor.
+    /// Whether it includes this descriptor, and no other.
     pub(super) fn is_for(&self, fd: Option<RawFd>) -> bool {
         self.fd == fd
     }
 
-    /// Waits, and returns whether the time ran out (negative: never).
+    /// Waits. Returns whether the time has passed (negative: never).
     pub(super) fn wait(&self, timeout_ms: i64) -> bool {
         let mut event = pg_sys::WaitEvent::default();
-        // SAFETY: the set is there until it is dropped; there is room for one event.
+        // SAFETY: the set exists until it is dropped. There is room for one event.
         let events = unsafe {
             pg_sys::WaitEventSetWait(self.set, timeout_ms, &mut event, 1, pg_sys::PG_WAIT_EXTENSION)
         };

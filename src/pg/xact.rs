@@ -3,47 +3,20 @@
 //! PostgreSQL's own callbacks are registered once per process: pgrx's one-shot closures stay armed after PREPARE
 //! TRANSACTION and would fire at the next, unrelated commit. Nothing may raise in the COMMIT event.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::pending_changes::PendingChanges;
 use super::shmem;
 use crate::id_ranges::IdRanges;
 use crate::shared_state::{Announced, Commit, CommitDelta};
 
-/// What one subtransaction did to one index.
-struct PendingDelta {
-    subtransaction: pg_sys::SubTransactionId,
-    change: CommitDelta,
-}
-
-#[derive(Default)]
-struct PendingChanges {
-    deltas: Vec<PendingDelta>,
-    /// They have been announced.
-    announced: Option<Announced>,
-    /// An index or a pause has changed: the workers must read them again.
-    stale: bool,
-    /// Which subtransaction has paused or resumed which index, in the order it happened.
-    pauses: Vec<(pg_sys::SubTransactionId, i32, bool)>,
-    /// Settings are wanted for an index.
-    wants_settings: bool,
-    /// An extension has come or gone: launcher and workers must look.
-    launcher: bool,
-    /// There is one more database, or one is open or closed to us.
-    databases: bool,
-    /// Rows may have come into the extension's tables past capture.
-    imported: bool,
-    /// The databases that our processes have left for the sake of a statement, and whether it drops them.
-    vacated: Vec<(u32, bool)>,
-}
-
 thread_local! {
     static PENDING: RefCell<PendingChanges> = RefCell::new(PendingChanges::default());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    /// The global identifier, hashed, under which the current transaction is being prepared.
+    /// The hashed global identifier under which the current transaction is being prepared.
     static PREPARING: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
@@ -73,13 +46,12 @@ pub(super) fn note_removed(index_id: i32, rows: i64) {
     change(index_id, |change| change.removed += rows);
 }
 
-/// The current subtransaction has made dead letters of so many rows of an index, or (negative) has put dead letters back
-/// or discarded them.
+/// The current subtransaction has added dead letters of an index, or (negative) has redriven or discarded them.
 pub(super) fn note_dead(index_id: i32, rows: i64) {
     change(index_id, |change| change.dead += rows);
 }
 
-/// The current subtransaction asks for so many repairs of an index, or (negative) has made or given up repairs.
+/// The current subtransaction has stored repairs of an index, or (negative) has made or given up repairs.
 pub(super) fn note_repairs(index_id: i32, rows: i64) {
     change(index_id, |change| change.repairs += rows);
 }
@@ -90,10 +62,10 @@ pub(super) fn note_stale() {
     PENDING.with_borrow_mut(|pending| pending.stale = true);
 }
 
-/// The current subtransaction has paused an index, or has it resumed: in force from the moment of its commit.
+/// The current subtransaction has paused or resumed an index, effective from its commit on.
 pub(super) fn note_paused(index_id: i32, paused: bool) {
     register();
-    // SAFETY: reads the state of the current transaction; there is one, for a table is being written.
+    // SAFETY: reads the state of the current transaction. There is one, because a table is being written.
     let mine = unsafe { pg_sys::GetCurrentSubTransactionId() };
     PENDING.with_borrow_mut(|pending| {
         pending.pauses.retain(|(by, index, _)| (*by, *index) != (mine, index_id));
@@ -101,7 +73,7 @@ pub(super) fn note_paused(index_id: i32, paused: bool) {
     });
 }
 
-/// The current transaction wants an index to be given settings; the workers are told when it commits.
+/// The current transaction wants settings of an index to be sent; the workers are told when it commits.
 pub(super) fn note_wanted_settings() {
     note_stale();
     PENDING.with_borrow_mut(|pending| pending.wants_settings = true);
@@ -113,26 +85,26 @@ pub(super) fn note_extension() {
     PENDING.with_borrow_mut(|pending| pending.launcher = true);
 }
 
-/// The current transaction copies rows into the extension's tables, as restoring a dump does; the workers read and
-/// count the queue again when it commits.
+/// The current transaction copies rows into the extension's tables, as a restore does. When it commits, the workers
+/// read and count the queue again.
 pub(super) fn note_import() {
     register();
     PENDING.with_borrow_mut(|pending| pending.imported = true);
 }
 
-/// The current transaction makes a database, or changes what may be done in one; the launcher is told when it commits.
+/// The current transaction creates a database, or changes who may connect to one; the launcher is told when it commits.
 pub(super) fn note_databases() {
     register();
     PENDING.with_borrow_mut(|pending| pending.databases = true);
 }
 
-/// The current transaction wants a database to itself until it ends.
+/// The current transaction needs a database for itself until it ends.
 pub(super) fn note_vacated(database: u32, is_drop: bool) {
     register();
     PENDING.with_borrow_mut(|pending| pending.vacated.push((database, is_drop)));
 }
 
-/// Lets our processes into databases again, or forgets those that are no more.
+/// Readmits our processes to databases, or forgets dropped databases.
 fn readmit_workers(vacated: Vec<(u32, bool)>, committed: bool) {
     for (database, is_drop) in vacated {
         shmem::change_and_wake(|shared_state| {
@@ -153,54 +125,28 @@ pub(super) fn note_prepare(gid: u64) {
     PREPARING.set(Some(gid));
 }
 
-/// Whether the current transaction has queued rows, or settings, that nobody else can see yet.
+/// Whether the current transaction has queued rows or settings that nobody else can see yet.
 pub(super) fn has_queued() -> bool {
-    PENDING
-        .with_borrow(|pending| pending.wants_settings || pending.deltas.iter().any(|n| n.change.queued > 0))
+    PENDING.with_borrow(PendingChanges::has_queued)
 }
 
 fn change(index_id: i32, apply: impl FnOnce(&mut CommitDelta)) {
     register();
-    // SAFETY: reads the state of the current transaction; there is one, for rows are being written.
+    // SAFETY: reads the state of the current transaction. There is one, because rows are being written.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
     PENDING.with_borrow_mut(|pending| apply(pending.delta(subtransaction, index_id)));
 }
 
-impl PendingChanges {
-    /// The notes of a subtransaction are together at the end of the list: those of its children have been merged into
-    /// them or dropped, and its parent writes none while it is under way.
-    fn first_delta_of(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
-        let others = self.deltas.iter().rposition(|delta| delta.subtransaction != subtransaction);
-        others.map_or(0, |last| last + 1)
-    }
-
-    fn take_deltas_of(&mut self, subtransaction: pg_sys::SubTransactionId) -> Vec<PendingDelta> {
-        self.deltas.split_off(self.first_delta_of(subtransaction))
-    }
-
-    /// What a subtransaction, the innermost that has notes, did to an index.
-    fn delta(&mut self, subtransaction: pg_sys::SubTransactionId, index_id: i32) -> &mut CommitDelta {
-        let first = self.first_delta_of(subtransaction);
-        let known = self.deltas.iter().skip(first).position(|delta| delta.change.index_id == index_id);
-        let place = known.map_or(self.deltas.len(), |place| first + place);
-        if place == self.deltas.len() {
-            let change = CommitDelta { index_id, ..CommitDelta::EMPTY };
-            self.deltas.push(PendingDelta { subtransaction, change });
-        }
-        &mut self.deltas[place].change
-    }
-}
-
-/// Whether the current transaction will be visible to others before it is on disk.
+/// Whether the current transaction becomes visible before its commit is flushed.
 fn commits_lazily() -> bool {
     // SAFETY: reads a setting.
     let level = unsafe { pg_sys::synchronous_commit };
     u32::try_from(level) == Ok(pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF)
 }
 
-/// Publishes what the current transaction, which has just committed, has changed.
+/// Publishes the changes of the current transaction, which has just committed.
 fn publish(database: u32, announced: Option<Announced>, changes: &[CommitDelta]) {
-    // SAFETY: the transaction has its end's time by now, and the end of its commit record.
+    // SAFETY: the transaction has its end time by now, and the end of its commit record.
     let (at, lsn) = unsafe { (pg_sys::GetCurrentTransactionStopTimestamp(), pg_sys::XactLastCommitEnd) };
     let (announced, announcements) = (announced.unwrap_or_default(), shmem::announcements());
     let commit = Commit { lsn, at };
@@ -208,7 +154,7 @@ fn publish(database: u32, announced: Option<Announced>, changes: &[CommitDelta])
     let is_announced = announced.is_complete(changes);
     let announced = match announcements.add_pending(announced, changes, commit) {
         Ok(false) => return shmem::publish_pending(),
-        // Whoever locks shared state publishes them.
+        // Whoever locks shared state publishes all of them.
         Ok(true) => return drop(shmem::shared_state()),
         Err(announced) => announced,
     };
@@ -224,61 +170,45 @@ fn publish(database: u32, announced: Option<Announced>, changes: &[CommitDelta])
     });
 }
 
-/// The deltas as changes, one per index.
-fn merged(deltas: &[PendingDelta]) -> Cow<'_, [CommitDelta]> {
-    if let [delta] = deltas {
-        return Cow::Borrowed(std::slice::from_ref(&delta.change));
-    }
-    let mut changes: Vec<CommitDelta> = Vec::new();
-    for delta in deltas {
-        match changes.iter_mut().find(|c| c.index_id == delta.change.index_id) {
-            None => changes.push(delta.change),
-            Some(known) => known.add(&delta.change),
-        }
-    }
-    Cow::Owned(changes)
-}
-
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
-    // SAFETY: reads of process-wide state that is set while a transaction ends.
+    // SAFETY: reads process-wide state that is set while a transaction ends.
     let (xid, database) =
         unsafe { (pg_sys::GetTopTransactionIdIfAny().into_inner(), pg_sys::MyDatabaseId.to_u32()) };
     match event {
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow_mut(|pending| {
-            if pending.deltas.is_empty() {
-                return;
-            }
-            let Some(announcements) = shmem::announcements() else { return };
+            let changes = pending.changes();
+            let Some(announcements) = shmem::announcements().filter(|_| !changes.is_empty()) else { return };
             let is_lazy = commits_lazily();
             // SAFETY: set at the start of every process.
             let start = usize::try_from(unsafe { pg_sys::MyProcPid }).unwrap_or(0);
-            let changes = merged(&pending.deltas);
             let announced = announcements.announce(start, xid, database, &changes, is_lazy);
             if is_lazy && !announced.is_complete(&changes) {
-                // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is safe.
+                // SAFETY: the transaction is about to commit. Unannounced, it must not be visible before it is flushed.
                 unsafe { pg_sys::ForceSyncCommit() };
             }
             pending.announced = Some(announced);
         }),
         XACT_EVENT_COMMIT => {
-            let pending = PENDING.take();
-            // Before rows of the same transaction are published.
+            let mut pending = PENDING.take();
+            // This must precede the publication of rows of the same transaction.
             if !pending.pauses.is_empty() {
                 shmem::change_and_wake(|shared_state| {
                     for (_, index, paused) in &pending.pauses {
                         shared_state.set_paused(database, *index, *paused);
                     }
-                    // What the workers have read may be outdated: they leave this alone then.
+                    // What the workers have read may be older, and must not override this.
                     shared_state.mark_stale(database)
                 });
             }
-            if !pending.deltas.is_empty() {
-                publish(database, pending.announced, &merged(&pending.deltas));
+            let announced = pending.announced.take();
+            let changes = pending.changes();
+            if !changes.is_empty() {
+                publish(database, announced, &changes);
             }
             if pending.imported {
-                // A dump sets the sequence, too.
+                // A restore also sets the sequence.
                 shmem::reserves().inspect(|reserves| reserves.drop_blocks(database));
                 shmem::change_and_wake(|shared_state| shared_state.read_again(database));
             }
@@ -298,16 +228,16 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             if let (Some(announced), Some(mut shared_state)) = (pending.announced, shmem::shared_state()) {
                 shared_state.announcements().take_back(&announced, &mut shared_state);
             }
-            // An error may have left shared state locked until now, and others relied on us for their commits.
+            // If an error has left shared state locked until now, others relied on us for their commits.
             shmem::publish_pending();
             readmit_workers(pending.vacated, false);
         }
-        // The rows become visible by COMMIT PREPARED, perhaps in another session: shared state keeps them in mind.
+        // The rows become visible by COMMIT PREPARED, perhaps in another session. Shared state remembers them.
         XACT_EVENT_PREPARE => {
-            let pending = PENDING.take();
-            readmit_workers(pending.vacated, false);
-            let changes = merged(&pending.deltas);
-            // What has come past capture is not known: COMMIT PREPARED, which finds nothing then, has the queue read again.
+            let mut pending = PENDING.take();
+            readmit_workers(std::mem::take(&mut pending.vacated), false);
+            let changes = pending.changes();
+            // Imported rows are unknown. COMMIT PREPARED then finds nothing, and has the queue read again.
             let gid = PREPARING.take().filter(|_| !pending.imported);
             if let (Some(gid), Some(mut shared_state)) = (gid, shmem::shared_state()) {
                 let stale = pending.stale || pending.launcher;
@@ -327,19 +257,8 @@ unsafe extern "C-unwind" fn on_subtransaction(
 ) {
     use pg_sys::SubXactEvent::*;
     PENDING.with_borrow_mut(|pending| match event {
-        SUBXACT_EVENT_COMMIT_SUB => {
-            // Merged rather than renamed, so that a million savepoints leave one note for each index.
-            for delta in pending.take_deltas_of(mine) {
-                pending.delta(parent, delta.change.index_id).add(&delta.change);
-            }
-            for (by, ..) in pending.pauses.iter_mut().filter(|(by, ..)| *by == mine) {
-                *by = parent;
-            }
-        }
-        SUBXACT_EVENT_ABORT_SUB => {
-            drop(pending.take_deltas_of(mine));
-            pending.pauses.retain(|(by, ..)| *by != mine);
-        }
+        SUBXACT_EVENT_COMMIT_SUB => pending.commit_subtransaction(mine, parent),
+        SUBXACT_EVENT_ABORT_SUB => pending.abort_subtransaction(mine),
         _ => (),
     });
 }

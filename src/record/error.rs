@@ -16,7 +16,7 @@ pub enum RecordError {
     /// Algolia would make up an objectID of its own.
     #[error("the objectID is empty")]
     EmptyKey,
-    #[error("there is no key for pseudonyms")]
+    #[error("no pseudonym key is set")]
     PseudonymKeyMissing,
     #[error("the pseudonym of field {} needs the value's output text", field + 1)]
     PseudonymNeedsText {

@@ -155,7 +155,7 @@ fn what_becomes_of_the_table_is_told() {
     db.batch_execute("alter table log drop column note").unwrap();
     wait_for(&mut db, "failed");
     let told = trouble(&mut db);
-    assert!(told.contains("column \"note\" of watched table \"log\" is gone"), "{told}");
+    assert!(told.contains("column \"note\" of watched table \"log\" no longer exists"), "{told}");
     assert!(told.contains("Call audit_algolia.unwatch() and then audit_algolia.watch()"), "{told}");
     db.batch_execute(
         "alter table log add note text; select audit_algolia.backfill('log', rows_per_second => 200)",

@@ -201,7 +201,7 @@ fn what_cannot_be_counted_is_explained() {
     let error = failure(&mut play.admin, "select audit_algolia.activity('t', now())");
     assert_eq!(
         (error.code().code(), error.message()),
-        ("42703", "column \"at\" of watched table \"t\" is gone")
+        ("42703", "column \"at\" of watched table \"t\" no longer exists")
     );
 }
 

@@ -85,7 +85,7 @@ fn an_insert_fails_clearly_when_a_watched_column_is_gone() {
         play.owner.batch_execute(&format!("alter table t {change}")).unwrap();
         let error = failure(&mut play.app, "insert into t (id, secret) values (2, 'raw')");
         assert_eq!(error.code().code(), "42703", "{name}");
-        assert_eq!(error.message(), format!("column \"{column}\" of watched table \"t\" is gone"));
+        assert_eq!(error.message(), format!("column \"{column}\" of watched table \"t\" no longer exists"));
         assert!(error.hint().unwrap().contains("unwatch"), "{name}");
         let again = failure(&mut play.app, "insert into t (id, secret) values (3, 'raw')");
         assert_eq!(again.message(), error.message());

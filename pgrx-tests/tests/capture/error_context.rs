@@ -36,7 +36,7 @@ fn an_error_in_the_planning_of_a_filter_tells_where_it_was_raised() {
     play.admin.batch_execute(&format!("select {watch}")).unwrap();
     play.owner.batch_execute(&failing).unwrap();
     let error = failure(&mut play.app, "insert into t values (1, 'a')");
-    let message = "the filter of watched table \"t\" does not fit it any more: division by zero";
+    let message = "the filter of watched table \"t\" no longer fits the table: division by zero";
     check(&error, message, PLACE);
     check(&error, message, "audit_algolia capture of table \"t\"");
 }

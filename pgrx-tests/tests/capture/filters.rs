@@ -118,10 +118,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("row_number() over () = 1", "42P20", "window functions are not allowed"),
     ("generate_series(1, 2) = 1", "0A000", "set-returning functions are not allowed"),
     ("$1", "42P02", "there is no parameter $1"),
-    ("ctid is not null", "42P17", "cannot look at system columns"),
-    ("tableoid = 1", "42P17", "cannot look at system columns"),
-    ("t is not null", "42P17", "cannot look at the row as a whole"),
-    ("t.* is not null", "42P17", "cannot look at the row as a whole"),
+    ("ctid is not null", "42P17", "cannot use system columns"),
+    ("tableoid = 1", "42P17", "cannot use system columns"),
+    ("t is not null", "42P17", "cannot use the row as a whole"),
+    ("t.* is not null", "42P17", "cannot use the row as a whole"),
     ("random() < 0.5", "42P17", "cannot call volatile functions"),
     ("clock_timestamp() > at", "42P17", "cannot call volatile functions"),
     ("nextval('counter') > 0", "42P17", "cannot call volatile functions"),
@@ -197,7 +197,7 @@ fn names_in_a_filter_mean_what_they_meant_when_the_watch_began() {
     play.owner.batch_execute("drop function is_fine").unwrap();
     let error = failure(&mut play.app, "insert into t values (9, 'finer')");
     assert_eq!(error.code().code(), "42883");
-    assert!(error.message().starts_with("the filter of watched table \"t\" does not fit it any more"));
+    assert!(error.message().starts_with("the filter of watched table \"t\" no longer fits the table"));
     assert!(error.hint().is_some());
 }
 

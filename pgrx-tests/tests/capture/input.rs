@@ -164,7 +164,7 @@ fn pseudonyms_without_a_key_are_refused() {
     ] {
         let error = failure(&mut admin, statement);
         assert_eq!(error.code().code(), "55000", "{statement}");
-        assert!(error.message().contains("no key for pseudonyms"));
+        assert!(error.message().contains("no pseudonym key is set"));
         assert!(error.hint().unwrap().contains("audit_algolia.pseudonym_key_file"));
     }
     let queued: i64 = one(&mut admin, "select count(*) from audit_algolia.queue where record like '%raw%'");

@@ -212,7 +212,7 @@ fn who_owns_all_tables_of_an_index_may_ask_for_its_settings() {
     let error = failure(&mut play.admin, call);
     assert_eq!(
         (error.code().code(), error.message()),
-        ("42703", "column \"event\" of watched table \"log\" is gone")
+        ("42703", "column \"event\" of watched table \"log\" no longer exists")
     );
     play.admin
         .batch_execute("select audit_algolia.unwatch('log'), audit_algolia.unwatch('foreign_log')")

@@ -9,28 +9,27 @@ use crate::pg::descriptor::{attribute, is_virtual};
 use crate::pg::list::cells;
 use crate::pg::report::{sql_error, SqlResult};
 
-/// A condition as the executor takes it, in the current memory context.
+/// A condition in the executor's form, in the current memory context.
 pub(super) struct Planned {
     pub(super) expression: *mut pg_sys::Expr,
     pub(super) depends_on_settings: bool,
 }
 
-/// Parses a filter under the search_path in force. What SQL's grammar and types forbid in a trigger's WHEN is an error
-/// of the server's: subqueries, aggregates, window functions, functions that return sets, what is not boolean.
+/// Parses a filter under the current search_path. The server itself refuses what is forbidden in a trigger's WHEN:
+/// subqueries, aggregates, window functions, set-returning functions, and whatever is not boolean.
 ///
 /// # Safety
 /// `relation` is open and locked.
 pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> SqlResult<*mut pg_sys::Node> {
     let source = CString::new(text).unwrap_or_default();
-    // SAFETY: these are the steps by which the server itself makes the expression of a trigger's WHEN; the text
-    // outlives them.
+    // SAFETY: the server makes the expression of a trigger's WHEN in the same steps. The text outlives them.
     unsafe {
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR);
         let expression = single_expression(statements).ok_or_else(|| {
             sql_error(
                 PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
                 "it is not a single expression",
-                "Write what could stand behind WHERE, and nothing else; conditions are joined by AND and OR.",
+                "Write one condition as after WHERE, and nothing else; join conditions by AND and OR.",
             )
         })?;
         let state = pg_sys::make_parsestate(std::ptr::null_mut());
@@ -52,12 +51,13 @@ pub(super) unsafe fn parse(text: &str, relation: pg_sys::Relation) -> SqlResult<
     }
 }
 
-/// The expression of a statement that is nothing but one: the parser's mode lets everything behind a SELECT through.
+/// The expression of a statement that consists of nothing else: in this mode, the parser accepts everything that can
+/// follow SELECT.
 ///
 /// # Safety
 /// `statements` is what the raw parser returns in that mode.
 unsafe fn single_expression(statements: *mut pg_sys::List) -> Option<*mut pg_sys::Node> {
-    // SAFETY: nodes are told by their tags before they are read as what they are.
+    // SAFETY: each cast follows the node's own tag.
     unsafe {
         let [statement] = cells(statements) else {
             return None;
@@ -108,8 +108,8 @@ unsafe fn is_star(node: *mut pg_sys::Node) -> bool {
 }
 
 impl Planned {
-    /// Checks what a condition looks at, and plans it. `place` tells where the rows have the column at a place of the
-    /// relation.
+    /// Checks which columns a condition uses, and plans it. `place` maps a column's place in the relation to its place
+    /// in the rows.
     ///
     /// # Safety
     /// `condition` was parsed for `relation`, which is open.
@@ -118,8 +118,8 @@ impl Planned {
         relation: pg_sys::Relation,
         place: &impl Fn(usize) -> Option<usize>,
     ) -> SqlResult<Planned> {
-        // SAFETY: the caller guarantees this; the list holds the condition's own variables, so that changing them changes
-        // what it looks at.
+        // SAFETY: the caller guarantees this. The list contains the condition's own variables, so changing them changes
+        // the condition.
         unsafe {
             let mut has_foreign_types = false;
             for cell in cells(pg_sys::pull_var_clause(condition, 0)) {
@@ -127,7 +127,7 @@ impl Planned {
                 let column =
                     usize::try_from(i32::from(variable.varattno) - 1).map_err(|_| no_column(variable))?;
                 if is_virtual(attribute((*relation).rd_att, column)) {
-                    return Err(refused("a filter cannot look at a virtual generated column"));
+                    return Err(refused("a filter cannot use a virtual generated column"));
                 }
                 has_foreign_types |= variable.vartype.to_u32() >= pg_sys::FirstNormalObjectId;
                 let found = place(column).ok_or_else(|| no_column(variable))?;
@@ -141,7 +141,7 @@ impl Planned {
                 return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
                     "a filter cannot call volatile functions",
-                    "What is sent must follow from the row. Declare a function STABLE or IMMUTABLE if it is.",
+                    "What is sent must depend only on the row. If the function is in fact STABLE or IMMUTABLE, declare it so.",
                 ));
             }
             Ok(Planned {
@@ -154,11 +154,11 @@ impl Planned {
     }
 }
 
-/// The error of a variable that is no column of the table's own.
+/// The error of a variable that is not an ordinary column of the table.
 fn no_column(variable: &pg_sys::Var) -> Box<crate::pg::report::SqlError> {
     match variable.varattno {
-        0 => refused("a filter cannot look at the row as a whole"),
-        _ => refused("a filter cannot look at system columns"),
+        0 => refused("a filter cannot use the row as a whole"),
+        _ => refused("a filter cannot use system columns"),
     }
 }
 
@@ -166,6 +166,6 @@ fn refused(what: &str) -> Box<crate::pg::report::SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
         what,
-        "Name the columns it is to look at; they need not be allowed to leave the database.",
+        "Name the columns that it uses; they need not be allowed to leave the database.",
     )
 }

@@ -10,7 +10,7 @@ use crate::databases::Databases;
 use crate::delivery::http::check_certificates;
 use crate::delivery::settings::parse_hosts;
 
-/// Makes a check hook of a function from the new text to "accepted" or the reason why not.
+/// Makes a check hook from a function that accepts the new text or returns the reason why not.
 macro_rules! check_hook {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
@@ -31,13 +31,13 @@ macro_rules! check_hook {
 }
 
 check_hook!(
-    /// Part of host names, so letters, digits and hyphens alone.
+    /// It becomes part of host names.
     application_id,
     |text: &str| {
         if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && text.len() <= 60 {
             Ok(())
         } else {
-            Err("An application id has letters and digits alone, like \"YourApplicationID\".".to_owned())
+            Err("An application id consists of letters, digits and hyphens, like \"YourApplicationID\".".to_owned())
         }
     }
 );
@@ -45,7 +45,7 @@ check_hook!(hosts, |text: &str| parse_hosts(text).map(drop).map_err(|error| erro
 check_hook!(databases, |text: &str| {
     match Databases::parse(text) {
     Some(_) => Ok(()),
-    None => Err("Give \"*\", or database names separated by commas. A name with a comma, a space or a double quote stands in double quotes, in which a double quote is written twice.".to_owned()),
+    None => Err("Give \"*\", or database names separated by commas. Put a name that contains a comma, a space or a double quote in double quotes, and write a double quote in it twice.".to_owned()),
 }
 });
 check_hook!(ca_file, |text: &str| {
@@ -65,22 +65,22 @@ check_hook!(header_text, |text: &str| {
     if text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
         Ok(())
     } else {
-        Err("The text goes into an HTTP header: printable ASCII alone.".to_owned())
+        Err("The text becomes part of an HTTP header and may only contain printable ASCII characters."
+            .to_owned())
     }
 });
 
-/// The longest name of whoever makes a change, in bytes: it goes into each of their change records, which have a bounded
-/// size, and anybody may set it.
+/// The longest actor, in bytes. It becomes part of each change record, whose size is limited, and anybody may set it.
 const LONGEST_ACTOR: usize = 1000;
 
-/// Who makes the changes of a session. A longer one is not repeated in the message, as the server would do it.
+/// Checks the actor. The error does not repeat a value that is too long, as the server would.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn actor(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: the server passes the address of the new value, a C string or null. Messages are handed over as in `refuse`.
+    // SAFETY: the server passes the address of the new value, a C string or null. Messages are passed as in `refuse`.
     unsafe {
         let length = if (*value).is_null() { 0 } else { CStr::from_ptr(*value).to_bytes().len() };
         if length <= LONGEST_ACTOR {
@@ -88,13 +88,14 @@ pub(super) unsafe extern "C-unwind" fn actor(
         }
         pg_sys::GUC_check_errmsg_string =
             in_error_context("value for parameter \"audit_algolia.actor\" is too long");
-        pg_sys::GUC_check_errhint_string =
-            in_error_context("Set what tells the user from others, such as a login name or a number.");
+        pg_sys::GUC_check_errhint_string = in_error_context(
+            "Set something short that identifies the user, such as a login name or a number.",
+        );
     }
-    refuse(&format!("It may have {LONGEST_ACTOR} bytes at most."))
+    refuse(&format!("It may be at most {LONGEST_ACTOR} bytes long."))
 }
 
-/// The server's time zone of a name. The server keeps zones it has loaded for good.
+/// The server's time zone with this name. The server never unloads a zone.
 fn time_zone_of(name: &str) -> Option<*mut pg_sys::pg_tz> {
     let name = CString::new(name).ok()?;
     // SAFETY: pg_tzset takes a C string and returns null for an unknown name.
@@ -104,10 +105,10 @@ fn time_zone_of(name: &str) -> Option<*mut pg_sys::pg_tz> {
 
 static ZONE: AtomicPtr<pg_sys::pg_tz> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Remembers the zone, so that a statement need not look it up by its name.
+/// Stores the zone, so that a statement need not look it up by name.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn assign_time_zone(value: *const c_char, _extra: *mut c_void) {
-    // SAFETY: the check hook has loaded the zone of this name; looking it up again cannot fail.
+    // SAFETY: the check hook has loaded the zone of this name, so this look-up cannot fail.
     ZONE.store(unsafe { pg_sys::pg_tzset(value) }, Ordering::Relaxed);
 }
 
@@ -120,7 +121,7 @@ pub(in crate::pg) fn time_zone() -> Option<*mut pg_sys::pg_tz> {
 /// # Safety
 /// `value` is what the server passes to a check hook.
 pub(super) unsafe fn text_at(value: *mut *mut c_char) -> String {
-    // SAFETY: by the caller's word it points to a C string or to null.
+    // SAFETY: the caller guarantees this. It points to a C string or to null.
     unsafe {
         if value.is_null() || (*value).is_null() {
             String::new()
@@ -130,16 +131,16 @@ pub(super) unsafe fn text_at(value: *mut *mut c_char) -> String {
     }
 }
 
-/// Refuses the value, with the reason as the message's DETAIL.
+/// Refuses the value, with the reason as the DETAIL.
 pub(super) fn refuse(reason: &str) -> bool {
-    // SAFETY: check hooks run in the main thread; guc.c reads the global right after the hook.
+    // SAFETY: check hooks run in the main thread. guc.c reads the variable right after the hook.
     unsafe { pg_sys::GUC_check_errdetail_string = in_error_context(reason) };
     false
 }
 
-/// A text where GUC_check_errdetail() and the like would have put it.
+/// Copies a text to where GUC_check_errdetail() and its like would have put it.
 fn in_error_context(text: &str) -> *mut c_char {
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-    // SAFETY: the context lives as long as the process, and is emptied once the error has been reported.
+    // SAFETY: the context lives as long as the process, and is reset after the error was reported.
     unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
 }

@@ -8,7 +8,7 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 use super::{checks, secrets};
 
-/// What to do when a row cannot become a record.
+/// What happens when a row cannot become a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub(super) enum OnCaptureError {
     #[name = c"error"]
@@ -50,7 +50,7 @@ pub(in crate::pg) fn define() {
     GucRegistry::define_bool_guc(
         c"audit_algolia.compression",
         c"Compresses request bodies of 1 kB and more with gzip.",
-        c"Off saves processor time at the price of about six times the traffic.",
+        c"Off: saves processor time, but causes about six times the traffic.",
         &COMPRESSION,
         GucContext::Sighup,
         GucFlags::empty(),
@@ -58,7 +58,7 @@ pub(in crate::pg) fn define() {
     GucRegistry::define_bool_guc(
         c"audit_algolia.enabled",
         c"Delivers queued records.",
-        c"Off: capture goes on and rows queue up, nothing is sent.",
+        c"Off: changes are still captured and queued, but nothing is sent.",
         &ENABLED,
         GucContext::Sighup,
         GucFlags::empty(),
@@ -66,7 +66,7 @@ pub(in crate::pg) fn define() {
     GucRegistry::define_enum_guc(
         c"audit_algolia.on_capture_error",
         c"Chooses what happens when a row cannot be made into a record.",
-        c"\"error\": the writer's statement fails. \"warn\": it is warned and goes on, and the row is read again later.",
+        c"\"error\": the writer's statement fails. \"warn\": the writer gets a warning, and the row is read again later.",
         &ON_CAPTURE_ERROR,
         GucContext::Sighup,
         GucFlags::empty(),
@@ -78,7 +78,7 @@ pub(in crate::pg) fn define() {
 fn define_strings() {
     let string =
         |name, short, long, setting: &'static GucSetting<Option<CString>>, context, check, assign| {
-            // SAFETY: the check hooks are guarded against unwinding; so is the one assign hook; there are no show hooks.
+            // SAFETY: the check hooks and the one assign hook are guarded against unwinding. There are no show hooks.
             unsafe {
                 GucRegistry::define_string_guc_with_hooks(
                     name,
@@ -95,7 +95,7 @@ fn define_strings() {
         };
     string(
         c"audit_algolia.application_id",
-        c"Names the Algolia application records are delivered to.",
+        c"Names the Algolia application that records are delivered to.",
         c"Empty: rows queue up, nothing is sent.",
         &APPLICATION_ID,
         GucContext::Sighup,
@@ -104,7 +104,7 @@ fn define_strings() {
     );
     string(
         c"audit_algolia.hosts",
-        c"Lists the base URLs requests go to, separated by commas and tried in order.",
+        c"Lists the base URLs that requests are sent to, separated by commas and tried in order.",
         c"Empty: Algolia's own hosts for the application.",
         &HOSTS,
         GucContext::Sighup,
@@ -122,8 +122,8 @@ fn define_strings() {
     );
     string(
         c"audit_algolia.ca_file",
-        c"Names a file with certificate authorities (PEM) trusted besides the platform's.",
-        c"For gateways in internal networks. Empty: the platform's roots alone.",
+        c"Names a PEM file with certificate authorities that are trusted besides the platform's.",
+        c"For gateways in internal networks. Empty: only the platform's authorities.",
         &CA_FILE,
         GucContext::Sighup,
         Some(checks::ca_file),
@@ -132,7 +132,7 @@ fn define_strings() {
     string(
         c"audit_algolia.time_zone",
         c"Sets the time zone of the time buckets (day, hour, weekday).",
-        c"A name PostgreSQL knows, such as \"Europe/Berlin\". Records already made keep theirs.",
+        c"A name that PostgreSQL knows, such as \"Europe/Berlin\". Existing records keep their buckets.",
         &TIME_ZONE,
         GucContext::Sighup,
         Some(checks::time_zone_name),
@@ -149,8 +149,8 @@ fn define_strings() {
     );
     string(
         c"audit_algolia.actor",
-        c"Tells who makes the changes of this session or transaction.",
-        c"Set by the application; recorded with changes. At most 1000 bytes. Empty: the session's user.",
+        c"Names the user who makes the changes of this session or transaction.",
+        c"Set by the application and recorded with changes. At most 1000 bytes. Empty: the session's user.",
         &ACTOR,
         GucContext::Userset,
         Some(checks::actor),
@@ -165,7 +165,7 @@ fn define_numbers() {
     number(
         c"audit_algolia.workers",
         c"Sets the number of delivery workers for each database.",
-        c"Each takes one of max_worker_processes. 0: nothing is delivered.",
+        c"Each counts towards max_worker_processes. 0: nothing is delivered.",
         &WORKERS,
         0,
         32,
@@ -173,8 +173,8 @@ fn define_numbers() {
     );
     number(
         c"audit_algolia.in_flight",
-        c"Sets the number of requests one worker keeps in flight.",
-        c"With more than one, one of them is kept for rows that have just been committed.",
+        c"Sets the number of requests that one worker keeps in flight.",
+        c"If it is more than one, one of them is reserved for rows that have just been committed.",
         &IN_FLIGHT,
         1,
         64,
@@ -182,7 +182,7 @@ fn define_numbers() {
     );
     number(
         c"audit_algolia.batch_rows",
-        c"Sets the most records in one request.",
+        c"Sets the maximum number of records in one request.",
         c"",
         &BATCH_ROWS,
         1,
@@ -191,8 +191,8 @@ fn define_numbers() {
     );
     number(
         c"audit_algolia.batch_bytes",
-        c"Sets the most bytes in one request body, before compression.",
-        c"A single larger record is sent alone.",
+        c"Sets the maximum size of a request body before compression.",
+        c"A larger record is sent alone.",
         &BATCH_BYTES,
         1024,
         512 << 20,
@@ -201,7 +201,7 @@ fn define_numbers() {
     number(
         c"audit_algolia.linger",
         c"Sets how long a batch that is not full waits for more rows.",
-        c"0: it is sent at once, unless another such batch of its index is in flight; then it waits for that one's return.",
+        c"0: it is sent at once, unless another such batch of its index is in flight; then it waits until that one returns.",
         &LINGER,
         0,
         60_000,
@@ -209,7 +209,7 @@ fn define_numbers() {
     );
     number(
         c"audit_algolia.max_record_bytes",
-        c"Sets the largest record that is sent.",
+        c"Sets the maximum size of a record that is sent.",
         c"Algolia's plans allow 10,000 to 100,000 bytes of compact JSON.",
         &MAX_RECORD_BYTES,
         100,
@@ -219,7 +219,7 @@ fn define_numbers() {
     number(
         c"audit_algolia.connect_timeout",
         c"Sets how long one attempt waits for a connection to a host.",
-        c"Grows with each time-out of the same host until it answers.",
+        c"Grows with each timeout of the same host until it answers.",
         &CONNECT_TIMEOUT,
         1,
         600_000,
@@ -228,8 +228,8 @@ fn define_numbers() {
     number(
         c"audit_algolia.request_timeout",
         c"Sets how long one attempt waits for a host's answer.",
-        c"Grows with each time-out of the same host until it answers. The answer to a question has to begin within 5 s, which \
-          grow likewise.",
+        c"Grows with each timeout of the same host until it answers. The answer to a question of reconcile() must begin within 5 s, which \
+          grows likewise.",
         &REQUEST_TIMEOUT,
         1,
         3_600_000,
@@ -247,7 +247,7 @@ fn define_numbers() {
     number(
         c"audit_algolia.retry_max",
         c"Sets the longest backoff after failed attempts.",
-        c"Also how often a blocked application is tried again.",
+        c"It is also how often a blocked application is tried again.",
         &RETRY_MAX,
         1,
         86_400_000,
@@ -265,7 +265,7 @@ fn define_numbers() {
     number(
         c"audit_algolia.tail_share",
         c"Sets the percentage of batches taken from the oldest end while there is a backlog.",
-        c"0: strictly newest first, so that under lasting overload the oldest rows wait for ever.",
+        c"0: strictly newest first; under lasting overload, the oldest rows then wait for ever.",
         &TAIL_SHARE,
         0,
         100,

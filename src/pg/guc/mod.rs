@@ -37,17 +37,17 @@ fn millis(setting: &'static GucSetting<i32>) -> Duration {
     Duration::from_millis(u64::try_from(setting.get()).unwrap_or(0))
 }
 
-/// Who the application says makes the changes; in the database's encoding.
+/// The actor that the application has set, in the database's encoding.
 pub(super) fn actor() -> Option<CString> {
     ACTOR.get().filter(|actor| !actor.is_empty())
 }
 
-/// Whether a writer whose row cannot be captured is warned, and the row repaired later.
+/// Whether a failed capture is a warning and the row is repaired later.
 pub(super) fn warns_on_capture_error() -> bool {
     ON_CAPTURE_ERROR.get() == OnCaptureError::Warn
 }
 
-/// Delivery workers for each database.
+/// The number of workers per database.
 pub(super) fn workers() -> u32 {
     u32::try_from(WORKERS.get()).unwrap_or(0)
 }
@@ -57,17 +57,17 @@ pub(super) fn serves(database: &str) -> bool {
     Databases::parse(&text(&DATABASES)).is_some_and(|databases| databases.include(database))
 }
 
-/// Whether there is somebody to deliver to.
+/// Whether application id and key are set.
 pub(super) fn is_configured() -> bool {
     !text(&APPLICATION_ID).is_empty() && api_key().is_some_and(|key| !key.is_empty())
 }
 
-/// Whether delivery is switched on.
+/// Whether delivery is enabled.
 pub(super) fn is_enabled() -> bool {
     ENABLED.get()
 }
 
-/// How long a request that nobody waits for any more may still be executed, in microseconds.
+/// How long a request may still be executed after everybody has stopped waiting for it, in microseconds.
 pub(super) fn quarantine() -> i64 {
     i64::try_from(millis(&REQUEST_TIMEOUT).as_micros()).unwrap_or(i64::MAX)
 }
@@ -77,17 +77,17 @@ pub(super) fn max_record_bytes() -> usize {
     number(&MAX_RECORD_BYTES)
 }
 
-/// How often a rejected record is tried; 0 is as good as 1.
+/// How often a rejected record is tried. 0 counts as 1.
 pub(super) fn max_attempts() -> i32 {
     MAX_ATTEMPTS.get()
 }
 
-/// Requests in flight for one worker.
+/// The most requests in flight per worker.
 pub(super) fn in_flight() -> usize {
     number(&IN_FLIGHT)
 }
 
-/// What a worker can take.
+/// The limits of a worker.
 pub(super) fn worker_limits() -> WorkerLimits {
     WorkerLimits {
         slots: in_flight(),
@@ -99,17 +99,17 @@ pub(super) fn worker_limits() -> WorkerLimits {
     }
 }
 
-/// Bytes of records that are held or queued together.
+/// The most bytes of records that are held or queued together.
 pub(super) fn batch_bytes() -> usize {
     number(&BATCH_BYTES)
 }
 
-/// Waiting times between attempts.
+/// The delays between attempts.
 pub(super) fn backoff() -> Backoff {
     Backoff { min: millis(&RETRY_MIN), max: millis(&RETRY_MAX).max(millis(&RETRY_MIN)) }
 }
 
-/// Where the audit page asks. The setting holds a zone that the server knows.
+/// Where the audit page sends its queries. The time zone is one that the server knows.
 pub(super) fn origin() -> Origin {
     let hosts = parse_hosts(&text(&HOSTS)).unwrap_or_default();
     Origin {
@@ -120,13 +120,13 @@ pub(super) fn origin() -> Origin {
 }
 
 static SERVER_VERSION: Lazy<String> = Lazy::new(|| {
-    // "15.18 (Debian 15.18-0+deb12u1)": Algolia's agent strings carry the number alone.
+    // "15.18 (Debian 15.18-0+deb12u1)": Algolia's user agents contain only the number.
     let full = pg_sys::PG_VERSION.to_string_lossy();
     full.split(' ').next().unwrap_or_default().to_owned()
 });
 
-/// The settings of delivery as they are now. The certificate file was checked when it was set; one that has
-/// become unreadable since counts as absent, so that only connections that need it fail.
+/// The current settings of deliveries. The certificate file was checked when it was set. If it has become unreadable,
+/// it counts as absent, so that only connections that need it fail.
 pub(super) fn delivery() -> DeliverySettings {
     let ca_file = text(&CA_FILE);
     DeliverySettings {

@@ -15,10 +15,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use super::checks::{refuse, text_at};
 use crate::secret::Secret;
 
-/// Largest key file that is read, in bytes.
+/// The largest key file, in bytes.
 const KEY_FILE_LIMIT: u64 = 4096;
 
-/// A setting's secret: the "extra" that belongs to its current value, kept and freed by the server.
+/// A setting's secret: the "extra" of its current value, which the server owns.
 type Slot = AtomicPtr<c_char>;
 
 static API_KEY: Slot = Slot::new(std::ptr::null_mut());
@@ -26,20 +26,20 @@ static API_KEY_FILE: Slot = Slot::new(std::ptr::null_mut());
 static PSEUDONYM_KEY: Slot = Slot::new(std::ptr::null_mut());
 static PSEUDONYM_KEY_FILE: Slot = Slot::new(std::ptr::null_mut());
 
-/// The write key, from the setting or else from the file.
+/// The write key, from the setting or otherwise from the file.
 pub(in crate::pg) fn api_key() -> Option<Secret> {
     secret(&API_KEY).or_else(|| secret(&API_KEY_FILE))
 }
 
-/// The key of the pseudonyms, from the setting or else from the file.
+/// The pseudonym key, from the setting or otherwise from the file.
 pub(in crate::pg) fn pseudonym_key() -> Option<Secret> {
     secret(&PSEUDONYM_KEY).or_else(|| secret(&PSEUDONYM_KEY_FILE))
 }
 
-/// Counts the times a key has been assigned, so that what is derived from one can be kept until then.
+/// Counts the assignments of keys, so that values derived from a key can be cached.
 static ASSIGNED: AtomicU64 = AtomicU64::new(0);
 
-/// A number that differs whenever the key of the pseudonyms may.
+/// A number that changes whenever the pseudonym key may have changed.
 pub(in crate::pg) fn pseudonym_key_version() -> u64 {
     ASSIGNED.load(Ordering::Relaxed)
 }
@@ -49,13 +49,13 @@ fn secret(slot: &Slot) -> Option<Secret> {
     if extra.is_null() {
         return None;
     }
-    // SAFETY: the assign hook stored the extra of the value in force, a C string made by `keep`; the server frees
-    // it only after it has assigned another one, in this same thread.
+    // SAFETY: the assign hook stored the extra of the current value, a C string made by `keep`. The server frees it
+    // only after assigning another one, in this thread.
     let text = unsafe { CStr::from_ptr(extra) }.to_string_lossy();
     (!text.is_empty()).then(|| Secret::new(&text))
 }
 
-/// Makes the variable and the hooks of one setting that holds a secret.
+/// Makes the variable and the hooks of a setting that holds a secret.
 macro_rules! secret_setting {
     ($slot:ident, $setting:ident, $assign:ident, $show:ident) => {
         static $setting: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -80,7 +80,7 @@ macro_rules! secret_setting {
 secret_setting!(API_KEY, API_KEY_VALUE, assign_api_key, show_api_key);
 secret_setting!(PSEUDONYM_KEY, PSEUDONYM_KEY_VALUE, assign_pseudonym_key, show_pseudonym_key);
 
-/// Makes the variable and the assign hook of one setting that names a file with a secret.
+/// Makes the variable and the assign hook of a setting that names a file with a secret.
 macro_rules! secret_file {
     ($slot:ident, $setting:ident, $assign:ident) => {
         static $setting: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -116,8 +116,8 @@ pub(super) fn define() {
     };
     string(
         c"audit_algolia.api_key",
-        c"Sets the Algolia key records are written with.",
-        c"It needs the right addObject. Never shown; audit_algolia.api_key_file keeps it out of this file too.",
+        c"Sets the Algolia key that records are written with.",
+        c"It needs the right addObject and is never shown. Use audit_algolia.api_key_file to keep it out of the configuration.",
         &API_KEY_VALUE,
         Some(check_api_key),
         Some(assign_api_key),
@@ -126,7 +126,7 @@ pub(super) fn define() {
     string(
         c"audit_algolia.api_key_file",
         c"Names a file that holds the Algolia write key.",
-        c"Read at start and at each reload; refused when others can read it.",
+        c"Read at start and at each reload. Refused if others can read it.",
         &API_KEY_PATH,
         Some(check_api_key_file),
         Some(assign_api_key_file),
@@ -134,8 +134,8 @@ pub(super) fn define() {
     );
     string(
         c"audit_algolia.pseudonym_key",
-        c"Sets the secret key pseudonyms are made with.",
-        c"Whoever has it can tell which pseudonym belongs to a known value. Another key makes other pseudonyms.",
+        c"Sets the secret key that pseudonyms are made with.",
+        c"Whoever has it can compute the pseudonym of a known value. Another key makes other pseudonyms.",
         &PSEUDONYM_KEY_VALUE,
         Some(check_pseudonym_key),
         Some(assign_pseudonym_key),
@@ -144,7 +144,7 @@ pub(super) fn define() {
     string(
         c"audit_algolia.pseudonym_key_file",
         c"Names a file that holds the secret key of the pseudonyms.",
-        c"Read at start and at each reload; refused when others can read it.",
+        c"Read at start and at each reload. Refused if others can read it.",
         &PSEUDONYM_KEY_PATH,
         Some(check_pseudonym_key_file),
         Some(assign_pseudonym_key_file),
@@ -152,7 +152,7 @@ pub(super) fn define() {
     );
 }
 
-/// Makes the check hooks of a key and of a file that holds it; `$fits` says whether a key can be used.
+/// Makes the check hooks of a key and of a file that holds it. `$fits` checks a key.
 macro_rules! check_hooks {
     ($key:ident, $file:ident, $fits:expr) => {
         #[pg_guard]
@@ -161,7 +161,7 @@ macro_rules! check_hooks {
             extra: *mut *mut c_void,
             _source: pg_sys::GucSource::Type,
         ) -> bool {
-            // SAFETY: the server passes the addresses of the new value and of the extra to be set.
+            // SAFETY: the server passes the addresses of the new value and of its extra.
             unsafe {
                 let key = hide(value);
                 match $fits(&key) {
@@ -171,7 +171,7 @@ macro_rules! check_hooks {
             }
         }
 
-        /// Reads the file; the path stays visible, the content goes into the extra.
+        /// Reads the file. The path stays visible; the content becomes the extra.
         #[pg_guard]
         unsafe extern "C-unwind" fn $file(
             value: *mut *mut c_char,
@@ -184,7 +184,7 @@ macro_rules! check_hooks {
                 return true;
             }
             match read_key_file(&path).and_then(|key| $fits(&key).map(|()| key).map_err(str::to_owned)) {
-                // SAFETY: the server passes the address of the extra to be set.
+                // SAFETY: the server passes the address of the extra.
                 Ok(key) => unsafe { keep(&key, extra) },
                 Err(reason) => refuse(&reason),
             }
@@ -199,22 +199,22 @@ fn is_sendable(key: &str) -> Result<(), &'static str> {
     if key.trim().chars().all(|c| c.is_ascii_graphic()) {
         Ok(())
     } else {
-        Err("The key goes into an HTTP header: visible ASCII characters alone.")
+        Err("The key becomes part of an HTTP header and may only contain visible ASCII characters.")
     }
 }
 
-/// A pseudonym can be computed with any text.
+/// Any text can be a pseudonym key.
 fn is_any(_key: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Moves the key out of sight: the visible value becomes the empty text, also in a message that refuses it.
+/// Hides the key: the visible value becomes empty, even in an error message.
 ///
 /// # Safety
 /// `value` is what the server passes to a check hook.
 unsafe fn hide(value: *mut *mut c_char) -> String {
-    // SAFETY: the server allocated the new value with malloc (or, from 16 on, in its own context) and lets a check
-    // hook shorten it in place.
+    // SAFETY: the server allocated the value with malloc (from 16 on, in its own context) and allows a check hook to
+    // shorten it in place.
     unsafe {
         let secret = text_at(value);
         if !(*value).is_null() {
@@ -225,8 +225,8 @@ unsafe fn hide(value: *mut *mut c_char) -> String {
     }
 }
 
-/// The key in a file. As with the server's own key files, nobody but the owner may have access to it; a file of
-/// root's may be readable by the server's group.
+/// Reads a key from a file. As with the server's own key files, only the owner may have access; a file of root may be
+/// readable by the server's group.
 fn read_key_file(path: &str) -> Result<String, String> {
     let unreadable = |error: std::io::Error| format!("Could not read key file \"{path}\": {error}.");
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
@@ -247,14 +247,14 @@ fn read_key_file(path: &str) -> Result<String, String> {
     }
 }
 
-/// Puts a secret into the memory that guc.c frees together with the value.
+/// Copies a secret into memory that guc.c frees with the value.
 ///
 /// # Safety
 /// `extra` is what the server passes to a check hook.
 unsafe fn keep(secret: &str, extra: *mut *mut c_void) -> bool {
     let size = secret.len() + 1;
-    // SAFETY: extras are freed with free() up to 15 and with guc_free() from 16 on; we allocate alike, and
-    // write no further than the size asked for.
+    // SAFETY: extras are freed with free() up to 15 and with guc_free() from 16 on. This allocates accordingly, and
+    // writes only within the allocation.
     unsafe {
         #[cfg(feature = "pg15")]
         let memory: *mut u8 = malloc(size).cast();

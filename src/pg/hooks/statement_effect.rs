@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use crate::pg::databases;
 use crate::pg::list::cells;
 
-/// What is done to a database.
+/// A change of a database.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DatabaseChange {
     Drop,
@@ -22,15 +22,15 @@ enum DatabaseChange {
 /// What a utility statement means to us.
 pub(super) enum StatementEffect {
     None,
-    /// The database must be empty of connections.
+    /// There must be no other connections to the database.
     Database {
         oid: u32,
         is_drop: bool,
         is_rename: bool,
     },
-    /// There will be one more database, perhaps with the extension, or one that is open or closed to us.
+    /// There will be another database, perhaps with the extension, or one that is opened or closed to us.
     Databases,
-    /// The extension is to be dropped.
+    /// The extension is about to be dropped.
     DropExtension,
     /// Rows are copied into the extension's own tables.
     Import,
@@ -57,7 +57,7 @@ pub(super) unsafe fn effect_of(node: *mut pg_sys::Node) -> StatementEffect {
                 let drop = &*node.cast::<pg_sys::DropStmt>();
                 let is_ours = drop.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
                     && cells(drop.objects).iter().any(|cell| names(cell.ptr_value.cast(), c"audit_algolia"));
-                // The server will refuse others, most likely.
+                // The server will most likely refuse others.
                 if is_ours && pg_sys::superuser() {
                     StatementEffect::DropExtension
                 } else {
@@ -81,7 +81,7 @@ pub(super) unsafe fn effect_of(node: *mut pg_sys::Node) -> StatementEffect {
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
                 let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
-                // Whether workers may be in it depends on the other options.
+                // The other options decide whether workers may be in it.
                 match option(alter.options, c"tablespace") {
                     Some(_) => database(alter.dbname, DatabaseChange::Move),
                     None => StatementEffect::Databases,
@@ -118,9 +118,9 @@ unsafe fn database(name: *const c_char, change: DatabaseChange) -> StatementEffe
     if name.is_null() {
         return StatementEffect::None;
     }
-    // SAFETY: a look-up in the shared catalog; a name that is not there is the server's to complain about.
+    // SAFETY: a look-up in the shared catalog. The server itself complains about an unknown name.
     let oid = unsafe { pg_sys::get_database_oid(name, true) };
-    // The server will refuse others, so our processes need not leave for them.
+    // The server will refuse others, so our processes need not leave.
     let may = |oid| match change {
         DatabaseChange::Copy => databases::may_copy(oid),
         _ => databases::is_owner(oid),
@@ -136,12 +136,12 @@ unsafe fn database(name: *const c_char, change: DatabaseChange) -> StatementEffe
     }
 }
 
-/// The text of a named option.
+/// The text of an option.
 ///
 /// # Safety
 /// `options` is a list of DefElem nodes, or null.
 unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_char> {
-    // SAFETY: the list's elements are read within its length; defGetString answers for any kind of value.
+    // SAFETY: the list's elements are read within its length. defGetString accepts any kind of value.
     unsafe {
         let list = options.as_ref()?;
         for place in 0..usize::try_from(list.length).unwrap_or(0) {
@@ -157,7 +157,7 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*const c_cha
 /// # Safety
 /// `node` is a String node or null.
 unsafe fn names(node: *mut pg_sys::Node, name: &CStr) -> bool {
-    // SAFETY: by the caller's word; a String node holds a C string.
+    // SAFETY: the caller guarantees this. A String node contains a C string.
     unsafe {
         if node.is_null() {
             return false;
@@ -172,7 +172,7 @@ unsafe fn names(node: *mut pg_sys::Node, name: &CStr) -> bool {
 unsafe fn hash(text: *const c_char) -> u64 {
     let mut hasher = DefaultHasher::new();
     if !text.is_null() {
-        // SAFETY: by the caller's word.
+        // SAFETY: the caller guarantees this.
         unsafe { CStr::from_ptr(text) }.hash(&mut hasher);
     }
     hasher.finish()

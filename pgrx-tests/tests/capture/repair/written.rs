@@ -121,7 +121,7 @@ fn changes_are_told_as_far_as_they_are_known() {
         &mut scene.db,
         &format!("select distinct error from audit_algolia.repair where {}", of("told_changes")),
     );
-    assert_eq!(error, "column \"v\" of watched table \"t\" is gone");
+    assert_eq!(error, "column \"v\" of watched table \"t\" no longer exists");
     let before: Vec<String> = scene.ids();
     scene.run("alter table t rename column w to v");
     scene.wait_for_repairs();
