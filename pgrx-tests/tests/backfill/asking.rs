@@ -193,7 +193,7 @@ fn mistakes_are_refused_with_a_hint() {
         &mut db,
         "select audit_algolia.backfill('log', since => now())",
         "22023",
-        "since and until need a time_column, which the table is watched without",
+        "since and until need a time_column, but the table is watched without one",
         "Leave them out, or call audit_algolia.unwatch() and then audit_algolia.watch() with a time_column.",
     );
     refused(
@@ -212,7 +212,7 @@ fn mistakes_are_refused_with_a_hint() {
         &mut db,
         "select audit_algolia.backfill('log', until => now())",
         "42804",
-        "time column id is neither a timestamp nor a date, so that since and until mean nothing",
+        "since and until cannot be used, because time column id is neither a timestamp nor a date",
         "Leave them out.",
     );
     db.batch_execute("begin read only").unwrap();

@@ -11,8 +11,8 @@ use crate::pg::report::SqlResult;
 
 // SAFETY: declared as in the server's headers.
 unsafe extern "C-unwind" {
-    /// `catalog/pg_inherits.h`, which pgrx does not bind: a table and all that inherit from it, locked one after the
-    /// other.
+    /// `catalog/pg_inherits.h`, which pgrx does not bind: a table and everything that inherits from it, locked one
+    /// after the other.
     fn find_all_inheritors(
         parent: pg_sys::Oid,
         mode: pg_sys::LOCKMODE,
@@ -20,17 +20,17 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::List;
 }
 
-/// Locks a table, and then all its partitions or chunks, to which rows can be written past it. It is the order in which
-/// the server's own commands lock them. To be asked with the rights of the extension's owner.
+/// Locks a table, and then all its partitions or chunks, because rows can be written to them directly. The server's own
+/// commands lock in the same order. Call it as the extension's owner.
 pub(in crate::pg) fn lock_tree(table: pg_sys::Oid, mode: u32) -> SqlResult<()> {
-    // SAFETY: waits for locks, inside a transaction. A table that is gone meanwhile is nobody's to write to.
+    // SAFETY: waits for locks, inside a transaction. Nobody writes to a table that has been dropped meanwhile.
     let kind = unsafe {
         pg_sys::LockRelationOid(table, mode as i32);
         pg_sys::get_rel_relkind(table) as u8
     };
     // Other tables that inherit from it have rows of their own.
     if kind == pg_sys::RELKIND_PARTITIONED_TABLE || is_hypertable(table)? {
-        // SAFETY: as above; nothing is attached to a table that is locked like this.
+        // SAFETY: as above. Nothing can be attached to a table that is locked like this.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 find_all_inheritors(table, mode as i32, std::ptr::null_mut())
@@ -40,14 +40,14 @@ pub(in crate::pg) fn lock_tree(table: pg_sys::Oid, mode: u32) -> SqlResult<()> {
     Ok(())
 }
 
-/// Waits until nobody writes to a table, and keeps it so until the transaction ends, as `watch` does. What is committed
-/// then is known to whoever writes afterwards.
+/// Waits until nobody writes to a table, and keeps writers out until the transaction ends, as `watch` does. Later
+/// writers see what it commits.
 pub(in crate::pg) fn lock_against_writers(table: pg_sys::Oid) -> SqlResult<()> {
     lock_tree(table, pg_sys::ShareRowExclusiveLock)?;
     renew(table)
 }
 
-/// Has all sessions read the rules of a table's sources again when this transaction has committed.
+/// Makes all sessions reload the rules of a table's sources after this transaction has committed.
 pub(super) fn renew(table: pg_sys::Oid) -> SqlResult<()> {
     for relation in [table].into_iter().chain(partitions(table)?) {
         // SAFETY: a look-up in the catalog, inside a transaction.

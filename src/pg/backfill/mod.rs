@@ -39,22 +39,22 @@ pub(super) use read_order::Bounds;
 pub(super) use rows::qualified_name;
 pub(super) use snapshot_boundary::{take, this_transaction, OwnRows};
 
-/// How long the process sleeps when nobody wakes it and nothing is due.
+/// How long the process sleeps if nobody wakes it and nothing is due.
 const NAP_MS: i64 = 60_000;
 
 thread_local! {
     static DATABASE: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether a table can be read as a backfill with these bounds would; with the extension owner's rights.
+/// Checks that a table can be read as a backfill with these bounds would. Call it as the extension's owner.
 pub(super) fn check(rules: &SourceRules, bounds: Bounds) -> SqlResult<()> {
     read_order::ReadOrder::of(rules, bounds).map(|_| ())
 }
 
-/// Entry point of the process.
+/// The entry point of the process.
 ///
 /// # Safety
-/// To be called by PostgreSQL's background worker machinery alone.
+/// Only PostgreSQL's background worker machinery may call it.
 #[no_mangle]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Datum) {
@@ -71,7 +71,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
     if !stays {
         return;
     }
-    // A step that a crash undoes would be made again, and its rows sent twice.
+    // If a crash undid a step, it would be repeated, and its rows would be sent twice.
     connect(Some(database), &[(c"synchronous_commit", c"local")]);
     // SAFETY: as above.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
@@ -80,7 +80,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_backfill_main(argument: pg_sys::Da
     }
 }
 
-/// Works until there is nothing left to do, or it is not wanted here; returns whether it is done.
+/// Works until nothing is left to do or the process must leave. Returns whether it is done.
 fn run(database: u32) -> bool {
     let (mut scheduler, mut repairs) = (Scheduler::new(database), Repairs::new(database));
     let mut outdated = OutdatedTriggers::default();
@@ -128,7 +128,7 @@ fn run(database: u32) -> bool {
     }
 }
 
-/// Tells that the process ends, whatever the reason; called twice at most, the second time for nothing.
+/// Reports that the process ends, for whatever reason. It may be called twice; the second call does nothing.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(code: i32, _argument: pg_sys::Datum) {
     shmem::release_locks();

@@ -12,27 +12,28 @@ use crate::pg::report::SqlResult;
 use crate::pg::worker::is_of_our_version;
 use crate::shared_state::Micros;
 
-/// How soon to look again whether anybody writes to a table, at first and at last.
+/// The pause before checking again whether somebody writes to a table, at first and at last.
 const BUSY: Micros = 200_000;
 const LONGEST_BUSY: Micros = 12_800_000;
-/// After so many looks, about a minute and a half, it is left to whoever asks next. Workers do, every ten minutes.
+/// After this many checks, about a minute and a half, it gives up until the next request. Workers request it every ten
+/// minutes.
 const LOOKS: u32 = 12;
 
 /// The outdated triggers of a database.
 #[derive(Default)]
 pub(super) struct OutdatedTriggers {
-    /// Nothing is to be done before this time.
+    /// Nothing is done before this time.
     due: Micros,
     looks: u32,
 }
 
 impl OutdatedTriggers {
-    /// There may be new ones.
+    /// Starts again, because there may be new ones.
     pub(super) fn look(&mut self) {
         *self = OutdatedTriggers::default();
     }
 
-    /// Replaces those that can be, if it is time. Returns when to look again; nothing when there is nothing left to do.
+    /// Replaces triggers if it is time. Returns when to check again; `None` if nothing is left to do.
     pub(super) fn round(&mut self) -> Option<Micros> {
         if self.due <= now() {
             self.looks = self.looks.saturating_add(1);
@@ -60,7 +61,7 @@ impl OutdatedTriggers {
     }
 }
 
-/// Whether all are replaced.
+/// Replaces triggers. Returns whether all have been replaced.
 fn replace() -> SqlResult<bool> {
     if import::is_under_way() || try_lock_named(c"source", pg_sys::AccessShareLock).is_none() {
         return Ok(false);

@@ -14,24 +14,24 @@ use crate::pg::owner::{as_user, extension_objects};
 use crate::pg::report::SqlResult;
 use crate::shared_state::Micros;
 
-/// Why nothing is read meanwhile.
+/// The obstacle while a dump may be being restored.
 pub(super) const IMPORTING: &str =
     "a session that has copied rows into the extension's tables has not ended: it may be restoring a dump";
 
-/// Which backfill it is: of a source, and what of its table is read.
+/// Identifies a backfill: its source, and the relation that it reads.
 pub(super) type BackfillId = (i32, pg_sys::Oid);
 
-/// A source whose history is to be sent.
+/// A backfill that is not finished.
 pub(super) struct BackfillJob {
     pub(super) source: i32,
     pub(super) table: pg_sys::Oid,
     pub(super) index_id: i32,
     pub(super) rows_per_second: Option<i32>,
-    /// The transaction that has written its rules.
+    /// The transaction that wrote the source's rules.
     pub(super) rules: u32,
-    /// What is read: the table, or a partition that has been attached to it.
+    /// The relation that is read: the table, or a partition that has been attached to it.
     pub(super) relation: pg_sys::Oid,
-    /// Why it cannot be yet.
+    /// Why it cannot be read yet.
     pub(super) obstacle: Option<String>,
 }
 
@@ -40,27 +40,27 @@ impl BackfillJob {
         (self.source, self.relation)
     }
 
-    /// It is about a partition alone that has been attached to a mirrored table.
+    /// Whether it reads only a partition that has been attached to a mirrored table.
     pub(super) fn is_arrival(&self) -> bool {
         self.relation != self.table
     }
 }
 
-/// Locks the backfill's row and the rules, if that needs no waiting.
-fn lock_book() -> bool {
+/// Locks the tables of backfills and rules, if that is possible without waiting.
+fn lock_tables() -> bool {
     try_lock_named(c"backfill", pg_sys::RowExclusiveLock).is_some()
         && try_lock_named(c"source", pg_sys::AccessShareLock).is_some()
 }
 
-/// Locks the queue, and the sequence of history's ids, which is returned.
+/// Locks the queue and the sequence of history's ids, which is returned.
 pub(super) fn lock_queue() -> SqlResult<Option<pg_sys::Oid>> {
     let is_locked = try_lock_named(c"queue", pg_sys::RowExclusiveLock).is_some();
     Ok(if is_locked { try_lock_named(c"backfill_block", pg_sys::RowExclusiveLock) } else { None })
 }
 
-/// The unfinished ones, all or one; nothing: somebody has locked a table.
+/// The unfinished backfills, all or one; `None` if somebody has locked a table.
 pub(super) fn jobs(id: Option<BackfillId>) -> SqlResult<Option<Vec<BackfillJob>>> {
-    if !lock_book() {
+    if !lock_tables() {
         return Ok(None);
     }
     let importing = import::is_under_way();
@@ -69,7 +69,7 @@ pub(super) fn jobs(id: Option<BackfillId>) -> SqlResult<Option<Vec<BackfillJob>>
             let mut jobs = Vec::new();
             let (source, relation) = id.unzip();
             let arguments = [source.into(), relation.into()];
-            // Not a read-only query: it is to see what has been committed meanwhile.
+            // Not a read-only query, because it must see what has been committed meanwhile.
             for row in client.update(include_str!("../../../sql/backfill/backfills.sql"), None, &arguments)? {
                 let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(6)?);
                 if let (Some(source), Some(table), Some(index_id), Some(relation)) = columns {
@@ -93,7 +93,7 @@ pub(super) fn jobs(id: Option<BackfillId>) -> SqlResult<Option<Vec<BackfillJob>>
     })
 }
 
-/// How far a backfill has come.
+/// The progress of a backfill.
 #[derive(Clone)]
 pub(super) struct Progress {
     pub(super) since: Option<TimestampWithTimeZone>,
@@ -106,11 +106,11 @@ pub(super) struct Progress {
     pub(super) queued: i64,
     pub(super) started_at: Option<Micros>,
     pub(super) rate: Rate,
-    /// Partitions that have been attached since the snapshot boundary was taken, each with its own.
+    /// Partitions attached since the snapshot boundary was taken, each with its own.
     pub(super) attached: HashMap<u32, SnapshotBoundary>,
 }
 
-/// Reads it and locks its row; nothing when it is locked by somebody else, or not to be gone on with.
+/// Reads the progress and locks its row; `None` if somebody else has locked it or the backfill has ended.
 pub(super) fn lock(id: BackfillId) -> SqlResult<Option<Progress>> {
     Spi::connect_mut(|client| {
         let rows = client.update(
@@ -147,7 +147,7 @@ fn snapshot_boundary_of(numbers: Option<Vec<Option<i64>>>) -> Option<SnapshotBou
 }
 
 impl Progress {
-    /// Reads the snapshot boundaries of partitions attached since the backfill's own was taken.
+    /// Reads the snapshot boundaries of partitions that were attached since the backfill's own was taken.
     pub(super) fn read_attached(&mut self, source: i32) -> SqlResult<()> {
         let Some(own) = &self.snapshot_boundary else { return Ok(()) };
         self.attached = Spi::connect_mut(|client| -> SqlResult<_> {
@@ -164,19 +164,19 @@ impl Progress {
         Ok(())
     }
 
-    /// The snapshot boundary that rows of a table, or partition, are judged by.
+    /// The snapshot boundary that applies to the rows of a table or partition.
     pub(super) fn boundary_for(&self, relation: u32) -> Option<&SnapshotBoundary> {
         self.attached.get(&relation).or(self.snapshot_boundary.as_ref())
     }
 }
 
-/// Writes down that a partition has come, all of its rows have been queued.
+/// Records that all rows of an attached partition have been queued.
 pub(super) fn end_arrival((source, relation): BackfillId) -> SqlResult<()> {
     let query = include_str!("../../../sql/backfill/end_arrival.sql");
     Ok(Spi::run_with_args(query, &[source.into(), relation.into()])?)
 }
 
-/// Writes it down, in the transaction that has queued the rows.
+/// Stores the progress, in the transaction that has queued the rows.
 pub(super) fn advance(id: BackfillId, state: &str, progress: &Progress, now: Micros) -> SqlResult<()> {
     let cursor = (!progress.cursor.is_empty()).then(|| progress.cursor.clone());
     let time = |micros: Micros| TimestampWithTimeZone::try_from(micros).ok();
@@ -199,9 +199,9 @@ pub(super) fn advance(id: BackfillId, state: &str, progress: &Progress, now: Mic
     )?)
 }
 
-/// Writes down what keeps a backfill, or that nothing does; `false`: somebody has locked a table, or the row.
+/// Stores the state of a backfill and its obstacle, if there is one; `false` if somebody has locked a table or the row.
 pub(super) fn note(id: BackfillId, state: &str, trouble: Option<&str>) -> SqlResult<bool> {
-    if !lock_book() {
+    if !lock_tables() {
         return Ok(false);
     }
     as_user(extension_objects()?.owner, || {

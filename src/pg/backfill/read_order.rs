@@ -16,15 +16,15 @@ use crate::pg::report::SqlResult;
 
 pub(super) use describe::{by_key, table_is_gone};
 
-/// What is read at a time.
+/// A pass over the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {
     Time,
     Key,
-    /// In the order of the blocks: all rows, or those without a time.
+    /// In physical order: all rows, or those without a time.
     Physical,
     Untimed,
-    /// What the others cannot have seen, in one query.
+    /// Rows that the other passes may have missed, in one query.
     Rest,
 }
 
@@ -37,7 +37,7 @@ impl Pass {
         (Pass::Rest, "rest"),
     ];
 
-    /// As it is stored.
+    /// Its stored name.
     pub(super) fn word(self) -> &'static str {
         Pass::ALL.iter().find(|(pass, _)| *pass == self).map_or("", |(_, word)| word)
     }
@@ -52,7 +52,7 @@ impl Pass {
     }
 }
 
-/// Which bounds of time a backfill has been given.
+/// Which time bounds a backfill has.
 #[derive(Clone, Copy)]
 pub(in crate::pg) struct Bounds {
     pub(in crate::pg) since: bool,
@@ -62,22 +62,22 @@ pub(in crate::pg) struct Bounds {
 /// How a table is read.
 pub(super) struct ReadOrder {
     table: pg_sys::Oid,
-    /// What to select from.
+    /// The FROM clause.
     from: String,
-    /// The passes, one after the other.
+    /// The passes, in order.
     passes: Vec<Pass>,
     /// The time column, quoted.
     time: Option<String>,
-    /// Its type below its domains, as which the cursor has its values: no other holds all of them.
+    /// The time column's base type. The cursor is cast to it, because only this type can represent all of its values.
     time_type: &'static str,
     keys: Vec<OrderColumn>,
-    /// A condition that is true of rows without a key.
+    /// A condition that is true for rows without a key.
     keyless: String,
-    /// The bounds, as conditions over $1 and $2.
+    /// The bounds, as conditions with $1 and $2.
     bounds: Vec<String>,
 }
 
-/// A column rows are ordered by.
+/// A column that rows are ordered by.
 struct OrderColumn {
     name: String,
     of_type: String,
@@ -86,13 +86,13 @@ struct OrderColumn {
     same: String,
 }
 
-/// A table to be read by place: its oid, name, file and blocks.
+/// A table that is read in physical order: its oid, name, file and number of blocks.
 type BlockRange = (u32, String, String, i64);
 
-/// A query for a page of rows. Its first arguments are since, until, the cursor and the limit.
+/// The query for a page of rows. Its first arguments are since, until, the cursor and the limit.
 pub(super) struct PageQuery {
     pub(super) text: String,
-    /// Where a page that is not full has come to: the place it was to read down to.
+    /// For physical order: the place down to which the page was to read, which a page that is not full has reached.
     pub(super) floor: Option<Vec<Option<String>>>,
 }
 
@@ -101,7 +101,7 @@ impl ReadOrder {
         self.passes.first().copied().unwrap_or(Pass::Rest)
     }
 
-    /// Whether this is how the table is read: indexes come and go.
+    /// Whether the table is still read in this pass: indexes are created and dropped.
     pub(super) fn has(&self, pass: Pass) -> bool {
         self.passes.contains(&pass)
     }
@@ -111,7 +111,7 @@ impl ReadOrder {
         self.passes.get(place + 1).copied()
     }
 
-    /// The query for the next page of a pass; nothing when the pass is over.
+    /// The query for the next page of a pass; `None` if the pass is over.
     pub(super) fn page(
         &self,
         pass: Pass,
@@ -132,7 +132,7 @@ impl ReadOrder {
         let mut conditions = self.bounds.clone();
         conditions.push(format!("{time} is not null"));
         if let [_, relation, file, _] = cursor {
-            // Places within a file that is no more mean nothing: rows of the same time are sent again.
+            // A ctid means nothing in another file. Rows of the same time are then sent again.
             let is_there = match (relation, file) {
                 (Some(relation), Some(file)) => is_file(relation, file),
                 _ => false,
@@ -162,8 +162,8 @@ impl ReadOrder {
         self.query(&self.from, &format!("array[{}]", texts.join(", ")), &conditions, &order.join(", "))
     }
 
-    /// That a row comes after the cursor's, by the operators that order its columns: under our search_path the server
-    /// would not find those of types from elsewhere, and take others.
+    /// The condition that a row comes after the cursor's. It names the operators that order the columns, because with
+    /// our search_path the server would not find those of other schemas.
     fn below_cursor(&self) -> String {
         let value = |place: usize, key: &OrderColumn| format!("($3)[{}]::{}", place + 1, key.of_type);
         let (Some(first), values) =
@@ -182,11 +182,11 @@ impl ReadOrder {
                 "({name} operator({before}) {value} or ({name} operator({same}) {value} and {condition}))"
             );
         }
-        // For the index to begin with.
+        // This condition lets the index scan start at the cursor.
         format!("{} operator({}) {} and {condition}", first.name, first.up_to, value(0, first))
     }
 
-    /// A stretch of blocks, from where the cursor is towards the table's beginning.
+    /// A range of blocks, from the cursor towards the beginning of the table.
     fn place_page(
         &self,
         cursor: &[Option<String>],
@@ -201,7 +201,7 @@ impl ReadOrder {
         }
         loop {
             let Some((oid, name, file, size)) = self.leaf_from(leaf)? else { return Ok(None) };
-            // A file that was rewritten is read from its end.
+            // A rewritten file is read from its end.
             let at = from.take().filter(|(of, _)| leaf == Some(oid) && *of == file).map(|(_, place)| place);
             let top = at.clone().unwrap_or_else(|| format!("({size},0)"));
             let top_block: i64 = top
@@ -229,7 +229,7 @@ impl ReadOrder {
     }
 
     fn leaf_from(&self, leaf: Option<u32>) -> SqlResult<Option<BlockRange>> {
-        // Those made last come first.
+        // The tables created last come first.
         let wanted =
             leaves(self.table)?.into_iter().filter(|oid| leaf.is_none_or(|leaf| oid.to_u32() <= leaf));
         let Some(oid) = wanted.max_by_key(|oid| oid.to_u32()) else { return Ok(None) };
@@ -245,7 +245,7 @@ impl ReadOrder {
     fn query(&self, from: &str, cursor: &str, conditions: &[String], order: &str) -> PageQuery {
         let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") };
         PageQuery {
-            // The arguments that a query has no use for must have a type all the same.
+            // Every argument must have a type, even if the query does not use it.
             text: format!(
                 "select tableoid, ctid, {cursor}::text[], false from {from} \
                  where {conditions} and ($1::timestamptz is null or true) and ($2::timestamptz is null or true) \
@@ -255,8 +255,8 @@ impl ReadOrder {
         }
     }
 
-    /// All rows that the passes before cannot have seen, or have left: without a key, or (by their age in transactions,
-    /// $3) not surely from before the snapshot boundary.
+    /// All rows that earlier passes may have missed or have left: rows without a key, or those that (by their age in
+    /// transactions, $3) are not certainly from before the snapshot boundary.
     pub(super) fn rest_query(&self) -> String {
         let mut conditions = self.bounds.clone();
         conditions.push("($1::timestamptz is null or true) and ($2::timestamptz is null or true)".to_owned());
@@ -272,12 +272,12 @@ impl ReadOrder {
         )
     }
 
-    /// A query for the rows there are in all, at most so many ($3).
+    /// Counts all rows up to a limit ($3).
     pub(super) fn count_query(&self) -> String {
         format!("select pg_catalog.count(*) from ({} limit $3) as few", self.all())
     }
 
-    /// A query whose plan tells how many rows there may be in all.
+    /// A query whose plan estimates the number of all rows.
     pub(super) fn estimate_query(&self) -> String {
         format!("explain (costs on) {} and $3::bigint is not null", self.all())
     }
@@ -289,7 +289,7 @@ impl ReadOrder {
     }
 }
 
-/// Whether a relation still has the file a cursor is about.
+/// Whether a relation still has the file that the cursor refers to.
 fn is_file(relation: &str, file: &str) -> bool {
     let Ok(oid) = relation.parse::<u32>() else { return false };
     let now = crate::pg::capture::file_of(pg_sys::Oid::from(oid));

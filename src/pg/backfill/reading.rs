@@ -15,33 +15,33 @@ use crate::backfill::{RowOrigin, SnapshotBoundary};
 use crate::pg::capture::{HistoryWrite, HistoryWriter};
 use crate::pg::report::SqlResult;
 
-/// Rows of the last pass that are held in memory at once.
+/// How many rows of the last pass are held in memory at a time.
 const FETCH: i64 = 1000;
 
-/// A step's place in a page, for telling which row was at fault.
+/// The position of a step within a page, to find the row that caused an error.
 #[derive(Clone, Copy, Default)]
 pub(super) struct PagePosition {
     /// How many rows of the page came before it.
     pub(super) before: usize,
-    /// The table or partition, and the row's place in it: block and offset.
+    /// The table or partition, and the row's block and offset in it.
     pub(super) row: Option<(u32, u32, u16)>,
 }
 
-/// How the next step is to be.
+/// The limits of the next step.
 pub(super) struct StepLimits<'a> {
-    /// Rows at most.
+    /// The most rows.
     pub(super) rows: i64,
-    /// Bytes of their records, from which on there are no further rows.
+    /// After this many bytes of records, no further rows are read.
     pub(super) bytes: usize,
-    /// Blocks at most, where the table is read by place.
+    /// The most blocks, in physical order.
     pub(super) blocks: i64,
     pub(super) place: &'a Cell<PagePosition>,
-    /// The state to leave it in, given the rows read.
+    /// The state after the step, given the number of rows read.
     pub(super) state: &'a dyn Fn(i64) -> &'static str,
 }
 
-/// Reads and queues a page; returns the rows read, and whether that was all. A page ends before a row that somebody has
-/// locked; nothing is returned when that is the first one.
+/// Reads and queues a page. Returns how many rows were read, and whether the backfill is finished. A page ends before a
+/// row that somebody has locked; `None` if that is the first row.
 pub(super) fn page(
     read_order: &ReadOrder,
     progress: &mut Progress,
@@ -54,7 +54,7 @@ pub(super) fn page(
     let mut read = 0;
     let (mut ended, mut is_locked) = (true, false);
     if let Some(PageQuery { text, floor }) = query {
-        // Queries take no snapshot of their own, so that the rows can be fetched as they have shown them.
+        // Queries take no snapshot of their own, so that each row is fetched as the query has shown it.
         with_snapshot(|| -> SqlResult<()> {
             let mut rows = select(&text, progress, limits.rows)?;
             let mut is_full = rows.len() as i64 >= limits.rows;
@@ -81,7 +81,7 @@ pub(super) fn page(
             match (is_full, floor) {
                 (false, Some(floor)) => progress.cursor = floor,
                 _ => {
-                    // By place the cursor tells the row only; a page that is full ends with it.
+                    // In physical order, the cursor is the place of a row. A full page ends with its last row.
                     progress.cursor = cursor.unwrap_or_else(|| std::mem::take(&mut progress.cursor));
                 }
             }
@@ -104,7 +104,7 @@ pub(super) fn page(
     }
 }
 
-/// Queues one row, unless it was captured or is passed over; `false`: somebody has locked it.
+/// Queues a row, unless it has been captured or `passes_over` rejects it; `false` if somebody has locked it.
 fn queue(
     row: &FoundRow,
     next: i64,
@@ -116,7 +116,7 @@ fn queue(
     let origin = progress
         .boundary_for(version.relation)
         .map_or(RowOrigin::History, |snapshot_boundary| snapshot_boundary.origin_of(version, next));
-    // What has changed of a mirrored row since its backfill was asked for has been told.
+    // Changes of a mirrored row since its backfill was requested have been queued.
     let is_captured = origin == RowOrigin::Changed && history.is_mirrored(row.relation);
     if origin == RowOrigin::Captured || is_captured || passes_over(origin) {
         return Ok(true);
@@ -130,7 +130,7 @@ fn queue(
     Ok(true)
 }
 
-/// The last pass: one query under one snapshot, which no row evades, for those that the others have left.
+/// The last pass: one query under one snapshot, which no row can evade, for rows that the other passes have left.
 pub(super) fn rest(
     read_order: &ReadOrder,
     progress: &mut Progress,
@@ -149,7 +149,7 @@ pub(super) fn rest(
             values.push(pg_sys::Datum::from(reach));
             let mut types = [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID];
             let nulls = CString::new(format!("{nulls} ")).unwrap_or_default();
-            // SAFETY: SPI is connected; there are as many types and values as the query has arguments. A read-only
+            // SAFETY: SPI is connected. There are as many types and values as the query has arguments. A read-only
             // cursor uses the active snapshot.
             let cursor = unsafe {
                 pg_sys::SPI_cursor_open_with_args(
@@ -166,7 +166,7 @@ pub(super) fn rest(
             let mut read = 0;
             let mut scratch = PgMemoryContexts::new("audit_algolia backfill");
             loop {
-                // SAFETY: the cursor is open; its rows are copied out, and SPI's copy is given back.
+                // SAFETY: the cursor is open. Its rows are copied, and SPI's copy is freed.
                 let rows = unsafe {
                     pg_sys::SPI_cursor_fetch(cursor, true, FETCH as std::os::raw::c_long);
                     let rows = fetched();
@@ -177,13 +177,13 @@ pub(super) fn rest(
                     break;
                 }
                 read += rows.len() as i64;
-                // SAFETY: what is allocated meanwhile is written, or copied, before the context is reset.
+                // SAFETY: everything allocated meanwhile is written or copied before the context is reset.
                 unsafe {
                     scratch.switch_to(|_| -> SqlResult<()> {
                         for row in &rows {
                             place.set(PagePosition { before: 0, row: Some(place_of(row)) });
                             let is_old = |origin| origin == RowOrigin::History && !row.keyless;
-                            // A mirrored row is none of these.
+                            // This pass reads no mirrored table, so no row is locked.
                             queue(row, next, is_old, progress, history)?;
                         }
                         history.flush()

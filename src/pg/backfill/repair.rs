@@ -9,7 +9,7 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::read_order::by_key;
-use super::repair_store::{self, lock_notes, Repair, RepairGroup, RepairId, RepairStatus};
+use super::repair_store::{self, lock_tables, Repair, RepairGroup, RepairId, RepairStatus};
 use super::repair_turns::RepairTurns;
 use super::rows::{find, with_snapshot};
 use super::source_table::{as_reader, load, lock_table};
@@ -24,34 +24,33 @@ use crate::pg::{failpoint, guc, held_objects, import, shmem};
 use crate::record::identity;
 use crate::shared_state::Micros;
 
-/// Repairs made in one step at most: fewer than the server remembers subtransactions of one transaction without looking
-/// them up.
+/// The most repairs in a step: fewer than the number of subtransactions that the server caches per transaction.
 const STEP: i64 = 50;
-/// A step that has taken so long makes no further ones: what is made is to be seen, and what is locked to be let go of.
+/// After this time a step starts no further repair, so that its results become visible and its locks are released.
 const LONGEST_STEP: Micros = 1_000_000;
-/// How soon to look again when somebody has locked something, at first and at last.
+/// The pause after finding something locked, at first and at last.
 const BUSY: Micros = 200_000;
 const LONGEST_BUSY: Micros = 2_000_000;
-/// How soon to look again when something has gone wrong before it was anybody's turn.
+/// The pause after a failure that concerned no group.
 const TROUBLE: Micros = 2_000_000;
 const LONGEST_TROUBLE: Micros = 60_000_000;
-/// Failures in a row after which the log is told of what may pass.
+/// After this many transient failures in a row, the log gets a warning.
 const LASTING: u32 = 5;
 
 /// The repairs of a database.
 pub(super) struct Repairs {
     database: u32,
-    /// Nothing is to be done before this time.
+    /// Nothing is done before this time.
     due: Micros,
-    /// Steps in a row that have failed before it was anybody's turn.
+    /// Steps in a row that failed and concerned no group.
     failures: u32,
     turns: RepairTurns,
     rng: fastrand::Rng,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 enum RepairStep {
-    /// Made; the time of the next, if there is any more.
+    /// The step was made; when the next is due, if there is one.
     Done(Option<Micros>),
     Busy,
 }
@@ -61,12 +60,12 @@ impl Repairs {
         Repairs { database, due: 0, failures: 0, turns: RepairTurns::default(), rng: fastrand::Rng::new() }
     }
 
-    /// There are new ones.
+    /// There are new repairs.
     pub(super) fn look(&mut self) {
         self.due = 0;
     }
 
-    /// A step, if it is due. Returns when the next is; nothing when there is nothing left to do.
+    /// Makes a step if it is due. Returns when the next is due; `None` if nothing is left to do.
     pub(super) fn round(&mut self) -> Option<Micros> {
         if self.due > now() {
             return Some(self.due).filter(|due| *due != Micros::MAX);
@@ -89,17 +88,17 @@ impl Repairs {
         Some(self.due).filter(|due| *due != Micros::MAX)
     }
 
-    /// A step has failed as a whole, in this attempt or outside of any. The repair that was being made is postponed by
-    /// itself, for it may be the only one that fails so; those of other tables wait for nothing. Returns when to go on.
+    /// A whole step has failed, perhaps during the attempt of one repair. That repair is postponed by itself, because
+    /// it may be the only one that fails like this. Repairs of other tables do not wait. Returns when to continue.
     fn fail(&mut self, error: &SqlError, attempt: Option<RepairId>) -> Micros {
         let reason = error.kind();
         if let Some(id) = attempt {
             let until = now().saturating_add(pause(&mut self.rng, id.attempts));
-            // If that fails, too, it is tried again with the others.
+            // If this fails as well, the repair is tried again with the others.
             let _ = transact(|| repair_store::postpone(id, reason.clone(), until));
         }
         let rng = &mut self.rng;
-        let (failures, due) = match self.turns.fail(|vain| pause(rng, vain)) {
+        let (failures, due) = match self.turns.fail(|failures| pause(rng, failures)) {
             Some(failures) => (failures, 0),
             None => {
                 self.failures = self.failures.saturating_add(1);
@@ -112,27 +111,27 @@ impl Repairs {
             ereport!(
                 PgLogLevel::WARNING,
                 error.code(),
-                format!("audit_algolia repairs have failed: {reason}")
+                format!("audit_algolia could not make repairs: {reason}")
             );
         }
         due
     }
 }
 
-/// How long to wait after so many attempts.
+/// How long to wait after this many attempts.
 fn pause(rng: &mut fastrand::Rng, attempts: impl TryInto<u32>) -> Micros {
     let delay = guc::backoff().delay(attempts.try_into().unwrap_or(0), rng.f64());
     i64::try_from(delay.as_micros()).unwrap_or(Micros::MAX)
 }
 
-/// Makes a step, inside a transaction. On an error the transaction has to be aborted; then `attempt` tells the repair that
-/// was being made.
+/// Makes a step, inside a transaction, which must be aborted after an error. `attempt` then tells which repair was
+/// being made.
 fn step(
     turns: &mut RepairTurns,
     rng: &mut fastrand::Rng,
     attempt: &Cell<Option<RepairId>>,
 ) -> SqlResult<RepairStep> {
-    if import::is_under_way() || !lock_notes() {
+    if import::is_under_way() || !lock_tables() {
         return Ok(RepairStep::Busy);
     }
     let (owner, begun_at) = (extension_objects()?.owner, now());
@@ -142,14 +141,14 @@ fn step(
     };
     let due = as_user(owner, || repair_store::due(group, begun_at, STEP))?;
     let outcomes = match (&group.obstacle, group.is_gone) {
-        // With the table all its rows are gone, and nobody can ask for them any more.
+        // The rows are gone with the table, and nobody can ask for them any more.
         (_, true) => due.into_iter().map(|repair| (repair, RepairStatus::Done)).collect(),
         (Some(obstacle), _) => {
             due.into_iter().map(|repair| (repair, RepairStatus::Failed(Some(obstacle.clone())))).collect()
         }
         (None, _) => {
             if !lock_table(group.table, owner)? {
-                turns.fail(|vain| (BUSY << vain.min(5)).min(LONGEST_BUSY));
+                turns.fail(|failures| (BUSY << failures.min(5)).min(LONGEST_BUSY));
                 return Ok(RepairStep::Done(turns.first(&groups)));
             }
             make(group, due, begun_at + LONGEST_STEP, attempt)?
@@ -159,9 +158,9 @@ fn step(
     let is_any_made = outcomes
         .iter()
         .any(|(_, status)| matches!(status, RepairStatus::Done | RepairStatus::Unrepairable(..)));
-    // None at all: somebody has locked what is due.
+    // Nothing was made: somebody has locked what is due.
     if !is_any_made && (outcomes.is_empty() || outcomes.len() as i64 >= STEP) {
-        turns.fail(|vain| pause(rng, vain));
+        turns.fail(|failures| pause(rng, failures));
     } else {
         turns.succeed();
     }
@@ -178,7 +177,7 @@ fn step(
     })
 }
 
-/// Makes repairs of one source, the first and as many more as there is time for: what became of each.
+/// Makes repairs of one source, the first one and as many others as time allows. Returns what became of each.
 fn make(
     group: &RepairGroup,
     due: Vec<Repair>,
@@ -186,7 +185,7 @@ fn make(
     attempt: &Cell<Option<RepairId>>,
 ) -> SqlResult<Vec<(Repair, RepairStatus)>> {
     let owner = extension_objects()?.owner;
-    // Rules that do not fit the table any more are no repair's own fault; all are tried again.
+    // If the rules no longer fit the table, that is not the fault of a single repair. All are tried again.
     let fitting = guarded(|| {
         let (rules, columns, table) = as_user(owner, || load(group.source, group.table))?;
         let bound = BoundRelation::of_columns(&rules, &columns, &table)?;
@@ -223,7 +222,7 @@ fn make(
                 }
             })?;
             scratch.give_back();
-            // Outside of the subtransaction, and at once: should it fail, it is known by whose record.
+            // This happens outside of the subtransaction and at once. If it fails, it is known which record caused it.
             repair_writer.flush()?;
             outcomes.push((repair, status));
         }
@@ -243,7 +242,7 @@ fn make_one(
         return repair_writer.make_without(change);
     }
     let query = as_user(extension_objects()?.owner, || by_key(group.table, &change.key_columns))?;
-    // Each look has a snapshot of its own, of the moment after what has been held or locked before.
+    // Each look-up has a new snapshot, taken after everything that was held or locked before.
     let look = |repair_writer: &mut RepairWriter| {
         with_snapshot(|| {
             let found = find(&query, &change.key)?;
@@ -257,8 +256,8 @@ fn make_one(
         return Ok(made);
     }
     if let Some(object) = repair_writer.mirrored_object(change)? {
-        // A row that comes back meanwhile could be delivered, and forgotten, before its absence is queued, which would be
-        // sent after it. So nobody delivers the object until that can be seen.
+        // A row that reappears meanwhile could be delivered and deleted from the queue before its deletion is queued,
+        // which would then be sent after it. So nobody may deliver the object until the deletion is visible.
         if !held_objects::hold(group.index_id, &identity(&object)) {
             return Ok(RepairOutcome::Busy);
         }

@@ -15,20 +15,20 @@ use crate::pg::xact;
 use crate::record::Operation;
 use crate::shared_state::Micros;
 
-/// Repairs of one table for one index.
+/// The repairs of one table for one index.
 pub(super) struct RepairGroup {
     pub(super) table: pg_sys::Oid,
     pub(super) index_id: i32,
-    /// When the first of them is.
+    /// When the first of them is due.
     pub(super) due: Micros,
     pub(super) source: i32,
-    /// The table is no more.
+    /// The table has been dropped.
     pub(super) is_gone: bool,
     /// Why they cannot be made yet.
     pub(super) obstacle: Option<String>,
 }
 
-/// A repair as it is stored.
+/// A stored repair.
 pub(super) struct Repair {
     pub(super) id: RepairId,
     pub(super) change: SkippedChange,
@@ -36,7 +36,7 @@ pub(super) struct Repair {
     enqueued_at: Option<TimestampWithTimeZone>,
 }
 
-/// Which repair it is, and how often it has been tried.
+/// Identifies a repair, with the number of attempts so far.
 #[derive(Clone, Copy)]
 pub(super) struct RepairId {
     number: i64,
@@ -45,13 +45,13 @@ pub(super) struct RepairId {
 
 /// What became of a repair.
 pub(super) enum RepairStatus {
-    /// It has been made, or there is nothing to make.
+    /// It was made, or there was nothing to make.
     Done,
-    /// Somebody is changing the row, or delivering what was there before: it is tried again soon.
+    /// Somebody is changing the row or delivering its former version: it is tried again soon.
     Busy,
-    /// It could not be made, for this reason.
+    /// It failed, for this reason.
     Failed(Option<String>),
-    /// It cannot be made any more; the record that is left of it, and why.
+    /// It can no longer be made: the record that is left, and why.
     Unrepairable(String, &'static str),
 }
 
@@ -61,17 +61,17 @@ impl RepairStatus {
             RepairOutcome::Queued | RepairOutcome::NotWanted => RepairStatus::Done,
             RepairOutcome::Busy => RepairStatus::Busy,
             RepairOutcome::KeyOnly(record) => {
-                RepairStatus::Unrepairable(record, "only the key is known of the row now")
+                RepairStatus::Unrepairable(record, "only the row's key is still known")
             }
             RepairOutcome::OtherKey(record) => {
-                RepairStatus::Unrepairable(record, "its key is not the one the table is watched by now")
+                RepairStatus::Unrepairable(record, "its key is not the one by which the table is now watched")
             }
         }
     }
 }
 
-/// Locks all of the extension's that a step takes, if that needs no waiting.
-pub(super) fn lock_notes() -> bool {
+/// Locks all tables of the extension that a step uses, if that is possible without waiting.
+pub(super) fn lock_tables() -> bool {
     let tables = [
         (c"repair", pg_sys::RowExclusiveLock),
         (c"source", pg_sys::AccessShareLock),
@@ -86,7 +86,7 @@ pub(super) fn lock_notes() -> bool {
 pub(super) fn groups() -> SqlResult<Vec<RepairGroup>> {
     Spi::connect_mut(|client| {
         let mut groups = Vec::new();
-        // Not a read-only query: it is to see what has been committed meanwhile.
+        // Not a read-only query, because it must see what has been committed meanwhile.
         for row in client.update(include_str!("../../../sql/backfill/repair_groups.sql"), None, &[])? {
             groups.push(RepairGroup {
                 table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
@@ -101,7 +101,7 @@ pub(super) fn groups() -> SqlResult<Vec<RepairGroup>> {
     })
 }
 
-/// The repairs that are due, locked.
+/// Locks and returns the repairs that are due.
 pub(super) fn due(group: &RepairGroup, now: Micros, limit: i64) -> SqlResult<Vec<Repair>> {
     Spi::connect_mut(|client| {
         let arguments = [group.table.into(), group.index_id.into(), time(now).into(), limit.into()];
@@ -131,7 +131,7 @@ pub(super) fn due(group: &RepairGroup, now: Micros, limit: i64) -> SqlResult<Vec
     })
 }
 
-/// Writes down what has become of repairs; `when` tells when one is tried again that has been tried so often.
+/// Stores what became of repairs. `when` says when a repair is tried again, given its attempts.
 pub(super) fn settle(
     group: &RepairGroup,
     outcomes: Vec<(Repair, RepairStatus)>,
@@ -184,9 +184,9 @@ pub(super) fn settle(
     })
 }
 
-/// Postpones a repair whose attempt has taken the whole step along.
+/// Postpones a repair whose attempt has failed the whole step.
 pub(super) fn postpone(id: RepairId, error: String, until: Micros) -> SqlResult<()> {
-    if !lock_notes() {
+    if !lock_tables() {
         return Ok(());
     }
     as_user(extension_objects()?.owner, || {

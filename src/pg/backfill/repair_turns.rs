@@ -6,39 +6,39 @@ use super::repair_store::RepairGroup;
 use crate::pg::clock::now;
 use crate::shared_state::Micros;
 
-/// How long the repairs of a table wait at most when nothing came of a turn.
+/// The longest pause of a group after a turn without success.
 const LONGEST_PAUSE: Micros = 10_000_000;
 
 /// A table and an index.
 type GroupKey = (u32, i32);
 
-/// Whose turn it is, by table and index: whoever had none for longest. Where nothing comes of a turn, the cause is likely
-/// one for all repairs of the group, and they are not tried again at once. It is known here alone: what a step writes down
-/// is undone when it fails.
+/// Gives turns to groups of repairs, the one that has waited longest first. If a turn has no success, the cause
+/// probably concerns all repairs of the group, which then has to wait. This is kept in memory, because a failed step
+/// undoes everything that it has stored.
 #[derive(Default)]
 pub(super) struct RepairTurns {
     count: u64,
     taken: HashMap<GroupKey, RepairTurn>,
-    /// Who has it.
+    /// The group that has the turn.
     current: Option<GroupKey>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct RepairTurn {
     last: u64,
-    /// Turns in a row of which nothing came.
-    vain: u32,
-    /// No step before this time.
+    /// Turns without success in a row.
+    failures: u32,
+    /// It gets no turn before this time.
     until: Micros,
 }
 
 impl RepairTurns {
-    /// Nobody has it, until the next is asked for.
+    /// Ends the current turn.
     pub(super) fn end(&mut self) {
         self.current = None;
     }
 
-    /// Gives the turn to the next that is due, whatever comes of it.
+    /// Gives the turn to the next group that is due.
     pub(super) fn next<'g>(&mut self, groups: &'g [RepairGroup], now: Micros) -> Option<&'g RepairGroup> {
         let due = groups.iter().filter(|group| self.due(group) <= now);
         let group = due.min_by_key(|group| self.of(group).last)?;
@@ -49,25 +49,25 @@ impl RepairTurns {
         Some(group)
     }
 
-    /// When the next is due.
+    /// When the next group is due.
     pub(super) fn first(&self, groups: &[RepairGroup]) -> Option<Micros> {
         groups.iter().map(|group| self.due(group)).min()
     }
 
-    /// Something has come of the turn.
+    /// The turn was a success.
     pub(super) fn succeed(&mut self) {
         if let Some(turn) = self.current.and_then(|key| self.taken.get_mut(&key)) {
             *turn = RepairTurn { last: turn.last, ..RepairTurn::default() };
         }
     }
 
-    /// Nothing has come of the turn: the next is after a pause, which may depend on how often it was so before. Returns how
-    /// often it has been so by now; nothing when nobody had a turn.
+    /// The turn had no success: the group waits for a pause that may depend on its failures in a row. Returns how many
+    /// there are now; `None` if no group has the turn.
     pub(super) fn fail(&mut self, pause: impl FnOnce(u32) -> Micros) -> Option<u32> {
         let turn = self.taken.get_mut(&self.current?)?;
-        turn.until = now().saturating_add(pause(turn.vain).min(LONGEST_PAUSE));
-        turn.vain = turn.vain.saturating_add(1);
-        Some(turn.vain)
+        turn.until = now().saturating_add(pause(turn.failures).min(LONGEST_PAUSE));
+        turn.failures = turn.failures.saturating_add(1);
+        Some(turn.failures)
     }
 
     fn of(&self, group: &RepairGroup) -> RepairTurn {

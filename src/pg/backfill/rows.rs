@@ -19,12 +19,12 @@ pub(super) struct FoundRow {
     pub(super) keyless: bool,
 }
 
-/// Runs `work` with a snapshot of this moment as the active one.
+/// Runs `work` with a new snapshot as the active one.
 pub(super) fn with_snapshot<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     // SAFETY: popped below, or by the abort after an error.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let result = work()?;
-    // SAFETY: the counterpart of the above.
+    // SAFETY: pops the snapshot pushed above.
     unsafe { pg_sys::PopActiveSnapshot() };
     Ok(result)
 }
@@ -43,8 +43,8 @@ pub(super) fn bound_arguments(progress: &Progress) -> (Vec<pg_sys::Datum>, Strin
 
 /// Runs the query of a page under the active snapshot.
 pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> SqlResult<Vec<FoundRow>> {
-    // An index's order saves sorting the table for each page.
-    // SAFETY: the settings' nest level is closed below or by the abort.
+    // With an index's order, the table need not be sorted for each page. SAFETY: the nest level is closed below or by
+    // the abort.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
     for setting in [c"enable_seqscan", c"enable_bitmapscan", c"enable_sort"] {
         set_locally(setting, c"off");
@@ -59,8 +59,8 @@ pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> SqlResult<V
         values.push(limit.into());
         let mut types =
             [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTARRAYOID, pg_sys::INT8OID];
-        // SAFETY: SPI is connected; there are as many types and values as the query has arguments. As a read-only query
-        // it uses the active snapshot.
+        // SAFETY: SPI is connected. There are as many types and values as the query has arguments. A read-only query
+        // uses the active snapshot.
         unsafe {
             pg_sys::SPI_execute_with_args(
                 text.as_ptr(),
@@ -74,18 +74,18 @@ pub(super) fn select(text: &str, progress: &Progress, limit: i64) -> SqlResult<V
             fetched()
         }
     });
-    // SAFETY: the counterpart of the above.
+    // SAFETY: closes the nest level opened above.
     unsafe { pg_sys::AtEOXact_GUC(false, level) };
     Ok(rows)
 }
 
-/// The rows that have a key, by the query for it, under the active snapshot.
+/// Runs the query for the rows with a certain key, under the active snapshot.
 pub(super) fn find(text: &str, key: &TextArray) -> SqlResult<Vec<FoundRow>> {
     let text = CString::new(text).unwrap_or_default();
     Ok(Spi::connect(|_| {
         let key = key.clone().into_datum().unwrap_or_else(|| pg_sys::Datum::from(0usize));
         let (mut types, mut values) = ([pg_sys::TEXTARRAYOID], [key]);
-        // SAFETY: SPI is connected; the query has one argument. As a read-only query it uses the active snapshot.
+        // SAFETY: SPI is connected. The query has one argument. A read-only query uses the active snapshot.
         unsafe {
             pg_sys::SPI_execute_with_args(
                 text.as_ptr(),
@@ -101,12 +101,12 @@ pub(super) fn find(text: &str, key: &TextArray) -> SqlResult<Vec<FoundRow>> {
     }))
 }
 
-/// The rows SPI has fetched.
+/// The rows that SPI has fetched.
 ///
 /// # Safety
 /// SPI holds the result of one of our queries.
 pub(super) unsafe fn fetched() -> Vec<FoundRow> {
-    // SAFETY: the caller guarantees this; the columns are relation, place, cursor and whether there is no key.
+    // SAFETY: the caller guarantees this. The columns are relation, place, cursor and whether there is no key.
     unsafe {
         let (table, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
         if count == 0 {
@@ -135,20 +135,20 @@ pub(super) unsafe fn fetched() -> Vec<FoundRow> {
     }
 }
 
-/// Where a row is.
+/// The place of a row.
 pub(super) fn place_of(row: &FoundRow) -> (u32, u32, u16) {
     let block = (u32::from(row.place.ip_blkid.bi_hi) << 16) | u32::from(row.place.ip_blkid.bi_lo);
     (row.relation.to_u32(), block, row.place.ip_posid)
 }
 
-/// The error of a row that could not be queued. What the server says of it may quote the row's values, which must not get
-/// into a table or the log; so only its SQLSTATE is told, and where to look.
+/// The error of a row that could not be queued. The server's error may quote the row's values, which must not get into
+/// a table or the log. So it contains only the SQLSTATE and the place of the row.
 pub(super) fn row_at_fault(error: &SqlError, (relation, block, offset): (u32, u32, u16)) -> Box<SqlError> {
     let table = qualified_name(pg_sys::Oid::from(relation));
     let place = format!("({block},{offset})");
     let next = match error.is_out_of_memory() {
-        true => "it is tried again by itself, later and later.",
-        false => "correct it, or the filter, and call audit_algolia.backfill() again.",
+        true => "it is tried again automatically, at growing intervals.",
+        false => "correct the row or the filter, and call audit_algolia.backfill() again.",
     };
     let why = match error.is_ours() || error.is_out_of_memory() {
         true => error.kind(),
@@ -157,13 +157,13 @@ pub(super) fn row_at_fault(error: &SqlError, (relation, block, offset): (u32, u3
     sql_error(
         error.code(),
         format!("the row at {place} of {table} cannot be queued: {why}"),
-        format!("Look at it by SELECT * FROM {table} WHERE ctid = '{place}'; {next}"),
+        format!("To see it, SELECT * FROM {table} WHERE ctid = '{place}'; {next}"),
     )
 }
 
-/// A relation's name at this moment, quoted and qualified.
+/// A relation's current name, quoted and qualified.
 pub(in crate::pg) fn qualified_name(relation: pg_sys::Oid) -> String {
-    // SAFETY: look-ups in the catalogs, inside a transaction; names are C strings, or null when there is none.
+    // SAFETY: look-ups in the catalogs, inside a transaction. Names are C strings, or null if there is none.
     unsafe {
         let name = pg_sys::get_rel_name(relation);
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));

@@ -18,18 +18,18 @@ use crate::pg::worker::is_of_our_version;
 use crate::pg::{guc, shmem};
 use crate::shared_state::Micros;
 
-/// Rows read in one step at most.
+/// The most rows read in one step.
 const STEP_ROWS: i64 = 1000;
-/// Where a table is read by place: blocks in the first step, and in any.
+/// In physical order: the number of blocks in the first step, and the most in any step.
 const FIRST_BLOCKS: i64 = 16;
 const MOST_BLOCKS: i64 = 8192;
-/// The queue is kept as long as this many times what can be on its way.
+/// The queue may contain this many times the rows that can be in flight.
 const DEPTH: i64 = 10;
-/// How soon to look again when somebody has locked something, and when something has gone wrong that may pass.
+/// The pause after finding something locked, and after a transient failure.
 const BUSY: Micros = 200_000;
 const TROUBLE: Micros = 2_000_000;
 const LONGEST_TROUBLE: Micros = 60_000_000;
-/// How soon to look again whether a table has got its triggers, and whether the queue has gone down, should nobody tell.
+/// The pause before checking whether a table has its triggers, or whether the queue has shrunk, if nobody reports it.
 const PATIENCE: Micros = 10_000_000;
 
 /// What is remembered of a backfill between its steps.
@@ -37,20 +37,20 @@ struct BackfillTurn {
     job: BackfillJob,
     pace: Option<Pace>,
     blocks: i64,
-    /// Not before this time.
+    /// Its next step is not made before this time.
     due: Micros,
-    /// Rows of the next step at most: fewer when the one after them could not be queued.
+    /// The most rows of the next step. Fewer than usual, if the row after them could not be queued.
     rows: i64,
-    /// Steps in a row that there was no memory for.
+    /// Steps in a row for which memory was lacking.
     memory_failures: u32,
-    /// What was last written down of its state and its trouble.
+    /// The state and obstacle that were last stored.
     noted: Option<(&'static str, Option<String>)>,
 }
 
 /// The backfills of a database.
 pub(super) struct Scheduler {
     database: u32,
-    /// Read from the table; nothing: to be read.
+    /// `None`: they must be read from the table.
     turns: Option<HashMap<BackfillId, BackfillTurn>>,
 }
 
@@ -64,7 +64,7 @@ impl Scheduler {
         self.turns = None;
     }
 
-    /// A step of each that is due. Returns when the next is; nothing when there is nothing left to do.
+    /// Makes a step of each backfill that is due. Returns when the next is due; `None` if nothing is left to do.
     pub(super) fn round(&mut self) -> Option<Micros> {
         if self.turns.is_none() {
             match transact(|| progress::jobs(None)) {
@@ -80,7 +80,8 @@ impl Scheduler {
         }
         let (database, depth) = (self.database, depth());
         let turns = self.turns.as_mut()?;
-        // Whoever brings an index down to half of it wakes us. Asked for before we look, so that nobody does so unseen.
+        // A worker that reduces a queue to half of the depth wakes this process. Requested before looking, so that no
+        // event is missed.
         if let Some(mut shared_state) = shmem::shared_state() {
             shared_state.set_low_water(database, depth / 2);
         }
@@ -119,7 +120,7 @@ impl BackfillTurn {
         }
     }
 
-    /// Whether it waits for the queue to go down.
+    /// Whether it waits for the queue to shrink.
     fn is_held_back(&self) -> bool {
         self.noted.as_ref().is_some_and(|(state, _)| *state == "throttled")
     }
@@ -178,7 +179,7 @@ impl BackfillTurn {
         };
     }
 
-    /// How many rows the next step may read; or when it may read any.
+    /// How many rows the next step may read, or when it may read any.
     fn allowance(&mut self) -> Result<i64, Micros> {
         match &mut self.pace {
             None => Ok(self.rows),
@@ -189,7 +190,7 @@ impl BackfillTurn {
         }
     }
 
-    /// A step has failed: what is to be done about it, and when.
+    /// A step has failed: decides what to do, and when.
     fn fail(&mut self, error: &SqlError, place: PagePosition) -> Micros {
         if !is_of_our_version() {
             // The extension has been dropped meanwhile.
@@ -203,7 +204,7 @@ impl BackfillTurn {
             return now() + TROUBLE;
         }
         if place.before > 0 {
-            // Those before it are queued first.
+            // The rows before it are queued first.
             self.rows = place.before as i64;
             return 0;
         }
@@ -219,8 +220,8 @@ impl BackfillTurn {
         }
     }
 
-    /// There was no memory for a step: it is tried again with the rows before the one that took it, or with that one alone,
-    /// later and later, for others may need the memory only for a while.
+    /// Memory was lacking for a step. It is repeated with the rows before the one that needed the memory, or with that
+    /// row alone, at growing intervals, because others may need the memory only for a while.
     fn retry_smaller(&mut self, error: &SqlError, place: PagePosition) -> Micros {
         let reason = reason_of(error, place);
         self.note("running", Some(&reason));
@@ -229,7 +230,7 @@ impl BackfillTurn {
         now() + (TROUBLE << (self.memory_failures - 1).min(5)).min(LONGEST_TROUBLE)
     }
 
-    /// Writes down what keeps it, unless that is written already. `false`: it could not be.
+    /// Stores its state and obstacle, unless they are stored already; `false` if that failed.
     fn note(&mut self, state: &'static str, trouble: Option<&str>) -> bool {
         let noted = (state, trouble.map(str::to_owned));
         if self.noted.as_ref() == Some(&noted) {
@@ -243,7 +244,7 @@ impl BackfillTurn {
         written
     }
 
-    /// Looks whether what was in the way still is.
+    /// Checks whether the obstacle still exists.
     fn look_again(&mut self) {
         let id = self.job.id();
         match transact(|| progress::jobs(Some(id))) {
@@ -257,20 +258,20 @@ impl BackfillTurn {
                 }
                 None => self.due = Micros::MAX,
             },
-            // It is looked again when it is due.
+            // It is checked again when it is due.
             Err(_) => (),
         }
     }
 }
 
-/// What is said of an error, and of which row if that is known.
+/// The reason of a failure, with the row if it is known.
 fn reason_of(error: &SqlError, place: PagePosition) -> String {
     let Some(row) = place.row else { return error.redacted_summary() };
     let reason = transact(|| Ok(row_at_fault(error, row)));
     reason.unwrap_or_else(|other| other).summary()
 }
 
-/// Rows that wait in an index.
+/// The number of queued rows of an index.
 fn queued(database: u32, index_id: i32) -> i64 {
     shmem::shared_state().map_or(0, |shared_state| {
         let lane = shared_state.find_lane(database, index_id).and_then(|place| shared_state.lane(place));
@@ -278,7 +279,7 @@ fn queued(database: u32, index_id: i32) -> i64 {
     })
 }
 
-/// How many rows may wait in an index for more to be read.
+/// How many queued rows of an index stop its backfills.
 fn depth() -> i64 {
     let worker_limits = guc::worker_limits();
     let on_the_way = worker_limits.slots as i64 * i64::from(guc::workers().max(1));

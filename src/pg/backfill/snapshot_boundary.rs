@@ -8,18 +8,18 @@ use crate::pg::latest_snapshot::{all_rows, oids};
 use crate::pg::partitions::leaves;
 use crate::pg::report::SqlResult;
 
-/// What the current transaction itself has to do with the rows.
+/// Whether the current transaction's own rows have been captured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::pg) enum OwnRows {
-    /// Its rows so far have not been captured, if there are any.
+    /// Rows that it may have written so far have not been captured.
     Uncaptured,
     /// All its rows are captured.
     Captured,
 }
 
 impl OwnRows {
-    /// What it has to do with the rows of a source that is watched already, whose rules this (sub)transaction has written:
-    /// those from before the watch may be its own.
+    /// For a source that is watched already and whose rules the transaction `rules` has written: if that is the current
+    /// (sub)transaction, its rows from before the watch are not captured.
     pub(in crate::pg) fn since(rules: u32) -> OwnRows {
         // SAFETY: reads the state of the session.
         match unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(rules)) } {
@@ -35,24 +35,25 @@ pub(in crate::pg) fn next_transaction() -> i64 {
     unsafe { pg_sys::ReadNextFullTransactionId().value as i64 }
 }
 
-/// Which cluster this is.
+/// Identifies this cluster.
 pub(in crate::pg) fn cluster() -> i64 {
     // SAFETY: set when the server starts.
     unsafe { pg_sys::GetSystemIdentifier() as i64 }
 }
 
-/// The current (sub)transaction, by which the rules of a source are about to be written.
+/// The current (sub)transaction, which is about to write the rules of a source.
 pub(in crate::pg) fn this_transaction() -> u32 {
-    // SAFETY: a transaction is under way, which is to write.
+    // SAFETY: within a transaction that is about to write.
     unsafe { pg_sys::GetCurrentTransactionId() }.into_inner()
 }
 
-/// Takes the snapshot boundary of a table, whose rules the transaction `rules` has written. Transactions that have not ended
-/// must not have written to it uncaptured: either the caller has locked it against writers, or it has its triggers.
+/// Takes the snapshot boundary of a table. `rules` is the transaction that wrote its rules. No transaction in progress
+/// may have written to the table without being captured: either the caller has locked the table against writers, or the
+/// table has its triggers.
 pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: OwnRows) -> SqlResult<SnapshotBoundary> {
     let files = files_of(table)?;
     let is_captured = own == OwnRows::Captured || !files.iter().any(|(oid, _)| may_hold_own_rows(*oid));
-    // SAFETY: a snapshot of this moment, read at once; its arrays are as long as it says.
+    // SAFETY: a new snapshot, read at once. Its arrays have the lengths that it says.
     let (first_unended, mut running) = unsafe {
         let snapshot = &*pg_sys::GetLatestSnapshot();
         let mut running: Vec<u32> = Vec::new();
@@ -68,7 +69,7 @@ pub(in crate::pg) fn take(table: pg_sys::Oid, rules: u32, own: OwnRows) -> SqlRe
     };
     let next = next_transaction();
     let widen = |xid: u32| next - i64::from((next as u32).wrapping_sub(xid));
-    // Those after the last one that has ended are not in the list.
+    // The list does not contain the transactions after the last one that has ended.
     running.extend((widen(first_unended)..next).map(|xid| xid as u32));
     // SAFETY: reads the state of the session.
     running.retain(|xid| unsafe {
@@ -103,10 +104,10 @@ fn files_of(table: pg_sys::Oid) -> SqlResult<Vec<(u32, u32)>> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Whether the current transaction may have written rows to a table: it has locked it as writers do, or has made it and
-/// it is not empty.
+/// Whether the current transaction may have written rows to a table: it has locked the table as writers do, or has
+/// created it and it is not empty.
 fn may_hold_own_rows(table: u32) -> bool {
-    // SAFETY: the table was found in the catalogs a moment ago; nothing happens if it is gone.
+    // SAFETY: the table was found in the catalogs a moment ago. If it is gone, nothing happens.
     unsafe {
         let relation = pg_sys::try_relation_open(pg_sys::Oid::from(table), pg_sys::AccessShareLock as i32);
         if relation.is_null() {

@@ -11,13 +11,13 @@ use crate::pg::partitions::partitions;
 use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 
-/// Locks a table and its partitions for reading, without waiting; `false`: somebody has one of them.
+/// Locks a table and its partitions for reading without waiting; `false` if somebody has locked one of them.
 pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> SqlResult<bool> {
     if !try_lock(table, pg_sys::AccessShareLock) {
         return Ok(false);
     }
     let tree = as_user(owner, || partitions(table))?;
-    // SAFETY: the table is locked; whether it is still there is looked at with the lock held.
+    // SAFETY: the table is locked. This checks that it still exists.
     unsafe {
         let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
         if relation.is_null() {
@@ -28,7 +28,7 @@ pub(super) fn lock_table(table: pg_sys::Oid, owner: pg_sys::Oid) -> SqlResult<bo
     Ok(tree.into_iter().all(|table| try_lock(table, pg_sys::AccessShareLock)))
 }
 
-/// The rules of a source, read against the table's columns of this moment; these, and its name.
+/// The rules of a source, read against the table's current columns, with these columns and the table's name.
 pub(super) fn load(source: i32, table: pg_sys::Oid) -> SqlResult<(SourceRules, Vec<TableColumn>, String)> {
     // SAFETY: the table is locked.
     unsafe {
@@ -40,7 +40,7 @@ pub(super) fn load(source: i32, table: pg_sys::Oid) -> SqlResult<(SourceRules, V
     }
 }
 
-/// Reads with the rights of the table's owner, and writes values as they are written in records.
+/// Reads as the table's owner, with the settings by which records are written.
 pub(super) fn as_reader<T>(owner: pg_sys::Oid, work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     as_user(owner, || {
         pin_output_settings();

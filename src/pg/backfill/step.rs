@@ -21,25 +21,25 @@ use crate::pg::partitions::is_below;
 use crate::pg::report::SqlResult;
 use crate::pg::rules::SourceRules;
 
-/// Rows are counted up to this many, and where that costs no more than this by the planner's reckoning (some tenths of
-/// a second); else its estimate is told.
+/// Rows are counted exactly up to this number, if the planner's cost estimate is below the maximum (some tenths of a
+/// second). Otherwise the planner's estimate is used.
 const COUNTED: i64 = 100_000;
-const DEAR: f64 = 20_000.0;
+const MAX_COST: f64 = 20_000.0;
 
-/// What came of a step.
+/// The outcome of a step.
 pub(super) enum StepOutcome {
-    /// So many rows were read.
+    /// This many rows were read.
     Read(i64),
     Finished,
-    /// It is not to be gone on with: cancelled, unwatched, or the extension is gone.
+    /// The backfill must not continue: it was cancelled, the table was unwatched, or the extension was dropped.
     Ended,
-    /// Somebody has locked what it takes.
+    /// Somebody has locked something that it needs.
     Busy,
-    /// It cannot go on, for this reason.
+    /// It cannot continue, for this reason.
     Stuck(String),
 }
 
-/// Makes a step, inside a transaction. On an error the transaction has to be aborted.
+/// Makes a step, inside a transaction, which must be aborted after an error.
 pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome> {
     let (owner, begun_at) = (extension_objects()?.owner, now());
     let Some(sequence) = lock_queue()? else { return Ok(StepOutcome::Busy) };
@@ -55,7 +55,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
     let Some(mut progress) = as_user(owner, || progress::lock(id))? else { return Ok(StepOutcome::Busy) };
     let (rules, ..) = as_user(owner, || load(source, job.table))?;
     if job.is_arrival() && !as_user(owner, || is_below(job.relation, job.table))? {
-        // Whoever has taken it away, or dropped it, may not have told.
+        // The partition was detached or dropped, perhaps without a notice.
         as_user(owner, || {
             progress::end_arrival(id)?;
             if rules.is_backfilled {
@@ -73,7 +73,8 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
     })?;
     begin(&mut progress, &job, &rules, &read_order)?;
     as_user(owner, || progress.read_attached(source))?;
-    // What has come is newer than all that was told of the table before, such as the deletion of a row with the same key.
+    // An attached partition's rows are newer than everything queued before, such as the deletion of a row with the same
+    // key.
     let sequence = (!job.is_arrival()).then_some(sequence);
     let mut history = HistoryWriter::open(source, job.index_id, sequence)?;
     let before = (progress.done, progress.queued);
@@ -98,7 +99,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
             true => progress::end_arrival(id)?,
             false => progress::advance(id, state, &progress, now)?,
         }
-        // Triggers of a mirrored table need not tell of everything any more.
+        // Triggers of a mirrored table need no longer report updates that change nothing.
         if finished && rules.is_backfilled {
             renew(job.table)?;
         }
@@ -107,7 +108,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
     Ok(if finished { StepOutcome::Finished } else { StepOutcome::Read(read) })
 }
 
-/// Locks what a job reads.
+/// Locks what a backfill reads.
 fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> SqlResult<bool> {
     match job.is_arrival() {
         true => Ok([job.table, job.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),
@@ -115,7 +116,7 @@ fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> SqlResult<bool> {
     }
 }
 
-/// Sees to what the first step needs, and what has become invalid since the last.
+/// Prepares what the first step needs, and replaces what has become invalid since the last.
 fn begin(
     progress: &mut Progress,
     job: &BackfillJob,
@@ -125,8 +126,8 @@ fn begin(
     if progress.snapshot_boundary.as_ref().is_some_and(|snapshot_boundary| {
         snapshot_boundary.cluster != cluster() || snapshot_boundary.rules != job.rules
     }) {
-        // Restored from a dump, where transactions have other numbers. The triggers are there: from now on rows are
-        // captured.
+        // The backfill was restored from a dump, and transactions have other numbers here. The triggers exist, so rows
+        // are captured from now on.
         progress.snapshot_boundary = Some(take(job.relation, job.rules, OwnRows::Captured)?);
     }
     if progress.pass.is_none_or(|pass| !read_order.has(pass)) {
@@ -139,19 +140,19 @@ fn begin(
     Ok(())
 }
 
-/// How many rows there are to read: exactly if they are few.
+/// The number of rows to read. It is exact if they are few.
 fn total(read_order: &ReadOrder, progress: &Progress) -> SqlResult<i64> {
     Spi::connect_mut(|client| {
         let arguments = [progress.since.into(), progress.until.into(), (COUNTED + 1).into()];
         let plan = client.update(read_order.estimate_query().as_str(), Some(1), &arguments)?;
         let plan: String = plan.first().get_one()?.unwrap_or_default();
-        // Such as: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
+        // For example: Seq Scan on log  (cost=0.00..1637.00 rows=100000 width=0)
         let number = |before: &str| -> Option<f64> {
             let rest = plan.split_once(before)?.1;
             rest.split(' ').next()?.parse().ok()
         };
         let estimate = number(" rows=").unwrap_or_default() as i64;
-        if number("..").is_none_or(|cost| cost > DEAR) {
+        if number("..").is_none_or(|cost| cost > MAX_COST) {
             return Ok(estimate);
         }
         let counted = client

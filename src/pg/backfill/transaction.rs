@@ -14,7 +14,7 @@ pub(super) fn transact<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
         work()
     };
     caught(|| in_transaction(work)).inspect_err(|_| {
-        // SAFETY: called outside of any transaction or in the one that has failed; the context outlives it.
+        // SAFETY: called outside of any transaction or in the one that has failed. The context outlives it.
         unsafe {
             pg_sys::AbortOutOfAnyTransaction();
             pg_sys::MemoryContextSwitchTo(context);

@@ -22,7 +22,7 @@ fn a_row_that_has_gone_becomes_a_dead_letter_with_its_key() {
         letters.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
     assert_eq!(told[0].1, json!({"objectID": "1", "id": 1}));
     assert_eq!((told[1].0.as_str(), told[1].3), ("2", None));
-    assert_eq!(told[0].2, "not captured: division by zero (22012); only the key is known of the row now");
+    assert_eq!(told[0].2, "not captured: division by zero (22012); only the row's key is still known");
     let ids: Vec<i64> = scene
         .db
         .query("select id from audit_algolia.dead_letters where index_name = 'gone' and object_id = '1'", &[])
@@ -79,7 +79,7 @@ fn a_key_that_leads_to_no_row_any_more_ends_as_a_dead_letter() {
         assert_eq!((letter.get(0), letter.get(1)), ("2".to_owned(), json!({"objectID": "2"})), "{mode}");
         assert_eq!(
             letter.get::<_, String>(2),
-            "not captured: division by zero (22012); its key is not the one the table is watched by now"
+            "not captured: division by zero (22012); its key is not the one by which the table is now watched"
         );
     }
 }

@@ -13,22 +13,22 @@ use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::rules::Mode;
 
-/// What the catalogs say of a table that is to be read.
+/// What the catalogs say about the table to be read.
 struct TableShape {
-    /// Quoted and qualified.
+    /// The quoted and qualified name.
     name: String,
     is_partitioned: bool,
     has_nullable_key: bool,
-    /// The type of the time column, below its domains.
+    /// The base type of the time column.
     time_type: Option<pg_sys::Oid>,
     has_nullable_time: bool,
-    /// An index leads with the time column.
+    /// Whether the time column is the first column of an index.
     has_time_index: bool,
     has_text_key: bool,
 }
 
 impl ReadOrder {
-    /// Finds out how to read the table of a source; with the extension owner's rights.
+    /// Determines how to read the table of a source. Call it as the extension's owner.
     pub(in crate::pg::backfill) fn of(rules: &SourceRules, bounds: Bounds) -> SqlResult<ReadOrder> {
         let names = RefCell::new(Vec::new());
         let found = Spi::connect_mut(|client| -> SqlResult<_> {
@@ -51,7 +51,7 @@ impl ReadOrder {
                 name,
                 is_partitioned: is_true(3)?,
                 has_nullable_key: is_true(5)?,
-                // SAFETY: a look-up in the system caches of a type that has just been found there.
+                // SAFETY: a look-up of an existing type in the system caches.
                 time_type: row.get::<pg_sys::Oid>(6)?.map(|of_type| unsafe { pg_sys::getBaseType(of_type) }),
                 has_nullable_time: is_true(7)?,
                 has_time_index: is_true(8)?,
@@ -71,9 +71,9 @@ impl ReadOrder {
         let bounds = conditions(rules, time.as_deref(), time_type, bounds)?;
         let keys: Vec<String> = names.into_inner().into_iter().flatten().collect();
         let is_hidden = keys.iter().any(|key| rules.pseudonymize.contains(key));
-        // All rows of a day are equal by date: there the key tells better which are newer.
+        // All rows of a day have the same date, so the key orders them better.
         let is_fine = time_type.is_some_and(|t| t == pg_sys::TIMESTAMPTZOID || t == pg_sys::TIMESTAMPOID);
-        // Texts of our own tables, which a cursor is one of, pass as UTF-8.
+        // Our own tables, which store the cursor, pass texts as UTF-8.
         let by_key = !keys.is_empty() && !is_hidden && (is_utf8() || !has_text_key);
         let by_time =
             has_time_index && (is_fine || (!by_key && bound_of(time_type.unwrap_or_default()).is_some()));
@@ -83,7 +83,7 @@ impl ReadOrder {
             (false, true) => vec![Pass::Key],
             (false, false) => vec![Pass::Physical],
         };
-        // Of a mirrored table all is told that changes meanwhile.
+        // A mirrored table's triggers queue all changes meanwhile.
         let may_miss = passes.first() != Some(&Pass::Key) || has_nullable_key;
         if may_miss && rules.mode == Mode::Append {
             passes.push(Pass::Rest);
@@ -106,8 +106,8 @@ impl ReadOrder {
         })
     }
 
-    /// How to read a partition alone that has been attached to a mirrored table: by place, since all is told that changes
-    /// meanwhile.
+    /// How to read only a partition that has been attached to a mirrored table: in physical order, because its triggers
+    /// queue all changes meanwhile.
     pub(in crate::pg::backfill) fn through(rules: &SourceRules, partition: pg_sys::Oid) -> ReadOrder {
         ReadOrder {
             table: partition,
@@ -122,14 +122,14 @@ impl ReadOrder {
     }
 }
 
-/// The condition that is true of rows without a key.
+/// The condition that is true for rows without a key.
 fn keyless(rules: &SourceRules) -> String {
     let columns = rules.object_id.iter().map(|name| format!("{} is null", spi::quote_identifier(name)));
     format!("({})", columns.collect::<Vec<_>>().join(" or "))
 }
 
-/// A query for the rows of a table that have a key, given as an array of texts; two of them are enough to tell that it is
-/// not unique. With the extension owner's rights.
+/// A query for the rows with a certain key, given as an array of texts. It returns at most two, which show that the key
+/// is not unique. Call it as the extension's owner.
 pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> SqlResult<String> {
     let from = Spi::connect(|client| -> SqlResult<Option<(bool, String)>> {
         let query = include_str!("../../../../sql/backfill/name_of_table.sql");
@@ -155,7 +155,7 @@ pub(in crate::pg::backfill) fn by_key(table: pg_sys::Oid, key: &[String]) -> Sql
     ))
 }
 
-/// A type of time columns that rows can be read in the order of.
+/// The name of a time column's type, if rows can be read in its order.
 fn name_of_time(of_type: pg_sys::Oid) -> Option<&'static str> {
     match of_type {
         pg_sys::TIMESTAMPTZOID => Some("timestamptz"),
@@ -165,7 +165,7 @@ fn name_of_time(of_type: pg_sys::Oid) -> Option<&'static str> {
     }
 }
 
-/// What a time column of a type is compared with.
+/// What a time column of this type is compared with.
 fn bound_of(of_type: pg_sys::Oid) -> Option<[&'static str; 2]> {
     match of_type {
         pg_sys::TIMESTAMPTZOID => Some(["$1", "$2"]),
@@ -181,7 +181,7 @@ impl OrderColumn {
         let unordered = || {
             sql_error(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
-                format!("column \"{name}\" has a type that has no order"),
+                format!("the type of column \"{name}\" has no ordering operator"),
                 "Watch the table with object_id columns that can be compared.",
             )
         };
@@ -191,8 +191,8 @@ impl OrderColumn {
             Ok(if rows.is_empty() { None } else { rows.first().get_one()? })
         })?;
         let flags = pg_sys::TYPECACHE_LT_OPR | pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_BTREE_OPFAMILY;
-        // SAFETY: the type is that of a column; what the cache returns is never freed.
-        // A value is written down as the type below its domains has it: their constraints may be younger than the row.
+        // SAFETY: the type is that of a column, and the cache never frees its entries. The base type is used for
+        // values, because constraints of a domain may be younger than the row.
         let (of_type, before, same, up_to) = unsafe {
             let of_type = pg_sys::getBaseType(of_type.ok_or_else(unordered)?);
             let entry = &*pg_sys::lookup_type_cache(of_type, flags as i32);
@@ -227,7 +227,7 @@ impl OrderColumn {
     }
 }
 
-/// The conditions of since and until.
+/// The conditions for since and until.
 fn conditions(
     rules: &SourceRules,
     time: Option<&str>,
@@ -241,7 +241,7 @@ fn conditions(
         return Err(match &rules.time_column {
             None => sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                "since and until need a time_column, which the table is watched without",
+                "since and until need a time_column, but the table is watched without one",
                 "Leave them out, or call audit_algolia.unwatch() and then audit_algolia.watch() with a time_column.",
             ),
             Some(column) => crate::pg::rules::column_is_gone(column, "of the backfill"),
@@ -251,7 +251,7 @@ fn conditions(
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
             format!(
-                "time column {time} is neither a timestamp nor a date, so that since and until mean nothing"
+                "since and until cannot be used, because time column {time} is neither a timestamp nor a date"
             ),
             "Leave them out.",
         ));
@@ -266,11 +266,11 @@ fn conditions(
     Ok(conditions)
 }
 
-/// The error of a table that is no more.
+/// The error of a dropped table.
 pub(in crate::pg::backfill) fn table_is_gone() -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
         "the table has been dropped",
-        "Call audit_algolia.unwatch() if its rules are still there.",
+        "Call audit_algolia.unwatch() if its rules still exist.",
     )
 }
