@@ -46,7 +46,7 @@ impl SecuredKeyError {
     /// A sentence that says how to fix it.
     pub fn hint(&self) -> &'static str {
         match self {
-            SecuredKeyError::NoParent => "Give a search key of the Algolia application.",
+            SecuredKeyError::NoParent => "Pass a search key of the Algolia application.",
             // Algolia could read an empty list as no restriction.
             SecuredKeyError::NoIndex => "Leave restrict_indices out to allow all indices of the parent key.",
             SecuredKeyError::EmptyIndex => "Leave the entry out.",

@@ -201,7 +201,7 @@ fn mistakes_are_refused_with_a_hint() {
         "select audit_algolia.backfill('log', '2026-01-02', '2026-01-01')",
         "22023",
         "since must be before until",
-        "Rows from since on are sent, up to those at until, which are not.",
+        "A backfill sends the rows from since on and before until.",
     );
     db.batch_execute(
         "select audit_algolia.unwatch('log');
@@ -237,7 +237,7 @@ fn another_range_is_refused_while_one_is_under_way() {
         "select audit_algolia.backfill('log', since => '2026-01-01')",
         "55006",
         "a backfill of table public.log with another range is under way",
-        "Let it finish, or call audit_algolia.cancel_backfill() first.",
+        "Wait until it has finished, or call audit_algolia.cancel_backfill() first.",
     );
     db.batch_execute("select audit_algolia.cancel_backfill('log')").unwrap();
     db.batch_execute("select audit_algolia.backfill('log', since => timestamptz '2026-01-01 00:16:00')")
@@ -275,7 +275,7 @@ fn only_the_owner_may_ask_and_nobody_may_look_without_being_allowed_to() {
             &format!("select audit_algolia.{call}"),
             "42501",
             "must be owner of table keeper.log",
-            "Let the table's owner or a superuser call the function.",
+            "The function must be called by the table's owner or a superuser.",
         );
     }
     for table in ["backfill", "backfill_progress"] {

@@ -182,7 +182,7 @@ fn what_cannot_be_counted_is_explained() {
         ("'t', null", "22004", "at and span must not be null"),
         ("'t', now(), null", "22004", "at and span must not be null"),
         ("'t', now(), '-1 s'", "22023", "span must be an interval of zero or more"),
-        ("'t', 'infinity'", "22023", "at must be a moment, not infinity"),
+        ("'t', 'infinity'", "22023", "at must be finite"),
         ("'t', now(), actor_column => null", "22004", "actor_column must not be null"),
         ("'t', now(), '1 h', 'User_id'", "42703", "column \"User_id\" does not exist"),
         ("'t', now(), '1 h', 'ctid'", "42703", "column \"ctid\" does not exist"),

@@ -111,7 +111,7 @@ fn few_may_make_keys_and_nobody_learns_the_parent_from_us() {
         ("null, 'a:b'", "22004", "parent_key must not be null"),
         ("'PARENT', null", "22004", "filters must not be null"),
         ("' ', ''", "22023", "parent_key must not be empty"),
-        ("'PARENT', '', 'infinity'", "22023", "valid_until must be a moment, not infinity"),
+        ("'PARENT', '', 'infinity'", "22023", "valid_until must be finite"),
         ("'PARENT', '', null, '{}'", "22023", "restrict_indices names no index"),
         ("'PARENT', '', null, '{a, null}'", "22004", "a name in restrict_indices must not be null"),
         ("'PARENT', '', null, '{a, \"\"}'", "22023", "restrict_indices must not contain empty names"),

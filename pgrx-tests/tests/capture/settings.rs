@@ -202,7 +202,7 @@ fn who_owns_all_tables_of_an_index_may_ask_for_its_settings() {
     );
     for (index, code, message) in [
         ("null", "22004", "index_name must not be null"),
-        ("'nowhere'", "42704", "index \"nowhere\" is not known"),
+        ("'nowhere'", "42704", "index \"nowhere\" does not exist"),
     ] {
         let error = failure(&mut play.owner, &format!("select audit_algolia.index_settings({index})"));
         assert_eq!((error.code().code(), error.message()), (code, message));

@@ -19,11 +19,13 @@ fn watch_what_is_applied(cluster: &Cluster, table: &str) {
             operations => '{{insert, update, delete}}')"
     ));
     assert!(
-        said.contains(&format!("what a subscription applies to table public.{table} is not captured")),
+        said.contains(&format!(
+            "changes that a subscription applies to table public.{table} are not captured"
+        )),
         "{said}"
     );
-    let (_, statement) = said.split_once("To have it captured: ").unwrap();
-    psql(statement.trim());
+    let (_, statement) = said.split_once("To capture them: ").unwrap();
+    psql(statement.trim().trim_end_matches('.'));
 }
 
 const TABLES: [&str; 2] = ["account", "parts"];

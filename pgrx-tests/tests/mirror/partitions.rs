@@ -212,7 +212,7 @@ fn whoever_drops_a_partition_in_another_way_is_told_how_to_repair_the_index() {
     let output = stage.cluster.run("psql", &["-X", "postgres", "-c", drop]).unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("WARNING:  objects of partition kept.b stay in the index that mirrors table kept.t"),
+        said.contains("WARNING:  objects of partition kept.b remain in the index that mirrors table kept.t"),
         "{said}"
     );
     assert!(said.contains("SELECT * FROM audit_algolia.reconcile('kept.t', repair => true)"), "{said}");

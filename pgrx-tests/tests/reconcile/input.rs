@@ -41,10 +41,10 @@ fn arguments_that_mean_nothing_are_refused() {
         ("null", "22004", "must not be null"),
         ("'unwatched'", "42704", "table public.unwatched is not watched"),
         ("4000000000", "42P01", "does not exist"),
-        ("'t', since => now()", "22023", "without a time_column"),
-        ("'t', until => now()", "22023", "without a time_column"),
+        ("'t', since => now()", "22023", "watched without one"),
+        ("'t', until => now()", "22023", "watched without one"),
         ("'t', since => '2026-01-02', until => '2026-01-01'", "22023", "since must not be later than until"),
-        ("'changes'", "0A000", "tell of changes"),
+        ("'changes'", "0A000", "are change records"),
         ("'pg_class'", "42501", "must be owner"),
     ] {
         let (found, message, hint) = error(try_reconcile(&mut db, arguments));

@@ -69,7 +69,7 @@ fn a_task_that_is_never_carried_out_is_given_up_with_an_error() {
     std::fs::write(&order, "waiting for a task in vain").unwrap();
     let (code, message, hint) = error(try_reconcile(&mut db, "'log', repair => true"));
     assert_eq!(code, "08006", "{message}");
-    assert!(message.contains("index \"log\"") && message.contains("has not indexed"), "{message}");
+    assert!(message.contains("index \"log\"") && message.contains("was not indexed"), "{message}");
     assert!(hint.contains("Call the function again"), "{hint}");
     assert!(!order.exists());
 }

@@ -100,10 +100,10 @@ fn whoever_watched_or_owns_may_lose_rights_and_be_dropped() {
     let error = db.batch_execute(mirror).unwrap_err();
     let error = error.as_db_error().unwrap();
     assert_eq!(error.code().code(), "42501");
-    assert!(error.message().starts_with("role keeper, which owns extension audit_algolia and is no superuser any more, cannot change the triggers of table public.parts"), "{error}");
+    assert!(error.message().starts_with("role keeper, which owns extension audit_algolia but is no longer a superuser, cannot change the triggers of table public.parts"), "{error}");
     assert!(
         error.hint().is_some_and(
-            |hint| hint.contains("GRANT TRIGGER ON public.parts, and on its partitions, TO keeper")
+            |hint| hint.contains("GRANT TRIGGER ON public.parts and on its partitions TO keeper")
         ),
         "{error:?}"
     );

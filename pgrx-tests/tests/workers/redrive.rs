@@ -98,7 +98,7 @@ fn letters_are_chosen_by_index_and_id() {
     for function in ["redrive", "discard"] {
         let error = db.query_one(&format!("select audit_algolia.{function}('nowhere')"), &[]).unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!((error.code().code(), error.message()), ("42704", "index \"nowhere\" is not known"));
+        assert_eq!((error.code().code(), error.message()), ("42704", "index \"nowhere\" does not exist"));
         assert!(error.hint().unwrap().contains("queue_stats"));
     }
 }

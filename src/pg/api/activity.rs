@@ -37,7 +37,7 @@ fn activity(
     reported(rows).map(TableIterator::new)
 }
 
-/// The moments after `from`, up to and with `to`.
+/// The moments after `from`, up to and including `to`.
 struct Period {
     from: TimestampWithTimeZone,
     to: TimestampWithTimeZone,
@@ -49,7 +49,7 @@ impl Period {
             return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 "at and span must not be null",
-                "Give for instance now() and interval '1 hour': the window ends at the one and is as long as the other.",
+                "Pass, for instance, now() and interval '1 hour'.",
             ));
         };
         let (from, is_finite, is_forward) = Spi::connect(|client| -> SqlResult<_> {
@@ -66,12 +66,12 @@ impl Period {
             (_, Some(true), _) => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "span must be an interval of zero or more",
-                "The window lies before at: give its length, for instance interval '1 hour'.",
+                "Pass the length of the window that ends at at, for instance interval '1 hour'.",
             )),
             _ => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                "at must be a moment, not infinity",
-                "Give the end of the window, for instance now().",
+                "at must be finite",
+                "Pass the end of the window, for instance now().",
             )),
         }
     }
@@ -84,18 +84,19 @@ struct TimedTable {
     columns: Vec<String>,
     /// Quoted.
     time_column: String,
-    /// A bound of the window in the time column's type: what is to be written for the parameter.
+    /// Writes a bound of the window in the type of the time column, given the parameter that holds it.
     bound: fn(&str) -> String,
 }
 
 impl TimedTable {
-    /// A table that the caller may read, and that keeps its name from here on.
+    /// Finds a table that the caller may read, and locks it, so that it keeps its name.
     fn locked(source: Option<pg_sys::Oid>) -> SqlResult<TimedTable> {
         TimedTable::of(source)?;
         let oid = source.ok_or_else(no_table)?;
-        // SAFETY: the lock is kept until the transaction ends, as that of the query that follows.
+        // SAFETY: the OID is that of a table that was just found. As with a query, the lock is held until the
+        // transaction ends.
         unsafe { pg_sys::LockRelationOid(oid, pg_sys::AccessShareLock as i32) };
-        // Whoever has been waited for may have renamed it, or put another in its place.
+        // Another transaction, for which the lock was waited for, may have renamed or replaced the table.
         TimedTable::of(source)
     }
 
@@ -115,7 +116,7 @@ impl TimedTable {
             return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("permission denied for table {name}"),
-                "Its rows are counted with the caller's rights: GRANT SELECT on it.",
+                "The rows are counted with the caller's privileges: GRANT SELECT on the table.",
             ));
         }
         if row.get(4) != Some(true) {
@@ -137,31 +138,31 @@ impl TimedTable {
         };
         let columns = row.get::<Vec<Option<String>>>(7).unwrap_or_default();
         Ok(TimedTable {
-            bound: bound(kind).ok_or_else(|| no_time(&time_column, &name))?,
+            bound: bound(kind).ok_or_else(|| not_a_time(&time_column, &name))?,
             time_column: spi::quote_identifier(time_column),
             columns: columns.into_iter().flatten().collect(),
             name,
         })
     }
 
-    /// The column an argument names. The argument is told, too, for it may be one that was left out.
+    /// Returns the column that an argument names. An error names the argument, for it may have been left out.
     fn column<'a>(&self, argument: &'static str, name: Option<&'a str>) -> SqlResult<&'a str> {
         check_column(argument, name, &self.columns).map_err(|error| {
             Box::<SqlError>::from(error).with_detail(format!(
-                "It is the {argument} of audit_algolia.activity() for table {}.",
+                "It was passed to audit_algolia.activity() as {argument} for table {}.",
                 self.name
             ))
         })
     }
 
-    /// Counts the rows in the window with the rights of the caller, whose policies apply, too. The condition is a plain
-    /// one over the time column, with bounds that are constant when the query is planned: partitions beyond them are
-    /// left alone, and an index serves.
+    /// Counts the rows in the window. The query runs with the caller's rights, so that row security policies apply. It
+    /// compares the time column itself with bounds that are constant at planning, so that partitions can be pruned and
+    /// an index can be used.
     fn count(&self, window: &Period, actor: &str, action: &str) -> SqlResult<Rows> {
         let TimedTable { name, time_column, bound, .. } = self;
         let (actor, action) = (spi::quote_identifier(actor), spi::quote_identifier(action));
-        // Names are those of the catalogs, quoted. As texts the values can be told apart whatever their types, and
-        // a comparison by bytes is the fastest.
+        // The names are quoted names from the catalogs. Values are compared as text, because every type can be cast to
+        // text, and with the collation "C", because it is the fastest.
         let query = format!(
             "select v.action, pg_catalog.count(*), pg_catalog.count(distinct v.actor)
              from (
@@ -186,10 +187,11 @@ impl TimedTable {
     }
 }
 
-/// How a moment is written in a type of time, or a domain over one. Times without a zone are UTC; a date is its
-/// midnight, which lies in the window exactly if the date lies between the dates of its ends.
+/// Returns how a moment is written in a type of time or a domain over one; `None` for other types. Timestamps without a
+/// time zone are read as UTC. A date counts as its midnight, so it is in the window if it is in the range between the
+/// dates of the window's ends.
 fn bound(kind: pg_sys::Oid) -> Option<fn(&str) -> String> {
-    // SAFETY: a look into the catalogs for a type that was just found there.
+    // SAFETY: a catalog lookup, for a type that was just found in the catalogs.
     match unsafe { pg_sys::getBaseType(kind) } {
         pg_sys::TIMESTAMPTZOID => Some(|moment| moment.to_owned()),
         pg_sys::TIMESTAMPOID => Some(|moment| format!("pg_catalog.timezone('UTC', {moment})")),
@@ -198,7 +200,7 @@ fn bound(kind: pg_sys::Oid) -> Option<fn(&str) -> String> {
     }
 }
 
-fn no_time(column: &str, table: &str) -> Box<SqlError> {
+fn not_a_time(column: &str, table: &str) -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
         format!("time column \"{column}\" of table {table} is neither a timestamp nor a date"),

@@ -5,19 +5,19 @@ use pgrx::prelude::*;
 
 use crate::pg::report::{sql_error, SqlResult};
 
-/// The most bytes that an argument may have.
-const MOST: usize = 1 << 20;
+/// The maximum size of an argument in bytes.
+const MAX_BYTES: usize = 1 << 20;
 
-/// An array argument: null, or entries each of which may be null.
+/// An array argument: null, or elements that may be null.
 pub(super) type List = Option<Vec<Option<String>>>;
 
-/// A text, or null.
+/// Copies a text argument.
 pub(super) fn text(argument: &str, value: Option<&str>) -> SqlResult<Option<String>> {
     check_length(argument, value.map_or(0, str::len))?;
     Ok(value.map(str::to_owned))
 }
 
-/// An array of texts, or null.
+/// Copies an array argument.
 pub(super) fn texts(argument: &str, list: Option<Array<'_, &str>>) -> SqlResult<List> {
     let Some(list) = list else { return Ok(None) };
     let entries = list.len() * size_of::<Option<String>>();
@@ -25,14 +25,14 @@ pub(super) fn texts(argument: &str, list: Option<Array<'_, &str>>) -> SqlResult<
     Ok(Some(list.iter().map(|entry| entry.map(str::to_owned)).collect()))
 }
 
-/// Refuses an argument of so many bytes if these are too many.
+/// Refuses an argument that is larger than the maximum.
 pub(super) fn check_length(argument: &str, bytes: usize) -> SqlResult<()> {
-    if bytes <= MOST {
+    if bytes <= MAX_BYTES {
         return Ok(());
     }
     Err(sql_error(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-        format!("{argument} takes {bytes} bytes, more than the {MOST} that an argument may take"),
-        "Give a shorter one.",
+        format!("{argument} takes {bytes} bytes, but the maximum is {MAX_BYTES}"),
+        "Pass a shorter one.",
     ))
 }

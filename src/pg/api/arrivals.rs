@@ -15,8 +15,8 @@ use crate::pg::partitions::{leaves, sources_of_ancestors};
 use crate::pg::report::SqlResult;
 use crate::pg::xact;
 
-/// Notes the partitions with rows that a statement has attached. It has locked them, so that nobody else writes to them
-/// before it is committed, and then is captured.
+/// Records the partitions with rows that a statement has attached to watched tables. The statement has locked them. So
+/// nobody else can write to them before it commits, and after that their changes are captured.
 pub(super) fn note_arrivals(effects: &DdlEffects) -> SqlResult<()> {
     for member in &effects.came {
         for above in sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member) {
@@ -40,14 +40,14 @@ fn note(source: i32, leaf: pg_sys::Oid, state: &str, snapshot_boundary: &Snapsho
         (pg_sys::INT8ARRAYOID, snapshot_boundary.to_numbers().into_datum().unwrap_or(null)),
     ];
     write(include_str!("../../../sql/ddl/note_arrival.sql"), &arguments)?;
-    // Whoever sends history looks when this is committed.
+    // The backfiller looks for new partitions once this is committed.
     xact::note_stale();
     Ok(())
 }
 
-/// Whether a table may have rows: one that has just been made as a partition has none.
+/// Whether a table may have rows. A partition that was just created has none.
 fn has_blocks(table: pg_sys::Oid) -> bool {
-    // SAFETY: the statement has the table locked; it is closed at once.
+    // SAFETY: the statement holds a lock on the table, and the relation is closed again at once.
     unsafe {
         let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
         if relation.is_null() {
@@ -59,7 +59,7 @@ fn has_blocks(table: pg_sys::Oid) -> bool {
     }
 }
 
-/// Has the partitions of a mirrored table read again that somebody, or an error, has kept from coming.
+/// Starts again to read the partitions of a mirrored table whose reading was cancelled or has failed.
 pub(super) fn restart(
     source: i32,
     table: pg_sys::Oid,

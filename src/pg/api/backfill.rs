@@ -15,7 +15,7 @@ use crate::pg::rules::SourceRules;
 use crate::pg::xact;
 use crate::rules::{check_backfill, check_rows_per_second, Mode};
 
-/// What history is asked for.
+/// The rows that a backfill is to send, and how fast.
 #[derive(Clone, Copy, Default)]
 pub(super) struct HistoryRange {
     since: Option<TimestampWithTimeZone>,
@@ -39,14 +39,14 @@ fn backfill(
         let is_mirrored = |rules: &SourceRules| rules.mode == Mode::Mirror;
         if sources::rules_of(&table)?.iter().any(|(_, rules)| is_mirrored(rules)) {
             lock_against_writers(table.oid)?;
-            // Whoever has been waited for may have given it away.
+            // Another transaction, for which the lock was waited for, may have changed the table's owner.
             table = Table::of(source, caller)?;
         }
         let sources = fitting(sources::rules_of(&table)?, |rules| range.obstacle(rules))?;
         for (id, rules) in sources {
             let is_mirrored = is_mirrored(&rules);
-            // What is asked for by its time is sent even if it has been before. Of a mirrored table not all that has
-            // happened since the watch began has been told; from now on it is.
+            // A range of time is sent even if it was sent before. A mirrored table is sent as it is now, for not every
+            // change since the watch began has been recorded.
             let (snapshot_boundary, writer) = snapshot_boundary_of(id)?;
             let snapshot_boundary = match is_mirrored || range.since.is_some() || range.until.is_some() {
                 true => Some(take(table.oid, writer, OwnRows::since(writer))?),
@@ -66,7 +66,7 @@ fn backfill(
 }
 
 impl HistoryRange {
-    /// Why a source has no such history, if it has none.
+    /// Why such a backfill of a source is impossible, if it is.
     fn obstacle(&self, rules: &SourceRules) -> Option<Box<SqlError>> {
         if let Err(error) = check_backfill(&rules.operations) {
             return Some(error.into());
@@ -86,20 +86,20 @@ impl HistoryRange {
             true => Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "since must be before until",
-                "Rows from since on are sent, up to those at until, which are not.",
+                "A backfill sends the rows from since on and before until.",
             )),
         }
     }
 }
 
-/// Asks for the backfill of a source.
+/// Starts the backfill of a source.
 pub(super) fn start(
     id: i32,
     table: &Table,
     range: HistoryRange,
     snapshot_boundary: Option<&SnapshotBoundary>,
 ) -> SqlResult<()> {
-    let rules = rules_of(id, table)?;
+    let rules = sources::load_rules(id, table)?;
     if let Some(rules) = &rules {
         check(rules, range.bounds())?;
     }
@@ -109,12 +109,12 @@ pub(super) fn start(
         false => Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             format!("a backfill of table {} with another range is under way", table.name),
-            "Let it finish, or call audit_algolia.cancel_backfill() first.",
+            "Wait until it has finished, or call audit_algolia.cancel_backfill() first.",
         )),
     }
 }
 
-/// Has a table, or a partition, of a source read; `false`: it is being read, and in another range.
+/// Starts to read a table or a partition of a source. Returns `false` if it is already being read with another range.
 fn ask(
     id: i32,
     relation: pg_sys::Oid,
@@ -138,11 +138,6 @@ fn ask(
         )?;
         Ok(!rows.is_empty())
     })
-}
-
-fn rules_of(id: i32, table: &Table) -> SqlResult<Option<SourceRules>> {
-    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-    SourceRules::load(id, table.oid, &table.bare_name, &names)
 }
 
 #[pg_extern(sql = false)]

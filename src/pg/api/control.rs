@@ -31,7 +31,7 @@ fn resume(index_name: Option<&str>) -> Result<(), ErrorReport> {
     }))
 }
 
-/// Stores the wish; the workers follow when the transaction commits. Returns the indices addressed.
+/// Stores whether indices are paused; the workers follow once the transaction commits. Returns the indices.
 fn set_paused(paused: bool, index_name: Option<&str>) -> SqlResult<Vec<i32>> {
     let index_name = text("index_name", index_name)?;
     let indices = Spi::connect_mut(|client| -> SqlResult<Vec<i32>> {
@@ -67,6 +67,6 @@ fn reset_stats() {
 
 #[pg_extern(sql = false)]
 fn pseudonym(value: &[u8]) -> Result<String, ErrorReport> {
-    // As bytes, for a text is in the database's encoding, and pseudonyms are made of UTF-8.
+    // The argument is bytes, because a text is in the database's encoding and pseudonyms are made from UTF-8.
     reported(pseudonymizer().map(|made| made.pseudonym(&utf8(value))).ok_or_else(no_pseudonym_key))
 }

@@ -14,7 +14,7 @@ use crate::pg::owner::extension_objects;
 use crate::pg::report::{reported, SqlResult};
 use crate::pg::xact;
 
-/// Dead letters put back at a time.
+/// How many dead letters are put back at a time.
 const CHUNK: i64 = 1000;
 
 #[pg_extern(sql = false)]
@@ -29,19 +29,19 @@ fn discard(index_name: Option<&str>, ids: Option<AnyArray>) -> Result<i64, Error
     reported(delete(index_name, ids))
 }
 
-/// A dead letter on its way back. Its record is not read: it may be large, and the server moves it by itself.
+/// A dead letter to be put back. Its record may be large and is not read: it is moved within the database.
 struct LockedDeadLetter {
     index_id: i32,
     id: i64,
-    /// It is a version of an object, which its id tells from newer ones.
+    /// Whether it is a version of an object, whose id must stay below those of newer versions.
     is_version: bool,
-    /// Of settings, what they are.
+    /// The settings, if the dead letter holds settings.
     settings: Option<String>,
 }
 
-/// Puts dead letters back into the queue, the oldest first: they get new ids, so that the newest of them are delivered
-/// first again, and before what has been waiting. Versions of objects keep theirs: a newer one that waits supersedes them
-/// still, and one that has been delivered has taken their dead letters with it.
+/// Puts dead letters back into the queue, the oldest first. They get new ids in the order of the old ones, so that the
+/// newest is delivered first, and before records that already wait. Versions of objects keep their ids: a newer version
+/// in the queue still supersedes them, and one that was delivered has deleted its older dead letters.
 fn put_back(index_name: Option<&str>, ids: Option<AnyArray>) -> SqlResult<i64> {
     let index_name = text("index_name", index_name)?;
     check(index_name.as_deref())?;
@@ -85,7 +85,7 @@ fn lock(index_name: Option<&str>, ids: Option<AnyArray>) -> SqlResult<Vec<Locked
     })
 }
 
-/// Moves letters of one index into its queue.
+/// Moves dead letters of one index into its queue.
 fn requeue(letters: &[LockedDeadLetter]) -> SqlResult<()> {
     let Some(index_id) = letters.first().map(|letter| letter.index_id) else { return Ok(()) };
     let (objects, count) = (extension_objects()?, letters.len() as i64);
@@ -120,14 +120,14 @@ fn delete(index_name: Option<&str>, ids: Option<AnyArray>) -> SqlResult<i64> {
     })
 }
 
-/// Passes the caller's array on as it is. It may be large, and memory for a copy of it could be short.
+/// Passes the caller's array as it is. It may be large, and there might be no memory for a copy.
 fn ids_argument(ids: Option<AnyArray>) -> DatumWithOid<'static> {
     let ids = ids.map(|ids| ids.datum());
-    // SAFETY: the functions are declared with bigint[] at this place, and an argument lives as long as its call.
+    // SAFETY: the functions are declared with bigint[] in this place, and an argument lives as long as its call.
     unsafe { DatumWithOid::new(ids, pg_sys::INT8ARRAYOID) }
 }
 
-/// A name that is no index is a mistake; an index without dead letters is none.
+/// Refuses a name that is not that of an index. An index without dead letters is no error.
 fn check(index_name: Option<&str>) -> SqlResult<()> {
     let Some(name) = index_name else { return Ok(()) };
     let is_known = Spi::connect(|client| -> SqlResult<bool> {

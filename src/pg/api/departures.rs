@@ -18,14 +18,15 @@ use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::record::Operation;
 
 thread_local! {
-    /// In which transaction the rows of which partitions were told of before they were dropped.
+    /// The transaction's start, and the partitions whose deletions it has queued before dropping them.
     static ANNOUNCED: RefCell<(pg_sys::TimestampTz, Vec<String>)> = const { RefCell::new((0, Vec::new())) };
 }
 
-/// The event trigger's function, called before each statement that may drop partitions: after it their rows are gone.
+/// The function of the event trigger that runs before statements that may drop partitions. Afterwards, the rows are
+/// gone.
 #[pg_extern(sql = false)]
 fn tell_departures(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
-    // SAFETY: the function manager's own argument; the statement is the one that is about to be executed.
+    // SAFETY: the argument comes from the function manager, and the statement is the one that is about to be executed.
     let dropping = unsafe { ddl::statement(call).and_then(|statement| Dropping::of(statement)) };
     reported(dropping.map_or(Ok(()), |dropping| announce_drop(&dropping)))
 }
@@ -34,7 +35,7 @@ fn announce_drop(dropping: &Dropping) -> SqlResult<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     let caller = caller();
     let mut locked: Vec<pg_sys::Oid> = Vec::new();
-    // Whoever was waited for may have changed what there is to be dropped.
+    // Another transaction, for which a lock was waited for, may have changed which partitions will be dropped.
     loop {
         let departing = as_user(objects.owner, || departing(dropping, caller))?;
         let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
@@ -46,8 +47,8 @@ fn announce_drop(dropping: &Dropping) -> SqlResult<()> {
             return departing.into_iter().try_for_each(|(departure, _)| departure.queue_deletions());
         }
         for (leaf, parent) in unlocked {
-            // As the statement itself does, and in the same order.
-            // SAFETY: locks on oids, whatever they are by now; the caller may drop the partition.
+            // The statement itself takes the same locks in the same order. SAFETY: any OID can be locked, even one that
+            // is gone. The caller may drop the partition.
             unsafe {
                 pg_sys::LockRelationOid(parent, pg_sys::AccessExclusiveLock as i32);
                 pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32);
@@ -57,7 +58,7 @@ fn announce_drop(dropping: &Dropping) -> SqlResult<()> {
     }
 }
 
-/// The partitions that `caller` drops from mirrored tables, each with what it is a partition of.
+/// The partitions that `caller` drops from mirrored tables, each with its parent.
 fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> SqlResult<Vec<(Departure, pg_sys::Oid)>> {
     let arguments = [
         oids(&dropping.tables),
@@ -73,8 +74,8 @@ fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> SqlResult<Vec<(Departu
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Warns of partitions that were dropped by a statement no trigger could announce, and says how to repair the index. To be called
-/// by the function of the event trigger for what has been dropped, with the rights of the extension's owner.
+/// Warns of partitions dropped by a statement that does not fire the event trigger, and says how to repair the index.
+/// The function of the event trigger for dropped objects calls this with the rights of the extension's owner.
 pub(super) fn warn_of_unannounced() -> SqlResult<()> {
     let dropped = all_rows(include_str!("../../../sql/ddl/dropped_leaves.sql"), &[], |row| {
         let (schema, name): (String, String) = (row.get(2)?, row.get(3)?);
@@ -88,30 +89,29 @@ pub(super) fn warn_of_unannounced() -> SqlResult<()> {
         }
         sql_error(
             PgSqlErrorCode::ERRCODE_WARNING,
-            format!("objects of partition {partition} stay in the index that mirrors table {table}"),
+            format!("objects of partition {partition} remain in the index that mirrors table {table}"),
             format!(
                 "SELECT * FROM audit_algolia.reconcile({}, repair => true) deletes them.",
                 spi::quote_literal(&table)
             ),
         )
         .with_detail(
-            "The partition was dropped by a statement that is not DROP TABLE, DROP SCHEMA or DROP OWNED.",
+            "The partition was dropped by a statement other than DROP TABLE, DROP SCHEMA or DROP OWNED.",
         )
         .warn();
     }
     Ok(())
 }
 
-/// Has the rows of partitions told of that a statement has detached. They are locked by it; of those detached CONCURRENTLY
-/// nobody else can make partitions of the same bounds before it is committed.
+/// Queues the deletions of the rows of partitions that a statement has detached. The statement holds their locks. With
+/// DETACH CONCURRENTLY, nobody can attach another partition with the same bounds before it commits.
 pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> SqlResult<()> {
     for (partition, parent) in &effects.left {
         let departures = as_user(owner, || departed(*partition, *parent))?;
         for departure in departures {
             departure.queue_deletions()?;
-            // The triggers that each partition has a copy of are gone by themselves. This one does no harm where the
-            // extension's owner may not take it away.
-            // SAFETY: a look at whose rights are in force.
+            // PostgreSQL has dropped the copies of row triggers from each partition, but not this one. It does no harm
+            // if the extension's owner may not drop it. SAFETY: reads whose rights are in force.
             as_user(owner, || match unsafe { pg_sys::superuser() } {
                 true => drop_trigger(None, departure.leaf, departure.source, Operation::Truncate),
                 false => Ok(()),
@@ -126,13 +126,13 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> SqlResult<Vec<Depart
     if sources.is_empty() {
         return Ok(Vec::new());
     }
-    // SAFETY: a lock that the statement has, or was about to wait for when it took the triggers away.
+    // SAFETY: a lock that the statement holds, or was about to take when it dropped the triggers.
     unsafe { pg_sys::LockRelationOid(partition, pg_sys::AccessExclusiveLock as i32) };
     let mut departures = Vec::new();
     for leaf in leaves(partition)? {
-        // The rows below are read and told, so nobody may change them until the statement commits. A writer that holds
-        // such a table and next waits for the root makes a deadlock with this, which the server resolves.
-        // SAFETY: a lock on a table by its oid; one that is gone has no rows.
+        // The rows are read and their deletions queued, so nobody may change them until the statement commits. A
+        // transaction that holds a lock on such a table and then waits for the root causes a deadlock, which PostgreSQL
+        // resolves. SAFETY: locks a table by its OID; one that is gone has no rows.
         unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
         for above in &sources {
             let arguments = [(pg_sys::INT4OID, above.source.into()), (pg_sys::OIDOID, leaf.into())];

@@ -12,9 +12,9 @@ use crate::id_ranges::Span;
 use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::{shmem, xact};
 
-/// How often the queue is looked at. Only while somebody waits in `flush` is there such a clock.
+/// How often the queue is checked. Only a session that waits in `flush` polls.
 const LOOK_EVERY_MS: i64 = 10;
-/// How often at most all of it is read, past what has been deleted and not yet been vacuumed.
+/// How often, at most, the whole range of ids is scanned, including deleted rows that are not yet vacuumed.
 const LOOK_THROUGH_EVERY: Duration = Duration::from_millis(500);
 
 #[pg_extern(sql = false)]
@@ -28,14 +28,14 @@ fn wait_for_empty(max_wait: Option<Interval>) -> SqlResult<bool> {
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "max_wait must be an interval of zero or more",
-            "Give for instance interval '30 s'.",
+            "Pass, for instance, interval '30 s'.",
         ));
     };
     if xact::has_queued() {
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             "flush cannot wait for rows of its own transaction",
-            "Commit first: nothing is delivered before the transaction that queued it has committed.",
+            "Commit first: rows are delivered only after the transaction that queued them has committed.",
         ));
     }
     let deadline = Instant::now() + Duration::from_micros(micros);
@@ -74,13 +74,13 @@ fn wait_for_empty(max_wait: Option<Interval>) -> SqlResult<bool> {
 struct QueuedRows {
     index: i32,
     ends: Span,
-    /// The whole stretch is not looked through again before this.
+    /// The time of the next scan of the whole range.
     look_at: Instant,
 }
 
 impl QueuedRows {
-    /// Whether nothing of it is left. Shared state knows how far down there can be rows, save those that somebody has
-    /// locked: so the last word has the whole stretch.
+    /// Whether none of the rows are left. The shared state knows the lowest id that can be waiting, but does not count
+    /// rows that another transaction has locked. So only a scan of the whole range can answer yes.
     fn are_gone(&mut self) -> SqlResult<bool> {
         let lowest = shmem::shared_state()
             .and_then(|state| state.lowest(state.announcements(), my_database(), self.index));
@@ -98,7 +98,8 @@ impl QueuedRows {
     }
 }
 
-/// The ids waiting in an index. What is queued later has higher ids, or, of history, lower ones.
+/// The lowest and the highest id that wait for an index. Rows queued later have higher ids, or, from a backfill, lower
+/// ones.
 fn ends(index: i32) -> SqlResult<Option<Span>> {
     Spi::connect(|client| {
         let query = include_str!("../../../sql/counts/ends.sql");
@@ -108,7 +109,7 @@ fn ends(index: i32) -> SqlResult<Option<Span>> {
     })
 }
 
-/// The indices that are to be given settings, and the version of those.
+/// The indices whose settings are to be sent, with the version of these settings.
 fn wanted_settings() -> SqlResult<Vec<(i32, i64)>> {
     Spi::connect(|client| {
         let mut wanted = Vec::new();
@@ -121,7 +122,7 @@ fn wanted_settings() -> SqlResult<Vec<(i32, i64)>> {
     })
 }
 
-/// Whether rows with these ids are still in the queue.
+/// Whether rows with ids in this range are still in the queue.
 fn is_waiting(index: i32, ends: Span) -> SqlResult<bool> {
     is_true(
         include_str!("../../../sql/counts/waits_within.sql"),
@@ -129,23 +130,23 @@ fn is_waiting(index: i32, ends: Span) -> SqlResult<bool> {
     )
 }
 
-/// What a query answers by a snapshot of this moment.
+/// Runs a query that returns a boolean, with a fresh snapshot.
 fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> SqlResult<bool> {
-    // Otherwise a query would see the snapshot the caller's statement began with.
-    // SAFETY: a snapshot of this moment, popped below or by the abort.
+    // Without it, the query would use the snapshot of the caller's statement. SAFETY: the snapshot is popped below, or
+    // when the transaction aborts.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
     let answer = Spi::connect(|client| -> SqlResult<bool> {
         let rows = client.select(query, Some(1), arguments)?;
         Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
     });
-    // SAFETY: the counterpart of the above.
+    // SAFETY: pops the snapshot that was pushed above.
     unsafe { pg_sys::PopActiveSnapshot() };
     answer
 }
 
 fn nap() {
-    // SAFETY: the session's own latch; waiting ends at once when the postmaster dies, and a request to cancel or
-    // to end is served right after.
+    // SAFETY: waits for the session's own latch. If the postmaster dies, the process exits at once. Requests to cancel
+    // or terminate are handled right afterwards.
     unsafe {
         pg_sys::WaitLatch(
             pg_sys::MyLatch,

@@ -26,7 +26,7 @@ fn exposition() -> SqlResult<String> {
     Ok(text.finish())
 }
 
-/// A family that has a number for each row of the statistics.
+/// A metric family with one sample for each row of the statistics.
 struct Family<R> {
     name: &'static str,
     kind: MetricKind,
@@ -38,7 +38,7 @@ struct Family<R> {
 enum Sample {
     Count(i64),
     Number(f64),
-    /// A time that may not have come yet: no sample then.
+    /// A time, with no sample while it is null.
     Time(Option<TimestampWithTimeZone>),
 }
 
@@ -47,14 +47,14 @@ const QUEUE: &[Family<QueueStats>] = &[
         name: "audit_algolia_queued_rows",
         kind: MetricKind::Gauge,
         unit: "rows",
-        help: "Committed, undelivered rows, those in flight included.",
+        help: "Committed rows that are not delivered yet, including those in flight.",
         value: |row| Sample::Count(row.queued),
     },
     Family {
         name: "audit_algolia_in_flight_rows",
         kind: MetricKind::Gauge,
         unit: "rows",
-        help: "Rows in a batch that a worker has claimed and not settled.",
+        help: "Rows of batches that workers are sending.",
         value: |row| Sample::Count(row.in_flight),
     },
     Family {
@@ -75,21 +75,21 @@ const QUEUE: &[Family<QueueStats>] = &[
         name: "audit_algolia_repair_rows",
         kind: MetricKind::Gauge,
         unit: "rows",
-        help: "Changes that could not be captured and wait to be repaired.",
+        help: "Changes that could not be captured and are still to be repaired.",
         value: |row| Sample::Count(row.repairs),
     },
     Family {
         name: "audit_algolia_oldest_queued_timestamp_seconds",
         kind: MetricKind::Gauge,
         unit: "seconds",
-        help: "When the oldest row that waits was queued.",
+        help: "When the oldest waiting row was queued.",
         value: |row| Sample::Time(row.oldest_queued_at),
     },
     Family {
         name: "audit_algolia_newest_queued_timestamp_seconds",
         kind: MetricKind::Gauge,
         unit: "seconds",
-        help: "When the newest row that waits was queued.",
+        help: "When the newest waiting row was queued.",
         value: |row| Sample::Time(row.newest_queued_at),
     },
     Family {
@@ -110,7 +110,7 @@ const QUEUE: &[Family<QueueStats>] = &[
         name: "audit_algolia_failed_rows",
         kind: MetricKind::Counter,
         unit: "rows",
-        help: "Rows of batches that were not accepted, once for each attempt.",
+        help: "Rows of failed batches, counted once for each attempt.",
         value: |row| Sample::Count(row.failed_total),
     },
     Family {
@@ -131,28 +131,28 @@ const QUEUE: &[Family<QueueStats>] = &[
         name: "audit_algolia_delivered_rows_per_second",
         kind: MetricKind::Gauge,
         unit: "",
-        help: "Rows delivered a second, over about the last ten seconds.",
+        help: "Rows delivered per second, averaged over about the last ten seconds.",
         value: |row| Sample::Number(row.delivered_per_second),
     },
     Family {
         name: "audit_algolia_last_delivered_timestamp_seconds",
         kind: MetricKind::Gauge,
         unit: "seconds",
-        help: "When the latest batch was settled.",
+        help: "When a batch was last delivered.",
         value: |row| Sample::Time(row.last_delivered_at),
     },
     Family {
         name: "audit_algolia_last_error_timestamp_seconds",
         kind: MetricKind::Gauge,
         unit: "seconds",
-        help: "When the latest batch, or a worker, failed; queue_stats() says why.",
+        help: "When a batch or a worker last failed; queue_stats() shows the error.",
         value: |row| Sample::Time(row.last_error_at),
     },
     Family {
         name: "audit_algolia_stats_reset_timestamp_seconds",
         kind: MetricKind::Gauge,
         unit: "seconds",
-        help: "Since when the totals count.",
+        help: "When the totals were last reset.",
         value: |row| Sample::Time(row.stats_reset),
     },
 ];
@@ -160,7 +160,7 @@ const QUEUE: &[Family<QueueStats>] = &[
 fn queue_families(text: &mut Exposition, database: &str, rows: &[QueueStats]) {
     let labels =
         |row: &QueueStats| vec![("database", database.to_owned()), ("index", row.index_name.clone())];
-    text.family("audit_algolia_state", MetricKind::StateSet, "", "What is going on with an index.");
+    text.family("audit_algolia_state", MetricKind::StateSet, "", "The state of an index.");
     for row in rows {
         text.states(&borrowed(&labels(row)), &QUEUE_STATES, &row.state);
     }
@@ -186,7 +186,7 @@ const WORKER: &[Family<WorkerStats>] = &[
         name: "audit_algolia_worker_start_timestamp_seconds",
         kind: MetricKind::Gauge,
         unit: "seconds",
-        help: "When a worker began.",
+        help: "When a worker started.",
         value: |row| Sample::Time(row.started_at),
     },
     Family {
@@ -200,21 +200,21 @@ const WORKER: &[Family<WorkerStats>] = &[
         name: "audit_algolia_worker_batches",
         kind: MetricKind::Counter,
         unit: "batches",
-        help: "Batches that came back to a worker, arrived or not.",
+        help: "Batches that a worker has delivered or that have failed.",
         value: |row| Sample::Count(row.batches_total),
     },
     Family {
         name: "audit_algolia_worker_rows",
         kind: MetricKind::Counter,
         unit: "rows",
-        help: "Rows of a worker that arrived.",
+        help: "Rows delivered by a worker.",
         value: |row| Sample::Count(row.rows_total),
     },
     Family {
         name: "audit_algolia_worker_errors",
         kind: MetricKind::Counter,
         unit: "errors",
-        help: "Batches of a worker that did not arrive.",
+        help: "Batches of a worker that failed.",
         value: |row| Sample::Count(row.errors_total),
     },
 ];
@@ -223,7 +223,7 @@ fn worker_families(text: &mut Exposition, database: &str, rows: &[WorkerStats]) 
     text.family("audit_algolia_workers", MetricKind::Gauge, "workers", "Delivery workers of this database.");
     text.count(&[("database", database)], rows.len() as i64);
     let labels = |row: &WorkerStats| vec![("database", database.to_owned()), ("pid", row.pid.to_string())];
-    text.family("audit_algolia_worker_state", MetricKind::StateSet, "", "What a worker is doing.");
+    text.family("audit_algolia_worker_state", MetricKind::StateSet, "", "The state of a worker.");
     for row in rows {
         text.states(&borrowed(&labels(row)), &WORKER_STATES, &row.state);
     }
@@ -254,7 +254,7 @@ fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<Label<'a>> {
     labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// To the millisecond: a double holds no more than microseconds of our time, and nobody scrapes that often.
+/// To the millisecond. A double holds current times to the microsecond at best, and nobody scrapes that often.
 fn unix_seconds(time: TimestampWithTimeZone) -> f64 {
     (pg_sys::TimestampTz::from(time).div_euclid(1000) + EPOCH_2000_MILLIS) as f64 / 1000.0
 }

@@ -14,11 +14,14 @@ mod partitions;
 mod preview;
 mod queue_look;
 mod reconcile;
+mod row_writer;
 mod secured_key;
 mod settings;
 mod sources;
 mod stale_triggers;
 mod stats;
+mod table_checks;
+mod trigger_rights;
 mod triggers;
 mod watch;
 mod worker_stats;
@@ -38,22 +41,21 @@ use super::owner::{as_user, extension_objects};
 use super::report::{sql_error, SqlError, SqlResult};
 use super::shmem;
 
-/// Whose rights decide what may be done to a table. The functions that ask are no security definers: with those, all
-/// there is to see is the session's user, who need not be the one who called.
+/// The user whose rights decide what may be done to a table. The functions that ask for it are not security definers:
+/// inside a security definer, the caller is not known, and the session's user may be another.
 fn caller() -> pg_sys::Oid {
     // SAFETY: reads the session's state.
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Works on the extension's own tables on behalf of the caller, who has no right to them.
+/// Runs `work` as the extension's owner, for the caller has no rights to the extension's tables.
 fn as_owner<T>(work: impl FnOnce() -> SqlResult<T>) -> SqlResult<T> {
     as_user(extension_objects()?.owner, work)
 }
 
-/// Refuses, as the server refuses its own commands, what cannot be done in a read-only transaction, such as each on a
-/// standby.
+/// Raises PostgreSQL's own error in a read-only transaction, for instance on a standby.
 fn refuse_read_only(command: &std::ffi::CStr) {
-    // SAFETY: looks at the state of the current transaction, and raises an error that pgrx passes on.
+    // SAFETY: reads the state of the transaction. The error it may raise is passed on by pgrx.
     unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
 }
 
@@ -61,7 +63,7 @@ thread_local! {
     static WARNED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says, once per session, that nothing will be delivered because the library was not preloaded.
+/// Warns, once per session, that nothing will be delivered because the library was not preloaded.
 pub(super) fn warn_unless_preloaded() {
     if !shmem::is_preloaded() && !WARNED.replace(true) {
         sql_error(
@@ -73,7 +75,7 @@ pub(super) fn warn_unless_preloaded() {
     }
 }
 
-/// What is known of a table somebody wants watched.
+/// A table that somebody wants to watch.
 struct Table {
     oid: pg_sys::Oid,
     kind: String,
@@ -87,7 +89,7 @@ struct Table {
     name: String,
     bare_name: String,
     columns: Vec<String>,
-    /// Those of the columns whose values are computed when they are read.
+    /// The columns whose values are computed when they are read.
     virtual_columns: Vec<String>,
     primary_key: Vec<String>,
     owner: pg_sys::Oid,
@@ -105,7 +107,7 @@ fn no_such_table(oid: pg_sys::Oid) -> Box<SqlError> {
 const NAME_THE_TABLE: &str = "Name the table, for instance 'public.access_log'.";
 
 impl Table {
-    /// What a query of its rows puts before its name.
+    /// `ONLY`, where a query of the table's own rows needs it before the name.
     fn only(&self) -> SqlResult<&'static str> {
         as_owner(|| hypertables::only(self.oid, self.kind == "p"))
     }
@@ -142,24 +144,25 @@ impl Table {
             return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be owner of table {}", table.name),
-                "Let the table's owner or a superuser call the function.",
+                "The function must be called by the table's owner or a superuser.",
             ));
         }
         Ok(table)
     }
 
-    /// The same of a table that is to be read by its name, which it keeps from here on: others cannot rename it, and put
-    /// another in its place, before the transaction ends.
+    /// As `of`, but also locks the table, so that nobody can rename or replace it before the transaction ends.
     fn to_read(source: Option<pg_sys::Oid>, caller: pg_sys::Oid) -> SqlResult<Table> {
         let table = Table::of(source, caller)?;
-        // SAFETY: the lock on whatever has the oid is kept until the transaction ends.
+        // SAFETY: locks whatever has this OID until the transaction ends.
         unsafe { pg_sys::LockRelationOid(table.oid, pg_sys::AccessShareLock as i32) };
-        // Whoever has been waited for may have renamed it, dropped it or given it away.
+        // Another transaction, for which the lock was waited for, may have renamed or dropped the table or changed its
+        // owner.
         Table::of(Some(table.oid), caller)
     }
 
-    /// Locks the table and all that rows of it can be written to, by their oids, and looks at it only then: whoever has
-    /// been waited for may have renamed it, dropped it, given it away, or brought it into relation to other tables.
+    /// Locks the table and everything through which rows of it can be written, and describes it again. Another
+    /// transaction, for which a lock was waited for, may have renamed or dropped it, changed its owner, or made it a
+    /// parent or child of other tables.
     fn locked(&self, mode: u32, caller: pg_sys::Oid) -> SqlResult<Table> {
         lock_tree(self.oid, mode)?;
         let mut table = Table::of(Some(self.oid), caller)?;
@@ -185,11 +188,11 @@ fn indices() -> SqlResult<Vec<(i32, String, bool)>> {
     })
 }
 
-/// The error of a name that is no index.
+/// The error for a name that is not that of an index.
 fn no_such_index(name: &str) -> Box<super::report::SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        format!("index \"{name}\" is not known"),
+        format!("index \"{name}\" does not exist"),
         "SELECT index_name FROM audit_algolia.queue_stats() lists the indices.",
     )
 }

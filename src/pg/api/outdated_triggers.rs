@@ -11,17 +11,17 @@ use crate::pg::report::SqlResult;
 use crate::record::Operation;
 use crate::rules::Mode;
 
-/// A trigger that sees too little.
+/// A statement trigger that misses changes made through the table's parent or children.
 pub(super) struct OutdatedTrigger {
     source: i32,
     pub(super) relation: pg_sys::Oid,
     operation: Operation,
-    /// As `pg_trigger.tgenabled` has it.
+    /// As in `pg_trigger.tgenabled`.
     state: String,
 }
 
 impl OutdatedTrigger {
-    /// Those of tables and of their parents.
+    /// The outdated triggers of tables and of their parents.
     pub(super) fn of(tables: &[pg_sys::Oid]) -> SqlResult<Vec<OutdatedTrigger>> {
         OutdatedTrigger::find(tables, false)
     }
@@ -40,19 +40,19 @@ impl OutdatedTrigger {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Puts one for rows in its place. The table is locked. Triggers for rows are all that a mirrored table has.
+    /// Replaces it by a row trigger. The table must be locked. A mirrored table has row triggers only.
     pub(super) fn replace(&self) -> SqlResult<()> {
         create_trigger(None, self.relation, self.source, Mode::Append, self.operation, true)?;
         enable_trigger(self.relation, self.source, self.operation, &self.state)
     }
 }
 
-/// Replaces the outdated triggers of all tables that nobody writes to at this moment, with the rights of the extension's
-/// owner; `false`: some are left. Waits for no lock, and keeps those it takes until the transaction ends.
+/// Replaces the outdated triggers of all tables that nobody is writing to, with the rights of the extension's owner.
+/// Returns `false` if some are left. Waits for no lock, and holds those it takes until the transaction ends.
 pub(in crate::pg) fn replace_outdated_triggers() -> SqlResult<bool> {
     let mut are_all = true;
     for OutdatedTrigger { relation, .. } in OutdatedTrigger::find(&[], true)? {
-        // capture() tells what to do.
+        // The trigger function raises an error that says what to do.
         if is_hypertable(relation)? {
             continue;
         }
@@ -60,7 +60,7 @@ pub(in crate::pg) fn replace_outdated_triggers() -> SqlResult<bool> {
             are_all = false;
             continue;
         }
-        // Somebody may have seen to it before it was locked.
+        // Another transaction may have replaced it before the table was locked.
         let left = OutdatedTrigger::of(&[relation])?;
         for outdated in left.iter().filter(|outdated| outdated.relation == relation) {
             outdated.replace()?;

@@ -11,7 +11,8 @@ use pgrx::prelude::*;
 use super::arrivals::note_arrivals;
 use super::departures::{after_detach, warn_of_unannounced};
 use super::outdated_triggers::OutdatedTrigger;
-use super::triggers::{allow_triggers, create_leaf_trigger, LockWait};
+use super::trigger_rights::{allow_triggers, LockWait};
+use super::triggers::create_leaf_trigger;
 use crate::pg::backfill::qualified_name;
 use crate::pg::ddl::{self, DdlEffects};
 use crate::pg::hypertables::is_hypertable;
@@ -22,11 +23,11 @@ use crate::pg::partitions::{leaves, sources_of_ancestors, AncestorSource};
 use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::{shmem, xact};
 
-/// The event trigger's function, called after each statement that can make it necessary. It runs with the rights of whoever
-/// has executed that, until something of ours is to be looked at.
+/// The function of the event trigger that runs after statements that may attach or detach partitions. It runs with the
+/// rights of the user who executed the statement, and switches to the owner to read the extension's tables.
 #[pg_extern(sql = false)]
 fn follow_partitions(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
-    // SAFETY: the function manager's own argument; the statement is the one that is being executed.
+    // SAFETY: the argument comes from the function manager, and the statement is the one being executed.
     let concerns = unsafe { ddl::statement(call).is_some_and(|statement| ddl::is_of_interest(statement)) };
     reported(if concerns { follow() } else { Ok(()) })
 }
@@ -46,7 +47,7 @@ fn follow() -> SqlResult<()> {
     after_detach(&effects, objects.owner)
 }
 
-/// The event trigger's function, called after each statement that has dropped something.
+/// The function of the event trigger that runs after statements that have dropped something.
 #[pg_extern(sql = false)]
 fn forget_dropped() -> Result<(), ErrorReport> {
     reported(forget())
@@ -64,7 +65,7 @@ fn forget() -> SqlResult<()> {
     })
 }
 
-/// Gives new owners the rights that the old ones were given by watch().
+/// Grants new owners the rights that watch() granted to the old ones.
 fn renew_rights(effects: &DdlEffects) -> SqlResult<()> {
     if effects.given.is_empty() {
         return Ok(());
@@ -87,8 +88,8 @@ fn replace_triggers(effects: &DdlEffects) -> SqlResult<()> {
         return Ok(());
     }
     for outdated in OutdatedTrigger::of(&tables)? {
-        // Of one that was watched before it became a hypertable, capture() tells what to do: this may be a writer's session,
-        // whose insertion has made a chunk.
+        // If a table was watched before it became a hypertable, the trigger function raises an error that says what to
+        // do. This may be the session of a writer whose insert has created a chunk.
         if !is_hypertable(outdated.relation)? && locked(outdated.relation) {
             outdated.replace()?;
         }
@@ -96,7 +97,7 @@ fn replace_triggers(effects: &DdlEffects) -> SqlResult<()> {
     Ok(())
 }
 
-/// New partitions of mirrored tables have to tell of their rows before they are emptied.
+/// Gives new partitions of mirrored tables the trigger that queues deletions before TRUNCATE.
 fn cover_leaves(effects: &DdlEffects) -> SqlResult<()> {
     for member in &effects.came {
         let above = sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member);
@@ -111,27 +112,27 @@ fn cover_leaves(effects: &DdlEffects) -> SqlResult<()> {
     Ok(())
 }
 
-/// Locks a table that is to be given a trigger; `false`: it cannot be, or is gone. A partition that has come is locked by the
-/// statement that has made it one; but others may write to a table that only gets a child. They are not waited for, since
-/// they may be waiting for what the statement has locked; then it is said that the table lacks a trigger, `sources` shows it,
-/// and it is left to the process that makes repairs.
+/// Locks a table that is to be given a trigger. Returns `false` if that is impossible or the table is gone. A statement
+/// that attaches a partition has locked it; but a table that only gets a child may have writers. Waiting for them could
+/// cause a deadlock. So a warning says that the table keeps its old triggers, `sources` shows it, and the backfiller
+/// replaces them later.
 fn locked(relation: pg_sys::Oid) -> bool {
     let is_locked = try_lock(relation, pg_sys::ShareRowExclusiveLock);
-    // SAFETY: a look-up in the catalogs, inside a transaction.
+    // SAFETY: a catalog lookup inside a transaction.
     let is_there = unsafe { pg_sys::get_rel_relkind(relation) } != 0;
     if !is_locked && is_there {
         xact::note_stale();
         let remedy = match shmem::is_preloaded() {
-            true => "They are replaced as soon as nobody writes to it",
-            false => "Call audit_algolia.unwatch() for it, then audit_algolia.watch() again",
+            true => "They are replaced as soon as nobody writes to the table",
+            false => "Call audit_algolia.unwatch() for the table, then audit_algolia.watch() again",
         };
         sql_error(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!(
-                "table {} is in use and keeps triggers that do not fit its place among other tables",
+                "could not replace the triggers of table {}, because it is in use",
                 qualified_name(relation)
             ),
-            format!("{remedy}: until then changes made through its parent or children are captured wrongly."),
+            format!("{remedy}. Until then, changes made through its parent or children may be captured incorrectly."),
         )
         .warn();
     }

@@ -8,9 +8,10 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::row_writer::{filter_of, names_of, RowWriter};
 use super::sources::watched;
 use super::{caller, Table};
-use crate::pg::capture::{record_buffer, BoundRelation, RecordMaker, Scratch, TupleSlot};
+use crate::pg::capture::{BoundRelation, Scratch};
 use crate::pg::descriptor::columns;
 use crate::pg::error_context::with_error_context;
 use crate::pg::filter::Filter;
@@ -18,9 +19,10 @@ use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::report::{overflow, reported, sql_error, SqlResult};
 use crate::pg::rules::SourceRules;
 use crate::pg::subtransaction::guarded;
-use crate::record::{Buffer, Change, ChangeOrigin, Operation};
+use crate::record::Buffer;
 
-/// Rows may be many and large, so they go where the server keeps a set: in memory up to `work_mem`, then on disk.
+/// Rows may be many and large. So they are returned in a tuplestore, which keeps them in memory up to `work_mem` and
+/// then on disk.
 #[pg_extern(sql = false)]
 fn preview(
     source: Option<pg_sys::Oid>,
@@ -28,13 +30,13 @@ fn preview(
     call: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
     reported(with_error_context(|| {
-        // SAFETY: the call is under way.
+        // SAFETY: this is the call's own argument.
         let mut set = unsafe { ResultSet::begin(call) }?;
         records(source, max_rows, &mut set)
     }))
 }
 
-/// The set that a function returns.
+/// The set that the function returns.
 struct ResultSet {
     store: *mut pg_sys::Tuplestorestate,
     descriptor: pg_sys::TupleDesc,
@@ -44,8 +46,8 @@ impl ResultSet {
     /// # Safety
     /// `call` is the call of a function that returns a set of jsonb.
     unsafe fn begin(call: pg_sys::FunctionCallInfo) -> SqlResult<ResultSet> {
-        // SAFETY: who takes a set says so in the call, and in which forms; set and descriptor are to live in the query's
-        // memory, and are the caller's from then on.
+        // SAFETY: a caller that takes a set says so in the call, with the modes that it allows. The tuplestore and its
+        // descriptor must live in the query's memory context, and belong to the caller from then on.
         unsafe {
             let info = (*call).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             let modes = match info.as_ref() {
@@ -55,8 +57,8 @@ impl ResultSet {
             if modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize == 0 {
                 return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                    "audit_algolia.preview() was called where no set can be returned",
-                    "Call it in the list of a SELECT, or in FROM.",
+                    "audit_algolia.preview() was called in a context that cannot accept a set",
+                    "Call it in FROM or in the select list.",
                 ));
             }
             let before = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
@@ -74,11 +76,11 @@ impl ResultSet {
 
     fn add(&mut self, record: Buffer) -> SqlResult<()> {
         let text = c_string(&record);
-        // Reading it takes several copies; this is one less.
+        // jsonb_in makes several copies; this saves one.
         drop(record);
-        let value = shown(text)?;
+        let value = as_jsonb(text)?;
         let (mut values, mut nulls) = ([value.unwrap_or(pg_sys::Datum::from(0usize))], [value.is_none()]);
-        // SAFETY: made by `begin` for one another; the value is copied.
+        // SAFETY: `begin` made the tuplestore and the descriptor for each other, and the value is copied.
         unsafe {
             pg_sys::tuplestore_putvalues(
                 self.store,
@@ -91,30 +93,33 @@ impl ResultSet {
     }
 }
 
-/// A record as jsonb; one that jsonb cannot hold, though it is sent, as a string with its text.
-fn shown(record: &CStr) -> SqlResult<Option<pg_sys::Datum>> {
+/// Returns a record as jsonb. A record that jsonb cannot hold, although Algolia can, becomes a string with its text.
+fn as_jsonb(record: &CStr) -> SqlResult<Option<pg_sys::Datum>> {
     let error = match guarded(|| Ok(jsonb(record)))? {
-        Ok(shown) => return Ok(shown),
+        Ok(value) => return Ok(value),
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => error,
     };
     ereport!(
         PgLogLevel::NOTICE,
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        format!("a record is shown as a string with its text, for jsonb cannot hold it: {}", error.kind()),
-        "It is sent as it is."
+        format!(
+            "a record is shown as a string with its text, because jsonb cannot hold it: {}",
+            error.kind()
+        ),
+        "It is sent to Algolia unchanged."
     );
     let mut text = Buffer::default();
-    // A text is always JSON as a string; whether it had a place is told behind it.
+    // Serializing a string fails only for lack of memory, which `check` reports.
     let _ = serde_json::to_writer(&mut text, record.to_str().unwrap_or_default());
     text.check().map_err(|error| overflow(error, "a watched table"))?;
     Ok(jsonb(c_string(&text)))
 }
 
-/// A record as the server itself reads it, so that numbers keep their digits; in the current memory context.
+/// Parses a record as PostgreSQL does, so that numbers keep their digits. The result is in the current memory context.
 pub(super) fn jsonb(record: &CStr) -> Option<pg_sys::Datum> {
-    // SAFETY: pg_any_to_server returns its argument or a C string in the current context, in the database's encoding;
-    // jsonb_in takes a C string and returns a jsonb in that context.
+    // SAFETY: pg_any_to_server returns its argument or a C string in the current memory context, in the database's
+    // encoding. jsonb_in takes a C string and returns a jsonb in that context.
     unsafe {
         let length = i32::try_from(record.to_bytes().len()).ok()?;
         let text = pg_sys::pg_any_to_server(record.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32);
@@ -122,7 +127,7 @@ pub(super) fn jsonb(record: &CStr) -> Option<pg_sys::Datum> {
     }
 }
 
-/// A copy with a zero behind it, in the current memory context, which has to outlive `'a`.
+/// Copies a record with a terminating zero into the current memory context, which must outlive `'a`.
 pub(super) fn c_string<'a>(record: &[u8]) -> &'a CStr {
     // SAFETY: the copy ends with a zero.
     unsafe { CStr::from_ptr(pg_sys::pnstrdup(record.as_ptr().cast(), record.len())) }
@@ -133,13 +138,13 @@ fn records(source: Option<pg_sys::Oid>, max_rows: Option<i32>, set: &mut ResultS
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "max_rows must be zero or more",
-            "Give the number of rows to show.",
+            "Pass the number of rows to show.",
         ));
     };
     let caller = caller();
     let (table, sources) = watched(source, caller)?;
     for (_, rules) in sources {
-        // With the caller's rights: row-level security and column privileges decide what is shown.
+        // Reads with the caller's rights, so that row security policies and column privileges apply.
         as_user(caller, || show(&table, &rules, i64::from(limit), set))?;
     }
     Ok(())
@@ -159,13 +164,13 @@ fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> 
         format!("select {} from {} order by {} limit $1", list.join(", "), table.name, order.join(", "));
     pin_output_settings();
     Spi::connect(|client| {
-        // How many rows it takes to have enough of those a filter lets through, only looking at them tells.
+        // With a filter, it is not known how many rows must be read to find `limit` that pass.
         let rows = filter.is_none().then_some(limit);
         let mut cursor = client.open_cursor(query.as_str(), &[rows.into()]);
         let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
         while left > 0 {
             cursor.fetch(FETCH)?;
-            // SAFETY: the result of the fetch is the one SPI has now.
+            // SAFETY: SPI holds the result of this fetch.
             let shown = unsafe { show_page(rules, table, filter.as_ref(), left, set) }?;
             let Some(shown) = shown else { break };
             left = left.saturating_sub(shown);
@@ -174,51 +179,13 @@ fn show(table: &Table, rules: &SourceRules, limit: i64, set: &mut ResultSet) -> 
     })
 }
 
-/// The columns that records are made of, each once.
-pub(super) fn names_of(rules: &SourceRules) -> Vec<String> {
-    let mut names: Vec<String> = rules.columns.iter().map(|column| column.name.clone()).collect();
-    names.extend(rules.object_id.iter().cloned());
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
 /// Rows fetched at a time.
 const FETCH: std::os::raw::c_long = 100;
 
-/// The filter of a source, for rows that consist of the columns of `names`. Those it looks at are added to them.
-pub(super) fn filter_of(
-    table: &Table,
-    rules: &SourceRules,
-    names: &RefCell<Vec<String>>,
-) -> SqlResult<Option<Filter>> {
-    let Some(text) = &rules.filter else {
-        return Ok(None);
-    };
-    // SAFETY: the relation is opened with a lock, and closed again, by the abort after an error; places are those of its
-    // columns.
-    unsafe {
-        let relation = pg_sys::relation_open(table.oid, pg_sys::AccessShareLock as i32);
-        let known = columns((*relation).rd_att);
-        let place = |column| {
-            let name = &known.iter().find(|known| known.place == column)?.name;
-            let mut names = names.borrow_mut();
-            let found = names.iter().position(|other| other == name);
-            if found.is_none() {
-                names.push(name.clone());
-            }
-            Some(found.unwrap_or(names.len() - 1))
-        };
-        let filter = Filter::compile(text, relation, rules.owner, place);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        filter.map(Some)
-    }
-}
-
-/// Shows the records of the rows SPI has fetched, up to `limit`; how many. Nothing when there are no rows any more.
+/// Shows the records of the fetched rows, at most `limit`, and returns how many; `None` if no rows were fetched.
 ///
 /// # Safety
-/// SPI holds the result of a query for the columns the rules name, and of those the filter was compiled for.
+/// SPI holds the result of a query for the columns in the rules and those that the filter reads.
 unsafe fn show_page(
     rules: &SourceRules,
     table: &Table,
@@ -226,7 +193,7 @@ unsafe fn show_page(
     limit: usize,
     set: &mut ResultSet,
 ) -> SqlResult<Option<usize>> {
-    // SAFETY: the caller guarantees this; tuples live until the next fetch, and the slot does not own them.
+    // SAFETY: the caller guarantees this. The tuples live until the next fetch, and the slot does not own them.
     unsafe {
         let (fetched, count) = (&*pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
         if count == 0 {
@@ -254,51 +221,5 @@ unsafe fn show_page(
             evaluation.close();
         }
         Ok(Some(shown))
-    }
-}
-
-/// Makes records of rows as if each had just been inserted, or had whatever the source watches first done to it.
-pub(super) struct RowWriter<'a> {
-    bound: &'a BoundRelation,
-    maker: RecordMaker,
-    /// Of a source whose records tell of changes: which they tell of, and by whom and when.
-    change: Option<(Operation, ChangeOrigin)>,
-}
-
-impl<'a> RowWriter<'a> {
-    pub(super) fn new(rules: &SourceRules, bound: &'a BoundRelation) -> SqlResult<RowWriter<'a>> {
-        let maker = RecordMaker::current();
-        // SAFETY: reads the state of the session and its transaction.
-        let (now, transaction) = unsafe {
-            (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetTopFullTransactionIdIfAny().value)
-        };
-        let change = match rules.operations.first() {
-            Some(operation) if rules.are_changes() => {
-                Some((*operation, maker.origin(bound, now, transaction)?))
-            }
-            _ => None,
-        };
-        Ok(RowWriter { bound, maker, change })
-    }
-
-    /// The record of a row; none when only TRUNCATE is watched, which tells of no row.
-    ///
-    /// # Safety
-    /// The slot holds a row of what the rules were bound to.
-    pub(super) unsafe fn write(&mut self, slot: TupleSlot) -> SqlResult<Option<Buffer>> {
-        let mut record = record_buffer();
-        // SAFETY: the caller guarantees this.
-        unsafe {
-            let value = self.bound.row(slot);
-            match &self.change {
-                None => self.maker.write_record(self.bound, value, &mut record)?,
-                Some((Operation::Truncate, _)) => return Ok(None),
-                Some((operation, origin)) => {
-                    let change = Change { operation: *operation, number: 0, previous: &[], origin };
-                    self.maker.write_change(self.bound, &change, value, &mut record)?;
-                }
-            }
-        }
-        Ok(Some(record))
     }
 }

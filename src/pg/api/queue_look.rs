@@ -8,7 +8,7 @@ use crate::pg::report::SqlResult;
 use crate::pg::subtransaction::unless_unreadable;
 use crate::shared_state::Lane;
 
-/// What is copied out of shared state for one index, so that it is not held while tables are read.
+/// What is copied from the shared state for one index, so that its lock is not held while tables are read.
 pub(super) struct LaneSnapshot {
     pub(super) lane: Lane,
     pub(super) held_back_rows: i64,
@@ -16,18 +16,18 @@ pub(super) struct LaneSnapshot {
     pub(super) history: Option<Span>,
 }
 
-/// What was found.
+/// What was found about an index.
 pub(super) struct Found {
-    /// Rows that wait, dead letters and repairs.
+    /// How many rows wait, and how many dead letters and repairs there are.
     pub(super) counts: (i64, i64, i64),
     pub(super) oldest: Option<TimestampWithTimeZone>,
     pub(super) newest: Option<TimestampWithTimeZone>,
-    /// Why less is known of the index.
+    /// What could not be read, so that only the shared state's figures are known.
     pub(super) damage: Option<String>,
 }
 
-/// Looks at the rows of an index. If what was to be read is damaged, other indices are told of all the same, and of this one
-/// what shared state knows.
+/// Looks at the rows of an index. If these cannot be read because they are damaged, returns what the shared state
+/// knows, so that the other indices are shown all the same.
 pub(super) fn look(index: i32, snapshot: &LaneSnapshot) -> SqlResult<Found> {
     match unless_unreadable(|| look_at_rows(index, snapshot)) {
         Ok(found) => found,
@@ -40,7 +40,7 @@ pub(super) fn look(index: i32, snapshot: &LaneSnapshot) -> SqlResult<Found> {
 }
 
 fn look_at_rows(index: i32, LaneSnapshot { lane, live, history, .. }: &LaneSnapshot) -> SqlResult<Found> {
-    // Until the tables have been counted since the server started, the exact number takes a look at them.
+    // The shared state has no exact numbers until the tables have been counted after a server start.
     let (counts, live, history) = match lane.counted {
         true => ((lane.queued, lane.dead, lane.repairs), *live, *history),
         false => (
@@ -53,7 +53,7 @@ fn look_at_rows(index: i32, LaneSnapshot { lane, live, history, .. }: &LaneSnaps
             Some(Span { lo: i64::MIN, hi: -1 }),
         ),
     };
-    // Of history the rows queued first have the highest ids.
+    // Among the rows of a backfill, the first to be queued have the highest ids.
     let oldest = [at_end(LOWEST, index, live)?, at_end(HIGHEST, index, history)?];
     let newest = [at_end(HIGHEST, index, live)?, at_end(LOWEST, index, history)?];
     let (oldest, newest) = (oldest.into_iter().flatten().min(), newest.into_iter().flatten().max());
@@ -61,7 +61,7 @@ fn look_at_rows(index: i32, LaneSnapshot { lane, live, history, .. }: &LaneSnaps
 }
 
 fn count(query: &str, index: i32) -> SqlResult<i64> {
-    // Not by `Spi::get_one_with_args`, which takes a transaction id: there is none to be had on a standby.
+    // `Spi::get_one_with_args` would assign a transaction id, which is impossible on a standby.
     Spi::connect(|client| {
         let rows = client.select(query, Some(1), &[index.into()])?;
         Ok(rows.first().get_one()?.unwrap_or_default())
@@ -71,7 +71,7 @@ fn count(query: &str, index: i32) -> SqlResult<i64> {
 const LOWEST: &str = include_str!("../../../sql/counts/queued_lowest.sql");
 const HIGHEST: &str = include_str!("../../../sql/counts/queued_highest.sql");
 
-/// The time of the row at one end of a span, which excludes rows long gone.
+/// When the row at one end of a range was queued. The range excludes ids of rows that are long gone.
 fn at_end(query: &str, index: i32, span: Option<Span>) -> SqlResult<Option<TimestampWithTimeZone>> {
     let Some(Span { lo, hi }) = span else { return Ok(None) };
     Spi::connect(|client| {

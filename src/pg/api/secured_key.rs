@@ -29,11 +29,11 @@ fn make(
     restrict_indices: Option<Array<'_, &str>>,
 ) -> SqlResult<String> {
     let Some(parent) = parent_key else {
-        return Err(null("parent_key", "Give a search key of the Algolia application."));
+        return Err(null("parent_key", "Pass a search key of the Algolia application."));
     };
-    // A filter that somebody's query did not find must not open the index to everybody.
+    // A filter that is null by mistake must not give access to the whole index.
     let Some(filters) = filters else {
-        return Err(null("filters", "Give a filter, or '' for a key that sees all records."));
+        return Err(null("filters", "Pass a filter, or '' for a key that sees all records."));
     };
     check_length("parent_key", parent.len())?;
     check_length("filters", filters.len())?;
@@ -57,12 +57,12 @@ fn null(what: &str, hint: &str) -> Box<SqlError> {
     sql_error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"), hint)
 }
 
-/// The second a moment lies in.
+/// Rounds down to a second.
 fn unix_seconds(moment: TimestampWithTimeZone) -> SqlResult<i64> {
     Moment::from_timestamp(pg_sys::TimestampTz::from(moment)).unix_seconds().ok_or_else(|| {
         sql_error(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            "valid_until must be a moment, not infinity",
+            "valid_until must be finite",
             "Leave valid_until out for a key that does not expire.",
         )
     })

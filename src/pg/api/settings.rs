@@ -36,7 +36,7 @@ fn page_config(indices: Option<Array<'_, &str>>) -> Result<Option<AnyElement>, E
         for name in named.map_or_else(|| owned(caller), Ok)? {
             match sources_of(name.as_deref(), caller) {
                 Ok((_, sources)) => found.push((name.unwrap_or_default(), sources)),
-                // Rules that no longer fit a table keep no other index from the page.
+                // An index whose rules no longer fit its table is left out with a warning.
                 Err(error) if is_for_all => error.warn(),
                 Err(error) => return Err(error),
             }
@@ -46,10 +46,10 @@ fn page_config(indices: Option<Array<'_, &str>>) -> Result<Option<AnyElement>, E
     reported(config).map(|config| element(&config))
 }
 
-/// A jsonb of this text, in the current memory context.
+/// Parses a text as jsonb, in the current memory context.
 fn element(text: &str) -> Option<AnyElement> {
     jsonb(c_string(text.as_bytes())).and_then(|value| {
-        // SAFETY: the value is a jsonb, in the current memory context.
+        // SAFETY: the value is a jsonb in the current memory context.
         unsafe { AnyElement::from_polymorphic_datum(value, false, pg_sys::JSONBOID) }
     })
 }
@@ -70,7 +70,7 @@ fn configure_index(index_name: Option<&str>) -> Result<(), ErrorReport> {
     let caller = caller();
     reported(as_owner(|| {
         let (index, settings) = wanted(index_name, caller)?;
-        // Kept as records are: so that any encoding has a place for it.
+        // Settings are stored like records, in ASCII, which every database encoding can hold.
         want(
             include_str!("../../../sql/api/want_settings.sql"),
             index,
@@ -89,7 +89,7 @@ fn configure_index(index_name: Option<&str>) -> Result<(), ErrorReport> {
     }))
 }
 
-/// Stores settings that an index is to be given; the workers are told when the transaction commits.
+/// Stores the settings that are to be sent to an index. The workers are told when the transaction commits.
 pub(super) fn want(query: &str, index: i32, settings: &str) -> SqlResult<()> {
     let version = next_id(&extension_objects()?);
     Spi::run_with_args(query, &[index.into(), settings.into(), version.into()])?;
@@ -97,13 +97,13 @@ pub(super) fn want(query: &str, index: i32, settings: &str) -> SqlResult<()> {
     Ok(())
 }
 
-/// An index and the settings it is to have, as JSON.
+/// An index and the settings it should have, as JSON.
 fn wanted(index_name: Option<&str>, caller: pg_sys::Oid) -> SqlResult<(i32, String)> {
     let (index, sources) = sources_of(index_name, caller)?;
     Ok((index, crate::index_settings::index_settings(&sources).to_string()))
 }
 
-/// An index and the sources that deliver to it, all of which are the caller's.
+/// An index and the sources that deliver to it, all of which must belong to the caller.
 fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> SqlResult<(i32, Vec<SourceFacts>)> {
     let Some(name) = &text("index_name", index_name)? else {
         return Err(sql_error(
@@ -131,7 +131,7 @@ fn sources_of(index_name: Option<&str>, caller: pg_sys::Oid) -> SqlResult<(i32, 
         Some(_) if sources.is_empty() => Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("no table is watched for index \"{name}\""),
-            "Its settings follow from the rules of the tables that deliver to it: call audit_algolia.watch() first.",
+            "The settings of an index follow from the rules of its tables. Call audit_algolia.watch() first.",
         )),
         Some(index) => Ok((index, sources)),
     }
@@ -141,11 +141,11 @@ fn not_owner(table: &str, index: &str) -> Box<crate::pg::report::SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
         format!("must be owner of table {table}, which delivers to index \"{index}\""),
-        "Let a superuser, or somebody who owns all tables that deliver to the index, call the function.",
+        "The function must be called by a superuser, or by the owner of all tables that deliver to the index.",
     )
 }
 
-/// What the query has of one source.
+/// Describes one source from a row of the query.
 fn facts(row: &spi::SpiHeapTupleData<'_>, table: &str) -> SqlResult<SourceFacts> {
     let texts = |ordinal| -> SqlResult<Vec<String>> {
         Ok(row.get::<Vec<Option<String>>>(ordinal)?.unwrap_or_default().into_iter().flatten().collect())

@@ -13,10 +13,10 @@ use crate::pg::{shmem, xact};
 use crate::record::Operation;
 use crate::rules::Mode;
 
-/// A source to be stored: the arguments of `watch` after all checks.
+/// A source to be stored: the arguments of `watch`, after all checks.
 pub(super) struct NewSource {
     pub(super) index_name: String,
-    /// As given: `col` or `col AS attribute`.
+    /// As passed: `col` or `col AS attribute`.
     pub(super) entries: Vec<String>,
     pub(super) pseudonymize: Vec<String>,
     pub(super) object_id: Vec<String>,
@@ -30,8 +30,8 @@ pub(super) struct NewSource {
 }
 
 impl NewSource {
-    /// Gives up repairs that were noted with a key that is to be a pseudonym from now on. The table is locked against
-    /// writers, who could note more of them.
+    /// Deletes repairs whose stored keys must become pseudonyms. Writers, who could add more of them, are locked out of
+    /// the table.
     fn give_up_secrets(&self, table: &Table, index_id: i32) -> SqlResult<()> {
         let given_up = Spi::connect_mut(|client| -> SqlResult<usize> {
             let arguments = [table.oid.into(), index_id.into(), self.pseudonymize.clone().into()];
@@ -42,17 +42,17 @@ impl NewSource {
             sql_error(
                 PgSqlErrorCode::ERRCODE_WARNING,
                 format!(
-                    "repairs of table {} are given up, for their keys are to be pseudonymized: {given_up}",
+                    "repairs of table {} were dropped, because their keys are now to be pseudonymized: {given_up}",
                     table.name
                 ),
-                "Have audit_algolia.backfill() send all rows, if the index is to have theirs.",
+                "Call audit_algolia.backfill() to send all rows, including those that were to be repaired.",
             )
             .warn();
         }
         Ok(())
     }
 
-    /// Stores the rules; returns the source's id.
+    /// Stores the rules and returns the id of the source.
     pub(super) fn store(&self, table: &Table, snapshot_boundary: &SnapshotBoundary) -> SqlResult<i32> {
         let index_id = Spi::connect_mut(|client| {
             let rows = client.update(
@@ -114,18 +114,21 @@ impl NewSource {
         if is_full() {
             return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("index \"{}\" is one more than this server can serve", self.index_name),
-                "Let several tables share an index, with an object_prefix each.",
+                format!(
+                    "cannot add index \"{}\", because the server has reached its limit of indices",
+                    self.index_name
+                ),
+                "Several tables can share an index if each has its own object_prefix.",
             )
             .with_detail(format!(
-                "At most {} indices are served, over all databases.",
+                "The limit is {} indices in all databases together.",
                 crate::shared_state::LANES
             )));
         }
         Ok(())
     }
 
-    /// Two tables with the same prefix in one index would overwrite each other's records.
+    /// Tables that share a prefix and an index would overwrite each other's records.
     fn check_prefix(&self, table: &Table, index_id: i32) -> SqlResult<()> {
         let other: Option<String> = Spi::connect(|client| {
             let rows = client.select(
@@ -153,7 +156,7 @@ impl NewSource {
     }
 }
 
-/// The sources of a table: their ids and operations; an error when there are none.
+/// The ids and operations of a table's sources. It is an error if there are none.
 pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> SqlResult<Vec<(i32, Vec<Operation>)>> {
     Spi::connect(|client| {
         let rows = client.select(
@@ -179,7 +182,7 @@ pub(super) fn sources_of(table: &Table, index_name: Option<&str>) -> SqlResult<V
     })
 }
 
-/// A watched table that `caller` owns and that is to be read, and the rules of its sources by their ids.
+/// A watched table that `caller` owns, locked for reading, and the ids and rules of its sources.
 pub(super) fn watched(
     source: Option<pg_sys::Oid>,
     caller: pg_sys::Oid,
@@ -191,8 +194,8 @@ pub(super) fn watched(
     })
 }
 
-/// Those of a table's sources to which nothing stands in the way of what is asked for; of the others a NOTICE tells why
-/// not. An error when there is no other.
+/// Those of a table's sources that have no obstacle. A NOTICE gives the obstacle of each of the others. If none is
+/// left, the first obstacle is the error.
 pub(super) fn fitting(
     sources: Vec<(i32, SourceRules)>,
     obstacle: impl Fn(&SourceRules) -> Option<Box<SqlError>>,
@@ -213,24 +216,27 @@ pub(super) fn fitting(
         ereport!(
             PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            format!("index \"{}\" is left out: {}", name.flatten().unwrap_or_default(), obstacle.message())
+            format!("skipping index \"{}\": {}", name.flatten().unwrap_or_default(), obstacle.message())
         );
     }
     Ok(fitting)
 }
 
 pub(super) fn rules_of(table: &Table) -> SqlResult<Vec<(i32, SourceRules)>> {
-    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
     let mut sources = Vec::new();
     for (id, _) in sources_of(table, None)? {
-        let rules = SourceRules::load(id, table.oid, &table.bare_name, &names)?;
-        sources.extend(rules.map(|rules| (id, rules)));
+        sources.extend(load_rules(id, table)?.map(|rules| (id, rules)));
     }
     Ok(sources)
 }
 
-/// Which rows were there when the table came under watch, if that is known, and who has written its rules. Whoever attaches
-/// partitions may have begun before that.
+pub(super) fn load_rules(id: i32, table: &Table) -> SqlResult<Option<SourceRules>> {
+    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    SourceRules::load(id, table.oid, &table.bare_name, &names)
+}
+
+/// The snapshot boundary of a source, if there is one, and the transaction that has stored its rules. A session that
+/// attaches partitions may have begun earlier.
 pub(super) fn snapshot_boundary_of(id: i32) -> SqlResult<(Option<SnapshotBoundary>, u32)> {
     let query = include_str!("../../../sql/backfill/snapshot_boundary_of.sql");
     let found = first_row(query, &[(pg_sys::INT4OID, id.into())], |row| {

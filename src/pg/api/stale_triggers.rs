@@ -16,7 +16,7 @@ use crate::pg::utility::Caller;
 /// A trigger, by its table and its name.
 type Trigger = (pg_sys::Oid, String);
 
-/// Those on a table and its partitions.
+/// The stale triggers on a table and its partitions.
 pub(super) fn stale_triggers(table: &Table) -> SqlResult<Vec<Trigger>> {
     let members: Vec<_> = partitions::members(table.oid)?.iter().map(|member| member.oid).collect();
     let found = all_rows(include_str!("../../../sql/ddl/stale_triggers.sql"), &[oids(&members)], |row| {
@@ -25,12 +25,12 @@ pub(super) fn stale_triggers(table: &Table) -> SqlResult<Vec<Trigger>> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Takes them off; whether there were any.
+/// Drops them, and returns whether there were any.
 pub(super) fn drop_stale_triggers(table: &Table, caller: &Caller) -> SqlResult<bool> {
     let stale = stale_triggers(table)?;
     for (relation, trigger) in &stale {
         let quoted = spi::quote_identifier(trigger);
-        // Partitions may belong to others.
+        // Partitions may belong to other owners.
         let by = (*relation == table.oid).then_some(caller);
         run_on(by, *relation, trigger, false, |table| format!("drop trigger if exists {quoted} on {table}"))?;
     }

@@ -160,15 +160,15 @@ fn snapshot_of(
     }
 }
 
-/// All that [`state`] can say.
+/// All values that [`state`] can return.
 pub(super) const QUEUE_STATES: [&str; 8] =
     ["delivering", "idle", "paused", "backing off", "blocked", "not configured", NO_WORKER, "standby"];
 
 const NO_WORKER: &str = "no worker";
 
-/// One word for what is going on, the most telling first.
+/// The state of an index in one word. If several apply, the first one listed here wins.
 fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::TimestampTz) -> &'static str {
-    // SAFETY: reads the server's state.
+    // SAFETY: reads the state of the server.
     let is_standby = unsafe { pg_sys::RecoveryInProgress() };
     match lane {
         _ if is_standby => "standby",
@@ -183,7 +183,7 @@ fn state(lane: Option<&Lane>, workers: usize, paused: bool, now: pg_sys::Timesta
     }
 }
 
-/// Why no worker serves the database, as far as that is known, and since when.
+/// Why no worker serves the database, if that is known, and since when.
 fn no_worker(trouble: Option<&(String, Micros)>) -> (Option<String>, Micros) {
     let name = my_name();
     let setting = if !shmem::is_preloaded() {
@@ -202,7 +202,7 @@ fn no_worker(trouble: Option<&(String, Micros)>) -> (Option<String>, Micros) {
     }
 }
 
-/// A time of shared state; 0 stands for never.
+/// A time from the shared state, where 0 stands for never.
 pub(super) fn timestamp(micros: pg_sys::TimestampTz) -> Option<TimestampWithTimeZone> {
     (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten()
 }

@@ -10,13 +10,13 @@ use super::arguments::{check_length, text, texts, List};
 use super::backfill::{start, HistoryRange};
 use super::sources::{sources_of, NewSource};
 use super::stale_triggers::{drop_stale_triggers, stale_triggers};
+use super::table_checks::{check_key, check_mirrored, check_table, check_virtual};
 use super::triggers::{drop_leaf_triggers, drop_trigger};
 use super::{as_owner, refuse_read_only, warn_unless_preloaded, Table};
 use crate::pg::backfill::{take, this_transaction, OwnRows};
 use crate::pg::encoding::utf8;
 use crate::pg::error_context::with_error_context;
 use crate::pg::filter;
-use crate::pg::hypertables::is_hypertable;
 use crate::pg::report::{reported, sql_error, SqlResult};
 use crate::pg::rules::no_pseudonym_key;
 use crate::pg::utility::Caller;
@@ -64,17 +64,18 @@ fn watch(
         as_owner(|| {
             let table = Table::of(source, caller.user)?;
             check_table(&table)?;
-            // To take a trigger off needs the strongest lock, which is not to be waited for with a weaker one in hand.
+            // Dropping a trigger needs the strongest lock. Taking a weaker one first and then waiting for it could
+            // cause a deadlock.
             let mode = match stale_triggers(&table)?.is_empty() {
                 true => pg_sys::ShareRowExclusiveLock,
                 false => pg_sys::AccessExclusiveLock,
             };
             let table = table.locked(mode, caller.user)?;
             let mut rules = wish.check(&table)?;
-            // Before a source could be given the number that they name.
+            // They must be dropped before a source can get the id in their names.
             drop_stale_triggers(&table, &caller)?;
             rules.filter = rules.filter.map(|text| table.check_filter(&text, &path)).transpose()?;
-            // Nobody writes to the table or its partitions now, and whoever does from the commit on is captured.
+            // Nobody is writing to the table or its partitions now, and whoever does after the commit is captured.
             let snapshot_boundary = take(table.oid, this_transaction(), OwnRows::Uncaptured)?;
             let id = rules.store(&table, &snapshot_boundary)?;
             table.create_triggers(&caller, id, rules.mode, &rules.operations)?;
@@ -134,7 +135,7 @@ impl WatchArguments {
             None if table.primary_key.is_empty() => {
                 return Err(sql_error(
                     PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    format!("table {} has no primary key to make objectIDs of", table.name),
+                    format!("table {} has no primary key from which to make objectIDs", table.name),
                     "Add a primary key, or name columns that identify a row: object_id => '{…}'.",
                 ))
             }
@@ -182,92 +183,15 @@ impl WatchArguments {
 }
 
 impl Table {
-    /// Checks a filter whose names are meant under `path`; returns the form it is kept in.
+    /// Checks a filter, whose names are resolved under `path`, and returns the form in which it is stored.
     fn check_filter(&self, text: &str, path: &CStr) -> SqlResult<String> {
-        // SAFETY: the table was locked a moment ago, and stays so; the relation is closed again, by the abort after an
-        // error.
+        // SAFETY: the table is locked, and the relation is closed again. After an error, the abort closes it.
         unsafe {
             let relation = pg_sys::relation_open(self.oid, pg_sys::NoLock as i32);
             let kept = filter::canonical(text, relation, self.owner, path);
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
             kept
         }
-    }
-}
-
-/// Columns whose values are computed when they are read have none yet when a trigger looks.
-fn check_virtual<'a>(table: &Table, mut used: impl Iterator<Item = &'a str>) -> SqlResult<()> {
-    match used.find(|name| table.virtual_columns.iter().any(|column| column == name)) {
-        None => Ok(()),
-        Some(name) => Err(sql_error(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!(
-                "column \"{name}\" of table {} is a virtual generated column, which triggers do not see",
-                table.name
-            ),
-            "Leave the column out, or make it a STORED one.",
-        )),
-    }
-}
-
-/// TRUNCATE of a hypertable drops its chunks, without a word of their rows.
-fn check_mirrored(table: &Table) -> SqlResult<()> {
-    if is_hypertable(table.oid)? {
-        return Err(sql_error(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("hypertable {} cannot be mirrored", table.name),
-            "Watch it in append mode, with the operations it has.",
-        ));
-    }
-    Ok(())
-}
-
-/// Objects stand for rows: their key must belong to one row at a time. A deferrable constraint lets two have it until
-/// it is checked.
-fn check_key(table: &Table, key: &[String]) -> SqlResult<()> {
-    let is_key = Spi::connect(|client| -> SqlResult<bool> {
-        let arguments = [table.oid.into(), key.to_vec().into()];
-        let rows = client.select(include_str!("../../../sql/api/find_key.sql"), Some(1), &arguments)?;
-        Ok(rows.first().get_one::<bool>()?.unwrap_or_default())
-    })?;
-    if is_key {
-        return Ok(());
-    }
-    Err(sql_error(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!(
-            "columns ({}) of table {} are no key that mirror mode can tell rows by",
-            key.join(", "),
-            table.name
-        ),
-        "Use the primary key, or columns that are NOT NULL and have a unique index without WHERE over just them. It must not be DEFERRABLE.",
-    ))
-}
-
-/// Whether rows of the relation can be captured at all.
-fn check_table(table: &Table) -> SqlResult<()> {
-    let wrong = |what: &str, hint: &str| {
-        Err(sql_error(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("{} is {what}, which cannot be watched", table.name),
-            hint,
-        ))
-    };
-    match table.kind.as_str() {
-        _ if table.oid.to_u32() < pg_sys::FirstNormalObjectId => {
-            wrong("a system catalog", "Watch a table of your own that the changes are written to.")
-        }
-        _ if table.schema == "audit_algolia" => {
-            wrong("a table of audit_algolia itself", "Name a table of your own.")
-        }
-        _ if table.is_temporary => {
-            wrong("a temporary table", "Only this session sees its rows; watch an ordinary table.")
-        }
-        "r" | "p" => Ok(()),
-        "v" => wrong("a view", "Watch the tables the view reads."),
-        "m" => wrong("a materialized view", "Watch the tables the materialized view reads."),
-        "f" => wrong("a foreign table", "Its rows are written elsewhere; watch the table there."),
-        _ => wrong("not a table", "Name a table."),
     }
 }
 
@@ -279,11 +203,11 @@ fn unwatch(source: Option<pg_sys::Oid>, index_name: Option<&str>) -> Result<(), 
         let index_name = text("index_name", index_name)?;
         as_owner(|| {
             let table = Table::of(source, caller.user)?;
-            // A table that has nothing of ours need not be locked.
+            // A table that has no triggers of ours need not be locked.
             if stale_triggers(&table)?.is_empty() {
                 sources_of(&table, index_name.as_deref())?;
             }
-            // As dropping a trigger does.
+            // Dropping a trigger takes this lock too.
             end_watch(&table.locked(pg_sys::AccessExclusiveLock, caller.user)?, index_name, &caller)
         })
     }))

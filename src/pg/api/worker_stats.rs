@@ -11,7 +11,7 @@ use crate::pg::report::{reported, SqlResult};
 use crate::pg::shmem;
 use crate::shared_state::SlotState;
 
-/// All that a worker's state can be.
+/// All values of a worker's state.
 pub(super) const WORKER_STATES: [&str; 2] = ["delivering", "idle"];
 
 /// A row of `worker_stats`, in the order of its columns.

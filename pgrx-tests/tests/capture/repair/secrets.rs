@@ -72,7 +72,7 @@ fn a_key_that_becomes_a_secret_is_not_kept_any_longer() {
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert_eq!(
         warned[0].message(),
-        "repairs of table becomes_secret.t are given up, for their keys are to be pseudonymized: 1"
+        "repairs of table becomes_secret.t were dropped, because their keys are now to be pseudonymized: 1"
     );
     assert!(!format!("{warned:?}").contains(RAW));
     assert_eq!(one::<i64>(&mut scene.db, &noted("becomes_secret")), 0);

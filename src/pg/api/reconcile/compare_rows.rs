@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::mismatches::{Expects, Mismatch, RowVersion};
 use super::{Comparison, TimeRange};
 use crate::delivery::offending_record::object_id;
-use crate::pg::api::preview::{filter_of, names_of, RowWriter};
+use crate::pg::api::row_writer::{filter_of, names_of, RowWriter};
 use crate::pg::api::Table;
 use crate::pg::capture::{
     ensure_room, identity_of, record_buffer, values_of, BoundRelation, RowKey, Scratch,
@@ -22,19 +22,19 @@ use crate::record::{Buffer, Fingerprint};
 
 /// Rows fetched at a time.
 const FETCH: i64 = 100;
-/// Rows, and bytes of their records, that Algolia is asked for at a time.
+/// How many rows, and bytes of their records, are compared with the index at a time.
 const CHUNK: usize = 1000;
 const CHUNK_BYTES: usize = 2 << 20;
-/// Behind the columns of the rules and the filter: tableoid, ctid, xmin.
+/// How many columns follow those of the rules and the filter: tableoid, ctid and xmin.
 const PLACE_COLUMNS: usize = 3;
 
-/// A row and what the index is to hold of it.
+/// A row and what the index should hold of it.
 pub(super) struct ExpectedRow {
     mismatch: Mismatch,
     bytes: usize,
 }
 
-/// What has been read of the table and is yet to be compared, and what is to be looked at once more.
+/// The rows that are yet to be compared, and the mismatches that are yet to be checked again.
 #[derive(Default)]
 struct PendingRows {
     chunk: Vec<Mismatch>,
@@ -42,19 +42,19 @@ struct PendingRows {
     mismatches: Vec<Mismatch>,
 }
 
-/// What it takes to make records of the rows of a query.
+/// What is needed to make records of the rows of a query.
 struct RowReader<'a> {
     rules: &'a SourceRules,
     filter: Option<Filter>,
     bound: Option<BoundRelation>,
     table_name: &'a str,
     is_mirrored: bool,
-    /// Records are to be sent once more.
+    /// Whether the records are needed, to be sent again.
     keeps_records: bool,
 }
 
 impl Comparison<'_> {
-    /// Compares all rows of the window.
+    /// Compares all rows in the range of time.
     pub(super) fn compare_rows(&mut self) -> SqlResult<()> {
         let names = RefCell::new(names_of(&self.rules));
         let filter = filter_of(self.table, &self.rules, &names)?;
@@ -69,10 +69,10 @@ impl Comparison<'_> {
             is_mirrored: self.present.is_some(),
             keeps_records: self.writer.is_some(),
         };
-        // Rows are compared as they come: a page of them may be far more than is to be held at a time.
+        // Rows are compared one by one, for a page of them may be too large to be held in memory.
         let mut compare = |row| self.compare_row(row, &mut pending);
         let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
-            // SAFETY: the rows are those of the query, as SPI has them.
+            // SAFETY: the rows are those of the query, as SPI holds them.
             unsafe { row_reader.page(descriptor, tuples, &mut compare) }
         };
         while cursor.fetch(FETCH, &mut read)?.is_some() {
@@ -92,7 +92,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Asks what the index holds of rows; what is not as it is to be is a mismatch.
+    /// Fetches the records of rows from the index and keeps those that differ as mismatches.
     fn compare_chunk(&mut self, pending: &mut PendingRows) -> SqlResult<()> {
         self.tally.checked += pending.chunk.len() as i64;
         pending.mismatches.extend(self.unlike(std::mem::take(&mut pending.chunk))?);
@@ -103,7 +103,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Those of the rows that the index does not hold as they are.
+    /// Those of the rows whose record in the index differs or is missing.
     fn unlike(&self, rows: Vec<Mismatch>) -> SqlResult<Vec<Mismatch>> {
         let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let found = self.index_client.objects(&ids)?;
@@ -116,7 +116,7 @@ impl Comparison<'_> {
     }
 }
 
-/// The query for the rows of a window, with where each of them is behind the columns of `names`.
+/// The query for the rows in a range of time. After the columns in `names`, it selects the location of each row.
 fn query(
     table: &Table,
     rules: &SourceRules,
@@ -146,7 +146,7 @@ fn query(
 }
 
 impl RowReader<'_> {
-    /// Tells `compare` what the index is to hold of rows.
+    /// Passes to `compare` what the index should hold of each row.
     ///
     /// # Safety
     /// The rows are those of the query, with this descriptor.
@@ -165,7 +165,8 @@ impl RowReader<'_> {
         let mut writer = RowWriter::new(self.rules, &bound)?;
         let evaluation = self.filter.as_ref().map(Filter::prepare);
         let mut scratch = Scratch::new();
-        // SAFETY: the slot is for rows of the descriptor, and does not own them; values are read off rows that SPI has.
+        // SAFETY: the slot has the same descriptor and does not own the rows, which SPI holds while values are read
+        // from them.
         unsafe {
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
             for tuple in tuples {
@@ -196,10 +197,11 @@ impl RowReader<'_> {
     }
 }
 
-/// A record is kept only where it is what is sent once more; a mirrored row is read again then.
+/// Keeps the record only if it will be sent again. A mirrored row is read again instead.
 fn expected(record: Buffer, key: RowKey, place: RowVersion, keeps_record: bool) -> SqlResult<ExpectedRow> {
     let bytes = record.len();
-    // The text is read as JSON, where want of memory would be no error: as much as its parts may take is asked for first.
+    // Parsing allocates outside PostgreSQL's memory contexts, where running out of memory is fatal. So PostgreSQL is
+    // asked beforehand for as much as it may take.
     ensure_room(2 * bytes);
     let text = std::str::from_utf8(&record).unwrap_or_default();
     let (print, id, object) =

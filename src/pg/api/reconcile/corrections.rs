@@ -11,7 +11,7 @@ use crate::pg::held_objects;
 use crate::pg::owner::{as_user, pin_output_settings};
 use crate::pg::report::{sql_error, SqlError, SqlResult};
 
-/// Objects that are to be put right, each with how its row is found: no more than one transaction can hold.
+/// Objects to be corrected, each with the key of its row; at most as many as one transaction can hold.
 #[derive(Default)]
 pub(super) struct PendingCorrections {
     objects: Vec<(RowKey, String)>,
@@ -28,7 +28,7 @@ impl PendingCorrections {
     }
 }
 
-/// What is to be done about a source.
+/// What is to be corrected for a source.
 pub(super) struct Corrections {
     pub(super) source: i32,
     pub(super) index_id: i32,
@@ -38,7 +38,7 @@ pub(super) struct Corrections {
     pub(super) pending_corrections: PendingCorrections,
 }
 
-/// Puts right what has been found, by what the tables hold now; returns how much.
+/// Corrects the objects according to what the tables hold now, and returns how many were queued.
 pub(super) fn make(all: Vec<Corrections>, caller: pg_sys::Oid) -> SqlResult<i64> {
     let (mut repaired, mut has_more) = (0, false);
     for corrections in all {
@@ -77,21 +77,21 @@ fn too_many() -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!(
-            "not all records could be repaired: one transaction can repair {} records of mirrored tables, and all transactions together {}",
+            "not all records could be repaired: one transaction can repair {} records of mirrored tables, and all transactions together can repair {}",
             held_objects::MOST,
             2 * held_objects::MOST
         ),
-        "Commit it, and call audit_algolia.reconcile() again for the rest; or have audit_algolia.backfill() send all rows.",
+        "Commit, and call audit_algolia.reconcile() again for the rest, or call audit_algolia.backfill() to send all rows.",
     )
 }
 
-/// What is said when records without a row cannot be told from those of a partition that is on its way.
+/// The warning when orphaned records cannot be told from those of a partition that is being attached.
 fn partitions_are_changing(table: &str) -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
         format!(
-            "somebody may be attaching a partition to table {table}, so no orphaned record has been deleted"
+            "no orphaned record was deleted, because another session may be attaching a partition to table {table}"
         ),
-        "Call audit_algolia.reconcile() again when no other session has locked the table.",
+        "Call audit_algolia.reconcile() again when no other session holds a lock on the table.",
     )
 }

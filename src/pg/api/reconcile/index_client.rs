@@ -16,35 +16,36 @@ use crate::pg::{failpoint, process, shmem};
 use crate::record::Fingerprint;
 pub(super) use algolia_client::AlgoliaClient;
 
-/// Most objects asked for at a time, and about how many bytes a question may have.
+/// How many objects are requested at a time, and the approximate limit for the bytes of a request.
 const OBJECTS: usize = 1000;
 const QUESTION_BYTES: usize = 128 << 10;
-/// How long Algolia may be out of reach, all in all, before the comparison is given up, and how soon it is asked again.
+/// How long Algolia may be unreachable before the comparison fails, and the first pause before a retry.
 const OUTAGE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
-/// How soon to look whether a task has been carried out.
+/// The first pause before asking again whether a task has been published.
 const LOOK: Duration = Duration::from_millis(20);
 /// Each pause is twice as long as the one before, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a task is waited for. Algolia's own clients give up sooner; but a task that was lost is waited for by nobody else.
+/// How long to wait for a task. Algolia's own clients give up sooner, but here nobody else waits for a task that was
+/// lost.
 const INDEXING: Duration = Duration::from_secs(600);
 
-/// What came of asking for a page of an index.
+/// The result of a request for a page of an index.
 pub(super) enum Page {
-    /// The ids on it, and what leads to the next one.
+    /// The ids on the page, and the cursor for the next one.
     Read { ids: Vec<String>, next: Option<String> },
-    /// It is too long; the error if it cannot be shorter.
+    /// The response was too large. This is the error if the page cannot be made smaller.
     TooLong(Box<SqlError>),
 }
 
-/// A session's inquiries about one index.
+/// A session's access to one index.
 pub(super) struct IndexClient {
     index_id: i32,
     index: String,
     algolia: Rc<AlgoliaClient>,
 }
 
-/// The name of an index; call it with the owner's rights.
+/// The name of an index. Must be called with the owner's rights.
 pub(super) fn index_name(index_id: i32) -> SqlResult<String> {
     let arguments = [(pg_sys::INT4OID, index_id.into())];
     let query = include_str!("../../../../sql/reconcile/name_of_index.sql");
@@ -56,14 +57,14 @@ impl IndexClient {
         IndexClient { index_id, index, algolia }
     }
 
-    /// How many rows have been queued for the index so far. What is delivered has been counted.
+    /// How many rows have been queued for the index so far. Whatever has been delivered is included.
     pub(super) fn enqueued(&self) -> i64 {
         let shared_state = shmem::shared_state();
         let lane = shared_state.as_ref().and_then(|l| l.lane(l.find_lane(my_database(), self.index_id)?));
         lane.map_or(0, |lane| lane.enqueued_total)
     }
 
-    /// The fingerprints of objects, in their order.
+    /// The fingerprints of objects, in the same order.
     pub(super) fn objects(&self, ids: &[&str]) -> SqlResult<Vec<Option<Fingerprint>>> {
         let mut prints = Vec::with_capacity(ids.len());
         for ids in ids.chunks(OBJECTS) {
@@ -73,11 +74,11 @@ impl IndexClient {
     }
 
     fn some_objects(&self, ids: &[&str], prints: &mut Vec<Option<Fingerprint>>) -> SqlResult<()> {
-        // Each object is asked for with the name of the index.
+        // Each object is requested together with the name of the index.
         if ids.iter().map(|id| id.len() + self.index.len()).sum::<usize>() > QUESTION_BYTES {
             let (one, other) = ids.split_at(ids.len() / 2);
             if one.is_empty() {
-                // An id this long is one that Algolia refuses.
+                // Algolia refuses ids this long.
                 prints.push(None);
                 return Ok(());
             }
@@ -92,7 +93,7 @@ impl IndexClient {
         Ok(())
     }
 
-    /// A page of the index with so many ids.
+    /// Reads a page of the index with `size` ids.
     pub(super) fn page(
         &self,
         (prefix, filters): (&str, Option<&str>),
@@ -109,7 +110,7 @@ impl IndexClient {
         }
     }
 
-    /// Waits until all that has been delivered so far can be found in the index.
+    /// Waits until everything delivered so far is visible in the index.
     pub(super) fn wait_until_indexed(&self) -> SqlResult<()> {
         let task = shmem::shared_state().and_then(|shared_state| {
             shared_state.last_task(my_database(), self.index_id, self.algolia.destination())
@@ -134,18 +135,18 @@ impl IndexClient {
         let minutes = INDEXING.as_secs() / 60;
         sql_error(
             PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
-            format!("index \"{}\" has not indexed within {minutes} minutes what was delivered", self.index),
-            "Call the function again when Algolia has caught up. If it has lost the task, the next record that is delivered \
-             to the index brings another.",
+            format!("what was delivered to index \"{}\" was not indexed within {minutes} minutes", self.index),
+            "Call the function again when Algolia has caught up. If Algolia has lost the task, deliver another record \
+             to the index first.",
         )
-        .with_detail(format!("Task {task} is not published. Nothing has been changed."))
+        .with_detail(format!("Task {task} is not published. Nothing was changed."))
     }
 
     fn ask(&self, question: &Question) -> SqlResult<Answer> {
         self.reply(question)?.map_err(|error| self.explain(error))
     }
 
-    /// Asks until there is an answer, or an error that does not pass.
+    /// Retries until there is an answer or an error that is not transient.
     fn reply(&self, question: &Question) -> SqlResult<AskResult> {
         let (started, mut pause) = (Instant::now(), RETRY);
         loop {
@@ -166,7 +167,7 @@ impl IndexClient {
             AskErrorKind::Transient => sql_error(
                 PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
                 message,
-                "Call the function again when Algolia can be reached. Nothing has been changed.",
+                "Call the function again when Algolia can be reached. Nothing was changed.",
             ),
             AskErrorKind::Rights => sql_error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, hint),
             AskErrorKind::TooLong | AskErrorKind::Refused => {
@@ -182,12 +183,12 @@ fn nap(at_most: Duration) {
 
 fn unexpected(answer: &Answer) -> Box<SqlError> {
     let message = match answer {
-        Answer::Objects(_) => "a question was answered with objects that were not asked for",
-        Answer::Page { .. } | Answer::Task { .. } => "another question was answered than was asked",
+        Answer::Objects(_) => "a request returned objects that were not requested",
+        Answer::Page { .. } | Answer::Task { .. } => "a request returned the answer to another request",
     };
     sql_error(
         PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         message,
-        "Restart the server with the library installed now.",
+        "Restart the server, so that it loads the installed library.",
     )
 }

@@ -15,38 +15,38 @@ use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::text_datum::varlena_bytes;
 use crate::record::{Buffer, Fingerprint};
 
-/// Mismatches are confirmed together when there are so many, or so many bytes of them.
+/// How many mismatches, and how many bytes of them, are collected before they are checked again together.
 const MANY: usize = 10_000;
 const MANY_BYTES: usize = 8 << 20;
-/// How often is looked again whether an object has no row, while rows of its index go on being queued.
+/// How often to check again whether an object has no row, while records for its index are being queued.
 const ROUNDS: usize = 4;
-/// Records of a source in append mode that may wait, of which eight bytes each are kept.
+/// The maximum number of waiting records of a source in append mode. Eight bytes are kept of each.
 const MOST_WAITING: usize = 1 << 23;
 /// Rows of the queue read at a time.
 const FETCH: i64 = 200;
 
-/// An object that has to be looked at once more.
+/// An object that must be checked again.
 pub(super) struct Mismatch {
-    /// Its objectID.
+    /// The objectID.
     pub(super) id: String,
-    /// By what the queue knows it.
+    /// The name under which the queue knows the object.
     pub(super) object: String,
-    /// How its row is found in a mirrored table.
+    /// The key of its row in a mirrored table.
     pub(super) key: RowKey,
     pub(super) expects: Expects,
-    /// The record to send again. That of a mirrored row is read anew when it is sent.
+    /// The record to be sent again. The record of a mirrored row is made again when it is sent.
     pub(super) record: Buffer,
 }
 
-/// What the index is to hold of an object.
+/// What the index should hold of an object.
 pub(super) enum Expects {
     /// The record of a row.
     Row { print: Fingerprint, place: RowVersion },
-    /// Nothing: it has no row.
+    /// Nothing, because there is no row.
     Nothing,
 }
 
-/// One version of a row, and where it is.
+/// One version of a row, and its location.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct RowVersion {
     table: u32,
@@ -55,12 +55,12 @@ pub(super) struct RowVersion {
 }
 
 impl RowVersion {
-    /// Reads tableoid, ctid and xmin, which are columns of a row from `first` on.
+    /// Reads tableoid, ctid and xmin, which are the columns from `first` on.
     ///
     /// # Safety
-    /// `value` returns the columns' values.
+    /// `value` returns the values of the columns.
     pub(super) unsafe fn read(value: impl Fn(usize) -> Option<pg_sys::Datum>, first: usize) -> RowVersion {
-        // SAFETY: the caller guarantees this; the columns have these types.
+        // SAFETY: the caller guarantees this, and the columns have these types.
         unsafe {
             let text = |place| value(place).and_then(|datum| String::from_datum(datum, false));
             RowVersion {
@@ -80,7 +80,7 @@ impl Mismatch {
         mismatches.len() >= MANY || bytes >= MANY_BYTES
     }
 
-    /// Whether what is in the index is what is to be there.
+    /// Whether the index holds what it should.
     pub(super) fn is_as_expected(&self, found: Option<Fingerprint>) -> bool {
         match &self.expects {
             Expects::Row { print, .. } => found == Some(*print),
@@ -90,8 +90,8 @@ impl Mismatch {
 }
 
 impl Comparison<'_> {
-    /// Counts those of the mismatches that are confirmed, and sends them once more, or keeps them to be corrected, if that is
-    /// wanted.
+    /// Counts the mismatches that are confirmed. For a repair, queues their records again or keeps them to be
+    /// corrected.
     pub(super) fn settle(&mut self, mismatches: Vec<Mismatch>) -> SqlResult<()> {
         let mut confirmed = self.confirmed(mismatches)?;
         for (mismatch, found) in &confirmed {
@@ -113,12 +113,12 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// The mismatches that are not as they are to be, with what is in the index instead.
+    /// Returns the mismatches that are confirmed, with what the index holds instead.
     ///
-    /// Nothing of them was waiting at a time T, and all that had been delivered by then can be found in the index. Then
-    /// the index is asked. If a row is the same version afterwards, what it has been since before T, the index should
-    /// hold it. If there was no row before and is none afterwards, one may have come and gone meanwhile; so that is
-    /// looked at again, unless nothing has been queued.
+    /// At a time T, nothing about them is waiting, and all that was delivered by then is visible in the index. Then the
+    /// index is asked. If a row has the same version afterwards, it has had it since before T, so the index should hold
+    /// it. If there was no row before and there is none afterwards, a row may have been inserted and deleted meanwhile.
+    /// So such a mismatch is checked again, unless nothing was queued meanwhile.
     fn confirmed(
         &mut self,
         mut mismatches: Vec<Mismatch>,
@@ -151,15 +151,15 @@ impl Comparison<'_> {
         Ok(Vec::new())
     }
 
-    /// Leaves out what is yet to be delivered, or has been refused.
+    /// Drops mismatches whose object is still to be delivered or was rejected.
     fn not_waiting(&mut self, mut mismatches: Vec<Mismatch>) -> SqlResult<Vec<Mismatch>> {
         let waiting = self.waiting(&mismatches)?;
         mismatches.retain(|mismatch| !waiting.contains(&mismatch.object));
         Ok(mismatches)
     }
 
-    /// Which of the mismatches' objects are in the queue or among the dead letters: at this moment, or in append mode when
-    /// this was asked first.
+    /// Which objects of the mismatches are in the queue or among the dead letters: now, or, in append mode, at the
+    /// first call.
     fn waiting(&mut self, mismatches: &[Mismatch]) -> SqlResult<HashSet<String>> {
         let objects = mismatches.iter().map(|mismatch| mismatch.object.as_str());
         if mismatches.is_empty() {
@@ -183,10 +183,10 @@ impl Comparison<'_> {
         Ok(waiting)
     }
 
-    /// All records of a source in append mode that wait or are dead. There is no index by object, and nothing else needs
-    /// one, so they are read through: once, however many mismatches there will be. What a row of the walk has queued was
-    /// committed with it, before the walk began. So if it is not among them, it has been delivered by now; and who queues
-    /// it once more meanwhile replaces a record by the same.
+    /// All records of a source in append mode that wait or are dead letters. There is no index by object, and nothing
+    /// else needs one, so all of them are read, but only once. A row that the comparison sees was committed together
+    /// with its record, before this query. So if its record is not found here, it has been delivered by now. If it is
+    /// queued again meanwhile, it replaces an equal record.
     fn read_backlog(&self) -> SqlResult<StringSet> {
         let arguments = [(pg_sys::INT4OID, self.rules.index_id.into()), (pg_sys::INT4OID, self.id.into())];
         let cursor = Cursor::open(include_str!("../../../../sql/reconcile/waiting_records.sql"), &arguments);
@@ -194,7 +194,7 @@ impl Comparison<'_> {
         let mut read = |descriptor, tuples: &[pg_sys::HeapTuple]| {
             let mut scratch = Scratch::new();
             for tuple in tuples {
-                // SAFETY: the query has one column, a text, which is never null.
+                // SAFETY: the query has one column, a text that is never null.
                 let object = scratch.within(|| unsafe {
                     let record = pg_sys::SPI_getbinval(*tuple, descriptor, 1, &mut false);
                     identity_of(&utf8(varlena_bytes(record)))
@@ -213,7 +213,7 @@ impl Comparison<'_> {
         Ok(backlog.build())
     }
 
-    /// Of each mismatch whether its row is the version it was, or is still not there.
+    /// For each mismatch, whether its row still has the same version, or still does not exist.
     fn still_the_same<'s>(&mut self, mismatches: impl Iterator<Item = &'s Mismatch>) -> SqlResult<Vec<bool>> {
         let mismatches: Vec<&Mismatch> = mismatches.collect();
         let places = mismatches.iter().filter_map(|mismatch| match &mismatch.expects {
@@ -235,7 +235,7 @@ impl Comparison<'_> {
         Ok(still.collect())
     }
 
-    /// The rows' versions that are at these places now.
+    /// The versions of the rows that are at these locations now.
     fn alive(&self, places: Vec<String>) -> SqlResult<HashSet<RowVersion>> {
         let query = format!(
             "select t.tableoid, t.ctid::pg_catalog.text, t.xmin::pg_catalog.text from {}{} as t
@@ -256,12 +256,12 @@ impl Comparison<'_> {
 fn too_many_wait(table: &str) -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-        format!("more than {MOST_WAITING} records of table {table} wait, which are too many to compare it"),
-        "Call audit_algolia.reconcile() again when fewer do; audit_algolia.queue_stats() counts them, and dead letters.",
+        format!("cannot compare table {table} while more than {MOST_WAITING} of its records wait"),
+        "Call audit_algolia.reconcile() again when fewer records wait. Dead letters count too; audit_algolia.queue_stats() shows both.",
     )
 }
 
-/// Queues records once more; returns how many.
+/// Queues records again and returns how many.
 fn send_again<'r>(writer: &mut QueueWriter, records: impl Iterator<Item = &'r mut Buffer>) -> SqlResult<i64> {
     let mut sent = 0;
     for record in records {

@@ -35,7 +35,7 @@ use crate::rules::Mode;
 use corrections::{Corrections, PendingCorrections};
 use index_client::{AlgoliaClient, IndexClient};
 
-/// What was found, and done about it.
+/// What was found and repaired.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     checked: i64,
@@ -76,14 +76,14 @@ fn reconcile(
     })
 }
 
-/// From when on and until when rows are compared, in microseconds since the server's epoch; the end is not part of it.
+/// The rows to be compared, by their time in microseconds since PostgreSQL's epoch. The end is exclusive.
 #[derive(Clone, Copy)]
 struct TimeRange {
     since: Option<i64>,
     until: Option<i64>,
 }
 
-/// Infinity is no bound.
+/// Infinity counts as no bound.
 fn finite(moment: Option<TimestampWithTimeZone>) -> Option<i64> {
     moment.map(i64::from).filter(|micros| *micros != i64::MIN && *micros != i64::MAX)
 }
@@ -94,20 +94,20 @@ impl TimeRange {
     }
 }
 
-/// A source that is being compared.
+/// The comparison of one source with its index.
 struct Comparison<'a> {
     table: &'a Table,
     id: i32,
     rules: Rc<SourceRules>,
     index_client: IndexClient,
     window: TimeRange,
-    /// Of a mirrored table, its rows as they are now.
+    /// The current rows of a mirrored table.
     present: Option<OpenTables>,
-    /// In append mode what waited when there were the first mismatches.
+    /// In append mode, what was waiting when the first mismatches were found.
     backlog: Option<StringSet>,
-    /// Where records are sent once more to, if that is wanted.
+    /// For a repair in append mode, the queue to which records are written again.
     writer: Option<QueueWriter>,
-    /// The same of a mirrored table: what is to be corrected in the end.
+    /// For a repair of a mirrored table, what is to be corrected at the end.
     pending_corrections: Option<PendingCorrections>,
     tally: Tally,
 }
@@ -118,7 +118,7 @@ fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> SqlR
             return Err(sql_error(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "since must not be later than until",
-                "Rows are compared from since on, up to but without until.",
+                "Rows are compared from since on and before until.",
             ));
         }
     }
@@ -151,8 +151,8 @@ fn compare(source: Option<pg_sys::Oid>, window: TimeRange, repair: bool) -> SqlR
 fn no_time_column(table: &Table) -> Box<SqlError> {
     sql_error(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("table {} is watched without a time_column, so since and until mean nothing", table.name),
-        "Leave since and until out, or watch the table with its time_column.",
+        format!("since and until need a time_column, but table {} is watched without one", table.name),
+        "Leave since and until out, or watch the table with a time_column.",
     )
 }
 
@@ -160,13 +160,17 @@ fn changes_are_not_compared(table: &Table, operations: &[Operation]) -> Box<SqlE
     let words: Vec<&str> = operations.iter().map(|operation| operation.word()).collect();
     sql_error(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        format!("the records of table {} tell of changes, which cannot be told from its rows", table.name),
-        "A table can be compared that is mirrored, or of which only inserts are watched.",
+        format!(
+            "the records of table {} are change records, which cannot be compared with its rows",
+            table.name
+        ),
+        "Only mirrored tables, and tables of which only inserts are watched, can be compared.",
     )
     .with_detail(format!("It is watched in append mode for {}.", words.join(", ")))
 }
 
-/// Rows that a backfill has yet to reach are missing, and on their way behind live rows, where corrections would not be.
+/// Rows that a backfill has not reached yet count as missing. The backfill sends them after live rows, but a repair
+/// would send them too early.
 fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> SqlResult<()> {
     let arguments = [(pg_sys::INT4OID, source.into())];
     let query = include_str!("../../../../sql/reconcile/is_backfilled.sql");
@@ -178,7 +182,7 @@ fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> SqlResu
         return Err(sql_error(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             message,
-            "Wait until audit_algolia.backfill_progress shows it as finished, or stop it by audit_algolia.cancel_backfill().",
+            "Wait until audit_algolia.backfill_progress shows it as finished, or stop it with audit_algolia.cancel_backfill().",
         ));
     }
     ereport!(
@@ -190,7 +194,7 @@ fn check_backfill_under_way(table: &Table, source: i32, repair: bool) -> SqlResu
     Ok(())
 }
 
-/// Of rows that could not be captured nothing waits in the queue.
+/// Nothing is in the queue for changes that could not be captured.
 fn warn_of_repairs(index_id: i32) -> SqlResult<()> {
     let query = include_str!("../../../../sql/counts/count_repairs_of_index.sql");
     let count = first_row(query, &[(pg_sys::INT4OID, index_id.into())], |row| Ok(row.get::<i64>(1)))?;
@@ -199,8 +203,8 @@ fn warn_of_repairs(index_id: i32) -> SqlResult<()> {
         ereport!(
             PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            format!("{count} changes of the index's rows could not be captured yet, and wait to be repaired"),
-            "What they are about may count as missing, different or orphaned."
+            format!("{count} changes for the index could not be captured and are still to be repaired"),
+            "Their records may count as missing, different or orphaned."
         );
     }
     Ok(())
@@ -222,7 +226,8 @@ fn compare_source(
         Ok((index_client, orphans::neighbours(rules.index_id, id)?))
     })?;
     let rules = Rc::new(rules);
-    // With the caller's rights. What row-level security hides would look as if it were gone: then it is an error.
+    // Runs with the caller's rights. Rows hidden by row security would look as if they were deleted, so with
+    // row_security off that is an error.
     as_user(caller, || {
         pin_output_settings();
         set_locally(c"row_security", c"off");

@@ -16,9 +16,9 @@ use crate::pg::latest_snapshot::all_rows;
 use crate::pg::report::SqlResult;
 use crate::record::{split_object_id, Buffer};
 
-/// Objects whose rows only a look at the whole table finds are looked for together, so many at a time.
+/// How many objects are looked up together, when only a scan of the whole table can find their rows.
 const AT_A_SCAN: usize = 100_000;
-/// The same by the bytes of their ids.
+/// The same limit in bytes of their ids.
 const AT_A_SCAN_BYTES: usize = 4 << 20;
 
 /// Another source of the same index.
@@ -27,7 +27,7 @@ pub(super) struct Neighbour {
     parts: usize,
 }
 
-/// The other sources of an index; call it with the owner's rights.
+/// The other sources of an index. Must be called with the owner's rights.
 pub(super) fn neighbours(index_id: i32, source: i32) -> SqlResult<Vec<Neighbour>> {
     let arguments = [(pg_sys::INT4OID, index_id.into()), (pg_sys::INT4OID, source.into())];
     all_rows(include_str!("../../../../sql/reconcile/neighbours.sql"), &arguments, |row| Neighbour {
@@ -37,8 +37,8 @@ pub(super) fn neighbours(index_id: i32, source: i32) -> SqlResult<Vec<Neighbour>
 }
 
 impl Neighbour {
-    /// Whether an object whose id begins with `prefix` may be one of the neighbour's. The longer prefix decides; behind a
-    /// shorter one the rest has to look like a key.
+    /// Whether an object whose id begins with `prefix` may belong to the neighbour. The longer prefix decides. After a
+    /// shorter one, the rest of the id must look like a key.
     fn may_own(&self, id: &str, prefix: &str) -> bool {
         let Some(rest) = id.strip_prefix(self.prefix.as_str()) else {
             return false;
@@ -48,7 +48,7 @@ impl Neighbour {
 }
 
 impl Comparison<'_> {
-    /// Goes through the index, and settles what has no row.
+    /// Reads the objects of the index and settles those without a row.
     pub(super) fn find_orphans(&mut self, neighbours: &[Neighbour]) -> SqlResult<()> {
         failpoint::reach("before orphans");
         let (prefix, filters) = (self.rules.object_prefix.clone(), self.time_filter());
@@ -59,8 +59,8 @@ impl Comparison<'_> {
         loop {
             let (ids, next) = match self.index_client.page((&prefix, filters.as_deref()), cursor, size)? {
                 Page::Read { ids, next } => (ids, next),
-                // The cursor remembers how many ids a page has, so all begins anew: unless orphans have been counted,
-                // which would be counted twice.
+                // The cursor keeps the size of its pages, so reading starts again from the beginning, unless orphans
+                // have been counted already, which would be counted twice.
                 Page::TooLong(error) if size == 1 || has_settled => return Err(error),
                 Page::TooLong(_) => {
                     size /= 2;
@@ -97,7 +97,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// An object of the index, which is an orphan if it has no row.
+    /// An object of the index as a mismatch: it is an orphan if it has no row.
     fn object(&self, id: String, is_hidden: bool) -> SqlResult<Mismatch> {
         let rest = id.strip_prefix(self.rules.object_prefix.as_str()).unwrap_or_default();
         let key = match split_object_id(rest, self.rules.object_id.len()) {
@@ -109,7 +109,7 @@ impl Comparison<'_> {
         Ok(Mismatch { id, object, key, expects: Expects::Nothing, record: Buffer::default() })
     }
 
-    /// The ids of those objects that have no row now, nor one that somebody is about to write or remove.
+    /// The ids of those objects for which there is no row, and none that another transaction is writing or deleting.
     pub(super) fn without_row<'s>(&mut self, mismatches: &[&'s Mismatch]) -> SqlResult<Vec<&'s str>> {
         let Some(present) = &mut self.present else {
             return Ok(Vec::new());
@@ -121,7 +121,8 @@ impl Comparison<'_> {
         Ok(without.map(|(mismatch, _)| mismatch.id.as_str()).collect())
     }
 
-    /// The window in Algolia's grammar. It may take in records beside the window, which are looked up like the others.
+    /// The range of time as an Algolia filter. It may match records outside the range, which are looked up like the
+    /// others.
     fn time_filter(&self) -> Option<String> {
         let TimeRange { since, until } = self.window;
         let time = self.rules.time_column.as_ref()?;

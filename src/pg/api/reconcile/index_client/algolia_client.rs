@@ -17,10 +17,10 @@ use crate::delivery::sink::Sink;
 use crate::pg::report::{sql_error, SqlError, SqlResult};
 use crate::pg::{guc, process, shmem};
 
-/// Questions are asked one after the other.
+/// Requests are sent one after the other.
 const AT_A_TIME: usize = 1;
 
-/// What a session asks with.
+/// A session's connection to Algolia.
 pub(in crate::pg::api::reconcile) struct AlgoliaClient {
     sink: Arc<Sink<HttpClient>>,
     senders: RefCell<SenderPool<AskJob<HttpClient>>>,
@@ -33,15 +33,15 @@ impl Drop for AlgoliaClient {
 }
 
 impl AlgoliaClient {
-    /// Reads the settings as they are now.
+    /// Uses the current settings.
     pub(in crate::pg::api::reconcile) fn open() -> SqlResult<AlgoliaClient> {
         if !shmem::is_preloaded() {
             return Err(cannot_tell(
-                "audit_algolia is not preloaded, so it is not known what has been delivered",
+                "audit_algolia is not preloaded, so what has been delivered is not known",
                 "Add audit_algolia to shared_preload_libraries in postgresql.conf and restart the server.",
             ));
         }
-        // SAFETY: reads the server's state.
+        // SAFETY: reads the state of the server.
         if unsafe { pg_sys::RecoveryInProgress() } {
             return Err(cannot_tell(
                 "this server is a standby, whose tables may be older than the index",
@@ -60,7 +60,7 @@ impl AlgoliaClient {
             .map_err(|error| {
                 sql_error(
                     PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-                    format!("audit_algolia cannot read with these settings: {error}"),
+                    format!("audit_algolia cannot read from Algolia with these settings: {error}"),
                     "Correct the setting and reload the configuration.",
                 )
             })?;
@@ -69,22 +69,22 @@ impl AlgoliaClient {
             sql_error(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
                 format!("could not open a socket: {error}"),
-                "Let the server have more open files.",
+                "Raise the server's limit for open files.",
             )
         })?;
         Ok(AlgoliaClient { sink: Arc::new(sink), senders: RefCell::new(senders) })
     }
 
-    /// What is asked, see [`Sink::destination`].
+    /// Where requests go, see [`Sink::destination`].
     pub(super) fn destination(&self) -> u64 {
         self.sink.destination()
     }
 
-    /// Asks once.
+    /// Sends one request and waits for the answer, without retries.
     pub(super) fn ask(&self, question: Question) -> AskResult {
         let mut senders = self.senders.borrow_mut();
         senders.send(AskJob { question, sink: self.sink.clone() }).map_err(|error| {
-            let reason = format!("no thread could be started: {error}");
+            let reason = format!("could not start a thread: {error}");
             AskError { kind: AskErrorKind::Transient, reason, hint: String::new() }
         })?;
         loop {
