@@ -1,5 +1,6 @@
--- CREATE EXTENSION creates the schema, or uses an existing one as it is. An existing schema must not belong to somebody who
--- could drop or replace objects in it, nor hold objects that the statements below would mistake for their own.
+-- CREATE EXTENSION creates the schema, or uses an existing one as it is. The owner of an existing schema must be a superuser,
+-- because owners can drop and replace objects in their schemas. The schema must be empty, because the statements below could
+-- mistake existing objects for their own.
 do $guard$
 declare
     home pg_catalog.oid;
@@ -13,9 +14,9 @@ begin
         where r.oid operator(pg_catalog.=) keeper
             and not r.rolsuper
     ) then
-        raise exception 'schema "audit_algolia" belongs to role "%", who is no superuser', pg_catalog.pg_get_userbyid(keeper)
+        raise exception 'schema "audit_algolia" belongs to role "%", which is not a superuser', pg_catalog.pg_get_userbyid(keeper)
             using errcode = 'insufficient_privilege',
-                hint = 'Drop or rename that schema; CREATE EXTENSION creates its own.';
+                hint = 'Drop or rename the schema. CREATE EXTENSION creates its own.';
     end if;
     if exists (
         select from pg_catalog.pg_depend as d
@@ -27,7 +28,7 @@ begin
         raise exception 'schema "audit_algolia" is not empty'
             using errcode = 'object_not_in_prerequisite_state',
                 detail = 'Its objects could be mistaken for the extension''s.',
-                hint = 'Drop or rename that schema; CREATE EXTENSION creates its own.';
+                hint = 'Drop or rename the schema. CREATE EXTENSION creates its own.';
     end if;
 end
 $guard$;

@@ -51,9 +51,9 @@ comment on column audit_algolia.source.created_at is 'When watch() was called.';
 comment on column audit_algolia.source.snapshot_boundary is
     'Which rows existed when watch() was called: cluster identifier, transaction that wrote this row, next transaction id, watching transaction and its command (0: none), number of running transactions, their ids, and the table''s files as pairs of oid and file number.';
 
--- One row per source that has, or had, history to send, and one per partition that was attached to its table. The backfill
--- process updates the row with each step, in the transaction that queues the step's records: hence the free space in the
--- page, and no index besides the key.
+-- One row per source that has, or had, a backfill, and one per partition that was attached to its table. The backfill process
+-- updates the row with each step, in the transaction that queues the step's records. So pages keep free space, and there is no
+-- index besides the key.
 create table audit_algolia.backfill (
     source integer not null,
     relation regclass not null,
@@ -85,7 +85,7 @@ create table audit_algolia.backfill (
 );
 comment on table audit_algolia.backfill is
     'Progress of backfills; written by audit_algolia.watch(), audit_algolia.backfill() and the backfill process, shown by audit_algolia.backfill_progress.';
-comment on column audit_algolia.backfill.source is 'The source whose history is sent.';
+comment on column audit_algolia.backfill.source is 'The source whose rows are sent.';
 comment on column audit_algolia.backfill.relation is
     'The table to read: the watched table, or a partition that was attached after watch().';
 comment on column audit_algolia.backfill.state is
@@ -132,7 +132,7 @@ create table audit_algolia.queue (
     autovacuum_vacuum_cost_delay = 0,
     vacuum_truncate = off
 );
--- Statistics of a queue are outdated at once, and would store values of records. The workers plan for a queue of any length.
+-- Statistics of a queue are outdated at once, and would store values of records. The workers' plans suit a queue of any length.
 alter table audit_algolia.queue
     alter column index_id set statistics 0,
     alter column source set statistics 0,
@@ -148,14 +148,14 @@ comment on table audit_algolia.queue is
     'Records waiting for delivery, filtered and pseudonymized. A row is deleted when Algolia has accepted it.';
 comment on column audit_algolia.queue.index_id is 'The index that the record goes to.';
 comment on column audit_algolia.queue.source is 'The source of the record.';
-comment on column audit_algolia.queue.id is 'Order of capture; a higher id is newer. History has ids below zero.';
+comment on column audit_algolia.queue.id is 'Order of capture; a higher id is newer. Rows of a backfill have ids below zero.';
 comment on column audit_algolia.queue.enqueued_at is 'Start of the statement that captured the change.';
 comment on column audit_algolia.queue.action is 'Operation: a = addObject, d = deleteObject.';
 comment on column audit_algolia.queue.record is 'The record as JSON text.';
 comment on column audit_algolia.queue.object is
     'Mirror mode: the object that this row is a version of. The newest version supersedes the others. NULL: not a version.';
 
--- Few rows, and only from the queue: records that Algolia refuses.
+-- Usually few rows, all from the queue: records that Algolia refuses.
 create table audit_algolia.dead_letter (
     index_id integer not null,
     source integer not null,
@@ -196,9 +196,9 @@ comment on column audit_algolia.dead_letter.error is 'Why the record was refused
 comment on column audit_algolia.dead_letter.died_at is 'When the record was given up.';
 comment on column audit_algolia.dead_letter.object is 'The object that the record is a version of, as in the queue.';
 
--- Changes that on_capture_error = warn let pass without a record. They hold only the row's key, and never a pseudonymized
--- one: a watch that pseudonymizes the key deletes them. They belong to a table and an index, not to a source, so a source
--- that is created again takes them over. Few rows, mostly none; each attempt updates its row.
+-- Changes that on_capture_error = warn let pass without a record. They hold only the row's key, never one that must be
+-- pseudonymized: a watch that pseudonymizes the key deletes them. They belong to a table and an index, not to a source, so a
+-- source that is created again takes them over. There are few rows, mostly none. Each attempt updates its row.
 create table audit_algolia.repair (
     relation regclass not null,
     index_id integer not null,
@@ -260,19 +260,19 @@ comment on column audit_algolia.configuration.settings is 'The settings as JSON 
 comment on column audit_algolia.configuration.version is 'A queue id; a higher one is newer.';
 comment on column audit_algolia.configuration.wanted_at is 'Start of the transaction that requested them.';
 
--- One value is a block of 1,024 ids. No CACHE: a session that keeps values back would hand out old ids late. The sequence
--- begins at the time in milliseconds: objectIDs of changes contain ids, so an extension that is created again must not reuse
--- them. The sequence runs ahead of the clock only while more than 1,000 transactions a second are captured. A double
--- represents every id exactly.
+-- One value is a block of 1,024 ids. There is no CACHE, with which a session would hand out old ids late. The sequence starts
+-- at the time in milliseconds, so that an extension that is created again does not reuse ids, which are part of the objectIDs
+-- of changes. It runs ahead of the clock only while more than 1,000 transactions per second are captured. A double represents
+-- every id exactly.
 create sequence audit_algolia.queue_block as bigint minvalue 1 cache 1 no cycle;
 select pg_catalog.setval(
     'audit_algolia.queue_block',
     (extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8);
 comment on sequence audit_algolia.queue_block is 'Blocks of 1,024 queue ids for capturing transactions.';
 
--- The same for history, whose ids descend from -1,025.
+-- The same for backfills, whose ids descend from -1,025.
 create sequence audit_algolia.backfill_block as bigint minvalue 1 cache 1 no cycle;
-comment on sequence audit_algolia.backfill_block is 'Blocks of 1,024 queue ids below zero, for history.';
+comment on sequence audit_algolia.backfill_block is 'Blocks of 1,024 queue ids below zero, for backfills.';
 
 -- pg_dump includes the data, undelivered rows too.
 select pg_catalog.pg_extension_config_dump('audit_algolia.index', '');

@@ -1,7 +1,7 @@
 -- The SQL interface. Functions that only read or write the extension's tables run with the owner's rights and a pinned
--- search_path. Functions that act on a user's table run with the caller's rights, which decide what they may do, and take
--- the owner's rights themselves. As security definers they would see only the session's user, which is somebody else in an
--- index expression under ANALYZE or in a security definer of the caller's own.
+-- search_path. Functions that act on a user's table run with the caller's rights, which decide what they may do, and switch
+-- to the owner's rights themselves. A security definer knows only the session's user, who is not the caller if the call comes
+-- from an index expression under ANALYZE or from another security definer.
 
 create function audit_algolia.capture() returns trigger
     language c
@@ -44,7 +44,7 @@ create function audit_algolia.preview(source regclass, max_rows integer default 
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'preview_wrapper';
 comment on function audit_algolia.preview(regclass, integer) is
-    'Shows the records that rows of a watched table would leave the database as, newest rows first. Needs ownership of the table.';
+    'Shows the records that would be sent for rows of a watched table, newest rows first. Needs ownership of the table.';
 
 -- It reads the table with the caller's rights. Rows hidden from the caller would look like deleted rows, so they raise an error.
 create function audit_algolia.reconcile(
@@ -198,7 +198,7 @@ create function audit_algolia.flush(max_wait interval default '30 s')
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'flush_wrapper';
 comment on function audit_algolia.flush(interval) is
-    'Waits until everything queued before the call is delivered or dead; false when max_wait passes first.';
+    'Waits until everything queued before the call is delivered or a dead letter. Returns false if max_wait passes first.';
 
 create function audit_algolia.redrive(index_name text default null, ids bigint[] default null)
     returns bigint
@@ -206,7 +206,7 @@ create function audit_algolia.redrive(index_name text default null, ids bigint[]
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'redrive_wrapper';
 comment on function audit_algolia.redrive(text, bigint[]) is
-    'Puts dead letters back into the queue: of one index or (NULL) of all, with the given ids or (NULL) all. Returns how many.';
+    'Puts dead letters back into the queue: those of one index or (NULL) of all, with the given ids or (NULL) all. Returns how many.';
 
 create function audit_algolia.discard(index_name text default null, ids bigint[] default null)
     returns bigint
@@ -214,7 +214,7 @@ create function audit_algolia.discard(index_name text default null, ids bigint[]
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'discard_wrapper';
 comment on function audit_algolia.discard(text, bigint[]) is
-    'Deletes dead letters for good: of one index or (NULL) of all, with the given ids or (NULL) all. Returns how many.';
+    'Deletes dead letters for good: those of one index or (NULL) of all, with the given ids or (NULL) all. Returns how many.';
 
 create function audit_algolia.index_settings(index_name text)
     returns jsonb
@@ -240,14 +240,14 @@ create function audit_algolia.configure_index(index_name text)
 comment on function audit_algolia.configure_index(text) is
     'Queues the settings that audit_algolia.index_settings() shows for delivery to the index. Needs ownership of all tables that deliver to it.';
 
--- These three run with other people's statements, most of which concern no watched table. They therefore have no clause that
--- costs time at the start, such as a change of user or settings; they make these changes once they have something to do.
+-- These three run with other users' statements, most of which concern no watched table. So they have no clause that costs time
+-- at the start, such as a change of user or settings. They make these changes once they have something to do.
 create function audit_algolia.follow_partitions()
     returns event_trigger
     language c
     as 'MODULE_PATHNAME', 'follow_partitions_wrapper';
 comment on function audit_algolia.follow_partitions() is
-    'Event trigger function: creates row-level triggers on a watched table that has become a partition or whose triggers are to fire for a subscription.';
+    'Event trigger function: creates row triggers on a watched table that has become a partition, or whose triggers are to fire for a subscription.';
 
 create event trigger audit_algolia_follow_partitions
     on ddl_command_end
@@ -256,18 +256,18 @@ create event trigger audit_algolia_follow_partitions
 comment on event trigger audit_algolia_follow_partitions is
     'Keeps rows from bypassing the triggers of watched tables that become partitions or join an inheritance tree.';
 
-create function audit_algolia.tell_departures()
+create function audit_algolia.prepare_drop()
     returns event_trigger
     language c
-    as 'MODULE_PATHNAME', 'tell_departures_wrapper';
-comment on function audit_algolia.tell_departures() is
+    as 'MODULE_PATHNAME', 'prepare_drop_wrapper';
+comment on function audit_algolia.prepare_drop() is
     'Event trigger function: queues the deletion of the rows of partitions that are about to be dropped from mirrored tables.';
 
-create event trigger audit_algolia_tell_departures
+create event trigger audit_algolia_prepare_drop
     on ddl_command_start
     when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
-    execute function audit_algolia.tell_departures();
-comment on event trigger audit_algolia_tell_departures is
+    execute function audit_algolia.prepare_drop();
+comment on event trigger audit_algolia_prepare_drop is
     'Deletes the objects of dropped partitions from the indices of mirrored tables.';
 
 create function audit_algolia.forget_dropped()

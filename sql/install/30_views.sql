@@ -1,4 +1,4 @@
--- The view answers only from the extension's own tables and the catalogs.
+-- The view reads only the extension's own tables and the catalogs.
 create view audit_algolia.sources as
 select
     s.id,
@@ -15,9 +15,9 @@ select
     s.mode,
     case
         when c.oid is null then 'table dropped'
-        when t.present < pg_catalog.cardinality(s.operations) or l.is_deaf then 'trigger missing'
+        when t.present < pg_catalog.cardinality(s.operations) or l.lacks_leaf_trigger then 'trigger missing'
         when t.disabled then 'trigger disabled'
-        when t.is_blind then 'trigger outdated'
+        when t.outdated then 'trigger outdated'
         else 'watching'
     end as state,
     s.created_at
@@ -38,7 +38,7 @@ cross join lateral (
                 or o.operation <> 'insert'
                     and exists (select from pg_catalog.pg_inherits as h where c.oid in (h.inhrelid, h.inhparent))
             )
-        ) as is_blind
+        ) as outdated
     from pg_catalog.unnest(s.operations) as o (operation)
     join pg_catalog.pg_trigger as g
         on g.tgrelid = s.relation
@@ -66,10 +66,10 @@ cross join lateral (
                 where g.tgrelid = b.oid
                     and g.tgname = pg_catalog.format('audit_algolia_%s_truncate', s.id)::pg_catalog.name
             )
-    ) as is_deaf
+    ) as lacks_leaf_trigger
 ) as l
 union all
--- Tables that were restored or copied with their triggers but without the rules.
+-- Tables that were restored or copied with their triggers, but without their rules.
 select
     a.id, a.relation, null, null, null, null, null, null, null, null,
     pg_catalog.array_agg(a.operation order by a.operation), null, 'source missing', null
@@ -89,7 +89,7 @@ from (
         select pg_catalog.string_to_array(pg_catalog.encode(g.tgargs, 'escape'), E'\\000') as arguments
     ) as b
     where g.tgfoid = 'audit_algolia.capture()'::pg_catalog.regprocedure
-        -- Triggers that partitions and chunks inherited belong to their parent's.
+        -- Partitions and chunks inherit triggers from their parent, whose source counts.
         and g.tgparentid = 0
         and b.arguments[2] is distinct from 'partition'
 ) as a
