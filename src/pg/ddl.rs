@@ -13,18 +13,21 @@ use super::report::SqlResult;
 #[derive(Default)]
 pub(super) struct DdlEffects {
     /// Tables that have become partitions or children of others.
-    pub(super) came: Vec<pg_sys::Oid>,
+    pub(super) attached: Vec<pg_sys::Oid>,
     /// Tables that are no longer partitions or children of a table, with that table.
-    pub(super) left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
+    pub(super) detached: Vec<(pg_sys::Oid, pg_sys::Oid)>,
     /// Tables with a new owner.
-    pub(super) given: Vec<pg_sys::Oid>,
+    pub(super) owner_changed: Vec<pg_sys::Oid>,
     /// Tables with a trigger that is to fire for a subscription as well.
-    pub(super) always: Vec<pg_sys::Oid>,
+    pub(super) enabled_always: Vec<pg_sys::Oid>,
 }
 
 impl DdlEffects {
     pub(super) fn is_empty(&self) -> bool {
-        self.came.is_empty() && self.left.is_empty() && self.given.is_empty() && self.always.is_empty()
+        self.attached.is_empty()
+            && self.detached.is_empty()
+            && self.owner_changed.is_empty()
+            && self.enabled_always.is_empty()
     }
 }
 
@@ -70,8 +73,8 @@ enum AlterPart {
     Detach(*mut pg_sys::RangeVar),
     Inherit,
     Disinherit(*mut pg_sys::RangeVar),
-    Give,
-    Always,
+    ChangeOwner,
+    EnableAlways,
 }
 
 impl AlterPart {
@@ -94,8 +97,8 @@ impl AlterPart {
                 }
                 Kind::AT_AddInherit => Some(AlterPart::Inherit),
                 Kind::AT_DropInherit => Some(AlterPart::Disinherit(part.def.cast())),
-                Kind::AT_ChangeOwner => Some(AlterPart::Give),
-                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => Some(AlterPart::Always),
+                Kind::AT_ChangeOwner => Some(AlterPart::ChangeOwner),
+                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => Some(AlterPart::EnableAlways),
                 _ => None,
             }
         }
@@ -146,7 +149,7 @@ impl DdlEffects {
         unsafe {
             match command.type_ {
                 pg_sys::CollectedCommandType::SCT_Simple if is_of_interest(command.parsetree) => {
-                    self.came.push(command.d.simple.address.objectId);
+                    self.attached.push(command.d.simple.address.objectId);
                 }
                 pg_sys::CollectedCommandType::SCT_AlterTable => {
                     let altered = command.d.alterTable;
@@ -154,16 +157,16 @@ impl DdlEffects {
                         let part = (*cell.ptr_value.cast::<pg_sys::CollectedATSubcmd>()).parsetree;
                         let table = altered.objectId;
                         match AlterPart::of(part) {
-                            Some(AlterPart::Attach(partition)) => self.came.extend(found(partition)),
+                            Some(AlterPart::Attach(partition)) => self.attached.extend(found(partition)),
                             Some(AlterPart::Detach(partition)) => {
-                                self.left.extend(found(partition).map(|partition| (partition, table)));
+                                self.detached.extend(found(partition).map(|partition| (partition, table)));
                             }
-                            Some(AlterPart::Inherit) => self.came.push(table),
+                            Some(AlterPart::Inherit) => self.attached.push(table),
                             Some(AlterPart::Disinherit(parent)) => {
-                                self.left.extend(found(parent).map(|parent| (table, parent)));
+                                self.detached.extend(found(parent).map(|parent| (table, parent)));
                             }
-                            Some(AlterPart::Give) => self.given.push(table),
-                            Some(AlterPart::Always) => self.always.push(table),
+                            Some(AlterPart::ChangeOwner) => self.owner_changed.push(table),
+                            Some(AlterPart::EnableAlways) => self.enabled_always.push(table),
                             None => (),
                         }
                     }

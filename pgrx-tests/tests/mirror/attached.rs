@@ -1,4 +1,4 @@
-//! Rows that come into a mirrored table with a partition come into the index.
+//! Rows of a partition that is attached to a mirrored table are added to the index.
 
 use audit_algolia_tests::stage::{one, SOON};
 use audit_algolia_tests::wait::wait_until;
@@ -16,7 +16,7 @@ fn rows_of_a_partition_that_is_attached_come_into_the_index() {
     )
     .unwrap();
     assert_holds(&stage, &["1 a", "101 b", "201 c", "300 d", "301 d", "302 d"]);
-    // A tree of its own, in a transaction that changes rows before and after.
+    // A partition tree of its own, in a transaction that changes rows before and after.
     db.batch_execute(
         "begin;
          create table n (id int primary key, v text, hidden int, shown bool not null default true) partition by range (id);
@@ -43,7 +43,8 @@ fn rows_of_a_partition_that_is_attached_come_into_the_index() {
     assert_holds(&stage, &["1 a", "101 b", "201 c", "301 d", "302 d"]);
 }
 
-/// Whoever attaches or takes away partitions may have begun before the table was watched, and sees nothing of that.
+/// A session that attaches or removes partitions may have begun before the table was watched, and does not see the
+/// source.
 #[test]
 fn partitions_come_and_go_in_transactions_older_than_the_watch() {
     let (stage, mut db) = stage();
@@ -61,7 +62,7 @@ fn partitions_come_and_go_in_transactions_older_than_the_watch() {
     assert_holds(&stage, &["201 c", "300 d"]);
 }
 
-/// What was deleted from a table is a newer version than all history; what is attached is newer still.
+/// A deletion is newer than all rows of backfills; the rows that are attached are newer still.
 #[test]
 fn rows_that_are_attached_supersede_deletions_that_still_wait() {
     let (stage, mut db) = stage();
@@ -76,7 +77,7 @@ fn rows_that_are_attached_supersede_deletions_that_still_wait() {
     assert_holds(&stage, &["1 again", "3 again", "201 c"]);
 }
 
-/// The work is done in the background; meanwhile the rows are changed, moved and taken away again.
+/// The rows are read in the background. Meanwhile they are changed, moved and removed again.
 #[test]
 fn rows_that_are_attached_may_change_before_they_have_come() {
     let (stage, mut db) = stage();
@@ -100,7 +101,7 @@ fn rows_that_are_attached_may_change_before_they_have_come() {
     assert_holds(&stage, &expected);
 }
 
-/// Whoever attaches is not kept, and a backfill of the whole table may be asked for meanwhile.
+/// A session that attaches a partition need not wait, and a backfill of the whole table can be requested meanwhile.
 #[test]
 fn what_is_attached_shows_in_the_progress_until_it_has_come() {
     let (stage, mut db) = stage();
@@ -124,9 +125,9 @@ fn what_is_attached_shows_in_the_progress_until_it_has_come() {
     assert_eq!(one::<String>(&mut admin, shown), "t finished ");
 }
 
-/// An arrival that was stopped goes on when the history of the table is asked for.
+/// The backfill of an attached partition that was stopped continues when a backfill of the table is requested.
 #[test]
-fn an_arrival_that_was_cancelled_or_failed_begins_anew() {
+fn an_attached_partition_whose_backfill_was_cancelled_or_failed_is_read_again() {
     let (stage, mut db) = stage();
     let mut admin = stage.admin();
     admin.batch_execute("delete from t where id = 2; select audit_algolia.unwatch('t')").unwrap();
@@ -142,7 +143,7 @@ fn an_arrival_that_was_cancelled_or_failed_begins_anew() {
     .unwrap();
     let state = "select state from audit_algolia.backfill_progress where partition is not null";
     wait_until("a failure", SOON, || one::<String>(&mut admin, state) == "failed");
-    // Fixed behind the trigger's back, which would look at what the row was.
+    // Repaired without firing the trigger, which would fail for the old row.
     admin.batch_execute("alter table d disable trigger user; update d set hidden = 1 where id = 301; alter table d enable trigger user").unwrap();
     admin.batch_execute("select audit_algolia.backfill('t')").unwrap();
     assert_holds(&stage, &["1 a", "101 b", "201 c", "300 d", "301 d"]);
@@ -155,14 +156,14 @@ fn an_arrival_that_was_cancelled_or_failed_begins_anew() {
     .unwrap();
     admin.batch_execute("select audit_algolia.cancel_backfill('t')").unwrap();
     assert_eq!(one::<String>(&mut admin, state), "cancelled");
-    // Of this nobody is told now.
+    // No trigger sees this.
     db.batch_execute("update t set shown = true where id = 400").unwrap();
     admin.batch_execute("select audit_algolia.backfill('t')").unwrap();
     stage.cluster.set(&[("audit_algolia.workers", "1")]).unwrap();
     assert_holds(&stage, &["1 a", "101 b", "201 c", "300 d", "301 d", "400 e", "401 e"]);
 }
 
-/// Rows of the table, as the index is to hold them.
+/// The rows of the table, as the index should hold them.
 fn rows(db: &mut Client) -> Vec<String> {
     let rows = db.query("select format('%s %s', id, v) from t where shown order by 1", &[]).unwrap();
     rows.iter().map(|row| row.get(0)).collect()
@@ -200,7 +201,7 @@ fn the_index_equals_the_table_however_partitions_come_and_go_meanwhile() {
         let mut dice = fastrand::Rng::with_seed(7);
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 0..30 {
-                // A partition takes its rows along, and comes back with others, or another does.
+                // A partition is detached with its rows, and attached again with others, or another one is.
                 let aside = format!("aside_{round}");
                 let leave = match dice.u8(0..3) {
                     0 => format!("alter table t detach partition a; alter table a rename to {aside}"),

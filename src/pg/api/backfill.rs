@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::arrivals::restart;
+use super::attached_partitions::restart;
 use super::sources::{self, fitting, snapshot_boundary_of, sources_of};
 use super::{as_owner, caller, refuse_read_only, warn_unless_preloaded, Table};
 use crate::backfill::SnapshotBoundary;

@@ -2,11 +2,10 @@
 
 mod activity;
 mod arguments;
-mod arrivals;
+mod attached_partitions;
 mod backfill;
 mod control;
 mod dead_letters;
-mod departures;
 mod flush;
 mod metrics;
 mod outdated_triggers;
@@ -14,6 +13,7 @@ mod partitions;
 mod preview;
 mod queue_look;
 mod reconcile;
+mod removed_partitions;
 mod row_writer;
 mod secured_key;
 mod settings;

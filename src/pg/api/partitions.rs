@@ -8,9 +8,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::arrivals::note_arrivals;
-use super::departures::{after_detach, warn_of_unannounced};
+use super::attached_partitions::note_attached;
 use super::outdated_triggers::OutdatedTrigger;
+use super::removed_partitions::{after_detach, warn_of_unprepared_drops};
 use super::trigger_rights::{allow_triggers, LockWait};
 use super::triggers::create_leaf_trigger;
 use crate::pg::backfill::qualified_name;
@@ -41,7 +41,7 @@ fn follow() -> SqlResult<()> {
     as_user(objects.owner, || {
         replace_triggers(&effects)?;
         cover_leaves(&effects)?;
-        note_arrivals(&effects)?;
+        note_attached(&effects)?;
         renew_rights(&effects)
     })?;
     after_detach(&effects, objects.owner)
@@ -61,17 +61,17 @@ fn forget() -> SqlResult<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     as_user(objects.owner, || {
         write(include_str!("../../../sql/ddl/forget_dropped.sql"), &[oids(&dropped)])?;
-        warn_of_unannounced()
+        warn_of_unprepared_drops()
     })
 }
 
 /// Grants new owners the rights that watch() granted to the old ones.
 fn renew_rights(effects: &DdlEffects) -> SqlResult<()> {
-    if effects.given.is_empty() {
+    if effects.owner_changed.is_empty() {
         return Ok(());
     }
     let query = include_str!("../../../sql/ddl/owners_of.sql");
-    let owners = all_rows(query, &[oids(&effects.given)], |row| {
+    let owners = all_rows(query, &[oids(&effects.owner_changed)], |row| {
         Some((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<bool>(3)?))
     })?;
     for (relation, owner, partitioned) in owners.into_iter().flatten() {
@@ -83,7 +83,7 @@ fn renew_rights(effects: &DdlEffects) -> SqlResult<()> {
 }
 
 fn replace_triggers(effects: &DdlEffects) -> SqlResult<()> {
-    let tables: Vec<pg_sys::Oid> = effects.came.iter().chain(&effects.always).copied().collect();
+    let tables: Vec<pg_sys::Oid> = effects.attached.iter().chain(&effects.enabled_always).copied().collect();
     if tables.is_empty() {
         return Ok(());
     }
@@ -99,7 +99,7 @@ fn replace_triggers(effects: &DdlEffects) -> SqlResult<()> {
 
 /// Gives new partitions of mirrored tables the trigger that queues deletions before TRUNCATE.
 fn cover_leaves(effects: &DdlEffects) -> SqlResult<()> {
-    for member in &effects.came {
+    for member in &effects.attached {
         let above = sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member);
         for above in above.filter(AncestorSource::is_mirrored) {
             for leaf in leaves(*member)? {

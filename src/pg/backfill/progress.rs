@@ -41,7 +41,7 @@ impl BackfillJob {
     }
 
     /// Whether it reads only a partition that has been attached to a mirrored table.
-    pub(super) fn is_arrival(&self) -> bool {
+    pub(super) fn is_partition(&self) -> bool {
         self.relation != self.table
     }
 }
@@ -171,8 +171,8 @@ impl Progress {
 }
 
 /// Records that all rows of an attached partition have been queued.
-pub(super) fn end_arrival((source, relation): BackfillId) -> SqlResult<()> {
-    let query = include_str!("../../../sql/backfill/end_arrival.sql");
+pub(super) fn end_partition((source, relation): BackfillId) -> SqlResult<()> {
+    let query = include_str!("../../../sql/backfill/end_partition.sql");
     Ok(Spi::run_with_args(query, &[source.into(), relation.into()])?)
 }
 

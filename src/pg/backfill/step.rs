@@ -54,10 +54,10 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
     let source = job.source;
     let Some(mut progress) = as_user(owner, || progress::lock(id))? else { return Ok(StepOutcome::Busy) };
     let (rules, ..) = as_user(owner, || load(source, job.table))?;
-    if job.is_arrival() && !as_user(owner, || is_below(job.relation, job.table))? {
+    if job.is_partition() && !as_user(owner, || is_below(job.relation, job.table))? {
         // The partition was detached or dropped, perhaps without a notice.
         as_user(owner, || {
-            progress::end_arrival(id)?;
+            progress::end_partition(id)?;
             if rules.is_backfilled {
                 renew(job.table)?;
             }
@@ -65,7 +65,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
         })?;
         return Ok(StepOutcome::Ended);
     }
-    let read_order = as_user(owner, || match job.is_arrival() {
+    let read_order = as_user(owner, || match job.is_partition() {
         true => Ok(ReadOrder::through(&rules, job.relation)),
         false => {
             ReadOrder::of(&rules, Bounds { since: progress.since.is_some(), until: progress.until.is_some() })
@@ -75,7 +75,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
     as_user(owner, || progress.read_attached(source))?;
     // An attached partition's rows are newer than everything queued before, such as the deletion of a row with the same
     // key.
-    let sequence = (!job.is_arrival()).then_some(sequence);
+    let sequence = (!job.is_partition()).then_some(sequence);
     let mut history = HistoryWriter::open(source, job.index_id, sequence)?;
     let before = (progress.done, progress.queued);
     let read = as_reader(rules.owner, || match progress.pass {
@@ -95,8 +95,8 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
     }
     let state = if finished { "finished" } else { (limits.state)(read) };
     as_user(owner, || {
-        match finished && job.is_arrival() {
-            true => progress::end_arrival(id)?,
+        match finished && job.is_partition() {
+            true => progress::end_partition(id)?,
             false => progress::advance(id, state, &progress, now)?,
         }
         // Triggers of a mirrored table need no longer report updates that change nothing.
@@ -110,7 +110,7 @@ pub(super) fn step(id: BackfillId, limits: &StepLimits) -> SqlResult<StepOutcome
 
 /// Locks what a backfill reads.
 fn lock_job(job: &BackfillJob, owner: pg_sys::Oid) -> SqlResult<bool> {
-    match job.is_arrival() {
+    match job.is_partition() {
         true => Ok([job.table, job.relation].iter().all(|table| try_lock(*table, pg_sys::AccessShareLock))),
         false => lock_table(job.table, owner),
     }

@@ -165,7 +165,7 @@ pub(super) unsafe fn source_of(
         reports_all: rules.is_backfilled,
     });
     // A change since the load began may not be included. This statement uses the source, and the next one loads it
-    // again. A departure has no trigger, so its source could not be found in the cache.
+    // again. A removed partition has no trigger, so its source could not be found in the cache.
     if CHANGES.get() == changes && member == relation {
         SOURCES.with_borrow_mut(|sources| sources.insert(key, source.clone()));
     }

@@ -44,7 +44,7 @@ pub unsafe extern "C-unwind" fn audit_algolia_capture(fcinfo: pg_sys::FunctionCa
 }
 
 /// Queues the changes that a trigger is called for. `member` is the table by which its source is found: the trigger's
-/// own table or, for a departing partition, the watched one.
+/// own table or, for a removed partition, the watched one.
 ///
 /// # Safety
 /// `call` is what PostgreSQL passes to a trigger function.

@@ -17,8 +17,8 @@ use crate::pg::xact;
 
 /// Records the partitions with rows that a statement has attached to watched tables. The statement has locked them. So
 /// nobody else can write to them before it commits, and after that their changes are captured.
-pub(super) fn note_arrivals(effects: &DdlEffects) -> SqlResult<()> {
-    for member in &effects.came {
+pub(super) fn note_attached(effects: &DdlEffects) -> SqlResult<()> {
+    for member in &effects.attached {
         for above in sources_of_ancestors(*member)?.into_iter().filter(|above| above.watched != *member) {
             for leaf in leaves(*member)?.into_iter().filter(|leaf| has_blocks(*leaf)) {
                 let snapshot_boundary =
@@ -39,7 +39,7 @@ fn note(source: i32, leaf: pg_sys::Oid, state: &str, snapshot_boundary: &Snapsho
         (pg_sys::TEXTOID, state.into_datum().unwrap_or(null)),
         (pg_sys::INT8ARRAYOID, snapshot_boundary.to_numbers().into_datum().unwrap_or(null)),
     ];
-    write(include_str!("../../../sql/ddl/note_arrival.sql"), &arguments)?;
+    write(include_str!("../../../sql/ddl/note_attached.sql"), &arguments)?;
     // The backfiller looks for new partitions once this is committed.
     xact::note_stale();
     Ok(())
@@ -66,7 +66,7 @@ pub(super) fn restart(
     start: impl Fn(pg_sys::Oid, &SnapshotBoundary) -> SqlResult<()>,
 ) -> SqlResult<()> {
     let stopped = Spi::connect(|client| -> SqlResult<Vec<pg_sys::Oid>> {
-        let query = include_str!("../../../sql/ddl/stopped_arrivals.sql");
+        let query = include_str!("../../../sql/ddl/stopped_partitions.sql");
         let mut stopped = Vec::new();
         for row in client.select(query, None, &[source.into(), table.into()])? {
             stopped.extend(row.get::<pg_sys::Oid>(1)?);

@@ -17,7 +17,7 @@ use crate::pg::report::SqlResult;
 use crate::record::Operation;
 
 /// A partition that leaves the table of a source.
-pub(in crate::pg) struct Departure {
+pub(in crate::pg) struct RemovedPartition {
     pub(in crate::pg) source: i32,
     /// The watched table and its owner.
     pub(in crate::pg) watched: pg_sys::Oid,
@@ -26,7 +26,7 @@ pub(in crate::pg) struct Departure {
     pub(in crate::pg) leaf: pg_sys::Oid,
 }
 
-impl Departure {
+impl RemovedPartition {
     /// Queues the deletions, as the owner of the watched table. The partition is locked exclusively.
     pub(in crate::pg) fn queue_deletions(&self) -> SqlResult<()> {
         // SAFETY: the relation is locked. It is closed below, or by the abort after an error.

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::caller;
 use super::triggers::drop_trigger;
 use crate::pg::backfill::qualified_name;
-use crate::pg::capture::Departure;
+use crate::pg::capture::RemovedPartition;
 use crate::pg::ddl::{self, DdlEffects, Dropping};
 use crate::pg::latest_snapshot::{all_rows, oids, write};
 use crate::pg::owner::{as_user, find_extension_objects};
@@ -19,32 +19,32 @@ use crate::record::Operation;
 
 thread_local! {
     /// The transaction's start, and the partitions whose deletions it has queued before dropping them.
-    static ANNOUNCED: RefCell<(pg_sys::TimestampTz, Vec<String>)> = const { RefCell::new((0, Vec::new())) };
+    static PREPARED: RefCell<(pg_sys::TimestampTz, Vec<String>)> = const { RefCell::new((0, Vec::new())) };
 }
 
 /// The function of the event trigger that runs before statements that may drop partitions. Afterwards, the rows are
 /// gone.
 #[pg_extern(sql = false)]
-fn tell_departures(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+fn prepare_drop(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     // SAFETY: the argument comes from the function manager, and the statement is the one that is about to be executed.
     let dropping = unsafe { ddl::statement(call).and_then(|statement| Dropping::of(statement)) };
-    reported(dropping.map_or(Ok(()), |dropping| announce_drop(&dropping)))
+    reported(dropping.map_or(Ok(()), |dropping| queue_deletions_of(&dropping)))
 }
 
-fn announce_drop(dropping: &Dropping) -> SqlResult<()> {
+fn queue_deletions_of(dropping: &Dropping) -> SqlResult<()> {
     let Some(objects) = find_extension_objects() else { return Ok(()) };
     let caller = caller();
     let mut locked: Vec<pg_sys::Oid> = Vec::new();
     // Another transaction, for which a lock was waited for, may have changed which partitions will be dropped.
     loop {
-        let departing = as_user(objects.owner, || departing(dropping, caller))?;
-        let unlocked = departing.iter().filter(|(departure, _)| !locked.contains(&departure.leaf));
-        let unlocked: Vec<_> = unlocked.map(|(departure, parent)| (departure.leaf, *parent)).collect();
+        let dropped = as_user(objects.owner, || partitions_to_drop(dropping, caller))?;
+        let unlocked = dropped.iter().filter(|(partition, _)| !locked.contains(&partition.leaf));
+        let unlocked: Vec<_> = unlocked.map(|(partition, parent)| (partition.leaf, *parent)).collect();
         if unlocked.is_empty() {
-            let announced = departing.iter().map(|(departure, _)| qualified_name(departure.leaf)).collect();
+            let prepared = dropped.iter().map(|(partition, _)| qualified_name(partition.leaf)).collect();
             // SAFETY: reads the state of the transaction.
-            ANNOUNCED.set((unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }, announced));
-            return departing.into_iter().try_for_each(|(departure, _)| departure.queue_deletions());
+            PREPARED.set((unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }, prepared));
+            return dropped.into_iter().try_for_each(|(partition, _)| partition.queue_deletions());
         }
         for (leaf, parent) in unlocked {
             // The statement itself takes the same locks in the same order. SAFETY: any OID can be locked, even one that
@@ -59,24 +59,31 @@ fn announce_drop(dropping: &Dropping) -> SqlResult<()> {
 }
 
 /// The partitions that `caller` drops from mirrored tables, each with its parent.
-fn departing(dropping: &Dropping, caller: pg_sys::Oid) -> SqlResult<Vec<(Departure, pg_sys::Oid)>> {
+fn partitions_to_drop(
+    dropping: &Dropping,
+    caller: pg_sys::Oid,
+) -> SqlResult<Vec<(RemovedPartition, pg_sys::Oid)>> {
     let arguments = [
         oids(&dropping.tables),
         oids(&dropping.schemas),
         oids(&dropping.owners),
         (pg_sys::OIDOID, caller.into()),
     ];
-    let found = all_rows(include_str!("../../../sql/ddl/departing.sql"), &arguments, |row| {
-        let departure =
-            Departure { source: row.get(1)?, watched: row.get(2)?, owner: row.get(3)?, leaf: row.get(4)? };
-        Some((departure, row.get(5)?))
+    let found = all_rows(include_str!("../../../sql/ddl/partitions_to_drop.sql"), &arguments, |row| {
+        let partition = RemovedPartition {
+            source: row.get(1)?,
+            watched: row.get(2)?,
+            owner: row.get(3)?,
+            leaf: row.get(4)?,
+        };
+        Some((partition, row.get(5)?))
     })?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// Warns of partitions dropped by a statement that does not fire the event trigger, and says how to repair the index.
 /// The function of the event trigger for dropped objects calls this with the rights of the extension's owner.
-pub(super) fn warn_of_unannounced() -> SqlResult<()> {
+pub(super) fn warn_of_unprepared_drops() -> SqlResult<()> {
     let dropped = all_rows(include_str!("../../../sql/ddl/dropped_leaves.sql"), &[], |row| {
         let (schema, name): (String, String) = (row.get(2)?, row.get(3)?);
         Some((row.get::<String>(1)?, spi::quote_qualified_identifier(schema, name)))
@@ -84,7 +91,7 @@ pub(super) fn warn_of_unannounced() -> SqlResult<()> {
     // SAFETY: reads the state of the transaction.
     let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     for (table, partition) in dropped.into_iter().flatten() {
-        if ANNOUNCED.with_borrow(|(at, announced)| *at == now && announced.contains(&partition)) {
+        if PREPARED.with_borrow(|(at, prepared)| *at == now && prepared.contains(&partition)) {
             continue;
         }
         sql_error(
@@ -106,14 +113,14 @@ pub(super) fn warn_of_unannounced() -> SqlResult<()> {
 /// Queues the deletions of the rows of partitions that a statement has detached. The statement holds their locks. With
 /// DETACH CONCURRENTLY, nobody can attach another partition with the same bounds before it commits.
 pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> SqlResult<()> {
-    for (partition, parent) in &effects.left {
-        let departures = as_user(owner, || departed(*partition, *parent))?;
-        for departure in departures {
-            departure.queue_deletions()?;
+    for (partition, parent) in &effects.detached {
+        let removed = as_user(owner, || detached(*partition, *parent))?;
+        for partition in removed {
+            partition.queue_deletions()?;
             // PostgreSQL has dropped the copies of row triggers from each partition, but not this one. It does no harm
             // if the extension's owner may not drop it. SAFETY: reads whose rights are in force.
             as_user(owner, || match unsafe { pg_sys::superuser() } {
-                true => drop_trigger(None, departure.leaf, departure.source, Operation::Truncate),
+                true => drop_trigger(None, partition.leaf, partition.source, Operation::Truncate),
                 false => Ok(()),
             })?;
         }
@@ -121,14 +128,14 @@ pub(super) fn after_detach(effects: &DdlEffects, owner: pg_sys::Oid) -> SqlResul
     Ok(())
 }
 
-fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> SqlResult<Vec<Departure>> {
+fn detached(partition: pg_sys::Oid, parent: pg_sys::Oid) -> SqlResult<Vec<RemovedPartition>> {
     let sources = sources_of_ancestors(parent)?;
     if sources.is_empty() {
         return Ok(Vec::new());
     }
     // SAFETY: a lock that the statement holds, or was about to take when it dropped the triggers.
     unsafe { pg_sys::LockRelationOid(partition, pg_sys::AccessExclusiveLock as i32) };
-    let mut departures = Vec::new();
+    let mut removed = Vec::new();
     for leaf in leaves(partition)? {
         // The rows are read and their deletions queued, so nobody may change them until the statement commits. A
         // transaction that holds a lock on such a table and then waits for the root causes a deadlock, which PostgreSQL
@@ -136,10 +143,10 @@ fn departed(partition: pg_sys::Oid, parent: pg_sys::Oid) -> SqlResult<Vec<Depart
         unsafe { pg_sys::LockRelationOid(leaf, pg_sys::AccessExclusiveLock as i32) };
         for above in &sources {
             let arguments = [(pg_sys::INT4OID, above.source.into()), (pg_sys::OIDOID, leaf.into())];
-            write(include_str!("../../../sql/backfill/end_arrival.sql"), &arguments)?;
+            write(include_str!("../../../sql/backfill/end_partition.sql"), &arguments)?;
             let AncestorSource { source, watched, owner, .. } = *above;
-            departures.extend(above.is_mirrored().then_some(Departure { source, watched, owner, leaf }));
+            removed.extend(above.is_mirrored().then_some(RemovedPartition { source, watched, owner, leaf }));
         }
     }
-    Ok(departures)
+    Ok(removed)
 }
