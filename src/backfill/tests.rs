@@ -79,7 +79,7 @@ fn numbers_that_have_come_round_are_told_apart_unless_they_are_frozen() {
         "it was running"
     );
     assert_eq!(snapshot_boundary.origin_of(version(900), next), RowOrigin::History);
-    // It looks newer than what is to come, so it is from the round before.
+    // It looks newer than the next transaction id, so it is from before a wraparound.
     assert_eq!(snapshot_boundary.origin_of(version(2500), next), RowOrigin::History);
     let frozen = TupleVersion { frozen: true, ..version(1500) };
     assert_eq!(snapshot_boundary.origin_of(frozen, next), RowOrigin::History, "perhaps from a round before");

@@ -1,4 +1,4 @@
-//! The table against examples, and against a map.
+//! The claim table compared with examples and with a map.
 
 #![forbid(unsafe_code)]
 
@@ -118,7 +118,7 @@ proptest! {
 
     #[test]
     fn it_does_what_a_map_does(steps in prop::collection::vec(any_step(), 0..200)) {
-        // Probes wrap around often in the small table, and places are no power of two in the other.
+        // In the small table probes wrap around often, and the size of the other is no power of two.
         let (mut small, mut odd) = (ClaimTable::<16>::new(), ClaimTable::<37>::new());
         let (mut small_model, mut odd_model) = (HashMap::new(), HashMap::new());
         for step in steps {

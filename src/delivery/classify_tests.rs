@@ -1,4 +1,4 @@
-//! Every refusal seen in the wild, word for word, and what it must mean.
+//! The meaning of every refusal seen in practice, word for word.
 #![forbid(unsafe_code)]
 
 use super::*;
@@ -162,7 +162,7 @@ fn what_is_not_the_json_of_algolia_is_a_gateways_word() {
         let verdict = classify(&answer(403, kind, shape), 2, now());
         assert!(matches!(verdict, Verdict::Blocked { status: 403, .. }), "{kind}: {verdict:?}");
     }
-    // A proxy that wants to be told who asks says so in its own words.
+    // A proxy that asks for credentials answers in its own words.
     assert!(matches!(html(407), Verdict::Blocked { status: 407, hint, .. } if hint.contains("proxy")));
 }
 

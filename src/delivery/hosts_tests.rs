@@ -1,4 +1,4 @@
-//! Whose turn it is, and how long it is waited for.
+//! Which host is next, and how long it may take.
 #![forbid(unsafe_code)]
 
 use super::*;

@@ -1,4 +1,4 @@
-//! The search for offenders against a server that refuses by a rule, in each of the ways Algolia has been seen to.
+//! The search for offending records, with a server that refuses by a rule, in each of Algolia's ways.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -12,27 +12,27 @@ use crate::delivery::classify::{classify, Verdict};
 use crate::delivery::outcome::UnattributedFailure;
 use crate::delivery::transport::Response;
 
-/// How the server words its complaint about the first offender.
+/// How the server names the first offending record.
 #[derive(Clone, Copy, Debug)]
 enum Wording {
-    /// `position` and `objectID` are keys of their own.
+    /// `position` and `objectID` are members of their own.
     Classic,
-    /// The objectID is in the message alone.
+    /// The objectID is only in the message.
     Newer,
-    /// A column of the body, right behind the record.
+    /// A column of the body, just after the record.
     Column,
-    /// Nothing that leads to the record.
+    /// Nothing that identifies the record.
     Mute,
 }
 
 const WORDINGS: [Wording; 4] = [Wording::Classic, Wording::Newer, Wording::Column, Wording::Mute];
 
-/// A server that takes no batch with a poisonous record in it, or with more than `most` records.
+/// A server that refuses batches with a poisonous record or with more than `most` records.
 struct Server {
     poison: BTreeSet<usize>,
     wording: Wording,
     most: usize,
-    /// The places of the records of each request, and whether it was taken.
+    /// The positions of the records of each request, and whether it was accepted.
     requests: Vec<(Vec<usize>, bool)>,
 }
 
@@ -86,7 +86,7 @@ impl Server {
         .to_string()
     }
 
-    /// The records of all requests that were taken, in the order they were.
+    /// The records of all accepted requests, in order.
     fn taken(&self) -> Vec<usize> {
         self.requests.iter().filter(|(_, taken)| *taken).flat_map(|(rows, _)| rows.clone()).collect()
     }
@@ -198,7 +198,7 @@ fn a_refusal_is_proven_by_a_name_or_by_what_is_taken() {
 fn who_was_refused_before_anything_was_taken_is_asked_for_once_more() {
     let mut server = Server::new([], Wording::Mute);
     let mut left = 4;
-    // A gateway that refuses everything, and stops doing so in the middle of the search.
+    // A gateway that refuses everything, and stops doing so during the search.
     let report = isolate(&batch(4), |part| {
         left -= 1;
         server.poison = if left > 0 { (0..4).collect() } else { BTreeSet::new() };
@@ -258,7 +258,7 @@ proptest! {
     ) {
         let poison: BTreeSet<usize> = poison.into_iter().filter(|row| *row < rows).collect();
         let mut server = Server { most, ..Server::new(poison.clone(), wording) };
-        // What a search leaves at its bound is claimed again, as the worker does.
+        // What a search leaves at its limit is claimed again, as the worker does.
         let (mut waiting, mut dead, mut searches) = ((0..rows).collect::<Vec<_>>(), BTreeSet::new(), 0);
         let whole = batch(rows);
         while !waiting.is_empty() {

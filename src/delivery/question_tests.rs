@@ -1,4 +1,4 @@
-//! Questions as requests, and answers as they are read.
+//! Questions as requests, and how their answers are parsed.
 #![forbid(unsafe_code)]
 
 use super::*;

@@ -1,4 +1,4 @@
-//! The set against examples, and against a model that keeps every id by itself.
+//! The set compared with examples, and with a model that stores every id.
 
 #![forbid(unsafe_code)]
 
@@ -99,7 +99,7 @@ fn a_wrong_length_is_survived() {
     assert!(IdRanges { len: 99, ..full(10) }.take_newest().is_some());
 }
 
-/// The ids of the model's universe; small, so that changes meet each other often.
+/// The number of ids in the model; it is small, so that changes often overlap.
 const UNIVERSE: i64 = 200;
 
 #[derive(Clone, Copy, Debug)]
@@ -184,7 +184,7 @@ proptest! {
     }
 }
 
-/// Every set over eight ids, changed by every interval.
+/// Tests each set of eight ids with each interval.
 #[test]
 fn small_sets_are_exact() {
     let set = |bits: u32| (0..8).filter(|id| bits & (1 << id) != 0).collect::<BTreeSet<i64>>();

@@ -1,4 +1,4 @@
-//! What settings follow from which rules.
+//! The settings that follow from the rules.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn list(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// Columns that are called like their attributes.
+/// Columns with the same names as their attributes.
 fn columns(names: &[&str]) -> Vec<WatchedColumn> {
     names
         .iter()

@@ -1,4 +1,4 @@
-//! Whole records, by example; `buckets`, `changes` and `properties` go on with the same means.
+//! Whole records, by example. `buckets`, `changes` and `properties` use the same helpers.
 
 #![forbid(unsafe_code)]
 
@@ -174,7 +174,7 @@ fn absent_values_are_null_in_arrays_and_left_out_of_objects() {
     check_value(Value::Object(members.collect()), r#","a":{"z \"":1}"#);
 }
 
-/// Tries to write one record behind `before`, and sees that nothing is left of it.
+/// Tries to append a record to `before`, and asserts that nothing of it remains.
 fn refused(plan: &Plan, key: &[Option<&str>], values: &[Value<'_>], key_set: bool) -> RecordError {
     let mut out = Buffer::default();
     out.extend_from_slice(b"before");

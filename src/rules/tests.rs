@@ -1,4 +1,4 @@
-//! The checks of `watch`, by example, and the style of every message. `columns` has the grammar's own.
+//! The checks of `watch`, by example, and the style of every message. `columns` tests the grammar of columns.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ fn columns(entries: &[&str]) -> Vec<WatchedColumn> {
     parsed(entries).unwrap()
 }
 
-/// Message, hint and kind of an error.
+/// Checks message, hint and kind of an error.
 fn check_error<T: std::fmt::Debug>(
     result: Result<T, RuleError>,
     message: &str,

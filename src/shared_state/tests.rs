@@ -28,7 +28,7 @@ use crate::id_ranges::Span;
 
 const DB: u32 = 5;
 
-/// A shared state as a server that has just started has it, with one worker per name in `workers`.
+/// The shared state of a server that has just started, with this many workers.
 fn shared_state(workers: usize) -> Box<SharedState> {
     let mut shared_state = SharedState::boxed();
     for number in 0..workers {
@@ -73,7 +73,7 @@ fn wait_until(shared_state: &mut SharedState, worker_limits: WorkerLimits, now: 
     }
 }
 
-/// Pretends that the worker claimed the rows `ids` of the span it was given.
+/// Pretends that the worker claimed the rows `ids` of the span that it was given.
 fn fly(shared_state: &mut SharedState, worker: usize, lane: usize, ids: &[i64], rest: Option<Span>) -> usize {
     for id in ids {
         assert_eq!(shared_state.claim(worker, *id), Claim::Taken);
@@ -106,7 +106,7 @@ fn what_a_commit_publishes_is_claimed_next_and_wakes_a_sleeper() {
     assert_eq!(next_span(&mut shared_state, HUNGRY, 0), None);
 }
 
-/// Puts batches of the backlog into a worker's hands.
+/// Pretends that a worker sends batches of the backlog.
 fn load(shared_state: &mut SharedState, worker: usize, batches: usize) {
     let span = Span { lo: 0, hi: 0 };
     let flight = Flight {
@@ -258,12 +258,12 @@ fn what_a_claim_leaves_over_is_nobodys_until_its_transaction_is_over() {
     let flight =
         Flight { rows: 1, bytes: 1, lane: 0, fresh: true, span, started_at: 0, held_back: 0, partial: false };
     shared_state.enter_claim(0, Some(Span { lo: 1024, hi: 1029 }), Some(flight)).unwrap();
-    // The other rows may be locked still, and would be passed over.
+    // The other rows may still be locked, and would be skipped.
     assert!(matches!(shared_state.next(1, HUNGRY, 0), Next::Wait { .. }));
     shared_state.end_claim(0);
     let Next::Claim { claimable, .. } = shared_state.next(1, HUNGRY, 0) else { panic!("nothing to claim") };
     assert_eq!((claimable.span.lo, claimable.span.hi), (1024, 1029));
-    // Of one that dies before that, both wait again.
+    // If the worker ends before that, both rows wait again.
     assert_eq!(shared_state.claim(1, 1029), Claim::Taken);
     let flight = Flight { span: Span { lo: 1029, hi: 1029 }, ..flight };
     shared_state.enter_claim(1, Some(Span { lo: 1024, hi: 1028 }), Some(flight)).unwrap();

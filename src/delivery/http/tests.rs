@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 
-/// A server that gives each connection to the closure, with the connection's number.
+/// A server that passes each connection to the closure, with its number.
 fn serve(behave: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> HostUrl {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -31,7 +31,7 @@ fn serve(behave: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> HostUrl {
     parse_hosts(&url).unwrap().remove(0)
 }
 
-/// Reads one request and returns it as text; none at the end of the connection.
+/// Reads one request and returns it as text; `None` at the end of the connection.
 fn read_request(stream: &mut impl Read) -> Option<String> {
     let mut reader = BufReader::with_capacity(1, stream);
     let (mut text, mut length) = (String::new(), 0);
@@ -88,7 +88,7 @@ fn post(client: &HttpClient, host: &HostUrl) -> Result<Response, TransportError>
     post_with(client, host, |_| ())
 }
 
-/// A server that answers every request with the same bytes and tells what it was asked.
+/// A server that sends the same answer to every request, and reports the requests.
 fn echo(answer: &'static [u8]) -> (HostUrl, Receiver<(usize, String)>) {
     let (told, asked): (Sender<(usize, String)>, _) = channel();
     let told = std::sync::Mutex::new(told);
@@ -225,7 +225,7 @@ fn a_broken_connection_is_a_reset() {
 
 #[test]
 fn a_kept_connection_that_breaks_can_be_replaced_at_once() {
-    // The first connection answers once and dies on the second request, like one idle for too long.
+    // The first connection answers once and breaks at the second request, like one that was idle for too long.
     let host = serve(|number, mut stream| {
         while read_request(&mut stream).is_some() {
             stream.write_all(OK).unwrap();

@@ -1,5 +1,5 @@
-//! Deliveries against a transport that plays back answers and remembers requests. Where a test restates a
-//! case of the common test suite of Algolia's clients, its name says so in that suite's words.
+//! Deliveries with a transport that plays back answers and records requests. If a test repeats a case of the common
+//! test suite of Algolia's clients, its name says so in that suite's words.
 #![forbid(unsafe_code)]
 
 mod gzip;
@@ -20,7 +20,7 @@ use crate::secret::Secret;
 
 type Answer = Result<Response, TransportError>;
 
-/// What was asked of the transport.
+/// The requests that the transport received.
 struct Seen {
     method: Method,
     host: String,
@@ -109,7 +109,7 @@ fn receipt(task: i64) -> Answer {
     status(200, &format!(r#"{{"taskID":{task},"objectIDs":["1","2"]}}"#))
 }
 
-/// A host that asks for time.
+/// A host that asks for a pause.
 fn busy(retry_after: &str) -> Answer {
     Ok(Response { retry_after: Some(retry_after.to_owned()), ..status(503, "")? })
 }

@@ -1,4 +1,4 @@
-//! Time buckets in records: zones, years, and what is remembered.
+//! Time buckets in records: zones, years, and what is cached.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +32,7 @@ fn years_out_of_four_digits_take_the_expanded_form() {
     assert_eq!(day(-210_866_803_200), "-4713-11-24");
 }
 
-/// Before 1972 a minute may lie in two hours of the clock: Monrovia was 44 minutes and 30 seconds behind.
+/// Before 1972, a minute could belong to two hours of the clock: Monrovia was 44 minutes and 30 seconds behind.
 #[test]
 fn offsets_with_seconds_are_exact_where_zones_have_them() {
     let plan = Plan::new("", vec![bucketed("t")], vec![]);

@@ -1,4 +1,4 @@
-//! Change records: what they tell besides the row.
+//! Change records: what they contain besides the row.
 
 #![forbid(unsafe_code)]
 

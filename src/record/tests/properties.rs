@@ -1,4 +1,4 @@
-//! What holds for the record of any row.
+//! Properties of the record of any row.
 
 #![forbid(unsafe_code)]
 
@@ -81,7 +81,7 @@ proptest! {
         let plan = Plan::new("", vec![field("i"), field("d"), field("s")], vec![]);
         let values = [Value::Int(integer), Value::Float8(double), Value::Float4(single)];
         let record = written(&plan, &[], &values, &mut Offset::new(0));
-        // Raw, since serde_json's own reading of doubles is off by a bit at times.
+        // As raw text, because serde_json sometimes parses doubles with a small error.
         let raw: HashMap<String, Box<RawValue>> = serde_json::from_str(&record).unwrap();
         let is_string = integer.unsigned_abs() > 9_007_199_254_740_991;
         prop_assert_eq!(raw["i"].get().starts_with('"'), is_string);

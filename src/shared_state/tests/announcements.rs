@@ -23,8 +23,8 @@ fn there_is_room_for_so_many_announcements_wherever_their_search_starts() {
     assert!(announce(1000).is_complete(&changes));
 }
 
-/// Sessions commit, each row of theirs visible from some moment on, and count it in the end. Whoever has shared state
-/// locked sees, of the rows that were visible before, each either announced or counted.
+/// Sessions commit rows, which become visible at some moment, and count them afterwards. Whoever holds the lock finds
+/// each row that was visible before either announced or counted.
 #[test]
 fn no_visible_row_is_neither_announced_nor_counted() {
     const SESSIONS: u32 = 4;
@@ -52,7 +52,7 @@ fn no_visible_row_is_neither_announced_nor_counted() {
         while !sessions.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             std::thread::yield_now();
             let shared_state = locked.lock().unwrap();
-            // The snapshot comes first.
+            // The snapshot is taken first.
             let seen: Vec<u32> = (1..visible.len() as u32)
                 .filter(|xid| visible[*xid as usize].load(Ordering::Acquire))
                 .collect();
@@ -122,7 +122,7 @@ fn a_commit_that_is_not_told_in_one_announcement_is_not_pending() {
     assert!(!announcements.has_pending());
 }
 
-/// Sessions add pending commits and try for the lock, while somebody has it now and then.
+/// Sessions add pending commits and try to take the lock, which somebody holds from time to time.
 #[test]
 fn no_commit_stays_unpublished_when_nobody_has_shared_state() {
     const SESSIONS: i64 = 4;

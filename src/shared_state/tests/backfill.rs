@@ -1,4 +1,4 @@
-//! History in shared state: its rows yield to live ones, and its process comes and goes.
+//! Backfills in shared state: their rows yield to live ones, and their process starts and ends.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! Room: an index that hangs or fails holds back no other, and one alone may use all slots.
+//! Capacity: an index that hangs or fails does not delay others, and a single one may use all slots.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Lets worker 0 take what it is given until there is nothing more; returns the indices served.
+/// Lets worker 0 claim until there is nothing more, and returns the indices served.
 fn fill(shared_state: &mut SharedState, worker_limits: WorkerLimits) -> Vec<i32> {
     let mut served = Vec::new();
     while let Next::Claim { lane, index_id, claimable, .. } = shared_state.next(0, worker_limits, 0) {
@@ -14,7 +14,7 @@ fn fill(shared_state: &mut SharedState, worker_limits: WorkerLimits) -> Vec<i32>
     served
 }
 
-/// Takes one row of a span and leaves the rest.
+/// Claims one row of a span and leaves the rest.
 fn take(shared_state: &mut SharedState, worker: usize, lane: usize, claimable: Claimable) -> usize {
     let flight = Flight {
         rows: 1,
@@ -149,8 +149,8 @@ fn a_worker_without_room_wakes_one_that_has_some() {
 }
 
 proptest! {
-    /// Whatever is on its way: nobody is held back by others alone, nobody has more than twice the slots, and workers
-    /// that sleep do not wake each other for nothing.
+    /// Whatever is in flight: no index is delayed only by others, no worker has more than twice the slots, and sleeping
+    /// workers do not wake each other without need.
     #[test]
     fn no_index_is_held_back_and_no_worker_overloaded(
         slots in 1usize..6,
@@ -177,7 +177,7 @@ proptest! {
                 }
                 _ => {}
             }
-            // Everybody works until nobody is woken.
+            // All workers work until nobody is woken.
             let mut woken = vec![0, 1];
             let mut rounds = 0;
             while let Some(worker) = woken.pop() {
@@ -212,7 +212,7 @@ proptest! {
     }
 }
 
-/// Takes batches as large as they may be until there is nothing more; returns the index and the bytes of each.
+/// Claims batches as large as allowed until there is nothing more, and returns the index and the bytes of each.
 fn fill_with_large(
     shared_state: &mut SharedState,
     worker_limits: WorkerLimits,
@@ -221,7 +221,7 @@ fn fill_with_large(
     let mut served = Vec::new();
     while let Next::Claim { lane, index_id, claimable, bytes, .. } = shared_state.next(0, worker_limits, 0) {
         assert!(served.len() < 300, "there is no end to it");
-        // The first row is taken however large it is.
+        // The first row is claimed however large it is.
         let bytes = (bytes / rows_of).max(1) * rows_of;
         let (lane, span) = (lane as u32, claimable.span);
         let flight = Flight {
@@ -277,7 +277,7 @@ fn what_is_left_of_a_share_of_bytes_is_not_claimed_row_by_row() {
         for rows_of in [300, 5_000, 70_000] {
             let mut shared_state = backlogs(1);
             let worker_limits = WorkerLimits { slots, ..HUNGRY };
-            // As many rows as a batch may have, and then what there is room for.
+            // As many rows as a batch may have, and then as many as there is room for.
             let mut served = Vec::new();
             while let Next::Claim { lane, claimable, bytes, .. } = shared_state.next(0, worker_limits, 0) {
                 let bytes = (bytes / rows_of).clamp(1, HUNGRY.batch_rows) * rows_of;

@@ -1,4 +1,4 @@
-//! Room that is given back, and room that is left.
+//! Lanes that are closed, and lanes that are free.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Commits, prepared transactions and recounts: what is queued is counted exactly.
+//! Commits, prepared transactions and recounts: queued rows are counted exactly.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
     let change = queued(1, 1024, 1026);
     let announce = |xid, change, is_lazy| announcements.announce(0, xid, DB, &[change], is_lazy);
     assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(0));
-    // While it commits it may be visible, and nobody knows where in the log.
+    // While it commits, it may be visible, and its position in the WAL is unknown.
     let (lazy, patient) = (announce(11, change, true), announce(12, change, false));
     assert_eq!(shared_state.flush_target(&announcements), FlushTarget::All);
     shared_state.note_commit_lsn(700);
@@ -17,7 +17,7 @@ fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
     shared_state.note_commit_lsn(600);
     announcements.take_back(&patient, &mut shared_state);
     assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(700));
-    // One that takes rows away has nothing that could leave.
+    // A transaction that only removes rows has nothing that could be delivered.
     let removes = announce(13, CommitDelta { queued: 0, removed: 3, ..change }, true);
     assert!(removes.is_complete(&[change]));
     assert_eq!(shared_state.flush_target(&announcements), FlushTarget::Until(700));
@@ -27,15 +27,15 @@ fn rows_leave_when_the_log_is_on_disk_up_to_their_commit() {
 fn a_recount_is_exact_while_transactions_commit() {
     let (mut shared_state, announcements) = (shared_state(0), Announcements::new());
     let (index, rows) = (1, |change: CommitDelta| change.queued);
-    // Ten rows from before the server started; nobody has counted them.
+    // Ten rows from before the server started, which nobody has counted.
     let (early, late) = (queued(index, 1024, 1026), queued(index, 2048, 2052));
     let first = announcements.announce(0, 11, DB, &[early], false);
     let second = announcements.announce(0, 12, DB, &[late], false);
-    // The snapshot sees the first transaction, which has not told yet, and not the second.
+    // The snapshot sees the first transaction, which is not published yet, but not the second.
     let announced = shared_state.announced(&announcements, DB).find(|a| a.xid == 11).unwrap();
     let expected = HashMap::from([(index, announced.count)]);
     let counted = HashMap::from([(index, Count { queued: 10 + rows(early), dead: 7, repairs: 0 })]);
-    // Both tell while the count is under way.
+    // Both are published while the count is running.
     for (announced, change) in [(second, late), (first, early)] {
         announcements.take_back(&announced, &mut shared_state);
         shared_state.publish(DB, &[change], 0);

@@ -1,4 +1,4 @@
-//! Rows over which the server may have crashed: tried alone, in smaller batches, and nobody else's business.
+//! Rows that may have caused a crash: they are tried alone, in smaller batches, and do not affect others.
 
 use super::*;
 use crate::flight_recorder::FlightRecord;
@@ -10,7 +10,7 @@ fn record(lo: i64, hi: i64, rows: i64) -> FlightRecord {
     FlightRecord { database: DB, index_id: 1, span, rows, has_versions: false, crashes: 0 }
 }
 
-/// A shared state after a crash, with a lane whose whole range is to be read.
+/// The shared state after a crash, with a lane whose whole range must be read.
 fn after_crash(workers: usize, records: &[FlightRecord]) -> Box<SharedState> {
     let mut shared_state = shared_state(workers);
     records.iter().for_each(|record| shared_state.suspect_crash(*record));
@@ -18,7 +18,7 @@ fn after_crash(workers: usize, records: &[FlightRecord]) -> Box<SharedState> {
     shared_state
 }
 
-/// The spans that are claimed with all others, read to their ends.
+/// The spans that are claimed normally, read to their ends.
 fn plain(shared_state: &mut SharedState, worker: usize, now: Micros) -> Vec<(i64, i64)> {
     let mut spans = Vec::new();
     while let Next::Claim { claimable, crash_retry: None, .. } = shared_state.next(worker, HUNGRY, now) {
@@ -38,7 +38,7 @@ fn crash_retry(shared_state: &mut SharedState, worker: usize, now: Micros) -> Op
     }
 }
 
-/// The newest ids of the trial at hand are claimed.
+/// The newest ids of the current trial are claimed.
 fn fly_trial(
     shared_state: &mut SharedState,
     worker: usize,
@@ -179,7 +179,7 @@ fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
     shared_state.open_lane(DB, 2, false, 0);
     plain(&mut shared_state, 0, 0);
     shared_state.close_lanes_of_missing(DB, &[1, 2], &[2]);
-    // Another index may get the same number, as one that is restored does.
+    // Another index may get the same number, for instance a restored one.
     shared_state.open_lane(DB, 1, false, 0);
     assert!(plain(&mut shared_state, 0, 0).contains(&(i64::MIN, i64::MAX)));
     assert!(crash_retry(&mut shared_state, 0, SECOND).is_some(), "those of the other index are not");
@@ -189,7 +189,7 @@ fn suspects_of_an_index_whose_lane_is_closed_are_forgotten() {
     assert_eq!(wait_for_trial(&mut shared_state, 0), None);
 }
 
-/// As when their objects are held by somebody.
+/// As when somebody holds their objects.
 #[test]
 fn suspects_that_could_not_be_claimed_stay_suspected_and_are_tried_again_later() {
     let mut shared_state = after_crash(1, &[record(100, 115, 16)]);

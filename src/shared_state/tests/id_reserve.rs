@@ -68,7 +68,7 @@ fn blocks_beyond_what_a_double_represents_are_not_kept() {
     assert_eq!(take(&reserves, DB, 7).map(|taken| taken.0), Some(1 << 47));
 }
 
-/// Sessions take blocks, refill the reserve when there are none, and restores drop it, all at once.
+/// Sessions take blocks and refill the reserve when it is empty, while restores drop it.
 #[test]
 fn no_block_is_handed_out_twice_and_none_after_a_higher_one() {
     let (reserves, sequence, refilling) = (IdReserves::new(), AtomicI64::new(0), Mutex::new(()));
@@ -92,7 +92,7 @@ fn no_block_is_handed_out_twice_and_none_after_a_higher_one() {
     let restores = || {
         for _ in 0..2_000 {
             reserves.drop_blocks(DB);
-            // The sequence is set back to where it was when the dump was made.
+            // The sequence is set back to its value at the time of the dump.
             sequence.fetch_min(1, Ordering::Relaxed);
             std::thread::yield_now();
         }

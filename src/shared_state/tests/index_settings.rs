@@ -1,4 +1,4 @@
-//! Settings of indices: whose turn it is, and that nobody overtakes.
+//! Settings of indices: which are next, and that none overtakes another.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn one_worker_at_a_time_sends_settings() {
     assert_eq!(shared_state.settings_due(0), Some(10));
     assert_eq!(shared_state.next_settings(0, 9), None);
     assert_eq!(shared_state.next_settings(0, 10), Some((INDEX, 7)));
-    // Not even the same one twice, and nobody wakes up for them.
+    // Not even the same worker gets them twice, and nobody is woken for them.
     assert_eq!((shared_state.next_settings(0, 10), shared_state.next_settings(1, 10)), (None, None));
     assert_eq!(shared_state.settings_due(1), None);
     shared_state.settings_back(0, INDEX, SettingsResult::Done { version: 7 });
@@ -44,7 +44,7 @@ fn failed_settings_wait_and_fixed_ones_do_not() {
     shared_state.next_settings(0, 10);
     shared_state.settings_back(0, INDEX, SettingsResult::Again { at: 50 });
     assert_eq!((shared_state.settings_failures(DB, INDEX), shared_state.settings_due(1)), (1, Some(50)));
-    // The same version read again changes nothing.
+    // Reading the same version again changes nothing.
     shared_state.want_settings(DB, &[(INDEX, 7)], 20);
     assert_eq!(shared_state.next_settings(1, 49), None);
     shared_state.retry_all(DB, 0);

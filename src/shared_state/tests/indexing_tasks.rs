@@ -1,4 +1,4 @@
-//! The tasks that tell when an index has what was delivered.
+//! The tasks that show when an index has indexed what was delivered.
 
 use super::*;
 

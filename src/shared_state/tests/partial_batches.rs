@@ -1,16 +1,16 @@
-//! Batches that are not full: one of an index is on its way at a time, and nobody waits for it too long.
+//! Batches that are not full: one of an index is in flight at a time, and no row waits for it too long.
 
 use super::*;
 use crate::shared_state::partial_batch::ROUND_TRIP;
 
-/// Any time but zero, which stands for none.
+/// Any time but zero, which means none.
 const NOW: Micros = 1_000_000;
 
 fn publish(shared_state: &mut SharedState, index: i32, lo: i64, rows: i64, now: Micros) -> Vec<u64> {
     shared_state.publish(DB, &[queued(index, lo, lo + rows - 1)], now).iter().collect()
 }
 
-/// Has a worker take what it is given next, so many rows of it; `cut`: there are more of them. Returns the flight.
+/// Lets a worker claim so many rows of what it is given next. `cut`: there are more rows. Returns the flight.
 fn take(shared_state: &mut SharedState, worker: usize, rows: i64, cut: bool, now: Micros) -> usize {
     let Next::Claim { lane, claimable, .. } = shared_state.next(worker, HUNGRY, now) else {
         panic!("nothing to claim")
@@ -31,7 +31,7 @@ fn take(shared_state: &mut SharedState, worker: usize, rows: i64, cut: bool, now
     flight
 }
 
-/// Whether a worker is given something, and until when it waits if not.
+/// Whether a worker is given something, and if not, until when it waits.
 fn look(shared_state: &mut SharedState, worker: usize, now: Micros) -> Result<(), Option<Micros>> {
     match shared_state.next(worker, HUNGRY, now) {
         Next::Claim { .. } => Ok(()),
@@ -39,7 +39,7 @@ fn look(shared_state: &mut SharedState, worker: usize, now: Micros) -> Result<()
     }
 }
 
-/// Both workers sleep, and the first one has a batch with one row on its way.
+/// Both workers sleep, and the first one has a batch with one row in flight.
 fn with_a_batch_under_way() -> (Box<SharedState>, usize) {
     let mut shared_state = shared_state(2);
     assert_eq!(look(&mut shared_state, 1, NOW), Err(None));
@@ -76,7 +76,7 @@ fn fresh_rows_far_apart_travel_together() {
     }
     assert_eq!(more, [1 << 20, 1024]);
     assert_eq!(shared_state.lane(0).unwrap().fresh_rows, 0);
-    // Should the worker die now, all of them are looked for.
+    // If the worker ended now, all of them would be searched for.
     shared_state.worker_exited(0, WorkerExit::Failed, 0, NOW);
     let backlog = shared_state.lane(0).unwrap().backlog.bounds().unwrap();
     assert!(backlog.lo <= 1024 && backlog.hi >= 1 << 30);
@@ -89,7 +89,7 @@ fn rows_of_one_claim_wait_for_another_that_is_being_made() {
     assert_eq!(look(&mut shared_state, 1, NOW), Ok(()));
     publish(&mut shared_state, 1, 2048, 1, NOW);
     assert!(look(&mut shared_state, 0, NOW).is_err());
-    // Somebody else had the row of the first.
+    // Somebody else had locked the row of the first.
     shared_state.enter_claim(1, None, None);
     shared_state.end_claim(1);
     assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
@@ -123,7 +123,7 @@ fn nobody_waits_for_a_full_batch() {
     let mut shared_state = shared_state(2);
     publish(&mut shared_state, 1, 1024, 1, NOW);
     take(&mut shared_state, 0, 1000, true, NOW);
-    // The rest of the span is of the backlog, which waits for nobody.
+    // The rest of the span belongs to the backlog, which does not wait.
     take(&mut shared_state, 1, 1, false, NOW);
     publish(&mut shared_state, 1, 2048, 1, NOW);
     assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
@@ -137,7 +137,7 @@ fn an_answer_that_takes_long_is_waited_for_no_longer() {
     assert_eq!(look(&mut shared_state, 0, late - 1), Err(Some(late)));
     take(&mut shared_state, 0, 1, false, late);
     publish(&mut shared_state, 1, 3072, 1, late + 10);
-    // The first one's return is not what the others wait for now.
+    // The others no longer wait for the return of the first one.
     shared_state.settled(0, first, &[1024], late + 20);
     assert_eq!(look(&mut shared_state, 0, late + 20), Err(Some(late + 1 + ROUND_TRIP)));
 }
@@ -167,7 +167,7 @@ fn the_batch_of_a_worker_that_ends_or_retires_is_not_waited_for() {
     assert_eq!(publish(&mut shared_state, 1, 2048, 1, NOW), [1000]);
     assert_eq!(look(&mut shared_state, 0, NOW), Ok(()));
 
-    // It is about to claim when it is told.
+    // It is notified when it is about to claim.
     let mut shared_state = self::shared_state(2);
     publish(&mut shared_state, 1, 1024, 1, NOW);
     let Next::Claim { claimable, .. } = shared_state.next(1, HUNGRY, NOW) else { panic!("nothing to claim") };

@@ -21,16 +21,16 @@ fn a_row_put_off_by_a_claim_during_which_the_quarantine_ends_is_looked_at_again(
     };
     let flight = shared_state.enter_claim(0, None, Some(flight)).unwrap();
     shared_state.end_claim(0);
-    // Whatever becomes of the request, it is over at 100.
+    // Whatever happens to the request, it is over at 100.
     let flight_result =
         FlightResult { versions: &[(77, 1024)], held_until: Some(100), ..FlightResult::default() };
     shared_state.end_flight(0, flight, [], flight_result, 1);
-    // Something else of the lane lands, so that its row is looked at again: it is put off once more.
+    // Something else of the lane is delivered, so its row is tried again, and deferred again.
     shared_state.lane_at(lane).unwrap().retry_deferred();
     assert!(next_span(&mut shared_state, HUNGRY, 1).is_some());
     assert!(matches!(shared_state.claim_object(0, lane, 77, 1024), Claim::HeldBy(_)));
     shared_state.enter_claim(0, None, None);
-    // The lane has put nothing off when the quarantine ends; the claim under way has.
+    // The lane has deferred nothing when the quarantine ends, but the claim in progress has.
     assert!(shared_state.lane(lane).unwrap().deferred.is_empty());
     shared_state.next(1, HUNGRY, 100);
     shared_state.end_claim(0);

@@ -1,4 +1,4 @@
-//! Failures and refusals: pauses, rows held back, the dead.
+//! Failures and rejections: pauses, rows held back, dead letters.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn the_living_go_on_while_the_dead_are_buried() {
     assert!((span.lo..=span.hi).contains(&1028));
 }
 
-/// Claims, as worker 0, the rows of a lane that can be claimed.
+/// Claims the rows of a lane that can be claimed, as worker 0.
 fn claim_all(shared_state: &mut SharedState, ids: &[i64], now: Micros) -> Vec<i64> {
     if next_span(shared_state, HUNGRY, now).is_none() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Repairs that wait: counted, and looked at by somebody.
+//! Waiting repairs are counted, and a process makes them.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn repairs_are_counted_and_have_somebody_look() {
     assert!(!shared_state.take_repair_request(DB), "what has been made asks for nothing");
     let lane = shared_state.lane_at(0).unwrap();
     assert_eq!((lane.repairs, lane.repairs_total), (1, 3));
-    // Until they have been counted, the counter says nothing.
+    // Until they are counted, the counter means nothing.
     shared_state.database_mut(DB).unwrap().recount = false;
     shared_state.end_repairs(DB);
     assert!(!shared_state.database_mut(DB).unwrap().recount);

@@ -1,4 +1,4 @@
-//! Batches that fail on the way: the search for the record at fault, and that nothing is lost over it.
+//! Batches that fail on the way: the search for the record at fault, in which nothing is lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,15 +12,15 @@ const SECOND: Micros = 1_000_000;
 const PAUSES: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(300) };
 const FAILURE: RetryDelay = RetryDelay { backoff: PAUSES, rng: 1.0, at_least: Duration::ZERO };
 
-/// How a request of some rows ends.
+/// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Arrives,
-    /// By what may be about a record.
+    /// With a failure that may be about a record.
     Fails,
-    /// By what is not: throttled, or refused as a whole.
+    /// With one that is not: throttled, or refused as a whole.
     Waits,
-    /// The rows are refused by Algolia and tried again.
+    /// Algolia rejects the rows, and they are retried.
     Refused,
     /// Its worker dies.
     Dies,
@@ -30,9 +30,9 @@ enum Way {
 struct World {
     shared_state: Box<SharedState>,
     queue: BTreeSet<i64>,
-    /// Rows that a claim of somebody else's passes over, if they are held back.
+    /// Rows that somebody else has locked, which a claim skips if they are held back.
     locked: BTreeSet<i64>,
-    /// Of each worker: its flights and their rows.
+    /// The flights of each worker, with their rows.
     flights: Vec<Vec<(usize, Vec<i64>)>>,
     now: Micros,
     requests: Vec<Vec<i64>>,
@@ -63,7 +63,7 @@ impl World {
         self.queue.extend(ids);
     }
 
-    /// Claims and sends a batch; `Err`: when there will be one.
+    /// Claims and sends a batch. `Err`: when there will be one.
     fn claim(&mut self, worker: usize) -> Result<(), Option<Micros>> {
         let (lane, claimable) = match self.shared_state.next(worker, HUNGRY, self.now) {
             Next::Claim { lane, claimable, .. } => (lane, claimable),
@@ -182,7 +182,7 @@ impl World {
         };
         let is_held_back = self.shared_state.workers[worker].flights[flight].held_back != 0;
         self.shared_state.end_flight(worker, flight, rows.iter().copied(), flight_result, now);
-        // What suspects come to is no news of the others.
+        // The results of suspects say nothing about the others.
         if way == Way::Waits || (way == Way::Fails && !is_held_back) {
             let lane = self.shared_state.lane_at(0).unwrap();
             lane.back_off(LaneFailure::Retry, 0, "no", (started_at, now + SECOND / 5), now);
@@ -271,7 +271,7 @@ fn an_outage_is_asked_no_more_often_than_the_pauses_allow_and_ends_at_once() {
     assert!(sizes.len() <= 6 + 1, "{sizes:?}");
 }
 
-/// What the attempts at row 1024 come to that are due, everything else arriving.
+/// The results of the attempts at row 1024 that are due, while everything else is delivered.
 fn attempts(world: &mut World) -> Vec<RejectAction> {
     let mut sentences = Vec::new();
     while world.claim(0).is_ok() {
@@ -298,7 +298,7 @@ fn a_record_that_fails_by_itself_is_counted_only_if_others_arrive() {
     world.publish(1024..1064);
     world.run(60 * SECOND, unless(1024));
     let mut sentences = Vec::new();
-    // Those that arrived after it was found count once.
+    // Those that were delivered after it was found count once.
     for step in 0..12 {
         if step >= 10 {
             world.publish([100_000 + step]);
@@ -332,7 +332,7 @@ fn a_record_that_is_to_be_given_up_and_cannot_be_is_tried_no_more_often_than_the
                 assert_eq!(rows, [1024]);
                 let action = world.shared_state.judge_isolated(0, flight, true, 1, world.now);
                 assert!(matches!(action, Some(RejectAction::DeadLetter(_))), "{action:?}");
-                // Somebody has the dead letters locked.
+                // Somebody has locked the dead letters.
                 let flight_result =
                     FlightResult { left: &[1024], failure: Some(FAILURE), ..FlightResult::default() };
                 world.now += SECOND / 1000;
@@ -372,7 +372,7 @@ enum Step {
     Pass(Micros),
     Sweep,
     Resume,
-    /// Somebody locks rows, or lets go of all.
+    /// Somebody locks rows, or releases all.
     Lock(i64, i64),
     Unlock,
     /// Rows are removed by hand, or superseded.
@@ -430,7 +430,7 @@ proptest! {
             prop_assert_eq!(carried.len(), distinct.len(), "nobody has what another has");
         }
         world.locked.clear();
-        // In the end all goes well, and nothing is looked for by a sweep.
+        // In the end everything succeeds, and no sweep searches for anything.
         for worker in 0..2 {
             while !world.flights[worker].is_empty() {
                 world.end_flight(worker, Way::Arrives);

@@ -1,10 +1,10 @@
-//! Refusals that name nobody: how many records may die of them, and when.
+//! Rejections that name no record: how many records may become dead letters, and when.
 
 use super::*;
 
 const MINUTE: Micros = 60_000_000;
 
-/// How many of `records`, refused in batches of `batch`, may die.
+/// How many of `records`, refused in batches of `batch`, may become dead letters.
 fn deaths(lane: &mut Lane, records: usize, batch: i64, now: Micros) -> usize {
     (0..records).filter(|_| lane.unattributed_rejections.may_dead_letter(batch, now)).count()
 }
@@ -21,7 +21,7 @@ fn where_everything_is_refused_few_die_however_long_it_lasts() {
     let mut lane = Lane::EMPTY;
     assert_eq!(deaths(&mut lane, 1000, 1, 0), 10);
     assert_eq!(deaths(&mut lane, 1000, 500, 0), 0);
-    // It is fixed, and the refused records arrive.
+    // The cause is fixed, and the rejected records are delivered.
     lane.delivered(500, 1);
     assert_eq!(deaths(&mut lane, 1000, 500, 2), 0);
 }

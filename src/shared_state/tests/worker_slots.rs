@@ -1,4 +1,4 @@
-//! Workers that come and go, and the databases they serve.
+//! Workers that start and end, and the databases that they serve.
 
 use super::*;
 
@@ -72,7 +72,7 @@ fn whoever_served_an_extension_that_is_no_more_leaves_and_closes_its_books_once(
     shared_state.publish(DB, &[queued(1, 1024, 1030)], 0);
     next_span(&mut shared_state, HUNGRY, 0).unwrap();
     let flight = fly(&mut shared_state, 0, 0, &[1024], None);
-    // Dropped and made anew in one transaction.
+    // Dropped and created again in one transaction.
     assert_eq!(look(&mut shared_state, 1, 80), ExtensionCheck::Leave);
     assert_eq!(look(&mut shared_state, 2, 80), ExtensionCheck::Serve);
     shared_state.publish(DB, &[queued(1, 1024, 1024)], 0);

@@ -1,9 +1,9 @@
-//! Hosts that mean harm, or behave as if they did: whatever they send is bounded in time and memory.
+//! Malicious or broken hosts: whatever they send is bounded in time and memory.
 #![forbid(unsafe_code)]
 
 use super::*;
 
-/// A host that sends `piece` over and over after `start`, with a pause between.
+/// A host that sends `start`, and then `piece` again and again with a pause between.
 fn drip(start: &'static [u8], piece: &'static [u8], pause: Duration) -> HostUrl {
     serve(move |_, mut stream| {
         read_request(&mut stream);
@@ -15,7 +15,7 @@ fn drip(start: &'static [u8], piece: &'static [u8], pause: Duration) -> HostUrl 
     })
 }
 
-/// Asserts that an attempt ends with an error soon after its time, and returns the error.
+/// Asserts that an attempt ends with an error soon after its timeout, and returns the error.
 #[track_caller]
 fn gives_up(host: &HostUrl) -> TransportError {
     let start = Instant::now();
@@ -36,7 +36,7 @@ fn an_answer_that_drips_is_given_up_as_a_whole_wherever_it_drips() {
         (b"", b"\r\n"),
     ] {
         let error = gives_up(&drip(start, piece, slowly));
-        // What cannot become HTTP any more may be given up earlier.
+        // What cannot be valid HTTP any more may fail earlier.
         assert!(
             matches!(error, TransportError::Timeout(_) | TransportError::Other(_)),
             "{start:?}: {error:?}"
@@ -92,7 +92,7 @@ fn numbers_that_lie_about_the_length_do_no_harm() {
             let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{{}}").as_bytes());
         });
         let answer = post_with(&client(), &host, |r| r.request_timeout = Duration::from_millis(500));
-        // Two bytes at most are there to be read, whatever the header says.
+        // At most two bytes can be read, whatever the header says.
         assert!(answer.map_or(0, |answer| answer.body.len()) <= 2, "{head}");
     }
 }
@@ -102,7 +102,7 @@ fn an_interim_answer_is_followed_by_the_real_one() {
     let (host, _asked) = echo(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
     match post(&client(), &host) {
         Ok(response) => assert!([100, 200].contains(&response.status), "{response:?}"),
-        // Nobody asked for it: to refuse is as right as to pass it over. The batch is sent again.
+        // It was not requested, so it can be refused or ignored. The batch is sent again.
         Err(error) => assert!(matches!(error, TransportError::Other(_)), "{error:?}"),
     }
 }

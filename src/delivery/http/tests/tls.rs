@@ -1,14 +1,14 @@
-//! Who a host says it is, and whether that is believed.
+//! Which certificates are trusted.
 #![forbid(unsafe_code)]
 
 use super::*;
 
-/// A server with a certificate of its own authority, and that authority's PEM.
+/// A server with a certificate of its own authority, and that authority's PEM certificate.
 fn serve_tls() -> (HostUrl, String) {
     serve_certificate("127.0.0.1", |_| ())
 }
 
-/// The same, for another name or with a certificate that was tampered with.
+/// The same, with another name or a modified certificate.
 fn serve_certificate(name: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) -> (HostUrl, String) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -41,7 +41,7 @@ fn serve_with(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> HostUrl
     parse_hosts(&url).unwrap().remove(0)
 }
 
-/// What is said of a host whose authority is trusted.
+/// The error for a host whose authority is trusted.
 #[track_caller]
 fn refusal(host: &HostUrl, ca_pem: &str) -> String {
     let trusting = HttpClient::new(1, Some(ca_pem.as_bytes())).unwrap();

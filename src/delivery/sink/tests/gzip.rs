@@ -1,4 +1,4 @@
-//! Bodies with gzip: who gets them, and what a refusal of one means.
+//! Compressed bodies: which hosts get them, and what a refusal of one means.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::*;
 use crate::delivery::question::Answer as Told;
 
-/// Both of its records are worth compressing.
+/// Both of its records are large enough to be compressed.
 fn large() -> Batch {
     batch_with(5000)
 }
@@ -23,7 +23,7 @@ fn named() -> Answer {
     status(400, r#"{"message":"Record 2 is too big: size: 1","status":400}"#)
 }
 
-/// Which requests had a body with gzip.
+/// Which requests had a compressed body.
 fn compressed(stage: &Stage) -> Vec<bool> {
     let seen = stage.script.seen.lock().unwrap();
     seen.iter().map(|seen| seen.header("content-encoding") == Some("gzip")).collect()
@@ -33,7 +33,7 @@ fn is_rejected(report: &SendResult) -> bool {
     matches!(report.outcome, DeliveryOutcome::Rejected { .. })
 }
 
-/// A clock that is set by hand.
+/// A clock that the test sets.
 struct At(Instant);
 
 impl Clock for At {

@@ -1,4 +1,4 @@
-//! Questions: what is asked in parts, and what cannot be answered.
+//! Questions: which are asked in parts, and which cannot be answered.
 
 use super::*;
 use crate::delivery::question::Answer as Told;

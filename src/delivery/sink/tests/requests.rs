@@ -1,4 +1,4 @@
-//! What is sent: where to, under which names, compressed or not, and that nobody is shown the key.
+//! Requests: their addresses, names and compression, and that the key is never shown.
 #![forbid(unsafe_code)]
 
 use std::io::Read;

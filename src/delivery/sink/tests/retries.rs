@@ -1,4 +1,4 @@
-//! Which hosts are tried, how often, and what comes of it.
+//! Which hosts are tried, how often, and with what result.
 #![forbid(unsafe_code)]
 
 use super::*;
